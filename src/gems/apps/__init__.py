@@ -1,0 +1,1 @@
+"""The ways in; each calls `gems.service` and translates."""

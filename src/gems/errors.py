@@ -1,0 +1,313 @@
+"""Every error GEMS raises on purpose, with whose fault it is and what to do.
+
+    GemsError
+    ├── RequestError               the request cannot be carried out as asked           exit 2
+    │   ├── PromptError            the prompt is empty or too long
+    │   ├── OptionError            an option is out of range
+    │   ├── SizeError              the generator cannot draw this size
+    │   ├── EditingUnsupportedError  the generator cannot edit an image
+    │   ├── RunNotFoundError       no run has this id
+    │   └── RunBusyError           another process is working on this run
+    ├── ConfigurationError         the settings do not fit together                     exit 2
+    │   ├── ModelSpecError         a model spec is not understood
+    │   ├── MissingExtraError      an optional dependency is not installed
+    │   ├── ModelFilesError        the model's files are missing or damaged
+    │   └── AuthenticationError    the endpoint does not accept the key
+    ├── ProviderError              a model endpoint did not do its part                 exit 1
+    │   ├── UnreachableError       nothing answers at the address
+    │   ├── ProviderTimeoutError   no answer in time
+    │   ├── RateLimitError         too many requests
+    │   ├── ServerError            the endpoint failed (5xx)
+    │   ├── RejectedRequestError   the endpoint refuses the form of the request (4xx)
+    │   │   └── TooManyImagesError   more images in one request than it takes
+    │   ├── UnreadableReplyError   the answer cannot be read
+    │   ├── InvalidImageError      what came is not an image
+    │   ├── OutOfMemoryError       the accelerator's memory does not suffice
+    │   └── RefusedError           the provider's filter refuses the content
+    ├── StorageError               something could not be kept or found again           exit 1
+    │   ├── DiskFullError          no space is left
+    │   ├── ImageMissingError      a stored image is gone or damaged
+    │   ├── CorruptStoreError      a database is damaged
+    │   └── StoreVersionError      a database was written by another version
+    ├── LimitReached               not a fault: a limit of the run ends it              exit 3
+    │   ├── DeadlineReachedError   the run's time is used up
+    │   └── RunCancelledError      somebody cancelled the run
+    └── InternalError              a defect in GEMS                                     exit 1
+
+Messages never carry secrets: what a provider sends goes through `gems.models.redaction` first.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Fault = Literal["request", "configuration", "provider", "machine", "nobody", "gems"]
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigurationError",
+    "CorruptStoreError",
+    "DeadlineReachedError",
+    "DiskFullError",
+    "EditingUnsupportedError",
+    "Fault",
+    "GemsError",
+    "ImageMissingError",
+    "InternalError",
+    "InvalidImageError",
+    "LimitReached",
+    "MissingExtraError",
+    "ModelFilesError",
+    "ModelSpecError",
+    "OptionError",
+    "OutOfMemoryError",
+    "PromptError",
+    "ProviderError",
+    "ProviderTimeoutError",
+    "RateLimitError",
+    "RefusedError",
+    "RejectedRequestError",
+    "RequestError",
+    "RunBusyError",
+    "RunCancelledError",
+    "RunNotFoundError",
+    "ServerError",
+    "SizeError",
+    "StorageError",
+    "StoreVersionError",
+    "TooManyImagesError",
+    "UnreachableError",
+    "UnreadableReplyError",
+]
+
+
+class GemsError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: What was wrong, as one sentence.
+        hint: What to do about it; the class's default where empty.
+    """
+
+    fault: ClassVar[Fault] = "gems"
+    exit_code: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+    default_hint: ClassVar[str] = ""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint or self.default_hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class RequestError(GemsError):
+    """The request cannot be carried out as asked."""
+
+    fault = "request"
+    exit_code = 2
+
+
+class PromptError(RequestError):
+    """The prompt is empty or too long."""
+
+
+class OptionError(RequestError):
+    """An option is out of range or contradicts another."""
+
+
+class SizeError(RequestError):
+    """The generator cannot draw this size."""
+
+
+class EditingUnsupportedError(RequestError):
+    """The generator cannot edit an image."""
+
+
+class RunNotFoundError(RequestError):
+    """No run has this id."""
+
+    default_hint = "`gems runs` lists the runs of this home."
+
+
+class RunBusyError(RequestError):
+    """Another process is working on this run."""
+
+    default_hint = "Wait for it to finish, or end it first."
+
+
+class ConfigurationError(GemsError):
+    """The settings do not fit together."""
+
+    fault = "configuration"
+    exit_code = 2
+
+
+class ModelSpecError(ConfigurationError):
+    """A model spec is not understood."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional dependency is not installed.
+
+    Args:
+        what: What needs it, for the message.
+        extra: The extra of `gems-agent` that brings it.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs packages that are not installed.",
+            hint=f"Install them with: pip install 'gems-agent[{extra}]'",
+        )
+        self.extra = extra
+
+
+class ModelFilesError(ConfigurationError):
+    """The model's files are missing or damaged."""
+
+
+class AuthenticationError(ConfigurationError):
+    """The endpoint does not accept the key."""
+
+    default_hint = "Check the API key in the settings; `gems doctor` tries it."
+
+
+class ProviderError(GemsError):
+    """A model endpoint did not do its part."""
+
+    fault = "provider"
+    default_hint = "`gems doctor` tries each model; `gems resume` goes on once it works."
+
+
+class UnreachableError(ProviderError):
+    """Nothing answers at the address."""
+
+    retryable = True
+
+
+class ProviderTimeoutError(ProviderError):
+    """No answer in time."""
+
+    retryable = True
+
+
+class RateLimitError(ProviderError):
+    """Too many requests.
+
+    Args:
+        message: What the endpoint said.
+        retry_after: Seconds the endpoint asks to wait, None where it does not say.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class ServerError(ProviderError):
+    """The endpoint failed (5xx).
+
+    Args:
+        message: What the endpoint said.
+        retry_after: Seconds the endpoint asks to wait, None where it does not say.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class RejectedRequestError(ProviderError):
+    """The endpoint refuses the form of the request (4xx); asking again changes nothing."""
+
+
+class TooManyImagesError(RejectedRequestError):
+    """More images in one request than the endpoint takes.
+
+    Args:
+        message: What the endpoint said.
+        limit: How many it takes, None where it does not say.
+    """
+
+    def __init__(self, message: str, *, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class UnreadableReplyError(ProviderError):
+    """The answer cannot be read: empty, truncated, or not what was asked for."""
+
+    retryable = True
+
+
+class InvalidImageError(ProviderError):
+    """What came is not an image; the message quotes its first bytes."""
+
+    retryable = True
+
+
+class OutOfMemoryError(ProviderError):
+    """The accelerator's memory does not suffice."""
+
+    fault = "machine"
+    default_hint = "Ask for a smaller size or fewer candidates, or set GEMS_GENERATOR__OFFLOAD=model."
+
+
+class RefusedError(ProviderError):
+    """The provider's filter refuses the content."""
+
+    fault = "request"
+    default_hint = "Reword the prompt, or use another model."
+
+
+class StorageError(GemsError):
+    """Something could not be kept or found again."""
+
+    fault = "machine"
+    default_hint = "Check GEMS_HOME: does it exist, is it writable, is space left?"
+
+
+class DiskFullError(StorageError):
+    """No space is left."""
+
+    default_hint = "Free some space or set GEMS_HOME to another disk, then `gems resume` the run."
+
+
+class ImageMissingError(StorageError):
+    """A stored image is gone or damaged."""
+
+
+class CorruptStoreError(StorageError):
+    """A database is damaged."""
+
+
+class StoreVersionError(StorageError):
+    """A database was written by another version of GEMS."""
+
+
+class LimitReached(GemsError):  # noqa: N818 - not a fault, so not named an error
+    """A limit of the run ends it; the best image so far is handed back."""
+
+    fault = "nobody"
+    exit_code = 3
+
+
+class DeadlineReachedError(LimitReached):
+    """The run's time is used up."""
+
+
+class RunCancelledError(LimitReached):
+    """Somebody cancelled the run."""
+
+
+class InternalError(GemsError):
+    """A defect in GEMS; the cause is chained."""
+
+    default_hint = "This is a defect: please report it with the traceback from the log."

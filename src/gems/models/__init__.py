@@ -1,0 +1,1 @@
+"""Chat models, image generators, and the built-in world."""

@@ -1,0 +1,49 @@
+"""Image bytes from outside, opened and verified before they are believed."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+from PIL import Image, UnidentifiedImageError
+
+from gems.errors import InvalidImageError
+
+MAX_PIXELS = 64_000_000
+"""Largest picture that is opened: 8000x8000, against decompression bombs."""
+
+
+def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
+    """PNG bytes, width and height in pixels of a picture in any common format.
+
+    PNG bytes are handed on untouched; other formats are converted. Blocking: call it in a thread.
+
+    Args:
+        data: What came.
+        origin: Where it came from, for the message.
+
+    Raises:
+        InvalidImageError: `data` is no whole picture, or has more than `MAX_PIXELS` pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at its own pixel limit; ours is checked below, before anything is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
+                width, height = picture.size
+                if width * height > MAX_PIXELS:
+                    raise InvalidImageError(
+                        f"{origin} sent a picture of {width}x{height} pixels; at most {MAX_PIXELS} are opened."
+                    )
+                picture.load()
+                if picture.format == "PNG":
+                    return data, width, height
+                converted = io.BytesIO()
+                picture.convert("RGB").save(converted, "PNG")
+                return converted.getvalue(), width, height
+    except Image.DecompressionBombError as error:
+        raise InvalidImageError(f"{origin} sent a picture that is too large to open: {error}.") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise InvalidImageError(
+            f"{origin} sent {len(data)} bytes that are no whole image, beginning with {data[:48]!r}."
+        ) from error
