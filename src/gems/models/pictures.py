@@ -33,7 +33,7 @@ def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
                 width, height = picture.size
                 if width * height > MAX_PIXELS:
                     raise InvalidImageError(
-                        f"{origin} sent a picture of {width}x{height} pixels; at most {MAX_PIXELS} are opened."
+                        f"{origin} sent a picture of {width}x{height} pixels, more than {MAX_PIXELS}."
                     )
                 picture.load()
                 if picture.format == "PNG":

@@ -7,8 +7,12 @@ import re
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 [secret]"),
     (re.compile(r"\b(?:sk|pk|rk|hf|gsk|xai|key)[-_][\w*.-]{6,}"), "[secret]"),
-    (re.compile(r"(?i)([\"']?(?:api[-_]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"),
-     r"\1[secret]"),
+    (
+        re.compile(
+            r"(?i)([\"']?(?:api[-_]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"
+        ),
+        r"\1[secret]",
+    ),
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@"), r"\1[secret]@"),
 )
 

@@ -14,9 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.types import AnswerValue, RequirementKind, Role
 
-Task = Literal[
-    "route", "enhance", "decompose", "verify", "checklist", "summarise", "refine", "reflect"
-]
+Task = Literal["route", "enhance", "decompose", "verify", "checklist", "summarise", "refine", "reflect"]
 
 TASK_ROLES: dict[Task, Role] = {
     "route": "planner",

@@ -1,0 +1,1 @@
+"""Agent memory: trajectories, images, the ledger."""

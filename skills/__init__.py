@@ -1,0 +1,1 @@
+"""Skills: expertise in folders, loaded on demand as subgraphs."""

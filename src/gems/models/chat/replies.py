@@ -1,0 +1,111 @@
+"""Read what chat models really answer: thoughts left in the text, prose, code fences, trailing words."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from gems.errors import UnreadableReplyError
+from gems.types import AnswerValue
+
+M = TypeVar("M", bound=BaseModel)
+
+_YES = ("yes", "y", "true")
+_NO = ("no", "n", "false")
+_UNKNOWN = ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't")
+_LEADING = re.compile(r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer\s*[*_]*[:=]\s*)?[\s*_`\"']*", re.IGNORECASE)
+_LATER_ANSWER = re.compile(r"\b(?:the )?answer\s*(?:is|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE)
+_WORD = re.compile(r"[a-z']+")
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
+
+
+def split_thought(content: str) -> tuple[str, str]:
+    """The thought that some servers leave in the content as `<think>` text, and the answer behind it.
+
+    An opening tag may be missing (the chat template wrote it); a thought never closed has no answer.
+    """
+    before, closed, answer = content.rpartition("</think>")
+    if closed:
+        return before.replace("<think>", "").replace("</think>", "").strip(), answer.strip()
+    if content.lstrip().startswith("<think>"):
+        return content.lstrip().removeprefix("<think>").strip(), ""
+    return "", content.strip()
+
+
+def read_json(text: str, form: type[M]) -> M:
+    """The first JSON value in `text` that has the given form, whatever stands around it.
+
+    Raises:
+        UnreadableReplyError: nothing in `text` has that form.
+    """
+    fault = "it holds no JSON"
+    for value in _json_values(text):
+        try:
+            return form.model_validate(_fitted(value, form))
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]["msg"]
+    raise UnreadableReplyError(f"The answer is not a {form.__name__} ({fault}): {text[:120]!r}.")
+
+
+def read_answer(text: str) -> tuple[AnswerValue, str]:
+    """Yes, no or unknown as `text` says first, and what it says besides as evidence.
+
+    The first word decides, never a search for "no" anywhere: "Yes, there is nothing else" is a yes.
+    Where the text begins with neither, a later "answer: yes" or "the answer is no" decides.
+    """
+    rest = _LEADING.sub("", text, count=1)
+    found = _WORD.match(rest.lower())
+    word = found.group() if found else ""
+    evidence = rest[len(word) :].strip(" \t\r\n.,:;!*_-\u2013\u2014`\"')")
+    for words, value in ((_YES, "yes"), (_NO, "no"), (_UNKNOWN, "unknown")):
+        if word in words:
+            return value, evidence  # type: ignore[return-value]
+    later = _LATER_ANSWER.findall(text)
+    if later:
+        return later[-1].lower(), text.strip()
+    return "unknown", text.strip()
+
+
+def yes_probability(logprobs: dict[str, Any] | None) -> float | None:
+    """Probability of yes in [0, 1] from a chat completion's logprobs; None where it cannot be told.
+
+    The first token that spells yes or no is the answer; the probabilities of all spellings of yes among
+    its alternatives are added up.
+    """
+    for token in ((logprobs or {}).get("content") or [])[:8]:
+        if _spelling(token.get("token", "")) not in ("yes", "no"):
+            continue
+        alternatives = token.get("top_logprobs") or [token]
+        total = sum(math.exp(a["logprob"]) for a in alternatives if _spelling(a.get("token", "")) == "yes")
+        return min(1.0, total)
+    return None
+
+
+def _spelling(token: str) -> str:
+    return token.strip(" \n*_\"'`.,Ġ▁").lower()
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    """JSON objects and arrays in `text`, fenced ones first, then wherever one begins."""
+    decoder = json.JSONDecoder(strict=False)
+    for piece in [*_FENCE.findall(text), text]:
+        position = 0
+        while (found := re.compile(r"[{\[]").search(piece, position)) is not None:
+            try:
+                value, position = decoder.raw_decode(piece, found.start())
+                yield value
+            except ValueError:
+                position = found.start() + 1
+
+
+def _fitted(value: Any, form: type[BaseModel]) -> Any:
+    """Meet near misses: a bare list for a form that holds one list, wrapped in the form's only field."""
+    if isinstance(value, list) and len(form.model_fields) == 1:
+        name = next(iter(form.model_fields))
+        return {name: [{"question": item} if isinstance(item, str) else item for item in value]}
+    return value

@@ -1,0 +1,158 @@
+"""Build models from settings. Heavy libraries are imported here, by the model that needs them."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from langchain_core.language_models import BaseChatModel
+
+from gems.errors import ConfigurationError, MissingExtraError
+from gems.models.base import ImageGenerator
+from gems.models.chat.adapting import ChatLimits
+from gems.models.chat.client import ChatClient
+from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
+from gems.settings import ChatSettings, GeneratorSettings
+
+OPENAI_URL = "https://api.openai.com/v1"
+_PER_MILLION = 1e-6
+
+
+def open_chat(settings: ChatSettings) -> ChatClient:
+    """The chat client that `settings` describe; no request is made.
+
+    Raises:
+        ModelSpecError: the spec is not understood.
+        ConfigurationError: OpenAI is meant and no key is set.
+    """
+    spec = parse_chat_spec(settings.model)
+    limits = _limits(settings, free=spec.kind == "blocks")
+    if spec.kind == "blocks":
+        return ChatClient(_blocks_chat(), name="blocks", limits=limits)
+    return _openai_chat(spec, settings, limits)
+
+
+def wrap_chat(model: BaseChatModel, settings: ChatSettings) -> ChatClient:
+    """A client around a LangChain chat model of the caller's own."""
+    return ChatClient(model, name=type(model).__name__, limits=_limits(settings, free=False))
+
+
+def open_generator(settings: GeneratorSettings) -> ImageGenerator:
+    """The image generator that `settings` describe; nothing is loaded and no request is made.
+
+    Raises:
+        ModelSpecError: the spec is not understood.
+        MissingExtraError: the generator's packages are not installed.
+        ConfigurationError: OpenAI is meant and no key is set.
+    """
+    spec = parse_generator_spec(settings.model)
+    if spec.kind == "blocks":
+        return _made("blocks.generator", "BlocksGenerator")
+    if spec.kind == "diffusers":
+        return _diffusers(spec, settings)
+    key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
+    common: dict[str, Any] = {
+        "api_key": key,
+        "timeout_s": settings.timeout_s,
+        "concurrency": settings.concurrency,
+        "attempts": settings.attempts,
+        "first_wait_s": settings.first_wait_s,
+        "price_usd": settings.usd_per_image,
+    }
+    if spec.kind == "http":
+        return _made("generators.http", "HTTPGenerator", spec.url, **common)
+    return _made(
+        "generators.openai_images",
+        "OpenAIImagesGenerator",
+        spec.model,
+        spec.url,
+        extra_body=settings.extra_body,
+        **common,
+    )
+
+
+def _made(module: str, name: str, *args: Any, **kwargs: Any) -> ImageGenerator:
+    generator: ImageGenerator = getattr(import_module(f"gems.models.{module}"), name)(*args, **kwargs)
+    return generator
+
+
+def _diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
+    if find_spec("torch") is None or find_spec("diffusers") is None:
+        raise MissingExtraError("Drawing with Diffusers", "diffusers")
+    return _made(
+        "generators.diffusers",
+        "DiffusersGenerator",
+        spec.model,
+        dtype=settings.dtype,
+        device=settings.device,
+        offload=settings.offload,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        max_batch=settings.max_batch,
+        price_usd=settings.usd_per_image,
+    )
+
+
+def _blocks_chat() -> BaseChatModel:
+    chat: BaseChatModel = import_module("gems.models.blocks.chat").BlocksChat()
+    return chat
+
+
+def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) -> ChatClient:
+    import httpx  # noqa: PLC0415
+    from gems.models.chat.reasoning import ReasoningChatOpenAI  # noqa: PLC0415 - takes about a second
+
+    key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
+    url = spec.url or OPENAI_URL
+    # A client of our own: langchain-openai shares one between event loops, which breaks when one ends.
+    http = httpx.AsyncClient(timeout=settings.timeout_s)
+    model = ReasoningChatOpenAI(
+        model=spec.model,
+        base_url=url,
+        api_key=key or "none",
+        max_retries=0,
+        timeout=settings.timeout_s,
+        http_async_client=http,
+    )
+    return ChatClient(
+        model,
+        name=f"{spec.model} at {url}",
+        limits=limits,
+        adaptable=True,
+        extra_body=settings.extra_body,
+        secrets=(key,) if key else (),
+        closing=http.aclose,
+    )
+
+
+def _key(own: str | None, spec: ModelSpec) -> str | None:
+    """The key to send. OPENAI_API_KEY is meant for OpenAI, so it goes to no other address."""
+    if own is not None or spec.kind != "openai":
+        return own
+    if urlsplit(spec.url or OPENAI_URL).hostname != urlsplit(OPENAI_URL).hostname:
+        return None
+    if key := os.environ.get("OPENAI_API_KEY"):
+        return key
+    raise ConfigurationError(
+        f"{spec} needs a key.", hint="Set OPENAI_API_KEY, or GEMS_CHAT__API_KEY and GEMS_GENERATOR__API_KEY."
+    )
+
+
+def _limits(settings: ChatSettings, *, free: bool) -> ChatLimits:
+    prices = (settings.input_usd_per_million, settings.output_usd_per_million)
+    known = (0.0, 0.0) if free else tuple(None if p is None else p * _PER_MILLION for p in prices)
+    return ChatLimits(
+        concurrency=settings.concurrency,
+        timeout_s=settings.timeout_s,
+        attempts=settings.attempts,
+        first_wait_s=settings.first_wait_s,
+        temperature=settings.temperature,
+        max_tokens=settings.max_tokens,
+        logprobs=settings.logprobs,
+        image_side=settings.image_side,
+        input_usd=known[0],
+        output_usd=known[1],
+    )

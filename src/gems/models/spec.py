@@ -1,0 +1,83 @@
+"""Model specs: short strings such as `openai:gpt-image-1@http://host/v1`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from gems.errors import ModelSpecError
+
+CHAT_FORMS = "`blocks` or `openai:MODEL[@BASE_URL]`"
+GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]` or `http:URL`"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A parsed model spec.
+
+    Attributes:
+        kind: `blocks`, `openai`, `diffusers` or `http`.
+        model: The model's name or directory; empty where the kind has none.
+        url: Base URL; None for the kind's own.
+    """
+
+    kind: str
+    model: str = ""
+    url: str | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "http":
+            return f"http:{self.url}"
+        at = f"@{self.url}" if self.url else ""
+        return f"{self.kind}:{self.model}{at}" if self.model else self.kind
+
+
+def parse_chat_spec(text: str) -> ModelSpec:
+    """The chat model that `text` names.
+
+    Raises:
+        ModelSpecError: `text` is no chat model spec.
+    """
+    return _parse(text, ("blocks", "openai"), "chat", CHAT_FORMS)
+
+
+def parse_generator_spec(text: str) -> ModelSpec:
+    """The image generator that `text` names.
+
+    Raises:
+        ModelSpecError: `text` is no generator spec.
+    """
+    return _parse(text, ("blocks", "diffusers", "openai", "http"), "generator", GENERATOR_FORMS)
+
+
+def _parse(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
+    kind, _, rest = text.strip().partition(":")
+    wrong = ModelSpecError(f"{text!r} is no {what} model spec.", hint=f"Write {forms}.")
+    if kind not in kinds or (kind == "blocks") != (not rest):
+        raise wrong
+    if kind == "http":
+        return ModelSpec(kind, url=_checked_url(rest, wrong))
+    # A model's name may hold "@" itself; only one before an address begins the address.
+    model, at, url = rest.rpartition("@http")
+    if kind != "openai" or not at:
+        return ModelSpec(kind, rest)
+    if not model:
+        raise wrong
+    return ModelSpec(kind, model, _checked_url(f"http{url}", wrong))
+
+
+def _checked_url(url: str, wrong: ModelSpecError) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+        parts = None
+    if not usable:
+        raise wrong
+    if parts is not None and parts.password:
+        raise ModelSpecError(
+            f"The spec of {parts.hostname} holds a password.",
+            hint="Give keys by the API key setting instead.",
+        )
+    return url.rstrip("/")

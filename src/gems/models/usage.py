@@ -1,0 +1,39 @@
+"""Adding up what calls consume."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gems.types import Usage
+
+NOTHING: Usage = {
+    "calls": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "images_sent": 0,
+    "image_bytes_sent": 0,
+    "seconds": 0.0,
+    "usd": 0.0,
+}
+
+
+def added(first: Usage, second: Usage) -> Usage:
+    """The sum of two usages; the price is unknown as soon as one of them is."""
+    known = first["usd"] is not None and second["usd"] is not None
+    return {
+        "calls": first["calls"] + second["calls"],
+        "input_tokens": first["input_tokens"] + second["input_tokens"],
+        "output_tokens": first["output_tokens"] + second["output_tokens"],
+        "images_sent": first["images_sent"] + second["images_sent"],
+        "image_bytes_sent": first["image_bytes_sent"] + second["image_bytes_sent"],
+        "seconds": first["seconds"] + second["seconds"],
+        "usd": (first["usd"] or 0.0) + (second["usd"] or 0.0) if known else None,
+    }
+
+
+def merged(first: Mapping[str, Usage] | None, second: Mapping[str, Usage] | None) -> dict[str, Usage]:
+    """The sum of two usages by role or model."""
+    total = dict(first or {})
+    for name, usage in (second or {}).items():
+        total[name] = added(total.get(name, NOTHING), usage)
+    return total

@@ -1,0 +1,119 @@
+"""Settings: the environment and `.env`, read once by the ways in.
+
+Every variable begins with `GEMS_`; nested ones use two underscores, for example `GEMS_CHAT__MODEL`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from gems.errors import ConfigurationError
+from gems.types import Role
+
+
+class ChatSettings(BaseModel):
+    """One chat model. A role's settings stand in for the common ones where they are set."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field("blocks", description="Model spec: `blocks`, or `openai:MODEL@BASE_URL`.")
+    api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
+    temperature: float | None = Field(None, ge=0, le=2, description="None: the endpoint's own.")
+    max_tokens: int | None = Field(None, ge=1, description="Longest answer; None: the endpoint's own.")
+    timeout_s: float = Field(120.0, gt=0, description="Seconds for one answer, from first to last byte.")
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict,
+        description='Further fields of the request body as JSON, e.g. `{"chat_template_kwargs": {}}`.',
+    )
+    concurrency: int = Field(8, ge=1, description="Requests to this model at a time.")
+    attempts: int = Field(4, ge=1, le=20, description="Tries per request, where trying again can help.")
+    first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
+    logprobs: bool = Field(True, description="Ask for the probability of yes where the endpoint can.")
+    image_side: int = Field(1024, ge=64, description="Longest side in pixels of images shown to it.")
+    input_usd_per_million: float | None = Field(None, ge=0, description="Price of a million input tokens.")
+    output_usd_per_million: float | None = Field(None, ge=0, description="Price of a million output tokens.")
+
+
+class GeneratorSettings(BaseModel):
+    """The image generator."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(
+        "blocks",
+        description="Model spec: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL`, `http:URL`.",
+    )
+    api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
+    timeout_s: float = Field(300.0, gt=0, description="Seconds for one image.")
+    concurrency: int = Field(4, ge=1, description="Requests to a remote generator at a time.")
+    attempts: int = Field(4, ge=1, le=20, description="Tries per image, where trying again can help.")
+    first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
+    extra_body: dict[str, Any] = Field(default_factory=dict, description="Further fields for OpenAI Images.")
+    usd_per_image: float | None = Field(None, ge=0, description="Price of one image.")
+    steps: int | None = Field(None, ge=1, description="Inference steps; None: the model's own.")
+    guidance: float | None = Field(None, ge=0, description="Guidance scale; None: the model's own.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = Field("auto", description="`auto`, `cuda`, `cuda:1`, `mps`, `cpu`.")
+    offload: Literal["auto", "none", "model", "sequential"] = Field(
+        "auto", description="Keep weights in CPU memory where the accelerator's is short."
+    )
+    max_batch: int = Field(4, ge=1, description="Most images that Diffusers draws in one batch.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GEMS_", env_nested_delimiter="__", env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
+
+    home: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("gems", appauthor=False)),
+        description="Where runs, images and the ledger are kept; default: the platform's user data folder.",
+    )
+    chat: ChatSettings = Field(default_factory=ChatSettings, description="The chat model of all roles.")
+    planner: ChatSettings = Field(default_factory=ChatSettings, description="What differs for the planner.")
+    judge: ChatSettings = Field(default_factory=ChatSettings, description="What differs for the judge.")
+    reflector: ChatSettings = Field(
+        default_factory=ChatSettings, description="What differs for the reflector."
+    )
+    generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
+
+    def chat_for(self, role: Role) -> ChatSettings:
+        """The chat settings of a role: the common ones, with what differs for it.
+
+        A role that names a model of its own does not inherit the common key: a key goes only where it
+        was meant to go.
+        """
+        own = getattr(self, role).model_dump(exclude_unset=True)
+        common = self.chat.model_dump(exclude_unset=True)
+        if "model" in own:
+            for name in ("api_key", "input_usd_per_million", "output_usd_per_million"):
+                common.pop(name, None)
+        return ChatSettings.model_validate(common | own)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment and `.env`, with `overrides` on top.
+
+    Raises:
+        ConfigurationError: a variable has a value that cannot be used; the value is not repeated.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise _configuration_error(error) from None
+
+
+def _configuration_error(error: ValidationError) -> ConfigurationError:
+    """Name each bad variable and what is wrong with it, but never its value, which may be a secret."""
+    faults = "; ".join(
+        f"GEMS_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+        for fault in error.errors(include_input=False, include_url=False)
+    )
+    return ConfigurationError(f"The settings cannot be used: {faults}.", hint="See .env.example for each.")
