@@ -29,7 +29,7 @@
     │   ├── ImageMissingError      a stored image is gone or damaged
     │   ├── CorruptStoreError      a database is damaged
     │   └── StoreVersionError      a database was written by another version
-    ├── LimitReached               not a fault: a limit of the run ends it              exit 3
+    ├── LimitReached               not a fault: a limit of the run ends it              exit 1
     │   ├── DeadlineReachedError   the run's time is used up
     │   └── RunCancelledError      somebody cancelled the run
     └── InternalError              a defect in GEMS                                     exit 1
@@ -178,7 +178,7 @@ class AuthenticationError(ConfigurationError):
 class ProviderError(GemsError):
     """A model endpoint did not do its part."""
 
-    fault = "provider"
+    fault: ClassVar[Fault] = "provider"
     default_hint = "`gems doctor` tries each model; `gems resume` goes on once it works."
 
 
@@ -293,10 +293,9 @@ class StoreVersionError(StorageError):
 
 
 class LimitReached(GemsError):  # noqa: N818 - not a fault, so not named an error
-    """A limit of the run ends it; the best image so far is handed back."""
+    """A limit of the run ends it. Raised to a caller only where there is no image to hand back."""
 
     fault = "nobody"
-    exit_code = 3
 
 
 class DeadlineReachedError(LimitReached):

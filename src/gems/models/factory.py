@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
+from pydantic import SecretStr
 
 from gems.errors import ConfigurationError, MissingExtraError
 from gems.models.base import ImageGenerator
@@ -103,6 +104,7 @@ def _blocks_chat() -> BaseChatModel:
 
 def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) -> ChatClient:
     import httpx  # noqa: PLC0415
+
     from gems.models.chat.reasoning import ReasoningChatOpenAI  # noqa: PLC0415 - takes about a second
 
     key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
@@ -112,7 +114,7 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
     model = ReasoningChatOpenAI(
         model=spec.model,
         base_url=url,
-        api_key=key or "none",
+        api_key=SecretStr(key or "none"),
         max_retries=0,
         timeout=settings.timeout_s,
         http_async_client=http,

@@ -52,6 +52,14 @@ class SkillChoice(BaseModel):
     skills: list[str] = Field(default_factory=list, description="Names of skills; empty for none.")
     why: str = Field(default="", description="One sentence.")
 
+    @classmethod
+    def from_plain(cls, text: str) -> SkillChoice | None:
+        """Read a bare name such as `Spatial.` or `SKILL_ID: spatial`; None where it is anything longer."""
+        name = text.strip().removeprefix("SKILL_ID").strip(" :`*\"'.\n")
+        if not name or len(name) > 64 or "\n" in name or name.startswith(("{", "[")):
+            return None
+        return cls(skills=[] if name.lower() in ("none", "null", "no skill") else [name])
+
 
 class PromptReply(BaseModel):
     """Answer to `enhance` and `refine`."""

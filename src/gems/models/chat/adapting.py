@@ -52,10 +52,12 @@ class ChatLimits:
 
 
 def structured_mode(refused: set[str]) -> str:
+    """The best way to ask for structured answers that was not refused: `json_schema`, `json_mode`, `text`."""
     return next((mode for mode in ("json_schema", "json_mode") if mode not in refused), "text")
 
 
 def response_format(form: type[BaseModel], mode: str) -> dict[str, Any]:
+    """The request field that asks for answers of the given form; `mode` as `structured_mode` gives it."""
     if mode == "json_mode":
         return {"type": "json_object"}
     schema = _strict(form.model_json_schema())

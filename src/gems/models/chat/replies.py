@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -40,6 +40,8 @@ def split_thought(content: str) -> tuple[str, str]:
 def read_json(text: str, form: type[M]) -> M:
     """The first JSON value in `text` that has the given form, whatever stands around it.
 
+    A form that has `from_plain` may also be read from plain words.
+
     Raises:
         UnreadableReplyError: nothing in `text` has that form.
     """
@@ -49,6 +51,8 @@ def read_json(text: str, form: type[M]) -> M:
             return form.model_validate(_fitted(value, form))
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]["msg"]
+    if (from_plain := getattr(form, "from_plain", None)) and (plain := from_plain(text)) is not None:
+        return cast("M", plain)
     raise UnreadableReplyError(f"The answer is not a {form.__name__} ({fault}): {text[:120]!r}.")
 
 

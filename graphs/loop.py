@@ -1,0 +1,67 @@
+"""The cyclic graph: plan and decompose, then draw, judge and reflect until a stop rule fires.
+
+START -> planner -> (skills) --+
+START -> decomposer -----------+-> generator -> judge -> finish -> END
+                                       ^          |
+                                       +- reflector
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+from langgraph.graph import END, START, StateGraph
+
+from gems.graphs.routing import (
+    SKILL_NODE,
+    after_drawing,
+    after_judging,
+    after_planning,
+    after_reflecting,
+)
+from gems.graphs.skill_nodes import skill_node
+from gems.nodes.decomposer import decompose
+from gems.nodes.finisher import finish
+from gems.nodes.generator import generate
+from gems.nodes.judge import judge
+from gems.nodes.node import as_node
+from gems.nodes.planner import plan
+from gems.nodes.reflector import reflect
+from gems.skills.registry import Skill
+from gems.state import Context, Input, Output, State
+
+RECURSION_LIMIT = 1_000
+"""Supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
+
+
+def build_graph(skills: Iterable[Skill] = ()) -> StateGraph[State, Context, Input, Output]:
+    """The loop, not yet compiled: compile it with a checkpointer of your own, or make it part of a graph.
+
+    Invoke it with `context=` a `gems.state.Context`; `gems.service` does.
+
+    Args:
+        skills: Each gets a node of its own.
+    """
+    graph = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
+    graph.add_node("planner", as_node("planner", plan))
+    graph.add_node("decomposer", as_node("decomposer", decompose))
+    # Deferred: it waits for the longer of the two branches that lead to the first drawing.
+    graph.add_node("generator", as_node("generator", generate), defer=True)
+    graph.add_node("judge", as_node("judge", judge))
+    graph.add_node("reflector", as_node("reflector", reflect))
+    graph.add_node("finish", as_node("finish", finish))
+    after_plan: dict[Hashable, str] = {"generator": "generator"}
+    for skill in skills:
+        name = SKILL_NODE.format(skill.name)
+        graph.add_node(name, skill_node(skill))
+        after_plan[name] = name
+    for name in ["planner", *(name for name in after_plan.values() if name != "generator")]:
+        graph.add_conditional_edges(name, after_planning, after_plan)
+    graph.add_edge(START, "planner")
+    graph.add_edge(START, "decomposer")
+    graph.add_edge("decomposer", "generator")
+    graph.add_conditional_edges("generator", after_drawing)
+    graph.add_conditional_edges("judge", after_judging)
+    graph.add_conditional_edges("reflector", after_reflecting)
+    graph.add_edge("finish", END)
+    return graph

@@ -1,0 +1,69 @@
+"""SQLite files of ours: opened in WAL mode, with a version that is checked."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiosqlite
+
+from gems.errors import StoreVersionError
+from gems.memory.faults import storage_error
+
+_BUSY_MS = 15_000
+
+
+@asynccontextmanager
+async def open_database(path: Path, version: int, schema: str = "") -> AsyncIterator[aiosqlite.Connection]:
+    """A connection to the SQLite file at `path`, which is created where there is none.
+
+    Args:
+        path: The file; its folder is created.
+        version: The version of the tables, kept in `user_version`.
+        schema: SQL that creates the tables, repeatable.
+
+    Raises:
+        StoreVersionError: the file was written by a newer version, or by another program.
+        CorruptStoreError: the file is damaged.
+        StorageError: the file cannot be opened or written.
+    """
+    try:
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        connection = await aiosqlite.connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise storage_error(error, path) from error
+    try:
+        try:
+            await _prepare(connection, path, version, schema)
+        except sqlite3.Error as error:
+            raise storage_error(error, path) from error
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _prepare(connection: aiosqlite.Connection, path: Path, version: int, schema: str) -> None:
+    await connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+    found = await _number(connection, "PRAGMA user_version")
+    tables = await _number(connection, "SELECT count(*) FROM sqlite_master WHERE type='table'")
+    if found > version or (found == 0 and tables):
+        whose = f"version {found} of it" if found else "another program"
+        raise StoreVersionError(
+            f"{path} was written by {whose}; this GEMS reads version {version}.",
+            hint="Use the GEMS that wrote it, or set GEMS_HOME to another folder.",
+        )
+    await connection.execute("PRAGMA journal_mode=WAL")
+    # NORMAL loses nothing when a process is killed; only a power cut may take the last transactions.
+    await connection.execute("PRAGMA synchronous=NORMAL")
+    await connection.executescript(schema)
+    await connection.execute(f"PRAGMA user_version={version}")
+    await connection.commit()
+
+
+async def _number(connection: aiosqlite.Connection, sql: str) -> int:
+    async with connection.execute(sql) as cursor:
+        row = await cursor.fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,96 @@
+"""Images on disk, each under the SHA-256 of its bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from gems.errors import ImageMissingError, StorageError
+from gems.memory.faults import storage_error
+
+logger = logging.getLogger(__name__)
+_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class ImageStore:
+    """Content-addressed PNG files under a folder.
+
+    An image that cannot be written, since the disk is full for example, was still paid for: it stays in
+    memory for as long as the store lives, can be loaded, and is listed in `unsaved`.
+
+    Args:
+        folder: Created with the first image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.unsaved: dict[str, StorageError] = {}
+        self._held: dict[str, bytes] = {}
+
+    def path(self, image: str) -> Path:
+        """Where the image with this id is kept.
+
+        Raises:
+            ImageMissingError: `image` is no SHA-256, so it names no image.
+        """
+        if not _ID.fullmatch(image):
+            raise ImageMissingError(f"{image[:80]!r} is no image id.", hint="An id is 64 hexadecimal digits.")
+        return self.folder / image[:2] / f"{image}.png"
+
+    async def put(self, data: bytes) -> str:
+        """Keep PNG bytes; the same bytes are kept once. Returns their id."""
+        image = hashlib.sha256(data).hexdigest()
+        try:
+            await asyncio.to_thread(_write, self.path(image), data)
+        except OSError as error:
+            self.unsaved[image] = storage_error(error, self.path(image))
+            self._held[image] = data
+            logger.warning("An image is held in memory only: %s", self.unsaved[image])
+        return image
+
+    async def load(self, image: str) -> bytes:
+        """The PNG bytes of an image.
+
+        Raises:
+            ImageMissingError: there is no such image, or its file was changed.
+            StorageError: the file cannot be read.
+        """
+        if image in self._held:
+            return self._held[image]
+        path = self.path(image)
+        try:
+            data = await asyncio.to_thread(path.read_bytes)
+        except FileNotFoundError:
+            raise ImageMissingError(
+                f"The image {image} is not in {self.folder}.",
+                hint="It may have been deleted, or made in another home.",
+            ) from None
+        except OSError as error:
+            raise storage_error(error, path) from error
+        if hashlib.sha256(data).hexdigest() != image:
+            raise ImageMissingError(
+                f"{path} was changed since it was written.", hint="Delete the damaged file."
+            )
+        return data
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and have it on the disk before returning."""
+    if path.exists() and path.stat().st_size == len(data):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

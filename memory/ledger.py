@@ -1,0 +1,207 @@
+"""The ledger: what was paid for, so that nothing is paid for twice, and the index of runs.
+
+A drawing is entered once its image is stored, an answer once it is read, both before the node that wanted
+them returns. A node that starts again after a kill looks here first.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import aiosqlite
+from typing_extensions import TypedDict
+
+from gems.memory.database import open_database
+from gems.memory.faults import storage_error
+from gems.types import Candidate, ImageRequest, Options, Usage
+
+LEDGER_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, created TEXT NOT NULL, updated TEXT NOT NULL, status TEXT NOT NULL,
+    prompt TEXT NOT NULL, options TEXT NOT NULL, models TEXT NOT NULL, summary TEXT,
+    cancel_requested INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created);
+CREATE TABLE IF NOT EXISTS drawings (
+    run TEXT NOT NULL, round INTEGER NOT NULL, candidate INTEGER NOT NULL, fingerprint TEXT NOT NULL,
+    at TEXT NOT NULL, request TEXT NOT NULL, result TEXT NOT NULL,
+    PRIMARY KEY (run, round, candidate, fingerprint)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    run TEXT NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL, task TEXT NOT NULL, reply TEXT NOT NULL,
+    PRIMARY KEY (run, key)) WITHOUT ROWID;
+"""
+
+RunStatus = Literal["running", "interrupted", "done", "failed"]
+
+
+class KeptAnswer(TypedDict):
+    """A chat model's answer as the ledger keeps it."""
+
+    text: str
+    thought: str
+    yes_probability: float | None
+    usage: Usage
+
+
+class RunRow(TypedDict):
+    """A run in the index. The checkpointer is the truth; this is for listing."""
+
+    run_id: str
+    created: str
+    """UTC, ISO 8601."""
+    updated: str
+    status: RunStatus
+    prompt: str
+    options: Options
+    models: dict[str, str]
+    summary: dict[str, Any]
+    """Score, stop reason, rounds, images, path of the result; empty while the run goes on."""
+
+
+class Ledger:
+    """Use `open_ledger`.
+
+    Args:
+        connection: Open, with the ledger's tables.
+        path: For messages.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    async def drawing(self, run: str, number: int, candidate: int, fingerprint: str) -> Candidate | None:
+        """The candidate drawn earlier for the same request in the same place of the run, if any."""
+        row = await self._one(
+            "SELECT result FROM drawings WHERE run=? AND round=? AND candidate=? AND fingerprint=?",
+            (run, number, candidate, fingerprint),
+        )
+        drawn: Candidate | None = json.loads(row["result"]) if row else None
+        return drawn
+
+    async def enter_drawing(
+        self, run: str, number: int, candidate: Candidate, fingerprint: str, request: ImageRequest
+    ) -> None:
+        """Enter a candidate whose image is stored."""
+        asked = {
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "seed": request.seed,
+            "width": request.width,
+            "height": request.height,
+            "steps": request.steps,
+            "guidance": request.guidance,
+        }
+        await self._write(
+            "INSERT OR IGNORE INTO drawings VALUES (?,?,?,?,?,?,?)",
+            (run, number, candidate["index"], fingerprint, _now(), _text(asked), _text(candidate)),
+        )
+
+    async def drawings(self, run: str) -> list[Candidate]:
+        """All candidates that were drawn for a run, in order."""
+        sql = "SELECT result FROM drawings WHERE run=? ORDER BY round, candidate, at"
+        return [json.loads(row["result"]) for row in await self._all(sql, (run,))]
+
+    async def answer(self, run: str, key: str) -> KeptAnswer | None:
+        """The answer that was given earlier to the same question in the same place of the run, if any."""
+        row = await self._one("SELECT reply FROM answers WHERE run=? AND key=?", (run, key))
+        kept: KeptAnswer | None = json.loads(row["reply"]) if row else None
+        return kept
+
+    async def enter_answer(self, run: str, key: str, task: str, answer: KeptAnswer) -> None:
+        """Enter an answer that could be read."""
+        await self._write(
+            "INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?)", (run, key, _now(), task, _text(answer))
+        )
+
+    async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str]) -> None:
+        """Enter a new run as running."""
+        await self._write(
+            "INSERT INTO runs (run, created, updated, status, prompt, options, models)"
+            " VALUES (?,?,?,?,?,?,?)",
+            (run, _now(), _now(), "running", prompt, _text(options), _text(models)),
+        )
+
+    async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
+        """Set a run's status; `summary` replaces the earlier one where given."""
+        await self._write(
+            "UPDATE runs SET status=?, updated=?, cancel_requested=0, summary=coalesce(?, summary)"
+            " WHERE run=?",
+            (status, _now(), _text(summary) if summary is not None else None, run),
+        )
+
+    async def request_cancel(self, run: str) -> None:
+        """Ask whichever process works on the run to end it at the next node."""
+        await self._write("UPDATE runs SET cancel_requested=1 WHERE run=?", (run,))
+
+    async def cancel_requested(self, run: str) -> bool:
+        """Whether somebody asked for the run's end."""
+        row = await self._one("SELECT cancel_requested FROM runs WHERE run=?", (run,))
+        return bool(row and row["cancel_requested"])
+
+    async def run(self, run: str) -> RunRow | None:
+        """One run of the index."""
+        row = await self._one("SELECT * FROM runs WHERE run=?", (run,))
+        return _run_row(row) if row else None
+
+    async def runs(self, limit: int | None = None) -> list[RunRow]:
+        """The runs of the index, newest first."""
+        sql = "SELECT * FROM runs ORDER BY created DESC, run DESC LIMIT ?"
+        return [_run_row(row) for row in await self._all(sql, (-1 if limit is None else limit,))]
+
+    async def _one(self, sql: str, values: tuple[Any, ...]) -> aiosqlite.Row | None:
+        rows = await self._all(sql, values)
+        return rows[0] if rows else None
+
+    async def _all(self, sql: str, values: tuple[Any, ...]) -> list[aiosqlite.Row]:
+        try:
+            async with self._connection.execute(sql, values) as cursor:
+                return list(await cursor.fetchall())
+        except sqlite3.Error as error:
+            raise storage_error(error, self._path) from error
+
+    async def _write(self, sql: str, values: tuple[Any, ...]) -> None:
+        try:
+            await self._connection.execute(sql, values)
+            await self._connection.commit()
+        except sqlite3.Error as error:
+            raise storage_error(error, self._path) from error
+
+
+@asynccontextmanager
+async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
+    """The ledger in the SQLite file at `path`.
+
+    Raises:
+        StorageError: the file cannot be used; see `open_database`.
+    """
+    async with open_database(path, LEDGER_VERSION, _SCHEMA) as connection:
+        connection.row_factory = aiosqlite.Row
+        yield Ledger(connection, path)
+
+
+def _run_row(row: aiosqlite.Row) -> RunRow:
+    return {
+        "run_id": row["run"],
+        "created": row["created"],
+        "updated": row["updated"],
+        "status": row["status"],
+        "prompt": row["prompt"],
+        "options": json.loads(row["options"]),
+        "models": json.loads(row["models"]),
+        "summary": json.loads(row["summary"] or "{}"),
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,72 @@
+"""The decomposer: the user's prompt as yes/no requirements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gems.errors import ProviderError, UnreachableError
+from gems.events import RequirementsListed
+from gems.models.tasks import RequirementReply, RequirementsReply
+from gems.nodes.node import Update
+from gems.nodes.options import checked_prompt
+from gems.nodes.prompts import question
+from gems.state import State
+from gems.types import Requirement
+from gems.work import Work
+
+MAX_REQUIREMENTS = 20
+_ATTEMPTS = 2
+
+
+async def decompose(state: State, work: Work) -> Update:
+    """State the requirements of the user's prompt, never of an enhanced one."""
+    requirements = await state_requirements(checked_prompt(state.get("prompt")), work)
+    work.emit(RequirementsListed(requirements=requirements))
+    return {"requirements": requirements}
+
+
+async def state_requirements(prompt: str, work: Work) -> list[Requirement]:
+    """1 to 20 requirements; a single one about the whole prompt where the model states none.
+
+    Raises:
+        UnreachableError: nothing answers at the chat model's address; nothing is paid for yet.
+        ConfigurationError: the chat model cannot be used as configured.
+    """
+    fault = "the model stated none"
+    for attempt in range(_ATTEMPTS):
+        try:
+            reply = await work.ask(question("decompose", {"user_prompt": prompt}, attempt=attempt))
+        except UnreachableError:
+            raise
+        except ProviderError as error:
+            fault = str(error)
+            break
+        assert isinstance(reply.parsed, RequirementsReply)  # noqa: S101 - `ask` answers in the form asked for
+        if requirements := tidied(reply.parsed.requirements):
+            return requirements
+    work.warn(f"The image is checked as a whole only, since the prompt could not be decomposed: {fault}")
+    return [{"id": "r1", "question": f"Does this image show: {prompt}?", "kind": "other", "parents": []}]
+
+
+def tidied(stated: Sequence[RequirementReply]) -> list[Requirement]:
+    """At most 20 requirements without duplicates or empty questions, parents only among earlier ones.
+
+    Args:
+        stated: As the model stated them; parents are positions from 1.
+    """
+    kept: list[Requirement] = []
+    ids_by_position: dict[int, str] = {}
+    ids_by_text: dict[str, str] = {}
+    for position, item in enumerate(stated, 1):
+        text = " ".join(item.question.split())
+        same = text.casefold().rstrip("?. ")
+        if same in ids_by_text:
+            ids_by_position[position] = ids_by_text[same]
+        elif same and len(kept) < MAX_REQUIREMENTS:
+            name = f"r{len(kept) + 1}"
+            parents = [ids_by_position[p] for p in item.parents if p < position and p in ids_by_position]
+            kept.append(
+                {"id": name, "question": text, "kind": item.kind, "parents": list(dict.fromkeys(parents))}
+            )
+            ids_by_position[position] = ids_by_text[same] = name
+    return kept

@@ -1,0 +1,62 @@
+"""The generator: the candidates of a round."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import TypeVar
+
+from gems.nodes.node import Update
+from gems.nodes.options import candidate_seed
+from gems.nodes.stopping import images_drawn
+from gems.state import State
+from gems.types import Candidate, ImageRequest
+from gems.work import Work
+
+T = TypeVar("T")
+
+
+async def generate(state: State, work: Work) -> Update:
+    """Draw the round's candidates side by side, each with a seed of its own."""
+    started = time.perf_counter()
+    requests = candidate_requests(state, work.round)
+    results = await asyncio.gather(
+        *(work.draw(index, request) for index, request in enumerate(requests)), return_exceptions=True
+    )
+    drawn: list[Candidate] = [candidate for candidate in succeeded(results, work) if candidate is not None]
+    return {"drawn": drawn, "timings": {"generator": round(time.perf_counter() - started, 4)}}
+
+
+def candidate_requests(state: State, number: int) -> list[ImageRequest]:
+    """The requests of round `number`, no more than the image budget leaves room for."""
+    options = state["options"]
+    count = options["candidates"]
+    if options["max_images"] is not None:
+        count = min(count, options["max_images"] - images_drawn(state.get("rounds") or []))
+    return [
+        ImageRequest(
+            prompt=state["draw_prompt"],
+            negative_prompt=options["negative_prompt"],
+            seed=candidate_seed(options["seed"], number, index),
+            width=options["width"],
+            height=options["height"],
+        )
+        for index in range(max(1, count))
+    ]
+
+
+def succeeded(results: Sequence[T | BaseException], work: Work) -> list[T | None]:
+    """The results in their places, None where one failed; a failure is told about.
+
+    Raises:
+        BaseException: all failed; the first failure is raised.
+    """
+    failures = [result for result in results if isinstance(result, BaseException)]
+    if len(failures) == len(results):
+        raise failures[0]
+    for failure in failures:
+        if not isinstance(failure, Exception):
+            raise failure
+        work.warn(f"A candidate was left out: {failure}")
+    return [None if isinstance(result, BaseException) else result for result in results]

@@ -1,0 +1,85 @@
+"""What every node of the graph has in common: a turn of work, its accounts, and what becomes of errors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import Runtime
+
+from gems.errors import (
+    ConfigurationError,
+    DeadlineReachedError,
+    GemsError,
+    InternalError,
+    RefusedError,
+    RunCancelledError,
+)
+from gems.state import Context
+from gems.types import StopReason
+from gems.work import Work
+
+logger = logging.getLogger(__name__)
+
+Update = dict[str, Any]
+Doing = Callable[[Any, Work], Awaitable[Update]]
+
+
+class Node(Protocol):
+    """A node as LangGraph calls it."""
+
+    async def __call__(self, state: Any, *, runtime: Runtime[Context]) -> Update:
+        """Read the state, do one thing, return only the keys that changed."""
+        ...
+
+
+def as_node(name: str, doing: Doing) -> Node:
+    """The graph node that does `doing` in a turn of its own.
+
+    What the turn consumed goes into the update, also where it failed. Once the run has an image, an error
+    becomes a stop reason, so that the best image is handed back; before that it is raised, and the run can
+    be resumed at this node.
+    """
+
+    async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
+        if runtime.context is None:
+            raise ConfigurationError(
+                "The graph was run without a context.",
+                hint="Pass `context=` when you invoke it, or use gems.service.",
+            )
+        thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
+        work = Work.begin(state, runtime.context, runtime.stream_writer, thread_id)
+        try:
+            await work.check_limits()
+            update = await doing(state, work)
+        except GraphBubbleUp:
+            raise
+        except Exception as error:  # noqa: BLE001 - the run must hand back its best image whatever happens
+            update = _stopped(name, error, has_image=bool(state.get("rounds") or state.get("drawn")))
+        return update | {"usage": work.usage, "warnings": work.warnings}
+
+    node.__name__ = node.__qualname__ = name
+    node.__doc__ = doing.__doc__
+    return node
+
+
+def _stopped(name: str, error: Exception, *, has_image: bool) -> Update:
+    if not isinstance(error, GemsError):
+        logger.exception("The node %s failed", name, exc_info=error)
+        cause = error
+        error = InternalError(f"The node {name} failed: {type(cause).__name__}: {cause}.")
+        error.__cause__ = cause
+    if not has_image:
+        raise error
+    failure = {"node": name, "error": type(error).__name__, "message": str(error)}
+    return {"stop_reason": _reason(error), "failure": failure}
+
+
+def _reason(error: GemsError) -> StopReason:
+    if isinstance(error, DeadlineReachedError):
+        return "budget"
+    if isinstance(error, RunCancelledError):
+        return "cancelled"
+    return "refused" if isinstance(error, RefusedError) else "failed"

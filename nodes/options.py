@@ -1,0 +1,107 @@
+"""What a caller asks for, checked and completed before anything is paid for."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from typing import Any, get_args
+
+from gems.errors import OptionError, PromptError
+from gems.state import Input
+from gems.types import GeneratorCapabilities, Options, Profile
+
+MAX_PROMPT = 20_000
+MAX_ROUNDS = 50
+MAX_CANDIDATES = 16
+SEEDS = 2**31
+_PLATEAU: dict[Profile, int | None] = {"balanced": 3, "paper": None}
+_SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - people type the sign too
+
+
+def checked_prompt(prompt: Any) -> str:
+    """The prompt as it was given.
+
+    Raises:
+        PromptError: it is empty, no text, or longer than 20,000 characters.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise PromptError("The prompt is empty.", hint="Say what to draw.")
+    if len(prompt) > MAX_PROMPT:
+        raise PromptError(
+            f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are taken.",
+            hint="Shorten it.",
+        )
+    return prompt
+
+
+def complete(given: Input, generator: GeneratorCapabilities) -> Options:
+    """All options of a run: those given, checked, and defaults for the rest.
+
+    Raises:
+        OptionError: an option is out of range.
+        SizeError: the generator cannot draw the size.
+    """
+    profile: Profile = given.get("profile") or "balanced"
+    if profile not in get_args(Profile):
+        raise OptionError(f"There is no profile {profile!r}.", hint="Choose balanced or paper.")
+    width, height = parsed_size(given["size"]) if given.get("size") else generator.default_size
+    generator.check_size(width, height)
+    seed = given.get("seed")
+    return {
+        "max_rounds": _whole("max_rounds", given.get("max_rounds"), 5, MAX_ROUNDS),
+        "candidates": _whole("candidates", given.get("candidates"), 1, MAX_CANDIDATES),
+        "width": width,
+        "height": height,
+        "seed": secrets.randbelow(SEEDS) if seed is None else _whole("seed", seed, 0, SEEDS - 1, least=0),
+        "profile": profile,
+        "negative_prompt": given.get("negative_prompt") or "",
+        "skills": given.get("skills") or "auto",
+        "max_images": _limit("max_images", given.get("max_images")),
+        "budget_usd": _amount("budget_usd", given.get("budget_usd")),
+        "deadline_s": _amount("deadline_s", given.get("deadline_s")),
+        "plateau": _PLATEAU[profile],
+    }
+
+
+def parsed_size(text: str) -> tuple[int, int]:
+    """Width and height in pixels of `WIDTHxHEIGHT`.
+
+    Raises:
+        OptionError: `text` is not of that form.
+    """
+    found = _SIZE.fullmatch(text)
+    if found is None:
+        raise OptionError(f"{text!r} is no size.", hint="Write it as WIDTHxHEIGHT, for example 1024x1024.")
+    return int(found.group(1)), int(found.group(2))
+
+
+def candidate_seed(seed: int, number: int, candidate: int) -> int:
+    """The seed of a candidate: the run's own for the very first image, then unrelated ones.
+
+    They are hashed rather than counted, so that runs with neighbouring seeds share none.
+    """
+    if number == 1 and candidate == 0:
+        return seed
+    digest = hashlib.sha256(f"{seed}/{number}/{candidate}".encode()).digest()
+    return int.from_bytes(digest[:4]) % SEEDS
+
+
+def _whole(name: str, value: Any, default: int, most: int, *, least: int = 1) -> int:
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise OptionError(f"{name} is {value!r}; it must be a whole number from {least} to {most}.")
+    return value
+
+
+def _limit(name: str, value: Any) -> int | None:
+    return None if value is None else _whole(name, value, 1, 1_000_000)
+
+
+def _amount(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
+        raise OptionError(f"{name} is {value!r}; it must be a number above 0.")
+    return float(value)

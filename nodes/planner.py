@@ -1,0 +1,113 @@
+"""The planner: options made complete, a skill chosen, the first prompt."""
+
+from __future__ import annotations
+
+from gems.errors import OptionError, ProviderError, UnreachableError
+from gems.events import Planned
+from gems.models.chat.asking import ChatReply
+from gems.models.tasks import PromptReply, SkillChoice
+from gems.nodes.node import Update
+from gems.nodes.options import checked_prompt, complete
+from gems.nodes.prompts import question
+from gems.skills.registry import SkillRegistry
+from gems.state import State
+from gems.types import Plan
+from gems.work import Work
+
+MAX_SKILLS = 3
+
+
+async def plan(state: State, work: Work) -> Update:
+    """Check the request, choose skills, and set the first prompt to the user's own."""
+    prompt = checked_prompt(state.get("prompt"))
+    options = complete(state, work.context.generator.capabilities)
+    chosen = await choose_skills(prompt, options["skills"], work)
+    work.emit(Planned(plan=chosen))
+    return {"options": options, "plan": chosen, "draw_prompt": prompt}
+
+
+async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
+    """The plan for a prompt: the user's choice of skills, or the model's.
+
+    A plain request is left alone, and a model that does not answer usably costs no run.
+
+    Args:
+        prompt: The user's prompt.
+        wanted: `auto`, `none`, or names separated by commas.
+        work: This turn.
+
+    Raises:
+        OptionError: a name is no skill's.
+        UnreachableError: nothing answers at the chat model's address.
+        ConfigurationError: the chat model cannot be used as configured.
+    """
+    registry = work.context.skills
+    if wanted == "none":
+        return {"skills": [], "why": "The user wanted none.", "prompt": prompt}
+    if wanted != "auto":
+        return {"skills": named_skills(wanted, registry), "why": "The user chose.", "prompt": prompt}
+    # The paper's pattern asks even where there is nothing to choose from.
+    if not registry.all() and work.profile != "paper":
+        return {"skills": [], "why": "There is no skill to choose from.", "prompt": prompt}
+    catalogue = "\n".join(f"{skill.name}: {' '.join(skill.description.split())}" for skill in registry.all())
+    try:
+        reply = await work.ask(question("route", {"user_prompt": prompt, "skills": catalogue}))
+    except UnreachableError:
+        raise
+    except ProviderError as error:
+        work.warn(f"No skill could be chosen: {error}")
+        return {"skills": [], "why": "The planner did not answer usably.", "prompt": prompt}
+    return {"skills": _chosen(reply, work), "why": _choice(reply).why, "prompt": prompt}
+
+
+def named_skills(wanted: str, registry: SkillRegistry) -> list[str]:
+    """The skills a user named, at most three.
+
+    Raises:
+        OptionError: a name is no skill's, or there are too many.
+    """
+    names = [name for name in (part.strip() for part in wanted.split(",")) if name]
+    matched = [registry.match(name) for name in names]
+    for name, found in zip(names, matched, strict=True):
+        if found is None:
+            known = ", ".join(skill.name for skill in registry.all()) or "there are none yet"
+            raise OptionError(f"There is no skill {name!r}.", hint=f"Known skills: {known}.")
+    skills = list(dict.fromkeys(found for found in matched if found is not None))
+    if len(skills) > MAX_SKILLS:
+        raise OptionError(f"{len(skills)} skills were named; at most {MAX_SKILLS} work together.")
+    return skills
+
+
+async def enhance(prompt: str, guidance: str, work: Work) -> str:
+    """The prompt rewritten by a skill's guidance; as it was where the model does not answer usably.
+
+    Raises:
+        UnreachableError: nothing answers at the chat model's address.
+        ConfigurationError: the chat model cannot be used as configured.
+    """
+    try:
+        reply = await work.ask(question("enhance", {"user_prompt": prompt, "skill": guidance}))
+    except UnreachableError:
+        raise
+    except ProviderError as error:
+        work.warn(f"The prompt could not be enhanced: {error}")
+        return prompt
+    assert isinstance(reply.parsed, PromptReply)  # noqa: S101 - `ask` answers in the form asked for
+    return reply.parsed.prompt.strip() or prompt
+
+
+def _choice(reply: ChatReply) -> SkillChoice:
+    assert isinstance(reply.parsed, SkillChoice)  # noqa: S101 - `ask` answers in the form asked for
+    return reply.parsed
+
+
+def _chosen(reply: ChatReply, work: Work) -> list[str]:
+    """Known skills among those the model named; others are told about and left out."""
+    skills: list[str] = []
+    for name in _choice(reply).skills:
+        found = work.context.skills.match(name)
+        if found is None:
+            work.warn(f"The planner chose {name[:80]!r}, which is no skill.")
+        elif found not in skills:
+            skills.append(found)
+    return skills[:MAX_SKILLS]

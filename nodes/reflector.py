@@ -1,0 +1,159 @@
+"""The reflector: the round compressed into an experience, and the next prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
+from gems.events import Reflected
+from gems.models.chat.asking import Picture
+from gems.models.tasks import ExperienceReply, PromptReply, ReflectionReply
+from gems.nodes.node import Update
+from gems.nodes.prompts import numbered, question
+from gems.nodes.scoring import best_round
+from gems.state import State
+from gems.types import Answer, Experience, Requirement, Round
+from gems.work import Work
+
+MAX_WORDS = 100
+_HISTORY = 6
+_ATTEMPTS = 2
+_UNUSABLE = (UnreadableReplyError, RefusedError, RejectedRequestError)
+
+
+async def reflect(state: State, work: Work) -> Update:
+    """Compress the newest round and write the next prompt."""
+    rounds, requirements = state["rounds"], state["requirements"]
+    if failed_questions(rounds[-1], requirements):
+        text, prompt = await _written(state, work)
+    else:
+        # Nothing is known to be wrong: another image of the same prompt, not another prompt.
+        text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
+    experience: Experience = {
+        "round": rounds[-1]["number"],
+        "text": " ".join(text.split()[:MAX_WORDS]),
+        "next_prompt": prompt or rounds[-1]["prompt"],
+    }
+    work.emit(Reflected(experience=experience))
+    return {
+        "experiences": [experience],
+        "draw_prompt": experience["next_prompt"],
+        "thought": "",
+        "timings": {},
+    }
+
+
+async def _written(state: State, work: Work) -> tuple[str, str]:
+    """The experience and the next prompt, by the model or, where it does not answer usably, spelled out."""
+    turn, requirements = state["rounds"][-1], state["requirements"]
+    slots = round_slots(state)
+    write = _in_two_calls if work.profile == "paper" else _in_one_call
+    pictures = await _pictures(state, work)
+    try:
+        text, prompt = await write(work, slots, pictures, turn["prompt"])
+    except _UNUSABLE as error:
+        work.warn(f"The failed requirements are spelled out, since the reflector did not answer: {error}")
+        text, prompt = f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.", ""
+    return text, prompt or spelled_out(turn, requirements)
+
+
+async def _in_one_call(
+    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str
+) -> tuple[str, str]:
+    texts = []
+
+    async def once(attempt: int) -> str:
+        reply = await work.ask(question("reflect", slots, pictures=pictures, attempt=attempt))
+        assert isinstance(reply.parsed, ReflectionReply)  # noqa: S101 - `ask` answers in the form asked for
+        texts.append(reply.parsed.experience)
+        return reply.parsed.prompt
+
+    prompt = await _new_prompt(once, last)
+    return texts[0], prompt
+
+
+async def _in_two_calls(
+    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str
+) -> tuple[str, str]:
+    """The paper's pattern: summarise, then refine with every earlier image."""
+    summary = await work.ask(question("summarise", slots, pictures=pictures[-1:]))
+    assert isinstance(summary.parsed, ExperienceReply)  # noqa: S101 - `ask` answers in the form asked for
+    text = summary.parsed.experience
+
+    async def once(attempt: int) -> str:
+        asked = question("refine", slots | {"experience": text}, pictures=pictures, attempt=attempt)
+        reply = await work.ask(asked)
+        assert isinstance(reply.parsed, PromptReply)  # noqa: S101 - `ask` answers in the form asked for
+        return reply.parsed.prompt
+
+    return text, await _new_prompt(once, last)
+
+
+async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
+    """A prompt other than the last one; empty where the model writes none when asked again either."""
+    for attempt in range(_ATTEMPTS):
+        prompt = (await ask(attempt)).strip()
+        if prompt and prompt != last.strip():
+            return prompt
+    return ""
+
+
+async def _pictures(state: State, work: Work) -> list[Picture]:
+    """The images to look at, oldest first: all of them for the paper, else the best so far and the newest."""
+    rounds = state["rounds"]
+    shown = rounds if work.profile == "paper" else [best_round(rounds), rounds[-1]]
+    unique = {turn["number"]: turn for turn in shown}.values()
+    return [
+        await work.picture(
+            turn["candidates"][turn["best"]]["image"],
+            "reflector",
+            f"Image of round {turn['number']}, which meets {turn['score']:.0%} of the requirements:",
+        )
+        for turn in unique
+    ]
+
+
+def round_slots(state: State) -> dict[str, str]:
+    """The texts that tell the reflector about the newest round, by tag."""
+    rounds, requirements = state["rounds"], state["requirements"]
+    turn, best = rounds[-1], best_round(rounds)
+    experiences = [f"Round {e['round']}: {e['text']}" for e in state.get("experiences") or []]
+    if best["number"] != turn["number"]:
+        experiences.append(
+            f"Best so far: round {best['number']} ({best['score']:.0%}) from: {best['prompt']}"
+        )
+    return {
+        "user_prompt": state["prompt"],
+        "drawn_prompt": turn["prompt"],
+        "passed": numbered(_questions(turn, requirements, "yes")),
+        "failed": numbered(failed_questions(turn, requirements)),
+        "thought": state.get("thought") or "",
+        "experiences": "\n".join(experiences[-_HISTORY:]),
+        "lessons": "",
+    }
+
+
+def failed_questions(turn: Round, requirements: Sequence[Requirement]) -> list[str]:
+    """Each unmet requirement of the round's best image with the evidence; unknown ones are no fault of it."""
+    return _questions(turn, requirements, "no", with_evidence=True)
+
+
+def _questions(
+    turn: Round, requirements: Sequence[Requirement], wanted: str, *, with_evidence: bool = False
+) -> list[str]:
+    answers: dict[str, Answer] = {
+        answer["requirement"]: answer for answer in turn["verdicts"][turn["best"]]["answers"]
+    }
+    lines = []
+    for requirement in requirements:
+        answer = answers[requirement["id"]]
+        if answer["answer"] == wanted:
+            told = f" - {answer['evidence']}" if with_evidence and answer["evidence"] else ""
+            lines.append(f"{requirement['question']}{told}")
+    return lines
+
+
+def spelled_out(turn: Round, requirements: Sequence[Requirement]) -> str:
+    """The round's prompt with the failed requirements behind it, as a prompt of last resort."""
+    failed = " ".join(_questions(turn, requirements, "no"))
+    return f"{turn['prompt']}\nThe answer to each of these must be yes: {failed}"

@@ -1,0 +1,182 @@
+"""How one image is checked against the requirements."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gems.errors import ProviderError, UnreadableReplyError
+from gems.models.chat.asking import Picture
+from gems.models.chat.replies import read_answer
+from gems.models.tasks import ChecklistReply
+from gems.nodes.prompts import numbered, question
+from gems.types import Answer, Requirement
+from gems.work import Work
+
+_MAX_EVIDENCE = 300
+# Numbers of attempts: each is a question of its own, which the ledger tells apart.
+_FIRST = (0, 1)
+_AGAIN = (1,)
+_CONFIRMING = (2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The answers for one image, one per requirement in plan order, and the thought behind them."""
+
+    answers: list[Answer]
+    thought: str
+
+
+async def judged(image: str, requirements: Sequence[Requirement], work: Work) -> Judgement:
+    """Answer all requirements about one stored image.
+
+    Profile `paper` asks one question per call; otherwise one call answers the whole list, and what it leaves
+    open is asked once more on its own.
+
+    Raises:
+        GemsError: no requirement could be asked about.
+    """
+    picture = await work.picture(image, "judge")
+    if work.profile == "paper":
+        return await _asked_each(picture, requirements, work, _FIRST)
+    try:
+        listed = await _asked_as_list(picture, requirements, work)
+    except UnreadableReplyError as error:
+        work.warn(f"The checklist is asked one by one, since it could not be read: {error}")
+        return _parents_applied(await _asked_each(picture, requirements, work, _FIRST), requirements)
+    return _parents_applied(await _asked_again(picture, listed, requirements, work), requirements)
+
+
+async def confirmed(
+    image: str, judgement: Judgement, requirements: Sequence[Requirement], work: Work
+) -> Judgement:
+    """Ask about each requirement once more, independently; an answer that is not yes takes its place.
+
+    A judge that is wrong 5 % of the time is wrong often over ten requirements: without this step every
+    second run of that length would stop with an image that lacks something.
+    """
+    picture = await work.picture(image, "judge")
+    checked = await _asked_each(picture, requirements, work, _CONFIRMING)
+    answers: list[Answer] = [answer | {"source": "confirmation"} for answer in checked.answers]
+    return Judgement(answers, "\n".join(filter(None, (judgement.thought, checked.thought))))
+
+
+async def _asked_as_list(picture: Picture, requirements: Sequence[Requirement], work: Work) -> Judgement:
+    questions = numbered(requirement["question"] for requirement in requirements)
+    reply = await work.ask(question("checklist", {"questions": questions}, pictures=[picture]))
+    assert isinstance(reply.parsed, ChecklistReply)  # noqa: S101 - `ask` answers in the form asked for
+    by_number = {answer.number: answer for answer in reply.parsed.answers}
+    answers: list[Answer] = []
+    for number, requirement in enumerate(requirements, 1):
+        found = by_number.get(number)
+        answers.append(
+            {
+                "requirement": requirement["id"],
+                "answer": found.answer if found else "unknown",
+                "evidence": _one_line(found.evidence if found else "left out of the answer"),
+                "probability": None,
+                "source": "judge",
+            }
+        )
+    return Judgement(answers, reply.thought)
+
+
+async def _asked_again(
+    picture: Picture, judgement: Judgement, requirements: Sequence[Requirement], work: Work
+) -> Judgement:
+    """Ask on its own about each requirement whose answer is unknown."""
+    unclear = {answer["requirement"] for answer in judgement.answers if answer["answer"] == "unknown"}
+    if not unclear:
+        return judgement
+    asked = [requirement for requirement in requirements if requirement["id"] in unclear]
+    try:
+        again = await _asked_each(picture, asked, work, _AGAIN)
+    except ProviderError as error:
+        work.warn(f"{len(asked)} requirements stay unknown: {error}")
+        return judgement
+    newer = {answer["requirement"]: answer for answer in again.answers}
+    answers = [newer.get(answer["requirement"], answer) for answer in judgement.answers]
+    return Judgement(answers, "\n".join(filter(None, (judgement.thought, again.thought))))
+
+
+async def _asked_each(
+    picture: Picture, requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
+) -> Judgement:
+    """One question per call, all at once; one whose answer is unknown is asked again in the next attempt.
+
+    Raises:
+        GemsError: every call failed; the first failure is raised.
+    """
+    results = await asyncio.gather(
+        *(_asked(picture, requirement, work, attempts) for requirement in requirements),
+        return_exceptions=True,
+    )
+    failures = [result for result in results if isinstance(result, BaseException)]
+    for failure in failures:
+        if len(failures) == len(results) or not isinstance(failure, ProviderError):
+            raise failure
+    answers, thoughts = [], []
+    for requirement, result in zip(requirements, results, strict=True):
+        if isinstance(result, BaseException):
+            answers.append(unknown(requirement, f"could not be asked: {result}"))
+        else:
+            answers.append(result[0])
+            thoughts.append(result[1])
+    return Judgement(answers, "\n".join(filter(None, thoughts)))
+
+
+async def _asked(
+    picture: Picture, requirement: Requirement, work: Work, attempts: Sequence[int]
+) -> tuple[Answer, str]:
+    asked = question(
+        "verify",
+        {"question": requirement["question"]},
+        pictures=[picture],
+        logprobs=True,
+        attempt=attempts[0],
+    )
+    reply = await work.ask(asked)
+    value, evidence = read_answer(reply.text)
+    if value == "unknown" and len(attempts) > 1:
+        return await _asked(picture, requirement, work, attempts[1:])
+    answer: Answer = {
+        "requirement": requirement["id"],
+        "answer": value,
+        "evidence": _one_line(evidence),
+        "probability": reply.yes_probability,
+        "source": "judge",
+    }
+    return answer, reply.thought
+
+
+def _parents_applied(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
+    """Turn to no what makes no sense, since a parent's answer is no."""
+    answers = {answer["requirement"]: answer for answer in judgement.answers}
+    for requirement in requirements:
+        missing = [parent for parent in requirement["parents"] if answers[parent]["answer"] == "no"]
+        if missing and answers[requirement["id"]]["answer"] != "no":
+            evidence = f"makes no sense without {missing[0]}, which is not met"
+            answers[requirement["id"]] = answers[requirement["id"]] | {
+                "answer": "no",
+                "evidence": evidence,
+                "probability": None,
+                "source": "parent",
+            }
+    return Judgement([answers[requirement["id"]] for requirement in requirements], judgement.thought)
+
+
+def unknown(requirement: Requirement, evidence: str) -> Answer:
+    """The answer where nothing is known; `evidence` says why."""
+    return {
+        "requirement": requirement["id"],
+        "answer": "unknown",
+        "evidence": _one_line(evidence),
+        "probability": None,
+        "source": "judge",
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:_MAX_EVIDENCE]

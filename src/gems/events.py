@@ -1,0 +1,104 @@
+"""What a run tells while it goes on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from gems.types import Candidate, Experience, Failure, Plan, Requirement, StopReason, Verdict
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run_id: str = ""
+    seconds: float = Field(0.0, description="Since this process began to work on the run.")
+
+
+class Started(_Event):
+    """The run has an id and goes on from here."""
+
+    type: Literal["started"] = "started"
+    resumed: bool = False
+
+
+class Planned(_Event):
+    """The planner has decided."""
+
+    type: Literal["planned"] = "planned"
+    plan: Plan
+
+
+class RequirementsListed(_Event):
+    """The decomposer has stated the requirements."""
+
+    type: Literal["requirements"] = "requirements"
+    requirements: list[Requirement]
+
+
+class StepDone(_Event):
+    """An inference step of a drawing is done."""
+
+    type: Literal["step"] = "step"
+    round: int
+    candidate: int
+    done: int
+    total: int
+
+
+class ImageDrawn(_Event):
+    """A candidate is drawn and stored."""
+
+    type: Literal["image"] = "image"
+    round: int
+    prompt: str
+    candidate: Candidate
+    path: str = Field(description="The stored PNG.")
+
+
+class Judged(_Event):
+    """The candidates of a round are judged."""
+
+    type: Literal["verdicts"] = "verdicts"
+    round: int
+    verdicts: list[Verdict]
+    best: int = Field(description="Index of the best candidate.")
+    score: float
+
+
+class Reflected(_Event):
+    """The reflector has compressed the round and written the next prompt."""
+
+    type: Literal["experience"] = "experience"
+    experience: Experience
+
+
+class Warned(_Event):
+    """Something went wrong without ending the run."""
+
+    type: Literal["warning"] = "warning"
+    message: str
+
+
+class Stopped(_Event):
+    """The loop ends; the result follows from `gems.service`."""
+
+    type: Literal["stopped"] = "stopped"
+    stop_reason: StopReason
+    image: str | None
+    score: float
+    failure: Failure | None = None
+
+
+Event = Annotated[
+    Started | Planned | RequirementsListed | StepDone | ImageDrawn | Judged | Reflected | Warned | Stopped,
+    Field(discriminator="type"),
+]
+
+_READER: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def read_event(value: dict[str, Any]) -> Event:
+    """The event that the graph's custom stream carries as a plain dictionary."""
+    return _READER.validate_python(value)

@@ -1,0 +1,143 @@
+"""Graph input, state and output, and the context a run is given."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from langgraph.channels.delta import DeltaChannel
+from typing_extensions import TypedDict
+
+from gems.models.usage import merged
+from gems.types import (
+    Candidate,
+    Experience,
+    Failure,
+    Options,
+    Plan,
+    Profile,
+    Requirement,
+    Role,
+    Round,
+    StopReason,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from gems.memory.images import ImageStore
+    from gems.memory.ledger import Ledger
+    from gems.models.base import ImageGenerator
+    from gems.models.chat.client import ChatClient
+    from gems.skills.registry import SkillRegistry
+
+
+def _appended(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
+    """All writes behind one another; a delta channel calls it with several writes at once."""
+    return [*(kept or ()), *(item for write in writes for item in write)]
+
+
+class Input(TypedDict, total=False):
+    """What a caller gives; everything but the prompt has a default."""
+
+    prompt: str
+    """What to draw, 1 to 20,000 characters."""
+    max_rounds: int
+    """At most so many rounds, 1 to 50; 5 by default."""
+    candidates: int
+    """Images per round, 1 to 16; 1 by default."""
+    size: str
+    """`WIDTHxHEIGHT` in pixels; the generator's own by default."""
+    seed: int
+    """In [0, 2**31); drawn by chance and recorded by default."""
+    profile: Profile
+    negative_prompt: str
+    skills: str
+    """`auto`, `none`, or names separated by commas."""
+    max_images: int
+    budget_usd: float
+    deadline_s: float
+    run_id: str
+    """Set by the service; the thread's id otherwise."""
+
+
+class State(Input, total=False):
+    """Everything a run knows. JSON-native, small, without images."""
+
+    options: Options
+    """Complete and checked. Written by planner."""
+    plan: Plan
+    """Written by planner."""
+    skills_used: list[str]
+    """Chosen skills that have had their turn. Written by the skills' nodes."""
+    requirements: list[Requirement]
+    """Written by decomposer."""
+    draw_prompt: str
+    """The prompt of the next drawing. Written by planner, skill and reflector."""
+    drawn: list[Candidate]
+    """The newest candidates, not judged yet. Written by generator, emptied by judge."""
+    thought: str
+    """The judge's reasoning about the newest round. Written by judge, emptied by reflector."""
+    timings: dict[str, float]
+    """Seconds of the current round by node. Written by generator, read by judge."""
+    rounds: Annotated[list[Round], DeltaChannel(_appended)]
+    """All judged rounds. Appended by judge. A delta channel, so that checkpoints grow linearly."""
+    experiences: Annotated[list[Experience], DeltaChannel(_appended)]
+    """One per round but the last. Appended by reflector."""
+    usage: Annotated[dict[str, Usage], merged]
+    """What was consumed so far by role, and by `generator`. Added to by every node."""
+    warnings: Annotated[list[str], DeltaChannel(_appended)]
+    """What went wrong without ending the run."""
+    stop_reason: StopReason | None
+    """Why the loop ends; None while it goes on. Written by judge, or by a node that failed."""
+    failure: Failure | None
+    """Set where a fault ended the loop."""
+    image: str | None
+    """The best image. Written by finish."""
+    score: float
+    """The best image's share of requirements met, in [0, 1]. Written by finish."""
+    best_round: int
+    """The best image's round, from 1. Written by finish."""
+    final_prompt: str
+    """The prompt that made the best image. Written by finish."""
+
+
+class Output(TypedDict, total=False):
+    """What a run hands back."""
+
+    run_id: str
+    image: str | None
+    score: float
+    stop_reason: StopReason | None
+    final_prompt: str
+    best_round: int
+    requirements: list[Requirement]
+    rounds: list[Round]
+    usage: dict[str, Usage]
+    warnings: list[str]
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What one run works with; built by the service, never by a node.
+
+    Attributes:
+        chats: The chat model of each role.
+        generator: Draws the images.
+        images: Keeps them.
+        ledger: Remembers what was paid for.
+        skills: The skills that can be chosen.
+        cancelled: Set to end the run at the next possible moment.
+        started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
+    """
+
+    chats: Mapping[Role, ChatClient]
+    generator: ImageGenerator
+    images: ImageStore
+    ledger: Ledger
+    skills: SkillRegistry
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    started: float = field(default_factory=time.monotonic)
