@@ -9,6 +9,7 @@ START -> decomposer -----------+-> generator -> judge -> finish -> END
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
+from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 
@@ -45,23 +46,33 @@ def build_graph(skills: Iterable[Skill] = ()) -> StateGraph[State, Context, Inpu
     graph = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
     graph.add_node("planner", as_node("planner", plan))
     graph.add_node("decomposer", as_node("decomposer", decompose))
-    # Deferred: it waits for the longer of the two branches that lead to the first drawing.
-    graph.add_node("generator", as_node("generator", generate), defer=True)
+    graph.add_node("ready", _ready)
+    graph.add_node("generator", as_node("generator", generate))
     graph.add_node("judge", as_node("judge", judge))
     graph.add_node("reflector", as_node("reflector", reflect))
     graph.add_node("finish", as_node("finish", finish))
-    after_plan: dict[Hashable, str] = {"generator": "generator"}
-    for skill in skills:
-        name = SKILL_NODE.format(skill.name)
-        graph.add_node(name, skill_node(skill))
-        after_plan[name] = name
-    for name in ["planner", *(name for name in after_plan.values() if name != "generator")]:
-        graph.add_conditional_edges(name, after_planning, after_plan)
+    _add_skills(graph, list(skills))
     graph.add_edge(START, "planner")
     graph.add_edge(START, "decomposer")
-    graph.add_edge("decomposer", "generator")
+    # The first drawing waits for both branches.
+    graph.add_edge(["ready", "decomposer"], "generator")
     graph.add_conditional_edges("generator", after_drawing)
     graph.add_conditional_edges("judge", after_judging)
     graph.add_conditional_edges("reflector", after_reflecting)
     graph.add_edge("finish", END)
     return graph
+
+
+async def _ready(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph passes it by name
+    """Where the branch of planner and skills ends, however many skills were chosen."""
+    return {}
+
+
+def _add_skills(graph: StateGraph[State, Context, Input, Output], skills: list[Skill]) -> None:
+    """A node for each skill, reached from the planner and from the other skills."""
+    nodes = {SKILL_NODE.format(skill.name): skill for skill in skills}
+    for name, skill in nodes.items():
+        graph.add_node(name, skill_node(skill))
+    for name in ["planner", *nodes]:
+        ahead: dict[Hashable, str] = {other: other for other in ["ready", *nodes] if other != name}
+        graph.add_conditional_edges(name, after_planning, ahead)

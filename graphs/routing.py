@@ -10,10 +10,10 @@ SKILL_NODE = "skill_{}"
 
 
 def after_planning(state: State) -> str:
-    """The node of the next chosen skill, or the generator once each has had its turn."""
+    """The node of the next chosen skill, or `ready` once each has had its turn."""
     used = state.get("skills_used") or []
     waiting = [name for name in state["plan"]["skills"] if name not in used]
-    return SKILL_NODE.format(waiting[0]) if waiting else "generator"
+    return SKILL_NODE.format(waiting[0]) if waiting else "ready"
 
 
 def after_drawing(state: State) -> Literal["judge", "finish"]:

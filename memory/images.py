@@ -46,7 +46,7 @@ class ImageStore:
         """Keep PNG bytes; the same bytes are kept once. Returns their id."""
         image = hashlib.sha256(data).hexdigest()
         try:
-            await asyncio.to_thread(_write, self.path(image), data)
+            await asyncio.to_thread(_keep, self.path(image), data)
         except OSError as error:
             self.unsaved[image] = storage_error(error, self.path(image))
             self._held[image] = data
@@ -79,10 +79,17 @@ class ImageStore:
         return data
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, and have it on the disk before returning."""
-    if path.exists() and path.stat().st_size == len(data):
-        return
+def _keep(path: Path, data: bytes) -> None:
+    if not path.exists() or path.stat().st_size != len(data):
+        write_whole(path, data)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, and have it on the disk before returning. Blocking.
+
+    Raises:
+        OSError: it could not be written; an earlier file of that name is left as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:

@@ -120,13 +120,24 @@ class Ledger:
             "INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?)", (run, key, _now(), task, _text(answer))
         )
 
-    async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str]) -> None:
+    async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str]) -> RunRow:
         """Enter a new run as running."""
+        now = _now()
         await self._write(
             "INSERT INTO runs (run, created, updated, status, prompt, options, models)"
             " VALUES (?,?,?,?,?,?,?)",
-            (run, _now(), _now(), "running", prompt, _text(options), _text(models)),
+            (run, now, now, "running", prompt, _text(options), _text(models)),
         )
+        return {
+            "run_id": run,
+            "created": now,
+            "updated": now,
+            "status": "running",
+            "prompt": prompt,
+            "options": options,
+            "models": models,
+            "summary": {},
+        }
 
     async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
         """Set a run's status; `summary` replaces the earlier one where given."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gems.errors import InternalError
 from gems.events import Stopped
 from gems.nodes.node import Update
@@ -13,43 +15,48 @@ from gems.work import Work
 
 
 async def finish(state: State, work: Work) -> Update:
-    """Write the result: the best image of all rounds.
-
-    Images that were drawn and never judged, since a fault or a limit came first, make a round whose answers
-    are all unknown, so that they are neither lost nor passed off as verified.
-    """
-    unjudged = _unjudged_round(state)
-    rounds = [*(state.get("rounds") or []), *unjudged]
+    """Write the result: the best image of all rounds."""
     reason = state.get("stop_reason")
+    rounds = all_rounds(state)
     if reason is None or not rounds:
         raise InternalError(f"The run ended without an image or a reason (reason {reason!r}).")
+    found = outcome(rounds)
+    work.emit(
+        Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure"))
+    )
+    return found
+
+
+def outcome(rounds: list[Round]) -> dict[str, Any]:
+    """The best image of at least one round, with its score, its round and the prompt that made it."""
     best = best_round(rounds)
-    image = best["candidates"][best["best"]]["image"]
-    work.emit(Stopped(stop_reason=reason, image=image, score=best["score"], failure=state.get("failure")))
     return {
-        "rounds": unjudged,
-        "drawn": [],
-        "image": image,
+        "image": best["candidates"][best["best"]]["image"],
         "score": best["score"],
         "best_round": best["number"],
         "final_prompt": best["prompt"],
     }
 
 
-def _unjudged_round(state: State) -> list[Round]:
+def all_rounds(state: State) -> list[Round]:
+    """The judged rounds, and behind them what was drawn but never judged, if anything.
+
+    Images of the latter kind exist where a fault or a limit came before their judging. Their answers are all
+    unknown, so that they are neither lost nor passed off as verified.
+    """
+    judged = list(state.get("rounds") or [])
     candidates = state.get("drawn") or []
     if not candidates:
-        return []
+        return judged
     answers = [unknown(requirement, "not judged") for requirement in state["requirements"]]
-    return [
-        {
-            "number": len(state.get("rounds") or []) + 1,
-            "prompt": state["draw_prompt"],
-            "negative_prompt": state["options"]["negative_prompt"],
-            "candidates": candidates,
-            "verdicts": [verdict(candidate["image"], answers) for candidate in candidates],
-            "best": 0,
-            "score": 0.0,
-            "seconds": state.get("timings") or {},
-        }
-    ]
+    unjudged: Round = {
+        "number": len(judged) + 1,
+        "prompt": state["draw_prompt"],
+        "negative_prompt": state["options"]["negative_prompt"],
+        "candidates": candidates,
+        "verdicts": [verdict(candidate["image"], answers) for candidate in candidates],
+        "best": 0,
+        "score": 0.0,
+        "seconds": state.get("timings") or {},
+    }
+    return [*judged, unjudged]

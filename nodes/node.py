@@ -52,7 +52,7 @@ def as_node(name: str, doing: Doing) -> Node:
         thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
         work = Work.begin(state, runtime.context, runtime.stream_writer, thread_id)
         try:
-            await work.check_limits()
+            work.check_limits()
             update = await doing(state, work)
         except GraphBubbleUp:
             raise

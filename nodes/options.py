@@ -8,7 +8,7 @@ import secrets
 from typing import Any, get_args
 
 from gems.errors import OptionError, PromptError
-from gems.state import Input
+from gems.state import Context, Input
 from gems.types import GeneratorCapabilities, Options, Profile
 
 MAX_PROMPT = 20_000
@@ -35,13 +35,20 @@ def checked_prompt(prompt: Any) -> str:
     return prompt
 
 
-def complete(given: Input, generator: GeneratorCapabilities) -> Options:
+def resolved(given: Input, context: Context) -> Options:
     """All options of a run: those given, checked, and defaults for the rest.
 
     Raises:
-        OptionError: an option is out of range.
+        OptionError: an option is out of range, or a budget is set where prices are not known.
         SizeError: the generator cannot draw the size.
     """
+    options = _complete(given, context.generator.capabilities)
+    if options["budget_usd"] is not None:
+        _check_prices(context)
+    return options
+
+
+def _complete(given: Input, generator: GeneratorCapabilities) -> Options:
     profile: Profile = given.get("profile") or "balanced"
     if profile not in get_args(Profile):
         raise OptionError(f"There is no profile {profile!r}.", hint="Choose balanced or paper.")
@@ -62,6 +69,21 @@ def complete(given: Input, generator: GeneratorCapabilities) -> Options:
         "deadline_s": _amount("deadline_s", given.get("deadline_s")),
         "plateau": _PLATEAU[profile],
     }
+
+
+def _check_prices(context: Context) -> None:
+    """A budget means nothing where a price is unknown: say so rather than overspend."""
+    unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
+    hints = [
+        f"GEMS_{role.upper()}__INPUT_USD_PER_MILLION and ..._OUTPUT_USD_PER_MILLION" for role in unknown[:1]
+    ]
+    if context.generator.capabilities.price_usd is None:
+        hints.append("GEMS_GENERATOR__USD_PER_IMAGE")
+    if hints:
+        raise OptionError(
+            "budget_usd is set, but not all prices are known.",
+            hint=f"Set {', '.join(hints)}, or use max_images.",
+        )
 
 
 def parsed_size(text: str) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from gems.events import Planned
 from gems.models.chat.asking import ChatReply
 from gems.models.tasks import PromptReply, SkillChoice
 from gems.nodes.node import Update
-from gems.nodes.options import checked_prompt, complete
+from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.prompts import question
 from gems.skills.registry import SkillRegistry
 from gems.state import State
@@ -20,7 +20,7 @@ MAX_SKILLS = 3
 async def plan(state: State, work: Work) -> Update:
     """Check the request, choose skills, and set the first prompt to the user's own."""
     prompt = checked_prompt(state.get("prompt"))
-    options = complete(state, work.context.generator.capabilities)
+    options = resolved(state, work.context)
     chosen = await choose_skills(prompt, options["skills"], work)
     work.emit(Planned(plan=chosen))
     return {"options": options, "plan": chosen, "draw_prompt": prompt}

@@ -1,5 +1,63 @@
-"""GEMS: an agent loop with memory and skills around any text-to-image model."""
+"""GEMS: an agent loop with memory and skills around any text-to-image model.
+
+    from gems import generate
+    result = generate("three red circles above a blue striped square")
+
+Names are imported when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from gems._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from gems.errors import GemsError
+    from gems.graphs.loop import build_graph
+    from gems.models.base import ImageGenerator
+    from gems.results import RunResult
+    from gems.service import Gems
+    from gems.settings import Settings
+    from gems.sync import generate, resume
+    from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
+
+_HOMES = {
+    "GemsError": "gems.errors",
+    "build_graph": "gems.graphs.loop",
+    "ImageGenerator": "gems.models.base",
+    "RunResult": "gems.results",
+    "Gems": "gems.service",
+    "Settings": "gems.settings",
+    "generate": "gems.sync",
+    "resume": "gems.sync",
+    "GeneratedImage": "gems.types",
+    "GeneratorCapabilities": "gems.types",
+    "ImageRequest": "gems.types",
+}
+
+__all__ = [
+    "Gems",
+    "GemsError",
+    "GeneratedImage",
+    "GeneratorCapabilities",
+    "ImageGenerator",
+    "ImageRequest",
+    "RunResult",
+    "Settings",
+    "__version__",
+    "build_graph",
+    "generate",
+    "resume",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gems' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

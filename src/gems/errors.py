@@ -87,8 +87,12 @@ class GemsError(Exception):
     Args:
         message: What was wrong, as one sentence.
         hint: What to do about it; the class's default where empty.
+
+    Attributes:
+        run_id: The run that can be resumed; empty where none was begun.
     """
 
+    run_id: str = ""
     fault: ClassVar[Fault] = "gems"
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from gems.results import RunResult
 from gems.types import Candidate, Experience, Failure, Plan, Requirement, StopReason, Verdict
 
 
@@ -91,8 +92,24 @@ class Stopped(_Event):
     failure: Failure | None = None
 
 
+class Finished(_Event):
+    """The last event of a stream: the result is saved."""
+
+    type: Literal["finished"] = "finished"
+    result: RunResult
+
+
 Event = Annotated[
-    Started | Planned | RequirementsListed | StepDone | ImageDrawn | Judged | Reflected | Warned | Stopped,
+    Started
+    | Planned
+    | RequirementsListed
+    | StepDone
+    | ImageDrawn
+    | Judged
+    | Reflected
+    | Warned
+    | Stopped
+    | Finished,
     Field(discriminator="type"),
 ]
 

@@ -84,6 +84,29 @@ class Settings(BaseSettings):
     )
     generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
 
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger's SQLite file."""
+        return self.home / "ledger.sqlite3"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """The checkpointer's SQLite file."""
+        return self.home / "checkpoints.sqlite3"
+
+    @property
+    def locks_path(self) -> Path:
+        """The folder of the runs' locks."""
+        return self.home / "locks"
+
+    def identity(self) -> str:
+        """A text that differs between settings that differ. Holds secrets: never show it."""
+        keys = [
+            part.api_key.get_secret_value() if part.api_key else None
+            for part in (self.chat, self.planner, self.judge, self.reflector, self.generator)
+        ]
+        return repr((self.model_dump(exclude_unset=True), keys))
+
     def chat_for(self, role: Role) -> ChatSettings:
         """The chat settings of a role: the common ones, with what differs for it.
 
@@ -108,6 +131,20 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise _configuration_error(error) from None
+
+
+def with_models(
+    settings: Settings, *, chat: str | None = None, judge: str | None = None, generator: str | None = None
+) -> Settings:
+    """The settings with other models; everything else about them stays, keys included."""
+    changed = {
+        name: type(getattr(settings, name)).model_validate(
+            getattr(settings, name).model_dump(exclude_unset=True, exclude={"model"}) | {"model": spec}
+        )
+        for name, spec in (("chat", chat), ("judge", judge), ("generator", generator))
+        if spec is not None
+    }
+    return settings.model_copy(update=changed)
 
 
 def _configuration_error(error: ValidationError) -> ConfigurationError:

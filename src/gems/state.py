@@ -115,6 +115,9 @@ class Output(TypedDict, total=False):
     best_round: int
     requirements: list[Requirement]
     rounds: list[Round]
+    experiences: list[Experience]
+    drawn: list[Candidate]
+    """Images that were not judged, since a fault or a limit came first."""
     usage: dict[str, Usage]
     warnings: list[str]
     failure: Failure | None

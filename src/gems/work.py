@@ -86,15 +86,13 @@ class Work:
         """What the run consumed so far, this turn included."""
         return merged(state.get("usage"), self.usage)
 
-    async def check_limits(self) -> None:
+    def check_limits(self) -> None:
         """Raise where the run should not begin anything new.
 
         Raises:
-            RunCancelledError: somebody cancelled the run, here or in another process.
+            RunCancelledError: somebody cancelled the run.
             DeadlineReachedError: its time is used up.
         """
-        if self.run_id and await self.context.ledger.cancel_requested(self.run_id):
-            self.context.cancelled.set()
         if self.context.cancelled.is_set():
             raise RunCancelledError("The run was cancelled.")
         if (left := self._seconds_left()) is not None and left <= 0:

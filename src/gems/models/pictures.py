@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
 
 from PIL import Image, UnidentifiedImageError
@@ -11,6 +12,8 @@ from gems.errors import InvalidImageError
 
 MAX_PIXELS = 64_000_000
 """Largest picture that is opened: 8000x8000, against decompression bombs."""
+
+_FILTERS = threading.Lock()
 
 
 def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
@@ -26,24 +29,29 @@ def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
         InvalidImageError: `data` is no whole picture, or has more than `MAX_PIXELS` pixels.
     """
     try:
-        with warnings.catch_warnings():
-            # Pillow warns at its own pixel limit; ours is checked below, before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
-                width, height = picture.size
-                if width * height > MAX_PIXELS:
-                    raise InvalidImageError(
-                        f"{origin} sent a picture of {width}x{height} pixels, more than {MAX_PIXELS}."
-                    )
-                picture.load()
-                if picture.format == "PNG":
-                    return data, width, height
-                converted = io.BytesIO()
-                picture.convert("RGB").save(converted, "PNG")
-                return converted.getvalue(), width, height
+        with _opened(data) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise InvalidImageError(
+                    f"{origin} sent a picture of {width}x{height} pixels, more than {MAX_PIXELS}."
+                )
+            picture.load()
+            if picture.format == "PNG":
+                return data, width, height
+            converted = io.BytesIO()
+            picture.convert("RGB").save(converted, "PNG")
+            return converted.getvalue(), width, height
     except Image.DecompressionBombError as error:
         raise InvalidImageError(f"{origin} sent a picture that is too large to open: {error}.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise InvalidImageError(
             f"{origin} sent {len(data)} bytes that are no whole image, beginning with {data[:48]!r}."
         ) from error
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The picture with its header read; Pillow would warn at a pixel limit of its own and at bad EXIF."""
+    # The filters belong to the whole process: threads that changed them side by side would undo each other.
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_exponential_jitter
+from tenacity.wait import wait_exponential, wait_random
 
 from gems.errors import (
     AuthenticationError,
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 _TOO_MANY_IMAGES = re.compile(
     r"(?i)(?:at most|maximum(?: of)?|up to|limit(?: is| of)?|no more than|only)\s+(\d+)\s+image"
-    r"|(?:too many|number of|more than|exceed\w*)[^.]{0,40}\bimages?"
+    r"|(?:too many|number of|more than|exceed\w*)[^.]{0,40}\bimages\b"
 )
 _REFUSALS = (
     "content_policy",
@@ -95,8 +95,10 @@ def translate(error: Exception, endpoint: str, *secrets: str) -> GemsError:
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
         return RejectedRequestError(f"{endpoint} has an address that cannot be used: {said}")
     if isinstance(error, openai.APIConnectionError | httpx.TransportError):
-        cause = shorten(redact(str(error.__cause__ or error), *secrets))
-        return UnreachableError(f"{endpoint} could not be reached: {cause}")
+        cause = error.__cause__ or error
+        # A reset connection has no words of its own.
+        said = shorten(redact(str(cause), *secrets)) or type(cause).__name__
+        return UnreachableError(f"{endpoint} could not be reached: {said}")
     if isinstance(error, openai.ContentFilterFinishReasonError):
         return RefusedError(f"{endpoint} refused the content.")
     if isinstance(error, openai.OpenAIError | json.JSONDecodeError | KeyError | TypeError | ValueError):
@@ -133,7 +135,7 @@ async def with_retries(
         first_wait_s: Seconds before the second attempt.
         on_retry: Told the error and the seconds until the next attempt.
     """
-    backoff = wait_exponential_jitter(initial=first_wait_s, max=20.0, jitter=first_wait_s)
+    backoff = wait_exponential(multiplier=first_wait_s, max=20.0) + wait_random(0, first_wait_s)
 
     def wait(state: RetryCallState) -> float:
         asked = getattr(_error(state), "retry_after", None)

@@ -1,0 +1,61 @@
+"""The result that a run's state amounts to, however far the run came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gems.memory.ledger import RunRow, RunStatus
+from gems.nodes.finisher import all_rounds, outcome
+from gems.results import CheckedRequirement, RunResult
+from gems.state import State
+from gems.types import Round
+
+
+def result_of(state: State, row: RunRow, status: RunStatus) -> RunResult:
+    """The result of a run in this state, without the picture's bytes."""
+    rounds = all_rounds(state)
+    found: dict[str, Any] = (
+        outcome(rounds)
+        if rounds
+        else {"image": None, "score": 0.0, "best_round": 0, "final_prompt": state.get("draw_prompt", "")}
+    )
+    return RunResult(
+        run_id=row["run_id"],
+        status=status,
+        prompt=row["prompt"],
+        path=None,
+        image_id=found["image"],
+        score=found["score"],
+        stop_reason=state.get("stop_reason"),
+        final_prompt=found["final_prompt"],
+        best_round=found["best_round"],
+        rounds=rounds,
+        requirements=_checked(state, rounds, found["best_round"]),
+        experiences=state.get("experiences") or [],
+        usage=state.get("usage") or {},
+        plan=state.get("plan"),
+        options=row["options"],
+        models=row["models"],
+        warnings=state.get("warnings") or [],
+        failure=state.get("failure"),
+        seconds=round(sum(sum(turn["seconds"].values()) for turn in rounds), 3),
+    )
+
+
+def _checked(state: State, rounds: list[Round], best: int) -> list[CheckedRequirement]:
+    """The requirements with the answers for the best image; unknown while there is none."""
+    turn = next((turn for turn in rounds if turn["number"] == best), None)
+    answers = {a["requirement"]: a for a in turn["verdicts"][turn["best"]]["answers"]} if turn else {}
+    checked = []
+    for requirement in state.get("requirements") or []:
+        answer = answers.get(requirement["id"])
+        checked.append(
+            CheckedRequirement(
+                **requirement,
+                answer=answer["answer"] if answer else "unknown",
+                evidence=answer["evidence"] if answer else "",
+                probability=answer["probability"] if answer else None,
+                source=answer["source"] if answer else "",
+            )
+        )
+    return checked

@@ -1,0 +1,102 @@
+"""Models and stores, opened from settings."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import get_args
+
+from langchain_core.language_models import BaseChatModel
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from gems.memory.images import ImageStore
+from gems.memory.ledger import Ledger, open_ledger
+from gems.memory.trajectory import open_checkpointer
+from gems.models.base import ImageGenerator
+from gems.models.chat.client import ChatClient
+from gems.models.factory import open_chat, open_generator, wrap_chat
+from gems.settings import Settings
+from gems.skills.registry import SkillRegistry
+from gems.state import Context
+from gems.types import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What runs share: made once, used by any number of runs side by side."""
+
+    chats: dict[Role, ChatClient]
+    generator: ImageGenerator
+    images: ImageStore
+    ledger: Ledger
+    checkpointer: BaseCheckpointSaver[str]
+    skills: SkillRegistry
+
+    def context(self) -> Context:
+        """The context of one run, which begins now."""
+        return Context(
+            chats=self.chats,
+            generator=self.generator,
+            images=self.images,
+            ledger=self.ledger,
+            skills=self.skills,
+        )
+
+    def models(self) -> dict[str, str]:
+        """The names of the models by role, and of the generator."""
+        names: dict[str, str] = {role: client.name for role, client in self.chats.items()}
+        return names | {"generator": self.generator.capabilities.model}
+
+
+@asynccontextmanager
+async def open_resources(
+    settings: Settings,
+    *,
+    chat: BaseChatModel | None = None,
+    generator: ImageGenerator | None = None,
+    skills: SkillRegistry | None = None,
+) -> AsyncIterator[Resources]:
+    """Everything that the settings describe; nothing is loaded and no endpoint is called.
+
+    Args:
+        settings: What to open.
+        chat: A chat model of the caller's own for all roles, in place of the settings'.
+        generator: A generator of the caller's own, in place of the settings'; it is not closed.
+        skills: The skills that can be chosen.
+
+    Raises:
+        ConfigurationError: a model cannot be opened as configured.
+        StorageError: a store cannot be opened.
+    """
+    async with AsyncExitStack() as stack:
+        chats = _open_chats(settings, chat)
+        for client in {id(client): client for client in chats.values()}.values():
+            stack.push_async_callback(client.aclose)
+        if generator is None:
+            generator = open_generator(settings.generator)
+            stack.push_async_callback(generator.aclose)
+        yield Resources(
+            chats=chats,
+            generator=generator,
+            images=ImageStore(settings.home / "images"),
+            ledger=await stack.enter_async_context(open_ledger(settings.ledger_path)),
+            checkpointer=await stack.enter_async_context(open_checkpointer(settings.checkpoints_path)),
+            skills=skills or SkillRegistry(),
+        )
+
+
+def _open_chats(settings: Settings, own: BaseChatModel | None) -> dict[Role, ChatClient]:
+    """One client per role; roles with equal settings share one, and with it what it learns."""
+    roles: tuple[Role, ...] = get_args(Role)
+    if own is not None:
+        return dict.fromkeys(roles, wrap_chat(own, settings.chat))
+    clients: list[tuple[object, ChatClient]] = []
+    chats: dict[Role, ChatClient] = {}
+    for role in roles:
+        wanted = settings.chat_for(role)
+        chats[role] = next((client for known, client in clients if known == wanted), None) or open_chat(
+            wanted
+        )
+        clients.append((wanted, chats[role]))
+    return chats

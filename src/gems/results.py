@@ -1,0 +1,98 @@
+"""What a run hands back to people and programs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from gems.types import (
+    AnswerValue,
+    Experience,
+    Failure,
+    Options,
+    Plan,
+    RequirementKind,
+    Round,
+    StopReason,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class CheckedRequirement(BaseModel):
+    """A requirement with the answer for the image that is handed back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    question: str
+    kind: RequirementKind
+    parents: list[str]
+    answer: AnswerValue
+    evidence: str
+    probability: float | None = Field(description="Probability of yes in [0, 1], where known.")
+    source: str = Field(description="Who answered: judge, confirmation, parent, or a verifier's name.")
+
+
+class RunResult(BaseModel):
+    """A run and its best image.
+
+    `image` opens the picture; everything else is plain data, the same as `gems run --json` prints.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    status: str = Field(description="done, running, interrupted or failed.")
+    prompt: str = Field(description="The user's prompt.")
+    path: str | None = Field(description="The PNG file; None where it could not be written.")
+    image_id: str | None = Field(description="SHA-256 of the stored PNG; None while there is no image.")
+    score: float = Field(description="Share of requirements met, in [0, 1].")
+    stop_reason: StopReason | None = Field(description="None while the run goes on.")
+    final_prompt: str = Field(description="The prompt that made the image.")
+    best_round: int = Field(description="The image's round, from 1; 0 while there is none.")
+    rounds: list[Round]
+    requirements: list[CheckedRequirement]
+    experiences: list[Experience]
+    usage: dict[str, Usage] = Field(description="By planner, judge, reflector and generator.")
+    plan: Plan | None
+    options: Options
+    models: dict[str, str]
+    warnings: list[str]
+    failure: Failure | None
+    seconds: float = Field(description="Wall time of the rounds, summed.")
+
+    _data: bytes | None = PrivateAttr(default=None)
+
+    @property
+    def image(self) -> Image:
+        """The picture.
+
+        Raises:
+            ValueError: the run has no image.
+        """
+        from PIL import Image  # noqa: PLC0415 - only those who look at the picture need it
+
+        if self._data is None:
+            raise ValueError(f"The run {self.run_id} has no image.")
+        return Image.open(io.BytesIO(self._data))
+
+    @property
+    def passed(self) -> bool:
+        """Whether every requirement is met."""
+        return bool(self.requirements) and all(item.answer == "yes" for item in self.requirements)
+
+    def with_image(self, data: bytes, path: Path | None) -> RunResult:
+        """The same result with the picture's bytes and the file they were written to."""
+        copy = self.model_copy(update={"path": str(path) if path else None})
+        copy._data = data  # noqa: SLF001 - a copy of one's own
+        return copy
+
+    def _repr_png_(self) -> bytes | None:
+        """Shown by notebooks."""
+        return self._data

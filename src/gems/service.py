@@ -1,0 +1,361 @@
+"""The one place that runs, streams, resumes and cancels a trajectory; every way in calls it.
+
+    async with Gems() as gems:
+        result = await gems.run("three red circles above a blue striped square")
+        print(result.path, result.score, result.stop_reason)
+
+`gems.sync` has the same for programs without an event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self, cast
+
+from langchain_core.language_models import BaseChatModel
+from typing_extensions import TypedDict, Unpack
+
+from gems.errors import GemsError, InternalError, RunNotFoundError
+from gems.events import Event, Finished, ImageDrawn, Started, read_event
+from gems.graphs.loop import RECURSION_LIMIT, build_graph
+from gems.memory.ledger import RunRow, RunStatus
+from gems.memory.locks import is_locked, run_lock
+from gems.models.base import ImageGenerator
+from gems.nodes.options import checked_prompt, resolved
+from gems.nodes.planner import named_skills
+from gems.outcomes import result_of
+from gems.rescue import named_error, rescued_state
+from gems.resources import Resources, open_resources
+from gems.results import RunResult
+from gems.saving import check_target, picture_path, save_result
+from gems.settings import Settings, load_settings
+from gems.skills.registry import Skill, SkillRegistry
+from gems.state import Context, Input, State
+from gems.types import Options, Profile
+
+logger = logging.getLogger(__name__)
+
+# Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
+_BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
+_CANCEL_POLL_S = 0.5
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of a run; see `gems.state.Input` for ranges and defaults."""
+
+    max_rounds: int | None
+    candidates: int | None
+    size: str | None
+    seed: int | None
+    profile: Profile | None
+    negative_prompt: str | None
+    skills: str | None
+    max_images: int | None
+    budget_usd: float | None
+    deadline_s: float | None
+
+
+class Target(TypedDict, total=False):
+    """Where the result is written."""
+
+    out: str | Path | None
+    """A `.png` file or a folder; `outputs` in GEMS_HOME by default."""
+    metadata: bool
+    """Whether the PNG says what made it; it does by default."""
+
+
+class RunArguments(RunOptions, Target, total=False):
+    """Everything that can be said about a run besides its prompt."""
+
+
+class Gems:
+    """Models and stores, opened: carries out any number of runs until it is closed.
+
+    Args:
+        settings: Read from the environment and `.env` by default.
+        chat: A LangChain chat model of the caller's own for all roles, in place of the settings'.
+        generator: An image generator of the caller's own, in place of the settings'; it is not closed.
+        skills: The skills that can be chosen.
+
+    Raises:
+        ConfigurationError: the settings cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        chat: BaseChatModel | None = None,
+        generator: ImageGenerator | None = None,
+        skills: Iterable[Skill] = (),
+    ) -> None:
+        self.settings = settings or load_settings()
+        self._opening = open_resources(
+            self.settings, chat=chat, generator=generator, skills=SkillRegistry(skills)
+        )
+        self._stack = AsyncExitStack()
+        self._working: dict[str, Context] = {}
+
+    async def __aenter__(self) -> Self:
+        """Open everything; see `open_resources` for what can be wrong."""
+        self.resources: Resources = await self._stack.enter_async_context(self._opening)
+        graph = build_graph(self.resources.skills.all())
+        self._graph = graph.compile(checkpointer=self.resources.checkpointer, name="gems")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def run(self, prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
+        """Carry out a run and hand back its best image.
+
+        Args:
+            prompt: What to draw, 1 to 20,000 characters.
+            **arguments: See `RunOptions` and `Target`.
+
+        Raises:
+            RequestError: the prompt or an option is not usable; nothing was paid for.
+            GemsError: the run ended before there was an image; the error's `run_id` names it.
+        """
+        return await _last(self.stream(prompt, **arguments))
+
+    async def stream(self, prompt: str, **arguments: Unpack[RunArguments]) -> AsyncGenerator[Event]:
+        """The same as `run`, told as it happens; the last event is `Finished` with the result.
+
+        A consumer that stops listening interrupts the run, which can be resumed.
+        """
+        options = self._resolved(prompt, arguments)
+        target = await self._target(arguments)
+        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        with run_lock(self.settings.locks_path, run_id):
+            row = await self.resources.ledger.begin(run_id, prompt, options, self.resources.models())
+            async with aclosing(self._carry_out(row, _as_input(row), target)) as events:
+                async for event in events:
+                    yield event
+
+    async def resume(self, run_id: str, **target: Unpack[Target]) -> RunResult:
+        """Go on with a run that was interrupted, failed, was cancelled or ran out of time.
+
+        A run that came to its end is handed back as it is. Nothing that was drawn or answered is paid again.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RunBusyError: another process is working on it.
+            GemsError: the run ended before there was an image.
+        """
+        return await _last(self.stream_resume(run_id, **target))
+
+    async def stream_resume(self, run_id: str, **target: Unpack[Target]) -> AsyncGenerator[Event]:
+        """The same as `resume`, told as it happens."""
+        row = await self._row(run_id)
+        checked = await self._target(target)
+        with run_lock(self.settings.locks_path, run_id):
+            start = await self._next_input(row)
+            async with aclosing(self._carry_out(row, start, checked)) as events:
+                async for event in events:
+                    yield event
+
+    async def cancel(self, run_id: str) -> None:
+        """End a run, in this process or another, at the next possible moment.
+
+        Whoever carries it out gets its best image so far. A run that nobody works on is left as it is.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+        """
+        await self._row(run_id)
+        if run_id in self._working:
+            self._working[run_id].cancelled.set()
+        elif is_locked(self.settings.locks_path, run_id):
+            await self.resources.ledger.request_cancel(run_id)
+
+    async def runs(self, limit: int | None = None) -> list[RunRow]:
+        """The runs of this home, newest first, with their true status."""
+        rows = await self.resources.ledger.runs(limit)
+        for row in rows:
+            row["status"] = self._status(row)
+        return rows
+
+    async def show(self, run_id: str) -> RunResult:
+        """A run as far as it came.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+        """
+        row = await self._row(run_id)
+        snapshot = await self._graph.aget_state(_config(run_id))
+        result = result_of(cast("State", snapshot.values), row, self._status(row))
+        if result.image_id is None:
+            return result
+        images = self.resources.images
+        path = await asyncio.to_thread(picture_path, row["summary"].get("path"), images.path(result.image_id))
+        return result.with_image(await images.load(result.image_id), path)
+
+    def _status(self, row: RunRow) -> RunStatus:
+        """A run marked as running that no process works on was killed."""
+        if row["status"] == "running" and not is_locked(self.settings.locks_path, row["run_id"]):
+            return "interrupted"
+        return row["status"]
+
+    def _resolved(self, prompt: str, arguments: RunArguments) -> Options:
+        """The complete options, once everything that can be known to be wrong was ruled out."""
+        checked_prompt(prompt)
+        given = {name: value for name, value in arguments.items() if value is not None}
+        options = resolved(cast("Input", given), self.resources.context())
+        if options["skills"] not in ("auto", "none"):
+            named_skills(options["skills"], self.resources.skills)
+        return options
+
+    async def _target(self, arguments: RunArguments | Target) -> Target:
+        out = arguments.get("out")
+        await asyncio.to_thread(check_target, out)
+        return {"out": out, "metadata": arguments.get("metadata", True)}
+
+    async def _row(self, run_id: str) -> RunRow:
+        row = await self.resources.ledger.run(run_id)
+        if row is None:
+            raise RunNotFoundError(f"There is no run {run_id[:80]!r} in {self.settings.home}.")
+        return row
+
+    async def _next_input(self, row: RunRow) -> Input | None:
+        """What to invoke the graph with so that a run goes on; None where its checkpoints say it all."""
+        config = _config(row["run_id"])
+        snapshot = await self._graph.aget_state(config)
+        if not snapshot.values.get("prompt"):
+            # Killed before the first checkpoint: the index knows what was asked for.
+            return _as_input(row)
+        failure = snapshot.values.get("failure")
+        if not snapshot.next and failure is not None:
+            reopened = {"stop_reason": None, "failure": None}
+            await self._graph.aupdate_state(config, reopened, as_node=_BEFORE[failure["node"]])
+        return None
+
+    async def _carry_out(self, row: RunRow, start: Input | None, target: Target) -> AsyncGenerator[Event]:
+        """Run the graph to its end, save the result, and hand back what there is whatever happens."""
+        run_id, context = row["run_id"], self.resources.context()
+        await self.resources.ledger.mark(run_id, "running")
+        self._working[run_id] = context
+        watching = asyncio.create_task(self._watch_for_cancel(run_id, context))
+        drawn: list[ImageDrawn] = []
+        try:
+            yield Started(run_id=run_id, resumed=start is None)
+            async with aclosing(self._events(run_id, start, context)) as events:
+                async for event in events:
+                    if isinstance(event, ImageDrawn):
+                        drawn.append(event)
+                    yield event
+            state = cast("State", (await self._graph.aget_state(_config(run_id))).values)
+        except (asyncio.CancelledError, GeneratorExit):
+            await asyncio.shield(self._mark(run_id, "interrupted"))
+            raise
+        except Exception as error:  # noqa: BLE001 - an image that exists is handed back whatever happens
+            state = await self._rescued(row, error, drawn)
+        finally:
+            self._working.pop(run_id, None)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        yield await self._finished(row, state, target)
+
+    async def _events(self, run_id: str, start: Input | None, context: Context) -> AsyncGenerator[Event]:
+        stream = self._graph.astream(
+            start, _config(run_id), context=context, stream_mode="custom", durability="async"
+        )
+        async for value in stream:
+            yield read_event(cast("dict[str, Any]", value))
+
+    async def _watch_for_cancel(self, run_id: str, context: Context) -> None:
+        """Look for a request to cancel from another process until one comes."""
+        while not context.cancelled.is_set():
+            if await self.resources.ledger.cancel_requested(run_id):
+                context.cancelled.set()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(context.cancelled.wait(), _CANCEL_POLL_S)
+
+    async def _rescued(self, row: RunRow, cause: Exception, drawn: list[ImageDrawn]) -> State:
+        error = named_error(cause, self.settings.checkpoints_path)
+        error.run_id = row["run_id"]
+        try:
+            return await rescued_state(self._graph, _config(row["run_id"]), row, drawn, error)
+        except GemsError:
+            await self._mark(row["run_id"], "failed")
+            raise
+
+    async def _finished(self, row: RunRow, state: State, target: Target) -> Finished:
+        status: RunStatus = "failed" if state.get("stop_reason") == "failed" else "done"
+        result = result_of(state, row, status)
+        folder = self.settings.home / "outputs"
+        result = await save_result(
+            result, self.resources.images, target.get("out") or folder, metadata=target["metadata"]
+        )
+        summary = {
+            "score": result.score,
+            "stop_reason": result.stop_reason,
+            "rounds": len(result.rounds),
+            "images": sum(len(turn["candidates"]) for turn in result.rounds),
+            "image": result.image_id,
+            "path": result.path,
+        }
+        await self._mark(result.run_id, status, summary)
+        return Finished(run_id=result.run_id, result=result)
+
+    async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
+        """Bring the index up to date; it only serves listing, so a fault of it takes nothing away."""
+        try:
+            await self.resources.ledger.mark(run_id, status, summary)
+        except GemsError as error:
+            logger.warning("The run %s could not be marked as %s: %s", run_id, status, error)
+
+
+async def run(prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
+    """`Gems.run` with the settings of the environment, opened for this run alone."""
+    async with Gems() as gems:
+        return await gems.run(prompt, **arguments)
+
+
+async def stream(prompt: str, **arguments: Unpack[RunArguments]) -> AsyncGenerator[Event]:
+    """`Gems.stream` with the settings of the environment, opened for this run alone."""
+    async with Gems() as gems, aclosing(gems.stream(prompt, **arguments)) as events:
+        async for event in events:
+            yield event
+
+
+async def resume(run_id: str, **target: Unpack[Target]) -> RunResult:
+    """`Gems.resume` with the settings of the environment, opened for this run alone."""
+    async with Gems() as gems:
+        return await gems.resume(run_id, **target)
+
+
+async def cancel(run_id: str) -> None:
+    """`Gems.cancel` with the settings of the environment, for a run of any process of this home."""
+    async with Gems() as gems:
+        await gems.cancel(run_id)
+
+
+def _config(run_id: str) -> Any:
+    return {"configurable": {"thread_id": run_id}, "recursion_limit": RECURSION_LIMIT}
+
+
+def _as_input(row: RunRow) -> Input:
+    """A run's complete options in the form that the graph takes: resolving them again changes nothing."""
+    options = row["options"]
+    given: dict[str, Any] = {name: options.get(name) for name in RunOptions.__annotations__}
+    given |= {
+        "prompt": row["prompt"],
+        "run_id": row["run_id"],
+        "size": f"{options['width']}x{options['height']}",
+    }
+    return cast("Input", {name: value for name, value in given.items() if value is not None})
+
+
+async def _last(events: AsyncGenerator[Event]) -> RunResult:
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, Finished):
+                return event.result
+    raise InternalError("A run ended without a result.")

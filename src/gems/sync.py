@@ -1,0 +1,122 @@
+"""For programs without an event loop: the service on a loop of its own, in a thread of its own.
+
+Models stay loaded between calls with the same settings, until the program ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from langchain_core.language_models import BaseChatModel
+from typing_extensions import Unpack
+
+from gems.models.base import ImageGenerator
+from gems.results import RunResult
+from gems.service import Gems, RunOptions
+from gems.settings import Settings, load_settings, with_models
+
+T = TypeVar("T")
+
+
+class _Background:
+    """An event loop in a daemon thread, and the services that were opened on it."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._services: dict[Any, Gems] = {}
+        self._lock = threading.Lock()
+
+    def run(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Await `doing` on the loop; an interrupt here cancels it there."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="gems", daemon=True).start()
+                atexit.register(self.close)
+        future = asyncio.run_coroutine_threadsafe(doing, self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+
+    async def service(
+        self, settings: Settings, chat: BaseChatModel | None, generator: ImageGenerator | None
+    ) -> Gems:
+        """The service for these settings and models, opened once."""
+        key = (settings.identity(), id(chat), id(generator))
+        if key not in self._services:
+            opened = Gems(settings, chat=chat, generator=generator)
+            self._services[key] = await opened.__aenter__()
+        return self._services[key]
+
+    def close(self) -> None:
+        """Close everything and end the thread."""
+        loop, services = self._loop, list(self._services.values())
+        if loop is None:
+            return
+        self._services.clear()
+        for service in services:
+            asyncio.run_coroutine_threadsafe(service.__aexit__(), loop).result(timeout=10)
+        loop.call_soon_threadsafe(loop.stop)
+        self._loop = None
+
+
+_background = _Background()
+
+
+def generate(
+    prompt: str,
+    *,
+    chat: str | BaseChatModel | None = None,
+    judge: str | None = None,
+    generator: str | ImageGenerator | None = None,
+    out: str | Path | None = None,
+    metadata: bool = True,
+    **options: Unpack[RunOptions],
+) -> RunResult:
+    """Draw a prompt, check the image, and go on until it is right; blocks until then.
+
+        result = generate("three red circles above a blue striped square", seed=7)
+        result.image.show()
+
+    Args:
+        prompt: What to draw, 1 to 20,000 characters.
+        chat: Model spec or LangChain chat model; the settings' by default.
+        judge: Model spec of another judge.
+        generator: Model spec or generator; the settings' by default.
+        out: A `.png` file or a folder for the result.
+        metadata: Whether the PNG says what made it.
+        **options: `max_rounds`, `candidates`, `size`, `seed` and so on; see `gems.state.Input`.
+
+    Raises:
+        GemsError: there is no image to hand back.
+    """
+
+    async def doing() -> RunResult:
+        settings = with_models(load_settings(), chat=_spec(chat), judge=judge, generator=_spec(generator))
+        own_chat = chat if isinstance(chat, BaseChatModel) else None
+        own_generator = None if generator is None or isinstance(generator, str) else generator
+        service = await _background.service(settings, own_chat, own_generator)
+        return await service.run(prompt, out=out, metadata=metadata, **options)
+
+    return _background.run(doing())
+
+
+def resume(run_id: str) -> RunResult:
+    """Go on with a run; see `Gems.resume`."""
+
+    async def doing() -> RunResult:
+        service = await _background.service(load_settings(), None, None)
+        return await service.resume(run_id)
+
+    return _background.run(doing())
+
+
+def _spec(model: object) -> str | None:
+    return model if isinstance(model, str) else None
