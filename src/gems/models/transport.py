@@ -152,7 +152,12 @@ async def with_retries(
         before_sleep=before_sleep,
         reraise=True,
     )
-    return await retrying(call)
+
+    async def attempt() -> T:
+        # tenacity awaits only what it knows to be a coroutine function, which a lambda is not.
+        return await call()
+
+    return await retrying(attempt)
 
 
 def _error(state: RetryCallState) -> BaseException | None:

@@ -1,0 +1,214 @@
+"""The built-in chat model: planner, decomposer, judge and reflector by rules."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from pydantic import PrivateAttr
+
+from gems.errors import InvalidImageError
+from gems.models.blocks.brief import understand
+from gems.models.blocks.judging import LIMITS, Judgement, judged
+from gems.models.blocks.messages import Asked, asked, tokens
+from gems.models.blocks.questions import decomposed
+from gems.models.blocks.reflecting import Reflection, RoundReport, numbered, reflected
+from gems.models.blocks.scene import Scene, describe
+from gems.models.blocks.vision import Eye
+from gems.models.tasks import (
+    AnswerReply,
+    ChecklistReply,
+    ExperienceReply,
+    PromptReply,
+    ReflectionReply,
+    RequirementsReply,
+    SkillChoice,
+    Task,
+)
+
+_EVERYWHERE = """
+    with from that this into when where image images picture pictures drawing draw drawings design make
+    makes creating create generation generate rendering render prompt prompts shape shapes used using
+    scene skill style visual about asks user
+"""
+_COMMON = frozenset(_EVERYWHERE.split())
+Spoken = tuple[str, str]
+"""What is answered, and the thought behind it."""
+
+
+class BlocksChat(BaseChatModel):
+    """Plays the tasks of `gems.models.tasks` for pictures of the built-in world; no network, no weights."""
+
+    _eye: Eye = PrivateAttr(default_factory=Eye)
+
+    @property
+    def _llm_type(self) -> str:
+        return "gems-blocks"
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,  # noqa: ARG002 - answers are never long enough to be stopped
+        run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002 - sampling parameters mean nothing to rules
+    ) -> ChatResult:
+        request = asked(messages)
+        content, thought = self._answer(request)
+        used = tokens(content) + tokens(thought)
+        message = AIMessage(
+            content=content,
+            additional_kwargs={"reasoning_content": thought},
+            response_metadata={"model_name": "blocks", "finish_reason": "stop"},
+            usage_metadata={
+                "input_tokens": request.tokens,
+                "output_tokens": used,
+                "total_tokens": request.tokens + used,
+            },
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002
+        **kwargs: Any,
+    ) -> ChatResult:
+        return await asyncio.to_thread(self._generate, messages, stop, None, **kwargs)
+
+    def _answer(self, request: Asked) -> Spoken:
+        plays: dict[Task, Callable[[Asked], Spoken]] = {
+            "route": _route,
+            "enhance": _enhance,
+            "decompose": _decompose,
+            "verify": self._verify,
+            "checklist": self._checklist,
+            "summarise": _summarise,
+            "refine": _refine,
+            "reflect": _reflect,
+        }
+        if request.task is not None:
+            return plays[request.task](request)
+        return self._free(request, ", ".join(plays))
+
+    def _free(self, request: Asked, played: str) -> Spoken:
+        scene = None if request.named else self._look(request)
+        if scene is not None:
+            return f"I see {describe(scene)}.", "A free question about a picture: I tell what is in it."
+        return (
+            f"I am the chat model of the built-in world and play only these tasks: {played}. With a picture "
+            "and no task I say what I see.",
+            f"Nothing here names a task that I play; {LIMITS.partition(';')[0]}.",
+        )
+
+    def _look(self, request: Asked) -> Scene | None:
+        """What the newest picture shows; None where there is none that can be opened."""
+        if not request.images:
+            return None
+        try:
+            return self._eye.see(request.images[-1])
+        except InvalidImageError:
+            # The judge answers `unknown` then: a broken picture is no failed requirement.
+            return None
+
+    def _verify(self, request: Asked) -> Spoken:
+        scene = self._look(request)
+        judgement = _judged(request.tag("question") or request.text, scene)
+        return f"{judgement.answer.capitalize()}. {judgement.evidence}", _sight(scene)
+
+    def _checklist(self, request: Asked) -> Spoken:
+        scene = self._look(request)
+        answers = []
+        for number, question in enumerate(numbered(request.tag("questions") or request.text), start=1):
+            judgement = _judged(question, scene)
+            answers.append(AnswerReply(number=number, answer=judgement.answer, evidence=judgement.evidence))
+        return ChecklistReply(answers=answers).model_dump_json(), _sight(scene)
+
+
+def _judged(question: str, scene: Scene | None) -> Judgement:
+    if scene is None:
+        return Judgement("unknown", "There is no picture that I could open.")
+    return judged(question, scene)
+
+
+def _sight(scene: Scene | None) -> str:
+    return (
+        f"I look at the picture and see {describe(scene)}."
+        if scene
+        else "I was given no picture that I can open."
+    )
+
+
+def _route(request: Asked) -> Spoken:
+    """A skill is chosen where its name, or much of its description, is spoken of in the prompt."""
+    prompt = _content_words(request.tag("user_prompt"))
+    if re.search(r'"[^"\n]+"|“[^”\n]+”', request.tag("user_prompt")):
+        prompt |= {"text", "lettering"}
+    chosen = []
+    for line in request.tag("skills").splitlines():
+        name, _, description = line.strip().lstrip("- ").partition(":")
+        by_name = _content_words(name.replace("-", " ").replace("_", " ")) & prompt
+        if by_name or len(_content_words(description) & prompt) >= 3:
+            chosen.append(name.strip())
+    why = (
+        f"The prompt speaks of what {chosen[0]} is for." if chosen else "No skill's words are in the prompt."
+    )
+    return SkillChoice(skills=chosen[:1], why=why).model_dump_json(), why
+
+
+def _content_words(text: str) -> set[str]:
+    return {word for word in re.findall(r"[a-z]{4,}", text.lower()) if word not in _COMMON}
+
+
+def _enhance(request: Asked) -> Spoken:
+    prompt = request.tag("user_prompt").strip()
+    thought = "This image model heeds plain words best, so the prompt stays as the user wrote it."
+    return PromptReply(prompt=prompt or "nothing").model_dump_json(), thought
+
+
+def _decompose(request: Asked) -> Spoken:
+    prompt = request.tag("user_prompt")
+    requirements = decomposed(prompt)
+    brief = understand(prompt)
+    thought = (
+        f"The prompt names {len(brief.groups)} kinds of things and {len(brief.relations)} relations; "
+        f"that makes {len(requirements)} questions."
+    )
+    return RequirementsReply(requirements=requirements).model_dump_json(), thought
+
+
+def _reflection(request: Asked) -> Reflection:
+    # The experience of a separate summary is the newest one: `refine` learns from it like from the others.
+    told = f"{request.tag('experiences')}\n{request.tag('experience')}"
+    return reflected(
+        RoundReport(
+            user_prompt=request.tag("user_prompt"),
+            drawn_prompt=request.tag("drawn_prompt"),
+            passed=request.tag("passed"),
+            failed=request.tag("failed"),
+            experiences=told,
+            lessons=request.tag("lessons"),
+        )
+    )
+
+
+def _summarise(request: Asked) -> Spoken:
+    reflection = _reflection(request)
+    return ExperienceReply(experience=reflection.experience).model_dump_json(), reflection.thought
+
+
+def _refine(request: Asked) -> Spoken:
+    reflection = _reflection(request)
+    return PromptReply(prompt=reflection.prompt or "nothing").model_dump_json(), reflection.thought
+
+
+def _reflect(request: Asked) -> Spoken:
+    reflection = _reflection(request)
+    reply = ReflectionReply(experience=reflection.experience, prompt=reflection.prompt or "nothing")
+    return reply.model_dump_json(), reflection.thought

@@ -1,0 +1,210 @@
+"""A question and a scene -> yes, no or unknown, with what speaks for it.
+
+The same answers are asked of what was seen (the judge) and of what was drawn (`truth`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gems.models.blocks import vocabulary as words
+from gems.models.blocks.brief import folded
+from gems.models.blocks.language import Link, Mention, Reading, read
+from gems.models.blocks.scene import Scene, Thing, describe, named
+from gems.types import AnswerValue
+
+_UNDECIDABLE = re.compile(
+    r"\b(?:not|or|how many|what|which|where|who|why|more than|fewer|less|at most|except|same|different)\b"
+    r"|n['\u2019]t\b",
+    re.IGNORECASE,
+)
+_SHOWS = re.compile(
+    r"^\W*do(?:es)?\s+(?:this|the)\s+(?:image|picture)\s+(?:show|contain|depict)\b", re.IGNORECASE
+)
+_AT_LEAST = re.compile(r"\bat least\b", re.IGNORECASE)
+LIMITS = (
+    "this is the built-in world, which draws and knows only flat shapes, their colours, sizes, textures and "
+    "places, background colours and short texts; it cannot draw this"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """An answer and one line of evidence."""
+
+    answer: AnswerValue
+    evidence: str
+
+
+def truth(scene: Scene, question: str) -> AnswerValue:
+    """The right answer about a scene that is known exactly, as `Rendering.scene` is."""
+    return judged(question, scene).answer
+
+
+def judged(question: str, scene: Scene) -> Judgement:
+    """Answer one yes/no question about a scene; unknown where the question is not understood."""
+    reading = read(question)
+    if not reading.mentions:
+        if _SHOWS.search(question):
+            return Judgement("no", f"I see {describe(scene)}; {LIMITS}.")
+        return Judgement("unknown", f"I do not understand the question; I see {describe(scene)}.")
+    if _UNDECIDABLE.search(_unquoted(question, reading)):
+        return Judgement("unknown", f"I answer only plain yes/no questions; I see {describe(scene)}.")
+    found = _Inquiry(scene, reading, at_least=bool(_AT_LEAST.search(question))).judgements()
+    if not found:
+        return Judgement("unknown", f"I do not understand what is asked; I see {describe(scene)}.")
+    for verdict in ("unknown", "no"):
+        for judgement in found:
+            if judgement.answer == verdict:
+                return judgement
+    return Judgement("yes", " ".join(dict.fromkeys(judgement.evidence for judgement in found)))
+
+
+def _unquoted(question: str, reading: Reading) -> str:
+    for mention in reading.mentions:
+        if mention.word:
+            question = question.replace(mention.word, "")
+    return question
+
+
+@dataclass
+class _Inquiry:
+    scene: Scene
+    reading: Reading
+    at_least: bool
+
+    def judgements(self) -> list[Judgement]:
+        """One for each statement of the question."""
+        linked = {i for link in self.reading.links for i in (link.subject, link.target)}
+        found = [self._link(link) for link in self.reading.links]
+        for index, mention in enumerate(self.reading.mentions):
+            if mention.noun == words.BACKGROUND:
+                found.append(self._background(mention))
+            elif mention.noun == words.TEXT:
+                if index not in linked:
+                    found.append(self._text(mention))
+            elif mention.predicate:
+                found.append(self._predicate(mention))
+            elif index not in linked or mention.explicit:
+                found.append(self._count(mention))
+        return found
+
+    def _matching(self, mention: Mention) -> list[Thing]:
+        if mention.noun == words.TEXT:
+            return [
+                t
+                for t in self.scene.things
+                if t.noun == words.TEXT and folded(t.word) == folded(mention.word)
+            ]
+        said = mention.attributes.items()
+        same = [thing for thing in self.scene.things if thing.noun == mention.noun]
+        return [t for t in same if all(self.scene.attribute(t, name) == value for name, value in said)]
+
+    def _count(self, mention: Mention) -> Judgement:
+        number = len(self._matching(mention))
+        if mention.count is not None and mention.explicit:
+            met = number >= mention.count if self.at_least else number == mention.count
+        elif mention.count is None:
+            met = number >= 2
+        else:
+            met = number >= 1
+        return Judgement("yes" if met else "no", self._census(mention, number))
+
+    def _census(self, mention: Mention, number: int) -> str:
+        seen = f"I see {self._phrase(mention, number)}"
+        others = [thing for thing in self.scene.things if thing.noun == mention.noun]
+        if number or not others:
+            return f"{seen}."
+        kinds: dict[tuple[str, str, str], int] = {}
+        for thing in others:
+            # Sizes and textures are told only where they were asked for.
+            size = self.scene.size(thing) if "size" in mention.attributes else ""
+            texture = thing.texture if "texture" in mention.attributes else ""
+            key = (size, thing.colour, texture)
+            kinds[key] = kinds.get(key, 0) + 1
+        listed = " and ".join(named(count, *key, mention.noun) for key, count in kinds.items())
+        return f"{seen}, but {listed}."
+
+    def _phrase(self, mention: Mention, number: int) -> str:
+        said = mention.attributes
+        size, colour, texture = (said.get(name, "") for name in ("size", "colour", "texture"))
+        phrase = words.noun_phrase(mention.noun, size, colour, texture, many=number != 1)
+        if number == 1:
+            return f"one {phrase}"
+        return f"{words.number_word(number) if number else 'no'} {phrase}"
+
+    def _the(self, mention: Mention) -> str:
+        if mention.noun == words.TEXT:
+            return f'the text "{mention.word}"'
+        said = mention.attributes
+        names = [said.get(name) for name in ("size", "colour", "texture")]
+        return f"the {words.noun_phrase(mention.noun, *names, many=mention.many)}"
+
+    def _predicate(self, mention: Mention) -> Judgement:
+        things = self._matching(mention)
+        if not things:
+            return Judgement("no", self._census(mention, 0))
+        every: Callable[[Sequence[bool]], bool] = all if mention.many else any
+        fits = [
+            all(self.scene.attribute(thing, name) == value for name, value in mention.predicate.items())
+            for thing in things
+        ]
+        shown = {self.scene.attribute(thing, name) for thing in things for name in mention.predicate}
+        verb = "are" if mention.many else "is"
+        evidence = f"{self._the(mention).capitalize()} {verb} {' and '.join(sorted(shown))}."
+        counted = not mention.explicit or mention.count == len(things)
+        return Judgement("yes" if every(fits) and counted else "no", evidence)
+
+    def _text(self, mention: Mention) -> Judgement:
+        texts = [thing.word for thing in self.scene.things if thing.noun == words.TEXT]
+        if not texts:
+            return Judgement("no", "I see no text.")
+        met = any(folded(text) == folded(mention.word) for text in texts)
+        return Judgement(
+            "yes" if met else "no", "I read " + " and ".join(f'"{text}"' for text in texts) + "."
+        )
+
+    def _background(self, mention: Mention) -> Judgement:
+        asked = mention.predicate.get("colour") or mention.attributes.get("colour")
+        seen = self.scene.background or "neutral"
+        if asked is None:
+            return Judgement("unknown", f"The background is {seen}.")
+        return Judgement("yes" if seen == asked else "no", f"The background is {seen}.")
+
+    def _link(self, link: Link) -> Judgement:
+        subject, target = self.reading.mentions[link.subject], self.reading.mentions[link.target]
+        if words.BACKGROUND in (subject.noun, target.noun):
+            return Judgement("unknown", "Nothing can be placed relative to the background.")
+        subjects, targets = self._matching(subject), self._matching(target)
+        for mention, things in ((subject, subjects), (target, targets)):
+            if not things:
+                missing = f"I do not see {self._the(mention)}." if mention.noun == words.TEXT else ""
+                return Judgement("no", missing or self._census(mention, 0))
+        met = self._stand(link.relation, subjects, targets, subject.many, target.many)
+        who, verb, to = self._the(subject).capitalize(), "are" if subject.many else "is", self._the(target)
+        if met:
+            return Judgement("yes", f"{who} {verb} {link.relation} {to}.")
+        really = [r for r in words.RELATIONS if self._stand(r, subjects, targets, subject.many, target.many)]
+        instead = f", but {' and '.join(really)} it" if really else ""
+        return Judgement("no", f"{who} {verb} not {link.relation} {to}{instead}.")
+
+    def _stand(
+        self,
+        relation: str,
+        subjects: list[Thing],
+        targets: list[Thing],
+        every_subject: bool,
+        every_target: bool,
+    ) -> bool:
+        """Whether the subjects stand so to the targets; a plural speaks of each, but one holder is enough."""
+        all_targets = every_target and relation not in ("inside", "on")
+        over_targets: Callable[[Sequence[bool]], bool] = all if all_targets else any
+        over_subjects: Callable[[Sequence[bool]], bool] = all if every_subject else any
+        results = []
+        for subject in subjects:
+            others = [target for target in targets if target is not subject]
+            holds = [self.scene.holds(subject, relation, target) for target in others]
+            results.append(bool(holds) and over_targets(holds))
+        return over_subjects(results)

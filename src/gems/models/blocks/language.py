@@ -1,0 +1,316 @@
+"""What a text says: which things it mentions, and how it places them.
+
+One reader serves prompts and questions. It keeps no grammar: adjectives gather until a noun takes them,
+adjectives left over describe the noun before, and a relation joins the nouns on its two sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gems.models.blocks import vocabulary as words
+from gems.models.blocks.lexing import Token, tokens
+
+_VAGUE = """
+    image picture photo photograph illustration drawing scene canvas row line group column grid word words
+    text sign label letters caption banner style middle center centre side half top bottom left right corner
+    set number total there is are be of each other exactly following first second third one ones same way
+    shape shapes object objects color colour colors colours edge front user prompt arrangement composition
+    above previous instruction instructions rules show shows
+"""
+_NOT_THINGS = frozenset(_VAGUE.split())
+_JOINING = (
+    "is are be was were has have being looks appears should spelled spelt to in for next beside near by"
+)
+_COPULAS = frozenset(_JOINING.split())
+
+
+@dataclass(slots=True)
+class Mention:
+    """A noun with what is said about it.
+
+    Attributes:
+        noun: A shape, `text` or `background`.
+        attributes: `colour`, `size`, `texture` said before the noun.
+        predicate: The same, said after it (`the square is striped`).
+        count: How many; None where a plural leaves it open.
+        explicit: Whether the count was a number and not an article.
+        definite: Whether it points back (`the square`).
+        many: Whether the noun is a plural.
+        word: The quoted text, for the noun `text`.
+        modes: Wordings that stress it: `important`, `exactly`, `place`, `spelled`, `again`.
+        sentence: Number of its sentence, from 0.
+    """
+
+    noun: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    predicate: dict[str, str] = field(default_factory=dict)
+    count: int | None = None
+    explicit: bool = False
+    definite: bool = False
+    many: bool = False
+    word: str = ""
+    modes: set[str] = field(default_factory=set)
+    sentence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """`mentions[subject]` stands in `relation` to `mentions[target]`."""
+
+    subject: int
+    relation: str
+    target: int
+    modes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that was understood, and the phrases that were not.
+
+    Attributes:
+        mentions: In the order of the text.
+        links: Relations between mentions.
+        unknown: Phrases such as `a cat` that name something outside of the vocabulary.
+    """
+
+    mentions: Sequence[Mention]
+    links: Sequence[Link]
+    unknown: Sequence[str]
+
+
+def read(text: str) -> Reading:
+    """Read a prompt or a question; never fails, what is not understood is left out."""
+    reader = _Reader()
+    stream = tokens(text)
+    for token, following in zip(stream, [*stream[1:], Token("end", "", "")], strict=True):
+        reader.take(token, following)
+    return Reading(reader.mentions, reader.links, tuple(dict.fromkeys(reader.unknown)))
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What waits for its noun."""
+
+    attributes: dict[str, str] = field(default_factory=dict)
+    count: int | None = None
+    explicit: bool = False
+    definite: bool = False
+    opened: bool = False
+    strange: list[str] = field(default_factory=list)
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.mentions: list[Mention] = []
+        self.links: list[Link] = []
+        self.unknown: list[str] = []
+        self._pending = _Pending()
+        self._link: tuple[str, int | None] | None = None
+        self._fronted: tuple[str, int] | None = None
+        self._last: int | None = None
+        self._paused = False
+        self._sentence = 0
+        self._modes: set[str] = set()
+        self._exact = False
+
+    def take(self, token: Token, following: Token) -> None:
+        handler = getattr(self, f"_take_{token.kind}", None)
+        if handler is None:
+            raise AssertionError(f"no rule for a {token.kind}")
+        if token.kind == "pause":
+            self._pause(following)
+        else:
+            handler(token)
+            self._paused = False
+
+    # Words before a noun ------------------------------------------------------------------------------
+
+    def _take_article(self, token: Token) -> None:
+        self._open(token)
+        self._pending.count = 1
+
+    def _take_definite(self, token: Token) -> None:
+        self._open(token)
+        self._pending.definite = True
+
+    def _open(self, token: Token) -> None:
+        if not (self._pending.opened and not self._pending.attributes and not self._pending.strange):
+            self._flush()
+        self._pending.opened = True
+        if not self._pending.definite:
+            self._pending.strange = [token.raw.lower()]
+
+    def _take_count(self, token: Token) -> None:
+        value = words.COUNT_WORDS.get(token.value)
+        number = min(int(token.value[:4]), 1000) if value is None else value
+        pending = self._pending
+        # "no" and "without" stand before another determiner or number; "a single" and "a pair" behind one.
+        pending.count, pending.explicit, pending.opened = number, True, True
+        if not pending.strange:
+            pending.strange = [token.raw.lower()]
+
+    def _take_adjective(self, token: Token) -> None:
+        attribute, value = words.ADJECTIVES[token.value]
+        self._pending.attributes.setdefault(attribute, value)
+
+    def _take_other(self, token: Token) -> None:
+        word = token.value.lower()
+        if word in _COPULAS or (word.endswith("ing") and len(self._pending.strange) > 1):
+            self._flush_strange()
+        elif self._pending.opened:
+            self._pending.strange.append(token.raw)
+
+    # Nouns --------------------------------------------------------------------------------------------
+
+    def _take_shape(self, token: Token) -> None:
+        shape, many = words.SHAPE_WORDS[token.value]
+        pending = self._pending
+        count = pending.count if pending.explicit or not many else None
+        if not many and count is None:
+            count = 1
+        self._mention(
+            Mention(
+                shape,
+                dict(pending.attributes),
+                count=count,
+                explicit=pending.explicit,
+                definite=pending.definite,
+                many=many,
+            )
+        )
+
+    def _take_background(self, _: Token) -> None:
+        self._link = None
+        self._fronted = None
+        self._mention(
+            Mention(words.BACKGROUND, dict(self._pending.attributes), definite=self._pending.definite)
+        )
+
+    def _take_quoted(self, token: Token) -> None:
+        if token.value:
+            self._mention(Mention(words.TEXT, count=1, word=token.value, definite=self._pending.definite))
+
+    def _mention(self, mention: Mention) -> None:
+        self._pending = _Pending()
+        mention.sentence = self._sentence
+        mention.modes = self._modes | ({"exactly"} if self._exact else set())
+        self._exact = False
+        self.mentions.append(mention)
+        self._join(len(self.mentions) - 1)
+
+    def _join(self, index: int) -> None:
+        """Close an open relation with the mention at `index`."""
+        if self._link is not None:
+            relation, subject = self._link
+            self._link = None
+            if subject is None:
+                self._fronted = (relation, index)
+            else:
+                self._add_link(subject, relation, index)
+        elif self._fronted is not None:
+            relation, target = self._fronted
+            self._fronted = None
+            self._add_link(index, relation, target)
+        self._last = index
+
+    def _add_link(self, subject: int, relation: str, target: int) -> None:
+        modes = self.mentions[subject].modes | ({"place"} if relation.endswith("!") else set())
+        name = relation.rstrip("!")
+        if name == "contains":
+            subject, name, target = target, "inside", subject
+        if subject != target:
+            self.links.append(Link(subject, name, target, frozenset(modes)))
+
+    def _take_pronoun(self, _: Token) -> None:
+        self._flush()
+        if self._link is not None and self._link[1] is not None:
+            subject = self._link[1]
+            others = [i for i, m in enumerate(self.mentions) if i != subject and m.noun != words.BACKGROUND]
+            before = [i for i in others if i < subject] or others
+            if before:
+                last = self._last
+                self._join(before[-1])
+                self._last = last
+            self._link = None
+        elif self._last is not None:
+            self.mentions[self._last].sentence = self._sentence
+
+    # What joins and stresses --------------------------------------------------------------------------
+
+    def _take_relation(self, token: Token) -> None:
+        self._flush()
+        subject = self._current()
+        in_sentence = [link for link in self.links if self.mentions[link.subject].sentence == self._sentence]
+        if self._paused and in_sentence and subject in (in_sentence[-1].target, in_sentence[-1].subject):
+            subject = in_sentence[-1].subject
+        self._link = (token.value, subject)
+
+    def _take_place(self, _: Token) -> None:
+        self._flush()
+        current = self._current()
+        if current is not None:
+            self.mentions[current].modes.add("place")
+
+    def _take_spelled(self, _: Token) -> None:
+        current = self._current()
+        if current is not None and self.mentions[current].noun == words.TEXT:
+            self.mentions[current].modes.add("spelled")
+
+    def _take_important(self, _: Token) -> None:
+        self._modes.add("important")
+
+    def _take_again(self, _: Token) -> None:
+        self._modes.add("again")
+
+    def _take_exactly(self, _: Token) -> None:
+        self._exact = True
+
+    def _current(self) -> int | None:
+        """The latest mention of this sentence."""
+        if self._last is not None and self.mentions[self._last].sentence == self._sentence:
+            return self._last
+        return None
+
+    # Ends ---------------------------------------------------------------------------------------------
+
+    def _pause(self, following: Token) -> None:
+        gathering = self._pending.attributes and following.kind in ("adjective", "shape", "background")
+        if not gathering:
+            self._flush()
+            self._link = None
+            self._paused = True
+
+    def _take_pause(self, _: Token) -> None:
+        raise AssertionError("pauses need to know what follows")
+
+    def _take_end(self, _: Token) -> None:
+        self._flush()
+        self._link = self._fronted = None
+        self._exact = False
+        self._modes = set()
+        self._sentence += 1
+
+    def _flush(self) -> None:
+        """No noun came: adjectives describe the noun before, strange words are kept as not understood."""
+        current = self._current()
+        if self._pending.attributes and current is not None:
+            for attribute, value in self._pending.attributes.items():
+                self.mentions[current].predicate.setdefault(attribute, value)
+        self._flush_strange()
+        self._pending = _Pending()
+
+    def _flush_strange(self) -> None:
+        determiner, *strange = self._pending.strange or [""]
+        nouns = [word for word in strange if word.lower() not in _NOT_THINGS]
+        if (
+            self._pending.opened
+            and nouns
+            and not self._pending.attributes.keys() - {"colour", "size", "texture"}
+        ):
+            described = [*self._pending.attributes.values(), *nouns]
+            self.unknown.append(" ".join([determiner, *described]))
+        if strange:
+            self._pending.strange = []
+            self._pending.opened = False

@@ -1,0 +1,211 @@
+"""Pixels -> what is seen. It knows how this world draws, and nothing about what was asked for.
+
+Outlines part a picture into regions: the one at the border is the background, every other one is the
+inside of a thing. A region's colour, texture, shape and place are measured each on its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+import warnings
+from collections import OrderedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from scipy import ndimage
+
+from gems.errors import InvalidImageError
+from gems.models.blocks import lettering, palette, shapes
+from gems.models.blocks import vocabulary as words
+from gems.models.blocks.recognition import Margins, closest_shape, closest_texture
+from gems.models.blocks.scene import Box, Scene, Thing
+
+Pixels = NDArray[np.int16]
+Mask = NDArray[np.bool_]
+
+_WORKING_SIDE = 512
+_LONGEST_SIDE = 2048
+_MOST_THINGS = 120
+_MAX_PIXELS = 64_000_000
+_SMALLEST_AREA = 0.0004
+_FAR = 60
+_REMEMBERED = 32
+
+_NAMES = (*words.COLOURS, "")
+_TONES = np.array([tone for colour in words.COLOURS for tone in palette.TONES[colour]] + [palette.PLATE])
+_GROUNDS = np.array(list(palette.BACKGROUNDS.values()))
+_GROUND_NAMES = list(palette.BACKGROUNDS)
+
+
+class Eye:
+    """Sees pictures and remembers the latest, since a checklist asks many questions of one. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, Scene] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def see(self, data: bytes) -> Scene:
+        """What is in the picture that `data` encodes. Blocking.
+
+        Raises:
+            InvalidImageError: `data` is no picture.
+        """
+        key = hashlib.sha256(data).hexdigest()
+        with self._lock:
+            if key in self._seen:
+                self._seen.move_to_end(key)
+                return self._seen[key]
+        scene = seen(_opened(data))
+        with self._lock:
+            self._seen[key] = scene
+            while len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+        return scene
+
+
+def _opened(data: bytes) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at its own pixel limit; ours is checked before anything is decoded.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
+                if picture.width * picture.height > _MAX_PIXELS:
+                    raise InvalidImageError(
+                        f"A picture of {picture.width}x{picture.height} pixels is too large."
+                    )
+                return picture.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InvalidImageError(f"The {len(data)} bytes to look at are no whole picture.") from error
+
+
+def seen(picture: Image.Image) -> Scene:
+    """What is in a picture; boxes are in pixels of a copy whose shorter side is about 512. Blocking."""
+    factor = min(_WORKING_SIDE / min(picture.size), _LONGEST_SIDE / max(picture.size))
+    if abs(factor - 1) > 0.01:
+        size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(picture, dtype=np.int16)
+    return _Look(pixels).scene()
+
+
+class _Look:
+    def __init__(self, pixels: Pixels) -> None:
+        self._pixels = pixels
+        self._height, self._width = pixels.shape[:2]
+        self._unit = min(self._height, self._width)
+        self._outline = shapes.outline_width(self._unit)
+
+    def scene(self) -> Scene:
+        ink = self._pixels.max(axis=2) < palette.INK_BELOW
+        labels, _ = ndimage.label(~ink)
+        ground = self._ground_mask(labels)
+        ground_colour = np.median(self._border(), axis=0)
+        found = [thing for thing in map(self._thing, *self._regions(labels, ground, ground_colour)) if thing]
+        plates = [thing for thing in found if thing.noun == words.TEXT]
+        things = [t for t in found if not any(t is not p and _within(t.box, p.box) for p in plates)]
+        name = _GROUND_NAMES[int(np.abs(_GROUNDS - ground_colour).sum(axis=1).argmin())]
+        return Scene(self._width, self._height, name, tuple(things))
+
+    def _border(self) -> Pixels:
+        p = self._pixels
+        return np.concatenate([p[:2].reshape(-1, 3), p[-2:].reshape(-1, 3), p[:, 0], p[:, -1]])
+
+    def _ground_mask(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Labels of the regions that touch the border."""
+        edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+        return np.unique(edges)
+
+    def _regions(
+        self, labels: NDArray[np.int32], ground: NDArray[np.int32], ground_colour: NDArray[np.float64]
+    ) -> tuple[list[Mask], list[tuple[slice, slice]]]:
+        """Masks of all regions that may be things, and where they lie."""
+        masks: list[Mask] = []
+        places: list[tuple[slice, slice]] = []
+        outside = np.isin(labels, ground) & (labels > 0)
+        # Pictures from elsewhere have no outlines: what differs from the background is taken as a thing too.
+        strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _FAR)
+        strange = ndimage.binary_opening(strange, iterations=4) if strange.any() else strange
+        inner = np.where(outside, 0, labels)
+        for source in (inner, ndimage.label(strange)[0] if strange.any() else None):
+            if source is None:
+                continue
+            for number, place in enumerate(ndimage.find_objects(source), start=1):
+                if place is None:
+                    continue
+                mask = source[place] == number
+                if mask.sum() >= _SMALLEST_AREA * self._unit**2:
+                    masks.append(mask)
+                    places.append(place)
+        return masks[:_MOST_THINGS], places[:_MOST_THINGS]
+
+    def _thing(self, mask: Mask, place: tuple[slice, slice]) -> Thing | None:
+        pixels = self._pixels[place]
+        core = ndimage.binary_erosion(mask, iterations=2)
+        if core.sum() < 12:
+            return None
+        sample = pixels[core]
+        sample = sample[:: max(1, len(sample) // 2000)].astype(np.int32)
+        distance = ((sample[:, None, :] - _TONES[None]) ** 2).sum(axis=2)
+        votes = np.bincount(distance.argmin(axis=1) // 2, minlength=len(_NAMES))
+        colour = _NAMES[int(votes.argmax())]
+        if not colour or self._is_plate(votes):
+            return Thing(words.TEXT, "", "", self._box(place, (self._outline,) * 4), self._read(pixels))
+        mask, place = _sharpened(mask, place, pixels, colour)
+        pixels, core = self._pixels[place], ndimage.binary_erosion(mask, iterations=2)
+        if core.sum() < 12:
+            return None
+        shape, margins = closest_shape(ndimage.binary_fill_holes(mask), self._outline)
+        box = self._box(place, margins)
+        texture = self._texture(pixels, core, colour, box, place)
+        return Thing(shape, colour, texture, box)
+
+    def _is_plate(self, votes: NDArray[np.intp]) -> bool:
+        """Large letters may cover more of a plate than the plate's own colour."""
+        return bool(votes[-1] > 0.3 * votes.sum())
+
+    def _box(self, place: tuple[slice, slice], margins: Margins) -> Box:
+        rows, columns = place
+        left, top, right, bottom = margins
+        return columns.start - left, rows.start - top, columns.stop + right, rows.stop + bottom
+
+    def _read(self, pixels: Pixels) -> str:
+        plate, letters = np.array(palette.PLATE), np.array(palette.LETTERS)
+        axis = (letters - plate).astype(np.float64)
+        coverage = ((pixels - plate) @ axis) / float(axis @ axis)
+        # What is dark along the edges is the outline with its rounded corners, not a letter.
+        cut = round(self._outline)
+        coverage[:, :cut] = coverage[:, coverage.shape[1] - cut :] = 0
+        coverage[:4] = coverage[-4:] = 0
+        return lettering.read_plate(np.clip(coverage, 0, 1))
+
+    def _texture(self, pixels: Pixels, core: Mask, colour: str, box: Box, place: tuple[slice, slice]) -> str:
+        base, second = (np.array(tone) for tone in palette.TONES[colour])
+        nearer = ((pixels - second) ** 2).sum(axis=2) < ((pixels - base) ** 2).sum(axis=2)
+        rows, columns = np.nonzero(core)
+        left, top, right, bottom = box
+        diameter = max(right - left, bottom - top)
+        across = (columns + place[1].start + 0.5 - (left + right) / 2) / diameter
+        down = (rows + place[0].start + 0.5 - (top + bottom) / 2) / diameter
+        return closest_texture(nearer[core], across, down)
+
+
+def _sharpened(
+    mask: Mask, place: tuple[slice, slice], pixels: Pixels, colour: str
+) -> tuple[Mask, tuple[slice, slice]]:
+    """Cut a region where it is half outline: bright ones would else reach further than dark ones."""
+    darkest = min(max(tone) for tone in palette.TONES[colour])
+    sharp = mask & (pixels.max(axis=2) > (max(palette.INK) + darkest) / 2)
+    rows, columns = np.flatnonzero(sharp.any(axis=1)), np.flatnonzero(sharp.any(axis=0))
+    if not rows.size:
+        return mask, place
+    down, across = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    top, left = place[0].start, place[1].start
+    moved = (slice(top + rows[0], top + rows[-1] + 1), slice(left + columns[0], left + columns[-1] + 1))
+    return sharp[down, across], moved
+
+
+def _within(inner: Box, outer: Box) -> bool:
+    return all(inner[i] >= outer[i] for i in (0, 1)) and all(inner[i] <= outer[i] for i in (2, 3))

@@ -1,0 +1,211 @@
+"""What is known about a Diffusers model before it is loaded, read without torch.
+
+A recipe says how a pipeline class is called: its own size, steps and guidance, which argument carries the
+guidance, and from where on a negative prompt is heeded. Presets are recipes with the name of a model on
+the Hugging Face hub; for directories the recipe is found by the class named in `model_index.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gems.errors import ModelFilesError, ModelSpecError
+from gems.types import GeneratorCapabilities
+
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a pipeline is to be called.
+
+    Attributes:
+        source: Directory or name on the hub.
+        pipeline: Class name of the pipeline; empty where it is not known before loading.
+        size: Width and height in pixels where the user asks for none.
+        sizes: The only sizes to draw; None for any multiple of `multiple`.
+        multiple: Width and height must be multiples of this many pixels.
+        steps: Inference steps; None for the pipeline's own.
+        min_steps: Fewest inference steps.
+        guidance: Guidance scale; None for the pipeline's own.
+        guidance_argument: The argument of the pipeline that takes the guidance scale.
+        cfg_above: Negative prompts are heeded where the guidance is above this; None for never.
+        empty_negative: What stands for an empty negative prompt.
+    """
+
+    source: str = ""
+    pipeline: str = ""
+    size: tuple[int, int] = (1024, 1024)
+    sizes: tuple[tuple[int, int], ...] | None = None
+    multiple: int = 16
+    steps: int | None = None
+    min_steps: int = 1
+    guidance: float | None = None
+    guidance_argument: str = "guidance_scale"
+    cfg_above: float | None = 1.0
+    empty_negative: str = ""
+
+    def heeds_negative(self, guidance: float | None) -> bool:
+        """Whether a negative prompt has an effect at this guidance scale; None where it is not known."""
+        return self.cfg_above is not None and (guidance is None or guidance > self.cfg_above)
+
+    def capabilities(self, model: str, max_batch: int, price_usd: float | None) -> GeneratorCapabilities:
+        """The recipe as the rest of GEMS wants it.
+
+        Args:
+            model: Name for records.
+            max_batch: Most requests drawn in one batch.
+            price_usd: US dollars per image; None where not known.
+        """
+        return GeneratorCapabilities(
+            model=model,
+            default_size=self.size,
+            sizes=self.sizes,
+            size_multiple=self.multiple,
+            min_side=self.multiple,
+            negative_prompts=self.heeds_negative(self.guidance),
+            max_batch=max_batch,
+            price_usd=price_usd,
+        )
+
+
+# Z-Image applies guidance as soon as it is above 0, all others above 1; Flux and its kin are distilled and
+# heed no negative prompt. Qwen-Image's schedule divides by zero where it has a single step. A directory with
+# Z-Image's class is taken for the Turbo model: the undistilled one has the same class and wants its steps
+# and guidance set.
+FAMILIES: dict[str, Recipe] = {
+    recipe.pipeline: recipe
+    for recipe in (
+        Recipe(pipeline="ZImagePipeline", steps=8, guidance=0.0, cfg_above=0.0),
+        Recipe(
+            pipeline="QwenImagePipeline",
+            size=(1328, 1328),
+            steps=50,
+            min_steps=2,
+            guidance=4.0,
+            guidance_argument="true_cfg_scale",
+            empty_negative=" ",
+        ),
+        Recipe(pipeline="FluxPipeline", steps=28, guidance=3.5, cfg_above=None),
+        Recipe(pipeline="Flux2KleinPipeline", cfg_above=None),
+        Recipe(pipeline="StableDiffusionPipeline", size=(512, 512), multiple=8, steps=50, guidance=7.5),
+        Recipe(pipeline="StableDiffusionXLPipeline", multiple=8, steps=50, guidance=5.0),
+        Recipe(pipeline="StableDiffusion3Pipeline", steps=28, guidance=7.0),
+    )
+}
+
+_QWEN_SIDES = ((1664, 928), (1472, 1104), (1584, 1056))
+_QWEN_IMAGE = replace(
+    FAMILIES["QwenImagePipeline"],
+    source="Qwen/Qwen-Image-2512",
+    sizes=((1328, 1328), *_QWEN_SIDES, *((height, width) for width, height in _QWEN_SIDES)),
+)
+
+PRESETS: dict[str, Recipe] = {
+    "z-image-turbo": replace(FAMILIES["ZImagePipeline"], source="Tongyi-MAI/Z-Image-Turbo"),
+    "qwen-image": _QWEN_IMAGE,
+    # The paper's call: the guidance goes to an argument that this model does not use, and without a negative
+    # prompt there is no classifier-free guidance either.
+    "qwen-image-paper": replace(_QWEN_IMAGE, guidance_argument="guidance_scale", cfg_above=None),
+}
+
+
+def find_recipe(model: str) -> Recipe:
+    """The recipe of a preset, a directory, or a name on the hub.
+
+    A name on the hub is not looked up there; where its `model_index.json` lies in the cache it is read.
+
+    Raises:
+        ModelFilesError: a directory is missing, or holds no pipeline that can be loaded.
+        ModelSpecError: `model` is none of the three.
+    """
+    if model in PRESETS:
+        return PRESETS[model]
+    folder = Path(model).expanduser()
+    if model and folder.is_dir():
+        return recipe_of_folder(folder)
+    if folder.is_absolute() or model[:1] in (".", "~") or model.count("/") > 1 or "\\" in model:
+        what = "is a file, not a directory" if folder.is_file() else "does not exist"
+        raise ModelFilesError(
+            f"The model directory {model} {what}.", hint="Name a directory in the layout of Diffusers."
+        )
+    if not _HUB_NAME.fullmatch(model):
+        raise ModelSpecError(
+            f"No Diffusers model is called {model!r}.",
+            hint=f"Choose one of {', '.join(PRESETS)}, a directory, or a hub name such as OWNER/MODEL.",
+        )
+    cached = _cached_folder(model)
+    known = recipe_of_folder(cached) if cached else Recipe()
+    return replace(known, source=model)
+
+
+def recipe_of_folder(folder: Path) -> Recipe:
+    """The recipe of a pipeline's directory, by its class and its own size.
+
+    Raises:
+        ModelFilesError: there is no readable `model_index.json`, or it asks for code of its own.
+    """
+    index = _read_json(folder / "model_index.json")
+    name = index.get("_class_name")
+    if not isinstance(name, str):
+        raise ModelFilesError(
+            f"The model in {folder} is not one of the pipelines of Diffusers.",
+            hint="Models that bring code of their own are not loaded.",
+        )
+    recipe = FAMILIES.get(name, Recipe(pipeline=name))
+    return replace(recipe, source=str(folder), size=_own_size(folder) or recipe.size)
+
+
+def component_folders(folder: Path) -> list[str]:
+    """Names of the components that a pipeline's directory must hold."""
+    index = _read_json(folder / "model_index.json")
+    return [
+        name
+        for name, origin in index.items()
+        if isinstance(origin, list) and origin and all(isinstance(part, str) for part in origin)
+    ]
+
+
+def _own_size(folder: Path) -> tuple[int, int] | None:
+    """Width and height in pixels that the model was made for, where its files say so."""
+    vae = _optional_json(folder / "vae" / "config.json")
+    unet = _optional_json(folder / "unet" / "config.json")
+    side: Any = vae.get("sample_size")
+    if unet.get("sample_size"):
+        # A UNet counts in latents, of which one stands for so many pixels in a row.
+        per_latent = 2 ** (len(vae.get("block_out_channels", ())) - 1) if vae else 8
+        side = unet["sample_size"]
+        side = [each * per_latent for each in side] if isinstance(side, list) else side * per_latent
+    if isinstance(side, list) and len(side) == 2:
+        height, width = side
+        return int(width), int(height)
+    return (side, side) if isinstance(side, int) else None
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return _read_json(path) if path.is_file() else {}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelFilesError(
+            f"{path.parent} holds no {path.name}.", hint="Name a directory in the layout of Diffusers."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ModelFilesError(f"{path} cannot be read: {error}.", hint="Download the model again.") from error
+    if not isinstance(content, dict):
+        raise ModelFilesError(f"{path} holds no JSON object.", hint="Download the model again.")
+    return content
+
+
+def _cached_folder(name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - comes with the extra only
+
+    index = try_to_load_from_cache(name, "model_index.json")
+    return Path(index).parent if isinstance(index, str) else None

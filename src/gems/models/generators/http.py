@@ -1,0 +1,141 @@
+"""Image servers with a plain `POST /generate?prompt=...` that answers picture bytes, as in the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from gems.errors import InvalidImageError
+from gems.models.generators.addresses import shown_address
+from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
+from gems.models.transport import from_status, retry_after
+from gems.types import GeneratorCapabilities, ImageRequest
+
+if TYPE_CHECKING:
+    import httpx
+
+MAX_URL = 8000
+"""Longest address in characters: nginx and other servers take 8 KiB for the whole request line."""
+
+MAX_BYTES = 256 * 1024 * 1024
+"""Longest answer that is read: the largest picture that is opened, as raw pixels, is smaller."""
+
+
+class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
+    """Draws on a server that answers `POST url?prompt=...` with the bytes of a picture.
+
+    Sends `prompt`, `seed`, `width`, `height` and, where set, `negative_prompt`, `steps` and `guidance` as
+    query parameters. A server that knows only `prompt`, such as the paper's, ignores the others: its pixels
+    then do not follow the seed, although `capabilities.seeds` says what was asked. Where the address would
+    be longer than `MAX_URL` the same fields go as a JSON object in the body instead, with no query; servers
+    that read only the query answer that with an error, which is reported as it is.
+
+    Args:
+        url: The whole address, for example `http://host:8000/generate`; its own query is kept.
+        api_key: Sent as a bearer token where given.
+        timeout_s: Seconds one attempt may take.
+        concurrency: Requests under way at a time.
+        size: Width and height in pixels where the user asks for none.
+        extra_body: Further parameters to send along.
+        price_usd: US dollars per image; None where not known.
+        attempts: Attempts per image.
+        first_wait_s: Seconds before the second attempt.
+
+    Raises:
+        ModelSpecError: `url` is no http or https address.
+    """
+
+    def __init__(  # noqa: PLR0913 - independent settings, all but the first by name
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 180.0,
+        concurrency: int = 4,
+        size: tuple[int, int] = (1024, 1024),
+        extra_body: Mapping[str, Any] | None = None,
+        price_usd: float | None = None,
+        attempts: int = 4,
+        first_wait_s: float = 0.5,
+    ) -> None:
+        address = shown_address(url)
+        super().__init__(
+            GeneratorCapabilities(model=f"http:{address}", default_size=size, price_usd=price_usd),
+            endpoint=f"The image server at {address}",
+            secrets=(api_key,) if api_key else (),
+            limits=RemoteLimits(
+                timeout_s=timeout_s, concurrency=concurrency, attempts=attempts, first_wait_s=first_wait_s
+            ),
+        )
+        self._url = url
+        self._api_key = api_key
+        self._extra = dict(extra_body or {})
+
+    def _open(self) -> httpx.AsyncClient:
+        import httpx  # noqa: PLC0415 - loaded with the first request
+
+        headers = {"Accept": "image/png, image/*"}
+        if self._api_key:
+            headers["Authorization"] = f"Bearer {self._api_key}"
+        # The semaphore is the limit: waiting for a free connection would count as drawing time.
+        limits = httpx.Limits(max_connections=None)
+        return httpx.AsyncClient(headers=headers, timeout=self._limits.timeout_s, limits=limits)
+
+    async def _close(self, client: httpx.AsyncClient) -> None:
+        await client.aclose()
+
+    async def _draw(self, client: httpx.AsyncClient, request: ImageRequest) -> Drawn:
+        asked = _fields(request)
+        message = self._message(client, {**self._extra, **asked})
+        response = await client.send(message, stream=True)
+        try:
+            data = await self._read(response)
+        finally:
+            await response.aclose()
+        if not response.is_success:
+            raise from_status(
+                response.status_code,
+                data.decode("utf-8", "replace"),
+                self._endpoint,
+                *self._secrets,
+                retry_after=retry_after(response.headers),
+            )
+        known = {"prompt", "seed", "width", "height"}
+        parameters = {**self._extra, **{name: value for name, value in asked.items() if name not in known}}
+        return Drawn(data=data, seed=request.seed, parameters=parameters)
+
+    def _message(self, client: httpx.AsyncClient, fields: Mapping[str, Any]) -> httpx.Request:
+        import httpx  # noqa: PLC0415 - loaded by `_open`
+
+        # Measured before it is built: httpx itself refuses very long addresses.
+        if len(self._url) + len(urlencode(fields)) <= MAX_URL:
+            return client.build_request("POST", httpx.URL(self._url).copy_merge_params(fields))
+        return client.build_request("POST", self._url, json=dict(fields))
+
+    async def _read(self, response: httpx.Response) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.aiter_bytes():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_BYTES:
+                raise InvalidImageError(
+                    f"{self._endpoint} sent more than {MAX_BYTES} bytes, beginning with {parts[0][:48]!r}."
+                )
+        return b"".join(parts)
+
+
+def _fields(request: ImageRequest) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "prompt": request.prompt,
+        "seed": request.seed,
+        "width": request.width,
+        "height": request.height,
+    }
+    optional = {
+        "negative_prompt": request.negative_prompt or None,
+        "steps": request.steps,
+        "guidance": request.guidance,
+    }
+    return fields | {name: value for name, value in optional.items() if value is not None}

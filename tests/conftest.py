@@ -1,0 +1,38 @@
+"""Isolation of every test, and the stub server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_socket import socket_allow_hosts
+
+from tests.stub import StubServer
+
+_FOREIGN = ("GEMS_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def loopback_only() -> None:
+    """No test reaches beyond this machine."""
+    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the developer's settings is seen, and nothing of theirs is written."""
+    for name in list(os.environ):
+        if name.upper().startswith(_FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GEMS_HOME", str(tmp_path / "gems"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def stub() -> Iterator[StubServer]:
+    """A server of the built-in world that can be told to misbehave; each test has its own."""
+    with StubServer() as server:
+        yield server

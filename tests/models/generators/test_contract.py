@@ -1,0 +1,193 @@
+"""What every image generator must do, whatever it draws with."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gems.errors import EditingUnsupportedError, SizeError
+from gems.models.base import ImageGenerator
+from gems.types import GeneratedImage, ImageRequest
+from tests.stub import StubServer
+from tests.stub.brains import flat_picture
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A generator under test and how many requests reached what draws for it, where that can be counted."""
+
+    generator: ImageGenerator
+    requests: Callable[[], int]
+    side: int
+    """A side in pixels that it draws quickly."""
+
+    def request(self, prompt: str = "three red circles", seed: int = 7, **more: Any) -> ImageRequest:
+        size = {"width": self.side, "height": self.side}
+        return ImageRequest(**{"prompt": prompt, "seed": seed, "steps": 2, **size, **more})
+
+
+def _uncounted() -> int:
+    return 0
+
+
+def _blocks(_stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
+    from gems.models.blocks.generator import BlocksGenerator
+
+    return Subject(BlocksGenerator(), _uncounted, 128)
+
+
+def _openai(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
+    from gems.models.generators.openai_images import OpenAIImagesGenerator
+
+    server = stack.enter_context(StubServer(images=flat_picture))
+    return Subject(OpenAIImagesGenerator("stub", server.base_url), lambda: len(server.requests), 64)
+
+
+def _http(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
+    from gems.models.generators.http import HTTPGenerator
+
+    server = stack.enter_context(StubServer(images=flat_picture))
+    return Subject(HTTPGenerator(server.generate_url), lambda: len(server.requests), 64)
+
+
+_TINY: list[Path] = []
+
+
+def _diffusers(_stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
+    pytest.importorskip("diffusers", reason="the extra `diffusers` is not installed")
+    import torch
+
+    from gems.models.generators.diffusers import DiffusersGenerator
+    from tests import tinypipes
+
+    torch.set_num_threads(1)
+    if not _TINY:
+        _TINY.append(tinypipes.save("z_image", factory.mktemp("contract") / "z"))
+    return Subject(DiffusersGenerator(str(_TINY[0]), device="cpu"), _uncounted, 64)
+
+
+_MAKERS = {"blocks": _blocks, "openai": _openai, "http": _http, "diffusers": _diffusers}
+
+
+@pytest.fixture(params=_MAKERS)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    with ExitStack() as stack:
+        yield _MAKERS[request.param](stack, tmp_path_factory)
+
+
+@pytest.fixture
+async def subject(made: Subject) -> AsyncIterator[Subject]:
+    yield made
+    await made.generator.aclose()
+
+
+def pixels(image: GeneratedImage) -> bytes:
+    with Image.open(io.BytesIO(image.data)) as picture:
+        return picture.convert("RGB").tobytes()
+
+
+async def test_is_an_image_generator(subject: Subject) -> None:
+    assert isinstance(subject.generator, ImageGenerator)
+    subject.generator.capabilities.check_size(subject.side, subject.side)
+
+
+async def test_draws_a_png_of_the_size_asked_for(subject: Subject) -> None:
+    asked = subject.request(width=subject.side * 2)
+    image = await subject.generator.generate(asked)
+    with Image.open(io.BytesIO(image.data)) as picture:
+        picture.verify()
+        assert picture.format == "PNG"
+        assert picture.size == (asked.width, asked.height) == (image.width, image.height)
+    assert image.model == subject.generator.capabilities.model
+    assert image.seconds >= 0
+
+
+async def test_parameters_are_json(subject: Subject) -> None:
+    image = await subject.generator.generate(subject.request(negative_prompt="blur"))
+    assert json.loads(json.dumps(image.parameters)) == image.parameters
+
+
+async def test_seed_decides_the_pixels(subject: Subject) -> None:
+    assert subject.generator.capabilities.seeds
+    first, again, other = [
+        await subject.generator.generate(subject.request(seed=seed)) for seed in (7, 7, 2**31 - 1)
+    ]
+    assert (first.seed, again.seed, other.seed) == (7, 7, 2**31 - 1)
+    assert pixels(first) == pixels(again)
+    assert pixels(first) != pixels(other)
+
+
+async def test_prompt_decides_the_pixels(subject: Subject) -> None:
+    one = await subject.generator.generate(subject.request("three red circles"))
+    other = await subject.generator.generate(subject.request("one blue square"))
+    assert pixels(one) != pixels(other)
+
+
+async def test_impossible_size_is_refused_before_any_request(subject: Subject) -> None:
+    for size in ({"width": 0}, {"height": 100_000}):
+        with pytest.raises(SizeError) as caught:
+            await subject.generator.generate(replace(subject.request(), **size))
+        assert caught.value.hint
+    assert subject.requests() == 0
+
+
+async def test_concurrent_requests_are_all_answered(subject: Subject) -> None:
+    asked = [subject.request(seed=seed) for seed in range(8)]
+    images = await asyncio.gather(*(subject.generator.generate(request) for request in asked))
+    assert [image.seed for image in images] == list(range(8))
+    assert len({pixels(image) for image in images}) == 8
+
+
+async def test_cancelled_call_leaves_it_usable(subject: Subject) -> None:
+    waiting = [asyncio.create_task(subject.generator.generate(subject.request(seed=s))) for s in range(6)]
+    await asyncio.sleep(0.01)
+    for task in waiting[::2]:
+        task.cancel()
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(image, GeneratedImage) for image in ended[1::2])
+    assert all(isinstance(image, GeneratedImage | asyncio.CancelledError) for image in ended[::2])
+    image = await subject.generator.generate(subject.request(seed=9))
+    assert image.seed == 9
+
+
+async def test_closing_twice_is_harmless(subject: Subject) -> None:
+    await subject.generator.generate(subject.request())
+    await subject.generator.aclose()
+    await subject.generator.aclose()
+
+
+async def test_closing_unused_is_harmless(subject: Subject) -> None:
+    await subject.generator.aclose()
+
+
+async def test_says_truly_whether_it_edits(subject: Subject) -> None:
+    source = flat_picture(subject.request("source"))
+    asked = subject.request(source=source)
+    if subject.generator.capabilities.editing:
+        image = await subject.generator.generate(asked)
+        assert (image.width, image.height) == (asked.width, asked.height)
+    else:
+        with pytest.raises(EditingUnsupportedError):
+            await subject.generator.generate(asked)
+        assert subject.requests() == 0
+
+
+async def test_negative_prompt_is_heeded_or_not_as_said(subject: Subject) -> None:
+    asked = subject.request(guidance=3.0) if subject.generator.capabilities.negative_prompts else None
+    if asked is None:
+        asked = subject.request()
+        expected = True
+    else:
+        expected = False
+    without = await subject.generator.generate(asked)
+    with_it = await subject.generator.generate(replace(asked, negative_prompt="blue squares"))
+    assert (pixels(without) == pixels(with_it)) is expected

@@ -1,0 +1,224 @@
+"""HTTP errors in our words, and retries."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from gems.errors import (
+    AuthenticationError,
+    GemsError,
+    InvalidImageError,
+    OptionError,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitError,
+    RefusedError,
+    RejectedRequestError,
+    ServerError,
+    TooManyImagesError,
+    UnreachableError,
+    UnreadableReplyError,
+)
+from gems.models.transport import from_status, retry_after, translate, with_retries
+from tests.stub import Fault, StubServer
+
+SECRET = "tops3cret-value"
+
+
+def body(message: str, **more: Any) -> str:
+    return json.dumps({"error": {"message": message, "type": "invalid_request_error", **more}})
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "expected"),
+    [
+        (301, "", RejectedRequestError),
+        (400, body("bad size"), RejectedRequestError),
+        (401, body("wrong key"), AuthenticationError),
+        (403, "", AuthenticationError),
+        (404, body("no such model"), RejectedRequestError),
+        (408, "", ProviderTimeoutError),
+        (413, "too large", RejectedRequestError),
+        (422, '{"detail": [{"loc": ["query", "prompt"]}]}', RejectedRequestError),
+        (429, body("slow down"), RateLimitError),
+        (429, body("You exceeded your current quota", code="insufficient_quota"), RejectedRequestError),
+        (400, body("rejected by our safety system", code="content_policy_violation"), RefusedError),
+        (400, body("The prompt triggered Azure's filter", code="content_filter"), RefusedError),
+        (500, "", ServerError),
+        (502, "<html>Bad gateway</html>", ServerError),
+        (599, "", ServerError),
+        (400, "[1, 2]", RejectedRequestError),
+        (400, "null", RejectedRequestError),
+        (400, '{"error": null}', RejectedRequestError),
+        (400, '{"error": {"message": {"deep": 1}}}', RejectedRequestError),
+    ],
+)
+def test_every_status_has_its_error(status: int, text: str, expected: type[GemsError]) -> None:
+    error = from_status(status, text, "stub at http://host")
+    assert type(error) is expected
+    assert error.message.startswith(f"stub at http://host answered {status}")
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ("At most 1 image(s) may be provided in one request.", 1),
+        ("At most 16 images may be provided in one prompt.", 16),
+        ("You may send a maximum of 5 images.", 5),
+        ("This model supports up to 8 images", 8),
+        ("Too many images in the request", None),
+    ],
+)
+def test_limit_on_images_is_read(words: str, limit: int | None) -> None:
+    error = from_status(400, body(words), "stub")
+    assert isinstance(error, TooManyImagesError)
+    assert error.limit == limit
+
+
+def test_message_is_short_and_free_of_secrets() -> None:
+    text = body(f"key {SECRET} in sk-abcdefghijkl, Authorization: Bearer abc.def-123456 " + "x" * 2000)
+    error = from_status(400, text, "stub", SECRET)
+    assert SECRET not in error.message
+    assert "sk-abc" not in error.message
+    assert "abc.def" not in error.message
+    assert len(error.message) < 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3.0),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+    ],
+)
+def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    assert retry_after(httpx.Headers(headers)) == seconds
+
+
+REQUEST = httpx.Request("POST", "http://host/v1")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (TimeoutError(), ProviderTimeoutError),
+        (httpx.ReadTimeout("slow"), ProviderTimeoutError),
+        (httpx.ConnectError("refused"), UnreachableError),
+        (httpx.RemoteProtocolError("cut"), UnreachableError),
+        (httpx.UnsupportedProtocol("ftp"), RejectedRequestError),
+        (httpx.InvalidURL("no"), RejectedRequestError),
+        (openai.OpenAIError("odd"), UnreadableReplyError),
+        (json.JSONDecodeError("no", "", 0), UnreadableReplyError),
+        (KeyError("choices"), UnreadableReplyError),
+        (RuntimeError("odd"), ProviderError),
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_every_library_error_is_translated(raised: Exception, expected: type[GemsError]) -> None:
+    error = translate(raised, "stub at http://host", SECRET)
+    assert type(error) is expected
+    assert error.message.startswith("stub at http://host")
+
+
+def test_own_errors_stay() -> None:
+    error = OptionError("mine")
+    assert translate(error, "stub") is error
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (Fault("401"), AuthenticationError),
+        (Fault("404"), RejectedRequestError),
+        (Fault("429", retry_after=2), RateLimitError),
+        (Fault("500"), ServerError),
+        (Fault("503", retry_after=1.5), ServerError),
+        (Fault("too_many_images", limit=0), TooManyImagesError),
+        (Fault("hang"), ProviderTimeoutError),
+        (Fault("reset"), UnreachableError),
+        (Fault("cut"), UnreachableError),
+    ],
+    ids=lambda value: value.name if isinstance(value, Fault) else "",
+)
+async def test_what_the_openai_client_raises(fault: Fault, expected: type[GemsError]) -> None:
+    with StubServer(chat=lambda _messages: "hello") as stub:
+        stub.fault(fault)
+        client = openai.AsyncOpenAI(base_url=stub.base_url, api_key="none", max_retries=0, timeout=0.5)
+        picture: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+        async with client:
+            with pytest.raises(openai.OpenAIError) as caught:
+                await client.chat.completions.create(
+                    model="stub", messages=[{"role": "user", "content": [picture]}]
+                )
+    error = translate(caught.value, "stub")
+    assert type(error) is expected
+    assert getattr(error, "retry_after", None) == fault.retry_after
+    assert not error.message.endswith(": ")
+
+
+class Flaky:
+    """Fails with the given errors, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.calls = 0
+
+    async def __call__(self) -> str:
+        self.calls += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "done"
+
+
+async def test_retryable_errors_are_retried() -> None:
+    call = Flaky(UnreachableError("a"), InvalidImageError("b"), ServerError("c"))
+    heard: list[tuple[GemsError, float]] = []
+    result = await with_retries(
+        call, attempts=4, first_wait_s=0.001, on_retry=lambda *told: heard.append(told)
+    )
+    assert result == "done"
+    assert call.calls == 4
+    assert [error.message for error, _ in heard] == ["a", "b", "c"]
+    assert 0.001 <= heard[0][1] <= 0.002
+    assert heard[2][1] >= 0.004
+
+
+async def test_the_last_error_is_raised() -> None:
+    call = Flaky(*(ServerError(str(number)) for number in range(5)))
+    with pytest.raises(ServerError, match="2"):
+        await with_retries(call, attempts=3, first_wait_s=0.001)
+    assert call.calls == 3
+
+
+@pytest.mark.parametrize("error", [AuthenticationError("x"), RefusedError("x"), ValueError("x")])
+async def test_other_errors_are_not_retried(error: Exception) -> None:
+    call = Flaky(error)
+    with pytest.raises(type(error)):
+        await with_retries(call, attempts=3, first_wait_s=0.001)
+    assert call.calls == 1
+
+
+async def test_retry_after_is_honoured_up_to_a_minute() -> None:
+    heard: list[float] = []
+    call = Flaky(RateLimitError("x", retry_after=0.01), ServerError("x", retry_after=0.0))
+    await with_retries(call, first_wait_s=5, on_retry=lambda _error, seconds: heard.append(seconds))
+    assert heard == [0.01, 0.0]
+    patient = Flaky(RateLimitError("x", retry_after=61))
+    with pytest.raises(RateLimitError):
+        await with_retries(patient, first_wait_s=0.001)
+    assert patient.calls == 1
+
+
+async def test_waiting_can_be_cancelled() -> None:
+    call = Flaky(ServerError("x"))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await with_retries(call, first_wait_s=30)
+    assert call.calls == 1

@@ -1,0 +1,81 @@
+"""What answers behind the stub: chat models, image generators, or plain functions in their place."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import io
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from PIL import Image
+
+from gems.types import ImageRequest
+from tests.stub.wire import Answer
+
+Messages = list[dict[str, Any]]
+ChatBrain = Callable[[Messages], Awaitable[Answer]]
+PictureBrain = Callable[[ImageRequest], Awaitable[bytes]]
+
+
+def chat_brain(brain: Any = None) -> ChatBrain:
+    """A chat brain from a LangChain chat model, from a function of the messages, or the built-in one.
+
+    Args:
+        brain: A `BaseChatModel`; a plain or async function from OpenAI messages to a text or an `Answer`;
+            None for the built-in world.
+    """
+    if brain is None:
+        from gems.models.blocks.chat import BlocksChat
+
+        brain = BlocksChat()
+    if hasattr(brain, "ainvoke"):
+        return lambda messages: _ask_model(brain, messages)
+
+    async def ask(messages: Messages) -> Answer:
+        said = await _call(brain, messages)
+        return said if isinstance(said, Answer) else Answer(content=str(said))
+
+    return ask
+
+
+def picture_brain(brain: Any = None) -> PictureBrain:
+    """A picture brain from an `ImageGenerator`, from a function of the request, or the built-in one."""
+    if brain is None:
+        from gems.models.blocks.generator import BlocksGenerator
+
+        brain = BlocksGenerator()
+    if hasattr(brain, "generate"):
+
+        async def draw(request: ImageRequest) -> bytes:
+            return bytes((await brain.generate(request)).data)
+
+        return draw
+    return lambda request: _call(brain, request)
+
+
+async def _ask_model(model: Any, messages: Messages) -> Answer:
+    from langchain_core.messages import convert_to_messages
+
+    message = await model.ainvoke(convert_to_messages(messages))
+    counted = message.usage_metadata
+    return Answer(
+        content=message.content if isinstance(message.content, str) else message.text,
+        reasoning=message.additional_kwargs.get("reasoning_content"),
+        usage=(counted["input_tokens"], counted["output_tokens"]) if counted else None,
+    )
+
+
+async def _call(function: Callable[[Any], Any], argument: Any) -> Any:
+    if inspect.iscoroutinefunction(function):
+        return await function(argument)
+    return await asyncio.to_thread(function, argument)
+
+
+def flat_picture(request: ImageRequest) -> bytes:
+    """A picture of one colour that prompt and seed decide: the cheapest drawing brain."""
+    mixed = hashlib.sha256(f"{request.prompt}\n{request.negative_prompt}\n{request.seed}".encode()).digest()
+    out = io.BytesIO()
+    Image.new("RGB", (request.width, request.height), tuple(mixed[:3])).save(out, "PNG")
+    return out.getvalue()
