@@ -1,0 +1,62 @@
+# Everything here needs Python 3.11 or newer, git and make, and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Handed on through the environment, so that quotation marks in a prompt reach the program as they are.
+export PROMPT ?= three red circles above a blue striped square, and the word "GO"
+
+.PHONY: help run test check lint types docs docs-check wheel-check bench clean
+
+help:
+	@echo "make run [PROMPT='...']  one run of the loop on the built-in world"
+	@echo "make test                all tests"
+	@echo "make check               lint, types, generated docs, wheel"
+	@echo "make bench               the benchmarks, as tables"
+
+run: $(VENV)/run.ok
+	@$(BIN)/gems run "$$PROMPT"
+
+test: $(VENV)/test.ok
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: lint types docs-check wheel-check
+
+lint: $(VENV)/dev.ok
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev.ok
+	$(BIN)/python scripts/typecheck.py
+
+docs: $(VENV)/dev.ok
+	$(BIN)/python scripts/make_docs.py
+
+docs-check: $(VENV)/dev.ok
+	$(BIN)/python scripts/make_docs.py --check
+
+wheel-check: $(VENV)/dev.ok
+	$(BIN)/python scripts/check_wheel.py
+
+bench: $(VENV)/test.ok
+	$(BIN)/python benchmarks/blocks_world.py
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "GEMS needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run.ok: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/test.ok: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@ $(VENV)/run.ok
+
+$(VENV)/dev.ok: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/test.ok $(VENV)/run.ok

@@ -1,9 +1,9 @@
 """The cyclic graph: plan and decompose, then draw, judge and reflect until a stop rule fires.
 
-START -> planner -> (skills) --+
-START -> decomposer -----------+-> generator -> judge -> finish -> END
-                                       ^          |
-                                       +- reflector
+START -> planner -> (skills) -> ready --+
+START -> decomposer --------------------+-> generator -> judge -> finish -> END
+                                                ^          |
+                                                +- reflector
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gems.nodes.decomposer import decompose
 from gems.nodes.finisher import finish
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
-from gems.nodes.node import as_node
+from gems.nodes.node import Doing, as_node
 from gems.nodes.planner import plan
 from gems.nodes.reflector import reflect
 from gems.skills.registry import Skill
@@ -34,24 +34,34 @@ from gems.state import Context, Input, Output, State
 RECURSION_LIMIT = 1_000
 """Supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
 
+_NODES: dict[str, Doing] = {
+    "planner": plan,
+    "decomposer": decompose,
+    "generator": generate,
+    "judge": judge,
+    "reflector": reflect,
+    "finish": finish,
+}
 
-def build_graph(skills: Iterable[Skill] = ()) -> StateGraph[State, Context, Input, Output]:
+
+def build_graph(
+    skills: Iterable[Skill] = (), *, context: Context | None = None
+) -> StateGraph[State, Context, Input, Output]:
     """The loop, not yet compiled: compile it with a checkpointer of your own, or make it part of a graph.
 
-    Invoke it with `context=` a `gems.state.Context`; `gems.service` does.
+    Invoke it with `context=` a `gems.state.Context`, which `gems.resources.open_resources` makes.
 
     Args:
         skills: Each gets a node of its own.
+        context: Used where the caller of the compiled graph passes none.
     """
-    graph = StateGraph(State, context_schema=Context, input_schema=Input, output_schema=Output)
-    graph.add_node("planner", as_node("planner", plan))
-    graph.add_node("decomposer", as_node("decomposer", decompose))
+    # With a context of its own the graph takes none: servers pass an empty one, which would not do.
+    schema = Context if context is None else None
+    graph = StateGraph(State, context_schema=schema, input_schema=Input, output_schema=Output)
+    for name, doing in _NODES.items():
+        graph.add_node(name, as_node(name, doing, context))
     graph.add_node("ready", _ready)
-    graph.add_node("generator", as_node("generator", generate))
-    graph.add_node("judge", as_node("judge", judge))
-    graph.add_node("reflector", as_node("reflector", reflect))
-    graph.add_node("finish", as_node("finish", finish))
-    _add_skills(graph, list(skills))
+    _add_skills(graph, list(skills), context)
     graph.add_edge(START, "planner")
     graph.add_edge(START, "decomposer")
     # The first drawing waits for both branches.
@@ -68,11 +78,13 @@ async def _ready(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph pa
     return {}
 
 
-def _add_skills(graph: StateGraph[State, Context, Input, Output], skills: list[Skill]) -> None:
+def _add_skills(
+    graph: StateGraph[State, Context, Input, Output], skills: list[Skill], context: Context | None
+) -> None:
     """A node for each skill, reached from the planner and from the other skills."""
     nodes = {SKILL_NODE.format(skill.name): skill for skill in skills}
     for name, skill in nodes.items():
-        graph.add_node(name, skill_node(skill))
+        graph.add_node(name, skill_node(skill, context))
     for name in ["planner", *nodes]:
         ahead: dict[Hashable, str] = {other: other for other in ["ready", *nodes] if other != name}
         graph.add_conditional_edges(name, after_planning, ahead)

@@ -59,7 +59,7 @@ def skill_graph(skill: Skill) -> CompiledStateGraph[Any, Any, Any, Any]:
     return graph.compile(checkpointer=None, name=skill.name)
 
 
-def skill_node(skill: Skill) -> Node:
+def skill_node(skill: Skill, default: Context | None = None) -> Node:
     """The loop's node for a skill: a closure over its graph, with explicit input and output.
 
     A graph used directly as a node would share every key with the loop's state.
@@ -72,7 +72,7 @@ def skill_node(skill: Skill) -> Node:
             "options": state["options"],
             "run_id": state.get("run_id") or "",
         }
-        result = await inner.ainvoke(given, context=runtime.context)
+        result = await inner.ainvoke(given, context=runtime.context or default)
         return {
             "draw_prompt": result["prompt"],
             "skills_used": [*(state.get("skills_used") or []), skill.name],

@@ -55,6 +55,8 @@ async def _prepare(connection: aiosqlite.Connection, path: Path, version: int, s
             f"{path} was written by {whose}; this GEMS reads version {version}.",
             hint="Use the GEMS that wrote it, or set GEMS_HOME to another folder.",
         )
+    # Checkpoints are rows of a few kilobytes with pages of their own: small ones waste less of the last.
+    await connection.execute("PRAGMA page_size=1024")
     await connection.execute("PRAGMA journal_mode=WAL")
     # NORMAL loses nothing when a process is killed; only a power cut may take the last transactions.
     await connection.execute("PRAGMA synchronous=NORMAL")

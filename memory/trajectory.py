@@ -16,6 +16,19 @@ CHECKPOINT_VERSION = 1
 """Raised when the state changes so that older checkpoints can no longer be resumed."""
 
 
+class CompactSqliteSaver(AsyncSqliteSaver):
+    """The SQLite saver with short channel versions.
+
+    Every checkpoint holds the version of every channel. The library's have fifty characters, with a random
+    part for savers that keep values by version; this one keeps them within the checkpoint, where a plain
+    counter will do, and a round takes a quarter less space.
+    """
+
+    def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002
+        """The counter behind `current`; only the order of versions matters."""
+        return f"{int((current or '0').split('.')[0]) + 1:08d}"
+
+
 @asynccontextmanager
 async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """A checkpointer on the SQLite file at `path`.
@@ -29,6 +42,6 @@ async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str
         StorageError: the file cannot be opened or written.
     """
     async with open_database(path, CHECKPOINT_VERSION) as connection:
-        saver = AsyncSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=[]))
+        saver = CompactSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=[]))
         await saver.setup()
         yield saver

@@ -35,22 +35,28 @@ class Node(Protocol):
         ...
 
 
-def as_node(name: str, doing: Doing) -> Node:
+def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
     """The graph node that does `doing` in a turn of its own.
 
     What the turn consumed goes into the update, also where it failed. Once the run has an image, an error
     becomes a stop reason, so that the best image is handed back; before that it is raised, and the run can
     be resumed at this node.
+
+    Args:
+        name: The node's name in the graph.
+        doing: What it does.
+        default: The context where the run is given none.
     """
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
-        if runtime.context is None:
+        context = runtime.context or default
+        if context is None:
             raise ConfigurationError(
                 "The graph was run without a context.",
                 hint="Pass `context=` when you invoke it, or use gems.service.",
             )
         thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
-        work = Work.begin(state, runtime.context, runtime.stream_writer, thread_id)
+        work = Work.begin(state, context, runtime.stream_writer, thread_id)
         try:
             work.check_limits()
             update = await doing(state, work)
@@ -58,7 +64,9 @@ def as_node(name: str, doing: Doing) -> Node:
             raise
         except Exception as error:  # noqa: BLE001 - the run must hand back its best image whatever happens
             update = _stopped(name, error, has_image=bool(state.get("rounds") or state.get("drawn")))
-        return update | {"usage": work.usage, "warnings": work.warnings}
+        accounts = {"usage": work.usage, "warnings": work.warnings}
+        # Every key of an update becomes a row of its own in the checkpointer.
+        return update | {name: value for name, value in accounts.items() if value}
 
     node.__name__ = node.__qualname__ = name
     node.__doc__ = doing.__doc__

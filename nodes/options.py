@@ -15,7 +15,7 @@ MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
 MAX_CANDIDATES = 16
 SEEDS = 2**31
-_PLATEAU: dict[Profile, int | None] = {"balanced": 3, "paper": None}
+_PLATEAU: dict[Profile, int] = {"balanced": 3, "paper": 0}
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - people type the sign too
 
 
@@ -67,7 +67,7 @@ def _complete(given: Input, generator: GeneratorCapabilities) -> Options:
         "max_images": _limit("max_images", given.get("max_images")),
         "budget_usd": _amount("budget_usd", given.get("budget_usd")),
         "deadline_s": _amount("deadline_s", given.get("deadline_s")),
-        "plateau": _PLATEAU[profile],
+        "plateau": _whole("plateau", given.get("plateau"), _PLATEAU[profile], MAX_ROUNDS, least=0) or None,
     }
 
 

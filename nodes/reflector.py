@@ -39,7 +39,6 @@ async def reflect(state: State, work: Work) -> Update:
         "experiences": [experience],
         "draw_prompt": experience["next_prompt"],
         "thought": "",
-        "timings": {},
     }
 
 

@@ -59,6 +59,7 @@ class RunOptions(TypedDict, total=False):
     max_images: int | None
     budget_usd: float | None
     deadline_s: float | None
+    plateau: int | None
 
 
 class Target(TypedDict, total=False):
@@ -346,6 +347,7 @@ def _as_input(row: RunRow) -> Input:
     options = row["options"]
     given: dict[str, Any] = {name: options.get(name) for name in RunOptions.__annotations__}
     given |= {
+        "plateau": options["plateau"] or 0,
         "prompt": row["prompt"],
         "run_id": row["run_id"],
         "size": f"{options['width']}x{options['height']}",

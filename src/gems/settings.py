@@ -5,12 +5,13 @@ Every variable begins with `GEMS_`; nested ones use two underscores, for example
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from gems.errors import ConfigurationError
 from gems.types import Role
@@ -131,6 +132,12 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise _configuration_error(error) from None
+    except SettingsError as error:
+        raise _not_json(error) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f".env cannot be read: {type(error).__name__}.", hint="It must be a readable file in UTF-8."
+        ) from None
 
 
 def with_models(
@@ -154,3 +161,14 @@ def _configuration_error(error: ValidationError) -> ConfigurationError:
         for fault in error.errors(include_input=False, include_url=False)
     )
     return ConfigurationError(f"The settings cannot be used: {faults}.", hint="See .env.example for each.")
+
+
+def _not_json(error: SettingsError) -> ConfigurationError:
+    """Name the group of settings with a value that was to be JSON; pydantic tells no more than that."""
+    found = re.search(r'field "(\w+)"', str(error))
+    name = f"GEMS_{found.group(1).upper()}" if found else "GEMS_..."
+    return ConfigurationError(
+        f"The settings cannot be used: {name}, or a variable that begins with {name}__, is to be JSON and is "
+        "none.",
+        hint="See .env.example for each.",
+    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langgraph.channels.delta import DeltaChannel
+from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
 from gems.models.usage import merged
@@ -59,6 +60,8 @@ class Input(TypedDict, total=False):
     max_images: int
     budget_usd: float
     deadline_s: float
+    plateau: int
+    """Rounds without a better score after which the run stops, 0 for never; 3 by default, 0 for `paper`."""
     run_id: str
     """Set by the service; the thread's id otherwise."""
 
@@ -144,3 +147,8 @@ class Context:
     skills: SkillRegistry
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        """Servers ask for a schema of what a caller may pass as context; of this, nothing can be sent."""
+        return core_schema.any_schema()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gems.errors import ModelSpecError
+from gems.models.redaction import redact
 
 CHAT_FORMS = "`blocks` or `openai:MODEL[@BASE_URL]`"
 GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]` or `http:URL`"
@@ -52,7 +53,7 @@ def parse_generator_spec(text: str) -> ModelSpec:
 
 def _parse(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
     kind, _, rest = text.strip().partition(":")
-    wrong = ModelSpecError(f"{text!r} is no {what} model spec.", hint=f"Write {forms}.")
+    wrong = ModelSpecError(f"{redact(text)!r} is no {what} model spec.", hint=f"Write {forms}.")
     if kind not in kinds or (kind == "blocks") != (not rest):
         raise wrong
     if kind == "http":

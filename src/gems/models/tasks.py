@@ -42,7 +42,10 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
 ` - evidence` behind; `skills` holds `name: description` lines; `experiences` holds `Round N: text` lines."""
 
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
-_ANY_TAG = re.compile(rf"<(?=/?(?:{'|'.join(_TAGS)})\s*>)")
+_NAMED = rf"(?=/?(?:{'|'.join(_TAGS)})\s*>)"
+# A model may heed a tag in capital letters as well.
+_ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
+_HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
 
 
 class SkillChoice(BaseModel):
@@ -129,4 +132,4 @@ def tagged(tag: str, text: str) -> str:
 def untagged(tag: str, content: str) -> str | None:
     """The text inside the first `tag` of `content`; None where there is no such tag."""
     found = re.search(rf"<{tag}>\n(.*?)\n</{tag}>", content, re.DOTALL)
-    return found.group(1).replace("&lt;", "<") if found else None
+    return _HIDDEN_TAG.sub("<", found.group(1)) if found else None

@@ -76,7 +76,7 @@ class Brief:
 
 def folded(text: str) -> str:
     """Text as the judge compares it: case, blanks and glyphs that look alike do not count."""
-    plain = "".join(character for character in text.casefold() if character.isalnum())
+    plain = "".join(character for character in text.casefold() if character.isalnum()) or text.strip()
     return plain.translate(str.maketrans("01", "ol")).replace("i", "l")
 
 

@@ -144,7 +144,7 @@ class _Reader:
 
     def _take_count(self, token: Token) -> None:
         value = words.COUNT_WORDS.get(token.value)
-        number = min(int(token.value[:4]), 1000) if value is None else value
+        number = int(token.value[:6]) if value is None else value
         pending = self._pending
         # "no" and "without" stand before another determiner or number; "a single" and "a pair" behind one.
         pending.count, pending.explicit, pending.opened = number, True, True

@@ -54,7 +54,7 @@ def written(word: str, size: int) -> Image.Image:
     glyphs = _glyphs(size)
     gap, blank = max(2, round(_GAP * size)), round(_BLANK * size)
     widths = [blank if c == " " else glyphs[c].width + gap for c in word]
-    line = Image.new("L", (max(1, sum(widths)), math.ceil(size * _LINE)), 0)
+    line = Image.new("L", (max(1, sum(widths) - gap), math.ceil(size * _LINE)), 0)
     at = 0
     for character, width in zip(word, widths, strict=True):
         if character != " ":

@@ -98,9 +98,10 @@ class _Reflector:
     def _wordings_of(self, prompt: str) -> dict[Fact, str]:
         """Which of our own sentences the drawn prompt carried."""
         used: dict[Fact, str] = {}
+        added = prompt.strip().removeprefix(self._report.user_prompt.strip())
         for fact in self._all_facts():
             for wording in wordings(self._brief, fact):
-                if f"\n{sentence(self._brief, fact, wording)}\n" in f"\n{prompt}\n":
+                if sentence(self._brief, fact, wording) in added:
                     used[fact] = wording
         return used
 

@@ -105,7 +105,7 @@ def describe(scene: Scene) -> str:
             key = (scene.size(thing), thing.colour, thing.texture, thing.noun)
             counts[key] = counts.get(key, 0) + 1
     parts = [named(number, *key) for key, number in counts.items()]
-    parts += [f'the text "{text}"' for text in texts]
+    parts += [f'the text "{text}"' if text else "an empty sign" for text in texts]
     listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1] if parts else "no shapes"
     return f"{listed} on a {scene.background or 'neutral'} background"
 

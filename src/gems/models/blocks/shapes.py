@@ -24,14 +24,14 @@ ROOM: dict[str, tuple[float, float, float]] = {
     "square": (0.0, 0.0, 0.88),
     "triangle": (0.0, 0.18, 0.40),
     "rectangle": (0.0, 0.0, 0.50),
-    "diamond": (0.0, 0.0, 0.44),
+    "diamond": (0.0, 0.0, 0.38),
     "pentagon": (0.0, 0.05, 0.52),
     "hexagon": (0.0, 0.0, 0.58),
     "star": (0.0, 0.05, 0.32),
-    "heart": (0.0, -0.08, 0.42),
+    "heart": (0.0, -0.02, 0.37),
     "cross": (0.0, 0.0, 0.30),
-    "crescent": (-0.22, 0.0, 0.26),
-    "arrow": (-0.02, 0.0, 0.30),
+    "crescent": (-0.18, 0.0, 0.30),
+    "arrow": (0.18, 0.0, 0.23),
 }
 """Centre and side of the largest square that things inside may fill."""
 

@@ -11,6 +11,7 @@ import io
 import threading
 import warnings
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ from gems.models.blocks.scene import Box, Scene, Thing
 
 Pixels = NDArray[np.int16]
 Mask = NDArray[np.bool_]
+Labels = NDArray[np.signedinteger[Any]]
+Place = tuple[slice, slice]
 
 _WORKING_SIDE = 512
 _LONGEST_SIDE = 2048
@@ -36,8 +39,9 @@ _REMEMBERED = 32
 
 _NAMES = (*words.COLOURS, "")
 _TONES = np.array([tone for colour in words.COLOURS for tone in palette.TONES[colour]] + [palette.PLATE])
-_GROUNDS = np.array(list(palette.BACKGROUNDS.values()))
-_GROUND_NAMES = list(palette.BACKGROUNDS)
+# Backgrounds of pictures from elsewhere may have the full colours.
+_GROUNDS = np.array([*palette.BACKGROUNDS.values(), *(base for base, _ in palette.TONES.values())])
+_GROUND_NAMES = [*palette.BACKGROUNDS, *palette.TONES]
 
 
 class Eye:
@@ -106,42 +110,46 @@ class _Look:
         found = [thing for thing in map(self._thing, *self._regions(labels, ground, ground_colour)) if thing]
         plates = [thing for thing in found if thing.noun == words.TEXT]
         things = [t for t in found if not any(t is not p and _within(t.box, p.box) for p in plates)]
-        name = _GROUND_NAMES[int(np.abs(_GROUNDS - ground_colour).sum(axis=1).argmin())]
+        name = _GROUND_NAMES[int(((_GROUNDS - ground_colour) ** 2).sum(axis=1).argmin())]
         return Scene(self._width, self._height, name, tuple(things))
 
     def _border(self) -> Pixels:
         p = self._pixels
         return np.concatenate([p[:2].reshape(-1, 3), p[-2:].reshape(-1, 3), p[:, 0], p[:, -1]])
 
-    def _ground_mask(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    def _ground_mask(self, labels: Labels) -> Labels:
         """Labels of the regions that touch the border."""
         edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
         return np.unique(edges)
 
     def _regions(
-        self, labels: NDArray[np.int32], ground: NDArray[np.int32], ground_colour: NDArray[np.float64]
-    ) -> tuple[list[Mask], list[tuple[slice, slice]]]:
+        self, labels: Labels, ground: Labels, ground_colour: NDArray[np.float64]
+    ) -> tuple[list[Mask], list[Place]]:
         """Masks of all regions that may be things, and where they lie."""
         masks: list[Mask] = []
-        places: list[tuple[slice, slice]] = []
+        places: list[Place] = []
         outside = np.isin(labels, ground) & (labels > 0)
-        # Pictures from elsewhere have no outlines: what differs from the background is taken as a thing too.
-        strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _FAR)
-        strange = ndimage.binary_opening(strange, iterations=4) if strange.any() else strange
-        inner = np.where(outside, 0, labels)
-        for source in (inner, ndimage.label(strange)[0] if strange.any() else None):
-            if source is None:
-                continue
+        inner = ndimage.label((labels > 0) & ~outside)[0]
+        for source in (inner, *self._without_outline(labels == 0, outside, ground_colour)):
             for number, place in enumerate(ndimage.find_objects(source), start=1):
-                if place is None:
-                    continue
                 mask = source[place] == number
                 if mask.sum() >= _SMALLEST_AREA * self._unit**2:
                     masks.append(mask)
-                    places.append(place)
+                    places.append((place[0], place[1]))
         return masks[:_MOST_THINGS], places[:_MOST_THINGS]
 
-    def _thing(self, mask: Mask, place: tuple[slice, slice]) -> Thing | None:
+    def _without_outline(self, ink: Mask, outside: Mask, ground_colour: NDArray[np.float64]) -> list[Labels]:
+        """Labelled things of pictures from elsewhere: far from the background's colour, or solid ink."""
+        sources = []
+        strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _FAR)
+        for mask, iterations in ((strange, 4), (ink, 8)):
+            if mask.any() and ground_colour.max() >= palette.INK_BELOW:
+                opened = ndimage.binary_opening(mask, iterations=iterations)
+                if opened.any():
+                    sources.append(ndimage.label(opened)[0])
+        return sources
+
+    def _thing(self, mask: Mask, place: Place) -> Thing | None:
         pixels = self._pixels[place]
         core = ndimage.binary_erosion(mask, iterations=2)
         if core.sum() < 12:
@@ -166,7 +174,7 @@ class _Look:
         """Large letters may cover more of a plate than the plate's own colour."""
         return bool(votes[-1] > 0.3 * votes.sum())
 
-    def _box(self, place: tuple[slice, slice], margins: Margins) -> Box:
+    def _box(self, place: Place, margins: Margins) -> Box:
         rows, columns = place
         left, top, right, bottom = margins
         return columns.start - left, rows.start - top, columns.stop + right, rows.stop + bottom
@@ -176,12 +184,12 @@ class _Look:
         axis = (letters - plate).astype(np.float64)
         coverage = ((pixels - plate) @ axis) / float(axis @ axis)
         # What is dark along the edges is the outline with its rounded corners, not a letter.
-        cut = round(self._outline)
+        cut = round(1.7 * self._outline)
         coverage[:, :cut] = coverage[:, coverage.shape[1] - cut :] = 0
         coverage[:4] = coverage[-4:] = 0
         return lettering.read_plate(np.clip(coverage, 0, 1))
 
-    def _texture(self, pixels: Pixels, core: Mask, colour: str, box: Box, place: tuple[slice, slice]) -> str:
+    def _texture(self, pixels: Pixels, core: Mask, colour: str, box: Box, place: Place) -> str:
         base, second = (np.array(tone) for tone in palette.TONES[colour])
         nearer = ((pixels - second) ** 2).sum(axis=2) < ((pixels - base) ** 2).sum(axis=2)
         rows, columns = np.nonzero(core)
@@ -192,9 +200,7 @@ class _Look:
         return closest_texture(nearer[core], across, down)
 
 
-def _sharpened(
-    mask: Mask, place: tuple[slice, slice], pixels: Pixels, colour: str
-) -> tuple[Mask, tuple[slice, slice]]:
+def _sharpened(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tuple[Mask, Place]:
     """Cut a region where it is half outline: bright ones would else reach further than dark ones."""
     darkest = min(max(tone) for tone in palette.TONES[colour])
     sharp = mask & (pixels.max(axis=2) > (max(palette.INK) + darkest) / 2)

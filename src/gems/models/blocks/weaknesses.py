@@ -5,13 +5,13 @@ leak to neighbours, relations are swapped, details are ignored, text is misspelt
 fault is drawn from the prompt and the seed alone, with the probabilities below; this is their only place:
 
     fault       rate without emphasis                        repeat  important  exactly  place  spelled
-    lost        0.05 per group before it, at most 0.25         0.20       0.70     0.90   0.80     0.80
-    miscount    0.06 for three and four, 0.40 for five
+    lost        0.05 per group before it, at most 0.20         0.20       0.70     0.90   0.80     0.80
+    miscount    0.05 for three and four, 0.40 for five
                 and six, 0.50 above                            0.90       0.70     0.15      -        -
     colour      0.14 beside a group of another colour          0.80       0.20     0.60      -        -
     size        0.22                                           0.80       0.75     0.20      -        -
     texture     0.24                                           0.20       0.80     0.85      -        -
-    relation    0.26                                           0.90       0.75     0.90   0.12        -
+    relation    0.25                                           0.90       0.75     0.90   0.12        -
     text        0.07 per letter, at most 0.45                  0.90       0.75     0.80      -     0.12
     background  0.22                                           0.70       0.15     0.80      -        -
 
@@ -43,7 +43,7 @@ EFFECTS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 )
 """Fault -> wording -> factor on the fault's rate; 1 where a wording is not listed."""
 
-_FLAT_RATES = {"colour": 0.14, "size": 0.22, "texture": 0.24, "relation": 0.26, "background": 0.22}
+_FLAT_RATES = {"colour": 0.14, "size": 0.22, "texture": 0.24, "relation": 0.25, "background": 0.22}
 
 
 def rate(fault: str, *, amount: int = 0, wordings: Iterable[str] = ()) -> float:
@@ -55,9 +55,9 @@ def rate(fault: str, *, amount: int = 0, wordings: Iterable[str] = ()) -> float:
         wordings: What stresses the fact.
     """
     if fault == "lost":
-        base = min(0.25, 0.05 * amount)
+        base = min(0.2, 0.05 * amount)
     elif fault == "miscount":
-        base = 0.0 if amount < 3 else 0.06 if amount < 5 else 0.4 if amount < 7 else 0.5
+        base = 0.0 if amount < 3 else 0.05 if amount < 5 else 0.4 if amount < 7 else 0.5
     elif fault == "text":
         base = min(0.45, 0.07 * amount)
     else:

@@ -18,9 +18,13 @@ M = TypeVar("M", bound=BaseModel)
 _YES = ("yes", "y", "true")
 _NO = ("no", "n", "false")
 _UNKNOWN = ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't")
-_LEADING = re.compile(r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer\s*[*_]*[:=]\s*)?[\s*_`\"']*", re.IGNORECASE)
+_LEADING = re.compile(
+    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer\s*[*_\"'`]*\s*[:=]\s*)?[\s*_`\"']*", re.IGNORECASE
+)
 _LATER_ANSWER = re.compile(r"\b(?:the )?answer\s*(?:is|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE)
 _WORD = re.compile(r"[a-z']+")
+# "No further remarks" below an answer is none itself.
+_ON_ITS_OWN = re.compile(r"\s*(?:$|[.,:;!*_`\"'\u2013\u2014-])")
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
 
 
@@ -60,19 +64,35 @@ def read_answer(text: str) -> tuple[AnswerValue, str]:
     """Yes, no or unknown as `text` says first, and what it says besides as evidence.
 
     The first word decides, never a search for "no" anywhere: "Yes, there is nothing else" is a yes.
-    Where the text begins with neither, a later "answer: yes" or "the answer is no" decides.
+    Where the text begins with neither, a later "answer: yes" or "the answer is no" decides, and then the
+    first line that begins with an answer set off from what follows.
     """
+    value, evidence = _leading_answer(text)
+    if value is not None:
+        return value, evidence
+    if later := _LATER_ANSWER.findall(text):
+        return later[-1].lower(), text.strip()
+    for line in text.splitlines():
+        value, evidence = _leading_answer(line, on_its_own=True)
+        if value is not None:
+            return value, evidence
+    return "unknown", text.strip()
+
+
+def _leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue | None, str]:
+    """The answer that the first word of `text` is, None where it is none, and what follows it."""
     rest = _LEADING.sub("", text, count=1)
     found = _WORD.match(rest.lower())
     word = found.group() if found else ""
+    if on_its_own and not _ON_ITS_OWN.match(rest[len(word) :]):
+        return None, ""
     evidence = rest[len(word) :].strip(" \t\r\n.,:;!*_-\u2013\u2014`\"')")
-    for words, value in ((_YES, "yes"), (_NO, "no"), (_UNKNOWN, "unknown")):
-        if word in words:
-            return value, evidence  # type: ignore[return-value]
-    later = _LATER_ANSWER.findall(text)
-    if later:
-        return later[-1].lower(), text.strip()
-    return "unknown", text.strip()
+    values: tuple[tuple[tuple[str, ...], AnswerValue], ...] = (
+        (_YES, "yes"),
+        (_NO, "no"),
+        (_UNKNOWN, "unknown"),
+    )
+    return next((value for words, value in values if word in words), None), evidence
 
 
 def yes_probability(logprobs: dict[str, Any] | None) -> float | None:
@@ -105,6 +125,9 @@ def _json_values(text: str) -> Iterator[Any]:
                 yield value
             except ValueError:
                 position = found.start() + 1
+            except RecursionError:
+                # A model caught in a loop writes brackets without end; nothing behind them is an answer.
+                break
 
 
 def _fitted(value: Any, form: type[BaseModel]) -> Any:

@@ -1,0 +1,43 @@
+"""The graph for LangGraph Studio and the LangGraph server, named in langgraph.json.
+
+The server brings its own checkpointer; models and image store come from the settings, are opened with the
+first run, and stay open as long as the server lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from langgraph.graph.state import CompiledStateGraph
+
+from gems.graphs.loop import build_graph
+from gems.resources import Resources, open_resources
+from gems.settings import load_settings
+
+
+class _Shared:
+    """Resources that are opened once."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+        self._lock = asyncio.Lock()
+        self._opened: Resources | None = None
+
+    async def get(self) -> Resources:
+        """The resources, opened with the first call."""
+        async with self._lock:
+            if self._opened is None:
+                settings = await asyncio.to_thread(load_settings)
+                self._opened = await self._stack.enter_async_context(open_resources(settings))
+            return self._opened
+
+
+_shared = _Shared()
+
+
+async def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
+    """The loop, with a context of its own for this run; called by the server for every run."""
+    resources = await _shared.get()
+    return build_graph(resources.skills.all(), context=resources.context()).compile(name="gems")

@@ -1,0 +1,200 @@
+"""What chat models really answer, read."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from gems.errors import UnreadableReplyError
+from gems.models.chat.replies import read_answer, read_json, split_thought, yes_probability
+from gems.models.tasks import ChecklistReply, PromptReply, RequirementsReply, SkillChoice
+
+PROMPT = '{"prompt": "a red {circle} and \\"}\\" beside it"}'
+READ = 'a red {circle} and "}" beside it'
+
+
+@pytest.mark.parametrize(
+    ("content", "thought", "answer"),
+    [
+        ("Yes.", "", "Yes."),
+        ("<think>\nIt looks red.\n</think>\n\nYes.", "It looks red.", "Yes."),
+        ("It looks red.\n</think>\nYes.", "It looks red.", "Yes."),
+        ("<think>It looks", "It looks", ""),
+        ("  <think>\nIt looks", "It looks", ""),
+        ("<think>a</think> hm <think>b</think> No.", "a hm b", "No."),
+        ("</think>Yes.", "", "Yes."),
+        ("<think>only</think>", "only", ""),
+        ("I write <think> in the middle.", "", "I write <think> in the middle."),
+        ("", "", ""),
+    ],
+)
+def test_thoughts_are_split_off(content: str, thought: str, answer: str) -> None:
+    assert split_thought(content) == (thought, answer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PROMPT,
+        f"Sure! Here is what you asked for:\n\n{PROMPT}\n\nHope this helps!",
+        f"```json\n{PROMPT}\n```",
+        f"```\n{PROMPT}\n```",
+        f"I thought of {{this}} and [that].\n```JSON\n{PROMPT}\n```\nNo further remarks {{for now}}.",
+        f"{PROMPT}\n\nNo further remarks {{for now}}.",
+        f'{{"thinking": "first"}} {PROMPT}',
+        f"[1, 2] {PROMPT}",
+        f"{PROMPT} {PROMPT.replace('red', 'blue')}",
+        f'{{"prompt": {PROMPT}',
+        PROMPT.replace("circle", "circle").replace(": ", " :\n\n\t"),
+    ],
+)
+def test_json_is_found_whatever_stands_around_it(text: str) -> None:
+    assert read_json(text, PromptReply).prompt == READ
+
+
+def test_line_breaks_inside_strings_are_read() -> None:
+    assert read_json('{"prompt": "one\ntwo"}', PromptReply).prompt == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sorry.",
+        PROMPT[:-2],
+        '{"prompt": 3}',
+        '{"text": "a circle"}',
+        '"a circle"',
+        "null",
+        "```json\n```",
+        "{" * 2000,
+        "[" * 20_000,
+        '{"prompt":' * 20_000,
+    ],
+)
+def test_what_has_not_the_form_is_told(text: str) -> None:
+    with pytest.raises(UnreadableReplyError) as caught:
+        read_json(text, PromptReply)
+    assert "PromptReply" in caught.value.message
+    assert len(caught.value.message) < 400
+
+
+def test_a_value_of_the_wrong_form_does_not_hide_a_later_right_one() -> None:
+    answers = {"answers": [{"number": 1, "answer": "yes"}]}
+    text = f'{{"answers": [{{"number": 1, "answer": "maybe"}}]}} {json.dumps(answers)}'
+    assert read_json(text, ChecklistReply).answers[0].answer == "yes"
+
+
+def test_bare_lists_are_met_half_way() -> None:
+    answers = read_json('[{"number": 2, "answer": "no", "evidence": "I see two."}]', ChecklistReply).answers
+    assert [(item.number, item.answer, item.evidence) for item in answers] == [(2, "no", "I see two.")]
+    stated = read_json('["Is it red?", "Is it round?"]', RequirementsReply).requirements
+    assert [item.question for item in stated] == ["Is it red?", "Is it round?"]
+
+
+@pytest.mark.parametrize(
+    ("text", "skills"),
+    [
+        ("Spatial.", ["Spatial"]),
+        ("SKILL_ID: spatial", ["spatial"]),
+        ("`spatial`", ["spatial"]),
+        ("**spatial**", ["spatial"]),
+        ("None.", []),
+        ("null", []),
+        ('{"skills": ["spatial"], "why": "rows"}', ["spatial"]),
+        ('{"skills": []}', []),
+        ('["spatial"]', None),
+    ],
+)
+def test_a_skill_may_be_named_plainly(text: str, skills: list[str] | None) -> None:
+    if skills is None:
+        with pytest.raises(UnreadableReplyError):
+            read_json(text, SkillChoice)
+    else:
+        assert read_json(text, SkillChoice).skills == skills
+
+
+def test_a_speech_is_no_skill_name() -> None:
+    for text in ("The best one here is without any doubt whatsoever the skill that lays things out", "a\nb"):
+        with pytest.raises(UnreadableReplyError):
+            read_json(text, SkillChoice)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Yes", "yes"),
+        ("Yes, no doubt", "yes"),
+        ("yes, there is nothing else", "yes"),
+        ("yes, it is snowy", "yes"),
+        ("No.", "no"),
+        ("no, although yes would be nice", "no"),
+        ("NO - it is blue", "no"),
+        ("**Answer:** Yes", "yes"),
+        ("**Answer**: no", "no"),
+        ("Final answer: yes, three", "yes"),
+        ('{"answer": "yes", "evidence": "three circles"}', "yes"),
+        ('{"answer": "no"}', "no"),
+        ("> *Yes*", "yes"),
+        ('"No"', "no"),
+        ("true", "yes"),
+        ("Unknown. It is too dark.", "unknown"),
+        ("Cannot tell: yes or no", "unknown"),
+        ("Sure! I looked closely, and the answer is no.", "no"),
+        ("The answer is yes? At first I thought so, but the answer is **no**", "no"),
+        ("Sure! Here is what you asked for:\n\nYes. I see three.\n\nHope this helps!", "yes"),
+        ("Here you are:\n\nNo, there are two.\n\nNo further remarks.", "no"),
+        ("```json\nNo. I see two.\n```", "no"),
+        ("```\nYes\n```", "yes"),
+        ("Well.\nNo further remarks.", "unknown"),
+        ("Snow lies everywhere.", "unknown"),
+        ("Nothing like that is there.", "unknown"),
+        ("Not that I see", "unknown"),
+        ("Yesterday it was there.", "unknown"),
+        ("", "unknown"),
+        ("   \n", "unknown"),
+    ],
+)
+def test_the_first_word_decides(text: str, value: str) -> None:
+    assert read_answer(text)[0] == value
+
+
+def test_evidence_is_what_is_said_besides() -> None:
+    assert read_answer("Yes. I see (three) circles.") == ("yes", "I see (three) circles")
+    assert read_answer("**Answer:** No \u2013 only two") == ("no", "only two")
+    assert read_answer("No") == ("no", "")
+    assert read_answer(" It is dark. ") == ("unknown", "It is dark.")
+    assert read_answer("Sure!\n\nYes. I see three.\n\nBye!")[1].startswith("I see three")
+
+
+def logprobs(*tokens: dict[str, float]) -> dict[str, Any]:
+    """Each token by its alternatives with their probabilities, the chosen one first."""
+    content = []
+    for alternatives in tokens:
+        named = [{"token": token, "logprob": math.log(p)} for token, p in alternatives.items()]
+        content.append({**named[0], "top_logprobs": named})
+    return {"content": content}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, None),
+        ({}, None),
+        ({"content": None}, None),
+        (logprobs({"Maybe": 0.9, "Yes": 0.1}), None),
+        (logprobs({"Yes": 0.7, " yes": 0.2, "No": 0.1}), 0.9),
+        (logprobs({"No": 0.6, "Yes": 0.4}), 0.4),
+        (logprobs({"no": 1.0}), 0.0),
+        (logprobs({"**": 1.0}, {"Yes": 0.8, "No": 0.2}), 0.8),
+        (logprobs({"Ġyes": 0.8, "No": 0.2}), 0.8),
+        (logprobs({"Yes": 0.7, "yes": 0.7}), 1.0),
+        (logprobs(*[{"word": 1.0}] * 8, {"Yes": 1.0}), None),
+        ({"content": [{"token": "Yes", "logprob": math.log(0.6)}]}, 0.6),
+    ],
+)
+def test_probability_of_yes(given: dict[str, Any] | None, expected: float | None) -> None:
+    assert yes_probability(given) == (None if expected is None else pytest.approx(expected))

@@ -1,0 +1,94 @@
+"""Model specs, good and bad."""
+
+from __future__ import annotations
+
+import pytest
+
+from gems.errors import ModelSpecError
+from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("blocks", ModelSpec("blocks")),
+        (" blocks\n", ModelSpec("blocks")),
+        ("openai:gpt-5", ModelSpec("openai", "gpt-5")),
+        ("openai:qwen3-vl@http://host:8000/v1", ModelSpec("openai", "qwen3-vl", "http://host:8000/v1")),
+        ("openai:qwen3-vl@https://host/v1/", ModelSpec("openai", "qwen3-vl", "https://host/v1")),
+        ("openai:Qwen/Qwen3@v2@http://[::1]:8000/v1", ModelSpec("openai", "Qwen/Qwen3@v2", "http://[::1]:8000/v1")),
+        ("openai:vendor/model:free", ModelSpec("openai", "vendor/model:free")),
+        ("openai:model@sha256", ModelSpec("openai", "model@sha256")),
+    ],
+)
+def test_chat_models(text: str, expected: ModelSpec) -> None:
+    assert parse_chat_spec(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("blocks", ModelSpec("blocks")),
+        ("diffusers:z-image-turbo", ModelSpec("diffusers", "z-image-turbo")),
+        ("diffusers:./models/mine@http", ModelSpec("diffusers", "./models/mine@http")),
+        ("diffusers:C:\\models\\mine", ModelSpec("diffusers", "C:\\models\\mine")),
+        ("openai:gpt-image-1", ModelSpec("openai", "gpt-image-1")),
+        ("http:http://host:8000/generate", ModelSpec("http", url="http://host:8000/generate")),
+        ("http:https://host/generate?x=1", ModelSpec("http", url="https://host/generate?x=1")),
+    ],
+)
+def test_generators(text: str, expected: ModelSpec) -> None:
+    assert parse_generator_spec(text) == expected
+
+
+BAD = [
+    "",
+    "   ",
+    "blocks:small",
+    "Blocks",
+    "gpt-5",
+    "openai",
+    "openai:",
+    "openai:@http://host/v1",
+    "openai:model@http://",
+    "openai:model@http:///v1",
+    "openai:model@httpx://host",
+    "openai:model@http://host:port/v1",
+    "openai:model@http://host:0/v1",
+    "openai:model@http://host:99999/v1",
+    "openai:model@http://[::1/v1",
+    "anthropic:claude",
+]
+
+
+@pytest.mark.parametrize("text", [*BAD, "diffusers:z-image-turbo", "http:http://host/generate"])
+def test_what_is_no_chat_model(text: str) -> None:
+    with pytest.raises(ModelSpecError) as caught:
+        parse_chat_spec(text)
+    assert "openai:MODEL[@BASE_URL]" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", [*BAD, "diffusers:", "http:", "http://host/generate", "http:ftp://host/x"])
+def test_what_is_no_generator(text: str) -> None:
+    with pytest.raises(ModelSpecError) as caught:
+        parse_generator_spec(text)
+    assert "diffusers:NAME_OR_DIR" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://user:tops3cret@host/v1", "http://user:tops3cret@/v1", "http://user:tops3cret@host:port/v1"],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
+    for parse, text in ((parse_chat_spec, f"openai:m@{url}"), (parse_generator_spec, f"http:{url}")):
+        with pytest.raises(ModelSpecError) as caught:
+            parse(text)
+        assert "tops3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["blocks", "diffusers:z-image-turbo", "openai:m@http://host/v1", "openai:m", "http:http://host/generate"],
+)
+def test_a_spec_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_generator_spec(text)) == text

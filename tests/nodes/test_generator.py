@@ -1,0 +1,125 @@
+"""The candidates of a round, and what the ledger remembers of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gems.errors import RefusedError, RunCancelledError, ServerError
+from gems.nodes.generator import candidate_requests, generate
+from gems.nodes.options import candidate_seed
+from gems.types import ImageRequest
+from tests.scripted import OPTIONS, Desk, FlatGenerator, opened_desk
+
+
+def state(**options: Any) -> Any:
+    return {"draw_prompt": "a cat", "options": OPTIONS | options, "rounds": []}
+
+
+async def test_candidates_are_drawn_side_by_side_each_with_its_seed(desk: Desk) -> None:
+    together = asyncio.Barrier(3)
+
+    async def meet(request: ImageRequest) -> None:
+        # Broken off where the three are not under way at the same time.
+        await asyncio.wait_for(together.wait(), 20)
+
+    desk.generator.before = meet
+    update = await generate(state(candidates=3), desk.work())
+    assert [item["index"] for item in update["drawn"]] == [0, 1, 2]
+    assert [item["seed"] for item in update["drawn"]] == [candidate_seed(7, 1, index) for index in range(3)]
+    assert len({item["image"] for item in update["drawn"]}) == 3
+    assert sorted(event["candidate"]["index"] for event in desk.told("image")) == [0, 1, 2]
+
+
+async def test_request_carries_everything_that_was_asked_for(desk: Desk) -> None:
+    await generate(state(width=96, height=80, negative_prompt="dogs"), desk.work())
+    (request,) = desk.generator.requests
+    assert (request.prompt, request.negative_prompt, request.seed) == ("a cat", "dogs", 7)
+    assert (request.width, request.height) == (96, 80)
+
+
+async def test_one_failing_candidate_is_left_out(desk: Desk) -> None:
+    async def fail(request: ImageRequest) -> None:
+        if request.seed == 7:
+            raise RefusedError("not this one")
+
+    desk.generator.before = fail
+    work = desk.work()
+    update = await generate(state(candidates=3), work)
+    assert [item["index"] for item in update["drawn"]] == [1, 2]
+    assert "not this one" in work.warnings[0]
+
+
+async def test_all_failing_candidates_are_an_error(desk: Desk) -> None:
+    async def fail(request: ImageRequest) -> None:
+        raise ServerError("down")
+
+    desk.generator.before = fail
+    with pytest.raises(ServerError):
+        await generate(state(candidates=2), desk.work())
+
+
+async def test_image_budget_limits_the_candidates() -> None:
+    given = state(candidates=4, max_images=5)
+    assert len(candidate_requests(given, 1)) == 4
+    given["rounds"] = [{"candidates": [{}] * 4}]
+    assert len(candidate_requests(given, 2)) == 1
+
+
+async def test_what_was_drawn_is_not_drawn_again(desk: Desk) -> None:
+    first = desk.work()
+    once = await generate(state(candidates=2), first)
+    second = desk.work()
+    again = await generate(state(candidates=2), second)
+    assert again["drawn"] == once["drawn"]
+    assert len(desk.generator.requests) == 2
+    # What the interrupted turn spent was lost with it, so it is counted again.
+    assert second.usage["generator"]["calls"] == first.usage["generator"]["calls"] == 2
+
+
+@pytest.mark.parametrize("other", [{"round": 2}, {"run_id": "other"}, {"run_id": ""}])
+async def test_another_place_is_another_drawing(desk: Desk, other: dict[str, Any]) -> None:
+    await generate(state(), desk.work())
+    await generate(state(), desk.work(**other))
+    assert len(desk.generator.requests) == 2
+
+
+async def test_another_prompt_is_another_drawing(desk: Desk) -> None:
+    await generate(state(), desk.work())
+    await generate(state() | {"draw_prompt": "a dog"}, desk.work())
+    assert len(desk.generator.requests) == 2
+
+
+async def test_paid_image_is_kept_though_the_turn_is_cancelled_meanwhile(tmp_path: Path) -> None:
+    drawn = asyncio.Event()
+
+    class Slow(FlatGenerator):
+        async def generate(self, request: ImageRequest) -> Any:
+            image = await super().generate(request)
+            drawn.set()
+            return image
+
+    async with opened_desk(tmp_path, generator=Slow()) as desk:
+        turn = asyncio.ensure_future(generate(state(), desk.work()))
+        await drawn.wait()
+        await asyncio.sleep(0)
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+        kept = await desk.context.ledger.drawings("run")
+        assert (len(kept) == 1) == (desk.told("image") != [])
+        desk.generator.requests.clear()
+        await generate(state(), desk.work())
+        assert len(desk.generator.requests) == 1 - len(kept)
+
+
+async def test_cancelling_ends_a_drawing_that_hangs(desk: Desk) -> None:
+    async def hang(request: ImageRequest) -> None:
+        desk.context.cancelled.set()
+        await asyncio.Event().wait()
+
+    desk.generator.before = hang
+    with pytest.raises(RunCancelledError):
+        await generate(state(), desk.work())

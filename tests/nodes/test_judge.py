@@ -1,0 +1,231 @@
+"""Every requirement answered from the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gems.errors import ProviderError, RejectedRequestError, RunCancelledError, ServerError
+from gems.nodes.judge import judge
+from gems.types import ImageRequest
+from tests.scripted import OPTIONS, Asked, Desk, checks
+from tests.stub.brains import flat_picture
+
+
+async def state(desk: Desk, images: int = 1, parents: Any = ((), ()), **more: Any) -> Any:
+    drawn = []
+    for index in range(images):
+        data = flat_picture(ImageRequest(prompt="a cat", seed=index, width=64, height=64))
+        drawn.append({"index": index, "image": await desk.context.images.put(data), "seed": index})
+    return {
+        "prompt": "a cat",
+        "draw_prompt": "a cat drawn",
+        "options": OPTIONS,
+        "requirements": [
+            {"id": f"r{n}", "question": f"Question {n}?", "kind": "other", "parents": list(above)}
+            for n, above in enumerate(parents, 1)
+        ],
+        "drawn": drawn,
+        "timings": {"generator": 1.5},
+    } | more
+
+
+def values(update: dict[str, Any], candidate: int = 0) -> list[str]:
+    return [answer["answer"] for answer in update["rounds"][0]["verdicts"][candidate]["answers"]]
+
+
+def by_question(**answers: str) -> Any:
+    """Verifications answered by the question's number."""
+    return lambda asked: answers[f"q{asked.tag('question').removeprefix('Question ').rstrip('?')}"]
+
+
+async def test_round_is_kept_whole(desk: Desk) -> None:
+    desk.chat.script["checklist"] = checks("yes", "no")
+    given = await state(desk)
+    update = await judge(given, desk.work())
+    (turn,) = update["rounds"]
+    assert turn["verdicts"] == [
+        {
+            "image": given["drawn"][0]["image"],
+            "score": 0.5,
+            "answers": [
+                {
+                    "requirement": f"r{n}",
+                    "answer": said,
+                    "evidence": f"seen {n}",
+                    "probability": None,
+                    "source": "judge",
+                }
+                for n, said in ((1, "yes"), (2, "no"))
+            ],
+        }
+    ]
+    assert (turn["number"], turn["prompt"], turn["best"], turn["score"]) == (1, "a cat drawn", 0, 0.5)
+    assert turn["candidates"] == given["drawn"]
+    assert set(turn["seconds"]) == {"generator", "judge"}
+    assert (update["drawn"], update["thought"], update["stop_reason"]) == ([], "I looked at it.", None)
+    assert desk.chat.tasks() == ["checklist"]
+    assert desk.chat.asked[0].lines("questions") == ["1. Question 1?", "2. Question 2?"]
+    told = desk.told("verdicts")[0]
+    assert (told["verdicts"], told["score"]) == (turn["verdicts"], 0.5)
+
+
+async def test_unknown_is_asked_again_on_its_own(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": checks("no", "unknown"), "verify": "Yes. There."}
+    update = await judge(await state(desk), desk.work())
+    assert values(update) == ["no", "yes"]
+    assert [asked.tag("question") for asked in desk.chat.about("verify")] == ["Question 2?"]
+
+
+@pytest.mark.parametrize("said", ["Unknown. It is dark.", "Hm, hard to say."])
+async def test_unknown_that_stays_counts_as_unmet(desk: Desk, said: str) -> None:
+    desk.chat.script |= {"checklist": checks("yes", "unknown"), "verify": said}
+    update = await judge(await state(desk), desk.work())
+    assert values(update) == ["yes", "unknown"]
+    assert update["rounds"][0]["score"] == 0.5
+    assert len(desk.chat.about("verify")) == 1
+
+
+async def test_left_out_question_is_unknown_until_asked_again(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": checks("no"), "verify": "No. Nowhere."}
+    update = await judge(await state(desk), desk.work())
+    assert values(update) == ["no", "no"]
+    assert update["rounds"][0]["verdicts"][0]["answers"][1]["evidence"] == "Nowhere"
+
+
+async def test_broken_second_look_leaves_unknown_and_tells(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": checks("yes", "unknown"), "verify": ServerError("down")}
+    work = desk.work()
+    assert values(await judge(await state(desk), work)) == ["yes", "unknown"]
+    assert "stay unknown" in work.warnings[0]
+
+
+async def test_confirmation_turns_yes_into_no(desk: Desk) -> None:
+    desk.chat.script["verify"] = by_question(q1="Yes. A cat.", q2="No. It is blue.")
+    update = await judge(await state(desk), desk.work())
+    assert values(update) == ["yes", "no"]
+    assert update["stop_reason"] is None
+    answers = update["rounds"][0]["verdicts"][0]["answers"]
+    assert [answer["source"] for answer in answers] == ["confirmation"] * 2
+    assert answers[1]["evidence"] == "It is blue"
+
+
+async def test_only_what_is_confirmed_passes(desk: Desk) -> None:
+    update = await judge(await state(desk), desk.work())
+    assert update["stop_reason"] == "passed"
+    assert desk.chat.tasks() == ["checklist", "verify", "verify"]
+
+
+async def test_unclear_confirmation_is_asked_once_more(desk: Desk) -> None:
+    desk.chat.script |= {"decompose": [], "verify": ["Unknown.", "Yes. Now I see it."]}
+    update = await judge(await state(desk, parents=((),)), desk.work())
+    assert update["stop_reason"] == "passed"
+
+
+async def test_confirmation_that_breaks_is_unknown_not_no(desk: Desk) -> None:
+    desk.chat.script["verify"] = by_question_or_error
+    update = await judge(await state(desk), desk.work())
+    assert values(update) == ["yes", "unknown"]
+
+
+def by_question_or_error(asked: Asked) -> Any:
+    return "Yes." if "1" in asked.tag("question") else RejectedRequestError("no")
+
+
+async def test_nothing_is_confirmed_where_something_is_missing(desk: Desk) -> None:
+    desk.chat.script["checklist"] = checks("yes", "no")
+    await judge(await state(desk), desk.work())
+    assert desk.chat.about("verify") == []
+
+
+async def test_what_makes_no_sense_without_its_parent_is_no(desk: Desk) -> None:
+    desk.chat.script["checklist"] = checks("no", "yes", "yes", "yes")
+    update = await judge(await state(desk, parents=((), ("r1",), ("r2",), ())), desk.work())
+    assert values(update) == ["no", "no", "no", "yes"]
+    sources = [answer["source"] for answer in update["rounds"][0]["verdicts"][0]["answers"]]
+    assert sources == ["judge", "parent", "parent", "judge"]
+
+
+async def test_unknown_parent_takes_nothing_away(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": checks("unknown", "yes"), "verify": "Unknown."}
+    update = await judge(await state(desk, parents=((), ("r1",))), desk.work())
+    assert values(update) == ["unknown", "yes"]
+
+
+async def test_unreadable_checklist_is_asked_one_by_one(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": "Looks fine to me!", "verify": by_question(q1="Yes.", q2="No.")}
+    work = desk.work()
+    assert values(await judge(await state(desk), work)) == ["yes", "no"]
+    assert "one by one" in work.warnings[0]
+
+
+async def test_best_candidate_is_chosen(desk: Desk) -> None:
+    desk.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), checks("no", "no")]
+    update = await judge(await state(desk, images=3), desk.work())
+    assert (update["rounds"][0]["best"], update["rounds"][0]["score"]) == (1, 0.5)
+
+
+async def test_tie_keeps_the_earlier_candidate(desk: Desk) -> None:
+    desk.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), checks("no", "yes")]
+    assert (await judge(await state(desk, images=3), desk.work()))["rounds"][0]["best"] == 1
+
+
+async def test_candidates_are_confirmed_until_one_passes(desk: Desk) -> None:
+    first = (await state(desk, images=3))["drawn"][0]["image"]
+    assert first
+    desk.chat.script["verify"] = ["Yes.", "No.", "Yes.", "Yes."]
+    update = await judge(await state(desk, images=3), desk.work())
+    assert (update["rounds"][0]["best"], update["stop_reason"]) == (1, "passed")
+    assert len(desk.chat.about("verify")) == 4
+
+
+async def test_candidate_whose_judging_fails_is_left_out(desk: Desk) -> None:
+    desk.chat.script["checklist"] = [ServerError("down"), checks("yes", "no")]
+    work = desk.work()
+    update = await judge(await state(desk, images=2), work)
+    assert values(update, 0) == ["unknown", "unknown"]
+    assert values(update, 1) == ["yes", "no"]
+    assert (update["rounds"][0]["best"], len(work.warnings)) == (1, 1)
+
+
+async def test_judge_that_answers_for_no_candidate_is_an_error(desk: Desk) -> None:
+    desk.chat.script["checklist"] = ServerError("down")
+    with pytest.raises(ProviderError, match="down"):
+        await judge(await state(desk, images=2), desk.work())
+
+
+async def test_cancelling_is_no_unknown_answer(desk: Desk) -> None:
+    def cancel(asked: Asked) -> str:
+        desk.context.cancelled.set()
+        return "Yes."
+
+    desk.chat.script["verify"] = cancel
+    with pytest.raises(RunCancelledError):
+        for _ in range(2):
+            await judge(await state(desk), desk.work(profile="paper", run_id=""))
+
+
+async def test_paper_asks_each_once_and_confirms_nothing(desk: Desk) -> None:
+    given = await state(desk, parents=((), ("r1",), ()))
+    desk.chat.script["verify"] = by_question(q1="No.", q2="Yes, there is nothing else.", q3="Yes, it is snowy")
+    update = await judge(given, desk.work(profile="paper"))
+    assert values(update) == ["no", "yes", "yes"]
+    assert desk.chat.tasks() == ["verify"] * 3
+    assert all(asked.pictures[0].startswith("data:image/png;") for asked in desk.chat.asked)
+
+
+async def test_paper_asks_unknown_again(desk: Desk) -> None:
+    desk.chat.script["verify"] = ["Unknown.", "Yes."]
+    update = await judge(await state(desk, parents=((),)), desk.work(profile="paper"))
+    assert update["stop_reason"] == "passed"
+
+
+async def test_long_thoughts_and_evidence_are_cut(desk: Desk) -> None:
+    desk.chat.thought = "t" * 10_000
+    long = checks("yes", "no")
+    long["answers"][0]["evidence"] = "e\n" * 5_000
+    desk.chat.script["checklist"] = long
+    update = await judge(await state(desk), desk.work())
+    assert len(update["thought"]) == 4_000
+    assert len(update["rounds"][0]["verdicts"][0]["answers"][0]["evidence"]) == 300

@@ -1,0 +1,116 @@
+"""Skills chosen by the model or the user, and prompts made better."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from gems.errors import OptionError, RejectedRequestError, UnreachableError
+from gems.nodes.planner import choose_skills, enhance, named_skills, plan
+from gems.skills.registry import Skill, SkillRegistry
+from tests.scripted import Desk, opened_desk
+
+SKILLS = [
+    Skill(name=name, description=f"For {name}\nthings.", body=f"BODY {name}")
+    for name in ("aesthetic-drawing", "creative-drawing", "spatial", "text-rendering")
+]
+
+
+@pytest_asyncio.fixture
+async def skilled(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with opened_desk(tmp_path / "home", skills=SKILLS) as desk:
+        yield desk
+
+
+async def test_only_names_and_descriptions_are_shown(skilled: Desk) -> None:
+    await choose_skills("a cat", "auto", skilled.work())
+    (asked,) = skilled.chat.asked
+    assert asked.tag("skills").splitlines()[2] == "spatial: For spatial things."
+    assert "BODY" not in asked.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "chosen"),
+    [
+        ({"skills": ["spatial"], "why": "x"}, ["spatial"]),
+        ({"skills": ["Spatial.", "SPATIAL", "text_rendering"]}, ["spatial", "text-rendering"]),
+        ("SKILL_ID: spatial", ["spatial"]),
+        ("none", []),
+        ({"skills": [skill.name for skill in SKILLS]}, [skill.name for skill in SKILLS[:3]]),
+    ],
+)
+async def test_models_choice_is_read(skilled: Desk, answer: Any, chosen: list[str]) -> None:
+    skilled.chat.script["route"] = answer
+    work = skilled.work()
+    assert (await choose_skills("a cat", "auto", work))["skills"] == chosen
+    assert work.warnings == []
+
+
+async def test_skill_that_does_not_exist_is_told_about(skilled: Desk) -> None:
+    skilled.chat.script["route"] = {"skills": ["cooking", "spatial"]}
+    work = skilled.work()
+    assert (await choose_skills("a cat", "auto", work))["skills"] == ["spatial"]
+    assert "cooking" in work.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "answer", [RejectedRequestError("no"), "I think that maybe we could use\nseveral things here."]
+)
+async def test_unusable_choice_costs_no_run(skilled: Desk, answer: Any) -> None:
+    skilled.chat.script["route"] = answer
+    work = skilled.work()
+    chosen = await choose_skills("a cat", "auto", work)
+    assert (chosen["skills"], chosen["prompt"]) == ([], "a cat")
+    assert len(work.warnings) == 1
+
+
+async def test_unreachable_planner_ends_the_run(skilled: Desk) -> None:
+    skilled.chat.script["route"] = UnreachableError("gone")
+    with pytest.raises(UnreachableError):
+        await choose_skills("a cat", "auto", skilled.work())
+
+
+async def test_nobody_is_asked_where_the_choice_is_made(skilled: Desk, desk: Desk) -> None:
+    assert (await choose_skills("a cat", "none", skilled.work()))["skills"] == []
+    named = await choose_skills("a cat", "spatial, text", skilled.work())
+    assert named["skills"] == ["spatial", "text-rendering"]
+    assert skilled.chat.asked == []
+    await choose_skills("a cat", "auto", desk.work())
+    assert desk.chat.asked == []
+    await choose_skills("a cat", "auto", desk.work(profile="paper"))
+    assert desk.chat.tasks() == ["route"]
+
+
+def test_names_that_cannot_be_used_are_refused() -> None:
+    registry = SkillRegistry(SKILLS)
+    with pytest.raises(OptionError, match="spatial, text-rendering"):
+        named_skills("cooking", registry)
+    with pytest.raises(OptionError, match="at most 3"):
+        named_skills(",".join(skill.name for skill in SKILLS), registry)
+    with pytest.raises(OptionError, match="none yet"):
+        named_skills("spatial", SkillRegistry())
+    assert named_skills(" spatial ,, spatial", registry) == ["spatial"]
+
+
+async def test_enhanced_prompt_is_taken(desk: Desk) -> None:
+    assert await enhance("a cat", "Be vivid.", desk.work()) == "better a cat"
+    assert desk.chat.asked[0].tag("skill") == "Be vivid."
+
+
+@pytest.mark.parametrize("answer", [{"prompt": "  "}, RejectedRequestError("no"), "no JSON at all"])
+async def test_prompt_stays_where_none_better_comes(desk: Desk, answer: Any) -> None:
+    desk.chat.script["enhance"] = answer
+    work = desk.work()
+    assert await enhance("a cat", "Be vivid.", work) == "a cat"
+    assert bool(work.warnings) == (answer != {"prompt": "  "})
+
+
+async def test_plan_completes_the_options_and_sets_the_first_prompt(desk: Desk) -> None:
+    update = await plan({"prompt": " a cat ", "seed": 3}, desk.work())
+    assert update["draw_prompt"] == " a cat "
+    assert (update["options"]["seed"], update["options"]["width"]) == (3, 64)
+    assert desk.told("planned")[0]["plan"] == update["plan"]

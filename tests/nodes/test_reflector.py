@@ -1,0 +1,168 @@
+"""The experience, and the next prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gems.errors import RefusedError, RejectedRequestError, ServerError, UnreadableReplyError
+from gems.nodes.prompts import NOTHING
+from gems.nodes.reflector import MAX_WORDS, reflect, round_slots
+from gems.nodes.scoring import verdict
+from gems.types import AnswerValue
+from tests.scripted import OPTIONS, Desk
+from tests.stub.brains import flat_picture
+from gems.types import ImageRequest
+
+QUESTIONS = ("Is there a cat?", "Is it red?", "Is it asleep?")
+
+
+async def drawn_round(desk: Desk, number: int, *answers: AnswerValue) -> Any:
+    """A judged round with a stored image."""
+    prompt = f"prompt {number}"
+    image = await desk.context.images.put(
+        flat_picture(ImageRequest(prompt=prompt, seed=number, width=64, height=64))
+    )
+    told: Any = [
+        {"requirement": f"r{n}", "answer": said, "evidence": f"evidence {n}", "source": "judge"}
+        for n, said in enumerate(answers, 1)
+    ]
+    found = verdict(image, told)
+    return {
+        "number": number,
+        "prompt": prompt,
+        "candidates": [{"index": 0, "image": image}],
+        "verdicts": [found],
+        "best": 0,
+        "score": found["score"],
+    }
+
+
+async def state(desk: Desk, *rounds: tuple[AnswerValue, ...], **more: Any) -> Any:
+    requirements = [
+        {"id": f"r{n}", "question": question, "kind": "other", "parents": []}
+        for n, question in enumerate(QUESTIONS, 1)
+    ]
+    return {
+        "prompt": "a red cat asleep",
+        "options": OPTIONS,
+        "requirements": requirements,
+        "rounds": [await drawn_round(desk, number, *said) for number, said in enumerate(rounds, 1)],
+        "thought": "I looked.",
+    } | more
+
+
+async def test_round_is_told_and_the_next_prompt_taken(desk: Desk) -> None:
+    update = await reflect(await state(desk, ("yes", "no", "unknown")), desk.work(round=2))
+    (asked,) = desk.chat.asked
+    assert asked.tag("user_prompt") == "a red cat asleep"
+    assert asked.tag("drawn_prompt") == "prompt 1"
+    assert asked.tag("passed") == "1. Is there a cat?"
+    assert asked.tag("failed") == "1. Is it red? - evidence 2"
+    assert asked.tag("thought") == "I looked."
+    assert update["draw_prompt"] == "prompt 1 more"
+    assert update["experiences"] == [
+        {"round": 1, "text": "It lacks something.", "next_prompt": "prompt 1 more"}
+    ]
+    assert (update["thought"], update["timings"]) == ("", {})
+    assert desk.told("experience")[0]["experience"] == update["experiences"][0]
+
+
+async def test_unknown_is_never_shown_as_failed(desk: Desk) -> None:
+    told = round_slots(await state(desk, ("unknown", "unknown", "no")))
+    assert told["failed"] == "1. Is it asleep? - evidence 3"
+    assert told["passed"] == ""
+
+
+async def test_where_nothing_is_known_to_be_wrong_the_same_prompt_is_drawn_again(desk: Desk) -> None:
+    update = await reflect(await state(desk, ("yes", "unknown", "unknown")), desk.work(round=2))
+    assert update["draw_prompt"] == "prompt 1"
+    assert desk.chat.asked == []
+
+
+@pytest.mark.parametrize("useless", ["prompt 1", " prompt 1\n", "", "   "])
+async def test_equal_or_empty_prompt_is_asked_for_again(desk: Desk, useless: str) -> None:
+    desk.chat.script["reflect"] = [
+        {"experience": "First.", "prompt": useless},
+        {"experience": "Second.", "prompt": "another"},
+    ]
+    update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
+    assert update["draw_prompt"] == "another"
+    assert update["experiences"][0]["text"] == "First."
+
+
+@pytest.mark.parametrize("profile", ["balanced", "paper"])
+async def test_what_failed_is_spelled_out_where_the_prompt_stays_the_same(desk: Desk, profile: str) -> None:
+    same = {"experience": "Hm.", "prompt": "prompt 1"}
+    desk.chat.script |= {"reflect": [same, same], "refine": [same, same]}
+    update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2, profile=profile))
+    assert update["draw_prompt"] == (
+        "prompt 1\nThe answer to each of these must be yes: Is it red? Is it asleep?"
+    )
+
+
+@pytest.mark.parametrize(
+    "error", [UnreadableReplyError("gibberish"), RefusedError("never"), RejectedRequestError("what?")]
+)
+async def test_reflector_that_does_not_answer_usably_costs_no_run(desk: Desk, error: Exception) -> None:
+    desk.chat.script["reflect"] = error
+    work = desk.work(round=2)
+    update = await reflect(await state(desk, ("yes", "no", "unknown")), work)
+    assert update["draw_prompt"].endswith("must be yes: Is it red?")
+    assert update["experiences"][0]["text"] == "Not met: 1. Is it red? - evidence 2. Met: 1. Is there a cat?."
+    assert len(work.warnings) == 1
+
+
+async def test_reflector_that_is_down_is_an_error(desk: Desk) -> None:
+    desk.chat.script["reflect"] = ServerError("down")
+    with pytest.raises(ServerError):
+        await reflect(await state(desk, ("no", "no", "no")), desk.work(round=2))
+
+
+@pytest.mark.parametrize("profile", ["balanced", "paper"])
+async def test_experience_is_cut_to_a_hundred_words(desk: Desk, profile: str) -> None:
+    long = {"experience": " word \n" * 250, "prompt": "another"}
+    desk.chat.script |= {"reflect": long, "summarise": long, "refine": long}
+    update = await reflect(await state(desk, ("no", "no", "no")), desk.work(round=2, profile=profile))
+    assert update["experiences"][0]["text"] == " ".join(["word"] * MAX_WORDS)
+
+
+async def test_balanced_shows_the_best_and_the_newest_image_scaled(desk: Desk) -> None:
+    rounds = [("yes", "no", "no"), ("yes", "yes", "no"), ("no", "no", "no"), ("no", "no", "yes")]
+    given = await state(desk, *rounds)
+    await reflect(given, desk.work(round=5))
+    (asked,) = desk.chat.asked
+    assert [url.partition(";")[0] for url in asked.pictures] == ["data:image/jpeg"] * 2
+    assert "Image of round 2, which meets 67%" in asked.text
+    assert "Image of round 4, which meets 33%" in asked.text
+    assert "Best so far: round 2 (67%) from: prompt 2" in asked.tag("experiences")
+
+
+async def test_best_and_newest_image_is_shown_once(desk: Desk) -> None:
+    await reflect(await state(desk, ("no", "no", "no"), ("yes", "no", "no")), desk.work(round=3))
+    assert len(desk.chat.asked[0].pictures) == 1
+
+
+async def test_paper_summarises_then_refines_with_every_image(desk: Desk) -> None:
+    given = await state(desk, ("no", "no", "no"), ("yes", "no", "no"), ("no", "no", "yes"))
+    await reflect(given, desk.work(round=4, profile="paper"))
+    summarise, refine = desk.chat.asked
+    assert (summarise.task, len(summarise.pictures)) == ("summarise", 1)
+    assert (refine.task, len(refine.pictures)) == ("refine", 3)
+    assert summarise.pictures[0] == refine.pictures[-1]
+    assert refine.tag("experience") == "It lacks something."
+    assert all(url.startswith("data:image/png;") for url in refine.pictures)
+
+
+async def test_history_is_limited_to_what_helps(desk: Desk) -> None:
+    known = [{"round": n, "text": f"text {n}", "next_prompt": ""} for n in range(1, 20)]
+    told = round_slots(await state(desk, ("no", "no", "no"), experiences=known))
+    assert told["experiences"].splitlines() == [f"Round {n}: text {n}" for n in range(14, 20)]
+    assert told["lessons"] == ""
+
+
+async def test_empty_slots_say_so(desk: Desk) -> None:
+    await reflect(await state(desk, ("no", "no", "no"), thought=""), desk.work(round=2))
+    assert desk.chat.asked[0].tag("passed") == NOTHING
+    assert desk.chat.asked[0].tag("thought") == NOTHING

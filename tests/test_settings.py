@@ -1,0 +1,156 @@
+"""Settings from the environment and `.env`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from gems.errors import ConfigurationError
+from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings, with_models
+
+SECRET = "tops3cret-value"
+
+
+def test_everything_is_built_in_by_default(tmp_path: Path) -> None:
+    settings = load_settings()
+    assert settings.home == tmp_path / "gems"
+    assert settings.chat.model == settings.generator.model == "blocks"
+    assert settings.chat_for("judge") == ChatSettings()
+    places = (settings.ledger_path, settings.checkpoints_path, settings.locks_path)
+    assert all(place.parent == settings.home for place in places)
+    assert len(set(places)) == 3
+
+
+def test_home_has_a_default_of_the_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GEMS_HOME")
+    assert load_settings().home.is_relative_to(tmp_path)
+
+
+def test_nested_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMS_CHAT__MODEL", "openai:qwen@http://host/v1")
+    monkeypatch.setenv("GEMS_CHAT__API_KEY", SECRET)
+    monkeypatch.setenv("GEMS_CHAT__TIMEOUT_S", "7.5")
+    monkeypatch.setenv("GEMS_CHAT__EXTRA_BODY", '{"chat_template_kwargs": {"enable_thinking": false}}')
+    monkeypatch.setenv("GEMS_GENERATOR__STEPS", "8")
+    monkeypatch.setenv("gems_generator__device", "cpu")
+    settings = load_settings()
+    assert settings.chat.model == "openai:qwen@http://host/v1"
+    assert settings.chat.api_key == SecretStr(SECRET)
+    assert settings.chat.timeout_s == 7.5
+    assert settings.chat.extra_body == {"chat_template_kwargs": {"enable_thinking": False}}
+    assert settings.generator.steps == 8
+    assert settings.generator.device == "cpu"
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GEMS_CHAT__TEMPERATURE", "GEMS_CHAT__MODEL", "GEMS_GENERATOR__STEPS", "GEMS_HOME"):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert settings.chat == ChatSettings()
+    assert settings.generator == GeneratorSettings()
+
+
+def test_dotenv_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = ["GEMS_CHAT__ATTEMPTS=2", "GEMS_CHAT__CONCURRENCY=3", "OPENAI_API_KEY=x", "# a comment"]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    monkeypatch.setenv("GEMS_CHAT__ATTEMPTS", "5")
+    assert (load_settings().chat.attempts, load_settings().chat.concurrency) == (5, 3)
+
+
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert load_settings(home=tmp_path / "other").home == tmp_path / "other"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GEMS_CHAT__TEMPERATURE",
+        "GEMS_CHAT__ATTEMPTS",
+        "GEMS_JUDGE__TIMEOUT_S",
+        "GEMS_CHAT__EXTRA_BODY",
+        "GEMS_CHAT",
+        "GEMS_GENERATOR__OFFLOAD",
+        "GEMS_GENERATOR__NO_SUCH_SETTING",
+        "GEMS_CHAT__APIKEY",
+    ],
+)
+def test_a_bad_value_is_named_and_never_repeated(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, SECRET)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert name.partition("__")[0] in caught.value.message
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    assert ".env.example" in caught.value.hint
+
+
+def test_several_faults_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMS_CHAT__ATTEMPTS", "0")
+    monkeypatch.setenv("GEMS_GENERATOR__MAX_BATCH", "many")
+    with pytest.raises(ConfigurationError, match=r"GEMS_CHAT__ATTEMPTS.*GEMS_GENERATOR__MAX_BATCH"):
+        load_settings()
+
+
+def test_a_damaged_dotenv_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"GEMS_CHAT__MODEL=\xff\xfe\n")
+    with pytest.raises(ConfigurationError, match=r"\.env"):
+        load_settings()
+
+
+def test_a_role_differs_only_where_it_says_so() -> None:
+    settings = Settings(
+        chat=ChatSettings(model="openai:a@http://a/v1", api_key=SecretStr(SECRET), attempts=2, timeout_s=9),
+        judge=ChatSettings(timeout_s=120.0),
+    )
+    judge = settings.chat_for("judge")
+    assert judge.timeout_s == 120.0, "a value that equals the default was set all the same"
+    assert (judge.model, judge.attempts, judge.api_key) == (
+        settings.chat.model,
+        2,
+        settings.chat.api_key,
+    )
+    assert settings.chat_for("planner") == settings.chat
+
+
+def test_a_key_goes_to_no_other_model() -> None:
+    common = ChatSettings(
+        model="openai:a@http://a/v1",
+        api_key=SecretStr(SECRET),
+        input_usd_per_million=1.0,
+        output_usd_per_million=2.0,
+        concurrency=3,
+    )
+    settings = Settings(chat=common, judge=ChatSettings(model="openai:b@http://b/v1"))
+    judge = settings.chat_for("judge")
+    assert judge.api_key is None
+    assert judge.input_usd_per_million is judge.output_usd_per_million is None
+    assert judge.concurrency == 3
+    own = settings.model_copy(
+        update={"judge": ChatSettings(model="openai:b@http://b/v1", api_key=SecretStr("another"))}
+    )
+    assert own.chat_for("judge").api_key == SecretStr("another")
+
+
+def test_other_models_keep_the_rest() -> None:
+    settings = Settings(chat=ChatSettings(attempts=2), generator=GeneratorSettings(steps=3))
+    changed = with_models(settings, chat="openai:a", judge="openai:b", generator="diffusers:c")
+    assert (changed.chat.model, changed.chat.attempts) == ("openai:a", 2)
+    assert (changed.generator.model, changed.generator.steps) == ("diffusers:c", 3)
+    assert (changed.chat_for("judge").model, changed.chat_for("planner").model) == ("openai:b", "openai:a")
+    assert with_models(settings) == settings
+    assert settings.chat.model == "blocks"
+
+
+def test_identity_tells_keys_apart() -> None:
+    one, same, other = (
+        Settings(generator=GeneratorSettings(api_key=SecretStr(key))) for key in ("a", "a", "b")
+    )
+    assert one.identity() == same.identity() != other.identity()
+
+
+def test_printing_shows_no_key() -> None:
+    settings = Settings(chat=ChatSettings(api_key=SecretStr(SECRET)))
+    assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
