@@ -72,9 +72,7 @@ def checks(*answers: str) -> dict[str, Any]:
 
 def failing(count: int = 1) -> Callable[[Asked], dict[str, Any]]:
     """Answers every checklist with `no` for its first `count` questions and `yes` for the rest."""
-    return lambda asked: checks(
-        *("no" if n < count else "yes" for n in range(len(asked.lines("questions"))))
-    )
+    return lambda asked: checks(*("no" if n < count else "yes" for n in range(len(asked.lines("questions")))))
 
 
 def another_prompt(asked: Asked) -> dict[str, Any]:
@@ -99,8 +97,8 @@ def script() -> dict[str, Any]:
 class ScriptedChat(BaseChatModel):
     """Answers each task from `script` and keeps what it was asked.
 
-    An answer is a text, something to be sent as JSON, an exception to raise, a list of answers to be given one
-    after another, or a function of the question that makes one of these.
+    An answer is a text, something to be sent as JSON, an exception to raise, a list of answers to be given
+    one after another, or a function of the question that makes one of these.
     """
 
     script: dict[str, Any] = Field(default_factory=script)
@@ -196,7 +194,12 @@ class Desk:
 
     def work(self, **given: Any) -> Work:
         """A node's turn whose events end up in `events`."""
-        told: dict[str, Any] = {"run_id": "run", "round": 1, "profile": "balanced", "deadline_s": None} | given
+        told: dict[str, Any] = {
+            "run_id": "run",
+            "round": 1,
+            "profile": "balanced",
+            "deadline_s": None,
+        } | given
         return Work(context=self.context, write=self.events.append, **told)
 
     def told(self, kind: str) -> list[dict[str, Any]]:

@@ -121,6 +121,8 @@ class PromptError(RequestError):
 class OptionError(RequestError):
     """An option is out of range or contradicts another."""
 
+    default_hint = "`gems run --help` lists the options."
+
 
 class SizeError(RequestError):
     """The generator cannot draw this size."""
@@ -128,6 +130,8 @@ class SizeError(RequestError):
 
 class EditingUnsupportedError(RequestError):
     """The generator cannot edit an image."""
+
+    default_hint = "Use a generator that can."
 
 
 class RunNotFoundError(RequestError):
@@ -147,6 +151,7 @@ class ConfigurationError(GemsError):
 
     fault = "configuration"
     exit_code = 2
+    default_hint = "See .env.example for each setting."
 
 
 class ModelSpecError(ConfigurationError):
@@ -300,6 +305,7 @@ class LimitReached(GemsError):  # noqa: N818 - not a fault, so not named an erro
     """A limit of the run ends it. Raised to a caller only where there is no image to hand back."""
 
     fault = "nobody"
+    default_hint = "`gems resume` goes on with the run."
 
 
 class DeadlineReachedError(LimitReached):

@@ -268,18 +268,19 @@ class GeneratorCapabilities:
         if self.sizes is not None and (width, height) not in self.sizes:
             known = ", ".join(f"{w}x{h}" for w, h in self.sizes)
             raise SizeError(f"{asked}.", hint=f"Choose one of: {known}.")
-        if width % self.size_multiple or height % self.size_multiple:
-            raise SizeError(
-                f"{asked}: width and height must be multiples of {self.size_multiple}.",
-                hint=f"The nearest size is {self._nearest(width)}x{self._nearest(height)}.",
-            )
         for side in (width, height):
             if not self.min_side <= side <= self.max_side:
                 raise SizeError(
                     f"{asked}: each side must be {self.min_side} to {self.max_side} pixels.",
                     hint=f"The default is {self.default_size[0]}x{self.default_size[1]}.",
                 )
+        if width % self.size_multiple or height % self.size_multiple:
+            raise SizeError(
+                f"{asked}: width and height must be multiples of {self.size_multiple}.",
+                hint=f"The nearest size is {self._nearest(width)}x{self._nearest(height)}.",
+            )
 
     def _nearest(self, side: int) -> int:
-        multiples = max(1, round(side / self.size_multiple))
-        return multiples * self.size_multiple
+        """The nearest multiple that is within the limits."""
+        least, most = -(-self.min_side // self.size_multiple), self.max_side // self.size_multiple
+        return min(max(round(side / self.size_multiple), least), most) * self.size_multiple

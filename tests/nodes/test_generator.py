@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from gems.errors import RefusedError, RunCancelledError, ServerError
 from gems.nodes.generator import candidate_requests, generate
 from gems.nodes.options import candidate_seed
 from gems.types import ImageRequest
-from tests.scripted import OPTIONS, Desk, FlatGenerator, opened_desk
+from tests.scripted import OPTIONS, Desk
 
 
 def state(**options: Any) -> Any:
@@ -93,26 +92,26 @@ async def test_another_prompt_is_another_drawing(desk: Desk) -> None:
     assert len(desk.generator.requests) == 2
 
 
-async def test_paid_image_is_kept_though_the_turn_is_cancelled_meanwhile(tmp_path: Path) -> None:
-    drawn = asyncio.Event()
+async def test_paid_image_is_kept_though_the_turn_is_cancelled_meanwhile(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping, cancelled, put = asyncio.Event(), asyncio.Event(), desk.context.images.put
 
-    class Slow(FlatGenerator):
-        async def generate(self, request: ImageRequest) -> Any:
-            image = await super().generate(request)
-            drawn.set()
-            return image
+    async def slow_put(data: bytes) -> str:
+        keeping.set()
+        await cancelled.wait()
+        return await put(data)
 
-    async with opened_desk(tmp_path, generator=Slow()) as desk:
-        turn = asyncio.ensure_future(generate(state(), desk.work()))
-        await drawn.wait()
-        await asyncio.sleep(0)
-        turn.cancel()
-        await asyncio.gather(turn, return_exceptions=True)
-        kept = await desk.context.ledger.drawings("run")
-        assert (len(kept) == 1) == (desk.told("image") != [])
-        desk.generator.requests.clear()
-        await generate(state(), desk.work())
-        assert len(desk.generator.requests) == 1 - len(kept)
+    monkeypatch.setattr(desk.context.images, "put", slow_put)
+    turn = asyncio.ensure_future(generate(state(), desk.work()))
+    await asyncio.wait_for(keeping.wait(), 20)
+    turn.cancel()
+    cancelled.set()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(turn, 20)
+    (kept,) = await desk.context.ledger.drawings("run")
+    assert (await generate(state(), desk.work()))["drawn"] == [kept]
+    assert len(desk.generator.requests) == 1
 
 
 async def test_cancelling_ends_a_drawing_that_hangs(desk: Desk) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import io
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from gems.errors import ProviderError, RejectedRequestError, RunCancelledError, ServerError
 from gems.nodes.judge import judge
@@ -13,11 +17,32 @@ from tests.scripted import OPTIONS, Asked, Desk, checks
 from tests.stub.brains import flat_picture
 
 
+def picture(index: int) -> bytes:
+    return flat_picture(ImageRequest(prompt="a cat", seed=index, width=64, height=64))
+
+
+def colour(data: bytes) -> Any:
+    with Image.open(io.BytesIO(data)) as opened:
+        return opened.convert("RGB").getpixel((32, 32))
+
+
+def by_candidate(*answers: Any) -> Any:
+    """Answers by which of the candidates is shown; they are judged side by side, so in no fixed order."""
+    known = [colour(picture(index)) for index in range(len(answers))]
+
+    def answer(asked: Asked) -> Any:
+        shown = colour(base64.b64decode(asked.pictures[0].partition(",")[2]))
+        away = [sum(abs(a - b) for a, b in zip(shown, other, strict=True)) for other in known]
+        return answers[away.index(min(away))]
+
+    return answer
+
+
 async def state(desk: Desk, images: int = 1, parents: Any = ((), ()), **more: Any) -> Any:
     drawn = []
     for index in range(images):
-        data = flat_picture(ImageRequest(prompt="a cat", seed=index, width=64, height=64))
-        drawn.append({"index": index, "image": await desk.context.images.put(data), "seed": index})
+        image = await desk.context.images.put(picture(index))
+        drawn.append({"index": index, "image": image, "seed": index})
     return {
         "prompt": "a cat",
         "draw_prompt": "a cat drawn",
@@ -118,7 +143,7 @@ async def test_only_what_is_confirmed_passes(desk: Desk) -> None:
 
 
 async def test_unclear_confirmation_is_asked_once_more(desk: Desk) -> None:
-    desk.chat.script |= {"decompose": [], "verify": ["Unknown.", "Yes. Now I see it."]}
+    desk.chat.script |= {"verify": ["Unknown.", "Yes. Now I see it."]}
     update = await judge(await state(desk, parents=((),)), desk.work())
     assert update["stop_reason"] == "passed"
 
@@ -161,27 +186,26 @@ async def test_unreadable_checklist_is_asked_one_by_one(desk: Desk) -> None:
 
 
 async def test_best_candidate_is_chosen(desk: Desk) -> None:
-    desk.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), checks("no", "no")]
+    desk.chat.script["checklist"] = by_candidate(checks("no", "no"), checks("yes", "no"), checks("no", "no"))
     update = await judge(await state(desk, images=3), desk.work())
     assert (update["rounds"][0]["best"], update["rounds"][0]["score"]) == (1, 0.5)
 
 
 async def test_tie_keeps_the_earlier_candidate(desk: Desk) -> None:
-    desk.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), checks("no", "yes")]
+    desk.chat.script["checklist"] = by_candidate(checks("no", "no"), checks("yes", "no"), checks("no", "yes"))
     assert (await judge(await state(desk, images=3), desk.work()))["rounds"][0]["best"] == 1
 
 
 async def test_candidates_are_confirmed_until_one_passes(desk: Desk) -> None:
-    first = (await state(desk, images=3))["drawn"][0]["image"]
-    assert first
-    desk.chat.script["verify"] = ["Yes.", "No.", "Yes.", "Yes."]
+    desk.chat.script["verify"] = by_candidate("No.", "Yes.", "Yes.")
     update = await judge(await state(desk, images=3), desk.work())
     assert (update["rounds"][0]["best"], update["stop_reason"]) == (1, "passed")
     assert len(desk.chat.about("verify")) == 4
+    assert values(update, 2) == ["yes", "yes"]
 
 
 async def test_candidate_whose_judging_fails_is_left_out(desk: Desk) -> None:
-    desk.chat.script["checklist"] = [ServerError("down"), checks("yes", "no")]
+    desk.chat.script["checklist"] = by_candidate(ServerError("down"), checks("yes", "no"))
     work = desk.work()
     update = await judge(await state(desk, images=2), work)
     assert values(update, 0) == ["unknown", "unknown"]
@@ -196,19 +220,21 @@ async def test_judge_that_answers_for_no_candidate_is_an_error(desk: Desk) -> No
 
 
 async def test_cancelling_is_no_unknown_answer(desk: Desk) -> None:
-    def cancel(asked: Asked) -> str:
+    async def hang(asked: Asked) -> None:
         desk.context.cancelled.set()
-        return "Yes."
+        await asyncio.Event().wait()
 
-    desk.chat.script["verify"] = cancel
+    given = await state(desk)
+    desk.chat.script["verify"] = hang
     with pytest.raises(RunCancelledError):
-        for _ in range(2):
-            await judge(await state(desk), desk.work(profile="paper", run_id=""))
+        await judge(given, desk.work(profile="paper"))
 
 
 async def test_paper_asks_each_once_and_confirms_nothing(desk: Desk) -> None:
     given = await state(desk, parents=((), ("r1",), ()))
-    desk.chat.script["verify"] = by_question(q1="No.", q2="Yes, there is nothing else.", q3="Yes, it is snowy")
+    desk.chat.script["verify"] = by_question(
+        q1="No.", q2="Yes, there is nothing else.", q3="Yes, it is snowy"
+    )
     update = await judge(given, desk.work(profile="paper"))
     assert values(update) == ["no", "yes", "yes"]
     assert desk.chat.tasks() == ["verify"] * 3

@@ -10,10 +10,9 @@ from gems.errors import RefusedError, RejectedRequestError, ServerError, Unreada
 from gems.nodes.prompts import NOTHING
 from gems.nodes.reflector import MAX_WORDS, reflect, round_slots
 from gems.nodes.scoring import verdict
-from gems.types import AnswerValue
+from gems.types import AnswerValue, ImageRequest
 from tests.scripted import OPTIONS, Desk
 from tests.stub.brains import flat_picture
-from gems.types import ImageRequest
 
 QUESTIONS = ("Is there a cat?", "Is it red?", "Is it asleep?")
 
@@ -65,7 +64,7 @@ async def test_round_is_told_and_the_next_prompt_taken(desk: Desk) -> None:
     assert update["experiences"] == [
         {"round": 1, "text": "It lacks something.", "next_prompt": "prompt 1 more"}
     ]
-    assert (update["thought"], update["timings"]) == ("", {})
+    assert update["thought"] == ""
     assert desk.told("experience")[0]["experience"] == update["experiences"][0]
 
 

@@ -23,7 +23,9 @@ def usage(**usd: float | None) -> Any:
     return {name: NOTHING | {"usd": price} for name, price in usd.items()}
 
 
-def ended(scores: list[float], spent: Any = None, seconds: float = 0.0, images: int = 1, **options: Any) -> Any:
+def ended(
+    scores: list[float], spent: Any = None, seconds: float = 0.0, images: int = 1, **options: Any
+) -> Any:
     settled: Any = OPTIONS | options
     return stop_reason(settled, rounds(*scores, images=images), spent or {}, seconds)
 

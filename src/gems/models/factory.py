@@ -6,7 +6,6 @@ import os
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
-from urllib.parse import urlsplit
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
@@ -15,10 +14,11 @@ from gems.errors import ConfigurationError, MissingExtraError
 from gems.models.base import ImageGenerator
 from gems.models.chat.adapting import ChatLimits
 from gems.models.chat.client import ChatClient
+from gems.models.generators.addresses import shown_address
+from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
 from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
 from gems.settings import ChatSettings, GeneratorSettings
 
-OPENAI_URL = "https://api.openai.com/v1"
 _PER_MILLION = 1e-6
 
 
@@ -119,9 +119,12 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
         timeout=settings.timeout_s,
         http_async_client=http,
     )
+    if not is_openai(url):
+        # The client takes these from OpenAI's environment variables; they concern nobody else.
+        model.root_async_client.organization = model.root_async_client.project = None
     return ChatClient(
         model,
-        name=f"{spec.model} at {url}",
+        name=f"{spec.model} at {shown_address(url)}",
         limits=limits,
         adaptable=True,
         extra_body=settings.extra_body,
@@ -131,10 +134,10 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
 
 
 def _key(own: str | None, spec: ModelSpec) -> str | None:
-    """The key to send. OPENAI_API_KEY is meant for OpenAI, so it goes to no other address."""
+    """The key to send. OPENAI_API_KEY is meant for OpenAI: it goes to no other address, nor there in the open."""
     if own is not None or spec.kind != "openai":
         return own
-    if urlsplit(spec.url or OPENAI_URL).hostname != urlsplit(OPENAI_URL).hostname:
+    if not is_openai(spec.url or OPENAI_URL):
         return None
     if key := os.environ.get("OPENAI_API_KEY"):
         return key

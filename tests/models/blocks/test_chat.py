@@ -109,7 +109,8 @@ def test_decompose_and_enhance():
     [(EXAMPLE, ["text-rendering"]), ("a red circle", []), ("spatial puzzle", ["spatial-order"])],
 )
 def test_route(prompt, chosen):
-    skills = "text-rendering: Letters in pictures.\nspatial-order: Where things are.\ncreative-drawing: Draw freely."
+    known = ("text-rendering: Letters in pictures.", "spatial-order: Places.", "creative-drawing: Draw.")
+    skills = "\n".join(known)
     reply = BlocksChat().invoke(messages("route", user_prompt=prompt, skills=skills))
     assert SkillChoice.model_validate_json(reply.content).skills == chosen
 
@@ -200,3 +201,21 @@ async def test_cancelled_or_parallel_calls_do_not_disturb_one_another():
     ]
     replies = await asyncio.gather(*(chat.ainvoke(one) for one in asked))
     assert [reply.content[:3] for reply in replies] == ["Yes"] * 4
+
+
+def test_what_a_missing_thing_lacks_is_not_stressed():
+    failed = (
+        "1. Is there a blue square? - I see no blue squares.\n"
+        "2. Is the blue square striped? - I see no blue squares."
+    )
+    reflection = reflected(RoundReport(user_prompt=EXAMPLE, drawn_prompt=EXAMPLE, failed=failed))
+    assert "presence" in reflection.experience
+    assert "textures" not in reflection.experience
+    assert "striped" not in reflection.prompt.removeprefix(EXAMPLE)
+
+
+def test_a_leaked_colour_is_told_from_a_missing_thing():
+    failed = "1. Is there a blue square? - I see no blue squares, but one red square."
+    reflection = reflected(RoundReport(user_prompt=EXAMPLE, drawn_prompt=EXAMPLE, failed=failed))
+    assert "colours" in reflection.experience
+    assert "the colour of the blue square is blue" in reflection.prompt

@@ -12,6 +12,7 @@ from gems.models.blocks.wordings import TOPICS, Record, outcome, sentence, wordi
 
 MOST_WORDS = 100
 _NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
+_ABSENT = re.compile(r"\b(?:see no|do not see)\b", re.IGNORECASE)
 _JUST_FAILED = 0.25
 """What a wording loses when it has just failed: one without a record is tried, unless it is well proven."""
 _CLOSINGS = ("Draw it carefully.", "Check every detail.", "Leave nothing out.")
@@ -110,15 +111,17 @@ class _Reflector:
         if not facts:
             self._impossible.append(question)
         for kind, index in facts:
-            if kind in ("object", "count") and re.search(r"\bsee no\b.*, but\b", evidence):
-                fact = (
-                    ("colour", index) if "colour" in self._brief.groups[index].attributes else (kind, index)
-                )
-            elif kind == "count" and re.search(r"\bsee no\b", evidence):
-                fact = ("object", index)
-            else:
-                fact = (kind, index)
-            self._failed.setdefault(fact, evidence or question)
+            if kind in ("object", "count"):
+                self._failed.setdefault(self._diagnosed(kind, index, evidence), evidence or question)
+            elif not _ABSENT.search(evidence):
+                # What is said of a thing that is not there fails along with it and needs no stress of its own.
+                self._failed.setdefault((kind, index), evidence or question)
+
+    def _diagnosed(self, kind: str, index: int, evidence: str) -> Fact:
+        """Whether things of a group are too many or too few, of another colour, or missing."""
+        if re.search(r"\bsee no\b.*, but\b", evidence) and "colour" in self._brief.groups[index].attributes:
+            return "colour", index
+        return ("object", index) if _ABSENT.search(evidence) else (kind, index)
 
     def reflect(self) -> Reflection:
         outcomes = self._outcomes()
