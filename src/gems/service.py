@@ -232,7 +232,7 @@ class Gems:
             # Killed before the first checkpoint: the index knows what was asked for.
             return _as_input(row)
         failure = snapshot.values.get("failure")
-        if not snapshot.next and failure is not None:
+        if not snapshot.next and failure is not None and failure["node"] in _BEFORE:
             reopened = {"stop_reason": None, "failure": None}
             await self._graph.aupdate_state(config, reopened, as_node=_BEFORE[failure["node"]])
         return None

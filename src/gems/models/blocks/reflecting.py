@@ -12,7 +12,7 @@ from gems.models.blocks.wordings import TOPICS, Record, outcome, sentence, wordi
 
 MOST_WORDS = 100
 _NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
-_ABSENT = re.compile(r"\b(?:see no|do not see)\b", re.IGNORECASE)
+_ABSENT = re.compile(r"\b(?:see no|do not see|makes no sense without)\b", re.IGNORECASE)
 _JUST_FAILED = 0.25
 """What a wording loses when it has just failed: one without a record is tried, unless it is well proven."""
 _CLOSINGS = ("Draw it carefully.", "Check every detail.", "Leave nothing out.")
@@ -114,7 +114,7 @@ class _Reflector:
             if kind in ("object", "count"):
                 self._failed.setdefault(self._diagnosed(kind, index, evidence), evidence or question)
             elif not _ABSENT.search(evidence):
-                # What is said of a thing that is not there fails along with it and needs no stress of its own.
+                # What is said of a thing that is not there fails along with it and needs no stress.
                 self._failed.setdefault((kind, index), evidence or question)
 
     def _diagnosed(self, kind: str, index: int, evidence: str) -> Fact:
