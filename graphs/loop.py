@@ -40,6 +40,7 @@ _NODES: dict[str, Doing] = {
     "generator": generate,
     "judge": judge,
     "reflector": reflect,
+    "finish": finish,
 }
 
 
@@ -59,7 +60,6 @@ def build_graph(
     graph = StateGraph(State, context_schema=schema, input_schema=Input, output_schema=Output)
     for name, doing in _NODES.items():
         graph.add_node(name, as_node(name, doing, context))
-    graph.add_node("finish", as_node("finish", finish, context, limited=False))
     graph.add_node("ready", _ready)
     _add_skills(graph, list(skills), context)
     graph.add_edge(START, "planner")

@@ -35,7 +35,7 @@ class Node(Protocol):
         ...
 
 
-def as_node(name: str, doing: Doing, default: Context | None = None, *, limited: bool = True) -> Node:
+def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
     """The graph node that does `doing` in a turn of its own.
 
     What the turn consumed goes into the update, also where it failed. Once the run has an image, an error
@@ -46,7 +46,6 @@ def as_node(name: str, doing: Doing, default: Context | None = None, *, limited:
         name: The node's name in the graph.
         doing: What it does.
         default: The context where the run is given none.
-        limited: Whether a cancelled or overdue run skips this node.
     """
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
@@ -61,7 +60,6 @@ def as_node(name: str, doing: Doing, default: Context | None = None, *, limited:
         try:
             if not state.get("stop_reason"):
                 # A run that has ended begins nothing new, and its end must be written whatever the limits.
-                if limited:
                 work.check_limits()
             update = await doing(state, work)
         except GraphBubbleUp:

@@ -152,10 +152,16 @@ async def _asked(
 
 
 def _parents_applied(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
-    """Turn to no what makes no sense, since a parent's answer is no."""
+    """Turn to no what makes no sense, since a parent's answer is no.
+
+    A wrong count is no such answer: of four cats where three were asked for, one can still say whether they
+    are black.
+    """
     answers = {answer["requirement"]: answer for answer in judgement.answers}
+    counts = {requirement["id"] for requirement in requirements if requirement["kind"] == "count"}
     for requirement in requirements:
-        missing = [parent for parent in requirement["parents"] if answers[parent]["answer"] == "no"]
+        parents = [parent for parent in requirement["parents"] if parent not in counts]
+        missing = [parent for parent in parents if answers[parent]["answer"] == "no"]
         if missing and answers[requirement["id"]]["answer"] != "no":
             evidence = f"makes no sense without {missing[0]}, which is not met"
             answers[requirement["id"]] = answers[requirement["id"]] | {

@@ -264,10 +264,16 @@ class Gems:
         yield await self._finished(row, state, target)
 
     async def _events(self, run_id: str, start: Input | None, context: Context) -> AsyncGenerator[Event]:
+        # With subgraphs, or what skills tell would not be heard.
         stream = self._graph.astream(
-            start, _config(run_id), context=context, stream_mode="custom", durability="async"
+            start,
+            _config(run_id),
+            context=context,
+            stream_mode="custom",
+            subgraphs=True,
+            durability="async",
         )
-        async for value in stream:
+        async for _path, value in stream:
             yield read_event(cast("dict[str, Any]", value))
 
     async def _watch_for_cancel(self, run_id: str, context: Context) -> None:

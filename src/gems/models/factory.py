@@ -118,6 +118,8 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
         max_retries=0,
         timeout=settings.timeout_s,
         http_async_client=http,
+        # Or OPENAI_PROXY, which concerns OpenAI alone, would contradict a client of our own.
+        openai_proxy=None,
     )
     if not is_openai(url):
         # The client takes these from OpenAI's environment variables; they concern nobody else.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydantic import SecretStr
 
 from gems.models.chat.asking import Picture, Question
@@ -53,8 +53,9 @@ def checklist(pictures: int = 1) -> Question:
 
 
 def red_circle(number: int = 0) -> Picture:
-    """A picture that the built-in world can read; each number has bytes of its own."""
-    from gems.models.blocks.drawing import draw
-    from gems.models.blocks.scene import Scene, Thing
-
-    raise NotImplementedError
+    """A picture that the built-in world can read; each number has an id and bytes of its own."""
+    out = io.BytesIO()
+    picture = Image.new("RGB", (256, 256), "white")
+    ImageDraw.Draw(picture).ellipse((60, 60 + number, 180, 180 + number), fill="red")
+    picture.save(out, "PNG")
+    return Picture(image=f"{number:064x}", data=out.getvalue(), media_type="image/png")

@@ -1,0 +1,77 @@
+"""The commands put together.
+
+Importing this loads nothing heavy, so that `gems --help` answers at once; each command imports what it needs
+when it is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from gems._version import __version__
+from gems.apps.cli.doctor import doctor
+from gems.apps.cli.failures import told, usage_error
+from gems.apps.cli.resume import resume
+from gems.apps.cli.run import run
+from gems.apps.cli.runs import runs
+from gems.apps.cli.show import show
+
+# Plain help pages: they are pasted, searched and turned into docs/cli.md.
+app = typer.Typer(
+    name="gems",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(resume)
+app.command()(runs)
+app.command()(show)
+app.command()(doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gems {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _gems(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Draw complicated prompts right: an agent loop around any text-to-image model.
+
+    Without settings everything runs on the built-in world of shapes, with no key, GPU or download. Models
+    are named by --chat and --generator, or by GEMS_CHAT__MODEL and GEMS_GENERATOR__MODEL in the environment
+    or in .env.
+
+    \b
+    Example:
+      gems run "three red circles above a blue striped square"
+    """  # noqa: D301 - \b keeps the lines apart
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Carry out the command line and exit with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows few characters shows question marks rather than breaking a run.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code: Any = app(arguments, prog_name="gems", standalone_mode=False)
+    except typer.Abort:
+        code = 1
+    except Exception as error:
+        # Typer's usage errors, whichever library they are defined in; all else was told by the commands.
+        if not hasattr(error, "format_message"):
+            raise
+        code = told(usage_error(error), as_json="--json" in arguments)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,68 @@
+"""The options that commands share, and the models that they name."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RunId = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, or `last`.", show_default=False)
+]
+Chat = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC", help="Chat model: `blocks` or `openai:MODEL@BASE_URL`.", show_default="the settings'"
+    ),
+]
+Judge = Annotated[
+    str | None,
+    typer.Option(metavar="SPEC", help="Another chat model for judging.", show_default="the chat model"),
+]
+Generator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC",
+        help="Image generator: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL` or `http:URL`.",
+        show_default="the settings'",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="PATH", help="A .png file or a folder for the image.", show_default="GEMS_HOME/outputs"
+    ),
+]
+NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Leave out of the PNG what made it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; docs/json.md describes it.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; print only the path.")]
+Debug = Annotated[
+    bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs, and the traceback of an error.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The models that a command names in place of those of the settings."""
+
+    chat: str | None = None
+    judge: str | None = None
+    generator: str | None = None
+
+    def resume_command(self, run_id: str) -> str:
+        """What to type to go on with a run: with the same models, or it would go on with others."""
+        named = (("--chat", self.chat), ("--judge", self.judge), ("--generator", self.generator))
+        given = [word for name, spec in named if spec is not None for word in (name, spec)]
+        return shlex.join(["gems", "resume", run_id, *given])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """How a command shows what goes on: `json` and `quiet` as the options say, `debug` with all logs."""
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False

@@ -1,0 +1,47 @@
+"""`gems resume`."""
+
+from __future__ import annotations
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+
+def resume(
+    run_id: options.RunId,
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
+    out: options.Out = None,
+    no_metadata: options.NoMetadata = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Go on with a run that was interrupted, failed, was cancelled or ran out of time.
+
+    Nothing that was drawn or answered is paid for again. A run that came to its end is handed back as it is.
+    Where the run was begun with --chat, --judge or --generator, name the same ones again.
+
+    \b
+    Examples:
+      gems resume last
+      gems resume 20260131-120000-4f2a9c --out poster.png
+
+    \b
+    Exit codes:
+      0    every requirement is met
+      3    the best image lacks something, or could not be checked
+      2    bad usage or configuration, or no such run
+      1    failure, and no image
+      130  interrupted; the same command goes on
+    """  # noqa: D301 - \b keeps the lines apart
+    models = options.Models(chat, judge, generator)
+    view = options.View(json=json, quiet=quiet, debug=debug)
+    with reported(as_json=json, debug=debug, resume_command=models.resume_command):
+        from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import resumed  # noqa: PLC0415
+
+        result = resumed(run_id, models, view, out=out, metadata=not no_metadata)
+        raise typer.Exit(handed_over(result, view, models))

@@ -1,0 +1,116 @@
+"""`gems run`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+from gems.errors import PromptError
+from gems.types import Profile
+
+
+def run(  # noqa: PLR0913 - the command's options
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; - reads it from stdin.")],
+    rounds: Annotated[int | None, typer.Option(min=1, max=50, help="Most rounds.", show_default="5")] = None,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, max=16, help="Images per round.", show_default="1")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Pixels.", show_default="the generator's own")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="The same seed repeats a run.", show_default="random")
+    ] = None,
+    profile: Annotated[
+        Profile | None,
+        typer.Option(help="`paper` makes the same calls as the paper.", show_default="balanced"),
+    ] = None,
+    negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to avoid.")] = None,
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
+    skills: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="`auto`, `none`, or names separated by commas.", show_default="auto"
+        ),
+    ] = None,
+    out: options.Out = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="Begin nothing new once this is spent.")
+    ] = None,
+    max_images: Annotated[int | None, typer.Option(min=1, help="Most images in all.")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Stop after so long with the best so far.")
+    ] = None,
+    plateau: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=50, help="Stop after so many rounds without progress; 0 for never.",
+            show_default="3; 0 for paper",
+        ),
+    ] = None,
+    no_metadata: options.NoMetadata = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draw a prompt, check the image, and go on until it is right.
+
+    Progress goes to standard error. On standard output stands the result, and on its last line the path of
+    the best image.
+
+    \b
+    Examples:
+      gems run "three red circles above a blue striped square"
+      gems run --rounds 8 --candidates 2 --out poster.png - < prompt.txt
+      gems run --chat openai:Qwen/Qwen3-VL-8B-Instruct@http://127.0.0.1:8000/v1 \\
+               --generator diffusers:z-image-turbo "a cat on a red chair"
+      path=$(gems run --quiet "two green stars")
+
+    \b
+    Exit codes:
+      0    every requirement is met
+      3    the best image lacks something, or could not be checked
+      2    bad usage or configuration
+      1    failure, and no image
+      130  interrupted; `gems resume RUN` goes on
+    """  # noqa: D301 - \b keeps the lines apart
+    models = options.Models(chat, judge, generator)
+    view = options.View(json=json, quiet=quiet, debug=debug)
+    with reported(as_json=json, debug=debug, resume_command=models.resume_command):
+        from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import begun  # noqa: PLC0415
+
+        result = begun(
+            _text(prompt),
+            models,
+            view,
+            max_rounds=rounds,
+            candidates=candidates,
+            size=size,
+            seed=seed,
+            profile=profile,
+            negative_prompt=negative_prompt,
+            skills=skills,
+            max_images=max_images,
+            budget_usd=budget_usd,
+            deadline_s=deadline,
+            plateau=plateau,
+            out=out,
+            metadata=not no_metadata,
+        )
+        raise typer.Exit(handed_over(result, view, models))
+
+
+def _text(prompt: str) -> str:
+    if prompt != "-":
+        return prompt
+    try:
+        return sys.stdin.read().strip()
+    except UnicodeDecodeError:
+        raise PromptError("Standard input holds no text.", hint="Send the prompt as UTF-8.") from None

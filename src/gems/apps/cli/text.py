@@ -1,0 +1,24 @@
+"""Texts of people and models, made fit for a terminal."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters could move the cursor, change colours or hide text; so could bidirectional overrides.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean(text: str) -> str:
+    """The text without anything that a terminal would act upon; line breaks and tabs stay."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """The text on one line, cut with an ellipsis where it has more than `most` characters."""
+    line = clean(" ".join(text.split()))
+    return line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 round`, `2 rounds`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,103 @@
+"""What ends up in the checkpointer: little, and no image."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gems.memory.trajectory import open_checkpointer
+from gems.types import ImageRequest
+from tests.graphs.running import carried_out, compiled, config
+from tests.scripted import Asked, FlatGenerator, checks, opened_desk, requirements
+
+QUESTIONS = [f"Is there a thing of kind number {n} standing next to the other thing?" for n in range(10)]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def noise(request: ImageRequest) -> bytes:
+    """A picture that no compression makes small."""
+    pixels = np.random.default_rng(request.seed).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG", compress_level=1)
+    return out.getvalue()
+
+
+def slowly_better(asked: Asked) -> dict[str, Any]:
+    """One requirement more is met every second round, so that neither plateau nor success ends the run."""
+    met = min(9, (slowly_better.rounds // 2))  # type: ignore[attr-defined]
+    slowly_better.rounds += 1  # type: ignore[attr-defined]
+    found = checks(*("yes" if n < met else "no" for n in range(10)))
+    for answer in found["answers"]:
+        answer["evidence"] = (
+            f"I see thing {answer['number']} at the left of the picture, near the lower edge."
+        )
+    return found
+
+
+async def kept(home: Path, rounds: int) -> tuple[Path, dict[str, Any]]:
+    """The checkpointer's file after so many rounds of ten requirements with images of 1 MB."""
+    slowly_better.rounds = 0  # type: ignore[attr-defined]
+    path = home / "checkpoints.sqlite3"
+    async with (
+        open_checkpointer(path) as saver,
+        opened_desk(home, generator=FlatGenerator(paint=noise)) as desk,
+    ):
+        desk.chat.thought = "I look at every corner of the picture and count. " * 40
+        desk.chat.script |= {
+            "decompose": requirements(*QUESTIONS),
+            "checklist": slowly_better,
+            "reflect": lambda asked: {
+                "experience": f"word{desk.chat.tasks().count('reflect')} " * 100,
+                "prompt": f"Draw ten things, number {desk.chat.tasks().count('reflect')}. " * 8,
+            },
+        }
+        output = await carried_out(desk, compiled(checkpointer=saver), max_rounds=rounds)
+        async for saved in saver.alist(config()):
+            assert_plain(saved.checkpoint["channel_values"])
+    return path, output
+
+
+def assert_plain(value: Any) -> None:
+    """Only what JSON knows, and no long text."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            assert isinstance(name, str)
+            assert_plain(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            assert_plain(inner)
+    elif isinstance(value, str):
+        assert len(value) < 10_000
+    elif type(value).__module__.startswith("langgraph."):
+        assert_plain(getattr(value, "value", None))
+    else:
+        assert value is None or isinstance(value, int | float | bool), type(value)
+
+
+@pytest.fixture
+def sizes(tmp_path: Path) -> Any:
+    async def measure(rounds: int) -> int:
+        path, output = await kept(tmp_path / str(rounds), rounds)
+        assert len(output["rounds"]) == rounds
+        data = path.read_bytes()
+        assert PNG not in data
+        assert base64.b64encode(PNG)[:10] not in data
+        images = list((tmp_path / str(rounds) / "images").rglob("*.png"))
+        assert len(images) == rounds
+        assert all(image.stat().st_size > 1_000_000 for image in images)
+        return len(data)
+
+    return measure
+
+
+async def test_checkpoints_are_small_and_grow_linearly(sizes: Any) -> None:
+    ten, twenty = await sizes(10), await sizes(20)
+    assert twenty < 20 * 20_000
+    # The second ten rounds may not cost much more than the first.
+    assert twenty - ten < 1.3 * ten

@@ -1,0 +1,65 @@
+"""What can be drawn and asked of the graph before it runs."""
+
+from __future__ import annotations
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from gems.graphs.loop import build_graph
+from gems.graphs.routing import after_drawing, after_judging, after_planning, after_reflecting
+from gems.skills.registry import Skill
+from gems.state import Context
+from tests.graphs.running import compiled
+
+SPATIAL = Skill(name="spatial", description="Where things stand.", body="Say where.")
+
+
+def test_the_drawn_graph_shows_every_station_and_the_insides_of_skills() -> None:
+    drawn = compiled([SPATIAL]).get_graph(xray=True)
+    assert {"planner", "decomposer", "generator", "judge", "reflector", "finish"} <= set(drawn.nodes)
+    assert {"skill_spatial:load", "skill_spatial:enhance"} <= set(drawn.nodes)
+    edges = {(edge.source, edge.target) for edge in drawn.edges}
+    assert {
+        ("__start__", "planner"),
+        ("__start__", "decomposer"),
+        ("decomposer", "generator"),
+        ("generator", "judge"),
+        ("judge", "reflector"),
+        ("reflector", "generator"),
+        ("judge", "finish"),
+        ("finish", "__end__"),
+    } <= edges
+    assert "skill_spatial" in drawn.draw_mermaid()
+
+
+def test_graph_without_skills_can_be_drawn() -> None:
+    assert "reflector" in compiled().get_graph(xray=True).nodes
+
+
+def test_schemas_can_be_asked_for() -> None:
+    graph = compiled([SPATIAL])
+    assert "prompt" in graph.get_input_jsonschema()["properties"]
+    assert "image" in graph.get_output_jsonschema()["properties"]
+    assert graph.get_context_jsonschema() is None or isinstance(graph.get_context_jsonschema(), dict)
+
+
+def test_the_builder_is_not_compiled() -> None:
+    builder = build_graph([SPATIAL])
+    assert builder.context_schema is Context
+    assert builder.compile(checkpointer=InMemorySaver(), name="mine").name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("used", "ahead"), [([], "skill_a"), (["a"], "skill_b"), (["a", "b"], "ready"), (["b"], "skill_a")]
+)
+def test_each_chosen_skill_has_its_turn(used: list[str], ahead: str) -> None:
+    plan = {"skills": ["a", "b"], "why": "", "prompt": ""}
+    assert after_planning({"plan": plan, "skills_used": used}) == ahead  # type: ignore[typeddict-item]
+
+
+def test_a_stop_reason_leads_to_the_end_from_everywhere() -> None:
+    routes = {after_drawing: "judge", after_judging: "reflector", after_reflecting: "generator"}
+    for route, onwards in routes.items():
+        assert route({"stop_reason": None}) == onwards
+        assert route({}) == onwards
+        assert route({"stop_reason": "failed"}) == "finish"
