@@ -47,8 +47,9 @@ async def open_database(path: Path, version: int, schema: str = "") -> AsyncIter
 
 async def _prepare(connection: aiosqlite.Connection, path: Path, version: int, schema: str) -> None:
     await connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
-    found = await _number(connection, "PRAGMA user_version")
+    # In this order: whoever creates the tables at the same time sets the version with them.
     tables = await _number(connection, "SELECT count(*) FROM sqlite_master WHERE type='table'")
+    found = await _number(connection, "PRAGMA user_version")
     if found > version or (found == 0 and tables):
         whose = f"version {found} of it" if found else "another program"
         raise StoreVersionError(
@@ -60,9 +61,7 @@ async def _prepare(connection: aiosqlite.Connection, path: Path, version: int, s
     await connection.execute("PRAGMA journal_mode=WAL")
     # NORMAL loses nothing when a process is killed; only a power cut may take the last transactions.
     await connection.execute("PRAGMA synchronous=NORMAL")
-    await connection.executescript(schema)
-    await connection.execute(f"PRAGMA user_version={version}")
-    await connection.commit()
+    await connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
 
 
 async def _number(connection: aiosqlite.Connection, sql: str) -> int:

@@ -51,6 +51,9 @@ class ImageStore:
             self.unsaved[image] = storage_error(error, self.path(image))
             self._held[image] = data
             logger.warning("An image is held in memory only: %s", self.unsaved[image])
+        else:
+            self.unsaved.pop(image, None)
+            self._held.pop(image, None)
         return image
 
     async def load(self, image: str) -> bytes:
@@ -80,7 +83,8 @@ class ImageStore:
 
 
 def _keep(path: Path, data: bytes) -> None:
-    if not path.exists() or path.stat().st_size != len(data):
+    # A damaged file is written anew, since the right bytes are at hand.
+    if not path.exists() or path.read_bytes() != data:
         write_whole(path, data)
 
 

@@ -15,7 +15,7 @@ MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
 MAX_CANDIDATES = 16
 SEEDS = 2**31
-_PLATEAU: dict[Profile, int] = {"balanced": 3, "paper": 0}
+_PLATEAU: dict[Profile, int] = {"balanced": 4, "paper": 0}
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - people type the sign too
 
 
@@ -32,6 +32,8 @@ def checked_prompt(prompt: Any) -> str:
             f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are taken.",
             hint="Shorten it.",
         )
+    if not _is_unicode(prompt):
+        raise PromptError("The prompt is no Unicode text.", hint="It holds half a surrogate pair; remove it.")
     return prompt
 
 
@@ -62,7 +64,7 @@ def _complete(given: Input, generator: GeneratorCapabilities) -> Options:
         "height": height,
         "seed": secrets.randbelow(SEEDS) if seed is None else _whole("seed", seed, 0, SEEDS - 1, least=0),
         "profile": profile,
-        "negative_prompt": given.get("negative_prompt") or "",
+        "negative_prompt": _text("negative_prompt", given.get("negative_prompt")),
         "skills": given.get("skills") or "auto",
         "max_images": _limit("max_images", given.get("max_images")),
         "budget_usd": _amount("budget_usd", given.get("budget_usd")),
@@ -115,6 +117,17 @@ def _whole(name: str, value: Any, default: int, most: int, *, least: int = 1) ->
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise OptionError(f"{name} is {value!r}; it must be a whole number from {least} to {most}.")
     return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value or "", str) or not _is_unicode(value or ""):
+        raise OptionError(f"{name} is no Unicode text.")
+    return value or ""
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether `text` can be stored and sent: half a surrogate pair, as JSON can hold it, cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _limit(name: str, value: Any) -> int | None:

@@ -61,7 +61,7 @@ class Input(TypedDict, total=False):
     budget_usd: float
     deadline_s: float
     plateau: int
-    """Rounds without a better score after which the run stops, 0 for never; 3 by default, 0 for `paper`."""
+    """Rounds without a better score after which the run stops, 0 for never; 4 by default, 0 for `paper`."""
     run_id: str
     """Set by the service; the thread's id otherwise."""
 

@@ -172,6 +172,13 @@ async def test_what_makes_no_sense_without_its_parent_is_no(desk: Desk) -> None:
     assert sources == ["judge", "parent", "parent", "judge"]
 
 
+async def test_wrong_count_takes_nothing_away(desk: Desk) -> None:
+    desk.chat.script["checklist"] = checks("no", "yes")
+    given = await state(desk, parents=((), ("r1",)))
+    given["requirements"][0]["kind"] = "count"
+    assert values(await judge(given, desk.work())) == ["no", "yes"]
+
+
 async def test_unknown_parent_takes_nothing_away(desk: Desk) -> None:
     desk.chat.script |= {"checklist": checks("unknown", "yes"), "verify": "Unknown."}
     update = await judge(await state(desk, parents=((), ("r1",))), desk.work())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -60,7 +61,12 @@ def _parse(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpe
         return ModelSpec(kind, url=_checked_url(rest, wrong))
     # A model's name may hold "@" itself; only one before an address begins the address.
     model, at, url = rest.rpartition("@http")
-    if kind != "openai" or not at:
+    if kind != "openai":
+        return ModelSpec(kind, rest)
+    if not at:
+        # An address without its scheme would otherwise be sent to OpenAI as a model's name.
+        if re.search(r"@.*[/:]", rest):
+            raise wrong
         return ModelSpec(kind, rest)
     if not model:
         raise wrong

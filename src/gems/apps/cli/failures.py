@@ -73,9 +73,7 @@ def reported(
         raise typer.Exit(code) from None
 
 
-def told(
-    failure: Failure, *, as_json: bool, resume_command: Callable[[str], str] | None = None
-) -> int:
+def told(failure: Failure, *, as_json: bool, resume_command: Callable[[str], str] | None = None) -> int:
     """Tell about a failure on standard error, and on standard output where JSON is expected.
 
     Returns the exit code of bad usage.
@@ -103,9 +101,7 @@ def usage_error(error: Exception) -> Failure:
     )
 
 
-def _failure(
-    error: BaseException, resume_command: Callable[[str], str] | None
-) -> tuple[Failure, int]:
+def _failure(error: BaseException, resume_command: Callable[[str], str] | None) -> tuple[Failure, int]:
     if isinstance(error, GemsError):
         kind = type(error).__name__
         failure = Failure(

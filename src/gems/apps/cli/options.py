@@ -9,9 +9,7 @@ from typing import Annotated
 
 import typer
 
-RunId = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run's id, or `last`.", show_default=False)
-]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `last`.", show_default=False)]
 Chat = Annotated[
     str | None,
     typer.Option(

@@ -23,7 +23,8 @@ def run(  # noqa: PLR0913 - the command's options
         str | None, typer.Option(metavar="WxH", help="Pixels.", show_default="the generator's own")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**31 - 1, help="The same seed repeats a run.", show_default="random")
+        int | None,
+        typer.Option(min=0, max=2**31 - 1, help="The same seed repeats a run.", show_default="random"),
     ] = None,
     profile: Annotated[
         Profile | None,
@@ -50,7 +51,9 @@ def run(  # noqa: PLR0913 - the command's options
     plateau: Annotated[
         int | None,
         typer.Option(
-            min=0, max=50, help="Stop after so many rounds without progress; 0 for never.",
+            min=0,
+            max=50,
+            help="Stop after so many rounds without progress; 0 for never.",
             show_default="3; 0 for paper",
         ),
     ] = None,

@@ -16,7 +16,9 @@ def clean(text: str) -> str:
 def one_line(text: str, most: int | None = None) -> str:
     """The text on one line, cut with an ellipsis where it has more than `most` characters."""
     line = clean(" ".join(text.split()))
-    return line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    return (
+        line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    )
 
 
 def counted(number: int, noun: str) -> str:

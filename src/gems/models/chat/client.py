@@ -35,6 +35,7 @@ from gems.models.chat.adapting import (
 )
 from gems.models.chat.asking import ChatReply, Question
 from gems.models.chat.replies import read_json, split_thought, yes_probability
+from gems.models.redaction import redact, shorten
 from gems.models.transport import translate, with_retries
 from gems.models.usage import NOTHING, added
 from gems.types import Usage
@@ -81,6 +82,7 @@ class ChatClient:
         self._extra_body = extra_body or {}
         self._secrets = secrets
         self._closing = closing
+        self._adaptable = adaptable
         self._known = _Known(refused=set() if adaptable else set(FEATURES))
         self._places = asyncio.Semaphore(self.limits.concurrency)
 
@@ -166,13 +168,16 @@ class ChatClient:
                 raise translate(error, self.name, *self._secrets) from error
             finally:
                 seconds = time.perf_counter() - started
-        pictures = question.pictures if shown is None else question.pictures[len(question.pictures) - shown :]
-        spent.add(self._usage(message, pictures, seconds))
-        return _reply(message, question.reply, self.name)
+        pictures = question.pictures
+        left_out = 0 if shown is None else max(0, len(pictures) - shown)
+        spent.add(self._usage(message, pictures[left_out:], seconds))
+        return _reply(message, question.reply, self.name, self._secrets)
 
     def _parameters(self, question: Question, refused: set[str]) -> dict[str, Any]:
         """What is sent besides the messages, as far as the endpoint takes it."""
         parameters: dict[str, Any] = {}
+        if not self._adaptable:
+            return parameters
         if self.limits.temperature is not None and "temperature" not in refused:
             parameters["temperature"] = self.limits.temperature
         # langchain-openai turns a top-level `response_format` into another call with checks of its own;
@@ -216,7 +221,9 @@ class _Spent:
             self._on_usage(usage)
 
 
-def _reply(message: AIMessage, form: type[BaseModel] | None, name: str) -> ChatReply:
+def _reply(
+    message: AIMessage, form: type[BaseModel] | None, name: str, secrets: tuple[str, ...]
+) -> ChatReply:
     """The answer in `message`, kept apart from its thought.
 
     Raises:
@@ -226,7 +233,8 @@ def _reply(message: AIMessage, form: type[BaseModel] | None, name: str) -> ChatR
     finish = message.response_metadata.get("finish_reason")
     refusal = message.additional_kwargs.get("refusal")
     if finish == "content_filter" or refusal:
-        raise RefusedError(f"{name} refused to answer{f': {refusal}' if refusal else '.'}")
+        said = f": {shorten(redact(str(refusal), *secrets))}" if refusal else "."
+        raise RefusedError(f"{name} refused to answer{said}")
     left_in, text = split_thought(str(message.text))
     kept = message.additional_kwargs.get("reasoning_content") or message.additional_kwargs.get("reasoning")
     if not text:
@@ -235,7 +243,7 @@ def _reply(message: AIMessage, form: type[BaseModel] | None, name: str) -> ChatR
     try:
         parsed = read_json(text, form) if form is not None else None
     except UnreadableReplyError as error:
-        raise UnreadableReplyError(f"{name}: {error.message}") from error
+        raise UnreadableReplyError(f"{name}: {redact(error.message, *secrets)}") from None
     return ChatReply(
         text=text,
         thought=str(kept or left_in),

@@ -1,0 +1,64 @@
+"""`gems doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import FAILED, MET, reported
+
+if TYPE_CHECKING:
+    from gems.apps.doctor import Check
+
+
+def doctor(
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
+    no_draw: Annotated[
+        bool, typer.Option("--no-draw", help="Draw no image: with a paid generator it costs one.")
+    ] = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Try each configured piece with a real small request.
+
+    Does each chat model answer, see an image and give structured output? Does the generator draw? It is asked
+    for one image of its smallest size, which may cost money: --no-draw leaves that out. Can the stores be
+    written? Which extras are installed?
+
+    \b
+    Examples:
+      gems doctor
+      gems doctor --no-draw --chat openai:Qwen/Qwen3-VL-8B-Instruct@http://127.0.0.1:8000/v1
+
+    \b
+    Exit codes:
+      0    everything that is configured works
+      1    something does not; its line says what to do
+      2    bad usage
+      130  interrupted
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.tables import show_check  # noqa: PLC0415
+        from gems.apps.cli.working import interruptibly, settings_with  # noqa: PLC0415
+        from gems.apps.doctor import DoctorReport, checkup  # noqa: PLC0415
+
+        models = options.Models(chat, judge, generator)
+
+        async def doing() -> list[Check]:
+            checks = []
+            async for check in checkup(lambda: settings_with(models), draw=not no_draw):
+                checks.append(check)
+                if not json:
+                    show_check(check)
+            return checks
+
+        checks = interruptibly(doing())
+        fine = all(check.status != "failed" for check in checks)
+        if json:
+            print_json(DoctorReport(ok=fine, checks=checks))
+        raise typer.Exit(MET if fine else FAILED)

@@ -1,0 +1,80 @@
+"""The result of a run on standard output."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+
+from gems.apps.cli.failures import BEST_EFFORT, FAILED, MET
+from gems.apps.cli.options import Models, View
+from gems.apps.cli.text import clean, counted, one_line
+from gems.results import RunResult
+
+
+def print_json(value: BaseModel | dict[str, Any]) -> None:
+    """One JSON object. In ASCII, so that it survives every encoding on its way."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    typer.echo(json.dumps(plain, indent=2))
+
+
+def handed_over(result: RunResult, view: View, models: Models) -> int:
+    """Print the result of a run; returns the exit code."""
+    if view.json:
+        print_json(result)
+    elif not view.quiet:
+        typer.echo("\n".join(_summary(result)))
+    _complain(result, models)
+    if result.path is None:
+        return FAILED
+    if not view.json:
+        typer.echo(result.path)
+    return MET if result.passed else BEST_EFFORT
+
+
+def verdict_line(result: RunResult) -> str:
+    """How the run came out, on one line."""
+    met = sum(item.answer == "yes" for item in result.requirements)
+    rounds = counted(len(result.rounds), "round")
+    reason = result.stop_reason or result.status
+    all_of_them = counted(len(result.requirements), "requirement")
+    return f"{met} of {all_of_them} met after {rounds} ({reason}), score {result.score:.2f}"
+
+
+def usage_line(result: RunResult) -> str:
+    """What the run consumed, on one line."""
+    drawn = result.usage.get("generator")
+    asked = [used for role, used in result.usage.items() if role != "generator"]
+    prices = [used["usd"] for used in result.usage.values()]
+    parts = [
+        counted(drawn["calls"] if drawn else 0, "image"),
+        counted(sum(used["calls"] for used in asked), "chat call"),
+        counted(sum(used["input_tokens"] + used["output_tokens"] for used in asked), "token"),
+        f"{result.seconds:,.1f} s",
+    ]
+    if prices and None not in prices:
+        parts.append(f"${sum(price or 0.0 for price in prices):,.4f}")
+    return ", ".join(parts)
+
+
+def _summary(result: RunResult) -> list[str]:
+    lines = [f"{result.run_id}: {verdict_line(result)}"]
+    for item in result.requirements:
+        if item.answer != "yes":
+            state = "not met" if item.answer == "no" else "unknown"
+            lines.append(f"  {state}: {one_line(item.question)}  {one_line(item.evidence)}".rstrip())
+    return [*lines, f"  {usage_line(result)}"]
+
+
+def _complain(result: RunResult, models: Models) -> None:
+    """Say on standard error what went wrong although there is a result."""
+    if result.failure is not None:
+        failure = result.failure
+        message = f"{failure['error']}: {failure['message']}"
+        typer.echo(clean(f"warning: the run could not go on: {message}"), err=True)
+        typer.echo(f"go on: {models.resume_command(result.run_id)}", err=True)
+    if result.path is None:
+        reason = result.warnings[-1] if result.warnings else "The image could not be written."
+        typer.echo(clean(f"error: {reason}"), err=True)

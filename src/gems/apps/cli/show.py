@@ -1,0 +1,47 @@
+"""`gems show`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+if TYPE_CHECKING:
+    from gems.results import RunResult
+    from gems.service import Gems
+
+
+def show(
+    run_id: options.RunId,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show a run: its rounds with prompts, answers and their evidence, experiences, usage and path.
+
+    \b
+    Examples:
+      gems show last
+      gems show 20260131-120000-4f2a9c --json
+
+    \b
+    Exit codes:
+      0  shown
+      2  bad usage or configuration, or no such run
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.tables import show_run  # noqa: PLC0415
+        from gems.apps.cli.working import looked_up, run_named  # noqa: PLC0415
+
+        async def looking(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
+            return await gems.show(await run_named(gems, run_id)), gems.resources.images.path
+
+        result, path_of = looked_up(looking)
+        if json:
+            print_json(result)
+        else:
+            show_run(result, path_of)

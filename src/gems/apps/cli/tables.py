@@ -1,0 +1,149 @@
+"""Runs on standard output, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from gems.apps.cli.handing import verdict_line
+from gems.apps.cli.live import Marks
+from gems.apps.cli.text import clean, counted, one_line
+from gems.apps.doctor import Check
+from gems.memory.ledger import RunRow
+from gems.results import RunResult
+from gems.types import Answer, Round, Usage
+
+_NARROW = 24
+_CHECKED = {"ok": "green", "failed": "bold red", "skipped": "yellow", "missing": "dim"}
+_STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
+
+
+def runs_table(rows: list[RunRow]) -> None:
+    """One line per run; on a narrow terminal the prompt stands on a line of its own."""
+    console = _console()
+    heading = f"{'run':<22}  {'begun':<16}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
+    room = console.width - len(heading) - 2 if console.is_terminal else 60
+    own_line = room < _NARROW
+    console.print(Text(heading if own_line else f"{heading}  prompt", style="dim"), soft_wrap=True)
+    for row in rows:
+        line = _run_line(row)
+        if own_line:
+            line.append(f"\n  {one_line(row['prompt'], console.width - 2)}", style="dim")
+        else:
+            line.append(f"  {one_line(row['prompt'], room)}")
+        console.print(line, soft_wrap=True)
+
+
+def show_run(result: RunResult, path_of: Callable[[str], Path]) -> None:
+    """Everything about a run that a person wants to know."""
+    console = _console()
+    questions = {item.id: item.question for item in result.requirements}
+    for line in _heading(result):
+        console.print(line, soft_wrap=True)
+    experiences = {experience["round"]: experience["text"] for experience in result.experiences}
+    for turn in result.rounds:
+        console.print()
+        for line in _round(turn, questions, path_of, Marks(console.encoding), best=result.best_round):
+            console.print(line, soft_wrap=True)
+        if turn["number"] in experiences:
+            console.print(_named("experience", experiences[turn["number"]], indent=2), soft_wrap=True)
+    console.print()
+    for line in _closing(result):
+        console.print(line, soft_wrap=True)
+
+
+def show_check(check: Check) -> None:
+    """One line, and another one that says what to do."""
+    line = Text.assemble((f"{check.status:<7}", _CHECKED[check.status]), f"  {check.name}")
+    if check.detail:
+        line.append(f": {one_line(check.detail)}")
+    if check.hint:
+        line.append(
+            f"\n         {one_line(check.hint)}", style="dim" if check.status == "missing" else "yellow"
+        )
+    _console().print(line, soft_wrap=True)
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def _run_line(row: RunRow) -> Text:
+    summary = row["summary"]
+    begun = datetime.fromisoformat(row["created"]).astimezone().strftime("%Y-%m-%d %H:%M")
+    score = f"{summary['score']:.2f}" if "score" in summary else ""
+    reason, rounds = summary.get("stop_reason") or "", str(summary.get("rounds", ""))
+    return Text.assemble(
+        (f"{row['run_id']:<22}", "bold"),
+        f"  {begun:<16}  ",
+        (f"{row['status']:<11}", _STYLES[row["status"]]),
+        f"  {score:>5}  {reason:<11}  {rounds:>6}",
+    )
+
+
+def _heading(result: RunResult) -> Iterator[Text]:
+    yield Text.assemble((result.run_id, "bold"), "  ", (result.status, _STYLES.get(result.status, "")))
+    yield Text(verdict_line(result))
+    yield _named("prompt", result.prompt)
+    options = result.options
+    yield _named(
+        "options",
+        f"{options['width']}x{options['height']}, seed {options['seed']}, profile {options['profile']}, "
+        f"at most {counted(options['max_rounds'], 'round')}, {counted(options['candidates'], 'candidate')} each",
+    )
+    yield _named("models", ", ".join(f"{role} {name}" for role, name in result.models.items()))
+    if result.plan is not None:
+        yield _named("plan", f"{', '.join(result.plan['skills']) or 'no skill'}. {result.plan['why']}")
+
+
+def _round(
+    turn: Round, questions: dict[str, str], path_of: Callable[[str], Path], marks: Marks, *, best: int
+) -> Iterator[Text]:
+    verdict = turn["verdicts"][turn["best"]]
+    candidate = turn["candidates"][turn["best"]]
+    star = " (best)" if turn["number"] == best else ""
+    yield Text.assemble((f"round {turn['number']}{star}", "bold"), f"  score {turn['score']:.2f}")
+    yield _named("prompt", turn["prompt"], indent=2)
+    several = f", best of {len(turn['candidates'])}" if len(turn["candidates"]) > 1 else ""
+    yield _named("image", f"{path_of(verdict['image'])}  seed {candidate['seed']}{several}", indent=2)
+    for answer in verdict["answers"]:
+        yield _answer(answer, questions.get(answer["requirement"], answer["requirement"]), marks)
+
+
+def _answer(answer: Answer, question: str, marks: Marks) -> Text:
+    likely = f" ({answer['probability']:.0%} yes)" if answer["probability"] is not None else ""
+    evidence = f"  {one_line(answer['evidence'])}" if answer["evidence"] else ""
+    return Text.assemble("  ", marks(answer["answer"]), f" {one_line(question)}{likely}", (evidence, "dim"))
+
+
+def _closing(result: RunResult) -> Iterator[Text]:
+    for role, used in result.usage.items():
+        yield _named(f"usage of {role}", _usage(used))
+    for warning in result.warnings:
+        yield _named("warning", warning, style="yellow")
+    if result.failure is not None:
+        failure = result.failure
+        yield _named("failed", f"{failure['error']} in {failure['node']}: {failure['message']}", style="red")
+    yield _named("path", result.path or "no image yet")
+
+
+def _usage(used: Usage) -> str:
+    parts = [counted(used["calls"], "call"), f"{used['seconds']:,.1f} s"]
+    if used["input_tokens"] or used["output_tokens"]:
+        parts.append(f"{used['input_tokens']:,} tokens in, {used['output_tokens']:,} out")
+    if used["images_sent"]:
+        parts.append(f"{counted(used['images_sent'], 'image')} sent ({used['image_bytes_sent']:,} bytes)")
+    if used["usd"] is not None:
+        parts.append(f"${used['usd']:,.4f}")
+    return ", ".join(parts)
+
+
+def _named(name: str, value: str, *, indent: int = 0, style: str = "") -> Text:
+    """A named value; further lines of it are indented."""
+    margin = " " * indent
+    text = clean(value.strip()).replace("\n", f"\n{margin}  ")
+    return Text.assemble((f"{margin}{name}: ", "dim"), (text, style))

@@ -1,0 +1,176 @@
+"""Commands carried out by the service, interruptible at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
+
+from rich.console import Console
+from typing_extensions import Unpack
+
+from gems.apps.cli.display import Display, Plain, Silent
+from gems.apps.cli.failures import Interrupted
+from gems.apps.cli.live import LiveDisplay
+from gems.apps.cli.options import Models, View
+from gems.apps.cli.story import Story
+from gems.apps.cli.text import one_line
+from gems.errors import InternalError, RunNotFoundError
+from gems.events import Event, Finished
+from gems.results import RunResult
+from gems.service import Gems, RunArguments, Target
+from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings, with_models
+
+T = TypeVar("T")
+# What the loop itself warns about comes as an event; these have no other way to be heard.
+_HEARD = ("gems.models", "gems.service")
+
+
+def begun(prompt: str, models: Models, view: View, **arguments: Unpack[RunArguments]) -> RunResult:
+    """Carry out a new run and show how it goes.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM; what was done is kept.
+        GemsError: see `Gems.run`.
+    """
+
+    async def doing() -> RunResult:
+        async with Gems(settings_with(models)) as gems:
+            story = Story(prompt=prompt, path_of=gems.resources.images.path)
+            return await _followed(gems.stream(prompt, **arguments), story, view)
+
+    return interruptibly(doing())
+
+
+def resumed(name: str, models: Models, view: View, **target: Unpack[Target]) -> RunResult:
+    """Go on with a run and show how it goes; see `begun`."""
+
+    async def doing() -> RunResult:
+        async with Gems(settings_with(models)) as gems:
+            run_id = await run_named(gems, name)
+            known = await gems.show(run_id)
+            story = Story.so_far(known, gems.resources.images.path)
+            others = [
+                f"{role} was {known.models[role]} and is {now} now"
+                for role, now in gems.resources.models().items()
+                if known.models.get(role, now) != now
+            ]
+            notes = [f"warning: the run goes on with other models: {'; '.join(others)}"] if others else []
+            return await _followed(gems.stream_resume(run_id, **target), story, view, notes)
+
+    return interruptibly(doing())
+
+
+def looked_up(looking: Callable[[Gems], Awaitable[T]]) -> T:
+    """What `looking` finds out from the stores.
+
+    No model is needed for that, so one that is not usable stands in nobody's way.
+    """
+
+    async def doing() -> T:
+        unneeded = {name: ChatSettings() for name in ("chat", "planner", "judge", "reflector")}
+        update: dict[str, Any] = {**unneeded, "generator": GeneratorSettings()}
+        async with Gems(load_settings().model_copy(update=update)) as gems:
+            return await looking(gems)
+
+    return interruptibly(doing())
+
+
+def settings_with(models: Models) -> Settings:
+    """The settings of the environment with the models that the command names."""
+    return with_models(load_settings(), chat=models.chat, judge=models.judge, generator=models.generator)
+
+
+async def run_named(gems: Gems, name: str) -> str:
+    """The id of the run that `name` means; `last` is the newest one.
+
+    Raises:
+        RunNotFoundError: there is no run at all.
+    """
+    if name != "last":
+        return name
+    newest = await gems.runs(1)
+    if not newest:
+        raise RunNotFoundError(
+            f"There is no run in {gems.settings.home} yet.", hint="`gems run` makes the first one."
+        )
+    return newest[0]["run_id"]
+
+
+def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
+    """Carry out `doing`; Ctrl-C and SIGTERM end it cleanly.
+
+    Raises:
+        Interrupted: by one of them.
+    """
+
+    async def terminable() -> T:
+        task = asyncio.current_task()
+        # Not on Windows, and not outside of the main thread. Ctrl-C is asyncio's own business.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # type: ignore[union-attr]
+        return await doing
+
+    try:
+        return asyncio.run(terminable())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise Interrupted from None
+
+
+async def _followed(
+    events: AsyncGenerator[Event], story: Story, view: View, notes: list[str] | None = None
+) -> RunResult:
+    try:
+        with _display(story, view) as display, _Logs(display, view):
+            for note in notes or ():
+                display.note(note)
+            async with aclosing(events):
+                async for event in events:
+                    story.take(event)
+                    display.tell(event, story)
+                    if isinstance(event, Finished):
+                        return event.result
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        raise Interrupted(story.run_id) from None
+    raise InternalError("A run ended without a result.")
+
+
+def _display(story: Story, view: View) -> Display:
+    if view.quiet:
+        return Silent()
+    # Logs would tear a live table apart.
+    if view.debug or not sys.stderr.isatty():
+        return Plain()
+    console = Console(stderr=True, highlight=False)
+    return LiveDisplay(console, story) if console.is_terminal and not console.is_dumb_terminal else Plain()
+
+
+class _Logs(logging.Handler):
+    """Shows what the models' clients and the service warn about; with --debug everything.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self, display: Display, view: View) -> None:
+        super().__init__(logging.DEBUG if view.debug else logging.WARNING)
+        self._display, self._view = display, view
+        self._logger = logging.getLogger("gems")
+
+    def __enter__(self) -> None:
+        self._kept = (self._logger.level, self._logger.propagate)
+        self._logger.setLevel(self.level)
+        self._logger.propagate = False
+        self._logger.addHandler(self)
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.level, self._logger.propagate = self._kept
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._view.debug or record.name.startswith(_HEARD):
+            text = self.format(record) if self._view.debug else one_line(record.getMessage())
+            self._display.note(text)

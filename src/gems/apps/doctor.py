@@ -1,0 +1,262 @@
+"""Try each configured piece with a real small request, and say of each whether it works.
+
+Nothing here gives up because one piece is broken: every check is carried out and told on its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import shutil
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, get_args
+
+from PIL import Image, ImageDraw
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems._version import __version__
+from gems.errors import ConfigurationError, GemsError, UnreadableReplyError
+from gems.memory.faults import storage_error
+from gems.memory.images import write_whole
+from gems.memory.ledger import open_ledger
+from gems.memory.trajectory import open_checkpointer
+from gems.models.chat.asking import Picture, Question
+from gems.models.chat.client import ChatClient
+from gems.models.factory import open_chat, open_generator
+from gems.nodes.prompts import question
+from gems.settings import ChatSettings, GeneratorSettings, Settings
+from gems.types import GeneratorCapabilities, ImageRequest, Role
+
+_SMALL = 256
+_SEED = 7
+_NOT_OFFERED = ("dev", "test")
+_REQUIREMENT = re.compile(r"""^(?P<name>[\w.-]+).*extra\s*==\s*['"](?P<extra>[\w.-]+)['"]""")
+
+
+class Check(BaseModel):
+    """One piece and how it fares."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    status: Literal["ok", "failed", "skipped", "missing"] = Field(
+        description="missing: an optional part is not installed, which is no fault."
+    )
+    detail: str = ""
+    hint: str = Field("", description="What to do about it.")
+
+
+class DoctorReport(BaseModel):
+    """All checks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ok: bool = Field(description="Whether no check failed.")
+    version: str = Field(__version__, description="Version of GEMS.")
+    checks: list[Check]
+
+
+async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator[Check]:
+    """Every check, told as soon as it is done.
+
+    Args:
+        load: Reads the settings.
+        draw: Whether an image is drawn, which may cost money.
+    """
+    try:
+        settings = load()
+    except GemsError as error:
+        yield _failed("settings", error)
+    else:
+        yield Check(name="settings", status="ok", detail="read from the environment and .env")
+        async for check in _stores(settings):
+            yield check
+        for roles, wanted in _distinct(settings):
+            async for check in _chat(roles, wanted):
+                yield check
+        yield await _generator(settings.generator, draw=draw)
+    for check in extras():
+        yield check
+
+
+def smallest_size(generator: GeneratorCapabilities) -> tuple[int, int]:
+    """The smallest size worth drawing: most models make nothing of less than 256 pixels."""
+    if generator.sizes is not None:
+        return min(generator.sizes, key=lambda size: size[0] * size[1])
+    least = max(generator.min_side, min(_SMALL, generator.max_side))
+    side = -(-least // generator.size_multiple) * generator.size_multiple
+    return (side, side) if side <= generator.max_side else generator.default_size
+
+
+def extras() -> Iterator[Check]:
+    """Which optional parts are installed."""
+    try:
+        lines = metadata.requires("gems-agent") or []
+    except metadata.PackageNotFoundError:
+        yield Check(name="extras", status="skipped", detail="GEMS runs from source, without being installed")
+        return
+    needed: dict[str, list[str]] = {}
+    for found in filter(None, map(_REQUIREMENT.match, lines)):
+        needed.setdefault(found["extra"], []).append(found["name"])
+    for extra, packages in needed.items():
+        if extra in _NOT_OFFERED:
+            continue
+        absent = [package for package in packages if not _installed(package)]
+        if absent:
+            hint = f"Install it with: pip install 'gems-agent[{extra}]'"
+            detail = f"not installed: {', '.join(absent)}"
+            yield Check(name=f"extra {extra}", status="missing", detail=detail, hint=hint)
+        else:
+            yield Check(name=f"extra {extra}", status="ok", detail="installed")
+
+
+async def _tried(name: str, doing: Awaitable[str]) -> Check:
+    """The check that `doing` amounts to; it returns a detail or raises."""
+    try:
+        return Check(name=name, status="ok", detail=await doing)
+    except Exception as error:  # noqa: BLE001 - whatever is broken, the other pieces are checked too
+        return _failed(name, error)
+
+
+def _failed(name: str, error: Exception) -> Check:
+    if isinstance(error, GemsError):
+        return Check(name=name, status="failed", detail=error.message, hint=error.hint)
+    hint = "This is a defect of GEMS or of a library: please report it."
+    return Check(name=name, status="failed", detail=f"{type(error).__name__}: {error}", hint=hint)
+
+
+async def _stores(settings: Settings) -> AsyncGenerator[Check]:
+    async def ledger() -> str:
+        async with open_ledger(settings.ledger_path):
+            return str(settings.ledger_path)
+
+    async def checkpoints() -> str:
+        async with open_checkpointer(settings.checkpoints_path):
+            return str(settings.checkpoints_path)
+
+    yield await _tried("home", asyncio.to_thread(_written, settings.home))
+    yield await _tried("images", asyncio.to_thread(_written, settings.home / "images"))
+    yield await _tried("ledger", ledger())
+    yield await _tried("checkpoints", checkpoints())
+
+
+def _written(folder: Path) -> str:
+    probe = folder / f".doctor-{time.monotonic_ns()}"
+    try:
+        write_whole(probe, b"written by gems doctor")
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    return f"{folder} can be written, {free / 1e9:,.1f} GB free"
+
+
+def _distinct(settings: Settings) -> list[tuple[list[Role], ChatSettings]]:
+    """Roles that share a chat model, with its settings."""
+    groups: list[tuple[list[Role], ChatSettings]] = []
+    for role in get_args(Role):
+        wanted = settings.chat_for(role)
+        same = next((roles for roles, known in groups if known == wanted), None)
+        if same is None:
+            groups.append(([role], wanted))
+        else:
+            same.append(role)
+    return groups
+
+
+async def _chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
+    name = f"chat model of {', '.join(roles)}"
+    try:
+        # One attempt: who asks the doctor wants to know what is wrong now.
+        client = open_chat(wanted.model_copy(update={"attempts": 1}))
+    except Exception as error:  # noqa: BLE001 - see `_tried`
+        yield _failed(name, error)
+        return
+    try:
+        answers = await _tried(name, _answered(client))
+        yield answers
+        asked = [("structured output", _structured)]
+        if roles != ["planner"]:
+            asked.insert(0, ("sees images", _seen))
+        for what, ask in asked:
+            if answers.status == "ok":
+                yield await _tried(f"{name}: {what}", ask(client))
+            else:
+                yield Check(name=f"{name}: {what}", status="skipped", detail="the model does not answer")
+    finally:
+        await client.aclose()
+
+
+async def _answered(client: ChatClient) -> str:
+    started = time.monotonic()
+    asked = Question(task="verify", system="You are being tried out.", parts=("Say the word: ready",))
+    await client.ask(asked)
+    return f"{client.name} answered in {time.monotonic() - started:.1f} s"
+
+
+async def _seen(client: ChatClient) -> str:
+    words = "What colour is the big square in this picture? Answer in one word."
+    picture = Picture(image="", data=await asyncio.to_thread(red_square), media_type="image/png")
+    reply = await client.ask(Question(task="verify", system="Look at the picture.", parts=(picture, words)))
+    if not re.search(r"(?i)\bred\b", reply.text):
+        raise ConfigurationError(
+            f"Shown a red square and asked for its colour, it said: {' '.join(reply.text.split())[:200]!r}.",
+            hint="Choose a model that sees images, at least for GEMS_JUDGE__MODEL and GEMS_REFLECTOR__MODEL.",
+        )
+    return "told the colour of a square"
+
+
+async def _structured(client: ChatClient) -> str:
+    try:
+        await client.ask(question("decompose", {"user_prompt": "a red square"}))
+    except UnreadableReplyError as error:
+        hint = "Choose a model that follows instructions, or raise GEMS_CHAT__MAX_TOKENS if it is cut off."
+        raise UnreadableReplyError(error.message, hint=hint) from error
+    return {
+        "json_schema": "by JSON schema (json_schema)",
+        "json_mode": "by JSON mode (json_mode), since schemas are refused",
+    }.get(client.structured_output, "asked for in words (text)")
+
+
+def red_square(side: int = 224) -> bytes:
+    """PNG bytes of a big red square on white. Blocking."""
+    picture = Image.new("RGB", (side, side), "white")
+    edge = side // 6
+    ImageDraw.Draw(picture).rectangle((edge, edge, side - edge, side - edge), fill=(220, 20, 20))
+    out = io.BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
+
+
+async def _generator(settings: GeneratorSettings, *, draw: bool) -> Check:
+    try:
+        generator = open_generator(settings.model_copy(update={"attempts": 1}))
+    except Exception as error:  # noqa: BLE001 - see `_tried`
+        return _failed("generator", error)
+    try:
+        able = generator.capabilities
+        if not draw:
+            return Check(name="generator", status="skipped", detail=f"{able.model}: nothing drawn, as asked")
+        width, height = smallest_size(able)
+        request = ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height)
+
+        async def drawn() -> str:
+            image = await generator.generate(request)
+            price = f" for ${able.price_usd:g}" if able.price_usd else ""
+            return f"{able.model} drew {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
+
+        return await _tried("generator", drawn())
+    finally:
+        await generator.aclose()
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,31 @@
+"""A stub that plays a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.helpers import Script
+from tests.stub import StubServer
+from tests.stub.brains import flat_picture
+
+
+@pytest.fixture
+def script() -> Script:
+    """What the stub's chat model says."""
+    return Script()
+
+
+@pytest.fixture
+def stub(script: Script) -> Iterator[StubServer]:
+    """A server that plays the script and draws pictures of one colour."""
+    with StubServer(chat=script, images=flat_picture) as server:
+        yield server
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """Where the runs of a test are kept."""
+    return tmp_path / "home"

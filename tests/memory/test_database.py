@@ -1,0 +1,164 @@
+"""SQLite files that are not what they should be, each named for what it is."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
+from gems.memory.faults import storage_error
+from gems.memory.ledger import open_ledger
+from gems.memory.trajectory import open_checkpointer
+
+Opening = Callable[[Path], AbstractAsyncContextManager[Any]]
+PATH = Path("runs.sqlite3")
+
+
+@pytest.fixture(params=[open_ledger, open_checkpointer], ids=["ledger", "checkpointer"])
+def opening(request: pytest.FixtureRequest) -> Opening:
+    return request.param  # type: ignore[no-any-return]
+
+
+def changed(path: Path, sql: str) -> None:
+    raw = sqlite3.connect(path)
+    raw.executescript(sql)
+    raw.close()
+
+
+async def opened_once(opening: Opening, path: Path) -> None:
+    async with opening(path):
+        pass
+
+
+async def test_folder_is_created_and_the_file_opens_again(opening: Opening, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "store.sqlite3"
+    await opened_once(opening, path)
+    await opened_once(opening, path)
+    raw = sqlite3.connect(path)
+    assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+    raw.close()
+
+
+async def test_newer_version_is_left_alone(opening: Opening, tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite3"
+    await opened_once(opening, path)
+    changed(path, "PRAGMA user_version=2")
+    with pytest.raises(StoreVersionError, match="version 2"):
+        await opened_once(opening, path)
+    raw = sqlite3.connect(path)
+    assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+    raw.close()
+
+
+async def test_foreign_database_is_left_alone(opening: Opening, tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite3"
+    changed(path, "CREATE TABLE bookmarks (url TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(StoreVersionError, match="another program"):
+        await opened_once(opening, path)
+    assert path.read_bytes() == before
+
+
+async def test_garbage_is_a_damaged_store(opening: Opening, tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite3"
+    path.write_bytes(b"This is no database. " * 500)
+    with pytest.raises(CorruptStoreError, match="damaged"):
+        await opened_once(opening, path)
+    assert path.read_bytes().startswith(b"This is no database.")
+
+
+async def test_file_where_the_folder_should_be(opening: Opening, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("")
+    with pytest.raises(StorageError):
+        await opened_once(opening, tmp_path / "home" / "store.sqlite3")
+
+
+async def test_folder_where_the_file_should_be(opening: Opening, tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        await opened_once(opening, tmp_path)
+
+
+async def test_many_open_the_same_new_file_at_once(opening: Opening, tmp_path: Path) -> None:
+    await asyncio.gather(*(opened_once(opening, tmp_path / "store.sqlite3") for _ in range(16)))
+
+
+_OPEN = """
+import asyncio, sys
+from pathlib import Path
+from gems.memory.ledger import open_ledger
+from gems.memory.trajectory import open_checkpointer
+
+async def main():
+    for number in range(20):
+        for opening in (open_ledger, open_checkpointer):
+            async with opening(Path(sys.argv[1]) / str(number) / f"{opening.__name__}.sqlite3"):
+                pass
+
+print("ready", flush=True)
+sys.stdin.readline()
+asyncio.run(main())
+"""
+
+
+def test_processes_that_start_at_once_share_a_new_home(tmp_path: Path) -> None:
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _OPEN, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    try:
+        for worker in workers:
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+        told = []
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        for worker in workers:
+            told.append(worker.communicate(timeout=90)[1])
+        assert [worker.returncode for worker in workers] == [0, 0, 0], told
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.communicate(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), DiskFullError),
+        (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), DiskFullError),
+        (sqlite3.OperationalError("database or disk is full"), DiskFullError),
+        (sqlite3.DatabaseError("database disk image is malformed"), CorruptStoreError),
+        (sqlite3.DatabaseError("file is not a database"), CorruptStoreError),
+        (PermissionError(errno.EACCES, "Permission denied"), StorageError),
+        (sqlite3.OperationalError("attempt to write a readonly database"), StorageError),
+        (sqlite3.OperationalError("database is locked"), StorageError),
+    ],
+)
+def test_faults_have_names(error: Exception, name: type[StorageError]) -> None:
+    found = storage_error(error, PATH)
+    assert type(found) is name
+    assert str(PATH) in found.message
+
+
+def test_named_fault_keeps_its_name() -> None:
+    known = DiskFullError("full")
+    assert storage_error(known, PATH) is known

@@ -1,0 +1,76 @@
+"""One process at a time works on a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gems.errors import RunBusyError, StorageError
+from gems.memory.locks import is_locked, run_lock
+
+_HOLD = """
+import sys
+from pathlib import Path
+from gems.memory.locks import run_lock
+with run_lock(Path(sys.argv[1]), "run"):
+    print("held", flush=True)
+    sys.stdin.readline()
+print("free", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock of `run` until it is told to let go."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_second_holder_is_turned_away(tmp_path: Path) -> None:
+    with run_lock(tmp_path, "run"):
+        assert is_locked(tmp_path, "run")
+        with pytest.raises(RunBusyError, match="run"), run_lock(tmp_path, "run"):
+            pytest.fail("Two hold the same lock.")
+        assert not is_locked(tmp_path, "other")
+    assert not is_locked(tmp_path, "run")
+
+
+def test_lock_is_let_go_of_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), run_lock(tmp_path, "run"):
+        _ = 1 / 0
+    assert not is_locked(tmp_path, "run")
+
+
+def test_another_process_is_respected_until_it_lets_go(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    assert holder.stdin is not None
+    assert holder.stdout is not None
+    assert is_locked(tmp_path, "run")
+    with pytest.raises(RunBusyError), run_lock(tmp_path, "run"):
+        pytest.fail("Two processes hold the same lock.")
+    holder.stdin.write("\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "free\n"
+    with run_lock(tmp_path, "run"):
+        assert is_locked(tmp_path, "run")
+
+
+def test_killed_process_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+    holder.kill()
+    holder.wait(timeout=30)
+    assert not is_locked(tmp_path, "run")
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "locks").write_text("")
+    with pytest.raises(StorageError), run_lock(tmp_path / "locks", "run"):
+        pytest.fail("There is no lock file.")
