@@ -33,11 +33,17 @@ class _Shared:
                 self._opened = await self._stack.enter_async_context(open_resources(settings))
             return self._opened
 
+    async def aclose(self) -> None:
+        """Close them; the next call opens them anew."""
+        async with self._lock:
+            self._opened = None
+            await self._stack.aclose()
 
-_shared = _Shared()
+
+shared = _Shared()
 
 
 async def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The loop, with a context of its own for this run; called by the server for every run."""
-    resources = await _shared.get()
+    resources = await shared.get()
     return build_graph(resources.skills.all(), context=resources.context()).compile(name="gems")

@@ -1,0 +1,65 @@
+"""The graph that langgraph.json names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+async def factory() -> AsyncIterator[Any]:
+    """The function that langgraph.json names, as a server finds it."""
+    module, _, name = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["gems"].partition(":")
+    found = import_module(module)
+    yield getattr(found, name)
+    await found.shared.aclose()
+
+
+async def test_runs_without_a_context(factory: Any) -> None:
+    graph = await factory()
+    result = await graph.ainvoke({"prompt": "two green stars", "seed": 3})
+    assert result["stop_reason"] == "passed"
+    assert len(result["image"]) == 64
+
+
+async def test_takes_the_empty_context_and_the_checkpointer_of_a_server(factory: Any) -> None:
+    graph = await factory()
+    assert graph.checkpointer is None
+    graph.checkpointer = InMemorySaver()
+    config = {"configurable": {"thread_id": "a thread"}}
+    result = await graph.ainvoke({"prompt": "two green stars", "seed": 3}, config, context={})
+    assert (await graph.aget_state(config)).values["image"] == result["image"]
+
+
+async def test_the_thread_names_the_run_in_the_ledger(factory: Any) -> None:
+    graph = await factory()
+    graph.checkpointer = InMemorySaver()
+    await graph.ainvoke(
+        {"prompt": "two green stars", "seed": 3}, {"configurable": {"thread_id": "thread-1"}}, context={}
+    )
+    resources = await import_module(factory.__module__).shared.get()
+    assert len(await resources.ledger.drawings("thread-1")) == 1
+
+
+async def test_models_and_stores_are_opened_once(factory: Any) -> None:
+    shared = import_module(factory.__module__).shared
+    await factory()
+    first = await shared.get()
+    await factory()
+    assert await shared.get() is first
+
+
+async def test_schemas_are_small_and_readable(factory: Any) -> None:
+    graph = await factory()
+    properties = graph.get_input_jsonschema()["properties"]
+    assert {"prompt", "max_rounds", "size", "seed", "profile", "skills"} <= set(properties)
+    assert graph.get_context_jsonschema() is None
+    assert "image" in graph.get_output_jsonschema()["properties"]
