@@ -14,6 +14,8 @@ from gems.errors import StoreVersionError
 from gems.memory.faults import storage_error
 
 _BUSY_MS = 15_000
+_WAL_WAIT_S = 0.05
+_WAL_TRIES = 300
 
 
 @asynccontextmanager
@@ -58,10 +60,23 @@ async def _prepare(connection: aiosqlite.Connection, path: Path, version: int, s
         )
     # Checkpoints are rows of a few kilobytes with pages of their own: small ones waste less of the last.
     await connection.execute("PRAGMA page_size=1024")
-    await connection.execute("PRAGMA journal_mode=WAL")
+    await _use_wal(connection)
     # NORMAL loses nothing when a process is killed; only a power cut may take the last transactions.
     await connection.execute("PRAGMA synchronous=NORMAL")
     await connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
+
+
+async def _use_wal(connection: aiosqlite.Connection) -> None:
+    """Set WAL mode. SQLite does not wait for a lock here, whatever the timeout says, so we do."""
+    for left in range(_WAL_TRIES - 1, -1, -1):
+        try:
+            await connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or not left:
+                raise
+            await asyncio.sleep(_WAL_WAIT_S)
+        else:
+            return
 
 
 async def _number(connection: aiosqlite.Connection, sql: str) -> int:

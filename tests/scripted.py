@@ -20,6 +20,8 @@ from gems.memory.ledger import open_ledger
 from gems.models.chat.adapting import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.tasks import untagged
+from gems.service import Gems
+from gems.settings import ChatSettings, Settings
 from gems.skills.registry import Skill, SkillRegistry
 from gems.state import Context
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest, Options, Role
@@ -39,7 +41,7 @@ OPTIONS: Options = {
     "max_images": None,
     "budget_usd": None,
     "deadline_s": None,
-    "plateau": 3,
+    "plateau": 4,
 }
 
 
@@ -241,3 +243,17 @@ def _asked(messages: list[BaseMessage]) -> Asked:
 
 def _json(value: Any) -> str:
     return value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value)
+
+
+def settings_at(home: Path, **more: Any) -> Settings:
+    """Settings with a home of their own that try nothing twice."""
+    return Settings(home=home, chat=ChatSettings(attempts=1, first_wait_s=0), **more)
+
+
+@asynccontextmanager
+async def opened_gems(
+    home: Path, chat: ScriptedChat, generator: FlatGenerator, skills: Iterable[Skill] = ()
+) -> AsyncIterator[Gems]:
+    """A service with scripted models."""
+    async with Gems(settings_at(home), chat=chat, generator=generator, skills=skills) as gems:
+        yield gems

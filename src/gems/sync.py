@@ -28,15 +28,18 @@ class _Background:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._services: dict[Any, Gems] = {}
         self._lock = threading.Lock()
+        self._opening = asyncio.Lock()
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T:
         """Await `doing` on the loop; an interrupt here cancels it there."""
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="gems", daemon=True).start()
+                self._loop, self._opening = asyncio.new_event_loop(), asyncio.Lock()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="gems", daemon=True)
+                self._thread.start()
                 atexit.register(self.close)
         future = asyncio.run_coroutine_threadsafe(doing, self._loop)
         try:
@@ -50,21 +53,25 @@ class _Background:
     ) -> Gems:
         """The service for these settings and models, opened once."""
         key = (settings.identity(), id(chat), id(generator))
-        if key not in self._services:
-            opened = Gems(settings, chat=chat, generator=generator)
-            self._services[key] = await opened.__aenter__()
-        return self._services[key]
+        async with self._opening:
+            if key not in self._services:
+                opened = Gems(settings, chat=chat, generator=generator)
+                self._services[key] = await opened.__aenter__()
+            return self._services[key]
 
     def close(self) -> None:
         """Close everything and end the thread."""
-        loop, services = self._loop, list(self._services.values())
-        if loop is None:
+        loop, thread, services = self._loop, self._thread, list(self._services.values())
+        if loop is None or thread is None:
             return
         self._services.clear()
         for service in services:
             asyncio.run_coroutine_threadsafe(service.__aexit__(), loop).result(timeout=10)
         loop.call_soon_threadsafe(loop.stop)
-        self._loop = None
+        thread.join(timeout=10)
+        if not thread.is_alive():
+            loop.close()
+        self._loop = self._thread = None
 
 
 _background = _Background()

@@ -41,6 +41,8 @@ class Script:
             "checklist": self._checklist,
             "verify": self._verify,
             "reflect": self._reflect,
+            "summarise": self._reflect,
+            "refine": self._reflect,
         }[task_of({"messages": messages})](content)
         return Answer(said if isinstance(said, str) else json.dumps(said), reasoning="I looked closely.")
 
@@ -52,7 +54,9 @@ class Script:
 
     def _decompose(self, content: str) -> Any:
         stated = ("Are there three red circles?", "Is there a blue square?")
-        return {"requirements": [{"question": question, "kind": "object", "parents": []} for question in stated]}
+        return {
+            "requirements": [{"question": question, "kind": "object", "parents": []} for question in stated]
+        }
 
     def _checklist(self, content: str) -> Any:
         second = "yes" if self.written >= self.reflections else "no"
@@ -121,9 +125,7 @@ def settings_for(
     return Settings(
         home=home,
         chat=ChatSettings(**(quick | {"model": f"openai:stub@{stub.base_url}"} | (chat or {}))),
-        generator=GeneratorSettings(
-            **(quick | {"model": specs.get(generator, generator)} | (image or {}))
-        ),
+        generator=GeneratorSettings(**(quick | {"model": specs.get(generator, generator)} | (image or {}))),
     )
 
 

@@ -49,7 +49,7 @@ async def kept(home: Path, rounds: int) -> tuple[Path, dict[str, Any]]:
         open_checkpointer(path) as saver,
         opened_desk(home, generator=FlatGenerator(paint=noise)) as desk,
     ):
-        desk.chat.thought = "I look at every corner of the picture and count. " * 40
+        desk.chat.thought = "I look at every corner of the picture and count. " * 4
         desk.chat.script |= {
             "decompose": requirements(*QUESTIONS),
             "checklist": slowly_better,

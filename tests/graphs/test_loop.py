@@ -119,7 +119,7 @@ async def test_budget_by_dollars(tmp_path: Path) -> None:
 
 async def test_plateau(failing_desk: Desk) -> None:
     output = await carried_out(failing_desk, max_rounds=20)
-    assert (output["stop_reason"], len(output["rounds"]), output["best_round"]) == ("plateau", 4, 1)
+    assert (output["stop_reason"], len(output["rounds"]), output["best_round"]) == ("plateau", 5, 1)
 
 
 async def test_plateau_that_was_asked_for(failing_desk: Desk) -> None:

@@ -90,7 +90,8 @@ async def test_folder_where_the_file_should_be(opening: Opening, tmp_path: Path)
 
 
 async def test_many_open_the_same_new_file_at_once(opening: Opening, tmp_path: Path) -> None:
-    await asyncio.gather(*(opened_once(opening, tmp_path / "store.sqlite3") for _ in range(16)))
+    opened = (opened_once(opening, tmp_path / "store.sqlite3") for _ in range(16))
+    assert await asyncio.gather(*opened, return_exceptions=True) == [None] * 16
 
 
 _OPEN = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,29 +10,14 @@ import pytest
 
 from gems.errors import RunBusyError, StorageError
 from gems.memory.locks import is_locked, run_lock
-
-_HOLD = """
-import sys
-from pathlib import Path
-from gems.memory.locks import run_lock
-with run_lock(Path(sys.argv[1]), "run"):
-    print("held", flush=True)
-    sys.stdin.readline()
-print("free", flush=True)
-sys.stdin.readline()
-"""
+from tests.serving import held_elsewhere
 
 
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock of `run` until it is told to let go."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
+    with held_elsewhere(tmp_path, "run") as process:
         yield process
-        process.kill()
 
 
 def test_second_holder_is_turned_away(tmp_path: Path) -> None:

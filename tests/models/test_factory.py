@@ -182,7 +182,12 @@ async def client() -> AsyncIterator[ChatClient]:
 async def test_settings_reach_the_client(client: ChatClient) -> None:
     limits = client.limits
     assert (limits.timeout_s, limits.concurrency, limits.attempts, limits.first_wait_s) == (3.0, 2, 3, 0.1)
-    assert (limits.temperature, limits.max_tokens, limits.logprobs, limits.image_side) == (0.5, 77, False, 200)
+    assert (limits.temperature, limits.max_tokens, limits.logprobs, limits.image_side) == (
+        0.5,
+        77,
+        False,
+        200,
+    )
     assert client.price(1_000_000, 100_000) == pytest.approx(3.0)
     assert client.structured_output == "json_schema"
     assert client.max_pictures is None

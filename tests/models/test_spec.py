@@ -16,7 +16,10 @@ from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
         ("openai:gpt-5", ModelSpec("openai", "gpt-5")),
         ("openai:qwen3-vl@http://host:8000/v1", ModelSpec("openai", "qwen3-vl", "http://host:8000/v1")),
         ("openai:qwen3-vl@https://host/v1/", ModelSpec("openai", "qwen3-vl", "https://host/v1")),
-        ("openai:Qwen/Qwen3@v2@http://[::1]:8000/v1", ModelSpec("openai", "Qwen/Qwen3@v2", "http://[::1]:8000/v1")),
+        (
+            "openai:Qwen/Qwen3@v2@http://[::1]:8000/v1",
+            ModelSpec("openai", "Qwen/Qwen3@v2", "http://[::1]:8000/v1"),
+        ),
         ("openai:vendor/model:free", ModelSpec("openai", "vendor/model:free")),
         ("openai:model@sha256", ModelSpec("openai", "model@sha256")),
     ],

@@ -32,12 +32,14 @@ async def test_defaults(desk: Desk) -> None:
         "max_images": None,
         "budget_usd": None,
         "deadline_s": None,
-        "plateau": 3,
+        "plateau": 4,
     }
 
 
 async def test_the_papers_profile_knows_no_plateau(desk: Desk) -> None:
     assert completed(desk, profile="paper")["plateau"] is None
+    assert completed(desk, profile="paper", plateau=2)["plateau"] == 2
+    assert completed(desk, plateau=0)["plateau"] is None
 
 
 async def test_seed_is_drawn_by_chance(desk: Desk) -> None:
@@ -46,7 +48,7 @@ async def test_seed_is_drawn_by_chance(desk: Desk) -> None:
 
 async def test_resolving_again_changes_nothing(desk: Desk) -> None:
     once = completed(desk, candidates=3, size="96x64", deadline_s=5, max_images=7, seed=0)
-    given = {name: value for name, value in once.items() if value is not None and name != "plateau"}
+    given = {name: value for name, value in once.items() if value is not None}
     given |= {"size": f"{given.pop('width')}x{given.pop('height')}"}
     assert completed(desk, **given) == once
 
@@ -80,6 +82,8 @@ async def test_limits_are_within_the_range(desk: Desk, name: str, value: Any) ->
         ("seed", -1),
         ("seed", SEEDS),
         ("max_images", 0),
+        ("plateau", -1),
+        ("plateau", 51),
         ("deadline_s", 0),
         ("deadline_s", -1),
         ("deadline_s", float("inf")),

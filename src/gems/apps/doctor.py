@@ -19,7 +19,15 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
-from gems.errors import ConfigurationError, GemsError, UnreadableReplyError
+from gems.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    GemsError,
+    ProviderError,
+    ProviderTimeoutError,
+    UnreachableError,
+    UnreadableReplyError,
+)
 from gems.memory.faults import storage_error
 from gems.memory.images import write_whole
 from gems.memory.ledger import open_ledger
@@ -34,6 +42,16 @@ from gems.types import GeneratorCapabilities, ImageRequest, Role
 _SMALL = 256
 _SEED = 7
 _NOT_OFFERED = ("dev", "test")
+# The errors' own hints send people to the doctor, where they are already.
+_HINTS: tuple[tuple[type[GemsError], str], ...] = (
+    (AuthenticationError, "Check the API key in the settings."),
+    (UnreachableError, "Is the server running, and is the address in the model's spec right?"),
+    (
+        ProviderTimeoutError,
+        "Is the server still loading the model? If it is slow, raise the TIMEOUT_S setting.",
+    ),
+    (ProviderError, "Try it again, and look into the server's log."),
+)
 _REQUIREMENT = re.compile(r"""^(?P<name>[\w.-]+).*extra\s*==\s*['"](?P<extra>[\w.-]+)['"]""")
 
 
@@ -124,7 +142,9 @@ async def _tried(name: str, doing: Awaitable[str]) -> Check:
 
 def _failed(name: str, error: Exception) -> Check:
     if isinstance(error, GemsError):
-        return Check(name=name, status="failed", detail=error.message, hint=error.hint)
+        hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+        own = hint if hint and error.hint == error.default_hint else error.hint
+        return Check(name=name, status="failed", detail=error.message, hint=own)
     hint = "This is a defect of GEMS or of a library: please report it."
     return Check(name=name, status="failed", detail=f"{type(error).__name__}: {error}", hint=hint)
 
@@ -246,7 +266,7 @@ async def _generator(settings: GeneratorSettings, *, draw: bool) -> Check:
 
         async def drawn() -> str:
             image = await generator.generate(request)
-            price = f" for ${able.price_usd:g}" if able.price_usd else ""
+            price = "" if not able.price_usd else f" for ${able.price_usd:g}"
             return f"{able.model} drew {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
 
         return await _tried("generator", drawn())

@@ -136,7 +136,7 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
 
 
 def _key(own: str | None, spec: ModelSpec) -> str | None:
-    """The key to send. OPENAI_API_KEY is meant for OpenAI: it goes to no other address, nor there in the open."""
+    """The key to send. OPENAI_API_KEY is meant for OpenAI: it goes nowhere else, nor there in the open."""
     if own is not None or spec.kind != "openai":
         return own
     if not is_openai(spec.url or OPENAI_URL):

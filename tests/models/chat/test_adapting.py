@@ -111,7 +111,9 @@ def test_fewer_pictures(error: GemsError, pictures: int, shown: int | None, expe
     assert fewer_pictures(error, pictures, shown) == expected
 
 
-@pytest.mark.parametrize("error", [TooManyImagesError("At most 0 image(s)", limit=0), TooManyImagesError("x")])
+@pytest.mark.parametrize(
+    "error", [TooManyImagesError("At most 0 image(s)", limit=0), TooManyImagesError("x")]
+)
 def test_a_model_that_sees_nothing_is_no_use(error: TooManyImagesError) -> None:
     with pytest.raises(ConfigurationError, match="sees images"):
         fewer_pictures(error, 1, None)

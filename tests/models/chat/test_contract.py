@@ -26,7 +26,7 @@ from tests.stub.wire import count_images
 
 
 class CallersModel(BaseChatModel):
-    """A model as a caller may pass one in: it keeps what it was called with, and knows no OpenAI parameter."""
+    """A model as a caller may pass one in: keeps what it was called with, knows no OpenAI parameter."""
 
     _calls: list[tuple[list[BaseMessage], dict[str, Any]]] = PrivateAttr(default_factory=list)
     _mind: BlocksChat = PrivateAttr(default_factory=BlocksChat)

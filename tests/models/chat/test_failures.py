@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
@@ -101,12 +102,15 @@ async def test_what_passes_is_sat_out(fault: Fault, stub: StubServer, client: Ch
     assert len(stub.requests) == 3
 
 
-async def test_the_wait_an_endpoint_asks_for_is_waited(stub: StubServer, client: ChatClient) -> None:
+async def test_the_wait_an_endpoint_asks_for_is_waited(
+    stub: StubServer, client: ChatClient, caplog: pytest.LogCaptureFixture
+) -> None:
     stub.fault(Fault("429", retry_after=0.4), times=1)
+    stub.fault(Fault("503", retry_after=0.2), times=1)
     await client.ask(plain())
-    first, second = stub.requests
-    # The client's own first wait is at most 2 ms.
-    assert second.at - first.at >= 0.4
+    said = [record.getMessage() for record in caplog.records if "Asking again" in record.getMessage()]
+    # The client's own waits are of a few milliseconds.
+    assert [line.rpartition("Asking again ")[2] for line in said] == ["in 0.4 s.", "in 0.2 s."]
 
 
 async def test_nothing_answers() -> None:
@@ -118,7 +122,9 @@ async def test_nothing_answers() -> None:
     await client.aclose()
 
 
-@pytest.mark.parametrize("fault", [Fault("hang", seconds=60), Fault("drip", seconds=60)], ids=["hang", "drip"])
+@pytest.mark.parametrize(
+    "fault", [Fault("hang", seconds=60), Fault("drip", seconds=60)], ids=["hang", "drip"]
+)
 async def test_patience_ends(fault: Fault, stub: StubServer) -> None:
     client = client_of(stub, timeout_s=0.4, attempts=2)
     stub.fault(fault)
@@ -160,25 +166,37 @@ async def test_failed_calls_cost_only_what_was_answered(stub: StubServer, client
 
 
 @pytest.mark.parametrize("most", [1, 3])
-async def test_no_more_requests_at_a_time_than_allowed(most: int, stub: StubServer) -> None:
-    stub.behaviour.chat_s = 0.05
-    client = client_of(stub, concurrency=most)
-    await asyncio.gather(*(client.ask(formed()) for _ in range(9)))
-    assert stub.peak("chat") == most
-    await client.aclose()
+async def test_as_many_requests_at_a_time_as_allowed_and_no_more(most: int) -> None:
+    together = threading.Barrier(most)
+
+    def brain(_messages: Any) -> str:
+        # Nobody is answered before as many as are allowed have come.
+        together.wait(timeout=30)
+        return "Yes."
+
+    with StubServer(chat=brain) as stub:
+        client = client_of(stub, concurrency=most, attempts=1)
+        await asyncio.gather(*(client.ask(plain()) for _ in range(3 * most)))
+        assert stub.peak("chat") == most
+        await client.aclose()
 
 
 async def test_a_cancelled_question_gives_its_place_back(stub: StubServer) -> None:
     client = client_of(stub, concurrency=1)
-    stub.fault(Fault("hang", seconds=60), times=1)
+    begun = threading.Event()
+
+    def when(_body: Any) -> bool:
+        begun.set()
+        return True
+
+    stub.fault(Fault("hang", seconds=60), times=1, when=when)
     asking = asyncio.create_task(client.ask(plain()))
-    async with asyncio.timeout(30):
-        while not stub.requests:
-            await asyncio.sleep(0.01)
-        asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
-        assert (await client.ask(formed())).parsed is not None
+    assert await asyncio.to_thread(begun.wait, 30)
+    asking.cancel()
+    with suppress(asyncio.CancelledError):
+        await asking
+    assert asking.cancelled()
+    assert (await client.ask(formed())).parsed is not None
     await client.aclose()
 
 

@@ -27,6 +27,8 @@ READ = 'a red {circle} and "}" beside it'
         ("<think>a</think> hm <think>b</think> No.", "a hm b", "No."),
         ("</think>Yes.", "", "Yes."),
         ("<think>only</think>", "only", ""),
+        ('{"prompt": "a sign: </think>"}', "", '{"prompt": "a sign: </think>"}'),
+        ("```\n[1]\n``` </think>", "", "```\n[1]\n``` </think>"),
         ("I write <think> in the middle.", "", "I write <think> in the middle."),
         ("", "", ""),
     ],
@@ -198,3 +200,10 @@ def logprobs(*tokens: dict[str, float]) -> dict[str, Any]:
 )
 def test_probability_of_yes(given: dict[str, Any] | None, expected: float | None) -> None:
     assert yes_probability(given) == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "\\ud83d", "\\ude00 "])
+def test_half_a_surrogate_pair_is_replaced(half: str) -> None:
+    read = read_json(f'{{"prompt": "a {half}b \\ud83d\\ude00"}}', PromptReply).prompt
+    assert read.replace(" ", "") == "a\ufffdb\N{GRINNING FACE}"
+    assert read.encode()

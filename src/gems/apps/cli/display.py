@@ -11,8 +11,18 @@ import typer
 
 from gems.apps.cli.story import Story
 from gems.apps.cli.text import one_line
-from gems.events import Event, ImageDrawn, Judged, Planned, Reflected, RequirementsListed, Started, StepDone
-from gems.events import Stopped, Warned
+from gems.events import (
+    Event,
+    ImageDrawn,
+    Judged,
+    Planned,
+    Reflected,
+    RequirementsListed,
+    Started,
+    StepDone,
+    Stopped,
+    Warned,
+)
 
 _STEPS_EVERY_S = 10.0
 
@@ -63,28 +73,29 @@ class Plain(Silent):
         typer.echo(one_line(message) if "\n" in message else message, err=True)
 
     def _lines(self, event: Event, story: Story) -> list[str]:
+        lines: list[str] = []
         match event:
             case Started():
-                return [f"run {event.run_id}: {one_line(story.prompt, 200)}"]
+                lines = [f"run {event.run_id}: {one_line(story.prompt, 200)}"]
             case Planned():
                 skills = ", ".join(event.plan["skills"]) or "no skill"
-                return [f"plan: {skills}. {one_line(event.plan['why'])}"]
+                lines = [f"plan: {skills}. {one_line(event.plan['why'])}"]
             case RequirementsListed():
-                return [f"{item['id']}: {one_line(item['question'])}" for item in event.requirements]
+                lines = [f"{item['id']}: {one_line(item['question'])}" for item in event.requirements]
             case StepDone():
-                return self._step(event)
+                lines = self._step(event)
             case ImageDrawn():
-                return [f"round {event.round}: drew {event.path} with seed {event.candidate['seed']}"]
+                lines = [f"round {event.round}: drew {event.path} with seed {event.candidate['seed']}"]
             case Judged():
-                return _judged(event)
+                lines = _judged(event, story)
             case Reflected():
                 experience = event.experience
-                return [f"round {experience['round']}: {one_line(experience['text'])}"]
+                lines = [f"round {experience['round']}: {one_line(experience['text'])}"]
             case Warned():
-                return [f"warning: {one_line(event.message)}"]
+                lines = [f"warning: {one_line(event.message)}"]
             case Stopped():
-                return [f"stopped: {event.stop_reason}, best score {event.score:.2f}"]
-        return []
+                lines = [f"stopped: {event.stop_reason}, best score {event.score:.2f}"]
+        return lines
 
     def _step(self, event: StepDone) -> list[str]:
         """Now and then a line; a line for every step would drown the log."""
@@ -94,10 +105,11 @@ class Plain(Silent):
         return [f"round {event.round}: step {event.done} of {event.total}"]
 
 
-def _judged(event: Judged) -> list[str]:
+def _judged(event: Judged, story: Story) -> list[str]:
     answers = event.verdicts[event.best]["answers"]
     listed = ", ".join(f"{answer['requirement']} {answer['answer']}" for answer in answers)
-    lines = [f"round {event.round}: score {event.score:.2f}: {listed}"]
+    best = f", best so far: round {story.best.number}" if story.best is not None else ""
+    lines = [f"round {event.round}: score {event.score:.2f}: {listed}{best}"]
     for answer in answers:
         if answer["answer"] != "yes":
             evidence = one_line(answer["evidence"])

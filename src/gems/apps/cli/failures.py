@@ -65,7 +65,7 @@ def reported(
         # Whoever read the output has gone; what is left in the buffer must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(FAILED) from None
-    except (Exception, KeyboardInterrupt) as error:  # the one place where every error is told
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error is told
         if debug and not isinstance(error, Interrupted | KeyboardInterrupt):
             typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
         failure, code = _failure(error, resume_command)

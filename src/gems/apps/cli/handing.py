@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from gems.apps.cli.failures import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import Models, View
-from gems.apps.cli.text import clean, counted, one_line
+from gems.apps.cli.text import clean, counted, money, one_line
 from gems.results import RunResult
 
 
@@ -55,17 +55,17 @@ def usage_line(result: RunResult) -> str:
         f"{result.seconds:,.1f} s",
     ]
     if prices and None not in prices:
-        parts.append(f"${sum(price or 0.0 for price in prices):,.4f}")
+        parts.append(money(sum(price or 0.0 for price in prices)))
     return ", ".join(parts)
 
 
 def _summary(result: RunResult) -> list[str]:
-    lines = [f"{result.run_id}: {verdict_line(result)}"]
+    lines = [verdict_line(result)]
     for item in result.requirements:
         if item.answer != "yes":
             state = "not met" if item.answer == "no" else "unknown"
             lines.append(f"  {state}: {one_line(item.question)}  {one_line(item.evidence)}".rstrip())
-    return [*lines, f"  {usage_line(result)}"]
+    return [*lines, f"  run {result.run_id}: {usage_line(result)}"]
 
 
 def _complain(result: RunResult, models: Models) -> None:

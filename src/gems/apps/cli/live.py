@@ -61,7 +61,8 @@ class LiveDisplay:
     ) -> None:
         self._live.stop()
         if self._story.questions:
-            self._console.print(answers_table(self._story, self._marks, self._console.width))
+            table = answers_table(self._story, self._marks, self._console.width)
+            self._console.print(Padding(table, (1, 0)))
 
     def tell(self, event: Event, story: Story) -> None:
         """Show what happened."""
@@ -90,15 +91,15 @@ class LiveDisplay:
         self._console.print(Padding(text, (0, 0, 0, indent)))
 
     def _view(self) -> RenderableType:
-        parts: list[RenderableType] = []
+        # The table comes last, since a low terminal cuts off what stands below.
+        parts: list[RenderableType] = ["", self._status()]
         if self._story.questions:
-            parts.append(answers_table(self._story, self._marks, self._console.width))
-        parts.append(self._status())
+            parts += ["", answers_table(self._story, self._marks, self._console.width)]
         return Group(*parts)
 
     def _status(self) -> Table:
         """What goes on now, the inference steps, and the best round so far, on one line."""
-        line = Table.grid(padding=(0, 1))
+        line = Table.grid(padding=(0, 2, 0, 0))
         cells: list[RenderableType] = [self._spinner, Text(self._story.doing)]
         if steps := self._story.steps:
             done, total = sum(d for d, _ in steps.values()), sum(t for _, t in steps.values())

@@ -9,29 +9,29 @@ from typing import Annotated
 
 import typer
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `last`.", show_default=False)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or last.")]
 Chat = Annotated[
     str | None,
     typer.Option(
-        metavar="SPEC", help="Chat model: `blocks` or `openai:MODEL@BASE_URL`.", show_default="the settings'"
+        metavar="SPEC", help="Chat model: blocks or openai:MODEL@BASE_URL; the settings' by default."
     ),
 ]
 Judge = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="Another chat model for judging.", show_default="the chat model"),
+    typer.Option(metavar="SPEC", help="Another chat model for judging."),
 ]
 Generator = Annotated[
     str | None,
     typer.Option(
         metavar="SPEC",
-        help="Image generator: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL` or `http:URL`.",
-        show_default="the settings'",
+        help="Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL; the "
+        "settings' by default.",
     ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
-        metavar="PATH", help="A .png file or a folder for the image.", show_default="GEMS_HOME/outputs"
+        metavar="PATH", help="A .png file or a folder for the image; outputs in GEMS_HOME by default."
     ),
 ]
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Leave out of the PNG what made it.")]

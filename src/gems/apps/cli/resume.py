@@ -8,7 +8,7 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 
-def resume(
+def resume(  # noqa: PLR0913, PLR0917 - the command's options
     run_id: options.RunId,
     chat: options.Chat = None,
     judge: options.Judge = None,
@@ -19,10 +19,11 @@ def resume(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Go on with a run that was interrupted, failed, was cancelled or ran out of time.
+    """Go on with a run where it was interrupted.
 
-    Nothing that was drawn or answered is paid for again. A run that came to its end is handed back as it is.
-    Where the run was begun with --chat, --judge or --generator, name the same ones again.
+    The same for a run that failed, was cancelled or ran out of time. Nothing that was drawn or answered is
+    paid for again; a run that came to its end is handed back as it is. Where the run was begun with --chat,
+    --judge or --generator, name the same ones again.
 
     \b
     Examples:

@@ -13,22 +13,27 @@ from gems.errors import PromptError
 from gems.types import Profile
 
 
-def run(  # noqa: PLR0913 - the command's options
+def run(  # noqa: PLR0913, PLR0917 - the command's options
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; - reads it from stdin.")],
-    rounds: Annotated[int | None, typer.Option(min=1, max=50, help="Most rounds.", show_default="5")] = None,
+    rounds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=50, help="Most rounds; 5 by default.")
+    ] = None,
     candidates: Annotated[
-        int | None, typer.Option(min=1, max=16, help="Images per round.", show_default="1")
+        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round; 1 by default.")
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Pixels.", show_default="the generator's own")
+        str | None,
+        typer.Option(metavar="WxH", help="Width and height in pixels; the generator's own by default."),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, max=2**31 - 1, help="The same seed repeats a run.", show_default="random"),
+        typer.Option(
+            metavar="N", min=0, max=2**31 - 1, help="Where chance begins; random and recorded by default."
+        ),
     ] = None,
     profile: Annotated[
         Profile | None,
-        typer.Option(help="`paper` makes the same calls as the paper.", show_default="balanced"),
+        typer.Option(help="balanced is the default; paper makes the same calls as the paper."),
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to avoid.")] = None,
     chat: options.Chat = None,
@@ -36,25 +41,23 @@ def run(  # noqa: PLR0913 - the command's options
     generator: options.Generator = None,
     skills: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAMES", help="`auto`, `none`, or names separated by commas.", show_default="auto"
-        ),
+        typer.Option(metavar="NAMES", help="auto, none, or names separated by commas; auto by default."),
     ] = None,
     out: options.Out = None,
     budget_usd: Annotated[
-        float | None, typer.Option(metavar="USD", help="Begin nothing new once this is spent.")
+        float | None, typer.Option(metavar="USD", help="Begin nothing new once so much is spent.")
     ] = None,
-    max_images: Annotated[int | None, typer.Option(min=1, help="Most images in all.")] = None,
+    max_images: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most images in all.")] = None,
     deadline: Annotated[
         float | None, typer.Option(metavar="SECONDS", help="Stop after so long with the best so far.")
     ] = None,
     plateau: Annotated[
         int | None,
         typer.Option(
+            metavar="N",
             min=0,
             max=50,
-            help="Stop after so many rounds without progress; 0 for never.",
-            show_default="3; 0 for paper",
+            help="Stop after N rounds without progress, 0 for never; 3 by default, 0 with paper.",
         ),
     ] = None,
     no_metadata: options.NoMetadata = False,

@@ -20,7 +20,8 @@ def runs(
 ) -> None:
     """List the runs of this home, newest first.
 
-    Times are local. A run that shows as interrupted, or as failed, goes on with `gems resume RUN`.
+    Times are local; the id begins with the same time in UTC. A run that is interrupted or failed goes on
+    with `gems resume RUN`.
 
     \b
     Examples:

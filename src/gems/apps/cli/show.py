@@ -19,7 +19,9 @@ def show(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show a run: its rounds with prompts, answers and their evidence, experiences, usage and path.
+    """Show everything about a run.
+
+    Its rounds with prompts, answers and their evidence, its experiences, usage and path.
 
     \b
     Examples:

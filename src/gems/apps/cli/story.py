@@ -71,8 +71,7 @@ class Story:
         story = cls(prompt=result.prompt, path_of=path_of, run_id=result.run_id)
         story.questions = {item.id: item.question for item in result.requirements}
         for known in result.rounds:
-            if any(answer["source"] for answer in known["verdicts"][known["best"]]["answers"]):
-                story.turns[known["number"]] = story._told(known)
+            story.turns[known["number"]] = story._told(known)
         for experience in result.experiences:
             story.turn(experience["round"]).experience = experience["text"]
         return story

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from gems.apps.cli.handing import verdict_line
 from gems.apps.cli.live import Marks
-from gems.apps.cli.text import clean, counted, one_line
+from gems.apps.cli.text import clean, counted, money, one_line
 from gems.apps.doctor import Check
 from gems.memory.ledger import RunRow
 from gems.results import RunResult
@@ -25,7 +25,7 @@ _STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed"
 def runs_table(rows: list[RunRow]) -> None:
     """One line per run; on a narrow terminal the prompt stands on a line of its own."""
     console = _console()
-    heading = f"{'run':<22}  {'begun':<16}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
+    heading = f"{'run':<22}  {'begun':<11}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
     room = console.width - len(heading) - 2 if console.is_terminal else 60
     own_line = room < _NARROW
     console.print(Text(heading if own_line else f"{heading}  prompt", style="dim"), soft_wrap=True)
@@ -65,7 +65,8 @@ def show_check(check: Check) -> None:
         line.append(
             f"\n         {one_line(check.hint)}", style="dim" if check.status == "missing" else "yellow"
         )
-    _console().print(line, soft_wrap=True)
+    console = _console()
+    console.print(line, soft_wrap=not console.is_terminal)
 
 
 def _console() -> Console:
@@ -74,12 +75,12 @@ def _console() -> Console:
 
 def _run_line(row: RunRow) -> Text:
     summary = row["summary"]
-    begun = datetime.fromisoformat(row["created"]).astimezone().strftime("%Y-%m-%d %H:%M")
+    begun = datetime.fromisoformat(row["created"]).astimezone().strftime("%m-%d %H:%M")
     score = f"{summary['score']:.2f}" if "score" in summary else ""
     reason, rounds = summary.get("stop_reason") or "", str(summary.get("rounds", ""))
     return Text.assemble(
         (f"{row['run_id']:<22}", "bold"),
-        f"  {begun:<16}  ",
+        f"  {begun:<11}  ",
         (f"{row['status']:<11}", _STYLES[row["status"]]),
         f"  {score:>5}  {reason:<11}  {rounds:>6}",
     )
@@ -93,7 +94,7 @@ def _heading(result: RunResult) -> Iterator[Text]:
     yield _named(
         "options",
         f"{options['width']}x{options['height']}, seed {options['seed']}, profile {options['profile']}, "
-        f"at most {counted(options['max_rounds'], 'round')}, {counted(options['candidates'], 'candidate')} each",
+        f"at most {counted(options['max_rounds'], 'round')} of {counted(options['candidates'], 'image')}",
     )
     yield _named("models", ", ".join(f"{role} {name}" for role, name in result.models.items()))
     if result.plan is not None:
@@ -138,7 +139,7 @@ def _usage(used: Usage) -> str:
     if used["images_sent"]:
         parts.append(f"{counted(used['images_sent'], 'image')} sent ({used['image_bytes_sent']:,} bytes)")
     if used["usd"] is not None:
-        parts.append(f"${used['usd']:,.4f}")
+        parts.append(money(used["usd"]))
     return ", ".join(parts)
 
 

@@ -24,3 +24,8 @@ def one_line(text: str, most: int | None = None) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 round`, `2 rounds`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def money(usd: float) -> str:
+    """US dollars, to the cent, and finer where it is less than one."""
+    return f"${usd:,.4f}" if 0 < usd < 0.01 else f"${usd:,.2f}"

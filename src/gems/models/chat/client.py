@@ -34,7 +34,7 @@ from gems.models.chat.adapting import (
     structured_mode,
 )
 from gems.models.chat.asking import ChatReply, Question
-from gems.models.chat.replies import read_json, split_thought, yes_probability
+from gems.models.chat.replies import mended, read_json, split_thought, yes_probability
 from gems.models.redaction import redact, shorten
 from gems.models.transport import translate, with_retries
 from gems.models.usage import NOTHING, added
@@ -235,7 +235,7 @@ def _reply(
     if finish == "content_filter" or refusal:
         said = f": {shorten(redact(str(refusal), *secrets))}" if refusal else "."
         raise RefusedError(f"{name} refused to answer{said}")
-    left_in, text = split_thought(str(message.text))
+    left_in, text = split_thought(mended(str(message.text)))
     kept = message.additional_kwargs.get("reasoning_content") or message.additional_kwargs.get("reasoning")
     if not text:
         cut = " It was cut off: raise GEMS_CHAT__MAX_TOKENS." if finish == "length" else ""
@@ -246,7 +246,7 @@ def _reply(
         raise UnreadableReplyError(f"{name}: {redact(error.message, *secrets)}") from None
     return ChatReply(
         text=text,
-        thought=str(kept or left_in),
+        thought=mended(str(kept or left_in)),
         parsed=parsed,
         yes_probability=yes_probability(message.response_metadata.get("logprobs")),
         usage=NOTHING,

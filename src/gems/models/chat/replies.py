@@ -31,14 +31,28 @@ _FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
 def split_thought(content: str) -> tuple[str, str]:
     """The thought that some servers leave in the content as `<think>` text, and the answer behind it.
 
-    An opening tag may be missing (the chat template wrote it); a thought never closed has no answer.
+    An opening tag may be missing (the chat template wrote it); a thought never closed has no answer. An
+    answer that is JSON from its beginning has no thought before it, even where a text in it holds the tag.
     """
+    if content.lstrip().startswith(("{", "[", "```")):
+        return "", content.strip()
     before, closed, answer = content.rpartition("</think>")
     if closed:
         return before.replace("<think>", "").replace("</think>", "").strip(), answer.strip()
     if content.lstrip().startswith("<think>"):
         return content.lstrip().removeprefix("<think>").strip(), ""
     return "", content.strip()
+
+
+def mended(value: Any) -> Any:
+    """A JSON value without halves of surrogate pairs, which models write and nothing can store or send."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [mended(item) for item in value]
+    if isinstance(value, dict):
+        return {mended(name): mended(item) for name, item in value.items()}
+    return value
 
 
 def read_json(text: str, form: type[M]) -> M:
@@ -52,7 +66,7 @@ def read_json(text: str, form: type[M]) -> M:
     fault = "it holds no JSON"
     for value in _json_values(text):
         try:
-            return form.model_validate(_fitted(value, form))
+            return form.model_validate(_fitted(mended(value), form))
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]["msg"]
     if (from_plain := getattr(form, "from_plain", None)) and (plain := from_plain(text)) is not None:
@@ -86,7 +100,7 @@ def _leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue
     word = found.group() if found else ""
     if on_its_own and not _ON_ITS_OWN.match(rest[len(word) :]):
         return None, ""
-    evidence = rest[len(word) :].strip(" \t\r\n.,:;!*_-\u2013\u2014`\"')")
+    evidence = rest[len(word) :].lstrip(" \t\r\n.,:;!*_-\u2013\u2014`\"')").rstrip(" \t\r\n*_`")
     values: tuple[tuple[tuple[str, ...], AnswerValue], ...] = (
         (_YES, "yes"),
         (_NO, "no"),

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from gems.errors import EditingUnsupportedError, GemsError
 from gems.models.pictures import verified_png
+from gems.models.redaction import redact
 from gems.models.transport import translate, with_retries
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
@@ -115,11 +116,13 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 drawn = await self._draw(await self._client(), request)
-        except GemsError:
+            data, width, height = await asyncio.to_thread(verified_png, drawn.data, self._endpoint)
+        except GemsError as error:
+            # It may quote what came, and what came may repeat what was sent.
+            error.message = redact(error.message, *self._secrets)
             raise
         except Exception as error:
             raise translate(error, self._endpoint, *self._secrets) from error
-        data, width, height = await asyncio.to_thread(verified_png, drawn.data, self._endpoint)
         return GeneratedImage(
             data=data,
             width=width,

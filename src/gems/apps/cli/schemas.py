@@ -1,0 +1,46 @@
+"""The forms of what commands print with `--json`; docs/json.md is generated from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.apps.doctor import DoctorReport
+from gems.errors import Fault
+from gems.memory.ledger import RunRow
+from gems.results import RunResult
+
+
+class RunList(BaseModel):
+    """The runs of a home, newest first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    runs: list[RunRow]
+
+
+class ErrorDetails(BaseModel):
+    """What went wrong."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(description="A class of `gems.errors`, or `UsageError`, or `Interrupted`.")
+    message: str
+    fault: Fault = Field(description="Whose fault it is.")
+    hint: str = Field(description="What to do; may be empty.")
+    run_id: str = Field(description="The run that `gems resume` goes on with; empty where none was begun.")
+
+
+class ErrorReport(BaseModel):
+    """What is printed in place of a result where there is none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    error: ErrorDetails
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas by name."""
+    models: tuple[type[BaseModel], ...] = (RunResult, RunList, DoctorReport, ErrorReport)
+    return {model.__name__: model.model_json_schema(mode="serialization") for model in models}

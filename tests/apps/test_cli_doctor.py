@@ -1,0 +1,194 @@
+"""`gems doctor`: every piece is tried, and a broken one does not hide the others."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gems.apps.doctor import DoctorReport, red_square, smallest_size
+from gems.types import GeneratorCapabilities
+from tests.apps.terminal import gems, here
+from tests.stub import Fault, StubServer
+
+ALL = "chat model of planner, judge, reflector"
+
+
+def checkup(*arguments: str, **settings: str) -> tuple[int, dict[str, dict[str, str]]]:
+    """Exit code and checks by name."""
+    done = here("doctor", "--json", *arguments, env=settings)
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert DoctorReport.model_validate(report).model_dump(mode="json") == report
+    assert report["ok"] == (done.exit_code == 0)
+    return done.exit_code, {check["name"]: check for check in report["checks"]}
+
+
+def failed(checks: dict[str, dict[str, str]]) -> set[str]:
+    return {name for name, check in checks.items() if check["status"] == "failed"}
+
+
+def test_everything_fine() -> None:
+    done = gems("doctor")
+    assert done.returncode == 0, done.stdout
+    assert "\x1b" not in done.stdout
+    assert "failed" not in done.stdout
+    for name in ("home", "images", "ledger", "checkpoints", ALL, f"{ALL}: sees images", "generator"):
+        assert f"ok       {name}: " in done.stdout
+    assert "blocks drew 256x256 pixels" in done.stdout
+
+
+def test_extras_that_are_missing_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    def requires(_: str) -> list[str]:
+        return [
+            "pillow>=12",
+            'no-such-package>=1; extra == "web"',
+            'pillow>=1; extra == "web"',
+            'pillow; extra == "mcp"',
+            'no-such-package; extra == "dev"',
+        ]
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    code, checks = checkup("--no-draw")
+    assert code == 0
+    found = {name: check["status"] for name, check in checks.items() if name.startswith("extra ")}
+    assert found == {"extra web": "missing", "extra mcp": "ok"}
+    assert checks["extra web"]["hint"].endswith("pip install 'gems-agent[web]'")
+    assert checks["extra web"]["detail"] == "not installed: no-such-package"
+
+
+def test_refused_key() -> None:
+    with StubServer(api_key="the right one") as stub:
+        model = f"openai:stub@{stub.base_url}"
+        code, checks = checkup("--chat", model, GEMS_CHAT__API_KEY="sk-wrong-4711")
+    assert code == 1
+    assert failed(checks) == {ALL}
+    assert "401" in checks[ALL]["detail"]
+    assert checks[ALL]["hint"] == "Check the API key in the settings."
+    assert "sk-wrong-4711" not in json.dumps(checks)
+    assert checks[f"{ALL}: sees images"]["status"] == "skipped"
+    assert checks[f"{ALL}: structured output"]["status"] == "skipped"
+    assert checks["generator"]["status"] == "ok"
+
+
+def test_unreachable_models() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    chat, generator = f"openai:m@http://127.0.0.1:{port}/v1", f"http:http://127.0.0.1:{port}/generate"
+    done = here("doctor", "--judge", chat, "--generator", generator)
+    assert done.exit_code == 1
+    assert done.stdout.count("failed   ") == 2
+    assert (
+        f"failed   chat model of judge: m at http://127.0.0.1:{port}/v1 could not be reached" in done.stdout
+    )
+    assert "ok       chat model of planner, reflector: blocks answered" in done.stdout
+    assert "failed   generator: " in done.stdout
+    assert done.stdout.count("\n         Is the server running") == 2
+    assert "gems doctor" not in done.stdout
+    assert "ok       ledger" in done.stdout
+
+
+def test_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    code, checks = checkup(GEMS_HOME=str(tmp_path / "file" / "gems"))
+    assert code == 1
+    assert failed(checks) == {"home", "images", "ledger", "checkpoints"}
+    assert all("GEMS_HOME" in checks[name]["hint"] for name in failed(checks))
+    assert checks[ALL]["status"] == checks["generator"]["status"] == "ok"
+
+
+def test_settings_that_cannot_be_read() -> None:
+    code, checks = checkup(GEMS_CHAT__TIMEOUT_S="soon")
+    assert code == 1
+    assert failed(checks) == {"settings"}
+    assert "GEMS_CHAT__TIMEOUT_S" in checks["settings"]["detail"]
+    assert any(name.startswith("extra") for name in checks)
+
+
+def test_models_that_cannot_be_opened() -> None:
+    code, checks = checkup("--chat", "nonsense:x", "--generator", "nonsense:y")
+    assert code == 1
+    assert failed(checks) == {ALL, "generator"}
+    assert "nonsense:y" in checks["generator"]["detail"]
+
+
+def test_a_model_that_sees_nothing() -> None:
+    with StubServer() as stub:
+        stub.fault(
+            Fault.reply("It is a coloured shape, rendered."),
+            when=lambda body: "colour" in str(body["messages"]),
+        )
+        code, checks = checkup("--chat", f"openai:stub@{stub.base_url}")
+        shown = [call for call in stub.calls("chat") if "image_url" in str(call.body["messages"])]
+    assert code == 1
+    assert failed(checks) == {f"{ALL}: sees images"}
+    assert "coloured shape" in checks[f"{ALL}: sees images"]["detail"]
+    assert "sees images" in checks[f"{ALL}: sees images"]["hint"]
+    assert len(shown) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "mode"), [(None, "json_schema"), ("no_json_schema", "json_mode"), ("no_json", "text")]
+)
+def test_how_structured_output_is_asked_for(fault: Any, mode: str) -> None:
+    with StubServer() as stub:
+        if fault is not None:
+            stub.fault(Fault(fault))
+        code, checks = checkup("--chat", f"openai:stub@{stub.base_url}")
+    assert code == 0, checks
+    assert f"({mode})" in checks[f"{ALL}: structured output"]["detail"]
+
+
+def test_a_model_without_structured_output() -> None:
+    with StubServer() as stub:
+        stub.fault(Fault.reply("As you wish."), when=lambda body: "Task: decompose" in str(body["messages"]))
+        code, checks = checkup("--chat", f"openai:stub@{stub.base_url}")
+    assert code == 1
+    assert failed(checks) == {f"{ALL}: structured output"}
+
+
+@pytest.mark.parametrize("draw", [True, False])
+def test_drawing_can_be_left_out(stub: StubServer, draw: bool) -> None:
+    arguments = ["--generator", f"http:{stub.generate_url}", *([] if draw else ["--no-draw"])]
+    code, checks = checkup(*arguments, GEMS_GENERATOR__USD_PER_IMAGE="0.04")
+    assert code == 0
+    assert len(stub.calls("generate")) == (1 if draw else 0)
+    assert checks["generator"]["status"] == ("ok" if draw else "skipped")
+    assert ("$0.04" in checks["generator"]["detail"]) == draw
+
+
+def test_a_generator_that_draws_nothing(stub: StubServer) -> None:
+    stub.fault(Fault("html_picture"), "generate")
+    code, checks = checkup("--generator", f"http:{stub.generate_url}")
+    assert code == 1
+    assert failed(checks) == {"generator"}
+    assert len(stub.calls("generate")) == 1
+
+
+@pytest.mark.parametrize(
+    ("able", "size"),
+    [
+        ({}, (256, 256)),
+        ({"sizes": ((1024, 1024), (512, 256), (512, 512))}, (512, 256)),
+        ({"size_multiple": 48}, (288, 288)),
+        ({"min_side": 300, "size_multiple": 16}, (304, 304)),
+        ({"max_side": 128}, (128, 128)),
+        ({"max_side": 260, "size_multiple": 48}, (240, 240)),
+    ],
+)
+def test_smallest_size(able: dict[str, Any], size: tuple[int, int]) -> None:
+    capabilities = GeneratorCapabilities(model="m", default_size=(240, 240), **able)
+    assert smallest_size(capabilities) == size
+    capabilities.check_size(*size)
+
+
+def test_red_square() -> None:
+    with Image.open(io.BytesIO(red_square())) as picture:
+        assert picture.getpixel((2, 2)) == (255, 255, 255)
+        assert picture.getpixel((112, 112)) == (220, 20, 20)
