@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from gems.memory.database import open_database
@@ -17,7 +20,7 @@ CHECKPOINT_VERSION = 1
 
 
 class CompactSqliteSaver(AsyncSqliteSaver):
-    """The SQLite saver with short channel versions.
+    """The SQLite saver with short channel versions, which keeps nothing of a task that was cancelled.
 
     Every checkpoint holds the version of every channel. The library's have fifty characters, with a random
     part for savers that keep values by version; this one keeps them within the checkpoint, where a plain
@@ -27,6 +30,19 @@ class CompactSqliteSaver(AsyncSqliteSaver):
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002
         """The counter behind `current`; only the order of versions matters."""
         return f"{int((current or '0').split('.')[0]) + 1:08d}"
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Keep a task's writes; of one that was cancelled only the error and the like.
+
+        LangGraph also hands on what a cancelled task wrote until then, takes it for finished on resuming, and
+        ends the run where the write that leads to the next node is missing. Without them the task starts
+        again, and finds in the ledger what it paid for.
+        """
+        if any(channel == ERROR for channel, _ in writes):
+            writes = [write for write in writes if write[0] in WRITES_IDX_MAP]
+        await super().aput_writes(config, writes, task_id, task_path)
 
 
 @asynccontextmanager

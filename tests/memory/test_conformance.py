@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.serde.types import ERROR
 
 from gems.memory.trajectory import open_checkpointer
 from gems.types import ImageRequest
@@ -44,3 +47,16 @@ async def test_plain_values_come_back_as_they_were(tmp_path: Path) -> None:
     value = {"rounds": [{"score": 0.5, "prompt": "猫", "best": None, "passed": True}], "none": []}
     async with open_checkpointer(tmp_path / "c.sqlite3") as saver:
         assert saver.serde.loads_typed(saver.serde.dumps_typed(value)) == value
+
+
+async def test_nothing_is_kept_of_a_task_that_was_cancelled(tmp_path: Path) -> None:
+    config: Any = {"configurable": {"thread_id": "run", "checkpoint_ns": ""}}
+    async with open_checkpointer(tmp_path / "c.sqlite3") as saver:
+        config = await saver.aput(config, empty_checkpoint(), {}, {})
+        # The write that leads to the next node is missing here.
+        await saver.aput_writes(config, [("rounds", [1]), (ERROR, asyncio.CancelledError())], "cancelled")
+        await saver.aput_writes(config, [("rounds", [2]), ("branch:to:judge", None)], "finished")
+        found = await saver.aget_tuple(config)
+    assert found is not None
+    kept = [(task, channel) for task, channel, _value in found.pending_writes or ()]
+    assert sorted(kept) == [("cancelled", ERROR), ("finished", "branch:to:judge"), ("finished", "rounds")]

@@ -116,7 +116,7 @@ async def test_left_out_question_is_unknown_until_asked_again(desk: Desk) -> Non
     desk.chat.script |= {"checklist": checks("no"), "verify": "No. Nowhere."}
     update = await judge(await state(desk), desk.work())
     assert values(update) == ["no", "no"]
-    assert update["rounds"][0]["verdicts"][0]["answers"][1]["evidence"] == "Nowhere"
+    assert update["rounds"][0]["verdicts"][0]["answers"][1]["evidence"] == "Nowhere."
 
 
 async def test_broken_second_look_leaves_unknown_and_tells(desk: Desk) -> None:
@@ -133,7 +133,7 @@ async def test_confirmation_turns_yes_into_no(desk: Desk) -> None:
     assert update["stop_reason"] is None
     answers = update["rounds"][0]["verdicts"][0]["answers"]
     assert [answer["source"] for answer in answers] == ["confirmation"] * 2
-    assert answers[1]["evidence"] == "It is blue"
+    assert answers[1]["evidence"] == "It is blue."
 
 
 async def test_only_what_is_confirmed_passes(desk: Desk) -> None:

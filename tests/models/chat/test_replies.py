@@ -165,7 +165,7 @@ def test_the_first_word_decides(text: str, value: str) -> None:
 
 
 def test_evidence_is_what_is_said_besides() -> None:
-    assert read_answer("Yes. I see (three) circles.") == ("yes", "I see (three) circles")
+    assert read_answer("Yes. I see (three) circles.") == ("yes", "I see (three) circles.")
     assert read_answer("**Answer:** No \u2013 only two") == ("no", "only two")
     assert read_answer("No") == ("no", "")
     assert read_answer(" It is dark. ") == ("unknown", "It is dark.")

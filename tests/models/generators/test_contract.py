@@ -42,7 +42,7 @@ def _uncounted() -> int:
 def _blocks(_stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     from gems.models.blocks.generator import BlocksGenerator
 
-    return Subject(BlocksGenerator(), _uncounted, 128)
+    return Subject(BlocksGenerator(), _uncounted, 512)
 
 
 def _openai(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:

@@ -1,0 +1,214 @@
+"""A run that is killed at any moment goes on in another process and pays for nothing twice.
+
+The process is killed while a chosen request is held without an answer, so each moment is met exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gems.memory.ledger import open_ledger
+from gems.nodes.options import candidate_seed
+from gems.service import Gems
+from gems.settings import Settings
+from tests.kill.world import (
+    PATIENCE_S,
+    Holds,
+    World,
+    images_asked_for,
+    questions_asked,
+    text_of,
+    version,
+    wait_for_rows,
+)
+from tests.stub import Recorded, StubServer
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When to kill.
+
+    Attributes:
+        name: For the test's name.
+        holds: Which request is without an answer then.
+        drawings: How many drawings must be in the ledger by then.
+        answers: How many answers must be in the ledger by then.
+        candidates: Images of each round.
+    """
+
+    name: str
+    holds: Holds
+    drawings: int = 0
+    answers: int = 0
+    candidates: int = 1
+
+
+def asked(task: str, number: int = 1) -> Holds:
+    """The question of round `number` of a task that is asked once a round."""
+    count = 0
+
+    def holds(found: str, _messages: Any) -> bool:
+        nonlocal count
+        count += found == task
+        return found == task and count == number
+
+    return holds
+
+
+def drawing(number: int, candidate: int = 0) -> Holds:
+    """The drawing of a candidate of round `number`."""
+    seed = candidate_seed(7, number, candidate)
+    return lambda found, request: found == "image" and request.seed == seed
+
+
+def confirming(question: str) -> Holds:
+    return lambda found, messages: found == "verify" and question in text_of(messages[1]["content"])
+
+
+MOMENTS = [
+    Moment("before the first answer", asked("decompose")),
+    Moment("first image under way", drawing(1), answers=1),
+    Moment("after the first image, judging", asked("checklist", 1), drawings=1, answers=1),
+    Moment("reflecting", asked("reflect", 1), drawings=1, answers=2),
+    Moment("second image under way", drawing(2), drawings=1, answers=3),
+    Moment("after the second image, judging", asked("checklist", 2), drawings=2, answers=3),
+    Moment("confirming, the others confirmed", confirming("asleep"), drawings=3, answers=8),
+    Moment("one of three candidates under way", drawing(2, 1), drawings=5, answers=5, candidates=3),
+    Moment("judging one of three candidates", asked("checklist", 5), drawings=6, answers=7, candidates=3),
+]
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.release()
+
+
+@pytest.fixture
+def stub(world: World) -> Iterator[StubServer]:
+    with StubServer(chat=world.chat, images=world.draw) as stub:
+        yield stub
+
+
+@contextmanager
+def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Any]:
+    """A process at work; killed in the end if it is still there."""
+    command = [sys.executable, "-m", "tests.kill.worker", str(home), stub.base_url, run_id, str(candidates)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finished(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> dict[str, Any]:
+    """The result of a process that nothing happens to."""
+    with worker(home, stub, run_id, candidates) as process:
+        told, wrong = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, wrong
+    result: dict[str, Any] = json.loads(told)
+    return result
+
+
+def killed(home: Path, stub: StubServer, world: World, moment: Moment) -> None:
+    """Begin a run and kill it at `moment`."""
+    world.hold(moment.holds)
+    with worker(home, stub, candidates=moment.candidates) as process:
+        assert world.held.wait(PATIENCE_S), "The request to hold never came."
+        wait_for_rows(home, "drawings", moment.drawings)
+        wait_for_rows(home, "answers", moment.answers)
+        process.kill()
+        assert process.wait(PATIENCE_S) < 0
+    world.release()
+
+
+def unchanging(result: dict[str, Any]) -> dict[str, Any]:
+    """A result without what differs from run to run."""
+    plain = {name: value for name, value in result.items() if name not in ("run_id", "path", "seconds")}
+    plain["usage"] = {
+        role: {name: count for name, count in share.items() if name != "seconds"}
+        for role, share in plain["usage"].items()
+    }
+    for turn in plain["rounds"]:
+        turn.pop("seconds")
+        for candidate in turn["candidates"]:
+            candidate.pop("seconds")
+    return plain
+
+
+async def listed(home: Path) -> list[tuple[str, str]]:
+    async with Gems(Settings(home=home)) as gems:
+        return [(row["run_id"], row["status"]) for row in await gems.runs()]
+
+
+async def drawn_for(home: Path, run_id: str) -> list[str]:
+    async with open_ledger(home / "ledger.sqlite3") as ledger:
+        return [candidate["image"] for candidate in await ledger.drawings(run_id)]
+
+
+@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: moment.name.replace(" ", "-"))
+async def test_killed_run_goes_on_and_pays_for_nothing_twice(
+    tmp_path: Path, stub: StubServer, world: World, moment: Moment
+) -> None:
+    killed(tmp_path / "home", stub, world, moment)
+    ((run_id, status),) = await listed(tmp_path / "home")
+    assert status == "interrupted"
+    resumed = finished(tmp_path / "home", stub, run_id)
+    disturbed = list(stub.requests)
+    expected = finished(tmp_path / "undisturbed", stub, candidates=moment.candidates)
+    undisturbed = list(stub.requests)[len(disturbed) :]
+
+    assert (resumed["run_id"], resumed["stop_reason"], len(resumed["rounds"])) == (run_id, "passed", 3)
+    assert unchanging(resumed) == unchanging(expected)
+    assert_once_but_for_the_held(disturbed, undisturbed)
+    images = [item["image"] for turn in resumed["rounds"] for item in turn["candidates"]]
+    assert await drawn_for(tmp_path / "home", run_id) == images
+    assert Path(resumed["path"]).is_file()
+    assert await listed(tmp_path / "home") == [(run_id, "done")]
+
+
+def assert_once_but_for_the_held(disturbed: list[Recorded], undisturbed: list[Recorded]) -> None:
+    """The killed run asked what an undisturbed one asks, and again only what it got no answer to."""
+    pictures, questions = images_asked_for(disturbed), questions_asked(disturbed)
+    again = (pictures - images_asked_for(undisturbed)) + (questions - questions_asked(undisturbed))  # type: ignore[operator]
+    assert set(images_asked_for(undisturbed)) == set(pictures)
+    assert set(questions_asked(undisturbed)) == set(questions)
+    # At most the one that was held; the planner asks nothing here that could be under way beside it.
+    assert again.total() == 1, again
+    assert all(version(prompt) <= 3 for prompt, _seed in pictures)
+
+
+async def test_run_that_is_killed_again_and_again_comes_to_its_end(
+    tmp_path: Path, stub: StubServer, world: World
+) -> None:
+    home = tmp_path / "home"
+    killed(home, stub, world, MOMENTS[1])
+    ((run_id, _status),) = await listed(home)
+    for holds, drawings in ((asked("reflect"), 1), (drawing(3), 2)):
+        again = World()
+        stub_again = StubServer(chat=again.chat, images=again.draw)
+        again.hold(holds)
+        with stub_again, worker(home, stub_again, run_id) as process:
+            assert again.held.wait(PATIENCE_S), "The request to hold never came."
+            wait_for_rows(home, "drawings", drawings)
+            process.kill()
+            process.wait(PATIENCE_S)
+            again.release()
+    result = finished(home, stub, run_id)
+    assert (result["stop_reason"], len(result["rounds"]), len(result["experiences"])) == ("passed", 3, 2)
+    assert result["rounds"][0]["number"] == 1

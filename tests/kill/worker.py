@@ -1,0 +1,31 @@
+"""A process that begins a run, or goes on with one, and prints its result."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from gems.service import Gems
+from gems.settings import ChatSettings, GeneratorSettings, Settings
+
+PROMPT = "a red cat asleep"
+
+
+async def main(home: str, base_url: str, run_id: str, candidates: str) -> None:
+    settings = Settings(
+        home=Path(home),
+        chat=ChatSettings(model=f"openai:stub@{base_url}"),
+        generator=GeneratorSettings(model=f"openai:stub@{base_url}"),
+    )
+    async with Gems(settings) as gems:
+        if run_id:
+            result = await gems.resume(run_id)
+        else:
+            result = await gems.run(PROMPT, seed=7, size="128x128", candidates=int(candidates))
+    print(json.dumps(result.model_dump()), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
