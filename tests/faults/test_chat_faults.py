@@ -273,6 +273,26 @@ async def test_a_judge_that_breaks_is_resumed(stub: StubServer, home: Path, scri
     assert tasks(stub).count("decompose") == 1
 
 
+async def test_what_the_judge_had_answered_is_not_asked_again(stub: StubServer, home: Path) -> None:
+    stub.fault(Fault("500"), when=asks_for("verify"))
+    async with opened(stub, home) as gems:
+        broken = await gems.run(PROMPT, size=SIZE)
+        assert (broken.stop_reason, answers(broken)) == ("failed", ["unknown", "unknown"])
+        stub.behave()
+        result = await gems.resume(broken.run_id)
+    assert (result.stop_reason, answers(result)) == ("passed", ["yes", "yes"])
+    assert tasks(stub).count("checklist") == 1
+    assert len(drawings(stub)) == 1
+
+
+async def test_an_unclear_answer_is_asked_for_again(stub: StubServer, home: Path) -> None:
+    stub.fault(Fault.reply("Hard to say."), times=1, when=asks_for("verify"))
+    async with opened(stub, home) as gems:
+        result = await gems.run(PROMPT, size=SIZE)
+    assert (result.stop_reason, answers(result)) == ("passed", ["yes", "yes"])
+    assert tasks(stub).count("verify") == 3
+
+
 async def test_a_run_that_failed_before_its_image_is_resumed(stub: StubServer, home: Path) -> None:
     stub.fault(Fault("reset"))
     async with opened(stub, home) as gems:

@@ -122,12 +122,10 @@ async def test_unreachable(stub: StubServer, home: Path) -> None:
         assert "gems doctor" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "fault", [Fault("hang", seconds=60), Fault("drip", seconds=60)], ids=["hang", "drip"]
-)
+@pytest.mark.parametrize("fault", [Fault("hang", seconds=60), Fault("drip", seconds=6)], ids=["hang", "drip"])
 async def test_time_outs(fault: Fault, kind: str, stub: StubServer, home: Path) -> None:
     stub.fault(fault, KINDS[kind])
-    async with opened(stub, home, generator=kind, image={"timeout_s": 0.4}) as gems:
+    async with opened(stub, home, generator=kind, image={"timeout_s": 0.6}) as gems:
         with pytest.raises(ProviderTimeoutError):
             await gems.run(PROMPT, size=SIZE)
     assert len(drawings(stub)) == ATTEMPTS

@@ -24,7 +24,7 @@ async def main(home: str, base_url: str, run_id: str, candidates: str) -> None:
             result = await gems.resume(run_id)
         else:
             result = await gems.run(PROMPT, seed=7, size="128x128", candidates=int(candidates))
-    print(json.dumps(result.model_dump()), flush=True)
+    sys.stdout.write(json.dumps(result.model_dump()))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Models behind the stub that can be held at a chosen question, and the process that is killed meanwhile.
 
-What a picture shows is its round: the prompt ends in a version, which decides the grey of the picture, and the
-judge reads it from the pixels. So the same questions always get the same answers, in whatever process.
+What a picture shows is its round: the prompt ends in a version, which decides the grey of the picture, and
+the judge reads it from the pixels. So the same questions always get the same answers, in whatever process.
 """
 
 from __future__ import annotations

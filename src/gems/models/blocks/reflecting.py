@@ -113,7 +113,7 @@ class _Reflector:
         for kind, index in facts:
             if kind in ("object", "count"):
                 self._failed.setdefault(self._diagnosed(kind, index, evidence), evidence or question)
-            elif not _ABSENT.search(evidence):
+            elif kind in ("text", "background") or not _ABSENT.search(evidence):
                 # What is said of a thing that is not there fails along with it and needs no stress.
                 self._failed.setdefault((kind, index), evidence or question)
 
