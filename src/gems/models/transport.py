@@ -103,7 +103,8 @@ def translate(error: Exception, endpoint: str, *secrets: str) -> GemsError:
         return RefusedError(f"{endpoint} refused the content.")
     if isinstance(error, openai.OpenAIError | json.JSONDecodeError | KeyError | TypeError | ValueError):
         # langchain-openai raises these for bodies that are no chat completion.
-        return UnreadableReplyError(f"{endpoint} sent an answer that cannot be read: {type(error).__name__}: {said}")
+        kind = type(error).__name__
+        return UnreadableReplyError(f"{endpoint} sent an answer that cannot be read: {kind}: {said}")
     return ProviderError(f"{endpoint} failed: {type(error).__name__}: {said}")
 
 
