@@ -12,15 +12,17 @@ from gems.errors import (
     GemsError,
     OptionError,
     PromptError,
+    RejectedRequestError,
     RunNotFoundError,
     ServerError,
     SizeError,
     UnreachableError,
 )
-from gems.events import Finished, ImageDrawn, Judged, Started, Stopped
+from gems.events import Finished, ImageDrawn, Judged, Started, Stopped, Warned
 from gems.memory.locks import is_locked
 from gems.service import Gems
-from tests.scripted import FlatGenerator, ScriptedChat, checks, settings_at
+from gems.skills.registry import Skill
+from tests.scripted import FlatGenerator, ScriptedChat, checks, opened_gems, settings_at
 from tests.serving import House, content, removed, told, unchanging
 
 
@@ -220,6 +222,16 @@ async def test_run_that_no_process_works_on_was_interrupted(house: House) -> Non
         await gems.resources.ledger.mark(result.run_id, "running")
         assert [row["status"] for row in await gems.runs()] == ["interrupted"]
         assert (await gems.show(result.run_id)).status == "interrupted"
+
+
+async def test_what_skills_tell_is_heard(house: House) -> None:
+    skill = Skill(name="spatial", description="Where things stand.", body="Say where.")
+    house.chat.script["enhance"] = RejectedRequestError("not like this")
+    async with opened_gems(house.home, house.chat, house.generator, [skill]) as gems:
+        events = await told(gems.stream("a red cat", seed=7, skills="spatial"))
+    (warned,) = (event for event in events if isinstance(event, Warned))
+    assert "not like this" in warned.message
+    assert events[-1].result.warnings == [warned.message]  # type: ignore[union-attr]
 
 
 async def test_lock_is_let_go_of_after_every_end(house: House) -> None:

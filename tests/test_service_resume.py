@@ -177,7 +177,7 @@ async def test_cancelled_task_interrupts_the_run(house: House, tmp_path: Path) -
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(run, PATIENCE_S)
-        (row,) = await gems.runs()
+        (row,) = await gems.resources.ledger.runs()
         assert row["status"] == "interrupted"
         house.on_drawing(1, None)
         resumed = await gems.resume(row["run_id"])

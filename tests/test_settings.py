@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -154,3 +155,18 @@ def test_identity_tells_keys_apart() -> None:
 def test_printing_shows_no_key() -> None:
     settings = Settings(chat=ChatSettings(api_key=SecretStr(SECRET)))
     assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_a_key_does_not_go_along_to_another_server() -> None:
+    common: Any = {"model": "openai:a@http://one/v1", "api_key": "for-one"}
+    settings = Settings(chat=common, generator=common)
+    elsewhere = with_models(settings, chat="openai:a@http://two/v1", generator="openai:a@https://one/v1")
+    assert elsewhere.chat.api_key is None
+    assert elsewhere.generator.api_key is None
+    same = with_models(settings, chat="openai:b@http://one/v1", generator="openai:b@http://one/v1")
+    assert same.chat.api_key == same.generator.api_key == SecretStr("for-one")
+
+
+def test_a_key_configured_without_a_model_is_for_the_model_named_later() -> None:
+    settings = Settings(chat={"api_key": "mine"})
+    assert with_models(settings, chat="openai:a@http://one/v1").chat.api_key == SecretStr("mine")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -64,6 +64,9 @@ class GeneratorSettings(BaseModel):
         "auto", description="Keep weights in CPU memory where the accelerator's is short."
     )
     max_batch: int = Field(4, ge=1, description="Most images that Diffusers draws in one batch.")
+
+
+PartT = TypeVar("PartT", ChatSettings, GeneratorSettings)
 
 
 class Settings(BaseSettings):
@@ -143,15 +146,29 @@ def load_settings(**overrides: Any) -> Settings:
 def with_models(
     settings: Settings, *, chat: str | None = None, judge: str | None = None, generator: str | None = None
 ) -> Settings:
-    """The settings with other models; everything else about them stays, keys included."""
+    """The settings with other models; everything else about them stays.
+
+    A key that was configured for a model on one server does not go along to another server.
+    """
     changed = {
-        name: type(getattr(settings, name)).model_validate(
-            getattr(settings, name).model_dump(exclude_unset=True, exclude={"model"}) | {"model": spec}
-        )
+        name: _with_model(getattr(settings, name), spec)
         for name, spec in (("chat", chat), ("judge", judge), ("generator", generator))
         if spec is not None
     }
     return settings.model_copy(update=changed)
+
+
+def _with_model(part: PartT, spec: str) -> PartT:
+    kept = part.model_dump(exclude_unset=True, exclude={"model"})
+    if "model" in part.model_fields_set and _server(part.model) != _server(spec):
+        kept.pop("api_key", None)
+    return type(part).model_validate(kept | {"model": spec})
+
+
+def _server(spec: str) -> str:
+    """The scheme, host and port that a model spec names; its kind where it names none."""
+    found = re.search(r"https?://[^/?#]+", spec)
+    return found.group().lower() if found else spec.partition(":")[0]
 
 
 def _configuration_error(error: ValidationError) -> ConfigurationError:

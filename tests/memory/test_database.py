@@ -94,6 +94,26 @@ async def test_many_open_the_same_new_file_at_once(opening: Opening, tmp_path: P
     assert await asyncio.gather(*opened, return_exceptions=True) == [None] * 16
 
 
+async def test_lock_of_another_while_wal_mode_is_set_is_waited_for(
+    opening: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waited: list[float] = []
+
+    async def let_go(seconds: float) -> None:
+        waited.append(seconds)
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+
+    monkeypatch.setattr("gems.memory.database.asyncio.sleep", let_go)
+    try:
+        await opened_once(opening, tmp_path / "store.sqlite3")
+    finally:
+        other.close()
+    assert waited
+
+
 _OPEN = """
 import asyncio, sys
 from pathlib import Path

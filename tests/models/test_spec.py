@@ -98,3 +98,9 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
 )
 def test_a_spec_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_generator_spec(text)) == text
+
+
+def test_base_url_with_a_query_is_refused_without_repeating_it() -> None:
+    with pytest.raises(ModelSpecError) as caught:
+        parse_chat_spec("openai:m@http://host/v1?token=sesame")
+    assert "sesame" not in str(caught.value)

@@ -70,7 +70,13 @@ def _parse(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpe
         return ModelSpec(kind, rest)
     if not model:
         raise wrong
-    return ModelSpec(kind, model, _checked_url(f"http{url}", wrong))
+    base = _checked_url(f"http{url}", wrong)
+    if "?" in base or "#" in base:
+        raise ModelSpecError(
+            f"The base URL of {redact(model)!r} has a query, which no endpoint below it would get.",
+            hint="Write it up to /v1, and give keys by the API key setting.",
+        )
+    return ModelSpec(kind, model, base)
 
 
 def _checked_url(url: str, wrong: ModelSpecError) -> str:
