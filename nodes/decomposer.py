@@ -41,8 +41,7 @@ async def state_requirements(prompt: str, work: Work) -> list[Requirement]:
         except ProviderError as error:
             fault = str(error)
             break
-        assert isinstance(reply.parsed, RequirementsReply)  # noqa: S101 - `ask` answers in the form asked for
-        if requirements := tidied(reply.parsed.requirements):
+        if requirements := tidied(reply.form(RequirementsReply).requirements):
             return requirements
     work.warn(f"The image is checked as a whole only, since the prompt could not be decomposed: {fault}")
     return [{"id": "r1", "question": f"Does this image show: {prompt}?", "kind": "other", "parents": []}]

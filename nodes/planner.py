@@ -57,7 +57,7 @@ async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
     except ProviderError as error:
         work.warn(f"No skill could be chosen: {error}")
         return {"skills": [], "why": "The planner did not answer usably.", "prompt": prompt}
-    return {"skills": _chosen(reply, work), "why": _choice(reply).why, "prompt": prompt}
+    return {"skills": _chosen(reply, work), "why": reply.form(SkillChoice).why, "prompt": prompt}
 
 
 def named_skills(wanted: str, registry: SkillRegistry) -> list[str]:
@@ -92,19 +92,13 @@ async def enhance(prompt: str, guidance: str, work: Work) -> str:
     except ProviderError as error:
         work.warn(f"The prompt could not be enhanced: {error}")
         return prompt
-    assert isinstance(reply.parsed, PromptReply)  # noqa: S101 - `ask` answers in the form asked for
-    return reply.parsed.prompt.strip() or prompt
-
-
-def _choice(reply: ChatReply) -> SkillChoice:
-    assert isinstance(reply.parsed, SkillChoice)  # noqa: S101 - `ask` answers in the form asked for
-    return reply.parsed
+    return reply.form(PromptReply).prompt.strip() or prompt
 
 
 def _chosen(reply: ChatReply, work: Work) -> list[str]:
     """Known skills among those the model named; others are told about and left out."""
     skills: list[str] = []
-    for name in _choice(reply).skills:
+    for name in reply.form(SkillChoice).skills:
         found = work.context.skills.match(name)
         if found is None:
             work.warn(f"The planner chose {name[:80]!r}, which is no skill.")

@@ -63,9 +63,9 @@ async def _in_one_call(
 
     async def once(attempt: int) -> str:
         reply = await work.ask(question("reflect", slots, pictures=pictures, attempt=attempt))
-        assert isinstance(reply.parsed, ReflectionReply)  # noqa: S101 - `ask` answers in the form asked for
-        texts.append(reply.parsed.experience)
-        return reply.parsed.prompt
+        reflection = reply.form(ReflectionReply)
+        texts.append(reflection.experience)
+        return reflection.prompt
 
     prompt = await _new_prompt(once, last)
     return texts[0], prompt
@@ -76,14 +76,12 @@ async def _in_two_calls(
 ) -> tuple[str, str]:
     """The paper's pattern: summarise, then refine with every earlier image."""
     summary = await work.ask(question("summarise", slots, pictures=pictures[-1:]))
-    assert isinstance(summary.parsed, ExperienceReply)  # noqa: S101 - `ask` answers in the form asked for
-    text = summary.parsed.experience
+    text = summary.form(ExperienceReply).experience
 
     async def once(attempt: int) -> str:
         asked = question("refine", slots | {"experience": text}, pictures=pictures, attempt=attempt)
         reply = await work.ask(asked)
-        assert isinstance(reply.parsed, PromptReply)  # noqa: S101 - `ask` answers in the form asked for
-        return reply.parsed.prompt
+        return reply.form(PromptReply).prompt
 
     return text, await _new_prompt(once, last)
 

@@ -66,8 +66,7 @@ async def confirmed(
 async def _asked_as_list(picture: Picture, requirements: Sequence[Requirement], work: Work) -> Judgement:
     questions = numbered(requirement["question"] for requirement in requirements)
     reply = await work.ask(question("checklist", {"questions": questions}, pictures=[picture]))
-    assert isinstance(reply.parsed, ChecklistReply)  # noqa: S101 - `ask` answers in the form asked for
-    by_number = {answer.number: answer for answer in reply.parsed.answers}
+    by_number = {answer.number: answer for answer in reply.form(ChecklistReply).answers}
     answers: list[Answer] = []
     for number, requirement in enumerate(requirements, 1):
         found = by_number.get(number)

@@ -185,10 +185,20 @@ class AuthenticationError(ConfigurationError):
 
 
 class ProviderError(GemsError):
-    """A model endpoint did not do its part."""
+    """A model endpoint did not do its part.
+
+    Args:
+        message: What the endpoint said.
+        retry_after: Seconds the endpoint asks to wait, None where it does not say.
+        hint: What to do about it; the class's default where empty.
+    """
 
     fault: ClassVar[Fault] = "provider"
     default_hint = "`gems doctor` tries each model; `gems resume` goes on once it works."
+
+    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
 
 
 class UnreachableError(ProviderError):
@@ -204,33 +214,15 @@ class ProviderTimeoutError(ProviderError):
 
 
 class RateLimitError(ProviderError):
-    """Too many requests.
-
-    Args:
-        message: What the endpoint said.
-        retry_after: Seconds the endpoint asks to wait, None where it does not say.
-    """
+    """Too many requests."""
 
     retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after = retry_after
 
 
 class ServerError(ProviderError):
-    """The endpoint failed (5xx).
-
-    Args:
-        message: What the endpoint said.
-        retry_after: Seconds the endpoint asks to wait, None where it does not say.
-    """
+    """The endpoint failed (5xx)."""
 
     retryable = True
-
-    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.retry_after = retry_after
 
 
 class RejectedRequestError(ProviderError):

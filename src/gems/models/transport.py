@@ -139,8 +139,9 @@ async def with_retries(
     backoff = wait_exponential(multiplier=first_wait_s, max=20.0) + wait_random(0, first_wait_s)
 
     def wait(state: RetryCallState) -> float:
-        asked = getattr(_error(state), "retry_after", None)
-        return asked if asked is not None else float(backoff(state))
+        error = _error(state)
+        asked = error.retry_after if isinstance(error, ProviderError) else None
+        return float(backoff(state)) if asked is None else asked
 
     def before_sleep(state: RetryCallState) -> None:
         if on_retry is not None and isinstance(error := _error(state), GemsError):
@@ -166,8 +167,7 @@ def _error(state: RetryCallState) -> BaseException | None:
 
 
 def _worth_retrying(error: BaseException) -> bool:
-    patience = getattr(error, "retry_after", None) or 0.0
-    return isinstance(error, GemsError) and error.retryable and patience <= _MAX_WAIT_S
+    return isinstance(error, ProviderError) and error.retryable and (error.retry_after or 0.0) <= _MAX_WAIT_S
 
 
 def _readable(body: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel
 
 from gems.models.tasks import Task
 from gems.types import Usage
+
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,16 @@ class ChatReply:
     parsed: BaseModel | None
     yes_probability: float | None
     usage: Usage
+
+    def form(self, wanted: type[M]) -> M:
+        """The parsed answer.
+
+        Raises:
+            TypeError: the question asked for another form.
+        """
+        if not isinstance(self.parsed, wanted):
+            raise TypeError(f"The answer is a {type(self.parsed).__name__}, not a {wanted.__name__}.")
+        return self.parsed
 
 
 def _picture_blocks(picture: Picture) -> list[str | dict[str, Any]]:
