@@ -1,9 +1,9 @@
 """The cyclic graph: plan and decompose, then draw, judge and reflect until a stop rule fires.
 
-START -> planner -> (skills) -> ready --+
-START -> decomposer --------------------+-> generator -> judge -> finish -> END
-                                                ^          |
-                                                +- reflector
+START -> begin -> planner -> (skills) -> ready --+
+         begin -> decomposer --------------------+-> generator -> judge -> finish -> END
+                                                         ^          |
+                                                         +- reflector
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from gems.graphs.routing import (
     after_reflecting,
 )
 from gems.graphs.skill_nodes import skill_node
+from gems.nodes.beginner import begin
 from gems.nodes.decomposer import decompose
 from gems.nodes.finisher import finish
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
-from gems.nodes.node import Doing, as_node
+from gems.nodes.node import BEGIN, Doing, as_node
 from gems.nodes.planner import plan
 from gems.nodes.reflector import reflect
 from gems.skills.registry import Skill
@@ -35,6 +36,7 @@ RECURSION_LIMIT = 1_000
 """Supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
 
 _NODES: dict[str, Doing] = {
+    BEGIN: begin,
     "planner": plan,
     "decomposer": decompose,
     "generator": generate,
@@ -62,8 +64,9 @@ def build_graph(
         graph.add_node(name, as_node(name, doing, context))
     graph.add_node("ready", _ready)
     _add_skills(graph, list(skills), context)
-    graph.add_edge(START, "planner")
-    graph.add_edge(START, "decomposer")
+    graph.add_edge(START, BEGIN)
+    graph.add_edge(BEGIN, "planner")
+    graph.add_edge(BEGIN, "decomposer")
     # The first drawing waits for both branches.
     graph.add_edge(["ready", "decomposer"], "generator")
     graph.add_conditional_edges("generator", after_drawing)

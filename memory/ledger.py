@@ -147,6 +147,10 @@ class Ledger:
             (status, _now(), _text(summary) if summary is not None else None, run),
         )
 
+    async def name_models(self, run: str, models: dict[str, str]) -> None:
+        """Set the models that a run goes on with."""
+        await self._write("UPDATE runs SET models=? WHERE run=?", (_text(models), run))
+
     async def request_cancel(self, run: str) -> None:
         """Ask whichever process works on the run to end it at the next node."""
         await self._write("UPDATE runs SET cancel_requested=1 WHERE run=?", (run,))

@@ -29,7 +29,7 @@ class CompactSqliteSaver(AsyncSqliteSaver):
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002
         """The counter behind `current`; only the order of versions matters."""
-        return f"{int((current or '0').split('.')[0]) + 1:08d}"
+        return f"{int((current or '0').split('.')[0]) + 1:06d}"
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""

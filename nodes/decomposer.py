@@ -8,7 +8,6 @@ from gems.errors import ProviderError, UnreachableError
 from gems.events import RequirementsListed
 from gems.models.tasks import RequirementReply, RequirementsReply
 from gems.nodes.node import Update
-from gems.nodes.options import checked_prompt
 from gems.nodes.prompts import question
 from gems.state import State
 from gems.types import Requirement
@@ -20,7 +19,7 @@ _ATTEMPTS = 2
 
 async def decompose(state: State, work: Work) -> Update:
     """State the requirements of the user's prompt, never of an enhanced one."""
-    requirements = await state_requirements(checked_prompt(state.get("prompt")), work)
+    requirements = await state_requirements(state["prompt"], work)
     work.emit(RequirementsListed(requirements=requirements))
     return {"requirements": requirements}
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 from typing import TypeVar
 
+from gems.errors import BudgetReachedError
 from gems.nodes.node import Update
 from gems.nodes.options import candidate_seed
-from gems.nodes.stopping import images_drawn
+from gems.nodes.stopping import images_drawn, spent_usd
 from gems.state import State
 from gems.types import Candidate, ImageRequest
 from gems.work import Work
@@ -20,7 +21,7 @@ T = TypeVar("T")
 async def generate(state: State, work: Work) -> Update:
     """Draw the round's candidates side by side, each with a seed of its own."""
     started = time.perf_counter()
-    requests = candidate_requests(state, work.round)
+    requests = candidate_requests(state, work.round)[: affordable_images(state, work)]
     results = await asyncio.gather(
         *(work.draw(index, request) for index, request in enumerate(requests)), return_exceptions=True
     )
@@ -44,6 +45,25 @@ def candidate_requests(state: State, number: int) -> list[ImageRequest]:
         )
         for index in range(max(1, count))
     ]
+
+
+def affordable_images(state: State, work: Work) -> int | None:
+    """How many images what is left of the budget pays for; None where there is no such limit.
+
+    Raises:
+        BudgetReachedError: not even one.
+    """
+    budget, price = state["options"]["budget_usd"], work.context.generator.capabilities.price_usd
+    spent = spent_usd(state.get("usage") or {})
+    if budget is None or spent is None or not price:
+        return None
+    # A hair more, since sums of prices are not exact.
+    images = int((budget - spent) / price + 1e-9)
+    if images < 1:
+        raise BudgetReachedError(
+            f"An image costs ${price:g}, and ${max(0.0, budget - spent):.4g} of the budget are left."
+        )
+    return images
 
 
 def succeeded(results: Sequence[T | BaseException], work: Work) -> list[T | None]:

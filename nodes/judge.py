@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 
+from langgraph.types import Overwrite
+
+from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
 from gems.nodes.generator import succeeded
-from gems.nodes.node import Update
+from gems.nodes.node import Update, reason_of
 from gems.nodes.scoring import best_index, verdict
 from gems.nodes.stopping import stop_reason
 from gems.nodes.verifying import Judgement, confirmed, judged, unknown
 from gems.state import State
-from gems.types import Candidate, Requirement, Round
+from gems.types import Candidate, Failure, Requirement, Round
 from gems.work import Work
 
 _MAX_THOUGHT = 4_000
@@ -20,40 +23,84 @@ _MAX_THOUGHT = 4_000
 
 async def judge(state: State, work: Work) -> Update:
     """Judge the round's candidates side by side and decide whether the loop ends."""
+    if not state.get("drawn"):
+        return await _confirmed_later(state, work)
     started = time.perf_counter()
     requirements, candidates = state["requirements"], state["drawn"]
     results = await asyncio.gather(
         *(judged(candidate["image"], requirements, work) for candidate in candidates), return_exceptions=True
     )
     judgements = [found or _unjudged(requirements) for found in succeeded(results, work)]
-    if work.profile != "paper":
-        judgements = await _confirmed_best(candidates, judgements, requirements, work)
-    turn = _round(state, work, judgements, time.perf_counter() - started)
-    work.emit(Judged(round=turn["number"], verdicts=turn["verdicts"], best=turn["best"], score=turn["score"]))
+    judgements, fault = await _confirmed_best(candidates, judgements, requirements, work)
+    seconds = (state.get("timings") or {}) | {"judge": round(time.perf_counter() - started, 4)}
+    turn = _round(state, work, candidates, judgements, seconds)
     rounds = [*(state.get("rounds") or []), turn]
-    usage = work.total_usage(state)
-    return {
-        "rounds": [turn],
-        "drawn": [],
-        "thought": judgements[turn["best"]].thought[:_MAX_THOUGHT],
-        "stop_reason": stop_reason(state["options"], rounds, usage, work.seconds()),
+    thought = judgements[turn["best"]].thought
+    return {"rounds": [turn], "drawn": []} | _decided(state, work, rounds, thought, fault)
+
+
+async def _confirmed_later(state: State, work: Work) -> Update:
+    """Confirm the newest round, which was judged before and could not be confirmed then."""
+    started = time.perf_counter()
+    *earlier, before = state["rounds"]
+    # Its questions stand in the ledger under its own number.
+    work.round = before["number"]
+    thought = state.get("thought") or ""
+    judgements = [Judgement(verdict["answers"], thought) for verdict in before["verdicts"]]
+    judgements, fault = await _confirmed_best(before["candidates"], judgements, state["requirements"], work)
+    judging = before["seconds"].get("judge", 0.0) + time.perf_counter() - started
+    seconds = before["seconds"] | {"judge": round(judging, 4)}
+    turn = _round(state, work, before["candidates"], judgements, seconds)
+    rounds = [*earlier, turn]
+    thought = judgements[turn["best"]].thought
+    return {"rounds": Overwrite(rounds)} | _decided(state, work, rounds, thought, fault)
+
+
+def _decided(state: State, work: Work, rounds: list[Round], thought: str, fault: GemsError | None) -> Update:
+    """Tell the newest verdicts, and say whether the loop ends.
+
+    What could not be confirmed has not passed. Its verdicts are kept all the same, so that no worse image is
+    handed back in its place, and a resumed run only confirms them.
+    """
+    turn = rounds[-1]
+    work.emit(Judged(round=turn["number"], verdicts=turn["verdicts"], best=turn["best"], score=turn["score"]))
+    update: Update = {"thought": thought[:_MAX_THOUGHT]}
+    if fault is None:
+        return update | {"stop_reason": stop_reason(state["options"], rounds, work.total_usage(state))}
+    failure: Failure = {
+        "node": "judge",
+        "error": type(fault).__name__,
+        "message": f"The image seems to meet everything, but that could not be confirmed: {fault}",
+    }
+    return update | {
+        "stop_reason": reason_of(fault),
+        "failure": failure,
     }
 
 
 async def _confirmed_best(
     candidates: list[Candidate], judgements: list[Judgement], requirements: list[Requirement], work: Work
-) -> list[Judgement]:
-    """Confirm candidates that seem to meet everything, one after another until one does."""
+) -> tuple[list[Judgement], GemsError | None]:
+    """Confirm candidates that seem to meet everything, one after another until one does.
+
+    Returns:
+        The judgements as far as they could be confirmed, and what came in the way.
+    """
     confirmed_ones = list(judgements)
+    if work.profile == "paper":
+        return confirmed_ones, None
     for index, judgement in enumerate(judgements):
         if all(answer["answer"] == "yes" for answer in judgement.answers):
-            checked = await confirmed(candidates[index]["image"], judgement, requirements, work)
+            try:
+                checked = await confirmed(candidates[index]["image"], judgement, requirements, work)
+            except (ProviderError, LimitReached) as error:
+                return confirmed_ones, error
             confirmed_ones[index] = checked
             if all(answer["answer"] == "yes" for answer in checked.answers):
                 # Later ones that seem to meet everything too are not asked about again: a tie keeps
                 # the earlier one.
                 break
-    return confirmed_ones
+    return confirmed_ones, None
 
 
 def _unjudged(requirements: list[Requirement]) -> Judgement:
@@ -64,8 +111,13 @@ def _unjudged(requirements: list[Requirement]) -> Judgement:
     )
 
 
-def _round(state: State, work: Work, judgements: list[Judgement], seconds: float) -> Round:
-    candidates = state["drawn"]
+def _round(
+    state: State,
+    work: Work,
+    candidates: list[Candidate],
+    judgements: list[Judgement],
+    seconds: dict[str, float],
+) -> Round:
     verdicts = [
         verdict(candidate["image"], judgement.answers)
         for candidate, judgement in zip(candidates, judgements, strict=True)
@@ -79,5 +131,5 @@ def _round(state: State, work: Work, judgements: list[Judgement], seconds: float
         "verdicts": verdicts,
         "best": best,
         "score": verdicts[best]["score"],
-        "seconds": (state.get("timings") or {}) | {"judge": round(seconds, 4)},
+        "seconds": seconds,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 
 from gems.errors import (
+    BudgetReachedError,
     ConfigurationError,
     DeadlineReachedError,
     GemsError,
@@ -17,6 +19,7 @@ from gems.errors import (
     RefusedError,
     RunCancelledError,
 )
+from gems.models.redaction import redact
 from gems.state import Context
 from gems.types import StopReason
 from gems.work import Work
@@ -24,6 +27,8 @@ from gems.work import Work
 logger = logging.getLogger(__name__)
 
 Update = dict[str, Any]
+BEGIN = "begin"
+"""Name of the node that a run begins with."""
 Doing = Callable[[Any, Work], Awaitable[Update]]
 
 
@@ -65,7 +70,9 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
         except GraphBubbleUp:
             raise
         except Exception as error:  # noqa: BLE001 - the run must hand back its best image whatever happens
-            update = _stopped(name, error, has_image=bool(state.get("rounds") or state.get("drawn")))
+            # At the beginning, what the state holds is an earlier run's.
+            has_image = name != BEGIN and bool(state.get("rounds") or state.get("drawn"))
+            update = _stopped(name, error, has_image=has_image)
         accounts = {"usage": work.usage, "warnings": work.warnings}
         # Every key of an update becomes a row of its own in the checkpointer.
         return update | {name: value for name, value in accounts.items() if value}
@@ -77,18 +84,20 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
 
 def _stopped(name: str, error: Exception, *, has_image: bool) -> Update:
     if not isinstance(error, GemsError):
-        logger.exception("The node %s failed", name, exc_info=error)
+        # Not by `exc_info`: a provider's words in the traceback may repeat a key.
+        logger.error("The node %s failed\n%s", name, redact("".join(traceback.format_exception(error))))
         cause = error
         error = InternalError(f"The node {name} failed: {type(cause).__name__}: {cause}.")
         error.__cause__ = cause
     if not has_image:
         raise error
     failure = {"node": name, "error": type(error).__name__, "message": str(error)}
-    return {"stop_reason": _reason(error), "failure": failure}
+    return {"stop_reason": reason_of(error), "failure": failure}
 
 
-def _reason(error: GemsError) -> StopReason:
-    if isinstance(error, DeadlineReachedError):
+def reason_of(error: GemsError) -> StopReason:
+    """The stop reason of a run that an error ended."""
+    if isinstance(error, DeadlineReachedError | BudgetReachedError):
         return "budget"
     if isinstance(error, RunCancelledError):
         return "cancelled"

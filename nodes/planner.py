@@ -1,4 +1,4 @@
-"""The planner: options made complete, a skill chosen, the first prompt."""
+"""The planner: a skill chosen, the first prompt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from gems.events import Planned
 from gems.models.chat.asking import ChatReply
 from gems.models.tasks import PromptReply, SkillChoice
 from gems.nodes.node import Update
-from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.prompts import question
 from gems.skills.registry import SkillRegistry
 from gems.state import State
@@ -18,12 +17,14 @@ MAX_SKILLS = 3
 
 
 async def plan(state: State, work: Work) -> Update:
-    """Check the request, choose skills, and set the first prompt to the user's own."""
-    prompt = checked_prompt(state.get("prompt"))
-    options = resolved(state, work.context)
+    """Choose skills, and set the first prompt to the user's own."""
+    prompt, options = state["prompt"], state["options"]
+    generator = work.context.generator.capabilities
+    if options["negative_prompt"] and not generator.negative_prompts:
+        work.warn(f"{generator.model} takes no negative prompt: what is given makes no difference.")
     chosen = await choose_skills(prompt, options["skills"], work)
     work.emit(Planned(plan=chosen))
-    return {"options": options, "plan": chosen, "draw_prompt": prompt}
+    return {"plan": chosen, "draw_prompt": prompt}
 
 
 async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:

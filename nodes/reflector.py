@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 
 from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
@@ -19,6 +20,8 @@ MAX_WORDS = 100
 _HISTORY = 6
 _ATTEMPTS = 2
 _UNUSABLE = (UnreadableReplyError, RefusedError, RejectedRequestError)
+_SPELLED = "The answer to each of these must be yes:"
+_SPELLED_BEFORE = re.compile(rf"\n{re.escape(_SPELLED)}[^\n]*")
 
 
 async def reflect(state: State, work: Work) -> Update:
@@ -48,18 +51,21 @@ async def _written(state: State, work: Work) -> tuple[str, str]:
     slots = round_slots(state)
     write = _in_two_calls if work.profile == "paper" else _in_one_call
     pictures = await _pictures(state, work)
+    # What was understood before something could not be is kept.
+    texts: list[str] = []
     try:
-        text, prompt = await write(work, slots, pictures, turn["prompt"])
+        prompt = await write(work, slots, pictures, turn["prompt"], texts)
     except _UNUSABLE as error:
         work.warn(f"The failed requirements are spelled out, since the reflector did not answer: {error}")
-        text, prompt = f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.", ""
-    return text, prompt or spelled_out(turn, requirements)
+        texts.append(f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.")
+        prompt = ""
+    return texts[0], prompt or spelled_out(turn, requirements)
 
 
 async def _in_one_call(
-    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str
-) -> tuple[str, str]:
-    texts = []
+    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
+) -> str:
+    """The next prompt; the experiences go into `texts` as they come."""
 
     async def once(attempt: int) -> str:
         reply = await work.ask(question("reflect", slots, pictures=pictures, attempt=attempt))
@@ -67,23 +73,22 @@ async def _in_one_call(
         texts.append(reflection.experience)
         return reflection.prompt
 
-    prompt = await _new_prompt(once, last)
-    return texts[0], prompt
+    return await _new_prompt(once, last)
 
 
 async def _in_two_calls(
-    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str
-) -> tuple[str, str]:
+    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
+) -> str:
     """The paper's pattern: summarise, then refine with every earlier image."""
     summary = await work.ask(question("summarise", slots, pictures=pictures[-1:]))
-    text = summary.form(ExperienceReply).experience
+    texts.append(summary.form(ExperienceReply).experience)
 
     async def once(attempt: int) -> str:
-        asked = question("refine", slots | {"experience": text}, pictures=pictures, attempt=attempt)
+        asked = question("refine", slots | {"experience": texts[0]}, pictures=pictures, attempt=attempt)
         reply = await work.ask(asked)
         return reply.form(PromptReply).prompt
 
-    return text, await _new_prompt(once, last)
+    return await _new_prompt(once, last)
 
 
 async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
@@ -151,6 +156,10 @@ def _questions(
 
 
 def spelled_out(turn: Round, requirements: Sequence[Requirement]) -> str:
-    """The round's prompt with the failed requirements behind it, as a prompt of last resort."""
-    failed = " ".join(_questions(turn, requirements, "no"))
-    return f"{turn['prompt']}\nThe answer to each of these must be yes: {failed}"
+    """The round's prompt with the failed requirements behind it, as a prompt of last resort.
+
+    What was spelled out for an earlier round makes way, so that prompts do not grow from round to round.
+    """
+    # On one line, by which it is found again; a question about the whole prompt may have several.
+    failed = " ".join(" ".join(_questions(turn, requirements, "no")).split())
+    return f"{_SPELLED_BEFORE.sub('', turn['prompt'])}\n{_SPELLED} {failed}"

@@ -7,22 +7,21 @@ from collections.abc import Sequence
 from gems.types import Options, Round, StopReason, Usage
 
 
-def stop_reason(
-    options: Options, rounds: Sequence[Round], usage: dict[str, Usage], seconds: float
-) -> StopReason | None:
+def stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> StopReason | None:
     """Why no further round should begin; None where one should.
+
+    The deadline is not among the reasons: every node looks at it by itself, before and during its work.
 
     Args:
         options: The run's options.
         rounds: All judged rounds, at least one.
         usage: What was consumed so far.
-        seconds: How long the run has been worked on.
     """
     if rounds[-1]["score"] == 1.0:
         return "passed"
     if len(rounds) >= options["max_rounds"]:
         return "max_rounds"
-    if _budget_is_used_up(options, rounds, usage, seconds):
+    if _budget_is_used_up(options, rounds, usage):
         return "budget"
     return "plateau" if _is_plateau(options["plateau"], [turn["score"] for turn in rounds]) else None
 
@@ -38,13 +37,9 @@ def spent_usd(usage: dict[str, Usage]) -> float | None:
     return None if None in prices else sum(price for price in prices if price is not None)
 
 
-def _budget_is_used_up(
-    options: Options, rounds: Sequence[Round], usage: dict[str, Usage], seconds: float
-) -> bool:
+def _budget_is_used_up(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> bool:
     limit = options["max_images"]
     if limit is not None and images_drawn(rounds) >= limit:
-        return True
-    if options["deadline_s"] is not None and seconds >= options["deadline_s"]:
         return True
     budget, spent = options["budget_usd"], spent_usd(usage)
     if budget is None or spent is None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from gems.errors import DiskFullError, OptionError
+from gems.events import Warned
 from gems.saving import check_target
+from tests.scripted import checks
 from tests.serving import House, content, told
 
 
@@ -57,6 +59,33 @@ def test_target_that_cannot_be_written_is_ruled_out(tmp_path: Path, out: str) ->
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(OptionError):
         check_target(out)
+
+
+@pytest.mark.parametrize("out", ["", "x" * 300, f"{'x' * 300}.png", f"{'x' * 300}/cat.png", "a\0b.png"])
+def test_name_that_no_file_can_have_is_ruled_out(out: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        check_target(out)
+    assert len(str(caught.value)) < 400
+
+
+def test_empty_target_is_named_as_such() -> None:
+    with pytest.raises(OptionError, match="empty"):
+        check_target("")
+
+
+def test_folder_that_may_not_be_looked_into_is_ruled_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = Path.stat
+
+    def locked(path: Path, **options: Any) -> os.stat_result:
+        if "locked" in path.parts[:-1]:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", locked)
+    with pytest.raises(OptionError, match="Permission denied"):
+        check_target(tmp_path / "locked" / "cat.png")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -122,6 +151,33 @@ async def test_full_disk_costs_no_image(house: House, disk: Disk) -> None:
     assert shown.image.tobytes() == result.image.tobytes()
 
 
+async def test_image_in_memory_only_is_written_to_the_temporary_files(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.home.mkdir()
+    for name in ("images", "outputs"):
+        (house.home / name).write_text("a file stands where the folder should be")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    async with house.gems() as gems:
+        events = await told(gems.stream("a red cat", seed=7))
+    result = events[-1].result  # type: ignore[union-attr]
+    assert result.path == str(tmp_path / "temporary" / f"gems-{result.run_id}.png")
+    assert content(result.path) == result._repr_png_()
+    assert result.warnings[-1].endswith(f"It is {result.path}.")
+    assert [event.message for event in events if isinstance(event, Warned)] == result.warnings
+
+
+async def test_image_that_can_be_written_nowhere_is_said_to_end_with_the_process(
+    house: House, disk: Disk
+) -> None:
+    disk.full = True
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7)
+    assert result.path is None
+    assert "in memory only" in result.warnings[-1]
+
+
 async def test_result_that_cannot_be_written_is_in_the_store(house: House, disk: Disk) -> None:
     async with house.gems() as gems:
         put = gems.resources.images.put
@@ -158,19 +214,50 @@ async def test_checkpointer_that_fails_after_the_first_image_costs_no_image(
         house.on_drawing(1, fail)
         events = await told(gems.stream("a red cat", seed=7))
         result = events[-1].result  # type: ignore[union-attr]
-        assert result.failure is not None
-        assert (result.stop_reason, result.failure["error"]) == ("failed", "DiskFullError")
+        # The loop came to its end, and what it told is all there; only keeping it failed.
+        assert (result.stop_reason, result.failure, result.status) == ("passed", None, "done")
+        (warning,) = (event.message for event in events if isinstance(event, Warned))
+        assert "no space is left" in warning
+        assert result.warnings == [warning]
         assert result.image.size == (64, 64)
         assert content(result.path) == result._repr_png_()
         assert result.final_prompt == "a red cat"
-        assert {item.answer for item in result.requirements} <= {"unknown", "yes"}
+        assert [(item.question, item.answer) for item in result.requirements] == [
+            ("Is there a cat?", "yes"),
+            ("Is it red?", "yes"),
+        ]
         (row,) = await gems.runs()
-        assert row["status"] == "failed"
+        assert row["status"] == "done"
         monkeypatch.undo()
         house.on_drawing(1, None)
         again = await gems.resume(result.run_id)
     assert again.stop_reason == "passed"
     assert house.drawn() == [("a red cat", 7)]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_best_image_is_handed_back_though_checkpoints_failed_before_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    house.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), checks("yes", "yes")]
+    async with house.gems() as gems:
+        saver = gems.resources.checkpointer
+
+        async def full(*args: Any, **kwargs: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        async def fail() -> None:
+            for method in ("aput", "aput_writes", *([] if readable else ["aget_tuple"])):
+                monkeypatch.setattr(saver, method, full)
+
+        house.on_drawing(2, fail)
+        result = await gems.run("a red cat", seed=7)
+    assert (result.stop_reason, result.score, result.best_round) == ("passed", 1.0, 3)
+    assert result.passed
+    assert [turn["score"] for turn in result.rounds] == [0.0, 0.5, 1.0]
+    assert [turn["prompt"] for turn in result.rounds] == [prompt for prompt, _ in house.drawn()]
+    assert [item["round"] for item in result.experiences] == [1, 2]
+    assert content(result.path) == result._repr_png_()
 
 
 @pytest.mark.parametrize("method", ["_write", "_all"])

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gems.errors import RunBusyError, RunCancelledError, ServerError, UnreachableError
+from gems.errors import InternalError, RunBusyError, RunCancelledError, ServerError, UnreachableError
 from gems.events import ImageDrawn, Reflected, Started
 from gems.service import Gems
-from tests.scripted import Asked, checks
+from tests.scripted import Asked, checks, settings_at
 from tests.serving import PATIENCE_S, House, Pause, held_elsewhere, told, unchanging
 
 
@@ -197,6 +198,38 @@ async def test_run_goes_on_in_another_service(house: House, tmp_path: Path) -> N
     async with house.gems() as gems:
         resumed = await gems.resume(row["run_id"])
     assert unchanging(resumed) == await undisturbed(tmp_path)
+
+
+async def test_other_models_are_named_and_recorded(house: House) -> None:
+    house.never_pass()
+    house.chat.script["reflect"] = ServerError("down")
+    async with house.gems() as gems:
+        begun = await gems.run("a red cat", seed=7, max_rounds=2)
+    other = House(house.home)
+    other.generator.capabilities = replace(other.generator.capabilities, model="another")
+    async with other.gems() as gems:
+        resumed = await gems.resume(begun.run_id)
+        again = await gems.resume(begun.run_id)
+    assert [w for w in resumed.warnings if "generator was flat and is another now" in w]
+    assert resumed.models["generator"] == "another"
+    # Handing back what is finished draws nothing, with whatever models.
+    assert again.warnings == [w for w in resumed.warnings if "other models" not in w]
+
+
+async def test_service_that_is_not_open_says_so(house: House) -> None:
+    with pytest.raises(InternalError, match="async with"):
+        await Gems(settings_at(house.home)).run("a red cat")
+
+
+async def test_own_chat_model_leaves_named_roles_alone(house: House) -> None:
+    settings = settings_at(house.home, judge={"model": "blocks"})
+    async with Gems(settings, chat=house.chat, generator=house.generator) as gems:
+        assert gems.resources.models() == {
+            "planner": "ScriptedChat",
+            "judge": "blocks",
+            "reflector": "ScriptedChat",
+            "generator": "flat",
+        }
 
 
 async def test_two_cannot_go_on_with_the_same_run(house: House) -> None:

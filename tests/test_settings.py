@@ -170,3 +170,9 @@ def test_a_key_does_not_go_along_to_another_server() -> None:
 def test_a_key_configured_without_a_model_is_for_the_model_named_later() -> None:
     settings = Settings(chat={"api_key": "mine"})
     assert with_models(settings, chat="openai:a@http://one/v1").chat.api_key == SecretStr("mine")
+
+
+def test_home_may_begin_with_a_tilde(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GEMS_HOME", "~/gems")
+    assert load_settings().home == tmp_path / "gems"

@@ -12,7 +12,8 @@
     │   ├── ModelSpecError         a model spec is not understood
     │   ├── MissingExtraError      an optional dependency is not installed
     │   ├── ModelFilesError        the model's files are missing or damaged
-    │   └── AuthenticationError    the endpoint does not accept the key
+    │   ├── AuthenticationError    the endpoint does not accept the key
+    │   └── ModelUnavailableError  the endpoint lacks the model, or the account may not use it
     ├── ProviderError              a model endpoint did not do its part                 exit 1
     │   ├── UnreachableError       nothing answers at the address
     │   ├── ProviderTimeoutError   no answer in time
@@ -31,6 +32,7 @@
     │   └── StoreVersionError      a database was written by another version
     ├── LimitReached               not a fault: a limit of the run ends it              exit 1
     │   ├── DeadlineReachedError   the run's time is used up
+    │   ├── BudgetReachedError     another image would cost more than is left
     │   └── RunCancelledError      somebody cancelled the run
     └── InternalError              a defect in GEMS                                     exit 1
 
@@ -45,6 +47,7 @@ Fault = Literal["request", "configuration", "provider", "machine", "nobody", "ge
 
 __all__ = [
     "AuthenticationError",
+    "BudgetReachedError",
     "ConfigurationError",
     "CorruptStoreError",
     "DeadlineReachedError",
@@ -59,6 +62,7 @@ __all__ = [
     "MissingExtraError",
     "ModelFilesError",
     "ModelSpecError",
+    "ModelUnavailableError",
     "OptionError",
     "OutOfMemoryError",
     "PromptError",
@@ -184,6 +188,12 @@ class AuthenticationError(ConfigurationError):
     default_hint = "Check the API key in the settings; `gems doctor` tries it."
 
 
+class ModelUnavailableError(ConfigurationError):
+    """The endpoint does not have this model, or the account may not use it."""
+
+    default_hint = "Check the model's name and the account; `gems doctor` tries each model."
+
+
 class ProviderError(GemsError):
     """A model endpoint did not do its part.
 
@@ -302,6 +312,10 @@ class LimitReached(GemsError):  # noqa: N818 - not a fault, so not named an erro
 
 class DeadlineReachedError(LimitReached):
     """The run's time is used up."""
+
+
+class BudgetReachedError(LimitReached):
+    """Another image would cost more than is left."""
 
 
 class RunCancelledError(LimitReached):

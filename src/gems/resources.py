@@ -61,7 +61,7 @@ async def open_resources(
 
     Args:
         settings: What to open.
-        chat: A chat model of the caller's own for all roles, in place of the settings'.
+        chat: A chat model of the caller's own, for all roles whose settings name no model of their own.
         generator: A generator of the caller's own, in place of the settings'; it is not closed.
         skills: The skills that can be chosen.
 
@@ -89,11 +89,13 @@ async def open_resources(
 def _open_chats(settings: Settings, own: BaseChatModel | None) -> dict[Role, ChatClient]:
     """One client per role; roles with equal settings share one, and with it what it learns."""
     roles: tuple[Role, ...] = get_args(Role)
-    if own is not None:
-        return dict.fromkeys(roles, wrap_chat(own, settings.chat))
+    wrapped = wrap_chat(own, settings.chat) if own is not None else None
     clients: list[tuple[object, ChatClient]] = []
     chats: dict[Role, ChatClient] = {}
     for role in roles:
+        if wrapped is not None and "model" not in getattr(settings, role).model_fields_set:
+            chats[role] = wrapped
+            continue
         wanted = settings.chat_for(role)
         chats[role] = next((client for known, client in clients if known == wanted), None) or open_chat(
             wanted

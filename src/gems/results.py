@@ -84,8 +84,9 @@ class RunResult(BaseModel):
 
     @property
     def passed(self) -> bool:
-        """Whether every requirement is met."""
-        return bool(self.requirements) and all(item.answer == "yes" for item in self.requirements)
+        """Whether every requirement is met, and nothing kept that from being confirmed."""
+        met = bool(self.requirements) and all(item.answer == "yes" for item in self.requirements)
+        return met and self.failure is None
 
     def with_image(self, data: bytes, path: Path | None) -> RunResult:
         """The same result with the picture's bytes and the file they were written to."""

@@ -21,19 +21,28 @@ from typing import Any, Self, cast
 from langchain_core.language_models import BaseChatModel
 from typing_extensions import TypedDict, Unpack
 
-from gems.errors import GemsError, InternalError, RunNotFoundError
-from gems.events import Event, Finished, ImageDrawn, Started, read_event
+from gems.errors import CorruptStoreError, GemsError, InternalError, RunNotFoundError
+from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
+from gems.memory.faults import reading
 from gems.memory.ledger import RunRow, RunStatus
-from gems.memory.locks import is_locked, run_lock
+from gems.memory.locks import hold, is_locked
 from gems.models.base import ImageGenerator
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
 from gems.outcomes import result_of
-from gems.rescue import named_error, rescued_state
+from gems.rescue import (
+    Known,
+    known_drawings,
+    named_error,
+    readable_state,
+    rescued_state,
+    salvaged_state,
+    snapshot_of,
+)
 from gems.resources import Resources, open_resources
 from gems.results import RunResult
-from gems.saving import check_target, picture_path, save_result
+from gems.saving import check_target, save_result, with_picture
 from gems.settings import Settings, load_settings
 from gems.skills.registry import Skill, SkillRegistry
 from gems.state import Context, Input, State
@@ -80,7 +89,8 @@ class Gems:
 
     Args:
         settings: Read from the environment and `.env` by default.
-        chat: A LangChain chat model of the caller's own for all roles, in place of the settings'.
+        chat: A LangChain chat model of the caller's own, for all roles whose settings name no model of
+            their own.
         generator: An image generator of the caller's own, in place of the settings'; it is not closed.
         skills: The skills that can be chosen.
 
@@ -101,17 +111,29 @@ class Gems:
             self.settings, chat=chat, generator=generator, skills=SkillRegistry(skills)
         )
         self._stack = AsyncExitStack()
+        self._opened: Resources | None = None
         self._working: dict[str, Context] = {}
 
     async def __aenter__(self) -> Self:
         """Open everything; see `open_resources` for what can be wrong."""
-        self.resources: Resources = await self._stack.enter_async_context(self._opening)
+        self._opened = await self._stack.enter_async_context(self._opening)
         graph = build_graph(self.resources.skills.all())
         self._graph = graph.compile(checkpointer=self.resources.checkpointer, name="gems")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    @property
+    def resources(self) -> Resources:
+        """The opened models and stores.
+
+        Raises:
+            InternalError: nothing is open, since `Gems` was not used as a context manager.
+        """
+        if self._opened is None:
+            raise InternalError("Gems is not open.", hint="Use it as `async with Gems() as gems:`.")
+        return self._opened
 
     async def run(self, prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
         """Carry out a run and hand back its best image.
@@ -134,7 +156,7 @@ class Gems:
         options = self._resolved(prompt, arguments)
         target = await self._target(arguments)
         run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        with run_lock(self.settings.locks_path, run_id):
+        async with hold(self.settings.locks_path, run_id):
             row = await self.resources.ledger.begin(run_id, prompt, options, self.resources.models())
             async with aclosing(self._carry_out(row, _as_input(row), target)) as events:
                 async for event in events:
@@ -156,11 +178,14 @@ class Gems:
         """The same as `resume`, told as it happens."""
         row = await self._row(run_id)
         checked = await self._target(target)
-        with run_lock(self.settings.locks_path, run_id):
+        async with hold(self.settings.locks_path, run_id):
             start = await self._next_input(row)
+            note = await self._other_models(row) if await self._goes_on(run_id, start) else ""
+            if note:
+                yield Warned(run_id=run_id, message=note)
             async with aclosing(self._carry_out(row, start, checked)) as events:
                 async for event in events:
-                    yield event
+                    yield _with_warning(event, note) if note else event
 
     async def cancel(self, run_id: str) -> None:
         """End a run, in this process or another, at the next possible moment.
@@ -173,14 +198,14 @@ class Gems:
         await self._row(run_id)
         if run_id in self._working:
             self._working[run_id].cancelled.set()
-        elif is_locked(self.settings.locks_path, run_id):
+        elif await asyncio.to_thread(is_locked, self.settings.locks_path, run_id):
             await self.resources.ledger.request_cancel(run_id)
 
     async def runs(self, limit: int | None = None) -> list[RunRow]:
         """The runs of this home, newest first, with their true status."""
         rows = await self.resources.ledger.runs(limit)
         for row in rows:
-            row["status"] = self._status(row)
+            row["status"] = await self._status(row)
         return rows
 
     async def show(self, run_id: str) -> RunResult:
@@ -190,19 +215,26 @@ class Gems:
             RunNotFoundError: no run has this id.
         """
         row = await self._row(run_id)
-        snapshot = await self._graph.aget_state(_config(run_id))
-        result = result_of(cast("State", snapshot.values), row, self._status(row))
+        try:
+            snapshot = await self._snapshot(run_id)
+            state = cast("State", snapshot.values)
+        except CorruptStoreError as error:
+            state = salvaged_state(row, await known_drawings(self.resources.ledger, run_id), error)
+        result = result_of(state, row, await self._status(row))
         if result.image_id is None:
             return result
-        images = self.resources.images
-        path = await asyncio.to_thread(picture_path, row["summary"].get("path"), images.path(result.image_id))
-        return result.with_image(await images.load(result.image_id), path)
+        return await with_picture(result, self.resources.images, row["summary"].get("path"))
 
-    def _status(self, row: RunRow) -> RunStatus:
+    async def _status(self, row: RunRow) -> RunStatus:
         """A run marked as running that no process works on was killed."""
-        if row["status"] == "running" and not is_locked(self.settings.locks_path, row["run_id"]):
-            return "interrupted"
-        return row["status"]
+        run_id = row["run_id"]
+        if row["status"] != "running" or run_id in self._working:
+            return row["status"]
+        locked = await asyncio.to_thread(is_locked, self.settings.locks_path, run_id)
+        return "running" if locked else "interrupted"
+
+    async def _snapshot(self, run_id: str) -> Any:
+        return await snapshot_of(self._graph, _config(run_id), self.settings.checkpoints_path)
 
     def _resolved(self, prompt: str, arguments: RunArguments) -> Options:
         """The complete options, once everything that can be known to be wrong was ruled out."""
@@ -218,6 +250,24 @@ class Gems:
         await asyncio.to_thread(check_target, out)
         return {"out": out, "metadata": arguments.get("metadata", True)}
 
+    async def _goes_on(self, run_id: str, start: Input | None) -> bool:
+        """Whether anything is left to do for a run that is to be resumed."""
+        return start is not None or bool((await self._graph.aget_state(_config(run_id))).next)
+
+    async def _other_models(self, row: RunRow) -> str:
+        """Record the models that a run goes on with; what to say where they are other ones than before."""
+        now = self.resources.models()
+        changed = [
+            f"{role} was {was} and is {now[role]} now"
+            for role, was in row["models"].items()
+            if now[role] != was
+        ]
+        if not changed:
+            return ""
+        row["models"] = now
+        await self.resources.ledger.name_models(row["run_id"], now)
+        return f"The run goes on with other models: {'; '.join(changed)}."
+
     async def _row(self, run_id: str) -> RunRow:
         row = await self.resources.ledger.run(run_id)
         if row is None:
@@ -227,14 +277,15 @@ class Gems:
     async def _next_input(self, row: RunRow) -> Input | None:
         """What to invoke the graph with so that a run goes on; None where its checkpoints say it all."""
         config = _config(row["run_id"])
-        snapshot = await self._graph.aget_state(config)
+        snapshot = await self._snapshot(row["run_id"])
         if not snapshot.values.get("prompt"):
             # Killed before the first checkpoint: the index knows what was asked for.
             return _as_input(row)
         failure = snapshot.values.get("failure")
         if not snapshot.next and failure is not None and failure["node"] in _BEFORE:
             reopened = {"stop_reason": None, "failure": None}
-            await self._graph.aupdate_state(config, reopened, as_node=_BEFORE[failure["node"]])
+            with reading(self.settings.checkpoints_path):
+                await self._graph.aupdate_state(config, reopened, as_node=_BEFORE[failure["node"]])
         return None
 
     async def _carry_out(self, row: RunRow, start: Input | None, target: Target) -> AsyncGenerator[Event]:
@@ -243,25 +294,31 @@ class Gems:
         await self.resources.ledger.mark(run_id, "running")
         self._working[run_id] = context
         watching = asyncio.create_task(self._watch_for_cancel(run_id, context))
-        drawn: list[ImageDrawn] = []
+        heard: list[Event] = []
+        unheard: list[str] = []
         try:
             yield Started(run_id=run_id, resumed=start is None)
             async with aclosing(self._events(run_id, start, context)) as events:
                 async for event in events:
-                    if isinstance(event, ImageDrawn):
-                        drawn.append(event)
+                    if event.type != "step":
+                        heard.append(event)
                     yield event
-            state = cast("State", (await self._graph.aget_state(_config(run_id))).values)
+            state = cast("State", (await self._snapshot(run_id)).values)
         except (asyncio.CancelledError, GeneratorExit):
             await asyncio.shield(self._mark(run_id, "interrupted"))
             raise
         except Exception as error:  # noqa: BLE001 - an image that exists is handed back whatever happens
-            state = await self._rescued(row, error, drawn)
+            state, unheard = await self._rescued(row, error, heard)
         finally:
             self._working.pop(run_id, None)
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-        yield await self._finished(row, state, target)
+        finished = await self._finished(row, state, target)
+        # What went wrong with the checkpoints and with saving; everything else was told by the loop.
+        unheard += finished.result.warnings[len(state.get("warnings") or []) :]
+        for message in unheard:
+            yield Warned(run_id=run_id, message=message)
+        yield finished
 
     async def _events(self, run_id: str, start: Input | None, context: Context) -> AsyncGenerator[Event]:
         # With subgraphs, or what skills tell would not be heard.
@@ -284,13 +341,16 @@ class Gems:
             with suppress(TimeoutError):
                 await asyncio.wait_for(context.cancelled.wait(), _CANCEL_POLL_S)
 
-    async def _rescued(self, row: RunRow, cause: Exception, drawn: list[ImageDrawn]) -> State:
-        error = named_error(cause, self.settings.checkpoints_path)
-        error.run_id = row["run_id"]
+    async def _rescued(self, row: RunRow, cause: Exception, heard: list[Event]) -> tuple[State, list[str]]:
+        run_id, checkpoints = row["run_id"], self.settings.checkpoints_path
+        error = named_error(cause, checkpoints)
+        error.run_id = run_id
+        state = await readable_state(self._graph, _config(run_id), checkpoints)
+        known = Known(heard, await known_drawings(self.resources.ledger, run_id))
         try:
-            return await rescued_state(self._graph, _config(row["run_id"]), row, drawn, error)
+            return rescued_state(state, row, known, error)
         except GemsError:
-            await self._mark(row["run_id"], "failed")
+            await self._mark(run_id, "failed")
             raise
 
     async def _finished(self, row: RunRow, state: State, target: Target) -> Finished:
@@ -359,6 +419,14 @@ def _as_input(row: RunRow) -> Input:
         "size": f"{options['width']}x{options['height']}",
     }
     return cast("Input", {name: value for name, value in given.items() if value is not None})
+
+
+def _with_warning(event: Event, warning: str) -> Event:
+    """The event that ends a stream with a warning in its result; others as they are."""
+    if not isinstance(event, Finished):
+        return event
+    result = event.result.model_copy(update={"warnings": [*event.result.warnings, warning]})
+    return event.model_copy(update={"result": result})
 
 
 async def _last(events: AsyncGenerator[Event]) -> RunResult:

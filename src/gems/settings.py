@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from gems.errors import ConfigurationError
@@ -87,6 +87,11 @@ class Settings(BaseSettings):
         default_factory=ChatSettings, description="What differs for the reflector."
     )
     generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
+
+    @field_validator("home")
+    @classmethod
+    def _with_home(cls, home: Path) -> Path:
+        return home.expanduser()
 
     @property
     def ledger_path(self) -> Path:

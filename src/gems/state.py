@@ -70,7 +70,7 @@ class State(Input, total=False):
     """Everything a run knows. JSON-native, small, without images."""
 
     options: Options
-    """Complete and checked. Written by planner."""
+    """Complete and checked. Written by begin."""
     plan: Plan
     """Written by planner."""
     skills_used: list[str]

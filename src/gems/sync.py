@@ -106,23 +106,50 @@ def generate(
     """
 
     async def doing() -> RunResult:
-        settings = with_models(load_settings(), chat=_spec(chat), judge=judge, generator=_spec(generator))
-        own_chat = chat if isinstance(chat, BaseChatModel) else None
-        own_generator = None if generator is None or isinstance(generator, str) else generator
-        service = await _background.service(settings, own_chat, own_generator)
+        service = await _service_with(chat, judge, generator)
         return await service.run(prompt, out=out, metadata=metadata, **options)
 
     return _background.run(doing())
 
 
-def resume(run_id: str) -> RunResult:
-    """Go on with a run; see `Gems.resume`."""
+def resume(
+    run_id: str,
+    *,
+    chat: str | BaseChatModel | None = None,
+    judge: str | None = None,
+    generator: str | ImageGenerator | None = None,
+    out: str | Path | None = None,
+    metadata: bool = True,
+) -> RunResult:
+    """Go on with a run; see `Gems.resume`. Name the same models as when it was begun.
+
+    Args:
+        run_id: The run.
+        chat: As for `generate`.
+        judge: As for `generate`.
+        generator: As for `generate`.
+        out: As for `generate`.
+        metadata: As for `generate`.
+
+    Raises:
+        GemsError: there is no such run, somebody works on it, or there is no image to hand back.
+    """
 
     async def doing() -> RunResult:
-        service = await _background.service(load_settings(), None, None)
-        return await service.resume(run_id)
+        service = await _service_with(chat, judge, generator)
+        return await service.resume(run_id, out=out, metadata=metadata)
 
     return _background.run(doing())
+
+
+async def _service_with(
+    chat: str | BaseChatModel | None, judge: str | None, generator: str | ImageGenerator | None
+) -> Gems:
+    """The service with the models that a call names, as specs or as objects."""
+    settings = with_models(load_settings(), chat=_spec(chat), judge=judge, generator=_spec(generator))
+    own_chat = chat if isinstance(chat, BaseChatModel) else None
+    own_generator = None if generator is None or isinstance(generator, str) else generator
+    return await _background.service(settings, own_chat, own_generator)
 
 
 def _spec(model: object) -> str | None:

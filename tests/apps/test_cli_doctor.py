@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,22 @@ def test_red_square() -> None:
     with Image.open(io.BytesIO(red_square())) as picture:
         assert picture.getpixel((2, 2)) == (255, 255, 255)
         assert picture.getpixel((112, 112)) == (220, 20, 20)
+
+
+@pytest.mark.parametrize("name", ["ledger", "checkpoints"])
+def test_a_damaged_store(tmp_path: Path, name: str) -> None:
+    assert checkup("--no-draw")[0] == 0
+    path = tmp_path / "gems" / f"{name}.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE filler AS SELECT randomblob(100000) AS data")
+    connection.commit()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    connection.close()
+    data = bytearray(path.read_bytes())
+    data[-50_000:] = b"Z" * 50_000
+    path.write_bytes(data)
+    code, checks = checkup("--no-draw")
+    assert code == 1
+    assert failed(checks) == {name}
+    assert "is damaged" in checks[name]["detail"]
+    assert "Move it away" in checks[name]["hint"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -108,15 +109,37 @@ def test_help_has_an_example_and_exit_codes(command: str) -> None:
     assert "Exit codes:\n    0 " in said
 
 
-@pytest.mark.parametrize("command", [[], ["--unknown"]])
-def test_without_a_command(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("command", "code"), [([], 0), (["--unknown"], 2)])
+def test_without_a_command(command: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing at all asks for help; what is not understood is an error."""
     from gems.apps.cli import main
 
     with pytest.raises(SystemExit) as ended:
         main(command)
-    assert ended.value.code == 2
+    assert ended.value.code == code
     printed = capsys.readouterr()
-    assert "gems" in printed.out + printed.err
+    assert ("Commands:" in printed.out) == (code == 0)
+    assert ("error:" in printed.err) == (code == 2)
+
+
+def test_empty_path_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    from gems.apps.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "a red circle", "--out", ""])
+    assert ended.value.code == 2
+    assert "the path is empty" in capsys.readouterr().err
+
+
+def test_resume_command_repeats_what_was_named_but_no_secret() -> None:
+    from gems.apps.cli.options import Models
+
+    models = Models("openai:m@http://h/v1", None, "http:http://h/draw?token=sesame", Path("a b.png"), True)
+    assert shlex.split(models.resume_command("RUN")) == [
+        *("gems", "resume", "RUN", "--chat", "openai:m@http://h/v1", "--generator", "http:http://h/draw"),
+        *("--out", "a b.png", "--no-metadata"),
+    ]
+    assert Models().resume_command("RUN") == "gems resume RUN"
 
 
 @pytest.mark.parametrize(

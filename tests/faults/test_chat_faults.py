@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gems.errors import AuthenticationError, GemsError, RejectedRequestError, UnreachableError
+from gems.errors import AuthenticationError, GemsError, ModelUnavailableError, UnreachableError
 from gems.results import RunResult
 from tests.faults.helpers import PROMPT, Script, asks_for, drawings, opened, tasks
 from tests.stub import Fault, StubServer
@@ -80,7 +80,6 @@ LASTING = [
     (Fault("429", retry_after=3600), "RateLimitError"),
     (Fault("500"), "ServerError"),
     (Fault("503", retry_after=0.01), "ServerError"),
-    (Fault("404"), "RejectedRequestError"),
     (Fault("truncated_json"), "UnreadableReplyError"),
     (Fault("malformed_json"), "UnreadableReplyError"),
     (Fault("html"), "UnreadableReplyError"),
@@ -243,12 +242,24 @@ async def test_half_a_character_is_no_obstacle(
     assert result.final_prompt == "a better \ufffd prompt"
 
 
+@pytest.mark.parametrize("fault", ["404", "quota"])
+async def test_a_model_that_cannot_be_had_costs_no_image(fault: Any, stub: StubServer, home: Path) -> None:
+    stub.fault(Fault(fault))
+    async with opened(stub, home) as gems:
+        with pytest.raises(ModelUnavailableError) as caught:
+            await gems.run(PROMPT, size=SIZE)
+        assert (caught.value.fault, len(stub.requests)) == ("configuration", 1)
+        assert drawings(stub) == []
+        stub.behave()
+        assert (await gems.resume(caught.value.run_id)).stop_reason == "passed"
+
+
 async def test_an_endpoint_without_the_model(stub: StubServer, home: Path) -> None:
     stub.fault(Fault("404"), when=asks_for("checklist"))
     async with opened(stub, home) as gems:
         result = await gems.run(PROMPT, size=SIZE)
     assert result.failure is not None
-    assert result.failure["error"] == RejectedRequestError.__name__
+    assert result.failure["error"] == ModelUnavailableError.__name__
     assert "base URL" in result.failure["message"]
 
 
@@ -277,7 +288,8 @@ async def test_what_the_judge_had_answered_is_not_asked_again(stub: StubServer, 
     stub.fault(Fault("500"), when=asks_for("verify"))
     async with opened(stub, home) as gems:
         broken = await gems.run(PROMPT, size=SIZE)
-        assert (broken.stop_reason, answers(broken)) == ("failed", ["unknown", "unknown"])
+        assert (broken.stop_reason, answers(broken)) == ("failed", ["yes", "yes"])
+        assert [item.source for item in broken.requirements] == ["judge", "judge"]
         stub.behave()
         result = await gems.resume(broken.run_id)
     assert (result.stop_reason, answers(result)) == ("passed", ["yes", "yes"])

@@ -20,8 +20,9 @@ def test_the_drawn_graph_shows_every_station_and_the_insides_of_skills() -> None
     assert {"skill_spatial:load", "skill_spatial:enhance"} <= set(drawn.nodes)
     edges = {(edge.source, edge.target) for edge in drawn.edges}
     assert {
-        ("__start__", "planner"),
-        ("__start__", "decomposer"),
+        ("__start__", "begin"),
+        ("begin", "planner"),
+        ("begin", "decomposer"),
         ("decomposer", "generator"),
         ("generator", "judge"),
         ("judge", "reflector"),

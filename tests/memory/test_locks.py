@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from gems.errors import RunBusyError, StorageError
-from gems.memory.locks import is_locked, run_lock
+from gems.memory.locks import hold, is_locked, run_lock
 from tests.serving import held_elsewhere
 
 
@@ -27,6 +28,40 @@ def test_second_holder_is_turned_away(tmp_path: Path) -> None:
             pytest.fail("Two hold the same lock.")
         assert not is_locked(tmp_path, "other")
     assert not is_locked(tmp_path, "run")
+
+
+async def test_second_holder_is_turned_away_without_blocking_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("The loop stood still."))
+    async with hold(tmp_path, "run"):
+        assert is_locked(tmp_path, "run")
+        with pytest.raises(RunBusyError, match="run"):
+            async with hold(tmp_path, "run"):
+                pytest.fail("Two hold the same lock.")
+    assert not is_locked(tmp_path, "run")
+
+
+async def test_lock_that_is_let_go_of_in_time_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    with ExitStack() as held:
+        held.enter_context(run_lock(tmp_path, "run"))
+
+        async def let_go(seconds: float) -> None:
+            waited.append(seconds)
+            held.close()
+
+        monkeypatch.setattr("gems.memory.locks.asyncio.sleep", let_go)
+        async with hold(tmp_path, "run"):
+            assert is_locked(tmp_path, "run")
+    assert len(waited) == 1
+
+
+def test_asking_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path / "locks", "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lock_is_let_go_of_after_an_error(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_bad_specs_are_told_at_once() -> None:
 @pytest.fixture
 async def client() -> AsyncIterator[ChatClient]:
     settings = ChatSettings(
-        model="openai:m@http://127.0.0.1:9/v1?token=tops3cret",
+        model="openai:m@http://127.0.0.1:9/v1",
         timeout_s=3.0,
         concurrency=2,
         attempts=3,

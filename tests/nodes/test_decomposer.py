@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from gems.errors import AuthenticationError, RejectedRequestError, UnreachableError, UnreadableReplyError
+from gems.errors import (
+    AuthenticationError,
+    ModelUnavailableError,
+    RejectedRequestError,
+    UnreachableError,
+    UnreadableReplyError,
+)
 from gems.models.tasks import RequirementReply
 from gems.nodes.decomposer import MAX_REQUIREMENTS, decompose, state_requirements, tidied
 from tests.scripted import Desk, requirements
@@ -61,6 +67,19 @@ async def test_decomposer_reads_the_users_prompt_and_tells(desk: Desk) -> None:
     assert desk.told("requirements")[0]["requirements"] == update["requirements"]
 
 
+async def test_a_requirement_that_cannot_be_read_costs_no_other(desk: Desk) -> None:
+    desk.chat.script["decompose"] = {
+        "requirements": ["Is there a cat?", {"question": None}, {"question": "Is it red?", "parents": [2, 1]}]
+    }
+    work = desk.work()
+    found = await state_requirements("a red cat", work)
+    assert [(item["question"], item["parents"]) for item in found] == [
+        ("Is there a cat?", []),
+        ("Is it red?", ["r1"]),
+    ]
+    assert work.warnings == []
+
+
 async def test_nothing_stated_is_asked_again(desk: Desk) -> None:
     desk.chat.script["decompose"] = [{"requirements": []}, requirements("Is there a cat?")]
     work = desk.work()
@@ -89,7 +108,10 @@ async def test_one_requirement_about_the_whole_prompt_is_the_last_resort(
     assert [event["message"] for event in desk.told("warning")] == work.warnings
 
 
-@pytest.mark.parametrize("error", [UnreachableError("gone"), AuthenticationError("wrong key")])
+@pytest.mark.parametrize(
+    "error",
+    [UnreachableError("gone"), AuthenticationError("wrong key"), ModelUnavailableError("no such model")],
+)
 async def test_what_makes_every_further_call_useless_ends_the_run(desk: Desk, error: Exception) -> None:
     desk.chat.script["decompose"] = error
     with pytest.raises(type(error)):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from gems.errors import OptionError, RejectedRequestError, UnreachableError
+from gems.errors import ModelUnavailableError, OptionError, RejectedRequestError, UnreachableError
+from gems.nodes.beginner import begin
 from gems.nodes.planner import choose_skills, enhance, named_skills, plan
 from gems.skills.registry import Skill, SkillRegistry
+from gems.state import State
 from tests.scripted import Desk, opened_desk
 
 SKILLS = [
@@ -68,10 +71,26 @@ async def test_unusable_choice_costs_no_run(skilled: Desk, answer: Any) -> None:
     assert len(work.warnings) == 1
 
 
-async def test_unreachable_planner_ends_the_run(skilled: Desk) -> None:
-    skilled.chat.script["route"] = UnreachableError("gone")
-    with pytest.raises(UnreachableError):
+@pytest.mark.parametrize("error", [UnreachableError("gone"), ModelUnavailableError("no such model")])
+async def test_unreachable_planner_ends_the_run(skilled: Desk, error: Exception) -> None:
+    skilled.chat.script |= {"route": error, "enhance": error}
+    with pytest.raises(type(error)):
         await choose_skills("a cat", "auto", skilled.work())
+    with pytest.raises(type(error)):
+        await enhance("a cat", "Be vivid.", skilled.work())
+
+
+@pytest.mark.parametrize(
+    ("heeds", "given", "warnings"), [(False, "blur", 1), (True, "blur", 0), (False, "", 0)]
+)
+async def test_negative_prompt_that_is_not_heeded_is_told(
+    desk: Desk, heeds: bool, given: str, warnings: int
+) -> None:
+    desk.generator.capabilities = replace(desk.generator.capabilities, negative_prompts=heeds)
+    asked: State = {"prompt": "a cat", "negative_prompt": given}
+    work = desk.work()
+    await plan(asked | await begin(asked, desk.work()), work)
+    assert work.warnings == ["flat takes no negative prompt: what is given makes no difference."] * warnings
 
 
 async def test_nobody_is_asked_where_the_choice_is_made(skilled: Desk, desk: Desk) -> None:
@@ -109,8 +128,8 @@ async def test_prompt_stays_where_none_better_comes(desk: Desk, answer: Any) -> 
     assert bool(work.warnings) == (answer != {"prompt": "  "})
 
 
-async def test_plan_completes_the_options_and_sets_the_first_prompt(desk: Desk) -> None:
-    update = await plan({"prompt": " a cat ", "seed": 3}, desk.work())
+async def test_plan_sets_the_first_prompt(desk: Desk) -> None:
+    given: State = {"prompt": " a cat ", "seed": 3}
+    update = await plan(given | await begin(given, desk.work()), desk.work())
     assert update["draw_prompt"] == " a cat "
-    assert (update["options"]["seed"], update["options"]["width"]) == (3, 64)
     assert desk.told("planned")[0]["plan"] == update["plan"]

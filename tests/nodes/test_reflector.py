@@ -8,7 +8,7 @@ import pytest
 
 from gems.errors import RefusedError, RejectedRequestError, ServerError, UnreadableReplyError
 from gems.nodes.prompts import NOTHING
-from gems.nodes.reflector import MAX_WORDS, reflect, round_slots
+from gems.nodes.reflector import MAX_WORDS, reflect, round_slots, spelled_out
 from gems.nodes.scoring import verdict
 from gems.types import AnswerValue, ImageRequest
 from tests.scripted import OPTIONS, Desk
@@ -111,6 +111,31 @@ async def test_reflector_that_does_not_answer_usably_costs_no_run(desk: Desk, er
     assert update["draw_prompt"].endswith("must be yes: Is it red?")
     assert update["experiences"][0]["text"] == "Not met: 1. Is it red? - evidence 2. Met: 1. Is there a cat?."
     assert len(work.warnings) == 1
+
+
+@pytest.mark.parametrize("profile", ["balanced", "paper"])
+@pytest.mark.parametrize("unusable", ["garbage", RefusedError("never")])
+async def test_good_experience_outlives_a_second_answer_that_cannot_be_used(
+    desk: Desk, profile: str, unusable: Any
+) -> None:
+    good = {"experience": "GOOD", "prompt": "prompt 1"}
+    desk.chat.script |= {"summarise": good, "reflect": [good, unusable], "refine": [good, unusable]}
+    work = desk.work(round=2, profile=profile)
+    update = await reflect(await state(desk, ("yes", "no", "no")), work)
+    assert update["experiences"][0]["text"] == "GOOD"
+    assert update["draw_prompt"].startswith("prompt 1\nThe answer")
+    assert len(work.warnings) == 1
+
+
+@pytest.mark.parametrize("drawn", ["prompt 1", "first line\nsecond line"])
+async def test_what_is_spelled_out_does_not_stack_up(desk: Desk, drawn: str) -> None:
+    given = await state(desk, ("yes", "no", "no"))
+    turn, asked = given["rounds"][0] | {"prompt": drawn}, given["requirements"]
+    asked[1]["question"] = "Does this image show: a cat,\nred?"
+    once = spelled_out(turn, asked)
+    assert once.startswith(f"{drawn}\nThe answer")
+    assert spelled_out(turn | {"prompt": once}, asked) == once
+    assert spelled_out(turn | {"prompt": f"{once}\nin oil"}, asked).startswith(f"{drawn}\nin oil\nThe answer")
 
 
 async def test_reflector_that_is_down_is_an_error(desk: Desk) -> None:

@@ -23,11 +23,9 @@ def usage(**usd: float | None) -> Any:
     return {name: NOTHING | {"usd": price} for name, price in usd.items()}
 
 
-def ended(
-    scores: list[float], spent: Any = None, seconds: float = 0.0, images: int = 1, **options: Any
-) -> Any:
+def ended(scores: list[float], spent: Any = None, images: int = 1, **options: Any) -> Any:
     settled: Any = OPTIONS | options
-    return stop_reason(settled, rounds(*scores, images=images), spent or {}, seconds)
+    return stop_reason(settled, rounds(*scores, images=images), spent or {})
 
 
 def test_unknown_counts_as_unmet() -> None:
@@ -64,12 +62,6 @@ def test_budget_by_images() -> None:
     assert ended([0.1, 0.2], images=2, max_images=5) is None
     assert ended([0.1, 0.2], images=2, max_images=4) == "budget"
     assert images_drawn(rounds(0.1, 0.2, images=3)) == 6
-
-
-def test_budget_by_seconds() -> None:
-    assert ended([0.1], seconds=9.9, deadline_s=10.0) is None
-    assert ended([0.1], seconds=10.0, deadline_s=10.0) == "budget"
-    assert ended([0.1], seconds=1e9) is None
 
 
 def test_budget_by_dollars_leaves_room_for_a_whole_round() -> None:

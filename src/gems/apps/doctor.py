@@ -9,8 +9,10 @@ import asyncio
 import io
 import re
 import shutil
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
@@ -28,7 +30,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.memory.faults import storage_error
+from gems.memory.faults import reading, storage_error
 from gems.memory.images import write_whole
 from gems.memory.ledger import open_ledger
 from gems.memory.trajectory import open_checkpointer
@@ -152,16 +154,25 @@ def _failed(name: str, error: Exception) -> Check:
 async def _stores(settings: Settings) -> AsyncGenerator[Check]:
     async def ledger() -> str:
         async with open_ledger(settings.ledger_path):
-            return str(settings.ledger_path)
+            return await asyncio.to_thread(_sound, settings.ledger_path)
 
     async def checkpoints() -> str:
         async with open_checkpointer(settings.checkpoints_path):
-            return str(settings.checkpoints_path)
+            return await asyncio.to_thread(_sound, settings.checkpoints_path)
 
     yield await _tried("home", asyncio.to_thread(_written, settings.home))
     yield await _tried("images", asyncio.to_thread(_written, settings.home / "images"))
     yield await _tried("ledger", ledger())
     yield await _tried("checkpoints", checkpoints())
+
+
+def _sound(path: Path) -> str:
+    """The path of a SQLite file whose pages are in order."""
+    with reading(path), closing(sqlite3.connect(path)) as connection:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"corrupt: {' '.join(found.split())}")
+    return str(path)
 
 
 def _written(folder: Path) -> str:

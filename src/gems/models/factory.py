@@ -61,6 +61,8 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
         "concurrency": settings.concurrency,
         "attempts": settings.attempts,
         "first_wait_s": settings.first_wait_s,
+        "steps": settings.steps,
+        "guidance": settings.guidance,
         "price_usd": settings.usd_per_image,
     }
     if spec.kind == "http":

@@ -8,9 +8,9 @@ of each task are listed in `TASK_TAGS`. What a user, a skill or a model wrote go
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gems.types import AnswerValue, RequirementKind, Role
 
@@ -42,26 +42,97 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
 ` - evidence` behind; `skills` holds `name: description` lines; `experiences` holds `Round N: text` lines."""
 
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
-_NAMED = rf"(?=/?(?:{'|'.join(_TAGS)})\s*>)"
-# A model may heed a tag in capital letters as well.
+# A model may heed a tag in capital letters, with blanks in it or with an attribute as well.
+_NAMED = rf"(?=\s*/?\s*(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
+_ANSWERS: dict[str, AnswerValue] = {
+    "yes": "yes",
+    "y": "yes",
+    "true": "yes",
+    "no": "no",
+    "n": "no",
+    "false": "no",
+}
+_NO_SKILL = ("", "none", "null", "no skill")
+_Form = TypeVar("_Form", bound=BaseModel)
+
+
+# What models write is met half way by the validators below. The JSON schema that servers are sent knows
+# nothing of them: it asks for the exact form.
+
+
+def _text(value: Any) -> Any:
+    return "" if value is None else str(value) if isinstance(value, bool | int | float) else value
+
+
+def _number(value: Any) -> Any:
+    found = re.search(r"\d+", value) if isinstance(value, str) else None
+    return int(found.group()) if found else value
+
+
+def _answer(value: Any) -> AnswerValue:
+    # The whole word, not the first: a model that copies the form answers "yes, no or unknown".
+    return _ANSWERS.get(str(value).strip(" \t\r\n.,:;!*_`\"'").lower(), "unknown")
+
+
+def _kind(value: Any) -> str:
+    kind = str(value).strip().lower()
+    return kind if kind in get_args(RequirementKind) else "other"
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def _names(value: Any) -> list[str]:
+    parts = value.split(",") if isinstance(value, str) else _as_list(value)
+    names = [part.strip() for part in parts if isinstance(part, str)]
+    return [name for name in names if name.lower() not in _NO_SKILL]
+
+
+def _positions(value: Any) -> list[int]:
+    numbers = [_number(item) for item in _as_list(value)]
+    return [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
+
+
+def _usable(value: Any, form: type[_Form]) -> list[_Form | None]:
+    """The items of a list in their places, None for one that has not the form.
+
+    Raises:
+        ValueError: there are items, and none has it.
+    """
+    items = [_item(item, form) for item in _as_list(value)]
+    if value is None or (items and not any(items)):
+        raise ValueError("nothing in the list can be used")
+    return items
+
+
+def _item(value: Any, form: type[_Form]) -> _Form | None:
+    try:
+        return form.model_validate(value)
+    except ValidationError:
+        return None
 
 
 class SkillChoice(BaseModel):
     """Answer to `route`."""
 
     model_config = ConfigDict(extra="ignore")
-    skills: list[str] = Field(default_factory=list, description="Names of skills; empty for none.")
-    why: str = Field(default="", description="One sentence.")
+    skills: Annotated[list[str], BeforeValidator(_names)] = Field(
+        default_factory=list, description="Names of skills; empty for none."
+    )
+    why: Annotated[str, BeforeValidator(_text)] = Field(default="", description="One sentence.")
 
     @classmethod
     def from_plain(cls, text: str) -> SkillChoice | None:
         """Read a bare name such as `Spatial.` or `SKILL_ID: spatial`; None where it is anything longer."""
-        name = text.strip().removeprefix("SKILL_ID").strip(" :`*\"'.\n")
+        name = re.sub(r"(?i)^\W*SKILL_ID\b", "", text).strip(" \t:`*\"'.\r\n")
         if not name or len(name) > 64 or "\n" in name or name.startswith(("{", "[")):
             return None
-        return cls(skills=[] if name.lower() in ("none", "null", "no skill") else [name])
+        return cls(skills=[] if name.lower() in _NO_SKILL else [name])
 
 
 class PromptReply(BaseModel):
@@ -76,34 +147,47 @@ class RequirementReply(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     question: str = Field(description="A question about the image that yes answers well.")
-    kind: RequirementKind = "other"
-    parents: list[int] = Field(
+    kind: Annotated[RequirementKind, BeforeValidator(_kind)] = "other"
+    parents: Annotated[list[int], BeforeValidator(_positions)] = Field(
         default_factory=list,
         description="Positions, from 1, of earlier questions without which this one makes no sense.",
     )
+
+
+def _requirements(value: Any) -> list[RequirementReply]:
+    """The usable ones; an empty question keeps the place of another, since parents are positions."""
+    stated = [{"question": item} if isinstance(item, str) else item for item in _as_list(value)]
+    usable = _usable(None if value is None else stated, RequirementReply)
+    return [item or RequirementReply(question="") for item in usable]
 
 
 class RequirementsReply(BaseModel):
     """Answer to `decompose`."""
 
     model_config = ConfigDict(extra="ignore")
-    requirements: list[RequirementReply]
+    requirements: Annotated[list[RequirementReply], BeforeValidator(_requirements)]
 
 
 class AnswerReply(BaseModel):
     """Answer to one question of a checklist."""
 
     model_config = ConfigDict(extra="ignore")
-    number: int = Field(description="The question's number, from 1.")
-    answer: AnswerValue
-    evidence: str = Field(default="", description="One line that says what is seen.")
+    number: Annotated[int, BeforeValidator(_number)] = Field(description="The question's number, from 1.")
+    answer: Annotated[AnswerValue, BeforeValidator(_answer)]
+    evidence: Annotated[str, BeforeValidator(_text)] = Field(
+        default="", description="One line that says what is seen."
+    )
+
+
+def _answers(value: Any) -> list[AnswerReply]:
+    return [item for item in _usable(value, AnswerReply) if item is not None]
 
 
 class ChecklistReply(BaseModel):
     """Answer to `checklist`."""
 
     model_config = ConfigDict(extra="ignore")
-    answers: list[AnswerReply]
+    answers: Annotated[list[AnswerReply], BeforeValidator(_answers)]
 
 
 class ExperienceReply(BaseModel):

@@ -17,6 +17,7 @@ from tenacity.wait import wait_exponential, wait_random
 from gems.errors import (
     AuthenticationError,
     GemsError,
+    ModelUnavailableError,
     ProviderError,
     ProviderTimeoutError,
     RateLimitError,
@@ -54,11 +55,11 @@ def from_status(
     what = f"{endpoint} answered {status}: {said}" if said else f"{endpoint} answered {status}."
     if status in (401, 403):
         return AuthenticationError(what)
+    if hint := _unavailable(status, body):
+        return ModelUnavailableError(what, hint=hint)
     if status == 408:
         return ProviderTimeoutError(what)
     if status == 429:
-        if "insufficient_quota" in body:
-            return RejectedRequestError(what, hint="The account's quota is used up; waiting does not help.")
         return RateLimitError(what, retry_after=retry_after)
     if status >= 500:
         return ServerError(what, retry_after=retry_after)
@@ -66,8 +67,15 @@ def from_status(
         return RefusedError(what)
     if (found := _TOO_MANY_IMAGES.search(body)) and status in (400, 413, 422):
         return TooManyImagesError(what, limit=int(found.group(1)) if found.group(1) else None)
-    hint = "Check the model's name and the base URL, which usually ends in /v1." if status == 404 else ""
-    return RejectedRequestError(what, hint=hint)
+    return RejectedRequestError(what)
+
+
+def _unavailable(status: int, body: str) -> str:
+    """What to do where no rewording and no waiting gets an answer from the model; empty elsewhere."""
+    if status == 404:
+        return "Check the model's name and the base URL, which usually ends in /v1."
+    out_of_quota = status == 429 and "insufficient_quota" in body
+    return "The account's quota is used up; waiting does not help." if out_of_quota else ""
 
 
 def translate(error: Exception, endpoint: str, *secrets: str) -> GemsError:

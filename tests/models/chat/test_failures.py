@@ -14,6 +14,7 @@ import pytest
 from gems.errors import (
     AuthenticationError,
     GemsError,
+    ModelUnavailableError,
     ProviderTimeoutError,
     RateLimitError,
     RefusedError,
@@ -42,8 +43,8 @@ async def client(stub: StubServer) -> AsyncIterator[ChatClient]:
     [
         (Fault("401"), AuthenticationError, 1),
         (Fault("403"), AuthenticationError, 1),
-        (Fault("404"), RejectedRequestError, 1),
-        (Fault("quota"), RejectedRequestError, 1),
+        (Fault("404"), ModelUnavailableError, 1),
+        (Fault("quota"), ModelUnavailableError, 1),
         (Fault("moderated"), RefusedError, 1),
         (Fault("redirect", text="http://127.0.0.1:9/v1"), RejectedRequestError, 1),
         (Fault("429"), RateLimitError, 3),

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from gems.errors import ConfigurationError, RejectedRequestError, UnreadableReplyError
+from gems.errors import (
+    ConfigurationError,
+    ModelUnavailableError,
+    RejectedRequestError,
+    UnreadableReplyError,
+)
 from gems.models.chat.client import ChatClient
 from gems.models.tasks import RequirementsReply
 from gems.types import Usage
@@ -73,11 +78,22 @@ async def test_each_client_learns_for_itself(stub: StubServer, open_client: Open
 
 
 async def test_what_did_not_help_is_not_remembered(stub: StubServer, open_client: Open) -> None:
-    stub.fault(Fault("404"))
+    stub.fault(Fault("redirect", text="http://127.0.0.1:9/v1"))
     client = open_client()
     with pytest.raises(RejectedRequestError):
         await client.ask(formed())
+    assert forms(stub) == ["json_schema", "json_object", None]
     assert client.structured_output == "json_schema"
+
+
+@pytest.mark.parametrize("fault", ["404", "quota"])
+async def test_what_no_other_form_can_mend_is_asked_once(
+    fault: Any, stub: StubServer, open_client: Open
+) -> None:
+    stub.fault(Fault(fault))
+    with pytest.raises(ModelUnavailableError):
+        await open_client().ask(formed())
+    assert forms(stub) == ["json_schema"]
 
 
 def pictures(stub: StubServer) -> list[int]:

@@ -86,7 +86,7 @@ def test_what_has_not_the_form_is_told(text: str) -> None:
 
 def test_a_value_of_the_wrong_form_does_not_hide_a_later_right_one() -> None:
     answers = {"answers": [{"number": 1, "answer": "yes"}]}
-    text = f'{{"answers": [{{"number": 1, "answer": "maybe"}}]}} {json.dumps(answers)}'
+    text = f'{{"answers": [{{"number": "first", "answer": "no"}}]}} {json.dumps(answers)}'
     assert read_json(text, ChecklistReply).answers[0].answer == "yes"
 
 
@@ -109,6 +109,13 @@ def test_bare_lists_are_met_half_way() -> None:
         ('{"skills": ["spatial"], "why": "rows"}', ["spatial"]),
         ('{"skills": []}', []),
         ('["spatial"]', None),
+        ("**SKILL_ID:** spatial", ["spatial"]),
+        ("skill_id: Spatial", ["Spatial"]),
+        ('{"skills": null, "why": null}', []),
+        ('{"skills": "spatial"}', ["spatial"]),
+        ('{"skills": "spatial, text-rendering"}', ["spatial", "text-rendering"]),
+        ('{"skills": "none"}', []),
+        ('{"skills": ["spatial", null, 3]}', ["spatial"]),
     ],
 )
 def test_a_skill_may_be_named_plainly(text: str, skills: list[str] | None) -> None:
@@ -152,6 +159,15 @@ def test_a_speech_is_no_skill_name() -> None:
         ("```json\nNo. I see two.\n```", "no"),
         ("```\nYes\n```", "yes"),
         ("Well.\nNo further remarks.", "unknown"),
+        ("No doubt, yes.", "yes"),
+        ("No doubt: no.", "no"),
+        ("No doubt.", "unknown"),
+        ("No doubts are visible.", "no"),
+        ("N/A", "unknown"),
+        ("n/a - nothing to see", "unknown"),
+        ("N", "no"),
+        ("The answer is: **No**.", "no"),
+        ("The answer is : yes", "yes"),
         ("Snow lies everywhere.", "unknown"),
         ("Nothing like that is there.", "unknown"),
         ("Not that I see", "unknown"),

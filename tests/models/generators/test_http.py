@@ -13,6 +13,7 @@ from gems.errors import (
     GemsError,
     InvalidImageError,
     ModelSpecError,
+    ModelUnavailableError,
     ProviderTimeoutError,
     RateLimitError,
     RefusedError,
@@ -99,7 +100,7 @@ async def test_length_counts_as_it_is_sent(stub: StubServer, make: Make) -> None
     ("fault", "error", "calls"),
     [
         (Fault("401"), AuthenticationError, 1),
-        (Fault("404"), RejectedRequestError, 1),
+        (Fault("404"), ModelUnavailableError, 1),
         (Fault("redirect", text="http://127.0.0.1:9/"), RejectedRequestError, 1),
         (Fault("moderated"), RefusedError, 1),
         (Fault("429", retry_after=0), RateLimitError, 3),
@@ -206,3 +207,11 @@ def test_several_event_loops(stub: StubServer) -> None:
         return [image.data for image in images]
 
     assert asyncio.run(both()) == asyncio.run(both())
+
+
+async def test_steps_and_guidance_of_the_settings_are_sent(stub: StubServer, make: Make) -> None:
+    generator = make(steps=9, guidance=2.5)
+    await generator.generate(request())
+    await generator.generate(request(steps=3))
+    sent = [(str(asked.body["steps"]), str(asked.body["guidance"])) for asked in stub.calls("generate")]
+    assert sent == [("9", "2.5"), ("3", "2.5")]

@@ -15,6 +15,7 @@ from gems.errors import (
     GemsError,
     InvalidImageError,
     ModelSpecError,
+    ModelUnavailableError,
     ProviderTimeoutError,
     RateLimitError,
     RefusedError,
@@ -168,8 +169,8 @@ def test_complaints_are_told_from_values(body: Any, expected: str | None) -> Non
     [
         (Fault("401"), AuthenticationError, 1),
         (Fault("403"), AuthenticationError, 1),
-        (Fault("404"), RejectedRequestError, 1),
-        (Fault("quota"), RejectedRequestError, 1),
+        (Fault("404"), ModelUnavailableError, 1),
+        (Fault("quota"), ModelUnavailableError, 1),
         (Fault("moderated"), RefusedError, 1),
         (Fault("429"), RateLimitError, 3),
         (Fault("500"), ServerError, 3),
@@ -366,3 +367,14 @@ def test_several_event_loops(stub: StubServer) -> None:
         return [image.data for image in images]
 
     assert asyncio.run(both()) == asyncio.run(both())
+
+
+async def test_further_fields_are_sent_but_not_recorded(stub: StubServer) -> None:
+    """They may be secrets; what decides the pixels is recorded."""
+    extra = {"provider_key": "sesame", "quality": "high"}
+    generator = OpenAIImagesGenerator("stub", stub.base_url, extra_body=extra)
+    image = await generator.generate(request())
+    await generator.aclose()
+    assert stub.calls("images")[0].body["provider_key"] == "sesame"
+    assert image.parameters["quality"] == "high"
+    assert "sesame" not in str(image.parameters)

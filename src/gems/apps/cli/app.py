@@ -22,7 +22,6 @@ from gems.apps.cli.show import show
 # Plain help pages: they are pasted, searched and turned into docs/cli.md.
 app = typer.Typer(
     name="gems",
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
@@ -60,7 +59,7 @@ def _gems(
 
 def main(arguments: list[str] | None = None) -> None:
     """Carry out the command line and exit with its code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
         # A terminal that knows few characters shows question marks rather than breaking a run.
         if hasattr(stream, "reconfigure"):

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 
 import typer
@@ -67,7 +67,7 @@ def reported(
         raise typer.Exit(FAILED) from None
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error is told
         if debug and not isinstance(error, Interrupted | KeyboardInterrupt):
-            typer.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+            typer.echo(_traced(error), err=True, nl=False)
         failure, code = _failure(error, resume_command)
         told(failure, as_json=as_json, resume_command=resume_command)
         raise typer.Exit(code) from None
@@ -99,6 +99,20 @@ def usage_error(error: Exception) -> Failure:
     return Failure(
         type="UsageError", message=message, fault="request", hint=f"`{command} --help` says what is possible."
     )
+
+
+def _traced(error: BaseException) -> str:
+    """The traceback without secrets: errors of libraries quote servers, which may repeat the key they got."""
+    from gems.models.redaction import redact  # noqa: PLC0415 - only needed here
+    from gems.settings import load_settings  # noqa: PLC0415
+
+    secrets = [os.environ.get("OPENAI_API_KEY", "")]
+    # Settings that cannot be read may be the very error that is told, and have given no key to anybody.
+    with suppress(GemsError):
+        settings = load_settings()
+        parts = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.generator)
+        secrets += [part.api_key.get_secret_value() for part in parts if part.api_key is not None]
+    return redact("".join(traceback.format_exception(error)), *secrets)
 
 
 def _failure(error: BaseException, resume_command: Callable[[str], str] | None) -> tuple[Failure, int]:

@@ -9,6 +9,14 @@ from typing import Annotated
 
 import typer
 
+
+def _path(text: str) -> Path:
+    """A path, but not the current folder for an empty one, as an unset variable of a shell makes it."""
+    if not str(text).strip():
+        raise typer.BadParameter("the path is empty")
+    return Path(text)
+
+
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or last.")]
 Chat = Annotated[
     str | None,
@@ -31,7 +39,9 @@ Generator = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        metavar="PATH", help="A .png file or a folder for the image; outputs in GEMS_HOME by default."
+        parser=_path,
+        metavar="PATH",
+        help="A .png file or a folder for the image; outputs in GEMS_HOME by default.",
     ),
 ]
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Leave out of the PNG what made it.")]
@@ -44,17 +54,32 @@ Debug = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models that a command names in place of those of the settings."""
+    """What a command names in place of the settings, and a resumed run must be told again.
+
+    Attributes:
+        chat: Spec of the chat model.
+        judge: Spec of the judge.
+        generator: Spec of the generator.
+        out: Where the result goes.
+        no_metadata: Whether the PNG is to say nothing.
+    """
 
     chat: str | None = None
     judge: str | None = None
     generator: str | None = None
+    out: Path | None = None
+    no_metadata: bool = False
 
     def resume_command(self, run_id: str) -> str:
-        """What to type to go on with a run: with the same models, or it would go on with others."""
-        named = (("--chat", self.chat), ("--judge", self.judge), ("--generator", self.generator))
-        given = [word for name, spec in named if spec is not None for word in (name, spec)]
-        return shlex.join(["gems", "resume", run_id, *given])
+        """What to type to go on with a run in the same way.
+
+        An address is shown without its query, which may hold a secret.
+        """
+        out = str(self.out) if self.out is not None else None
+        specs = (("--chat", self.chat), ("--judge", self.judge), ("--generator", self.generator))
+        named = [(name, spec and spec.partition("?")[0]) for name, spec in specs] + [("--out", out)]
+        given = [word for name, value in named if value is not None for word in (name, value)]
+        return shlex.join(["gems", "resume", run_id, *given, *["--no-metadata"] * self.no_metadata])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

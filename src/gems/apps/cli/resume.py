@@ -38,7 +38,7 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
       1    failure, and no image
       130  interrupted; the same command goes on
     """  # noqa: D301 - \b keeps the lines apart
-    models = options.Models(chat, judge, generator)
+    models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with reported(as_json=json, debug=debug, resume_command=models.resume_command):
         from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy

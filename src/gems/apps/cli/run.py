@@ -57,7 +57,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             metavar="N",
             min=0,
             max=50,
-            help="Stop after N rounds without progress, 0 for never; 3 by default, 0 with paper.",
+            help="Stop after N rounds without progress, 0 for never; 4 by default, 0 with paper.",
         ),
     ] = None,
     no_metadata: options.NoMetadata = False,
@@ -86,7 +86,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
       1    failure, and no image
       130  interrupted; `gems resume RUN` goes on
     """  # noqa: D301 - \b keeps the lines apart
-    models = options.Models(chat, judge, generator)
+    models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with reported(as_json=json, debug=debug, resume_command=models.resume_command):
         from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy

@@ -54,13 +54,7 @@ def resumed(name: str, models: Models, view: View, **target: Unpack[Target]) -> 
             run_id = await run_named(gems, name)
             known = await gems.show(run_id)
             story = Story.so_far(known, gems.resources.images.path)
-            others = [
-                f"{role} was {known.models[role]} and is {now} now"
-                for role, now in gems.resources.models().items()
-                if known.models.get(role, now) != now
-            ]
-            notes = [f"warning: the run goes on with other models: {'; '.join(others)}"] if others else []
-            return await _followed(gems.stream_resume(run_id, **target), story, view, notes)
+            return await _followed(gems.stream_resume(run_id, **target), story, view)
 
     return interruptibly(doing())
 
@@ -121,13 +115,9 @@ def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
         raise Interrupted from None
 
 
-async def _followed(
-    events: AsyncGenerator[Event], story: Story, view: View, notes: list[str] | None = None
-) -> RunResult:
+async def _followed(events: AsyncGenerator[Event], story: Story, view: View) -> RunResult:
     try:
         with _display(story, view) as display, _Logs(display, view):
-            for note in notes or ():
-                display.note(note)
             async with aclosing(events):
                 async for event in events:
                     story.take(event)

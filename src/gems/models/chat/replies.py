@@ -17,12 +17,15 @@ M = TypeVar("M", bound=BaseModel)
 
 _YES = ("yes", "y", "true")
 _NO = ("no", "n", "false")
-_UNKNOWN = ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't")
+_UNKNOWN = ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't", "n/a")
 _LEADING = re.compile(
-    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer\s*[*_\"'`]*\s*[:=]\s*)?[\s*_`\"']*", re.IGNORECASE
+    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer\s*[*_\"'`]*\s*[:=]\s*)?[\s*_`\"']*(?:no doubt\b[\s,:-]*)?",
+    re.IGNORECASE,
 )
-_LATER_ANSWER = re.compile(r"\b(?:the )?answer\s*(?:is|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE)
-_WORD = re.compile(r"[a-z']+")
+_LATER_ANSWER = re.compile(
+    r"\b(?:the )?answer\s*(?:is\s*:?|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE
+)
+_WORD = re.compile(r"n/a\b|[a-z']+")
 # "No further remarks" below an answer is none itself.
 _ON_ITS_OWN = re.compile(r"\s*(?:$|[.,:;!*_`\"'\u2013\u2014-])")
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)

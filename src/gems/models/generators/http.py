@@ -40,6 +40,8 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         extra_body: Further parameters to send along.
         price_usd: US dollars per image; None where not known.
         attempts: Attempts per image.
+        steps: Inference steps of requests that name none.
+        guidance: Guidance scale of requests that name none.
         first_wait_s: Seconds before the second attempt.
 
     Raises:
@@ -58,6 +60,8 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         price_usd: float | None = None,
         attempts: int = 4,
         first_wait_s: float = 0.5,
+        steps: int | None = None,
+        guidance: float | None = None,
     ) -> None:
         address = shown_address(url)
         super().__init__(
@@ -65,7 +69,12 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
             endpoint=f"The image server at {address}",
             secrets=(api_key,) if api_key else (),
             limits=RemoteLimits(
-                timeout_s=timeout_s, concurrency=concurrency, attempts=attempts, first_wait_s=first_wait_s
+                timeout_s=timeout_s,
+                concurrency=concurrency,
+                attempts=attempts,
+                first_wait_s=first_wait_s,
+                steps=steps,
+                guidance=guidance,
             ),
         )
         self._url = url

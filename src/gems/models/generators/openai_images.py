@@ -24,6 +24,23 @@ from gems.types import GeneratorCapabilities, ImageRequest
 if TYPE_CHECKING:
     import openai
 
+_RECORDED = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    **{
+        name: name
+        for name in (
+            "negative_prompt",
+            "size",
+            "quality",
+            "background",
+            "style",
+            "moderation",
+            "output_format",
+        )
+    },
+}
+
 
 class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
     """Draws with an endpoint that speaks the OpenAI Images API.
@@ -43,6 +60,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         extra_body: Further parameters to send along, for example `{"quality": "high"}`.
         price_usd: US dollars per image; None where not known.
         attempts: Attempts per image.
+        steps: Inference steps of requests that name none.
+        guidance: Guidance scale of requests that name none.
         first_wait_s: Seconds before the second attempt.
 
     Raises:
@@ -63,6 +82,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         price_usd: float | None = None,
         attempts: int = 4,
         first_wait_s: float = 0.5,
+        steps: int | None = None,
+        guidance: float | None = None,
     ) -> None:
         # Always explicit: the client would otherwise follow OPENAI_BASE_URL, and take the key there.
         self._base_url = (base_url or OPENAI_URL).rstrip("/")
@@ -85,7 +106,12 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             endpoint=f"{model} at {shown}",
             secrets=(api_key,) if api_key else (),
             limits=RemoteLimits(
-                timeout_s=timeout_s, concurrency=concurrency, attempts=attempts, first_wait_s=first_wait_s
+                timeout_s=timeout_s,
+                concurrency=concurrency,
+                attempts=attempts,
+                first_wait_s=first_wait_s,
+                steps=steps,
+                guidance=guidance,
             ),
         )
         self._model = model
@@ -210,11 +236,9 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         answer: Mapping[str, Any],
         item: Mapping[str, Any],
     ) -> dict[str, Any]:
-        names = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
+        # Only what is known to decide the pixels: further fields of the body may be secrets.
         parameters = {
-            names.get(name, name): value
-            for name, value in {**self._extra, **sent}.items()
-            if name not in ("seed", "response_format")
+            _RECORDED[name]: value for name, value in {**self._extra, **sent}.items() if name in _RECORDED
         }
         for name in ("quality", "background"):
             if isinstance(answer.get(name), str):

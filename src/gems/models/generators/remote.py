@@ -6,7 +6,7 @@ import asyncio
 import time
 import weakref
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -28,12 +28,16 @@ class RemoteLimits:
         concurrency: Requests under way at a time; further ones wait their turn.
         attempts: Attempts per image, at least 1.
         first_wait_s: Seconds before the second attempt; later waits grow.
+        steps: Inference steps of requests that name none; None for the endpoint's own.
+        guidance: Guidance scale of requests that name none; None for the endpoint's own.
     """
 
     timeout_s: float = 180.0
     concurrency: int = 4
     attempts: int = 4
     first_wait_s: float = 0.5
+    steps: int | None = None
+    guidance: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,11 @@ class RemoteGenerator(ABC, Generic[ClientT]):
             raise EditingUnsupportedError(
                 f"{self._capabilities.model} cannot edit an image.", hint="Use a generator that can."
             )
+        request = replace(
+            request,
+            steps=self._limits.steps if request.steps is None else request.steps,
+            guidance=self._limits.guidance if request.guidance is None else request.guidance,
+        )
         async with self._here().slots:
             return await with_retries(
                 partial(self._attempt, request),

@@ -1,0 +1,35 @@
+"""The beginning of a run: the request checked, its options made complete, an earlier run forgotten."""
+
+from __future__ import annotations
+
+from langgraph.types import Overwrite
+
+from gems.nodes.node import Update
+from gems.nodes.options import checked_prompt, resolved
+from gems.state import State
+from gems.work import Work
+
+
+async def begin(state: State, work: Work) -> Update:
+    """Check everything that can be known to be wrong before anything is paid for."""
+    checked_prompt(state.get("prompt"))
+    update: Update = {"options": resolved(state, work.context)}
+    return update | forgotten() if state.get("plan") else update
+
+
+def forgotten() -> Update:
+    """The update that empties what an earlier run on the same thread left.
+
+    Without it a thread's second prompt would be handed the first one's picture. What was consumed stays,
+    since it belongs to the thread.
+    """
+    return {
+        "rounds": Overwrite([]),
+        "experiences": Overwrite([]),
+        "warnings": Overwrite([]),
+        "drawn": [],
+        "skills_used": [],
+        "thought": "",
+        "stop_reason": None,
+        "failure": None,
+    }

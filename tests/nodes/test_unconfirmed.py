@@ -1,0 +1,125 @@
+"""A complete verdict whose confirmation fails: kept, told as a failure, and confirmed by a resumed run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gems.errors import RefusedError, ServerError
+from gems.graphs.loop import RECURSION_LIMIT
+from tests.graphs.running import carried_out, compiled, config
+from tests.scripted import Desk, checks
+from tests.serving import House, unchanging
+
+
+def better_each_time(asked: Any, known: dict[str, int]) -> dict[str, Any]:
+    """Finds something missing in the first picture it is shown and nothing in later ones."""
+    shown = known.setdefault(asked.pictures[0], len(known))
+    return checks("no", "yes") if shown == 0 else checks("yes", "yes")
+
+
+def judging(chat: Any) -> None:
+    known: dict[str, int] = {}
+    chat.script["checklist"] = lambda asked: better_each_time(asked, known)
+
+
+def answers(turn: Any) -> list[tuple[str, str]]:
+    return [(answer["answer"], answer["source"]) for answer in turn["verdicts"][turn["best"]]["answers"]]
+
+
+async def reopened(graph: Any, desk: Desk) -> dict[str, Any]:
+    """What a run whose judge failed comes to when it goes on, as the service lets it."""
+    await graph.aupdate_state(config(), {"stop_reason": None, "failure": None}, as_node="generator")
+    output: dict[str, Any] = await graph.ainvoke(
+        None, config() | {"recursion_limit": RECURSION_LIMIT}, context=desk.context
+    )
+    return output
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ServerError("down"), "failed"), (RefusedError("never"), "refused")]
+)
+async def test_the_verdict_is_kept_and_the_run_has_not_passed(
+    desk: Desk, error: Exception, reason: str
+) -> None:
+    judging(desk.chat)
+    desk.chat.script["verify"] = error
+    output = await carried_out(desk)
+    assert (output["stop_reason"], output["best_round"], output["score"]) == (reason, 2, 1.0)
+    assert output["image"] == output["rounds"][1]["candidates"][0]["image"]
+    assert answers(output["rounds"][1]) == [("yes", "judge")] * 2
+    failure = output["failure"]
+    assert (failure["node"], failure["error"]) == ("judge", type(error).__name__)
+    assert "could not be confirmed" in failure["message"]
+    assert not output.get("drawn")
+
+
+async def test_a_resumed_run_only_confirms(desk: Desk) -> None:
+    judging(desk.chat)
+    right, desk.chat.script["verify"] = desk.chat.script["verify"], ServerError("down")
+    graph = compiled()
+    await carried_out(desk, graph)
+    desk.chat.script["verify"] = right
+    desk.chat.asked.clear()
+    output = await reopened(graph, desk)
+    assert (output["stop_reason"], output["failure"], output["best_round"]) == ("passed", None, 2)
+    assert [turn["number"] for turn in output["rounds"]] == [1, 2]
+    assert answers(output["rounds"][1]) == [("yes", "confirmation")] * 2
+    assert desk.chat.tasks() == ["verify", "verify"]
+    assert len(desk.generator.requests) == 2
+    assert set(output["rounds"][1]["seconds"]) == {"generator", "judge"}
+
+
+async def test_what_is_not_confirmed_later_is_drawn_again(desk: Desk) -> None:
+    judging(desk.chat)
+    desk.chat.script["verify"] = ServerError("down")
+    graph = compiled()
+    await carried_out(desk, graph)
+    desk.chat.script["verify"] = ["Yes.", "No. It is blue.", "Yes.", "Yes."]
+    output = await reopened(graph, desk)
+    assert [turn["score"] for turn in output["rounds"]] == [0.5, 0.5, 1.0]
+    assert (output["stop_reason"], output["best_round"]) == ("passed", 3)
+    assert len(desk.generator.requests) == 3
+
+
+async def test_a_confirmation_that_fails_again_changes_nothing(desk: Desk) -> None:
+    judging(desk.chat)
+    desk.chat.script["verify"] = ServerError("down")
+    graph = compiled()
+    first = await carried_out(desk, graph)
+    again = await reopened(graph, desk)
+    assert (again["stop_reason"], again["failure"]) == ("failed", first["failure"])
+    assert [answers(turn) for turn in again["rounds"]] == [answers(turn) for turn in first["rounds"]]
+
+
+async def test_candidates_that_were_refuted_before_stay_refuted(desk: Desk) -> None:
+    """The confirmation fails at the second candidate; a resumed run does not ask about the first again."""
+    desk.chat.script["verify"] = ["No.", "No.", ServerError("down"), ServerError("down")]
+    graph = compiled()
+    output = await carried_out(desk, graph, candidates=2)
+    (turn,) = output["rounds"]
+    assert (turn["best"], [verdict["score"] for verdict in turn["verdicts"]]) == (1, [0.0, 1.0])
+    desk.chat.script["verify"] = ["Yes.", "Yes."]
+    output = await reopened(graph, desk)
+    assert (output["stop_reason"], output["rounds"][0]["best"]) == ("passed", 1)
+
+
+async def test_the_service_goes_on_in_another_process(tmp_path: Path) -> None:
+    house, other = House(tmp_path / "home"), House(tmp_path / "undisturbed")
+    judging(house.chat)
+    judging(other.chat)
+    right, house.chat.script["verify"] = house.chat.script["verify"], ServerError("down")
+    async with house.gems() as gems:
+        broken = await gems.run("a red cat", seed=7)
+        assert (broken.stop_reason, broken.status, broken.best_round) == ("failed", "failed", 2)
+        assert (await gems.show(broken.run_id)).rounds == broken.rounds
+    house.chat.script["verify"] = right
+    asked = len(house.chat.asked)
+    async with house.gems() as gems, other.gems() as undisturbed:
+        resumed = await gems.resume(broken.run_id)
+        assert unchanging(await gems.show(broken.run_id)) == unchanging(resumed)
+        assert unchanging(resumed) == unchanging(await undisturbed.run("a red cat", seed=7))
+    assert house.chat.tasks()[asked:] == ["verify", "verify"]
+    assert len(house.drawn()) == 2
