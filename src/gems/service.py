@@ -14,7 +14,8 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, aclosing, suppress
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -24,12 +25,15 @@ from typing_extensions import TypedDict, Unpack
 from gems.errors import GemsError, InternalError, RunNotFoundError
 from gems.events import Event, Finished, ImageDrawn, Started, read_event
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
+from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory.locks import is_locked, run_lock
 from gems.models.base import ImageGenerator
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
 from gems.outcomes import result_of
+from gems.removal import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
+from gems.reporting import report_page
 from gems.rescue import named_error, rescued_state
 from gems.resources import Resources, open_resources
 from gems.results import RunResult
@@ -37,6 +41,7 @@ from gems.saving import check_target, picture_path, save_result
 from gems.settings import Settings, load_settings
 from gems.skills.registry import Skill, SkillRegistry
 from gems.state import Context, Input, State
+from gems.trajectories import Wish, fork_point, kept_from_deletion, write_fork
 from gems.types import Options, Profile
 
 logger = logging.getLogger(__name__)
@@ -44,6 +49,17 @@ logger = logging.getLogger(__name__)
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
 _BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
 _CANCEL_POLL_S = 0.5
+# What a fork may do otherwise than its source; the rest has decided what is shared.
+FORK_OPTIONS = (
+    "max_rounds",
+    "candidates",
+    "seed",
+    "negative_prompt",
+    "max_images",
+    "budget_usd",
+    "deadline_s",
+    "plateau",
+)
 
 
 class RunOptions(TypedDict, total=False):
@@ -133,7 +149,7 @@ class Gems:
         """
         options = self._resolved(prompt, arguments)
         target = await self._target(arguments)
-        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        run_id = _new_id()
         with run_lock(self.settings.locks_path, run_id):
             row = await self.resources.ledger.begin(run_id, prompt, options, self.resources.models())
             async with aclosing(self._carry_out(row, _as_input(row), target)) as events:
@@ -162,6 +178,44 @@ class Gems:
                 async for event in events:
                     yield event
 
+    async def fork(
+        self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
+    ) -> RunResult:
+        """Carry out a new run that shares the history of another one up to a round and goes on from there.
+
+        Nothing that is shared is drawn or asked again, and the other run stays as it is. The new run's usage
+        and limits count what is shared.
+
+        Args:
+            run_id: The other run; it may be going on.
+            number: The last round that is shared, from 1.
+            prompt: What to draw next; what the reflector wrote, or now writes, where there is none.
+            **arguments: Options that differ; `profile`, `size` and `skills` stay. There may be one round more
+                than are shared at least.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RequestError: it has no such round, or an option is not usable.
+            GemsError: see `run`.
+        """
+        return await _last(self.stream_fork(run_id, number, prompt, **arguments))
+
+    async def stream_fork(
+        self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
+    ) -> AsyncGenerator[Event]:
+        """The same as `fork`, told as it happens; `show` tells what is shared."""
+        source, target = await self._row(run_id), await self._target(arguments)
+        options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
+        wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
+        new_id = _new_id()
+        with run_lock(self.settings.locks_path, new_id):
+            with kept_from_deletion(self.settings.locks_path, source):
+                point = await fork_point(self._graph, source, wish, self.resources)
+                row = await write_fork(self._graph, source, new_id, point, self.resources)
+            async with aclosing(self._carry_out(row, None, target)) as events:
+                async for event in events:
+                    yield event
+
     async def cancel(self, run_id: str) -> None:
         """End a run, in this process or another, at the next possible moment.
 
@@ -176,9 +230,13 @@ class Gems:
         elif is_locked(self.settings.locks_path, run_id):
             await self.resources.ledger.request_cancel(run_id)
 
-    async def runs(self, limit: int | None = None) -> list[RunRow]:
-        """The runs of this home, newest first, with their true status."""
-        rows = await self.resources.ledger.runs(limit)
+    async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
+        """The runs of this home that are wanted, newest first, with their true status."""
+        if wanted.status is not None:
+            marked = await self.resources.ledger.running()
+            working = frozenset(run for run in marked if is_locked(self.settings.locks_path, run))
+            wanted = replace(wanted, working=working)
+        rows = await self.resources.ledger.runs(limit, wanted)
         for row in rows:
             row["status"] = self._status(row)
         return rows
@@ -190,13 +248,45 @@ class Gems:
             RunNotFoundError: no run has this id.
         """
         row = await self._row(run_id)
-        snapshot = await self._graph.aget_state(_config(run_id))
-        result = result_of(cast("State", snapshot.values), row, self._status(row))
+        result = await self._so_far(row)
         if result.image_id is None:
             return result
         images = self.resources.images
         path = await asyncio.to_thread(picture_path, row["summary"].get("path"), images.path(result.image_id))
         return result.with_image(await images.load(result.image_id), path)
+
+    async def report(self, run_id: str) -> str:
+        """A run as one self-contained HTML page.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+        """
+        row = await self._row(run_id)
+        return await report_page(await self._so_far(row), row, self.resources.images)
+
+    async def delete(self, run_id: str, *, dry_run: bool = False) -> Deletion:
+        """Delete a run: checkpoints, ledger rows, and images that no other run uses.
+
+        The picture in `outputs` goes too; files that were written elsewhere stay.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RunBusyError: it is being worked on.
+        """
+        row = await self._row(run_id)
+        return await delete_run(self._graph, row, self.resources, self.settings, dry_run=dry_run)
+
+    async def gc(
+        self, *, dry_run: bool = False, min_age: timedelta = MIN_AGE, unlisted: bool = False
+    ) -> Garbage:
+        """Clear away images and files that nobody refers to; see `clear_garbage`."""
+        return await clear_garbage(
+            self._graph, self.resources, self.settings, dry_run=dry_run, min_age=min_age, unlisted=unlisted
+        )
+
+    async def _so_far(self, row: RunRow) -> RunResult:
+        snapshot = await self._graph.aget_state(_config(row["run_id"]))
+        return result_of(cast("State", snapshot.values), row, self._status(row))
 
     def _status(self, row: RunRow) -> RunStatus:
         """A run marked as running that no process works on was killed."""
@@ -342,6 +432,10 @@ async def cancel(run_id: str) -> None:
     """`Gems.cancel` with the settings of the environment, for a run of any process of this home."""
     async with Gems() as gems:
         await gems.cancel(run_id)
+
+
+def _new_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _config(run_id: str) -> Any:
