@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
+
+
+@contextmanager
+def storage_faults(path: Path) -> Iterator[None]:
+    """Raise what SQLite says about `path` as a `StorageError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise storage_error(error, path) from error
 
 
 def storage_error(error: Exception, path: Path) -> StorageError:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing_extensions import TypedDict, Unpack
 from gems.errors import GemsError, InternalError, RunNotFoundError
 from gems.events import Event, Finished, ImageDrawn, Started, read_event
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
+from gems.memory.faults import storage_faults
 from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory.locks import is_locked, run_lock
@@ -209,7 +210,7 @@ class Gems:
         wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
         new_id = _new_id()
         with run_lock(self.settings.locks_path, new_id):
-            with kept_from_deletion(self.settings.locks_path, source):
+            with kept_from_deletion(self.settings.locks_path, source), self._faults():
                 point = await fork_point(self._graph, source, wish, self.resources)
                 row = await write_fork(self._graph, source, new_id, point, self.resources)
             async with aclosing(self._carry_out(row, None, target)) as events:
@@ -274,18 +275,24 @@ class Gems:
             RunBusyError: it is being worked on.
         """
         row = await self._row(run_id)
-        return await delete_run(self._graph, row, self.resources, self.settings, dry_run=dry_run)
+        with self._faults():
+            return await delete_run(self._graph, row, self.resources, self.settings, dry_run=dry_run)
 
     async def gc(
         self, *, dry_run: bool = False, min_age: timedelta = MIN_AGE, unlisted: bool = False
     ) -> Garbage:
         """Clear away images and files that nobody refers to; see `clear_garbage`."""
-        return await clear_garbage(
-            self._graph, self.resources, self.settings, dry_run=dry_run, min_age=min_age, unlisted=unlisted
-        )
+        limits: dict[str, Any] = {"dry_run": dry_run, "min_age": min_age, "unlisted": unlisted}
+        with self._faults():
+            return await clear_garbage(self._graph, self.resources, self.settings, **limits)
+
+    def _faults(self) -> AbstractContextManager[None]:
+        """Names what is wrong with the checkpoints; the other stores name their faults themselves."""
+        return storage_faults(self.settings.checkpoints_path)
 
     async def _so_far(self, row: RunRow) -> RunResult:
-        snapshot = await self._graph.aget_state(_config(row["run_id"]))
+        with self._faults():
+            snapshot = await self._graph.aget_state(_config(row["run_id"]))
         return result_of(cast("State", snapshot.values), row, self._status(row))
 
     def _status(self, row: RunRow) -> RunStatus:
