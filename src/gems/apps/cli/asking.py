@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from gems.errors import OptionError
@@ -17,10 +19,10 @@ def agreed(question: str, *, yes: bool, as_json: bool) -> bool:
         return True
     if as_json:
         raise OptionError("With --json nobody is asked.", hint="Say --yes, or --dry-run to look only.")
-    try:
-        answer = typer.confirm(question, err=True)
-    except typer.Abort:
-        answer = False
-    if not answer:
+    # Not Typer's own question, of which a part goes to standard output.
+    typer.echo(f"{question} [y/N] ", err=True, nl=False)
+    answer = sys.stdin.readline().strip().lower()
+    if answer not in ("y", "yes"):
         typer.echo("Nothing was changed.", err=True)
-    return answer
+        return False
+    return True
