@@ -33,7 +33,7 @@ async def open_database(path: Path, version: int, schema: str = "") -> AsyncIter
         StorageError: the file cannot be opened or written.
     """
     try:
-        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(_try_out, path)
         connection = await aiosqlite.connect(path)
     except (OSError, sqlite3.Error) as error:
         raise storage_error(error, path) from error
@@ -45,6 +45,12 @@ async def open_database(path: Path, version: int, schema: str = "") -> AsyncIter
         yield connection
     finally:
         await connection.close()
+
+
+def _try_out(path: Path) -> None:
+    """Open the file once. Where that fails, aiosqlite would leave a thread that outlives the event loop."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sqlite3.connect(path).close()
 
 
 async def _prepare(connection: aiosqlite.Connection, path: Path, version: int, schema: str) -> None:

@@ -38,6 +38,15 @@ def reading(path: Path) -> Iterator[None]:
         raise CorruptStoreError(f"{path} holds what cannot be read ({said}).", hint=_HINT) from error
 
 
+@contextmanager
+def storage_faults(path: Path) -> Iterator[None]:
+    """Raise what SQLite says about `path` as a `StorageError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise storage_error(error, path) from error
+
+
 def storage_error(error: Exception, path: Path) -> StorageError:
     """The error for what `OSError` or `sqlite3.Error` says about `path`."""
     if isinstance(error, StorageError):

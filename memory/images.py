@@ -84,7 +84,14 @@ class ImageStore:
 
 def _keep(path: Path, data: bytes) -> None:
     # A damaged file is written anew, since the right bytes are at hand.
-    if not path.exists() or path.read_bytes() != data:
+    try:
+        same = path.read_bytes() == data
+        if same:
+            # Somebody who clears away what nobody refers to sees that it is wanted again.
+            os.utime(path)
+    except FileNotFoundError:
+        same = False
+    if not same:
         write_whole(path, data)
 
 

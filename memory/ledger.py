@@ -19,7 +19,9 @@ from typing_extensions import TypedDict
 
 from gems.memory.database import open_database
 from gems.memory.faults import storage_error
-from gems.types import Candidate, ImageRequest, Options, Usage
+from gems.memory.filters import ALL_RUNS, MOST, RunFilter
+from gems.memory.housekeeping import Housekeeping
+from gems.types import Candidate, Fork, ImageRequest, Options, Usage
 
 LEDGER_VERSION = 1
 _SCHEMA = """
@@ -35,7 +37,9 @@ CREATE TABLE IF NOT EXISTS drawings (
 CREATE TABLE IF NOT EXISTS answers (
     run TEXT NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL, task TEXT NOT NULL, reply TEXT NOT NULL,
     PRIMARY KEY (run, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS forks (run TEXT PRIMARY KEY, source TEXT NOT NULL, round INTEGER NOT NULL);
 """
+_RUNS = "SELECT runs.*, forks.source, forks.round FROM runs LEFT JOIN forks ON forks.run = runs.run"
 
 RunStatus = Literal["running", "interrupted", "done", "failed"]
 
@@ -62,9 +66,11 @@ class RunRow(TypedDict):
     models: dict[str, str]
     summary: dict[str, Any]
     """Score, stop reason, rounds, images, path of the result; empty while the run goes on."""
+    forked_from: Fork | None
+    """None for a run that began with its prompt."""
 
 
-class Ledger:
+class Ledger(Housekeeping):
     """Use `open_ledger`.
 
     Args:
@@ -137,6 +143,7 @@ class Ledger:
             "options": options,
             "models": models,
             "summary": {},
+            "forked_from": None,
         }
 
     async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
@@ -162,13 +169,14 @@ class Ledger:
 
     async def run(self, run: str) -> RunRow | None:
         """One run of the index."""
-        row = await self._one("SELECT * FROM runs WHERE run=?", (run,))
+        row = await self._one(f"{_RUNS} WHERE runs.run=?", (run,))
         return _run_row(row) if row else None
 
-    async def runs(self, limit: int | None = None) -> list[RunRow]:
-        """The runs of the index, newest first."""
-        sql = "SELECT * FROM runs ORDER BY created DESC, run DESC LIMIT ?"
-        return [_run_row(row) for row in await self._all(sql, (-1 if limit is None else limit,))]
+    async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
+        """The runs of the index that are wanted, newest first."""
+        where, values = wanted.sql()
+        sql = f"{_RUNS} WHERE {where} ORDER BY created DESC, runs.run DESC LIMIT ?"
+        return [_run_row(row) for row in await self._all(sql, (*values, MOST if limit is None else limit))]
 
     async def _one(self, sql: str, values: tuple[Any, ...]) -> aiosqlite.Row | None:
         rows = await self._all(sql, values)
@@ -198,6 +206,8 @@ async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
     """
     async with open_database(path, LEDGER_VERSION, _SCHEMA) as connection:
         connection.row_factory = aiosqlite.Row
+        # SQLite's own knows ASCII only, and people look for prompts in every language.
+        await connection.create_function("lower", 1, str.lower, deterministic=True)
         yield Ledger(connection, path)
 
 
@@ -211,6 +221,7 @@ def _run_row(row: aiosqlite.Row) -> RunRow:
         "options": json.loads(row["options"]),
         "models": json.loads(row["models"]),
         "summary": json.loads(row["summary"] or "{}"),
+        "forked_from": {"run_id": row["source"], "round": row["round"]} if row["source"] else None,
     }
 
 

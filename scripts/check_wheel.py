@@ -56,6 +56,7 @@ def check_contents(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     strangers = [top for top in tops if top != "gems" and not top.endswith(".dist-info")]
     wanted = ["gems/py.typed", "gems/graphs/loop.py", "gems/models/blocks/prompts.jsonl"]
+    wanted += [f"gems/reporting/page.{ending}" for ending in ("html.jinja", "css", "js")]
     missing = [name for name in wanted if name not in names]
     sources = {path.name for path in (ROOT / "src" / "gems").rglob("*.py")}
     packed = {Path(name).name for name in names}

@@ -39,6 +39,7 @@ def result_of(state: State, row: RunRow, status: RunStatus) -> RunResult:
         warnings=state.get("warnings") or [],
         failure=state.get("failure"),
         seconds=round(sum(sum(turn["seconds"].values()) for turn in rounds), 3),
+        forked_from=row["forked_from"],
     )
 
 

@@ -12,6 +12,7 @@ from gems.types import (
     AnswerValue,
     Experience,
     Failure,
+    Fork,
     Options,
     Plan,
     RequirementKind,
@@ -66,6 +67,9 @@ class RunResult(BaseModel):
     warnings: list[str]
     failure: Failure | None
     seconds: float = Field(description="Wall time of the rounds, summed.")
+    forked_from: Fork | None = Field(
+        None, description="The run whose history this one shares, and up to which round; usage counts it."
+    )
 
     _data: bytes | None = PrivateAttr(default=None)
 

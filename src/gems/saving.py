@@ -103,6 +103,22 @@ async def with_picture(result: RunResult, images: ImageStore, saved: str | None)
     return result.model_copy(update={"warnings": [*result.warnings, warning]}).with_image(data, path)
 
 
+def write_page(page: str, target: Path) -> Path:
+    """Write a page to a file, whole or not at all. Blocking.
+
+    Raises:
+        OptionError: `target` is a folder.
+        StorageError: it cannot be written.
+    """
+    if target.is_dir():
+        raise OptionError(f"{target} is a folder.", hint="Name a file, for example report.html.")
+    try:
+        write_whole(target, page.encode())
+    except OSError as error:
+        raise storage_error(error, target) from error
+    return target.absolute()
+
+
 def picture_path(saved: str | None, stored: Path) -> Path:
     """Where a finished run's picture is now: the file it was saved to, or the store's. Blocking."""
     return Path(saved) if saved and Path(saved).exists() else stored

@@ -13,8 +13,9 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, aclosing, suppress
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing, suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -24,13 +25,16 @@ from typing_extensions import TypedDict, Unpack
 from gems.errors import CorruptStoreError, GemsError, InternalError, RunNotFoundError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
-from gems.memory.faults import reading
+from gems.memory.faults import reading, storage_faults
+from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory.locks import hold, is_locked
 from gems.models.base import ImageGenerator
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
 from gems.outcomes import result_of
+from gems.removal import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
+from gems.reporting import report_page
 from gems.rescue import (
     Known,
     known_drawings,
@@ -46,6 +50,7 @@ from gems.saving import check_target, save_result, with_picture
 from gems.settings import Settings, load_settings
 from gems.skills.registry import Skill, SkillRegistry
 from gems.state import Context, Input, State
+from gems.trajectories import Wish, fork_point, kept_from_deletion, write_fork
 from gems.types import Options, Profile
 
 logger = logging.getLogger(__name__)
@@ -53,6 +58,17 @@ logger = logging.getLogger(__name__)
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
 _BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
 _CANCEL_POLL_S = 0.5
+# What a fork may do otherwise than its source; the rest has decided what is shared.
+FORK_OPTIONS = (
+    "max_rounds",
+    "candidates",
+    "seed",
+    "negative_prompt",
+    "max_images",
+    "budget_usd",
+    "deadline_s",
+    "plateau",
+)
 
 
 class RunOptions(TypedDict, total=False):
@@ -155,7 +171,7 @@ class Gems:
         """
         options = self._resolved(prompt, arguments)
         target = await self._target(arguments)
-        run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        run_id = _new_id()
         async with hold(self.settings.locks_path, run_id):
             row = await self.resources.ledger.begin(run_id, prompt, options, self.resources.models())
             async with aclosing(self._carry_out(row, _as_input(row), target)) as events:
@@ -187,6 +203,44 @@ class Gems:
                 async for event in events:
                     yield _with_warning(event, note) if note else event
 
+    async def fork(
+        self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
+    ) -> RunResult:
+        """Carry out a new run that shares the history of another one up to a round and goes on from there.
+
+        Nothing that is shared is drawn or asked again, and the other run stays as it is. The new run's usage
+        and limits count what is shared.
+
+        Args:
+            run_id: The other run; it may be going on.
+            number: The last round that is shared, from 1.
+            prompt: What to draw next; what the reflector wrote, or now writes, where there is none.
+            **arguments: Options that differ; `profile`, `size` and `skills` stay. There may be one round more
+                than are shared at least.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RequestError: it has no such round, or an option is not usable.
+            GemsError: see `run`.
+        """
+        return await _last(self.stream_fork(run_id, number, prompt, **arguments))
+
+    async def stream_fork(
+        self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
+    ) -> AsyncGenerator[Event]:
+        """The same as `fork`, told as it happens; `show` tells what is shared."""
+        source, target = await self._row(run_id), await self._target(arguments)
+        options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
+        wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
+        new_id = _new_id()
+        async with hold(self.settings.locks_path, new_id):
+            with kept_from_deletion(self.settings.locks_path, source), self._faults():
+                point = await fork_point(self._graph, source, wish, self.resources)
+                row = await write_fork(self._graph, source, new_id, point, self.resources)
+            async with aclosing(self._carry_out(row, None, target)) as events:
+                async for event in events:
+                    yield event
+
     async def cancel(self, run_id: str) -> None:
         """End a run, in this process or another, at the next possible moment.
 
@@ -201,9 +255,13 @@ class Gems:
         elif await asyncio.to_thread(is_locked, self.settings.locks_path, run_id):
             await self.resources.ledger.request_cancel(run_id)
 
-    async def runs(self, limit: int | None = None) -> list[RunRow]:
-        """The runs of this home, newest first, with their true status."""
-        rows = await self.resources.ledger.runs(limit)
+    async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
+        """The runs of this home that are wanted, newest first, with their true status."""
+        if wanted.status is not None:
+            marked = await self.resources.ledger.running()
+            working = await asyncio.to_thread(self._locked, marked)
+            wanted = replace(wanted, working=working)
+        rows = await self.resources.ledger.runs(limit, wanted)
         for row in rows:
             row["status"] = await self._status(row)
         return rows
@@ -215,15 +273,56 @@ class Gems:
             RunNotFoundError: no run has this id.
         """
         row = await self._row(run_id)
-        try:
-            snapshot = await self._snapshot(run_id)
-            state = cast("State", snapshot.values)
-        except CorruptStoreError as error:
-            state = salvaged_state(row, await known_drawings(self.resources.ledger, run_id), error)
-        result = result_of(state, row, await self._status(row))
+        result = await self._so_far(row)
         if result.image_id is None:
             return result
         return await with_picture(result, self.resources.images, row["summary"].get("path"))
+
+    async def report(self, run_id: str) -> str:
+        """A run as one self-contained HTML page.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+        """
+        row = await self._row(run_id)
+        return await report_page(await self._so_far(row), row, self.resources.images)
+
+    async def delete(self, run_id: str, *, dry_run: bool = False) -> Deletion:
+        """Delete a run: checkpoints, ledger rows, and images that no other run uses.
+
+        The picture in `outputs` goes too; files that were written elsewhere stay.
+
+        Raises:
+            RunNotFoundError: no run has this id.
+            RunBusyError: it is being worked on.
+        """
+        row = await self._row(run_id)
+        with self._faults():
+            return await delete_run(self._graph, row, self.resources, self.settings, dry_run=dry_run)
+
+    async def gc(
+        self, *, dry_run: bool = False, min_age: timedelta = MIN_AGE, unlisted: bool = False
+    ) -> Garbage:
+        """Clear away images and files that nobody refers to; see `clear_garbage`."""
+        limits: dict[str, Any] = {"dry_run": dry_run, "min_age": min_age, "unlisted": unlisted}
+        with self._faults():
+            return await clear_garbage(self._graph, self.resources, self.settings, **limits)
+
+    def _locked(self, runs: Iterable[str]) -> frozenset[str]:
+        return frozenset(run for run in runs if is_locked(self.settings.locks_path, run))
+
+    def _faults(self) -> AbstractContextManager[None]:
+        """Names what is wrong with the checkpoints; the other stores name their faults themselves."""
+        return storage_faults(self.settings.checkpoints_path)
+
+    async def _so_far(self, row: RunRow) -> RunResult:
+        """A run as far as it came; of damaged checkpoints, what the ledger still knows."""
+        try:
+            snapshot = await self._snapshot(row["run_id"])
+            state = cast("State", snapshot.values)
+        except CorruptStoreError as error:
+            state = salvaged_state(row, await known_drawings(self.resources.ledger, row["run_id"]), error)
+        return result_of(state, row, await self._status(row))
 
     async def _status(self, row: RunRow) -> RunStatus:
         """A run marked as running that no process works on was killed."""
@@ -402,6 +501,10 @@ async def cancel(run_id: str) -> None:
     """`Gems.cancel` with the settings of the environment, for a run of any process of this home."""
     async with Gems() as gems:
         await gems.cancel(run_id)
+
+
+def _new_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
 
 
 def _config(run_id: str) -> Any:

@@ -126,6 +126,15 @@ class Failure(TypedDict):
     message: str
 
 
+class Fork(TypedDict):
+    """Where a run came from: it shares another run's history up to a round."""
+
+    run_id: str
+    """The other run, which may have been deleted since."""
+    round: int
+    """The last round that both share."""
+
+
 class Usage(TypedDict):
     """What a role or a run consumed so far."""
 

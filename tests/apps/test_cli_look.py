@@ -102,7 +102,9 @@ def test_help_states_the_true_limits() -> None:
         assert most in said
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "runs", "show", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["run", "resume", "runs", "show", "report", "fork", "delete", "gc", "doctor"]
+)
 def test_help_has_an_example_and_exit_codes(command: str) -> None:
     said = here(command, "--help").stdout
     assert f"    gems {command}" in said

@@ -1,4 +1,4 @@
-"""The command line: `gems run`, `gems resume`, `gems runs`, `gems show`, `gems doctor`."""
+"""The command line: `gems run` and all the other commands, see docs/cli.md."""
 
 from gems.apps.cli.app import main
 

@@ -12,8 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from gems._version import __version__
+from gems.apps.cli.delete import delete
 from gems.apps.cli.doctor import doctor
 from gems.apps.cli.failures import told, usage_error
+from gems.apps.cli.fork import fork
+from gems.apps.cli.garbage import gc
+from gems.apps.cli.report import report
 from gems.apps.cli.resume import resume
 from gems.apps.cli.run import run
 from gems.apps.cli.runs import runs
@@ -30,6 +34,10 @@ app.command()(run)
 app.command()(resume)
 app.command()(runs)
 app.command()(show)
+app.command()(report)
+app.command()(fork)
+app.command()(delete)
+app.command()(gc)
 app.command()(doctor)
 
 

@@ -46,6 +46,8 @@ Out = Annotated[
 ]
 NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Leave out of the PNG what made it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; docs/json.md describes it.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; print only the path.")]
 Debug = Annotated[
     bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs, and the traceback of an error.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,23 +11,44 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 if TYPE_CHECKING:
+    from gems.memory.filters import RunFilter
     from gems.memory.ledger import RunRow
+
+Status = Literal["running", "interrupted", "done", "failed"]
 
 
 def runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show so many, newest first.")] = 20,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="WHEN", help="Begun then or later: 2026-01-31, or 3d for 3 days ago."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="Begun by then; a day counts whole.")
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With this in the prompt, in whatever case.")
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", min=0, max=1, help="Best image meets this share of the requirements."),
+    ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """List the runs of this home, newest first.
 
     Times are local; the id begins with the same time in UTC. A run that is interrupted or failed goes on
-    with `gems resume RUN`.
+    with `gems resume RUN`. Of several filters all must hold; WHEN is a date, with or without a time, or how
+    long ago: 30m, 12h, 3d, 2w.
 
     \b
     Examples:
       gems runs
       gems runs --limit 100 --json
+      gems runs --since 3d --status done --min-score 0.8
+      gems runs --since 2026-01-01 --until 2026-01-31 --text "red cat"
 
     \b
     Exit codes:
@@ -39,10 +61,29 @@ def runs(
         from gems.apps.cli.tables import runs_table  # noqa: PLC0415
         from gems.apps.cli.working import looked_up  # noqa: PLC0415
 
-        found: list[RunRow] = looked_up(lambda gems: gems.runs(limit))
+        wanted = _wanted(since, until, status, text, min_score)
+        found: list[RunRow] = looked_up(lambda gems: gems.runs(limit, wanted))
         if json:
             print_json({"runs": found})
         elif found:
             runs_table(found)
+        elif any(value is not None for value in (since, until, status, text, min_score)):
+            typer.echo("There is no such run.", err=True)
         else:
             typer.echo("There are no runs yet; `gems run` makes the first one.", err=True)
+
+
+def _wanted(
+    since: str | None, until: str | None, status: Status | None, text: str | None, min_score: float | None
+) -> RunFilter:
+    from gems.memory.filters import RunFilter  # noqa: PLC0415 - loads the stores
+    from gems.moments import parsed_moment  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    return RunFilter(
+        since=None if since is None else parsed_moment(since, now=now),
+        until=None if until is None else parsed_moment(until, now=now, end=True),
+        status=status,
+        text=text,
+        min_score=min_score,
+    )

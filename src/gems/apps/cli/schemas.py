@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
 from gems.memory.ledger import RunRow
+from gems.removal import Deletion, Garbage
 from gems.results import RunResult
 
 
@@ -18,6 +19,16 @@ class RunList(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     runs: list[RunRow]
+
+
+class ReportFile(BaseModel):
+    """A page that was written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    path: str
+    bytes: int
 
 
 class ErrorDetails(BaseModel):
@@ -42,5 +53,13 @@ class ErrorReport(BaseModel):
 
 def schemas() -> dict[str, dict[str, Any]]:
     """JSON schemas by name."""
-    models: tuple[type[BaseModel], ...] = (RunResult, RunList, DoctorReport, ErrorReport)
+    models: tuple[type[BaseModel], ...] = (
+        RunResult,
+        RunList,
+        ReportFile,
+        Deletion,
+        Garbage,
+        DoctorReport,
+        ErrorReport,
+    )
     return {model.__name__: model.model_json_schema(mode="serialization") for model in models}

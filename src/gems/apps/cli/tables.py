@@ -97,6 +97,9 @@ def _heading(result: RunResult) -> Iterator[Text]:
         f"at most {counted(options['max_rounds'], 'round')} of {counted(options['candidates'], 'image')}",
     )
     yield _named("models", ", ".join(f"{role} {name}" for role, name in result.models.items()))
+    if result.forked_from is not None:
+        source = result.forked_from
+        yield _named("forked from", f"{source['run_id']} after round {source['round']}")
     if result.plan is not None:
         yield _named("plan", f"{', '.join(result.plan['skills']) or 'no skill'}. {result.plan['why']}")
 

@@ -59,6 +59,27 @@ def resumed(name: str, models: Models, view: View, **target: Unpack[Target]) -> 
     return interruptibly(doing())
 
 
+def forked(
+    name: str, number: int, prompt: str | None, models: Models, view: View, **arguments: Unpack[RunArguments]
+) -> RunResult:
+    """Carry out a fork and show how it goes; see `begun`."""
+
+    async def doing() -> RunResult:
+        async with Gems(settings_with(models)) as gems:
+            run_id = await run_named(gems, name)
+            known = await gems.show(run_id)
+            shared = {
+                "rounds": known.rounds[:number],
+                "experiences": known.experiences[:number],
+                "run_id": "",
+            }
+            story = Story.so_far(known.model_copy(update=shared), gems.resources.images.path)
+            events = gems.stream_fork(run_id, number, prompt, **arguments)
+            return await _followed(events, story, view, f"forked from {run_id} after round {number}")
+
+    return interruptibly(doing())
+
+
 def looked_up(looking: Callable[[Gems], Awaitable[T]]) -> T:
     """What `looking` finds out from the stores.
 
@@ -115,9 +136,11 @@ def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
         raise Interrupted from None
 
 
-async def _followed(events: AsyncGenerator[Event], story: Story, view: View) -> RunResult:
+async def _followed(events: AsyncGenerator[Event], story: Story, view: View, note: str = "") -> RunResult:
     try:
         with _display(story, view) as display, _Logs(display, view):
+            if note:
+                display.note(note)
             async with aclosing(events):
                 async for event in events:
                     story.take(event)

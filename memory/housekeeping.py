@@ -1,0 +1,78 @@
+"""What forking, deleting and cleaning up need of the ledger.
+
+Every step is one statement, and the steps come in such an order that a process which dies between two of them
+leaves nothing that cannot be done again: a run is listed last when it comes, and when it goes for as long as
+anything of it is left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+_TABLES_OF_A_RUN = ("answers", "drawings", "forks", "runs")
+
+
+class Housekeeping:
+    """A part of `Ledger`."""
+
+    async def _all(self, sql: str, values: tuple[Any, ...]) -> Sequence[Any]:
+        raise NotImplementedError
+
+    async def _write(self, sql: str, values: tuple[Any, ...]) -> None:
+        raise NotImplementedError
+
+    async def enter_fork(self, run: str, source: str, number: int) -> None:
+        """Enter that `run` shares what `source` drew up to round `number`; `begin` lists it."""
+        await self._write(
+            "INSERT INTO drawings (run, round, candidate, fingerprint, at, request, result)"
+            " SELECT CAST(? AS TEXT), round, candidate, fingerprint, at, request, result"
+            " FROM drawings WHERE run=? AND round<=?",
+            (run, source, number),
+        )
+        await self._write("INSERT INTO forks (run, source, round) VALUES (?,?,?)", (run, source, number))
+
+    async def forget(self, run: str) -> None:
+        """Take out everything about a run; others that were forked from it still say so."""
+        for table in _TABLES_OF_A_RUN:
+            await self._write(f"DELETE FROM {table} WHERE run=?", (run,))  # noqa: S608 - names of our own
+
+    async def running(self) -> list[str]:
+        """The runs that are marked as running, killed ones among them."""
+        return [row["run"] for row in await self._all("SELECT run FROM runs WHERE status='running'", ())]
+
+    async def images_of(self, run: str) -> set[str]:
+        """The ids of all images that were drawn for a run."""
+        rows = await self._all("SELECT result FROM drawings WHERE run=?", (run,))
+        return {json.loads(row["result"])["image"] for row in rows}
+
+    async def images_of_others(self, run: str) -> set[str]:
+        """The ids of all images that were drawn for any other run; for all runs where `run` is empty."""
+        rows = await self._all("SELECT DISTINCT result FROM drawings WHERE run<>?", (run,))
+        return {json.loads(row["result"])["image"] for row in rows}
+
+    async def drawn_by_run(self) -> dict[str, int]:
+        """How many drawings are entered for each run that has any."""
+        rows = await self._all("SELECT run, count(*) AS number FROM drawings GROUP BY run", ())
+        return {row["run"]: row["number"] for row in rows}
+
+    async def rows_of(self, run: str) -> int:
+        """How many rows there are of a run."""
+        counts = " + ".join(f"(SELECT count(*) FROM {table} WHERE run=?)" for table in _TABLES_OF_A_RUN)  # noqa: S608
+        (row,) = await self._all(f"SELECT {counts} AS number", (run,) * len(_TABLES_OF_A_RUN))
+        return int(row["number"])
+
+    async def unlisted(self) -> dict[str, str]:
+        """Runs that have rows but are not in the index, and when something was last entered for each.
+
+        Studio's are of this kind, and those of programs that use the graph without the service.
+        """
+        rows = await self._all(
+            "SELECT run, max(at) AS newest FROM"
+            " (SELECT run, at FROM drawings UNION ALL SELECT run, at FROM answers"
+            " UNION ALL SELECT run, '' FROM forks) AS entries"
+            " WHERE run NOT IN (SELECT run FROM runs) GROUP BY run",
+            (),
+        )
+        return {row["run"]: row["newest"] for row in rows}

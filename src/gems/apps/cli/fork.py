@@ -1,0 +1,105 @@
+"""`gems fork`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+
+def fork(  # noqa: PLR0913, PLR0917 - the command's options
+    run_id: options.RunId,
+    number: Annotated[
+        int, typer.Option("--round", metavar="K", min=1, help="The last round that both runs share.")
+    ],
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What to draw next; the reflector's next prompt by default."),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=50, help="Most rounds, shared ones included; as before, at least K+1."
+        ),
+    ] = None,
+    candidates: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round; as before by default.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, max=2**31 - 1, help="Where chance begins; as before by default."),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What to avoid; as before by default.")
+    ] = None,
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
+    out: options.Out = None,
+    budget_usd: Annotated[
+        float | None, typer.Option(metavar="USD", help="Begin nothing new once so much is spent.")
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Most images in all, shared ones included.")
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Stop after so long with the best so far.")
+    ] = None,
+    plateau: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=50, help="Stop after N rounds without progress, shared ones included."
+        ),
+    ] = None,
+    no_metadata: options.NoMetadata = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Go on from a round of a run in a new run of its own.
+
+    The new run shares the history up to round K; nothing of it is drawn or asked again, and the other run
+    stays as it is. The same prompt with the same seed gives the same image: name another --prompt or --seed
+    to come out elsewhere. Where the run was begun with --chat, --judge or --generator, name the same ones
+    again.
+
+    \b
+    Examples:
+      gems fork last --round 2 --prompt "three red circles in a row above a blue square"
+      gems fork 20260131-120000-4f2a9c --round 5 --rounds 10
+
+    \b
+    Exit codes:
+      0    every requirement is met
+      3    the best image lacks something, or could not be checked
+      2    bad usage or configuration, or no such run or round
+      1    failure, and no image
+      130  interrupted; `gems resume RUN` goes on with the new run
+    """  # noqa: D301 - \b keeps the lines apart
+    models = options.Models(chat, judge, generator)
+    view = options.View(json=json, quiet=quiet, debug=debug)
+    with reported(as_json=json, debug=debug, resume_command=models.resume_command):
+        from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import forked  # noqa: PLC0415
+
+        result = forked(
+            run_id,
+            number,
+            prompt,
+            models,
+            view,
+            max_rounds=rounds,
+            candidates=candidates,
+            seed=seed,
+            negative_prompt=negative_prompt,
+            max_images=max_images,
+            budget_usd=budget_usd,
+            deadline_s=deadline,
+            plateau=plateau,
+            out=out,
+            metadata=not no_metadata,
+        )
+        raise typer.Exit(handed_over(result, view, models))

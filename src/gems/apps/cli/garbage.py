@@ -1,0 +1,81 @@
+"""`gems gc`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import FAILED, reported
+
+if TYPE_CHECKING:
+    from gems.removal import Garbage
+
+
+def gc(
+    min_age: Annotated[
+        str, typer.Option(metavar="AGE", help="Leave alone what is younger; never less than an hour.")
+    ] = "1h",
+    unlisted: Annotated[
+        bool,
+        typer.Option("--unlisted", help="Also free runs that are not listed: Studio's, your own programs'."),
+    ] = False,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Free what nobody refers to: images that no run uses, and what killed processes left behind.
+
+    Says what it would free before it does, and asks. Runs that are going on are left alone.
+
+    \b
+    Examples:
+      gems gc
+      gems gc --dry-run --json
+      gems gc --unlisted --min-age 2w --yes
+
+    \b
+    Exit codes:
+      0    freed, or there was nothing to free
+      2    bad usage or configuration
+      1    not freed: the answer was no, or a failure
+      130  interrupted
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+        from gems.moments import parsed_age  # noqa: PLC0415
+
+        age = parsed_age(min_age)
+        found = looked_up(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))
+        if not json:
+            _tell(found, unlisted=unlisted)
+        empty = found.nothing and not (unlisted and found.unlisted_runs)
+        if not dry_run and not empty:
+            if not agreed("Free it?", yes=yes, as_json=json):
+                raise typer.Exit(FAILED)
+            found = looked_up(lambda gems: gems.gc(min_age=age, unlisted=unlisted))
+            if not json:
+                typer.echo("freed")
+        if json:
+            print_json(found)
+
+
+def _tell(found: Garbage, *, unlisted: bool) -> None:
+    from rich.filesize import decimal  # noqa: PLC0415 - only needed here
+
+    from gems.apps.cli.text import counted  # noqa: PLC0415
+
+    lines = [
+        f"{counted(found.images, 'image')} ({decimal(found.image_bytes)}) that no run uses",
+        f"{counted(found.leftovers, 'unfinished file')} ({decimal(found.leftover_bytes)})",
+        counted(found.locks, "old lock file"),
+    ]
+    if found.unlisted_runs:
+        runs = f"{counted(found.unlisted_runs, 'run')} with {counted(found.unlisted_rows, 'row')}"
+        more = "" if unlisted else "; --unlisted frees them too"
+        lines.append(f"{runs} that `gems runs` does not list{more}")
+    typer.echo("\n".join(lines), err=True)

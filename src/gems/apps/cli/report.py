@@ -1,0 +1,59 @@
+"""`gems report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+if TYPE_CHECKING:
+    from gems.service import Gems
+
+
+def report(
+    run_id: options.RunId,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="The page; RUN.html here by default, - for stdout."),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write everything about a run to one page to look at.
+
+    The page holds its images and needs no network: open it in a browser, send it, keep it.
+
+    \b
+    Examples:
+      gems report last -o report.html
+      gems report 20260131-120000-4f2a9c
+
+    \b
+    Exit codes:
+      0  written; standard output says where
+      2  bad usage or configuration, or no such run
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.schemas import ReportFile  # noqa: PLC0415
+        from gems.apps.cli.working import looked_up, run_named  # noqa: PLC0415
+        from gems.saving import write_page  # noqa: PLC0415
+
+        async def looking(gems: Gems) -> tuple[str, str]:
+            name = await run_named(gems, run_id)
+            return name, await gems.report(name)
+
+        name, page = looked_up(looking)
+        if out == Path("-") and not json:
+            typer.echo(page, nl=False)
+            return
+        path = write_page(page, Path(f"{name}.html") if out is None else out)
+        if json:
+            print_json(ReportFile(run_id=name, path=str(path), bytes=path.stat().st_size))
+        else:
+            typer.echo(path)

@@ -1,0 +1,231 @@
+"""Delete runs, and clear away what nobody refers to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.memory import clearing
+from gems.memory.ledger import RunRow
+from gems.memory.locks import run_lock
+from gems.resources import Resources
+from gems.settings import Settings
+from gems.trajectories import Graph, thread
+
+MIN_AGE = timedelta(hours=1)
+"""Images younger than this are left alone: a run that goes on has them before its ledger has."""
+
+
+class Deletion(BaseModel):
+    """What deleting a run takes away."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    prompt: str
+    rows: int = Field(description="Rows of the ledger.")
+    images: int = Field(description="Images that no other run uses.")
+    image_bytes: int
+    kept_images: int = Field(description="Images that other runs use too, and newer ones left to `gems gc`.")
+    path: str | None = Field(description="The picture in `outputs`; files written elsewhere stay.")
+    done: bool = Field(description="False where it was only looked at.")
+
+
+class Garbage(BaseModel):
+    """What nobody refers to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    images: int = Field(description="Images that no run refers to.")
+    image_bytes: int
+    leftovers: int = Field(description="Files that a killed process was about to write.")
+    leftover_bytes: int
+    locks: int = Field(description="Lock files of runs that are gone.")
+    unlisted_runs: int = Field(
+        description="Runs that `gems runs` does not list: Studio's, and those of programs of your own. They "
+        "are freed only where that is asked for."
+    )
+    unlisted_rows: int = Field(description="Their rows in the ledger, which are freed only with them.")
+    done: bool = Field(description="False where it was only looked at.")
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to free, apart from runs that are not listed."""
+        return not (self.images or self.leftovers or self.locks)
+
+
+async def delete_run(
+    graph: Graph, row: RunRow, resources: Resources, settings: Settings, *, dry_run: bool
+) -> Deletion:
+    """Delete a run: its checkpoints, its rows, the picture in `outputs`, and images that it alone uses.
+
+    Raises:
+        RunBusyError: the run is being worked on.
+        StorageError: something could not be removed; deleting the run again removes the rest.
+    """
+    run, began = row["run_id"], time.time()
+    with run_lock(settings.locks_path, run):
+        own = await resources.ledger.images_of(run) | await _images_of_state(graph, run)
+        picture = _picture(row, settings)
+        rows = await resources.ledger.rows_of(run)
+        if not dry_run:
+            await resources.checkpointer.adelete_thread(run)
+            if picture is not None:
+                await asyncio.to_thread(clearing.remove_file, picture)
+            # The rows go before the images: a run that is forked or drawn meanwhile enters its own.
+            await resources.ledger.forget(run)
+        others = await resources.ledger.images_of_others(run)
+        others |= await _images_of_states(graph, await _doubtful(resources, run))
+        sizes = await asyncio.to_thread(clearing.image_sizes, resources.images, own - others)
+        before = await _before(resources, settings, run, began)
+        free = {image: size for image, size in sizes.items() if _is_older(resources, image, before)}
+        if not dry_run:
+            free = await asyncio.to_thread(_removed, resources, free, before)
+            await asyncio.to_thread(clearing.remove_lock_held, settings.locks_path, run)
+    return Deletion(
+        run_id=run,
+        prompt=row["prompt"],
+        rows=rows,
+        images=len(free),
+        image_bytes=sum(free.values()),
+        kept_images=len(own) - len(free),
+        path=str(picture) if picture else None,
+        done=not dry_run,
+    )
+
+
+async def clear_garbage(
+    graph: Graph,
+    resources: Resources,
+    settings: Settings,
+    *,
+    dry_run: bool,
+    min_age: timedelta = MIN_AGE,
+    unlisted: bool = False,
+) -> Garbage:
+    """Clear away images and files that nobody refers to.
+
+    Args:
+        graph: The compiled graph.
+        resources: The stores.
+        settings: Where they are.
+        dry_run: Only say what there is.
+        min_age: What is younger is left alone; never less than an hour.
+        unlisted: Also free runs that have rows but are not listed.
+
+    Raises:
+        StorageError: something could not be read or removed.
+    """
+    before = time.time() - max(min_age, MIN_AGE).total_seconds()
+    listed = {row["run_id"] for row in await resources.ledger.runs()}
+    strangers = await _strangers(resources, settings, before)
+    rows = sum([await resources.ledger.rows_of(run) for run in strangers])
+    if unlisted and not dry_run:
+        for run in strangers:
+            await resources.checkpointer.adelete_thread(run)
+            await resources.ledger.forget(run)
+    used = await _used(graph, resources, without=strangers if unlisted else ())
+    stored = await asyncio.to_thread(clearing.stored_images, resources.images, before)
+    free = {image: size for image, size in stored.items() if image not in used}
+    folders = (resources.images.folder, settings.home / "outputs")
+    files = await asyncio.to_thread(clearing.leftovers, folders, before)
+    locks = await asyncio.to_thread(clearing.idle_locks, settings.locks_path, listed)
+    if not dry_run:
+        free = await asyncio.to_thread(_removed, resources, free, before)
+        files = {p: size for p, size in files.items() if await asyncio.to_thread(clearing.remove_file, p)}
+        locks = [
+            run for run in locks if await asyncio.to_thread(clearing.remove_lock, settings.locks_path, run)
+        ]
+    return Garbage(
+        images=len(free),
+        image_bytes=sum(free.values()),
+        leftovers=len(files),
+        leftover_bytes=sum(files.values()),
+        locks=len(locks),
+        unlisted_runs=len(strangers),
+        unlisted_rows=rows,
+        done=not dry_run,
+    )
+
+
+async def _used(graph: Graph, resources: Resources, without: Collection[str]) -> set[str]:
+    """The ids of all images that a row or the state of a run refers to."""
+    rows = await resources.ledger.runs()
+    used = {row["summary"]["image"] for row in rows if row["summary"].get("image")}
+    if without:
+        drawn = await resources.ledger.drawn_by_run()
+        for run in drawn.keys() - set(without):
+            used |= await resources.ledger.images_of(run)
+    else:
+        used |= await resources.ledger.images_of_others("")
+    return used | await _images_of_states(graph, [row["run_id"] for row in rows])
+
+
+async def _strangers(resources: Resources, settings: Settings, before: float) -> list[str]:
+    """Runs with rows of their own that are neither listed nor being worked on, and have rested for long."""
+    rested = datetime.fromtimestamp(before, UTC).isoformat(timespec="milliseconds")
+    unlisted = await resources.ledger.unlisted()
+    return [
+        run
+        for run, newest in unlisted.items()
+        if newest < rested and not await asyncio.to_thread(clearing.is_busy, settings.locks_path, run)
+    ]
+
+
+async def _doubtful(resources: Resources, without: str) -> list[str]:
+    """Other runs that may refer to images which are not in the ledger: it could not be written, perhaps."""
+    drawn = await resources.ledger.drawn_by_run()
+    rows = [row for row in await resources.ledger.runs() if row["run_id"] != without]
+    return [row["run_id"] for row in rows if drawn.get(row["run_id"], 0) < row["summary"].get("images", 1)]
+
+
+async def _images_of_states(graph: Graph, runs: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for run in runs:
+        found |= await _images_of_state(graph, run)
+    return found
+
+
+async def _images_of_state(graph: Graph, run: str) -> set[str]:
+    values: dict[str, Any] = (await graph.aget_state(thread(run))).values
+    drawn = [
+        *(values.get("drawn") or ()),
+        *(c for turn in values.get("rounds") or () for c in turn["candidates"]),
+    ]
+    return {candidate["image"] for candidate in drawn}
+
+
+async def _before(resources: Resources, settings: Settings, run: str, began: float) -> float:
+    """How long an image must have rested to be removed with a run.
+
+    Another run that goes on may just have drawn the same image without having entered it yet.
+    """
+    running = [name for name in await resources.ledger.running() if name != run]
+    busy = [name for name in running if await asyncio.to_thread(clearing.is_busy, settings.locks_path, name)]
+    return began - MIN_AGE.total_seconds() if busy else began
+
+
+def _is_older(resources: Resources, image: str, before: float) -> bool:
+    path = resources.images.path(image)
+    return path.exists() and path.stat().st_mtime < before
+
+
+def _removed(resources: Resources, images: dict[str, int], before: float) -> dict[str, int]:
+    """Those of the images that could be removed, with their sizes. Blocking."""
+    return {
+        image: size
+        for image, size in images.items()
+        if clearing.remove_image(resources.images, image, before)
+    }
+
+
+def _picture(row: RunRow, settings: Settings) -> Path | None:
+    """The picture that was written to the home because the user named no other place."""
+    path = settings.home / "outputs" / f"{row['run_id']}.png"
+    return path if path.is_file() else None

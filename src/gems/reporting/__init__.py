@@ -1,0 +1,5 @@
+"""A run as one self-contained page to look at."""
+
+from gems.reporting.page import report_page
+
+__all__ = ["report_page"]

@@ -1,0 +1,140 @@
+"""What the page of a run holds, and what it does not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gems.errors import RunNotFoundError, ServerError
+from gems.reporting import report_page
+from tests.reporting.pages import HOSTILE, Page, eventful
+from tests.scripted import checks
+from tests.serving import House
+
+
+async def page_of(house: House, prompt: str = "a red cat", **options: int) -> str:
+    async with house.gems() as gems:
+        result = await gems.run(prompt, **({"seed": 7, "max_rounds": 3} | options))
+        return await gems.report(result.run_id)
+
+
+async def test_page_tells_everything(tmp_path: Path) -> None:
+    house = eventful(tmp_path / "home")
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7, max_rounds=3)
+        page = Page(await gems.report(result.run_id))
+    said = " ".join(page.text.split())
+    for text in ("a red cat", result.run_id, "50 %", "1 of 2 requirements are met in round 2", "max rounds"):
+        assert text in said
+    for experience in result.experiences:
+        assert experience["text"] in said
+    for role, used in result.usage.items():
+        assert f"{role} {used['calls']:,} {used['input_tokens']:,} {used['output_tokens']:,}" in said
+    assert all(f"{role}{model}" in page.text.replace("\n", "") for role, model in result.models.items())
+    for name in ("max rounds", "profile", "SHA-256", str(result.image_id), "Seed 7"):
+        assert name in said
+    assert len(page.all("article")) == 3
+
+
+async def test_matrix_marks_what_was_lost(tmp_path: Path) -> None:
+    page = Page(await page_of(eventful(tmp_path / "home")))
+    cells = page.all("button", "cell")
+    assert [(cell["data-head"] or "")[:13] for cell in cells] == [
+        *("Round 1: not ", "Round 2: met", "Round 3: lost"),
+        *("Round 1: not ", "Round 2: not ", "Round 3: unkn"),
+    ]
+    assert [cell["data-body"] for cell in cells[:3]] == ["seen 1"] * 3
+    assert len(page.all("tr", "is-lost")) == 1
+    assert "lost in round 3" in page.text
+
+
+async def test_prompts_show_what_changed(tmp_path: Path) -> None:
+    html = await page_of(eventful(tmp_path / "home"))
+    assert html.count("<ins>") == 2
+    assert "<ins>and seen</ins>" in html
+    assert "the same as your prompt" in html
+    assert "changes since round 2 are marked" in html
+
+
+async def test_page_needs_nothing_else(tmp_path: Path) -> None:
+    html = await page_of(eventful(tmp_path / "home"), candidates=2)
+    page = Page(html)
+    assert not re.search(r"https?://", html)
+    for tag, name in (("img", "src"), ("link", "href"), ("script", "src")):
+        assert all((attrs.get(name) or "data:").startswith("data:") for attrs in page.all(tag))
+    # The best image on top, and six in the rounds; the last one is for enlarging.
+    assert sum((a["src"] or "").startswith("data:image/webp;base64,") for a in page.all("img")) == 7
+    assert all(attrs.get("alt") is not None for attrs in page.all("img"))
+
+
+async def test_markup_in_texts_is_text(tmp_path: Path) -> None:
+    plain = Page(await page_of(eventful(tmp_path / "plain")))
+    hostile = Page(await page_of(eventful(tmp_path / "hostile", HOSTILE), HOSTILE))
+    assert "<script>window.broken = 1</script>" in hostile.text
+    assert "{{ 7 * 7 }}" in hostile.text
+    for tag in ("script", "style", "img", "h1", "textarea"):
+        assert len(hostile.all(tag)) == len(plain.all(tag))
+    assert not [name for _, attrs in hostile.elements for name in attrs if name.startswith("on")]
+
+
+async def test_missing_images_are_told_about(tmp_path: Path) -> None:
+    house = eventful(tmp_path / "home")
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7, max_rounds=2)
+        gone, damaged = (turn["candidates"][0]["image"] for turn in result.rounds)
+        gems.resources.images.path(gone).unlink()
+        gems.resources.images.path(damaged).write_bytes(b"damaged")
+        page = Page(await gems.report(result.run_id))
+    assert len(page.all("p", "missing")) == 3
+    assert "was changed since it was written" in page.text
+
+
+async def test_runs_that_did_not_come_far(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    house.chat.script["decompose"] = ServerError("down")
+    house.chat.script["checklist"] = ServerError("down <b>now</b>")
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7)
+        assert result.failure is not None
+        page = Page(await gems.report(result.run_id))
+        assert "down <b>now</b>" in page.text
+        assert "ServerError" in page.text
+        await gems.resources.ledger.begin("killed", "a dog", result.options, {})
+        page = Page(await gems.report("killed"))
+        assert "No image has been drawn yet." in page.text
+        assert "interrupted" in page.text
+        with pytest.raises(RunNotFoundError):
+            await gems.report("nothing")
+
+
+async def test_fork_says_where_it_came_from(tmp_path: Path) -> None:
+    house = eventful(tmp_path / "home")
+    async with house.gems() as gems:
+        source = await gems.run("a red cat", seed=7, max_rounds=3)
+        fork = await gems.fork(source.run_id, 2, "a blue cat")
+        page = Page(await gems.report(fork.run_id))
+    assert source.run_id in page.text
+    assert page.text.count("shared") >= 3
+    assert len(page.all("span", "plain")) == 2
+
+
+async def test_lessons_where_there_are_any(tmp_path: Path) -> None:
+    house = eventful(tmp_path / "home")
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7, max_rounds=1)
+        row = await gems.resources.ledger.run(result.run_id)
+        assert row is not None
+        html = await report_page(result, row, gems.resources.images, ["say <how many> first"])
+    assert "say &lt;how many&gt; first" in html
+    assert "Lessons of earlier runs" in html
+    assert "Lessons of earlier runs" not in await page_of(eventful(tmp_path / "other"))
+
+
+async def test_incomplete_never_looks_complete(tmp_path: Path) -> None:
+    house = House(tmp_path / "home")
+    house.chat.script["checklist"] = lambda asked: checks("yes", "no")
+    page = Page(await page_of(house, max_rounds=1))
+    assert "100 %" not in page.text
+    assert page.all("p", "good") == []
