@@ -16,12 +16,12 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Self, cast
 
 from langchain_core.language_models import BaseChatModel
-from typing_extensions import TypedDict, Unpack
+from typing_extensions import Unpack
 
+from gems.arguments import FORK_OPTIONS, RunArguments, Target, as_input
 from gems.errors import CorruptStoreError, GemsError, InternalError, RunNotFoundError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
@@ -51,53 +51,13 @@ from gems.settings import Settings, load_settings
 from gems.skills.registry import Skill, SkillRegistry
 from gems.state import Context, Input, State
 from gems.trajectories import Wish, fork_point, kept_from_deletion, write_fork
-from gems.types import Options, Profile
+from gems.types import Options
 
 logger = logging.getLogger(__name__)
 
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
 _BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
 _CANCEL_POLL_S = 0.5
-# What a fork may do otherwise than its source; the rest has decided what is shared.
-FORK_OPTIONS = (
-    "max_rounds",
-    "candidates",
-    "seed",
-    "negative_prompt",
-    "max_images",
-    "budget_usd",
-    "deadline_s",
-    "plateau",
-)
-
-
-class RunOptions(TypedDict, total=False):
-    """Options of a run; see `gems.state.Input` for ranges and defaults."""
-
-    max_rounds: int | None
-    candidates: int | None
-    size: str | None
-    seed: int | None
-    profile: Profile | None
-    negative_prompt: str | None
-    skills: str | None
-    max_images: int | None
-    budget_usd: float | None
-    deadline_s: float | None
-    plateau: int | None
-
-
-class Target(TypedDict, total=False):
-    """Where the result is written."""
-
-    out: str | Path | None
-    """A `.png` file or a folder; `outputs` in GEMS_HOME by default."""
-    metadata: bool
-    """Whether the PNG says what made it; it does by default."""
-
-
-class RunArguments(RunOptions, Target, total=False):
-    """Everything that can be said about a run besides its prompt."""
 
 
 class Gems:
@@ -174,7 +134,7 @@ class Gems:
         run_id = _new_id()
         async with hold(self.settings.locks_path, run_id):
             row = await self.resources.ledger.begin(run_id, prompt, options, self.resources.models())
-            async with aclosing(self._carry_out(row, _as_input(row), target)) as events:
+            async with aclosing(self._carry_out(row, as_input(row), target)) as events:
                 async for event in events:
                     yield event
 
@@ -379,7 +339,7 @@ class Gems:
         snapshot = await self._snapshot(row["run_id"])
         if not snapshot.values.get("prompt"):
             # Killed before the first checkpoint: the index knows what was asked for.
-            return _as_input(row)
+            return as_input(row)
         failure = snapshot.values.get("failure")
         if not snapshot.next and failure is not None and failure["node"] in _BEFORE:
             reopened = {"stop_reason": None, "failure": None}
@@ -509,19 +469,6 @@ def _new_id() -> str:
 
 def _config(run_id: str) -> Any:
     return {"configurable": {"thread_id": run_id}, "recursion_limit": RECURSION_LIMIT}
-
-
-def _as_input(row: RunRow) -> Input:
-    """A run's complete options in the form that the graph takes: resolving them again changes nothing."""
-    options = row["options"]
-    given: dict[str, Any] = {name: options.get(name) for name in RunOptions.__annotations__}
-    given |= {
-        "plateau": options["plateau"] or 0,
-        "prompt": row["prompt"],
-        "run_id": row["run_id"],
-        "size": f"{options['width']}x{options['height']}",
-    }
-    return cast("Input", {name: value for name, value in given.items() if value is not None})
 
 
 def _with_warning(event: Event, warning: str) -> Event:

@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 from langchain_core.language_models import BaseChatModel
 from typing_extensions import Unpack
 
+from gems.arguments import RunOptions
 from gems.models.base import ImageGenerator
 from gems.results import RunResult
-from gems.service import Gems, RunOptions
+from gems.service import Gems
 from gems.settings import Settings, load_settings, with_models
 
 T = TypeVar("T")
