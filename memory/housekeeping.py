@@ -8,20 +8,21 @@ anything of it is left.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 _TABLES_OF_A_RUN = ("answers", "drawings", "forks", "runs")
 
 
-class Housekeeping:
-    """A part of `Ledger`."""
+class Housekeeping(ABC):
+    """A part of `Ledger`, which knows how to reach its rows."""
 
-    async def _all(self, sql: str, values: tuple[Any, ...]) -> Sequence[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    async def _all(self, sql: str, values: tuple[Any, ...]) -> Sequence[Any]: ...
 
-    async def _write(self, sql: str, values: tuple[Any, ...]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _write(self, sql: str, values: tuple[Any, ...]) -> None: ...
 
     async def enter_fork(self, run: str, source: str, number: int) -> None:
         """Enter that `run` shares what `source` drew up to round `number`; `begin` lists it."""

@@ -311,7 +311,7 @@ class Gems:
 
     async def _goes_on(self, run_id: str, start: Input | None) -> bool:
         """Whether anything is left to do for a run that is to be resumed."""
-        return start is not None or bool((await self._graph.aget_state(_config(run_id))).next)
+        return start is not None or bool((await self._snapshot(run_id)).next)
 
     async def _other_models(self, row: RunRow) -> str:
         """Record the models that a run goes on with; what to say where they are other ones than before."""
