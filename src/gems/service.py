@@ -371,7 +371,9 @@ class Gems:
         finally:
             self._working.pop(run_id, None)
             watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            (watched,) = await asyncio.gather(watching, return_exceptions=True)
+            if isinstance(watched, Exception):
+                logger.warning("Requests to cancel %s could not be looked for: %s", run_id, watched)
         finished = await self._finished(row, state, target)
         # What went wrong with the checkpoints and with saving; everything else was told by the loop.
         unheard += finished.result.warnings[len(state.get("warnings") or []) :]
