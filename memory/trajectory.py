@@ -9,14 +9,26 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from gems.memory.database import open_database
+from gems.memory.serializing import checkpoint_serializer
 
 CHECKPOINT_VERSION = 1
 """Raised when the state changes so that older checkpoints can no longer be resumed."""
+
+
+def kept_writes(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
+    """What is kept of a task's writes: of one that was cancelled only the error and the like.
+
+    LangGraph also hands on what a cancelled task wrote until then, takes it for finished on resuming, and
+    ends the run where the write that leads to the next node is missing. Without them the task starts again,
+    and finds in the ledger what it paid for.
+    """
+    if any(channel == ERROR for channel, _ in writes):
+        return [write for write in writes if write[0] in WRITES_IDX_MAP]
+    return writes
 
 
 class CompactSqliteSaver(AsyncSqliteSaver):
@@ -34,23 +46,13 @@ class CompactSqliteSaver(AsyncSqliteSaver):
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Keep a task's writes; of one that was cancelled only the error and the like.
-
-        LangGraph also hands on what a cancelled task wrote until then, takes it for finished on resuming, and
-        ends the run where the write that leads to the next node is missing. Without them the task starts
-        again, and finds in the ledger what it paid for.
-        """
-        if any(channel == ERROR for channel, _ in writes):
-            writes = [write for write in writes if write[0] in WRITES_IDX_MAP]
-        await super().aput_writes(config, writes, task_id, task_path)
+        """Keep a task's writes; see `kept_writes`."""
+        await super().aput_writes(config, kept_writes(writes), task_id, task_path)
 
 
 @asynccontextmanager
 async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """A checkpointer on the SQLite file at `path`.
-
-    Only JSON-native values and LangGraph's own types are ever read back: a changed database can make no
-    class of ours or anybody's come to life.
 
     Raises:
         StoreVersionError: the file was written by a newer version, or by another program.
@@ -58,6 +60,6 @@ async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str
         StorageError: the file cannot be opened or written.
     """
     async with open_database(path, CHECKPOINT_VERSION) as connection:
-        saver = CompactSqliteSaver(connection, serde=JsonPlusSerializer(allowed_msgpack_modules=[]))
+        saver = CompactSqliteSaver(connection, serde=checkpoint_serializer())
         await saver.setup()
         yield saver

@@ -40,6 +40,11 @@ def _appended(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> li
     return [*(kept or ()), *(item for write in writes for item in write)]
 
 
+def _newest(kept: str | None, writes: Sequence[str]) -> str:
+    """The last write."""
+    return writes[-1] if writes else kept or ""
+
+
 class Input(TypedDict, total=False):
     """What a caller gives; everything but the prompt has a default."""
 
@@ -81,8 +86,9 @@ class State(Input, total=False):
     """The prompt of the next drawing. Written by planner, skill and reflector."""
     drawn: list[Candidate]
     """The newest candidates, not judged yet. Written by generator, emptied by judge."""
-    thought: str
-    """The judge's reasoning about the newest round. Written by judge, emptied by reflector."""
+    thought: Annotated[str, DeltaChannel(_newest)]
+    """The judge's reasoning about the newest round. Written by judge, emptied by reflector.
+    A delta channel, so that it is kept once and not again in every checkpoint until it is emptied."""
     timings: dict[str, float]
     """Seconds of the current round by node. Written by generator, read by judge."""
     rounds: Annotated[list[Round], DeltaChannel(_appended)]
