@@ -7,8 +7,8 @@ them returns. A node that starts again after a kill looks here first.
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +17,16 @@ from typing import Any, Literal
 import aiosqlite
 from typing_extensions import TypedDict
 
+from gems.errors import StorageError
 from gems.memory.database import open_database
-from gems.memory.faults import storage_error
 from gems.memory.filters import ALL_RUNS, MOST, RunFilter
 from gems.memory.housekeeping import Housekeeping
+from gems.memory.rows import Rows, SqliteRows, Values
 from gems.types import Candidate, Fork, ImageRequest, Options, Usage
 
+logger = logging.getLogger(__name__)
 LEDGER_VERSION = 1
-_SCHEMA = """
+LEDGER_SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run TEXT PRIMARY KEY, created TEXT NOT NULL, updated TEXT NOT NULL, status TEXT NOT NULL,
     prompt TEXT NOT NULL, options TEXT NOT NULL, models TEXT NOT NULL, summary TEXT,
@@ -40,6 +42,8 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS forks (run TEXT PRIMARY KEY, source TEXT NOT NULL, round INTEGER NOT NULL);
 """
 _RUNS = "SELECT runs.*, forks.source, forks.round FROM runs LEFT JOIN forks ON forks.run = runs.run"
+# What was paid for, by table, with what names a row.
+_PAID = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
 
 RunStatus = Literal["running", "interrupted", "done", "failed"]
 
@@ -71,19 +75,21 @@ class RunRow(TypedDict):
 
 
 class Ledger(Housekeeping):
-    """Use `open_ledger`.
+    """Use `open_ledger`, or give it rows of another database.
 
     Args:
-        connection: Open, with the ledger's tables.
-        path: For messages.
+        rows: The ledger's tables.
+        spare: Takes what was paid for where those cannot be reached, until `catch_up`.
     """
 
-    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
+    def __init__(self, rows: Rows, spare: Ledger | None = None) -> None:
+        self._rows = rows
+        self._spare = spare
 
     async def drawing(self, run: str, number: int, candidate: int, fingerprint: str) -> Candidate | None:
         """The candidate drawn earlier for the same request in the same place of the run, if any."""
+        if self._spare and (spared := await self._spare.drawing(run, number, candidate, fingerprint)):
+            return spared
         row = await self._one(
             "SELECT result FROM drawings WHERE run=? AND round=? AND candidate=? AND fingerprint=?",
             (run, number, candidate, fingerprint),
@@ -104,8 +110,8 @@ class Ledger(Housekeeping):
             "steps": request.steps,
             "guidance": request.guidance,
         }
-        await self._write(
-            "INSERT OR IGNORE INTO drawings VALUES (?,?,?,?,?,?,?)",
+        await self._enter(
+            "drawings",
             (run, number, candidate["index"], fingerprint, _now(), _text(asked), _text(candidate)),
         )
 
@@ -116,15 +122,28 @@ class Ledger(Housekeeping):
 
     async def answer(self, run: str, key: str) -> KeptAnswer | None:
         """The answer that was given earlier to the same question in the same place of the run, if any."""
+        if self._spare and (spared := await self._spare.answer(run, key)):
+            return spared
         row = await self._one("SELECT reply FROM answers WHERE run=? AND key=?", (run, key))
         kept: KeptAnswer | None = json.loads(row["reply"]) if row else None
         return kept
 
     async def enter_answer(self, run: str, key: str, task: str, answer: KeptAnswer) -> None:
         """Enter an answer that could be read."""
-        await self._write(
-            "INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?)", (run, key, _now(), task, _text(answer))
-        )
+        await self._enter("answers", (run, key, _now(), task, _text(answer)))
+
+    async def catch_up(self) -> None:
+        """Enter what could not be entered when it was paid for, since the database was away.
+
+        Raises:
+            StorageError: it still is; nothing is lost.
+        """
+        for table, key in _PAID.items() if self._spare else ():
+            for row in await self._spare._all(f"SELECT * FROM {table}", ()):  # noqa: S608, SLF001 - our own
+                await self._write(_entering(table, len(tuple(row))), tuple(row))
+                where = " AND ".join(f"{name}=?" for name in key)
+                values = tuple(row[name] for name in key)
+                await self._spare._write(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608, SLF001
 
     async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str]) -> RunRow:
         """Enter a new run as running."""
@@ -178,23 +197,25 @@ class Ledger(Housekeeping):
         sql = f"{_RUNS} WHERE {where} ORDER BY created DESC, runs.run DESC LIMIT ?"
         return [_run_row(row) for row in await self._all(sql, (*values, MOST if limit is None else limit))]
 
-    async def _one(self, sql: str, values: tuple[Any, ...]) -> aiosqlite.Row | None:
+    async def _one(self, sql: str, values: Values) -> Any:
         rows = await self._all(sql, values)
         return rows[0] if rows else None
 
-    async def _all(self, sql: str, values: tuple[Any, ...]) -> list[aiosqlite.Row]:
+    async def _enter(self, table: str, values: Values) -> None:
+        """Enter what was paid for; into the spare where the database cannot be reached."""
         try:
-            async with self._connection.execute(sql, values) as cursor:
-                return list(await cursor.fetchall())
-        except sqlite3.Error as error:
-            raise storage_error(error, self._path) from error
+            await self._write(_entering(table, len(values)), values)
+        except StorageError as error:
+            if self._spare is None:
+                raise
+            await self._spare._enter(table, values)  # noqa: SLF001 - another ledger
+            logger.warning("What was paid for is kept on this machine until it can be entered: %s", error)
 
-    async def _write(self, sql: str, values: tuple[Any, ...]) -> None:
-        try:
-            await self._connection.execute(sql, values)
-            await self._connection.commit()
-        except sqlite3.Error as error:
-            raise storage_error(error, self._path) from error
+    async def _all(self, sql: str, values: Values) -> Sequence[Any]:
+        return await self._rows.all(sql, values)
+
+    async def _write(self, sql: str, values: Values) -> None:
+        await self._rows.write(sql, values)
 
 
 @asynccontextmanager
@@ -204,14 +225,14 @@ async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
     Raises:
         StorageError: the file cannot be used; see `open_database`.
     """
-    async with open_database(path, LEDGER_VERSION, _SCHEMA) as connection:
+    async with open_database(path, LEDGER_VERSION, LEDGER_SCHEMA) as connection:
         connection.row_factory = aiosqlite.Row
         # SQLite's own knows ASCII only, and people look for prompts in every language.
         await connection.create_function("lower", 1, str.lower, deterministic=True)
-        yield Ledger(connection, path)
+        yield Ledger(SqliteRows(connection, path))
 
 
-def _run_row(row: aiosqlite.Row) -> RunRow:
+def _run_row(row: Any) -> RunRow:
     return {
         "run_id": row["run"],
         "created": row["created"],
@@ -223,6 +244,11 @@ def _run_row(row: aiosqlite.Row) -> RunRow:
         "summary": json.loads(row["summary"] or "{}"),
         "forked_from": {"run_id": row["source"], "round": row["round"]} if row["source"] else None,
     }
+
+
+def _entering(table: str, columns: int) -> str:
+    """SQL that enters a row unless it is there."""
+    return f"INSERT INTO {table} VALUES ({','.join('?' * columns)}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own
 
 
 def _now() -> str:

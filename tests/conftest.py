@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from pytest_socket import socket_allow_hosts
 
+from tests.postgres import Postgres, running
 from tests.stub import StubServer
 
 _FOREIGN = ("GEMS_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -36,3 +37,27 @@ def stub() -> Iterator[StubServer]:
     """A server of the built-in world that can be told to misbehave; each test has its own."""
     with StubServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server, one for each process of the tests."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["files", "postgres"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """The test runs with each kind of store: the URL of a database, or None for files."""
+    if request.param == "files":
+        return None
+    url: str = request.getfixturevalue("database")
+    monkeypatch.setenv("GEMS_CHECKPOINT", url)
+    return url

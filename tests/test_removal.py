@@ -52,7 +52,7 @@ async def rows(gems: Gems) -> dict[str, int]:
     """How many rows each table holds."""
     ledger, saver = gems.resources.ledger, gems.resources.checkpointer
     counts = {}
-    for connection in (ledger._connection, saver.conn):  # type: ignore[attr-defined]
+    for connection in (ledger._rows._connection, saver.conn):  # type: ignore[attr-defined]
         names = "SELECT name FROM sqlite_master WHERE type='table'"
         async with connection.execute(names) as cursor:
             tables = [row[0] for row in await cursor.fetchall()]

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.memory import clearing
 from gems.memory.ledger import RunRow
-from gems.memory.locks import run_lock
 from gems.resources import Resources
 from gems.settings import Settings
 from gems.trajectories import Graph, thread
@@ -70,7 +69,7 @@ async def delete_run(
         StorageError: something could not be removed; deleting the run again removes the rest.
     """
     run, began = row["run_id"], time.time()
-    with run_lock(settings.locks_path, run):
+    async with resources.locks.hold(run):
         own = await resources.ledger.images_of(run) | await _images_of_state(graph, run)
         picture = _picture(row, settings)
         rows = await resources.ledger.rows_of(run)
@@ -83,11 +82,11 @@ async def delete_run(
         others = await resources.ledger.images_of_others(run)
         others |= await _images_of_states(graph, await _doubtful(resources, run))
         sizes = await asyncio.to_thread(clearing.image_sizes, resources.images, own - others)
-        before = await _before(resources, settings, run, began)
+        before = await _before(resources, run, began)
         free = {image: size for image, size in sizes.items() if _is_older(resources, image, before)}
         if not dry_run:
             free = await asyncio.to_thread(_removed, resources, free, before)
-            await asyncio.to_thread(clearing.remove_lock_held, settings.locks_path, run)
+            await resources.locks.remove_held(run)
     return Deletion(
         run_id=run,
         prompt=row["prompt"],
@@ -124,7 +123,7 @@ async def clear_garbage(
     """
     before = time.time() - max(min_age, MIN_AGE).total_seconds()
     listed = {row["run_id"] for row in await resources.ledger.runs()}
-    strangers = await _strangers(resources, settings, before)
+    strangers = await _strangers(resources, before)
     rows = sum([await resources.ledger.rows_of(run) for run in strangers])
     if unlisted and not dry_run:
         for run in strangers:
@@ -135,13 +134,11 @@ async def clear_garbage(
     free = {image: size for image, size in stored.items() if image not in used}
     folders = (resources.images.folder, settings.home / "outputs")
     files = await asyncio.to_thread(clearing.leftovers, folders, before)
-    locks = await asyncio.to_thread(clearing.idle_locks, settings.locks_path, listed)
+    locks = await resources.locks.idle(listed)
     if not dry_run:
         free = await asyncio.to_thread(_removed, resources, free, before)
         files = {p: size for p, size in files.items() if await asyncio.to_thread(clearing.remove_file, p)}
-        locks = [
-            run for run in locks if await asyncio.to_thread(clearing.remove_lock, settings.locks_path, run)
-        ]
+        locks = [run for run in locks if await resources.locks.remove(run)]
     return Garbage(
         images=len(free),
         image_bytes=sum(free.values()),
@@ -167,14 +164,14 @@ async def _used(graph: Graph, resources: Resources, without: Collection[str]) ->
     return used | await _images_of_states(graph, [row["run_id"] for row in rows])
 
 
-async def _strangers(resources: Resources, settings: Settings, before: float) -> list[str]:
+async def _strangers(resources: Resources, before: float) -> list[str]:
     """Runs with rows of their own that are neither listed nor being worked on, and have rested for long."""
     rested = datetime.fromtimestamp(before, UTC).isoformat(timespec="milliseconds")
     unlisted = await resources.ledger.unlisted()
     return [
         run
         for run, newest in unlisted.items()
-        if newest < rested and not await asyncio.to_thread(clearing.is_busy, settings.locks_path, run)
+        if newest < rested and not await resources.locks.is_busy(run)
     ]
 
 
@@ -201,13 +198,13 @@ async def _images_of_state(graph: Graph, run: str) -> set[str]:
     return {candidate["image"] for candidate in drawn}
 
 
-async def _before(resources: Resources, settings: Settings, run: str, began: float) -> float:
+async def _before(resources: Resources, run: str, began: float) -> float:
     """How long an image must have rested to be removed with a run.
 
     Another run that goes on may just have drawn the same image without having entered it yet.
     """
     running = [name for name in await resources.ledger.running() if name != run]
-    busy = [name for name in running if await asyncio.to_thread(clearing.is_busy, settings.locks_path, name)]
+    busy = [name for name in running if await resources.locks.is_busy(name)]
     return began - MIN_AGE.total_seconds() if busy else began
 
 

@@ -11,14 +11,15 @@ from langchain_core.language_models import BaseChatModel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from gems.memory.images import ImageStore
-from gems.memory.ledger import Ledger, open_ledger
-from gems.memory.trajectory import open_checkpointer
+from gems.memory.ledger import Ledger
+from gems.memory.locking import RunLocks
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator, wrap_chat
 from gems.settings import Settings
 from gems.skills.registry import SkillRegistry
 from gems.state import Context
+from gems.stores import open_stores
 from gems.types import Role
 
 
@@ -31,6 +32,7 @@ class Resources:
     images: ImageStore
     ledger: Ledger
     checkpointer: BaseCheckpointSaver[str]
+    locks: RunLocks
     skills: SkillRegistry
 
     def context(self) -> Context:
@@ -76,12 +78,14 @@ async def open_resources(
         if generator is None:
             generator = open_generator(settings.generator)
             stack.push_async_callback(generator.aclose)
+        stores = await stack.enter_async_context(open_stores(settings))
         yield Resources(
             chats=chats,
             generator=generator,
             images=ImageStore(settings.home / "images"),
-            ledger=await stack.enter_async_context(open_ledger(settings.ledger_path)),
-            checkpointer=await stack.enter_async_context(open_checkpointer(settings.checkpoints_path)),
+            ledger=stores.ledger,
+            checkpointer=stores.checkpointer,
+            locks=stores.locks,
             skills=skills or SkillRegistry(),
         )
 

@@ -28,7 +28,6 @@ from gems.graphs.loop import RECURSION_LIMIT, build_graph
 from gems.memory.faults import reading, storage_faults
 from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
-from gems.memory.locks import hold, is_locked
 from gems.models.base import ImageGenerator
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
@@ -132,7 +131,7 @@ class Gems:
         options = self._resolved(prompt, arguments)
         target = await self._target(arguments)
         run_id = _new_id()
-        async with hold(self.settings.locks_path, run_id):
+        async with self.resources.locks.hold(run_id):
             row = await self.resources.ledger.begin(run_id, prompt, options, self.resources.models())
             async with aclosing(self._carry_out(row, as_input(row), target)) as events:
                 async for event in events:
@@ -154,7 +153,8 @@ class Gems:
         """The same as `resume`, told as it happens."""
         row = await self._row(run_id)
         checked = await self._target(target)
-        async with hold(self.settings.locks_path, run_id):
+        async with self.resources.locks.hold(run_id):
+            await self.resources.ledger.catch_up()
             start = await self._next_input(row)
             note = await self._other_models(row) if await self._goes_on(run_id, start) else ""
             if note:
@@ -193,10 +193,11 @@ class Gems:
         options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
         wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
         new_id = _new_id()
-        async with hold(self.settings.locks_path, new_id):
-            with kept_from_deletion(self.settings.locks_path, source), self._faults():
-                point = await fork_point(self._graph, source, wish, self.resources)
-                row = await write_fork(self._graph, source, new_id, point, self.resources)
+        async with self.resources.locks.hold(new_id):
+            async with kept_from_deletion(self.resources.locks, source):
+                with self._faults():
+                    point = await fork_point(self._graph, source, wish, self.resources)
+                    row = await write_fork(self._graph, source, new_id, point, self.resources)
             async with aclosing(self._carry_out(row, None, target)) as events:
                 async for event in events:
                     yield event
@@ -212,15 +213,14 @@ class Gems:
         await self._row(run_id)
         if run_id in self._working:
             self._working[run_id].cancelled.set()
-        elif await asyncio.to_thread(is_locked, self.settings.locks_path, run_id):
+        elif await self.resources.locks.is_locked(run_id):
             await self.resources.ledger.request_cancel(run_id)
 
     async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
         """The runs of this home that are wanted, newest first, with their true status."""
         if wanted.status is not None:
             marked = await self.resources.ledger.running()
-            working = await asyncio.to_thread(self._locked, marked)
-            wanted = replace(wanted, working=working)
+            wanted = replace(wanted, working=await self.resources.locks.locked(marked))
         rows = await self.resources.ledger.runs(limit, wanted)
         for row in rows:
             row["status"] = await self._status(row)
@@ -268,9 +268,6 @@ class Gems:
         with self._faults():
             return await clear_garbage(self._graph, self.resources, self.settings, **limits)
 
-    def _locked(self, runs: Iterable[str]) -> frozenset[str]:
-        return frozenset(run for run in runs if is_locked(self.settings.locks_path, run))
-
     def _faults(self) -> AbstractContextManager[None]:
         """Names what is wrong with the checkpoints; the other stores name their faults themselves."""
         return storage_faults(self.settings.checkpoints_path)
@@ -289,8 +286,7 @@ class Gems:
         run_id = row["run_id"]
         if row["status"] != "running" or run_id in self._working:
             return row["status"]
-        locked = await asyncio.to_thread(is_locked, self.settings.locks_path, run_id)
-        return "running" if locked else "interrupted"
+        return "running" if await self.resources.locks.is_locked(run_id) else "interrupted"
 
     async def _snapshot(self, run_id: str) -> Any:
         return await snapshot_of(self._graph, _config(run_id), self.settings.checkpoints_path)

@@ -87,11 +87,23 @@ class Settings(BaseSettings):
         default_factory=ChatSettings, description="What differs for the reflector."
     )
     generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
+    checkpoint: SecretStr | None = Field(
+        None,
+        description="`postgresql://...`: keeps checkpoints, ledger and locks of runs in this database, for "
+        "several machines; None: in files of the home.",
+    )
 
     @field_validator("home")
     @classmethod
     def _with_home(cls, home: Path) -> Path:
         return home.expanduser()
+
+    @field_validator("checkpoint")
+    @classmethod
+    def _of_postgres(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("It must begin with postgresql://; without it, runs are kept in the home")
+        return url
 
     @property
     def ledger_path(self) -> Path:
@@ -104,6 +116,11 @@ class Settings(BaseSettings):
         return self.home / "checkpoints.sqlite3"
 
     @property
+    def unsent_path(self) -> Path:
+        """The SQLite file for what was paid for and could not be entered into a ledger on a server."""
+        return self.home / "unsent.sqlite3"
+
+    @property
     def locks_path(self) -> Path:
         """The folder of the runs' locks."""
         return self.home / "locks"
@@ -114,6 +131,7 @@ class Settings(BaseSettings):
             part.api_key.get_secret_value() if part.api_key else None
             for part in (self.chat, self.planner, self.judge, self.reflector, self.generator)
         ]
+        keys.append(self.checkpoint.get_secret_value() if self.checkpoint else None)
         return repr((self.model_dump(exclude_unset=True), keys))
 
     def chat_for(self, role: Role) -> ChatSettings:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -15,7 +14,7 @@ from langgraph.types import StateSnapshot
 
 from gems.errors import OptionError, RunBusyError, StorageError
 from gems.memory.ledger import RunRow
-from gems.memory.locks import run_lock
+from gems.memory.locking import RunLocks
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.stopping import images_drawn
 from gems.resources import Resources
@@ -104,16 +103,16 @@ async def write_fork(
     return row | {"forked_from": {"run_id": source["run_id"], "round": shared}}
 
 
-@contextmanager
-def kept_from_deletion(locks: Path, row: RunRow) -> Iterator[None]:
+@asynccontextmanager
+async def kept_from_deletion(locks: RunLocks, row: RunRow) -> AsyncIterator[None]:
     """See to it that a run is not deleted meanwhile, even if it is being carried out.
 
     Raises:
         RunBusyError: it is being deleted or forked already.
     """
-    with ExitStack() as stack:
+    async with AsyncExitStack() as stack:
         try:
-            stack.enter_context(run_lock(locks, row["run_id"]))
+            await stack.enter_async_context(locks.hold(row["run_id"]))
         except RunBusyError:
             # Whoever carries it out holds its lock, and keeps it from being deleted just as well.
             if row["status"] != "running":
