@@ -138,12 +138,14 @@ class Ledger(Housekeeping):
         Raises:
             StorageError: it still is; nothing is lost.
         """
-        for table, key in _PAID.items() if self._spare else ():
-            for row in await self._spare._all(f"SELECT * FROM {table}", ()):  # noqa: S608, SLF001 - our own
+        if (spare := self._spare) is None:
+            return
+        for table, key in _PAID.items():
+            for row in await spare._all(f"SELECT * FROM {table}", ()):  # noqa: S608, SLF001 - our own
                 await self._write(_entering(table, len(tuple(row))), tuple(row))
                 where = " AND ".join(f"{name}=?" for name in key)
                 values = tuple(row[name] for name in key)
-                await self._spare._write(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608, SLF001
+                await spare._write(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608, SLF001
 
     async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str]) -> RunRow:
         """Enter a new run as running."""

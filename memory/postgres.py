@@ -100,7 +100,7 @@ class PatientPostgresSaver(AsyncPostgresSaver):
         get = super().aget_tuple
         return await self._server.patiently(lambda: get(config))
 
-    async def alist(self, config: RunnableConfig | None, **wanted: Any) -> AsyncIterator[CheckpointTuple]:  # type: ignore[override]
+    async def alist(self, config: RunnableConfig | None, **wanted: Any) -> AsyncIterator[CheckpointTuple]:
         """The checkpoints of a thread, newest first."""
         try:
             async for found in super().alist(config, **wanted):
@@ -108,7 +108,7 @@ class PatientPostgresSaver(AsyncPostgresSaver):
         except psycopg.Error as error:
             raise server_error(error, self._server.label) from error
 
-    async def aget_delta_channel_history(self, **wanted: Any) -> Mapping[str, DeltaChannelHistory]:  # type: ignore[override]
+    async def aget_delta_channel_history(self, **wanted: Any) -> Mapping[str, DeltaChannelHistory]:
         """What delta channels are made of again."""
         get = super().aget_delta_channel_history
         return await self._server.patiently(lambda: get(**wanted))
@@ -253,9 +253,7 @@ async def _alone(connection: Connection) -> None:
     Waiting within the server would keep it from building an index for whoever has the lock.
     """
     while True:
-        cursor = await connection.execute(
-            "SELECT pg_try_advisory_lock(%s) AS yes", (lock_key(_SETUP_KEY),)
-        )
+        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s) AS yes", (lock_key(_SETUP_KEY),))
         row = await cursor.fetchone()
         if row and row["yes"]:
             return

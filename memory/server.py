@@ -64,6 +64,10 @@ class Server:
         Raises:
             StorageError: the server is away or refuses.
         """
+
+        async def once() -> FoundT:
+            return await doing()
+
         trying = AsyncRetrying(
             retry=retry_if_exception(_is_away),
             stop=stop_after_delay(0 if self._given_up else PATIENCE_S),
@@ -71,7 +75,7 @@ class Server:
             reraise=True,
         )
         try:
-            found = await trying(doing)
+            found: FoundT = await trying(once)
         except psycopg.Error as error:
             self._given_up = self._given_up or _is_away(error)
             raise server_error(error, self.label) from error

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import psycopg
 
-PASSWORD = "p%40ss-w0rd-never-shown"  # noqa: S105 - as it stands in the URL
+PASSWORD = "p%40ss-w0rd-never-shown"
 _USER = "gems"
 _START_S = 60
 # PostgreSQL does not run as root; this user owns nothing.
@@ -41,7 +41,17 @@ class Postgres:
         secret = self._folder / "secret"
         secret.write_text(PASSWORD.replace("%40", "@"))
         self._own()
-        command = [self._program("initdb"), "-D", self._data, "-U", _USER, "-A", "scram-sha-256", "-E", "UTF8"]
+        command = [
+            self._program("initdb"),
+            "-D",
+            self._data,
+            "-U",
+            _USER,
+            "-A",
+            "scram-sha-256",
+            "-E",
+            "UTF8",
+        ]
         command += ["--no-sync", "--locale=C.UTF-8", f"--pwfile={secret}"]
         subprocess.run(command, check=True, capture_output=True, timeout=120, user=_user(), cwd=self._folder)
 
@@ -59,9 +69,7 @@ class Postgres:
         command = [self._program("postgres"), "-D", self._data]
         command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, user=_user(), cwd=self._folder
-            )
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, user=_user(), cwd=self._folder)
         deadline = time.monotonic() + _START_S
         while True:
             try:

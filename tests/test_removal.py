@@ -25,7 +25,7 @@ OLD_S = 3 * 3600.0
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def house(tmp_path: Path, backend: str | None) -> House:
     house = House(tmp_path / "home")
     house.never_pass()
     return house

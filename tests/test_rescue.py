@@ -25,7 +25,7 @@ FULL = DiskFullError("The checkpoints could not be written.")
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def house(tmp_path: Path, backend: str | None) -> House:
     """A home whose judge likes the second of three rounds best."""
     house = House(tmp_path / "home")
     answers = [checks("no", "no"), checks("yes", "no"), checks("no", "no")]

@@ -27,7 +27,7 @@ from tests.serving import House, content, removed, told, unchanging
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def house(tmp_path: Path, backend: str | None) -> House:
     return House(tmp_path / "home")
 
 

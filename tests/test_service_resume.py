@@ -26,7 +26,7 @@ def third_time_lucky() -> Callable[[Asked], dict[str, Any]]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def house(tmp_path: Path, backend: str | None) -> House:
     """A home whose judge is content with the third round."""
     house = House(tmp_path / "home")
     house.chat.script["checklist"] = third_time_lucky()

@@ -29,7 +29,7 @@ def climbing(*verdicts: dict[str, Any]) -> Callable[[Asked], dict[str, Any]]:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def house(tmp_path: Path, backend: str | None) -> House:
     """A home whose judge is never content."""
     house = House(tmp_path / "home")
     house.chat.script["checklist"] = climbing(checks("no", "no"), checks("yes", "no"))

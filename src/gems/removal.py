@@ -169,9 +169,7 @@ async def _strangers(resources: Resources, before: float) -> list[str]:
     rested = datetime.fromtimestamp(before, UTC).isoformat(timespec="milliseconds")
     unlisted = await resources.ledger.unlisted()
     return [
-        run
-        for run, newest in unlisted.items()
-        if newest < rested and not await resources.locks.is_busy(run)
+        run for run, newest in unlisted.items() if newest < rested and not await resources.locks.is_busy(run)
     ]
 
 

@@ -59,8 +59,9 @@ async def _in_files(settings: Settings) -> AsyncIterator[Stores]:
 async def _on_server(settings: Settings) -> AsyncIterator[Stores]:
     """Stores in PostgreSQL, with a file beside them for what is paid for while the server is away."""
     try:
-        from gems.memory import postgres
-        from gems.memory.server import open_server
+        # Only whoever uses PostgreSQL needs its packages.
+        from gems.memory import postgres  # noqa: PLC0415
+        from gems.memory.server import open_server  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("GEMS_CHECKPOINT", "postgres") from error
     assert settings.checkpoint is not None  # noqa: S101 - for the type checker

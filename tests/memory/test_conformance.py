@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,43 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
+from pydantic import SecretStr
 
-from gems.memory.trajectory import open_checkpointer
+from gems.settings import Settings
+from gems.stores import open_stores
 from gems.types import ImageRequest
+
+Opening = Callable[[], AbstractAsyncContextManager[Any]]
 
 # What the loop relies on; the library's SQLite saver has none of the others.
 NEEDED = ["delete_thread", "get_tuple", "list", "put", "put_writes"]
 
 
-async def test_checkpointer_conforms(tmp_path: Path) -> None:
+@pytest.fixture
+def opening(backend: str | None, tmp_path: Path, request: pytest.FixtureRequest) -> Opening:
+    """Opens an empty checkpointer each time."""
     numbers = count()
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Any]:
+        with ExitStack() as stack:
+            url = None
+            if backend is not None:
+                url = SecretStr(stack.enter_context(request.getfixturevalue("postgres").database()))
+            home = tmp_path / str(next(numbers))
+            async with open_stores(Settings(home=home, checkpoint=url)) as stores:
+                yield stores.checkpointer
+
+    return opened
+
+
+async def test_checkpointer_conforms(opening: Opening) -> None:
 
     @checkpointer_test(name="gems")
     async def opened() -> AsyncIterator[Any]:
-        async with open_checkpointer(tmp_path / f"{next(numbers)}.sqlite3") as saver:
+        async with opening() as saver:
             yield saver
 
     report = await validate(opened)
@@ -36,22 +59,22 @@ async def test_checkpointer_conforms(tmp_path: Path) -> None:
     assert sum(result.tests_passed for result in report.results.values()) > 20
 
 
-async def test_no_class_of_ours_comes_to_life(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_class_of_ours_comes_to_life(opening: Opening, caplog: pytest.LogCaptureFixture) -> None:
     value = ImageRequest(prompt="a cat", seed=7, width=64, height=64)
-    async with open_checkpointer(tmp_path / "c.sqlite3") as saver:
+    async with opening() as saver:
         read = saver.serde.loads_typed(saver.serde.dumps_typed({"kept": value}))
     assert not isinstance(read["kept"], ImageRequest)
 
 
-async def test_plain_values_come_back_as_they_were(tmp_path: Path) -> None:
+async def test_plain_values_come_back_as_they_were(opening: Opening) -> None:
     value = {"rounds": [{"score": 0.5, "prompt": "猫", "best": None, "passed": True}], "none": []}
-    async with open_checkpointer(tmp_path / "c.sqlite3") as saver:
+    async with opening() as saver:
         assert saver.serde.loads_typed(saver.serde.dumps_typed(value)) == value
 
 
-async def test_nothing_is_kept_of_a_task_that_was_cancelled(tmp_path: Path) -> None:
+async def test_nothing_is_kept_of_a_task_that_was_cancelled(opening: Opening) -> None:
     config: Any = {"configurable": {"thread_id": "run", "checkpoint_ns": ""}}
-    async with open_checkpointer(tmp_path / "c.sqlite3") as saver:
+    async with opening() as saver:
         config = await saver.aput(config, empty_checkpoint(), {}, {})
         # The write that leads to the next node is missing here.
         await saver.aput_writes(config, [("rounds", [1]), (ERROR, asyncio.CancelledError())], "cancelled")
@@ -60,3 +83,32 @@ async def test_nothing_is_kept_of_a_task_that_was_cancelled(tmp_path: Path) -> N
     assert found is not None
     kept = [(task, channel) for task, channel, _value in found.pending_writes or ()]
     assert sorted(kept) == [("cancelled", ERROR), ("finished", "branch:to:judge"), ("finished", "rounds")]
+
+
+async def test_text_comes_back_as_it_was(opening: Opening) -> None:
+    """Whatever a model writes: no database may take offence at it."""
+    config: Any = {"configurable": {"thread_id": "run", "checkpoint_ns": ""}}
+    text = "a\0b\ue000c\ue0000 猫 \ue000\0"
+    checkpoint = empty_checkpoint() | {
+        "channel_values": {"draw_prompt": text, "plan": {"prompt": text}},
+        "channel_versions": {"draw_prompt": "1", "plan": "1"},
+    }
+    async with opening() as saver:
+        config = await saver.aput(config, checkpoint, {}, {"draw_prompt": "1", "plan": "1"})
+        found = await saver.aget_tuple(config)
+    assert found.checkpoint["channel_values"] == {"draw_prompt": text, "plan": {"prompt": text}}
+
+
+async def test_values_are_compressed_and_old_ones_are_read(opening: Opening) -> None:
+    value = {"text": "I look at every corner. " * 100}
+    async with opening() as saver:
+        kind, data = saver.serde.dumps_typed(value)
+        assert kind == "zlib+msgpack"
+        assert len(data) < 200
+        assert saver.serde.loads_typed((kind, data)) == value
+        plain = JsonPlusSerializer().dumps_typed(value)
+        assert plain[0] == "msgpack"
+        assert saver.serde.loads_typed(plain) == value
+        for damaged in (data[:-3], b"no zlib"):
+            with pytest.raises(ValueError, match=r"cut short|decompressed"):
+                saver.serde.loads_typed((kind, damaged))

@@ -11,8 +11,10 @@ import pytest
 import pytest_asyncio
 
 from gems.memory.filters import RunFilter
-from gems.memory.ledger import Ledger, open_ledger
+from gems.memory.ledger import Ledger
 from gems.memory.locks import run_lock
+from gems.settings import load_settings
+from gems.stores import open_stores
 from tests.scripted import OPTIONS
 from tests.serving import House
 
@@ -27,8 +29,9 @@ RUNS: list[tuple[str, str, str, str, float | None]] = [
 
 
 @pytest_asyncio.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with open_ledger(tmp_path / "ledger.sqlite3") as ledger:
+async def ledger(tmp_path: Path, backend: str | None) -> AsyncIterator[Ledger]:
+    async with open_stores(load_settings(home=tmp_path)) as stores:
+        ledger = stores.ledger
         for run, day, prompt, status, score in RUNS:
             await ledger.begin(run, prompt, OPTIONS, {})
             await ledger.mark(run, status, None if score is None else {"score": score})  # type: ignore[arg-type]

@@ -14,6 +14,8 @@ import pytest_asyncio
 from gems.errors import StorageError
 from gems.memory.ledger import Ledger, open_ledger
 from gems.models.usage import NOTHING
+from gems.settings import load_settings
+from gems.stores import open_stores
 from gems.types import ImageRequest
 from tests.scripted import OPTIONS
 
@@ -26,8 +28,9 @@ def candidate(index: int = 0, image: str = "0" * 64) -> Any:
 
 
 @pytest_asyncio.fixture
-async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
-    async with open_ledger(tmp_path / "ledger.sqlite3") as ledger:
+async def ledger(tmp_path: Path, backend: str | None) -> AsyncIterator[Ledger]:
+    async with open_stores(load_settings(home=tmp_path)) as stores:
+        ledger = stores.ledger
         yield ledger
 
 
@@ -95,14 +98,14 @@ async def test_request_to_cancel_is_forgotten_when_the_run_goes_on(ledger: Ledge
     assert not await ledger.cancel_requested("run")
 
 
-async def test_everything_is_there_after_closing(tmp_path: Path) -> None:
-    path = tmp_path / "ledger.sqlite3"
-    async with open_ledger(path) as first:
-        await first.enter_drawing("run", 1, candidate(), "print", REQUEST)
-        await first.enter_answer("run", "key", "verify", ANSWER)
-    async with open_ledger(path) as second:
-        assert await second.drawings("run") == [candidate()]
-        assert await second.answer("run", "key") == ANSWER
+async def test_everything_is_there_after_closing(tmp_path: Path, backend: str | None) -> None:
+    settings = load_settings(home=tmp_path)
+    async with open_stores(settings) as first:
+        await first.ledger.enter_drawing("run", 1, candidate(), "print", REQUEST)
+        await first.ledger.enter_answer("run", "key", "verify", ANSWER)
+    async with open_stores(settings) as second:
+        assert await second.ledger.drawings("run") == [candidate()]
+        assert await second.ledger.answer("run", "key") == ANSWER
 
 
 async def test_two_ledgers_write_side_by_side(tmp_path: Path) -> None:
@@ -120,8 +123,8 @@ async def test_two_ledgers_write_side_by_side(tmp_path: Path) -> None:
     raw.close()
 
 
-async def test_hostile_text_is_data(ledger: Ledger) -> None:
-    hostile = "'); DROP TABLE runs; --"
+@pytest.mark.parametrize("hostile", ["'); DROP TABLE runs; --", "a\0b \ue000 \ue0000", "50% ? %s"])
+async def test_hostile_text_is_data(ledger: Ledger, hostile: str) -> None:
     await ledger.begin(hostile, hostile, OPTIONS, {})
     assert (await ledger.runs())[0]["prompt"] == hostile
 
