@@ -41,6 +41,7 @@ wheel-check: $(VENV)/dev.ok
 bench: $(VENV)/test.ok
 	$(BIN)/python benchmarks/blocks_world.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/checkpoints.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gems.events import Event
 from gems.results import RunResult
 from gems.service import Gems
@@ -91,15 +93,30 @@ def removed(path: str | Path | None) -> None:
     Path(path).unlink()
 
 
+FILES_ONLY = pytest.mark.parametrize("backend", ["files"], indirect=True)
+"""What a test looks at or breaks is a file."""
+
 _HOLD = """
-import sys
+import asyncio, os, sys
 from pathlib import Path
-from gems.memory.locks import run_lock
-with run_lock(Path(sys.argv[1]), sys.argv[2]):
-    print("held", flush=True)
-    sys.stdin.readline()
-print("free", flush=True)
-sys.stdin.readline()
+from gems.memory.locking import FileLocks
+from gems.settings import load_settings
+from gems.stores import open_stores
+
+async def hold(locks):
+    async with locks.hold(sys.argv[2]):
+        print("held", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+    print("free", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+
+async def main():
+    if "GEMS_CHECKPOINT" not in os.environ:
+        return await hold(FileLocks(Path(sys.argv[1])))
+    async with open_stores(load_settings(home=Path(sys.argv[1]).parent)) as stores:
+        await hold(stores.locks)
+
+asyncio.run(main())
 """
 
 

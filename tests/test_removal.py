@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from gems.errors import RunBusyError, RunNotFoundError
@@ -19,7 +20,7 @@ from gems.results import RunResult
 from gems.service import Gems
 from gems.types import ImageRequest
 from tests.scripted import flat_picture
-from tests.serving import PATIENCE_S, House, Pause, held_elsewhere
+from tests.serving import FILES_ONLY, PATIENCE_S, House, Pause, held_elsewhere
 
 OLD_S = 3 * 3600.0
 
@@ -52,6 +53,16 @@ async def rows(gems: Gems) -> dict[str, int]:
     """How many rows each table holds."""
     ledger, saver = gems.resources.ledger, gems.resources.checkpointer
     counts = {}
+    if gems.settings.checkpoint is not None:
+        tables = "SELECT table_name FROM information_schema.tables WHERE table_schema='public'"
+        with psycopg.connect(gems.settings.checkpoint.get_secret_value()) as server:
+            for (table,) in server.execute(tables).fetchall():
+                if table not in ("gems_version", "checkpoint_migrations"):
+                    (counts[table],) = server.execute(
+                        f"SELECT count(*) FROM {table}".encode()
+                    ).fetchone() or (0,)
+        assert len(counts) == 7
+        return counts
     for connection in (ledger._rows._connection, saver.conn):  # type: ignore[attr-defined]
         names = "SELECT name FROM sqlite_master WHERE type='table'"
         async with connection.execute(names) as cursor:
@@ -167,6 +178,7 @@ async def litter(gems: Gems) -> list[Path]:
     return found
 
 
+@FILES_ONLY
 async def test_garbage_is_told_first_and_freed_then(house: House) -> None:
     async with house.gems() as gems:
         run = await a_run(gems)
@@ -231,6 +243,7 @@ async def test_images_of_a_run_that_goes_on_are_left_alone(house: House) -> None
         assert stored(gems) == images_of(result)
 
 
+@FILES_ONLY
 async def test_lock_of_a_run_that_just_begins_is_left_alone(house: House) -> None:
     async with house.gems() as gems:
         with run_lock(gems.settings.locks_path, "beginning"):

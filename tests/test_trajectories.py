@@ -14,7 +14,7 @@ from gems.events import ImageDrawn, Started
 from gems.results import RunResult
 from gems.service import Gems
 from tests.scripted import Asked, checks
-from tests.serving import PATIENCE_S, House, Pause, held_elsewhere, told
+from tests.serving import FILES_ONLY, PATIENCE_S, House, Pause, held_elsewhere, told
 
 
 def climbing(*verdicts: dict[str, Any]) -> Callable[[Asked], dict[str, Any]]:
@@ -211,6 +211,7 @@ async def test_run_that_is_being_deleted_cannot_be_forked(house: House) -> None:
             await gems.fork(run.run_id, 1)
 
 
+@FILES_ONLY
 async def test_fork_that_cannot_be_written_leaves_nothing(house: House) -> None:
     async with house.gems() as gems:
         run = await source(gems)
