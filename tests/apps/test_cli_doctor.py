@@ -15,6 +15,7 @@ from PIL import Image
 from gems.apps.doctor import DoctorReport, red_square, smallest_size
 from gems.types import GeneratorCapabilities
 from tests.apps.terminal import gems, here
+from tests.postgres import PASSWORD
 from tests.stub import Fault, StubServer
 
 ALL = "chat model of planner, judge, reflector"
@@ -212,3 +213,19 @@ def test_a_damaged_store(tmp_path: Path, name: str) -> None:
     assert failed(checks) == {name}
     assert "is damaged" in checks[name]["detail"]
     assert "Move it away" in checks[name]["hint"]
+
+
+def test_a_database_is_named_without_its_password(
+    database: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GEMS_CHECKPOINT", database)
+    code, checks = checkup("--no-draw")
+    place = database.rpartition("@")[2]
+    assert (code, checks["database"]["detail"]) == (0, place)
+    assert "ledger" not in checks
+    monkeypatch.setenv("GEMS_CHECKPOINT", database.replace(PASSWORD, "wr0ng"))
+    code, checks = checkup("--no-draw")
+    assert code == 1
+    assert failed(checks) == {"database"}
+    assert place in checks["database"]["detail"]
+    assert "wr0ng" not in str(checks)

@@ -39,6 +39,7 @@ from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator
 from gems.nodes.prompts import question
 from gems.settings import ChatSettings, GeneratorSettings, Settings
+from gems.stores import open_stores
 from gems.types import GeneratorCapabilities, ImageRequest, Role
 
 _SMALL = 256
@@ -160,8 +161,15 @@ async def _stores(settings: Settings) -> AsyncGenerator[Check]:
         async with open_checkpointer(settings.checkpoints_path):
             return await asyncio.to_thread(_sound, settings.checkpoints_path)
 
+    async def database() -> str:
+        async with open_stores(settings) as stores:
+            return stores.label
+
     yield await _tried("home", asyncio.to_thread(_written, settings.home))
     yield await _tried("images", asyncio.to_thread(_written, settings.home / "images"))
+    if settings.checkpoint is not None:
+        yield await _tried("database", database())
+        return
     yield await _tried("ledger", ledger())
     yield await _tried("checkpoints", checkpoints())
 
