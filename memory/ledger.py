@@ -147,6 +147,12 @@ class Ledger(Housekeeping):
                 values = tuple(row[name] for name in key)
                 await spare._write(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608, SLF001
 
+    async def forget(self, run: str) -> None:
+        """Take out everything about a run, also what could not be entered yet."""
+        if self._spare is not None:
+            await self._spare.forget(run)
+        await super().forget(run)
+
     async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str]) -> RunRow:
         """Enter a new run as running."""
         now = _now()

@@ -145,6 +145,9 @@ async def test_what_is_paid_for_while_the_server_is_away_is_entered_later(
         assert await stores.ledger.drawing("run", 1, 0, "print") == candidate()
         with pytest.raises(StorageError, match="cannot be reached"):
             await stores.ledger.runs()
+        await stores.ledger.enter_answer("deleted", "key", "verify", ANSWER)
+        with pytest.raises(StorageError, match="cannot be reached"):
+            await stores.ledger.forget("deleted")
     error = await refused(tmp_path, own.url("postgres"))
     assert "Is the server running" in error.hint
     await asyncio.to_thread(own.start)
