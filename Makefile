@@ -41,6 +41,8 @@ wheel-check: $(VENV)/dev.ok
 bench: $(VENV)/test.ok
 	$(BIN)/python benchmarks/blocks_world.py
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/memory_helps.py
+	$(BIN)/python benchmarks/memory_scale.py
 	$(BIN)/python benchmarks/checkpoints.py
 
 clean:

@@ -1,1 +1,1 @@
-"""Agent memory: trajectories, images, the ledger."""
+"""Agent memory: trajectories, images, the ledger, experiences."""

@@ -26,6 +26,7 @@ def forgotten() -> Update:
     return {
         "rounds": Overwrite([]),
         "experiences": Overwrite([]),
+        "recalls": Overwrite([]),
         "warnings": Overwrite([]),
         "drawn": [],
         "skills_used": [],

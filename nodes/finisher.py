@@ -6,6 +6,7 @@ from typing import Any
 
 from gems.errors import InternalError
 from gems.events import Stopped
+from gems.nodes.learning import settle
 from gems.nodes.node import Update
 from gems.nodes.scoring import best_round, verdict
 from gems.nodes.verifying import unknown
@@ -21,6 +22,7 @@ async def finish(state: State, work: Work) -> Update:
     if reason is None or not rounds:
         raise InternalError(f"The run ended without an image or a reason (reason {reason!r}).")
     found = outcome(rounds)
+    await settle(state, work, last=True)
     work.emit(
         Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure"))
     )

@@ -61,7 +61,8 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
                 hint="Pass `context=` when you invoke it, or use gems.service.",
             )
         thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
-        work = Work.begin(state, context, runtime.stream_writer, thread_id)
+        store = runtime.store if context.learning else None
+        work = Work.begin(state, context, runtime.stream_writer, thread_id, store)
         try:
             if not state.get("stop_reason"):
                 # A run that has ended begins nothing new, and its end must be written whatever the limits.

@@ -70,6 +70,7 @@ def _complete(given: Input, generator: GeneratorCapabilities) -> Options:
         "budget_usd": _amount("budget_usd", given.get("budget_usd")),
         "deadline_s": _amount("deadline_s", given.get("deadline_s")),
         "plateau": _whole("plateau", given.get("plateau"), _PLATEAU[profile], MAX_ROUNDS, least=0) or None,
+        "memory": _yes_or_no("memory", given.get("memory"), default=True),
     }
 
 
@@ -128,6 +129,12 @@ def _text(name: str, value: Any) -> str:
 def _is_unicode(text: str) -> bool:
     """Whether `text` can be stored and sent: half a surrogate pair, as JSON can hold it, cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _yes_or_no(name: str, value: Any, *, default: bool) -> bool:
+    if value is not None and not isinstance(value, bool):
+        raise OptionError(f"{name} is {value!r}; it must be true or false.")
+    return default if value is None else value
 
 
 def _limit(name: str, value: Any) -> int | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from gems.errors import OptionError, ProviderError, UnreachableError
 from gems.events import Planned
-from gems.models.chat.asking import ChatReply
+from gems.models.chat.asking import ChatReply, Question
 from gems.models.tasks import PromptReply, SkillChoice
+from gems.nodes.learning import lesson_lines, lessons, recalled
 from gems.nodes.node import Update
 from gems.nodes.prompts import question
 from gems.skills.registry import SkillRegistry
@@ -23,8 +24,22 @@ async def plan(state: State, work: Work) -> Update:
     if options["negative_prompt"] and not generator.negative_prompts:
         work.warn(f"{generator.model} takes no negative prompt: what is given makes no difference.")
     chosen = await choose_skills(prompt, options["skills"], work)
-    work.emit(Planned(plan=chosen))
-    return {"plan": chosen, "draw_prompt": prompt}
+    found = await lessons(state, work, 1)
+    first = await prepared(prompt, lesson_lines(found), work)
+    work.emit(Planned(plan=chosen | {"prompt": first}))
+    return {"plan": chosen | {"prompt": first}, "draw_prompt": first} | recalled(1, found)
+
+
+async def prepared(prompt: str, learnt: str, work: Work) -> str:
+    """The first prompt: the user's own, rewritten by what earlier runs learnt where there is something.
+
+    Raises:
+        UnreachableError: nothing answers at the chat model's address.
+        ConfigurationError: the chat model cannot be used as configured.
+    """
+    if not learnt:
+        return prompt
+    return await _rewritten(question("prepare", {"user_prompt": prompt, "lessons": learnt}), prompt, work)
 
 
 async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
@@ -86,8 +101,12 @@ async def enhance(prompt: str, guidance: str, work: Work) -> str:
         UnreachableError: nothing answers at the chat model's address.
         ConfigurationError: the chat model cannot be used as configured.
     """
+    return await _rewritten(question("enhance", {"user_prompt": prompt, "skill": guidance}), prompt, work)
+
+
+async def _rewritten(asked: Question, prompt: str, work: Work) -> str:
     try:
-        reply = await work.ask(question("enhance", {"user_prompt": prompt, "skill": guidance}))
+        reply = await work.ask(asked)
     except UnreachableError:
         raise
     except ProviderError as error:

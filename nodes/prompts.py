@@ -42,6 +42,11 @@ _EXPERIENCE = (
     "of use to somebody who draws with the same generator and has not seen the image."
 )
 
+_LESSONS = (
+    "Lessons are what other runs learnt about the same generator, each with what came of it before. They may "
+    "be wrong or about something else: use one only where it fits."
+)
+
 SYSTEM: dict[Task, str] = {
     "route": (
         "Task: route\n"
@@ -57,6 +62,16 @@ SYSTEM: dict[Task, str] = {
         "text, none changed and none added that contradicts it. Text to be written in the picture stays in "
         "quotation marks, letter by letter.\n"
         'Answer with JSON only: {"prompt": "the whole new prompt"}.\n' + _DATA
+    ),
+    "prepare": (
+        "Task: prepare\n"
+        "You write the first prompt for a text-to-image model. "
+        + _LESSONS
+        + " Write the user's prompt so that "
+        "it avoids what the lessons warn of, with the wording that they found to work. Everything the user "
+        "asked for stays: every object, count, colour, relation and word of text, none changed, none added. "
+        "Where no lesson fits, give the user's prompt back as it is.\n"
+        'Answer with JSON only: {"prompt": "the whole prompt"}.\n' + _DATA
     ),
     "decompose": (
         "Task: decompose\n"
@@ -104,20 +119,32 @@ SYSTEM: dict[Task, str] = {
         + _EXPERIENCE
         + " For the prompt: "
         + _KEEP
+        + " "
+        + _LESSONS
         + "\n"
         'Answer with JSON only: {"experience": "...", "prompt": "the whole next prompt"}.\n' + _DATA
+    ),
+    "distil": (
+        "Task: distil\n"
+        "You draw one lesson from several experiences of rounds with the same text-to-image model. Say in at "
+        "most 100 words what holds in general: which wording works for what, which does not, and how often. "
+        "Leave out what is about a single picture; where experiences contradict each other, the majority "
+        "counts.\n"
+        'Answer with JSON only: {"experience": "the lesson"}.\n' + _DATA
     ),
 }
 
 REPLIES: dict[Task, type[BaseModel] | None] = {
     "route": SkillChoice,
     "enhance": PromptReply,
+    "prepare": PromptReply,
     "decompose": RequirementsReply,
     "verify": None,
     "checklist": ChecklistReply,
     "summarise": ExperienceReply,
     "refine": PromptReply,
     "reflect": ReflectionReply,
+    "distil": ExperienceReply,
 }
 
 NOTHING = "(none)"

@@ -9,11 +9,12 @@ from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Reflected
 from gems.models.chat.asking import Picture
 from gems.models.tasks import ExperienceReply, PromptReply, ReflectionReply
+from gems.nodes.learning import lesson_lines, lessons, recalled, settle
 from gems.nodes.node import Update
 from gems.nodes.prompts import numbered, question
 from gems.nodes.scoring import best_round
 from gems.state import State
-from gems.types import Answer, Experience, Requirement, Round
+from gems.types import Answer, Experience, Recalled, Requirement, Round
 from gems.work import Work
 
 MAX_WORDS = 100
@@ -27,8 +28,11 @@ _SPELLED_BEFORE = re.compile(rf"\n{re.escape(_SPELLED)}[^\n]*")
 async def reflect(state: State, work: Work) -> Update:
     """Compress the newest round and write the next prompt."""
     rounds, requirements = state["rounds"], state["requirements"]
+    await settle(state, work)
+    found: list[Recalled] = []
     if failed_questions(rounds[-1], requirements):
-        text, prompt = await _written(state, work)
+        found = await lessons(state, work, rounds[-1]["number"] + 1)
+        text, prompt = await _written(state, work, lesson_lines(found))
     else:
         # Nothing is known to be wrong: another image of the same prompt, not another prompt.
         text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
@@ -42,13 +46,13 @@ async def reflect(state: State, work: Work) -> Update:
         "experiences": [experience],
         "draw_prompt": experience["next_prompt"],
         "thought": "",
-    }
+    } | recalled(rounds[-1]["number"] + 1, found)
 
 
-async def _written(state: State, work: Work) -> tuple[str, str]:
+async def _written(state: State, work: Work, learnt: str) -> tuple[str, str]:
     """The experience and the next prompt, by the model or, where it does not answer usably, spelled out."""
     turn, requirements = state["rounds"][-1], state["requirements"]
-    slots = round_slots(state)
+    slots = round_slots(state) | {"lessons": learnt}
     write = _in_two_calls if work.profile == "paper" else _in_one_call
     pictures = await _pictures(state, work)
     # What was understood before something could not be is kept.

@@ -42,6 +42,7 @@ OPTIONS: Options = {
     "budget_usd": None,
     "deadline_s": None,
     "plateau": 4,
+    "memory": True,
 }
 
 
@@ -87,6 +88,8 @@ def script() -> dict[str, Any]:
     return {
         "route": {"skills": [], "why": "It is plain."},
         "enhance": lambda asked: {"prompt": f"better {asked.tag('user_prompt')}"},
+        "prepare": lambda asked: {"prompt": f"prepared {asked.tag('user_prompt')}"},
+        "distil": {"experience": "A lesson."},
         "decompose": requirements("Is there a cat?", "Is it red?"),
         "checklist": failing(0),
         "verify": "Yes. It is there.",
@@ -246,8 +249,9 @@ def _json(value: Any) -> str:
 
 
 def settings_at(home: Path, **more: Any) -> Settings:
-    """Settings with a home of their own that try nothing twice."""
-    return Settings(home=home, chat=ChatSettings(attempts=1, first_wait_s=0), **more)
+    """Settings with a home of their own that try nothing twice; runs learn nothing from each other."""
+    own: dict[str, Any] = {"chat": ChatSettings(attempts=1, first_wait_s=0), "experience": "off"}
+    return Settings(home=home, **own | more)
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ class RunOptions(TypedDict, total=False):
     budget_usd: float | None
     deadline_s: float | None
     plateau: int | None
+    memory: bool | None
 
 
 class Target(TypedDict, total=False):

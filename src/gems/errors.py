@@ -12,6 +12,7 @@
     │   ├── ModelSpecError         a model spec is not understood
     │   ├── MissingExtraError      an optional dependency is not installed
     │   ├── ModelFilesError        the model's files are missing or damaged
+    │   ├── EmbedderMismatchError  the store of experiences was filled by another embedder
     │   ├── AuthenticationError    the endpoint does not accept the key
     │   └── ModelUnavailableError  the endpoint lacks the model, or the account may not use it
     ├── ProviderError              a model endpoint did not do its part                 exit 1
@@ -29,6 +30,7 @@
     │   ├── DiskFullError          no space is left
     │   ├── ImageMissingError      a stored image is gone or damaged
     │   ├── CorruptStoreError      a database is damaged
+    │   ├── MemoryUnavailableError  the Chroma server does not do its part
     │   └── StoreVersionError      a database was written by another version
     ├── LimitReached               not a fault: a limit of the run ends it              exit 1
     │   ├── DeadlineReachedError   the run's time is used up
@@ -53,12 +55,14 @@ __all__ = [
     "DeadlineReachedError",
     "DiskFullError",
     "EditingUnsupportedError",
+    "EmbedderMismatchError",
     "Fault",
     "GemsError",
     "ImageMissingError",
     "InternalError",
     "InvalidImageError",
     "LimitReached",
+    "MemoryUnavailableError",
     "MissingExtraError",
     "ModelFilesError",
     "ModelSpecError",
@@ -194,6 +198,12 @@ class ModelUnavailableError(ConfigurationError):
     default_hint = "Check the model's name and the account; `gems doctor` tries each model."
 
 
+class EmbedderMismatchError(ConfigurationError):
+    """The store of experiences was filled by another embedder than the one that is set."""
+
+    default_hint = "`gems memory reindex` embeds everything anew; or set GEMS_EMBEDDER to the other one."
+
+
 class ProviderError(GemsError):
     """A model endpoint did not do its part.
 
@@ -297,6 +307,12 @@ class ImageMissingError(StorageError):
 
 class CorruptStoreError(StorageError):
     """A database is damaged."""
+
+
+class MemoryUnavailableError(StorageError):
+    """The Chroma server does not do its part."""
+
+    default_hint = "Check GEMS_EXPERIENCE and that the server runs."
 
 
 class StoreVersionError(StorageError):

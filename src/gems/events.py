@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gems.results import RunResult
-from gems.types import Candidate, Experience, Failure, Plan, Requirement, StopReason, Verdict
+from gems.types import Candidate, Experience, Failure, Plan, Recall, Requirement, StopReason, Verdict
 
 
 class _Event(BaseModel):
@@ -68,6 +68,13 @@ class Judged(_Event):
     score: float
 
 
+class LessonsRecalled(_Event):
+    """Lessons of earlier runs go into a round's prompt."""
+
+    type: Literal["lessons"] = "lessons"
+    recall: Recall
+
+
 class Reflected(_Event):
     """The reflector has compressed the round and written the next prompt."""
 
@@ -106,6 +113,7 @@ Event = Annotated[
     | StepDone
     | ImageDrawn
     | Judged
+    | LessonsRecalled
     | Reflected
     | Warned
     | Stopped

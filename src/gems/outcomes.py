@@ -32,6 +32,7 @@ def result_of(state: State, row: RunRow, status: RunStatus) -> RunResult:
         rounds=rounds,
         requirements=_checked(state, rounds, found["best_round"]),
         experiences=state.get("experiences") or [],
+        recalls=state.get("recalls") or [],
         usage=state.get("usage") or {},
         plan=state.get("plan"),
         options=row["options"],

@@ -13,6 +13,9 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from gems.memory.images import ImageStore
 from gems.memory.ledger import Ledger
 from gems.memory.locking import RunLocks
+from gems.memory.outbox import Outbox, open_outbox
+from gems.memory.store import ChromaStore, open_store
+from gems.memory.writer import ExperienceWriter
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator, wrap_chat
@@ -21,6 +24,15 @@ from gems.skills.registry import SkillRegistry
 from gems.state import Context
 from gems.stores import open_stores
 from gems.types import Role
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiences:
+    """What runs learn from each other: where it is kept, and how it gets there."""
+
+    store: ChromaStore
+    outbox: Outbox
+    writer: ExperienceWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +46,8 @@ class Resources:
     checkpointer: BaseCheckpointSaver[str]
     locks: RunLocks
     skills: SkillRegistry
+    experiences: Experiences | None = None
+    """None where memory is off."""
 
     def context(self) -> Context:
         """The context of one run, which begins now."""
@@ -43,6 +57,8 @@ class Resources:
             images=self.images,
             ledger=self.ledger,
             skills=self.skills,
+            learning=self.experiences is not None,
+            writer=self.experiences.writer if self.experiences else None,
         )
 
     def models(self) -> dict[str, str]:
@@ -87,7 +103,23 @@ async def open_resources(
             checkpointer=stores.checkpointer,
             locks=stores.locks,
             skills=skills or SkillRegistry(),
+            experiences=await _open_experiences(settings, stack),
         )
+
+
+async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experiences | None:
+    """The store of experiences, which is not reached for before it is needed."""
+    if settings.experience == "off":
+        return None
+    store = await stack.enter_async_context(
+        open_store(
+            settings.experience, settings.experience_path, settings.embedder, settings.embedder_api_key
+        )
+    )
+    outbox = await stack.enter_async_context(open_outbox(settings.outbox_path))
+    writer = ExperienceWriter(store, outbox)
+    stack.push_async_callback(writer.aclose)
+    return Experiences(store=store, outbox=outbox, writer=writer)
 
 
 def _open_chats(settings: Settings, own: BaseChatModel | None) -> dict[Role, ChatClient]:

@@ -15,6 +15,7 @@ from gems.types import (
     Fork,
     Options,
     Plan,
+    Recall,
     RequirementKind,
     Round,
     StopReason,
@@ -60,6 +61,9 @@ class RunResult(BaseModel):
     rounds: list[Round]
     requirements: list[CheckedRequirement]
     experiences: list[Experience]
+    recalls: list[Recall] = Field(
+        default_factory=list, description="Lessons of earlier runs, by the round they went into."
+    )
     usage: dict[str, Usage] = Field(description="By planner, judge, reflector and generator.")
     plan: Plan | None
     options: Options

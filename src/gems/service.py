@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -25,15 +25,19 @@ from gems.arguments import FORK_OPTIONS, RunArguments, Target, as_input
 from gems.errors import CorruptStoreError, GemsError, InternalError, RunNotFoundError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
+from gems.memories import Memories, Rebuilt
 from gems.memory.faults import reading, storage_faults
 from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.models.base import ImageGenerator
+from gems.nodes.learning import UNREACHABLE
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
 from gems.outcomes import result_of
+from gems.rebuilding import rebuild
 from gems.removal import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.reporting import report_page
+from gems.reporting.lessons import lesson_lines
 from gems.rescue import (
     Known,
     known_drawings,
@@ -57,6 +61,7 @@ logger = logging.getLogger(__name__)
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
 _BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
 _CANCEL_POLL_S = 0.5
+_HAND_ON_S = 10.0
 
 
 class Gems:
@@ -93,7 +98,12 @@ class Gems:
         """Open everything; see `open_resources` for what can be wrong."""
         self._opened = await self._stack.enter_async_context(self._opening)
         graph = build_graph(self.resources.skills.all())
-        self._graph = graph.compile(checkpointer=self.resources.checkpointer, name="gems")
+        experiences = self.resources.experiences
+        self._graph = graph.compile(
+            checkpointer=self.resources.checkpointer,
+            store=experiences.store if experiences else None,
+            name="gems",
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,6 +119,16 @@ class Gems:
         if self._opened is None:
             raise InternalError("Gems is not open.", hint="Use it as `async with Gems() as gems:`.")
         return self._opened
+
+    @property
+    def memory(self) -> Memories:
+        """What runs have learnt."""
+        return Memories(self.resources)
+
+    async def rebuild_memory(self, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
+        """Make the store of experiences anew from the trajectories of all runs; see `rebuild`."""
+        with self._faults():
+            return await rebuild(self._graph, self.resources, self.memory, progress)
 
     async def run(self, prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
         """Carry out a run and hand back its best image.
@@ -245,7 +265,8 @@ class Gems:
             RunNotFoundError: no run has this id.
         """
         row = await self._row(run_id)
-        return await report_page(await self._so_far(row), row, self.resources.images)
+        result = await self._so_far(row)
+        return await report_page(result, row, self.resources.images, lesson_lines(result))
 
     async def delete(self, run_id: str, *, dry_run: bool = False) -> Deletion:
         """Delete a run: checkpoints, ledger rows, and images that no other run uses.
@@ -370,6 +391,9 @@ class Gems:
             (watched,) = await asyncio.gather(watching, return_exceptions=True)
             if isinstance(watched, Exception):
                 logger.warning("Requests to cancel %s could not be looked for: %s", run_id, watched)
+        if note := await self._learnt(row, state):
+            state = state | {"warnings": [*(state.get("warnings") or []), note]}
+            unheard.append(note)
         finished = await self._finished(row, state, target)
         # What went wrong with the checkpoints and with saving; everything else was told by the loop.
         unheard += finished.result.warnings[len(state.get("warnings") or []) :]
@@ -427,6 +451,15 @@ class Gems:
         }
         await self._mark(result.run_id, status, summary)
         return Finished(run_id=result.run_id, result=result)
+
+    async def _learnt(self, row: RunRow, state: State) -> str:
+        """See that what the run learnt is in the store; what to say where that has to wait."""
+        experiences = self.resources.experiences
+        if experiences is None or not row["options"].get("memory", True):
+            return ""
+        fault = await experiences.writer.flush(_HAND_ON_S)
+        told = any(warning.startswith(UNREACHABLE) for warning in state.get("warnings") or ())
+        return f"{UNREACHABLE} {fault} What this run learnt is written later." if fault and not told else ""
 
     async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
         """Bring the index up to date; it only serves listing, so a fault of it takes nothing away."""

@@ -93,6 +93,20 @@ class Settings(BaseSettings):
         "several machines; None: in files of the home.",
     )
 
+    experience: str = Field(
+        "",
+        description="Where experiences are kept for later runs: empty for a folder of the home, "
+        "`http://host:port` of a Chroma server, or `off`.",
+    )
+    embedder: str = Field(
+        "auto",
+        description="What experiences are found by: `auto`, `lexical`, `minilm`, `local:DIR`, "
+        "`openai:MODEL@BASE_URL`.",
+    )
+    embedder_api_key: SecretStr | None = Field(
+        None, description="Key of the embedder; OPENAI_API_KEY for OpenAI's own address."
+    )
+
     @field_validator("home")
     @classmethod
     def _with_home(cls, home: Path) -> Path:
@@ -104,6 +118,23 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("It must begin with postgresql://; without it, runs are kept in the home")
         return url
+
+    @field_validator("experience")
+    @classmethod
+    def _of_chroma(cls, where: str) -> str:
+        if where not in ("", "off") and not where.startswith(("http://", "https://")):
+            raise ValueError("It must be empty, off, or an address such as http://host:8000")
+        return where
+
+    @property
+    def experience_path(self) -> Path:
+        """The folder of the local store of experiences."""
+        return self.home / "experience"
+
+    @property
+    def outbox_path(self) -> Path:
+        """The SQLite file of what is still to be written to the store of experiences."""
+        return self.home / "outbox.sqlite3"
 
     @property
     def ledger_path(self) -> Path:
@@ -131,6 +162,7 @@ class Settings(BaseSettings):
             part.api_key.get_secret_value() if part.api_key else None
             for part in (self.chat, self.planner, self.judge, self.reflector, self.generator)
         ]
+        keys.append(self.embedder_api_key.get_secret_value() if self.embedder_api_key else None)
         keys.append(self.checkpoint.get_secret_value() if self.checkpoint else None)
         return repr((self.model_dump(exclude_unset=True), keys))
 

@@ -20,6 +20,7 @@ from gems.types import (
     Options,
     Plan,
     Profile,
+    Recall,
     Requirement,
     Role,
     Round,
@@ -30,6 +31,7 @@ from gems.types import (
 if TYPE_CHECKING:
     from gems.memory.images import ImageStore
     from gems.memory.ledger import Ledger
+    from gems.memory.writer import ExperienceWriter
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient
     from gems.skills.registry import SkillRegistry
@@ -67,6 +69,8 @@ class Input(TypedDict, total=False):
     deadline_s: float
     plateau: int
     """Rounds without a better score after which the run stops, 0 for never; 4 by default, 0 for `paper`."""
+    memory: bool
+    """Whether the run learns from others, and others from it; true by default."""
     run_id: str
     """Set by the service; the thread's id otherwise."""
 
@@ -95,6 +99,8 @@ class State(Input, total=False):
     """All judged rounds. Appended by judge. A delta channel, so that checkpoints grow linearly."""
     experiences: Annotated[list[Experience], DeltaChannel(_appended)]
     """One per round but the last. Appended by reflector."""
+    recalls: Annotated[list[Recall], DeltaChannel(_appended)]
+    """What earlier runs' lessons rounds were drawn with. Appended by planner and reflector."""
     usage: Annotated[dict[str, Usage], merged]
     """What was consumed so far by role, and by `generator`. Added to by every node."""
     warnings: Annotated[list[str], DeltaChannel(_appended)]
@@ -125,6 +131,7 @@ class Output(TypedDict, total=False):
     requirements: list[Requirement]
     rounds: list[Round]
     experiences: list[Experience]
+    recalls: list[Recall]
     drawn: list[Candidate]
     """Images that were not judged, since a fault or a limit came first."""
     usage: dict[str, Usage]
@@ -142,6 +149,8 @@ class Context:
         images: Keeps them.
         ledger: Remembers what was paid for.
         skills: The skills that can be chosen.
+        learning: Whether runs learn from the store that the graph was compiled with, and write to it.
+        writer: Takes what later runs can learn from; None where the store is written to directly.
         cancelled: Set to end the run at the next possible moment.
         started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
     """
@@ -151,6 +160,8 @@ class Context:
     images: ImageStore
     ledger: Ledger
     skills: SkillRegistry
+    learning: bool = True
+    writer: ExperienceWriter | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     started: float = field(default_factory=time.monotonic)
 

@@ -96,6 +96,16 @@ class Round(TypedDict):
     """Wall time of the round's nodes, by node name."""
 
 
+class TrackRecord(TypedDict):
+    """What came of showing a lesson to rounds."""
+
+    shown: int
+    helped: int
+    """Rounds in which what it was about then passed."""
+    hurt: int
+    """Rounds in which it failed all the same."""
+
+
 class Experience(TypedDict):
     """The compressed summary of a round."""
 
@@ -104,6 +114,30 @@ class Experience(TypedDict):
     """At most 100 words."""
     next_prompt: str
     """The prompt written for the next round."""
+
+
+class Recalled(TypedDict):
+    """A lesson of earlier runs as it was shown."""
+
+    namespace: list[str]
+    key: str
+    kind: Literal["lesson", "experience"]
+    """A lesson was drawn from several experiences."""
+    text: str
+    kinds: list[RequirementKind]
+    """Kinds of requirements that it is about."""
+    similarity: float
+    """To the prompt and to what failed; higher is better, at most 1."""
+    record: TrackRecord
+    """What had come of it until then."""
+
+
+class Recall(TypedDict):
+    """What earlier runs' lessons a round was drawn with."""
+
+    round: int
+    """The round whose prompt they went into."""
+    lessons: list[Recalled]
 
 
 class Plan(TypedDict):
@@ -166,6 +200,8 @@ class Options(TypedDict):
     deadline_s: float | None
     plateau: int | None
     """Rounds without a better score after which the run stops; None for never."""
+    memory: bool
+    """Whether the run learns from others, and others from it."""
 
 
 Progress = Callable[[int, int], None]

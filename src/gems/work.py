@@ -11,8 +11,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from gems.errors import DeadlineReachedError, RunCancelledError, StorageError
+from langgraph.store.base import BaseStore
+
+from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, StorageError
 from gems.events import Event, ImageDrawn, StepDone, Warned
+from gems.memory.outbox import PendingOp
+from gems.memory.writer import apply
 from gems.models.chat.asking import ChatReply, Picture, Question
 from gems.models.chat.replies import read_json
 from gems.models.encoding import encoded_picture
@@ -39,6 +43,7 @@ class Work:
         profile: Decides how images are shown.
         deadline_s: Seconds the run may take, counted from `context.started`; None for no limit.
         write: Takes events as plain dictionaries.
+        store: What other runs learnt; None where memory is off.
         usage: What this turn consumed so far, by role and `generator`.
         warnings: What went wrong in this turn without ending it.
     """
@@ -49,12 +54,18 @@ class Work:
     profile: Profile
     deadline_s: float | None
     write: Callable[[Any], None]
+    store: BaseStore | None = None
     usage: dict[str, Usage] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(
-        cls, state: State, context: Context, write: Callable[[Any], None], thread_id: str | None
+        cls,
+        state: State,
+        context: Context,
+        write: Callable[[Any], None],
+        thread_id: str | None,
+        store: BaseStore | None = None,
     ) -> Work:
         """A turn for the round that `state` is in."""
         options = state.get("options")
@@ -65,6 +76,7 @@ class Work:
             profile=options["profile"] if options else state.get("profile", "balanced"),
             deadline_s=options["deadline_s"] if options else state.get("deadline_s"),
             write=write,
+            store=store,
         )
 
     def emit(self, event: Event) -> None:
@@ -171,6 +183,19 @@ class Work:
         except asyncio.CancelledError:
             await keeping
             raise
+
+    async def hand_on(self, operation: PendingOp) -> None:
+        """Hand on what later runs can learn from; beside the loop where there is a writer.
+
+        A store that is down takes nothing from the run, which says so.
+        """
+        try:
+            if self.context.writer is not None:
+                await self.context.writer.submit(operation)
+            elif self.store is not None:
+                await apply(self.store, [operation])
+        except GemsError as error:
+            self.warn(f"What was learnt could not be handed on: {error}")
 
     async def picture(self, image: str, role: Role, label: str = "") -> Picture:
         """A stored image, encoded for showing it to the chat model of `role`."""

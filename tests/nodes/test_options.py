@@ -33,6 +33,7 @@ async def test_defaults(desk: Desk) -> None:
         "budget_usd": None,
         "deadline_s": None,
         "plateau": 4,
+        "memory": True,
     }
 
 

@@ -1,4 +1,4 @@
-"""The graph for LangGraph Studio and the LangGraph server, named in langgraph.json.
+"""The graph and the store for LangGraph Studio and the LangGraph server, named in langgraph.json.
 
 The server brings its own checkpointer; models and image store come from the settings, are opened with the
 first run, and stay open as long as the server lives.
@@ -7,10 +7,13 @@ first run, and stay open as long as the server lives.
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
+from langgraph.store.memory import InMemoryStore
 
 from gems.graphs.loop import build_graph
 from gems.resources import Resources, open_resources
@@ -47,3 +50,11 @@ async def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The loop, with a context of its own for this run; called by the server for every run."""
     resources = await shared.get()
     return build_graph(resources.skills.all(), context=resources.context()).compile(name="gems")
+
+
+@asynccontextmanager
+async def store() -> AsyncIterator[BaseStore]:
+    """The store of experiences, which the server hands to every run and serves to its clients."""
+    experiences = (await shared.get()).experiences
+    # A server needs one in any case; with GEMS_EXPERIENCE=off no run looks into it.
+    yield experiences.store if experiences else InMemoryStore()

@@ -14,32 +14,49 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gems.types import AnswerValue, RequirementKind, Role
 
-Task = Literal["route", "enhance", "decompose", "verify", "checklist", "summarise", "refine", "reflect"]
+Task = Literal[
+    "route",
+    "enhance",
+    "prepare",
+    "decompose",
+    "verify",
+    "checklist",
+    "summarise",
+    "refine",
+    "reflect",
+    "distil",
+]
 
 TASK_ROLES: dict[Task, Role] = {
     "route": "planner",
     "enhance": "planner",
+    "prepare": "planner",
     "decompose": "planner",
     "verify": "judge",
     "checklist": "judge",
     "summarise": "reflector",
     "refine": "reflector",
     "reflect": "reflector",
+    "distil": "reflector",
 }
 
 _ROUND_TAGS = ("user_prompt", "drawn_prompt", "passed", "failed", "thought", "experiences", "lessons")
 TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "route": ("user_prompt", "skills"),
     "enhance": ("user_prompt", "skill"),
+    "prepare": ("user_prompt", "lessons"),
     "decompose": ("user_prompt",),
     "verify": ("question",),
     "checklist": ("questions",),
     "summarise": _ROUND_TAGS,
     "refine": (*_ROUND_TAGS, "experience"),
     "reflect": _ROUND_TAGS,
+    "distil": ("experiences",),
 }
 """`questions`, `passed` and `failed` hold one numbered line each: `1. question`, failed ones with
-` - evidence` behind; `skills` holds `name: description` lines; `experiences` holds `Round N: text` lines."""
+` - evidence` behind; `skills` holds `name: description` lines; `experiences` holds `Round N: text`
+lines, for `distil` numbered ones; `lessons` holds numbered lines that begin with what
+came of them before, `[held 5 of 6 times]` or `[not tried yet]`."""
 
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
 # A model may heed a tag in capital letters, with blanks in it or with an attribute as well.
@@ -136,7 +153,7 @@ class SkillChoice(BaseModel):
 
 
 class PromptReply(BaseModel):
-    """Answer to `enhance` and `refine`."""
+    """Answer to `enhance`, `prepare` and `refine`."""
 
     model_config = ConfigDict(extra="ignore")
     prompt: str
@@ -191,7 +208,7 @@ class ChecklistReply(BaseModel):
 
 
 class ExperienceReply(BaseModel):
-    """Answer to `summarise`."""
+    """Answer to `summarise` and `distil`."""
 
     model_config = ConfigDict(extra="ignore")
     experience: str = Field(description="At most 100 words.")

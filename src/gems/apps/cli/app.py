@@ -17,6 +17,7 @@ from gems.apps.cli.doctor import doctor
 from gems.apps.cli.failures import told, usage_error
 from gems.apps.cli.fork import fork
 from gems.apps.cli.garbage import gc
+from gems.apps.cli.memory import memory
 from gems.apps.cli.report import report
 from gems.apps.cli.resume import resume
 from gems.apps.cli.run import run
@@ -38,6 +39,7 @@ app.command()(report)
 app.command()(fork)
 app.command()(delete)
 app.command()(gc)
+app.add_typer(memory)
 app.command()(doctor)
 
 

@@ -10,11 +10,12 @@ from typing import Protocol, Self
 import typer
 
 from gems.apps.cli.story import Story
-from gems.apps.cli.text import one_line
+from gems.apps.cli.text import counted, one_line
 from gems.events import (
     Event,
     ImageDrawn,
     Judged,
+    LessonsRecalled,
     Planned,
     Reflected,
     RequirementsListed,
@@ -23,6 +24,8 @@ from gems.events import (
     Stopped,
     Warned,
 )
+from gems.memory.recalling import told
+from gems.types import Recall
 
 _STEPS_EVERY_S = 10.0
 
@@ -72,7 +75,7 @@ class Plain(Silent):
         """Write a line."""
         typer.echo(one_line(message) if "\n" in message else message, err=True)
 
-    def _lines(self, event: Event, story: Story) -> list[str]:
+    def _lines(self, event: Event, story: Story) -> list[str]:  # noqa: C901 - one case per event
         lines: list[str] = []
         match event:
             case Started():
@@ -88,6 +91,8 @@ class Plain(Silent):
                 lines = [f"round {event.round}: drew {event.path} with seed {event.candidate['seed']}"]
             case Judged():
                 lines = _judged(event, story)
+            case LessonsRecalled():
+                lines = [f"round {event.recall['round']}: {recalled_line(event.recall)}"]
             case Reflected():
                 experience = event.experience
                 lines = [f"round {experience['round']}: {one_line(experience['text'])}"]
@@ -103,6 +108,12 @@ class Plain(Silent):
             return []
         self._steps_shown = time.monotonic()
         return [f"round {event.round}: step {event.done} of {event.total}"]
+
+
+def recalled_line(recall: Recall) -> str:
+    """How many lessons of earlier runs a round is drawn with, and the first of them."""
+    lessons = recall["lessons"]
+    return f"{counted(len(lessons), 'lesson')} of earlier runs: {one_line(told(lessons[0]), 160)}"
 
 
 def _judged(event: Judged, story: Story) -> list[str]:

@@ -111,6 +111,7 @@ def _traced(error: BaseException) -> str:
     with suppress(GemsError):
         settings = load_settings()
         parts = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.generator)
+        secrets += [key.get_secret_value() for key in (settings.embedder_api_key,) if key is not None]
         secrets += [part.api_key.get_secret_value() for part in parts if part.api_key is not None]
     return redact("".join(traceback.format_exception(error)), *secrets)
 

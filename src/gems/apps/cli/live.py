@@ -13,9 +13,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from gems.apps.cli.display import recalled_line
 from gems.apps.cli.story import Story, Turn
 from gems.apps.cli.text import clean, one_line
-from gems.events import Event, Finished, Judged, Planned, Reflected, Started, Warned
+from gems.events import Event, Finished, Judged, LessonsRecalled, Planned, Reflected, Started, Warned
 
 _COLUMN = 4
 _QUESTION = 40
@@ -75,6 +76,8 @@ class LiveDisplay:
             case Judged():
                 self._print(round_line(story.turn(event.round), len(story.questions)))
                 self._print(Text(story.turn(event.round).path, style="dim", overflow="fold"), indent=2)
+            case LessonsRecalled():
+                self._print(Text(recalled_line(event.recall), style="dim"), indent=2)
             case Reflected():
                 self._print(Text(clean(event.experience["text"]), style="italic"), indent=2)
             case Warned():

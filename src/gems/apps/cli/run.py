@@ -60,6 +60,9 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             help="Stop after N rounds without progress, 0 for never; 4 by default, 0 with paper.",
         ),
     ] = None,
+    no_memory: Annotated[
+        bool, typer.Option("--no-memory", help="Learn nothing from other runs, and leave them nothing.")
+    ] = False,
     no_metadata: options.NoMetadata = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -107,6 +110,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             budget_usd=budget_usd,
             deadline_s=deadline,
             plateau=plateau,
+            memory=False if no_memory else None,
             out=out,
             metadata=not no_metadata,
         )

@@ -14,6 +14,7 @@ from gems.apps.cli.live import Marks
 from gems.apps.cli.text import clean, counted, money, one_line
 from gems.apps.doctor import Check
 from gems.memory.ledger import RunRow
+from gems.memory.recalling import told
 from gems.results import RunResult
 from gems.types import Answer, Round, Usage
 
@@ -45,10 +46,13 @@ def show_run(result: RunResult, path_of: Callable[[str], Path]) -> None:
     for line in _heading(result):
         console.print(line, soft_wrap=True)
     experiences = {experience["round"]: experience["text"] for experience in result.experiences}
+    lessons = {given["round"]: given["lessons"] for given in result.recalls}
     for turn in result.rounds:
         console.print()
         for line in _round(turn, questions, path_of, Marks(console.encoding), best=result.best_round):
             console.print(line, soft_wrap=True)
+        for lesson in lessons.get(turn["number"], ()):
+            console.print(_named("lesson", told(lesson), indent=2), soft_wrap=True)
         if turn["number"] in experiences:
             console.print(_named("experience", experiences[turn["number"]], indent=2), soft_wrap=True)
     console.print()

@@ -14,11 +14,14 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
 from gems.errors import InvalidImageError
+from gems.models.blocks.asking import numbered
 from gems.models.blocks.brief import understand
 from gems.models.blocks.judging import LIMITS, Judgement, judged
+from gems.models.blocks.lessons import distilled
 from gems.models.blocks.messages import Asked, asked, tokens
+from gems.models.blocks.preparing import prepared
 from gems.models.blocks.questions import decomposed
-from gems.models.blocks.reflecting import Reflection, RoundReport, numbered, reflected
+from gems.models.blocks.reflecting import Reflection, RoundReport, reflected
 from gems.models.blocks.scene import Scene, describe
 from gems.models.blocks.vision import Eye
 from gems.models.tasks import (
@@ -86,12 +89,14 @@ class BlocksChat(BaseChatModel):
         plays: dict[Task, Callable[[Asked], Spoken]] = {
             "route": _route,
             "enhance": _enhance,
+            "prepare": _prepare,
             "decompose": _decompose,
             "verify": self._verify,
             "checklist": self._checklist,
             "summarise": _summarise,
             "refine": _refine,
             "reflect": _reflect,
+            "distil": _distil,
         }
         if request.task is not None:
             return plays[request.task](request)
@@ -170,6 +175,21 @@ def _enhance(request: Asked) -> Spoken:
     prompt = request.tag("user_prompt").strip()
     thought = "This image model heeds plain words best, so the prompt stays as the user wrote it."
     return PromptReply(prompt=prompt or "nothing").model_dump_json(), thought
+
+
+def _prepare(request: Asked) -> Spoken:
+    user = request.tag("user_prompt").strip()
+    prompt = prepared(user, request.tag("lessons"))
+    lines = len(prompt.splitlines()) - len(user.splitlines())
+    thought = f"The lessons know a wording for {lines} facts of the prompt."
+    return PromptReply(prompt=prompt or "nothing").model_dump_json(), thought
+
+
+def _distil(request: Asked) -> Spoken:
+    lesson = distilled(request.tag("experiences"))
+    return ExperienceReply(
+        experience=lesson
+    ).model_dump_json(), "I count which wordings worked and which did not."
 
 
 def _decompose(request: Asked) -> Spoken:

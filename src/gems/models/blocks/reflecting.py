@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import Brief, Fact, matching, understand
-from gems.models.blocks.language import read
+from gems.models.blocks.asking import facts_of, numbered
+from gems.models.blocks.brief import Brief, Fact, understand
+from gems.models.blocks.lessons import learn_lessons
 from gems.models.blocks.wordings import TOPICS, Record, outcome, sentence, wordings
 
 MOST_WORDS = 100
-_NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
 _ABSENT = re.compile(r"\b(?:see no|do not see|makes no sense without)\b", re.IGNORECASE)
 _JUST_FAILED = 0.25
 """What a wording loses when it has just failed: one without a record is tried, unless it is well proven."""
@@ -44,30 +44,18 @@ def reflected(report: RoundReport) -> Reflection:
     return _Reflector(report).reflect()
 
 
-def numbered(text: str) -> list[str]:
-    """The lines of a numbered list without their numbers."""
-    return _NUMBERED.findall(text)
-
-
-def facts_of(question: str, brief: Brief) -> list[Fact]:
-    """The facts of a brief that a question is about; empty where it is about nothing in it."""
-    reading = read(question)
-    if reading.links:
-        link = reading.links[0]
-        ends = {matching(brief, reading.mentions[i]) for i in (link.subject, link.target)}
-        return [("relation", i) for i, r in enumerate(brief.relations) if {r.subject, r.target} == ends]
-    for mention in reading.mentions:
-        if mention.noun == words.BACKGROUND:
-            return [("background", 0)] if brief.background else []
-        index = matching(brief, mention)
-        if index is None:
-            continue
-        if mention.noun == words.TEXT:
-            return [("text", index)]
-        if mention.predicate:
-            return [(name, index) for name in mention.predicate]
-        return [("count" if mention.explicit else "object", index)]
-    return []
+def all_facts(brief: Brief) -> list[Fact]:
+    """Everything that a brief says and that can be stressed."""
+    facts: list[Fact] = []
+    for index, group in enumerate(brief.groups):
+        if group.noun == words.TEXT:
+            facts.append(("text", index))
+        else:
+            first = "count" if group.explicit else "object"
+            facts += [(first, index), *((name, index) for name in group.attributes)]
+            facts += [("object", index)] if first == "count" else []
+    facts += [("relation", index) for index in range(len(brief.relations))]
+    return facts + ([("background", 0)] if brief.background else [])
 
 
 class _Reflector:
@@ -75,7 +63,7 @@ class _Reflector:
         self._report = report
         self._brief = understand(report.user_prompt)
         self._record = Record()
-        self._record.learn(report.lessons)
+        learn_lessons(self._record, report.lessons)
         self._record.learn(report.experiences)
         self._used = self._wordings_of(report.drawn_prompt)
         self._failed: dict[Fact, str] = {}
@@ -84,23 +72,11 @@ class _Reflector:
             question, _, evidence = line.partition("? - ")
             self._note_failure(question.strip() + "?" if evidence else line, evidence)
 
-    def _all_facts(self) -> list[Fact]:
-        facts: list[Fact] = []
-        for index, group in enumerate(self._brief.groups):
-            if group.noun == words.TEXT:
-                facts.append(("text", index))
-            else:
-                first = "count" if group.explicit else "object"
-                facts += [(first, index), *((name, index) for name in group.attributes)]
-                facts += [("object", index)] if first == "count" else []
-        facts += [("relation", index) for index in range(len(self._brief.relations))]
-        return facts + ([("background", 0)] if self._brief.background else [])
-
     def _wordings_of(self, prompt: str) -> dict[Fact, str]:
         """Which of our own sentences the drawn prompt carried."""
         used: dict[Fact, str] = {}
         added = prompt.strip().removeprefix(self._report.user_prompt.strip())
-        for fact in self._all_facts():
+        for fact in all_facts(self._brief):
             for wording in wordings(self._brief, fact):
                 if sentence(self._brief, fact, wording) in added:
                     used[fact] = wording
@@ -153,7 +129,7 @@ class _Reflector:
     def _plan(self) -> dict[Fact, str]:
         """A wording for what failed, for what one holds up already, and for what experience warns of."""
         plan: dict[Fact, str] = {}
-        for fact in self._all_facts():
+        for fact in all_facts(self._brief):
             best = self._best(fact)
             if fact in self._failed:
                 plan[fact] = best

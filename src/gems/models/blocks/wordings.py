@@ -34,7 +34,9 @@ _HALVES = {
     "right of": ("in the right half", "in the left half"),
 }
 _OUTCOME = re.compile(
-    rf"For ({'|'.join(TOPICS.values())}), the wording \"(\w+)\" (worked|did not work)", re.IGNORECASE
+    rf"For ({'|'.join(TOPICS.values())}), the wording \"(\w+)\" (worked|did not work)"
+    r"(?: \((\d{1,4}) of (\d{1,4}) times\))?",
+    re.IGNORECASE,
 )
 
 
@@ -124,12 +126,15 @@ class Record:
     def learn(self, text: str) -> None:
         """Take in every outcome that an experience tells of, whoever wrote it."""
         kinds = {topic: kind for kind, topic in TOPICS.items()}
-        for topic, wording, outcome in _OUTCOME.findall(text):
-            self.note(kinds[topic.lower()], wording.lower(), worked=outcome.lower() == "worked")
+        for topic, wording, outcome, times, tried in _OUTCOME.findall(text):
+            worked, count = outcome.lower() == "worked", int(times or 1)
+            key = kinds[topic.lower()], wording.lower()
+            self.note(*key, worked=worked, times=count)
+            self.note(*key, worked=not worked, times=max(0, int(tried or 1) - count))
 
-    def note(self, kind: str, wording: str, *, worked: bool) -> None:
-        """Take in one outcome."""
-        (self.worked if worked else self.failed)[kind, wording] += 1
+    def note(self, kind: str, wording: str, *, worked: bool, times: int = 1) -> None:
+        """Take in an outcome, so often."""
+        (self.worked if worked else self.failed)[kind, wording] += times
 
     def trust(self, kind: str, wording: str) -> float:
         """How far to rely on a wording, in (0, 1); one half where nothing is known."""
@@ -144,3 +149,10 @@ class Record:
 def outcome(kind: str, wording: str, *, worked: bool) -> str:
     """The sentence of an experience that `Record.learn` reads."""
     return f'For {TOPICS[kind]}, the wording "{wording}" {"worked" if worked else "did not work"}.'
+
+
+def outcomes(kind: str, wording: str, worked: int, failed: int) -> str:
+    """The same of several experiences, by the majority of them."""
+    mostly = worked >= failed
+    said = outcome(kind, wording, worked=mostly).rstrip(".")
+    return f"{said} ({max(worked, failed)} of {worked + failed} times)."

@@ -1,0 +1,27 @@
+"""`gems memory`: what runs have learnt."""
+
+from __future__ import annotations
+
+import typer
+
+from gems.apps.cli.memory.forgetting import forget, rebuild
+from gems.apps.cli.memory.looking import list_, search, show, stats
+from gems.apps.cli.memory.moving import export, import_
+from gems.apps.cli.memory.tidying import consolidate, reindex
+
+memory = typer.Typer(
+    name="memory",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="What runs have learnt, and what later runs learn from.",
+)
+memory.command("list")(list_)
+memory.command()(search)
+memory.command()(show)
+memory.command()(stats)
+memory.command()(consolidate)
+memory.command()(forget)
+memory.command()(export)
+memory.command("import")(import_)
+memory.command()(reindex)
+memory.command()(rebuild)

@@ -1,0 +1,105 @@
+"""`gems memory forget` and `rebuild`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import FAILED, reported
+
+if TYPE_CHECKING:
+    from gems.memories import Forgotten, Rebuilt
+    from gems.service import Gems
+
+
+def forget(
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="Of this run.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Written longer ago: 12h, 30d, 8w.")
+    ] = None,
+    matching: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="With this in prompt or text, in whatever case.")
+    ] = None,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Forget experiences, and every lesson that was drawn from one of them.
+
+    Of several conditions all must hold. The runs' own trajectories stay; `gems delete` removes those.
+
+    \b
+    Examples:
+      gems memory forget --run 20260131-120000-4f2a9c
+      gems memory forget --older-than 30d --matching cat --yes
+
+    \b
+    Exit codes:
+      0  forgotten, or only looked at
+      2  bad usage or configuration
+      1  not forgotten: the answer was no, or a failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.text import counted  # noqa: PLC0415
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+        from gems.moments import parsed_age  # noqa: PLC0415
+
+        before = None if older_than is None else datetime.now(UTC) - parsed_age(older_than)
+
+        async def doing(gems: Gems, *, dry: bool) -> Forgotten:
+            return await gems.memory.forget(run=run, older_than=before, matching=matching, dry_run=dry)
+
+        found = looked_up(lambda gems: doing(gems, dry=True))
+        if not json:
+            counts = f"{counted(found.experiences, 'experience')}, {counted(found.lessons, 'lesson')}"
+            typer.echo(f"{counts} to forget", err=True)
+        if not dry_run and found.experiences + found.lessons + found.pending:
+            if not agreed("Forget them?", yes=yes, as_json=json):
+                raise typer.Exit(FAILED)
+            found = looked_up(lambda gems: doing(gems, dry=False))
+            if not json:
+                typer.echo("forgotten")
+        if json:
+            print_json(found)
+
+
+def rebuild(yes: options.Yes = False, json: options.Json = False, debug: options.Debug = False) -> None:
+    """Make the store of experiences anew from the trajectories of all runs, for one that is damaged or lost.
+
+    The old folder is moved aside; of a Chroma server, collections of GEMS are removed. Track records come
+    back. Lessons are drawn anew by `gems memory consolidate`, and what was imported has to be imported again.
+
+    \b
+    Example:
+      gems memory rebuild --yes
+
+    \b
+    Exit codes:
+      0  rebuilt
+      2  bad usage or configuration
+      1  not rebuilt: the answer was no, or a failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.text import counted  # noqa: PLC0415
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+
+        question = "Replace the store of experiences by one made from the trajectories?"
+        if not agreed(question, yes=yes, as_json=json):
+            raise typer.Exit(FAILED)
+        done: Rebuilt = looked_up(lambda gems: gems.rebuild_memory())
+        for run in done.unreadable:
+            typer.echo(f"warning: the trajectory of {run} cannot be read", err=True)
+        if json:
+            print_json(done)
+            return
+        typer.echo(f"{counted(done.experiences, 'experience')} of {counted(done.runs, 'run')}")
+        if done.aside:
+            typer.echo(f"the old store is now {done.aside}", err=True)

@@ -1,0 +1,163 @@
+"""`gems memory list`, `search`, `show` and `stats`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+if TYPE_CHECKING:
+    from gems.memories import Memory, Stats
+
+Generator = Annotated[str | None, typer.Option(metavar="NAME", help="Only about this generator.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Show so many.")]
+
+
+def list_(
+    limit: Limit = 20,
+    generator: Generator = None,
+    kind: Annotated[
+        Literal["experience", "lesson"] | None, typer.Option(help="Only experiences, or only lessons.")
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """List lessons and experiences, the newest of each first.
+
+    A lesson was drawn from several experiences by `gems memory consolidate`. An experience's key is its run
+    and round.
+
+    \b
+    Examples:
+      gems memory list
+      gems memory list --kind lesson --json
+
+    \b
+    Exit codes:
+      0  listed, even if there are none
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415 - heavy
+
+        _print(looked_up(lambda gems: gems.memory.listed(limit, generator, kind)), as_json=json)
+
+
+def search(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What they are to be about.")],
+    limit: Limit = 10,
+    generator: Generator = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find lessons and experiences that are alike to a text, the most similar first.
+
+    \b
+    Example:
+      gems memory search "five hearts below a circle"
+
+    \b
+    Exit codes:
+      0  searched, even if nothing was found
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415 - heavy
+
+        _print(looked_up(lambda gems: gems.memory.search(text, limit, generator)), as_json=json)
+
+
+def show(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="A key of `gems memory list`.")],
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show everything about one lesson or experience.
+
+    \b
+    Example:
+      gems memory show 20260131-120000-4f2a9c:1
+
+    \b
+    Exit codes:
+      0  shown
+      2  bad usage or configuration, or there is no such key
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+
+        found: Memory = looked_up(lambda gems: gems.memory.show(key))
+        if json:
+            print_json(found)
+            return
+        typer.echo("\n".join(_heading(found)))
+        for name, value in found.value.items():
+            if name not in ("text", "text_indexed", "generator", "record"):
+                typer.echo(f"  {name}: {_plain(value)}")
+
+
+def stats(json: options.Json = False, debug: options.Debug = False) -> None:
+    """Say what is kept, where, by which embedder it is found, and what came of it.
+
+    \b
+    Exit codes:
+      0  told
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+
+        found: Stats = looked_up(lambda gems: gems.memory.stats())
+        if json:
+            print_json(found)
+            return
+        typer.echo(f"where: {found.where}\nembedder: {found.embedder}")
+        for name, counts in (("experiences", found.experiences), ("lessons", found.lessons)):
+            each = ", ".join(f"{count} about {generator}" for generator, count in counts.items())
+            typer.echo(f"{name}: {sum(counts.values())}{f' ({each})' if each else ''}")
+        record = found.record
+        typer.echo(f"shown {record['shown']} times, helped {record['helped']}, did not {record['hurt']}")
+        typer.echo(f"still to be written: {found.pending}")
+
+
+def _print(found: list[Memory], *, as_json: bool) -> None:
+    from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+
+    if as_json:
+        print_json({"memories": [memory.model_dump() for memory in found]})
+    elif found:
+        typer.echo("\n".join(line for memory in found for line in _heading(memory)))
+    else:
+        typer.echo("Nothing is remembered here.", err=True)
+
+
+def _heading(memory: Memory) -> list[str]:
+    from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
+
+    record = memory.value["record"]
+    tried = record["helped"] + record["hurt"]
+    came = f"held {record['helped']} of {tried}" if tried else "not tried"
+    alike = f"  {memory.similarity:.2f}" if memory.similarity is not None else ""
+    return [
+        clean(f"{memory.key}  {memory.kind}  {memory.generator}  {came}{alike}"),
+        f"  {one_line(memory.value['text'])}",
+    ]
+
+
+def _plain(value: object) -> str:
+    from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
+
+    if isinstance(value, list):
+        return one_line("; ".join(_plain(item) for item in value) or "none")
+    if isinstance(value, dict):
+        return one_line(str(value.get("question", value)))
+    return one_line(str(value))

@@ -1,0 +1,105 @@
+"""`gems memory export` and `import`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import FAILED, reported
+from gems.errors import OptionError
+
+if TYPE_CHECKING:
+    from gems.memories import ImportReport
+    from gems.service import Gems
+
+
+def export(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Standard output by default.")
+    ] = None,
+    debug: options.Debug = False,
+) -> None:
+    """Write everything as JSON Lines: one lesson or experience a line.
+
+    \b
+    Examples:
+      gems memory export > memory.jsonl
+      gems memory export --out memory.jsonl
+
+    \b
+    Exit codes:
+      0  written
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(debug=debug):
+        from gems.apps.cli.text import counted  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+        from gems.memory.faults import storage_error  # noqa: PLC0415
+        from gems.memory.images import write_whole  # noqa: PLC0415
+
+        async def doing(gems: Gems) -> list[str]:
+            return [line async for line in gems.memory.export()]
+
+        lines = looked_up(doing)
+        text = "".join(f"{line}\n" for line in lines)
+        if out is None:
+            typer.echo(text, nl=False)
+            return
+        try:
+            write_whole(out, text.encode())
+        except OSError as error:
+            raise storage_error(error, out) from error
+        typer.echo(f"{counted(len(lines), 'line')} written to {out}", err=True)
+
+
+def import_(
+    source: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines; - reads standard input.")],
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Take in an export; doing it again changes nothing.
+
+    A line that cannot be read is named with its number, and all others are taken.
+
+    \b
+    Examples:
+      gems memory import memory.jsonl
+      gems memory import - < memory.jsonl
+
+    \b
+    Exit codes:
+      0  all lines were taken
+      1  some could not be read, or a failure
+      2  bad usage or configuration
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.text import one_line  # noqa: PLC0415
+        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+
+        lines = _lines(source)
+        done: ImportReport = looked_up(lambda gems: gems.memory.import_lines(lines))
+        for number, fault in done.faults:
+            typer.echo(f"line {number}: {one_line(fault, 200)}", err=True)
+        if json:
+            print_json(done)
+        else:
+            typer.echo(f"{done.added} added, {done.updated} updated, {done.unchanged} unchanged")
+        if done.faults:
+            raise typer.Exit(FAILED)
+
+
+def _lines(source: str) -> list[Any]:
+    if source == "-":
+        return sys.stdin.buffer.read().split(b"\n")
+    try:
+        return Path(source).read_bytes().split(b"\n")
+    except OSError as error:
+        raise OptionError(
+            f"{source} cannot be read: {error.strerror}.", hint="Name a file of an export."
+        ) from None

@@ -1,0 +1,96 @@
+"""The store of experiences made anew from the trajectories of all runs."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Any, cast
+
+from gems.errors import StorageError
+from gems.memories import Memories, Rebuilt
+from gems.memory.experience import EXPERIENCES, experience_key, namespace
+from gems.memory.ledger import RunRow
+from gems.memory.outbox import PendingOp
+from gems.memory.remembering import credits_of, remembered_rounds
+from gems.resources import Resources
+from gems.trajectories import Graph, thread
+from gems.types import Recall
+
+
+async def rebuild(
+    graph: Graph,
+    resources: Resources,
+    memories: Memories,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rebuilt:
+    """Move the store aside and fill a new one with what the trajectories hold.
+
+    Experiences and their track records come back; lessons are drawn anew by `consolidate`, and what was
+    imported has to be imported again.
+
+    Args:
+        graph: The compiled graph, which reads the trajectories.
+        resources: The stores.
+        memories: What is rebuilt.
+        progress: Told how many runs are done, of how many.
+
+    Raises:
+        StorageError: the old store cannot be moved, or the new one not be written.
+    """
+    aside = await memories.begin_anew()
+    rows = [row for row in await resources.ledger.runs() if row["options"].get("memory", True)]
+    merits: list[PendingOp] = []
+    # Other ids than the runs' own, which were carried out on the old store.
+    token = secrets.token_hex(8)
+    unreadable: list[str] = []
+    count = 0
+    for number, row in enumerate(rows, 1):
+        try:
+            values: dict[str, Any] = (await graph.aget_state(thread(row["run_id"]))).values
+        except StorageError:
+            unreadable.append(row["run_id"])
+        else:
+            puts = _puts(values, row)
+            count += len(puts)
+            merits += _credits(values, row, token)
+            await memories.take(puts)
+        if progress is not None:
+            progress(number, len(rows))
+    await memories.flush()
+    # Behind all experiences: a credit for what is not there is dropped.
+    await memories.take(merits)
+    await memories.flush()
+    return Rebuilt(runs=len(rows), experiences=count, unreadable=unreadable, aside=aside)
+
+
+def _puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
+    run, generator = row["run_id"], row["models"]["generator"]
+    return [
+        {
+            "id": f"experience/{run}/{value['round']}",
+            "kind": "put",
+            "namespace": list(namespace(EXPERIENCES, generator)),
+            "key": experience_key(run, value["round"]),
+            "value": {**value, "generator": generator, "at": row["updated"]},
+        }
+        for value in remembered_rounds(values, run)
+    ]
+
+
+def _credits(values: dict[str, Any], row: RunRow, token: str) -> list[PendingOp]:
+    judged = {turn["number"] for turn in values.get("rounds") or []}
+    found: list[PendingOp] = []
+    for recall in cast("list[Recall]", values.get("recalls") or []):
+        if recall["round"] in judged:
+            merits = credits_of(recall, values["rounds"], values["requirements"])
+            for lesson, credit in zip(recall["lessons"], merits, strict=True):
+                found.append(
+                    {
+                        "id": f"rebuilt/{token}/{row['run_id']}/{recall['round']}/{lesson['key']}",
+                        "kind": "credit",
+                        "namespace": lesson["namespace"],
+                        "key": lesson["key"],
+                        "value": dict(credit),
+                    }
+                )
+    return found
