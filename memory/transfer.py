@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gems.memory.experience import MAX_WORDS, experience_key, indexed_text, no_record, now
 from gems.types import RequirementKind, TrackRecord
 
 MAX_LINE = 65_536
 """Bytes of a line."""
+_MOST = 2**31 - 1
+
+
+def _encodable(text: str) -> str:
+    # JSON can spell halves of a character, which no store takes.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("it has half a character (a lone surrogate)") from None
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_encodable)]
+_Name = Annotated[_Text, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    generator: str = Field(min_length=1, max_length=200)
-    text: str = Field(min_length=1)
-    skills: list[str] = []
+    generator: _Name
+    text: _Text = Field(pattern=r"\S")
+    skills: list[_Text] = []
     at: str = ""
     record: TrackRecord = Field(default_factory=no_record)
-    text_indexed: str = ""
+    text_indexed: _Text = ""
 
     @field_validator("text")
     @classmethod
@@ -32,6 +47,26 @@ class _Entry(BaseModel):
             raise ValueError(f"it has {len(text.split())} words; at most {MAX_WORDS} are taken")
         return text
 
+    @field_validator("at")
+    @classmethod
+    def _in_utc(cls, at: str) -> str:
+        if not at:
+            return at
+        try:
+            moment = datetime.fromisoformat(at)
+            # Without a zone it is UTC, as all that is written here.
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+        except (ValueError, OverflowError):
+            raise ValueError("it is no moment in the form of ISO 8601") from None
+
+    @field_validator("record")
+    @classmethod
+    def _counted(cls, record: TrackRecord) -> TrackRecord:
+        if not all(0 <= count <= _MOST for count in (record["shown"], record["helped"], record["hurt"])):
+            raise ValueError(f"its counts are to be from 0 to {_MOST:,}")
+        return record
+
 
 class CheckedEntry(BaseModel):
     """A requirement in an experience."""
@@ -39,19 +74,19 @@ class CheckedEntry(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: RequirementKind
-    question: str
+    question: _Text
 
 
 class ExperienceEntry(_Entry):
     """An experience on a line of its own; see `gems.memory.experience.Remembered`."""
 
     type: Literal["experience"] = "experience"
-    run: str = Field(min_length=1, max_length=200)
-    round: int = Field(ge=1)
-    prompt: str
+    run: _Name
+    round: int = Field(ge=1, le=_MOST)
+    prompt: _Text
     failed: list[CheckedEntry]
     passed: list[CheckedEntry] = []
-    next_prompt: str = ""
+    next_prompt: _Text = ""
     score: float = Field(ge=0, le=1)
     score_after: float | None = Field(None, ge=0, le=1)
     failed_after: list[CheckedEntry] = []
@@ -62,16 +97,22 @@ class LessonEntry(_Entry):
     """A lesson on a line of its own; see `gems.memory.experience.Lesson`."""
 
     type: Literal["lesson"]
-    key: str = Field(min_length=1, max_length=200)
+    key: _Name
     kinds: list[RequirementKind]
-    sources: list[tuple[str, int]]
+    sources: list[tuple[_Text, int]] = Field(min_length=1)
     by: Literal["model", "medoid"]
 
 
 def line_of(kind: Literal["experience", "lesson"], key: str, value: Mapping[str, Any]) -> str:
-    """An item of the store as a line, without its end."""
+    """An item of the store as a line, without its end.
+
+    What an import completes by itself is left out, so that lines stay as short as imports want them.
+    """
     named = {"key": key} if kind == "lesson" else {}
-    return json.dumps({"type": kind, **named, **value}, ensure_ascii=False, sort_keys=True)
+    left = dict(value)
+    if kind == "experience" and left.get("text_indexed") == _found_by(left["prompt"], left["failed"]):
+        del left["text_indexed"]
+    return json.dumps({"type": kind, **named, **left}, ensure_ascii=False, sort_keys=True)
 
 
 def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, dict[str, Any]]:
@@ -100,14 +141,17 @@ def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, 
         value["sources"] = [list(source) for source in entry.sources]
         value["text_indexed"] = value["text_indexed"] or entry.text
         return "lesson", entry.key, value
-    questions = [item.question for item in entry.failed]
-    value["text_indexed"] = value["text_indexed"] or indexed_text(entry.prompt, questions)
+    value["text_indexed"] = value["text_indexed"] or _found_by(value["prompt"], value["failed"])
     return "experience", experience_key(entry.run, entry.round), value
 
 
 def numbered_lines(lines: Iterable[str | bytes]) -> Iterable[tuple[int, str | bytes]]:
     """The lines that are not blank, with their numbers from 1."""
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _found_by(prompt: str, failed: Iterable[Mapping[str, Any]]) -> str:
+    return indexed_text(prompt, [item["question"] for item in failed])
 
 
 def _faults(error: ValidationError) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any, cast
@@ -90,31 +91,40 @@ def _wanted(state: State, work: Work) -> Wanted:
     return Wanted(
         prompt=state["prompt"],
         generator=work.context.generator.capabilities.model,
-        without=frozenset({work.run_id}),
+        without=frozenset({run_name(state, work)}),
         failing=[item["question"] for item in failed],
         kinds=frozenset(item["kind"] for item in failed),
     )
 
 
+def run_name(state: State, work: Work) -> str:
+    """What experiences call the run: its id, or for a graph without threads what makes it repeatable."""
+    if work.run_id:
+        return work.run_id
+    identity = f"{state['prompt']}\x1f{state['options']['seed']}"
+    return f"unnamed-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
 def _experiences(state: State, work: Work) -> list[PendingOp]:
-    generator = work.context.generator.capabilities.model
+    run, generator = run_name(state, work), work.context.generator.capabilities.model
     return [
         {
-            "id": f"experience/{work.run_id}/{value['round']}",
+            "id": f"experience/{run}/{value['round']}",
             "kind": "put",
             "namespace": list(namespace(EXPERIENCES, generator)),
-            "key": experience_key(work.run_id, value["round"]),
+            "key": experience_key(run, value["round"]),
             "value": {**value, "generator": generator},
         }
-        for value in remembered_rounds(cast("dict[str, Any]", state), work.run_id)
+        for value in remembered_rounds(cast("dict[str, Any]", state), run)
     ]
 
 
 def _credits(state: State, work: Work, newest: int) -> list[PendingOp]:
     requirements: list[Requirement] = state["requirements"]
+    run = run_name(state, work)
     return [
         {
-            "id": f"credit/{work.run_id}/{newest}/{lesson['key']}",
+            "id": f"credit/{run}/{newest}/{lesson['key']}",
             "kind": "credit",
             "namespace": lesson["namespace"],
             "key": lesson["key"],

@@ -7,87 +7,20 @@ from datetime import datetime
 from typing import Any, Literal
 
 from langgraph.store.base import GetOp, Item, PutOp, SearchItem
-from pydantic import BaseModel, ConfigDict, Field
 
-from gems.errors import OptionError, ProviderError
-from gems.memory.consolidating import Cluster, clusters, lesson_of, replaced, summed
+from gems.consolidation import Distiller, consolidate
+from gems.errors import OptionError
+from gems.memory.consolidating import summed
 from gems.memory.experience import EXPERIENCES, LESSONS, namespace
 from gems.memory.outbox import PendingOp
-from gems.memory.recalling import with_sequel
 from gems.memory.transfer import line_of, numbered_lines, read_line
-from gems.models.tasks import ExperienceReply
-from gems.nodes.prompts import numbered, question
+from gems.memory_reports import ConsolidationReport, Forgotten, ImportReport, Kind, Memory, Stats
 from gems.resources import Experiences, Resources
 from gems.types import TrackRecord
 
-Kind = Literal["experience", "lesson"]
 _SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
 _BATCH = 200
 _FLUSH_S = 60.0
-
-
-class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Memory(_Report):
-    """An experience or a lesson."""
-
-    kind: Kind
-    key: str
-    generator: str
-    similarity: float | None = Field(None, description="To what was searched for; higher is better.")
-    value: dict[str, Any]
-
-
-class Forgotten(_Report):
-    """What is, or would be, forgotten."""
-
-    experiences: int
-    lessons: int = Field(description="Lessons that were drawn from any of them.")
-    pending: int = Field(description="Experiences that were still to be written.")
-    done: bool = Field(description="False where it was only looked at.")
-
-
-class ImportReport(_Report):
-    """What an import did."""
-
-    added: int
-    updated: int
-    unchanged: int
-    faults: list[tuple[int, str]] = Field(description="Line number from 1, and what is wrong with the line.")
-
-
-class ConsolidationReport(_Report):
-    """What consolidation did."""
-
-    experiences: int = Field(description="Experiences looked at.")
-    lessons: int = Field(description="Lessons there are now.")
-    added: int = Field(description="New ones.")
-    removed: int = Field(
-        description="Those whose place new ones took, and those that rest on nothing anymore."
-    )
-    unwritten: list[str] = Field(description="Why the chat model wrote none, once per failure.")
-
-
-class Stats(_Report):
-    """What is kept."""
-
-    where: str
-    embedder: str
-    experiences: dict[str, int] = Field(description="By generator.")
-    lessons: dict[str, int] = Field(description="By generator.")
-    pending: int = Field(description="Operations that are still to be carried out.")
-    record: TrackRecord = Field(description="Of all lessons and experiences together.")
-
-
-class Rebuilt(_Report):
-    """What was made anew."""
-
-    runs: int
-    experiences: int
-    unreadable: list[str] = Field(description="Runs whose trajectory cannot be read.")
-    aside: str = Field(description="Where the old store is now; empty where there was none.")
 
 
 class Memories:
@@ -244,39 +177,12 @@ class Memories:
         """Draw a lesson from each cluster of similar experiences; nothing changes where nothing is new.
 
         Args:
-            progress: Told how many clusters are done, of how many.
+            progress: Told how many clusters of a generator are done, of how many.
             use_model: Whether the reflector's chat model writes the lessons; the middle experience otherwise.
         """
         await self.flush()
-        looked, added, removed, unwritten = 0, 0, 0, list[str]()
-        for place in await self._namespaces("experience", None):
-            items = {item.key: item.value for item in await self._opened.store.items(place)}
-            keys, vectors = await self._opened.store.vectors(place)
-            looked += len(keys)
-            space = (LESSONS, *place[1:])
-            known = {item.key: item.value for item in await self._opened.store.items(space)}
-            found = clusters(keys, [items[key] for key in keys], vectors)
-            for number, cluster in enumerate(found, 1):
-                if cluster.name not in known:
-                    old = replaced(cluster, known)
-                    text = await self._distilled(cluster, unwritten) if use_model else None
-                    generator = str(cluster.values[0]["generator"])
-                    record = summed([known[key]["record"] for key in old])
-                    lesson = lesson_of(cluster, text, generator, record)
-                    await self._write([PutOp(space, cluster.name, dict(lesson))])
-                    added += 1
-                if progress is not None:
-                    progress(number, len(found))
-            stale = known.keys() - {cluster.name for cluster in found} - _foreign(known, items)
-            await self._write([PutOp(space, key, None) for key in sorted(stale)])
-            removed += len(stale)
-        return ConsolidationReport(
-            experiences=looked,
-            lessons=len(await self._items("lesson", None)),
-            added=added,
-            removed=removed,
-            unwritten=unwritten,
-        )
+        distiller = Distiller(self._resources.chats["reflector"]) if use_model else None
+        return await consolidate(self._opened.store, distiller, progress)
 
     async def reindex(self, progress: Callable[[int], None] | None = None) -> int:
         """Embed everything anew that another embedder embedded; how many items that were."""
@@ -300,16 +206,6 @@ class Memories:
         fault = await self._opened.writer.flush(_FLUSH_S)
         if fault is not None:
             raise fault
-
-    async def _distilled(self, cluster: Cluster, unwritten: list[str]) -> str | None:
-        told = numbered(with_sequel(dict(value)) for value in cluster.values)
-        client = self._resources.chats["reflector"]
-        try:
-            reply = await client.ask(question("distil", {"experiences": told}), lambda _usage: None)
-        except ProviderError as error:
-            unwritten.append(str(error))
-            return None
-        return reply.form(ExperienceReply).experience.strip() or None
 
     async def _namespaces(self, kind: Kind, generator: str | None) -> list[tuple[str, ...]]:
         if generator is not None:
@@ -351,12 +247,3 @@ def _is_of(op: PendingOp, fits: Callable[[dict[str, Any]], bool]) -> bool:
 def _same(kept: dict[str, Any], given: dict[str, Any]) -> bool:
     own = {"record", "at"}
     return {n: v for n, v in kept.items() if n not in own} == {n: v for n, v in given.items() if n not in own}
-
-
-def _foreign(lessons: dict[str, dict[str, Any]], experiences: dict[str, dict[str, Any]]) -> set[str]:
-    """Lessons that were imported without the experiences they rest on: those are nobody's to remove."""
-    return {
-        key
-        for key, lesson in lessons.items()
-        if not any(f"{run}:{number}" in experiences for run, number in lesson["sources"])
-    }

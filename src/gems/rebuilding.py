@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from gems.errors import StorageError
-from gems.memories import Memories, Rebuilt
+from gems.memories import Memories
 from gems.memory.experience import EXPERIENCES, experience_key, namespace
 from gems.memory.ledger import RunRow
 from gems.memory.outbox import PendingOp
 from gems.memory.remembering import credits_of, remembered_rounds
+from gems.memory_reports import Rebuilt
+from gems.rescue import snapshot_of
 from gems.resources import Resources
 from gems.trajectories import Graph, thread
 from gems.types import Recall
@@ -21,23 +24,28 @@ async def rebuild(
     graph: Graph,
     resources: Resources,
     memories: Memories,
+    checkpoints: Path,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    dry_run: bool = False,
 ) -> Rebuilt:
     """Move the store aside and fill a new one with what the trajectories hold.
 
-    Experiences and their track records come back; lessons are drawn anew by `consolidate`, and what was
-    imported has to be imported again.
+    Experiences and their track records come back, also what was forgotten of runs that are still there.
+    Lessons are drawn anew by `consolidate`, and what was imported has to be imported again.
 
     Args:
         graph: The compiled graph, which reads the trajectories.
         resources: The stores.
         memories: What is rebuilt.
+        checkpoints: The trajectories' file, for what is wrong with it.
         progress: Told how many runs are done, of how many.
+        dry_run: Only read the trajectories and count.
 
     Raises:
         StorageError: the old store cannot be moved, or the new one not be written.
     """
-    aside = await memories.begin_anew()
+    aside = "" if dry_run else await memories.begin_anew()
     rows = [row for row in await resources.ledger.runs() if row["options"].get("memory", True)]
     merits: list[PendingOp] = []
     # Other ids than the runs' own, which were carried out on the old store.
@@ -46,21 +54,23 @@ async def rebuild(
     count = 0
     for number, row in enumerate(rows, 1):
         try:
-            values: dict[str, Any] = (await graph.aget_state(thread(row["run_id"]))).values
+            values: dict[str, Any] = (await snapshot_of(graph, thread(row["run_id"]), checkpoints)).values
         except StorageError:
             unreadable.append(row["run_id"])
         else:
             puts = _puts(values, row)
             count += len(puts)
             merits += _credits(values, row, token)
-            await memories.take(puts)
+            if not dry_run:
+                await memories.take(puts)
         if progress is not None:
             progress(number, len(rows))
-    await memories.flush()
-    # Behind all experiences: a credit for what is not there is dropped.
-    await memories.take(merits)
-    await memories.flush()
-    return Rebuilt(runs=len(rows), experiences=count, unreadable=unreadable, aside=aside)
+    if not dry_run:
+        await memories.flush()
+        # Behind all experiences: a credit for what is not there is dropped.
+        await memories.take(merits)
+        await memories.flush()
+    return Rebuilt(runs=len(rows), experiences=count, unreadable=unreadable, aside=aside, done=not dry_run)
 
 
 def _puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:

@@ -25,10 +25,11 @@ from gems.arguments import FORK_OPTIONS, RunArguments, Target, as_input
 from gems.errors import CorruptStoreError, GemsError, InternalError, RunNotFoundError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
-from gems.memories import Memories, Rebuilt
+from gems.memories import Memories
 from gems.memory.faults import reading, storage_faults
 from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
+from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
 from gems.nodes.learning import UNREACHABLE
 from gems.nodes.options import checked_prompt, resolved
@@ -125,10 +126,15 @@ class Gems:
         """What runs have learnt."""
         return Memories(self.resources)
 
-    async def rebuild_memory(self, progress: Callable[[int, int], None] | None = None) -> Rebuilt:
+    async def rebuild_memory(
+        self, progress: Callable[[int, int], None] | None = None, *, dry_run: bool = False
+    ) -> Rebuilt:
         """Make the store of experiences anew from the trajectories of all runs; see `rebuild`."""
         with self._faults():
-            return await rebuild(self._graph, self.resources, self.memory, progress)
+            checkpoints = self.settings.checkpoints_path
+            return await rebuild(
+                self._graph, self.resources, self.memory, checkpoints, progress, dry_run=dry_run
+            )
 
     async def run(self, prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
         """Carry out a run and hand back its best image.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gems.memories import ConsolidationReport, Forgotten, ImportReport, Rebuilt, Stats
+from gems.memory_reports import ConsolidationReport, Forgotten, ImportReport, Rebuilt, Stats
 from tests.apps.terminal import HOPELESS, gems, here
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.store.base import BaseStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,6 +48,34 @@ async def test_the_thread_names_the_run_in_the_ledger(factory: Any) -> None:
     )
     resources = await import_module(factory.__module__).shared.get()
     assert len(await resources.ledger.drawings("thread-1")) == 1
+
+
+async def test_the_store_of_the_server_is_the_runs_memory(factory: Any) -> None:
+    module, _, name = json.loads((ROOT / "langgraph.json").read_text())["store"]["path"].rpartition(".")
+    opened = getattr(import_module(module), name)
+    hopeless = {"prompt": "a dog", "seed": 3, "max_rounds": 2}
+    async with opened() as store:
+        assert isinstance(store, BaseStore)
+        for seed in (3, 4):
+            graph = await factory()
+            graph.store = store
+            result = await graph.ainvoke(hopeless | {"seed": seed})
+            resources = await import_module(factory.__module__).shared.get()
+            assert await resources.experiences.writer.flush(10) is None
+        (first, _second) = await store.asearch(("experiences",), limit=2)
+        assert result["recalls"][0]["lessons"][0]["text"].startswith(first.value["text"])
+
+
+async def test_a_server_without_memory(factory: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GEMS_EXPERIENCE", "off")
+    module = import_module(factory.__module__)
+    async with module.store() as store:
+        for _ in range(2):
+            graph = await factory()
+            graph.store = store
+            result = await graph.ainvoke({"prompt": "a dog", "seed": 3, "max_rounds": 2})
+        assert result.get("recalls", []) == []
+        assert await store.asearch(()) == []
 
 
 async def test_models_and_stores_are_opened_once(factory: Any) -> None:

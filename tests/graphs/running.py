@@ -16,8 +16,8 @@ def config(thread: str = "thread") -> Any:
     return {"configurable": {"thread_id": thread}, "recursion_limit": RECURSION_LIMIT}
 
 
-def compiled(skills: Iterable[Skill] = (), checkpointer: Any = None) -> Any:
-    return build_graph(skills).compile(checkpointer=checkpointer or InMemorySaver())
+def compiled(skills: Iterable[Skill] = (), checkpointer: Any = None, store: Any = None) -> Any:
+    return build_graph(skills).compile(checkpointer=checkpointer or InMemorySaver(), store=store)
 
 
 async def carried_out(desk: Desk, graph: Any = None, **given: Any) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
+from langgraph.store.memory import InMemoryStore
 from PIL import Image
 
+from gems.memory.experience import LESSONS, namespace
 from gems.memory.trajectory import open_checkpointer
 from gems.state import State
 from gems.types import ImageRequest
@@ -51,6 +53,22 @@ def varied(seed: int, length: int) -> str:
     ]
 
 
+def full_store() -> InMemoryStore:
+    """Lessons of a hundred words, as many as are shown at a time."""
+    store = InMemoryStore()
+    for number in range(5):
+        text = " ".join(varied(1000 + number, 600).split()[:100])
+        lesson = {
+            "text": text,
+            "kinds": ["other"],
+            "sources": [["another run", number]],
+            # So well proven that fifty failures take none of them out.
+            "record": {"shown": 1000, "helped": 1000, "hurt": 0},
+        }
+        store.put(namespace(LESSONS, "flat"), str(number), lesson)
+    return store
+
+
 async def kept(home: Path, rounds: int) -> tuple[Path, dict[str, Any]]:
     """The checkpointer's file after so many rounds of ten requirements with images of 1 MB."""
     slowly_better.rounds = 0  # type: ignore[attr-defined]
@@ -68,7 +86,11 @@ async def kept(home: Path, rounds: int) -> tuple[Path, dict[str, Any]]:
                 "prompt": f"Draw ten things, number {desk.chat.tasks().count('reflect')}. " * 8,
             },
         }
-        output = await carried_out(desk, compiled(checkpointer=saver), max_rounds=rounds, plateau=0)
+        graph = compiled(checkpointer=saver, store=full_store())
+        output = await carried_out(desk, graph, max_rounds=rounds, plateau=0)
+        assert len(output["recalls"]) == rounds
+        # As many as the budget of tokens leaves room for.
+        assert all(len(recall["lessons"]) == 4 for recall in output["recalls"])
         seen: set[str] = set()
         async for saved in saver.alist(config()):
             values = list(saved.checkpoint["channel_values"].items())

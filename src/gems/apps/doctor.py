@@ -30,9 +30,11 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.memory.experience import EXPERIENCES
 from gems.memory.faults import reading, storage_error
 from gems.memory.images import write_whole
 from gems.memory.ledger import open_ledger
+from gems.memory.store import open_store
 from gems.memory.trajectory import open_checkpointer
 from gems.models.chat.asking import Picture, Question
 from gems.models.chat.client import ChatClient
@@ -96,6 +98,7 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
         yield Check(name="settings", status="ok", detail="read from the environment and .env")
         async for check in _stores(settings):
             yield check
+        yield await _memory(settings)
         for roles, wanted in _distinct(settings):
             async for check in _chat(roles, wanted):
                 yield check
@@ -172,6 +175,22 @@ async def _stores(settings: Settings) -> AsyncGenerator[Check]:
         return
     yield await _tried("ledger", ledger())
     yield await _tried("checkpoints", checkpoints())
+
+
+async def _memory(settings: Settings) -> Check:
+    """The store of experiences and its embedder; which one `auto` takes is told."""
+    if settings.experience == "off":
+        return Check(name="memory", status="skipped", detail="GEMS_EXPERIENCE is off")
+
+    async def searched() -> str:
+        where, folder = settings.experience, settings.experience_path
+        async with open_store(where, folder, settings.embedder, settings.embedder_api_key) as store:
+            embedder = await store.embedder()
+            await embedder.embed(["a red circle"])
+            await store.asearch((EXPERIENCES,), query="a red circle", limit=1)
+            return f"{store.where}, found by {embedder.identity}"
+
+    return await _tried("memory", searched())
 
 
 def _sound(path: Path) -> str:

@@ -9,6 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
 from gems.memory.ledger import RunRow
+from gems.memory_reports import (
+    ConsolidationReport,
+    Forgotten,
+    ImportReport,
+    Memory,
+    Rebuilt,
+    Stats,
+)
 from gems.removal import Deletion, Garbage
 from gems.results import RunResult
 
@@ -29,6 +37,32 @@ class ReportFile(BaseModel):
     run_id: str
     path: str
     bytes: int
+
+
+class MemoryList(BaseModel):
+    """Lessons and experiences; those that were searched for begin with the most similar."""
+
+    model_config = ConfigDict(frozen=True)
+
+    memories: list[Memory]
+
+
+class ExportFile(BaseModel):
+    """An export that was written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    path: str
+    lines: int = Field(description="One per lesson or experience.")
+
+
+class Reindexed(BaseModel):
+    """What was embedded anew."""
+
+    model_config = ConfigDict(frozen=True)
+
+    items: int = Field(description="Lessons and experiences that another embedder had embedded.")
+    embedder: str = Field(description="The embedder that all of them are found by now.")
 
 
 class ErrorDetails(BaseModel):
@@ -59,6 +93,15 @@ def schemas() -> dict[str, dict[str, Any]]:
         ReportFile,
         Deletion,
         Garbage,
+        MemoryList,
+        Memory,
+        Stats,
+        ConsolidationReport,
+        Forgotten,
+        ExportFile,
+        ImportReport,
+        Reindexed,
+        Rebuilt,
         DoctorReport,
         ErrorReport,
     )

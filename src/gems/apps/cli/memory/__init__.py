@@ -12,9 +12,17 @@ from gems.apps.cli.memory.tidying import consolidate, reindex
 memory = typer.Typer(
     name="memory",
     rich_markup_mode=None,
-    no_args_is_help=True,
-    help="What runs have learnt, and what later runs learn from.",
+    invoke_without_command=True,
 )
+
+
+@memory.callback()
+def _memory(context: typer.Context) -> None:
+    """What runs have learnt, and what later runs learn from."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 memory.command("list")(list_)
 memory.command()(search)
 memory.command()(show)

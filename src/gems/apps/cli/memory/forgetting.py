@@ -11,7 +11,7 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import FAILED, reported
 
 if TYPE_CHECKING:
-    from gems.memories import Forgotten, Rebuilt
+    from gems.memory_reports import Forgotten, Rebuilt
     from gems.service import Gems
 
 
@@ -58,7 +58,8 @@ def forget(
         found = looked_up(lambda gems: doing(gems, dry=True))
         if not json:
             counts = f"{counted(found.experiences, 'experience')}, {counted(found.lessons, 'lesson')}"
-            typer.echo(f"{counts} to forget", err=True)
+            waiting = f"; {found.pending} still to be written" if found.pending else ""
+            typer.echo(f"{counts} to forget{waiting}", err=True)
         if not dry_run and found.experiences + found.lessons + found.pending:
             if not agreed("Forget them?", yes=yes, as_json=json):
                 raise typer.Exit(FAILED)
@@ -69,32 +70,40 @@ def forget(
             print_json(found)
 
 
-def rebuild(yes: options.Yes = False, json: options.Json = False, debug: options.Debug = False) -> None:
+def rebuild(
+    yes: options.Yes = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the trajectories hold.")] = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
     """Make the store of experiences anew from the trajectories of all runs, for one that is damaged or lost.
 
     The old folder is moved aside; of a Chroma server, collections of GEMS are removed. Track records come
-    back. Lessons are drawn anew by `gems memory consolidate`, and what was imported has to be imported again.
+    back, and so does what was forgotten of runs that are still there. Lessons are drawn anew by `gems memory
+    consolidate`, and what was imported has to be imported again.
 
     \b
-    Example:
-      gems memory rebuild --yes
+    Examples:
+      gems memory rebuild
+      gems memory rebuild --dry-run --json
 
     \b
     Exit codes:
-      0  rebuilt
+      0  rebuilt, or only looked at
       2  bad usage or configuration
       1  not rebuilt: the answer was no, or a failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
         from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.memory.progress import told  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
         from gems.apps.cli.working import looked_up  # noqa: PLC0415
 
         question = "Replace the store of experiences by one made from the trajectories?"
-        if not agreed(question, yes=yes, as_json=json):
+        if not dry_run and not agreed(question, yes=yes, as_json=json):
             raise typer.Exit(FAILED)
-        done: Rebuilt = looked_up(lambda gems: gems.rebuild_memory())
+        done: Rebuilt = looked_up(lambda gems: gems.rebuild_memory(told("run"), dry_run=dry_run))
         for run in done.unreadable:
             typer.echo(f"warning: the trajectory of {run} cannot be read", err=True)
         if json:

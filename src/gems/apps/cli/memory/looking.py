@@ -10,7 +10,7 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 if TYPE_CHECKING:
-    from gems.memories import Memory, Stats
+    from gems.memory_reports import Memory, Stats
 
 Generator = Annotated[str | None, typer.Option(metavar="NAME", help="Only about this generator.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Show so many.")]

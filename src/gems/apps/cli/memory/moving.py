@@ -13,7 +13,7 @@ from gems.apps.cli.failures import FAILED, reported
 from gems.errors import OptionError
 
 if TYPE_CHECKING:
-    from gems.memories import ImportReport
+    from gems.memory_reports import ImportReport
     from gems.service import Gems
 
 
@@ -21,6 +21,9 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Standard output by default.")
     ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object that says what was written; needs --out.")
+    ] = False,
     debug: options.Debug = False,
 ) -> None:
     """Write everything as JSON Lines: one lesson or experience a line.
@@ -36,11 +39,15 @@ def export(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(debug=debug):
-        from gems.apps.cli.text import counted  # noqa: PLC0415 - heavy
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.text import counted  # noqa: PLC0415
         from gems.apps.cli.working import looked_up  # noqa: PLC0415
         from gems.memory.faults import storage_error  # noqa: PLC0415
         from gems.memory.images import write_whole  # noqa: PLC0415
+
+        if json and out is None:
+            raise OptionError("With --json the lines need a file.", hint="Name one with --out.")
 
         async def doing(gems: Gems) -> list[str]:
             return [line async for line in gems.memory.export()]
@@ -54,7 +61,10 @@ def export(
             write_whole(out, text.encode())
         except OSError as error:
             raise storage_error(error, out) from error
-        typer.echo(f"{counted(len(lines), 'line')} written to {out}", err=True)
+        if json:
+            print_json({"path": str(out), "lines": len(lines)})
+        else:
+            typer.echo(f"{counted(len(lines), 'line')} written to {out}", err=True)
 
 
 def import_(

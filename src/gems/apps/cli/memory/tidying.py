@@ -10,7 +10,7 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 if TYPE_CHECKING:
-    from gems.memories import ConsolidationReport
+    from gems.memory_reports import ConsolidationReport
     from gems.service import Gems
 
 
@@ -41,14 +41,8 @@ def consolidate(
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import counted, one_line  # noqa: PLC0415
-        from gems.apps.cli.working import interruptibly, settings_with  # noqa: PLC0415
-        from gems.service import Gems  # noqa: PLC0415
 
-        async def doing() -> ConsolidationReport:
-            async with Gems(settings_with(options.Models(chat=chat))) as gems:
-                return await gems.memory.consolidate(use_model=not no_model)
-
-        done = interruptibly(doing())
+        done = _drawn(None if no_model else options.Models(chat=chat))
         for reason in dict.fromkeys(done.unwritten):
             typer.echo(f"warning: the middle experience stands for a lesson: {one_line(reason)}", err=True)
         if json:
@@ -58,6 +52,24 @@ def consolidate(
             f"{counted(done.lessons, 'lesson')} from {counted(done.experiences, 'experience')}: "
             f"{done.added} new, {done.removed} gone"
         )
+
+
+def _drawn(models: options.Models | None) -> ConsolidationReport:
+    """Carry it out, without a chat model where `models` is None. No generator is needed either way."""
+    from gems.apps.cli.memory.progress import told  # noqa: PLC0415 - heavy
+    from gems.apps.cli.working import interruptibly, looked_up, settings_with  # noqa: PLC0415
+    from gems.service import Gems  # noqa: PLC0415
+    from gems.settings import GeneratorSettings  # noqa: PLC0415
+
+    if models is None:
+        return looked_up(lambda gems: gems.memory.consolidate(told("cluster"), use_model=False))
+    settings = settings_with(models).model_copy(update={"generator": GeneratorSettings()})
+
+    async def doing() -> ConsolidationReport:
+        async with Gems(settings) as gems:
+            return await gems.memory.consolidate(told("cluster"))
+
+    return interruptibly(doing())
 
 
 def reindex(json: options.Json = False, debug: options.Debug = False) -> None:

@@ -1,0 +1,23 @@
+"""How far long commands have come, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import typer
+
+_STEPS = 10
+
+
+def told(noun: str) -> Callable[[int, int], None]:
+    """Tells how many of something are done: all of them on a terminal, else about ten times."""
+
+    def tell(done: int, total: int) -> None:
+        from gems.apps.cli.text import counted  # noqa: PLC0415 - only needed here
+
+        step = 1 if sys.stderr.isatty() else max(1, total // _STEPS)
+        if done % step == 0 or done == total:
+            typer.echo(f"{done:,} of {counted(total, noun)}", err=True)
+
+    return tell
