@@ -22,6 +22,7 @@ from gems.errors import ConfigurationError, CorruptStoreError, GemsError, Memory
 from gems.memory.faults import storage_error
 
 T = TypeVar("T")
+_OPENING = threading.Lock()
 _DAMAGED = ("not a database", "malformed", "corrupt", "disk image", "hnsw", "compaction", "no such table")
 _REBUILD = "`gems memory rebuild` makes it anew from the runs' trajectories."
 
@@ -216,6 +217,7 @@ class ServerConnection:
             )
         self._secure = parts.scheme == "https"
         self._host, self._port = parts.hostname, parts.port or (443 if self._secure else 8000)
+        self._systems: set[str] = set()
         self._client: Any = None
 
     @property
@@ -256,14 +258,15 @@ class ServerConnection:
     def close(self) -> None:
         """Let go of the connections."""
         if self._client is not None:
-            # Chroma leaves its connections open on closing.
-            _discard(self._client._identifier)  # noqa: SLF001 - there is no other way
+            # Chroma opens several clients for one server, and leaves their connections open on closing.
+            for identifier in self._systems:
+                _discard(identifier)
             self._client = None
 
     def _opened(self) -> Any:
         import chromadb  # noqa: PLC0415 - heavy
 
-        with _whole():
+        with _whole() as self._systems:
             return chromadb.HttpClient(
                 host=self._host, port=self._port, ssl=self._secure, settings=_quiet(chromadb)
             )
@@ -277,17 +280,24 @@ def _opened(folder: Path) -> Any:
 
 
 @contextmanager
-def _whole() -> Iterator[None]:
-    """What cannot be opened leaves nothing behind: Chroma keeps a part of it, sockets included."""
+def _whole() -> Iterator[set[str]]:
+    """What cannot be opened leaves nothing behind: Chroma keeps a part of it, sockets included.
+
+    Yields:
+        A set that is filled with the names of what was opened.
+    """
     from chromadb.api.shared_system_client import SharedSystemClient as Shared  # noqa: PLC0415
 
-    before = set(Shared._identifier_to_system)  # noqa: SLF001
-    try:
-        yield
-    except BaseException:
-        for identifier in set(Shared._identifier_to_system) - before:  # noqa: SLF001
-            _discard(identifier)
-        raise
+    opened: set[str] = set()
+    with _OPENING:
+        before = set(Shared._identifier_to_system)  # noqa: SLF001
+        try:
+            yield opened
+        except BaseException:
+            for identifier in set(Shared._identifier_to_system) - before:  # noqa: SLF001
+                _discard(identifier)
+            raise
+        opened |= set(Shared._identifier_to_system) - before  # noqa: SLF001
 
 
 def _discard(identifier: str) -> None:

@@ -265,6 +265,17 @@ async def test_server_that_is_down_dies_and_comes_back(tmp_path: Path) -> None:
             assert await store.aget(SPACE, "a") is not None
 
 
+async def test_closing_leaves_no_connection_open(server: str, tmp_path: Path) -> None:
+    from chromadb.api.shared_system_client import SharedSystemClient
+
+    before = set(SharedSystemClient._identifier_to_system)
+    async with open_store(server, tmp_path, "lexical") as store:
+        await store.aget(SPACE, "a")
+        opened = set(SharedSystemClient._identifier_to_system)
+    assert set(SharedSystemClient._identifier_to_system) == before
+    assert len(opened) > len(before)
+
+
 @pytest.mark.parametrize("where", ["ftp://host", "http://", "http://user:secret@host:8000"])
 async def test_addresses_that_are_none(where: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="GEMS_EXPERIENCE") as caught:
