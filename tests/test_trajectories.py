@@ -197,6 +197,10 @@ async def test_run_that_goes_on_can_be_forked(house: House) -> None:
         await pause.wait()
         house.on_drawing(1, None)
         (row,) = await gems.runs()
+        # Checkpoints are written beside the loop: the store may be behind it.
+        async with asyncio.timeout(PATIENCE_S):
+            while not (await gems.show(row["run_id"])).rounds:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.02)
         fork = await gems.fork(row["run_id"], 1, "a blue cat")
         assert len(fork.rounds) == 3
         await gems.cancel(row["run_id"])
