@@ -92,7 +92,8 @@ def open_embedder(spec: str, *, api_key: SecretStr | None = None, recorded: str 
 
 
 def _best(recorded: str | None) -> str:
-    if recorded is not None:
+    # A store, which may be somebody else's server, does not decide where prompts and a key are sent.
+    if recorded is not None and not recorded.startswith("openai:"):
         return recorded
     return "minilm" if MiniLmEmbedder.is_on_disk() else "lexical"
 
