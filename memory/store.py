@@ -196,9 +196,6 @@ class ChromaStore(BaseStore):
     async def aclose(self) -> None:
         """Let go of the connection."""
         # Not on the thread, which takes nothing more once the interpreter ends.
-        self._end()
-
-    def _end(self) -> None:
         self._thread.shutdown()
         self._connection.close()
 

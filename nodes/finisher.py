@@ -22,7 +22,7 @@ async def finish(state: State, work: Work) -> Update:
     if reason is None or not rounds:
         raise InternalError(f"The run ended without an image or a reason (reason {reason!r}).")
     found = outcome(rounds)
-    await settle(state, work, last=True)
+    await settle(state, work)
     work.emit(
         Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure"))
     )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from gems.errors import GemsError, InternalError, LimitReached
 from gems.events import LessonsRecalled
-from gems.memory.experience import EXPERIENCES, experience_key, namespace
-from gems.memory.outbox import PendingOp
+from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.recalling import Wanted, recall, told
-from gems.memory.remembering import checked, credits_of, remembered_rounds
+from gems.memory.remembering import checked
 from gems.models.usage import NOTHING
 from gems.nodes.prompts import numbered
 from gems.state import State
-from gems.types import Recall, Recalled, Requirement
+from gems.types import Recall, Recalled
 from gems.work import Work
 
 UNREACHABLE = "Earlier runs' lessons cannot be used:"
@@ -40,9 +39,7 @@ async def lessons(state: State, work: Work, number: int) -> list[Recalled]:
     except (LimitReached, InternalError):
         raise
     except GemsError as error:
-        if not any(
-            known.startswith(UNREACHABLE) for known in (*(state.get("warnings") or ()), *work.warnings)
-        ):
+        if not is_told((*(state.get("warnings") or ()), *work.warnings)):
             work.warn(f"{UNREACHABLE} {error}")
         return []
     if work.run_id:
@@ -68,21 +65,27 @@ def recalled(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
     return {"recalls": [{"round": number, "lessons": found}]} if found else {}
 
 
-async def settle(state: State, work: Work, *, last: bool = False) -> None:
+async def settle(state: State, work: Work) -> None:
     """Hand on what the newest judged round decided: the experience before it, and its lessons' worth.
 
-    Args:
-        state: The run's state after judging.
-        work: This turn.
-        last: Whether no round follows, so that the newest experience is handed on as well.
+    An experience of the newest round itself is handed on as well: there is one only where no round followed.
     """
     if work.store is None or not state["options"].get("memory", True) or not state.get("rounds"):
         return
-    newest = state["rounds"][-1]["number"]
-    pending = [op for op in _experiences(state, work) if op["value"]["round"] == newest - 1 or last]
-    pending += _credits(state, work, newest)
-    for op in pending:
+    newest, run = state["rounds"][-1]["number"], run_name(state, work)
+    values = cast("dict[str, Any]", state)
+    put = experience_ops(values, run, work.context.generator.capabilities.model)
+    operations = [op for op in put if op["value"]["round"] >= newest - 1]
+    for given in state.get("recalls") or []:
+        if given["round"] == newest:
+            operations += credit_ops(given, values, f"credit/{run}")
+    for op in operations:
         await work.hand_on(op)
+
+
+def is_told(warnings: Iterable[str]) -> bool:
+    """Whether somebody has said already that the store is down."""
+    return any(warning.startswith(UNREACHABLE) for warning in warnings)
 
 
 def _wanted(state: State, work: Work) -> Wanted:
@@ -103,36 +106,3 @@ def run_name(state: State, work: Work) -> str:
         return work.run_id
     identity = f"{state['prompt']}\x1f{state['options']['seed']}"
     return f"unnamed-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
-
-
-def _experiences(state: State, work: Work) -> list[PendingOp]:
-    run, generator = run_name(state, work), work.context.generator.capabilities.model
-    return [
-        {
-            "id": f"experience/{run}/{value['round']}",
-            "kind": "put",
-            "namespace": list(namespace(EXPERIENCES, generator)),
-            "key": experience_key(run, value["round"]),
-            "value": {**value, "generator": generator},
-        }
-        for value in remembered_rounds(cast("dict[str, Any]", state), run)
-    ]
-
-
-def _credits(state: State, work: Work, newest: int) -> list[PendingOp]:
-    requirements: list[Requirement] = state["requirements"]
-    run = run_name(state, work)
-    return [
-        {
-            "id": f"credit/{run}/{newest}/{lesson['key']}",
-            "kind": "credit",
-            "namespace": lesson["namespace"],
-            "key": lesson["key"],
-            "value": dict(credit),
-        }
-        for given in state.get("recalls") or []
-        if given["round"] == newest
-        for lesson, credit in zip(
-            given["lessons"], credits_of(given, state["rounds"], requirements), strict=True
-        )
-    ]

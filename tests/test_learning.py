@@ -322,3 +322,19 @@ async def test_stats(home: Home) -> None:
         stats = await gems.memory.stats()
     assert stats.experiences == {"flat": 1}
     assert (stats.lessons, stats.pending, stats.embedder) == ({}, 0, "lexical:1/384")
+
+
+async def test_each_experience_is_handed_on_once(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[str] = []
+    async with home.gems() as gems:
+        assert gems.resources.experiences is not None
+        writer = gems.resources.experiences.writer
+        submit = writer.submit
+
+        async def counted(operation: Any) -> None:
+            handed.append(operation["key"].rpartition(":")[2])
+            await submit(operation)
+
+        monkeypatch.setattr(writer, "submit", counted)
+        await gems.run("a red cat", seed=7, max_rounds=4)
+    assert handed == ["1", "2", "3"]

@@ -9,10 +9,9 @@ from typing import Any, cast
 
 from gems.errors import StorageError
 from gems.memories import Memories
-from gems.memory.experience import EXPERIENCES, experience_key, namespace
 from gems.memory.ledger import RunRow
+from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.outbox import PendingOp
-from gems.memory.remembering import credits_of, remembered_rounds
 from gems.memory_reports import Rebuilt
 from gems.rescue import snapshot_of
 from gems.resources import Resources
@@ -74,33 +73,12 @@ async def rebuild(
 
 
 def _puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
-    run, generator = row["run_id"], row["models"]["generator"]
-    return [
-        {
-            "id": f"experience/{run}/{value['round']}",
-            "kind": "put",
-            "namespace": list(namespace(EXPERIENCES, generator)),
-            "key": experience_key(run, value["round"]),
-            "value": {**value, "generator": generator, "at": row["updated"]},
-        }
-        for value in remembered_rounds(values, run)
-    ]
+    put = experience_ops(values, row["run_id"], row["models"]["generator"])
+    return [{**op, "value": {**op["value"], "at": row["updated"]}} for op in put]
 
 
 def _credits(values: dict[str, Any], row: RunRow, token: str) -> list[PendingOp]:
     judged = {turn["number"] for turn in values.get("rounds") or []}
-    found: list[PendingOp] = []
-    for recall in cast("list[Recall]", values.get("recalls") or []):
-        if recall["round"] in judged:
-            merits = credits_of(recall, values["rounds"], values["requirements"])
-            for lesson, credit in zip(recall["lessons"], merits, strict=True):
-                found.append(
-                    {
-                        "id": f"rebuilt/{token}/{row['run_id']}/{recall['round']}/{lesson['key']}",
-                        "kind": "credit",
-                        "namespace": lesson["namespace"],
-                        "key": lesson["key"],
-                        "value": dict(credit),
-                    }
-                )
-    return found
+    recalls = cast("list[Recall]", values.get("recalls") or [])
+    name = f"rebuilt/{token}/{row['run_id']}"
+    return [op for recall in recalls if recall["round"] in judged for op in credit_ops(recall, values, name)]

@@ -31,7 +31,7 @@ from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
-from gems.nodes.learning import UNREACHABLE
+from gems.nodes.learning import UNREACHABLE, is_told
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
 from gems.outcomes import result_of
@@ -464,7 +464,7 @@ class Gems:
         if experiences is None or not row["options"].get("memory", True):
             return ""
         fault = await experiences.writer.flush(_HAND_ON_S)
-        told = any(warning.startswith(UNREACHABLE) for warning in state.get("warnings") or ())
+        told = is_told(state.get("warnings") or ())
         return f"{UNREACHABLE} {fault} What this run learnt is written later." if fault and not told else ""
 
     async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
