@@ -8,6 +8,7 @@ data. The slots of each task are `gems.models.tasks.TASK_TAGS`; golden files pin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from pydantic import BaseModel
 
@@ -15,7 +16,9 @@ from gems.models.chat.asking import Picture, Question
 from gems.models.tasks import (
     TASK_TAGS,
     ChecklistReply,
+    DraftReply,
     ExperienceReply,
+    KeptReply,
     PromptReply,
     ReflectionReply,
     RequirementsReply,
@@ -52,7 +55,8 @@ SYSTEM: dict[Task, str] = {
         "Task: route\n"
         "You plan a picture. Read the user's prompt and the list of skills, and decide whether a skill "
         "would clearly help. Most prompts need none: choose none for a plain request. Choose by what the "
-        "descriptions say, copy names exactly, and never choose a skill that is not listed.\n"
+        "descriptions say, copy names exactly, and never choose a skill that is not listed. Choose several, "
+        "three at most, only where the prompt clearly needs each and they do not work against each other.\n"
         'Answer with JSON only: {"skills": [names, or nothing], "why": "one sentence"}.\n' + _DATA
     ),
     "enhance": (
@@ -62,6 +66,21 @@ SYSTEM: dict[Task, str] = {
         "text, none changed and none added that contradicts it. Text to be written in the picture stays in "
         "quotation marks, letter by letter.\n"
         'Answer with JSON only: {"prompt": "the whole new prompt"}.\n' + _DATA
+    ),
+    "keep": (
+        "Task: keep\n"
+        "A user's prompt for a picture was rewritten. The numbered questions say what the user asked for. Find "
+        "those that the new prompt no longer asks for (dropped), or that cannot be true of a picture that "
+        "follows it (contradicted). Other words for the same thing, and details that are new, are no loss. "
+        "Where something is lost, write the new prompt again with it put back and with nothing that "
+        "contradicts it.\n"
+        'Answer with JSON only: {"lost": [{"number": 1, "how": "dropped or contradicted"}], "prompt": "the '
+        'whole corrected prompt, or empty where nothing is lost"}.\n' + _DATA
+    ),
+    "consult": (
+        "Task: consult\n"
+        "You help to prepare a picture from a user's prompt. Answer with JSON only, in the form that is named "
+        "below. " + _DATA + "\nWhat to do:"
     ),
     "prepare": (
         "Task: prepare\n"
@@ -132,11 +151,23 @@ SYSTEM: dict[Task, str] = {
         "counts.\n"
         'Answer with JSON only: {"experience": "the lesson"}.\n' + _DATA
     ),
+    "author": (
+        "Task: author\n"
+        "You write a skill: guidance by which a model rewrites prompts for a text-to-image model. From the "
+        "lessons take what holds in general and say it as short rules with an example each: which wording to "
+        "use, which to avoid, and in which case. Where a skill is given, write its amended guidance: keep what "
+        "it says unless a lesson speaks against it. The description says in at most two sentences what the "
+        "skill is for and when to use it and when not; the name is two or three lower-case words with hyphens "
+        "between them.\n"
+        'Answer with JSON only: {"name": "...", "description": "...", "body": "Markdown"}.\n' + _DATA
+    ),
 }
 
 REPLIES: dict[Task, type[BaseModel] | None] = {
     "route": SkillChoice,
     "enhance": PromptReply,
+    "keep": KeptReply,
+    "consult": None,
     "prepare": PromptReply,
     "decompose": RequirementsReply,
     "verify": None,
@@ -145,6 +176,7 @@ REPLIES: dict[Task, type[BaseModel] | None] = {
     "refine": PromptReply,
     "reflect": ReflectionReply,
     "distil": ExperienceReply,
+    "author": DraftReply,
 }
 
 NOTHING = "(none)"
@@ -182,6 +214,21 @@ def question(
         logprobs=logprobs,
         attempt=attempt,
     )
+
+
+def consultation(
+    instructions: str, user_prompt: str, reply: type[BaseModel], *, material: str = ""
+) -> Question:
+    """A question of a skill's own.
+
+    Args:
+        instructions: What to do and the JSON form of the answer; of the skill's code, never of a user's text.
+        user_prompt: Shown as data.
+        reply: The form of the answer.
+        material: Whatever else is to be looked at; shown as data.
+    """
+    asked = question("consult", {"user_prompt": user_prompt, "material": material})
+    return replace(asked, system=f"{asked.system}\n{instructions.strip()}", reply=reply)
 
 
 def numbered(lines: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from gems.errors import SizeError
 
@@ -33,6 +33,8 @@ class Requirement(TypedDict):
     kind: RequirementKind
     parents: list[str]
     """Ids of requirements without which this one makes no sense."""
+    skill: NotRequired[str]
+    """Name of the skill that added it; left out where the user's prompt says it."""
 
 
 class Answer(TypedDict):
@@ -148,6 +150,19 @@ class Plan(TypedDict):
     why: str
     prompt: str
     """The prompt of the first round."""
+
+
+class DrawingSettings(TypedDict, total=False):
+    """How a skill wants images drawn; what the user asked for goes first."""
+
+    negative_prompt: str
+    """What to avoid, in addition to what the user wants avoided."""
+    guidance: float
+    """Guidance scale, at least 0."""
+    steps: int
+    """Inference steps, at least 1."""
+    size: str
+    """`WIDTHxHEIGHT` in pixels."""
 
 
 class Failure(TypedDict):

@@ -30,6 +30,8 @@ SLOTS = {
     "experiences": "Round 1: saying exactly helped.",
     "lessons": "",
     "experience": "Counting words come first.",
+    "new_prompt": "three red circles over a blue square",
+    "material": "1. Are there exactly three circles?",
 }
 TASKS: tuple[Task, ...] = get_args(Task)
 

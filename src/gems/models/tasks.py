@@ -17,6 +17,8 @@ from gems.types import AnswerValue, RequirementKind, Role
 Task = Literal[
     "route",
     "enhance",
+    "keep",
+    "consult",
     "prepare",
     "decompose",
     "verify",
@@ -25,11 +27,14 @@ Task = Literal[
     "refine",
     "reflect",
     "distil",
+    "author",
 ]
 
 TASK_ROLES: dict[Task, Role] = {
     "route": "planner",
     "enhance": "planner",
+    "keep": "planner",
+    "consult": "planner",
     "prepare": "planner",
     "decompose": "planner",
     "verify": "judge",
@@ -38,12 +43,15 @@ TASK_ROLES: dict[Task, Role] = {
     "refine": "reflector",
     "reflect": "reflector",
     "distil": "reflector",
+    "author": "reflector",
 }
 
 _ROUND_TAGS = ("user_prompt", "drawn_prompt", "passed", "failed", "thought", "experiences", "lessons")
 TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "route": ("user_prompt", "skills"),
     "enhance": ("user_prompt", "skill"),
+    "keep": ("user_prompt", "new_prompt", "questions"),
+    "consult": ("user_prompt", "material"),
     "prepare": ("user_prompt", "lessons"),
     "decompose": ("user_prompt",),
     "verify": ("question",),
@@ -52,10 +60,11 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "refine": (*_ROUND_TAGS, "experience"),
     "reflect": _ROUND_TAGS,
     "distil": ("experiences",),
+    "author": ("skill", "lessons"),
 }
 """`questions`, `passed` and `failed` hold one numbered line each: `1. question`, failed ones with
 ` - evidence` behind; `skills` holds `name: description` lines; `experiences` holds `Round N: text`
-lines, for `distil` numbered ones; `lessons` holds numbered lines that begin with what
+lines, for `distil` numbered ones; `skill` holds a skill's body; `lessons` holds numbered lines that begin with what
 came of them before, `[held 5 of 6 times]` or `[not tried yet]`."""
 
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
@@ -157,6 +166,44 @@ class PromptReply(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     prompt: str
+
+
+def _loss(value: Any) -> str:
+    return "contradicted" if str(value).strip().lower().startswith("contra") else "dropped"
+
+
+class LossReply(BaseModel):
+    """A requirement that a new prompt no longer asks for."""
+
+    model_config = ConfigDict(extra="ignore")
+    number: Annotated[int, BeforeValidator(_number)] = Field(description="The question's number, from 1.")
+    how: Annotated[Literal["dropped", "contradicted"], BeforeValidator(_loss)] = "dropped"
+
+
+def _losses(value: Any) -> list[LossReply]:
+    stated = [{"number": item} if isinstance(item, int | str) else item for item in _as_list(value)]
+    return [item for item in map(lambda found: _item(found, LossReply), stated) if item is not None]
+
+
+class KeptReply(BaseModel):
+    """Answer to `keep`."""
+
+    model_config = ConfigDict(extra="ignore")
+    lost: Annotated[list[LossReply], BeforeValidator(_losses)] = Field(
+        default_factory=list, description="Empty where nothing is lost."
+    )
+    prompt: Annotated[str, BeforeValidator(_text)] = Field(
+        default="", description="The new prompt with what was lost put back; empty where nothing is lost."
+    )
+
+
+class DraftReply(BaseModel):
+    """Answer to `author`."""
+
+    model_config = ConfigDict(extra="ignore")
+    name: Annotated[str, BeforeValidator(_text)] = Field(default="", description="Lower case, with hyphens.")
+    description: str = Field(description="What the skill is for and when to use it.")
+    body: str = Field(description="The guidance, as Markdown.")
 
 
 class RequirementReply(BaseModel):
