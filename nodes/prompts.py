@@ -79,7 +79,7 @@ SYSTEM: dict[Task, str] = {
     ),
     "consult": (
         "Task: consult\n"
-        "You help to prepare a picture from a user's prompt. Answer with JSON only, in the form that is named "
+        "You help to prepare a picture from a user's prompt. Answer in the JSON form that is named "
         "below. " + _DATA + "\nWhat to do:"
     ),
     "prepare": (

@@ -1,7 +1,7 @@
 """What a skill's `graph.py` is given and hands back. Stable: skills of others are built on it.
 
-    def build(context: SkillContext) -> StateGraph: ...
-    def verifiers(context: SkillContext) -> list[Verifier]: ...   # may be left out
+def build(context: SkillContext) -> StateGraph: ...
+def verifiers(context: SkillContext) -> list[Verifier]: ...   # may be left out
 """
 
 from __future__ import annotations
