@@ -1,9 +1,9 @@
 """The cyclic graph: plan and decompose, then draw, judge and reflect until a stop rule fires.
 
-START -> begin -> planner -> (skills) -> ready --+
-         begin -> decomposer --------------------+-> generator -> judge -> finish -> END
-                                                         ^          |
-                                                         +- reflector
+START -> begin -> planner ----+
+         begin -> decomposer -+-> ready -> (skills) -> generator -> judge -> finish -> END
+                                                           ^          |
+                                                           +- reflector
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 
 from gems.graphs.routing import (
+    ANY_SKILL,
     SKILL_NODE,
     after_drawing,
     after_judging,
     after_planning,
     after_reflecting,
 )
-from gems.graphs.skill_nodes import skill_node
+from gems.graphs.skill_nodes import any_skill_node, skill_node
 from gems.nodes.beginner import begin
 from gems.nodes.decomposer import decompose
 from gems.nodes.finisher import finish
@@ -29,11 +30,14 @@ from gems.nodes.judge import judge
 from gems.nodes.node import BEGIN, Doing, as_node
 from gems.nodes.planner import plan
 from gems.nodes.reflector import reflect
-from gems.skills.registry import Skill
+from gems.skills.skill import Skill
 from gems.state import Context, Input, Output, State
 
 RECURSION_LIMIT = 1_000
 """Supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
+
+MOST_SKILL_NODES = 30
+"""Skills beyond that, and those that appear later, share one node."""
 
 _NODES: dict[str, Doing] = {
     BEGIN: begin,
@@ -54,7 +58,7 @@ def build_graph(
     Invoke it with `context=` a `gems.state.Context`, which `gems.resources.open_resources` makes.
 
     Args:
-        skills: Each gets a node of its own.
+        skills: Each gets a node of its own, 30 at most. Building is blocking where they bring code.
         context: Used where the caller of the compiled graph passes none.
     """
     # With a context of its own the graph takes none: servers pass an empty one, which would not do.
@@ -67,8 +71,8 @@ def build_graph(
     graph.add_edge(START, BEGIN)
     graph.add_edge(BEGIN, "planner")
     graph.add_edge(BEGIN, "decomposer")
-    # The first drawing waits for both branches.
-    graph.add_edge(["ready", "decomposer"], "generator")
+    # Skills see the requirements, so that nothing of them is lost.
+    graph.add_edge(["planner", "decomposer"], "ready")
     graph.add_conditional_edges("generator", after_drawing)
     graph.add_conditional_edges("judge", after_judging)
     graph.add_conditional_edges("reflector", after_reflecting)
@@ -77,17 +81,22 @@ def build_graph(
 
 
 async def _ready(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph passes it by name
-    """Where the branch of planner and skills ends, however many skills were chosen."""
+    """Where the branches of planner and decomposer meet."""
     return {}
 
 
 def _add_skills(
     graph: StateGraph[State, Context, Input, Output], skills: list[Skill], context: Context | None
 ) -> None:
-    """A node for each skill, reached from the planner and from the other skills."""
-    nodes = {SKILL_NODE.format(skill.name): skill for skill in skills}
+    """A node for each skill and one for all others, between planning and drawing."""
+    nodes = {SKILL_NODE.format(skill.name): skill for skill in skills[:MOST_SKILL_NODES]}
     for name, skill in nodes.items():
         graph.add_node(name, skill_node(skill, context))
-    for name in ["planner", *nodes]:
-        ahead: dict[Hashable, str] = {other: other for other in ["ready", *nodes] if other != name}
-        graph.add_conditional_edges(name, after_planning, ahead)
+    graph.add_node(ANY_SKILL, any_skill_node(context))
+    route = after_planning(frozenset(nodes))
+    for name in ["ready", *nodes, ANY_SKILL]:
+        # The node of all others may have several turns.
+        ahead: dict[Hashable, str] = {
+            other: other for other in ["generator", *nodes, ANY_SKILL] if other != name or other == ANY_SKILL
+        }
+        graph.add_conditional_edges(name, route, ahead)

@@ -1,84 +1,123 @@
-"""Skills as subgraphs: one node of the loop per skill, around the skill's own compiled graph."""
+"""Skills as nodes of the loop: each runs its own compiled graph, and none can break a run."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import asyncio
+import logging
+from typing import Any, cast
 
-from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
-from typing_extensions import TypedDict
 
-from gems.models.usage import merged
-from gems.nodes.node import Node, Update, as_node
-from gems.nodes.planner import enhance
-from gems.skills.registry import Skill
+from gems.errors import (
+    ConfigurationError,
+    GemsError,
+    MissingExtraError,
+    ProviderError,
+    SkillError,
+    UnreachableError,
+)
+from gems.graphs.routing import next_skill
+from gems.nodes.applying import applied, left_out
+from gems.nodes.node import Node, Update, accounts, begun
+from gems.nodes.skill_graphs import SkillGraph, skill_graph
+from gems.skills.code import told
+from gems.skills.skill import Skill
 from gems.state import Context, State
-from gems.types import Options, Usage
-from gems.work import Work
 
-
-class SkillState(TypedDict, total=False):
-    """What a skill's graph works on."""
-
-    prompt: str
-    """The prompt to make better. Given."""
-    guidance: str
-    """The skill's body. Written by `load`."""
-    options: Options
-    """The run's options. Given."""
-    run_id: str
-    usage: Annotated[dict[str, Usage], merged]
-    warnings: list[str]
-
-
-class SkillOutput(TypedDict, total=False):
-    """What a skill's graph hands back."""
-
-    prompt: str
-    usage: Annotated[dict[str, Usage], merged]
-    warnings: list[str]
-
-
-def skill_graph(skill: Skill) -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The graph of a skill without code: load its body, then enhance the prompt by it."""
-
-    async def load(_state: Any, _work: Work) -> Update:
-        return {"guidance": skill.body}
-
-    async def write(state: Any, work: Work) -> Update:
-        return {"prompt": await enhance(state["prompt"], state["guidance"], work)}
-
-    graph = StateGraph(SkillState, context_schema=Context, output_schema=SkillOutput)
-    graph.add_node("load", as_node("load", load))
-    graph.add_node("enhance", as_node("enhance", write))
-    graph.add_edge(START, "load")
-    graph.add_edge("load", "enhance")
-    graph.add_edge("enhance", END)
-    # The outer graph's checkpointer covers the whole node; a skill keeps none of its own.
-    return graph.compile(checkpointer=None, name=skill.name)
+logger = logging.getLogger(__name__)
 
 
 def skill_node(skill: Skill, default: Context | None = None) -> Node:
     """The loop's node for a skill: a closure over its graph, with explicit input and output.
 
-    A graph used directly as a node would share every key with the loop's state.
+    A graph used directly as a node would share every key with the loop's state. Blocking where the skill
+    brings code; one that cannot be used gets a node all the same, which says so when it is chosen.
     """
-    inner = skill_graph(skill)
+    try:
+        inner: SkillGraph | None = skill_graph(skill)
+    except SkillError as error:
+        logger.warning("The skill %s cannot be used: %s", skill.name, error)
+        inner = None
 
     async def node(state: State, *, runtime: Runtime[Context]) -> Update:
-        given = {
-            "prompt": state["draw_prompt"],
-            "options": state["options"],
-            "run_id": state.get("run_id") or "",
-        }
-        result = await inner.ainvoke(given, context=runtime.context or default)
-        return {
-            "draw_prompt": result["prompt"],
-            "skills_used": [*(state.get("skills_used") or []), skill.name],
-            "usage": result.get("usage") or {},
-            "warnings": result.get("warnings") or [],
-        }
+        context = _context(runtime, default)
+        # Changed since the graph was built: then it is not what is drawn, but what the files say now.
+        is_same = context.skills.get(skill.name) == skill
+        return await _turn(skill.name, inner if is_same else None, state, runtime, context)
 
     node.__name__ = node.__qualname__ = skill.name
     return node
+
+
+def any_skill_node(default: Context | None = None) -> Node:
+    """The loop's node for every skill that has none of its own, among them those that appeared later."""
+
+    async def node(state: State, *, runtime: Runtime[Context]) -> Update:
+        name = next_skill(state)
+        if name is None:
+            return {}
+        return await _turn(name, None, state, runtime, _context(runtime, default))
+
+    node.__name__ = node.__qualname__ = "any_skill"
+    return node
+
+
+def _context(runtime: Runtime[Context], default: Context | None) -> Context:
+    context = runtime.context or default
+    if context is None:
+        raise ConfigurationError("The graph was run without a context.")
+    return context
+
+
+async def _turn(
+    name: str, graph: SkillGraph | None, state: State, runtime: Runtime[Context], context: Context
+) -> Update:
+    """Run a skill's graph and take what it hands back; where it fails, the run goes on without it.
+
+    Raises:
+        GemsError: what would end any other node too: nothing answers, the key is not accepted, a limit.
+    """
+    work = begun(state, runtime, context)
+    result: dict[str, Any] = {}
+    try:
+        result = await _result(name, graph, state, context)
+        update = applied(name, result, state, work)
+    except (GraphBubbleUp, UnreachableError):
+        raise
+    except (SkillError, MissingExtraError, ProviderError) as error:
+        update = left_out(name, str(error), state, work)
+    except GemsError:
+        raise
+    except Exception as error:  # noqa: BLE001 - code of somebody else's
+        update = left_out(name, told(error), state, work)
+    work.usage = result.get("usage") or {}
+    work.warnings = [*(result.get("warnings") or []), *work.warnings]
+    return update | accounts(work)
+
+
+async def _result(name: str, graph: SkillGraph | None, state: State, context: Context) -> dict[str, Any]:
+    skill = context.skills.get(name)
+    if skill is None:
+        raise SkillError("It has vanished since it was chosen.", hint="Was its folder moved or changed?")
+    graph = graph or await asyncio.to_thread(skill_graph, skill)
+    given = {
+        "prompt": state["draw_prompt"],
+        "user_prompt": state["prompt"],
+        "requirements": state["requirements"],
+        "options": state["options"],
+        "run_id": state.get("run_id") or "",
+    }
+    try:
+        async with asyncio.timeout(context.skill_timeout_s) as limit:
+            result = await graph.ainvoke(given, context=context)
+    except TimeoutError:
+        if limit.expired():
+            raise SkillError(
+                f"It did not come to an end within {context.skill_timeout_s:g} s.",
+                hint="GEMS_SKILL_TIMEOUT_S gives it longer.",
+            ) from None
+        raise
+    if not isinstance(result, dict):
+        raise SkillError(f"Its graph hands back {type(result).__name__}; it must be a dictionary.")
+    return cast("dict[str, Any]", result)

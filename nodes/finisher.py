@@ -6,6 +6,7 @@ from typing import Any
 
 from gems.errors import InternalError
 from gems.events import Stopped
+from gems.nodes.drawing import negative_prompt
 from gems.nodes.learning import settle
 from gems.nodes.node import Update
 from gems.nodes.scoring import best_round, verdict
@@ -54,7 +55,7 @@ def all_rounds(state: State) -> list[Round]:
     unjudged: Round = {
         "number": len(judged) + 1,
         "prompt": state["draw_prompt"],
-        "negative_prompt": state["options"]["negative_prompt"],
+        "negative_prompt": negative_prompt(state),
         "candidates": candidates,
         "verdicts": [verdict(candidate["image"], answers) for candidate in candidates],
         "best": 0,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gems.errors import BudgetReachedError
+from gems.nodes.drawing import negative_prompt, size
 from gems.nodes.node import Update
 from gems.nodes.options import candidate_seed
 from gems.nodes.stopping import images_drawn, spent_usd
@@ -35,13 +36,17 @@ def candidate_requests(state: State, number: int) -> list[ImageRequest]:
     count = options["candidates"]
     if options["max_images"] is not None:
         count = min(count, options["max_images"] - images_drawn(state.get("rounds") or []))
+    drawing = state.get("drawing") or {}
+    width, height = size(state)
     return [
         ImageRequest(
             prompt=state["draw_prompt"],
-            negative_prompt=options["negative_prompt"],
+            negative_prompt=negative_prompt(state),
             seed=candidate_seed(options["seed"], number, index),
-            width=options["width"],
-            height=options["height"],
+            width=width,
+            height=height,
+            steps=drawing.get("steps"),
+            guidance=drawing.get("guidance"),
         )
         for index in range(max(1, count))
     ]

@@ -9,9 +9,11 @@ from langgraph.types import Overwrite
 
 from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
+from gems.nodes.drawing import negative_prompt
 from gems.nodes.generator import succeeded
 from gems.nodes.node import Update, reason_of
 from gems.nodes.scoring import best_index, verdict
+from gems.nodes.skill_verifying import answered_by_skills
 from gems.nodes.stopping import stop_reason
 from gems.nodes.verifying import Judgement, confirmed, judged, unknown
 from gems.state import State
@@ -28,7 +30,7 @@ async def judge(state: State, work: Work) -> Update:
     started = time.perf_counter()
     requirements, candidates = state["requirements"], state["drawn"]
     results = await asyncio.gather(
-        *(judged(candidate["image"], requirements, work) for candidate in candidates), return_exceptions=True
+        *(_judged(candidate["image"], state, work) for candidate in candidates), return_exceptions=True
     )
     judgements = [found or _unjudged(requirements) for found in succeeded(results, work)]
     judgements, fault = await _confirmed_best(candidates, judgements, requirements, work)
@@ -37,6 +39,12 @@ async def judge(state: State, work: Work) -> Update:
     rounds = [*(state.get("rounds") or []), turn]
     thought = judgements[turn["best"]].thought
     return {"rounds": [turn], "drawn": []} | _decided(state, work, rounds, thought, fault)
+
+
+async def _judged(image: str, state: State, work: Work) -> Judgement:
+    """Skills' verifiers answer what they can, the chat model the rest."""
+    known = await answered_by_skills(image, state, work)
+    return await judged(image, state["requirements"], work, known)
 
 
 async def _confirmed_later(state: State, work: Work) -> Update:
@@ -126,7 +134,7 @@ def _round(
     return {
         "number": work.round,
         "prompt": state["draw_prompt"],
-        "negative_prompt": state["options"]["negative_prompt"],
+        "negative_prompt": negative_prompt(state),
         "candidates": candidates,
         "verdicts": verdicts,
         "best": best,

@@ -60,9 +60,7 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
                 "The graph was run without a context.",
                 hint="Pass `context=` when you invoke it, or use gems.service.",
             )
-        thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
-        store = runtime.store if context.learning else None
-        work = Work.begin(state, context, runtime.stream_writer, thread_id, store)
+        work = begun(state, runtime, context)
         try:
             if not state.get("stop_reason"):
                 # A run that has ended begins nothing new, and its end must be written whatever the limits.
@@ -74,13 +72,43 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
             # At the beginning, what the state holds is an earlier run's.
             has_image = name != BEGIN and bool(state.get("rounds") or state.get("drawn"))
             update = _stopped(name, error, has_image=has_image)
-        accounts = {"usage": work.usage, "warnings": work.warnings}
-        # Every key of an update becomes a row of its own in the checkpointer.
-        return update | {name: value for name, value in accounts.items() if value}
+        return update | accounts(work)
 
     node.__name__ = node.__qualname__ = name
     node.__doc__ = doing.__doc__
     return node
+
+
+def as_step(doing: Doing) -> Node:
+    """The step of a skill's graph that does `doing` in a turn of its own.
+
+    Its errors go to the skill's node, which decides whether the run goes on without the skill.
+    """
+
+    async def step(state: Any, *, runtime: Runtime[Context]) -> Update:
+        if runtime.context is None:
+            raise ConfigurationError("The skill's graph was run without a context.")
+        work = begun(state, runtime, runtime.context)
+        work.check_limits()
+        update = await doing(state, work)
+        return update | accounts(work)
+
+    step.__name__ = step.__qualname__ = getattr(doing, "__name__", "step")
+    step.__doc__ = doing.__doc__
+    return step
+
+
+def begun(state: Any, runtime: Runtime[Context], context: Context) -> Work:
+    """A node's turn."""
+    thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
+    store = runtime.store if context.learning else None
+    return Work.begin(state, context, runtime.stream_writer, thread_id, store)
+
+
+def accounts(work: Work) -> Update:
+    """What a turn consumed and warned about; every key of an update becomes a row in the checkpointer."""
+    kept = {"usage": work.usage, "warnings": work.warnings}
+    return {name: value for name, value in kept.items() if value}
 
 
 def _stopped(name: str, error: Exception, *, has_image: bool) -> Update:

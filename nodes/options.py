@@ -45,6 +45,7 @@ def resolved(given: Input, context: Context) -> Options:
         SizeError: the generator cannot draw the size.
     """
     options = _complete(given, context.generator.capabilities)
+    options["skills"] = given.get("skills") or context.default_skills
     if options["budget_usd"] is not None:
         _check_prices(context)
     return options
@@ -62,10 +63,11 @@ def _complete(given: Input, generator: GeneratorCapabilities) -> Options:
         "candidates": _whole("candidates", given.get("candidates"), 1, MAX_CANDIDATES),
         "width": width,
         "height": height,
+        "sized": bool(given.get("size")),
         "seed": secrets.randbelow(SEEDS) if seed is None else _whole("seed", seed, 0, SEEDS - 1, least=0),
         "profile": profile,
         "negative_prompt": _text("negative_prompt", given.get("negative_prompt")),
-        "skills": given.get("skills") or "auto",
+        "skills": "auto",
         "max_images": _limit("max_images", given.get("max_images")),
         "budget_usd": _amount("budget_usd", given.get("budget_usd")),
         "deadline_s": _amount("deadline_s", given.get("deadline_s")),

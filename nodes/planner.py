@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from gems.errors import OptionError, ProviderError, UnreachableError
+from collections.abc import Sequence
+
+from gems.errors import (
+    GemsError,
+    InternalError,
+    LimitReached,
+    OptionError,
+    ProviderError,
+    UnreachableError,
+)
 from gems.events import Planned
-from gems.models.chat.asking import ChatReply, Question
-from gems.models.tasks import PromptReply, SkillChoice
+from gems.memory.recalling import tokens
+from gems.models.chat.asking import ChatReply
+from gems.models.tasks import SkillChoice
+from gems.nodes.enhancing import rewritten
 from gems.nodes.learning import lesson_lines, lessons, recalled
 from gems.nodes.node import Update
 from gems.nodes.prompts import question
 from gems.skills.registry import SkillRegistry
+from gems.skills.relevance import SkillRanking
+from gems.skills.skill import Skill
 from gems.state import State
 from gems.types import Plan
 from gems.work import Work
 
 MAX_SKILLS = 3
+_CATALOGUE_TOKENS = 2_000
 
 
 async def plan(state: State, work: Work) -> Update:
@@ -39,7 +53,7 @@ async def prepared(prompt: str, learnt: str, work: Work) -> str:
     """
     if not learnt:
         return prompt
-    return await _rewritten(question("prepare", {"user_prompt": prompt, "lessons": learnt}), prompt, work)
+    return await rewritten(question("prepare", {"user_prompt": prompt, "lessons": learnt}), prompt, work)
 
 
 async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
@@ -65,9 +79,9 @@ async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
     # The paper's pattern asks even where there is nothing to choose from.
     if not registry.all() and work.profile != "paper":
         return {"skills": [], "why": "There is no skill to choose from.", "prompt": prompt}
-    catalogue = "\n".join(f"{skill.name}: {' '.join(skill.description.split())}" for skill in registry.all())
+    shown = await _shown(prompt, work)
     try:
-        reply = await work.ask(question("route", {"user_prompt": prompt, "skills": catalogue}))
+        reply = await work.ask(question("route", {"user_prompt": prompt, "skills": catalogue(shown)}))
     except UnreachableError:
         raise
     except ProviderError as error:
@@ -76,43 +90,67 @@ async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
     return {"skills": _chosen(reply, work), "why": reply.form(SkillChoice).why, "prompt": prompt}
 
 
+async def _shown(prompt: str, work: Work) -> list[Skill]:
+    """The skills to choose from: of very many those that are most like the prompt."""
+    skills, ranking = work.context.skills.all(), work.context.ranking or SkillRanking()
+    try:
+        return await work.within_limits(ranking.most_relevant(skills, prompt))
+    except (LimitReached, InternalError):
+        raise
+    except GemsError as error:
+        work.warn(f"Skills to choose from are found by their words alone: {error}")
+        return await SkillRanking().most_relevant(skills, prompt)
+
+
+def catalogue(skills: Sequence[Skill]) -> str:
+    """The skills as the planner is shown them, one line each: name and description.
+
+    Long descriptions are cut where all together would be too much.
+    """
+    lines = [f"{skill.name}: {' '.join(skill.description.split())}" for skill in skills]
+    if sum(map(tokens, lines)) <= _CATALOGUE_TOKENS:
+        return "\n".join(lines)
+    most = _CATALOGUE_TOKENS // len(lines)
+    return "\n".join(_cut(line, most) for line in lines)
+
+
+def _cut(line: str, most: int) -> str:
+    """As much of a line as has `most` tokens."""
+    if tokens(line) <= most:
+        return line
+    size = next(size for size in range(len(line), 0, -1) if tokens(line[:size]) <= most - 1)
+    return f"{line[:size].rstrip()} …"
+
+
 def named_skills(wanted: str, registry: SkillRegistry) -> list[str]:
     """The skills a user named, at most three.
 
     Raises:
-        OptionError: a name is no skill's, or there are too many.
+        OptionError: a name is no skill's, there are too many, or two work against each other.
     """
     names = [name for name in (part.strip() for part in wanted.split(",")) if name]
     matched = [registry.match(name) for name in names]
     for name, found in zip(names, matched, strict=True):
         if found is None:
             known = ", ".join(skill.name for skill in registry.all()) or "there are none yet"
-            raise OptionError(f"There is no skill {name!r}.", hint=f"Known skills: {known}.")
+            raise OptionError(f"There is no skill {name[:80]!r}.", hint=f"Known skills: {known}.")
     skills = list(dict.fromkeys(found for found in matched if found is not None))
     if len(skills) > MAX_SKILLS:
         raise OptionError(f"{len(skills)} skills were named; at most {MAX_SKILLS} work together.")
+    for index, name in enumerate(skills):
+        if against := conflicting(name, skills[:index], registry):
+            raise OptionError(f"The skills {against} and {name} work against each other.", hint="Name one.")
     return skills
 
 
-async def enhance(prompt: str, guidance: str, work: Work) -> str:
-    """The prompt rewritten by a skill's guidance; as it was where the model does not answer usably.
-
-    Raises:
-        UnreachableError: nothing answers at the chat model's address.
-        ConfigurationError: the chat model cannot be used as configured.
-    """
-    return await _rewritten(question("enhance", {"user_prompt": prompt, "skill": guidance}), prompt, work)
+def conflicting(name: str, others: Sequence[str], registry: SkillRegistry) -> str | None:
+    """The first of `others` that does not work together with the skill `name`; None where all do."""
+    return next((other for other in others if _conflict(name, other, registry)), None)
 
 
-async def _rewritten(asked: Question, prompt: str, work: Work) -> str:
-    try:
-        reply = await work.ask(asked)
-    except UnreachableError:
-        raise
-    except ProviderError as error:
-        work.warn(f"The prompt could not be enhanced: {error}")
-        return prompt
-    return reply.form(PromptReply).prompt.strip() or prompt
+def _conflict(one: str, other: str, registry: SkillRegistry) -> bool:
+    pairs = ((registry.get(one), other), (registry.get(other), one))
+    return any(skill is not None and name in skill.conflicts for skill, name in pairs)
 
 
 def _chosen(reply: ChatReply, work: Work) -> list[str]:
@@ -122,6 +160,8 @@ def _chosen(reply: ChatReply, work: Work) -> list[str]:
         found = work.context.skills.match(name)
         if found is None:
             work.warn(f"The planner chose {name[:80]!r}, which is no skill.")
+        elif against := conflicting(found, skills, work.context.skills):
+            work.warn(f"The planner chose {found}, which works against {against}: it is left out.")
         elif found not in skills:
             skills.append(found)
     return skills[:MAX_SKILLS]

@@ -69,9 +69,9 @@ SYSTEM: dict[Task, str] = {
     ),
     "keep": (
         "Task: keep\n"
-        "A user's prompt for a picture was rewritten. The numbered questions say what the user asked for. Find "
-        "those that the new prompt no longer asks for (dropped), or that cannot be true of a picture that "
-        "follows it (contradicted). Other words for the same thing, and details that are new, are no loss. "
+        "A user's prompt for a picture was rewritten. The numbered questions say what the user asked for. "
+        "Find those that the new prompt no longer asks for (dropped), or that cannot be true of a picture "
+        "that follows it (contradicted). Other words for the same thing, and new details, are no loss. "
         "Where something is lost, write the new prompt again with it put back and with nothing that "
         "contradicts it.\n"
         'Answer with JSON only: {"lost": [{"number": 1, "how": "dropped or contradicted"}], "prompt": "the '
@@ -154,11 +154,11 @@ SYSTEM: dict[Task, str] = {
     "author": (
         "Task: author\n"
         "You write a skill: guidance by which a model rewrites prompts for a text-to-image model. From the "
-        "lessons take what holds in general and say it as short rules with an example each: which wording to "
-        "use, which to avoid, and in which case. Where a skill is given, write its amended guidance: keep what "
-        "it says unless a lesson speaks against it. The description says in at most two sentences what the "
-        "skill is for and when to use it and when not; the name is two or three lower-case words with hyphens "
-        "between them.\n"
+        "lessons take what holds in general and say it as short rules with an example each: which wording "
+        "to use, which to avoid, and in which case. Where a skill is given, write its amended guidance: keep "
+        "what it says unless a lesson speaks against it. The description says in at most two sentences what "
+        "the skill is for, when to use it and when not; the name is two or three lower-case words with "
+        "hyphens between them.\n"
         'Answer with JSON only: {"name": "...", "description": "...", "body": "Markdown"}.\n' + _DATA
     ),
 }

@@ -9,6 +9,7 @@ from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Reflected
 from gems.models.chat.asking import Picture
 from gems.models.tasks import ExperienceReply, PromptReply, ReflectionReply
+from gems.nodes.enhancing import SPELLED
 from gems.nodes.learning import lesson_lines, lessons, recalled, settle
 from gems.nodes.node import Update
 from gems.nodes.prompts import numbered, question
@@ -21,8 +22,7 @@ MAX_WORDS = 100
 _HISTORY = 6
 _ATTEMPTS = 2
 _UNUSABLE = (UnreadableReplyError, RefusedError, RejectedRequestError)
-_SPELLED = "The answer to each of these must be yes:"
-_SPELLED_BEFORE = re.compile(rf"\n{re.escape(_SPELLED)}[^\n]*")
+_SPELLED_BEFORE = re.compile(rf"\n{re.escape(SPELLED)}[^\n]*")
 
 
 async def reflect(state: State, work: Work) -> Update:
@@ -166,4 +166,4 @@ def spelled_out(turn: Round, requirements: Sequence[Requirement]) -> str:
     """
     # On one line, by which it is found again; a question about the whole prompt may have several.
     failed = " ".join(" ".join(_questions(turn, requirements, "no")).split())
-    return f"{_SPELLED_BEFORE.sub('', turn['prompt'])}\n{_SPELLED} {failed}"
+    return f"{_SPELLED_BEFORE.sub('', turn['prompt'])}\n{SPELLED} {failed}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gems.errors import ProviderError, UnreadableReplyError
@@ -29,8 +29,30 @@ class Judgement:
     thought: str
 
 
-async def judged(image: str, requirements: Sequence[Requirement], work: Work) -> Judgement:
+async def judged(
+    image: str, requirements: Sequence[Requirement], work: Work, known: Mapping[str, Answer] | None = None
+) -> Judgement:
     """Answer all requirements about one stored image.
+
+    Args:
+        image: The stored image.
+        requirements: In plan order.
+        work: This turn.
+        known: Answers of skills' verifiers by requirement; the chat model is not asked about these.
+
+    Raises:
+        GemsError: no requirement could be asked about.
+    """
+    known = known or {}
+    open_ones = [requirement for requirement in requirements if requirement["id"] not in known]
+    asked = await _judged_by_model(image, open_ones, work) if open_ones else Judgement([], "")
+    answers = {answer["requirement"]: answer for answer in asked.answers} | dict(known)
+    judgement = Judgement([answers[requirement["id"]] for requirement in requirements], asked.thought)
+    return judgement if work.profile == "paper" else _parents_applied(judgement, requirements)
+
+
+async def _judged_by_model(image: str, requirements: Sequence[Requirement], work: Work) -> Judgement:
+    """The chat model's answers.
 
     Profile `paper` asks one question per call; otherwise one call answers the whole list, and what it leaves
     open is asked once more on its own.
@@ -45,8 +67,8 @@ async def judged(image: str, requirements: Sequence[Requirement], work: Work) ->
         listed = await _asked_as_list(picture, requirements, work)
     except UnreadableReplyError as error:
         work.warn(f"The checklist is asked one by one, since it could not be read: {error}")
-        return _parents_applied(await _asked_each(picture, requirements, work, _FIRST), requirements)
-    return _parents_applied(await _asked_again(picture, listed, requirements, work), requirements)
+        return await _asked_each(picture, requirements, work, _FIRST)
+    return await _asked_again(picture, listed, requirements, work)
 
 
 async def confirmed(
@@ -55,12 +77,24 @@ async def confirmed(
     """Ask about each requirement once more, independently; an answer that is not yes takes its place.
 
     A judge that is wrong 5 % of the time is wrong often over ten requirements: without this step every
-    second run of that length would stop with an image that lacks something.
+    second run of that length would stop with an image that lacks something. What a skill's verifier found is
+    not put to the model: it looked closer.
     """
+    final = {answer["requirement"]: answer for answer in judgement.answers if is_verified(answer)}
+    asked = [requirement for requirement in requirements if requirement["id"] not in final]
+    if not asked:
+        return judgement
     picture = await work.picture(image, "judge")
-    checked = await _asked_each(picture, requirements, work, _CONFIRMING)
-    answers: list[Answer] = [answer | {"source": "confirmation"} for answer in checked.answers]
+    checked = await _asked_each(picture, asked, work, _CONFIRMING)
+    for answer in checked.answers:
+        final[answer["requirement"]] = answer | {"source": "confirmation"}
+    answers = [final[requirement["id"]] for requirement in requirements]
     return Judgement(answers, "\n".join(filter(None, (judgement.thought, checked.thought))))
+
+
+def is_verified(answer: Answer) -> bool:
+    """Whether a skill's verifier gave the answer."""
+    return answer["source"] not in ("judge", "confirmation", "parent")
 
 
 async def _asked_as_list(picture: Picture, requirements: Sequence[Requirement], work: Work) -> Judgement:
@@ -74,7 +108,7 @@ async def _asked_as_list(picture: Picture, requirements: Sequence[Requirement], 
             {
                 "requirement": requirement["id"],
                 "answer": found.answer if found else "unknown",
-                "evidence": _one_line(found.evidence if found else "left out of the answer"),
+                "evidence": one_line(found.evidence if found else "left out of the answer"),
                 "probability": None,
                 "source": "judge",
             }
@@ -143,7 +177,7 @@ async def _asked(
     answer: Answer = {
         "requirement": requirement["id"],
         "answer": value,
-        "evidence": _one_line(evidence),
+        "evidence": one_line(evidence),
         "probability": reply.yes_probability,
         "source": "judge",
     }
@@ -177,11 +211,12 @@ def unknown(requirement: Requirement, evidence: str) -> Answer:
     return {
         "requirement": requirement["id"],
         "answer": "unknown",
-        "evidence": _one_line(evidence),
+        "evidence": one_line(evidence),
         "probability": None,
         "source": "judge",
     }
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Evidence as it is kept: on one line, 300 characters at most."""
     return " ".join(text.split())[:_MAX_EVIDENCE]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Protocol
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from gems.models.usage import merged
 from gems.types import AnswerValue, DrawingSettings, Options, Requirement, RequirementKind, Usage
@@ -55,8 +56,10 @@ class SkillState(SkillInput, total=False):
     """The skill's body. Written by the step `load`."""
     extra_requirements: list[ExtraRequirement]
     drawing: DrawingSettings
+    restored: list[str]
+    """Questions of what was lost and put back. Written by the step `keep`."""
     usage: Annotated[dict[str, Usage], merged]
-    warnings: list[str]
+    warnings: Annotated[list[str], add]
 
 
 class SkillOutput(TypedDict, total=False):
@@ -68,9 +71,12 @@ class SkillOutput(TypedDict, total=False):
     """Appended to the requirements, ten of a skill at most."""
     drawing: DrawingSettings
     """How images are to be drawn; what the user asked for goes first."""
+    restored: list[str]
+    """Written by the step `keep`."""
     usage: Annotated[dict[str, Usage], merged]
     """Written by the steps that `SkillContext.node` makes."""
-    warnings: list[str]
+    warnings: Annotated[list[str], add]
+    """Likewise; or what the skill wants the user to know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,8 @@ from gems.models.chat.client import ChatClient
 from gems.models.tasks import untagged
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
-from gems.skills.registry import Skill, SkillRegistry
+from gems.skills.registry import SkillRegistry
+from gems.skills.skill import Skill
 from gems.state import Context
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest, Options, Role
 from gems.work import Work
@@ -34,6 +35,7 @@ OPTIONS: Options = {
     "candidates": 1,
     "width": 64,
     "height": 64,
+    "sized": True,
     "seed": 7,
     "profile": "balanced",
     "negative_prompt": "",

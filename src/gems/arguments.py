@@ -62,6 +62,7 @@ def as_input(row: RunRow) -> Input:
         "plateau": options["plateau"] or 0,
         "prompt": row["prompt"],
         "run_id": row["run_id"],
-        "size": f"{options['width']}x{options['height']}",
+        # Where the user asked for none, a skill may still ask for another one.
+        "size": f"{options['width']}x{options['height']}" if options.get("sized", True) else None,
     }
     return cast("Input", {name: value for name, value in given.items() if value is not None})

@@ -12,6 +12,7 @@
     │   ├── ModelSpecError         a model spec is not understood
     │   ├── MissingExtraError      an optional dependency is not installed
     │   ├── ModelFilesError        the model's files are missing or damaged
+    │   ├── SkillError             a skill's folder or code cannot be used
     │   ├── EmbedderMismatchError  the store of experiences was filled by another embedder
     │   ├── AuthenticationError    the endpoint does not accept the key
     │   └── ModelUnavailableError  the endpoint lacks the model, or the account may not use it
@@ -81,6 +82,7 @@ __all__ = [
     "RunNotFoundError",
     "ServerError",
     "SizeError",
+    "SkillError",
     "StorageError",
     "StoreVersionError",
     "TooManyImagesError",
@@ -184,6 +186,12 @@ class MissingExtraError(ConfigurationError):
 
 class ModelFilesError(ConfigurationError):
     """The model's files are missing or damaged."""
+
+
+class SkillError(ConfigurationError):
+    """A skill's folder or code cannot be used; runs go on without it and say so."""
+
+    default_hint = "`gems skills validate DIR` says what is wrong."
 
 
 class AuthenticationError(ConfigurationError):

@@ -7,7 +7,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gems.results import RunResult
-from gems.types import Candidate, Experience, Failure, Plan, Recall, Requirement, StopReason, Verdict
+from gems.types import (
+    Candidate,
+    Experience,
+    Failure,
+    Plan,
+    Recall,
+    Requirement,
+    SkillUse,
+    StopReason,
+    Verdict,
+)
 
 
 class _Event(BaseModel):
@@ -36,6 +46,13 @@ class RequirementsListed(_Event):
 
     type: Literal["requirements"] = "requirements"
     requirements: list[Requirement]
+
+
+class SkillUsed(_Event):
+    """A chosen skill has had its turn."""
+
+    type: Literal["skill"] = "skill"
+    use: SkillUse
 
 
 class StepDone(_Event):
@@ -110,6 +127,7 @@ Event = Annotated[
     Started
     | Planned
     | RequirementsListed
+    | SkillUsed
     | StepDone
     | ImageDrawn
     | Judged

@@ -33,6 +33,7 @@ def result_of(state: State, row: RunRow, status: RunStatus) -> RunResult:
         requirements=_checked(state, rounds, found["best_round"]),
         experiences=state.get("experiences") or [],
         recalls=state.get("recalls") or [],
+        skill_uses=state.get("skill_uses") or [],
         usage=state.get("usage") or {},
         plan=state.get("plan"),
         options=row["options"],

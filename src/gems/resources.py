@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import get_args
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
+from gems.memory.embedding import open_embedder
 from gems.memory.images import ImageStore
 from gems.memory.ledger import Ledger
 from gems.memory.locking import RunLocks
@@ -20,7 +22,10 @@ from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator, wrap_chat
 from gems.settings import Settings
+from gems.skills.catalogue import SkillCatalogue
+from gems.skills.places import Where
 from gems.skills.registry import SkillRegistry
+from gems.skills.relevance import SkillRanking
 from gems.state import Context
 from gems.stores import open_stores
 from gems.types import Role
@@ -45,18 +50,24 @@ class Resources:
     ledger: Ledger
     checkpointer: BaseCheckpointSaver[str]
     locks: RunLocks
-    skills: SkillRegistry
+    skills: SkillCatalogue
+    ranking: SkillRanking
+    default_skills: str = "auto"
+    skill_timeout_s: float = 300.0
     experiences: Experiences | None = None
     """None where memory is off."""
 
     def context(self) -> Context:
-        """The context of one run, which begins now."""
+        """The context of one run, which begins now, with the skills that were there at the last look."""
         return Context(
             chats=self.chats,
             generator=self.generator,
             images=self.images,
             ledger=self.ledger,
-            skills=self.skills,
+            skills=self.skills.current,
+            ranking=self.ranking,
+            default_skills=self.default_skills,
+            skill_timeout_s=self.skill_timeout_s,
             learning=self.experiences is not None,
             writer=self.experiences.writer if self.experiences else None,
         )
@@ -81,7 +92,7 @@ async def open_resources(
         settings: What to open.
         chat: A chat model of the caller's own, for all roles whose settings name no model of their own.
         generator: A generator of the caller's own, in place of the settings'; it is not closed.
-        skills: The skills that can be chosen.
+        skills: The skills that can be chosen, in place of those in the settings' folders.
 
     Raises:
         ConfigurationError: a model cannot be opened as configured.
@@ -102,9 +113,26 @@ async def open_resources(
             ledger=stores.ledger,
             checkpointer=stores.checkpointer,
             locks=stores.locks,
-            skills=skills or SkillRegistry(),
+            skills=await _open_skills(settings, skills),
+            ranking=SkillRanking(open_embedder(settings.embedder, api_key=settings.embedder_api_key)),
+            default_skills=settings.skills,
+            skill_timeout_s=settings.skill_timeout_s,
             experiences=await _open_experiences(settings, stack),
         )
+
+
+async def _open_skills(settings: Settings, fixed: SkillRegistry | None) -> SkillCatalogue:
+    """The skills of all places, looked for once."""
+    if fixed is not None:
+        return SkillCatalogue(fixed=fixed)
+    catalogue = SkillCatalogue(skill_places(settings).places)
+    await catalogue.refreshed()
+    return catalogue
+
+
+def skill_places(settings: Settings) -> Where:
+    """Where skills are looked for; the project is the current folder."""
+    return Where(home=settings.home, path=settings.skills_path, project=Path.cwd())
 
 
 async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experiences | None:

@@ -18,6 +18,7 @@ from gems.types import (
     Recall,
     RequirementKind,
     Round,
+    SkillUse,
     StopReason,
     Usage,
 )
@@ -35,6 +36,7 @@ class CheckedRequirement(BaseModel):
     question: str
     kind: RequirementKind
     parents: list[str]
+    skill: str = Field("", description="The skill that added it; empty where the prompt says it.")
     answer: AnswerValue
     evidence: str
     probability: float | None = Field(description="Probability of yes in [0, 1], where known.")
@@ -63,6 +65,9 @@ class RunResult(BaseModel):
     experiences: list[Experience]
     recalls: list[Recall] = Field(
         default_factory=list, description="Lessons of earlier runs, by the round they went into."
+    )
+    skill_uses: list[SkillUse] = Field(
+        default_factory=list, description="What came of the chosen skills, in order."
     )
     usage: dict[str, Usage] = Field(description="By planner, judge, reflector and generator.")
     plan: Plan | None

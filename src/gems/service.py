@@ -52,7 +52,8 @@ from gems.resources import Resources, open_resources
 from gems.results import RunResult
 from gems.saving import check_target, save_result, with_picture
 from gems.settings import Settings, load_settings
-from gems.skills.registry import Skill, SkillRegistry
+from gems.skills.registry import SkillRegistry
+from gems.skills.skill import Skill
 from gems.state import Context, Input, State
 from gems.trajectories import Wish, fork_point, kept_from_deletion, write_fork
 from gems.types import Options
@@ -73,7 +74,7 @@ class Gems:
         chat: A LangChain chat model of the caller's own, for all roles whose settings name no model of
             their own.
         generator: An image generator of the caller's own, in place of the settings'; it is not closed.
-        skills: The skills that can be chosen.
+        skills: The skills that can be chosen, in place of those in folders; see `gems.skills.places`.
 
     Raises:
         ConfigurationError: the settings cannot be used.
@@ -85,12 +86,11 @@ class Gems:
         *,
         chat: BaseChatModel | None = None,
         generator: ImageGenerator | None = None,
-        skills: Iterable[Skill] = (),
+        skills: Iterable[Skill] | None = None,
     ) -> None:
         self.settings = settings or load_settings()
-        self._opening = open_resources(
-            self.settings, chat=chat, generator=generator, skills=SkillRegistry(skills)
-        )
+        fixed = None if skills is None else SkillRegistry(skills)
+        self._opening = open_resources(self.settings, chat=chat, generator=generator, skills=fixed)
         self._stack = AsyncExitStack()
         self._opened: Resources | None = None
         self._working: dict[str, Context] = {}
@@ -98,7 +98,8 @@ class Gems:
     async def __aenter__(self) -> Self:
         """Open everything; see `open_resources` for what can be wrong."""
         self._opened = await self._stack.enter_async_context(self._opening)
-        graph = build_graph(self.resources.skills.all())
+        # Code of skills is imported here.
+        graph = await asyncio.to_thread(build_graph, self.resources.skills.current.all())
         experiences = self.resources.experiences
         self._graph = graph.compile(
             checkpointer=self.resources.checkpointer,
@@ -154,6 +155,7 @@ class Gems:
 
         A consumer that stops listening interrupts the run, which can be resumed.
         """
+        await self.resources.skills.refreshed()
         options = self._resolved(prompt, arguments)
         target = await self._target(arguments)
         run_id = _new_id()
@@ -179,6 +181,7 @@ class Gems:
         """The same as `resume`, told as it happens."""
         row = await self._row(run_id)
         checked = await self._target(target)
+        await self.resources.skills.refreshed()
         async with self.resources.locks.hold(run_id):
             await self.resources.ledger.catch_up()
             start = await self._next_input(row)
@@ -216,6 +219,7 @@ class Gems:
     ) -> AsyncGenerator[Event]:
         """The same as `fork`, told as it happens; `show` tells what is shared."""
         source, target = await self._row(run_id), await self._target(arguments)
+        await self.resources.skills.refreshed()
         options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
         wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
         new_id = _new_id()
@@ -324,7 +328,7 @@ class Gems:
         given = {name: value for name, value in arguments.items() if value is not None}
         options = resolved(cast("Input", given), self.resources.context())
         if options["skills"] not in ("auto", "none"):
-            named_skills(options["skills"], self.resources.skills)
+            named_skills(options["skills"], self.resources.skills.current)
         return options
 
     async def _target(self, arguments: RunArguments | Target) -> Target:

@@ -107,6 +107,14 @@ class Settings(BaseSettings):
         None, description="Key of the embedder; OPENAI_API_KEY for OpenAI's own address."
     )
 
+    skills: str = Field(
+        "auto", description="What runs that do not say use: `auto`, `none`, or names separated by commas."
+    )
+    skills_path: str = Field(
+        "", description="Further folders of skills, separated as in PATH; the last one goes first."
+    )
+    skill_timeout_s: float = Field(300.0, gt=0, description="Seconds that one skill may take.")
+
     @field_validator("home")
     @classmethod
     def _with_home(cls, home: Path) -> Path:

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from gems.models.usage import merged
 from gems.types import (
     Candidate,
+    DrawingSettings,
     Experience,
     Failure,
     Options,
@@ -24,6 +25,7 @@ from gems.types import (
     Requirement,
     Role,
     Round,
+    SkillUse,
     StopReason,
     Usage,
 )
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient
     from gems.skills.registry import SkillRegistry
+    from gems.skills.relevance import SkillRanking
 
 
 def _appended(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
@@ -82,10 +85,12 @@ class State(Input, total=False):
     """Complete and checked. Written by begin."""
     plan: Plan
     """Written by planner."""
-    skills_used: list[str]
-    """Chosen skills that have had their turn. Written by the skills' nodes."""
     requirements: list[Requirement]
-    """Written by decomposer."""
+    """Written by decomposer, appended to by skills."""
+    skill_uses: list[SkillUse]
+    """Chosen skills that have had their turn, in order. Written by the skills' nodes."""
+    drawing: DrawingSettings
+    """How skills want images drawn. Written by the skills' nodes."""
     draw_prompt: str
     """The prompt of the next drawing. Written by planner, skill and reflector."""
     drawn: list[Candidate]
@@ -132,6 +137,7 @@ class Output(TypedDict, total=False):
     rounds: list[Round]
     experiences: list[Experience]
     recalls: list[Recall]
+    skill_uses: list[SkillUse]
     drawn: list[Candidate]
     """Images that were not judged, since a fault or a limit came first."""
     usage: dict[str, Usage]
@@ -149,6 +155,9 @@ class Context:
         images: Keeps them.
         ledger: Remembers what was paid for.
         skills: The skills that can be chosen.
+        ranking: Says which of many skills the planner is shown; by their words alone where it is None.
+        default_skills: What is chosen from where a run does not say: `auto`, `none` or names.
+        skill_timeout_s: Seconds that one skill may take.
         learning: Whether runs learn from the store that the graph was compiled with, and write to it.
         writer: Takes what later runs can learn from; None where the store is written to directly.
         cancelled: Set to end the run at the next possible moment.
@@ -160,6 +169,9 @@ class Context:
     images: ImageStore
     ledger: Ledger
     skills: SkillRegistry
+    ranking: SkillRanking | None = None
+    default_skills: str = "auto"
+    skill_timeout_s: float = 300.0
     learning: bool = True
     writer: ExperienceWriter | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)

@@ -11,9 +11,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from gems.errors import SizeError
 
@@ -165,6 +165,21 @@ class DrawingSettings(TypedDict, total=False):
     """`WIDTHxHEIGHT` in pixels."""
 
 
+class SkillUse(TypedDict):
+    """What came of a chosen skill."""
+
+    name: str
+    prompt: str
+    """The prompt that it made; the one before where it failed."""
+    restored: list[str]
+    """Questions of requirements that the new prompt had lost and that were put back."""
+    requirements: list[str]
+    """Ids of the requirements that it added."""
+    drawing: DrawingSettings
+    fault: str
+    """Why the run went on without it; empty where it did its part."""
+
+
 class Failure(TypedDict):
     """Why a run could not go on."""
 
@@ -205,6 +220,8 @@ class Options(TypedDict):
     candidates: int
     width: int
     height: int
+    sized: bool
+    """Whether the user asked for this size; a skill may change it otherwise."""
     seed: int
     profile: Profile
     negative_prompt: str

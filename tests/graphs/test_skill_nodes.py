@@ -9,7 +9,7 @@ from typing import Any
 import pytest_asyncio
 
 from gems.errors import RejectedRequestError
-from gems.skills.registry import Skill
+from gems.skills.skill import Skill
 from tests.graphs.running import carried_out, compiled, config
 from tests.scripted import Desk, opened_desk
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gems.skills.registry import Skill, SkillRegistry
+from gems.skills.registry import SkillRegistry
+from gems.skills.skill import Skill
 
 
 def skill(name: str, body: str = "") -> Skill:

@@ -49,7 +49,10 @@ shared = _Shared()
 async def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     """The loop, with a context of its own for this run; called by the server for every run."""
     resources = await shared.get()
-    return build_graph(resources.skills.all(), context=resources.context()).compile(name="gems")
+    skills = await resources.skills.refreshed()
+    # Code of skills is imported there, once for each state of its file.
+    built = await asyncio.to_thread(build_graph, skills.all(), context=resources.context())
+    return built.compile(name="gems")
 
 
 @asynccontextmanager

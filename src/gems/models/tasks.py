@@ -64,8 +64,8 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
 }
 """`questions`, `passed` and `failed` hold one numbered line each: `1. question`, failed ones with
 ` - evidence` behind; `skills` holds `name: description` lines; `experiences` holds `Round N: text`
-lines, for `distil` numbered ones; `skill` holds a skill's body; `lessons` holds numbered lines that begin with what
-came of them before, `[held 5 of 6 times]` or `[not tried yet]`."""
+lines, for `distil` numbered ones; `skill` holds a skill's body; `lessons` holds numbered lines that begin
+with what came of them before, `[held 5 of 6 times]` or `[not tried yet]`."""
 
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
 # A model may heed a tag in capital letters, with blanks in it or with an attribute as well.
@@ -182,7 +182,7 @@ class LossReply(BaseModel):
 
 def _losses(value: Any) -> list[LossReply]:
     stated = [{"number": item} if isinstance(item, int | str) else item for item in _as_list(value)]
-    return [item for item in map(lambda found: _item(found, LossReply), stated) if item is not None]
+    return [loss for item in stated if (loss := _item(item, LossReply)) is not None]
 
 
 class KeptReply(BaseModel):

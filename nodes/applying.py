@@ -1,0 +1,119 @@
+"""What a skill's graph handed back, checked before the run goes on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from gems.errors import SkillError
+from gems.events import RequirementsListed, SkillUsed
+from gems.nodes.drawing import checked_drawing, merged_drawing
+from gems.nodes.enhancing import MAX_PROMPT
+from gems.nodes.node import Update
+from gems.state import State
+from gems.types import Requirement, RequirementKind, SkillUse
+from gems.work import Work
+
+MAX_EXTRA = 10
+"""Most requirements that one skill may add."""
+_MAX_QUESTION = 500
+
+
+def applied(name: str, result: Mapping[str, Any], state: State, work: Work) -> Update:
+    """The update that a skill's result makes.
+
+    Args:
+        name: The skill's.
+        result: What its graph handed back.
+        state: The run's state before.
+        work: This turn.
+
+    Raises:
+        SkillError: the result has not the form that `gems.skills.authoring.SkillOutput` says.
+    """
+    prompt = _prompt(result, state["draw_prompt"])
+    before = state["requirements"]
+    extra = _extra(name, result.get("extra_requirements"), before, work)
+    generator = work.context.generator.capabilities
+    drawing, faults = checked_drawing(result.get("drawing") or {}, state["options"], generator)
+    for fault in faults:
+        work.warn(f"What the skill {name} wants of the drawing is left out: {fault}.")
+    use: SkillUse = {
+        "name": name,
+        "prompt": prompt,
+        "restored": [str(question) for question in result.get("restored") or ()],
+        "requirements": [requirement["id"] for requirement in extra],
+        "drawing": drawing,
+        "fault": "",
+    }
+    update: Update = {"draw_prompt": prompt, "skill_uses": [*(state.get("skill_uses") or []), use]}
+    if extra:
+        update["requirements"] = [*before, *extra]
+        work.emit(RequirementsListed(requirements=update["requirements"]))
+    if drawing:
+        update["drawing"] = merged_drawing(state.get("drawing") or {}, drawing)
+    work.emit(SkillUsed(use=use))
+    return update
+
+
+def left_out(name: str, fault: str, state: State, work: Work) -> Update:
+    """The update of a run that goes on without a skill, since it failed."""
+    work.warn(f"The run goes on without the skill {name}: {fault}")
+    use: SkillUse = {
+        "name": name,
+        "prompt": state["draw_prompt"],
+        "restored": [],
+        "requirements": [],
+        "drawing": {},
+        "fault": fault,
+    }
+    work.emit(SkillUsed(use=use))
+    return {"skill_uses": [*(state.get("skill_uses") or []), use]}
+
+
+def used_skills(state: State) -> list[str]:
+    """Names of the skills that did their part."""
+    return [use["name"] for use in state.get("skill_uses") or [] if not use["fault"]]
+
+
+def _prompt(result: Mapping[str, Any], before: str) -> str:
+    prompt = result.get("prompt", before)
+    if not isinstance(prompt, str):
+        raise SkillError(f"Its prompt is {type(prompt).__name__}; it must be a text.")
+    if len(prompt) > MAX_PROMPT:
+        raise SkillError(f"Its prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are taken.")
+    return prompt.strip() or before
+
+
+def _extra(name: str, given: Any, before: Sequence[Requirement], work: Work) -> list[Requirement]:
+    """The requirements that the skill adds, without those that are asked for already."""
+    if not isinstance(given or [], list | tuple):
+        raise SkillError(f"Its extra_requirements are {type(given).__name__}; they must be a list.")
+    known = {_same(requirement["question"]) for requirement in before}
+    extra: list[Requirement] = []
+    for item in given or ():
+        question = item.get("question") if isinstance(item, Mapping) else None
+        if not isinstance(question, str) or not 0 < len(question.strip()) <= _MAX_QUESTION:
+            raise SkillError(f"An extra requirement has no question of 1 to {_MAX_QUESTION} characters.")
+        text = " ".join(question.split())
+        if _same(text) in known:
+            continue
+        if len(extra) == MAX_EXTRA:
+            work.warn(f"Of the requirements that the skill {name} adds, only {MAX_EXTRA} are checked.")
+            break
+        known.add(_same(text))
+        kind = item.get("kind")
+        extra.append(
+            {
+                "id": f"r{len(before) + len(extra) + 1}",
+                "question": text,
+                "kind": kind if kind in get_args(RequirementKind) else "other",
+                "parents": [],
+                "skill": name,
+            }
+        )
+    return extra
+
+
+def _same(question: str) -> str:
+    return " ".join(question.split()).casefold().rstrip("?. ")

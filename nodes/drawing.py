@@ -1,0 +1,84 @@
+"""How images are drawn: what the user asked for first, then what skills want."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gems.errors import GemsError
+from gems.nodes.options import parsed_size
+from gems.state import State
+from gems.types import DrawingSettings, GeneratorCapabilities, Options
+
+_MAX_STEPS = 1_000
+_MAX_GUIDANCE = 100.0
+_MAX_NEGATIVE = 2_000
+
+
+def negative_prompt(state: State) -> str:
+    """What images must not show: what the user and the skills want avoided."""
+    wanted = (state["options"]["negative_prompt"], (state.get("drawing") or {}).get("negative_prompt", ""))
+    return ", ".join(text for text in wanted if text)
+
+
+def size(state: State) -> tuple[int, int]:
+    """Width and height in pixels: the user's, else a skill's, else the generator's own."""
+    options, drawing = state["options"], state.get("drawing") or {}
+    if options["sized"] or "size" not in drawing:
+        return options["width"], options["height"]
+    return parsed_size(drawing["size"])
+
+
+def merged_drawing(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:
+    """What two skills want; where they want different things, the first one counts."""
+    both = DrawingSettings(**{**second, **first})
+    texts = (first.get("negative_prompt", ""), second.get("negative_prompt", ""))
+    if any(texts):
+        both["negative_prompt"] = ", ".join(text for text in texts if text)
+    return both
+
+
+def checked_drawing(
+    given: Any, options: Options, generator: GeneratorCapabilities
+) -> tuple[DrawingSettings, list[str]]:
+    """The settings of a skill that can be used, and why others cannot.
+
+    Args:
+        given: What the skill handed back.
+        options: The run's options.
+        generator: What the generator can do.
+    """
+    if not isinstance(given, dict):
+        return {}, ["its settings for drawing are no dictionary"]
+    kept, faults = DrawingSettings(), []
+    for name, value in given.items():
+        fault = _fault(name, value, options, generator)
+        if fault:
+            faults.append(fault)
+        elif value not in ("", None):
+            kept[name] = value  # type: ignore[literal-required]
+    return kept, faults
+
+
+def _fault(name: str, value: Any, options: Options, generator: GeneratorCapabilities) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match name:
+        case "negative_prompt" if isinstance(value, str) and len(value) <= _MAX_NEGATIVE:
+            unheeded = bool(value) and not generator.negative_prompts
+            return f"{generator.model} takes no negative prompt" if unheeded else ""
+        case "guidance" if number and 0 <= value <= _MAX_GUIDANCE:
+            return ""
+        case "steps" if isinstance(value, int) and number and 1 <= value <= _MAX_STEPS:
+            return ""
+        case "size" if isinstance(value, str):
+            return _size_fault(value, options, generator)
+    return f"{name!r} cannot be {value!r:.80}"
+
+
+def _size_fault(value: str, options: Options, generator: GeneratorCapabilities) -> str:
+    if options["sized"]:
+        return ""
+    try:
+        generator.check_size(*parsed_size(value))
+    except GemsError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,122 @@
+"""The compiled graph of a skill: its own, or the default one of a skill without code."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from gems.errors import SkillError
+from gems.nodes.enhancing import enhance, keep
+from gems.nodes.node import Update, as_step
+from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
+from gems.skills.code import built_graph, built_verifiers, told
+from gems.skills.reading import guidance, read_body, read_reference
+from gems.skills.skill import Skill
+from gems.state import Context
+from gems.work import Work
+
+SkillGraph = CompiledStateGraph[Any, Any, Any, Any]
+
+
+def skill_graph(skill: Skill) -> SkillGraph:
+    """The graph of a skill, compiled once for each state of its files. Blocking where it brings code.
+
+    Raises:
+        SkillError: its code cannot be used.
+    """
+    found = _compiled(skill)
+    if isinstance(found, SkillError):
+        raise SkillError(found.message, hint=found.hint)
+    return found
+
+
+def skill_verifiers(skill: Skill) -> list[Verifier]:
+    """The verifiers of a skill; none where it brings no code that may run. Blocking.
+
+    Raises:
+        SkillError: its code cannot be used.
+    """
+    found = _verifiers(skill)
+    if isinstance(found, SkillError):
+        raise SkillError(found.message, hint=found.hint)
+    return found
+
+
+# What fails is remembered too: code that hangs would hold up every run anew.
+@lru_cache(maxsize=512)
+def _compiled(skill: Skill) -> SkillGraph | SkillError:
+    context = skill_context(skill)
+    try:
+        graph = built_graph(skill, context) if skill.runs_code else context.default()
+        # The outer graph's checkpointer covers the whole node; a skill keeps none of its own.
+        return graph.compile(checkpointer=None, name=skill.name)
+    except SkillError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - a graph of somebody else's that cannot be compiled
+        return SkillError(f"The graph of the skill {skill.name} cannot be compiled: {told(error)}")
+
+
+@lru_cache(maxsize=512)
+def _verifiers(skill: Skill) -> list[Verifier] | SkillError:
+    if not skill.runs_code:
+        return []
+    try:
+        return built_verifiers(skill, skill_context(skill))
+    except SkillError as error:
+        return error
+
+
+def skill_context(skill: Skill) -> SkillContext:
+    """What the skill's code is built with."""
+
+    async def load(_state: Any, work: Work) -> Update:
+        text, faults = await guidance(skill)
+        for fault in faults:
+            work.warn(fault)
+        return {"guidance": text}
+
+    async def write(state: Any, work: Work) -> Update:
+        return {"prompt": await enhance(state["prompt"], state["guidance"], work)}
+
+    async def check(state: Any, work: Work) -> Update:
+        kept = await keep(state["prompt"], state["user_prompt"], state["requirements"], work)
+        return {"prompt": kept.prompt, "restored": list(kept.restored)}
+
+    steps = {"load": as_step(load), "enhance": as_step(write), "keep": as_step(check)}
+
+    async def body() -> str:
+        return await read_body(skill)
+
+    async def reference(relative: str) -> str:
+        return await read_reference(skill, relative)
+
+    return SkillContext(
+        name=skill.name,
+        folder=skill.folder or Path(),
+        body=body,
+        reference=reference,
+        **steps,
+        node=as_step,
+        graph=empty_graph,
+        default=lambda: _default(steps),
+    )
+
+
+def empty_graph() -> StateGraph[Any, Any, Any, Any]:
+    """A skill's graph without any step."""
+    return StateGraph(SkillState, context_schema=Context, input_schema=SkillInput, output_schema=SkillOutput)
+
+
+def _default(steps: dict[str, Any]) -> StateGraph[Any, Any, Any, Any]:
+    graph = empty_graph()
+    before = START
+    for name, step in steps.items():
+        graph.add_node(name, step)
+        graph.add_edge(before, name)
+        before = name
+    graph.add_edge(before, END)
+    return graph

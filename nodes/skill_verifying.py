@@ -1,0 +1,97 @@
+"""Answers of skills' verifiers, which look closer than a general model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from gems.errors import GemsError, LimitReached, SkillError
+from gems.nodes.applying import used_skills
+from gems.nodes.skill_graphs import skill_verifiers
+from gems.nodes.verifying import one_line
+from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
+from gems.skills.code import told
+from gems.state import State
+from gems.types import Answer, AnswerValue, Requirement
+from gems.work import Work
+
+
+async def answered_by_skills(image: str, state: State, work: Work) -> dict[str, Answer]:
+    """Answers by requirement; what no verifier can decide is left out, and the judge is asked about it.
+
+    The first skill that answers counts. A verifier that fails costs no run: it is told once.
+
+    Args:
+        image: The stored image.
+        state: The run's state.
+        work: This turn.
+    """
+    answers: dict[str, Answer] = {}
+    for name in used_skills(state):
+        waiting = [item for item in state["requirements"] if item["id"] not in answers]
+        try:
+            answers |= await _answers(name, image, waiting, state["prompt"], work)
+        except LimitReached:
+            raise
+        except (GemsError, TimeoutError) as error:
+            _warn_once(f"The skill {name} verifies nothing: {error}", state, work)
+        except Exception as error:  # noqa: BLE001 - code of somebody else's
+            _warn_once(f"The skill {name} verifies nothing: {told(error)}", state, work)
+    return answers
+
+
+async def _answers(
+    name: str, image: str, requirements: Sequence[Requirement], prompt: str, work: Work
+) -> dict[str, Answer]:
+    skill = work.context.skills.get(name)
+    verifiers = await asyncio.to_thread(skill_verifiers, skill) if skill is not None else []
+    answers: dict[str, Answer] = {}
+    for verifier in verifiers:
+        taken = [item for item in requirements if item["id"] not in answers and verifier.takes(item)]
+        if taken:
+            data = await work.context.images.load(image)
+            request = VerifierRequest(image=data, user_prompt=prompt, requirements=taken)
+            found = await _verified(verifier, request, work)
+            for item in taken:
+                if (said := found.get(item["id"])) is not None and _value(said) != "unknown":
+                    answers[item["id"]] = _answer(item, said, name)
+    return answers
+
+
+async def _verified(verifier: Verifier, request: VerifierRequest, work: Work) -> Mapping[str, VerifierAnswer]:
+    seconds = work.context.skill_timeout_s
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            found = await work.within_limits(verifier.verify(request))
+    except TimeoutError:
+        if limit.expired():
+            raise SkillError(f"It did not come to an end within {seconds:g} s.") from None
+        raise
+    if not isinstance(found, Mapping):
+        raise SkillError(
+            f"Its verifier hands back {type(found).__name__}; it must be answers by requirement."
+        )
+    return found
+
+
+def _value(said: VerifierAnswer) -> AnswerValue:
+    value = getattr(said, "answer", None)
+    if value not in get_args(AnswerValue):
+        raise SkillError(f"Its verifier answers {value!r:.80}; it must be yes, no or unknown.")
+    return said.answer
+
+
+def _answer(requirement: Requirement, said: VerifierAnswer, name: str) -> Answer:
+    return {
+        "requirement": requirement["id"],
+        "answer": said.answer,
+        "evidence": one_line(str(said.evidence)),
+        "probability": None,
+        "source": name,
+    }
+
+
+def _warn_once(message: str, state: State, work: Work) -> None:
+    if message not in (*(state.get("warnings") or ()), *work.warnings):
+        work.warn(message)

@@ -1,0 +1,136 @@
+"""A skill's `graph.py`: loaded by its path, from trusted places only, and never trusted to behave."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeVar
+
+from langgraph.graph import StateGraph
+
+from gems.errors import SkillError
+from gems.models.redaction import redact
+from gems.skills.authoring import SkillContext, Verifier
+from gems.skills.files import within
+from gems.skills.scanning import CODE
+from gems.skills.skill import Skill
+
+T = TypeVar("T")
+TIMEOUT_S = 20.0
+"""Seconds that importing or building may take."""
+
+
+def built_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
+    """What the skill's `build` makes. Blocking.
+
+    Raises:
+        SkillError: the code cannot be loaded, raises, takes too long, or makes something else.
+    """
+    build = _function(skill, "build")
+    if build is None:
+        raise SkillError(f"{CODE} of the skill {skill.name} has no function build(context).")
+    graph = _carried_out(skill, "build", lambda: build(context))
+    if not isinstance(graph, StateGraph):
+        raise SkillError(
+            f"build of the skill {skill.name} returns {type(graph).__name__}; it must return a StateGraph "
+            "that is not compiled."
+        )
+    return graph
+
+
+def built_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
+    """What the skill's `verifiers` makes; nothing where it has no such function. Blocking.
+
+    Raises:
+        SkillError: see `built_graph`.
+    """
+    make = _function(skill, "verifiers")
+    if make is None:
+        return []
+    made = _carried_out(skill, "verifiers", lambda: make(context))
+    if not isinstance(made, list | tuple) or not all(_is_verifier(item) for item in made):
+        raise SkillError(
+            f"verifiers of the skill {skill.name} must return a list of objects with takes, verify."
+        )
+    return list(made)
+
+
+def _function(skill: Skill, name: str) -> Callable[..., Any] | None:
+    function = getattr(_module(skill), name, None)
+    if function is not None and not callable(function):
+        raise SkillError(f"{name} in {CODE} of the skill {skill.name} is no function.")
+    return function
+
+
+def _module(skill: Skill) -> ModuleType:
+    """The module, imported once for each state of the file."""
+    if skill.folder is None or not skill.code:
+        raise SkillError(f"The skill {skill.name} has no {CODE}.")
+    if not skill.trusted:
+        raise SkillError(
+            f"The code of the skill {skill.name} does not run, since {skill.folder} is not trusted.",
+            hint="Look at it, then `gems skills trust` its folder.",
+        )
+    path = within(skill.folder, CODE)
+    identity = hashlib.sha256(f"{path}\0{skill.stamp}".encode()).hexdigest()[:16]
+    name = f"gems_skill_{skill.name.replace('-', '_')}_{identity}"
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SkillError(f"{path} cannot be loaded.")
+    module, loader = importlib.util.module_from_spec(spec), spec.loader
+    # Data classes and type hints look their module up there.
+    sys.modules[name] = module
+    try:
+        _carried_out(skill, "its import", lambda: loader.exec_module(module))
+    except SkillError:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _carried_out(skill: Skill, what: str, doing: Callable[[], T]) -> T:
+    """What `doing` returns, in a thread of its own, which is left behind where it hangs."""
+    results: list[T] = []
+    faults: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(doing())
+        except BaseException as error:  # noqa: BLE001 - whatever a skill raises, SystemExit too, is its own fault
+            faults.append(error)
+
+    thread = threading.Thread(target=work, name=f"skill-{skill.name}", daemon=True)
+    thread.start()
+    thread.join(TIMEOUT_S)
+    if faults:
+        raise SkillError(f"{CODE} of the skill {skill.name} failed in {what}: {told(faults[0])}") from faults[
+            0
+        ]
+    if not results:
+        raise SkillError(
+            f"{CODE} of the skill {skill.name} does not come to an end in {what} within {TIMEOUT_S:g} s."
+        )
+    return results[0]
+
+
+def told(error: BaseException) -> str:
+    """An error of a skill's code on one line, with the line of `graph.py` that it came from."""
+    lines = [
+        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(CODE)
+    ]
+    if isinstance(error, SyntaxError) and error.lineno:
+        lines.append(error.lineno)
+    place = f" (line {lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}{place}"
+
+
+def _is_verifier(item: object) -> bool:
+    return callable(getattr(item, "takes", None)) and callable(getattr(item, "verify", None))

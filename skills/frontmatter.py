@@ -1,0 +1,135 @@
+"""The front matter of a SKILL.md: which fields it has, and on which lines."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from gems.skills.skill import Finding, Level
+
+_FENCE = "---"
+# Plain text behind these is often written without quotation marks although it holds a colon.
+_PLAIN = re.compile(
+    r"^(name|description|license|compatibility):[ \t]+(?![\"'>|\[{&*!#])(\S.*)$", re.MULTILINE
+)
+
+
+@dataclass(slots=True)
+class Fields:
+    """Fields of a front matter.
+
+    Attributes:
+        values: Texts, and a dictionary of texts for `metadata`, by the field's name.
+        lines: The line of each, from 1.
+        findings: What is wrong with them.
+        is_readable: Whether it can be said what is there and what is missing.
+        is_headed: Whether they come from headings rather than from a front matter.
+    """
+
+    file: str
+    values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    is_readable: bool = True
+    is_headed: bool = False
+
+    def found(self, line: int, level: Level, message: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(file=self.file, line=line, level=level, message=message))
+
+
+def split(text: str) -> tuple[str, int, int] | None:
+    """The YAML between the fences, the line on which it begins, and the line on which the body begins.
+
+    Returns:
+        None where the text has no front matter. The second line number is 0 where it is not closed.
+    """
+    lines = text.split("\n")
+    first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
+    if first == len(lines) or lines[first].rstrip() != _FENCE:
+        return None
+    for number in range(first + 1, len(lines)):
+        if lines[number].rstrip() == _FENCE:
+            return "\n".join(lines[first + 1 : number]), first + 2, number + 2
+    return "\n".join(lines[first + 1 :]), first + 2, 0
+
+
+def read_fields(source: str, first_line: int, file: str) -> Fields:
+    """The fields of a front matter; whatever is wrong is among the findings.
+
+    Args:
+        source: The YAML.
+        first_line: The line of the file on which it begins.
+        file: The file's name, for the findings.
+    """
+    fields = Fields(file)
+    try:
+        node = _composed(source, first_line, fields)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = first_line + (mark.line if mark else 0)
+        fields.is_readable = False
+        fields.found(line, "unusable", f"The YAML cannot be read: {error.problem or error.context}.")
+        return fields
+    except (yaml.YAMLError, RecursionError) as error:
+        fields.is_readable = False
+        fields.found(
+            first_line, "unusable", f"The YAML cannot be read: {' '.join(str(error).split())[:200]}."
+        )
+        return fields
+    if not isinstance(node, yaml.MappingNode):
+        fields.is_readable = False
+        fields.found(first_line, "unusable", "The front matter holds no fields such as `name: my-skill`.")
+        return fields
+    for key, value in node.value:
+        _take(fields, key, value, first_line)
+    return fields
+
+
+def _composed(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
+    """The YAML's nodes, which know their lines; scalars stay texts.
+
+    A colon within plain text makes no sense to YAML but is clear to people, so the text is put in quotation
+    marks and read again.
+    """
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    try:
+        return yaml.compose(source, Loader=loader)
+    except yaml.MarkedYAMLError as error:
+        if error.problem is None or "mapping values are not allowed" not in error.problem:
+            raise
+        quoted = _PLAIN.sub(lambda found: f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}", source)
+        node = yaml.compose(quoted, Loader=loader)
+        line = first_line + (error.problem_mark.line if error.problem_mark else 0)
+        fields.found(line, "nonstandard", "Text with a colon in it belongs in quotation marks.")
+        return node
+
+
+def _take(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int) -> None:
+    line = first_line + key.start_mark.line
+    if not isinstance(key, yaml.ScalarNode):
+        fields.found(line, "nonstandard", "A field's name must be a plain text.")
+        return
+    name = key.value
+    if name in fields.values:
+        fields.found(line, "nonstandard", f"The field {name} is given twice; the first one counts.")
+        return
+    fields.lines[name] = line
+    fields.values[name] = _plain(value)
+
+
+def _plain(node: yaml.Node) -> Any:
+    """Texts, lists of texts and one level of fields; None for what is nested deeper."""
+    if isinstance(node, yaml.ScalarNode):
+        return node.value
+    if isinstance(node, yaml.SequenceNode):
+        return [item.value if isinstance(item, yaml.ScalarNode) else None for item in node.value]
+    return {
+        key.value: value.value if isinstance(value, yaml.ScalarNode) else None
+        for key, value in node.value
+        if isinstance(key, yaml.ScalarNode)
+    }

@@ -1,0 +1,54 @@
+"""The format of the paper's own skills: `# Skill: Name`, `## Description`, `## Instructions`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+@dataclass(frozen=True, slots=True)
+class Headed:
+    """A skill file that is told by headings.
+
+    Attributes:
+        description: The text below `## Description`; None where there is no such heading.
+        description_line: The heading's line, from 1; 0 where there is none.
+        body: The text below `## Instructions`; None where there is no such heading.
+    """
+
+    description: str | None
+    description_line: int
+    body: str | None
+
+
+def read_headings(text: str) -> Headed:
+    """The sections of a skill file without front matter.
+
+    Headings are found by a Markdown parser: what looks like one within a block of code is none.
+    Everything behind `## Instructions` belongs to the body.
+
+    Source: the format of the skills that came with GEMS (arXiv:2603.28088).
+    """
+    lines = text.split("\n")
+    headings = _headings(text)
+    found: dict[str, tuple[int, str]] = {}
+    for index, (name, line, level) in enumerate(headings):
+        word = name.strip().rstrip(":").lower()
+        if level > 1 and word in ("description", "instructions") and word not in found:
+            later = [at for _, at, depth in headings[index + 1 :] if depth <= level]
+            end = later[0] - 1 if later and word == "description" else len(lines)
+            found[word] = (line, "\n".join(lines[line:end]).strip())
+    line, description = found.get("description", (0, None))
+    return Headed(description, line, found.get("instructions", (0, None))[1])
+
+
+def _headings(text: str) -> list[tuple[str, int, int]]:
+    """Text, line from 1, and level of each heading."""
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - only few files need it
+
+    tokens = MarkdownIt("commonmark").parse(text)
+    found = []
+    for token, inner in pairwise(tokens):
+        if token.type == "heading_open" and token.map is not None:
+            found.append((inner.content, token.map[0] + 1, int(token.tag[1:])))
+    return found

@@ -1,0 +1,79 @@
+"""Where skills are looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gems.skills.trust import is_trusted, trusted_folders
+
+BUILTIN = Path(__file__).parent / "builtin"
+_OF_OTHERS = (Path(".agents", "skills"), Path(".claude", "skills"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder of skills' folders.
+
+    Attributes:
+        name: `built-in`, `user`, `home`, `project` or `path`.
+        folder: The folder, or with `path` also the folder of a single skill.
+        runs_code: Whether skills' code may run.
+    """
+
+    name: str
+    folder: Path
+    runs_code: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What decides where skills are looked for.
+
+    Attributes:
+        home: GEMS_HOME.
+        path: GEMS_SKILLS_PATH: folders, separated as in PATH.
+        project: The folder of the project; None for none.
+    """
+
+    home: Path
+    path: str = ""
+    project: Path | None = None
+
+    def places(self) -> list[Place]:
+        """The places; of two skills of one name that of the later place counts. Blocking.
+
+        `~/.agents/skills` and `~/.claude/skills` are filled by other programs, so code there runs only where
+        the user trusts it. A project is not even looked into before that.
+
+        Raises:
+            ConfigurationError: the list of trusted folders cannot be read.
+        """
+        folders = trusted_folders(self.home)
+        found = [Place("built-in", BUILTIN, runs_code=True)]
+        for relative in _OF_OTHERS:
+            if (user := _user_home()) is not None:
+                found.append(Place("user", user / relative, is_trusted(user / relative, folders)))
+        found.append(Place("home", self.home / "skills", runs_code=True))
+        if self.project is not None and is_trusted(self.project, folders):
+            found += [Place("project", self.project / relative, runs_code=True) for relative in _OF_OTHERS]
+        named = [Path(part).expanduser() for part in self.path.split(os.pathsep) if part.strip()]
+        return [*found, *(Place("path", folder, runs_code=True) for folder in named)]
+
+    def untrusted(self) -> list[Path]:
+        """Folders of skills in the project that wait for its being trusted. Blocking."""
+        if self.project is None or is_trusted(self.project, trusted_folders(self.home)):
+            return []
+        return [folder for relative in _OF_OTHERS if (folder := self.project / relative).is_dir()]
+
+
+Places = Callable[[], list[Place]]
+
+
+def _user_home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # no home folder at all
+        return None

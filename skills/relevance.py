@@ -1,0 +1,44 @@
+"""Which of many skills the planner is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gems.memory.embedding import Embedder, LexicalEmbedder, Vector
+from gems.skills.skill import Skill
+
+MOST_SHOWN = 20
+
+
+class SkillRanking:
+    """Ranks skills by how alike description and prompt are; remembers what it has embedded.
+
+    Args:
+        embedder: What decides it; None for words alone.
+    """
+
+    def __init__(self, embedder: Embedder | None = None) -> None:
+        self._embedder = embedder or LexicalEmbedder()
+        self._vectors: dict[str, Vector] = {}
+
+    async def most_relevant(
+        self, skills: Sequence[Skill], prompt: str, limit: int = MOST_SHOWN
+    ) -> list[Skill]:
+        """At most `limit` skills, by name.
+
+        Raises:
+            GemsError: the embedder does not answer or cannot be loaded.
+        """
+        if len(skills) <= limit:
+            return list(skills)
+        texts = [f"{skill.name.replace('-', ' ')}: {skill.description}" for skill in skills]
+        missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        *embedded, wanted = await self._embedder.embed([*missing, prompt])
+        # Only what is there now is kept, so that this does not grow as skills change.
+        known = self._vectors | dict(zip(missing, embedded, strict=True))
+        self._vectors = {text: known[text] for text in texts}
+        likeness = np.stack([self._vectors[text] for text in texts]) @ wanted
+        best = sorted(np.argsort(-likeness, kind="stable")[:limit])
+        return [skills[place] for place in best]

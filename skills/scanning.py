@@ -1,0 +1,171 @@
+"""Skills found in folders; what has not changed since the last scan is not read again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from gems.errors import SkillError
+from gems.skills.document import read_document
+from gems.skills.files import read_text, within
+from gems.skills.places import Place
+from gems.skills.skill import FaultySkill, Finding, Skill
+
+logger = logging.getLogger(__name__)
+
+FILE_NAMES = ("SKILL.md", "skill.md")
+CODE = "graph.py"
+Stamp = tuple[int, ...]
+Found = Skill | FaultySkill
+
+
+class Scanner:
+    """Looks through places for skills. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, bool], tuple[Stamp, Found]] = {}
+
+    def scan(self, places: Iterable[Place]) -> list[Found]:
+        """What stands in the places, in their order, and in each by the folders' names. Blocking.
+
+        A folder that cannot be used is told about once, by a warning in the log.
+        """
+        listed = list(places)
+        found: list[Found] = []
+        known: dict[tuple[Path, bool], tuple[Stamp, Found]] = {}
+        for place in listed:
+            for folder in _folders(place, [other.folder for other in listed]):
+                key = (folder, place.runs_code)
+                stamp = _stamp(folder)
+                before = self._known.get(key)
+                if before is None or before[0] != stamp:
+                    item = read_skill(folder, place.name, trusted=place.runs_code, stamp=stamp)
+                    if isinstance(item, FaultySkill):
+                        logger.warning("%s", item)
+                    before = (stamp, item)
+                known[key] = before
+                found.append(before[1])
+        self._known = known
+        return found
+
+
+def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None) -> Found:
+    """The skill in a folder, or what keeps it from being one. Blocking.
+
+    Args:
+        folder: The skill's folder.
+        place: See `Skill.place`.
+        trusted: Whether its code may run.
+        stamp: What the files looked like; looked up where it is not given.
+    """
+    name = file_name(folder)
+    findings = _links(folder, name)
+    if findings:
+        return FaultySkill(folder=folder, place=place, findings=tuple(findings))
+    has_code = (folder / CODE).exists()
+    try:
+        document = read_document(read_text(folder, name), folder.name, file=name, has_code=has_code)
+    except SkillError as error:
+        fault = Finding(file=name, line=0, level="unusable", message=error.message)
+        return FaultySkill(folder=folder, place=place, findings=(fault,))
+    if not document.is_usable:
+        return FaultySkill(folder=folder, place=place, findings=document.findings)
+    return Skill(
+        name=document.name,
+        description=document.description,
+        folder=folder,
+        file=name,
+        place=place,
+        code=has_code,
+        trusted=trusted,
+        conflicts=document.conflicts,
+        stamp=_stamp(folder) if stamp is None else stamp,
+        findings=document.findings,
+    )
+
+
+def file_name(folder: Path) -> str:
+    """The name of the folder's SKILL.md, however it is spelled; `SKILL.md` where there is none."""
+    return next((name for name in FILE_NAMES if os.path.lexists(folder / name)), FILE_NAMES[0])
+
+
+def one_of_each(found: Iterable[Found]) -> tuple[list[Skill], list[Found]]:
+    """Of each name the skill that counts, and what is left out.
+
+    A later place goes before an earlier one; within a place the first folder counts.
+    """
+    chosen: dict[str, Skill] = {}
+    left_out: list[Found] = []
+    for item in found:
+        if isinstance(item, FaultySkill):
+            left_out.append(item)
+            continue
+        before = chosen.get(item.name)
+        if before is None or before.folder is None or item.folder is None:
+            chosen[item.name] = item
+        elif before.folder.parent == item.folder.parent:
+            left_out.append(_shadowed(item, before))
+        else:
+            left_out.append(_shadowed(before, item))
+            chosen[item.name] = item
+    return list(chosen.values()), left_out
+
+
+def _shadowed(skill: Skill, other: Skill) -> Skill:
+    message = f"Another skill {other.name!r} goes before it: {other.folder}."
+    finding = Finding(file=skill.file, line=0, level="advice", message=message)
+    return replace(skill, findings=(*skill.findings, finding))
+
+
+def _folders(place: Place, others: list[Path]) -> Iterator[Path]:
+    """Folders of a place that hold a skill; the place itself where it is one."""
+    if any(os.path.lexists(place.folder / name) for name in FILE_NAMES):
+        # Named by the user, so that a link is followed.
+        yield place.folder.resolve()
+        return
+    try:
+        with os.scandir(place.folder) as entries:
+            listed = sorted((entry.name, entry.is_symlink()) for entry in entries if entry.is_dir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        logger.warning("The skills in %s cannot be looked for: %s", place.folder, error.strerror or error)
+        return
+    for name, is_link in listed:
+        folder = place.folder / name
+        if name.startswith(".") or not any(os.path.lexists(folder / file) for file in FILE_NAMES):
+            continue
+        # Installers link one place to another; the skill is found there already.
+        if is_link and any(folder.resolve().parent == other.resolve() for other in others):
+            continue
+        yield folder
+
+
+def _links(folder: Path, name: str) -> list[Finding]:
+    """Links of a skill that lead out of where they stand."""
+    findings = []
+    if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
+        message = "The folder is a link that leads out of its place; name where it leads in GEMS_SKILLS_PATH."
+        findings.append(Finding(file=name, line=0, level="unusable", message=message))
+    for relative in (name, CODE):
+        try:
+            within(folder, relative)
+        except SkillError as error:
+            findings.append(Finding(file=relative, line=0, level="unusable", message=error.message))
+    return findings
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Differs where the files that were read have changed."""
+    values: list[int] = []
+    for name in (*FILE_NAMES, CODE):
+        try:
+            status = (folder / name).stat()
+        except OSError:
+            values += (0, 0, 0)
+        else:
+            values += (status.st_mtime_ns, status.st_size, status.st_ino)
+    return tuple(values)

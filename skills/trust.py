@@ -1,0 +1,84 @@
+"""Which folders the user trusts: a project's skills are read, and their code is run, only there."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from gems.errors import ConfigurationError, StorageError
+
+_FILE = "trusted.json"
+
+
+def trusted_folders(home: Path) -> frozenset[Path]:
+    """The folders that were trusted. Blocking.
+
+    Args:
+        home: GEMS_HOME.
+
+    Raises:
+        ConfigurationError: the file that lists them cannot be read.
+    """
+    path = home / _FILE
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["folders"]
+        return frozenset(Path(folder) for folder in listed)
+    except FileNotFoundError:
+        return frozenset()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {type(error).__name__}.",
+            hint="Delete it and trust your folders anew with `gems skills trust DIR`.",
+        ) from None
+
+
+def is_trusted(path: Path, folders: frozenset[Path]) -> bool:
+    """Whether `path` is one of the folders or stands below one."""
+    resolved = path.resolve()
+    return any(resolved.is_relative_to(folder) for folder in folders)
+
+
+def trust(home: Path, folder: Path) -> Path:
+    """Trust a folder and everything below it. Blocking.
+
+    Returns:
+        The folder as it was entered, without links.
+
+    Raises:
+        ConfigurationError: it is no folder.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder} is no folder.", hint="Name the folder of your project.")
+    resolved = folder.resolve()
+    _write(home, trusted_folders(home) | {resolved})
+    return resolved
+
+
+def distrust(home: Path, folder: Path) -> Path:
+    """Take the trust in a folder back. Blocking.
+
+    Raises:
+        ConfigurationError: it was not trusted by itself.
+    """
+    resolved, known = folder.resolve(), trusted_folders(home)
+    if resolved not in known:
+        above = [str(other) for other in known if resolved.is_relative_to(other)]
+        hint = (
+            f"It is trusted through {above[0]}." if above else "`gems skills trust --list` shows which are."
+        )
+        raise ConfigurationError(f"{resolved} is not among the trusted folders.", hint=hint)
+    _write(home, known - {resolved})
+    return resolved
+
+
+def _write(home: Path, folders: frozenset[Path]) -> None:
+    text = json.dumps({"folders": sorted(map(str, folders))}, indent=2, ensure_ascii=False)
+    path = home / _FILE
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(f".{os.getpid()}.tmp")
+        scratch.write_text(f"{text}\n", encoding="utf-8")
+        scratch.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}.") from None
