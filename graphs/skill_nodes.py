@@ -100,7 +100,8 @@ async def _result(name: str, graph: SkillGraph | None, state: State, context: Co
     skill = context.skills.get(name)
     if skill is None:
         raise SkillError("It has vanished since it was chosen.", hint="Was its folder moved or changed?")
-    graph = graph or await asyncio.to_thread(skill_graph, skill)
+    if graph is None:
+        graph = await asyncio.to_thread(skill_graph, skill)
     given = {
         "prompt": state["draw_prompt"],
         "user_prompt": state["prompt"],
