@@ -90,6 +90,9 @@ def script() -> dict[str, Any]:
     return {
         "route": {"skills": [], "why": "It is plain."},
         "enhance": lambda asked: {"prompt": f"better {asked.tag('user_prompt')}"},
+        "keep": {"lost": [], "prompt": ""},
+        "consult": {},
+        "author": {"name": "a-draft", "description": "A draft.", "body": "Say it."},
         "prepare": lambda asked: {"prompt": f"prepared {asked.tag('user_prompt')}"},
         "distil": {"experience": "A lesson."},
         "decompose": requirements("Is there a cat?", "Is it red?"),

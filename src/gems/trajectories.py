@@ -156,7 +156,7 @@ def _options(source: Options, state: State, wish: Wish, resources: Resources) ->
     kept: Mapping[str, Any] = {
         **source,
         "plateau": source["plateau"] or 0,
-        "size": f"{source['width']}x{source['height']}",
+        "size": f"{source['width']}x{source['height']}" if source.get("sized", True) else None,
         "max_rounds": max(source["max_rounds"], wish.round + 1),
     }
     options = resolved(cast("Input", {**kept, **given}), resources.context())

@@ -37,6 +37,7 @@ class Script:
         said = {
             "route": self._route,
             "enhance": self._enhance,
+            "keep": self._keep,
             "decompose": self._decompose,
             "checklist": self._checklist,
             "verify": self._verify,
@@ -51,6 +52,9 @@ class Script:
 
     def _enhance(self, content: str) -> Any:
         return {"prompt": f"{untagged('user_prompt', content)}, arranged in rows"}
+
+    def _keep(self, content: str) -> Any:
+        return {"lost": [], "prompt": ""}
 
     def _decompose(self, content: str) -> Any:
         stated = ("Are there three red circles?", "Is there a blue square?")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -17,13 +19,19 @@ SPATIAL = Skill(name="spatial", description="Where things stand.", body="Say whe
 def test_the_drawn_graph_shows_every_station_and_the_insides_of_skills() -> None:
     drawn = compiled([SPATIAL]).get_graph(xray=True)
     assert {"planner", "decomposer", "generator", "judge", "reflector", "finish"} <= set(drawn.nodes)
-    assert {"skill_spatial:load", "skill_spatial:enhance"} <= set(drawn.nodes)
+    assert {"skill_spatial:load", "skill_spatial:enhance", "skill_spatial:keep"} <= set(drawn.nodes)
     edges = {(edge.source, edge.target) for edge in drawn.edges}
     assert {
         ("__start__", "begin"),
         ("begin", "planner"),
         ("begin", "decomposer"),
-        ("decomposer", "generator"),
+        ("decomposer", "ready"),
+        ("planner", "ready"),
+        ("ready", "generator"),
+        ("ready", "skill_spatial:load"),
+        ("ready", "skill"),
+        ("skill_spatial:keep", "generator"),
+        ("skill", "generator"),
         ("generator", "judge"),
         ("judge", "reflector"),
         ("reflector", "generator"),
@@ -51,11 +59,21 @@ def test_the_builder_is_not_compiled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "ahead"), [([], "skill_a"), (["a"], "skill_b"), (["a", "b"], "ready"), (["b"], "skill_a")]
+    ("used", "ahead"),
+    [([], "skill_a"), (["a"], "skill_b"), (["a", "b"], "skill"), (["a", "b", "late"], "generator")],
 )
 def test_each_chosen_skill_has_its_turn(used: list[str], ahead: str) -> None:
-    plan = {"skills": ["a", "b"], "why": "", "prompt": ""}
-    assert after_planning({"plan": plan, "skills_used": used}) == ahead  # type: ignore[typeddict-item]
+    plan = {"skills": ["a", "b", "late"], "why": "", "prompt": ""}
+    state: Any = {"plan": plan, "skill_uses": [{"name": name} for name in used]}
+    assert after_planning(frozenset({"skill_a", "skill_b"}))(state) == ahead
+
+
+def test_thirty_skills_get_nodes_of_their_own_and_the_rest_share_one() -> None:
+    skills = [Skill(name=f"s{number:02}", description="Any.", body="Any.") for number in range(35)]
+    nodes = [name for name in build_graph(skills).nodes if name.startswith("skill")]
+    assert len(nodes) == 31
+    assert {"skill_s29", "skill"} <= set(nodes)
+    assert "skill_s30" not in nodes
 
 
 def test_a_stop_reason_leads_to_the_end_from_everywhere() -> None:

@@ -31,7 +31,7 @@ async def test_chosen_skill_makes_the_drawn_prompt_better(desk: Desk) -> None:
     (enhance,) = desk.chat.about("enhance")
     assert enhance.tag("skill") == "The body of spatial."
     assert output["final_prompt"] == "better a red cat"
-    assert output["usage"]["planner"]["calls"] == 3
+    assert output["usage"]["planner"]["calls"] == 4
 
 
 async def test_requirements_come_from_the_users_prompt(desk: Desk) -> None:
@@ -69,7 +69,7 @@ async def test_steps_within_a_skill_can_be_streamed(desk: Desk) -> None:
         given, config(), context=desk.context, stream_mode="updates", subgraphs=True
     )
     inner = [list(update) async for path, update in stream if path and path[0].startswith("skill_spatial:")]
-    assert inner == [["load"], ["enhance"]]
+    assert inner == [["load"], ["enhance"], ["keep"]]
 
 
 async def test_finished_enhancement_is_not_paid_again(desk: Desk) -> None:

@@ -16,6 +16,7 @@ PROMPT = "a red cat asleep"
 async def main(home: str, base_url: str, run_id: str, candidates: str) -> None:
     settings = Settings(
         home=Path(home),
+        skills="none",
         chat=ChatSettings(model=f"openai:stub@{base_url}"),
         generator=GeneratorSettings(model=f"openai:stub@{base_url}"),
     )

@@ -26,6 +26,7 @@ async def test_defaults(desk: Desk) -> None:
         "candidates": 1,
         "width": 64,
         "height": 64,
+        "sized": False,
         "profile": "balanced",
         "negative_prompt": "",
         "skills": "auto",

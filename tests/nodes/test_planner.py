@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from gems.errors import ModelUnavailableError, OptionError, RejectedRequestError, UnreachableError
 from gems.nodes.beginner import begin
-from gems.nodes.planner import choose_skills, enhance, named_skills, plan
+from gems.nodes.enhancing import enhance
+from gems.nodes.planner import choose_skills, named_skills, plan
 from gems.skills.registry import SkillRegistry
 from gems.skills.skill import Skill
 from gems.state import State
