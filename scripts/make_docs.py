@@ -33,6 +33,11 @@ PRINTED_BY = {
     "ImportReport": "`gems memory import` prints what it took in.",
     "Reindexed": "`gems memory reindex` prints what was embedded anew.",
     "Rebuilt": "`gems memory rebuild` prints what was made anew.",
+    "SkillList": "`gems skills list` prints the skills that can be chosen, and folders that give none.",
+    "SkillPage": "`gems skills show` prints one skill.",
+    "NewSkill": "`gems skills new` prints what was written.",
+    "ValidationList": "`gems skills validate` prints what was found in each folder.",
+    "TrustedFolders": "`gems skills trust` prints all folders that are trusted.",
     "DoctorReport": "`gems doctor` prints its checks.",
     "ErrorReport": "Every command prints this where it fails; the exit code says so too.",
 }

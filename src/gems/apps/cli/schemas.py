@@ -19,6 +19,7 @@ from gems.memory_reports import (
 )
 from gems.removal import Deletion, Garbage
 from gems.results import RunResult
+from gems.skill_reports import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
 
 
 class RunList(BaseModel):
@@ -102,6 +103,11 @@ def schemas() -> dict[str, dict[str, Any]]:
         ImportReport,
         Reindexed,
         Rebuilt,
+        SkillList,
+        SkillPage,
+        NewSkill,
+        ValidationList,
+        TrustedFolders,
         DoctorReport,
         ErrorReport,
     )

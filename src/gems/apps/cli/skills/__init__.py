@@ -1,0 +1,30 @@
+"""`gems skills`: expertise in folders."""
+
+from __future__ import annotations
+
+import typer
+
+from gems.apps.cli.skills.looking import list_, show
+from gems.apps.cli.skills.making import new
+from gems.apps.cli.skills.trusting import trust
+from gems.apps.cli.skills.validating import validate
+
+skills = typer.Typer(
+    name="skills",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+
+@skills.callback()
+def _skills(context: typer.Context) -> None:
+    """Skills: expertise in folders, chosen by the planner where a prompt needs it."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+skills.command("list")(list_)
+skills.command()(show)
+skills.command()(new)
+skills.command()(validate)
+skills.command()(trust)
