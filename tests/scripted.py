@@ -88,8 +88,11 @@ def script() -> dict[str, Any]:
     return {
         "route": {"skills": [], "why": "It is plain."},
         "enhance": lambda asked: {"prompt": f"better {asked.tag('user_prompt')}"},
+        "keep": {"lost": [], "prompt": ""},
+        "consult": {},
         "prepare": lambda asked: {"prompt": f"prepared {asked.tag('user_prompt')}"},
         "distil": {"experience": "A lesson."},
+        "author": {"name": "a-skill", "description": "Helps.", "body": "# A skill\n\nSay it plainly."},
         "decompose": requirements("Is there a cat?", "Is it red?"),
         "checklist": failing(0),
         "verify": "Yes. It is there.",
