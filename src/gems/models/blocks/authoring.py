@@ -42,6 +42,8 @@ class _Evidence:
     held: Counter[Key] = field(default_factory=Counter)
     used: Counter[Key] = field(default_factory=Counter)
     lessons: int = 0
+    kept: list[str] = field(default_factory=list)
+    """Rules of an earlier draft on which these lessons are silent, as they stand there."""
     silent: int = 0
     """Lessons that say nothing of wordings, or that failed more often than they held."""
 
@@ -55,9 +57,21 @@ class _Evidence:
         self.silent += not keys
         self.record.worked.update(one.worked)
         self.record.failed.update(one.failed)
-        for match in HELD.finditer(line):
+        if match := HELD.match(line):
             self.held.update(dict.fromkeys(keys, int(match[1])))
             self.used.update(dict.fromkeys(keys, int(match[2])))
+
+    def keep(self, section: str) -> None:
+        """Take over the rules of an earlier draft, but none that the lessons know better figures for."""
+        known = set(self.rules())
+        for line in section.splitlines():
+            one = Record()
+            one.learn(line)
+            keys = {*one.worked, *one.failed}
+            if keys and not keys & known:
+                self.kept.append(line)
+                self.record.worked.update(one.worked)
+                self.record.failed.update(one.failed)
 
     def rules(self) -> list[Key]:
         """What is told of, what was seen most often first."""
@@ -72,6 +86,11 @@ class _Evidence:
                 seen[kind] += times
         return sorted(seen, key=lambda kind: (-seen[kind], kind))
 
+    def helped(self, kind: str) -> bool:
+        """Whether some wording for a kind of fact worked more often than not."""
+        worked, failed = self.record.worked, self.record.failed
+        return any(key[0] == kind and worked[key] > failed[key] for key in worked)
+
 
 def drafted(skill: str, lessons: str) -> DraftReply:
     """A new skill from numbered lessons, or the amended guidance of one that is given.
@@ -83,16 +102,22 @@ def drafted(skill: str, lessons: str) -> DraftReply:
     evidence, skill = _Evidence(), "" if skill.strip() == "(none)" else skill.strip()
     for line in numbered(lessons):
         evidence.take(line)
+    told = evidence.rules()
+    for section in _OWN_SECTION.findall(skill):
+        evidence.keep(section)
     kinds = evidence.kinds()
     name = _slug(skill) or _NAMES.get(kinds[0] if kinds else "", _NOTHING)
-    section = f"{SECTION}\n\n{_rules(evidence)}"
-    head = _OWN_SECTION.sub("", skill).strip() if skill else f"# {_title(name)}\n\n{_purpose(kinds)}"
-    return DraftReply(name=name, description=_description(kinds), body=f"{head}\n\n{section}\n".lstrip())
+    useful = [kind for kind in kinds if evidence.helped(kind)]
+    section = f"{SECTION}\n\n{_rules(evidence, told)}"
+    head = _OWN_SECTION.sub("", skill).strip() if skill else f"# {_title(name)}\n\n{_purpose(useful)}"
+    return DraftReply(name=name, description=_description(useful), body=f"{head}\n\n{section}\n".lstrip())
 
 
-def _rules(evidence: _Evidence) -> str:
-    lines = [f"- {_rule(evidence, key)}" for key in evidence.rules()]
-    if evidence.silent or not lines:
+def _rules(evidence: _Evidence, told: list[Key]) -> str:
+    lines = [f"- {_rule(evidence, key)}" for key in told] + evidence.kept
+    if not evidence.lessons:
+        lines.append("- There were no lessons.")
+    if evidence.silent:
         lines.append(
             f"- {evidence.silent} of {evidence.lessons} lessons told of no wording that can be used."
         )
@@ -123,7 +148,7 @@ def _topics(kinds: list[str]) -> str:
 
 def _purpose(kinds: list[str]) -> str:
     if not kinds:
-        return "Nothing that can be stressed was learnt: leave the prompt as it is."
+        return "No wording was found to work: leave the prompt as it is."
     return (
         f"How to state {_topics(kinds)} so that they are drawn as asked. Keep the prompt as it is, and "
         "behind it state each such fact once more in a wording that worked."
@@ -132,7 +157,7 @@ def _purpose(kinds: list[str]) -> str:
 
 def _description(kinds: list[str]) -> str:
     if not kinds:
-        return "Holds no rules yet: the lessons told of no wording. Not for use."
+        return "Of no use yet: the lessons told of no wording that worked."
     return (
         f"States {_topics(kinds)} in wordings that earlier runs found to work. For prompts with several such "
         "facts; not for plain ones."

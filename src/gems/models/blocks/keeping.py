@@ -2,7 +2,8 @@
 
 A requirement is kept where every picture that follows the new prompt would meet it. It is contradicted where
 it cannot be put back without taking something from the new prompt; then the word that contradicts it is
-exchanged. Whatever is proposed is read again: a prompt that still loses something is never given.
+exchanged. Whatever is proposed is read again; the user's own prompt is given where a correction would still
+lose more.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from gems.models.blocks.brief import understand
 from gems.models.blocks.wordings import Record, outcomes
 
 MOST_WORDS = 100
-HELD = re.compile(r"\[held (\d+) of (\d+) times\]")
+HELD = re.compile(r"\[held (\d{1,6}) of (\d{1,6}) times\]")
 _SEQUEL = re.compile(r'Then drawn: "(.*)"\. Then met: (.*)\. Still failed: (.*?)\.?$')
 _FAILED = re.compile(r"Failed: ([a-z]+) \(|; ([a-z]+) \(")
 

@@ -33,7 +33,7 @@ class _Needs:
 
 
 def chosen(prompt: str, catalogue: str) -> SkillChoice:
-    """The skills that clearly fit, best first; none for a plain prompt.
+    """The skills that clearly fit, best first, then as they are listed; none for a plain prompt.
 
     Args:
         prompt: The user's.
