@@ -11,7 +11,7 @@ WHITE = 240
 
 
 def build(context):
-    """The skill's graph, not compiled; its input and output are gems.skills.authoring.SkillInput, SkillOutput."""
+    """The skill's graph, not compiled. gems.skills.authoring says what it is given and hands back."""
 
     async def require(state, work):
         """What is checked beyond the user's prompt, and how images are drawn."""
