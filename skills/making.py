@@ -10,6 +10,8 @@ from gems.skills.document import MAX_NAME, skill_name
 from gems.skills.scanning import CODE
 
 _SKELETON = Path(__file__).parent / "skeleton"
+# So that no tool takes a template for a module.
+_TEMPLATE = ".tmpl"
 
 
 def make_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool = False) -> Path:
@@ -33,14 +35,14 @@ def make_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool 
         raise OptionError(f"{name[:80]!r} cannot be a skill's name.", hint=f"Call it for example {like}.")
     folder = parent / name
     words = {"name": name, "title": name.replace("-", " "), "author": author}
-    files = [
-        path for path in sorted(_SKELETON.iterdir()) if path.is_file() and (with_graph or path.name != CODE)
-    ]
+    files = {path.name.removesuffix(_TEMPLATE): path for path in sorted(_SKELETON.iterdir())}
+    if not with_graph:
+        files.pop(CODE)
     try:
         folder.mkdir(parents=True)
-        for path in files:
+        for target, path in files.items():
             text = Template(path.read_text(encoding="utf-8")).safe_substitute(words)
-            (folder / path.name).write_text(text, encoding="utf-8")
+            (folder / target).write_text(text, encoding="utf-8")
     except FileExistsError:
         raise OptionError(f"{folder} is there already.", hint="Choose another name, or delete it.") from None
     except OSError as error:
