@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import io
-import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,11 +21,15 @@ from gems.errors import InternalError, InvalidImageError, MissingExtraError, Mod
 _PACKAGES = ("rapidocr", "onnxruntime", "rapidfuzz")
 _SMALL_SIDE = 640
 """Pixels; a picture whose shorter side has fewer is enlarged, since letters below 12 pixels are guessed."""
+_LARGE_SIDE = 900
+"""Pixels; a picture whose shorter side has as many is read reduced as well: of large letters, single ones are
+overlooked at full size, where small print needs it."""
+_LARGE_LETTERS = 56
+"""Pixels of a line's height from which the reduced picture is believed first."""
 _MOST_ZOOM = 4
 _LONGEST_SIDE = 2000
 """Pixels; what the reader shrinks to by itself, so enlarging beyond it is wasted."""
 _MODELS = {"Det.model_path": "*_det_*.onnx", "Rec.model_path": "*_rec_*.onnx"}
-_loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +143,44 @@ def _engine() -> Any:
 
 
 def _read(png: bytes) -> list[TextLine]:
-    pixels, zoom = _prepared(png)
+    picture = _opened(png)
+    shorter, longer = sorted(picture.size)
+    fine = _seen(picture, max(1.0, min(_SMALL_SIDE / shorter, _MOST_ZOOM, _LONGEST_SIDE / longer)))
+    if shorter < _LARGE_SIDE:
+        return in_reading_order(fine)
+    coarse = _seen(picture, _SMALL_SIDE / shorter)
+    # Reduced lines of small print may run together, as high as large letters: the full size tells.
+    large = [
+        line
+        for line in coarse
+        if line.height >= _LARGE_LETTERS
+        and all(2 * other.height >= line.height for other in fine if _covers(line, other))
+    ]
+    return in_reading_order(_without_repeats([*large, *fine, *coarse]))
+
+
+def _without_repeats(lines: Iterable[TextLine]) -> list[TextLine]:
+    """Lines that do not cover one that went before."""
+    kept: list[TextLine] = []
+    for line in lines:
+        if not any(_covers(line, other) for other in kept):
+            kept.append(line)
+    return kept
+
+
+def _covers(one: TextLine, other: TextLine) -> bool:
+    across = min(one.right, other.right) - max(one.left, other.left)
+    down = min(one.bottom, other.bottom) - max(one.top, other.top)
+    smaller = min((line.right - line.left) * line.height for line in (one, other))
+    return across > 0 and down > 0 and across * down > 0.3 * smaller
+
+
+def _seen(picture: Image.Image, zoom: float) -> list[TextLine]:
+    """The lines that are read at a scale, in no order, with their places in the picture as it is."""
+    size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
+    scaled = picture if zoom == 1 else picture.resize(size, Image.Resampling.LANCZOS)
+    # The package expects blue first.
+    pixels = np.ascontiguousarray(np.asarray(scaled)[:, :, ::-1])
     engine = _engine()
     try:
         found = engine(pixels)
@@ -148,12 +188,11 @@ def _read(png: bytes) -> list[TextLine]:
         raise InternalError(f"Reading the text in a picture failed: {error}") from error
     if found.boxes is None or not found.txts:
         return []
-    lines = [
+    return [
         _line(text, score, box / zoom)
         for text, score, box in zip(found.txts, found.scores, found.boxes, strict=True)
         if text.strip()
     ]
-    return in_reading_order(lines)
 
 
 def _line(text: str, score: float, corners: NDArray[np.float64]) -> TextLine:
@@ -169,19 +208,12 @@ def _line(text: str, score: float, corners: NDArray[np.float64]) -> TextLine:
     )
 
 
-def _prepared(png: bytes) -> tuple[NDArray[np.uint8], float]:
-    """The pixels in the package's order, blue first, and by how much they were enlarged."""
+def _opened(png: bytes) -> Image.Image:
+    """The picture without transparency, on white."""
     try:
         with Image.open(io.BytesIO(png)) as opened:
             picture = opened.convert("RGBA")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidImageError(f"The picture cannot be opened: {error}") from error
     ground = Image.new("RGBA", picture.size, "white")
-    plain = Image.alpha_composite(ground, picture).convert("RGB")
-    shorter, longer = sorted(plain.size)
-    zoom = max(1.0, min(_SMALL_SIDE / shorter, _MOST_ZOOM, _LONGEST_SIDE / longer))
-    if zoom > 1:
-        plain = plain.resize(
-            (round(plain.width * zoom), round(plain.height * zoom)), Image.Resampling.LANCZOS
-        )
-    return np.ascontiguousarray(np.asarray(plain)[:, :, ::-1]), zoom
+    return Image.alpha_composite(ground, picture).convert("RGB")
