@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from rapidfuzz.distance import Levenshtein
-
+from gems.errors import MissingExtraError
 from gems.skills.lettering.units import Unit
 
 CLOSE = 0.5
@@ -46,8 +46,22 @@ def key(found: Sequence[Unit]) -> str:
 
 
 def distance(one: str, other: str) -> float:
-    """Normalised edit distance in [0, 1]."""
-    return float(Levenshtein.normalized_distance(one, other))
+    """Normalised edit distance in [0, 1].
+
+    Raises:
+        MissingExtraError: rapidfuzz is not installed.
+    """
+    return _levenshtein()(one, other)
+
+
+@cache
+def _levenshtein() -> Callable[[str, str], float]:
+    # Only here: what a prompt wants, and whether text can be read at all, is asked without the extra too.
+    try:
+        from rapidfuzz.distance import Levenshtein  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("Comparing the text in pictures", "ocr") from error
+    return Levenshtein.normalized_distance
 
 
 def aligned(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:

@@ -18,7 +18,7 @@ _LOOK = re.compile(
     r"\b(?:fonts?|typefaces?|typography|serif|sans|cursive|script|italics?|bold|handwritten|calligraph\w*"
     r"|colou?r(?:ed|s)?|red|orange|yellow|green|blue|purple|pink|brown|black|white|gr[ae]y|gold(?:en)?|silver|neon"
     r"|glowing|large|larger|largest|big|bigger|small|smaller|tiny|huge|size|legible|readable|style|styled"
-    r"|above|below|beneath|under|underneath|left|right|top|bottom|cent(?:er|re)(?:ed|d)?|middle|corner|beside"
+    r"|upper|lower|above|below|beneath|under|underneath|left|right|top|bottom|cent(?:er|re)(?:ed|d)?|middle|corner|beside"
     r"|between|next to|behind|in front|curved|vertical(?:ly)?|horizontal(?:ly)?|aligned|arched|upside"
     r"|mirrored|stylish|shadow|outline[ds]?|letters made|uppercase|lowercase"
     r"|upper case|lower case|capitals?|capitali[sz]ed)\b"
@@ -29,11 +29,16 @@ _LOOK = re.compile(
 _NEGATED = re.compile(
     r"\b(?:no|not|without|free of|lack(?:s|ing)?|never|absent|missing|any other|anything else)\b|n't\b"
     r"|没有|不"
-    r"|\b(?:at least|at most|exactly|both|two|three|four|five|six|twice|three times|\d+ times|how many)\b",
+    r"|\b(?:at least|at most|exactly|two|three|four|five|six|twice|three times|\d+ times|how many)\b",
     re.IGNORECASE,
 )
 """What turns a question round, or counts: answered by somebody who understands it."""
-_ONCE = re.compile(r"\b(?:exactly|only|just) (?:once|one(?: time)?)\b|只出现一次", re.IGNORECASE)
+_HARMLESS = re.compile(
+    r"\b(?:exactly|only|just) (?:once|one(?: time)?)\b|\bboth\b|只出现一次"
+    r"|\b(?:with(?:out| no)|free of|no) (?:any )?(?:spelling )?(?:mistakes?|errors?|typos?|misspellings?)\b",
+    re.IGNORECASE,
+)
+"""What sounds like counting or negation and is what every comparison tells."""
 _UNSURE = 0.8
 """Confidence below which a line may have been misread, so that a difference in it proves nothing."""
 
@@ -54,7 +59,7 @@ class TextVerifier:
         about_text = requirement["kind"] == "text" or (
             requirement["kind"] in ("object", "other") and WRITING.search(_unquoted(question)) is not None
         )
-        return about_text and _asks_what_is_written(question) and bool(wanted_texts(question))
+        return about_text and _asks_what_is_written(question) and bool(_asked(question))
 
     async def verify(self, request: VerifierRequest) -> Mapping[str, VerifierAnswer]:
         """Yes where every text of the question is there, rightly spelled and no more often than wanted.
@@ -79,7 +84,7 @@ def _answers(
     together = {_same(found.text): found for found in compare(prompted, texts)}
     answers = {}
     for requirement in requirements:
-        asked = wanted_texts(requirement["question"])
+        asked = _asked(requirement["question"])
         # Among the prompt's other texts, so that a word that two of them share is not taken for a repetition.
         found = [together.get(_same(text)) or compare([text], texts)[0] for text in asked]
         answers[requirement["id"]] = _answer(found, lines)
@@ -104,8 +109,13 @@ def _may_be_misread(one: Comparison, lines: Sequence[TextLine]) -> bool:
 
 
 def _asks_what_is_written(question: str) -> bool:
-    asked = _ONCE.sub(" ", _unquoted(question))
+    asked = _HARMLESS.sub(" ", _unquoted(question))
     return _LOOK.search(asked) is None and _NEGATED.search(asked) is None
+
+
+def _asked(question: str) -> list[str]:
+    """The texts that a question names; its own question mark belongs to none of them."""
+    return wanted_texts(question.rstrip("?？ "))
 
 
 def _unquoted(question: str) -> str:
@@ -113,7 +123,7 @@ def _unquoted(question: str) -> str:
     marked = quoted(question)
     for one in reversed(marked):
         question = f"{question[: one.start]} {question[one.end :]}"
-    for text in [] if marked else wanted_texts(question):
+    for text in [] if marked else _asked(question):
         question = question.replace(text, " ")
     return question
 

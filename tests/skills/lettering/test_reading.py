@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import subprocess
+import sys
 import threading
 from importlib.machinery import ModuleSpec
 
@@ -12,10 +14,23 @@ import pytest
 from PIL import Image
 
 from gems.errors import InvalidImageError, MissingExtraError
+from gems.models.blocks.generator import render
 from gems.skills.lettering import RapidReader, TextLine, compare
 from gems.skills.lettering.reading import in_reading_order
 from tests.skills.lettering.conftest import Draw, as_png, chinese_font
 
+_WITHOUT = """
+import sys
+sys.modules["rapidocr"] = sys.modules["rapidfuzz"] = None
+from gems.errors import MissingExtraError
+from gems.skills.lettering import RapidReader, compare, wanted_texts
+print(RapidReader.is_installed())
+print(wanted_texts('the word "GO"'))
+try:
+    compare(["GO"], ["NO"])
+except MissingExtraError as error:
+    print(error.extra)
+"""
 ENGLISH = ["GRAND OPENING", "Fresh Bread daily", "Room 42 & 50% off"]
 
 
@@ -109,6 +124,38 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingExtraError, match="text in pictures") as caught:
         RapidReader()
     assert caught.value.extra == "ocr"
+
+
+def test_the_package_is_imported_without_the_extra() -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", _WITHOUT], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout.splitlines() == ["False", "['GO']", "ocr"]
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    asked = """
+import sys
+from gems.skills.lettering import RapidReader
+RapidReader.is_installed()
+print({"rapidocr", "rapidfuzz", "cv2", "onnxruntime"} & set(sys.modules))
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout.strip() == "set()"
+
+
+async def test_large_letters_in_a_large_picture(reader: RapidReader) -> None:
+    drawn = render('three red circles and the word "NO 7"', 0, 1024, 1024)
+    assert "NO 7" in await texts(reader, as_png(drawn.image))
+
+
+@pytest.mark.parametrize("word", ["GO", "HELLO", "CAFE"])
+async def test_what_the_built_in_world_writes(reader: RapidReader, word: str) -> None:
+    drawn = render(f'three red circles and the word "{word}"', 0, 512, 512)
+    (written,) = (thing.word for thing in drawn.scene.things if thing.word)
+    assert compare([written], await texts(reader, as_png(drawn.image)))[0].is_met
 
 
 def box(text: str, left: int, top: int, height: int = 20) -> TextLine:

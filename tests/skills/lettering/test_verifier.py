@@ -46,6 +46,9 @@ async def answered(
         'Does the sign read "Open Late"?',
         'Does the text "GRAND OPENING" appear exactly once?',
         'Is the text "RED DOOR" spelled correctly?',
+        'Is the text "DON\'T PANIC" shown without spelling mistakes?',
+        'Are the words "LOVE" and "PEACE" both present?',
+        "Does the sign say Open Late?",
         "画面上是否写着“新年快乐”？",
     ],
 )
@@ -60,6 +63,8 @@ def test_questions_about_what_is_written_are_taken(question: str) -> None:
         'Is the text "GO" in a serif font?',
         'Is the word "GO" above the circle?',
         'Are the letters of "OPEN" large?',
+        'Does the upper board read "HARBOUR TRAIL"?',
+        'Does the white banner read "SALE"?',
         "Is there any text on the sign?",
         "Is the sign free of other text?",
         'Is the word "SALE" absent from the poster?',
@@ -87,6 +92,18 @@ async def test_wrong_text_is_a_no_that_says_what_is_wrong() -> None:
     (answer,) = await answered(TextVerifier(Recited("GRAND OPENNING")), 'Is the text "GRAND OPENING" there?')
     assert answer[0] == "no"
     assert answer[1].endswith('wrong: "OPENNING" for "OPENING"')
+
+
+async def test_texts_without_marks_are_asked_for_too() -> None:
+    (answer,) = await answered(TextVerifier(Recited("OPEN LATE")), "Does the sign say Open Late?")
+    assert answer == ("yes", 'wanted "Open Late"; read "OPEN LATE"')
+
+
+async def test_all_texts_of_a_question_must_be_there() -> None:
+    (answer,) = await answered(
+        TextVerifier(Recited("LOVE")), 'Are the words "LOVE" and "PEACE" both present?'
+    )
+    assert answer == ("no", 'wanted "PEACE"; nothing like it was read')
 
 
 async def test_a_text_that_is_there_twice_is_a_no() -> None:
