@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 _TOKEN = re.compile(r"[ \t]*([^\s,.;:!?()\[\]{}<>|—–…\"“”，。；：！？、\ufffc]+(?:[.,:/]\d+)*[!?]*)")
-_SMALL = frozenset(
+SMALL = frozenset(
     {"of", "the", "and", "a", "an", "to", "for", "in", "on", "at", "with", "or", "de", "la", "und"}
 )
 """Words that stand in lower case within a title."""
@@ -120,7 +120,7 @@ def tokens(text: str, start: int) -> list[str]:
 def is_capitals(token: str) -> bool:
     """Whether it is written in capital letters, a number or a sign."""
     return not any(character.islower() for character in token) and (
-        any(character.isalnum() for character in token) or token in {"&", "+"}
+        any(character.isalnum() for character in token) or token in {"&", "+", "=", "-"}
     )
 
 
@@ -152,7 +152,7 @@ def _is_article_of_title(words: Sequence[str]) -> bool:
 
 
 def _goes_on_small(word: str) -> bool:
-    return word[0].islower() and word not in STOPS and word not in _SMALL
+    return word[0].islower() and word not in STOPS and word not in SMALL
 
 
 def _capitals(words: Sequence[str]) -> list[str]:
@@ -170,7 +170,7 @@ def _title(words: Sequence[str]) -> list[str]:
     taken = 1
     while taken < len(words):
         ahead = taken
-        while ahead < len(words) and ahead < taken + 2 and words[ahead] in _SMALL:
+        while ahead < len(words) and ahead < taken + 2 and words[ahead] in SMALL:
             ahead += 1
         if ahead >= len(words) or not (words[ahead][0].isupper() or is_capitals(words[ahead])):
             break

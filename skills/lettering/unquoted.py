@@ -7,18 +7,18 @@ from collections.abc import Iterator
 
 from gems.skills.lettering.chinese import named_in_chinese
 from gems.skills.lettering.found import BLANK, Found
-from gems.skills.lettering.phrases import STOPS, is_capitals, is_loud, phrase, tokens
+from gems.skills.lettering.phrases import SMALL, STOPS, is_capitals, is_loud, phrase, tokens
 
 __all__ = ["BLANK", "Found", "named"]
 
 _ADVERBS = r"(?:clearly|simply|just|only|boldly|proudly|out|loudly|prominently|with)"
 _HOW = r"(?:\s+in\s+(?:[a-z-]+\s+){0,4}(?:letters|capitals|font|type|script|lettering|handwriting|neon))?"
-_GAP = rf"(?:\s+{_ADVERBS})*{_HOW}\s*[:,]?\s*"
+_GAP = rf"(?:\s+(?:is|are))?(?:\s+{_ADVERBS})*{_HOW}\s*[:,]?\s*"
 _KINDS = {
     "noun": r"(?:words?|text|phrase|slogan|tagline|motto|caption|headline|heading|inscription|wording|message"
     r"|title|name|quote|greeting)",
     "letters": r"(?:letters?|initials?|lettering|acronym)",
-    "number": r"(?:numbers?|numerals?|digits?|year|date)",
+    "number": r"(?:numbers?|numerals?|digits?)",
     "says": r"(?:says?|saying|spell(?:s|ing)?|spelled|states?|stating|announc(?:es|ing)|proclaim(?:s|ing)"
     r"|declar(?:es|ing)|writes?)",
     "reads": r"(?:reads?|reading)",
@@ -63,6 +63,8 @@ _NOT_BEHIND_A_NOUN = frozenset(
 )
 """What goes on with the sentence: a text message, the words of the poem."""
 _ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "its", "my", "your", "this", "that"})
+_IS = re.compile(r"\s(?:is|are)\b", re.IGNORECASE)
+"""The title is Dune, but: the title is red."""
 _LIST = re.compile(r"\s*(?:,\s*and|,\s*or|,|and|or|&)\s+", re.IGNORECASE)
 _NEGATED = re.compile(
     r"\b(?:without|no|not|never|avoid|instead of|rather than|don'?t)\b[^.;,!?\n]{0,25}$", re.I
@@ -109,6 +111,8 @@ def _believed(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bo
     before = prompt[: cue.start()].split()
     colon = ":" in cue[0]
     loud = is_loud(text)
+    if _IS.search(cue[0]) and text[0][0].islower():
+        return False
     if kind == "noun":
         title = len(text) > 1 and all(word[0].isupper() for word in (text[0], text[-1]))
         return loud or colon or title or first not in STOPS | _NOT_BEHIND_A_NOUN
@@ -129,7 +133,7 @@ def _is_said(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> boo
     """Whether something says or reads the text, and nobody speaks it or reads a book."""
     clause = re.split(r"[.;!?\n]", prompt[: cue.start()])[-1]
     bearers, people = list(_BEARERS.finditer(clause)), list(_PEOPLE.finditer(clause))
-    if text[0].casefold() in STOPS:
+    if text[0].casefold() in STOPS or text == ["nothing"]:
         return False
     if bearers and (not people or bearers[-1].start() > people[-1].start()):
         return True
@@ -162,9 +166,13 @@ def _before_verbs(prompt: str) -> Iterator[Found]:
         run: list[str] = []
         for word in reversed(re.split(r"[.,;:()\n]", prompt[: verb.start()])[-1].split()):
             title = verb["verb"] in {"written", "spelled", "lettered", "inscribed"} and word[0].isupper()
-            if BLANK in word or not (is_capitals(word) or title):
+            if BLANK in word or not (
+                is_capitals(word) or title or word[0].isdigit() or (run and word in SMALL)
+            ):
                 break
             run.insert(0, word)
+        while run and run[0] in SMALL:
+            run.pop(0)
         if run and run[0] in {"A", "An", "The"} and not all(map(is_capitals, run)):
             run = []
         if run and (all(map(is_capitals, run)) or not _PEOPLE.search(" ".join(run))):
