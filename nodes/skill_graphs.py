@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from pydantic import BaseModel
 
 from gems.errors import SkillError
 from gems.nodes.enhancing import enhance, keep
 from gems.nodes.node import Update, as_step
+from gems.nodes.prompts import consultation
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
 from gems.skills.code import built_graph, built_verifiers, told
 from gems.skills.reading import guidance, read_body, read_reference
@@ -19,6 +21,7 @@ from gems.skills.skill import Skill
 from gems.state import Context
 from gems.work import Work
 
+FormT = TypeVar("FormT", bound=BaseModel)
 SkillGraph = CompiledStateGraph[Any, Any, Any, Any]
 
 
@@ -100,10 +103,19 @@ def skill_context(skill: Skill) -> SkillContext:
         body=body,
         reference=reference,
         **steps,
+        consult=_consult,
         node=as_step,
         graph=empty_graph,
         default=lambda: _default(steps),
     )
+
+
+async def _consult(
+    work: Work, instructions: str, user_prompt: str, reply: type[FormT], *, material: str = ""
+) -> FormT:
+    """See `SkillContext.consult`."""
+    answer = await work.ask(consultation(instructions, user_prompt, reply, material=material))
+    return answer.form(reply)
 
 
 def empty_graph() -> StateGraph[Any, Any, Any, Any]:
