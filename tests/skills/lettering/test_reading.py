@@ -17,7 +17,8 @@ from gems.errors import InvalidImageError, MissingExtraError
 from gems.models.blocks.generator import render
 from gems.skills.lettering import RapidReader, TextLine, compare
 from gems.skills.lettering.reading import in_reading_order
-from tests.skills.lettering.conftest import Draw, as_png, chinese_font
+from tests.skills.lettering.conftest import Draw
+from tests.skills.lettering.pictures import as_png, chinese_font
 
 _WITHOUT = """
 import sys
