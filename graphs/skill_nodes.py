@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, cast
 
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.runtime import Runtime
@@ -123,7 +124,8 @@ async def _carried_out(
     }
     try:
         async with asyncio.timeout(context.skill_timeout_s) as limit:
-            async with aclosing(graph.astream(given, context=context, stream_mode="values")) as states:
+            stream = graph.astream(given, context=context, stream_mode="values")
+            async with aclosing(cast("AsyncGenerator[Any]", stream)) as states:
                 async for values in states:
                     if not isinstance(values, dict):
                         kind = type(values).__name__
