@@ -16,7 +16,11 @@ from gems.work import Work
 MAX_PROMPT = 20_000
 SPELLED = "The answer to each of these must be yes:"
 """Begins the line that puts requirements into a prompt as questions, where no model words them."""
-_QUOTED = re.compile(r'"([^"]{1,500})"|“([^”]{1,500})”|「([^」]{1,500})」')
+# A single sign within a word is an apostrophe.
+_QUOTED = re.compile(
+    r'"([^"]{1,500})"|“([^”]{1,500})”|„([^“”]{1,500})[“”]|«([^»]{1,500})»|「([^」]{1,500})」|『([^』]{1,500})』'
+    r"|(?<!\w)['‘](\w(?:[^'’\n]|['’](?=\w)){0,199})['’](?!\w)"  # noqa: RUF001 - people type them
+)
 _CHECKS = (0, 1)
 
 

@@ -16,6 +16,7 @@ from gems.nodes.node import Update, as_step
 from gems.nodes.prompts import consultation
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
 from gems.skills.code import built_graph, built_verifiers, told
+from gems.skills.guarding import guard
 from gems.skills.reading import guidance, read_body, read_reference
 from gems.skills.skill import Skill
 from gems.state import Context
@@ -54,7 +55,11 @@ def skill_verifiers(skill: Skill) -> list[Verifier]:
 def _compiled(skill: Skill) -> SkillGraph | SkillError:
     context = skill_context(skill)
     try:
-        graph = built_graph(skill, context) if skill.runs_code else context.default()
+        if skill.runs_code:
+            graph = built_graph(skill, context)
+            guard(graph)
+        else:
+            graph = context.default()
         # The outer graph's checkpointer covers the whole node; a skill keeps none of its own.
         return graph.compile(checkpointer=None, name=skill.name)
     except SkillError as error:
