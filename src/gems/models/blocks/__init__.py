@@ -7,6 +7,11 @@ What it draws: twelve flat shapes in twelve colours, three sizes and four textur
 left of, right of, above, below, inside, on; background colours; short quoted texts in Latin letters and
 digits. Its image model has the weaknesses of real ones, written down in `gems.models.blocks.weaknesses`.
 
+What its chat model plays: every task of `gems.models.tasks`. It chooses skills by their words; enhances a
+prompt where a skill's guidance is about counts, places or text, by stating those once more; finds what a
+rewritten prompt lost of the user's and puts it back; and writes skills from lessons by counting which
+wordings worked. It knows no facts beyond its shapes: a skill's own question is answered with an empty object.
+
 What it cannot draw: everything else. People, animals, landscapes, photographs, styles, absolute places,
 depth. Of such prompts it draws what it understands, its decomposer still asks for the things it knows
 nothing of, and its judge, who sees nothing but pixels, answers no and says why. The judge does not tell

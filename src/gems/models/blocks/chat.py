@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,13 +14,17 @@ from pydantic import PrivateAttr
 
 from gems.errors import InvalidImageError
 from gems.models.blocks.asking import numbered
+from gems.models.blocks.authoring import drafted
 from gems.models.blocks.brief import understand
+from gems.models.blocks.enhancing import enhanced
 from gems.models.blocks.judging import LIMITS, Judgement, judged
+from gems.models.blocks.keeping import compared
 from gems.models.blocks.lessons import distilled
 from gems.models.blocks.messages import Asked, asked, tokens
 from gems.models.blocks.preparing import prepared
 from gems.models.blocks.questions import decomposed
 from gems.models.blocks.reflecting import Reflection, RoundReport, reflected
+from gems.models.blocks.routing import chosen
 from gems.models.blocks.scene import Scene, describe
 from gems.models.blocks.vision import Eye
 from gems.models.tasks import (
@@ -31,16 +34,9 @@ from gems.models.tasks import (
     PromptReply,
     ReflectionReply,
     RequirementsReply,
-    SkillChoice,
     Task,
 )
 
-_EVERYWHERE = """
-    with from that this into when where image images picture pictures drawing draw drawings design make
-    makes creating create generation generate rendering render prompt prompts shape shapes used using
-    scene skill style visual about asks user
-"""
-_COMMON = frozenset(_EVERYWHERE.split())
 Spoken = tuple[str, str]
 """What is answered, and the thought behind it."""
 
@@ -89,6 +85,8 @@ class BlocksChat(BaseChatModel):
         plays: dict[Task, Callable[[Asked], Spoken]] = {
             "route": _route,
             "enhance": _enhance,
+            "keep": _keep,
+            "consult": _consult,
             "prepare": _prepare,
             "decompose": _decompose,
             "verify": self._verify,
@@ -97,6 +95,7 @@ class BlocksChat(BaseChatModel):
             "refine": _refine,
             "reflect": _reflect,
             "distil": _distil,
+            "author": _author,
         }
         if request.task is not None:
             return plays[request.task](request)
@@ -151,30 +150,40 @@ def _sight(scene: Scene | None) -> str:
 
 
 def _route(request: Asked) -> Spoken:
-    """A skill is chosen where its name, or much of its description, is spoken of in the prompt."""
-    prompt = _content_words(request.tag("user_prompt"))
-    if re.search(r'"[^"\n]+"|“[^”\n]+”', request.tag("user_prompt")):
-        prompt |= {"text", "lettering"}
-    chosen = []
-    for line in request.tag("skills").splitlines():
-        name, _, description = line.strip().lstrip("- ").partition(":")
-        by_name = _content_words(name.replace("-", " ").replace("_", " ")) & prompt
-        if by_name or len(_content_words(description) & prompt) >= 3:
-            chosen.append(name.strip())
-    why = (
-        f"The prompt speaks of what {chosen[0]} is for." if chosen else "No skill's words are in the prompt."
-    )
-    return SkillChoice(skills=chosen[:1], why=why).model_dump_json(), why
-
-
-def _content_words(text: str) -> set[str]:
-    return {word for word in re.findall(r"[a-z]{4,}", text.lower()) if word not in _COMMON}
+    choice = chosen(request.tag("user_prompt"), request.tag("skills"))
+    return choice.model_dump_json(), choice.why
 
 
 def _enhance(request: Asked) -> Spoken:
-    prompt = request.tag("user_prompt").strip()
-    thought = "This image model heeds plain words best, so the prompt stays as the user wrote it."
+    user = request.tag("user_prompt").strip()
+    prompt = enhanced(user, request.tag("skill"))
+    lines = len(prompt.splitlines()) - len(user.splitlines())
+    thought = (
+        f"The guidance is about {lines} facts of the prompt; I state them once more behind it."
+        if lines
+        else "The guidance is about nothing in the prompt that I could state, so it stays as it is."
+    )
     return PromptReply(prompt=prompt or "nothing").model_dump_json(), thought
+
+
+def _keep(request: Asked) -> Spoken:
+    reply = compared(
+        request.tag("user_prompt"), request.tag("new_prompt"), numbered(request.tag("questions"))
+    )
+    thought = f"{len(reply.lost)} of the questions are lost in the new prompt."
+    return reply.model_dump_json(), thought
+
+
+def _consult(_: Asked) -> Spoken:
+    return "{}", f"I know no facts beyond my shapes; {LIMITS.partition(';')[0]}. I add nothing."
+
+
+def _author(request: Asked) -> Spoken:
+    draft = drafted(request.tag("skill"), request.tag("lessons"))
+    return (
+        draft.model_dump_json(),
+        "I count which wordings worked and which did not, and state each as a rule.",
+    )
 
 
 def _prepare(request: Asked) -> Spoken:

@@ -10,7 +10,7 @@ from gems.models.blocks.brief import understand
 from gems.models.blocks.wordings import Record, outcomes
 
 MOST_WORDS = 100
-_HELD = re.compile(r"\[held (\d+) of (\d+) times\]")
+HELD = re.compile(r"\[held (\d{1,6}) of (\d{1,6}) times\]")
 _SEQUEL = re.compile(r'Then drawn: "(.*)"\. Then met: (.*)\. Still failed: (.*?)\.?$')
 _FAILED = re.compile(r"Failed: ([a-z]+) \(|; ([a-z]+) \(")
 
@@ -18,9 +18,14 @@ _FAILED = re.compile(r"Failed: ([a-z]+) \(|; ([a-z]+) \(")
 def learn_lessons(record: Record, lessons: str) -> None:
     """Take in numbered lessons, but none that failed more often than it held."""
     for line in numbered(lessons) or lessons.splitlines():
-        held = _HELD.match(line)
-        if held is None or 2 * int(held[1]) >= int(held[2]):
+        if relied_on(line):
             learn_line(record, line)
+
+
+def relied_on(line: str) -> bool:
+    """Whether a lesson held as often as it failed, or was not tried yet."""
+    held = HELD.match(line)
+    return held is None or 2 * int(held[1]) >= int(held[2])
 
 
 def learn_line(record: Record, line: str) -> None:

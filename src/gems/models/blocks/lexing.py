@@ -71,8 +71,13 @@ class Token:
 
 def tokens(text: str) -> list[Token]:
     """All tokens of `text`, closed by an `end`."""
-    found = [_token(match) for match in _TOKEN.finditer(text[:MAX_CHARACTERS])]
-    return [*found, Token("end", "", "")]
+    return [*(token for token, _, _ in located(text)), Token("end", "", "")]
+
+
+def located(text: str) -> list[tuple[Token, int, int]]:
+    """All tokens of `text` with where each begins and ends."""
+    found = _TOKEN.finditer(text[:MAX_CHARACTERS])
+    return [(_token(match), match.start(), match.end()) for match in found]
 
 
 def _token(match: re.Match[str]) -> Token:

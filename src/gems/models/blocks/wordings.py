@@ -60,10 +60,11 @@ def sentence(brief: Brief, fact: Fact, wording: str) -> str:
         return f"The word {quoted(word)} is spelled {_spelling(word)}."
     if wording == "exactly" and kind == "count":
         return f"Exactly {_amount(brief, index)}."
-    return f"{_OPENINGS[wording]}{_clause(brief, fact)}."
+    return f"{_OPENINGS[wording]}{clause(brief, fact)}."
 
 
-def _clause(brief: Brief, fact: Fact) -> str:
+def clause(brief: Brief, fact: Fact) -> str:
+    """`fact` of `brief` in plain words, without anything that stresses it."""
     kind, index = fact
     if kind == "background":
         return f"the background is {brief.background}"
