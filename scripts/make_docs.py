@@ -33,6 +33,8 @@ PRINTED_BY = {
     "ImportReport": "`gems memory import` prints what it took in.",
     "Reindexed": "`gems memory reindex` prints what was embedded anew.",
     "Rebuilt": "`gems memory rebuild` prints what was made anew.",
+    "SkillTrial": "`gems skills test` prints how a skill does on its own examples.",
+    "SkillDrafts": "`gems skills learn` prints what it drafted.",
     "DoctorReport": "`gems doctor` prints its checks.",
     "ErrorReport": "Every command prints this where it fails; the exit code says so too.",
 }

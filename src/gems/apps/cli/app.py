@@ -23,6 +23,7 @@ from gems.apps.cli.resume import resume
 from gems.apps.cli.run import run
 from gems.apps.cli.runs import runs
 from gems.apps.cli.show import show
+from gems.apps.cli.skills import skills
 
 # Plain help pages: they are pasted, searched and turned into docs/cli.md.
 app = typer.Typer(
@@ -40,6 +41,7 @@ app.command()(fork)
 app.command()(delete)
 app.command()(gc)
 app.add_typer(memory)
+app.add_typer(skills)
 app.command()(doctor)
 
 

@@ -19,6 +19,7 @@ from gems.memory_reports import (
 )
 from gems.removal import Deletion, Garbage
 from gems.results import RunResult
+from gems.skill_reports import SkillDrafts, SkillTrial
 
 
 class RunList(BaseModel):
@@ -102,6 +103,8 @@ def schemas() -> dict[str, dict[str, Any]]:
         ImportReport,
         Reindexed,
         Rebuilt,
+        SkillTrial,
+        SkillDrafts,
         DoctorReport,
         ErrorReport,
     )
