@@ -41,7 +41,7 @@ class Cluster:
 
     def kinds(self) -> list[RequirementKind]:
         """Kinds of requirements that failed in at least half of the experiences."""
-        counts = Counter(kind for value in self.values for kind in _kinds(value))
+        counts = Counter(kind for value in self.values for kind in failing_kinds(value))
         often = sorted(kind for kind, count in counts.items() if 2 * count >= len(self.values))
         return cast("list[RequirementKind]", often or sorted(counts))
 
@@ -61,8 +61,8 @@ def clusters(
     """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place in sorted(range(len(keys)), key=lambda index: keys[index]):
-        if not _is_refuted(values[place]):
-            for kind in _kinds(values[place])[:1]:
+        if not is_refuted(values[place]):
+            for kind in failing_kinds(values[place])[:1]:
                 groups[(kind, *sorted(values[place].get("skills") or ()))].append(place)
     found = []
     for _, places in sorted(groups.items()):
@@ -119,15 +119,16 @@ def summed(records: Sequence[TrackRecord]) -> TrackRecord:
     }
 
 
-def _kinds(value: Mapping[str, Any]) -> list[str]:
+def is_refuted(value: Mapping[str, Any]) -> bool:
+    """Whether an experience or a lesson, where it was shown, clearly did not help."""
+    record = value.get("record") or no_record()
+    return bool(record["hurt"] > record["helped"] + 1)
+
+
+def failing_kinds(value: Mapping[str, Any]) -> list[str]:
     """What failed, the most frequent kind first."""
     counts = Counter(item["kind"] for item in value["failed"])
     return sorted(counts, key=lambda kind: (-counts[kind], kind))
-
-
-def _is_refuted(value: Mapping[str, Any]) -> bool:
-    record = value.get("record") or no_record()
-    return bool(record["hurt"] > record["helped"] + 1)
 
 
 def _clustered(places: Sequence[int], vectors: NDArray[np.float32]) -> list[list[int]]:

@@ -38,6 +38,8 @@ PRINTED_BY = {
     "NewSkill": "`gems skills new` prints what was written.",
     "ValidationList": "`gems skills validate` prints what was found in each folder.",
     "TrustedFolders": "`gems skills trust` prints all folders that are trusted.",
+    "SkillTrial": "`gems skills test` prints how a skill does on its own examples.",
+    "SkillDrafts": "`gems skills learn` prints what it drafted.",
     "DoctorReport": "`gems doctor` prints its checks.",
     "ErrorReport": "Every command prints this where it fails; the exit code says so too.",
 }

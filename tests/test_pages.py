@@ -22,7 +22,9 @@ def test_no_page_is_left_out() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page: str, tmp_path: Path) -> None:
-    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
     assert blocks
     # 3 only says that something is not as it should be, as it may be with the built-in world's rules.
     script = "\n".join(

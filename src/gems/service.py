@@ -53,6 +53,7 @@ from gems.resources import Resources, open_resources
 from gems.results import RunResult
 from gems.saving import check_target, save_result, with_picture
 from gems.settings import Settings, load_settings
+from gems.skill_workshop import SkillWorkshop
 from gems.skills.registry import SkillRegistry
 from gems.skills.skill import Skill
 from gems.state import Context, Input, State
@@ -130,6 +131,11 @@ class Gems:
     def memory(self) -> Memories:
         """What runs have learnt."""
         return Memories(self.resources)
+
+    @property
+    def skills(self) -> SkillWorkshop:
+        """Skills, for their authors."""
+        return SkillWorkshop(self.resources, self.settings.home)
 
     async def rebuild_memory(
         self, progress: Callable[[int, int], None] | None = None, *, dry_run: bool = False

@@ -1,144 +1,79 @@
-"""What is told about skills."""
+"""What `Gems.skills` hands back."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.skills.places import Where
-from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Finding, Level, Skill
-from gems.skills.validating import Validation
+from gems.types import Usage
 
 
-class SkillFinding(BaseModel):
-    """Something about a skill's files that its author should know."""
-
+class _Report(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    file: str = Field(description="Path relative to the skill's folder.")
-    line: int = Field(description="From 1; 0 for the file as a whole.")
-    level: Level = Field(description="unusable, nonstandard, or advice.")
-    message: str
+
+class TriedExample(_Report):
+    """What became of one line of a skill's `examples.jsonl`."""
+
+    line: int = Field(description="From 1.")
+    prompt: str
+    trigger: bool = Field(description="Whether the skill is to be chosen.")
+    chosen: bool | None = Field(description="Whether it was; null where the planner did not answer usably.")
+    skills: list[str] = Field(description="All that were chosen.")
+    new_prompt: str | None = Field(description="What the skill made of the prompt; null where it did not.")
+    kept: list[str] = Field(description="Statements that the new prompt keeps.")
+    lost: list[str] = Field(description="Statements that it does not.")
+    unanswered: list[str] = Field(description="Why a model gave no usable answer, once per failure.")
+    fault: str = Field(description="Why the skill could not do its part; empty where it did.")
+    passed: bool = Field(description="Whether everything came out as the line says.")
 
 
-class SkillEntry(BaseModel):
-    """A skill that can be chosen."""
+class SkillTrial(_Report):
+    """How a skill does on its own examples."""
 
-    model_config = ConfigDict(frozen=True)
+    skill: str
+    passed: bool = Field(description="Whether every example came out as it says.")
+    precision: float | None = Field(
+        description="Share of the examples for which it was chosen that call for it, in [0, 1]; null where "
+        "it was never chosen."
+    )
+    recall: float | None = Field(
+        description="Share of the examples that call for it for which it was chosen, in [0, 1]; null where "
+        "none does."
+    )
+    kept: int = Field(description="Statements that its prompts keep.")
+    checked: int = Field(description="Statements that were looked for.")
+    unanswered: int = Field(description="Examples for which a model gave no usable answer.")
+    calls: int = Field(description="Of chat models.")
+    seconds: float
+    usage: dict[str, Usage] = Field(description="By role.")
+    examples: list[TriedExample]
+
+
+class SkillDraft(_Report):
+    """A skill, or an amendment of one, that is proposed."""
 
     name: str
-    description: str
-    place: str = Field(description="built-in, user, home, project or path.")
-    folder: str
-    code: bool = Field(description="Whether it brings a graph.py.")
-    runs_code: bool = Field(description="Whether that may run, since the place is trusted.")
-    conflicts: list[str] = Field(description="Skills that it does not work together with.")
-    findings: list[SkillFinding]
-
-
-class LeftOut(BaseModel):
-    """A folder that gives no skill."""
-
-    model_config = ConfigDict(frozen=True)
-
-    folder: str
-    place: str
-    findings: list[SkillFinding]
-
-
-class SkillList(BaseModel):
-    """The skills of all places."""
-
-    model_config = ConfigDict(frozen=True)
-
-    skills: list[SkillEntry]
-    left_out: list[LeftOut]
-    untrusted: list[str] = Field(
-        description="Folders of skills in the current project, which are not read before it is trusted."
+    amends: bool = Field(description="Whether it is an amendment of the skill of this name.")
+    generator: str = Field(description="Whose lessons it rests on.")
+    kinds: list[str] = Field(description="Kinds of requirements that they are about.")
+    lessons: int = Field(description="Lessons and experiences that it rests on.")
+    by: Literal["model", "list"] | None = Field(
+        description="Who wrote it: the chat model, or it is the plain list; null where nothing was written."
     )
-
-
-class SkillPage(BaseModel):
-    """Everything about one skill."""
-
-    model_config = ConfigDict(frozen=True)
-
-    skill: SkillEntry
-    body: str = Field(description="The guidance that a chat model is shown once the skill is chosen.")
-    files: list[str] = Field(description="Paths relative to the folder.")
-
-
-class Validated(BaseModel):
-    """What was found in a skill's folder."""
-
-    model_config = ConfigDict(frozen=True)
-
-    folder: str
-    name: str | None = Field(description="None where it cannot be used.")
-    valid: bool = Field(description="Whether it keeps to the Agent Skills standard and can be used.")
-    findings: list[SkillFinding]
-
-
-class ValidationList(BaseModel):
-    """What was found in the folders."""
-
-    model_config = ConfigDict(frozen=True)
-
-    skills: list[Validated]
-
-
-class TrustedFolders(BaseModel):
-    """The folders that are trusted."""
-
-    model_config = ConfigDict(frozen=True)
-
-    folders: list[str]
-
-
-class NewSkill(BaseModel):
-    """A skill's folder that was written."""
-
-    model_config = ConfigDict(frozen=True)
-
-    folder: str
-    files: list[str]
-
-
-def listed(registry: SkillRegistry, where: Where) -> SkillList:
-    """The skills of a registry. Blocking."""
-    return SkillList(
-        skills=[entry(skill) for skill in registry.all()],
-        left_out=[
-            LeftOut(folder=str(item.folder), place=item.place, findings=_findings(item.findings))
-            for item in registry.left_out
-        ],
-        untrusted=[str(folder) for folder in where.untrusted()],
+    state: Literal["written", "exists", "planned"] = Field(
+        description="`exists` where a draft is there already and stays; `planned` where it was only looked."
     )
+    folder: str = Field(description="Where the draft is, or would be.")
+    examples: int = Field(description="Prompts of earlier runs in its `examples.jsonl`.")
+    warnings: list[str]
 
 
-def entry(skill: Skill) -> SkillEntry:
-    """What is told about a skill."""
-    return SkillEntry(
-        name=skill.name,
-        description=skill.description,
-        place=skill.place,
-        folder=str(skill.folder or ""),
-        code=skill.code,
-        runs_code=skill.runs_code,
-        conflicts=sorted(skill.conflicts),
-        findings=_findings(skill.findings),
-    )
+class SkillDrafts(_Report):
+    """What is proposed from what runs have learnt."""
 
-
-def validated(found: Validation) -> Validated:
-    """What is told about a folder that was checked."""
-    return Validated(
-        folder=str(found.folder),
-        name=found.skill.name if found.skill else None,
-        valid=found.is_valid,
-        findings=_findings(found.findings),
-    )
-
-
-def _findings(found: tuple[Finding, ...]) -> list[SkillFinding]:
-    return [SkillFinding(file=f.file, line=f.line, level=f.level, message=f.message) for f in found]
+    lessons: int = Field(description="Lessons, and experiences without one, that were looked at.")
+    refuted: int = Field(description="Those that did not hold and were left out.")
+    drafts: list[SkillDraft]
+    left_out: list[str] = Field(description="What has enough lessons and is not proposed, and why.")

@@ -193,7 +193,7 @@ def test_headings_that_lack_a_part(text: str) -> None:
         ("text_rendering", "text-rendering"),
         (" Text  Rendering! ", "text-rendering"),
         ("--a--b--", "a-b"),
-        ("ｗｉｄｅ", "wide"),  # noqa: RUF001
+        ("ｗｉｄｅ", "wide"),
         ("___", ""),
     ],
 )

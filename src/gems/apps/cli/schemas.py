@@ -19,7 +19,8 @@ from gems.memory_reports import (
 )
 from gems.removal import Deletion, Garbage
 from gems.results import RunResult
-from gems.skill_reports import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
+from gems.skill_listings import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
+from gems.skill_reports import SkillDrafts, SkillTrial
 
 
 class RunList(BaseModel):
@@ -108,6 +109,8 @@ def schemas() -> dict[str, dict[str, Any]]:
         NewSkill,
         ValidationList,
         TrustedFolders,
+        SkillTrial,
+        SkillDrafts,
         DoctorReport,
         ErrorReport,
     )

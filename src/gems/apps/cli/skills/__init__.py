@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from gems.apps.cli.skills.learning import learn
 from gems.apps.cli.skills.looking import list_, show
 from gems.apps.cli.skills.making import new
+from gems.apps.cli.skills.testing import try_out
 from gems.apps.cli.skills.trusting import trust
 from gems.apps.cli.skills.validating import validate
 
@@ -28,3 +30,5 @@ skills.command()(show)
 skills.command()(new)
 skills.command()(validate)
 skills.command()(trust)
+skills.command("test")(try_out)
+skills.command()(learn)

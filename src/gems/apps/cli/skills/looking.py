@@ -10,7 +10,7 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 if TYPE_CHECKING:
-    from gems.skill_reports import SkillFinding
+    from gems.skill_listings import SkillFinding
     from gems.skills.catalogue import SkillCatalogue
     from gems.skills.places import Where
 
@@ -36,7 +36,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import one_line  # noqa: PLC0415
-        from gems.skill_reports import listed  # noqa: PLC0415
+        from gems.skill_listings import listed  # noqa: PLC0415
 
         catalogue, where = scanned()
         found = listed(catalogue.current, where)
@@ -77,7 +77,7 @@ def show(
 
         from gems.apps.cli.handing import print_json  # noqa: PLC0415
         from gems.errors import OptionError  # noqa: PLC0415
-        from gems.skill_reports import SkillPage, entry  # noqa: PLC0415
+        from gems.skill_listings import SkillPage, entry  # noqa: PLC0415
         from gems.skills.reading import read_body  # noqa: PLC0415
 
         registry = scanned()[0].current

@@ -1,0 +1,108 @@
+"""A skill's `examples.jsonl`: prompts that call for it or do not, and what must not be lost of them.
+
+{"prompt": "a shop sign with OPEN in blue letters", "trigger": true, "keeps": ["OPEN", "blue letters"]}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gems.errors import SkillError
+from gems.skills.files import read_text
+
+FILE = "examples.jsonl"
+_MAX_PROMPT = 20_000
+_MAX_STATEMENT = 500
+_MOST_FAULTS = 20
+_HINT = 'A line is {"prompt": "…", "trigger": true or false, "keeps": ["…"]}.'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """A prompt and what a skill is to make of it.
+
+    Attributes:
+        line: The line it stands on, from 1.
+        prompt: A user's prompt.
+        trigger: Whether the skill is to be chosen.
+        keeps: What the skill's prompt must still say.
+    """
+
+    line: int
+    prompt: str
+    trigger: bool
+    keeps: tuple[str, ...] = ()
+
+
+class _Statement(BaseModel):
+    """Unknown fields are faults: a misspelt `keeps` would check nothing and look well."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt: str = Field(min_length=1, max_length=_MAX_PROMPT, pattern=r"\S")
+    trigger: bool
+    keeps: list[str] = []
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """The examples of a skill, in their order. Blocking.
+
+    Args:
+        folder: The skill's.
+
+    Raises:
+        SkillError: there is no such file, or no example in it; or lines are broken, all of which are named.
+    """
+    text = read_text(folder, FILE)
+    examples: list[Example] = []
+    faults: list[str] = []
+    # Not splitlines: JSON may hold what Unicode takes for the end of a line.
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            examples.append(_read(number, line))
+        except ValueError as error:
+            faults.append(f"line {number}: {error}")
+    if faults:
+        raise SkillError(f"{FILE} in {folder} has broken lines: {_listed(faults)}.", hint=_HINT)
+    if not examples:
+        raise SkillError(f"{FILE} in {folder} holds no example.", hint=_HINT)
+    return examples
+
+
+def _listed(faults: list[str]) -> str:
+    more = len(faults) - _MOST_FAULTS
+    shown = "; ".join(faults[:_MOST_FAULTS])
+    numbers = ", ".join(fault.partition(":")[0].removeprefix("line ") for fault in faults[_MOST_FAULTS:])
+    return f"{shown}; and lines {numbers}" if more > 0 else shown
+
+
+def _read(number: int, line: str) -> Example:
+    try:
+        stated = _Statement.model_validate_json(line)
+    except ValidationError as error:
+        raise ValueError(_told(error)) from None
+    if fault := _unusable(stated.keeps):
+        raise ValueError(fault)
+    return Example(line=number, prompt=stated.prompt, trigger=stated.trigger, keeps=tuple(stated.keeps))
+
+
+def _unusable(keeps: Iterable[str]) -> str:
+    for statement in keeps:
+        if not statement.strip():
+            return "keeps: a statement is empty"
+        if len(statement) > _MAX_STATEMENT:
+            return f"keeps: a statement has {len(statement):,} characters; at most {_MAX_STATEMENT} are taken"
+    return ""
+
+
+def _told(error: ValidationError) -> str:
+    return ", ".join(
+        f"{'.'.join(str(part) for part in fault['loc']) or 'it'}: {fault['msg'].rstrip('.').lower()}"
+        for fault in error.errors(include_input=False, include_url=False)[:5]
+    )

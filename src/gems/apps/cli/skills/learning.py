@@ -1,0 +1,124 @@
+"""`gems skills learn`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+if TYPE_CHECKING:
+    from gems.skill_drafts import Wish
+    from gems.skill_reports import SkillDraft, SkillDrafts
+
+
+def learn(
+    least: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Lessons of one kind that a draft needs.")
+    ] = 5,
+    generator: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only from lessons about this generator.")
+    ] = None,
+    chat: options.Chat = None,
+    no_model: Annotated[
+        bool, typer.Option("--no-model", help="Write a plain list of the best lessons.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace drafts that exist.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be drafted.")] = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Draft skills from what runs have learnt, where many lessons are of one kind.
+
+    Lessons count, and experiences that no lesson was drawn from. What was made with a skill becomes an
+    amendment of it; all else a new skill for the kind of requirement. The reflector's chat model writes them.
+    A draft in GEMS_HOME/drafts/skills is used by no run before you move it.
+
+    \b
+    Examples:
+      gems skills learn --dry-run
+      gems skills learn --least 10 --chat openai:MODEL@BASE_URL
+
+    \b
+    Exit codes:
+      0    done, even if there was nothing to draft
+      2    bad usage or configuration
+      1    failure
+      130  interrupted; drafts that are written stay
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.skill_drafts import Wish  # noqa: PLC0415
+
+        use_model = not no_model and not dry_run
+        wish = Wish(least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run)
+        done = _drafted(wish, options.Models(chat=chat))
+        if json:
+            print_json(done)
+            return
+        _show(done)
+
+
+def _drafted(wish: Wish, models: options.Models) -> SkillDrafts:
+    """Carry it out. No generator is needed, and a chat model only where it writes."""
+    from gems.apps.cli.memory.progress import told  # noqa: PLC0415 - heavy
+    from gems.apps.cli.working import interruptibly, looked_up, settings_with  # noqa: PLC0415
+    from gems.service import Gems  # noqa: PLC0415
+    from gems.settings import GeneratorSettings  # noqa: PLC0415
+
+    if not wish.use_model:
+        return looked_up(lambda gems: gems.skills.learn(wish, told("draft")))
+    settings = settings_with(models).model_copy(update={"generator": GeneratorSettings()})
+
+    async def doing() -> SkillDrafts:
+        async with Gems(settings) as gems:
+            return await gems.skills.learn(wish, told("draft"))
+
+    return interruptibly(doing())
+
+
+def _show(done: SkillDrafts) -> None:
+    from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
+
+    for draft in done.drafts:
+        typer.echo(one_line(_line(draft)))
+        for warning in draft.warnings:
+            typer.echo(f"warning: {draft.name}: {one_line(warning)}", err=True)
+    for reason in done.left_out:
+        typer.echo(f"left out: {one_line(reason)}", err=True)
+    if not done.drafts:
+        typer.echo(_nothing(done), err=True)
+    for draft in done.drafts:
+        if draft.state == "written":
+            typer.echo(clean("\n".join(_steps(draft))), err=True)
+
+
+def _nothing(done: SkillDrafts) -> str:
+    held = f" {done.refuted:,} of them did not hold and do not count." if done.refuted else ""
+    looked = f"{done.lessons:,} lessons and experiences were looked at."
+    return f"Nothing to draft: too few are of one kind. {looked}{held}"
+
+
+def _line(draft: SkillDraft) -> str:
+    what = f"amendment of {draft.name}" if draft.amends else f"new skill {draft.name}"
+    about = f"{draft.lessons} lessons of {draft.generator} about {', '.join(draft.kinds)}"
+    place = {
+        "written": f"drafted in {draft.folder}",
+        "planned": f"would be drafted in {draft.folder}",
+        "exists": f"a draft is there already, which --force replaces: {draft.folder}",
+    }
+    return f"{what} from {about}: {place[draft.state]}"
+
+
+def _steps(draft: SkillDraft) -> list[str]:
+    """How a person accepts a draft."""
+    folder = shlex.quote(draft.folder)
+    return [
+        f"to accept {draft.name}: look at it, then",
+        f"  gems skills validate {folder}",
+        f"  gems skills test {folder}",
+        "  and move the folder into skills in GEMS_HOME",
+    ]
