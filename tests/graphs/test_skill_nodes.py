@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from gems.errors import RejectedRequestError, RunCancelledError, UnreachableError
-from gems.graphs.loop import MOST_SKILL_NODES
+from gems.graphs.loop import MOST_SKILL_NODES, build_graph
 from gems.skills.registry import SkillRegistry
 from gems.skills.skill import Skill
 from tests.graphs.running import carried_out, compiled, config
@@ -303,3 +303,9 @@ async def test_a_plain_request_uses_no_skill(answer: Any, desk: Desk) -> None:
     assert desk.told("planned")[0]["plan"]["skills"] == []
     assert "keep" not in desk.chat.tasks()
     assert desk.generator.requests[0].prompt == "a red cat"
+
+
+async def test_a_graph_without_checkpointer_runs_skills_too(desk: Desk) -> None:
+    graph = build_graph(SKILLS).compile()
+    output = await graph.ainvoke({"prompt": "a red cat", "skills": "spatial"}, context=desk.context)
+    assert (output["final_prompt"], output["skill_uses"][0]["fault"]) == ("better a red cat", "")
