@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any, cast
 
-from langgraph.errors import GraphBubbleUp
+from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.runtime import Runtime
 
 from gems.errors import (
+    AuthenticationError,
     ConfigurationError,
     GemsError,
-    MissingExtraError,
-    ProviderError,
+    LimitReached,
+    ModelUnavailableError,
     SkillError,
+    StorageError,
     UnreachableError,
 )
 from gems.graphs.routing import next_skill
-from gems.nodes.applying import applied, left_out
+from gems.nodes.applying import applied, checked_accounts, left_out
 from gems.nodes.node import Node, Update, accounts, begun
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
 from gems.skills.code import told
@@ -26,6 +30,9 @@ from gems.skills.skill import Skill
 from gems.state import Context, State
 
 logger = logging.getLogger(__name__)
+
+_ENDING = (UnreachableError, AuthenticationError, ModelUnavailableError, LimitReached, StorageError)
+"""What would end any other node too, and is no fault of a skill."""
 
 
 def skill_node(skill: Skill, default: Context | None = None) -> Node:
@@ -79,24 +86,30 @@ async def _turn(
         GemsError: what would end any other node too: nothing answers, the key is not accepted, a limit.
     """
     work = begun(state, runtime, context)
-    result: dict[str, Any] = {}
+    work.check_limits()
+    so_far: dict[str, Any] = {}
     try:
-        result = await _result(name, graph, state, context)
-        update = applied(name, result, state, work)
-    except (GraphBubbleUp, UnreachableError):
+        await work.within_limits(_carried_out(name, graph, state, context, so_far))
+        update = applied(name, so_far, state, work)
+    except ParentCommand:
+        # It would lead the loop elsewhere.
+        update = left_out(name, "It commands the graph that it is part of.", state, work)
+    except (GraphBubbleUp, *_ENDING):
         raise
-    except (SkillError, MissingExtraError, ProviderError) as error:
+    except GemsError as error:
         update = left_out(name, str(error), state, work)
-    except GemsError:
-        raise
     except Exception as error:  # noqa: BLE001 - code of somebody else's
         update = left_out(name, told(error), state, work)
-    work.usage = result.get("usage") or {}
-    work.warnings = [*(result.get("warnings") or []), *work.warnings]
+    # What a skill that failed paid for until then counts as well.
+    work.usage, warnings = checked_accounts(so_far)
+    work.warnings = [*warnings, *work.warnings]
     return update | accounts(work)
 
 
-async def _result(name: str, graph: SkillGraph | None, state: State, context: Context) -> dict[str, Any]:
+async def _carried_out(
+    name: str, graph: SkillGraph | None, state: State, context: Context, so_far: dict[str, Any]
+) -> None:
+    """Run a skill's graph; what it hands back after each step goes into `so_far`."""
     skill = context.skills.get(name)
     if skill is None:
         raise SkillError("It has vanished since it was chosen.", hint="Was its folder moved or changed?")
@@ -111,7 +124,13 @@ async def _result(name: str, graph: SkillGraph | None, state: State, context: Co
     }
     try:
         async with asyncio.timeout(context.skill_timeout_s) as limit:
-            result = await graph.ainvoke(given, context=context)
+            stream = graph.astream(given, context=context, stream_mode="values")
+            async with aclosing(cast("AsyncGenerator[Any]", stream)) as states:
+                async for values in states:
+                    if not isinstance(values, dict):
+                        kind = type(values).__name__
+                        raise SkillError(f"Its graph hands back {kind}; it must be a dictionary.")
+                    so_far.update(values)
     except TimeoutError:
         if limit.expired():
             raise SkillError(
@@ -119,6 +138,3 @@ async def _result(name: str, graph: SkillGraph | None, state: State, context: Co
                 hint="GEMS_SKILL_TIMEOUT_S gives it longer.",
             ) from None
         raise
-    if not isinstance(result, dict):
-        raise SkillError(f"Its graph hands back {type(result).__name__}; it must be a dictionary.")
-    return cast("dict[str, Any]", result)

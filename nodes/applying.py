@@ -7,11 +7,13 @@ from typing import Any, get_args
 
 from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
+from gems.models.usage import NOTHING
 from gems.nodes.drawing import checked_drawing, merged_drawing
 from gems.nodes.enhancing import MAX_PROMPT
 from gems.nodes.node import Update
+from gems.nodes.options import is_unicode
 from gems.state import State
-from gems.types import Requirement, RequirementKind, SkillUse
+from gems.types import Requirement, RequirementKind, SkillUse, Usage
 from gems.work import Work
 
 MAX_EXTRA = 10
@@ -35,7 +37,7 @@ def applied(name: str, result: Mapping[str, Any], state: State, work: Work) -> U
     before = state["requirements"]
     extra = _extra(name, result.get("extra_requirements"), before, work)
     generator = work.context.generator.capabilities
-    drawing, faults = checked_drawing(result.get("drawing") or {}, state["options"], generator)
+    drawing, faults = checked_drawing(result.get("drawing"), state["options"], generator)
     for fault in faults:
         work.warn(f"What the skill {name} wants of the drawing is left out: {fault}.")
     use: SkillUse = {
@@ -71,6 +73,24 @@ def left_out(name: str, fault: str, state: State, work: Work) -> Update:
     return {"skill_uses": [*(state.get("skill_uses") or []), use]}
 
 
+def checked_accounts(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]:
+    """What a skill's graph says that it consumed and warned about, as far as it has the form."""
+    usage, warnings = result.get("usage"), result.get("warnings")
+    used = usage.items() if isinstance(usage, Mapping) else ()
+    told = warnings if isinstance(warnings, list | tuple) else ()
+    return (
+        {name: counts for name, counts in used if isinstance(name, str) and _is_usage(counts)},
+        [message for message in told if isinstance(message, str)],
+    )
+
+
+def _is_usage(counts: Any) -> bool:
+    if not isinstance(counts, Mapping) or set(counts) != set(NOTHING):
+        return False
+    numbers = [value for name, value in counts.items() if name != "usd" or value is not None]
+    return all(isinstance(value, int | float) for value in numbers)
+
+
 def used_skills(state: State) -> list[str]:
     """Names of the skills that did their part."""
     return [use["name"] for use in state.get("skill_uses") or [] if not use["fault"]]
@@ -80,6 +100,8 @@ def _prompt(result: Mapping[str, Any], before: str) -> str:
     prompt = result.get("prompt", before)
     if not isinstance(prompt, str):
         raise SkillError(f"Its prompt is {type(prompt).__name__}; it must be a text.")
+    if not is_unicode(prompt):
+        raise SkillError("Its prompt is no Unicode text.")
     if len(prompt) > MAX_PROMPT:
         raise SkillError(f"Its prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are taken.")
     return prompt.strip() or before
@@ -96,6 +118,8 @@ def _extra(name: str, given: Any, before: Sequence[Requirement], work: Work) -> 
         if not isinstance(question, str) or not 0 < len(question.strip()) <= _MAX_QUESTION:
             raise SkillError(f"An extra requirement has no question of 1 to {_MAX_QUESTION} characters.")
         text = " ".join(question.split())
+        if not is_unicode(text):
+            raise SkillError("The question of an extra requirement is no Unicode text.")
         if _same(text) in known:
             continue
         if len(extra) == MAX_EXTRA:

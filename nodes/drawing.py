@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gems.errors import GemsError
-from gems.nodes.options import parsed_size
+from gems.errors import GemsError, SkillError
+from gems.nodes.options import is_unicode, parsed_size
 from gems.state import State
 from gems.types import DrawingSettings, GeneratorCapabilities, Options
 
@@ -46,15 +46,20 @@ def checked_drawing(
         given: What the skill handed back.
         options: The run's options.
         generator: What the generator can do.
+
+    Raises:
+        SkillError: it is not of the form that `gems.types.DrawingSettings` says.
     """
-    if not isinstance(given, dict):
-        return {}, ["its settings for drawing are no dictionary"]
+    if not isinstance(given or {}, dict):
+        raise SkillError(f"Its drawing is {type(given).__name__}; it must be a dictionary.")
     kept, faults = DrawingSettings(), []
-    for name, value in given.items():
+    for name, value in (given or {}).items():
+        if value is None:
+            continue
         fault = _fault(name, value, options, generator)
         if fault:
             faults.append(fault)
-        elif value not in ("", None):
+        elif value != "":
             kept[name] = value  # type: ignore[literal-required]
     return kept, faults
 
@@ -62,7 +67,7 @@ def checked_drawing(
 def _fault(name: str, value: Any, options: Options, generator: GeneratorCapabilities) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     match name:
-        case "negative_prompt" if isinstance(value, str) and len(value) <= _MAX_NEGATIVE:
+        case "negative_prompt" if isinstance(value, str) and _is_negative(value):
             unheeded = bool(value) and not generator.negative_prompts
             return f"{generator.model} takes no negative prompt" if unheeded else ""
         case "guidance" if number and 0 <= value <= _MAX_GUIDANCE:
@@ -71,7 +76,17 @@ def _fault(name: str, value: Any, options: Options, generator: GeneratorCapabili
             return ""
         case "size" if isinstance(value, str):
             return _size_fault(value, options, generator)
-    return f"{name!r} cannot be {value!r:.80}"
+        case "negative_prompt" | "guidance" | "steps" | "size":
+            raise SkillError(f"In its drawing, {name} cannot be {_shown(value)}.")
+    return f"there is no setting {_shown(name)}"
+
+
+def _is_negative(text: str) -> bool:
+    return len(text) <= _MAX_NEGATIVE and is_unicode(text)
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.80}"
 
 
 def _size_fault(value: str, options: Options, generator: GeneratorCapabilities) -> str:

@@ -16,7 +16,11 @@ from gems.work import Work
 MAX_PROMPT = 20_000
 SPELLED = "The answer to each of these must be yes:"
 """Begins the line that puts requirements into a prompt as questions, where no model words them."""
-_QUOTED = re.compile(r'"([^"\n]{1,200})"|“([^”\n]{1,200})”|「([^」\n]{1,200})」')
+# A single sign within a word is an apostrophe.
+_QUOTED = re.compile(
+    r'"([^"]{1,500})"|“([^”]{1,500})”|„([^“”]{1,500})[“”]|«([^»]{1,500})»|「([^」]{1,500})」|『([^』]{1,500})』'
+    r"|(?<!\w)['‘](\w(?:[^'’\n]|['’](?=\w)){0,199})['’](?!\w)"  # noqa: RUF001 - people type them
+)
 _CHECKS = (0, 1)
 
 
@@ -118,9 +122,23 @@ async def _lost(prompt: str, user_prompt: str, own: list[str], work: Work, check
 
 def _with_texts(prompt: str, user_prompt: str) -> str:
     """The prompt with every quoted text of the user's in it, letter by letter."""
-    texts = [next(filter(None, found)) for found in _QUOTED.findall(user_prompt)]
-    gone = [text for text in dict.fromkeys(texts) if text not in prompt]
+    # A text may be broken into lines that are quoted one by one.
+    written = _letters("".join(_quoted(prompt)))
+    gone = [
+        text
+        for text in dict.fromkeys(_quoted(user_prompt))
+        if text not in prompt and _letters(text) not in written
+    ]
     if not gone:
         return prompt
     named = ", ".join(f'"{text}"' for text in gone)
     return f"{prompt}\nThe picture shows the text {named}."
+
+
+def _quoted(text: str) -> list[str]:
+    return [next(filter(None, found)) for found in _QUOTED.findall(text)]
+
+
+def _letters(text: str) -> str:
+    """The letters and digits of a text, in order."""
+    return "".join(filter(str.isalnum, text))

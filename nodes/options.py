@@ -32,7 +32,7 @@ def checked_prompt(prompt: Any) -> str:
             f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are taken.",
             hint="Shorten it.",
         )
-    if not _is_unicode(prompt):
+    if not is_unicode(prompt):
         raise PromptError("The prompt is no Unicode text.", hint="It holds half a surrogate pair; remove it.")
     return prompt
 
@@ -123,12 +123,12 @@ def _whole(name: str, value: Any, default: int, most: int, *, least: int = 1) ->
 
 
 def _text(name: str, value: Any) -> str:
-    if not isinstance(value or "", str) or not _is_unicode(value or ""):
+    if not isinstance(value or "", str) or not is_unicode(value or ""):
         raise OptionError(f"{name} is no Unicode text.")
     return value or ""
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether `text` can be stored and sent: half a surrogate pair, as JSON can hold it, cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from gems.errors import (
@@ -118,7 +119,7 @@ def _cut(line: str, most: int) -> str:
     """As much of a line as has `most` tokens."""
     if tokens(line) <= most:
         return line
-    size = next(size for size in range(len(line), 0, -1) if tokens(line[:size]) <= most - 1)
+    size = bisect_right(range(1, len(line) + 1), most - 1, key=lambda length: tokens(line[:length]))
     return f"{line[:size].rstrip()} …"
 
 

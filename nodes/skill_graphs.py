@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from pydantic import BaseModel
 
 from gems.errors import SkillError
 from gems.nodes.enhancing import enhance, keep
 from gems.nodes.node import Update, as_step
+from gems.nodes.prompts import consultation
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
 from gems.skills.code import built_graph, built_verifiers, told
+from gems.skills.guarding import guard
 from gems.skills.reading import guidance, read_body, read_reference
 from gems.skills.skill import Skill
 from gems.state import Context
 from gems.work import Work
 
+FormT = TypeVar("FormT", bound=BaseModel)
 SkillGraph = CompiledStateGraph[Any, Any, Any, Any]
 
 
@@ -51,7 +55,11 @@ def skill_verifiers(skill: Skill) -> list[Verifier]:
 def _compiled(skill: Skill) -> SkillGraph | SkillError:
     context = skill_context(skill)
     try:
-        graph = built_graph(skill, context) if skill.runs_code else context.default()
+        if skill.runs_code:
+            graph = built_graph(skill, context)
+            guard(graph)
+        else:
+            graph = context.default()
         # The outer graph's checkpointer covers the whole node; a skill keeps none of its own.
         return graph.compile(checkpointer=None, name=skill.name)
     except SkillError as error:
@@ -100,10 +108,19 @@ def skill_context(skill: Skill) -> SkillContext:
         body=body,
         reference=reference,
         **steps,
+        consult=_consult,
         node=as_step,
         graph=empty_graph,
         default=lambda: _default(steps),
     )
+
+
+async def _consult(
+    work: Work, instructions: str, user_prompt: str, reply: type[FormT], *, material: str = ""
+) -> FormT:
+    """See `SkillContext.consult`."""
+    answer = await work.ask(consultation(instructions, user_prompt, reply, material=material))
+    return answer.form(reply)
 
 
 def empty_graph() -> StateGraph[Any, Any, Any, Any]:

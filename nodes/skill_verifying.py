@@ -12,6 +12,7 @@ from gems.nodes.skill_graphs import skill_verifiers
 from gems.nodes.verifying import one_line
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
 from gems.skills.code import told
+from gems.skills.guarding import without_exit
 from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement
 from gems.work import Work
@@ -48,7 +49,7 @@ async def _answers(
     verifiers = await asyncio.to_thread(skill_verifiers, skill) if skill is not None else []
     answers: dict[str, Answer] = {}
     for verifier in verifiers:
-        taken = [item for item in requirements if item["id"] not in answers and verifier.takes(item)]
+        taken = [item for item in requirements if item["id"] not in answers and _takes(verifier, item)]
         if taken:
             data = await work.context.images.load(image)
             request = VerifierRequest(image=data, user_prompt=prompt, requirements=taken)
@@ -59,11 +60,18 @@ async def _answers(
     return answers
 
 
+def _takes(verifier: Verifier, requirement: Requirement) -> bool:
+    try:
+        return bool(verifier.takes(requirement))
+    except SystemExit as error:
+        raise SkillError(f"Its verifier wants to end the program: SystemExit: {error}.") from None
+
+
 async def _verified(verifier: Verifier, request: VerifierRequest, work: Work) -> Mapping[str, VerifierAnswer]:
     seconds = work.context.skill_timeout_s
     try:
         async with asyncio.timeout(seconds) as limit:
-            found = await work.within_limits(verifier.verify(request))
+            found = await work.within_limits(without_exit(verifier.verify)(request))
     except TimeoutError:
         if limit.expired():
             raise SkillError(f"It did not come to an end within {seconds:g} s.") from None

@@ -135,6 +135,10 @@ class SkillContext:
         load: A step that reads the body into `guidance`.
         enhance: A step that has the chat model rewrite `prompt` by `guidance`.
         keep: A step that puts back what the user asked for and `prompt` lost.
+        consult: Asks the planner's chat model a question of the skill's own, and gives its answer back in the
+            form of a pydantic model: `await context.consult(work, instructions, user_prompt, Form,
+            material="...")`. The instructions, which say what to do and name the JSON form, are the skill's
+            own words; prompt and material are shown as data.
         node: Makes a step of `async def doing(state, work) -> update`; `work` asks the chat model, warns,
             and keeps the accounts.
         graph: An empty graph of `SkillState`, to add steps to.
@@ -148,6 +152,7 @@ class SkillContext:
     load: Step
     enhance: Step
     keep: Step
+    consult: Callable[..., Awaitable[Any]]
     node: Callable[[Callable[[Any, Work], Awaitable[dict[str, Any]]]], Step]
     graph: Callable[[], StateGraph[Any, Any, Any, Any]]
     default: Callable[[], StateGraph[Any, Any, Any, Any]]

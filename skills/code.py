@@ -16,7 +16,7 @@ from langgraph.graph import StateGraph
 from gems.errors import SkillError
 from gems.models.redaction import redact
 from gems.skills.authoring import SkillContext, Verifier
-from gems.skills.files import within
+from gems.skills.files import read_bytes, within
 from gems.skills.scanning import CODE
 from gems.skills.skill import Skill
 
@@ -76,20 +76,28 @@ def _module(skill: Skill) -> ModuleType:
             f"The code of the skill {skill.name} does not run, since {skill.folder} is not trusted.",
             hint="Look at it, then `gems skills trust` its folder.",
         )
-    path = within(skill.folder, CODE)
+    folder = skill.folder
+    path = within(folder, CODE)
     identity = hashlib.sha256(f"{path}\0{skill.stamp}".encode()).hexdigest()[:16]
     name = f"gems_skill_{skill.name.replace('-', '_')}_{identity}"
     loaded = sys.modules.get(name)
     if loaded is not None:
         return loaded
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    if spec is None:
         raise SkillError(f"{path} cannot be loaded.")
-    module, loader = importlib.util.module_from_spec(spec), spec.loader
+    module = importlib.util.module_from_spec(spec)
+
+    def load() -> None:
+        # Not by the spec's loader: its cache takes a file of the same second and size for the same file, and
+        # would be written into the skill's folder.
+        source = compile(read_bytes(folder, CODE), path, "exec", dont_inherit=True)
+        exec(source, module.__dict__)  # noqa: S102 - the user trusts the folder
+
     # Data classes and type hints look their module up there.
     sys.modules[name] = module
     try:
-        _carried_out(skill, "its import", lambda: loader.exec_module(module))
+        _carried_out(skill, "its import", load)
     except SkillError:
         sys.modules.pop(name, None)
         raise

@@ -65,7 +65,7 @@ def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: b
         text: Of the file, with plain line feeds.
         folder: The folder's name.
         file: The file's name, for the findings.
-        has_code: Whether a `graph.py` stands beside it: then it needs no body.
+        has_code: Whether a `graph.py` that may run stands beside it: then it needs no body.
     """
     parts = split(text)
     if parts is None:
@@ -89,6 +89,8 @@ def _from_front_matter(
         fields.found(first_line - 1, "unusable", "The front matter is not closed: a line --- is missing.")
         return fields, ""
     fields = read_fields(source, first_line, file)
+    if first_line > 2:
+        fields.found(1, "nonstandard", "The front matter must begin on the first line.")
     _check_fields(fields)
     return fields, "\n".join(text.split("\n")[body_line - 1 :])
 
@@ -183,7 +185,7 @@ def _checked_description(fields: Fields) -> str:
 def _check_body(fields: Fields, body: str, *, has_code: bool) -> None:
     if not body.strip():
         if not has_code and fields.is_readable:
-            fields.found(0, "unusable", "There is no guidance below the front matter, and no graph.py.")
+            fields.found(0, "unusable", "There is no guidance, and no graph.py that may run.")
         return
     count = body.count("\n") + 1
     if count > _MAX_BODY_LINES or len(body) > 4 * _MAX_BODY_TOKENS:

@@ -37,7 +37,7 @@ def read_bytes(folder: Path, relative: str) -> bytes:
     """The bytes of a file within a skill's folder; see `read_text`."""
     path = within(folder, relative)
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             if not _is_plain(file.fileno()):
                 raise SkillError(f"{relative} is no plain file.")
             raw = file.read(MAX_BYTES + 1)
@@ -67,6 +67,11 @@ def within(folder: Path, relative: str) -> Path:
     if not inside:
         raise SkillError(f"{relative} in {folder} is a link that leads out of the skill's folder.")
     return path
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe would otherwise wait for somebody to write to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _is_plain(descriptor: int) -> bool:

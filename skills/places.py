@@ -59,7 +59,7 @@ class Where:
         found.append(Place("home", self.home / "skills", runs_code=True))
         if self.project is not None and is_trusted(self.project, folders):
             found += [Place("project", self.project / relative, runs_code=True) for relative in _OF_OTHERS]
-        named = [Path(part).expanduser() for part in self.path.split(os.pathsep) if part.strip()]
+        named = [Path(os.path.expanduser(part)) for part in self.path.split(os.pathsep) if part.strip()]
         return [*found, *(Place("path", folder, runs_code=True) for folder in named)]
 
     def untrusted(self) -> list[Path]:

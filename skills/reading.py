@@ -10,7 +10,7 @@ from gems.skills.document import read_document
 from gems.skills.files import read_text
 from gems.skills.skill import Skill
 
-_LINK = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt))")
+_LINK = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
 MAX_CHARACTERS = 40_000
 """Of a body and the files that it names: about 10,000 tokens."""
 
@@ -22,17 +22,21 @@ async def guidance(skill: Skill) -> tuple[str, list[str]]:
         SkillError: the skill has vanished since it was found, or is no longer usable.
     """
     body = await read_body(skill)
-    parts, faults, size = [body], [], len(body)
+    faults: list[str] = []
+    if len(body) > MAX_CHARACTERS:
+        faults.append(f"Of the skill {skill.name} only the first {MAX_CHARACTERS:,} characters are sent.")
+        body = body[:MAX_CHARACTERS]
+    parts, size = [body], len(body)
     for relative in referenced(body):
         try:
             text = (await read_reference(skill, relative)).strip()
         except SkillError as error:
             faults.append(f"A file that the skill {skill.name} names is left out: {error.message}")
             continue
-        size += len(text)
-        if size > MAX_CHARACTERS:
+        if size + len(text) > MAX_CHARACTERS:
             faults.append(f"{relative} of the skill {skill.name} is left out: it names too much to be sent.")
             continue
+        size += len(text)
         parts.append(f"## {relative}\n\n{text}")
     return "\n\n".join(part for part in parts if part), faults
 
@@ -68,7 +72,9 @@ def _body(skill: Skill) -> str:
     folder = skill.folder
     if folder is None:
         return ""
-    document = read_document(read_text(folder, skill.file), folder.name, file=skill.file, has_code=skill.code)
+    document = read_document(
+        read_text(folder, skill.file), folder.name, file=skill.file, has_code=skill.runs_code
+    )
     if not document.is_usable:
         faults = " ".join(str(f) for f in document.findings if f.level == "unusable")
         raise SkillError(f"The skill {skill.name} has changed and cannot be used: {faults}")

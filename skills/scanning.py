@@ -26,7 +26,8 @@ class Scanner:
     """Looks through places for skills. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, bool], tuple[Stamp, Found]] = {}
+        self._known: dict[tuple[Path, Place], tuple[Stamp, Found]] = {}
+        self._told: set[str] = set()
 
     def scan(self, places: Iterable[Place]) -> list[Found]:
         """What stands in the places, in their order, and in each by the folders' names. Blocking.
@@ -35,10 +36,10 @@ class Scanner:
         """
         listed = list(places)
         found: list[Found] = []
-        known: dict[tuple[Path, bool], tuple[Stamp, Found]] = {}
+        known: dict[tuple[Path, Place], tuple[Stamp, Found]] = {}
         for place in listed:
-            for folder in _folders(place, [other.folder for other in listed]):
-                key = (folder, place.runs_code)
+            for folder in self._folders(place, [other.folder for other in listed]):
+                key = (folder, place)
                 stamp = _stamp(folder)
                 before = self._known.get(key)
                 if before is None or before[0] != stamp:
@@ -50,6 +51,16 @@ class Scanner:
                 found.append(before[1])
         self._known = known
         return found
+
+    def _folders(self, place: Place, others: list[Path]) -> list[Path]:
+        try:
+            return list(_folders(place, others))
+        except OSError as error:
+            message = f"The skills in {place.folder} cannot be looked for: {error.strerror or error}"
+            if message not in self._told:
+                self._told.add(message)
+                logger.warning("%s", message)
+            return []
 
 
 def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None) -> Found:
@@ -65,9 +76,11 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
     findings = _links(folder, name)
     if findings:
         return FaultySkill(folder=folder, place=place, findings=tuple(findings))
-    has_code = (folder / CODE).exists()
+    has_code = os.path.exists(folder / CODE)
     try:
-        document = read_document(read_text(folder, name), folder.name, file=name, has_code=has_code)
+        document = read_document(
+            read_text(folder, name), folder.name, file=name, has_code=has_code and trusted
+        )
     except SkillError as error:
         fault = Finding(file=name, line=0, level="unusable", message=error.message)
         return FaultySkill(folder=folder, place=place, findings=(fault,))
@@ -106,6 +119,9 @@ def one_of_each(found: Iterable[Found]) -> tuple[list[Skill], list[Found]]:
         before = chosen.get(item.name)
         if before is None or before.folder is None or item.folder is None:
             chosen[item.name] = item
+        elif before.folder == item.folder:
+            # Named by two places: what the later one allows counts.
+            chosen[item.name] = item
         elif before.folder.parent == item.folder.parent:
             left_out.append(_shadowed(item, before))
         else:
@@ -128,20 +144,29 @@ def _folders(place: Place, others: list[Path]) -> Iterator[Path]:
         return
     try:
         with os.scandir(place.folder) as entries:
-            listed = sorted((entry.name, entry.is_symlink()) for entry in entries if entry.is_dir())
+            listed = sorted((entry.name, entry.is_symlink()) for entry in entries if _is_folder(entry))
     except FileNotFoundError:
-        return
-    except OSError as error:
-        logger.warning("The skills in %s cannot be looked for: %s", place.folder, error.strerror or error)
         return
     for name, is_link in listed:
         folder = place.folder / name
-        if name.startswith(".") or not any(os.path.lexists(folder / file) for file in FILE_NAMES):
+        if name.startswith(".") or not _may_hold_skill(folder):
             continue
         # Installers link one place to another; the skill is found there already.
         if is_link and any(folder.resolve().parent == other.resolve() for other in others):
             continue
         yield folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _may_hold_skill(folder: Path) -> bool:
+    """Whether a SKILL.md stands there; also where nobody can say, since that is worth a warning."""
+    return any(os.path.lexists(folder / file) for file in FILE_NAMES) or not os.access(folder, os.X_OK)
 
 
 def _links(folder: Path, name: str) -> list[Finding]:

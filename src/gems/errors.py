@@ -6,6 +6,7 @@
     │   ├── OptionError            an option is out of range
     │   ├── SizeError              the generator cannot draw this size
     │   ├── EditingUnsupportedError  the generator cannot edit an image
+    │   ├── AnswerNeededError      a skill has asked something that a person must answer
     │   ├── RunNotFoundError       no run has this id
     │   └── RunBusyError           another process is working on this run
     ├── ConfigurationError         the settings do not fit together                     exit 2
@@ -49,6 +50,7 @@ from typing import ClassVar, Literal
 Fault = Literal["request", "configuration", "provider", "machine", "nobody", "gems"]
 
 __all__ = [
+    "AnswerNeededError",
     "AuthenticationError",
     "BudgetReachedError",
     "ConfigurationError",
@@ -142,6 +144,12 @@ class EditingUnsupportedError(RequestError):
     """The generator cannot edit an image."""
 
     default_hint = "Use a generator that can."
+
+
+class AnswerNeededError(RequestError):
+    """A skill has asked something; the run goes on once it is answered."""
+
+    default_hint = "Answer with `gems resume RUN --answer TEXT`."
 
 
 class RunNotFoundError(RequestError):

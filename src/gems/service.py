@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
 from langchain_core.language_models import BaseChatModel
+from langgraph.types import Command, Interrupt
 from typing_extensions import Unpack
 
 from gems.arguments import FORK_OPTIONS, RunArguments, Target, as_input
@@ -58,11 +59,14 @@ from gems.skills.skill import Skill
 from gems.state import Context, Input, State
 from gems.trajectories import Wish, fork_point, kept_from_deletion, write_fork
 from gems.types import Options
+from gems.waiting import answer_needed, asked_in, going_on
 
 logger = logging.getLogger(__name__)
 
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
 _BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
+Start = Input | Command[Any] | None
+"""What the graph is invoked with: a request, an answer, or nothing where the checkpoints say it all."""
 _CANCEL_POLL_S = 0.5
 _HAND_ON_S = 10.0
 
@@ -171,26 +175,34 @@ class Gems:
                 async for event in events:
                     yield event
 
-    async def resume(self, run_id: str, **target: Unpack[Target]) -> RunResult:
+    async def resume(self, run_id: str, answer: str | None = None, **target: Unpack[Target]) -> RunResult:
         """Go on with a run that was interrupted, failed, was cancelled or ran out of time.
 
         A run that came to its end is handed back as it is. Nothing that was drawn or answered is paid again.
 
+        Args:
+            run_id: The run.
+            answer: What a skill has asked for; see `AnswerNeededError`.
+            **target: See `Target`.
+
         Raises:
+            AnswerNeededError: a skill has asked something, and there is no answer.
             RunNotFoundError: no run has this id.
             RunBusyError: another process is working on it.
             GemsError: the run ended before there was an image.
         """
-        return await _last(self.stream_resume(run_id, **target))
+        return await _last(self.stream_resume(run_id, answer, **target))
 
-    async def stream_resume(self, run_id: str, **target: Unpack[Target]) -> AsyncGenerator[Event]:
+    async def stream_resume(
+        self, run_id: str, answer: str | None = None, **target: Unpack[Target]
+    ) -> AsyncGenerator[Event]:
         """The same as `resume`, told as it happens."""
         row = await self._row(run_id)
         checked = await self._target(target)
         await self.resources.skills.refreshed()
         async with self.resources.locks.hold(run_id):
             await self.resources.ledger.catch_up()
-            start = await self._next_input(row)
+            start = going_on(run_id, await self._snapshot(run_id), answer) or await self._next_input(row)
             note = await self._other_models(row) if await self._goes_on(run_id, start) else ""
             if note:
                 yield Warned(run_id=run_id, message=note)
@@ -342,7 +354,7 @@ class Gems:
         await asyncio.to_thread(check_target, out)
         return {"out": out, "metadata": arguments.get("metadata", True)}
 
-    async def _goes_on(self, run_id: str, start: Input | None) -> bool:
+    async def _goes_on(self, run_id: str, start: Start) -> bool:
         """Whether anything is left to do for a run that is to be resumed."""
         return start is not None or bool((await self._snapshot(run_id)).next)
 
@@ -380,7 +392,7 @@ class Gems:
                 await self._graph.aupdate_state(config, reopened, as_node=_BEFORE[failure["node"]])
         return None
 
-    async def _carry_out(self, row: RunRow, start: Input | None, target: Target) -> AsyncGenerator[Event]:
+    async def _carry_out(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
         """Run the graph to its end, save the result, and hand back what there is whatever happens."""
         run_id, context = row["run_id"], self.resources.context()
         await self.resources.ledger.mark(run_id, "running")
@@ -388,14 +400,16 @@ class Gems:
         watching = asyncio.create_task(self._watch_for_cancel(run_id, context))
         heard: list[Event] = []
         unheard: list[str] = []
+        asked: Interrupt | None = None
         try:
-            yield Started(run_id=run_id, resumed=start is None)
+            yield Started(run_id=run_id, resumed=start is None or isinstance(start, Command))
             async with aclosing(self._events(run_id, start, context)) as events:
                 async for event in events:
                     if event.type != "step":
                         heard.append(event)
                     yield event
-            state = cast("State", (await self._snapshot(run_id)).values)
+            snapshot = await self._snapshot(run_id)
+            state, asked = cast("State", snapshot.values), asked_in(snapshot)
         except (asyncio.CancelledError, GeneratorExit):
             await asyncio.shield(self._mark(run_id, "interrupted"))
             raise
@@ -407,6 +421,9 @@ class Gems:
             (watched,) = await asyncio.gather(watching, return_exceptions=True)
             if isinstance(watched, Exception):
                 logger.warning("Requests to cancel %s could not be looked for: %s", run_id, watched)
+        if asked is not None:
+            await self._mark(run_id, "interrupted")
+            raise answer_needed(run_id, asked)
         if note := await self._learnt(row, state):
             state = state | {"warnings": [*(state.get("warnings") or []), note]}
             unheard.append(note)
@@ -417,7 +434,7 @@ class Gems:
             yield Warned(run_id=run_id, message=message)
         yield finished
 
-    async def _events(self, run_id: str, start: Input | None, context: Context) -> AsyncGenerator[Event]:
+    async def _events(self, run_id: str, start: Start, context: Context) -> AsyncGenerator[Event]:
         # With subgraphs, or what skills tell would not be heard.
         stream = self._graph.astream(
             start,
@@ -498,10 +515,10 @@ async def stream(prompt: str, **arguments: Unpack[RunArguments]) -> AsyncGenerat
             yield event
 
 
-async def resume(run_id: str, **target: Unpack[Target]) -> RunResult:
+async def resume(run_id: str, answer: str | None = None, **target: Unpack[Target]) -> RunResult:
     """`Gems.resume` with the settings of the environment, opened for this run alone."""
     async with Gems() as gems:
-        return await gems.resume(run_id, **target)
+        return await gems.resume(run_id, answer, **target)
 
 
 async def cancel(run_id: str) -> None:

@@ -121,6 +121,7 @@ def resume(
     generator: str | ImageGenerator | None = None,
     out: str | Path | None = None,
     metadata: bool = True,
+    answer: str | None = None,
 ) -> RunResult:
     """Go on with a run; see `Gems.resume`. Name the same models as when it was begun.
 
@@ -131,6 +132,7 @@ def resume(
         generator: As for `generate`.
         out: As for `generate`.
         metadata: As for `generate`.
+        answer: What a skill has asked for.
 
     Raises:
         GemsError: there is no such run, somebody works on it, or there is no image to hand back.
@@ -138,7 +140,7 @@ def resume(
 
     async def doing() -> RunResult:
         service = await _service_with(chat, judge, generator)
-        return await service.resume(run_id, out=out, metadata=metadata)
+        return await service.resume(run_id, answer, out=out, metadata=metadata)
 
     return _background.run(doing())
 

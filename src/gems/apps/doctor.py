@@ -40,7 +40,10 @@ from gems.models.chat.asking import Picture, Question
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator
 from gems.nodes.prompts import question
+from gems.resources import skill_places
 from gems.settings import ChatSettings, GeneratorSettings, Settings
+from gems.skills.catalogue import SkillCatalogue
+from gems.skills.skill import FaultySkill
 from gems.stores import open_stores
 from gems.types import GeneratorCapabilities, ImageRequest, Role
 
@@ -99,6 +102,7 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
         async for check in _stores(settings):
             yield check
         yield await _memory(settings)
+        yield await _skills(settings)
         for roles, wanted in _distinct(settings):
             async for check in _chat(roles, wanted):
                 yield check
@@ -175,6 +179,21 @@ async def _stores(settings: Settings) -> AsyncGenerator[Check]:
         return
     yield await _tried("ledger", ledger())
     yield await _tried("checkpoints", checkpoints())
+
+
+async def _skills(settings: Settings) -> Check:
+    """The skills that can be chosen; folders of others that give none are no fault of this installation."""
+    catalogue = SkillCatalogue(skill_places(settings).places)
+    try:
+        registry = await catalogue.refreshed()
+    except GemsError as error:
+        return _failed("skills", error)
+    faulty = sum(isinstance(item, FaultySkill) for item in registry.left_out)
+    detail = f"{len(registry.all())} can be chosen"
+    if not faulty:
+        return Check(name="skills", status="ok", detail=detail)
+    hint = "`gems skills list` says what is wrong with them."
+    return Check(name="skills", status="ok", detail=f"{detail}, {faulty} left out", hint=hint)
 
 
 async def _memory(settings: Settings) -> Check:

@@ -19,13 +19,14 @@ from gems.events import (
     Planned,
     Reflected,
     RequirementsListed,
+    SkillUsed,
     Started,
     StepDone,
     Stopped,
     Warned,
 )
 from gems.memory.recalling import told
-from gems.types import Recall
+from gems.types import Recall, SkillUse
 
 _STEPS_EVERY_S = 10.0
 
@@ -85,6 +86,8 @@ class Plain(Silent):
                 lines = [f"plan: {skills}. {one_line(event.plan['why'])}"]
             case RequirementsListed():
                 lines = [f"{item['id']}: {one_line(item['question'])}" for item in event.requirements]
+            case SkillUsed():
+                lines = [skill_line(event.use)]
             case StepDone():
                 lines = self._step(event)
             case ImageDrawn():
@@ -108,6 +111,17 @@ class Plain(Silent):
             return []
         self._steps_shown = time.monotonic()
         return [f"round {event.round}: step {event.done} of {event.total}"]
+
+
+def skill_line(use: SkillUse) -> str:
+    """What came of a chosen skill."""
+    if use["fault"]:
+        return f"skill {use['name']}: left out"
+    notes = [counted(len(use["requirements"]), "requirement") + " more"] if use["requirements"] else []
+    notes += [f"{len(use['restored'])} put back"] if use["restored"] else []
+    notes += [f"{name} {value}" for name, value in use["drawing"].items()]
+    more = f" ({', '.join(notes)})" if notes else ""
+    return f"skill {use['name']}{more}: {one_line(use['prompt'], 200)}"
 
 
 def recalled_line(recall: Recall) -> str:

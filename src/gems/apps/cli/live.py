@@ -13,10 +13,20 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gems.apps.cli.display import recalled_line
+from gems.apps.cli.display import recalled_line, skill_line
 from gems.apps.cli.story import Story, Turn
 from gems.apps.cli.text import clean, one_line
-from gems.events import Event, Finished, Judged, LessonsRecalled, Planned, Reflected, Started, Warned
+from gems.events import (
+    Event,
+    Finished,
+    Judged,
+    LessonsRecalled,
+    Planned,
+    Reflected,
+    SkillUsed,
+    Started,
+    Warned,
+)
 
 _COLUMN = 4
 _QUESTION = 40
@@ -73,6 +83,8 @@ class LiveDisplay:
                 self._print(Text(one_line(story.prompt)), indent=2)
             case Planned() if event.plan["skills"]:
                 self._print(Text(f"skill {', '.join(event.plan['skills'])}: {one_line(event.plan['why'])}"))
+            case SkillUsed():
+                self._print(Text(skill_line(event.use), style="dim"), indent=2)
             case Judged():
                 self._print(round_line(story.turn(event.round), len(story.questions)))
                 self._print(Text(story.turn(event.round).path, style="dim", overflow="fold"), indent=2)

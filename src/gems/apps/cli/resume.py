@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from gems.apps.cli import options
@@ -14,6 +16,9 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
     judge: options.Judge = None,
     generator: options.Generator = None,
     out: options.Out = None,
+    answer: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The answer to what a skill of the run has asked.")
+    ] = None,
     no_metadata: options.NoMetadata = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -29,6 +34,7 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
     Examples:
       gems resume last
       gems resume 20260131-120000-4f2a9c --out poster.png
+      gems resume last --answer "in winter"
 
     \b
     Exit codes:
@@ -44,5 +50,5 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
         from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy
         from gems.apps.cli.working import resumed  # noqa: PLC0415
 
-        result = resumed(run_id, models, view, out=out, metadata=not no_metadata)
+        result = resumed(run_id, models, view, answer, out=out, metadata=not no_metadata)
         raise typer.Exit(handed_over(result, view, models))

@@ -19,6 +19,7 @@ from gems.memory_reports import (
 )
 from gems.removal import Deletion, Garbage
 from gems.results import RunResult
+from gems.skill_listings import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
 from gems.skill_reports import SkillDrafts, SkillTrial
 
 
@@ -103,6 +104,11 @@ def schemas() -> dict[str, dict[str, Any]]:
         ImportReport,
         Reindexed,
         Rebuilt,
+        SkillList,
+        SkillPage,
+        NewSkill,
+        ValidationList,
+        TrustedFolders,
         SkillTrial,
         SkillDrafts,
         DoctorReport,

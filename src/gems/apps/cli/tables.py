@@ -9,12 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from gems.apps.cli.display import skill_line
 from gems.apps.cli.handing import verdict_line
 from gems.apps.cli.live import Marks
 from gems.apps.cli.text import clean, counted, money, one_line
 from gems.apps.doctor import Check
 from gems.memory.ledger import RunRow
 from gems.memory.recalling import told
+from gems.nodes.verifying import is_verified
 from gems.results import RunResult
 from gems.types import Answer, Round, Usage
 
@@ -106,6 +108,8 @@ def _heading(result: RunResult) -> Iterator[Text]:
         yield _named("forked from", f"{source['run_id']} after round {source['round']}")
     if result.plan is not None:
         yield _named("plan", f"{', '.join(result.plan['skills']) or 'no skill'}. {result.plan['why']}")
+    for use in result.skill_uses:
+        yield Text(skill_line(use), style="dim")
 
 
 def _round(
@@ -125,7 +129,10 @@ def _round(
 def _answer(answer: Answer, question: str, marks: Marks) -> Text:
     likely = f" ({answer['probability']:.0%} yes)" if answer["probability"] is not None else ""
     evidence = f"  {one_line(answer['evidence'])}" if answer["evidence"] else ""
-    return Text.assemble("  ", marks(answer["answer"]), f" {one_line(question)}{likely}", (evidence, "dim"))
+    source = f"  [{answer['source']}]" if is_verified(answer) else ""
+    return Text.assemble(
+        "  ", marks(answer["answer"]), f" {one_line(question)}{likely}", (f"{evidence}{source}", "dim")
+    )
 
 
 def _closing(result: RunResult) -> Iterator[Text]:

@@ -47,7 +47,9 @@ def begun(prompt: str, models: Models, view: View, **arguments: Unpack[RunArgume
     return interruptibly(doing())
 
 
-def resumed(name: str, models: Models, view: View, **target: Unpack[Target]) -> RunResult:
+def resumed(
+    name: str, models: Models, view: View, answer: str | None = None, **target: Unpack[Target]
+) -> RunResult:
     """Go on with a run and show how it goes; see `begun`."""
 
     async def doing() -> RunResult:
@@ -55,7 +57,7 @@ def resumed(name: str, models: Models, view: View, **target: Unpack[Target]) -> 
             run_id = await run_named(gems, name)
             known = await gems.show(run_id)
             story = Story.so_far(known, gems.resources.images.path)
-            return await _followed(gems.stream_resume(run_id, **target), story, view)
+            return await _followed(gems.stream_resume(run_id, answer, **target), story, view)
 
     return interruptibly(doing())
 

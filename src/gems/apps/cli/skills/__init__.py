@@ -1,11 +1,15 @@
-"""`gems skills`: expertise that runs can use."""
+"""`gems skills`: expertise in folders."""
 
 from __future__ import annotations
 
 import typer
 
 from gems.apps.cli.skills.learning import learn
+from gems.apps.cli.skills.looking import list_, show
+from gems.apps.cli.skills.making import new
 from gems.apps.cli.skills.testing import try_out
+from gems.apps.cli.skills.trusting import trust
+from gems.apps.cli.skills.validating import validate
 
 skills = typer.Typer(
     name="skills",
@@ -16,10 +20,15 @@ skills = typer.Typer(
 
 @skills.callback()
 def _skills(context: typer.Context) -> None:
-    """Expertise that runs can use."""
+    """Skills: expertise in folders, chosen by the planner where a prompt needs it."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
+skills.command("list")(list_)
+skills.command()(show)
+skills.command()(new)
+skills.command()(validate)
+skills.command()(trust)
 skills.command("test")(try_out)
 skills.command()(learn)

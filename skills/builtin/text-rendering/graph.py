@@ -1,0 +1,62 @@
+"""Text in pictures: every wanted text is asked for, and read by OCR rather than looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+
+from gems.skills.authoring import ExtraRequirement, SkillContext, Verifier
+from gems.skills.lettering import RapidReader, TextVerifier, wanted_texts
+from gems.types import Requirement
+from gems.work import Work
+
+
+def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
+    """Load, enhance and keep; then see that each text is checked."""
+    graph = context.graph()
+    steps = {
+        "load": context.load,
+        "enhance": context.enhance,
+        "keep": context.keep,
+        "require": context.node(require),
+    }
+    before = START
+    for name, step in steps.items():
+        graph.add_node(name, step)
+        graph.add_edge(before, name)
+        before = name
+    graph.add_edge(before, END)
+    return graph
+
+
+def verifiers(context: SkillContext) -> list[Verifier]:  # noqa: ARG001 - the form that every skill has
+    """The reader, where it is installed."""
+    return [TextVerifier(RapidReader())] if RapidReader.is_installed() else []
+
+
+async def require(state: Any, work: Work) -> dict[str, Any]:
+    """A requirement for each wanted text that none asks about yet."""
+    wanted = wanted_texts(state["user_prompt"])
+    if wanted and not RapidReader.is_installed():
+        work.warn(
+            "The text in the picture is checked by the judge alone; "
+            "pip install 'gems-agent[ocr]' has it read letter by letter."
+        )
+    return {"extra_requirements": missing(wanted, state["requirements"])}
+
+
+def missing(wanted: Sequence[str], requirements: Sequence[Requirement]) -> list[ExtraRequirement]:
+    """Requirements for the texts that no requirement asks about."""
+    asked = {_same(text) for item in requirements for text in wanted_texts(item["question"])}
+    extra: list[ExtraRequirement] = []
+    for text in wanted:
+        if _same(text) not in asked:
+            line = " ".join(text.split())
+            extra.append({"question": f'Does the picture show the text "{line}"?', "kind": "text"})
+    return extra
+
+
+def _same(text: str) -> str:
+    return "".join(filter(str.isalnum, text)).casefold()

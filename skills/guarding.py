@@ -1,0 +1,86 @@
+"""Steps of other people's graphs, kept from ending or holding up the whole program."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import wraps
+from typing import Any
+
+from langgraph.graph import StateGraph
+
+from gems.errors import SkillError
+
+
+def guard(graph: StateGraph[Any, Any, Any, Any]) -> None:
+    """Let no step and no choice between steps of a graph do more than fail.
+
+    An event loop ends where a task raises SystemExit. A plain function would run in one of the loop's
+    threads, which the program waits for at its end; here it gets one that is left behind where it hangs.
+    """
+    for node in graph.nodes.values():
+        _guard_step(node.runnable)
+    for branches in graph.branches.values():
+        for branch in branches.values():
+            _guard_step(branch.path)
+
+
+def _guard_step(step: Any) -> None:
+    inner = getattr(step, "builder", None)
+    if isinstance(inner, StateGraph):
+        guard(inner)
+        return
+    plain, waiting = getattr(step, "func", None), getattr(step, "afunc", None)
+    if callable(plain):
+        step.afunc = _in_thread(plain)
+    elif callable(waiting):
+        step.afunc = without_exit(waiting)
+
+
+def without_exit(doing: Callable[..., Any]) -> Callable[..., Any]:
+    """`doing`, whose `sys.exit` is an error like others."""
+
+    @wraps(doing)
+    async def step(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await doing(*args, **kwargs)
+        except SystemExit as error:
+            raise _exit(error) from None
+
+    return step
+
+
+def _exit(error: BaseException) -> SkillError:
+    return SkillError(f"It wants to end the program: {type(error).__name__}: {error}.")
+
+
+def _in_thread(doing: Callable[..., Any]) -> Callable[..., Any]:
+    """`doing` in a thread of its own, which does not keep the program from ending."""
+
+    @wraps(doing)
+    async def step(*args: Any, **kwargs: Any) -> Any:
+        loop, context = asyncio.get_running_loop(), copy_context()
+        done = asyncio.Event()
+        results: list[Any] = []
+        faults: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                results.append(context.run(doing, *args, **kwargs))
+            except BaseException as error:  # noqa: BLE001 - handed on below
+                faults.append(error)
+            with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+                loop.call_soon_threadsafe(done.set)
+
+        threading.Thread(target=work, name="skill-step", daemon=True).start()
+        await done.wait()
+        if not faults:
+            return results[0]
+        if isinstance(faults[0], Exception):
+            raise faults[0]
+        raise _exit(faults[0])
+
+    return step

@@ -1,0 +1,151 @@
+"""Finding the stretch of read units that fits a wanted text best, wherever in the picture it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from gems.errors import MissingExtraError
+from gems.skills.lettering.units import Unit
+
+CLOSE = 0.5
+"""Normalised edit distance up to which two words are one word with faults."""
+_SAME_LETTERS = 0.25
+"""The same for words that a reader ran together or took apart: they must look the same."""
+_SKIP = 0.02
+"""Cost of passing over a read unit, in missing units: so that a match does not reach across the picture."""
+_ODD = 0.01
+"""Cost of words run together, so that words as they are go first."""
+_MOST_RUN_TOGETHER = 4
+_MOST_PIECES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Wanted units `first` to `last` are the read units `start` to `end`, the ends not included.
+
+    Attributes:
+        first: Index of a wanted unit.
+        last: Behind the last one.
+        start: Index of a read unit.
+        end: Behind the last one.
+        distance: Normalised edit distance in [0, 1]; 0 where they are the same.
+    """
+
+    first: int
+    last: int
+    start: int
+    end: int
+    distance: float
+
+
+def key(found: Sequence[Unit]) -> str:
+    """What is compared of several units; blanks do not count, since readers lose and invent them."""
+    return "".join(unit.key for unit in found)
+
+
+def distance(one: str, other: str) -> float:
+    """Normalised edit distance in [0, 1].
+
+    Raises:
+        MissingExtraError: rapidfuzz is not installed.
+    """
+    return _levenshtein()(one, other)
+
+
+@cache
+def _levenshtein() -> Callable[[str, str], float]:
+    # Only here: what a prompt wants, and whether text can be read at all, is asked without the extra too.
+    try:
+        from rapidfuzz.distance import Levenshtein  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("Comparing the text in pictures", "ocr") from error
+    return Levenshtein.normalized_distance
+
+
+def aligned(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:
+    """The cheapest way to find the wanted units among the read ones, in order.
+
+    Args:
+        wanted: What is looked for.
+        read: Where it is looked for.
+        free: Whether each read unit is still to be had.
+    """
+    # best[i][j]: the first i wanted units were dealt with among the first j read ones.
+    best: list[list[float]] = [[0.0] * (len(read) + 1)]
+    came: list[list[Match | None]] = [[None] * (len(read) + 1)]
+    for i in range(1, len(wanted) + 1):
+        best.append([float(i)] * (len(read) + 1))
+        came.append([None] * (len(read) + 1))
+        for j in range(1, len(read) + 1):
+            _step(i, j, _Search(wanted, read, free, best, came))
+    return _traced(len(wanted), len(read), best, came)
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    wanted: Sequence[Unit]
+    read: Sequence[Unit]
+    free: Sequence[bool]
+    best: list[list[float]]
+    came: list[list[Match | None]]
+
+
+def _step(i: int, j: int, search: _Search) -> None:
+    best = search.best
+    # Behind the last wanted unit the rest of the picture is passed over for nothing.
+    passing = best[i][j - 1] + (0.0 if i == len(search.wanted) else _SKIP)
+    cheapest = min(passing, best[i - 1][j] + 1)
+    match = None
+    if search.free[j - 1]:
+        for candidate, extra in _candidates(i, j, search):
+            cost = best[candidate.first][candidate.start] + extra
+            if cost < cheapest:
+                cheapest, match = cost, candidate
+    best[i][j], search.came[i][j] = cheapest, match
+
+
+def _candidates(i: int, j: int, search: _Search) -> Iterator[tuple[Match, float]]:
+    """Matches that end with wanted unit i and read unit j, and what they cost."""
+    word, other = search.wanted[i - 1], search.read[j - 1]
+    if word.key == other.key:
+        yield Match(i - 1, i, j - 1, j, 0.0), 0.0
+        return
+    if word.ideographic or other.ideographic:
+        return
+    off = distance(word.key, other.key)
+    if off <= CLOSE:
+        yield Match(i - 1, i, j - 1, j, off), off
+    for count in range(2, min(_MOST_RUN_TOGETHER, i) + 1):
+        off = _looks(search.wanted[i - count : i], [other])
+        if off <= _SAME_LETTERS:
+            yield Match(i - count, i, j - 1, j, off), off * count + _ODD
+    for count in range(2, min(_MOST_PIECES, j) + 1):
+        pieces = search.read[j - count : j]
+        if all(search.free[j - count : j]) and pieces[0].line == other.line:
+            off = _looks([word], pieces)
+            if off <= _SAME_LETTERS:
+                yield Match(i - 1, i, j - count, j, off), off + _ODD
+
+
+def _looks(wanted: Sequence[Unit], read: Sequence[Unit]) -> float:
+    if any(unit.ideographic for unit in (*wanted, *read)):
+        return 1.0
+    one, other = key(wanted), key(read)
+    lengths = abs(len(one) - len(other)) / max(len(one), len(other))
+    return 1.0 if lengths > _SAME_LETTERS else distance(one, other)
+
+
+def _traced(i: int, j: int, best: list[list[float]], came: list[list[Match | None]]) -> list[Match]:
+    matches: list[Match] = []
+    while i > 0 and j > 0:
+        match = came[i][j]
+        if match is not None:
+            matches.append(match)
+            i, j = match.first, match.start
+        elif best[i][j] == best[i - 1][j] + 1:
+            i -= 1
+        else:
+            j -= 1
+    return matches[::-1]

@@ -1,0 +1,123 @@
+"""What was to be written, against what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gems.skills.lettering.fitting import Fit, Page
+from gems.skills.lettering.units import plain, units
+
+_LINE = 300
+_FAULTS = 150
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One wanted text and what became of it.
+
+    Attributes:
+        text: As it was wanted.
+        found: The stretch of read text that fits best, on one line; empty where none does.
+        distance: Normalised edit distance in [0, 1] between the two; 0 is right, 1 where nothing was found.
+        recall: Share of the wanted units that were read, in [0, 1], in whatever order.
+        missing: Units that were not read.
+        wrong: A wanted unit and what stands in its place, such as `("STORE", "STROE")`.
+        doubled: Units, or the whole text, that are there more often than wanted.
+    """
+
+    text: str
+    found: str
+    distance: float
+    recall: float
+    missing: tuple[str, ...] = ()
+    wrong: tuple[tuple[str, str], ...] = ()
+    doubled: tuple[str, ...] = ()
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the text is there, spelled as wanted, and nothing of it twice."""
+        return self.distance == 0 and not self.doubled
+
+
+def compare(wanted: Sequence[str], lines: Sequence[str]) -> list[Comparison]:
+    """One comparison per wanted text, in order.
+
+    Upper and lower case, punctuation, blanks, hyphens and line breaks do not count. A text may be spread over
+    several lines, and what is read once serves one wanted text only. Words that nobody wanted cost nothing,
+    unless they stand within a line of a wanted text or repeat it.
+
+    Args:
+        wanted: The texts that the picture shall contain.
+        lines: The lines that were read, in reading order.
+
+    Source: LongText-Bench (X-Omni) counts matches of words, for Chinese of characters, as multisets, and lets
+    extra text go; OneIG-Bench (NeurIPS 2025) joins edit distance, exact texts and word recall. Both pool over
+    many pictures and distinguish less: what is missing, wrong or doubled in one picture is ours.
+    """
+    page = Page(lines)
+    fits: dict[int, Fit] = {}
+    for number in _order(wanted, page):
+        fits[number] = page.claim(units(wanted[number].splitlines()))
+    # What is left over is known only once every text has taken its own.
+    return [_comparison(text, fits[number], page) for number, text in enumerate(wanted)]
+
+
+def told(comparison: Comparison) -> str:
+    """One line of at most 300 characters: what was wanted and read, and what exactly is missing or wrong."""
+    faults = _shortened("; ".join(_faults(comparison)), _FAULTS)
+    room = (_LINE - len(faults) - len('wanted ""; read ""; ')) // 2
+    wanted = f'wanted "{_shortened(plain(comparison.text), room)}"'
+    if not comparison.found:
+        return f"{wanted}; nothing like it was read"
+    read = f'{wanted}; read "{_shortened(comparison.found, room)}"'
+    return f"{read}; {faults}" if faults else read
+
+
+def _order(wanted: Sequence[str], page: Page) -> list[int]:
+    """Texts that are there as they are choose first, and longer ones before those that they contain."""
+    found = [units(text.splitlines()) for text in wanted]
+    return sorted(range(len(wanted)), key=lambda n: (not page.holds(found[n]), -len(found[n]), n))
+
+
+def _comparison(text: str, fit: Fit, page: Page) -> Comparison:
+    if not fit.wanted:
+        return _signs_only(text, page)
+    repeated = page.repeated(fit)
+    return Comparison(
+        text=text,
+        found=fit.found,
+        distance=fit.distance,
+        recall=1 - (len(fit.missing) + len(fit.wrong)) / len(fit.wanted),
+        missing=tuple(fit.missing),
+        wrong=tuple(fit.wrong),
+        doubled=(plain(text),) if page.repeats(fit) else tuple(dict.fromkeys(fit.doubled + repeated)),
+    )
+
+
+def _signs_only(text: str, page: Page) -> Comparison:
+    """A text such as "?": there or not."""
+    there = any(plain(text) in line for line in page.lines)
+    found, missing = (plain(text), ()) if there else ("", (plain(text),))
+    return Comparison(text=text, found=found, distance=1.0 - there, recall=float(there), missing=missing)
+
+
+def _faults(comparison: Comparison) -> list[str]:
+    faults = []
+    if comparison.missing:
+        faults.append("missing: " + ", ".join(f'"{unit}"' for unit in comparison.missing))
+    if comparison.wrong:
+        faults.append("wrong: " + ", ".join(f'"{read}" for "{unit}"' for unit, read in comparison.wrong))
+    if comparison.doubled:
+        faults.append("doubled: " + ", ".join(f'"{unit}"' for unit in comparison.doubled))
+    if not faults and not comparison.is_met:
+        faults.append("words in another order, or others between them")
+    return faults
+
+
+def _shortened(text: str, length: int) -> str:
+    """Cut in the middle: the beginning tells which text it is, and faults are often at the end."""
+    if len(text) <= length:
+        return text
+    kept = length - 1
+    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"

@@ -1,0 +1,187 @@
+"""Where an unquoted text ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_TOKEN = re.compile(r"[ \t]*([^\s,.;:!?()\[\]{}<>|—–…\"“”，。；：！？、\ufffc]+(?:[.,:/]\d+)*[!?]*)")
+SMALL = frozenset(
+    {"of", "the", "and", "a", "an", "to", "for", "in", "on", "at", "with", "or", "de", "la", "und"}
+)
+"""Words that stand in lower case within a title."""
+_NOT_OF_A_TITLE = frozenset(
+    {
+        "english",
+        "french",
+        "german",
+        "spanish",
+        "italian",
+        "chinese",
+        "japanese",
+        "latin",
+        "helvetica",
+        "arial",
+    }
+    | {"times", "comic", "gothic", "garamond", "futura", "impact", "roman", "cyrillic", "kanji", "art"}
+)
+"""Words behind "in" that say how a text is written."""
+STOPS = frozenset(
+    {
+        "in",
+        "on",
+        "at",
+        "with",
+        "and",
+        "or",
+        "but",
+        "that",
+        "which",
+        "who",
+        "whose",
+        "while",
+        "where",
+        "when",
+        "as",
+    }
+    | {
+        "above",
+        "below",
+        "under",
+        "underneath",
+        "beneath",
+        "over",
+        "near",
+        "beside",
+        "besides",
+        "by",
+        "next",
+        "from",
+    }
+    | {
+        "behind",
+        "across",
+        "along",
+        "against",
+        "inside",
+        "into",
+        "onto",
+        "around",
+        "through",
+        "between",
+        "like",
+    }
+    | {"is", "are", "was", "were", "be", "has", "have", "should", "must", "can", "appears", "appear", "using"}
+    | {"written", "painted", "printed", "drawn", "engraved", "carved", "embroidered", "stitched", "stamped"}
+    | {
+        "spelled",
+        "displayed",
+        "shown",
+        "visible",
+        "hanging",
+        "standing",
+        "floating",
+        "glowing",
+        "mounted",
+        "made",
+    }
+    | {
+        "placed",
+        "set",
+        "centered",
+        "centred",
+        "formed",
+        "lettered",
+        "surrounded",
+        "then",
+        "there",
+        "it",
+        "its",
+    }
+)
+_VERBS = frozenset(
+    {"is", "are", "was", "were", "be", "has", "have", "should", "must", "can", "it", "its", "there"}
+)
+_PLACES = STOPS - _VERBS
+_LONGEST_LOWER = 8
+
+
+def tokens(text: str, start: int) -> list[str]:
+    """The words from `start` up to punctuation or a line's end."""
+    found = []
+    while match := _TOKEN.match(text, start):
+        found.append(match[1])
+        start = match.end()
+        if found[-1][-1] in "!?":
+            break
+    return found
+
+
+def is_capitals(token: str) -> bool:
+    """Whether it is written in capital letters, a number or a sign."""
+    return not any(character.islower() for character in token) and (
+        any(character.isalnum() for character in token) or token in {"&", "+", "=", "-"}
+    )
+
+
+def is_loud(words: Sequence[str]) -> bool:
+    """Whether words are a text in capitals, more than a single letter or a number."""
+    return all(map(is_capitals, words)) and sum(c.isalpha() for word in words for c in word) >= 2
+
+
+def phrase(words: Sequence[str], *, announced: bool = False, single: bool = False) -> list[str]:
+    """The beginning of `words` that is the text.
+
+    Args:
+        words: Up to punctuation.
+        announced: Whether a colon stands before them: a sentence with a verb of its own may follow.
+        single: Whether one word is announced; several are taken only in capitals or as a title.
+    """
+    if not words:
+        return []
+    if is_capitals(words[0]) and not _is_article_of_title(words):
+        return _capitals(words)
+    if words[0][0].isupper() and (len(words) < 2 or single or not _goes_on_small(words[1])):
+        return _title(words)
+    return _small(words, _PLACES if announced else STOPS)[: 1 if single else None]
+
+
+def _is_article_of_title(words: Sequence[str]) -> bool:
+    """`A Quiet Place`, and `I love you`: the next word tells how the text is written."""
+    return words[0] in {"A", "I"} and len(words) > 1 and not is_capitals(words[1])
+
+
+def _goes_on_small(word: str) -> bool:
+    return word[0].islower() and word not in STOPS and word not in SMALL
+
+
+def _capitals(words: Sequence[str]) -> list[str]:
+    taken = 1
+    while taken < len(words) and is_capitals(words[taken]):
+        taken += 1
+    # `GO 3 times`: the number counts what follows.
+    counts = taken < len(words) and words[taken] not in STOPS and words[taken][0].islower()
+    while counts and taken > 1 and words[taken - 1].isdigit():
+        taken -= 1
+    return list(words[:taken])
+
+
+def _title(words: Sequence[str]) -> list[str]:
+    taken = 1
+    while taken < len(words):
+        ahead = taken
+        while ahead < len(words) and ahead < taken + 2 and words[ahead] in SMALL:
+            ahead += 1
+        if ahead >= len(words) or not (words[ahead][0].isupper() or is_capitals(words[ahead])):
+            break
+        if ahead > taken and words[ahead].casefold() in _NOT_OF_A_TITLE:
+            break
+        taken = ahead + 1
+    return list(words[:taken])
+
+
+def _small(words: Sequence[str], stops: frozenset[str]) -> list[str]:
+    taken = 0
+    while taken < len(words) and taken < _LONGEST_LOWER and words[taken] not in stops:
+        taken += 1
+    return list(words[:taken])

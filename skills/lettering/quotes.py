@@ -1,0 +1,159 @@
+"""Texts in quotation marks, and which of them are not to be written."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_PAIRS = {
+    '"': '"',
+    "“": "”",
+    "„": "“”",
+    "«": "»",
+    "»": "«",
+    "‘": "’",
+    "'": "'",
+    "`": "`",
+    "「": "」",
+    "『": "』",
+    "《": "》",
+}
+_SINGLE = frozenset("'’")
+_LONGEST = 3000
+_NO_OPENING = re.compile(r"'(?:\d0s\b|n'|tis\b|twas\b|em\b|cause\b|til\b)", re.IGNORECASE)
+
+WRITING = re.compile(
+    r"\b(?:sign(?:s|age|post|board)?|posters?|banners?|billboards?|labels?|label+ed|placards?|plaques?|stickers?"
+    r"|logos?|brand(?:ed|ing)?|titles?|titled|entitled|heading|headlines?|subtitles?|captions?|captioned|slogans?"
+    r"|taglines?|mottos?|text|texts|words?|wording|letters?|lettering|lettered|phrases?|quotes?|messages?"
+    r"|inscriptions?|inscribed|inscribing|engraved|engraving|carved|etched|embossed|embroidered|stitched|stamped"
+    r"|printed|written|writing|writes|painted|spelled|spelling|spells?|reads?|reading|says?|saying|stat(?:es|ing)"
+    r"|marked|tattoo(?:ed)?|graffiti|typography|font|calligraphy|handwritten|chalkboard|blackboard|whiteboard"
+    r"|menu|neon|t-?shirt|shirt|jersey|mug|cover|magazine|newspaper|book|album|screen|display(?:s|ed|ing)?|bubble"
+    r"|button|badge|tag|card|flag|ticket|flyer|leaflet|packag(?:e|ing)|bottle|jar|storefront|shop|store|caf[eé]"
+    r"|bakery|restaurant|bar|hotel|cinema|ship|boat|hull|license plate|number plate|plate|door|wall|cake)\b"
+    r"|[写印刻题标签牌匾幅报书字文题名店招语封]",
+    re.IGNORECASE,
+)
+"""Words near which a quoted text is most likely written somewhere."""
+_WRITING_AT_ONCE = re.compile(
+    r"(?:\b(?:reads?|reading|says?|saying|text|words?|letters?|titled?|label+ed|written|spelling|spells|phrase)\b"
+    r"|[写印刻题标字])\W*\w{0,4}\W*$",
+    re.IGNORECASE,
+)
+_NAMING = re.compile(
+    r"(?:\b(?:called|named|nicknamed|dubbed|known as|aka|so-called|goes by|answers to|by the name of|name is)"
+    r"|名叫|名为|叫做|叫|绰号|昵称|外号)\s*[,:：]?\s*$",
+    re.IGNORECASE,
+)
+_ALLUDING = re.compile(
+    r"(?:\b(?:in the style of|inspired by|reminiscent of|based on|scene from|still from|character from|as in"
+    r"|the (?:film|movie|novel|song|game|series|concept of|feeling of|idea of|theme of|mood of|term)"
+    r"|so-called|evok(?:es|ing)|symboli[sz](?:es|ing)))\s*(?:the )?$",
+    re.IGNORECASE,
+)
+_MANNER = re.compile(
+    r"^[\s,-]*(?:style|styled|aesthetics?|look|feel|vibe|mood|atmosphere|theme|themed|effect|pose|风格|风|感)\b"
+    r"|^[\s的]*(?:风格|感觉|氛围)",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(
+    r"(?:\b(?:without|no|not|never|avoid|instead of|rather than|don'?t|remove|excluding)\b[^.;,!?\n]{0,40}"
+    r"|(?:不要|没有|不写|去掉|避免)[^。；，！？\n]{0,12})$",
+    re.IGNORECASE,
+)
+_BUT = re.compile(r"\b(?:but|except|other than|besides|apart from|only|just|than)\b|除", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Quoted:
+    """A text in quotation marks.
+
+    Attributes:
+        start: Where its opening mark stands.
+        end: Behind its closing mark.
+        text: What is between them.
+        mark: The opening mark.
+    """
+
+    start: int
+    end: int
+    text: str
+    mark: str
+
+
+def quoted(prompt: str) -> list[Quoted]:
+    """Everything between quotation marks, whatever it is for; marks within marks belong to the text."""
+    found, at = [], 0
+    while at < len(prompt):
+        closing = _closing(prompt, at) if _opens(prompt, at) else None
+        if closing is None:
+            at += 1
+            continue
+        found.append(Quoted(at, closing + 1, _lines(prompt[at + 1 : closing]), prompt[at]))
+        at = closing + 1
+    return [one for one in found if one.text]
+
+
+def is_to_be_written(prompt: str, one: Quoted) -> bool:
+    """Whether a quoted text is meant to be seen as text in the picture, as most are.
+
+    Not meant are names of living things and the like (`a dog called "Rex"`, with no sign, label, book or shop
+    in the sentence), styles and works alluded to (`"vaporwave" style`, `inspired by "Dune"`), and what is
+    forbidden (`without the word "SALE"`). Titles in 《》 are meant only behind a word of writing.
+    """
+    before = re.split(r"(?<=[.!?。！？])\s+|\n", prompt[: one.start])[-1]
+    negated = _NEGATED.search(before)
+    if negated and not _BUT.search(negated[0]):
+        return False
+    if _WRITING_AT_ONCE.search(before):
+        return True
+    if _ALLUDING.search(before) or _MANNER.search(prompt[one.end : one.end + 20]):
+        return False
+    if one.mark == "《" or _NAMING.search(before):
+        return WRITING.search(before) is not None
+    return True
+
+
+def _opens(prompt: str, at: int) -> bool:
+    mark = prompt[at]
+    if mark not in _PAIRS:
+        return False
+    before, after = prompt[at - 1 : at], prompt[at + 1 : at + 2]
+    if mark == "'":
+        # An apostrophe stands in or behind a word.
+        fits = not before.isalnum() or not before.isascii()
+        return fits and bool(after.strip()) and not _NO_OPENING.match(prompt, at)
+    if mark == '"':
+        # Inches: a 24" monitor.
+        return not before.isdigit()
+    return True
+
+
+def _closing(prompt: str, at: int) -> int | None:
+    ends = _PAIRS[prompt[at]]
+    for place in range(at + 1, min(len(prompt), at + _LONGEST)):
+        if prompt[place] not in ends:
+            continue
+        if prompt[place] in _SINGLE and not _closes_single(prompt, at, place):
+            continue
+        return place
+    return None
+
+
+def _closes_single(prompt: str, at: int, place: int) -> bool:
+    before, after = prompt[place - 1], prompt[place + 1 : place + 2]
+    if (after.isalnum() and after.isascii()) or before.isspace():
+        return False
+    if before not in "sS":
+        return True
+    # `'The Dogs' Home'`: a genitive's apostrophe, where a better end follows before the next beginning.
+    rest = prompt[place + 1 : place + 40]
+    better = re.match(rf"[^\n.;{prompt[at]}'’]*[^\W_sS][!?.]?['’](?!\w)", rest)
+    return better is None
+
+
+def _lines(text: str) -> str:
+    """The lines of a text without blanks and escapes around them, and the comma of American habit."""
+    lines = [line.strip() for line in text.replace("\\n", "\n").strip("\\ ").splitlines()]
+    return "\n".join(line for line in lines if line).rstrip(",，").strip()

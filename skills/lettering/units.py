@@ -1,0 +1,96 @@
+"""Texts cut into the units that are counted: words, and single characters of Chinese, Japanese and Korean."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_KEPT = frozenset("&%@#+=$€£¥°♥★☆")
+"""Signs that carry meaning and that a reader rarely loses."""
+_BETWEEN_DIGITS = frozenset(".:/")
+_LOOK_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})
+_CJK = re.compile(
+    "[\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A word, or one Chinese, Japanese or Korean character.
+
+    Attributes:
+        shown: As it was written, without the punctuation around it.
+        key: What is compared.
+        line: The line it stands in, from 0.
+    """
+
+    shown: str
+    key: str
+    line: int
+
+    @property
+    def ideographic(self) -> bool:
+        """Whether it is a character of a script that is written without blanks."""
+        return _CJK.fullmatch(self.shown) is not None
+
+
+def units(lines: Iterable[str]) -> list[Unit]:
+    """The units of lines of text, in order."""
+    found = []
+    for number, line in enumerate(lines):
+        for word in _CJK.sub(r" \g<0> ", unicodedata.normalize("NFKC", line)).split():
+            key = _key(word)
+            if key:
+                found.append(Unit(shown=_trimmed(word), key=key, line=number))
+    return found
+
+
+def joined(found: Iterable[Unit]) -> str:
+    """Units as text: blanks between words, none between characters of Chinese, Japanese and Korean."""
+    text, before = "", None
+    for unit in found:
+        glued = before is None or (before.ideographic and unit.ideographic)
+        text += unit.shown if glued else f" {unit.shown}"
+        before = unit
+    return text
+
+
+def plain(text: str) -> str:
+    """A text as it is shown on one line."""
+    return " ".join(text.split())
+
+
+def _key(word: str) -> str:
+    """What is compared of a word.
+
+    Upper and lower case, and glyphs that look alike (O and 0; l, I, i and 1), are one: a reader cannot tell
+    them apart in many typefaces. Punctuation is left out, except between digits: 3.50 is not 350.
+    """
+    folded = word.casefold()
+    kept = [
+        character
+        for at, character in enumerate(folded)
+        if _counts(character)
+        or (
+            character in _BETWEEN_DIGITS
+            and folded[at - 1 : at].isdigit()
+            and folded[at + 1 : at + 2].isdigit()
+        )
+    ]
+    return "".join(kept).translate(_LOOK_ALIKE)
+
+
+def _trimmed(word: str) -> str:
+    start, end = 0, len(word)
+    while start < end and not _counts(word[start]):
+        start += 1
+    while end > start and not _counts(word[end - 1]):
+        end -= 1
+    return word[start:end] or word
+
+
+def _counts(character: str) -> bool:
+    return character.isalnum() or character in _KEPT or unicodedata.category(character).startswith("M")

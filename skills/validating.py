@@ -1,0 +1,98 @@
+"""A skill's folder looked at as a whole: its SKILL.md, what this names, and its code as far as it may run."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+from pathlib import Path
+
+from gems.errors import SkillError
+from gems.skills.document import read_document
+from gems.skills.files import read_text, within
+from gems.skills.reading import referenced
+from gems.skills.scanning import CODE, read_skill
+from gems.skills.skill import FaultySkill, Finding, Skill
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What was found in a folder.
+
+    Attributes:
+        folder: The folder.
+        skill: The skill; None where it cannot be used.
+        findings: Everything that its author should know.
+    """
+
+    folder: Path
+    skill: Skill | None
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it keeps to the standard and can be used."""
+        return all(finding.level == "advice" for finding in self.findings)
+
+
+def validate(folder: Path) -> Validation:
+    """Check a skill's folder; no code of it is run. Blocking.
+
+    Args:
+        folder: The skill's folder, or a SKILL.md in it.
+    """
+    folder = folder.parent if folder.name.lower() == "skill.md" else folder
+    folder = folder.absolute()
+    if not folder.is_dir():
+        missing = Finding(file=str(folder), line=0, level="unusable", message="There is no such folder.")
+        return Validation(folder, None, (missing,))
+    found = read_skill(folder, "path", trusted=False)
+    findings = list(found.findings)
+    if isinstance(found, FaultySkill):
+        return Validation(folder, None, (*findings, *_code_findings(folder)))
+    findings += _reference_findings(found)
+    findings += _code_findings(folder)
+    usable = all(finding.level != "unusable" for finding in findings)
+    return Validation(folder, found if usable else None, tuple(findings))
+
+
+def _reference_findings(skill: Skill) -> list[Finding]:
+    folder = skill.folder or Path()
+    text = read_text(folder, skill.file)
+    body = read_document(text, folder.name, file=skill.file, has_code=skill.code).body
+    findings = []
+    for relative in referenced(body):
+        try:
+            read_text(folder, relative)
+        except SkillError as error:
+            line = text[: text.find(relative)].count("\n") + 1
+            findings.append(Finding(file=skill.file, line=line, level="nonstandard", message=error.message))
+    return findings
+
+
+def _code_findings(folder: Path) -> list[Finding]:
+    """What can be said about `graph.py` without running it."""
+    if not (folder / CODE).exists():
+        return []
+    try:
+        within(folder, CODE)
+        tree = ast.parse(read_text(folder, CODE), filename=CODE)
+    except SkillError as error:
+        return [Finding(file=CODE, line=0, level="unusable", message=error.message)]
+    except (SyntaxError, ValueError, RecursionError) as error:
+        line = getattr(error, "lineno", 0) or 0
+        return [Finding(file=CODE, line=line, level="unusable", message=f"It is no Python: {error}.")]
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    names |= {name for node in tree.body for name in _bound(node)}
+    if "build" in names:
+        return []
+    message = "It has no function build(context) that makes the skill's graph."
+    return [Finding(file=CODE, line=0, level="unusable", message=message)]
+
+
+def _bound(node: ast.stmt) -> list[str]:
+    """Names that an import or an assignment binds."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return [alias.asname or alias.name for alias in node.names]
+    if isinstance(node, ast.Assign):
+        return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return []

@@ -1,0 +1,126 @@
+"""`gems skills list` and `show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+if TYPE_CHECKING:
+    from gems.skill_listings import SkillFinding
+    from gems.skills.catalogue import SkillCatalogue
+    from gems.skills.places import Where
+
+
+def list_(json: options.Json = False, debug: options.Debug = False) -> None:
+    """List the skills that can be chosen, and the folders that give none.
+
+    Of two skills of one name that of the later place counts: built-in, ~/.agents/skills, ~/.claude/skills,
+    skills in GEMS_HOME, .agents/skills and .claude/skills of the current folder once it is trusted, and
+    GEMS_SKILLS_PATH.
+
+    \b
+    Examples:
+      gems skills list
+      gems skills list --json
+
+    \b
+    Exit codes:
+      0  listed, even if there are none
+      2  bad configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.text import one_line  # noqa: PLC0415
+        from gems.skill_listings import listed  # noqa: PLC0415
+
+        catalogue, where = scanned()
+        found = listed(catalogue.current, where)
+        if json:
+            print_json(found)
+            return
+        for skill in found.skills:
+            code = {(True, True): ", graph.py", (True, False): ", graph.py does not run"}
+            notes = f"{skill.place}{code.get((skill.code, skill.runs_code), '')}"
+            typer.echo(f"{skill.name}  ({notes})\n  {one_line(skill.description, 200)}")
+            _tell(skill.findings)
+        for folder in found.left_out:
+            typer.echo(f"left out: {folder.folder} ({folder.place})")
+            _tell(folder.findings)
+        for path in found.untrusted:
+            typer.echo(f"not read: {path}; `gems skills trust .` reads the skills of this folder", err=True)
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A skill of `gems skills list`.")],
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show everything about one skill, its guidance included.
+
+    \b
+    Example:
+      gems skills show text-rendering
+
+    \b
+    Exit codes:
+      0  shown
+      2  bad usage or configuration, or there is no such skill
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        import asyncio  # noqa: PLC0415 - heavy
+
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.errors import OptionError  # noqa: PLC0415
+        from gems.skill_listings import SkillPage, entry  # noqa: PLC0415
+        from gems.skills.reading import read_body  # noqa: PLC0415
+
+        registry = scanned()[0].current
+        skill = registry.get(registry.match(name) or "")
+        if skill is None or skill.folder is None:
+            known = ", ".join(other.name for other in registry.all()) or "there are none"
+            raise OptionError(f"There is no skill {name[:80]!r}.", hint=f"Known skills: {known}.")
+        folder = skill.folder
+        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        files = [file for file in files if "__pycache__" not in file]
+        page = SkillPage(skill=entry(skill), body=asyncio.run(read_body(skill)), files=files)
+        if json:
+            print_json(page)
+            return
+        told = page.skill
+        typer.echo(f"{told.name}  ({told.place})\n{told.description}\n\nfolder: {told.folder}")
+        typer.echo(f"files: {', '.join(files)}")
+        if told.conflicts:
+            typer.echo(f"not together with: {', '.join(told.conflicts)}")
+        if told.code and not told.runs_code:
+            typer.echo("graph.py does not run: the place is not trusted")
+        _tell(told.findings)
+        typer.echo(f"\n{page.body}")
+
+
+def scanned() -> tuple[SkillCatalogue, Where]:
+    """The skills of the settings' places. What is wrong with them is listed, so it is not logged too."""
+    import logging  # noqa: PLC0415 - heavy
+
+    from gems.resources import skill_places  # noqa: PLC0415
+    from gems.settings import load_settings  # noqa: PLC0415
+    from gems.skills.catalogue import SkillCatalogue  # noqa: PLC0415
+
+    logging.getLogger("gems.skills").setLevel(logging.ERROR)
+    where = skill_places(load_settings())
+    catalogue = SkillCatalogue(where.places)
+    catalogue.scan()
+    return catalogue, where
+
+
+def _tell(findings: list[SkillFinding]) -> None:
+    from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
+
+    for finding in findings:
+        place = f"{finding.file}:{finding.line}" if finding.line else finding.file
+        typer.echo(one_line(f"  {finding.level}: {place}: {finding.message}"))

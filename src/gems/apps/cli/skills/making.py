@@ -1,0 +1,59 @@
+"""`gems skills new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+
+def new(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and single hyphens.")
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", metavar="DIR", help="Where to put it; skills in GEMS_HOME by default."),
+    ] = None,
+    with_graph: Annotated[
+        bool, typer.Option("--with-graph", help="With a graph.py: a subgraph and a verifier of its own.")
+    ] = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write the skeleton of a skill, which works as it is.
+
+    On standard output stands the folder.
+
+    \b
+    Examples:
+      gems skills new night-scenes
+      gems skills new product-shots --with-graph --dir .agents/skills
+
+    \b
+    Exit codes:
+      0  written
+      2  bad usage or configuration, or the folder is there already
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.settings import load_settings  # noqa: PLC0415
+        from gems.skill_listings import NewSkill  # noqa: PLC0415
+        from gems.skills.making import make_skill  # noqa: PLC0415
+
+        parent = folder if folder is not None else load_settings().home / "skills"
+        made = make_skill(name, parent, with_graph=with_graph)
+        files = sorted(path.name for path in made.iterdir())
+        if json:
+            print_json(NewSkill(folder=str(made), files=files))
+            return
+        typer.echo(
+            f"Wrote {', '.join(files)}. Say in SKILL.md what it is for, then: gems skills validate {made}",
+            err=True,
+        )
+        typer.echo(made)

@@ -1,0 +1,49 @@
+"""`gems skills validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import FAILED, reported
+
+
+def validate(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of skills.")],
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Check skills against the Agent Skills standard, all faults of a file together.
+
+    No code of a skill is run. What is only advice does not count as a fault.
+
+    \b
+    Examples:
+      gems skills validate my-skill
+      gems skills validate .agents/skills/*
+
+    \b
+    Exit codes:
+      0  all keep to the standard and can be used
+      1  one does not
+      2  bad usage
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.text import clean  # noqa: PLC0415
+        from gems.skill_listings import ValidationList, validated  # noqa: PLC0415
+        from gems.skills.validating import validate as checked  # noqa: PLC0415
+
+        found = [validated(checked(folder)) for folder in folders]
+        if json:
+            print_json(ValidationList(skills=found))
+        else:
+            for item in found:
+                typer.echo(f"{item.folder}: {'valid' if item.valid else 'not valid'}")
+                for finding in item.findings:
+                    place = f"{finding.file}:{finding.line}" if finding.line else finding.file
+                    typer.echo(clean(f"  {finding.level}: {place}: {finding.message}"))
+        raise typer.Exit(0 if all(item.valid for item in found) else FAILED)

@@ -1,0 +1,144 @@
+"""What is told about skills."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.skills.places import Where
+from gems.skills.registry import SkillRegistry
+from gems.skills.skill import Finding, Level, Skill
+from gems.skills.validating import Validation
+
+
+class SkillFinding(BaseModel):
+    """Something about a skill's files that its author should know."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str = Field(description="Path relative to the skill's folder.")
+    line: int = Field(description="From 1; 0 for the file as a whole.")
+    level: Level = Field(description="unusable, nonstandard, or advice.")
+    message: str
+
+
+class SkillEntry(BaseModel):
+    """A skill that can be chosen."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    description: str
+    place: str = Field(description="built-in, user, home, project or path.")
+    folder: str
+    code: bool = Field(description="Whether it brings a graph.py.")
+    runs_code: bool = Field(description="Whether that may run, since the place is trusted.")
+    conflicts: list[str] = Field(description="Skills that it does not work together with.")
+    findings: list[SkillFinding]
+
+
+class LeftOut(BaseModel):
+    """A folder that gives no skill."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    place: str
+    findings: list[SkillFinding]
+
+
+class SkillList(BaseModel):
+    """The skills of all places."""
+
+    model_config = ConfigDict(frozen=True)
+
+    skills: list[SkillEntry]
+    left_out: list[LeftOut]
+    untrusted: list[str] = Field(
+        description="Folders of skills in the current project, which are not read before it is trusted."
+    )
+
+
+class SkillPage(BaseModel):
+    """Everything about one skill."""
+
+    model_config = ConfigDict(frozen=True)
+
+    skill: SkillEntry
+    body: str = Field(description="The guidance that a chat model is shown once the skill is chosen.")
+    files: list[str] = Field(description="Paths relative to the folder.")
+
+
+class Validated(BaseModel):
+    """What was found in a skill's folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    name: str | None = Field(description="None where it cannot be used.")
+    valid: bool = Field(description="Whether it keeps to the Agent Skills standard and can be used.")
+    findings: list[SkillFinding]
+
+
+class ValidationList(BaseModel):
+    """What was found in the folders."""
+
+    model_config = ConfigDict(frozen=True)
+
+    skills: list[Validated]
+
+
+class TrustedFolders(BaseModel):
+    """The folders that are trusted."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folders: list[str]
+
+
+class NewSkill(BaseModel):
+    """A skill's folder that was written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    files: list[str]
+
+
+def listed(registry: SkillRegistry, where: Where) -> SkillList:
+    """The skills of a registry. Blocking."""
+    return SkillList(
+        skills=[entry(skill) for skill in registry.all()],
+        left_out=[
+            LeftOut(folder=str(item.folder), place=item.place, findings=_findings(item.findings))
+            for item in registry.left_out
+        ],
+        untrusted=[str(folder) for folder in where.untrusted()],
+    )
+
+
+def entry(skill: Skill) -> SkillEntry:
+    """What is told about a skill."""
+    return SkillEntry(
+        name=skill.name,
+        description=skill.description,
+        place=skill.place,
+        folder=str(skill.folder or ""),
+        code=skill.code,
+        runs_code=skill.runs_code,
+        conflicts=sorted(skill.conflicts),
+        findings=_findings(skill.findings),
+    )
+
+
+def validated(found: Validation) -> Validated:
+    """What is told about a folder that was checked."""
+    return Validated(
+        folder=str(found.folder),
+        name=found.skill.name if found.skill else None,
+        valid=found.is_valid,
+        findings=_findings(found.findings),
+    )
+
+
+def _findings(found: tuple[Finding, ...]) -> list[SkillFinding]:
+    return [SkillFinding(file=f.file, line=f.line, level=f.level, message=f.message) for f in found]
