@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,13 @@ def sound(draft: SkillDraft) -> Skill:
     assert found.findings == ()
     assert found.name == draft.name == Path(draft.folder).name
     return found
+
+
+def files(draft: SkillDraft) -> dict[str, str]:
+    """The texts in the draft's folder by relative path."""
+    folder = Path(draft.folder)
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in found}
 
 
 def front(draft: SkillDraft) -> dict[str, Any]:
@@ -254,7 +262,7 @@ async def test_answers_are_mended(
     skill = sound(draft)
     assert set(front(draft)) == {"name", "description", "metadata"}
     assert 0 < len(skill.description) <= 1024
-    assert {path.name for path in Path(draft.folder).iterdir()} == {"SKILL.md"}
+    assert set(files(draft)) == {"SKILL.md"}
 
 
 @pytest.mark.parametrize("use_model", [True, False])
@@ -264,7 +272,7 @@ async def test_lessons_are_data(gems: Gems, chat: ScriptedChat, use_model: bool)
     (draft,) = (await learnt(gems, *values, wish=Wish(use_model=use_model))).drafts
     sound(draft)
     assert set(front(draft)) == {"name", "description", "metadata"}
-    assert {path.name for path in Path(draft.folder).iterdir()} == {"SKILL.md"}
+    assert set(files(draft)) == {"SKILL.md"}
     if use_model:
         assert len(chat.about("author")[0].lines("lessons")) == 5
         assert chat.about("author")[0].lines("skill") == []
@@ -301,19 +309,15 @@ async def test_an_amendment(foxes: Path, gems: Gems, chat: ScriptedChat) -> None
     assert fields["license"] == "MIT"
     assert fields["metadata"]["author"] == "somebody"
     assert fields["metadata"]["gems-sources"] == "5"
-    copied = Path(draft.folder)
-    assert {str(path.relative_to(copied)) for path in copied.rglob("*") if path.is_file()} == {
-        "SKILL.md",
-        "examples.jsonl",
-        "graph.py",
-        "references/red.md",
-    }
-    assert (copied / "graph.py").read_text() == "SECRET = 1\n"
-    assert [found.prompt for found in read_examples(copied)] == [
+    copied = files(draft)
+    assert set(copied) == {"SKILL.md", "examples.jsonl", "graph.py", "references/red.md"}
+    assert copied["graph.py"] == "SECRET = 1\n"
+    examples = read_examples(Path(draft.folder))
+    assert [found.prompt for found in examples] == [
         "a fox",
         *(f"the prompt of run{n}" for n in range(3)),
     ]
-    assert read_examples(copied)[0].keeps == ("fox",)
+    assert examples[0].keeps == ("fox",)
     assert len(read_examples(foxes)) == 1
 
 
@@ -337,8 +341,8 @@ async def test_an_amendment_without_a_model_takes_the_place_of_an_earlier_one(
 
 async def test_an_accepted_draft_is_amended_rather_than_drafted_again(home: Path, gems: Gems) -> None:
     (draft,) = (await learnt(gems, *COUNTS)).drafts
-    (home / "skills").mkdir(parents=True)
-    Path(draft.folder).rename(home / "skills" / "a-draft")
+    shutil.copytree(draft.folder, home / "skills" / "a-draft")
+    shutil.rmtree(draft.folder)
     await gems.resources.skills.refreshed()
     done = await gems.skills.learn()
     assert done.drafts == []
@@ -369,7 +373,7 @@ async def test_links_of_a_skill_are_not_followed(foxes: Path, tmp_path: Path, ge
     (foxes / "key").symlink_to(tmp_path / "secrets" / "key")
     (foxes / "more").symlink_to(tmp_path / "secrets")
     (draft,) = (await learnt(gems, *with_skill())).drafts
-    assert "secret" not in "".join(p.read_text() for p in Path(draft.folder).rglob("*") if p.is_file())
+    assert "secret" not in "".join(files(draft).values())
     assert sum("is a link" in warning for warning in draft.warnings) == 2
 
 
@@ -384,7 +388,7 @@ async def test_a_skill_by_headings_becomes_a_standard_one(home: Path, gems: Gems
         pytest.fail("the skill is not found")
     (draft,) = (await learnt(gems, *with_skill())).drafts
     sound(draft)
-    assert {path.name for path in Path(draft.folder).iterdir()} == {"SKILL.md"}
+    assert set(files(draft)) == {"SKILL.md"}
 
 
 async def test_broken_examples_of_a_skill_are_left_as_they_are(foxes: Path, gems: Gems) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 import pytest_asyncio
 
 from gems.errors import AuthenticationError, OptionError, RejectedRequestError, SkillError, UnreachableError
+from gems.nodes.skill_graphs import skill_context
 from gems.service import Gems
 from gems.skill_reports import SkillTrial
+from gems.skills.code import built_graph
+from gems.skills.scanning import read_skill
 from gems.skills.skill import Skill
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, requirements, script, settings_at
 from tests.skillmaking import example, skill_folder
@@ -107,17 +111,18 @@ async def test_nothing_is_drawn_or_recorded(home: Path, gems: Gems) -> None:
     generator: Any = gems.resources.generator
     assert generator.requests == []
     assert await gems.runs() == []
-    found = 0
+    assert counted(home) == dict.fromkeys(("runs", "answers", "drawings", "checkpoints", "writes"), 0)
+
+
+def counted(home: Path) -> dict[str, int]:
+    """Rows of the tables that runs write to."""
+    rows: dict[str, int] = {}
     for path in home.glob("*.sqlite3"):
-        with sqlite3.connect(path) as database:
-            names = [
-                name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
-            ]
-            for name in names:
+        with closing(sqlite3.connect(path)) as database:
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'").fetchall():
                 if name in ("runs", "answers", "drawings", "checkpoints", "writes"):
-                    found += 1
-                    assert database.execute(f"SELECT count(*) FROM {name}").fetchone() == (0,), name
-    assert found >= 3
+                    (rows[name],) = database.execute(f"SELECT count(*) FROM {name}").fetchone()
+    return rows
 
 
 @pytest.mark.parametrize("task", ["route", "decompose", "enhance", "keep"])
@@ -196,6 +201,36 @@ async def test_skills_with_code_run_it(tmp_path: Path, home: Path, gems: Gems) -
     assert trial.examples[0].new_prompt == "a red fox, two hens in own words"
     assert "no blue ones" in trial.examples[1].fault
     assert (trial.examples[1].passed, trial.unanswered, trial.checked) == (False, 0, 2)
+
+
+ASKING = """
+from langgraph.types import interrupt
+
+def build(context):
+    async def ask(state, work):
+        return {"prompt": interrupt("which fox?")}
+    graph = context.graph()
+    graph.add_node("ask", context.node(ask))
+    graph.set_entry_point("ask")
+    return graph
+"""
+
+
+async def test_skills_that_ask_a_person_find_nobody(home: Path, gems: Gems) -> None:
+    skill_folder(home / "skills", "owls", EXAMPLES[:1], code=ASKING)
+    await gems.resources.skills.refreshed()
+    (found,) = (await gems.skills.try_out("owls")).examples
+    assert "nobody is there to answer" in found.fault
+    assert (found.kept, found.new_prompt) == ([], None)
+
+
+async def test_code_is_loaded_once_by_several_at_a_time(home: Path, gems: Gems) -> None:
+    folder = skill_folder(home / "skills", "owls", code=f"import time\ntime.sleep(0.2)\n{CODE}")
+    skill = read_skill(folder, "home", trusted=True)
+    assert isinstance(skill, Skill)
+    context = skill_context(skill)
+    built = [asyncio.to_thread(built_graph, skill, context) for _ in range(4)]
+    assert len(await asyncio.gather(*built)) == 4
 
 
 async def test_what_is_no_skill(tmp_path: Path, home: Path, gems: Gems) -> None:

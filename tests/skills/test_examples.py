@@ -13,7 +13,8 @@ from tests.skillmaking import example, skill_folder
 
 
 def test_lines_are_read_with_their_numbers(tmp_path: Path) -> None:
-    text = '\n{"prompt": "a fox\u2028", "trigger": true, "keeps": ["fox"]}\r\n\n{"prompt": "b", "trigger": false}'
+    first = '{"prompt": "a fox\u2028", "trigger": true, "keeps": ["fox"]}'
+    text = f'\n{first}\r\n\n{{"prompt": "b", "trigger": false}}'
     folder = skill_folder(tmp_path, "foxes", text)
     assert read_examples(folder) == [
         Example(line=2, prompt="a fox\u2028", trigger=True, keeps=("fox",)),
@@ -55,7 +56,7 @@ def test_what_is_wrong_with_a_line(tmp_path: Path, line: str, told: str) -> None
 def test_all_broken_lines_are_told_together(tmp_path: Path) -> None:
     good = '{"prompt": "a", "trigger": true}'
     folder = skill_folder(tmp_path, "foxes", "\n".join([good, "x", good, "{}", *["y"] * 40]))
-    with pytest.raises(SkillError, match="line 2: .*line 4: .*and lines 23, 24, .*44") as caught:
+    with pytest.raises(SkillError, match=r"line 2: .*line 4: .*and lines 23, 24, .*44") as caught:
         read_examples(folder)
     assert "line 1:" not in caught.value.message
     assert caught.value.exit_code == 2
@@ -63,7 +64,7 @@ def test_all_broken_lines_are_told_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [None, "", "\n \n"])
 def test_no_examples(tmp_path: Path, text: str | None) -> None:
-    with pytest.raises(SkillError, match="no (file|example)"):
+    with pytest.raises(SkillError, match=r"no (file|example)"):
         read_examples(skill_folder(tmp_path, "foxes", text))
 
 
