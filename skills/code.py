@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from gems.skills.skill import Skill
 T = TypeVar("T")
 TIMEOUT_S = 20.0
 """Seconds that importing or building may take."""
+_LOADING: dict[str, threading.Lock] = {}
 
 
 def built_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
@@ -80,9 +82,12 @@ def _module(skill: Skill) -> ModuleType:
     path = within(folder, CODE)
     identity = hashlib.sha256(f"{path}\0{skill.stamp}".encode()).hexdigest()[:16]
     name = f"gems_skill_{skill.name.replace('-', '_')}_{identity}"
-    loaded = sys.modules.get(name)
-    if loaded is not None:
-        return loaded
+    # Two runs side by side must not see each other's half of a module; other skills need not wait.
+    with _LOADING.setdefault(name, threading.Lock()):
+        return sys.modules.get(name) or _imported(skill, folder, path, name)
+
+
+def _imported(skill: Skill, folder: Path, path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise SkillError(f"{path} cannot be loaded.")

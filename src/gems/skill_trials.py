@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +25,7 @@ from gems.nodes.decomposer import state_requirements
 from gems.nodes.options import resolved
 from gems.nodes.planner import choose_skills
 from gems.nodes.prompts import numbered, question
+from gems.nodes.skill_graphs import skill_graph
 from gems.resources import Resources
 from gems.skill_reports import SkillTrial, TriedExample
 from gems.skills.examples import Example, read_examples
@@ -64,6 +66,9 @@ async def tried(
     if skill.folder is None:
         raise SkillError(f"The skill {skill.name} was made by a program and has no folder with examples.")
     examples = (await asyncio.to_thread(read_examples, skill.folder))[:limit]
+    with suppress(SkillError):
+        # Code that hangs is waited for once, and told about with each example.
+        await asyncio.to_thread(skill_graph, skill)
     context, done = resources.context(), 0
 
     async def trial_of(example: Example) -> _Trial:
