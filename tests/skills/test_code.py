@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -55,6 +56,20 @@ def test_code_without_a_graph_is_told(source: str, told: str, tmp_path: Path) ->
         with pytest.raises(SkillError, match=told) as caught:
             skill_graph(skill)
     assert "mine" in str(caught.value)
+
+
+@pytest.mark.timeout(20)
+def test_code_that_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
+    for name, told in (("pipe", "no plain file"), ("folder", "cannot be read"), ("large", "1,000,000")):
+        path = write(tmp_path / name) / "graph.py"
+        if name == "pipe":
+            os.mkfifo(path)
+        elif name == "folder":
+            path.mkdir()
+        else:
+            path.write_bytes(b"#" * 1_000_001)
+        with pytest.raises(SkillError, match=told):
+            skill_graph(skill_in(path.parent))
 
 
 @pytest.mark.parametrize("where", ["import", "build"])

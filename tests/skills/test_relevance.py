@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gems.errors import ServerError
+from gems.errors import OptionError, ServerError
 from gems.memory.embedding import LexicalEmbedder, Vector
 from gems.memory.recalling import tokens
-from gems.nodes.planner import catalogue, choose_skills
+from gems.nodes.planner import catalogue, choose_skills, named_skills
 from gems.skills.reading import read_body
 from gems.skills.registry import SkillRegistry
 from gems.skills.relevance import MOST_SHOWN, SkillRanking
@@ -130,6 +130,15 @@ async def test_choice_of_the_planner(
     assert (plan["skills"], plan["why"]) == (kept, "Because.")
     assert warned in " ".join(work.warnings)
     assert len(work.warnings) == bool(warned)
+
+
+@pytest.mark.parametrize("wanted", ["a,b", "b, c, a"])
+def test_skills_that_work_against_each_other_are_not_named_together(wanted: str, tmp_path: Path) -> None:
+    write(tmp_path / "a", metadata="\n  gems-conflicts: b")
+    skills = [skill_in(tmp_path / "a"), *(skill_in(write(tmp_path / name)) for name in "bc")]
+    with pytest.raises(OptionError, match="work against each other"):
+        named_skills(wanted, SkillRegistry(skills))
+    assert named_skills("a,c", SkillRegistry(skills)) == ["a", "c"]
 
 
 def test_registry_hands_out_by_exact_name() -> None:
