@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -116,7 +116,9 @@ def _node(source: str) -> yaml.Node | None:
     for event in yaml.parse(source, Loader=loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(
+                problem="it is nested too deeply", problem_mark=cast("Any", event.start_mark)
+            )
     return yaml.compose(source, Loader=loader)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,10 +34,13 @@ def _guard_step(step: Any) -> None:
     if isinstance(inner, StateGraph):
         guard(inner)
         return
-    plain, waiting = getattr(step, "func", None), getattr(step, "afunc", None)
+    if not hasattr(step, "afunc"):
+        # Somebody's Runnable rather than a function.
+        return
+    plain, waiting = getattr(step, "func", None), step.afunc
     if callable(plain):
         step.afunc = _in_thread(plain)
-    elif callable(waiting):
+    elif callable(waiting) and not inspect.isasyncgenfunction(waiting):
         step.afunc = without_exit(waiting)
 
 

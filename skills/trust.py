@@ -24,7 +24,7 @@ def trusted_folders(home: Path) -> frozenset[Path]:
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["folders"]
         return frozenset(Path(folder) for folder in listed)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(

@@ -6,11 +6,15 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig, RunnableLambda
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
 
 from gems.errors import SkillError
 from gems.nodes.skill_graphs import skill_graph, skill_verifiers
@@ -159,11 +163,14 @@ def interrupts(state: Any) -> Any:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", [exits, exits_plainly, interrupts])
+class Exits:
+    async def __call__(self, state: Any) -> Any:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize("step", [exits, exits_plainly, interrupts, Exits()])
 @pytest.mark.parametrize("where", ["node", "edge", "inner"])
 async def test_no_step_ends_the_program(step: Any, where: str) -> None:
-    from langgraph.graph import END, START, StateGraph
-
     def graph_of(node: Any) -> Any:
         graph = StateGraph(dict)
         graph.add_node("step", node)
@@ -179,9 +186,44 @@ async def test_no_step_ends_the_program(step: Any, where: str) -> None:
         await graph.compile().ainvoke({"a": 1})
 
 
-async def test_a_step_that_hangs_keeps_no_thread_of_the_loop() -> None:
-    from langgraph.graph import START, StateGraph
+class Callable:
+    async def __call__(self, state: Any) -> Any:
+        return {"a": 2}
 
+
+def generates(state: Any) -> Iterator[Any]:
+    yield {"a": 2}
+
+
+async def generates_later(state: Any) -> AsyncIterator[Any]:
+    yield {"a": 2}
+
+
+def takes_more(state: Any, config: RunnableConfig, *, runtime: Runtime[None]) -> Any:
+    return {"a": len(config["metadata"]["two"]) if runtime else 0}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda state: {"a": 2},
+        RunnableLambda(lambda state: {"a": 2}),
+        partial(lambda more, state: {"a": more}, 2),
+        Callable(),
+        generates,
+        generates_later,
+        takes_more,
+    ],
+)
+async def test_steps_of_every_kind_still_work(step: Any) -> None:
+    graph = StateGraph(dict)
+    graph.add_node("step", step)
+    graph.add_edge(START, "step")
+    guard(graph)
+    assert await graph.compile().ainvoke({"a": 1}, {"metadata": {"two": "ab"}}) == {"a": 2}
+
+
+async def test_a_step_that_hangs_keeps_no_thread_of_the_loop() -> None:
     release, started = threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
 
