@@ -17,8 +17,7 @@ from langgraph.runtime import Runtime
 
 from gems.errors import OptionError, ProviderError, SkillError
 from gems.graphs.skill_nodes import any_skill_node
-from gems.models.chat.asking import ChatReply, Question
-from gems.models.chat.client import ChatClient
+from gems.models.chat.watching import WatchedClient
 from gems.models.tasks import KeptReply
 from gems.models.usage import merged
 from gems.nodes.decomposer import state_requirements
@@ -108,31 +107,6 @@ def known_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
     raise OptionError(f"There is no skill {wanted[:80]!r}.", hint=f"Known skills: {known}.")
 
 
-class _Watched(ChatClient):
-    """A client that remembers what it was paid and what it could not answer.
-
-    Nodes go on where a model does not answer, and skills of others may do so without a word.
-    """
-
-    def __init__(self, client: ChatClient) -> None:
-        super().__init__(client.model, name=client.name, limits=client.limits)
-        self._client = client
-        self.spent: list[Usage] = []
-        self.faults: list[str] = []
-
-    async def ask(self, question: Question, on_usage: Callable[[Usage], None] | None = None) -> ChatReply:
-        def take(usage: Usage) -> None:
-            self.spent.append(usage)
-            if on_usage is not None:
-                on_usage(usage)
-
-        try:
-            return await self._client.ask(question, take)
-        except ProviderError as error:
-            self.faults.append(str(error))
-            raise
-
-
 @dataclass
 class _Trial:
     """One example; `carry_out` fills in what came of it."""
@@ -148,8 +122,8 @@ class _Trial:
     fault: str = ""
 
     def __post_init__(self) -> None:
-        self._clients: dict[Role, _Watched] = {
-            role: _Watched(client) for role, client in self.context.chats.items()
+        self._clients: dict[Role, WatchedClient] = {
+            role: WatchedClient(client) for role, client in self.context.chats.items()
         }
         self.context = replace(self.context, chats=self._clients)
 
