@@ -44,6 +44,7 @@ bench: $(VENV)/test.ok
 	$(BIN)/python benchmarks/memory_helps.py
 	$(BIN)/python benchmarks/memory_scale.py
 	$(BIN)/python benchmarks/checkpoints.py
+	$(BIN)/python benchmarks/skills_help.py
 	$(BIN)/python benchmarks/skills_scale.py
 
 clean:

@@ -87,7 +87,7 @@ async def measure(cases: Sequence[BlocksPrompt], profile: Profile, seed_offset: 
     """Carry out all runs, one after another."""
     tally, started = Tally(), time.perf_counter()
     with tempfile.TemporaryDirectory() as home:
-        async with Gems(Settings(home=Path(home))) as gems:
+        async with Gems(Settings(home=Path(home), skills="none")) as gems:
             for case in cases:
                 result = await gems.run(
                     case.prompt, seed=case.seed + seed_offset, max_rounds=ROUNDS, profile=profile

@@ -107,11 +107,11 @@ async def measure(cases: Sequence[BlocksPrompt], seed: int) -> dict[str, Any]:
     """All three, for one set of seeds."""
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as home:
-        async with Gems(Settings(home=Path(home), experience="off")) as gems:
+        async with Gems(Settings(home=Path(home), skills="none", experience="off")) as gems:
             figures["without"] = await drawn(gems, cases, seed)
     for name, share in (("with", 0.0), ("misled", 0.1)):
         with tempfile.TemporaryDirectory() as home:
-            async with Gems(Settings(home=Path(home), embedder="lexical")) as gems:
+            async with Gems(Settings(home=Path(home), skills="none", embedder="lexical")) as gems:
                 await filled(gems, len(cases), 7_000 + seed)
                 if share:
                     known = sum((await gems.memory.stats()).experiences.values())

@@ -104,7 +104,9 @@ class Instant:
 async def main(rounds: int, runs: int, as_json: bool) -> None:
     """Print milliseconds per round."""
     with tempfile.TemporaryDirectory() as folder:
-        async with Gems(Settings(home=Path(folder)), chat=SaysNo(), generator=Instant()) as gems:
+        async with Gems(
+            Settings(home=Path(folder), skills="none"), chat=SaysNo(), generator=Instant()
+        ) as gems:
             stored = await measured(lambda: one_run(gems, rounds), rounds, runs)
             bare = await measured(lambda: one_bare_run(gems, rounds), rounds, runs)
             models = await measured(lambda: only_models(rounds), rounds, runs)

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.config import get_config
 from langgraph.errors import GraphBubbleUp, ParentCommand
 from langgraph.runtime import Runtime
 
@@ -35,6 +37,10 @@ _ASKS = "__interrupt__"
 
 _ENDING = (UnreachableError, AuthenticationError, ModelUnavailableError, LimitReached, StorageError)
 """What would end any other node too, and is no fault of a skill."""
+
+
+_FILES = "skill_files"
+"""Key of checkpoints' metadata: what a skill's files were when its graph began."""
 
 
 def skill_node(skill: Skill, default: Context | None = None) -> Node:
@@ -117,6 +123,10 @@ async def _carried_out(
         raise SkillError("It has vanished since it was chosen.", hint="Was its folder moved or changed?")
     if graph is None:
         graph = await asyncio.to_thread(skill_graph, skill)
+    state_of_files = f"{skill.folder} {skill.stamp} {skill.runs_code}"
+    if await _stands_elsewhere(graph, state_of_files):
+        graph = graph.copy(update={"checkpointer": False})
+    config: RunnableConfig = {"metadata": {_FILES: state_of_files}}
     given = {
         "prompt": state["draw_prompt"],
         "user_prompt": state["prompt"],
@@ -126,7 +136,7 @@ async def _carried_out(
     }
     try:
         async with asyncio.timeout(context.skill_timeout_s) as limit:
-            stream = graph.astream(given, context=context, stream_mode="values")
+            stream = graph.astream(given, config, context=context, stream_mode="values")
             async with aclosing(cast("AsyncGenerator[Any]", stream)) as states:
                 async for values in states:
                     if not isinstance(values, dict):
@@ -143,3 +153,16 @@ async def _carried_out(
     if _ASKS in so_far:
         # Within a run the question has ended this turn already, until there is an answer.
         raise SkillError("It asks a person something, and nobody is there to answer.")
+
+
+async def _stands_elsewhere(graph: SkillGraph, state_of_files: str) -> bool:
+    """Whether the run stopped within this skill when its files said something else.
+
+    Its graph then begins anew and keeps no steps: those that were kept are another graph's.
+    """
+    try:
+        stopped = await graph.aget_state(get_config())
+    except ValueError:  # no checkpointer
+        return False
+    before = (stopped.metadata or {}).get(_FILES)
+    return before is not None and before != state_of_files

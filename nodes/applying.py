@@ -34,6 +34,7 @@ def applied(name: str, result: Mapping[str, Any], state: State, work: Work) -> U
         SkillError: the result has not the form that `gems.skills.authoring.SkillOutput` says.
     """
     prompt = _prompt(result, state["draw_prompt"])
+    restored = _restored(result.get("restored"))
     before = state["requirements"]
     extra = _extra(name, result.get("extra_requirements"), before, work)
     generator = work.context.generator.capabilities
@@ -43,7 +44,7 @@ def applied(name: str, result: Mapping[str, Any], state: State, work: Work) -> U
     use: SkillUse = {
         "name": name,
         "prompt": prompt,
-        "restored": [str(question) for question in result.get("restored") or ()],
+        "restored": restored,
         "requirements": [requirement["id"] for requirement in extra],
         "drawing": drawing,
         "fault": "",
@@ -105,6 +106,13 @@ def _prompt(result: Mapping[str, Any], before: str) -> str:
     if len(prompt) > MAX_PROMPT:
         raise SkillError(f"Its prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are taken.")
     return prompt.strip() or before
+
+
+def _restored(given: Any) -> list[str]:
+    listed = given or []
+    if not isinstance(listed, list | tuple) or not all(isinstance(item, str) for item in listed):
+        raise SkillError("Its restored must be a list of questions.")
+    return list(listed)
 
 
 def _extra(name: str, given: Any, before: Sequence[Requirement], work: Work) -> list[Requirement]:

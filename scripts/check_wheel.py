@@ -16,6 +16,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+SKILLS = ROOT / "skills" / "builtin"
 PROMPT = 'two green stars left of a red circle, and the word "OK"'
 
 
@@ -56,6 +57,11 @@ def check_contents(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in names}
     strangers = [top for top in tops if top != "gems" and not top.endswith(".dist-info")]
     wanted = ["gems/py.typed", "gems/graphs/loop.py", "gems/models/blocks/prompts.jsonl"]
+    wanted += [
+        f"gems/skills/builtin/{path.relative_to(SKILLS).as_posix()}"
+        for path in SKILLS.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
     wanted += [f"gems/reporting/page.{ending}" for ending in ("html.jinja", "css", "js")]
     missing = [name for name in wanted if name not in names]
     sources = {path.name for path in (ROOT / "src" / "gems").rglob("*.py")}

@@ -12,6 +12,7 @@ import yaml
 from gems.skills.skill import Finding, Level
 
 _FENCE = "---"
+_MAX_DEPTH = 20
 # Plain text behind these is often written without quotation marks although it holds a colon.
 _PLAIN = re.compile(
     r"^(name|description|license|compatibility):[ \t]+(?![\"'>|\[{&*!#])(\S.*)$", re.MULTILINE
@@ -96,17 +97,27 @@ def _composed(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
     A colon within plain text makes no sense to YAML but is clear to people, so the text is put in quotation
     marks and read again.
     """
-    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     try:
-        return yaml.compose(source, Loader=loader)
+        return _node(source)
     except yaml.MarkedYAMLError as error:
         if error.problem is None or "mapping values are not allowed" not in error.problem:
             raise
         quoted = _PLAIN.sub(lambda found: f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}", source)
-        node = yaml.compose(quoted, Loader=loader)
+        node = _node(quoted)
         line = first_line + (error.problem_mark.line if error.problem_mark else 0)
         fields.found(line, "nonstandard", "Text with a colon in it belongs in quotation marks.")
         return node
+
+
+def _node(source: str) -> yaml.Node | None:
+    """The nodes of YAML that is not nested deeply: the parser in C would crash the whole program."""
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+    depth = 0
+    for event in yaml.parse(source, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=event.start_mark)
+    return yaml.compose(source, Loader=loader)
 
 
 def _take(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int) -> None:

@@ -31,7 +31,6 @@ def test_commands(page: str, tmp_path: Path) -> None:
         [
             "set -euo pipefail",
             'gems() { command gems "$@" || { code=$?; [ $code -eq 3 ] || return $code; }; }',
-            'mkdir -p "$GEMS_HOME"',
             *blocks,
         ]
     )

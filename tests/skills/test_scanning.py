@@ -68,7 +68,8 @@ FAULTY = {
     "zeros": (holding(b"---\nname: \0\n---\n"), "YAML"),
     "empty": (holding(b""), "no front matter"),
     "words": (holding(b"Hello."), "no front matter"),
-    "recursive": (holding(b"---\n" + b"[" * 5_000 + b"\n---\nbody"), "YAML"),
+    "lists in lists": (holding(b"---\n" + b"[" * 400_000 + b"\n---\nbody"), "nested too deeply"),
+    "fields in fields": (holding(b"---\n" + b"{a: " * 200_000 + b"\n---\nbody"), "nested too deeply"),
 }
 
 

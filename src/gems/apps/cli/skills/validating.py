@@ -12,7 +12,10 @@ from gems.apps.cli.failures import FAILED, reported
 
 
 def validate(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of skills.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(metavar="DIR...", help="Folders of skills, or names of `gems skills list`."),
+    ],
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -37,7 +40,7 @@ def validate(
         from gems.skill_listings import ValidationList, validated  # noqa: PLC0415
         from gems.skills.validating import validate as checked  # noqa: PLC0415
 
-        found = [validated(checked(folder)) for folder in folders]
+        found = [validated(checked(_folder(folder))) for folder in folders]
         if json:
             print_json(ValidationList(skills=found))
         else:
@@ -47,3 +50,13 @@ def validate(
                     place = f"{finding.file}:{finding.line}" if finding.line else finding.file
                     typer.echo(clean(f"  {finding.level}: {place}: {finding.message}"))
         raise typer.Exit(0 if all(item.valid for item in found) else FAILED)
+
+
+def _folder(named: Path) -> Path:
+    """The folder; where there is none, that of the skill with this name."""
+    if named.exists() or len(named.parts) != 1:
+        return named
+    from gems.apps.cli.skills.looking import scanned  # noqa: PLC0415 - heavy
+
+    skill = scanned()[0].current.get(named.name)
+    return named if skill is None or skill.folder is None else skill.folder
