@@ -32,8 +32,6 @@ from gems.skills.skill import Skill
 from gems.state import Context, State
 
 logger = logging.getLogger(__name__)
-_ASKS = "__interrupt__"
-"""Where LangGraph puts the questions of a graph that is part of no other."""
 
 _ENDING = (UnreachableError, AuthenticationError, ModelUnavailableError, LimitReached, StorageError)
 """What would end any other node too, and is no fault of a skill."""
@@ -150,9 +148,6 @@ async def _carried_out(
                 hint="GEMS_SKILL_TIMEOUT_S gives it longer.",
             ) from None
         raise
-    if _ASKS in so_far:
-        # Within a run the question has ended this turn already, until there is an answer.
-        raise SkillError("It asks a person something, and nobody is there to answer.")
 
 
 async def _stands_elsewhere(graph: SkillGraph, state_of_files: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -116,9 +116,8 @@ def _node(source: str) -> yaml.Node | None:
     for event in yaml.parse(source, Loader=loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
-            raise yaml.MarkedYAMLError(
-                problem="it is nested too deeply", problem_mark=cast("Any", event.start_mark)
-            )
+            mark: Any = event.start_mark  # that of the parser in C is of another class
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=mark)
     return yaml.compose(source, Loader=loader)
 
 

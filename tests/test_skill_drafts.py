@@ -16,8 +16,8 @@ import yaml
 
 from gems.errors import OptionError, RejectedRequestError, StorageError, UnreachableError
 from gems.service import Gems
-from gems.skill_drafts import Wish
 from gems.skill_reports import SkillDraft, SkillDrafts
+from gems.skill_writing import Wish
 from gems.skills.examples import read_examples
 from gems.skills.reading import read_body
 from gems.skills.scanning import read_skill

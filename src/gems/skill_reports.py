@@ -66,7 +66,7 @@ class SkillDraft(_Report):
         description="`exists` where a draft is there already and stays; `planned` where it was only looked."
     )
     folder: str = Field(description="Where the draft is, or would be.")
-    examples: int = Field(description="Prompts of earlier runs in its `examples.jsonl`.")
+    examples: int = Field(description="Prompts of earlier runs that it was given as examples.")
     warnings: list[str]
 
 

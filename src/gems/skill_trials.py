@@ -9,31 +9,19 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from langgraph.runtime import Runtime
-
-from gems.errors import OptionError, ProviderError, SkillError
-from gems.graphs.skill_nodes import any_skill_node
-from gems.models.chat.asking import ChatReply, Question
-from gems.models.chat.client import ChatClient
-from gems.models.tasks import KeptReply
+from gems.errors import OptionError, SkillError
+from gems.example_trials import ExampleTrial
 from gems.models.usage import merged
-from gems.nodes.decomposer import state_requirements
-from gems.nodes.options import resolved
-from gems.nodes.planner import choose_skills
-from gems.nodes.prompts import numbered, question
 from gems.nodes.skill_graphs import skill_graph
 from gems.resources import Resources
-from gems.skill_reports import SkillTrial, TriedExample
+from gems.skill_reports import SkillTrial
 from gems.skills.examples import Example, read_examples
 from gems.skills.registry import SkillRegistry
 from gems.skills.skill import FaultySkill, Skill
-from gems.state import Context, Input, State
-from gems.types import Role, Usage
-from gems.work import Work
+from gems.types import Usage
 
 T = TypeVar("T")
 _AT_A_TIME = 8
@@ -71,9 +59,9 @@ async def tried(
         await asyncio.to_thread(skill_graph, skill)
     context, done = resources.context(), 0
 
-    async def trial_of(example: Example) -> _Trial:
+    async def trial_of(example: Example) -> ExampleTrial:
         nonlocal done
-        trial = _Trial(skill.name, example, context)
+        trial = ExampleTrial(skill.name, example, context)
         await trial.carry_out()
         done += 1
         if progress is not None:
@@ -108,152 +96,7 @@ def known_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
     raise OptionError(f"There is no skill {wanted[:80]!r}.", hint=f"Known skills: {known}.")
 
 
-class _Watched(ChatClient):
-    """A client that remembers what it was paid and what it could not answer.
-
-    Nodes go on where a model does not answer, and skills of others may do so without a word.
-    """
-
-    def __init__(self, client: ChatClient) -> None:
-        super().__init__(client.model, name=client.name, limits=client.limits)
-        self._client = client
-        self.spent: list[Usage] = []
-        self.faults: list[str] = []
-
-    async def ask(self, question: Question, on_usage: Callable[[Usage], None] | None = None) -> ChatReply:
-        def take(usage: Usage) -> None:
-            self.spent.append(usage)
-            if on_usage is not None:
-                on_usage(usage)
-
-        try:
-            return await self._client.ask(question, take)
-        except ProviderError as error:
-            self.faults.append(str(error))
-            raise
-
-
-@dataclass
-class _Trial:
-    """One example; `carry_out` fills in what came of it."""
-
-    skill: str
-    example: Example
-    context: Context
-    skills: list[str] = field(default_factory=list)
-    chosen: bool | None = None
-    new_prompt: str | None = None
-    kept: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    fault: str = ""
-
-    def __post_init__(self) -> None:
-        self._clients: dict[Role, _Watched] = {
-            role: _Watched(client) for role, client in self.context.chats.items()
-        }
-        self.context = replace(self.context, chats=self._clients)
-
-    @property
-    def unanswered(self) -> list[str]:
-        """Why models gave no usable answers."""
-        return list(dict.fromkeys(fault for client in self._clients.values() for fault in client.faults))
-
-    def usage(self) -> dict[str, Usage]:
-        """What was consumed, by role."""
-        used: dict[str, Usage] = {}
-        for role, client in self._clients.items():
-            for usage in client.spent:
-                used = merged(used, {role: usage})
-        return used
-
-    async def carry_out(self) -> None:
-        plan = await choose_skills(self.example.prompt, "auto", self._work())
-        if not self.unanswered:
-            self.skills, self.chosen = plan["skills"], self.skill in plan["skills"]
-        if self.example.trigger and self.example.keeps:
-            await self._rewrite()
-
-    async def _rewrite(self) -> None:
-        before = len(self.unanswered)
-        update = await any_skill_node()(await self._state(), runtime=Runtime(context=self.context))
-        self.fault = update["skill_uses"][-1]["fault"]
-        # A prompt that nobody answered for is the user's own, which keeps everything.
-        if self.fault or len(self.unanswered) > before:
-            return
-        self.new_prompt = update["draw_prompt"]
-        lost = await self._lost(self.new_prompt)
-        if len(self.unanswered) == before:
-            self.lost = lost
-            self.kept = [statement for statement in self.example.keeps if statement not in lost]
-
-    async def _state(self) -> State:
-        """A run's state at the moment when it is the skill's turn."""
-        prompt = self.example.prompt
-        # Every time the same, and nothing that a default of the settings could forbid.
-        wanted: Input = {"prompt": prompt, "seed": 0, "skills": self.skill, "memory": False}
-        requirements = await state_requirements(prompt, self._work())
-        return {
-            "prompt": prompt,
-            "draw_prompt": prompt,
-            "options": resolved(wanted, self.context),
-            "plan": {"skills": [self.skill], "why": "It is tried.", "prompt": prompt},
-            "requirements": requirements,
-            "skill_uses": [],
-        }
-
-    async def _lost(self, new_prompt: str) -> list[str]:
-        """The statements that a new prompt does not keep: neither word by word nor, says the model, in sense.
-
-        Nothing where it does not answer; `unanswered` says so.
-        """
-        said = _folded(new_prompt)
-        open_ = [statement for statement in self.example.keeps if _folded(statement) not in said]
-        if not open_:
-            return []
-        slots = {
-            "user_prompt": self.example.prompt,
-            "new_prompt": new_prompt,
-            "questions": numbered(open_),
-        }
-        try:
-            reply = await self._work().ask(question("keep", slots))
-        except ProviderError:
-            # Remembered by the client; what never answers at all has ended the trial before.
-            return []
-        numbers = {loss.number for loss in reply.form(KeptReply).lost}
-        return [statement for number, statement in enumerate(open_, 1) if number in numbers]
-
-    def _work(self) -> Work:
-        """A turn of no run: nothing is entered into the ledger."""
-        return Work(
-            context=self.context,
-            run_id="",
-            round=1,
-            profile="balanced",
-            deadline_s=None,
-            write=lambda _: None,
-        )
-
-    def report(self) -> TriedExample:
-        """What came of it."""
-        example, unanswered = self.example, self.unanswered
-        came_out = self.chosen == example.trigger and not self.lost
-        return TriedExample(
-            line=example.line,
-            prompt=example.prompt,
-            trigger=example.trigger,
-            chosen=self.chosen,
-            skills=self.skills,
-            new_prompt=self.new_prompt,
-            kept=self.kept,
-            lost=self.lost,
-            unanswered=unanswered,
-            fault=self.fault,
-            passed=came_out and not unanswered and not self.fault,
-        )
-
-
-def _report(name: str, trials: Sequence[_Trial], seconds: float) -> SkillTrial:
+def _report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> SkillTrial:
     examples = [trial.report() for trial in trials]
     usage: dict[str, Usage] = {}
     for trial in trials:
@@ -278,11 +121,6 @@ def _report(name: str, trials: Sequence[_Trial], seconds: float) -> SkillTrial:
 
 def _share(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
-
-
-def _folded(text: str) -> str:
-    """Without what does not matter: case, and how blanks are written."""
-    return " ".join(text.split()).casefold()
 
 
 async def _at_a_time(doing: Callable[[Example], Awaitable[T]], examples: Iterable[Example]) -> list[T]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from gems.memories import Memories
 from gems.resources import Resources
-from gems.skill_drafts import Wish, propose
+from gems.skill_drafts import propose
 from gems.skill_reports import SkillDrafts, SkillTrial
 from gems.skill_trials import tried
+from gems.skill_writing import Wish
 
 Progress = Callable[[int, int], None]
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,13 +54,27 @@ def try_out(
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
 
-        trial = _tried(name, options.Models(chat=chat), limit)
+        with _told_once(debug=debug):
+            trial = _tried(name, options.Models(chat=chat), limit)
         if json:
             print_json(trial)
         else:
             _show(trial)
         if not trial.passed:
             raise typer.Exit(BEST_EFFORT)
+
+
+@contextmanager
+def _told_once(*, debug: bool) -> Iterator[None]:
+    """What nodes warn about is in the result; the log repeats it with --debug only."""
+    logger = logging.getLogger("gems.work")
+    kept = logger.level
+    if not debug:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(kept)
 
 
 def _tried(name: str, models: options.Models, limit: int | None) -> SkillTrial:
