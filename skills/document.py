@@ -18,6 +18,8 @@ _MAX_BODY_LINES = 500
 _MAX_BODY_TOKENS = 5_000
 _FIELDS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
 _NOT_A_NAME = re.compile(r"[\W_]+")
+RESERVED = frozenset({"auto", "none", "judge", "confirmation", "parent"})
+"""Names that choices of skills and sources of answers have already."""
 CONFLICTS = "gems-conflicts"
 """Key of `metadata`: names of skills, separated by blanks, that this one does not work together with."""
 
@@ -73,6 +75,9 @@ def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: b
     else:
         fields, body = _from_front_matter(text, *parts, file)
     name = _checked_name(fields, folder)
+    if name in RESERVED:
+        message = f"The name {name!r} means something else to GEMS; choose another one."
+        fields.found(fields.lines.get("name", 1), "unusable", message)
     description = _checked_description(fields)
     _check_body(fields, body, has_code=has_code)
     metadata = fields.values.get("metadata")

@@ -146,6 +146,9 @@ def _folders(place: Place, others: list[Path]) -> Iterator[Path]:
         with os.scandir(place.folder) as entries:
             listed = sorted((entry.name, entry.is_symlink()) for entry in entries if _is_folder(entry))
     except FileNotFoundError:
+        if place.name == "path":
+            # The user named it; the other places need not be there.
+            raise
         return
     for name, is_link in listed:
         folder = place.folder / name

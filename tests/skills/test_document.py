@@ -216,3 +216,10 @@ def test_long_guidance_is_told_and_used(body: str) -> None:
     document = read(text_of(NAME, body=body))
     assert document.is_usable
     assert [finding.level for finding in document.findings] == ["advice"]
+
+
+@pytest.mark.parametrize("name", ["judge", "none", "auto"])
+def test_names_that_mean_something_else_are_refused(name: str) -> None:
+    document = read_document(text_of(name), name)
+    assert not document.is_usable
+    assert [finding.line for finding in document.findings] == [2]

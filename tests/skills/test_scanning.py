@@ -259,3 +259,15 @@ def test_code_that_may_not_run_is_no_guidance(tmp_path: Path) -> None:
     (untrusted,) = found_in(Place("user", tmp_path, runs_code=False))
     assert isinstance(trusted, Skill)
     assert "no graph.py that may run" in faults(untrusted)[0]
+
+
+def test_a_folder_that_the_user_named_and_that_is_not_there_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = [
+        Place("path", tmp_path / "mistyped", runs_code=True),
+        Place("home", tmp_path / "no", runs_code=True),
+    ]
+    assert found_in(*places) == []
+    (record,) = caplog.records
+    assert "mistyped cannot be looked for" in record.getMessage()
