@@ -80,6 +80,11 @@ def no_record() -> TrackRecord:
     return {"shown": 0, "helped": 0, "hurt": 0}
 
 
+def shelf(generator: str, owner: str) -> str:
+    """The generator's name for what an owner's runs learn from; nobody is shown prompts of another one."""
+    return f"{generator} of {owner}" if owner else generator
+
+
 def namespace(kind: Literal["experiences", "lessons"], generator: str) -> tuple[str, str]:
     """Where experiences or lessons about a generator are kept."""
     # LangGraph allows no dots in a namespace's labels.

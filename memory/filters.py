@@ -25,6 +25,7 @@ class RunFilter:
         status: Its true status.
         text: Part of its prompt, in whatever case.
         min_score: Its best image meets at least this share of the requirements, in [0, 1].
+        owner: It is this owner's; an empty text for runs without one.
         working: The runs that are being worked on right now: of those that are marked as running, all
             others were killed. Needed where `status` is given.
     """
@@ -34,6 +35,7 @@ class RunFilter:
     status: RunStatus | None = None
     text: str | None = None
     min_score: float | None = None
+    owner: str | None = None
     working: frozenset[str] = field(default_factory=frozenset)
 
     def sql(self) -> tuple[str, tuple[Any, ...]]:
@@ -49,6 +51,8 @@ class RunFilter:
             parts.append(("lower(prompt) LIKE ? ESCAPE '!'", (f"%{_literal(self.text.lower())}%",)))
         if self.min_score is not None:
             parts.append((f"{SCORE} >= ?", (self.min_score,)))
+        if self.owner is not None:
+            parts.append(("coalesce(owners.owner, '') = ?", (self.owner,)))
         return " AND ".join(part for part, _ in parts), tuple(v for _, values in parts for v in values)
 
     def _status(self, status: RunStatus) -> tuple[str, tuple[Any, ...]]:

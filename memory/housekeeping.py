@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-_TABLES_OF_A_RUN = ("answers", "drawings", "forks", "runs")
+_TABLES_OF_A_RUN = ("answers", "drawings", "forks", "runs", "owners")
 
 
 class Housekeeping(ABC):
@@ -53,6 +54,29 @@ class Housekeeping(ABC):
         rows = await self._all("SELECT DISTINCT result FROM drawings WHERE run<>?", (run,))
         return {json.loads(row["result"])["image"] for row in rows}
 
+    async def drawn_for(self, owner: str, since: datetime) -> int:
+        """How many images were drawn for the runs of an owner since a moment."""
+        (row,) = await self._all(
+            "SELECT count(*) AS number FROM drawings JOIN owners ON owners.run = drawings.run"
+            " WHERE owners.owner=? AND drawings.at >= ?",
+            (owner, since.astimezone(UTC).isoformat(timespec="milliseconds")),
+        )
+        return int(row["number"])
+
+    async def owns_image(self, owner: str, image: str) -> bool:
+        """Whether an image was drawn for a run of an owner.
+
+        Args:
+            owner: Whose runs.
+            image: Its id, which must be one: 64 hexadecimal digits.
+        """
+        found = await self._all(
+            "SELECT 1 AS found FROM drawings JOIN owners ON owners.run = drawings.run"
+            " WHERE owners.owner=? AND drawings.result LIKE ? LIMIT 1",
+            (owner, f'%"{image}"%'),
+        )
+        return bool(found)
+
     async def drawn_by_run(self) -> dict[str, int]:
         """How many drawings are entered for each run that has any."""
         rows = await self._all("SELECT run, count(*) AS number FROM drawings GROUP BY run", ())
@@ -72,7 +96,7 @@ class Housekeeping(ABC):
         rows = await self._all(
             "SELECT run, max(at) AS newest FROM"
             " (SELECT run, at FROM drawings UNION ALL SELECT run, at FROM answers"
-            " UNION ALL SELECT run, '' FROM forks) AS entries"
+            " UNION ALL SELECT run, '' FROM forks UNION ALL SELECT run, '' FROM owners) AS entries"
             " WHERE run NOT IN (SELECT run FROM runs) GROUP BY run",
             (),
         )

@@ -40,8 +40,13 @@ CREATE TABLE IF NOT EXISTS answers (
     run TEXT NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL, task TEXT NOT NULL, reply TEXT NOT NULL,
     PRIMARY KEY (run, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS forks (run TEXT PRIMARY KEY, source TEXT NOT NULL, round INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS owners (run TEXT PRIMARY KEY, owner TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS runs_by_owner ON owners (owner);
 """
-_RUNS = "SELECT runs.*, forks.source, forks.round FROM runs LEFT JOIN forks ON forks.run = runs.run"
+_RUNS = (
+    "SELECT runs.*, forks.source, forks.round, owners.owner FROM runs"
+    " LEFT JOIN forks ON forks.run = runs.run LEFT JOIN owners ON owners.run = runs.run"
+)
 # What was paid for, by table, with what names a row.
 _PAID = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
 
@@ -72,6 +77,8 @@ class RunRow(TypedDict):
     """Score, stop reason, rounds, images, path of the result; empty while the run goes on."""
     forked_from: Fork | None
     """None for a run that began with its prompt."""
+    owner: str
+    """Whose run it is, where a server tells its users apart; empty otherwise."""
 
 
 class Ledger(Housekeeping):
@@ -153,9 +160,14 @@ class Ledger(Housekeeping):
             await self._spare.forget(run)
         await super().forget(run)
 
-    async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str]) -> RunRow:
+    async def begin(
+        self, run: str, prompt: str, options: Options, models: dict[str, str], owner: str = ""
+    ) -> RunRow:
         """Enter a new run as running."""
         now = _now()
+        if owner:
+            # First, so that the run is nobody else's at any moment.
+            await self._write("INSERT INTO owners (run, owner) VALUES (?,?)", (run, owner))
         await self._write(
             "INSERT INTO runs (run, created, updated, status, prompt, options, models)"
             " VALUES (?,?,?,?,?,?,?)",
@@ -171,6 +183,7 @@ class Ledger(Housekeeping):
             "models": models,
             "summary": {},
             "forked_from": None,
+            "owner": owner,
         }
 
     async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
@@ -251,6 +264,7 @@ def _run_row(row: Any) -> RunRow:
         "models": json.loads(row["models"]),
         "summary": json.loads(row["summary"] or "{}"),
         "forked_from": {"run_id": row["source"], "round": row["round"]} if row["source"] else None,
+        "owner": row["owner"] or "",
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from gems.errors import GemsError, InternalError, LimitReached
 from gems.events import LessonsRecalled
+from gems.memory.experience import shelf
 from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.recalling import Wanted, recall, told
 from gems.memory.remembering import checked
@@ -74,7 +75,7 @@ async def settle(state: State, work: Work) -> None:
         return
     newest, run = state["rounds"][-1]["number"], run_name(state, work)
     values = cast("dict[str, Any]", state)
-    put = experience_ops(values, run, work.context.generator.capabilities.model)
+    put = experience_ops(values, run, _shelf(state, work))
     operations = [op for op in put if op["value"]["round"] >= newest - 1]
     for given in state.get("recalls") or []:
         if given["round"] == newest:
@@ -88,12 +89,16 @@ def is_told(warnings: Iterable[str]) -> bool:
     return any(warning.startswith(UNREACHABLE) for warning in warnings)
 
 
+def _shelf(state: State, work: Work) -> str:
+    return shelf(work.context.generator.capabilities.model, state.get("owner") or "")
+
+
 def _wanted(state: State, work: Work) -> Wanted:
     rounds = state.get("rounds") or []
     failed = checked(rounds[-1], state["requirements"], "no") if rounds else []
     return Wanted(
         prompt=state["prompt"],
-        generator=work.context.generator.capabilities.model,
+        generator=_shelf(state, work),
         without=frozenset({run_name(state, work)}),
         failing=[item["question"] for item in failed],
         kinds=frozenset(item["kind"] for item in failed),

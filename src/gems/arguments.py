@@ -48,6 +48,8 @@ class Target(TypedDict, total=False):
     """A `.png` file or a folder; `outputs` in GEMS_HOME by default."""
     metadata: bool
     """Whether the PNG says what made it; it does by default."""
+    owner: str
+    """Whose run it is, where a server tells its users apart; of a resumed or forked run it stays."""
 
 
 class RunArguments(RunOptions, Target, total=False):
@@ -61,6 +63,7 @@ def as_input(row: RunRow) -> Input:
     given |= {
         "plateau": options["plateau"] or 0,
         "prompt": row["prompt"],
+        "owner": row["owner"] or None,
         "run_id": row["run_id"],
         # Where the user asked for none, a skill may still ask for another one.
         "size": f"{options['width']}x{options['height']}" if options.get("sized", True) else None,

@@ -37,6 +37,7 @@
     ├── LimitReached               not a fault: a limit of the run ends it              exit 1
     │   ├── DeadlineReachedError   the run's time is used up
     │   ├── BudgetReachedError     another image would cost more than is left
+    │   ├── RunDrainedError        its process is being stopped; it goes on later
     │   └── RunCancelledError      somebody cancelled the run
     └── InternalError              a defect in GEMS                                     exit 1
 
@@ -81,6 +82,7 @@ __all__ = [
     "RequestError",
     "RunBusyError",
     "RunCancelledError",
+    "RunDrainedError",
     "RunNotFoundError",
     "ServerError",
     "SizeError",
@@ -348,6 +350,12 @@ class DeadlineReachedError(LimitReached):
 
 class BudgetReachedError(LimitReached):
     """Another image would cost more than is left."""
+
+
+class RunDrainedError(LimitReached):
+    """The process that works on the run is being stopped; everything that was done is kept."""
+
+    default_hint = "`gems resume RUN` goes on."
 
 
 class RunCancelledError(LimitReached):

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from gems.errors import StorageError
 from gems.memories import Memories
+from gems.memory.experience import shelf
 from gems.memory.ledger import RunRow
 from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.outbox import PendingOp
@@ -73,7 +74,8 @@ async def rebuild(
 
 
 def _puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
-    put = experience_ops(values, row["run_id"], row["models"]["generator"])
+    generator = shelf(row["models"]["generator"], row["owner"])
+    put = experience_ops(values, row["run_id"], generator)
     return [{**op, "value": {**op["value"], "at": row["updated"]}} for op in put]
 
 

@@ -10,29 +10,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractContextManager, AsyncExitStack, aclosing, suppress
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, cast
 
 from langchain_core.language_models import BaseChatModel
-from langgraph.types import Command, Interrupt
 from typing_extensions import Unpack
 
 from gems.arguments import FORK_OPTIONS, RunArguments, Target, as_input
-from gems.errors import CorruptStoreError, GemsError, InternalError, RunNotFoundError
-from gems.events import Event, Finished, Started, Warned, read_event
-from gems.graphs.loop import RECURSION_LIMIT, build_graph
+from gems.carrying import Carrier, Start
+from gems.errors import (
+    CorruptStoreError,
+    InternalError,
+    RunNotFoundError,
+)
+from gems.events import Event, Finished, Warned
+from gems.graphs.loop import build_graph
 from gems.memories import Memories
 from gems.memory.faults import reading, storage_faults
 from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
-from gems.nodes.learning import UNREACHABLE, is_told
 from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
 from gems.outcomes import result_of
@@ -41,34 +43,23 @@ from gems.removal import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.reporting import report_page
 from gems.reporting.lessons import lesson_lines
 from gems.rescue import (
-    Known,
     known_drawings,
-    named_error,
-    readable_state,
-    rescued_state,
     salvaged_state,
-    snapshot_of,
 )
 from gems.resources import Resources, open_resources
 from gems.results import RunResult
-from gems.saving import check_target, save_result, with_picture
+from gems.saving import check_target, with_picture
 from gems.settings import Settings, load_settings
 from gems.skill_workshop import SkillWorkshop
 from gems.skills.registry import SkillRegistry
 from gems.skills.skill import Skill
-from gems.state import Context, Input, State
-from gems.trajectories import Wish, fork_point, kept_from_deletion, write_fork
+from gems.state import Input, State
+from gems.trajectories import Wish, fork_point, kept_from_deletion, thread, write_fork
 from gems.types import Options
-from gems.waiting import answer_needed, asked_in, going_on
-
-logger = logging.getLogger(__name__)
+from gems.waiting import going_on
 
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
 _BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
-Start = Input | Command[Any] | None
-"""What the graph is invoked with: a request, an answer, or nothing where the checkpoints say it all."""
-_CANCEL_POLL_S = 0.5
-_HAND_ON_S = 10.0
 
 
 class Gems:
@@ -98,7 +89,6 @@ class Gems:
         self._opening = open_resources(self.settings, chat=chat, generator=generator, skills=fixed)
         self._stack = AsyncExitStack()
         self._opened: Resources | None = None
-        self._working: dict[str, Context] = {}
 
     async def __aenter__(self) -> Self:
         """Open everything; see `open_resources` for what can be wrong."""
@@ -111,6 +101,7 @@ class Gems:
             store=experiences.store if experiences else None,
             name="gems",
         )
+        self._carrier = Carrier(self._graph, self.resources, self.settings)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -170,8 +161,10 @@ class Gems:
         target = await self._target(arguments)
         run_id = _new_id()
         async with self.resources.locks.hold(run_id):
-            row = await self.resources.ledger.begin(run_id, prompt, options, self.resources.models())
-            async with aclosing(self._carry_out(row, as_input(row), target)) as events:
+            row = await self.resources.ledger.begin(
+                run_id, prompt, options, self.resources.models(), arguments.get("owner", "")
+            )
+            async with aclosing(self._carrier.carry_out(row, as_input(row), target)) as events:
                 async for event in events:
                     yield event
 
@@ -206,7 +199,7 @@ class Gems:
             note = await self._other_models(row) if await self._goes_on(run_id, start) else ""
             if note:
                 yield Warned(run_id=run_id, message=note)
-            async with aclosing(self._carry_out(row, start, checked)) as events:
+            async with aclosing(self._carrier.carry_out(row, start, checked)) as events:
                 async for event in events:
                     yield _with_warning(event, note) if note else event
 
@@ -246,7 +239,7 @@ class Gems:
                 with self._faults():
                     point = await fork_point(self._graph, source, wish, self.resources)
                     row = await write_fork(self._graph, source, new_id, point, self.resources)
-            async with aclosing(self._carry_out(row, None, target)) as events:
+            async with aclosing(self._carrier.carry_out(row, None, target)) as events:
                 async for event in events:
                     yield event
 
@@ -259,10 +252,15 @@ class Gems:
             RunNotFoundError: no run has this id.
         """
         await self._row(run_id)
-        if run_id in self._working:
-            self._working[run_id].cancelled.set()
+        if run_id in self._carrier.working:
+            self._carrier.working[run_id].cancelled.set()
         elif await self.resources.locks.is_locked(run_id):
             await self.resources.ledger.request_cancel(run_id)
+
+    def drain(self) -> None:
+        """Stop every run of this process at its next step; each ends with `RunDrainedError`."""
+        for context in self._carrier.working.values():
+            context.control.request_drain()
 
     async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
         """The runs of this home that are wanted, newest first, with their true status."""
@@ -333,12 +331,12 @@ class Gems:
     async def _status(self, row: RunRow) -> RunStatus:
         """A run marked as running that no process works on was killed."""
         run_id = row["run_id"]
-        if row["status"] != "running" or run_id in self._working:
+        if row["status"] != "running" or run_id in self._carrier.working:
             return row["status"]
         return "running" if await self.resources.locks.is_locked(run_id) else "interrupted"
 
     async def _snapshot(self, run_id: str) -> Any:
-        return await snapshot_of(self._graph, _config(run_id), self.settings.checkpoints_path)
+        return await self._carrier.snapshot(run_id)
 
     def _resolved(self, prompt: str, arguments: RunArguments) -> Options:
         """The complete options, once everything that can be known to be wrong was ruled out."""
@@ -380,7 +378,7 @@ class Gems:
 
     async def _next_input(self, row: RunRow) -> Input | None:
         """What to invoke the graph with so that a run goes on; None where its checkpoints say it all."""
-        config = _config(row["run_id"])
+        config = thread(row["run_id"])
         snapshot = await self._snapshot(row["run_id"])
         if not snapshot.values.get("prompt"):
             # Killed before the first checkpoint: the index knows what was asked for.
@@ -391,115 +389,6 @@ class Gems:
             with reading(self.settings.checkpoints_path):
                 await self._graph.aupdate_state(config, reopened, as_node=_BEFORE[failure["node"]])
         return None
-
-    async def _carry_out(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
-        """Run the graph to its end, save the result, and hand back what there is whatever happens."""
-        run_id, context = row["run_id"], self.resources.context()
-        await self.resources.ledger.mark(run_id, "running")
-        self._working[run_id] = context
-        watching = asyncio.create_task(self._watch_for_cancel(run_id, context))
-        heard: list[Event] = []
-        unheard: list[str] = []
-        asked: Interrupt | None = None
-        try:
-            yield Started(run_id=run_id, resumed=start is None or isinstance(start, Command))
-            async with aclosing(self._events(run_id, start, context)) as events:
-                async for event in events:
-                    if event.type != "step":
-                        heard.append(event)
-                    yield event
-            snapshot = await self._snapshot(run_id)
-            state, asked = cast("State", snapshot.values), asked_in(snapshot)
-        except (asyncio.CancelledError, GeneratorExit):
-            await asyncio.shield(self._mark(run_id, "interrupted"))
-            raise
-        except Exception as error:  # noqa: BLE001 - an image that exists is handed back whatever happens
-            state, unheard = await self._rescued(row, error, heard)
-        finally:
-            self._working.pop(run_id, None)
-            watching.cancel()
-            (watched,) = await asyncio.gather(watching, return_exceptions=True)
-            if isinstance(watched, Exception):
-                logger.warning("Requests to cancel %s could not be looked for: %s", run_id, watched)
-        if asked is not None:
-            await self._mark(run_id, "interrupted")
-            raise answer_needed(run_id, asked)
-        if note := await self._learnt(row, state):
-            state = state | {"warnings": [*(state.get("warnings") or []), note]}
-            unheard.append(note)
-        finished = await self._finished(row, state, target)
-        # What went wrong with the checkpoints and with saving; everything else was told by the loop.
-        unheard += finished.result.warnings[len(state.get("warnings") or []) :]
-        for message in unheard:
-            yield Warned(run_id=run_id, message=message)
-        yield finished
-
-    async def _events(self, run_id: str, start: Start, context: Context) -> AsyncGenerator[Event]:
-        # With subgraphs, or what skills tell would not be heard.
-        stream = self._graph.astream(
-            start,
-            _config(run_id),
-            context=context,
-            stream_mode="custom",
-            subgraphs=True,
-            durability="async",
-        )
-        async for _path, value in stream:
-            yield read_event(cast("dict[str, Any]", value))
-
-    async def _watch_for_cancel(self, run_id: str, context: Context) -> None:
-        """Look for a request to cancel from another process until one comes."""
-        while not context.cancelled.is_set():
-            if await self.resources.ledger.cancel_requested(run_id):
-                context.cancelled.set()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(context.cancelled.wait(), _CANCEL_POLL_S)
-
-    async def _rescued(self, row: RunRow, cause: Exception, heard: list[Event]) -> tuple[State, list[str]]:
-        run_id, checkpoints = row["run_id"], self.settings.checkpoints_path
-        error = named_error(cause, checkpoints)
-        error.run_id = run_id
-        state = await readable_state(self._graph, _config(run_id), checkpoints)
-        known = Known(heard, await known_drawings(self.resources.ledger, run_id))
-        try:
-            return rescued_state(state, row, known, error)
-        except GemsError:
-            await self._mark(run_id, "failed")
-            raise
-
-    async def _finished(self, row: RunRow, state: State, target: Target) -> Finished:
-        status: RunStatus = "failed" if state.get("stop_reason") == "failed" else "done"
-        result = result_of(state, row, status)
-        folder = self.settings.home / "outputs"
-        result = await save_result(
-            result, self.resources.images, target.get("out") or folder, metadata=target["metadata"]
-        )
-        summary = {
-            "score": result.score,
-            "stop_reason": result.stop_reason,
-            "rounds": len(result.rounds),
-            "images": sum(len(turn["candidates"]) for turn in result.rounds),
-            "image": result.image_id,
-            "path": result.path,
-        }
-        await self._mark(result.run_id, status, summary)
-        return Finished(run_id=result.run_id, result=result)
-
-    async def _learnt(self, row: RunRow, state: State) -> str:
-        """See that what the run learnt is in the store; what to say where that has to wait."""
-        experiences = self.resources.experiences
-        if experiences is None or not row["options"].get("memory", True):
-            return ""
-        fault = await experiences.writer.flush(_HAND_ON_S)
-        told = is_told(state.get("warnings") or ())
-        return f"{UNREACHABLE} {fault} What this run learnt is written later." if fault and not told else ""
-
-    async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
-        """Bring the index up to date; it only serves listing, so a fault of it takes nothing away."""
-        try:
-            await self.resources.ledger.mark(run_id, status, summary)
-        except GemsError as error:
-            logger.warning("The run %s could not be marked as %s: %s", run_id, status, error)
 
 
 async def run(prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
@@ -529,10 +418,6 @@ async def cancel(run_id: str) -> None:
 
 def _new_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-
-
-def _config(run_id: str) -> Any:
-    return {"configurable": {"thread_id": run_id}, "recursion_limit": RECURSION_LIMIT}
 
 
 def _with_warning(event: Event, warning: str) -> Event:

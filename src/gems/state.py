@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from langgraph.channels.delta import DeltaChannel
+from langgraph.runtime import RunControl
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
@@ -74,6 +75,8 @@ class Input(TypedDict, total=False):
     """Rounds without a better score after which the run stops, 0 for never; 4 by default, 0 for `paper`."""
     memory: bool
     """Whether the run learns from others, and others from it; true by default."""
+    owner: str
+    """Whose run it is, where a server tells its users apart: what it learns is for their other runs only."""
     run_id: str
     """Set by the service; the thread's id otherwise."""
 
@@ -160,6 +163,7 @@ class Context:
         skill_timeout_s: Seconds that one skill may take.
         learning: Whether runs learn from the store that the graph was compiled with, and write to it.
         writer: Takes what later runs can learn from; None where the store is written to directly.
+        control: Asked to drain, the run stops at the next step and can be resumed.
         cancelled: Set to end the run at the next possible moment.
         started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
     """
@@ -175,6 +179,7 @@ class Context:
     learning: bool = True
     writer: ExperienceWriter | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)
 
     @classmethod

@@ -95,7 +95,9 @@ async def write_fork(
         await resources.ledger.enter_fork(run, source["run_id"], shared)
         await _copy_history(resources.checkpointer, point.snapshot.config, run)
         await graph.aupdate_state(config, point.update | {"run_id": run}, as_node=point.node)
-        row = await resources.ledger.begin(run, source["prompt"], point.options, resources.models())
+        row = await resources.ledger.begin(
+            run, source["prompt"], point.options, resources.models(), source["owner"]
+        )
     except BaseException:
         await resources.checkpointer.adelete_thread(run)
         await resources.ledger.forget(run)
