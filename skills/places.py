@@ -66,6 +66,9 @@ class Where:
         """Folders of skills in the project that wait for its being trusted. Blocking."""
         if self.project is None or is_trusted(self.project, trusted_folders(self.home)):
             return []
+        if self.project == _user_home():
+            # Read as the user's own.
+            return []
         return [folder for relative in _OF_OTHERS if (folder := self.project / relative).is_dir()]
 
 

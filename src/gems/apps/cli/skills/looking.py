@@ -111,10 +111,15 @@ def scanned() -> tuple[SkillCatalogue, Where]:
     from gems.settings import load_settings  # noqa: PLC0415
     from gems.skills.catalogue import SkillCatalogue  # noqa: PLC0415
 
-    logging.getLogger("gems.skills").setLevel(logging.ERROR)
     where = skill_places(load_settings())
     catalogue = SkillCatalogue(where.places)
-    catalogue.scan()
+    told = logging.getLogger("gems.skills")
+    level = told.level
+    told.setLevel(logging.ERROR)
+    try:
+        catalogue.scan()
+    finally:
+        told.setLevel(level)
     return catalogue, where
 
 
