@@ -66,13 +66,14 @@ def test_make_targets_of_the_readme_exist() -> None:
 
 
 def test_env_example_names_every_setting_and_no_other() -> None:
-    from gems.settings import ChatSettings, GeneratorSettings, Settings
+    from gems.settings import ChatSettings, GeneratorSettings, ServeSettings, Settings
 
     text = (ROOT / ".env.example").read_text()
     named = set(re.findall(r"^#(GEMS_\w+)=", text, re.MULTILINE))
     wanted = {f"GEMS_CHAT__{name.upper()}" for name in ChatSettings.model_fields}
     wanted |= {f"GEMS_GENERATOR__{name.upper()}" for name in GeneratorSettings.model_fields}
-    nested = {"chat", "planner", "judge", "reflector", "generator"}
+    wanted |= {f"GEMS_SERVE__{name.upper()}" for name in ServeSettings.model_fields}
+    nested = {"chat", "planner", "judge", "reflector", "generator", "serve"}
     wanted |= {f"GEMS_{name.upper()}" for name in Settings.model_fields if name not in nested}
     judges = {name for name in named if name.startswith("GEMS_JUDGE__")}
     assert named - judges == wanted

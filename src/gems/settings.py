@@ -66,6 +66,28 @@ class GeneratorSettings(BaseModel):
     max_batch: int = Field(4, ge=1, description="Most images that Diffusers draws in one batch.")
 
 
+class ServeSettings(BaseModel):
+    """The server."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Where it listens; another machine reaches it only with keys.")
+    port: int = Field(8765, ge=0, le=65535)
+    keys: Path | None = Field(None, description="The file of keys; `keys.json` in GEMS_HOME by default.")
+    cors_origins: list[str] = Field(
+        default_factory=list, description="Origins of web pages that may call it, as JSON; none by default."
+    )
+    max_body_mb: int = Field(25, ge=1, description="Largest body of a request in megabytes.")
+    deadline_s: float = Field(
+        90.0, gt=0, description="Seconds after which the API hands back the best so far."
+    )
+    drain_s: float = Field(20.0, ge=0, description="Seconds that runs have to stop in when the server stops.")
+
+    def keys_path(self, settings: Settings) -> Path:
+        """The file of keys."""
+        return self.keys.expanduser() if self.keys is not None else settings.home / "keys.json"
+
+
 PartT = TypeVar("PartT", ChatSettings, GeneratorSettings)
 
 
@@ -87,6 +109,7 @@ class Settings(BaseSettings):
         default_factory=ChatSettings, description="What differs for the reflector."
     )
     generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
+    serve: ServeSettings = Field(default_factory=ServeSettings, description="The server.")
     checkpoint: SecretStr | None = Field(
         None,
         description="`postgresql://...`: keeps checkpoints, ledger and locks of runs in this database, for "

@@ -1,0 +1,140 @@
+"""Keys of a server's users: who they are, and how much they may do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gems.errors import ConfigurationError, OptionError, StorageError
+
+_PREFIX = "gems-"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+class Key(BaseModel):
+    """A user of the server. The key itself is not kept."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="Names the user, and owns their runs.")
+    sha256: str = Field(description="Of the key. Keys are 256 random bits, so no slow hash is needed.")
+    created: str = Field(description="UTC, ISO 8601.")
+    runs_at_a_time: int = Field(2, ge=1)
+    images_per_day: int | None = Field(None, ge=1, description="In the last 24 hours; null for no limit.")
+
+
+class KeyFile:
+    """The keys of a server, read anew whenever the file changes. All of it is blocking and quick.
+
+    Args:
+        path: The file; there need not be one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._keys: dict[str, Key] = {}
+
+    def all(self) -> list[Key]:
+        """All keys by name.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            self._stamp, self._keys = None, {}
+            return []
+        except OSError as error:
+            raise ConfigurationError(f"{self._path} cannot be read: {error.strerror or error}.") from None
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp != self._stamp:
+            self._keys = {key.sha256: key for key in self._read()}
+            self._stamp = stamp
+        return sorted(self._keys.values(), key=lambda key: key.name)
+
+    def find(self, token: str) -> Key | None:
+        """The key whose token this is, or None.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        self.all()
+        # Found by its hash, so that comparing tells nothing about other keys.
+        return self._keys.get(_hashed(token))
+
+    def add(self, name: str, *, runs_at_a_time: int = 2, images_per_day: int | None = None) -> str:
+        """Make a key.
+
+        Returns:
+            The token, which can be seen only now.
+
+        Raises:
+            OptionError: the name is taken or cannot be one.
+            StorageError: the file cannot be written.
+        """
+        if _NAME.fullmatch(name) is None:
+            raise OptionError(
+                f"{name[:60]!r} cannot be a key's name.", hint="Use lower-case letters, digits and hyphens."
+            )
+        if any(key.name == name for key in self.all()):
+            raise OptionError(
+                f"There is a key {name!r} already.", hint="Revoke it first, or choose another name."
+            )
+        token = _PREFIX + secrets.token_urlsafe(32)
+        key = Key(
+            name=name,
+            sha256=_hashed(token),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            runs_at_a_time=runs_at_a_time,
+            images_per_day=images_per_day,
+        )
+        self._write([*self.all(), key])
+        return token
+
+    def revoke(self, name: str) -> None:
+        """Take a key back; its runs stay.
+
+        Raises:
+            OptionError: there is none of this name.
+            StorageError: the file cannot be written.
+        """
+        kept = [key for key in self.all() if key.name != name]
+        if len(kept) == len(self._keys):
+            known = ", ".join(key.name for key in kept) or "there are none"
+            raise OptionError(f"There is no key {name[:60]!r}.", hint=f"Known keys: {known}.")
+        self._write(kept)
+
+    def _read(self) -> list[Key]:
+        try:
+            listed = json.loads(self._path.read_text(encoding="utf-8"))["keys"]
+            return [Key.model_validate(item) for item in listed]
+        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+            raise ConfigurationError(
+                f"The file of keys {self._path} cannot be read: {type(error).__name__}.",
+                hint="Mend it, or delete it and add the keys anew with `gems keys add`.",
+            ) from None
+
+    def _write(self, keys: list[Key]) -> None:
+        text = json.dumps({"keys": [key.model_dump() for key in keys]}, indent=2)
+        scratch = self._path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+                file.write(f"{text}\n")
+            scratch.replace(self._path)
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror or error}.") from None
+        self._stamp = None
+
+
+def _hashed(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
