@@ -78,9 +78,7 @@ class ServeSettings(BaseModel):
         default_factory=list, description="Origins of web pages that may call it, as JSON; none by default."
     )
     max_body_mb: int = Field(25, ge=1, description="Largest body of a request in megabytes.")
-    deadline_s: float = Field(
-        90.0, gt=0, description="Seconds after which the API hands back the best so far."
-    )
+    deadline_s: float = Field(90.0, gt=0, description="Seconds for an answer of the OpenAI API.")
     drain_s: float = Field(20.0, ge=0, description="Seconds that runs have to stop in when the server stops.")
 
     def keys_path(self, settings: Settings) -> Path:

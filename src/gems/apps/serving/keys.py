@@ -86,9 +86,7 @@ class KeyFile:
                 f"{name[:60]!r} cannot be a key's name.", hint="Use lower-case letters, digits and hyphens."
             )
         if any(key.name == name for key in self.all()):
-            raise OptionError(
-                f"There is a key {name!r} already.", hint="Revoke it first, or choose another name."
-            )
+            raise OptionError(f"There is a key {name!r} already.", hint="Revoke it first.")
         token = _PREFIX + secrets.token_urlsafe(32)
         key = Key(
             name=name,

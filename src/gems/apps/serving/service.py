@@ -34,7 +34,7 @@ class Service:
 
 @asynccontextmanager
 async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIterator[Service]:
-    """Open everything, go on with runs that were stopped with an earlier server, and stop all runs at the end.
+    """Open everything, go on with runs of a server that was stopped, and stop all runs at the end.
 
     Args:
         settings: What to open.
@@ -45,12 +45,8 @@ async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIte
     """
     async with gems or Gems(settings) as opened:
         hub = RunHub(opened)
-        service = Service(
-            settings=settings,
-            gems=opened,
-            hub=hub,
-            access=Access(KeyFile(settings.serve.keys_path(settings)), hub),
-        )
+        keys = KeyFile(settings.serve.keys_path(settings))
+        service = Service(settings=settings, gems=opened, hub=hub, access=Access(keys, hub))
         await hub.resume_drained()
         try:
             yield service
