@@ -61,7 +61,7 @@ async def rows(gems: Gems) -> dict[str, int]:
                     (counts[table],) = server.execute(
                         f"SELECT count(*) FROM {table}".encode()
                     ).fetchone() or (0,)
-        assert len(counts) == 7
+        assert len(counts) == 8
         return counts
     for connection in (ledger._rows._connection, saver.conn):  # type: ignore[attr-defined]
         names = "SELECT name FROM sqlite_master WHERE type='table'"

@@ -1,1 +1,0 @@
-"""GEMS as tools of the Model Context Protocol."""
