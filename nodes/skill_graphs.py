@@ -22,6 +22,7 @@ from gems.skills.skill import Skill
 from gems.state import Context
 from gems.work import Work
 
+T = TypeVar("T")
 FormT = TypeVar("FormT", bound=BaseModel)
 SkillGraph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -32,10 +33,7 @@ def skill_graph(skill: Skill) -> SkillGraph:
     Raises:
         SkillError: its code cannot be used.
     """
-    found = _compiled(skill)
-    if isinstance(found, SkillError):
-        raise SkillError(found.message, hint=found.hint)
-    return found
+    return _unless_error(_compiled(skill))
 
 
 def skill_verifiers(skill: Skill) -> list[Verifier]:
@@ -44,7 +42,11 @@ def skill_verifiers(skill: Skill) -> list[Verifier]:
     Raises:
         SkillError: its code cannot be used.
     """
-    found = _verifiers(skill)
+    return _unless_error(_verifiers(skill))
+
+
+def _unless_error(found: T | SkillError) -> T:
+    """What was remembered; an error is raised anew, since one that is raised again grows its traceback."""
     if isinstance(found, SkillError):
         raise SkillError(found.message, hint=found.hint)
     return found
@@ -129,11 +131,5 @@ def empty_graph() -> StateGraph[Any, Any, Any, Any]:
 
 
 def _default(steps: dict[str, Any]) -> StateGraph[Any, Any, Any, Any]:
-    graph = empty_graph()
-    before = START
-    for name, step in steps.items():
-        graph.add_node(name, step)
-        graph.add_edge(before, name)
-        before = name
-    graph.add_edge(before, END)
-    return graph
+    graph = empty_graph().add_sequence(list(steps.items()))
+    return graph.add_edge(START, "load").add_edge("keep", END)

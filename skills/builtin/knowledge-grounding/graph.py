@@ -51,17 +51,10 @@ def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
         stated = "\n".join(["# What must be visible in this picture, and why", "", *lines])
         return {"guidance": f"{state['guidance']}\n\n{stated}", "extra_requirements": extra}
 
-    graph = context.graph()
-    steps = {
-        "load": context.load,
-        "ground": context.node(ground),
-        "enhance": context.enhance,
-        "keep": context.keep,
-    }
-    before = START
-    for name, step in steps.items():
-        graph.add_node(name, step)
-        graph.add_edge(before, name)
-        before = name
-    graph.add_edge(before, END)
-    return graph
+    steps = [
+        ("load", context.load),
+        ("ground", context.node(ground)),
+        ("enhance", context.enhance),
+        ("keep", context.keep),
+    ]
+    return context.graph().add_sequence(steps).add_edge(START, "load").add_edge("keep", END)

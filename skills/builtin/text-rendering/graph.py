@@ -15,20 +15,13 @@ from gems.work import Work
 
 def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
     """Load, enhance and keep; then see that each text is checked."""
-    graph = context.graph()
-    steps = {
-        "load": context.load,
-        "enhance": context.enhance,
-        "keep": context.keep,
-        "require": context.node(require),
-    }
-    before = START
-    for name, step in steps.items():
-        graph.add_node(name, step)
-        graph.add_edge(before, name)
-        before = name
-    graph.add_edge(before, END)
-    return graph
+    steps = [
+        ("load", context.load),
+        ("enhance", context.enhance),
+        ("keep", context.keep),
+        ("require", context.node(require)),
+    ]
+    return context.graph().add_sequence(steps).add_edge(START, "load").add_edge("require", END)
 
 
 def verifiers(context: SkillContext) -> list[Verifier]:  # noqa: ARG001 - the form that every skill has
