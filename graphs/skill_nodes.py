@@ -15,7 +15,6 @@ from langgraph.runtime import Runtime
 
 from gems.errors import (
     AuthenticationError,
-    ConfigurationError,
     GemsError,
     LimitReached,
     ModelUnavailableError,
@@ -25,7 +24,7 @@ from gems.errors import (
 )
 from gems.graphs.routing import next_skill
 from gems.nodes.applying import applied, checked_accounts, left_out
-from gems.nodes.node import Node, Update, accounts, begun
+from gems.nodes.node import Node, Update, accounts, begun, context_of
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
 from gems.skills.code import told
 from gems.skills.skill import Skill
@@ -54,7 +53,7 @@ def skill_node(skill: Skill, default: Context | None = None) -> Node:
         inner = None
 
     async def node(state: State, *, runtime: Runtime[Context]) -> Update:
-        context = _context(runtime, default)
+        context = context_of(runtime, default)
         # Changed since the graph was built: then it is not what is drawn, but what the files say now.
         is_same = context.skills.get(skill.name) == skill
         return await _turn(skill.name, inner if is_same else None, state, runtime, context)
@@ -70,17 +69,10 @@ def any_skill_node(default: Context | None = None) -> Node:
         name = next_skill(state)
         if name is None:
             return {}
-        return await _turn(name, None, state, runtime, _context(runtime, default))
+        return await _turn(name, None, state, runtime, context_of(runtime, default))
 
     node.__name__ = node.__qualname__ = "any_skill"
     return node
-
-
-def _context(runtime: Runtime[Context], default: Context | None) -> Context:
-    context = runtime.context or default
-    if context is None:
-        raise ConfigurationError("The graph was run without a context.")
-    return context
 
 
 async def _turn(

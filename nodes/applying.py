@@ -9,9 +9,8 @@ from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
 from gems.models.usage import NOTHING
 from gems.nodes.drawing import checked_drawing, merged_drawing
-from gems.nodes.enhancing import MAX_PROMPT
 from gems.nodes.node import Update
-from gems.nodes.options import is_unicode
+from gems.nodes.options import MAX_PROMPT, is_unicode
 from gems.state import State
 from gems.types import Requirement, RequirementKind, SkillUse, Usage
 from gems.work import Work

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from gems.errors import ProviderError, UnreachableError
 from gems.models.chat.asking import Question
 from gems.models.tasks import KeptReply, PromptReply
+from gems.nodes.options import MAX_PROMPT
 from gems.nodes.prompts import numbered, question
 from gems.types import Requirement
 from gems.work import Work
 
-MAX_PROMPT = 20_000
 SPELLED = "The answer to each of these must be yes:"
 """Begins the line that puts requirements into a prompt as questions, where no model words them."""
 # A single sign within a word is an apostrophe.

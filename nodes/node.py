@@ -54,13 +54,7 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
     """
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
-        context = runtime.context or default
-        if context is None:
-            raise ConfigurationError(
-                "The graph was run without a context.",
-                hint="Pass `context=` when you invoke it, or use gems.service.",
-            )
-        work = begun(state, runtime, context)
+        work = begun(state, runtime, context_of(runtime, default))
         try:
             if not state.get("stop_reason"):
                 # A run that has ended begins nothing new, and its end must be written whatever the limits.
@@ -86,9 +80,7 @@ def as_step(doing: Doing) -> Node:
     """
 
     async def step(state: Any, *, runtime: Runtime[Context]) -> Update:
-        if runtime.context is None:
-            raise ConfigurationError("The skill's graph was run without a context.")
-        work = begun(state, runtime, runtime.context)
+        work = begun(state, runtime, context_of(runtime))
         work.check_limits()
         update = await doing(state, work)
         return update | accounts(work)
@@ -96,6 +88,21 @@ def as_step(doing: Doing) -> Node:
     step.__name__ = step.__qualname__ = getattr(doing, "__name__", "step")
     step.__doc__ = doing.__doc__
     return step
+
+
+def context_of(runtime: Runtime[Context], default: Context | None = None) -> Context:
+    """What a run is given.
+
+    Raises:
+        ConfigurationError: nothing, and there is no default.
+    """
+    context = runtime.context or default
+    if context is None:
+        raise ConfigurationError(
+            "The graph was run without a context.",
+            hint="Pass `context=` when you invoke it, or use gems.service.",
+        )
+    return context
 
 
 def begun(state: Any, runtime: Runtime[Context], context: Context) -> Work:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from gems.errors import OptionError, PromptError
 from gems.state import Context, Input
-from gems.types import GeneratorCapabilities, Options, Profile
+from gems.types import Options, Profile
 
 MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
@@ -44,14 +44,14 @@ def resolved(given: Input, context: Context) -> Options:
         OptionError: an option is out of range, or a budget is set where prices are not known.
         SizeError: the generator cannot draw the size.
     """
-    options = _complete(given, context.generator.capabilities)
-    options["skills"] = given.get("skills") or context.default_skills
+    options = _complete(given, context)
     if options["budget_usd"] is not None:
         _check_prices(context)
     return options
 
 
-def _complete(given: Input, generator: GeneratorCapabilities) -> Options:
+def _complete(given: Input, context: Context) -> Options:
+    generator = context.generator.capabilities
     profile: Profile = given.get("profile") or "balanced"
     if profile not in get_args(Profile):
         raise OptionError(f"There is no profile {profile!r}.", hint="Choose balanced or paper.")
@@ -67,7 +67,7 @@ def _complete(given: Input, generator: GeneratorCapabilities) -> Options:
         "seed": secrets.randbelow(SEEDS) if seed is None else _whole("seed", seed, 0, SEEDS - 1, least=0),
         "profile": profile,
         "negative_prompt": _text("negative_prompt", given.get("negative_prompt")),
-        "skills": "auto",
+        "skills": given.get("skills") or context.default_skills,
         "max_images": _limit("max_images", given.get("max_images")),
         "budget_usd": _amount("budget_usd", given.get("budget_usd")),
         "deadline_s": _amount("deadline_s", given.get("deadline_s")),

@@ -130,12 +130,7 @@ def named_skills(wanted: str, registry: SkillRegistry) -> list[str]:
         OptionError: a name is no skill's, there are too many, or two work against each other.
     """
     names = [name for name in (part.strip() for part in wanted.split(",")) if name]
-    matched = [registry.match(name) for name in names]
-    for name, found in zip(names, matched, strict=True):
-        if found is None:
-            known = ", ".join(skill.name for skill in registry.all()) or "there are none yet"
-            raise OptionError(f"There is no skill {name[:80]!r}.", hint=f"Known skills: {known}.")
-    skills = list(dict.fromkeys(found for found in matched if found is not None))
+    skills = list(dict.fromkeys(registry.named(name).name for name in names))
     if len(skills) > MAX_SKILLS:
         raise OptionError(f"{len(skills)} skills were named; at most {MAX_SKILLS} work together.")
     for index, name in enumerate(skills):

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from langgraph.graph import StateGraph
 
@@ -18,6 +18,7 @@ from gems.errors import SkillError
 from gems.models.redaction import redact
 from gems.skills.authoring import SkillContext, Verifier
 from gems.skills.files import read_bytes, within
+from gems.skills.guarding import Attempt
 from gems.skills.scanning import CODE
 from gems.skills.skill import Skill
 
@@ -111,27 +112,15 @@ def _imported(skill: Skill, folder: Path, path: Path, name: str) -> ModuleType:
 
 def _carried_out(skill: Skill, what: str, doing: Callable[[], T]) -> T:
     """What `doing` returns, in a thread of its own, which is left behind where it hangs."""
-    results: list[T] = []
-    faults: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            results.append(doing())
-        except BaseException as error:  # noqa: BLE001 - whatever a skill raises, SystemExit too, is its own fault
-            faults.append(error)
-
-    thread = threading.Thread(target=work, name=f"skill-{skill.name}", daemon=True)
-    thread.start()
-    thread.join(TIMEOUT_S)
-    if faults:
-        raise SkillError(f"{CODE} of the skill {skill.name} failed in {what}: {told(faults[0])}") from faults[
-            0
-        ]
-    if not results:
+    attempt = Attempt(doing, f"skill-{skill.name}")
+    attempt.thread.join(TIMEOUT_S)
+    if not attempt.is_done:
         raise SkillError(
             f"{CODE} of the skill {skill.name} does not come to an end in {what} within {TIMEOUT_S:g} s."
         )
-    return results[0]
+    if (fault := attempt.fault) is not None:
+        raise SkillError(f"{CODE} of the skill {skill.name} failed in {what}: {told(fault)}") from fault
+    return cast("T", attempt.result)
 
 
 def told(error: BaseException) -> str:

@@ -16,6 +16,40 @@ from langgraph.graph import StateGraph
 from gems.errors import SkillError
 
 
+class Attempt:
+    """Somebody else's function, begun in a thread that is left behind where it hangs.
+
+    Args:
+        doing: The function.
+        name: The thread's.
+        finished: Called in that thread at the end, whatever it is.
+
+    Attributes:
+        thread: To be waited for.
+        is_done: Whether the function came to an end.
+        result: What it returned.
+        fault: What it raised; SystemExit too is its own fault and ends nothing else.
+    """
+
+    def __init__(
+        self, doing: Callable[[], Any], name: str, finished: Callable[[], None] = lambda: None
+    ) -> None:
+        self._doing, self._finished = doing, finished
+        self.is_done = False
+        self.result: Any = None
+        self.fault: BaseException | None = None
+        self.thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self.thread.start()
+
+    def _work(self) -> None:
+        try:
+            self.result = self._doing()
+        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits
+            self.fault = error
+        self.is_done = True
+        self._finished()
+
+
 def guard(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """Let no step and no choice between steps of a graph do more than fail.
 
@@ -68,23 +102,17 @@ def _in_thread(doing: Callable[..., Any]) -> Callable[..., Any]:
     async def step(*args: Any, **kwargs: Any) -> Any:
         loop, context = asyncio.get_running_loop(), copy_context()
         done = asyncio.Event()
-        results: list[Any] = []
-        faults: list[BaseException] = []
 
-        def work() -> None:
-            try:
-                results.append(context.run(doing, *args, **kwargs))
-            except BaseException as error:  # noqa: BLE001 - handed on below
-                faults.append(error)
+        def finished() -> None:
             with suppress(RuntimeError):  # nobody waits any more: the loop is closed
                 loop.call_soon_threadsafe(done.set)
 
-        threading.Thread(target=work, name="skill-step", daemon=True).start()
+        attempt = Attempt(lambda: context.run(doing, *args, **kwargs), "skill-step", finished)
         await done.wait()
-        if not faults:
-            return results[0]
-        if isinstance(faults[0], Exception):
-            raise faults[0]
-        raise _exit(faults[0])
+        if attempt.fault is None:
+            return attempt.result
+        if isinstance(attempt.fault, Exception):
+            raise attempt.fault
+        raise _exit(attempt.fault)
 
     return step

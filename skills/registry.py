@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from gems.errors import OptionError
 from gems.skills.document import skill_name
 from gems.skills.scanning import Found
 from gems.skills.skill import Skill
@@ -28,6 +29,18 @@ class SkillRegistry:
     def get(self, name: str) -> Skill | None:
         """The skill of exactly this name, or None."""
         return self._skills.get(name)
+
+    def named(self, wanted: str) -> Skill:
+        """The skill that a model or a person means; see `match`.
+
+        Raises:
+            OptionError: there is none.
+        """
+        skill = self.get(self.match(wanted) or "")
+        if skill is None:
+            known = ", ".join(sorted(self._skills)) or "there are none yet"
+            raise OptionError(f"There is no skill {wanted[:80]!r}.", hint=f"Known skills: {known}.")
+        return skill
 
     def match(self, answered: str) -> str | None:
         """The skill that a model or a person means, or None.

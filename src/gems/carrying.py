@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, cast
 
-from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Interrupt
@@ -25,6 +24,7 @@ from gems.resources import Resources
 from gems.saving import save_result
 from gems.settings import Settings
 from gems.state import Context, Input, State
+from gems.trajectories import thread
 from gems.waiting import answer_needed, asked_in
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Carrier:
         Raises:
             CorruptStoreError: it cannot be read.
         """
-        return await snapshot_of(self._graph, _thread(run_id), self._settings.checkpoints_path)
+        return await snapshot_of(self._graph, thread(run_id), self._settings.checkpoints_path)
 
     async def carry_out(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
         """Run the graph to its end, save the result, and hand back what there is whatever happens."""
@@ -117,7 +117,7 @@ class Carrier:
         # With subgraphs, or what skills tell would not be heard.
         stream = self._graph.astream(
             start,
-            _thread(run_id),
+            {**thread(run_id), "recursion_limit": RECURSION_LIMIT},
             context=context,
             stream_mode="custom",
             subgraphs=True,
@@ -139,7 +139,7 @@ class Carrier:
         run_id, checkpoints = row["run_id"], self._settings.checkpoints_path
         error = named_error(cause, checkpoints)
         error.run_id = run_id
-        state = await readable_state(self._graph, _thread(run_id), checkpoints)
+        state = await readable_state(self._graph, thread(run_id), checkpoints)
         known = Known(heard, await known_drawings(self._resources.ledger, run_id))
         try:
             return rescued_state(state, row, known, error)
@@ -186,7 +186,3 @@ def _drained(run_id: str) -> RunDrainedError:
     error = RunDrainedError("The run was stopped with its process.")
     error.run_id = run_id
     return error
-
-
-def _thread(run_id: str) -> RunnableConfig:
-    return {"configurable": {"thread_id": run_id}, "recursion_limit": RECURSION_LIMIT}

@@ -10,6 +10,7 @@ from pathlib import Path
 from gems.errors import SkillError
 from gems.memories import Memories
 from gems.memory.piling import Pile, evidence_of, piles
+from gems.nodes.options import MAX_PROMPT
 from gems.resources import Resources
 from gems.skill_authoring import Author
 from gems.skill_reports import SkillDraft, SkillDrafts
@@ -18,7 +19,6 @@ from gems.skills.drafting import known_drafts, known_metadata
 from gems.skills.skill import Skill
 
 _MOST_EXAMPLES = 20
-_LONGEST_PROMPT = 20_000
 
 
 async def propose(
@@ -119,7 +119,7 @@ async def _prompts(
         if prompt is None:
             row = await resources.ledger.run(run)
             prompt = row["prompt"] if row else ""
-        if prompt.strip() and len(prompt) <= _LONGEST_PROMPT:
+        if prompt.strip() and len(prompt) <= MAX_PROMPT:
             prompts[prompt] = None
         if len(prompts) == _MOST_EXAMPLES:
             break

@@ -20,6 +20,10 @@ class SkillFinding(BaseModel):
     level: Level = Field(description="unusable, nonstandard, or advice.")
     message: str
 
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{self.level}: {place}: {self.message}"
+
 
 class SkillEntry(BaseModel):
     """A skill that can be chosen."""

@@ -92,8 +92,7 @@ def known_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
         raise OptionError(f"{fault}", hint="`gems skills validate` says what is wrong with it.")
     if isinstance(wanted, Path):
         raise OptionError(f"There is no skill in {wanted}.", hint="A skill's folder holds a SKILL.md.")
-    known = ", ".join(skill.name for skill in registry.all()) or "there are none yet"
-    raise OptionError(f"There is no skill {wanted[:80]!r}.", hint=f"Known skills: {known}.")
+    return registry.named(wanted)
 
 
 def _report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> SkillTrial:

@@ -88,12 +88,19 @@ def looked_up(looking: Callable[[Gems], Awaitable[T]]) -> T:
 
     No model is needed for that, so one that is not usable stands in nobody's way.
     """
+    unneeded = {name: ChatSettings() for name in ("chat", "planner", "judge", "reflector")}
+    return asked(load_settings().model_copy(update=unneeded), looking)
+
+
+def asked(settings: Settings, asking: Callable[[Gems], Awaitable[T]]) -> T:
+    """What `asking` finds out with the help of chat models.
+
+    No generator is needed for that, so one that is not usable stands in nobody's way.
+    """
 
     async def doing() -> T:
-        unneeded = {name: ChatSettings() for name in ("chat", "planner", "judge", "reflector")}
-        update: dict[str, Any] = {**unneeded, "generator": GeneratorSettings()}
-        async with Gems(load_settings().model_copy(update=update)) as gems:
-            return await looking(gems)
+        async with Gems(settings.model_copy(update={"generator": GeneratorSettings()})) as gems:
+            return await asking(gems)
 
     return interruptibly(doing())
 

@@ -88,7 +88,7 @@ class Access:
         key = caller.key
         if key is None:
             return
-        working = [row for row in await self._rows_of(key) if row["run_id"] in self._hub.working()]
+        working = [row for row in await self._rows_of(key) if self._hub.is_working(row["run_id"])]
         if len(working) >= key.runs_at_a_time:
             raise TooManyRunsError(f"{len(working)} of your runs are going on; so many may at a time.")
         if key.images_per_day is not None:

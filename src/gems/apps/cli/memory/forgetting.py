@@ -96,7 +96,7 @@ def rebuild(
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
         from gems.apps.cli.handing import print_json  # noqa: PLC0415
-        from gems.apps.cli.memory.progress import told  # noqa: PLC0415
+        from gems.apps.cli.progress import told  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
         from gems.apps.cli.working import looked_up  # noqa: PLC0415
 

@@ -56,20 +56,12 @@ def consolidate(
 
 def _drawn(models: options.Models | None) -> ConsolidationReport:
     """Carry it out, without a chat model where `models` is None. No generator is needed either way."""
-    from gems.apps.cli.memory.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.working import interruptibly, looked_up, settings_with  # noqa: PLC0415
-    from gems.service import Gems  # noqa: PLC0415
-    from gems.settings import GeneratorSettings  # noqa: PLC0415
+    from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
+    from gems.apps.cli.working import asked, looked_up, settings_with  # noqa: PLC0415
 
     if models is None:
         return looked_up(lambda gems: gems.memory.consolidate(told("cluster"), use_model=False))
-    settings = settings_with(models).model_copy(update={"generator": GeneratorSettings()})
-
-    async def doing() -> ConsolidationReport:
-        async with Gems(settings) as gems:
-            return await gems.memory.consolidate(told("cluster"))
-
-    return interruptibly(doing())
+    return asked(settings_with(models), lambda gems: gems.memory.consolidate(told("cluster")))
 
 
 def reindex(json: options.Json = False, debug: options.Debug = False) -> None:

@@ -64,20 +64,12 @@ def learn(
 
 def _drafted(wish: Wish, models: options.Models) -> SkillDrafts:
     """Carry it out. No generator is needed, and a chat model only where it writes."""
-    from gems.apps.cli.memory.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.working import interruptibly, looked_up, settings_with  # noqa: PLC0415
-    from gems.service import Gems  # noqa: PLC0415
-    from gems.settings import GeneratorSettings  # noqa: PLC0415
+    from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
+    from gems.apps.cli.working import asked, looked_up, settings_with  # noqa: PLC0415
 
     if not wish.use_model:
         return looked_up(lambda gems: gems.skills.learn(wish, told("draft")))
-    settings = settings_with(models).model_copy(update={"generator": GeneratorSettings()})
-
-    async def doing() -> SkillDrafts:
-        async with Gems(settings) as gems:
-            return await gems.skills.learn(wish, told("draft"))
-
-    return interruptibly(doing())
+    return asked(settings_with(models), lambda gems: gems.skills.learn(wish, told("draft")))
 
 
 def _show(done: SkillDrafts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -76,16 +77,13 @@ def show(
         import asyncio  # noqa: PLC0415 - heavy
 
         from gems.apps.cli.handing import print_json  # noqa: PLC0415
-        from gems.errors import OptionError  # noqa: PLC0415
         from gems.skill_listings import SkillPage, entry  # noqa: PLC0415
         from gems.skills.reading import read_body  # noqa: PLC0415
 
         registry = scanned()[0].current
-        skill = registry.get(registry.match(name) or "")
-        if skill is None or skill.folder is None:
-            known = ", ".join(other.name for other in registry.all()) or "there are none"
-            raise OptionError(f"There is no skill {name[:80]!r}.", hint=f"Known skills: {known}.")
-        folder = skill.folder
+        skill = registry.named(name)
+        # Those that were scanned all have one.
+        folder = skill.folder or Path()
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         files = [file for file in files if "__pycache__" not in file]
         page = SkillPage(skill=entry(skill), body=asyncio.run(read_body(skill)), files=files)
@@ -127,5 +125,4 @@ def _tell(findings: list[SkillFinding]) -> None:
     from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
 
     for finding in findings:
-        place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-        typer.echo(one_line(f"  {finding.level}: {place}: {finding.message}"))
+        typer.echo(one_line(f"  {finding}"))

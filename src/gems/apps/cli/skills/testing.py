@@ -78,19 +78,11 @@ def _told_once(*, debug: bool) -> Iterator[None]:
 
 
 def _tried(name: str, models: options.Models, limit: int | None) -> SkillTrial:
-    from gems.apps.cli.memory.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.working import interruptibly, settings_with  # noqa: PLC0415
-    from gems.service import Gems  # noqa: PLC0415
-    from gems.settings import GeneratorSettings  # noqa: PLC0415
+    from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
+    from gems.apps.cli.working import asked, settings_with  # noqa: PLC0415
 
-    settings = settings_with(models).model_copy(update={"generator": GeneratorSettings()})
-    settings, wanted = _placed(name, settings)
-
-    async def doing() -> SkillTrial:
-        async with Gems(settings) as gems:
-            return await gems.skills.try_out(wanted, limit, told("example"))
-
-    return interruptibly(doing())
+    settings, wanted = _placed(name, settings_with(models))
+    return asked(settings, lambda gems: gems.skills.try_out(wanted, limit, told("example")))
 
 
 def _placed(name: str, settings: Settings) -> tuple[Settings, str | Path]:

@@ -47,8 +47,7 @@ def validate(
             for item in found:
                 typer.echo(f"{item.folder}: {'valid' if item.valid else 'not valid'}")
                 for finding in item.findings:
-                    place = f"{finding.file}:{finding.line}" if finding.line else finding.file
-                    typer.echo(clean(f"  {finding.level}: {place}: {finding.message}"))
+                    typer.echo(clean(f"  {finding}"))
         raise typer.Exit(0 if all(item.valid for item in found) else FAILED)
 
 
