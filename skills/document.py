@@ -60,6 +60,11 @@ def skill_name(text: str) -> str:
     return _NOT_A_NAME.sub("-", unicodedata.normalize("NFKC", text).lower()).strip("-")
 
 
+def is_skill_name(text: str) -> bool:
+    """Whether a new skill can be called so: a standard name that means nothing else to GEMS."""
+    return bool(text) and skill_name(text) == text and len(text) <= MAX_NAME and text not in RESERVED
+
+
 def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: bool = False) -> Document:
     """Take a SKILL.md apart.
 

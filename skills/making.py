@@ -6,7 +6,7 @@ from pathlib import Path
 from string import Template
 
 from gems.errors import OptionError, StorageError
-from gems.skills.document import MAX_NAME, skill_name
+from gems.skills.document import MAX_NAME, RESERVED, is_skill_name, skill_name
 from gems.skills.scanning import CODE
 
 _SKELETON = Path(__file__).parent / "skeleton"
@@ -30,8 +30,9 @@ def make_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool 
         OptionError: the name cannot be a skill's, or the folder is there already.
         StorageError: it cannot be written.
     """
-    if not name or skill_name(name) != name or len(name) > MAX_NAME:
-        like = skill_name(name)[:MAX_NAME] or "my-skill"
+    if not is_skill_name(name):
+        like = skill_name(name)[:MAX_NAME].strip("-")
+        like = f"my-{like}" if like in RESERVED else like or "my-skill"
         raise OptionError(f"{name[:80]!r} cannot be a skill's name.", hint=f"Call it for example {like}.")
     folder = parent / name
     words = {"name": name, "title": name.replace("-", " "), "author": author}

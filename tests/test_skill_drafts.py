@@ -16,6 +16,7 @@ import yaml
 
 from gems.errors import OptionError, RejectedRequestError, StorageError, UnreachableError
 from gems.service import Gems
+from gems.skill_authoring import sound_name
 from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skill_writing import Wish
 from gems.skills.examples import read_examples
@@ -426,3 +427,8 @@ async def test_memory_that_is_off(tmp_path: Path) -> None:
     async with Gems(settings_at(tmp_path), chat=chat, generator=FlatGenerator()) as service:
         with pytest.raises(OptionError, match="Memory is off"):
             await service.skills.learn()
+
+
+def test_no_draft_gets_a_name_that_means_something_else() -> None:
+    assert sound_name("judge") == ""
+    assert sound_name("The Judge") == "the-judge"

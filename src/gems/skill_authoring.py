@@ -10,7 +10,7 @@ from gems.memory.piling import Pile
 from gems.models.chat.client import ChatClient
 from gems.models.tasks import DraftReply
 from gems.nodes.prompts import numbered, question
-from gems.skills.document import MAX_DESCRIPTION, MAX_NAME, skill_name
+from gems.skills.document import MAX_DESCRIPTION, MAX_NAME, is_skill_name, skill_name
 from gems.skills.reading import MAX_CHARACTERS
 
 SECTION = "## What earlier runs learnt"
@@ -95,7 +95,7 @@ def _mended(reply: DraftReply, before: str) -> Guidance:
 def sound_name(text: str) -> str:
     """`text` as a skill's name of plain letters; empty where it cannot be made one."""
     name = skill_name(text)[:MAX_NAME].strip("-")
-    return name if _NAME.fullmatch(name) else ""
+    return name if _NAME.fullmatch(name) and is_skill_name(name) else ""
 
 
 def cleaned(text: str) -> str:

@@ -90,7 +90,7 @@ def test_a_new_skill_works_as_it_is(more: list[str]) -> None:
     assert sources == ({"my-skill"} if more else {"confirmation"})
 
 
-@pytest.mark.parametrize("name", ["My Skill", "a--b", "-a", "", "a" * 65, "../up"])
+@pytest.mark.parametrize("name", ["My Skill", "a--b", "-a", "", "a" * 65, "../up", "judge", "none"])
 def test_names_that_no_skill_can_have(name: str) -> None:
     done = here("skills", "new", "--", name)
     assert done.exit_code == 2

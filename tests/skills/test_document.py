@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import skills_ref
 
-from gems.skills.document import Document, read_document, skill_name
+from gems.skills.document import Document, is_skill_name, read_document, skill_name
 from gems.skills.scanning import read_skill
 from tests.skills.folders import faults, text_of, write
 
@@ -223,3 +223,9 @@ def test_names_that_mean_something_else_are_refused(name: str) -> None:
     document = read_document(text_of(name), name)
     assert not document.is_usable
     assert [finding.line for finding in document.findings] == [2]
+
+
+@pytest.mark.parametrize("name", ["judge", "none", "Big", "a_b", "a" * 65, ""])
+def test_names_that_no_new_skill_can_have(name: str) -> None:
+    assert is_skill_name("night-scenes")
+    assert not is_skill_name(name)
