@@ -46,6 +46,7 @@ bench: $(VENV)/test.ok
 	$(BIN)/python benchmarks/checkpoints.py
 	$(BIN)/python benchmarks/skills_help.py
 	$(BIN)/python benchmarks/skills_scale.py
+	$(BIN)/python benchmarks/ways_in.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

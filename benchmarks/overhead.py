@@ -79,18 +79,19 @@ ANSWERS = {
 class Instant:
     """Hands out a picture that differs by seed in one pixel, so that each is stored."""
 
+    side = SIDE
     capabilities = GeneratorCapabilities(model="instant", default_size=(SIDE, SIDE), price_usd=0.0)
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
         """Draw at once."""
-        picture = Image.new("RGB", (SIDE, SIDE))
+        picture = Image.new("RGB", (self.side, self.side))
         picture.putpixel((0, 0), (request.seed % 256, request.seed // 256 % 256, request.seed // 65536 % 256))
         out = io.BytesIO()
         picture.save(out, "PNG", compress_level=1)
         return GeneratedImage(
             data=out.getvalue(),
-            width=SIDE,
-            height=SIDE,
+            width=self.side,
+            height=self.side,
             seed=request.seed,
             model="instant",
             parameters={},

@@ -41,6 +41,9 @@ PRINTED_BY = {
     "SkillTrial": "`gems skills test` prints how a skill does on its own examples.",
     "SkillDrafts": "`gems skills learn` prints what it drafted.",
     "DoctorReport": "`gems doctor` prints its checks.",
+    "NewKey": "`gems keys add` prints the key.",
+    "KeyList": "`gems keys list` prints who has a key.",
+    "RevokedKey": "`gems keys revoke` prints whose key it took back.",
     "ErrorReport": "Every command prints this where it fails; the exit code says so too.",
 }
 

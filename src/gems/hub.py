@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ class _Channel:
     error: BaseException | None = None
     is_done: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
     task: asyncio.Task[None] | None = None
 
     async def tell(self, event: Event) -> None:
@@ -62,10 +64,14 @@ class RunHub:
 
     Args:
         gems: The opened service.
+
+    Attributes:
+        listeners: Told every event of every run, and the error that a run ends with; they must be quick.
     """
 
     def __init__(self, gems: Gems) -> None:
         self.gems = gems
+        self.listeners: list[Callable[[Event | BaseException], None]] = []
         self._channels: OrderedDict[str, _Channel] = OrderedDict()
         self._draining = False
 
@@ -151,6 +157,26 @@ class RunHub:
         """The runs that this process works on."""
         return [run_id for run_id in self._channels if self.is_working(run_id)]
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether nothing new is begun any more."""
+        return self._draining
+
+    def stretch(self, run_id: str) -> str:
+        """Names what `watch` tells: it begins anew when a run is resumed, and with another process.
+
+        Empty where this process has done nothing for the run, or forgot it.
+        """
+        channel = self._channels.get(run_id)
+        return channel.name if channel else ""
+
+    def is_told(self, run_id: str, after: int) -> bool:
+        """Whether who knows so many events, with the error that may have come last, knows everything."""
+        channel = self._channels.get(run_id)
+        if channel is None:
+            return after >= 1
+        return channel.is_done and after >= len(channel.events) + (channel.error is not None)
+
     async def drain(self, patience_s: float = 20.0) -> None:
         """Stop all runs, each at its next step, so that `resume_drained` goes on with them.
 
@@ -198,17 +224,24 @@ class RunHub:
                     if not known.done() and isinstance(event, Started | Finished):
                         self._register(event.run_id, channel)
                         known.set_result(event.run_id)
+                    self._tell(event)
                     await channel.tell(event)
         except asyncio.CancelledError:
             error = RunDrainedError("The run was interrupted with its process.")
         except Exception as fault:  # noqa: BLE001 - told to everybody who watches
             error = fault
+        if error is not None:
+            self._tell(error)
         await channel.end(error)
         if not known.done():
             # Nothing was begun: whoever asked is told, and nobody else knows of it.
             known.set_exception(error or InternalError("A run ended before it began."))
         elif error is not None and not isinstance(error, GemsError):
             logger.error("A run failed: %s", error)
+
+    def _tell(self, news: Event | BaseException) -> None:
+        for listener in self.listeners:
+            listener(news)
 
     def _register(self, run_id: str, channel: _Channel) -> None:
         self._channels.pop(run_id, None)

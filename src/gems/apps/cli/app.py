@@ -17,11 +17,13 @@ from gems.apps.cli.doctor import doctor
 from gems.apps.cli.failures import told, usage_error
 from gems.apps.cli.fork import fork
 from gems.apps.cli.garbage import gc
+from gems.apps.cli.keys import keys
 from gems.apps.cli.memory import memory
 from gems.apps.cli.report import report
 from gems.apps.cli.resume import resume
 from gems.apps.cli.run import run
 from gems.apps.cli.runs import runs
+from gems.apps.cli.serve import serve
 from gems.apps.cli.show import show
 from gems.apps.cli.skills import skills
 
@@ -42,6 +44,8 @@ app.command()(delete)
 app.command()(gc)
 app.add_typer(memory)
 app.add_typer(skills)
+app.command()(serve)
+app.add_typer(keys)
 app.command()(doctor)
 
 

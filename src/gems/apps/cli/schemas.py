@@ -67,6 +67,42 @@ class Reindexed(BaseModel):
     embedder: str = Field(description="The embedder that all of them are found by now.")
 
 
+class NewKey(BaseModel):
+    """A key that was made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    key: str = Field(description="Shown only now.")
+
+
+class KeyLine(BaseModel):
+    """A user of the server."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    created: str = Field(description="UTC, ISO 8601.")
+    runs_at_a_time: int
+    images_per_day: int | None = Field(description="In the last 24 hours; null for no limit.")
+
+
+class KeyList(BaseModel):
+    """The users of the server, by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+    keys: list[KeyLine]
+
+
+class RevokedKey(BaseModel):
+    """A key that was taken back."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+
+
 class ErrorDetails(BaseModel):
     """What went wrong."""
 
@@ -112,6 +148,9 @@ def schemas() -> dict[str, dict[str, Any]]:
         SkillTrial,
         SkillDrafts,
         DoctorReport,
+        NewKey,
+        KeyList,
+        RevokedKey,
         ErrorReport,
     )
     return {model.__name__: model.model_json_schema(mode="serialization") for model in models}

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from gems.apps.serving.keys import Key, KeyFile
-from gems.errors import GemsError, RequestError, RunNotFoundError
+from gems.errors import AnswerNeededError, GemsError, RequestError, RunBusyError, RunNotFoundError
 from gems.hub import RunHub
 from gems.memory.filters import RunFilter
 from gems.memory.ledger import RunRow
+
+_RUN_ID = re.compile(r"[\w.:-]{1,200}")
 
 
 class UnknownKeyError(RequestError):
     """No key, or one that is not known."""
 
     default_hint = "Send `Authorization: Bearer KEY`; `gems keys add NAME` makes one."
+
+
+class ForeignPageError(RequestError):
+    """A web page of somebody else's wants to use a server that has no keys."""
+
+    default_hint = "Name the page in GEMS_SERVE__CORS_ORIGINS, or use the server by its own address."
 
 
 class TooManyRunsError(RequestError):
@@ -54,6 +66,18 @@ class Access:
 
     def __init__(self, keys: KeyFile, hub: RunHub) -> None:
         self._keys, self._hub = keys, hub
+        self._had_keys = bool(keys.all())
+        self._beginning: dict[str, asyncio.Lock] = {}
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether callers need a key: once there was one, revoking the last lets nobody in.
+
+        Raises:
+            ConfigurationError: the file of keys cannot be read.
+        """
+        self._had_keys = self._had_keys or bool(self._keys.all())
+        return self._had_keys
 
     def caller(self, authorization: str | None, api_key: str | None = None) -> Caller:
         """The caller with these headers.
@@ -66,7 +90,7 @@ class Access:
             UnknownKeyError: the server has keys, and none of them was sent.
             ConfigurationError: the file of keys cannot be read.
         """
-        if not self._keys.all():
+        if not self.needs_key:
             return Caller()
         scheme, _, token = (authorization or "").partition(" ")
         sent = token.strip() if scheme.lower() == "bearer" else (api_key or "").strip()
@@ -101,13 +125,25 @@ class Access:
                     hint="Ask for fewer rounds, or wait.",
                 )
 
+    @asynccontextmanager
+    async def beginning(self, caller: Caller, images: int) -> AsyncIterator[None]:
+        """The same as `admit`, for as long as it takes to begin: two at once do not both get the last place.
+
+        Raises:
+            TooManyRunsError: a limit of the key is reached.
+        """
+        async with self._beginning.setdefault(caller.owner, asyncio.Lock()):
+            await self.admit(caller, images)
+            yield
+
     async def row(self, caller: Caller, run_id: str) -> RunRow:
         """A run that the caller may see.
 
         Raises:
             RunNotFoundError: there is no such run, or it is somebody else's, which sounds the same.
         """
-        row = await self._hub.gems.resources.ledger.run(run_id)
+        is_id = _RUN_ID.fullmatch(run_id) is not None
+        row = await self._hub.gems.resources.ledger.run(run_id) if is_id else None
         if row is None or not caller.may_see(row):
             raise RunNotFoundError(f"There is no run {run_id[:80]!r}.")
         return row
@@ -126,6 +162,21 @@ def status_of(error: GemsError) -> int:
         return 401
     if isinstance(error, TooManyRunsError):
         return 429
+    if isinstance(error, ForeignPageError):
+        return 403
     if isinstance(error, RunNotFoundError):
         return 404
+    if isinstance(error, RunBusyError | AnswerNeededError):
+        return 409
     return {"request": 400, "provider": 502, "nobody": 503}.get(error.fault, 500)
+
+
+def error_details(error: GemsError) -> dict[str, str]:
+    """What is told about an error, in the same form as on the command line."""
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "fault": error.fault,
+        "hint": error.hint,
+        "run_id": error.run_id,
+    }

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.exceptions import RequestValidationError
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 
 from gems._version import __version__
-from gems.apps.serving import images, limits
-from gems.apps.serving.access import status_of
+from gems.apps.serving import chain_routes, health, images, limits, run_events, runs
+from gems.apps.serving.access import error_details, status_of
+from gems.apps.serving.answers import AsciiJSON
 from gems.apps.serving.service import open_service
 from gems.errors import GemsError
 from gems.service import Gems
@@ -39,22 +41,28 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.serve.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "api-key"],
+            allow_headers=["authorization", "content-type", "api-key", "last-event-id"],
         )
     app.add_exception_handler(GemsError, _told)
-    app.include_router(images.router)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    for part in (health, images, runs, run_events):
+        app.include_router(part.router)
+    app.include_router(chain_routes.router())
     return app
 
 
-async def _told(_request: Request, error: Exception) -> JSONResponse:
+async def _told(_request: Request, error: Exception) -> Response:
     """An error as JSON, the same form as the command line's."""
     if not isinstance(error, GemsError):
         raise error
-    details = {
-        "type": type(error).__name__,
-        "message": error.message,
-        "fault": error.fault,
-        "hint": error.hint,
-        "run_id": error.run_id,
-    }
-    return JSONResponse({"error": details}, status_of(error))
+    return AsciiJSON({"error": error_details(error)}, status_of(error))
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """What is wrong with the form of a request, without repeating what was sent."""
+    if not isinstance(error, RequestValidationError):
+        raise error
+    faults = [
+        {"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in error.errors()
+    ]
+    return AsciiJSON({"detail": faults}, 422)

@@ -31,7 +31,7 @@ class BodyLimit:
     async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count what comes: a length need not be declared, or not be true."""
         got = 0
-        answered = False
+        is_answered = False
 
         async def counting() -> Message:
             nonlocal got
@@ -42,15 +42,18 @@ class BodyLimit:
             return message
 
         async def watching(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
+            nonlocal is_answered
+            # What reads bodies makes an answer of its own of every fault that it meets there.
+            if got <= self._most or is_answered:
+                is_answered = True
+                await send(message)
 
         try:
             await self._app(scope, counting, watching)
         except _TooLargeError:
-            if answered:
+            if is_answered:
                 raise
+        if got > self._most and not is_answered:
             await self._refusal()(scope, receive, send)
 
     def _refusal(self) -> JSONResponse:

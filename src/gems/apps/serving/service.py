@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from fastapi import Request
 
-from gems.apps.serving.access import Access, Caller
+from gems.apps.serving.access import Access, Caller, ForeignPageError, UnknownKeyError
 from gems.apps.serving.keys import KeyFile
+from gems.apps.serving.metrics import Metrics
 from gems.hub import RunHub
 from gems.service import Gems
 from gems.settings import Settings
@@ -24,12 +26,14 @@ class Service:
         gems: The opened models and stores.
         hub: The runs that go on.
         access: Who may do what.
+        metrics: Counts what the hub does.
     """
 
     settings: Settings
     gems: Gems
     hub: RunHub
     access: Access
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 @asynccontextmanager
@@ -47,6 +51,7 @@ async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIte
         hub = RunHub(opened)
         keys = KeyFile(settings.serve.keys_path(settings))
         service = Service(settings=settings, gems=opened, hub=hub, access=Access(keys, hub))
+        service.metrics.listen(hub)
         await hub.resume_drained()
         try:
             yield service
@@ -64,7 +69,44 @@ def caller_of(request: Request) -> Caller:
     """Who sent a request; use it as a dependency.
 
     Raises:
-        UnknownKeyError: the server has keys, and none of them was sent.
+        UnknownKeyError: the server has keys, and none of them was sent; or it has none and serves only its
+            own machine.
+        ForeignPageError: there are no keys, and a page of another site sent it.
     """
-    headers = request.headers
-    return service_of(request).access.caller(headers.get("authorization"), headers.get("api-key"))
+    service, headers = service_of(request), request.headers
+    if not service.access.needs_key:
+        _check_neighbour(request, service.settings)
+    return service.access.caller(headers.get("authorization"), headers.get("api-key"))
+
+
+def is_local(request: Request) -> bool:
+    """Whether a request comes from this machine."""
+    if request.client is None:
+        return True
+    try:
+        return ip_address(request.client.host).is_loopback
+    except ValueError:
+        # What came over a network has an address.
+        return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or a name can only mean this machine."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _check_neighbour(request: Request, settings: Settings) -> None:
+    """Without keys, only this machine is served, and none of the web pages that its browser shows."""
+    if not is_local(request):
+        raise UnknownKeyError("Without keys, this server answers only its own machine.")
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if origin in settings.serve.cors_origins:
+        return
+    # A name of another site may have been made to mean this machine; such names have a dot.
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    is_renamed = "." in name and not is_loopback(name)
+    if is_renamed or (origin is not None and origin.partition("://")[2] != host):
+        raise ForeignPageError("A page of another site may not use this server.")

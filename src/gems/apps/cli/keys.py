@@ -1,0 +1,121 @@
+"""`gems keys`: who may use the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+if TYPE_CHECKING:
+    from gems.apps.serving.keys import KeyFile
+
+keys = typer.Typer(
+    name="keys",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")]
+
+
+@keys.callback()
+def _keys(context: typer.Context) -> None:
+    """Keys of the server's users; they take effect at once, also where the server runs already."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@keys.command()
+def add(
+    name: Name,
+    runs_at_a_time: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Runs that may go on at a time.")
+    ] = 2,
+    images_per_day: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Images in 24 hours; no limit by default.")
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Make a key for a user of the server.
+
+    It is shown only now: on standard output, alone on its line. Their runs and what they learn belong to
+    the name, and nobody else's key sees them. The first key ends serving without keys.
+
+    \b
+    Examples:
+      gems keys add ann
+      gems keys add bob --runs-at-a-time 4 --images-per-day 100
+
+    \b
+    Exit codes:
+      0  made
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.schemas import NewKey  # noqa: PLC0415
+
+        token = _file().add(name, runs_at_a_time=runs_at_a_time, images_per_day=images_per_day)
+        if json:
+            print_json(NewKey(name=name, key=token))
+            return
+        typer.echo(token)
+        typer.echo(f"This is the key of {name}. Keep it: it is not shown again.", err=True)
+
+
+@keys.command("list")
+def list_(json: options.Json = False, debug: options.Debug = False) -> None:
+    """List the users of the server, and how much they may do; never their keys.
+
+    \b
+    Exit codes:
+      0  listed, even if there are none
+      2  bad usage or configuration
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.schemas import KeyLine, KeyList  # noqa: PLC0415
+
+        found = _file().all()
+        if json:
+            print_json(KeyList(keys=[KeyLine(**key.model_dump(exclude={"sha256"})) for key in found]))
+            return
+        if not found:
+            typer.echo("There are no keys; the server serves this machine alone.", err=True)
+        for key in found:
+            images = "any number of" if key.images_per_day is None else f"{key.images_per_day:,}"
+            runs = f"{key.runs_at_a_time} at a time"
+            typer.echo(f"{key.name:<40}  since {key.created[:10]}  runs: {runs}  images a day: {images}")
+
+
+@keys.command()
+def revoke(name: Name, json: options.Json = False, debug: options.Debug = False) -> None:
+    """Take a key back. Its runs stay, and belong to whoever gets a key of the same name.
+
+    \b
+    Exit codes:
+      0  taken back
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.schemas import RevokedKey  # noqa: PLC0415
+
+        _file().revoke(name)
+        if json:
+            print_json(RevokedKey(name=name))
+        else:
+            typer.echo(f"The key of {name} is not accepted any more.")
+
+
+def _file() -> KeyFile:
+    from gems.apps.serving.keys import KeyFile  # noqa: PLC0415 - heavy
+    from gems.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    return KeyFile(settings.serve.keys_path(settings))

@@ -1,0 +1,77 @@
+"""Whether the server lives, whether it takes work, and figures about what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel, Field
+
+from gems.apps.serving.answers import AsciiJSON
+from gems.apps.serving.service import Service, caller_of, is_local, service_of
+
+router = APIRouter(tags=["health"])
+_PATIENCE_S = 5.0
+
+
+class Health(BaseModel):
+    """The process is alive."""
+
+    status: str = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether runs can be begun."""
+
+    is_ready: bool
+    problems: list[str] = Field(description="What is not reachable, and why; empty where all is well.")
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Answers as long as the process lives."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"model": Readiness}})
+async def readyz(request: Request) -> Response:
+    """Whether the stores can be reached and the server is not being stopped."""
+    service = service_of(request)
+    problems = ["stopping"] if service.hub.is_draining else await _problems(service)
+    answer = Readiness(is_ready=not problems, problems=problems)
+    return AsciiJSON(answer.model_dump(), 503 if problems else 200)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics(request: Request) -> Response:
+    """Figures for Prometheus; from this machine without a key."""
+    if not is_local(request):
+        caller_of(request)
+    return Response(service_of(request).metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _problems(service: Service) -> list[str]:
+    resources, nobody = service.gems.resources, {"configurable": {"thread_id": "readiness"}}
+    looks: dict[str, Awaitable[Any]] = {
+        "ledger": resources.ledger.run("readiness"),
+        "checkpoints": resources.checkpointer.aget_tuple(nobody),  # type: ignore[arg-type]
+        "home": asyncio.to_thread(_check_home, service),
+    }
+    found = await asyncio.gather(
+        *(asyncio.wait_for(look, _PATIENCE_S) for look in looks.values()), return_exceptions=True
+    )
+    # What an error says may name the server's files.
+    return [
+        f"{name}: {type(fault).__name__}"
+        for name, fault in zip(looks, found, strict=True)
+        if isinstance(fault, BaseException)
+    ]
+
+
+def _check_home(service: Service) -> None:
+    if not os.access(service.settings.home, os.W_OK | os.X_OK):
+        raise PermissionError

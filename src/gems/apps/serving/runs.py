@@ -1,0 +1,120 @@
+"""Runs over HTTP: begin, list, look, cancel, resume, fork, report, delete."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import HTMLResponse
+
+from gems.apps.serving import beginning
+from gems.apps.serving.access import Caller
+from gems.apps.serving.answers import (
+    ForkRequest,
+    ResumeRequest,
+    RunAnswer,
+    RunBegun,
+    RunEntries,
+    RunEntry,
+    RunRequest,
+    Status,
+)
+from gems.apps.serving.service import caller_of, service_of
+from gems.memory.filters import RunFilter
+from gems.moments import parsed_moment
+from gems.removal import Deletion
+
+router = APIRouter(prefix="/runs", tags=["runs"])
+Whoever = Annotated[Caller, Depends(caller_of)]
+RunId = Annotated[str, Path(max_length=200)]
+Moment = Annotated[
+    str | None, Query(max_length=60, description="2026-01-31, with or without a time, or 3d for 3 days ago.")
+]
+# Reports show what users and models wrote: they reach for nothing outside of themselves.
+_REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+
+
+@router.post("", status_code=202)
+async def begin(body: RunRequest, request: Request, caller: Whoever) -> RunBegun:
+    """Begin a run. It goes on whoever listens; its events tell how."""
+    return RunBegun.of(await beginning.begin(service_of(request), caller, body))
+
+
+@router.get("")
+async def runs(
+    request: Request,
+    caller: Whoever,
+    since: Moment = None,
+    until: Moment = None,
+    status: Status | None = None,
+    text: Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")] = None,
+    min_score: Annotated[float | None, Query(ge=0, le=1)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> RunEntries:
+    """Your runs, newest first; of several filters all must hold."""
+    now = datetime.now(UTC)
+    wanted = RunFilter(
+        since=None if since is None else parsed_moment(since, now=now),
+        until=None if until is None else parsed_moment(until, now=now, end=True),
+        status=status,
+        text=text,
+        min_score=min_score,
+        owner=None if caller.key is None else caller.owner,
+    )
+    rows = await service_of(request).gems.runs(limit, wanted)
+    return RunEntries(runs=[RunEntry.of(row) for row in rows])
+
+
+@router.get("/{run_id}")
+async def run(run_id: RunId, request: Request, caller: Whoever) -> RunAnswer:
+    """A run as far as it came."""
+    service = service_of(request)
+    await service.access.row(caller, run_id)
+    return RunAnswer.of(await service.gems.show(run_id))
+
+
+@router.post("/{run_id}/cancel", status_code=202)
+async def cancel(run_id: RunId, request: Request, caller: Whoever) -> RunBegun:
+    """End a run with its best image so far; one that nobody works on is left as it is."""
+    service = service_of(request)
+    await service.access.row(caller, run_id)
+    await service.hub.cancel(run_id)
+    return RunBegun.of(run_id)
+
+
+@router.post("/{run_id}/resume", status_code=202)
+async def resume(
+    run_id: RunId, request: Request, caller: Whoever, body: ResumeRequest | None = None
+) -> RunBegun:
+    """Go on with a run that was interrupted, failed, was cancelled, or waits for an answer."""
+    answer = body.answer if body is not None else None
+    return RunBegun.of(await beginning.go_on(service_of(request), caller, run_id, answer))
+
+
+@router.post("/{run_id}/fork", status_code=202)
+async def fork(run_id: RunId, body: ForkRequest, request: Request, caller: Whoever) -> RunBegun:
+    """Begin a run that shares another one's history up to a round."""
+    return RunBegun.of(await beginning.fork(service_of(request), caller, run_id, body))
+
+
+@router.get("/{run_id}/report", response_class=HTMLResponse)
+async def report(run_id: RunId, request: Request, caller: Whoever) -> HTMLResponse:
+    """A run as one self-contained page."""
+    service = service_of(request)
+    await service.access.row(caller, run_id)
+    headers = {"content-security-policy": _REPORT_POLICY, "x-content-type-options": "nosniff"}
+    return HTMLResponse(await service.gems.report(run_id), headers=headers)
+
+
+@router.delete("/{run_id}")
+async def delete(run_id: RunId, request: Request, caller: Whoever, dry_run: bool = False) -> Deletion:
+    """Delete a run, with its images that no other run uses."""
+    service = service_of(request)
+    await service.access.row(caller, run_id)
+    done = await service.gems.delete(run_id, dry_run=dry_run)
+    unneeded: dict[str, Any] = {"path": None}
+    return done.model_copy(update=unneeded)
