@@ -22,13 +22,15 @@ from gems.errors import (
     StorageError,
     UnreachableError,
 )
-from gems.graphs.routing import next_skill
+from gems.graphs.routing import SKILL_NODE, next_skill
 from gems.nodes.applying import applied, checked_accounts, left_out
-from gems.nodes.node import Node, Update, accounts, begun, context_of
+from gems.nodes.node import Node, Update, accounts, begun, context_of, turn
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
 from gems.skills.code import told
 from gems.skills.skill import Skill
 from gems.state import Context, State
+from gems.tracing import Span
+from gems.work import Work
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +87,12 @@ async def _turn(
     """
     work = begun(state, runtime, context)
     work.check_limits()
+    with turn(work, SKILL_NODE.format(name)) as span:
+        return await _tried(name, graph, state, work, span)
+
+
+async def _tried(name: str, graph: SkillGraph | None, state: State, work: Work, span: Span) -> Update:
+    context = work.context
     so_far: dict[str, Any] = {}
     try:
         await work.within_limits(_carried_out(name, graph, state, context, so_far))
@@ -95,8 +103,10 @@ async def _turn(
     except (GraphBubbleUp, *_ENDING):
         raise
     except GemsError as error:
+        span.failed(error)
         update = left_out(name, str(error), state, work)
     except Exception as error:  # noqa: BLE001 - code of somebody else's
+        span.failed(error)
         update = left_out(name, told(error), state, work)
     # What a skill that failed paid for until then counts as well.
     work.usage, warnings = checked_accounts(so_far)

@@ -81,6 +81,13 @@ class ImageStore:
             )
         return data
 
+    def at_hand(self, image: str) -> bytes | None:
+        """The PNG bytes of an image, None where they cannot be had. Blocking."""
+        try:
+            return self._held.get(image) or self.path(image).read_bytes()
+        except (OSError, ImageMissingError):
+            return None
+
 
 def _keep(path: Path, data: bytes) -> None:
     # A damaged file is written anew, since the right bytes are at hand.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from langgraph.errors import GraphBubbleUp
@@ -19,8 +20,10 @@ from gems.errors import (
     RefusedError,
     RunCancelledError,
 )
-from gems.models.redaction import redact
+from gems.logs import within_run
+from gems.models.redaction import redact, scrub
 from gems.state import Context
+from gems.tracing import Span
 from gems.types import StopReason
 from gems.work import Work
 
@@ -55,17 +58,19 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
         work = begun(state, runtime, context_of(runtime, default))
-        try:
-            if not state.get("stop_reason"):
-                # A run that has ended begins nothing new, and its end must be written whatever the limits.
-                work.check_limits()
-            update = await doing(state, work)
-        except GraphBubbleUp:
-            raise
-        except Exception as error:  # noqa: BLE001 - the run must hand back its best image whatever happens
-            # At the beginning, what the state holds is an earlier run's.
-            has_image = name != BEGIN and bool(state.get("rounds") or state.get("drawn"))
-            update = _stopped(name, error, has_image=has_image)
+        with turn(work, name) as span:
+            try:
+                if not state.get("stop_reason"):
+                    # A run that has ended begins nothing new; its end must be written whatever the limits.
+                    work.check_limits()
+                update = await doing(state, work)
+            except GraphBubbleUp:
+                raise
+            except Exception as error:  # noqa: BLE001 - the run must hand back its best image whatever happens
+                span.failed(error)
+                # At the beginning, what the state holds is an earlier run's.
+                has_image = name != BEGIN and bool(state.get("rounds") or state.get("drawn"))
+                update = _stopped(name, error, has_image=has_image)
         return update | accounts(work)
 
     node.__name__ = node.__qualname__ = name
@@ -81,8 +86,9 @@ def as_step(doing: Doing) -> Node:
 
     async def step(state: Any, *, runtime: Runtime[Context]) -> Update:
         work = begun(state, runtime, context_of(runtime))
-        work.check_limits()
-        update = await doing(state, work)
+        with turn(work, step.__name__):
+            work.check_limits()
+            update = await doing(state, work)
         return update | accounts(work)
 
     step.__name__ = step.__qualname__ = getattr(doing, "__name__", "step")
@@ -112,6 +118,13 @@ def begun(state: Any, runtime: Runtime[Context], context: Context) -> Work:
     return Work.begin(state, context, runtime.stream_writer, thread_id, store)
 
 
+@contextmanager
+def turn(work: Work, name: str) -> Iterator[Span]:
+    """A node's turn as logs and traces see it."""
+    with within_run(work.run_id, work.round), work.span("node", name, node=name) as span:
+        yield span
+
+
 def accounts(work: Work) -> Update:
     """What a turn consumed and warned about; every key of an update becomes a row in the checkpointer."""
     kept = {"usage": work.usage, "warnings": work.warnings}
@@ -123,6 +136,7 @@ def _stopped(name: str, error: Exception, *, has_image: bool) -> Update:
         # Not by `exc_info`: a provider's words in the traceback may repeat a key.
         logger.error("The node %s failed\n%s", name, redact("".join(traceback.format_exception(error))))
         cause = error
+        scrub(cause)
         error = InternalError(f"The node {name} failed: {type(cause).__name__}: {cause}.")
         error.__cause__ = cause
     if not has_image:

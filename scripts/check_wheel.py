@@ -63,6 +63,7 @@ def check_contents(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     ]
     wanted += [f"gems/reporting/page.{ending}" for ending in ("html.jinja", "css", "js")]
+    wanted.append("gems/reporting/result.html.jinja")
     missing = [name for name in wanted if name not in names]
     sources = {path.name for path in (ROOT / "src" / "gems").rglob("*.py")}
     packed = {Path(name).name for name in names}

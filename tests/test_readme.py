@@ -1,8 +1,7 @@
-"""Every command and program in the README and the notebooks runs."""
+"""Every command and program in the README runs."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -20,7 +19,6 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
 LINES = [line for _, text in BLOCKS for line in text.replace("\\\n", "").splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("gems ")]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -30,7 +28,6 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 def test_the_readme_has_what_is_looked_for() -> None:
     assert len(PROGRAMS) == 3
     assert len(COMMANDS) >= 7
-    assert NOTEBOOKS
 
 
 def test_commands(stub: StubServer) -> None:
@@ -47,14 +44,6 @@ def test_programs(program: str) -> None:
     done = run(sys.executable, "-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks(path: Path) -> None:
-    cells = json.loads(path.read_text())["cells"]
-    program = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    done = run(sys.executable, "-c", program)
-    assert done.returncode == 0, done.stderr
 
 
 def test_make_targets_of_the_readme_exist() -> None:

@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, Literal, cast
 
 from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
@@ -16,14 +17,17 @@ from gems.arguments import Target
 from gems.errors import GemsError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
+from gems.logs import within_run
 from gems.memory.ledger import RunRow, RunStatus
 from gems.nodes.learning import UNREACHABLE, is_told
 from gems.outcomes import result_of
 from gems.rescue import Known, known_drawings, named_error, readable_state, rescued_state, snapshot_of
 from gems.resources import Resources
+from gems.results import RunResult
 from gems.saving import save_result
 from gems.settings import Settings
 from gems.state import Context, Input, State
+from gems.tracing import Span
 from gems.trajectories import thread
 from gems.waiting import answer_needed, asked_in
 
@@ -33,6 +37,13 @@ Start = Input | Command[Any] | None
 """What the graph is invoked with: a request, an answer, or nothing where the checkpoints say it all."""
 _CANCEL_POLL_S = 0.5
 _HAND_ON_S = 10.0
+_TOLD: tuple[Literal["profile", "seed", "max_rounds", "candidates"], ...] = (
+    "profile",
+    "seed",
+    "max_rounds",
+    "candidates",
+)
+"""The options that traces tell."""
 
 
 class Carrier:
@@ -63,7 +74,24 @@ class Carrier:
 
     async def carry_out(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
         """Run the graph to its end, save the result, and hand back what there is whatever happens."""
-        run_id, context = row["run_id"], self._resources.context()
+        context = self._resources.context()
+        facts = {name: row["options"][name] for name in _TOLD}
+        with (
+            within_run(row["run_id"]),
+            self._resources.tracing.run(row["run_id"], **facts) as (span, tracing),
+        ):
+            span.texts(prompt=row["prompt"])
+            carrying = self._carried(row, start, target, replace(context, tracing=tracing))
+            async with aclosing(carrying) as events:
+                async for event in events:
+                    if isinstance(event, Finished):
+                        _tell(span, event.result)
+                    yield event
+
+    async def _carried(
+        self, row: RunRow, start: Start, target: Target, context: Context
+    ) -> AsyncGenerator[Event]:
+        run_id = row["run_id"]
         await self._resources.ledger.mark(run_id, "running")
         heard: list[Event] = []
         unheard: list[str] = []
@@ -180,6 +208,18 @@ class Carrier:
             await self._resources.ledger.mark(run_id, status, summary)
         except GemsError as error:
             logger.warning("The run %s could not be marked as %s: %s", run_id, status, error)
+
+
+def _tell(span: Span, result: RunResult) -> None:
+    span.tell(
+        status=result.status,
+        stop_reason=result.stop_reason,
+        score=result.score,
+        rounds=len(result.rounds),
+        best_round=result.best_round,
+    )
+    if result.failure is not None:
+        span.failed(result.failure["error"])
 
 
 def _drained(run_id: str) -> RunDrainedError:

@@ -28,6 +28,7 @@ from gems.skills.registry import SkillRegistry
 from gems.skills.relevance import SkillRanking
 from gems.state import Context
 from gems.stores import open_stores
+from gems.tracing import OFF, Tracing, open_tracing
 from gems.types import Role
 
 
@@ -54,6 +55,7 @@ class Resources:
     ranking: SkillRanking
     default_skills: str = "auto"
     skill_timeout_s: float = 300.0
+    tracing: Tracing = OFF
     experiences: Experiences | None = None
     """None where memory is off."""
 
@@ -68,6 +70,7 @@ class Resources:
             ranking=self.ranking,
             default_skills=self.default_skills,
             skill_timeout_s=self.skill_timeout_s,
+            tracing=self.tracing,
             learning=self.experiences is not None,
             writer=self.experiences.writer if self.experiences else None,
         )
@@ -99,6 +102,7 @@ async def open_resources(
         StorageError: a store cannot be opened.
     """
     async with AsyncExitStack() as stack:
+        tracing = await stack.enter_async_context(open_tracing(settings))
         chats = _open_chats(settings, chat)
         for client in {id(client): client for client in chats.values()}.values():
             stack.push_async_callback(client.aclose)
@@ -117,6 +121,7 @@ async def open_resources(
             ranking=SkillRanking(open_embedder(settings.embedder, api_key=settings.embedder_api_key)),
             default_skills=settings.skills,
             skill_timeout_s=settings.skill_timeout_s,
+            tracing=tracing,
             experiences=await _open_experiences(settings, stack),
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
@@ -81,6 +82,7 @@ class RunResult(BaseModel):
     )
 
     _data: bytes | None = PrivateAttr(default=None)
+    _at_hand: Callable[[str], bytes | None] | None = PrivateAttr(default=None)
 
     @property
     def image(self) -> Image:
@@ -101,12 +103,27 @@ class RunResult(BaseModel):
         met = bool(self.requirements) and all(item.answer == "yes" for item in self.requirements)
         return met and self.failure is None
 
-    def with_image(self, data: bytes, path: Path | None) -> RunResult:
-        """The same result with the picture's bytes and the file they were written to."""
+    def with_image(
+        self, data: bytes, path: Path | None, at_hand: Callable[[str], bytes | None] | None = None
+    ) -> RunResult:
+        """The same result with the picture's bytes and the file they were written to.
+
+        Args:
+            data: PNG bytes.
+            path: The file; None where it could not be written.
+            at_hand: Looks up the images of all rounds where somebody wants to see them.
+        """
         copy = self.model_copy(update={"path": str(path) if path else None})
-        copy._data = data  # noqa: SLF001 - a copy of one's own
+        copy._data, copy._at_hand = data, at_hand  # noqa: SLF001 - a copy of one's own
         return copy
 
     def _repr_png_(self) -> bytes | None:
-        """Shown by notebooks."""
+        """Shown where there is room for a picture alone."""
         return self._data
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
+        """Shown by notebooks."""
+        from gems.reporting.noting import result_html, result_summary  # noqa: PLC0415 - only notebooks need it
+
+        page = result_html(self, self._data, self._at_hand or (lambda _image: None))
+        return {"text/html": page, "text/plain": f"{self.prompt}\n{result_summary(self)}"}

@@ -65,8 +65,10 @@ async def save_result(result: RunResult, images: ImageStore, out: str | Path, *,
         place = kept or await asyncio.to_thread(_written_elsewhere, f"gems-{result.run_id}.png", data)
         where = f"It is {place}." if place else "It is held in memory only and ends with this process."
         warning = f"The result could not be written: {storage_error(error, target)} {where}"
-        return result.model_copy(update={"warnings": [*result.warnings, warning]}).with_image(data, place)
-    return result.with_image(data, target)
+        return result.model_copy(update={"warnings": [*result.warnings, warning]}).with_image(
+            data, place, images.at_hand
+        )
+    return result.with_image(data, target, images.at_hand)
 
 
 def _written_elsewhere(name: str, data: bytes) -> Path | None:
@@ -93,14 +95,16 @@ async def with_picture(result: RunResult, images: ImageStore, saved: str | None)
     stored = images.path(result.image_id or "")
     path = await asyncio.to_thread(picture_path, saved, stored)
     try:
-        return result.with_image(await images.load(result.image_id or ""), path)
+        return result.with_image(await images.load(result.image_id or ""), path, images.at_hand)
     except ImageMissingError as missing:
         if path == stored:
             raise
         with reading(path):
             data = await asyncio.to_thread(path.read_bytes)
         warning = f"{missing.message} This is the copy that was saved to {path}."
-    return result.model_copy(update={"warnings": [*result.warnings, warning]}).with_image(data, path)
+    return result.model_copy(update={"warnings": [*result.warnings, warning]}).with_image(
+        data, path, images.at_hand
+    )
 
 
 def write_page(page: str, target: Path) -> Path:

@@ -136,6 +136,14 @@ class Settings(BaseSettings):
     )
     skill_timeout_s: float = Field(300.0, gt=0, description="Seconds that one skill may take.")
 
+    log: Literal["text", "json"] = Field("text", description="The form of the server's log on stderr.")
+    otel: str = Field(
+        "",
+        description="Where traces go by OpenTelemetry: a collector that takes OTLP/HTTP, such as "
+        "`http://127.0.0.1:4318`, or `console`; empty for nowhere.",
+    )
+    otel_text: bool = Field(False, description="Whether prompts and answers are part of the traces.")
+
     @field_validator("home")
     @classmethod
     def _with_home(cls, home: Path) -> Path:
@@ -147,6 +155,13 @@ class Settings(BaseSettings):
         if url is not None and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("It must begin with postgresql://; without it, runs are kept in the home")
         return url
+
+    @field_validator("otel")
+    @classmethod
+    def _of_collector(cls, where: str) -> str:
+        if where not in ("", "console") and not where.startswith(("http://", "https://")):
+            raise ValueError("It must be empty, console, or an address such as http://127.0.0.1:4318")
+        return where
 
     @field_validator("experience")
     @classmethod

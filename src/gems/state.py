@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from gems.models.chat.client import ChatClient
     from gems.skills.registry import SkillRegistry
     from gems.skills.relevance import SkillRanking
+    from gems.tracing import Tracing
 
 
 def _appended(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
@@ -162,6 +163,7 @@ class Context:
         default_skills: What is chosen from where a run does not say: `auto`, `none` or names.
         skill_timeout_s: Seconds that one skill may take.
         learning: Whether runs learn from the store that the graph was compiled with, and write to it.
+        tracing: Makes spans of what is done; None where nobody wants them.
         writer: Takes what later runs can learn from; None where the store is written to directly.
         control: Asked to drain, the run stops at the next step and can be resumed.
         cancelled: Set to end the run at the next possible moment.
@@ -177,6 +179,7 @@ class Context:
     default_skills: str = "auto"
     skill_timeout_s: float = 300.0
     learning: bool = True
+    tracing: Tracing | None = None
     writer: ExperienceWriter | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     control: RunControl = field(default_factory=RunControl)

@@ -8,6 +8,7 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from gems.models.encoding import encoded_picture
 from gems.models.tasks import TASK_ROLES
 from gems.models.usage import NOTHING, merged
 from gems.state import Context, State
+from gems.tracing import OFF, Span
 from gems.types import Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage
 
 logger = logging.getLogger(__name__)
@@ -153,8 +155,7 @@ class Work:
                 yes_probability=kept["yes_probability"],
                 usage=kept["usage"],
             )
-        client = self.context.chats[role]
-        reply = await self.within_limits(client.ask(question, lambda used: self._count(role, used)))
+        reply = await self._answered(role, question)
         if self.run_id:
             await self._enter_answer(key, question, reply)
         return reply
@@ -175,7 +176,12 @@ class Work:
                 self._count_drawing(kept["seconds"])
                 return kept
         watched = replace(request, on_progress=self._progress(index))
-        drawn = await self.within_limits(generator.generate(watched))
+        with self.span("draw", model=generator.capabilities.model, candidate=index) as span:
+            span.texts(prompt=request.prompt)
+            drawn = await self.within_limits(generator.generate(watched))
+            span.tell(
+                seed=drawn.seed, width=drawn.width, height=drawn.height, seconds=round(drawn.seconds, 3)
+            )
         # Paid for: from here on the image must be kept, even if this turn is cancelled meanwhile.
         keeping = asyncio.ensure_future(self._keep(index, request, drawn, fingerprint))
         try:
@@ -203,6 +209,24 @@ class Work:
         side = None if self.profile == "paper" else self.context.chats[role].limits.image_side
         encoded, media_type = await asyncio.to_thread(encoded_picture, data, side)
         return Picture(image=image, data=encoded, media_type=media_type, label=label)
+
+    def span(self, kind: str, name: str = "", **facts: Any) -> AbstractContextManager[Span]:
+        """A span of the trace for a piece of this turn; see `Tracing.span`."""
+        tracing = self.context.tracing or OFF
+        return tracing.span(kind, name, run_id=self.run_id, round=self.round, **facts)
+
+    async def _answered(self, role: Role, question: Question) -> ChatReply:
+        client = self.context.chats[role]
+        with self.span("chat", question.task, role=role, task=question.task, model=client.name) as span:
+
+            def count(used: Usage) -> None:
+                self._count(role, used)
+                span.used(used)
+
+            span.texts(question=question.text, system=question.system)
+            reply = await self.within_limits(client.ask(question, count))
+            span.texts(answer=reply.text)
+            return reply
 
     async def _keep(
         self, index: int, request: ImageRequest, drawn: GeneratedImage, fingerprint: str

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from gems.apps import seeing
 from gems.apps.doctor import DoctorReport, red_square, smallest_size
+from gems.errors import ConfigurationError
 from gems.types import GeneratorCapabilities
 from tests.apps.terminal import gems, here
 from tests.postgres import PASSWORD
+from tests.receiver import Receiver, langsmith
 from tests.stub import Fault, StubServer
 
 ALL = "chat model of planner, judge, reflector"
@@ -229,3 +232,75 @@ def test_a_database_is_named_without_its_password(
     assert failed(checks) == {"database"}
     assert place in checks["database"]["detail"]
     assert "wr0ng" not in str(checks)
+
+
+def test_traces_are_off_by_default() -> None:
+    _, checks = checkup("--no-draw")
+    assert checks["traces"]["status"] == checks["langsmith"]["status"] == "skipped"
+
+
+def test_a_collector_is_tried() -> None:
+    with Receiver() as receiver:
+        code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url.replace("//", "//user:hunter2@"))
+        assert [path for path, _ in receiver.bodies] == ["/v1/traces"]
+    assert code == 0
+    assert checks["traces"]["detail"] == f"{receiver.url} takes traces, without prompts and answers"
+    code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url.replace("//", "//user:hunter2@"))
+    assert code == 1
+    assert failed(checks) == {"traces"}
+    assert "could not be reached" in checks["traces"]["detail"]
+    assert "4318" in checks["traces"]["hint"]
+    assert "hunter2" not in json.dumps(checks)
+
+
+@pytest.mark.parametrize(("status", "fine"), [(404, False), (401, True), (500, False)])
+def test_what_takes_no_traces(status: int, fine: bool) -> None:
+    with Receiver(lambda _path: (status, b"")) as receiver:
+        code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url)
+    assert (code == 0) == fine
+    assert ("wants a key" if fine else f"answered {status}") in checks["traces"]["detail"]
+
+
+def test_langsmith_is_named_and_not_shown() -> None:
+    """In a process of its own, since LangSmith's client remembers the environment."""
+    with Receiver(langsmith) as receiver:
+        environment = {
+            "LANGSMITH_TRACING": "true",
+            "LANGSMITH_API_KEY": "lsv2-tops3cret",
+            "LANGSMITH_ENDPOINT": receiver.url,
+            "GEMS_OTEL": "console",
+        }
+        done = gems("doctor", "--no-draw", "--json", **environment)
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 0
+    assert checks["traces"]["detail"] == "to stderr"
+    names = "LANGSMITH_API_KEY, LANGSMITH_ENDPOINT, LANGSMITH_TRACING"
+    assert checks["langsmith"]["status"] == "ok"
+    assert checks["langsmith"]["detail"].endswith(f"set are {names}")
+    assert "tops3cret" not in done.stdout
+
+
+async def test_langsmith_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not seeing.langsmith_is_on()
+    monkeypatch.setenv("LANGCHAIN_TRACING_V2", "true")
+    assert seeing.langsmith_is_on()
+    with pytest.raises(ConfigurationError, match="LANGSMITH_API_KEY"):
+        await seeing.langsmith()
+
+
+def test_extras_of_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    def requires(_: str) -> list[str]:
+        return [
+            'gems-agent[mcp,serve]; extra == "web"',
+            'pillow>=1; extra == "web"',
+            'no-such-package>=1; extra == "serve"',
+            'pillow; extra == "mcp"',
+        ]
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    _, checks = checkup("--no-draw")
+    found = {name: check["status"] for name, check in checks.items() if name.startswith("extra ")}
+    assert found == {"extra web": "missing", "extra serve": "missing", "extra mcp": "ok"}
+    assert checks["extra web"]["detail"] == "not installed: no-such-package"

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import traceback
 from typing import Any
 
 import httpx
@@ -223,3 +224,19 @@ async def test_waiting_can_be_cancelled() -> None:
         async with asyncio.timeout(0.05):
             await with_retries(call, first_wait_s=30)
     assert call.calls == 1
+
+
+def test_tracebacks_of_translated_errors_hold_no_secret() -> None:
+    """They go into logs and traces with all that they came from."""
+    request = httpx.Request("POST", "http://host/v1/chat/completions")
+    response = httpx.Response(401, text=body(f"the key {SECRET} is wrong"), request=request)
+    cause = openai.AuthenticationError(f"Error code: 401 - the key {SECRET}", response=response, body=None)
+    cause.__cause__ = ValueError(SECRET, 7)
+    cause.__cause__.__context__ = cause
+    try:
+        raise translate(cause, "m", SECRET) from cause
+    except GemsError as error:
+        told = "".join(traceback.format_exception(error))
+    assert SECRET not in told
+    assert "Error code: 401 - the key [secret]" in told
+    assert cause.__cause__.args == ("[secret]", 7)

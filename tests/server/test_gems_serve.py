@@ -18,7 +18,7 @@ from tests.apps.terminal import gems, here, started, wait_until
 from tests.kill.world import World, images_asked_for, questions_asked
 from tests.server.running import bearer, begun, result
 from tests.serving import PATIENCE_S
-from tests.stub import StubServer
+from tests.stub import Fault, StubServer
 
 Server = tuple[subprocess.Popen[str], httpx.Client]
 
@@ -111,6 +111,19 @@ def test_who_waits_for_an_answer_is_told_of_the_end(stub: StubServer, world: Wor
         (row["status"], row["summary"]) for row in json.loads(gems("runs", "--json").stdout)["runs"]
     )
     assert (status, "drained" in summary) == ("interrupted", False)
+
+
+def test_what_is_logged_knows_its_run(stub: StubServer) -> None:
+    stub.fault(Fault("503", retry_after=0.01), times=1)
+    with gems_serve(*models(stub), GEMS_SKILLS="none", GEMS_LOG="json") as (process, client):
+        run_id = begun(client, "a red cat", seed=7, size="128x128")
+        assert result(client, run_id)["stop_reason"] == "passed"
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+    first, *lines = err.splitlines()
+    assert first.startswith("GEMS serves")
+    (retried,) = [told for told in map(json.loads, lines) if "Asking again" in told["message"]]
+    assert (retried["run_id"], retried["level"]) == (run_id, "warning")
 
 
 def test_other_machines_need_keys() -> None:

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
+from gems.apps import seeing
 from gems.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -60,6 +61,7 @@ _HINTS: tuple[tuple[type[GemsError], str], ...] = (
     ),
     (ProviderError, "Try it again, and look into the server's log."),
 )
+_OWN = re.compile(r"gems-agent\[(?P<extras>[^\]]+)\]")
 _REQUIREMENT = re.compile(r"""^(?P<name>[\w.-]+).*extra\s*==\s*['"](?P<extra>[\w.-]+)['"]""")
 
 
@@ -107,6 +109,8 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
             async for check in _chat(roles, wanted):
                 yield check
         yield await _generator(settings.generator, draw=draw)
+        yield await _traces(settings)
+    yield await _langsmith()
     for check in extras():
         yield check
 
@@ -129,17 +133,39 @@ def extras() -> Iterator[Check]:
         return
     needed: dict[str, list[str]] = {}
     for found in filter(None, map(_REQUIREMENT.match, lines)):
-        needed.setdefault(found["extra"], []).append(found["name"])
-    for extra, packages in needed.items():
+        own = _OWN.match(found.group())
+        names = [f"[{extra}]" for extra in own["extras"].split(",")] if own else [found["name"]]
+        needed.setdefault(found["extra"], []).extend(names)
+    for extra in needed:
         if extra in _NOT_OFFERED:
             continue
-        absent = [package for package in packages if not _installed(package)]
+        absent = [package for package in _packages(extra, needed) if not _installed(package)]
         if absent:
             hint = f"Install it with: pip install 'gems-agent[{extra}]'"
             detail = f"not installed: {', '.join(absent)}"
             yield Check(name=f"extra {extra}", status="missing", detail=detail, hint=hint)
         else:
             yield Check(name=f"extra {extra}", status="ok", detail="installed")
+
+
+def _packages(extra: str, needed: dict[str, list[str]]) -> list[str]:
+    """What an extra needs, also by other extras, whose names stand in brackets."""
+    found: list[str] = []
+    for name in needed.get(extra, []):
+        found += _packages(name.strip("[]"), needed) if name.startswith("[") else [name]
+    return list(dict.fromkeys(found))
+
+
+async def _traces(settings: Settings) -> Check:
+    if not settings.otel:
+        return Check(name="traces", status="skipped", detail="GEMS_OTEL is not set")
+    return await _tried("traces", seeing.collector(settings))
+
+
+async def _langsmith() -> Check:
+    if not seeing.langsmith_is_on():
+        return Check(name="langsmith", status="skipped", detail="LANGSMITH_TRACING is not true")
+    return await _tried("langsmith", seeing.langsmith())
 
 
 async def _tried(name: str, doing: Awaitable[str]) -> Check:

@@ -27,6 +27,19 @@ def redact(text: str, *secrets: str) -> str:
     return text
 
 
+def scrub(error: BaseException, *secrets: str) -> None:
+    """Redact what an error and those that it came from say: tracebacks end up in logs and traces."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        each.args = tuple(redact(part, *secrets) if isinstance(part, str) else part for part in each.args)
+        waiting += [each.__cause__, each.__context__]
+
+
 def shorten(text: str, limit: int = 300) -> str:
     """At most `limit` characters of `text` on one line."""
     line = " ".join(text.split())

@@ -28,7 +28,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.redaction import redact, shorten
+from gems.models.redaction import redact, scrub, shorten
 
 T = TypeVar("T")
 
@@ -93,6 +93,8 @@ def translate(error: Exception, endpoint: str, *secrets: str) -> GemsError:
     if isinstance(error, GemsError):
         return error
     said = shorten(redact(str(error), *secrets))
+    # It stays chained to ours, and tracebacks go where nobody thinks of keys.
+    scrub(error, *secrets)
     if isinstance(error, openai.APIStatusError):
         response = error.response
         return from_status(

@@ -27,7 +27,7 @@ def doctor(
 
     Does each chat model answer, see an image and give structured output? Does the generator draw? It is asked
     for one image of its smallest size, which may cost money: --no-draw leaves that out. Can the stores be
-    written? Which extras are installed?
+    written? Can traces be sent where they are to go? Which extras are installed?
 
     \b
     Examples:

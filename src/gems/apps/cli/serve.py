@@ -59,6 +59,7 @@ def _serve(settings: Settings, *, debug: bool) -> None:
     import logging  # noqa: PLC0415
 
     from gems.errors import MissingExtraError  # noqa: PLC0415
+    from gems.logs import configure_logging  # noqa: PLC0415
 
     try:
         from gems.apps.serving.server import serve  # noqa: PLC0415
@@ -67,9 +68,9 @@ def _serve(settings: Settings, *, debug: bool) -> None:
             raise
         raise MissingExtraError("gems serve", "serve") from error
 
-    logging.basicConfig(
-        level=logging.DEBUG if debug else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
-    )
+    configure_logging(settings)
+    if debug:
+        logging.getLogger().setLevel(logging.DEBUG)
     asyncio.run(serve(settings, _ready))
 
 

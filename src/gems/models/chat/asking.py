@@ -57,6 +57,12 @@ class Question:
         """The pictures among the parts, in order."""
         return tuple(part for part in self.parts if isinstance(part, Picture))
 
+    @property
+    def text(self) -> str:
+        """The user message in words; pictures stand in it by their ids."""
+        parts = (part if isinstance(part, str) else f"[image {part.image}]" for part in self.parts)
+        return "\n".join(parts)
+
     def messages(self, max_pictures: int | None = None) -> list[BaseMessage]:
         """LangChain messages; of more pictures than `max_pictures` only the last, newest ones."""
         left_out = 0 if max_pictures is None else max(0, len(self.pictures) - max_pictures)

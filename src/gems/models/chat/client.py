@@ -34,6 +34,7 @@ from gems.models.chat.adapting import (
     structured_mode,
 )
 from gems.models.chat.asking import ChatReply, Question
+from gems.models.chat.discretion import discreet_config
 from gems.models.chat.replies import mended, read_json, split_thought, yes_probability
 from gems.models.redaction import redact, shorten
 from gems.models.transport import translate, with_retries
@@ -159,18 +160,20 @@ class ChatClient:
     ) -> ChatReply:
         parameters = self._parameters(question, refused)
         messages = question.messages(shown)
+        pictures = question.pictures
+        left_out = 0 if shown is None else max(0, len(pictures) - shown)
+        sent = pictures[left_out:]
+        config = discreet_config([picture.image for picture in sent], self._secrets)
         async with self._places:
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(self.limits.timeout_s):
-                    message = await self.model.ainvoke(messages, **parameters)
+                    message = await self.model.ainvoke(messages, config, **parameters)
             except Exception as error:
                 raise translate(error, self.name, *self._secrets) from error
             finally:
                 seconds = time.perf_counter() - started
-        pictures = question.pictures
-        left_out = 0 if shown is None else max(0, len(pictures) - shown)
-        spent.add(self._usage(message, pictures[left_out:], seconds))
+        spent.add(self._usage(message, sent, seconds))
         return _reply(message, question.reply, self.name, self._secrets)
 
     def _parameters(self, question: Question, refused: set[str]) -> dict[str, Any]:
