@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,6 +16,7 @@ from fastapi import FastAPI
 
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
+from gems.apps.serving.server import listening
 from gems.service import Gems
 from tests.scripted import settings_at
 from tests.serving import PATIENCE_S, House
@@ -25,7 +25,7 @@ from tests.serving import PATIENCE_S, House
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an app; its address."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    listener = listening("127.0.0.1", 0)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)

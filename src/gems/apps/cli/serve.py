@@ -26,7 +26,7 @@ def serve(
     generator: options.Generator = None,
     debug: options.Debug = False,
 ) -> None:
-    """Serve runs over HTTP: /runs, LangServe below /gems, /images, /healthz, /readyz, /metrics, /docs.
+    """Serve runs over HTTP: OpenAI's API below /v1, LangServe below /gems, /runs, /metrics, /docs.
 
     Without keys it serves this machine alone. To reach it from others, make a key with `gems keys add` for
     everybody who may use it, and name an address with --host. On standard output stands where it listens.

@@ -99,12 +99,13 @@ class Access:
             raise UnknownKeyError("The key is not known." if sent else "There is no key with the request.")
         return Caller(key)
 
-    async def admit(self, caller: Caller, images: int) -> None:
-        """See to it that a caller may begin one more run.
+    async def admit(self, caller: Caller, images: int, runs: int = 1) -> None:
+        """See to it that a caller may begin one more run, or several.
 
         Args:
-            caller: Who begins it.
-            images: How many images it may draw at most.
+            caller: Who begins them.
+            images: How many images they may draw at most.
+            runs: How many runs.
 
         Raises:
             TooManyRunsError: a limit of the key is reached.
@@ -113,7 +114,7 @@ class Access:
         if key is None:
             return
         working = [row for row in await self._rows_of(key) if self._hub.is_working(row["run_id"])]
-        if len(working) >= key.runs_at_a_time:
+        if len(working) + runs > key.runs_at_a_time:
             raise TooManyRunsError(f"{len(working)} of your runs are going on; so many may at a time.")
         if key.images_per_day is not None:
             since = datetime.now(UTC) - timedelta(days=1)
@@ -126,14 +127,14 @@ class Access:
                 )
 
     @asynccontextmanager
-    async def beginning(self, caller: Caller, images: int) -> AsyncIterator[None]:
+    async def beginning(self, caller: Caller, images: int, runs: int = 1) -> AsyncIterator[None]:
         """The same as `admit`, for as long as it takes to begin: two at once do not both get the last place.
 
         Raises:
             TooManyRunsError: a limit of the key is reached.
         """
         async with self._beginning.setdefault(caller.owner, asyncio.Lock()):
-            await self.admit(caller, images)
+            await self.admit(caller, images, runs)
             yield
 
     async def row(self, caller: Caller, run_id: str) -> RunRow:

@@ -14,6 +14,8 @@ from gems._version import __version__
 from gems.apps.serving import chain_routes, health, images, limits, run_events, runs
 from gems.apps.serving.access import error_details, status_of
 from gems.apps.serving.answers import AsciiJSON
+from gems.apps.serving.openai import routes as openai
+from gems.apps.serving.openai.errors import RUN_HEADER
 from gems.apps.serving.service import open_service
 from gems.errors import GemsError
 from gems.service import Gems
@@ -42,10 +44,11 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             allow_origins=settings.serve.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["authorization", "content-type", "api-key", "last-event-id"],
+            expose_headers=[RUN_HEADER],
         )
     app.add_exception_handler(GemsError, _told)
     app.add_exception_handler(RequestValidationError, _invalid)
-    for part in (health, images, runs, run_events):
+    for part in (health, images, runs, run_events, openai):
         app.include_router(part.router)
     app.include_router(chain_routes.router())
     return app

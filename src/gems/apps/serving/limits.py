@@ -5,6 +5,8 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gems.apps.serving.openai.errors import Details, Failure
+
 
 class BodyLimit:
     """ASGI middleware that refuses larger bodies with 413.
@@ -24,7 +26,7 @@ class BodyLimit:
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._most:
-            await self._refusal()(scope, receive, send)
+            await self._refusal(scope)(scope, receive, send)
             return
         await self._counted(scope, receive, send)
 
@@ -54,10 +56,13 @@ class BodyLimit:
             if is_answered:
                 raise
         if got > self._most and not is_answered:
-            await self._refusal()(scope, receive, send)
+            await self._refusal(scope)(scope, receive, send)
 
-    def _refusal(self) -> JSONResponse:
+    def _refusal(self, scope: Scope) -> JSONResponse:
         message = f"The request's body has more than {self._most:,} bytes."
+        if scope["path"].startswith("/v1/"):
+            shaped = Details(message=message, type="invalid_request_error", code="request_too_large")
+            return JSONResponse(Failure(error=shaped).model_dump(), 413)
         details = {"type": "RequestError", "message": message, "fault": "request", "hint": "", "run_id": ""}
         return JSONResponse({"error": details}, 413)
 

@@ -35,7 +35,7 @@ async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | N
     """
     check_reach(settings)
     app = create_app(settings, gems)
-    with closing(_listening(settings.serve.host, settings.serve.port)) as listener:
+    with closing(listening(settings.serve.host, settings.serve.port)) as listener:
         config = uvicorn.Config(
             app,
             # Opened here, so that what is wrong is told as every other error is.
@@ -90,16 +90,23 @@ class _Server(uvicorn.Server):
         self._captured_signals.clear()
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
     bare = host.strip("[]")
     try:
         family = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((bare, port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((bare, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
             f"The server cannot listen on {host}, port {port}: {error.strerror or error}.",
             hint="Name another address with --host and --port; port 0 takes a free one.",
         ) from None
+    # With the protocol named, or asyncio lets small answers wait for 40 ms to be sent along with more.
+    return socket.socket(fileno=listener.detach(), proto=socket.IPPROTO_TCP)
 
 
 def _address(host: str, listener: socket.socket) -> str:

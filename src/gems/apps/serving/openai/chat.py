@@ -1,0 +1,113 @@
+"""`POST /v1/chat/completions`: a run that tells of itself, and ends with its image."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+from fastapi.responses import StreamingResponse
+
+from gems.apps.serving.access import Caller
+from gems.apps.serving.openai.answers import (
+    ChatAnswer,
+    ChatChunk,
+    ChatMessage,
+    Choice,
+    ChunkChoice,
+    Delta,
+    chat_usage,
+    now,
+)
+from gems.apps.serving.openai.beginning import Begun, begin
+from gems.apps.serving.openai.bodies import ChatBody
+from gems.apps.serving.openai.conversation import prompt_of
+from gems.apps.serving.openai.errors import RUN_HEADER, new_router
+from gems.apps.serving.openai.following import followed, png_of
+from gems.apps.serving.openai.pictures import as_base64
+from gems.apps.serving.openai.sse import BEAT, STREAM, event, streamed
+from gems.apps.serving.openai.telling import Teller, markdown
+from gems.apps.serving.service import Service, caller_of, service_of
+from gems.errors import InternalError
+from gems.events import Finished
+from gems.results import RunResult
+
+router = new_router()
+_PIECE = 32_768
+"""Characters of one delta: an image comes in many, since some clients take no long lines."""
+
+
+@router.post("/v1/chat/completions", response_model=ChatAnswer, responses={200: STREAM})
+async def complete(
+    body: ChatBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
+) -> ChatAnswer | StreamingResponse:
+    """Draw what the last message of the user says, tell how it goes, and end with the image as Markdown."""
+    service = service_of(request)
+    begun = await begin(service, caller, prompt_of(body.messages), body)
+    if body.stream:
+        return streamed(_chunks(service, begun, body), begun)
+    response.headers[RUN_HEADER] = begun.run_ids[0]
+    return await _whole(service, begun)
+
+
+async def _whole(service: Service, begun: Begun) -> ChatAnswer:
+    text, result = "", None
+    async with aclosing(_told(service, begun)) as news:
+        async for piece in news:
+            if isinstance(piece, RunResult):
+                result = piece
+            else:
+                text += piece or ""
+    if result is None:
+        raise InternalError("A run ended without a result.")
+    return ChatAnswer(
+        id=_new_id(),
+        model=begun.model,
+        choices=[Choice(message=ChatMessage(content=text))],
+        usage=chat_usage(result),
+    )
+
+
+async def _chunks(service: Service, begun: Begun, body: ChatBody) -> AsyncGenerator[str]:
+    frame = ChatChunk(id=_new_id(), created=now(), model=begun.model, choices=[])
+
+    def chunk(delta: Delta, *, is_last: bool = False) -> str:
+        choice = ChunkChoice(delta=delta, finish_reason="stop" if is_last else None)
+        return event(frame.model_copy(update={"choices": [choice]}))
+
+    yield chunk(Delta(role="assistant", content=""))
+    async with aclosing(_told(service, begun)) as news:
+        async for piece in news:
+            if piece is None:
+                yield BEAT
+            elif isinstance(piece, str):
+                yield chunk(Delta(content=piece))
+            else:
+                yield chunk(Delta(), is_last=True)
+                if body.stream_options is not None and body.stream_options.include_usage:
+                    yield event(frame.model_copy(update={"usage": chat_usage(piece)}))
+    yield "data: [DONE]\n\n"
+
+
+async def _told(service: Service, begun: Begun) -> AsyncGenerator[str | RunResult | None]:
+    """Pieces of text, None for signs of life, and the result in the end."""
+    teller = Teller()
+    async with aclosing(followed(service, begun, begun.run_ids[0])) as events:
+        async for news in events:
+            if news is None:
+                yield None
+            elif not isinstance(news, Finished):
+                if line := teller.line(news):
+                    yield f"{line}\n\n"
+            else:
+                image = await as_base64(await png_of(service, news.result))
+                text = f"{teller.end(news.result)}\n\n{markdown(news.result, image)}"
+                for start in range(0, len(text), _PIECE):
+                    yield text[start : start + _PIECE]
+                yield news.result
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{secrets.token_hex(12)}"

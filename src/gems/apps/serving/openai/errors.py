@@ -1,0 +1,175 @@
+"""Errors as clients of OpenAI expect them, on all routes of this API."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from gems.apps.serving.access import TooManyRunsError, UnknownKeyError, status_of
+from gems.errors import (
+    BudgetReachedError,
+    EditingUnsupportedError,
+    GemsError,
+    OptionError,
+    PromptError,
+    ProviderError,
+    RefusedError,
+    RunCancelledError,
+    RunDrainedError,
+    SizeError,
+)
+
+logger = logging.getLogger(__name__)
+RUN_HEADER = "x-gems-run-id"
+"""The ids of the runs behind an answer, separated by commas."""
+
+_WAIT_S = 10
+# What comes of no fault of the server's, with its status, code and field.
+_KNOWN: dict[type[GemsError], tuple[int, str | None, str | None]] = {
+    UnknownKeyError: (401, "invalid_api_key", None),
+    TooManyRunsError: (429, "rate_limit_exceeded", None),
+    RefusedError: (400, "content_policy_violation", "prompt"),
+    EditingUnsupportedError: (400, "editing_unsupported", "image"),
+    PromptError: (400, "invalid_value", "prompt"),
+    SizeError: (400, "invalid_value", "size"),
+    BudgetReachedError: (400, "budget_reached", "budget_usd"),
+    RunCancelledError: (400, "run_cancelled", None),
+}
+_OPTIONS = ("max_rounds", "candidates", "seed", "negative_prompt", "budget_usd", "deadline_s")
+
+
+class Details(BaseModel):
+    """What was wrong."""
+
+    message: str
+    type: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Failure(BaseModel):
+    """The body of every answer that is none."""
+
+    error: Details
+
+
+class AnswerError(Exception):
+    """What was wrong with a request, in this API's own words.
+
+    Args:
+        message: As one sentence.
+        param: The field.
+        code: For programs.
+        status: Of HTTP.
+    """
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = "invalid_value", status: int = 400
+    ) -> None:
+        super().__init__(message)
+        self.details = Details(message=message, type="invalid_request_error", param=param, code=code)
+        self.status = status
+
+
+class OpenAIRoute(APIRoute):
+    """A route whose errors have OpenAI's shape, whatever they are."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """See FastAPI."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except Exception as error:  # noqa: BLE001 - told to the client, and logged where it is a defect
+                return failure(error)
+
+        return handled
+
+
+def new_router() -> APIRouter:
+    """A router whose routes say in the OpenAPI document what their errors look like."""
+    answers: dict[int | str, dict[str, Any]] = {"4XX": {"model": Failure}, "5XX": {"model": Failure}}
+    return APIRouter(route_class=OpenAIRoute, tags=["OpenAI"], responses=answers)
+
+
+def failure(error: Exception) -> JSONResponse:
+    """The answer that tells of an error."""
+    status, details = described(error)
+    headers = _headers(error, status)
+    return JSONResponse(Failure(error=details).model_dump(), status, headers)
+
+
+def described(error: Exception) -> tuple[int, Details]:
+    """The HTTP status and the details of an error."""
+    if isinstance(error, AnswerError):
+        return error.status, error.details
+    if isinstance(error, GemsError):
+        return _of_gems(error)
+    if isinstance(error, RequestValidationError):
+        return 400, _of_validation(error)
+    if isinstance(error, HTTPException):
+        return error.status_code, Details(message=str(error.detail), type="invalid_request_error")
+    logger.error("A request failed.", exc_info=error)
+    message = "This is a defect of the server, whose log says more."
+    return 500, Details(message=message, type="server_error", code="server_error")
+
+
+def _of_gems(error: GemsError) -> tuple[int, Details]:
+    known = next((told for kind, told in _KNOWN.items() if isinstance(error, kind)), None)
+    status, code, param = known or (status_of(error), None, None)
+    if getattr(error, "retry_after", None) is not None and known is None:
+        # The models' server asks to wait, not this one.
+        status = 503
+    if status >= 500:
+        return status, Details(message=str(error), type="server_error", code="server_error")
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    param = param or _option_of(error)
+    return status, Details(message=str(error), type=kind, param=param, code=code or "invalid_value")
+
+
+def _option_of(error: GemsError) -> str | None:
+    """The option that an error is about: messages begin with its name, but for skills."""
+    if not isinstance(error, OptionError):
+        return None
+    named = next((name for name in _OPTIONS if error.message.startswith(name)), None)
+    return named or ("skills" if "skill" in error.message else None)
+
+
+def _of_validation(error: RequestValidationError) -> Details:
+    """The first fault of a body; what was sent is not repeated."""
+    fault: Mapping[str, Any] = error.errors()[0]
+    path = [str(part) for part in fault["loc"][1:]]
+    if fault["type"] == "json_invalid":
+        return Details(message="The body is no JSON.", type="invalid_request_error")
+    if not path:
+        message = "The body is no JSON object; send one, with `Content-Type: application/json`."
+        return Details(message=message, type="invalid_request_error")
+    is_missing = fault["type"] == "missing"
+    code = "missing_required_parameter" if is_missing else "invalid_value"
+    message = f"{'.'.join(path)} is missing." if is_missing else f"{'.'.join(path)}: {fault['msg']}."
+    return Details(message=message, type="invalid_request_error", param=path[0], code=code)
+
+
+def _headers(error: Exception, status: int) -> dict[str, str]:
+    headers = {}
+    if isinstance(error, TooManyRunsError | RunDrainedError):
+        headers["retry-after"] = str(_WAIT_S)
+    elif isinstance(error, ProviderError) and error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after)))
+    elif status >= 500 and isinstance(error, GemsError) and error.run_id:
+        # A client that tried again by itself would pay for another run.
+        headers["x-should-retry"] = "false"
+    if run_id := getattr(error.__cause__ if isinstance(error, AnswerError) else error, "run_id", ""):
+        headers[RUN_HEADER] = run_id
+    if isinstance(error, HTTPException):
+        headers |= dict(error.headers or {})
+    return headers

@@ -1,0 +1,103 @@
+"""An image that is streamed: the best so far as the rounds go on, and then the result."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+
+from gems.apps.serving.openai.answers import ImageEvent, image_usage, quality_of
+from gems.apps.serving.openai.beginning import Begun
+from gems.apps.serving.openai.bodies import ImageBody
+from gems.apps.serving.openai.following import followed, png_of
+from gems.apps.serving.openai.pictures import as_base64
+from gems.apps.serving.openai.sse import BEAT, event, streamed
+from gems.apps.serving.service import Service
+from gems.events import Finished, Judged
+from gems.results import RunResult
+
+
+class Partials:
+    """Chooses the rounds after which the best image so far is sent: the newest ones.
+
+    How many rounds there will be is not known, only how many at most. So one is sent where no more rounds may
+    come than images may be sent, or where the loop is about to end; and one after the first round, unless
+    only one may be sent at all, since people wait for it.
+
+    Args:
+        wanted: So many at most.
+        rounds: So many at most.
+    """
+
+    def __init__(self, wanted: int, rounds: int) -> None:
+        self._wanted, self._rounds = wanted, rounds
+        self.sent = 0
+        self._score = -1.0
+        self._image = ""
+
+    def heard(self, judged: Judged) -> str | None:
+        """The id of the image to be sent now, if any."""
+        if judged.score > self._score:
+            self._score, self._image = judged.score, judged.verdicts[judged.best]["image"]
+        left = self._wanted - self.sent
+        is_early = judged.round == 1 and left > 1
+        is_late = self._rounds - judged.round < left or judged.score == 1.0
+        if left < 1 or not (is_early or is_late):
+            return None
+        self.sent += 1
+        return self._image
+
+
+def answer(service: Service, begun: Begun, body: ImageBody) -> StreamingResponse:
+    """The streamed answer."""
+    return streamed(_pieces(service, begun, body), begun)
+
+
+def size_of(result: RunResult) -> str:
+    """The size of a result's image."""
+    turn = next(turn for turn in result.rounds if turn["number"] == result.best_round)
+    drawn = turn["candidates"][turn["best"]]
+    return f"{drawn['width']}x{drawn['height']}"
+
+
+async def _pieces(service: Service, begun: Begun, body: ImageBody) -> AsyncGenerator[str]:
+    partials = Partials(body.partial_images or 0, body.rounds)
+    (run_id,) = begun.run_ids
+    size = ""
+    async with aclosing(followed(service, begun, run_id)) as events:
+        async for news in events:
+            if news is None:
+                yield BEAT
+            elif news.type == "image":
+                size = f"{news.candidate['width']}x{news.candidate['height']}"
+            elif isinstance(news, Judged) and (image := partials.heard(news)):
+                png = await service.gems.resources.images.load(image)
+                yield await _event(body, png, size, partial_image_index=partials.sent - 1)
+            elif isinstance(news, Finished):
+                yield await _completed(service, body, news.result)
+
+
+async def _completed(service: Service, body: ImageBody, result: RunResult) -> str:
+    return await _event(
+        body,
+        await png_of(service, result),
+        size_of(result),
+        revised_prompt=result.final_prompt,
+        usage=image_usage([result]),
+    )
+
+
+async def _event(body: ImageBody, png: bytes, size: str, **more: Any) -> str:
+    kind = body.output_format or "png"
+    is_partial = "partial_image_index" in more
+    told = ImageEvent(
+        type="image_generation.partial_image" if is_partial else "image_generation.completed",
+        b64_json=await as_base64(png, kind, body.output_compression),
+        output_format=kind,
+        quality=quality_of(body.rounds),
+        size=size,
+        **more,
+    )
+    return event(told, told.type)

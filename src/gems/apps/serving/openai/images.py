@@ -1,0 +1,81 @@
+"""`POST /v1/images/generations` and `POST /v1/images/edits`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Form, Request, Response
+from fastapi.responses import StreamingResponse
+
+from gems.apps.serving.access import Caller
+from gems.apps.serving.openai import image_stream
+from gems.apps.serving.openai.answers import ImageData, ImagesAnswer, image_usage, quality_of
+from gems.apps.serving.openai.beginning import Begun, begin, check_model
+from gems.apps.serving.openai.bodies import EditBody, ImageBody
+from gems.apps.serving.openai.errors import RUN_HEADER, AnswerError, new_router
+from gems.apps.serving.openai.following import finished, png_of
+from gems.apps.serving.openai.pictures import as_base64, check_upload
+from gems.apps.serving.openai.sizes import drawable
+from gems.apps.serving.openai.sse import STREAM
+from gems.apps.serving.service import Service, caller_of, service_of
+from gems.errors import EditingUnsupportedError
+
+router = new_router()
+
+
+@router.post("/v1/images/generations", response_model=ImagesAnswer, responses={200: STREAM})
+async def generate(
+    body: ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
+) -> ImagesAnswer | StreamingResponse:
+    """Draw one image or several; each comes from a run of its own that checks and improves it."""
+    service = service_of(request)
+    if body.stream and body.count > 1:
+        raise AnswerError("A streamed answer has one image; leave n out.", param="n")
+    begun = await begin(service, caller, body.prompt, body, body.count)
+    if body.stream:
+        return image_stream.answer(service, begun, body)
+    response.headers[RUN_HEADER] = ",".join(begun.run_ids)
+    return await _answer(service, begun, body)
+
+
+@router.post("/v1/images/edits", response_model=ImagesAnswer)
+async def edit(
+    body: Annotated[EditBody, Form(media_type="multipart/form-data")],
+    request: Request,
+    _caller: Annotated[Caller, Depends(caller_of)],
+) -> ImagesAnswer:
+    """Refused for now: runs draw from nothing, and do not change images."""
+    service = service_of(request)
+    generator = service.gems.resources.generator.capabilities
+    check_model(service, body.model)
+    drawable(body.size, generator)
+    uploads = [("image", one) for one in (*body.image, *body.images)]
+    if not uploads:
+        raise AnswerError("image is missing.", param="image", code="missing_required_parameter")
+    for param, upload in uploads + ([("mask", body.mask)] if body.mask is not None else []):
+        await check_upload(upload, param)
+    reason = (
+        "The loop draws from nothing and does not edit images yet."
+        if generator.editing
+        else f"{generator.model} cannot edit images."
+    )
+    raise EditingUnsupportedError(reason, hint="Use /v1/images/generations.")
+
+
+async def _answer(service: Service, begun: Begun, body: ImageBody) -> ImagesAnswer:
+    results = await finished(service, begun)
+    kind = body.output_format or "png"
+    data = [
+        ImageData(
+            b64_json=await as_base64(await png_of(service, result), kind, body.output_compression),
+            revised_prompt=result.final_prompt,
+        )
+        for result in results
+    ]
+    return ImagesAnswer(
+        data=data,
+        output_format=kind,
+        quality=quality_of(body.rounds),
+        size=image_stream.size_of(results[0]),
+        usage=image_usage(results),
+    )

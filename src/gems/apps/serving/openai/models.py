@@ -1,0 +1,29 @@
+"""`GET /v1/models`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from gems.apps.serving.access import Caller
+from gems.apps.serving.openai.answers import Model, Models, now
+from gems.apps.serving.openai.beginning import check_model, model_names
+from gems.apps.serving.openai.errors import new_router
+from gems.apps.serving.service import caller_of, service_of
+
+router = new_router()
+_STARTED = now()
+
+
+@router.get("/v1/models")
+async def models(request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Models:
+    """`gems`, and the name of the generator; both stand for the loop with that generator."""
+    names = model_names(service_of(request))
+    return Models(data=[Model(id=name, created=_STARTED) for name in names])
+
+
+@router.get("/v1/models/{name:path}")
+async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Model:
+    """One of them."""
+    return Model(id=check_model(service_of(request), name), created=_STARTED)

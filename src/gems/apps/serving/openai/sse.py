@@ -1,0 +1,54 @@
+"""Answers that are streamed as server-sent events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+
+from gems.apps.serving.openai.beginning import Begun
+from gems.apps.serving.openai.errors import RUN_HEADER, described
+
+STREAM: dict[str, Any] = {
+    "description": "The answer; with `stream`, as server-sent events.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+"""How a route that can stream describes its answer."""
+
+BEAT = ": going on\n\n"
+"""A comment, which clients skip."""
+
+
+def event(data: BaseModel, name: str | None = None) -> str:
+    """One event."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {data.model_dump_json(exclude_none=True)}\n\n"
+
+
+def streamed(pieces: AsyncGenerator[str], begun: Begun) -> StreamingResponse:
+    """The answer that sends these pieces, and tells of an error as its last event."""
+    headers = {
+        RUN_HEADER: ",".join(begun.run_ids),
+        "cache-control": "no-cache",
+        # Proxies such as nginx would collect the events otherwise.
+        "x-accel-buffering": "no",
+    }
+    return StreamingResponse(_guarded(pieces), media_type="text/event-stream", headers=headers)
+
+
+class _Broken(BaseModel):
+    type: str = "error"
+    error: dict[str, Any]
+
+
+async def _guarded(pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except Exception as error:  # noqa: BLE001 - the status is sent already, so that an event tells of it
+        _, details = described(error)
+        yield event(_Broken(error=details.model_dump()), "error")

@@ -1,0 +1,66 @@
+"""Sizes that cannot be drawn go to the nearest that can."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gems.apps.serving.openai.errors import AnswerError
+from gems.apps.serving.openai.sizes import drawable
+from gems.nodes.options import parsed_size
+from gems.types import GeneratorCapabilities
+
+FIXED = GeneratorCapabilities(
+    model="fixed", default_size=(1024, 1024), sizes=((1024, 1024), (1536, 1024), (1024, 1536))
+)
+STEPPED = GeneratorCapabilities(
+    model="stepped", default_size=(1024, 1024), size_multiple=16, min_side=200, max_side=2040
+)
+
+
+@pytest.mark.parametrize("size", [None, "", "auto", " AUTO "])
+def test_the_generators_own(size: str | None) -> None:
+    assert drawable(size, FIXED) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [
+        ("1024x1024", "1024x1024"),
+        ("256x256", "1024x1024"),
+        ("1792x1024", "1536x1024"),
+        ("1024x1792", "1024x1536"),
+        ("0x0", "1024x1024"),
+    ],
+)
+def test_the_nearest_shape_of_a_few(size: str, drawn: str) -> None:
+    assert drawable(size, FIXED) == drawn
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [
+        ("1000x1000", "992x992"),
+        ("512x768", "512x768"),
+        ("4080x2040", "2032x1024"),
+        ("100x100", "208x208"),
+        ("99999x1", "2032x208"),
+    ],
+)
+def test_the_nearest_within_limits(size: str, drawn: str) -> None:
+    assert drawable(size, STEPPED) == drawn
+
+
+@given(st.integers(0, 99_999), st.integers(0, 99_999))
+def test_whatever_is_asked_for_can_be_drawn(width: int, height: int) -> None:
+    for generator in (FIXED, STEPPED):
+        drawn = drawable(f"{width}x{height}", generator)
+        assert drawn is not None
+        generator.check_size(*parsed_size(drawn))
+
+
+@pytest.mark.parametrize("size", ["large", "1024", "-1x5", "1e3x5"])
+def test_what_is_no_size_is_refused(size: str) -> None:
+    with pytest.raises(AnswerError):
+        drawable(size, FIXED)
