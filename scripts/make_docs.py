@@ -21,6 +21,7 @@ TERMINAL = {"COLUMNS": "100", "LINES": "50", "NO_COLOR": "1", "TERM": "dumb", "P
 PRINTED_BY = {
     "RunResult": "`gems run`, `gems resume`, `gems fork` and `gems show` print a run and its best image.",
     "RunList": "`gems runs` prints the runs of the home.",
+    "Verification": "`gems verify` prints what a picture has of what a prompt asks for.",
     "ReportFile": "`gems report` prints where the page is.",
     "Deletion": "`gems delete` prints what it takes away.",
     "Garbage": "`gems gc` prints what it frees.",

@@ -32,7 +32,7 @@ def within_run(run_id: str, number: int = 0) -> Iterator[None]:
         _RUN.set(before)
 
 
-def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
+def configure_logging(settings: Settings, stream: TextIO | None = None, *, debug: bool = False) -> None:
     """Log to stderr as the settings say, for the whole process; calling it again changes how.
 
     Ours is told from INFO on, what others log from WARNING on.
@@ -40,6 +40,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     Args:
         settings: `log` says which form lines have.
         stream: In place of stderr.
+        debug: Tell everything of ours.
     """
     handler = _Handler(stream or sys.stderr)
     handler.setFormatter(JsonLines() if settings.log == "json" else TextLines())
@@ -47,7 +48,7 @@ def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)
     root.addHandler(handler)
-    logging.getLogger("gems").setLevel(logging.INFO)
+    logging.getLogger("gems").setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 class _Handler(logging.StreamHandler[TextIO]):

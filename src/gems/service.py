@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self, cast
 
 from langchain_core.language_models import BaseChatModel
@@ -56,6 +57,7 @@ from gems.skills.skill import Skill
 from gems.state import Input, State
 from gems.trajectories import Wish, fork_point, kept_from_deletion, thread, write_fork
 from gems.types import Options
+from gems.verification import Verification, verified
 from gems.waiting import going_on
 
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
@@ -242,6 +244,20 @@ class Gems:
             async with aclosing(self._carrier.carry_out(row, None, target)) as events:
                 async for event in events:
                     yield event
+
+    async def verify(self, image: bytes | Path, prompt: str) -> Verification:
+        """Check any picture against a prompt, as runs check their own; nothing is drawn or kept.
+
+        Args:
+            image: A PNG, JPEG or WebP file or its bytes, at most 50 MB and 64 million pixels.
+            prompt: What the picture should show.
+
+        Raises:
+            RequestError: the prompt or the picture is not usable; nothing was paid for.
+            GemsError: a chat model could not be asked.
+        """
+        await self.resources.skills.refreshed()
+        return await verified(image, prompt, self.resources)
 
     async def cancel(self, run_id: str) -> None:
         """End a run, in this process or another, at the next possible moment.

@@ -18,6 +18,7 @@ from gems.apps.cli.failures import told, usage_error
 from gems.apps.cli.fork import fork
 from gems.apps.cli.garbage import gc
 from gems.apps.cli.keys import keys
+from gems.apps.cli.mcp import mcp
 from gems.apps.cli.memory import memory
 from gems.apps.cli.report import report
 from gems.apps.cli.resume import resume
@@ -26,6 +27,7 @@ from gems.apps.cli.runs import runs
 from gems.apps.cli.serve import serve
 from gems.apps.cli.show import show
 from gems.apps.cli.skills import skills
+from gems.apps.cli.verify import verify
 
 # Plain help pages: they are pasted, searched and turned into docs/cli.md.
 app = typer.Typer(
@@ -38,6 +40,7 @@ app.command()(run)
 app.command()(resume)
 app.command()(runs)
 app.command()(show)
+app.command()(verify)
 app.command()(report)
 app.command()(fork)
 app.command()(delete)
@@ -46,6 +49,7 @@ app.add_typer(memory)
 app.add_typer(skills)
 app.command()(serve)
 app.add_typer(keys)
+app.command()(mcp)
 app.command()(doctor)
 
 

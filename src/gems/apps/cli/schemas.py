@@ -21,6 +21,7 @@ from gems.removal import Deletion, Garbage
 from gems.results import RunResult
 from gems.skill_listings import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
 from gems.skill_reports import SkillDrafts, SkillTrial
+from gems.verification import Verification
 
 
 class RunList(BaseModel):
@@ -128,6 +129,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     models: tuple[type[BaseModel], ...] = (
         RunResult,
         RunList,
+        Verification,
         ReportFile,
         Deletion,
         Garbage,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,13 +14,8 @@ if TYPE_CHECKING:
 
 
 def serve(
-    host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Where to listen; 127.0.0.1 by default.")
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, max=65535, help="8765 by default; 0 takes a free one."),
-    ] = None,
+    host: options.Host = None,
+    port: options.Port = None,
     chat: options.Chat = None,
     judge: options.Judge = None,
     generator: options.Generator = None,
@@ -46,17 +41,14 @@ def serve(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(debug=debug):
-        from gems.apps.cli.working import settings_with  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import listening_at, settings_with  # noqa: PLC0415 - heavy
 
         settings = settings_with(options.Models(chat, judge, generator))
-        changed = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-        serving = settings.serve.model_copy(update=changed)
-        _serve(settings.model_copy(update={"serve": serving}), debug=debug)
+        _serve(listening_at(settings, host, port), debug=debug)
 
 
 def _serve(settings: Settings, *, debug: bool) -> None:
     import asyncio  # noqa: PLC0415 - not needed for help
-    import logging  # noqa: PLC0415
 
     from gems.errors import MissingExtraError  # noqa: PLC0415
     from gems.logs import configure_logging  # noqa: PLC0415
@@ -68,9 +60,7 @@ def _serve(settings: Settings, *, debug: bool) -> None:
             raise
         raise MissingExtraError("gems serve", "serve") from error
 
-    configure_logging(settings)
-    if debug:
-        logging.getLogger().setLevel(logging.DEBUG)
+    configure_logging(settings, debug=debug)
     asyncio.run(serve(settings, _ready))
 
 

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -110,6 +110,12 @@ def settings_with(models: Models) -> Settings:
     return with_models(load_settings(), chat=models.chat, judge=models.judge, generator=models.generator)
 
 
+def listening_at(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """The settings with the address that a command names."""
+    named = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    return settings.model_copy(update={"serve": settings.serve.model_copy(update=named)})
+
+
 async def run_named(gems: Gems, name: str) -> str:
     """The id of the run that `name` means; `last` is the newest one.
 
@@ -144,6 +150,19 @@ def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(terminable())
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise Interrupted from None
+
+
+@contextmanager
+def told_once(*, debug: bool) -> Iterator[None]:
+    """What nodes warn about is in the result; the log repeats it with --debug only."""
+    logger = logging.getLogger("gems.work")
+    kept = logger.level
+    if not debug:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(kept)
 
 
 async def _followed(events: AsyncGenerator[Event], story: Story, view: View, note: str = "") -> RunResult:

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
@@ -36,19 +37,33 @@ async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | N
     check_reach(settings)
     app = create_app(settings, gems)
     with closing(listening(settings.serve.host, settings.serve.port)) as listener:
-        config = uvicorn.Config(
-            app,
-            # Opened here, so that what is wrong is told as every other error is.
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=_ANSWERS_S,
-            server_header=False,
-        )
+        # Opened here, so that what is wrong is told as every other error is.
         async with app.router.lifespan_context(app):
-            server = _Server(config, app.state.service)
-            server.on_ready = lambda: ready(_address(settings.serve.host, listener))
-            await server.serve(sockets=[listener])
+            await answer(app, listener, app.state.service, ready)
+
+
+async def answer(
+    app: ASGIApp, listener: socket.socket, service: Service, ready: Callable[[str], None]
+) -> None:
+    """Answer requests until the process is told to stop, then let runs stop at their next step.
+
+    Args:
+        app: Whatever begins and shows runs of the service.
+        listener: Where requests come.
+        service: Opened, and closed by the caller.
+        ready: Told the address.
+    """
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=_ANSWERS_S,
+        server_header=False,
+    )
+    server = _Server(config, service)
+    server.on_ready = lambda: ready(_address(service.settings.serve.host, listener))
+    await server.serve(sockets=[listener])
 
 
 def check_reach(settings: Settings) -> None:

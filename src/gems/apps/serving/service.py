@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address
 
 from fastapi import Request
+from starlette.requests import HTTPConnection
 
 from gems.apps.serving.access import Access, Caller, ForeignPageError, UnknownKeyError
 from gems.apps.serving.keys import KeyFile
@@ -73,13 +74,17 @@ def caller_of(request: Request) -> Caller:
             own machine.
         ForeignPageError: there are no keys, and a page of another site sent it.
     """
-    service, headers = service_of(request), request.headers
+    return caller_at(service_of(request), request)
+
+
+def caller_at(service: Service, request: HTTPConnection) -> Caller:
+    """The same for an app of another kind; raises the same."""
     if not service.access.needs_key:
         _check_neighbour(request, service.settings)
-    return service.access.caller(headers.get("authorization"), headers.get("api-key"))
+    return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
 
 
-def is_local(request: Request) -> bool:
+def is_local(request: HTTPConnection) -> bool:
     """Whether a request comes from this machine."""
     if request.client is None:
         return True
@@ -98,7 +103,7 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _check_neighbour(request: Request, settings: Settings) -> None:
+def _check_neighbour(request: HTTPConnection, settings: Settings) -> None:
     """Without keys, only this machine is served, and none of the web pages that its browser shows."""
     if not is_local(request):
         raise UnknownKeyError("Without keys, this server answers only its own machine.")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,8 +50,9 @@ def try_out(
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import told_once  # noqa: PLC0415
 
-        with _told_once(debug=debug):
+        with told_once(debug=debug):
             trial = _tried(name, options.Models(chat=chat), limit)
         if json:
             print_json(trial)
@@ -62,19 +60,6 @@ def try_out(
             _show(trial)
         if not trial.passed:
             raise typer.Exit(BEST_EFFORT)
-
-
-@contextmanager
-def _told_once(*, debug: bool) -> Iterator[None]:
-    """What nodes warn about is in the result; the log repeats it with --debug only."""
-    logger = logging.getLogger("gems.work")
-    kept = logger.level
-    if not debug:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(kept)
 
 
 def _tried(name: str, models: options.Models, limit: int | None) -> SkillTrial:

@@ -1,0 +1,76 @@
+"""`gems verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import BEST_EFFORT, MET, reported
+from gems.apps.cli.text import clean, one_line
+
+if TYPE_CHECKING:
+    from gems.verification import Verification
+
+_TICKS = {"yes": "met", "no": "not met", "unknown": "unknown"}
+
+
+def verify(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture should show.")],
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Check any picture against a prompt; nothing is drawn.
+
+    The prompt is taken apart into requirements, and each is answered from the picture, as in a run.
+
+    \b
+    Examples:
+      gems verify poster.png "two green stars"
+      gems verify photo.jpg "a cat on a red chair" --json
+
+    \b
+    Exit codes:
+      0    every requirement is met
+      3    the picture lacks something, or something could not be told
+      2    bad usage or configuration, or no usable picture
+      1    failure
+      130  interrupted
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.working import interruptibly, settings_with, told_once  # noqa: PLC0415
+        from gems.service import Gems  # noqa: PLC0415
+        from gems.settings import GeneratorSettings  # noqa: PLC0415
+
+        # No generator is needed, so one that is not usable stands in nobody's way.
+        settings = settings_with(options.Models(chat, judge)).model_copy(
+            update={"generator": GeneratorSettings()}
+        )
+
+        async def doing() -> Verification:
+            async with Gems(settings) as gems:
+                return await gems.verify(image, prompt)
+
+        with told_once(debug=debug):
+            found = interruptibly(doing())
+        if json:
+            print_json(found)
+        else:
+            _show(found)
+        raise typer.Exit(MET if found.passed else BEST_EFFORT)
+
+
+def _show(found: Verification) -> None:
+    for warning in found.warnings:
+        typer.echo(clean(f"warning: {warning}"), err=True)
+    for item in found.requirements:
+        line = f"{_TICKS[item.answer]}: {one_line(item.question)}  {one_line(item.evidence)}"
+        typer.echo(line.rstrip())
+    met = sum(item.answer == "yes" for item in found.requirements)
+    typer.echo(f"{met} of {len(found.requirements)} met, score {found.score:.2f}")

@@ -1,0 +1,1 @@
+"""GEMS as tools of the Model Context Protocol."""
