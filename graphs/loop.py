@@ -9,7 +9,7 @@ START -> begin -> planner ----+
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
-from typing import Any
+from typing import Any, cast
 
 from langgraph.graph import END, START, StateGraph
 
@@ -31,7 +31,7 @@ from gems.nodes.node import BEGIN, Doing, as_node
 from gems.nodes.planner import plan
 from gems.nodes.reflector import reflect
 from gems.skills.skill import Skill
-from gems.state import Context, Input, Output, State
+from gems.state import Context, Form, Input, Output, State
 
 RECURSION_LIMIT = 1_000
 """Supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
@@ -59,11 +59,13 @@ def build_graph(
 
     Args:
         skills: Each gets a node of its own, 30 at most. Building is blocking where they bring code.
-        context: Used where the caller of the compiled graph passes none.
+        context: Used where the caller of the compiled graph passes none. Such a graph is for servers: whoever
+            calls it fills in a form, and says neither whose run it is nor which.
     """
     # With a context of its own the graph takes none: servers pass an empty one, which would not do.
     schema = Context if context is None else None
-    graph = StateGraph(State, context_schema=schema, input_schema=Input, output_schema=Output)
+    given = cast("type[Input]", Input if context is None else Form)
+    graph = StateGraph(State, context_schema=schema, input_schema=given, output_schema=Output)
     for name, doing in _NODES.items():
         graph.add_node(name, as_node(name, doing, context))
     graph.add_node("ready", _ready)

@@ -18,6 +18,22 @@ from gems.memory.serializing import checkpoint_serializer
 CHECKPOINT_VERSION = 1
 """Raised when the state changes so that older checkpoints can no longer be resumed."""
 
+_FORGET_RUN = (
+    "DELETE FROM writes WHERE (thread_id, checkpoint_ns, checkpoint_id) IN (SELECT thread_id, checkpoint_ns,"
+    " checkpoint_id FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?)",
+    "DELETE FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?",
+)
+_COPY_THREAD = (
+    "INSERT OR REPLACE INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
+    " checkpoint, metadata) SELECT :target, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
+    " checkpoint, CASE WHEN json_extract(metadata, '$.thread_id') IS NULL THEN metadata"
+    " ELSE CAST(json_set(metadata, '$.thread_id', :target) AS BLOB) END"
+    " FROM checkpoints WHERE thread_id = :source",
+    "INSERT OR REPLACE INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx,"
+    " channel, type, value) SELECT :target, checkpoint_ns, checkpoint_id, task_id, task_path, idx,"
+    " channel, type, value FROM writes WHERE thread_id = :source",
+)
+
 
 def kept_writes(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
     """What is kept of a task's writes: of one that was cancelled only the error and the like.
@@ -48,6 +64,20 @@ class CompactSqliteSaver(AsyncSqliteSaver):
     ) -> None:
         """Keep a task's writes; see `kept_writes`."""
         await super().aput_writes(config, kept_writes(writes), task_id, task_path)
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Forget what runs of a server left on their threads, where a newer run takes their place."""
+        async with self.lock, self.conn.cursor() as cursor:
+            for statement in _FORGET_RUN:
+                await cursor.executemany(statement, [(str(run),) for run in run_ids])
+            await self.conn.commit()
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Give a thread everything that another one has."""
+        async with self.lock, self.conn.cursor() as cursor:
+            for statement in _COPY_THREAD:
+                await cursor.execute(statement, {"source": source_thread_id, "target": target_thread_id})
+            await self.conn.commit()
 
 
 @asynccontextmanager

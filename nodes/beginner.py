@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from langgraph.types import Overwrite
 
+from gems.nodes.conversing import heard
 from gems.nodes.node import Update
 from gems.nodes.options import checked_prompt, resolved
 from gems.state import State
@@ -12,8 +13,9 @@ from gems.work import Work
 
 async def begin(state: State, work: Work) -> Update:
     """Check everything that can be known to be wrong before anything is paid for."""
-    checked_prompt(state.get("prompt"))
-    update: Update = {"options": resolved(state, work.context)}
+    said = heard(state)
+    checked_prompt(said.get("prompt", state.get("prompt")))
+    update: Update = {"options": resolved(state, work.context)} | said
     return update | forgotten() if state.get("plan") else update
 
 

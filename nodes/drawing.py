@@ -6,7 +6,7 @@ from typing import Any
 
 from gems.errors import GemsError, SkillError
 from gems.nodes.options import is_unicode, parsed_size
-from gems.state import State
+from gems.state import Context, State
 from gems.types import DrawingSettings, GeneratorCapabilities, Options
 
 _MAX_STEPS = 1_000
@@ -26,6 +26,12 @@ def size(state: State) -> tuple[int, int]:
     if options["sized"] or "size" not in drawing:
         return options["width"], options["height"]
     return parsed_size(drawing["size"])
+
+
+def linked(image: str, context: Context) -> dict[str, str]:
+    """The update that says where an image can be looked at; nothing where no server shows images."""
+    link = context.link(image)
+    return {} if link is None else {"image_url": link}
 
 
 def merged_drawing(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:

@@ -6,7 +6,8 @@ from typing import Any
 
 from gems.errors import InternalError
 from gems.events import Stopped
-from gems.nodes.drawing import negative_prompt
+from gems.nodes.conversing import answered
+from gems.nodes.drawing import linked, negative_prompt
 from gems.nodes.learning import settle
 from gems.nodes.node import Update
 from gems.nodes.scoring import best_round, verdict
@@ -27,7 +28,7 @@ async def finish(state: State, work: Work) -> Update:
     work.emit(
         Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure"))
     )
-    return found
+    return found | linked(found["image"], work.context) | answered(state, found, rounds, work.context)
 
 
 def outcome(rounds: list[Round]) -> dict[str, Any]:

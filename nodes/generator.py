@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gems.errors import BudgetReachedError
-from gems.nodes.drawing import negative_prompt, size
+from gems.nodes.drawing import linked, negative_prompt, size
 from gems.nodes.node import Update
 from gems.nodes.options import candidate_seed
 from gems.nodes.stopping import images_drawn, spent_usd
@@ -27,7 +27,8 @@ async def generate(state: State, work: Work) -> Update:
         *(work.draw(index, request) for index, request in enumerate(requests)), return_exceptions=True
     )
     drawn: list[Candidate] = [candidate for candidate in succeeded(results, work) if candidate is not None]
-    return {"drawn": drawn, "timings": {"generator": round(time.perf_counter() - started, 4)}}
+    timings = {"generator": round(time.perf_counter() - started, 4)}
+    return {"drawn": drawn, "timings": timings} | linked(drawn[0]["image"], work.context)
 
 
 def candidate_requests(state: State, number: int) -> list[ImageRequest]:

@@ -120,6 +120,10 @@ class GemsError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
+    def _asdict(self) -> dict[str, str]:
+        """What LangGraph's server tells its clients; of errors without this it says that one occurred."""
+        return {"error": type(self).__name__, "message": str(self)}
+
 
 class RequestError(GemsError):
     """The request cannot be carried out as asked."""

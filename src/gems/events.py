@@ -72,7 +72,7 @@ class ImageDrawn(_Event):
     round: int
     prompt: str
     candidate: Candidate
-    path: str = Field(description="The stored PNG.")
+    path: str = Field(description="The stored PNG; a link to it where a server shows images.")
 
 
 class Judged(_Event):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
+from langchain_core.messages import AnyMessage, BaseMessage, convert_to_messages
 from langgraph.channels.delta import DeltaChannel
+from langgraph.graph.message import add_messages
 from langgraph.runtime import RunControl
+from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
@@ -52,30 +56,68 @@ def _newest(kept: str | None, writes: Sequence[str]) -> str:
     return writes[-1] if writes else kept or ""
 
 
-class Input(TypedDict, total=False):
-    """What a caller gives; everything but the prompt has a default."""
+def _conversation(kept: Sequence[Any] | None, writes: Sequence[Any]) -> list[Any]:
+    """The messages and those that came, each with an id.
 
-    prompt: str
-    """What to draw, 1 to 20,000 characters."""
-    max_rounds: int
-    """At most so many rounds, 1 to 50; 5 by default."""
-    candidates: int
-    """Images per round, 1 to 16; 1 by default."""
-    size: str
-    """`WIDTHxHEIGHT` in pixels; the generator's own by default."""
-    seed: int
-    """In [0, 2**31); drawn by chance and recorded by default."""
-    profile: Profile
-    negative_prompt: str
-    skills: str
-    """`auto`, `none`, or names separated by commas."""
-    max_images: int
-    budget_usd: float
-    deadline_s: float
-    plateau: int
-    """Rounds without a better score after which the run stops, 0 for never; 4 by default, 0 for `paper`."""
-    memory: bool
-    """Whether the run learns from others, and others from it; true by default."""
+    A delta channel calls it again whenever it is read, so ids are made from places and not by chance.
+    """
+    messages: Any = list(kept or ())
+    for write in writes:
+        came = convert_to_messages(write if isinstance(write, list | tuple) else [write])
+        named: Any = [_named(message, len(messages) + number) for number, message in enumerate(came)]
+        messages = add_messages(messages, named)
+    return list(messages)
+
+
+def _named(message: BaseMessage, place: int) -> BaseMessage:
+    """The message with an id."""
+    if message.id:
+        return message
+    identity = f"{place}/{message.type}/{message.text}".encode(errors="replace")
+    return message.model_copy(update={"id": hashlib.sha256(identity).hexdigest()[:32]})
+
+
+class Form(TypedDict, total=False):
+    """A picture to draw: say what, or send a message that says it. Everything else has a default."""
+
+    # Descriptions and ranges reach the forms that servers make of this; `gems.nodes.options` checks them.
+    prompt: Annotated[str, Field(description="What to draw, 1 to 20,000 characters.")]
+    max_rounds: Annotated[int, Field(description="At most so many rounds; 5 by default.", ge=1, le=50)]
+    size: Annotated[str, Field(description="WIDTHxHEIGHT in pixels; the generator's own by default.")]
+    seed: Annotated[
+        int, Field(description="Repeats a run; drawn by chance and recorded by default.", ge=0, lt=2**31)
+    ]
+    profile: Annotated[Profile, Field(description="balanced by default; paper repeats the paper's method.")]
+    skills: Annotated[
+        str, Field(description="auto, none, or names separated by commas; the server's setting by default.")
+    ]
+    candidates: Annotated[int, Field(description="Images per round; 1 by default.", ge=1, le=16)]
+    negative_prompt: Annotated[str, Field(description="What the image must not show; nothing by default.")]
+    plateau: Annotated[
+        int,
+        Field(
+            description="Rounds without a better score after which the run stops, 0 for never; 4 by default, "
+            "0 for paper.",
+            ge=0,
+            le=50,
+        ),
+    ]
+    max_images: Annotated[int, Field(description="At most so many images; no limit by default.", ge=1)]
+    budget_usd: Annotated[float, Field(description="At most so many US dollars; no limit by default.", gt=0)]
+    deadline_s: Annotated[float, Field(description="At most so many seconds; no limit by default.", gt=0)]
+    memory: Annotated[
+        bool, Field(description="Whether the run learns from others, and others from it; true by default.")
+    ]
+    messages: Annotated[
+        list[AnyMessage],
+        DeltaChannel(_conversation),
+        Field(description="A conversation: its newest message is the prompt where none is given."),
+    ]
+
+
+class Input(Form, total=False):
+    """What a run is given: a form, and what only the service says."""
+
     owner: str
     """Whose run it is, where a server tells its users apart: what it learns is for their other runs only."""
     run_id: str
@@ -83,7 +125,11 @@ class Input(TypedDict, total=False):
 
 
 class State(Input, total=False):
-    """Everything a run knows. JSON-native, small, without images."""
+    """Everything a run knows. JSON-native but for messages, small, without images."""
+
+    heard: str
+    """Digest of the newest run's prompt, in a conversation: so that a prompt that is given is told from one
+    that was left by an earlier run. Written by begin."""
 
     options: Options
     """Complete and checked. Written by begin."""
@@ -120,6 +166,9 @@ class State(Input, total=False):
     """Set where a fault ended the loop."""
     image: str | None
     """The best image. Written by finish."""
+    image_url: str
+    """Where the image can be looked at, if a server shows it: the newest one, and in the end the best one.
+    Written by generator and finish."""
     score: float
     """The best image's share of requirements met, in [0, 1]. Written by finish."""
     best_round: int
@@ -132,7 +181,11 @@ class Output(TypedDict, total=False):
     """What a run hands back."""
 
     run_id: str
+    prompt: str
+    options: Options
+    plan: Plan
     image: str | None
+    image_url: str
     score: float
     stop_reason: StopReason | None
     final_prompt: str
@@ -147,6 +200,7 @@ class Output(TypedDict, total=False):
     usage: dict[str, Usage]
     warnings: list[str]
     failure: Failure | None
+    messages: list[AnyMessage]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +221,7 @@ class Context:
         writer: Takes what later runs can learn from; None where the store is written to directly.
         control: Asked to drain, the run stops at the next step and can be resumed.
         cancelled: Set to end the run at the next possible moment.
+        links: What stands before an image's id in a link to it; None where no server shows images.
         started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
     """
 
@@ -181,9 +236,14 @@ class Context:
     learning: bool = True
     tracing: Tracing | None = None
     writer: ExperienceWriter | None = None
+    links: str | None = None
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)
+
+    def link(self, image: str) -> str | None:
+        """A link to an image; None where no server shows images."""
+        return None if self.links is None else f"{self.links}{image}.png"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:

@@ -243,7 +243,7 @@ class Work:
         }
         self._count_drawing(drawn.seconds)
         await self._enter_drawing(candidate, fingerprint, request)
-        path = str(self.context.images.path(candidate["image"]))
+        path = self.context.link(candidate["image"]) or str(self.context.images.path(candidate["image"]))
         self.emit(ImageDrawn(round=self.round, prompt=request.prompt, candidate=candidate, path=path))
         return candidate
 

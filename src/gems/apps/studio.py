@@ -1,20 +1,28 @@
-"""The graph and the store for LangGraph Studio and the LangGraph server, named in langgraph.json.
+"""What langgraph.json names, for LangGraph Studio and the LangGraph server: graph, stores and images.
 
-The server brings its own checkpointer; models and image store come from the settings, are opened with the
-first run, and stay open as long as the server lives.
+Checkpoints, experiences and images are where `gems` keeps them too. Models come from the settings. All of it
+is opened once and stays open as long as the server lives. Which threads there are, the server remembers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
 from langgraph.store.memory import InMemoryStore
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
+from gems.apps.pictures import image_id, missing, picture
 from gems.graphs.loop import build_graph
 from gems.resources import Resources, open_resources
 from gems.settings import load_settings
@@ -51,8 +59,23 @@ async def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
     resources = await shared.get()
     skills = await resources.skills.refreshed()
     # Code of skills is imported there, once for each state of its file.
-    built = await asyncio.to_thread(build_graph, skills.all(), context=resources.context())
+    context = replace(resources.context(), links=_links())
+    built = await asyncio.to_thread(build_graph, skills.all(), context=context)
     return built.compile(name="gems")
+
+
+def _links() -> str:
+    """What links to images begin with: the server's address, since front ends are pages of other servers."""
+    return f"{os.environ.get('LANGGRAPH_API_URL', '').rstrip('/')}/images/"
+
+
+@asynccontextmanager
+async def checkpointer() -> AsyncIterator[BaseCheckpointSaver[str]]:
+    """The checkpointer; the server lets go of it last, and of everything else with it."""
+    try:
+        yield (await shared.get()).checkpointer
+    finally:
+        await shared.aclose()
 
 
 @asynccontextmanager
@@ -61,3 +84,16 @@ async def store() -> AsyncIterator[BaseStore]:
     experiences = (await shared.get()).experiences
     # A server needs one in any case; with GEMS_EXPERIENCE=off no run looks into it.
     yield experiences.store if experiences else InMemoryStore()
+
+
+async def image(request: Request) -> Response:
+    """The PNG of an image by its id."""
+    found = image_id(request.path_params["name"])
+    if found is None:
+        return missing()
+    images = (await shared.get()).images
+    return await picture(images, found, request.headers.get("if-none-match"))
+
+
+app = Starlette(routes=[Route("/images/{name}", image)])
+"""Routes besides the server's own."""

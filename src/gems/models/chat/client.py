@@ -16,6 +16,8 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.constants import TAG_NOSTREAM
 from pydantic import BaseModel
 
 from gems.errors import (
@@ -42,6 +44,9 @@ from gems.models.usage import NOTHING, added
 from gems.types import Usage
 
 logger = logging.getLogger(__name__)
+
+# Chat front ends stream what models say; what nodes are answered is no word of the conversation.
+_UNHEARD: RunnableConfig = {"tags": [TAG_NOSTREAM]}
 
 
 @dataclass(slots=True)
@@ -163,7 +168,8 @@ class ChatClient:
         pictures = question.pictures
         left_out = 0 if shown is None else max(0, len(pictures) - shown)
         sent = pictures[left_out:]
-        config = discreet_config([picture.image for picture in sent], self._secrets)
+        discreet = discreet_config([picture.image for picture in sent], self._secrets)
+        config = _UNHEARD | (discreet or {})
         async with self._places:
             started = time.perf_counter()
             try:
