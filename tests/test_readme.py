@@ -30,6 +30,7 @@ def test_the_readme_has_what_is_looked_for() -> None:
     assert len(COMMANDS) >= 7
 
 
+@pytest.mark.timeout(400)  # dozens of processes, one after another
 def test_commands(stub: StubServer) -> None:
     """All in order and in one home; names of real models are served by the stub or the built-in world."""
     for command in COMMANDS:
