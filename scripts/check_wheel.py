@@ -64,6 +64,7 @@ def check_contents(wheel: Path) -> None:
     ]
     wanted += [f"gems/reporting/page.{ending}" for ending in ("html.jinja", "css", "js")]
     wanted.append("gems/reporting/result.html.jinja")
+    wanted += [f"gems/apps/web/{name}" for name in ("run.html.jinja", "web.css")]
     missing = [name for name in wanted if name not in names]
     sources = {path.name for path in (ROOT / "src" / "gems").rglob("*.py")}
     packed = {Path(name).name for name in names}

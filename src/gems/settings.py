@@ -80,6 +80,9 @@ class ServeSettings(BaseModel):
     max_body_mb: int = Field(25, ge=1, description="Largest body of a request in megabytes.")
     deadline_s: float = Field(90.0, gt=0, description="Seconds for an answer of the OpenAI API.")
     drain_s: float = Field(20.0, ge=0, description="Seconds that runs have to stop in when the server stops.")
+    web: bool = Field(
+        True, description="The web page at `/web`, where the extra `web` is installed; it takes 2 s to load."
+    )
 
     def keys_path(self, settings: Settings) -> Path:
         """The file of keys."""

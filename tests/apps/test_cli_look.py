@@ -103,7 +103,8 @@ def test_help_states_the_true_limits() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "resume", "runs", "show", "verify", "report", "fork", "delete", "gc", "mcp", "doctor"]
+    "command",
+    ["run", "resume", "runs", "show", "verify", "report", "fork", "delete", "gc", "mcp", "doctor", "web"],
 )
 def test_help_has_an_example_and_exit_codes(command: str) -> None:
     said = here(command, "--help").stdout

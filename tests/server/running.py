@@ -40,7 +40,8 @@ def serving(app: FastAPI) -> Iterator[str]:
 
 
 def app_of(house: House, **serve: Any) -> FastAPI:
-    """The app on a house's models; `serve` are settings of the server."""
+    """The app on a house's models, without the web page; `serve` are settings of the server."""
+    serve = {"web": False} | serve
     settings = settings_at(house.home)
     settings = settings.model_copy(update={"serve": settings.serve.model_copy(update=serve)})
     return create_app(settings, Gems(settings, chat=house.chat, generator=house.generator, skills=()))

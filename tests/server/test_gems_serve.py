@@ -39,6 +39,7 @@ def stub(world: World) -> Iterator[StubServer]:
 @contextmanager
 def gems_serve(*arguments: str, **environment: str) -> Iterator[Server]:
     """The process, once it serves, and a client of it; killed in the end if it is still there."""
+    environment = {"GEMS_SERVE__WEB": "false"} | environment
     with started("serve", "--port", "0", *arguments, **environment) as process:
         try:
             assert process.stdout is not None
@@ -132,7 +133,7 @@ def test_other_machines_need_keys() -> None:
         assert (refused.exit_code, refused.stdout) == (2, "")
         assert "gems keys add" in refused.stderr
     key = here("keys", "add", "ann").stdout.strip()
-    with started("serve", "--host", "0.0.0.0", "--port", "0") as process:
+    with started("serve", "--host", "0.0.0.0", "--port", "0", GEMS_SERVE__WEB="false") as process:
         try:
             assert process.stdout is not None
             port = process.stdout.readline().strip().rpartition(":")[2]

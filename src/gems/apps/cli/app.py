@@ -28,6 +28,7 @@ from gems.apps.cli.serve import serve
 from gems.apps.cli.show import show
 from gems.apps.cli.skills import skills
 from gems.apps.cli.verify import verify
+from gems.apps.cli.web import web
 
 # Plain help pages: they are pasted, searched and turned into docs/cli.md.
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.command()(serve)
 app.add_typer(keys)
 app.command()(mcp)
 app.command()(doctor)
+app.command()(web)
 
 
 def _version(asked: bool) -> None:

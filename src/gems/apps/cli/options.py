@@ -36,6 +36,11 @@ Generator = Annotated[
         "settings' by default.",
     ),
 ]
+Host = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where to listen; 127.0.0.1 by default.")]
+Port = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=0, max=65535, help="8765 by default; 0 takes a free one."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -91,12 +96,3 @@ class View:
     json: bool = False
     quiet: bool = False
     debug: bool = False
-
-
-Host = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Where to listen; 127.0.0.1 by default, others only with keys."),
-]
-Port = Annotated[
-    int | None, typer.Option(metavar="N", min=0, max=65535, help="8765 by default; 0 takes a free one.")
-]

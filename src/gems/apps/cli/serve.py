@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import typer
@@ -26,6 +27,9 @@ def serve(
     Without keys it serves this machine alone. To reach it from others, make a key with `gems keys add` for
     everybody who may use it, and name an address with --host. On standard output stands where it listens.
 
+    With the extra `web` installed, the page of `gems web` is there too, at /web; GEMS_SERVE__WEB=false leaves
+    it out.
+
     Ctrl-C or SIGTERM stops all runs at their next step. They go on with the next `gems serve`.
 
     \b
@@ -41,27 +45,59 @@ def serve(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(debug=debug):
-        from gems.apps.cli.working import listening_at, settings_with  # noqa: PLC0415 - heavy
-
-        settings = settings_with(options.Models(chat, judge, generator))
-        _serve(listening_at(settings, host, port), debug=debug)
+        served(host, port, options.Models(chat, judge, generator), _ready, debug=debug)
 
 
-def _serve(settings: Settings, *, debug: bool) -> None:
+def served(
+    host: str | None,
+    port: int | None,
+    models: options.Models,
+    ready: Callable[[str], None],
+    *,
+    debug: bool,
+    page: bool = False,
+) -> None:
+    """Serve until the process is told to stop.
+
+    Args:
+        host: Where to listen; the settings' where it is None.
+        port: The same.
+        models: What was named on the command line.
+        ready: Told the address.
+        debug: Whether to log everything.
+        page: Whether the web page has to be there.
+
+    Raises:
+        MissingExtraError: something that this needs is not installed.
+        GemsError: see `gems.apps.serving.server.serve`.
+    """
+    from gems.apps.cli.working import listening_at, settings_with  # noqa: PLC0415 - heavy
+
+    settings = listening_at(settings_with(models), host, port)
+    if page:
+        settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"web": True})})
+    _serve(settings, ready, debug=debug, page=page)
+
+
+def _serve(settings: Settings, ready: Callable[[str], None], *, debug: bool, page: bool) -> None:
     import asyncio  # noqa: PLC0415 - not needed for help
 
     from gems.errors import MissingExtraError  # noqa: PLC0415
     from gems.logs import configure_logging  # noqa: PLC0415
 
+    missing = MissingExtraError("The web page", "web") if page else MissingExtraError("gems serve", "serve")
     try:
         from gems.apps.serving.server import serve  # noqa: PLC0415
+        from gems.apps.web import mounting  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("gems"):
             raise
-        raise MissingExtraError("gems serve", "serve") from error
+        raise missing from error
+    if page and not mounting.is_installed():
+        raise missing
 
     configure_logging(settings, debug=debug)
-    asyncio.run(serve(settings, _ready))
+    asyncio.run(serve(settings, ready))
 
 
 def _ready(address: str) -> None:

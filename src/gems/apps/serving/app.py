@@ -17,6 +17,7 @@ from gems.apps.serving.answers import AsciiJSON
 from gems.apps.serving.openai import routes as openai
 from gems.apps.serving.openai.errors import RUN_HEADER
 from gems.apps.serving.service import open_service
+from gems.apps.web import mounting
 from gems.errors import GemsError
 from gems.service import Gems
 from gems.settings import Settings
@@ -51,6 +52,8 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
     for part in (health, images, runs, run_events, openai):
         app.include_router(part.router)
     app.include_router(chain_routes.router())
+    if settings.serve.web and mounting.is_installed():
+        mounting.mount(app, settings)
     return app
 
 

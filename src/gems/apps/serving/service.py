@@ -80,7 +80,7 @@ def caller_of(request: Request) -> Caller:
 def caller_at(service: Service, request: HTTPConnection) -> Caller:
     """The same for an app of another kind; raises the same."""
     if not service.access.needs_key:
-        _check_neighbour(request, service.settings)
+        check_neighbour(request, service.settings)
     return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
 
 
@@ -103,15 +103,39 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _check_neighbour(request: HTTPConnection, settings: Settings) -> None:
-    """Without keys, only this machine is served, and none of the web pages that its browser shows."""
+def check_neighbour(request: HTTPConnection, settings: Settings) -> None:
+    """Without keys, only this machine is served, and none of the web pages that its browser shows.
+
+    Raises:
+        UnknownKeyError: another machine asks.
+        ForeignPageError: a page of another site does.
+    """
     if not is_local(request):
         raise UnknownKeyError("Without keys, this server answers only its own machine.")
-    host, origin = request.headers.get("host", ""), request.headers.get("origin")
-    if origin in settings.serve.cors_origins:
-        return
+    host = request.headers.get("host", "")
     # A name of another site may have been made to mean this machine; such names have a dot.
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    is_renamed = "." in name and not is_loopback(name)
-    if is_renamed or (origin is not None and origin.partition("://")[2] != host):
-        raise ForeignPageError("A page of another site may not use this server.")
+    if "." in name and not is_loopback(name) and not _is_named(request, settings):
+        raise _foreign()
+    check_origin(request, settings)
+
+
+def check_origin(request: HTTPConnection, settings: Settings) -> None:
+    """See to it that no page of another site sent a request.
+
+    Raises:
+        ForeignPageError: one did.
+    """
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    if origin is None or _is_named(request, settings):
+        return
+    if origin.partition("://")[2] != host:
+        raise _foreign()
+
+
+def _is_named(request: HTTPConnection, settings: Settings) -> bool:
+    return request.headers.get("origin") in settings.serve.cors_origins
+
+
+def _foreign() -> ForeignPageError:
+    return ForeignPageError("A page of another site may not use this server.")
