@@ -48,6 +48,8 @@ def candidate_requests(state: State, number: int) -> list[ImageRequest]:
             height=height,
             steps=drawing.get("steps"),
             guidance=drawing.get("guidance"),
+            # As the paper's calls are: one image each.
+            alone=options["profile"] == "paper",
         )
         for index in range(max(1, count))
     ]

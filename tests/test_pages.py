@@ -15,6 +15,7 @@ import pytest
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 # What must be read in what each page's commands print.
 PAGES = {
+    "generators.md": ["images/s"],
     "serving.md": ['"is_ready": true', "event: finished", "generate_image", "passed"],
     "skills.md": ["Two Faults", "exit code 1"],
 }
@@ -40,6 +41,8 @@ def test_commands(page: str, tmp_path: Path) -> None:
     script = script_of((DOCS / page).read_text(encoding="utf-8"))
     if "curl" in script and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
+    # Pages name the benchmarks as they lie in a clone.
+    (tmp_path / "benchmarks").symlink_to(DOCS.parent / "benchmarks")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])

@@ -174,6 +174,13 @@ def qwen_image() -> Any:
         joint_attention_dim=16,
         axes_dims_rope=(8, 4, 4),
     )
+    with torch.no_grad():
+        # As they are born, blocks of this size hardly let the prompt through.
+        for block in transformer.transformer_blocks:
+            block.img_mod[1].weight.mul_(10)
+            block.img_mod[1].bias.fill_(1.0)
+            block.attn.add_v_proj.weight.mul_(10)
+            block.attn.to_out[0].weight.mul_(5)
     vae = AutoencoderKLQwenImage(
         base_dim=8,
         z_dim=4,
@@ -242,10 +249,206 @@ def stable_diffusion() -> Any:
     )
 
 
+def _clip_reader(name: str = "CLIPTextModel") -> Any:
+    import transformers
+
+    config = transformers.CLIPTextConfig(
+        vocab_size=514,
+        bos_token_id=512,
+        eos_token_id=513,
+        pad_token_id=513,
+        hidden_size=16,
+        intermediate_size=16,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        projection_dim=16,
+    )
+    return _settled(getattr(transformers, name)(config))
+
+
+def _t5(width: int) -> tuple[Any, Any]:
+    """A T5 encoder and its tokenizer, which knows single characters."""
+    from transformers import T5Config, T5EncoderModel, T5TokenizerFast
+
+    marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("\u2581", -1.0)]
+    tokenizer = T5TokenizerFast(vocab=[*marks, *((chr(code), -2.0) for code in range(33, 127))], extra_ids=0)
+    config = T5Config(vocab_size=128, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    return _settled(T5EncoderModel(config)), tokenizer
+
+
+def flux() -> Any:
+    """`FluxPipeline`."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=[4, 4, 8],
+    )
+    reader, tokenizer = _t5(16)
+    return FluxPipeline(
+        transformer=_settled(transformer),
+        vae=_autoencoder(4, (8, 8, 8, 8), use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
+        text_encoder=_clip_reader(),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=reader,
+        tokenizer_2=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+
+
+def flux2_klein(*, distilled: bool = True) -> Any:
+    """`Flux2KleinPipeline`."""
+    import torch
+    from diffusers import (
+        AutoencoderKLFlux2,
+        FlowMatchEulerDiscreteScheduler,
+        Flux2KleinPipeline,
+        Flux2Transformer2DModel,
+    )
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    transformer = Flux2Transformer2DModel(
+        patch_size=1,
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=48,
+        timestep_guidance_channels=256,
+        axes_dims_rope=[4, 4, 4, 4],
+        guidance_embeds=False,
+    )
+    with torch.no_grad():
+        # As it is born, a model of this size hardly lets the prompt through.
+        transformer.double_stream_modulation_img.linear.weight.mul_(10)
+        transformer.transformer_blocks[0].attn.add_v_proj.weight.mul_(10)
+    widths = (8,) * 4
+    vae = AutoencoderKLFlux2(
+        sample_size=64,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=widths,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+    reader = Qwen3Config(
+        vocab_size=272,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=28,  # The pipeline reads the 9th, 18th and 27th.
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=1024,
+    )
+    return Flux2KleinPipeline(
+        transformer=_settled(transformer),
+        vae=_settled(vae),
+        text_encoder=_settled(Qwen3ForCausalLM(reader)),
+        tokenizer=qwen_tokenizer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        is_distilled=distilled,
+    )
+
+
+def flux2_klein_base() -> Any:
+    """`Flux2KleinPipeline` of a model that is not distilled, and so heeds guidance."""
+    return flux2_klein(distilled=False)
+
+
+def stable_diffusion_xl() -> Any:
+    """`StableDiffusionXLPipeline`; its own size is 16x16 pixels."""
+    import torch
+    from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(4, 8),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        transformer_layers_per_block=(1, 1),
+        projection_class_embeddings_input_dim=6 * 8 + 16,
+        cross_attention_dim=32,
+        norm_num_groups=2,
+    )
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading"
+    )
+    return StableDiffusionXLPipeline(
+        unet=_settled(unet),
+        vae=_autoencoder(4, (4, 4, 4, 4), scaling_factor=0.13025),
+        text_encoder=_clip_reader(),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=_clip_reader("CLIPTextModelWithProjection"),
+        tokenizer_2=clip_tokenizer(),
+        scheduler=scheduler,
+        feature_extractor=None,
+        image_encoder=None,
+        add_watermarker=False,
+    )
+
+
+def stable_diffusion_3() -> Any:
+    """`StableDiffusion3Pipeline`."""
+    import torch
+    from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
+
+    torch.manual_seed(0)
+    transformer = SD3Transformer2DModel(
+        sample_size=32,
+        patch_size=1,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        caption_projection_dim=32,
+        joint_attention_dim=32,
+        pooled_projection_dim=32,
+    )
+    reader, tokenizer = _t5(32)
+    return StableDiffusion3Pipeline(
+        transformer=_settled(transformer),
+        vae=_autoencoder(4, (8, 8, 8, 8), use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
+        text_encoder=_clip_reader("CLIPTextModelWithProjection"),
+        tokenizer=clip_tokenizer(),
+        text_encoder_2=_clip_reader("CLIPTextModelWithProjection"),
+        tokenizer_2=clip_tokenizer(),
+        text_encoder_3=reader,
+        tokenizer_3=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "z_image": z_image,
     "qwen_image": qwen_image,
     "stable_diffusion": stable_diffusion,
+    "stable_diffusion_xl": stable_diffusion_xl,
+    "stable_diffusion_3": stable_diffusion_3,
+    "flux": flux,
+    "flux2_klein": flux2_klein,
+    "flux2_klein_base": flux2_klein_base,
 }
 
 

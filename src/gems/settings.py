@@ -63,7 +63,11 @@ class GeneratorSettings(BaseModel):
     offload: Literal["auto", "none", "model", "sequential"] = Field(
         "auto", description="Keep weights in CPU memory where the accelerator's is short."
     )
-    max_batch: int = Field(4, ge=1, description="Most images that Diffusers draws in one batch.")
+    max_batch: int | None = Field(
+        None, ge=1, description="Most images that Diffusers draws in one batch; None: 4, on a CPU 1."
+    )
+    compile: bool = Field(False, description="Run Diffusers' steps through torch.compile.")
+    prompt_cache_mb: int = Field(256, ge=0, description="Megabytes of encoded prompts that Diffusers keeps.")
 
 
 class ServeSettings(BaseModel):

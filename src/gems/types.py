@@ -253,6 +253,8 @@ class ImageRequest:
         steps: Inference steps; None for the generator's own.
         guidance: Guidance scale; None for the generator's own.
         source: PNG bytes of an image to edit; None to draw from nothing.
+        alone: Draw it in a batch of its own. Not part of the request's identity: neighbours make no more than
+            floating-point noise.
         on_progress: Told about inference steps, on any thread. Not part of the request's identity.
     """
 
@@ -264,6 +266,7 @@ class ImageRequest:
     steps: int | None = None
     guidance: float | None = None
     source: bytes | None = None
+    alone: bool = field(default=False, compare=False)
     on_progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def fingerprint(self, model: str) -> str:

@@ -135,6 +135,18 @@ def without(*missing: str) -> Any:
     return lambda name, *more: None if name in missing else real(name, *more)
 
 
+def test_settings_reach_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(factory, "find_spec", lambda _name: object())
+    monkeypatch.setattr(factory, "_made", lambda *_names, **options: told.update(options))
+    settings = GeneratorSettings(
+        model="diffusers:z-image-turbo", max_batch=2, compile=True, prompt_cache_mb=7, offload="model"
+    )
+    open_generator(settings)
+    names = ("max_batch", "compiled", "prompt_cache_mb", "offload")
+    assert [told[name] for name in names] == [2, True, 7, "model"]
+
+
 @pytest.mark.parametrize("missing", ["torch", "diffusers"])
 def test_a_missing_extra_is_named_before_anything_is_loaded(
     missing: str, monkeypatch: pytest.MonkeyPatch

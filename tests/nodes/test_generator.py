@@ -40,6 +40,12 @@ async def test_request_carries_everything_that_was_asked_for(desk: Desk) -> None
     assert (request.width, request.height) == (96, 80)
 
 
+@pytest.mark.parametrize(("profile", "alone"), [("paper", True), ("balanced", False)])
+async def test_the_papers_profile_draws_each_image_by_itself(desk: Desk, profile: str, alone: bool) -> None:
+    await generate(state(profile=profile, candidates=2), desk.work())
+    assert [request.alone for request in desk.generator.requests] == [alone, alone]
+
+
 async def test_one_failing_candidate_is_left_out(desk: Desk) -> None:
     async def fail(request: ImageRequest) -> None:
         if request.seed == 7:

@@ -95,6 +95,8 @@ def _diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
         steps=settings.steps,
         guidance=settings.guidance,
         max_batch=settings.max_batch,
+        compiled=settings.compile,
+        prompt_cache_mb=settings.prompt_cache_mb,
         price_usd=settings.usd_per_image,
     )
 

@@ -24,7 +24,7 @@ PATIENCE_S = 60
 
 @asynccontextmanager
 async def drawing(model: Path | str, **options: Any) -> AsyncIterator[DiffusersGenerator]:
-    generator = DiffusersGenerator(str(model), **{"steps": 2, "device": "cpu", **options})
+    generator = DiffusersGenerator(str(model), **{"steps": 2, "device": "cpu", "max_batch": 4, **options})
     try:
         async with asyncio.timeout(PATIENCE_S):
             yield generator

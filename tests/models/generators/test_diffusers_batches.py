@@ -16,7 +16,9 @@ from gems.errors import (
     ProviderError,
     RefusedError,
 )
+from gems.models.generators import diffusers
 from gems.models.generators.diffusers import DiffusersGenerator
+from gems.models.generators.diffusers_presets import FAMILIES, Recipe
 from tests import tinypipes
 from tests.models.generators.diffusers_helpers import (
     PATIENCE_S,
@@ -30,6 +32,9 @@ from tests.models.generators.diffusers_helpers import (
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
+
+# Of the scheduler that Stable Diffusion XL comes with.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.fixture
@@ -57,9 +62,14 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return original(pipe, **{**arguments, "callback_on_step_end": after_step})
 
-    for name in ("ZImagePipeline", "QwenImagePipeline", "StableDiffusionPipeline"):
+    for name in FAMILIES:
         wrap_call(monkeypatch, name, count)
     return taken
+
+
+def seeds(arguments: dict[str, Any]) -> list[int]:
+    """The seeds of a batch, from the arguments of the pipeline's call."""
+    return [source.initial_seed() for source in arguments["generator"]]
 
 
 @pytest.mark.parametrize("name", tinypipes.BUILDERS)
@@ -95,6 +105,49 @@ async def test_only_requests_that_agree_share_a_batch(z_image: Path) -> None:
         for request, image in zip(requests, images, strict=True):
             assert np.abs(pixels(image) - pixels(await generator.generate(request))).max() <= 1
     assert [image.parameters["batch"] for image in images] == [3, 1, 1, 3, 1, 3, 1]
+
+
+async def test_on_a_cpu_images_are_drawn_one_by_one_unless_asked_for(z_image: Path) -> None:
+    async with drawing(z_image, max_batch=None) as generator:
+        images = await asyncio.gather(*(generator.generate(ask(seed=n)) for n in range(3)))
+        assert generator.capabilities.max_batch == 1
+    assert [image.parameters["batch"] for image in images] == [1, 1, 1]
+
+
+async def test_requests_that_want_to_be_alone_are(z_image: Path) -> None:
+    requests = [ask(seed=1), ask(seed=2, alone=True), ask(seed=3), ask(seed=4, alone=True)]
+    async with drawing(z_image) as generator:
+        images = await behind(generator, *requests)
+    assert [image.parameters["batch"] for image in images] == [2, 1, 2, 1]
+
+
+async def test_a_pipeline_of_which_little_is_known_draws_one_image_at_a_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tinypipes.saved("stable_diffusion", root)
+    requests = [ask(seed=n, guidance=7.5, negative_prompt="x") for n in range(3)]
+    async with drawing(folder) as generator:
+        known = await generator.generate(requests[0])
+    monkeypatch.delitem(FAMILIES, "StableDiffusionPipeline")
+    async with drawing(folder) as generator:
+        assert generator.capabilities.max_batch == 1
+        images = await behind(generator, *requests)
+    assert [image.parameters["batch"] for image in images] == [1, 1, 1]
+    assert np.abs(pixels(images[0]) - pixels(known)).max() <= 1
+
+
+async def test_the_first_batch_of_a_pipeline_that_was_not_known_before_loading(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As with a name on the hub that is not in the cache.
+    folder = tinypipes.saved("stable_diffusion", root)
+    monkeypatch.delitem(FAMILIES, "StableDiffusionPipeline")
+    monkeypatch.setattr(diffusers, "find_recipe", lambda model: Recipe(source=model))
+    async with drawing(folder) as generator:
+        assert generator.capabilities.max_batch == 4
+        images = await asyncio.gather(*(generator.generate(ask(seed=n)) for n in range(3)))
+        assert generator.capabilities.max_batch == 1
+    assert [image.parameters["batch"] for image in images] == [1, 1, 1]
 
 
 async def test_progress_is_told_step_by_step(z_image: Path) -> None:
@@ -169,9 +222,10 @@ async def test_a_call_cancelled_while_it_waits_is_never_drawn(z_image: Path) -> 
     assert seen == []
 
 
-async def test_negative_prompts_of_one_batch_may_differ(z_image: Path) -> None:
+@pytest.mark.parametrize("name", tinypipes.BUILDERS)
+async def test_negative_prompts_of_one_batch_may_differ(name: str, root: Path) -> None:
     requests = [ask(seed=1), ask(seed=1, negative_prompt="yellow, a cat"), ask(seed=2, negative_prompt="x")]
-    async with drawing(z_image, guidance=3.0) as generator:
+    async with drawing(tinypipes.saved(name, root), guidance=3.0) as generator:
         together = await behind(generator, *requests)
         for request, image in zip(requests, together, strict=True):
             alone = await generator.generate(request)
@@ -180,13 +234,13 @@ async def test_negative_prompts_of_one_batch_may_differ(z_image: Path) -> None:
 
 
 async def test_a_batch_that_does_not_fit_is_drawn_in_smaller_ones(
-    z_image: Path, monkeypatch: pytest.MonkeyPatch
+    z_image: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sizes: list[int] = []
 
     def limited(original: Any, pipe: Any, **arguments: Any) -> Any:
-        sizes.append(len(arguments["prompt"]))
-        if sizes[-1] > 1:
+        sizes.append(len(arguments["generator"]))
+        if sizes[-1] > 1 and arguments["width"] > 32:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
         return original(pipe, **arguments)
 
@@ -196,7 +250,11 @@ async def test_a_batch_that_does_not_fit_is_drawn_in_smaller_ones(
         assert [image.parameters["batch"] for image in images] == [1, 1, 1, 1]
         sizes.clear()
         await behind(generator, *(ask(seed=n) for n in range(4)))
-    assert sizes == [1, 1, 1, 1, 1]
+        assert sizes == [1, 1, 1, 1, 1]
+        small = await behind(generator, *(ask(seed=n, width=32) for n in range(4)))
+    assert {image.parameters["batch"] for image in small} == {4}
+    assert "4 images in a batch" in caplog.text
+    assert "2 images in a batch" in caplog.text
 
 
 async def test_memory_that_does_not_suffice_for_one_image(
@@ -215,45 +273,69 @@ async def test_a_request_that_breaks_the_pipeline_does_not_fail_its_neighbours(
     z_image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def touchy(original: Any, pipe: Any, **arguments: Any) -> Any:
-        if "poison" in arguments["prompt"]:
-            raise ValueError("this prompt cannot be encoded; token=hf_abcdefghijkl")
+        if 13 in seeds(arguments):
+            raise ValueError("this image cannot be drawn; token=hf_abcdefghijkl")
         return original(pipe, **arguments)
 
     wrap_call(monkeypatch, "ZImagePipeline", touchy)
     async with drawing(z_image) as generator:
-        one, two, three = await behind(generator, ask(seed=1), ask("poison"), ask(seed=3))
+        one, two, three = await behind(generator, ask(seed=1), ask(seed=13), ask(seed=3))
     assert type(two) is ProviderError
-    assert "cannot be encoded" in str(two)
+    assert "cannot be drawn" in str(two)
     assert "hf_abc" not in str(two)
     assert (one.seed, three.seed) == (1, 3)
+
+
+@pytest.mark.parametrize("fault", [{"prompt": "poison"}, {"negative_prompt": "poison"}])
+async def test_a_prompt_that_cannot_be_encoded_fails_alone(
+    z_image: Path, monkeypatch: pytest.MonkeyPatch, fault: dict[str, str]
+) -> None:
+    from diffusers import ZImagePipeline
+
+    original = ZImagePipeline.encode_prompt
+
+    def touchy(pipe: Any, prompt: list[str], **arguments: Any) -> Any:
+        if prompt == ["poison"]:
+            raise ValueError("this prompt cannot be encoded; token=hf_abcdefghijkl")
+        return original(pipe, prompt, **arguments)
+
+    monkeypatch.setattr(ZImagePipeline, "encode_prompt", touchy)
+    async with drawing(z_image, guidance=2.0) as generator:
+        one, two, three = await behind(generator, ask(seed=1), ask(**fault), ask(seed=3))
+        assert (await generator.generate(ask(seed=3))).seed == 3
+        with pytest.raises(ProviderError, match="cannot be encoded"):
+            await generator.generate(ask(**fault))
+    assert type(two) is ProviderError
+    assert "hf_abc" not in str(two)
+    assert (one.parameters["batch"], three.parameters["batch"]) == (2, 2)
 
 
 async def test_an_image_that_the_safety_checker_blanks_is_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def check(original: Any, pipe: Any, **arguments: Any) -> Any:
-        bad = [prompt == "bad" for prompt in arguments["prompt"]]
+        bad = [seed == 13 for seed in seeds(arguments)]
         output = original(pipe, **arguments)
         output.nsfw_content_detected = bad
         return output
 
     wrap_call(monkeypatch, "StableDiffusionPipeline", check)
     async with drawing(tinypipes.saved("stable_diffusion", root)) as generator:
-        good, bad = await behind(generator, ask("good"), ask("bad"))
+        good, bad = await behind(generator, ask(seed=1), ask(seed=13))
     assert good.parameters["batch"] == 2
     assert isinstance(bad, RefusedError)
 
 
 async def test_one_black_image_of_a_batch_fails_alone(z_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def darken(original: Any, pipe: Any, **arguments: Any) -> Any:
-        nights = [prompt == "night" for prompt in arguments["prompt"]]
+        nights = [seed == 13 for seed in seeds(arguments)]
         output = original(pipe, **arguments)
         output.images[nights] = 0
         return output
 
     wrap_call(monkeypatch, "ZImagePipeline", darken)
     async with drawing(z_image) as generator:
-        day, night = await behind(generator, ask("day"), ask("night"))
+        day, night = await behind(generator, ask(seed=1), ask(seed=13))
     assert day.parameters["batch"] == 2
     assert isinstance(night, InvalidImageError)
 

@@ -84,6 +84,20 @@ def test_a_directory_of_a_known_class_is_called_like_its_family(tmp_path: Path) 
     assert not recipe.heeds_negative(1.0)
 
 
+@pytest.mark.parametrize(("distilled", "heeded"), [(True, False), (False, True)])
+def test_flux_2_klein_heeds_a_negative_prompt_unless_it_is_distilled(
+    tmp_path: Path, distilled: bool, heeded: bool
+) -> None:
+    index = {"_class_name": "Flux2KleinPipeline", "is_distilled": distilled}
+    assert recipe_of_folder(layout(tmp_path, index=index)).heeds_negative(4.0) == heeded
+
+
+def test_a_class_of_which_little_is_known_is_not_batched(tmp_path: Path) -> None:
+    unknown = recipe_of_folder(layout(tmp_path / "a", index={"_class_name": "OtherPipeline"}))
+    known = recipe_of_folder(layout(tmp_path / "b", index={"_class_name": "FluxPipeline"}))
+    assert [each.capabilities("x", 4, None).max_batch for each in (unknown, known)] == [1, 4]
+
+
 def test_components_are_told_from_settings(tmp_path: Path) -> None:
     index = {
         "_class_name": "StableDiffusionPipeline",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,9 +25,12 @@ from gems.models.generators.diffusers_presets import find_recipe
 from gems.models.generators.diffusers_worker import BatchWorker, Job
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
+_log = logging.getLogger(__name__)
+
 _PACKAGES = ("accelerate", "diffusers", "safetensors", "torch", "transformers")
 _MAX_STEPS = 1000
 """Schedulers know this many training steps and cannot take more between them."""
+_MAX_BATCH = 4
 _CLOSE_S = 60.0
 """How long closing waits for the step at hand to end."""
 _CLOSE_LOADING_S = 1.0
@@ -49,7 +53,11 @@ class DiffusersGenerator:
             accelerator; `auto` where it is short of memory. On a CPU there is nothing to offload from.
         steps: Inference steps where a request names none, 1 to 1000; None for the model's own.
         guidance: Guidance scale where a request names none, 0 or above; None for the model's own.
-        max_batch: Most images drawn in one batch, 1 or above; fewer once memory ran out.
+        max_batch: Most images drawn in one batch, 1 or above; None for 4, on a CPU 1, where a batch takes
+            about as long as its images one by one. Fewer of a size for which memory ran out, and one at a
+            time with a pipeline of which it is not known that images of a batch are independent.
+        compiled: Run the steps through `torch.compile`; the first images of each size then take minutes.
+        prompt_cache_mb: Most megabytes of encoded prompts to keep in CPU memory, 0 or above.
         price_usd: US dollars per image; None where not known.
 
     Raises:
@@ -57,10 +65,10 @@ class DiffusersGenerator:
         ModelFilesError: the directory is missing or holds no pipeline.
         ModelSpecError: `model` is no possible name.
         ConfigurationError: `dtype` or `offload` is not known.
-        OptionError: `steps`, `guidance` or `max_batch` is out of range.
+        OptionError: `steps`, `guidance`, `max_batch` or `prompt_cache_mb` is out of range.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - independent settings, all but the first by name
         self,
         model: str,
         *,
@@ -69,7 +77,9 @@ class DiffusersGenerator:
         offload: Offload = "auto",
         steps: int | None = None,
         guidance: float | None = None,
-        max_batch: int = 4,
+        max_batch: int | None = None,
+        compiled: bool = False,
+        prompt_cache_mb: int = 256,
         price_usd: float | None = None,
     ) -> None:
         if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
@@ -84,8 +94,10 @@ class DiffusersGenerator:
             )
         recipe = find_recipe(model)
         _check_options(steps, guidance, recipe.min_steps)
-        if max_batch < 1:
+        if max_batch is not None and max_batch < 1:
             raise OptionError(f"A batch of {max_batch} images is not possible.", hint="Use 1 or more.")
+        if prompt_cache_mb < 0:
+            raise OptionError(f"A cache of {prompt_cache_mb} MB is not possible.", hint="Use 0 or more.")
         self._recipe = replace(
             recipe,
             steps=recipe.steps if steps is None else steps,
@@ -93,13 +105,15 @@ class DiffusersGenerator:
         )
         self._name = f"diffusers:{model}"
         self._dtype, self._device, self._offload = dtype, device, offload
-        self._max_batch, self._price_usd = max_batch, price_usd
+        self._compiled, self._prompt_bytes = compiled, prompt_cache_mb * 1_000_000
+        self._max_batch = _MAX_BATCH if max_batch is None else max_batch
+        self._decides_batch, self._price_usd = max_batch is None, price_usd
         self._loaded: LoadedPipeline | None = None
-        self._worker = BatchWorker(self._name, self._carry_out, self._release, max_batch)
+        self._worker = BatchWorker(self._name, self._carry_out, self._release, self._max_batch)
 
     @property
     def capabilities(self) -> GeneratorCapabilities:
-        """What the model can do; for a hub name that is not in the cache, guesses until it is loaded."""
+        """What the model can do; a guess until it is loaded, where the model or the batch is open."""
         return self._recipe.capabilities(self._name, self._max_batch, self._price_usd)
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
@@ -117,7 +131,8 @@ class DiffusersGenerator:
             ProviderError: the pipeline failed, or the generator is closed.
         """
         self._check(request)
-        job = Job(request, key=(request.width, request.height, request.steps, request.guidance))
+        key = (request.width, request.height, request.steps, request.guidance)
+        job = Job(request, key=object() if request.alone else key)
         self._worker.submit(job)
         # Cancelling the wrapper cancels the job's future, which the worker looks at after each step.
         return await asyncio.wrap_future(job.future)
@@ -145,9 +160,17 @@ class DiffusersGenerator:
         """Draw a batch of jobs that agree, on the worker thread."""
         if self._loaded is None:
             self._loaded = load_pipeline(
-                self._recipe, dtype=self._dtype, device=self._device, offload=self._offload
+                self._recipe,
+                dtype=self._dtype,
+                device=self._device,
+                offload=self._offload,
+                compiled=self._compiled,
+                prompt_bytes=self._prompt_bytes,
             )
             self._recipe = self._loaded.recipe
+            if self._decides_batch and self._loaded.device == "cpu":
+                self._max_batch = 1
+            self._worker.limit(self.capabilities.max_batch)
         able = []
         for job in jobs:
             try:
@@ -156,7 +179,10 @@ class DiffusersGenerator:
                 able.append(job)
             except GemsError as error:
                 job.fail(error)
-        self._draw(self._loaded, able)
+        # The first batch was put together before the pipeline could tell how many it draws.
+        most = self.capabilities.max_batch
+        for start in range(0, len(able), most):
+            self._draw(self._loaded, able[start : start + most])
 
     def _draw(self, loaded: LoadedPipeline, jobs: Sequence[Job]) -> None:
         """Draw `jobs` together, and in halves where that fails: what failed may be one job's fault."""
@@ -169,12 +195,16 @@ class DiffusersGenerator:
         except DrawingStopped:
             return
         except GemsError as error:
-            if len(jobs) == 1:
-                jobs[0].fail(error)
+            if len(jobs) == 1 or isinstance(error, ConfigurationError):
+                for job in jobs:
+                    job.fail(error)
                 return
             half = len(jobs) // 2
+            _log.warning(
+                "%s failed with %d images in a batch, draws halves: %s", self._name, len(jobs), error
+            )
             if isinstance(error, OutOfMemoryError):
-                self._worker.max_batch = half
+                self._worker.limit(half, jobs[0].key)
         else:
             for job, result in zip(jobs, results, strict=True):
                 job.fail(result) if isinstance(result, GemsError) else job.finish(result)

@@ -12,8 +12,10 @@ import numpy as np
 from PIL import Image
 
 from gems.errors import GemsError, InvalidImageError, OutOfMemoryError, ProviderError, RefusedError
+from gems.models.generators.diffusers_compiling import compiling_failed
 from gems.models.generators.diffusers_device import free_accelerator_memory, is_out_of_memory
 from gems.models.generators.diffusers_loading import LoadedPipeline
+from gems.models.generators.diffusers_prompts import Embeddings, joined
 from gems.models.redaction import redact, shorten
 from gems.types import GeneratedImage, ImageRequest
 
@@ -38,22 +40,49 @@ def draw(
         on_step: Told (steps done, steps in all) after each step; may raise `DrawingStopped`.
 
     Returns:
-        For each request its image, or what is wrong with that image.
+        For each request its image, or what is wrong with its prompt or its image.
 
     Raises:
         DrawingStopped: `on_step` raised it. The pipeline can be used again.
+        ConfigurationError: the model cannot be compiled.
         OutOfMemoryError: the batch does not fit into memory.
         ProviderError: the pipeline failed.
     """
     began = time.monotonic()
+    encoded = [_encoded(loaded, request, model) for request in requests]
+    sound = {n: each for n, each in enumerate(encoded) if not isinstance(each, GemsError)}
+    drawn = iter(_drawn(loaded, [requests[n] for n in sound], list(sound.values()), model, on_step, began))
+    return [each if isinstance(each, GemsError) else next(drawn) for each in encoded]
+
+
+def _encoded(loaded: LoadedPipeline, request: ImageRequest, model: str) -> Embeddings | GemsError:
+    """The encoded prompts of a request, or why they cannot be encoded; empty where the pipeline does it."""
+    if loaded.prompts is None:
+        return {}
+    heeded = loaded.recipe.heeds_negative(_effective(loaded, request)[1])
     try:
-        output = loaded.pipe(**call_arguments(loaded, requests, on_step))
+        return loaded.prompts.encode(request.prompt, _negative(loaded, request) if heeded else None)
+    except Exception as error:  # noqa: BLE001 - handed to whoever awaits the request
+        _clean_up(loaded, error)
+        fault = _drawing_error(model, error)
+        fault.__cause__ = error
+        return fault
+
+
+def _drawn(
+    loaded: LoadedPipeline,
+    requests: Sequence[ImageRequest],
+    encoded: Sequence[Embeddings],
+    model: str,
+    on_step: Callable[[int, int], None],
+    began: float,
+) -> list[GeneratedImage | GemsError]:
+    if not requests:
+        return []
+    try:
+        output = loaded.pipe(**_call_arguments(loaded, requests, encoded, on_step))
     except Exception as error:
-        # The frames of the traceback hold the batch's tensors, which would live as long as the error.
-        traceback.clear_frames(error.__traceback__)
-        # Where a whole call would have left it: with its models back in CPU memory, if they are offloaded.
-        loaded.pipe.maybe_free_model_hooks()
-        free_accelerator_memory()
+        _clean_up(loaded, error)
         if isinstance(error, DrawingStopped):
             raise
         raise _drawing_error(model, error) from error
@@ -65,8 +94,19 @@ def draw(
     return results
 
 
-def call_arguments(
-    loaded: LoadedPipeline, requests: Sequence[ImageRequest], on_step: Callable[[int, int], None]
+def _clean_up(loaded: LoadedPipeline, error: Exception) -> None:
+    # The frames of the traceback hold the batch's tensors, which would live as long as the error.
+    traceback.clear_frames(error.__traceback__)
+    # Where a whole call would have left it: with its models back in CPU memory, if they are offloaded.
+    loaded.pipe.maybe_free_model_hooks()
+    free_accelerator_memory()
+
+
+def _call_arguments(
+    loaded: LoadedPipeline,
+    requests: Sequence[ImageRequest],
+    encoded: Sequence[Embeddings],
+    on_step: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """The arguments of the pipeline's call. Lists are new, since Z-Image rewrites those it is given."""
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
@@ -74,7 +114,6 @@ def call_arguments(
     recipe, first = loaded.recipe, requests[0]
     steps, guidance = _effective(loaded, first)
     arguments: dict[str, Any] = {
-        "prompt": [request.prompt for request in requests],
         "width": first.width,
         "height": first.height,
         "num_inference_steps": steps,
@@ -89,9 +128,17 @@ def call_arguments(
         arguments["true_cfg_scale"] = (
             1.0  # Off: some pipelines warn where it is on without a negative prompt.
         )
-    if recipe.heeds_negative(guidance):
-        arguments["negative_prompt"] = [each.negative_prompt or recipe.empty_negative for each in requests]
+    if loaded.prompts is not None:
+        arguments |= joined(encoded, loaded.pipe._execution_device)  # noqa: SLF001 - Diffusers has no other name
+    else:
+        arguments["prompt"] = [request.prompt for request in requests]
+        if recipe.heeds_negative(guidance):
+            arguments["negative_prompt"] = [_negative(loaded, request) for request in requests]
     return {name: value for name, value in arguments.items() if name in loaded.accepts and value is not None}
+
+
+def _negative(loaded: LoadedPipeline, request: ImageRequest) -> str:
+    return request.negative_prompt or loaded.recipe.empty_negative
 
 
 def _effective(loaded: LoadedPipeline, request: ImageRequest) -> tuple[int | None, float | None]:
@@ -169,6 +216,7 @@ def _parameters(loaded: LoadedPipeline, request: ImageRequest, batch: int) -> di
         "dtype": loaded.dtype,
         "device": loaded.device,
         "offload": loaded.offload,
+        "compiled": loaded.compiled,
         "batch": batch,
         "diffusers": diffusers.__version__,
         "torch": torch.__version__,
@@ -184,4 +232,6 @@ def _drawing_error(model: str, error: Exception) -> GemsError:
     told = shorten(redact(f"{type(error).__name__}: {error}"))
     if is_out_of_memory(error):
         return OutOfMemoryError(f"Memory ran out while {model} was drawing: {told}")
+    if (fault := compiling_failed(error)) is not None:
+        return fault
     return ProviderError(f"{model} failed to draw: {told}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gems.errors import ConfigurationError, GemsError, ModelFilesError, OutOfMemoryError
+from gems.models.generators.diffusers_compiling import compile_pipeline
 from gems.models.generators.diffusers_device import (
     Offload,
     find_device,
@@ -31,6 +32,7 @@ from gems.models.generators.diffusers_presets import (
     component_folders,
     recipe_of_folder,
 )
+from gems.models.generators.diffusers_prompts import PromptEncoder
 from gems.models.redaction import redact, shorten
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ class LoadedPipeline:
         dtype: Name of the number format of its weights.
         device: Where it computes.
         offload: Where its weights wait: `none`, `model` or `sequential`.
+        compiled: Whether its steps run through `torch.compile`.
+        prompts: Encodes prompts; None where the pipeline is to do it itself.
     """
 
     pipe: Any
@@ -55,13 +59,25 @@ class LoadedPipeline:
     dtype: str
     device: str
     offload: str
+    compiled: bool
+    prompts: PromptEncoder | None
 
 
-def load_pipeline(recipe: Recipe, *, dtype: str, device: str, offload: Offload) -> LoadedPipeline:
+def load_pipeline(
+    recipe: Recipe, *, dtype: str, device: str, offload: Offload, compiled: bool, prompt_bytes: int
+) -> LoadedPipeline:
     """Load the pipeline of `recipe`, from its directory, the cache, or the hub.
 
+    Args:
+        recipe: What to load.
+        dtype: Name of a number format, or `auto`.
+        device: Name of a device, or `auto`.
+        offload: Where weights wait, or `auto`.
+        compiled: Put `torch.compile` to work with the first image.
+        prompt_bytes: Most bytes of encoded prompts to keep.
+
     Raises:
-        ConfigurationError: the device is not there, or a package is missing.
+        ConfigurationError: the device is not there, a package is missing, or compiling is not possible.
         ModelFilesError: files are missing, damaged, pickled, or not to be had.
         OutOfMemoryError: the model does not fit into memory.
     """
@@ -75,18 +91,23 @@ def load_pipeline(recipe: Recipe, *, dtype: str, device: str, offload: Offload) 
         pipe = _assemble(folder, number)
         _check_weights(pipe, folder)
         mode = place_pipeline(pipe, place, offload)
+        if compiled:
+            compile_pipeline(pipe, mode)
     except GemsError:
         raise
     except Exception as error:
         raise _loading_error(recipe.source, error) from error
     _log.info("loaded %s in %.1f s on %s", recipe.source, time.monotonic() - began, place)
+    known = _completed(recipe, folder, pipe)
     return LoadedPipeline(
         pipe=pipe,
-        recipe=_completed(recipe, folder, pipe),
+        recipe=known,
         accepts=frozenset(_call_parameters(pipe)),
         dtype=str(number).removeprefix("torch."),
         device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
         offload=mode,
+        compiled=compiled,
+        prompts=PromptEncoder(pipe, known.embeddings, max_bytes=prompt_bytes) if known.embeddings else None,
     )
 
 

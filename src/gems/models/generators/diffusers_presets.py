@@ -35,6 +35,10 @@ class Recipe:
         guidance_argument: The argument of the pipeline that takes the guidance scale.
         cfg_above: Negative prompts are heeded where the guidance is above this; None for never.
         empty_negative: What stands for an empty negative prompt.
+        embeddings: What the pipeline's `encode_prompt` hands back for one text: names of arguments of the
+            call, in order, empty for what is not passed on. Those of a negative prompt have the same names
+            behind `negative_`. Empty where it is not known: such a pipeline draws one image at a time and
+            encodes every prompt anew.
     """
 
     source: str = ""
@@ -48,6 +52,12 @@ class Recipe:
     guidance_argument: str = "guidance_scale"
     cfg_above: float | None = 1.0
     empty_negative: str = ""
+    embeddings: tuple[str, ...] = ()
+
+    @property
+    def batches(self) -> bool:
+        """Whether images of one batch are known not to depend on each other."""
+        return bool(self.embeddings)
 
     def heeds_negative(self, guidance: float | None) -> bool:
         """Whether a negative prompt has an effect at this guidance scale; None where it is not known."""
@@ -58,7 +68,7 @@ class Recipe:
 
         Args:
             model: Name for records.
-            max_batch: Most requests drawn in one batch.
+            max_batch: Most requests drawn in one batch, where the pipeline can draw more than one.
             price_usd: US dollars per image; None where not known.
         """
         return GeneratorCapabilities(
@@ -68,10 +78,12 @@ class Recipe:
             size_multiple=self.multiple,
             min_side=self.multiple,
             negative_prompts=self.heeds_negative(self.guidance),
-            max_batch=max_batch,
+            max_batch=max_batch if self.batches or not self.pipeline else 1,
             price_usd=price_usd,
         )
 
+
+_POOLED = ("prompt_embeds", "", "pooled_prompt_embeds")
 
 # Z-Image applies guidance as soon as it is above 0, all others above 1; Flux and its kin are distilled and
 # heed no negative prompt. Qwen-Image's schedule divides by zero where it has a single step. A directory with
@@ -80,7 +92,9 @@ class Recipe:
 FAMILIES: dict[str, Recipe] = {
     recipe.pipeline: recipe
     for recipe in (
-        Recipe(pipeline="ZImagePipeline", steps=8, guidance=0.0, cfg_above=0.0),
+        Recipe(
+            pipeline="ZImagePipeline", steps=8, guidance=0.0, cfg_above=0.0, embeddings=("prompt_embeds",)
+        ),
         Recipe(
             pipeline="QwenImagePipeline",
             size=(1328, 1328),
@@ -89,12 +103,26 @@ FAMILIES: dict[str, Recipe] = {
             guidance=4.0,
             guidance_argument="true_cfg_scale",
             empty_negative=" ",
+            embeddings=("prompt_embeds", "prompt_embeds_mask"),
         ),
-        Recipe(pipeline="FluxPipeline", steps=28, guidance=3.5, cfg_above=None),
-        Recipe(pipeline="Flux2KleinPipeline", cfg_above=None),
-        Recipe(pipeline="StableDiffusionPipeline", size=(512, 512), multiple=8, steps=50, guidance=7.5),
-        Recipe(pipeline="StableDiffusionXLPipeline", multiple=8, steps=50, guidance=5.0),
-        Recipe(pipeline="StableDiffusion3Pipeline", steps=28, guidance=7.0),
+        Recipe(
+            pipeline="FluxPipeline",
+            steps=28,
+            guidance=3.5,
+            cfg_above=None,
+            embeddings=("prompt_embeds", "pooled_prompt_embeds"),
+        ),
+        Recipe(pipeline="Flux2KleinPipeline", cfg_above=None, embeddings=("prompt_embeds",)),
+        Recipe(
+            pipeline="StableDiffusionPipeline",
+            size=(512, 512),
+            multiple=8,
+            steps=50,
+            guidance=7.5,
+            embeddings=("prompt_embeds",),
+        ),
+        Recipe(pipeline="StableDiffusionXLPipeline", multiple=8, steps=50, guidance=5.0, embeddings=_POOLED),
+        Recipe(pipeline="StableDiffusion3Pipeline", steps=28, guidance=7.0, embeddings=_POOLED),
     )
 }
 
@@ -157,6 +185,8 @@ def recipe_of_folder(folder: Path) -> Recipe:
             hint="Models that bring code of their own are not loaded.",
         )
     recipe = FAMILIES.get(name, Recipe(pipeline=name))
+    if name == "Flux2KleinPipeline" and index.get("is_distilled") is False:
+        recipe = replace(recipe, cfg_above=1.0)
     return replace(recipe, source=str(folder), size=_own_size(folder) or recipe.size)
 
 

@@ -73,13 +73,14 @@ class BatchWorker:
         name: The thread's name.
         run: Carries out a batch; called on the thread. What it raises fails the batch's jobs.
         end: Called on the thread as its last act.
-        max_batch: Most jobs of one batch; may be changed at any time.
+        max_batch: Most jobs of one batch.
     """
 
     def __init__(
         self, name: str, run: Callable[[list[Job]], None], end: Callable[[], None], max_batch: int
     ) -> None:
-        self.max_batch = max_batch
+        self._max_batch = max_batch
+        self._limits: dict[Hashable, int] = {}
         self._name = name
         self._run = run
         self._end = end
@@ -103,6 +104,16 @@ class BatchWorker:
                 self._thread.start()
             self._waiting.append(job)
             self._changed.notify()
+
+    def limit(self, max_batch: int, key: Hashable = None) -> None:
+        """Make batches smaller from now on: those of jobs with this key, or all where it is None.
+
+        Called on the thread, by what carries out a batch.
+        """
+        if key is None:
+            self._max_batch = min(self._max_batch, max_batch)
+        else:
+            self._limits[key] = max_batch
 
     def close(self, timeout_s: float) -> None:
         """Fail all jobs and wait for the thread to end. Blocking; harmless to repeat.
@@ -144,7 +155,7 @@ class BatchWorker:
             while not self._closed:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 seen = 0
-                while seen < len(self._waiting) < self.max_batch:
+                while seen < len(self._waiting) < self._max_batch:
                     seen = len(self._waiting)
                     self._changed.wait(_LINGER_S)
                 self._take()
@@ -159,6 +170,7 @@ class BatchWorker:
             if job.done:
                 continue
             first = self._running[0] if self._running else job
-            fits = job.key == first.key and len(self._running) < self.max_batch
+            most = min(self._max_batch, self._limits.get(first.key, self._max_batch))
+            fits = job.key == first.key and len(self._running) < most
             (self._running if fits else left).append(job)
         self._waiting = left
