@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 _TABLES_OF_A_RUN = ("answers", "drawings", "forks", "runs", "owners")
+_SOURCE = '"source": '
+"""What stands before the id of an edited picture in a run's options, as JSON."""
 
 
 class Housekeeping(ABC):
@@ -45,14 +47,18 @@ class Housekeeping(ABC):
         return [row["run"] for row in await self._all("SELECT run FROM runs WHERE status='running'", ())]
 
     async def images_of(self, run: str) -> set[str]:
-        """The ids of all images that were drawn for a run."""
+        """The ids of all images that were drawn for a run, and of the one that it edits."""
         rows = await self._all("SELECT result FROM drawings WHERE run=?", (run,))
-        return {json.loads(row["result"])["image"] for row in rows}
+        edited = await self._all("SELECT options FROM runs WHERE run=?", (run,))
+        return _drawn(rows) | _edited(edited)
 
     async def images_of_others(self, run: str) -> set[str]:
-        """The ids of all images that were drawn for any other run; for all runs where `run` is empty."""
+        """The ids of the images of any other run; of all runs where `run` is empty. See `images_of`."""
         rows = await self._all("SELECT DISTINCT result FROM drawings WHERE run<>?", (run,))
-        return {json.loads(row["result"])["image"] for row in rows}
+        edited = await self._all(
+            "SELECT DISTINCT options FROM runs WHERE run<>? AND options LIKE ?", (run, f'%{_SOURCE}"%')
+        )
+        return _drawn(rows) | _edited(edited)
 
     async def drawn_for(self, owner: str, since: datetime) -> int:
         """How many images were drawn for the runs of an owner since a moment."""
@@ -64,16 +70,19 @@ class Housekeeping(ABC):
         return int(row["number"])
 
     async def owns_image(self, owner: str, image: str) -> bool:
-        """Whether an image was drawn for a run of an owner.
+        """Whether an image was drawn for a run of an owner, or is edited by one.
 
         Args:
             owner: Whose runs.
             image: Its id, which must be one: 64 hexadecimal digits.
         """
+        # With the key before it: what users write stands in there too, but never with such quotation marks.
         found = await self._all(
             "SELECT 1 AS found FROM drawings JOIN owners ON owners.run = drawings.run"
-            " WHERE owners.owner=? AND drawings.result LIKE ? LIMIT 1",
-            (owner, f'%"{image}"%'),
+            " WHERE owners.owner=? AND drawings.result LIKE ?"
+            " UNION ALL SELECT 1 AS found FROM runs JOIN owners ON owners.run = runs.run"
+            " WHERE owners.owner=? AND runs.options LIKE ? LIMIT 1",
+            (owner, f'%"image": "{image}"%', owner, f'%{_SOURCE}"{image}"%'),
         )
         return bool(found)
 
@@ -101,3 +110,12 @@ class Housekeeping(ABC):
             (),
         )
         return {row["run"]: row["newest"] for row in rows}
+
+
+def _drawn(rows: Sequence[Any]) -> set[str]:
+    return {json.loads(row["result"])["image"] for row in rows}
+
+
+def _edited(rows: Sequence[Any]) -> set[str]:
+    sources = (json.loads(row["options"]).get("source") for row in rows)
+    return {source for source in sources if source}

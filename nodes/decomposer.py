@@ -34,7 +34,8 @@ async def state_requirements(prompt: str, work: Work) -> list[Requirement]:
     fault = "the model stated none"
     for attempt in range(_ATTEMPTS):
         try:
-            reply = await work.ask(question("decompose", {"user_prompt": prompt}, attempt=attempt))
+            asked = question("decompose", {"user_prompt": prompt}, attempt=attempt, editing=work.is_editing)
+            reply = await work.ask(asked)
         except UnreachableError:
             raise
         except ProviderError as error:

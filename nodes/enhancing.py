@@ -44,7 +44,8 @@ async def enhance(prompt: str, guidance: str, work: Work) -> str:
         UnreachableError: nothing answers at the chat model's address.
         ConfigurationError: the chat model cannot be used as configured.
     """
-    return await rewritten(question("enhance", {"user_prompt": prompt, "skill": guidance}), prompt, work)
+    slots = {"user_prompt": prompt, "skill": guidance}
+    return await rewritten(question("enhance", slots, editing=work.is_editing), prompt, work)
 
 
 async def rewritten(asked: Question, prompt: str, work: Work) -> str:

@@ -22,7 +22,8 @@ T = TypeVar("T")
 async def generate(state: State, work: Work) -> Update:
     """Draw the round's candidates side by side, each with a seed of its own."""
     started = time.perf_counter()
-    requests = candidate_requests(state, work.round)[: affordable_images(state, work)]
+    source = await work.context.images.load(work.source) if work.source else None
+    requests = candidate_requests(state, work.round, source)[: affordable_images(state, work)]
     results = await asyncio.gather(
         *(work.draw(index, request) for index, request in enumerate(requests)), return_exceptions=True
     )
@@ -31,8 +32,15 @@ async def generate(state: State, work: Work) -> Update:
     return {"drawn": drawn, "timings": timings} | linked(drawn[0]["image"], work.context)
 
 
-def candidate_requests(state: State, number: int) -> list[ImageRequest]:
-    """The requests of round `number`, no more than the image budget leaves room for."""
+def candidate_requests(state: State, number: int, source: bytes | None = None) -> list[ImageRequest]:
+    """The requests of round `number`, no more than the image budget leaves room for.
+
+    Args:
+        state: The run's state.
+        number: The round.
+        source: PNG bytes of the picture to edit: always the user's, so that faults of one round's edit do not
+            pile up in the next.
+    """
     options = state["options"]
     count = options["candidates"]
     if options["max_images"] is not None:
@@ -50,6 +58,7 @@ def candidate_requests(state: State, number: int) -> list[ImageRequest]:
             guidance=drawing.get("guidance"),
             # As the paper's calls are: one image each.
             alone=options["profile"] == "paper",
+            source=source,
         )
         for index in range(max(1, count))
     ]

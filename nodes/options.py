@@ -7,9 +7,9 @@ import re
 import secrets
 from typing import Any, get_args
 
-from gems.errors import OptionError, PromptError
+from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
 from gems.state import Context, Input
-from gems.types import Options, Profile
+from gems.types import GeneratorCapabilities, Options, Profile
 
 MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
@@ -43,6 +43,7 @@ def resolved(given: Input, context: Context) -> Options:
     Raises:
         OptionError: an option is out of range, or a budget is set where prices are not known.
         SizeError: the generator cannot draw the size.
+        EditingUnsupportedError: there is a picture to edit, and the generator edits none.
     """
     options = _complete(given, context)
     if options["budget_usd"] is not None:
@@ -58,7 +59,7 @@ def _complete(given: Input, context: Context) -> Options:
     width, height = parsed_size(given["size"]) if given.get("size") else generator.default_size
     generator.check_size(width, height)
     seed = given.get("seed")
-    return {
+    options: Options = {
         "max_rounds": _whole("max_rounds", given.get("max_rounds"), 5, MAX_ROUNDS),
         "candidates": _whole("candidates", given.get("candidates"), 1, MAX_CANDIDATES),
         "width": width,
@@ -74,6 +75,32 @@ def _complete(given: Input, context: Context) -> Options:
         "plateau": _whole("plateau", given.get("plateau"), _PLATEAU[profile], MAX_ROUNDS, least=0) or None,
         "memory": _yes_or_no("memory", given.get("memory"), default=True),
     }
+    if source := given.get("source"):
+        check_editing(generator)
+        options["source"] = source
+    return options
+
+
+def check_editing(generator: GeneratorCapabilities) -> None:
+    """Rule out a picture to edit before it is looked at.
+
+    Raises:
+        EditingUnsupportedError: the generator edits none.
+    """
+    if not generator.editing:
+        raise EditingUnsupportedError(
+            f"{generator.model} cannot edit images.",
+            hint="Leave the source out, or use a generator that edits, such as openai:MODEL@BASE_URL.",
+        )
+
+
+def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> str | None:
+    """The size of an edited picture where none is asked for: its own, or None where that cannot be drawn."""
+    try:
+        generator.check_size(width, height)
+    except SizeError:
+        return None
+    return f"{width}x{height}"
 
 
 def _check_prices(context: Context) -> None:

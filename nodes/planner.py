@@ -54,7 +54,8 @@ async def prepared(prompt: str, learnt: str, work: Work) -> str:
     """
     if not learnt:
         return prompt
-    return await rewritten(question("prepare", {"user_prompt": prompt, "lessons": learnt}), prompt, work)
+    slots = {"user_prompt": prompt, "lessons": learnt}
+    return await rewritten(question("prepare", slots, editing=work.is_editing), prompt, work)
 
 
 async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:

@@ -50,6 +50,35 @@ _LESSONS = (
     "be wrong or about something else: use one only where it fits."
 )
 
+_WRITES_EDITS = (
+    "The prompt is for a model that changes an image which the user has given. It says what to change and "
+    "how, and that the rest stays as it is; it describes nothing anew that is not to change. Every round "
+    "changes the user's image again, never the image of an earlier round."
+)
+_LOOKS_AT_EDITS = (
+    "The picture to check is an edited one, and the last that is shown. Where another stands before it, that "
+    "is the original: compare the two wherever a question is about what changed or stayed the same."
+)
+
+ORIGINAL = "The original image, before anything was changed:"
+EDITED = "The edited image:"
+"""What is said of the pictures that the judge and the reflector are shown."""
+
+EDITING: dict[Task, str] = {
+    "enhance": _WRITES_EDITS,
+    "prepare": _WRITES_EDITS,
+    "reflect": _WRITES_EDITS + " Where the original is shown, it comes first.",
+    "decompose": (
+        "The prompt asks to change an image that the user has given, and that you do not see. Ask about the "
+        "changed image: what the prompt wants to be there, gone or different. What the prompt does not "
+        "mention is to stay as it is: ask that last, in one question that compares with the original image "
+        "and names what may differ."
+    ),
+    "verify": _LOOKS_AT_EDITS,
+    "checklist": _LOOKS_AT_EDITS,
+}
+"""What is added to the instructions of a task where the run edits an image."""
+
 SYSTEM: dict[Task, str] = {
     "route": (
         "Task: route\n"
@@ -190,6 +219,7 @@ def question(
     pictures: Iterable[Picture] = (),
     logprobs: bool = False,
     attempt: int = 0,
+    editing: bool = False,
 ) -> Question:
     """The question for `task` with its slots filled.
 
@@ -199,6 +229,7 @@ def question(
         pictures: Shown before the text, oldest first.
         logprobs: Whether the probability of yes is wanted.
         attempt: From 0; a deliberate repetition raises it.
+        editing: Whether the run edits an image.
 
     Raises:
         TypeError: a slot is missing, or one is given that the task does not have.
@@ -208,7 +239,7 @@ def question(
     text = "\n\n".join(tagged(tag, slots[tag].strip() or NOTHING) for tag in TASK_TAGS[task])
     return Question(
         task=task,
-        system=SYSTEM[task],
+        system=f"{SYSTEM[task]}\n{EDITING[task]}" if editing and task in EDITING else SYSTEM[task],
         parts=(*pictures, text),
         reply=REPLIES[task],
         logprobs=logprobs,

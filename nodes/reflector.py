@@ -12,7 +12,7 @@ from gems.models.tasks import ExperienceReply, PromptReply, ReflectionReply
 from gems.nodes.enhancing import SPELLED
 from gems.nodes.learning import lesson_lines, lessons, recalled, settle
 from gems.nodes.node import Update
-from gems.nodes.prompts import numbered, question
+from gems.nodes.prompts import ORIGINAL, numbered, question
 from gems.nodes.scoring import best_round
 from gems.state import State
 from gems.types import Answer, Experience, Recalled, Requirement, Round
@@ -72,7 +72,8 @@ async def _in_one_call(
     """The next prompt; the experiences go into `texts` as they come."""
 
     async def once(attempt: int) -> str:
-        reply = await work.ask(question("reflect", slots, pictures=pictures, attempt=attempt))
+        asked = question("reflect", slots, pictures=pictures, attempt=attempt, editing=work.is_editing)
+        reply = await work.ask(asked)
         reflection = reply.form(ReflectionReply)
         texts.append(reflection.experience)
         return reflection.prompt
@@ -105,11 +106,15 @@ async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
 
 
 async def _pictures(state: State, work: Work) -> list[Picture]:
-    """The images to look at, oldest first: all of them for the paper, else the best so far and the newest."""
+    """The images to look at, oldest first: all of them for the paper, else the best so far and the newest.
+
+    Where one is edited, the original comes before them.
+    """
     rounds = state["rounds"]
     shown = rounds if work.profile == "paper" else [best_round(rounds), rounds[-1]]
     unique = {turn["number"]: turn for turn in shown}.values()
-    return [
+    original = [await work.picture(work.source, "reflector", ORIGINAL)] if work.is_editing else []
+    return original + [
         await work.picture(
             turn["candidates"][turn["best"]]["image"],
             "reflector",

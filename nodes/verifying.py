@@ -10,7 +10,7 @@ from gems.errors import ProviderError, UnreadableReplyError
 from gems.models.chat.asking import Picture
 from gems.models.chat.replies import read_answer
 from gems.models.tasks import ChecklistReply
-from gems.nodes.prompts import numbered, question
+from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.types import Answer, Requirement
 from gems.work import Work
 
@@ -60,15 +60,22 @@ async def _judged_by_model(image: str, requirements: Sequence[Requirement], work
     Raises:
         GemsError: no requirement could be asked about.
     """
-    picture = await work.picture(image, "judge")
+    pictures = await _shown(image, work)
     if work.profile == "paper":
-        return await _asked_each(picture, requirements, work, _FIRST)
+        return await _asked_each(pictures, requirements, work, _FIRST)
     try:
-        listed = await _asked_as_list(picture, requirements, work)
+        listed = await _asked_as_list(pictures, requirements, work)
     except UnreadableReplyError as error:
         work.warn(f"The checklist is asked one by one, since it could not be read: {error}")
-        return await _asked_each(picture, requirements, work, _FIRST)
-    return await _asked_again(picture, listed, requirements, work)
+        return await _asked_each(pictures, requirements, work, _FIRST)
+    return await _asked_again(pictures, listed, requirements, work)
+
+
+async def _shown(image: str, work: Work) -> list[Picture]:
+    """The picture to check; where it was edited, the original before it."""
+    if not work.is_editing:
+        return [await work.picture(image, "judge")]
+    return [await work.picture(work.source, "judge", ORIGINAL), await work.picture(image, "judge", EDITED)]
 
 
 async def confirmed(
@@ -84,8 +91,8 @@ async def confirmed(
     asked = [requirement for requirement in requirements if requirement["id"] not in final]
     if not asked:
         return judgement
-    picture = await work.picture(image, "judge")
-    checked = await _asked_each(picture, asked, work, _CONFIRMING)
+    pictures = await _shown(image, work)
+    checked = await _asked_each(pictures, asked, work, _CONFIRMING)
     for answer in checked.answers:
         final[answer["requirement"]] = answer | {"source": "confirmation"}
     answers = [final[requirement["id"]] for requirement in requirements]
@@ -97,9 +104,13 @@ def is_verified(answer: Answer) -> bool:
     return answer["source"] not in ("judge", "confirmation", "parent")
 
 
-async def _asked_as_list(picture: Picture, requirements: Sequence[Requirement], work: Work) -> Judgement:
+async def _asked_as_list(
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work
+) -> Judgement:
     questions = numbered(requirement["question"] for requirement in requirements)
-    reply = await work.ask(question("checklist", {"questions": questions}, pictures=[picture]))
+    reply = await work.ask(
+        question("checklist", {"questions": questions}, pictures=pictures, editing=work.is_editing)
+    )
     by_number = {answer.number: answer for answer in reply.form(ChecklistReply).answers}
     answers: list[Answer] = []
     for number, requirement in enumerate(requirements, 1):
@@ -117,7 +128,7 @@ async def _asked_as_list(picture: Picture, requirements: Sequence[Requirement], 
 
 
 async def _asked_again(
-    picture: Picture, judgement: Judgement, requirements: Sequence[Requirement], work: Work
+    pictures: Sequence[Picture], judgement: Judgement, requirements: Sequence[Requirement], work: Work
 ) -> Judgement:
     """Ask on its own about each requirement whose answer is unknown."""
     unclear = {answer["requirement"] for answer in judgement.answers if answer["answer"] == "unknown"}
@@ -125,7 +136,7 @@ async def _asked_again(
         return judgement
     asked = [requirement for requirement in requirements if requirement["id"] in unclear]
     try:
-        again = await _asked_each(picture, asked, work, _AGAIN)
+        again = await _asked_each(pictures, asked, work, _AGAIN)
     except ProviderError as error:
         work.warn(f"{len(asked)} requirements stay unknown: {error}")
         return judgement
@@ -135,7 +146,7 @@ async def _asked_again(
 
 
 async def _asked_each(
-    picture: Picture, requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
 ) -> Judgement:
     """One question per call, all at once; one whose answer is unknown is asked again in the next attempt.
 
@@ -143,7 +154,7 @@ async def _asked_each(
         GemsError: every call failed; the first failure is raised.
     """
     results = await asyncio.gather(
-        *(_asked(picture, requirement, work, attempts) for requirement in requirements),
+        *(_asked(pictures, requirement, work, attempts) for requirement in requirements),
         return_exceptions=True,
     )
     failures = [result for result in results if isinstance(result, BaseException)]
@@ -161,19 +172,20 @@ async def _asked_each(
 
 
 async def _asked(
-    picture: Picture, requirement: Requirement, work: Work, attempts: Sequence[int]
+    pictures: Sequence[Picture], requirement: Requirement, work: Work, attempts: Sequence[int]
 ) -> tuple[Answer, str]:
     asked = question(
         "verify",
         {"question": requirement["question"]},
-        pictures=[picture],
+        pictures=pictures,
         logprobs=True,
         attempt=attempts[0],
+        editing=work.is_editing,
     )
     reply = await work.ask(asked)
     value, evidence = read_answer(reply.text)
     if value == "unknown" and len(attempts) > 1:
-        return await _asked(picture, requirement, work, attempts[1:])
+        return await _asked(pictures, requirement, work, attempts[1:])
     answer: Answer = {
         "requirement": requirement["id"],
         "answer": value,

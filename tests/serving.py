@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, aclosing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from gems.results import RunResult
 from gems.service import Gems
 from gems.types import ImageRequest
 from tests.scripted import FlatGenerator, ScriptedChat, failing, opened_gems
+from tests.stub.brains import edited_picture
 
 PATIENCE_S = 60
 """Everything that is waited for comes long before."""
@@ -33,6 +34,10 @@ class House:
 
     def gems(self) -> AbstractAsyncContextManager[Gems]:
         return opened_gems(self.home, self.chat, self.generator)
+
+    def edits(self) -> None:
+        self.generator.capabilities = replace(self.generator.capabilities, editing=True)
+        self.generator.paint = edited_picture
 
     def never_pass(self) -> None:
         self.chat.script["checklist"] = failing(1)

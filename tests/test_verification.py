@@ -12,9 +12,9 @@ import pytest_asyncio
 from PIL import Image
 
 from gems.errors import GemsError, PromptError, RequestError, ServerError
+from gems.given_pictures import MAX_BYTES
 from gems.service import Gems
 from gems.skills.authoring import VerifierAnswer
-from gems.verification import MAX_BYTES
 from tests.apps.terminal import here
 from tests.scripted import FlatGenerator, ScriptedChat, failing, opened_gems, requirements
 

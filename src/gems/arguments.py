@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from typing_extensions import TypedDict
 
+from gems.given_pictures import SourceImage
 from gems.memory.ledger import RunRow
 from gems.state import Input
 from gems.types import Profile
@@ -55,6 +56,9 @@ class Target(TypedDict, total=False):
 class RunArguments(RunOptions, Target, total=False):
     """Everything that can be said about a run besides its prompt."""
 
+    source: bytes | Path | SourceImage | None
+    """A picture that is edited instead of drawing from nothing: a PNG, JPEG or WebP file or its bytes."""
+
 
 def as_input(row: RunRow) -> Input:
     """A run's complete options in the form that the graph takes: resolving them again changes nothing."""
@@ -64,6 +68,7 @@ def as_input(row: RunRow) -> Input:
         "plateau": options["plateau"] or 0,
         "prompt": row["prompt"],
         "owner": row["owner"] or None,
+        "source": options.get("source"),
         "run_id": row["run_id"],
         # Where the user asked for none, a skill may still ask for another one.
         "size": f"{options['width']}x{options['height']}" if options.get("sized", True) else None,

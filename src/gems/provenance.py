@@ -59,6 +59,7 @@ def record(result: RunResult, candidate: Candidate) -> dict[str, Any]:
         "round": result.best_round,
         "prompt": result.prompt,
         "final_prompt": result.final_prompt,
+        **({"source": result.options["source"]} if "source" in result.options else {}),
         "seed": candidate["seed"],
         "model": candidate["model"],
         "parameters": candidate["parameters"],

@@ -155,6 +155,8 @@ async def _used(graph: Graph, resources: Resources, without: Collection[str]) ->
     """The ids of all images that a row or the state of a run refers to."""
     rows = await resources.ledger.runs()
     used = {row["summary"]["image"] for row in rows if row["summary"].get("image")}
+    # Of a run that has not drawn yet, only its row may know it.
+    used |= {row["options"]["source"] for row in rows if "source" in row["options"]}
     if without:
         drawn = await resources.ledger.drawn_by_run()
         for run in drawn.keys() - set(without):
@@ -193,7 +195,8 @@ async def _images_of_state(graph: Graph, run: str) -> set[str]:
         *(values.get("drawn") or ()),
         *(c for turn in values.get("rounds") or () for c in turn["candidates"]),
     ]
-    return {candidate["image"] for candidate in drawn}
+    edited = (values.get("options") or {}).get("source")
+    return {candidate["image"] for candidate in drawn} | ({edited} if edited else set())
 
 
 async def _before(resources: Resources, run: str, began: float) -> float:

@@ -29,6 +29,7 @@ from gems.errors import (
     RunNotFoundError,
 )
 from gems.events import Event, Finished, Warned
+from gems.given_pictures import SourceImage, keep_source, source_image
 from gems.graphs.loop import build_graph
 from gems.memories import Memories
 from gems.memory.faults import reading, storage_faults
@@ -36,7 +37,7 @@ from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
-from gems.nodes.options import checked_prompt, resolved
+from gems.nodes.options import check_editing, checked_prompt, editing_size, resolved
 from gems.nodes.planner import named_skills
 from gems.outcomes import result_of
 from gems.rebuilding import rebuild
@@ -145,10 +146,11 @@ class Gems:
 
         Args:
             prompt: What to draw, 1 to 20,000 characters.
-            **arguments: See `RunOptions` and `Target`.
+            **arguments: See `RunArguments`. With a `source` each round edits that picture with the round's
+                prompt.
 
         Raises:
-            RequestError: the prompt or an option is not usable; nothing was paid for.
+            RequestError: the prompt, an option or the source is not usable; nothing was paid for.
             GemsError: the run ended before there was an image; the error's `run_id` names it.
         """
         return await _last(self.stream(prompt, **arguments))
@@ -159,13 +161,20 @@ class Gems:
         A consumer that stops listening interrupts the run, which can be resumed.
         """
         await self.resources.skills.refreshed()
-        options = self._resolved(prompt, arguments)
+        checked_prompt(prompt)
+        source = await self._source(arguments)
+        options = self._resolved(arguments, source)
         target = await self._target(arguments)
+        if source is not None:
+            await keep_source(source, self.resources.images)
         run_id = _new_id()
         async with self.resources.locks.hold(run_id):
             row = await self.resources.ledger.begin(
                 run_id, prompt, options, self.resources.models(), arguments.get("owner", "")
             )
+            if source is not None:
+                # Until now, deleting another run could have taken it away.
+                await keep_source(source, self.resources.images)
             async with aclosing(self._carrier.carry_out(row, as_input(row), target)) as events:
                 async for event in events:
                     yield event
@@ -354,10 +363,20 @@ class Gems:
     async def _snapshot(self, run_id: str) -> Any:
         return await self._carrier.snapshot(run_id)
 
-    def _resolved(self, prompt: str, arguments: RunArguments) -> Options:
+    async def _source(self, arguments: RunArguments) -> SourceImage | None:
+        """The picture to edit, once it is known that it can be."""
+        given = arguments.get("source")
+        if given is None:
+            return None
+        check_editing(self.resources.generator.capabilities)
+        return await asyncio.to_thread(source_image, given)
+
+    def _resolved(self, arguments: RunArguments, source: SourceImage | None) -> Options:
         """The complete options, once everything that can be known to be wrong was ruled out."""
-        checked_prompt(prompt)
-        given = {name: value for name, value in arguments.items() if value is not None}
+        given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
+        if source is not None:
+            own = editing_size(source.width, source.height, self.resources.generator.capabilities)
+            given |= {"source": source.id, "size": given.get("size") or own}
         options = resolved(cast("Input", given), self.resources.context())
         if options["skills"] not in ("auto", "none"):
             named_skills(options["skills"], self.resources.skills.current)

@@ -122,6 +122,9 @@ class Input(Form, total=False):
     """Whose run it is, where a server tells its users apart: what it learns is for their other runs only."""
     run_id: str
     """Set by the service; the thread's id otherwise."""
+    source: str
+    """Id of the stored picture to edit, put there by the service: a caller who could name any id would get to
+    see pictures of others."""
 
 
 class State(Input, total=False):

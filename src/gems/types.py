@@ -234,6 +234,8 @@ class Options(TypedDict):
     """Rounds without a better score after which the run stops; None for never."""
     memory: bool
     """Whether the run learns from others, and others from it."""
+    source: NotRequired[str]
+    """SHA-256 of the stored picture that each round edits; left out where images are drawn from nothing."""
 
 
 Progress = Callable[[int, int], None]

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image, ImageOps
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.errors import InvalidImageError, RequestError
+from gems.given_pictures import readable_png
 from gems.memory.images import ImageStore
-from gems.models.pictures import MAX_PIXELS, verified_png
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.options import checked_prompt
 from gems.nodes.scoring import pass_rate
@@ -26,10 +23,7 @@ from gems.state import State
 from gems.types import Answer, Requirement, Usage
 from gems.work import Work
 
-MAX_BYTES = 50_000_000
-"""Largest file that is read as a picture."""
 _TEXT_SKILL = "text-rendering"
-_ORIENTATION = 0x0112
 
 
 class Verification(BaseModel):
@@ -50,7 +44,7 @@ async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Ve
     """Check a picture; see `Gems.verify`."""
     started = time.monotonic()
     checked_prompt(prompt)
-    held = _HeldImage(await asyncio.to_thread(_readable_png, image))
+    held = _HeldImage(await asyncio.to_thread(readable_png, image))
     work = Work(
         context=replace(resources.context(), images=held),
         run_id="",
@@ -122,53 +116,3 @@ class _HeldImage(ImageStore):
         super().__init__(Path())
         self.image = hashlib.sha256(png).hexdigest()
         self._held[self.image] = png
-
-
-def _readable_png(image: bytes | Path) -> bytes:
-    """PNG bytes of a picture in a common format, upright. Blocking.
-
-    Raises:
-        RequestError: there is no such file, or it holds no picture that can be taken.
-    """
-    name = image.name if isinstance(image, Path) else "What was sent"
-    data = _content(image) if isinstance(image, Path) else image
-    if len(data) > MAX_BYTES:
-        raise RequestError(f"{name} has more than {MAX_BYTES:,} bytes.", hint="Send a smaller picture.")
-    try:
-        png, _, _ = verified_png(data, name)
-    except InvalidImageError as error:
-        # What a file holds that is no picture is nobody's business, so it is not quoted.
-        if error.__cause__ is None or isinstance(error.__cause__, Image.DecompressionBombError):
-            raise RequestError(
-                f"{name} has more than {MAX_PIXELS:,} pixels.", hint="Send a smaller picture."
-            ) from None
-        raise RequestError(
-            f"{name} is no whole picture.", hint="PNG, JPEG and WebP can be checked."
-        ) from None
-    return png if png is data else _upright(data, png)
-
-
-def _content(path: Path) -> bytes:
-    try:
-        if not path.is_file():
-            raise RequestError(f"There is no file {path}.", hint="Give the path of a picture.")
-        # A file may be larger than memory.
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no path"
-        raise RequestError(
-            f"{str(path)[:200]} cannot be read: {reason}.", hint="Give the path of a picture."
-        ) from None
-
-
-def _upright(data: bytes, png: bytes) -> bytes:
-    """The converted picture, turned as cameras say it should be."""
-    with Image.open(io.BytesIO(data)) as original:
-        orientation = original.getexif().get(_ORIENTATION)
-        if orientation in (None, 1):
-            return png
-        turned = ImageOps.exif_transpose(original).convert("RGB")
-    out = io.BytesIO()
-    turned.save(out, "PNG")
-    return out.getvalue()

@@ -46,6 +46,7 @@ class Work:
         deadline_s: Seconds the run may take, counted from `context.started`; None for no limit.
         write: Takes events as plain dictionaries.
         store: What other runs learnt; None where memory is off.
+        source: Id of the picture that the run edits; empty where it draws from nothing.
         usage: What this turn consumed so far, by role and `generator`.
         warnings: What went wrong in this turn without ending it.
     """
@@ -57,6 +58,7 @@ class Work:
     deadline_s: float | None
     write: Callable[[Any], None]
     store: BaseStore | None = None
+    source: str = ""
     usage: dict[str, Usage] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -79,7 +81,13 @@ class Work:
             deadline_s=options["deadline_s"] if options else state.get("deadline_s"),
             write=write,
             store=store,
+            source=(options.get("source") if options else None) or "",
         )
+
+    @property
+    def is_editing(self) -> bool:
+        """Whether chat models are told that a picture is edited; what the paper asks stays as it is."""
+        return bool(self.source) and self.profile != "paper"
 
     def emit(self, event: Event) -> None:
         """Tell whoever watches."""

@@ -105,6 +105,27 @@ async def test_paths_of_the_server_are_neither_read_nor_written(house: House, tm
     assert house.drawn() == []
 
 
+async def test_edit_a_picture(house: House, keys: KeyFile, tmp_path: Path) -> None:
+    house.edits()
+    file = tmp_path / "picture.png"
+    file.write_bytes(picture())
+    sent = {"prompt": "make it blue", "image": base64.b64encode(picture()).decode()}
+    async with served(house) as address, with_key(address, keys.add("ann")) as client:
+        for given in ({"path": str(file)}, {"path": str(file), "image": sent["image"]}):
+            read = await client.call_tool("edit_image", {"prompt": "make it blue"} | given)
+            assert read.is_error
+            assert "Paths of the server are not read." in text_of(read)
+        assert house.drawn() == []
+        found = (await client.call_tool("edit_image", sent)).structured_content
+        assert found is not None
+        assert (found["path"], found["passed"]) == (None, True)
+        limited = await client.call_tool("edit_image", sent | {"image": base64.b64encode(bomb()).decode()})
+        assert "pixels" in text_of(limited)
+    (request,) = house.generator.requests
+    assert request.source is not None
+    assert (request.width, request.height) == (64, 48)
+
+
 async def test_large_bodies_are_refused(house: House) -> None:
     async with served(house, max_body_mb=1) as address:
         body = b"x" * 1_100_000

@@ -27,7 +27,8 @@ from tests.mcp_server.clients import (
     text_of,
 )
 from tests.stub import Fault, StubServer
-from tests.test_verification import bomb
+from tests.stub.brains import edited_picture
+from tests.test_verification import bomb, picture
 
 SMALL = {"prompt": PROMPT, "size": "256x256", "seed": 7}
 
@@ -104,7 +105,9 @@ async def test_tools_say_what_they_take() -> None:
         ("generate_image", {"prompt": "a", "size": "big"}, "'big' is no size"),
         ("generate_image", {"prompt": "a", "out": "x.jpg"}, ".png"),
         ("generate_image", {}, "prompt"),
-        ("edit_image", {"prompt": "a"}, "Pictures cannot be edited yet. Draw one with generate_image"),
+        ("edit_image", {"prompt": "a"}, "exactly one picture"),
+        ("edit_image", {"prompt": "a", "image": "aaaa"}, "blocks cannot edit images. Leave the source out"),
+        ("edit_image", {"prompt": "a", "image": "aaaa", "mask": "aaaa"}, "There is no argument 'mask'."),
         ("get_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
         ("cancel_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
         ("resume_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
@@ -133,6 +136,32 @@ async def test_image_bombs() -> None:
         answer = await client.call_tool("verify_image", {"prompt": "a", "image": sent})
         assert answer.is_error
         assert "more than 64,000,000 pixels" in text_of(answer)
+
+
+async def test_edit_a_picture(tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    file.write_bytes(picture())
+    with StubServer(images=edited_picture) as editor:
+        painter = {"GEMS_GENERATOR__MODEL": f"openai:painter@{editor.base_url}"}
+        async with Client(own_process(**painter)) as client:
+            for source in ({"path": str(file)}, {"image": base64_of(str(file))}):
+                arguments = {**source, "prompt": PROMPT, "max_rounds": 2, "seed": 7}
+                drawn = await client.call_tool("edit_image", arguments)
+                assert not drawn.is_error, text_of(drawn)
+                found = drawn.structured_content
+                assert found is not None
+                assert found["rounds"] == 2
+                with Image.open(found["path"]) as edited:
+                    assert edited.size == (64, 48)
+                    assert edited.getpixel((0, 47)) == (255, 0, 0)
+            for name, said in (("none.png", "There is no file"), (".env", "is no whole picture")):
+                (tmp_path / ".env").write_text("SECRET=sesame\n")
+                answer = await client.call_tool("edit_image", {"prompt": PROMPT, "path": name})
+                assert answer.is_error
+                assert said in text_of(answer)
+                assert "sesame" not in text_of(answer)
+        assert {call.path for call in editor.calls("images")} == {"/v1/images/edits"}
+        assert len({call.files["image"] for call in editor.calls("images")}) == 1
 
 
 async def test_keys_of_models_stay_secret(stub: StubServer) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from gems.models.chat.asking import Picture
 from gems.models.tasks import TASK_TAGS, Task, tagged, untagged
-from gems.nodes.prompts import NOTHING, REPLIES, SYSTEM, numbered, question
+from gems.nodes.prompts import EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "prompts"
 SLOTS = {
@@ -40,22 +40,37 @@ def slots(task: Task) -> dict[str, str]:
     return {tag: SLOTS[tag] for tag in TASK_TAGS[task]}
 
 
-def rendered(task: Task) -> str:
-    asked = question(task, slots(task))
+def rendered(task: Task, *, editing: bool = False) -> str:
+    asked = question(task, slots(task), editing=editing)
     (text,) = asked.parts
     return f"[system]\n{asked.system}\n\n[user]\n{text}\n"
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_rendered_prompt_is_pinned(task: Task) -> None:
-    golden = GOLDEN / f"{task}.txt"
+    pinned(task, rendered(task))
+
+
+@pytest.mark.parametrize("task", EDITING)
+def test_rendered_prompt_of_an_edit_is_pinned(task: Task) -> None:
+    pinned(f"{task}-edit", rendered(task, editing=True))
+
+
+@pytest.mark.parametrize("task", sorted(set(TASKS) - set(EDITING)))
+def test_other_tasks_are_the_same_for_an_edit(task: Task) -> None:
+    assert rendered(task, editing=True) == rendered(task)
+
+
+def pinned(name: str, text: str) -> None:
+    golden = GOLDEN / f"{name}.txt"
     if os.environ.get("REWRITE_GOLDEN"):
-        golden.write_text(rendered(task), encoding="utf-8")
-    assert rendered(task) == golden.read_text(encoding="utf-8")
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
 
 
 def test_every_golden_file_belongs_to_a_task() -> None:
-    assert {path.stem for path in GOLDEN.iterdir()} == set(TASKS)
+    edits = {f"{task}-edit" for task in EDITING}
+    assert {path.stem for path in GOLDEN.iterdir()} == set(TASKS) | edits
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+
 import httpx
 import pytest
 
 from gems.hub import RunHub
 from tests.server.running import begun, gated, heard, result
 from tests.serving import House
+from tests.test_verification import picture
 
 
 def test_a_run_from_its_beginning_to_its_deletion(client: httpx.Client, house: House) -> None:
@@ -166,3 +169,44 @@ def test_unknown_runs(client: httpx.Client, run_id: str, what: str) -> None:
     assert answer.status_code in {404, 422}
     assert client.post(f"/runs/{run_id}/resume").status_code in {404, 422}
     assert client.delete(f"/runs/{run_id}").status_code in {404, 422}
+
+
+def test_a_picture_is_edited(client: httpx.Client, house: House) -> None:
+    house.edits()
+    for prefix in ("", "data:image/png;base64,"):
+        sent = prefix + base64.b64encode(picture()).decode()
+        told = result(client, begun(client, "make it blue", source=sent))
+        assert (told["options"]["width"], told["options"]["height"]) == (64, 48)
+        shown = client.get(told["source_url"])
+        assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
+    assert {request.source for request in house.generator.requests} == {shown.content}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/etc/hostname", "no base64"),
+        ("file:///etc/hostname", "no base64"),
+        ("http://127.0.0.1:1/a.png", "no base64"),
+        ("aGVsbG8=", "no whole picture"),
+        ("", "no whole picture"),
+    ],
+)
+def test_sources_that_are_none(client: httpx.Client, house: House, source: str, message: str) -> None:
+    house.edits()
+    answer = client.post("/runs", json={"prompt": "make it blue", "source": source})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "RequestError")
+    assert message in answer.json()["error"]["message"]
+    assert client.get("/runs").json() == {"runs": []}
+
+
+def test_a_generator_that_cannot_edit(client: httpx.Client, house: House) -> None:
+    sent = base64.b64encode(picture()).decode()
+    answer = client.post("/runs", json={"prompt": "make it blue", "source": sent})
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "EditingUnsupportedError")
+    assert house.chat.asked == []
+
+
+def test_langserve_takes_no_pictures(client: httpx.Client) -> None:
+    answer = client.post("/gems/invoke", json={"input": {"prompt": "a red cat", "source": "aGVsbG8="}})
+    assert answer.status_code == 422

@@ -207,6 +207,7 @@ def _image_request(body: Body) -> ImageRequest:
         negative_prompt=str(body.get("negative_prompt", "")),
         steps=int(steps) if steps else None,
         guidance=float(guidance) if guidance is not None else None,
+        source=body.get("image"),
     )
 
 

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import io
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
@@ -49,7 +50,9 @@ def picture_brain(brain: Any = None) -> PictureBrain:
     if hasattr(brain, "generate"):
 
         async def draw(request: ImageRequest) -> bytes:
-            return bytes((await brain.generate(request)).data)
+            # What cannot edit draws anew: what was sent can be looked at all the same.
+            asked = request if brain.capabilities.editing else replace(request, source=None)
+            return bytes((await brain.generate(asked)).data)
 
         return draw
     return lambda request: _call(brain, request)
@@ -78,4 +81,18 @@ def flat_picture(request: ImageRequest) -> bytes:
     mixed = hashlib.sha256(f"{request.prompt}\n{request.negative_prompt}\n{request.seed}".encode()).digest()
     out = io.BytesIO()
     Image.new("RGB", (request.width, request.height), tuple(mixed[:3])).save(out, "PNG")
+    return out.getvalue()
+
+
+def edited_picture(request: ImageRequest) -> bytes:
+    """The source with its upper half painted over as `flat_picture` would; without one, that alone."""
+    paint = Image.open(io.BytesIO(flat_picture(request)))
+    if request.source is not None:
+        with Image.open(io.BytesIO(request.source)) as source:
+            below = source.convert("RGB").resize(paint.size)
+        half = (0, 0, paint.width, paint.height // 2)
+        below.paste(paint.crop(half), half)
+        paint = below
+    out = io.BytesIO()
+    paint.save(out, "PNG")
     return out.getvalue()

@@ -14,6 +14,16 @@ MAX_PIXELS = 64_000_000
 """Largest picture that is opened: 8000x8000, against decompression bombs."""
 
 _FILTERS = threading.Lock()
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
@@ -29,7 +39,7 @@ def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
         InvalidImageError: `data` is no whole picture, or has more than `MAX_PIXELS` pixels.
     """
     try:
-        with _opened(data) as picture:
+        with opened(data) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise InvalidImageError(
@@ -49,8 +59,23 @@ def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
         ) from error
 
 
-def _opened(data: bytes) -> Image.Image:
-    """The picture with its header read; Pillow would warn at a pixel limit of its own and at bad EXIF."""
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its camera says it should be; as it is where nothing readable says so."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+        except (OSError, SyntaxError, ValueError):
+            # What is written beside the pixels may be damaged where they are whole.
+            turn = None
+    return picture if turn is None else picture.transpose(turn)
+
+
+def opened(data: bytes) -> Image.Image:
+    """A PNG, JPEG or WebP picture with its header read, whatever stands in it.
+
+    Pillow would warn at a pixel limit of its own and at bad EXIF.
+    """
     # The filters belong to the whole process: threads that changed them side by side would undo each other.
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -67,6 +67,8 @@ async def report_page(result: RunResult, row: RunRow, images: ImageStore, lesson
         lessons: What earlier runs taught this one.
     """
     wanted = {candidate["image"] for turn in result.rounds for candidate in turn["candidates"]}
+    if "source" in result.options:
+        wanted.add(result.options["source"])
     found = await stored(images, wanted)
     # Scaling pictures takes long enough to be noticed by other runs of this loop.
     return await asyncio.to_thread(_page, result, row, found, lessons)
@@ -84,6 +86,7 @@ def _page(result: RunResult, row: RunRow, found: dict[str, bytes | str], lessons
             result=result,
             met=sum(item.answer == "yes" for item in result.requirements),
             hero=shown(found[result.image_id], _HERO) if result.image_id else None,
+            source=shown(found[result.options["source"]], _OTHER) if "source" in result.options else None,
             best=best["candidates"][best["best"]] if best else None,
             rows=rows,
             turns=turns,

@@ -48,14 +48,17 @@ def test_open_webui_draws(base: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["image", "image[]"])
-def test_open_webui_edits(base: str, key: str, field: str) -> None:
+def test_open_webui_edits(base: str, key: str, field: str, house: House) -> None:
+    house.edits()
     answer = httpx.post(
         base + EDIT,
         headers={"Authorization": f"Bearer {key}"},
         data={"model": "gems", "prompt": "bluer", "n": "1", "size": "512x512", "response_format": "b64_json"},
         files=[(field, ("0_image.png", png(), "image/png"))],
     )
-    assert told(answer, 400)["code"] == "editing_unsupported"
+    assert [data[:4] for data in pictures(answer)] == [b"\x89PNG"]
+    (request,) = house.generator.requests
+    assert (request.prompt, request.width, bool(request.source)) == ("bluer", 512, True)
 
 
 def test_open_webui_chats(base: str, key: str) -> None:
@@ -90,14 +93,26 @@ def test_librechat_draws(base: str, key: str, header: str, house: House) -> None
     assert (house.generator.requests[0].width, house.generator.requests[0].height) == (64, 64)
 
 
-def test_librechat_edits(base: str, key: str) -> None:
-    answer = httpx.post(
+def librechat_edits(base: str, key: str, images: int) -> httpx.Response:
+    return httpx.post(
         base + EDIT,
         headers={"Authorization": f"Bearer {key}"},
         data={"model": "gpt-image-1", "prompt": "bluer", "quality": "auto", "size": "auto"},
-        files=[("image[]", (f"{n}.png", png(), "image/png")) for n in range(3)],
+        files=[("image[]", (f"{n}.png", png((32, 16)), "image/png")) for n in range(images)],
     )
-    assert told(answer, 400)["code"] == "editing_unsupported"
+
+
+def test_librechat_edits(base: str, key: str, house: House) -> None:
+    house.edits()
+    assert [data[:4] for data in pictures(librechat_edits(base, key, 1))] == [b"\x89PNG"]
+    assert (house.generator.requests[0].width, house.generator.requests[0].height) == (32, 16)
+
+
+def test_librechat_sends_several_images(base: str, key: str, house: House) -> None:
+    house.edits()
+    error = told(librechat_edits(base, key, 3), 400)
+    assert error["code"] == "too_many_images"
+    assert error["message"].startswith("3 images were sent")
 
 
 def test_a_web_page_may_read_the_ids_of_runs(serve: Serve) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 
-def _path(text: str) -> Path:
+def path(text: str) -> Path:
     """A path, but not the current folder for an empty one, as an unset variable of a shell makes it."""
     if not str(text).strip():
         raise typer.BadParameter("the path is empty")
@@ -44,7 +44,7 @@ Port = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        parser=_path,
+        parser=path,
         metavar="PATH",
         help="A .png file or a folder for the image; outputs in GEMS_HOME by default.",
     ),

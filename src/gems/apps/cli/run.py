@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +16,14 @@ from gems.types import Profile
 
 def run(  # noqa: PLR0913, PLR0917 - the command's options
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; - reads it from stdin.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            parser=options.path,
+            metavar="FILE",
+            help="Edit this PNG, JPEG or WebP picture; the prompt says what to change.",
+        ),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(metavar="N", min=1, max=50, help="Most rounds; 5 by default.")
     ] = None,
@@ -23,7 +32,9 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option(metavar="WxH", help="Width and height in pixels; the generator's own by default."),
+        typer.Option(
+            metavar="WxH", help="Width and height in pixels; the source's or the generator's own by default."
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -79,6 +90,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
       gems run --rounds 8 --candidates 2 --out poster.png - < prompt.txt
       gems run --chat openai:Qwen/Qwen3-VL-8B-Instruct@http://127.0.0.1:8000/v1 \\
                --generator diffusers:z-image-turbo "a cat on a red chair"
+      gems run --source photo.jpg "make the car red" --generator openai:gpt-image-1
       path=$(gems run --quiet "two green stars")
 
     \b
@@ -111,6 +123,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             deadline_s=deadline,
             plateau=plateau,
             memory=False if no_memory else None,
+            source=source,
             out=out,
             metadata=not no_metadata,
         )

@@ -45,7 +45,7 @@ def show_run(result: RunResult, path_of: Callable[[str], Path]) -> None:
     """Everything about a run that a person wants to know."""
     console = _console()
     questions = {item.id: item.question for item in result.requirements}
-    for line in _heading(result):
+    for line in _heading(result, path_of):
         console.print(line, soft_wrap=True)
     experiences = {experience["round"]: experience["text"] for experience in result.experiences}
     lessons = {given["round"]: given["lessons"] for given in result.recalls}
@@ -92,11 +92,13 @@ def _run_line(row: RunRow) -> Text:
     )
 
 
-def _heading(result: RunResult) -> Iterator[Text]:
+def _heading(result: RunResult, path_of: Callable[[str], Path]) -> Iterator[Text]:
     yield Text.assemble((result.run_id, "bold"), "  ", (result.status, _STYLES.get(result.status, "")))
     yield Text(verdict_line(result))
     yield _named("prompt", result.prompt)
     options = result.options
+    if "source" in options:
+        yield _named("source", str(path_of(options["source"])))
     yield _named(
         "options",
         f"{options['width']}x{options['height']}, seed {options['seed']}, profile {options['profile']}, "

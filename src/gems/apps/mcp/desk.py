@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from mcp.server.mcpserver import Context
 
 from gems.apps.serving.access import Access, Caller
 from gems.errors import GemsError, RequestError
+from gems.given_pictures import decoded_picture
 from gems.hub import RunHub
 from gems.memory.ledger import RunRow
-from gems.verification import MAX_BYTES
 
 _HINT = "Send the picture as base64 in `image`."
 
@@ -112,15 +110,4 @@ class Desk:
             raise RequestError("There must be exactly one picture.", hint=hint)
         if path is not None:
             return Path(path).expanduser()
-        return _decoded(image or "")
-
-
-def _decoded(image: str) -> bytes:
-    """The bytes of base64, with or without what browsers put before it."""
-    if len(image) > MAX_BYTES * 3 // 2:
-        raise RequestError(f"The picture has more than {MAX_BYTES:,} bytes.", hint="Send a smaller one.")
-    text = image.partition(",")[2] if image.startswith("data:") else image
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
-        raise RequestError("`image` is no base64.", hint=_HINT) from None
+        return decoded_picture(image or "", "image", _HINT)

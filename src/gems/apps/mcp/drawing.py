@@ -12,9 +12,18 @@ from gems.apps.mcp.desk import Desk
 from gems.apps.mcp.following import followed
 from gems.apps.mcp.reports import RunReport, run_answer
 from gems.arguments import RunArguments
-from gems.errors import EditingUnsupportedError
 from gems.types import Profile
 
+Rounds = Annotated[int | None, Field(description="Most rounds, 1 to 50; 5 by default.")]
+Seed = Annotated[int | None, Field(description="Where chance begins; random by default.")]
+Negative = Annotated[str | None, Field(description="What to avoid.")]
+Skills = Annotated[str | None, Field(description="auto, none, or names separated by commas.")]
+Candidates = Annotated[int | None, Field(description="Images per round, 1 to 16; 1 by default.")]
+Budget = Annotated[float | None, Field(description="Begin nothing new once so much is spent.")]
+Deadline = Annotated[
+    float | None, Field(description="Stop after so many seconds with the best image so far.")
+]
+Out = Annotated[str | None, Field(description="A .png file or a folder for the image; not over HTTP.")]
 RunId = Annotated[str, Field(description="The id of a run, as generate_image answers it.")]
 Link = Annotated[bool, Field(description="Also link the image in its full size as a resource.")]
 Wait = Annotated[bool, Field(description="false: answer at once; get_run tells how the run goes.")]
@@ -35,24 +44,16 @@ class DrawingTools:
         self,
         context: Context[Any, Any],
         prompt: Annotated[str, Field(description="What to draw, in as much detail as wanted.")],
-        max_rounds: Annotated[int | None, Field(description="Most rounds, 1 to 50; 5 by default.")] = None,
+        max_rounds: Rounds = None,
         size: Annotated[str | None, Field(description="WIDTHxHEIGHT in pixels.")] = None,
-        seed: Annotated[int | None, Field(description="Where chance begins; random by default.")] = None,
-        negative_prompt: Annotated[str | None, Field(description="What to avoid.")] = None,
-        skills: Annotated[str | None, Field(description="auto, none, or names separated by commas.")] = None,
+        seed: Seed = None,
+        negative_prompt: Negative = None,
+        skills: Skills = None,
         profile: Annotated[Profile | None, Field(description="balanced by default.")] = None,
-        candidates: Annotated[
-            int | None, Field(description="Images per round, 1 to 16; 1 by default.")
-        ] = None,
-        budget_usd: Annotated[
-            float | None, Field(description="Begin nothing new once so much is spent.")
-        ] = None,
-        deadline_s: Annotated[
-            float | None, Field(description="Stop after so many seconds with the best image so far.")
-        ] = None,
-        out: Annotated[
-            str | None, Field(description="A .png file or a folder for the image; not over HTTP.")
-        ] = None,
+        candidates: Candidates = None,
+        budget_usd: Budget = None,
+        deadline_s: Deadline = None,
+        out: Out = None,
         link: Link = False,
         wait: Wait = True,
     ) -> Answer:
@@ -61,7 +62,6 @@ class DrawingTools:
         Answers with the best image, its path, score and checklist. Takes seconds to minutes; progress is
         reported. Cancelling the call ends the run with its best image.
         """
-        desk, caller = self._desk, self._desk.caller(context)
         arguments: RunArguments = {
             "max_rounds": max_rounds,
             "size": size,
@@ -72,12 +72,9 @@ class DrawingTools:
             "candidates": candidates,
             "budget_usd": budget_usd,
             "deadline_s": deadline_s,
-            "out": desk.target(out),
-            "owner": caller.owner,
+            "out": self._desk.target(out),
         }
-        most = (5 if max_rounds is None else max_rounds) * (candidates or 1)
-        run_id = await desk.begun(caller, most, desk.hub.start(prompt, **arguments))
-        return await self._answer(run_id, context, link=link, wait=wait)
+        return await self._drawn(context, prompt, arguments, link=link, wait=wait)
 
     async def resume_run(
         self,
@@ -99,19 +96,51 @@ class DrawingTools:
             await desk.begun(caller, most, desk.hub.resume(run_id, answer))
         return await self._answer(run_id, context, link=link, wait=wait)
 
-    async def edit_image(
+    async def edit_image(  # noqa: PLR0913, PLR0917 - the tool's arguments
         self,
-        prompt: Annotated[str, Field(description="What to change.")],
-        path: Annotated[str | None, Field(description="The picture's file.")] = None,
-        image: Annotated[str | None, Field(description="The picture as base64.")] = None,
-    ) -> CallToolResult:
-        """Not possible yet: the loop draws pictures anew and edits none."""
-        del prompt, path, image
-        raise EditingUnsupportedError(
-            "Pictures cannot be edited yet.",
-            hint="Draw one with generate_image from a prompt that says everything it should show, "
-            "the change included; verify_image tells what a picture lacks.",
-        )
+        context: Context[Any, Any],
+        prompt: Annotated[str, Field(description="What to change; the rest is to stay as it is.")],
+        path: Annotated[str | None, Field(description="A PNG, JPEG or WebP file; not over HTTP.")] = None,
+        image: Annotated[str | None, Field(description="In place of a path: the picture as base64.")] = None,
+        max_rounds: Rounds = None,
+        size: Annotated[str | None, Field(description="WIDTHxHEIGHT; the picture's own by default.")] = None,
+        seed: Seed = None,
+        negative_prompt: Negative = None,
+        skills: Skills = None,
+        candidates: Candidates = None,
+        budget_usd: Budget = None,
+        deadline_s: Deadline = None,
+        out: Out = None,
+        link: Link = False,
+        wait: Wait = True,
+    ) -> Answer:
+        """Change a picture, check the result against what was asked for, and go on until it is right.
+
+        Every round changes the picture that was given, never the last result. Answers as generate_image does.
+        """
+        arguments: RunArguments = {
+            "source": self._desk.picture(path, image),
+            "max_rounds": max_rounds,
+            "size": size,
+            "seed": seed,
+            "negative_prompt": negative_prompt,
+            "skills": skills,
+            "candidates": candidates,
+            "budget_usd": budget_usd,
+            "deadline_s": deadline_s,
+            "out": self._desk.target(out),
+        }
+        return await self._drawn(context, prompt, arguments, link=link, wait=wait)
+
+    async def _drawn(
+        self, context: Context[Any, Any], prompt: str, arguments: RunArguments, *, link: bool, wait: bool
+    ) -> Answer:
+        desk, caller = self._desk, self._desk.caller(context)
+        rounds = arguments.get("max_rounds")
+        most = (5 if rounds is None else rounds) * (arguments.get("candidates") or 1)
+        starting = desk.hub.start(prompt, **arguments | {"owner": caller.owner})
+        run_id = await desk.begun(caller, most, starting)
+        return await self._answer(run_id, context, link=link, wait=wait)
 
     async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:
         desk = self._desk

@@ -17,8 +17,8 @@ from gems.errors import GemsError, OptionError
 
 _INSTRUCTIONS = (
     "generate_image draws a prompt with a loop that checks each requirement and tries again; it answers with "
-    "the file, a small copy and a checklist. verify_image checks any picture against a prompt. A run goes on "
-    "by its id: get_run, cancel_run, resume_run."
+    "the file, a small copy and a checklist. edit_image changes a picture in the same way. verify_image "
+    "checks any picture against a prompt. A run goes on by its id: get_run, cancel_run, resume_run."
 )
 
 
@@ -56,7 +56,7 @@ def create_server(desk: Desk) -> MCPServer[Any]:
     changing = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     for tool, kind in (
         (drawing.generate_image, changing),
-        (drawing.edit_image, reading),
+        (drawing.edit_image, changing),
         (looking.verify_image, reading),
         (looking.get_run, reading),
         (looking.cancel_run, changing),

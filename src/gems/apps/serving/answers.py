@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from gems.events import Event, Finished
+from gems.given_pictures import MAX_BASE64
 from gems.memory.ledger import RunRow
 from gems.nodes.options import MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
 from gems.results import RunResult
@@ -52,6 +53,19 @@ class RunRequest(Limits):
     memory: bool | None = Field(None, description="Whether it learns from your other runs; true by default.")
 
 
+class RunBody(RunRequest):
+    """A run that is asked for, which may edit a picture.
+
+    LangServe takes none: LangChain's callbacks would be told all of it.
+    """
+
+    source: str | None = Field(
+        None,
+        max_length=MAX_BASE64,
+        description="A PNG, JPEG or WebP picture to edit, as base64; the prompt says what to change.",
+    )
+
+
 class ForkRequest(Limits):
     """A fork that is asked for."""
 
@@ -89,12 +103,17 @@ class RunAnswer(RunResult):
     """A run and its best image. Paths of the server's files are left out."""
 
     image_url: str | None = Field(description="Path of the best image on this server.")
+    source_url: str | None = Field(None, description="Path of the image that is edited, where one is.")
 
     @classmethod
     def of(cls, result: RunResult) -> RunAnswer:
         """The answer with a result."""
         plain = result.model_dump() | {"path": None}
-        return cls(**plain, image_url=image_url(result.image_id))
+        return cls(
+            **plain,
+            image_url=image_url(result.image_id),
+            source_url=image_url(result.options.get("source")),
+        )
 
 
 class RunEntry(BaseModel):

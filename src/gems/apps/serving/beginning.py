@@ -9,6 +9,7 @@ from gems.apps.serving.access import Caller
 from gems.apps.serving.answers import ForkRequest, RunRequest
 from gems.apps.serving.service import Service
 from gems.errors import RequestError
+from gems.given_pictures import decoded_picture
 
 _ROUNDS, _CANDIDATES = 5, 1
 """What is carried out where a request does not say."""
@@ -24,6 +25,9 @@ async def begin(service: Service, caller: Caller, request: RunRequest) -> str:
     """
     given = request.given()
     async with service.access.beginning(caller, most_images(given)):
+        if "source" in given:
+            # Decoded here, so that no text of a caller's is ever taken for a path.
+            given["source"] = decoded_picture(given["source"], "source")
         return await service.hub.start(**given, owner=caller.owner)
 
 

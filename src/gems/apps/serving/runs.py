@@ -15,9 +15,9 @@ from gems.apps.serving.answers import (
     ResumeRequest,
     RunAnswer,
     RunBegun,
+    RunBody,
     RunEntries,
     RunEntry,
-    RunRequest,
     Status,
 )
 from gems.apps.serving.service import caller_of, service_of
@@ -39,7 +39,7 @@ _REPORT_POLICY = (
 
 
 @router.post("", status_code=202)
-async def begin(body: RunRequest, request: Request, caller: Whoever) -> RunBegun:
+async def begin(body: RunBody, request: Request, caller: Whoever) -> RunBegun:
     """Begin a run. It goes on whoever listens; its events tell how."""
     return RunBegun.of(await beginning.begin(service_of(request), caller, body))
 

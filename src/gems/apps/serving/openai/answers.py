@@ -52,10 +52,18 @@ class ImagesAnswer(BaseModel):
     usage: ImageUsage
 
 
+ImageEventType = Literal[
+    "image_generation.partial_image",
+    "image_generation.completed",
+    "image_edit.partial_image",
+    "image_edit.completed",
+]
+
+
 class ImageEvent(BaseModel):
     """One event of a streamed image."""
 
-    type: Literal["image_generation.partial_image", "image_generation.completed"]
+    type: ImageEventType
     b64_json: str
     background: Literal["opaque"] = "opaque"
     created_at: int = Field(default_factory=now)

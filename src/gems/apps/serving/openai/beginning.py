@@ -13,6 +13,7 @@ from gems.apps.serving.openai.sizes import drawable
 from gems.apps.serving.service import Service
 from gems.arguments import RunArguments
 from gems.errors import GemsError
+from gems.given_pictures import SourceImage
 from gems.nodes.options import candidate_seed
 
 MODEL = "gems"
@@ -60,8 +61,23 @@ def check_model(service: Service, name: str | None) -> str:
     )
 
 
-async def begin(service: Service, caller: Caller, prompt: str, wish: RunFields, count: int = 1) -> Begun:
+async def begin(
+    service: Service,
+    caller: Caller,
+    prompt: str,
+    wish: RunFields,
+    count: int = 1,
+    source: SourceImage | None = None,
+) -> Begun:
     """Begin runs that differ in their seeds; all of them or none.
+
+    Args:
+        service: The server's.
+        caller: Who asks.
+        prompt: What to draw, or what to change.
+        wish: Everything else that was asked for.
+        count: How many runs.
+        source: The picture to edit.
 
     Raises:
         AnswerError: a field cannot be used.
@@ -71,7 +87,7 @@ async def begin(service: Service, caller: Caller, prompt: str, wish: RunFields, 
     most_s = service.settings.serve.deadline_s
     limit_s = min(most_s, wish.deadline_s or most_s)
     until = time.monotonic() + limit_s
-    arguments = _arguments(service, caller, wish, limit_s)
+    arguments = _arguments(service, caller, wish, limit_s) | {"source": source}
     _check_count(caller, count)
     run_ids: list[str] = []
     async with service.access.beginning(caller, count * wish.rounds * (wish.candidates or 1), runs=count):

@@ -80,10 +80,15 @@ class ImageBody(ImageFields):
 class EditBody(ImageFields):
     """The form of `POST /v1/images/edits`."""
 
-    image: list[UploadFile] = Field(default_factory=list, description="PNG, JPEG or WebP.")
+    image: list[UploadFile] = Field(default_factory=list, description="One image: PNG, JPEG or WebP.")
     images: list[UploadFile] = Field(default_factory=list, alias="image[]", description="The same.")
-    mask: UploadFile | None = Field(None, description="Transparent where the image is to change.")
+    mask: UploadFile | None = Field(None, description="Refused: the prompt says what is to change.")
     input_fidelity: str | None = None
+
+    @property
+    def uploads(self) -> list[UploadFile]:
+        """The images, whichever of the names they came under."""
+        return [*self.image, *self.images]
 
 
 class Part(BaseModel):

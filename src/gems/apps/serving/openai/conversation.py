@@ -40,7 +40,7 @@ def _text(message: Message) -> str:
         if part.type != "text":
             raise AnswerError(
                 f"A part of type {part.type[:40]!r} cannot be used: only text is drawn. Addresses are never "
-                "fetched, and images are not edited yet.",
+                "fetched; images are edited by /v1/images/edits.",
                 param="messages",
             )
     return "\n".join(part.text or "" for part in message.content)

@@ -8,15 +8,23 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from gems.apps.serving.openai.answers import ImageEvent, image_usage, quality_of
+from gems.apps.serving.openai.answers import ImageEvent, ImageEventType, image_usage, quality_of
 from gems.apps.serving.openai.beginning import Begun
-from gems.apps.serving.openai.bodies import ImageBody
+from gems.apps.serving.openai.bodies import EditBody, ImageFields
 from gems.apps.serving.openai.following import followed, png_of
 from gems.apps.serving.openai.pictures import as_base64
 from gems.apps.serving.openai.sse import BEAT, event, streamed
 from gems.apps.serving.service import Service
 from gems.events import Finished, Judged
 from gems.results import RunResult
+
+_EVENTS: dict[tuple[bool, bool], ImageEventType] = {
+    (False, True): "image_generation.partial_image",
+    (False, False): "image_generation.completed",
+    (True, True): "image_edit.partial_image",
+    (True, False): "image_edit.completed",
+}
+"""Names of events, by whether the image is edited and whether it is still on its way."""
 
 
 class Partials:
@@ -50,7 +58,7 @@ class Partials:
         return self._image
 
 
-def answer(service: Service, begun: Begun, body: ImageBody) -> StreamingResponse:
+def answer(service: Service, begun: Begun, body: ImageFields) -> StreamingResponse:
     """The streamed answer."""
     return streamed(_pieces(service, begun, body), begun)
 
@@ -62,7 +70,7 @@ def size_of(result: RunResult) -> str:
     return f"{drawn['width']}x{drawn['height']}"
 
 
-async def _pieces(service: Service, begun: Begun, body: ImageBody) -> AsyncGenerator[str]:
+async def _pieces(service: Service, begun: Begun, body: ImageFields) -> AsyncGenerator[str]:
     partials = Partials(body.partial_images or 0, body.rounds)
     (run_id,) = begun.run_ids
     size = ""
@@ -79,7 +87,7 @@ async def _pieces(service: Service, begun: Begun, body: ImageBody) -> AsyncGener
                 yield await _completed(service, body, news.result)
 
 
-async def _completed(service: Service, body: ImageBody, result: RunResult) -> str:
+async def _completed(service: Service, body: ImageFields, result: RunResult) -> str:
     return await _event(
         body,
         await png_of(service, result),
@@ -89,11 +97,11 @@ async def _completed(service: Service, body: ImageBody, result: RunResult) -> st
     )
 
 
-async def _event(body: ImageBody, png: bytes, size: str, **more: Any) -> str:
+async def _event(body: ImageFields, png: bytes, size: str, **more: Any) -> str:
     kind = body.output_format or "png"
-    is_partial = "partial_image_index" in more
+    is_partial, is_edit = "partial_image_index" in more, isinstance(body, EditBody)
     told = ImageEvent(
-        type="image_generation.partial_image" if is_partial else "image_generation.completed",
+        type=_EVENTS[is_edit, is_partial],
         b64_json=await as_base64(png, kind, body.output_compression),
         output_format=kind,
         quality=quality_of(body.rounds),

@@ -11,14 +11,15 @@ from gems.apps.serving.access import Caller
 from gems.apps.serving.openai import image_stream
 from gems.apps.serving.openai.answers import ImageData, ImagesAnswer, image_usage, quality_of
 from gems.apps.serving.openai.beginning import Begun, begin, check_model
-from gems.apps.serving.openai.bodies import EditBody, ImageBody
+from gems.apps.serving.openai.bodies import EditBody, ImageBody, ImageFields
+from gems.apps.serving.openai.editing import source_of
 from gems.apps.serving.openai.errors import RUN_HEADER, AnswerError, new_router
 from gems.apps.serving.openai.following import finished, png_of
-from gems.apps.serving.openai.pictures import as_base64, check_upload
+from gems.apps.serving.openai.pictures import as_base64
 from gems.apps.serving.openai.sizes import drawable
 from gems.apps.serving.openai.sse import STREAM
 from gems.apps.serving.service import Service, caller_of, service_of
-from gems.errors import EditingUnsupportedError
+from gems.given_pictures import SourceImage
 
 router = new_router()
 
@@ -28,41 +29,42 @@ async def generate(
     body: ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> ImagesAnswer | StreamingResponse:
     """Draw one image or several; each comes from a run of its own that checks and improves it."""
+    return await _drawn(service_of(request), caller, body, response)
+
+
+@router.post("/v1/images/edits", response_model=ImagesAnswer, responses={200: STREAM})
+async def edit(
+    body: Annotated[EditBody, Form(media_type="multipart/form-data")],
+    request: Request,
+    response: Response,
+    caller: Annotated[Caller, Depends(caller_of)],
+) -> ImagesAnswer | StreamingResponse:
+    """Edit an image; each result comes from a run that checks the change and tries again."""
     service = service_of(request)
+    generator = service.gems.resources.generator.capabilities
+    check_model(service, body.model)
+    drawable(body.size, generator)
+    source = await source_of(body, generator)
+    return await _drawn(service, caller, body, response, source)
+
+
+async def _drawn(
+    service: Service,
+    caller: Caller,
+    body: ImageFields,
+    response: Response,
+    source: SourceImage | None = None,
+) -> ImagesAnswer | StreamingResponse:
     if body.stream and body.count > 1:
         raise AnswerError("A streamed answer has one image; leave n out.", param="n")
-    begun = await begin(service, caller, body.prompt, body, body.count)
+    begun = await begin(service, caller, body.prompt, body, body.count, source)
     if body.stream:
         return image_stream.answer(service, begun, body)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
     return await _answer(service, begun, body)
 
 
-@router.post("/v1/images/edits", response_model=ImagesAnswer)
-async def edit(
-    body: Annotated[EditBody, Form(media_type="multipart/form-data")],
-    request: Request,
-    _caller: Annotated[Caller, Depends(caller_of)],
-) -> ImagesAnswer:
-    """Refused for now: runs draw from nothing, and do not change images."""
-    service = service_of(request)
-    generator = service.gems.resources.generator.capabilities
-    check_model(service, body.model)
-    drawable(body.size, generator)
-    uploads = [("image", one) for one in (*body.image, *body.images)]
-    if not uploads:
-        raise AnswerError("image is missing.", param="image", code="missing_required_parameter")
-    for param, upload in uploads + ([("mask", body.mask)] if body.mask is not None else []):
-        await check_upload(upload, param)
-    reason = (
-        "The loop draws from nothing and does not edit images yet."
-        if generator.editing
-        else f"{generator.model} cannot edit images."
-    )
-    raise EditingUnsupportedError(reason, hint="Use /v1/images/generations.")
-
-
-async def _answer(service: Service, begun: Begun, body: ImageBody) -> ImagesAnswer:
+async def _answer(service: Service, begun: Begun, body: ImageFields) -> ImagesAnswer:
     results = await finished(service, begun)
     kind = body.output_format or "png"
     data = [

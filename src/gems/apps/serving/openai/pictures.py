@@ -6,13 +6,9 @@ import asyncio
 import base64
 import io
 
-from fastapi import UploadFile
 from PIL import Image
 
 from gems.apps.serving.openai.bodies import Format
-from gems.apps.serving.openai.errors import AnswerError
-from gems.errors import InvalidImageError
-from gems.models.pictures import verified_png
 
 
 async def as_base64(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
@@ -24,21 +20,6 @@ async def as_base64(png: bytes, kind: Format = "png", quality: int | None = None
         quality: Of JPEG and WebP, 0 to 100; 100 where it is None.
     """
     return await asyncio.to_thread(_as_base64, png, kind, 100 if quality is None else quality)
-
-
-async def check_upload(upload: UploadFile, param: str) -> None:
-    """Rule out an upload that is no image.
-
-    Raises:
-        AnswerError: it is none.
-    """
-    data = await upload.read()
-    try:
-        await asyncio.to_thread(verified_png, data, "The client")
-    except InvalidImageError:
-        raise AnswerError(
-            f"{param} is no PNG, JPEG or WebP image that can be opened.", param=param, code="invalid_image"
-        ) from None
 
 
 def _as_base64(png: bytes, kind: Format, quality: int) -> str:
