@@ -24,6 +24,7 @@ from psycopg.rows import DictRow
 from gems.errors import RunBusyError, StoreVersionError
 from gems.memory.filters import SCORE
 from gems.memory.locking import RunLocks
+from gems.memory.ordering import go_on_behind
 from gems.memory.rows import Values
 from gems.memory.serializing import checkpoint_serializer
 from gems.memory.server import Connection, Server, server_error
@@ -96,14 +97,15 @@ class PatientPostgresSaver(AsyncPostgresSaver):
         await self._server.patiently(lambda: put(config, kept, task_id, task_path))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint that `config` names, or the newest of its thread."""
+        """The checkpoint that `config` names, or the newest of its thread; see `go_on_behind`."""
         get = super().aget_tuple
-        return await self._server.patiently(lambda: get(config))
+        return go_on_behind(await self._server.patiently(lambda: get(config)))
 
     async def alist(self, config: RunnableConfig | None, **wanted: Any) -> AsyncIterator[CheckpointTuple]:
         """The checkpoints of a thread, newest first."""
         try:
             async for found in super().alist(config, **wanted):
+                go_on_behind(found)
                 yield found
         except psycopg.Error as error:
             raise server_error(error, self._server.label) from error

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver
+from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from gems.memory.database import open_database
+from gems.memory.ordering import go_on_behind
 from gems.memory.serializing import checkpoint_serializer
 
 CHECKPOINT_VERSION = 1
@@ -64,6 +65,16 @@ class CompactSqliteSaver(AsyncSqliteSaver):
     ) -> None:
         """Keep a task's writes; see `kept_writes`."""
         await super().aput_writes(config, kept_writes(writes), task_id, task_path)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """The checkpoint that `config` names, or the newest of its thread; see `go_on_behind`."""
+        return go_on_behind(await super().aget_tuple(config))
+
+    async def alist(self, config: RunnableConfig | None, **wanted: Any) -> AsyncIterator[CheckpointTuple]:
+        """The checkpoints of a thread, newest first; see `go_on_behind`."""
+        async for found in super().alist(config, **wanted):
+            go_on_behind(found)
+            yield found
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Forget what runs of a server left on their threads, where a newer run takes their place."""

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.errors import ProviderError, UnreadableReplyError
+from gems.errors import ProviderError, RefusedError, UnreadableReplyError
 from gems.models.chat.asking import Picture
 from gems.models.chat.replies import read_answer
-from gems.models.tasks import ChecklistReply
+from gems.models.tasks import AnswerReply, ChecklistReply
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.types import Answer, Requirement
 from gems.work import Work
@@ -65,8 +65,8 @@ async def _judged_by_model(image: str, requirements: Sequence[Requirement], work
         return await _asked_each(pictures, requirements, work, _FIRST)
     try:
         listed = await _asked_as_list(pictures, requirements, work)
-    except UnreadableReplyError as error:
-        work.warn(f"The checklist is asked one by one, since it could not be read: {error}")
+    except (UnreadableReplyError, RefusedError) as error:
+        work.warn(f"The checklist is asked one by one, since it was not answered usably: {error}")
         return await _asked_each(pictures, requirements, work, _FIRST)
     return await _asked_again(pictures, listed, requirements, work)
 
@@ -111,7 +111,7 @@ async def _asked_as_list(
     reply = await work.ask(
         question("checklist", {"questions": questions}, pictures=pictures, editing=work.is_editing)
     )
-    by_number = {answer.number: answer for answer in reply.form(ChecklistReply).answers}
+    by_number = _by_number(reply.form(ChecklistReply).answers)
     answers: list[Answer] = []
     for number, requirement in enumerate(requirements, 1):
         found = by_number.get(number)
@@ -125,6 +125,17 @@ async def _asked_as_list(
             }
         )
     return Judgement(answers, reply.thought)
+
+
+def _by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
+    """The answers of a checklist by the question's number; one that contradicts another leaves it unknown."""
+    found: dict[int, AnswerReply] = {}
+    for answer in given:
+        first = found.setdefault(answer.number, answer)
+        if first.answer != answer.answer:
+            undecided = {"answer": "unknown", "evidence": "two answers that contradict each other"}
+            found[answer.number] = first.model_copy(update=undecided)
+    return found
 
 
 async def _asked_again(
@@ -148,7 +159,10 @@ async def _asked_again(
 async def _asked_each(
     pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
 ) -> Judgement:
-    """One question per call, all at once; one whose answer is unknown is asked again in the next attempt.
+    """One question per call, all at once.
+
+    One whose answer is unknown or refused is asked again in the next attempt: what a model refuses once, it
+    may well answer the next time.
 
     Raises:
         GemsError: every call failed; the first failure is raised.
@@ -182,9 +196,15 @@ async def _asked(
         attempt=attempts[0],
         editing=work.is_editing,
     )
-    reply = await work.ask(asked)
+    last = len(attempts) == 1
+    try:
+        reply = await work.ask(asked)
+    except RefusedError:
+        if last:
+            raise
+        return await _asked(pictures, requirement, work, attempts[1:])
     value, evidence = read_answer(reply.text)
-    if value == "unknown" and len(attempts) > 1:
+    if value == "unknown" and not last:
         return await _asked(pictures, requirement, work, attempts[1:])
     answer: Answer = {
         "requirement": requirement["id"],

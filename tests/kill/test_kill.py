@@ -5,13 +5,7 @@ The process is killed while a chosen request is held without an answer, so each 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +17,8 @@ from gems.memory.ledger import open_ledger
 from gems.nodes.options import candidate_seed
 from gems.service import Gems
 from gems.settings import Settings
+from tests.kill.comparing import unchanging
+from tests.kill.processes import finished, worker
 from tests.kill.world import (
     PATIENCE_S,
     Holds,
@@ -34,8 +30,6 @@ from tests.kill.world import (
 )
 from tests.serving import content
 from tests.stub import Recorded, StubServer
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass(frozen=True)
@@ -122,28 +116,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     return carried_out
 
 
-@contextmanager
-def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Any]:
-    """A process at work; killed in the end if it is still there."""
-    command = [sys.executable, "-m", "tests.kill.worker", str(home), stub.base_url, run_id, str(candidates)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
-    ) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def finished(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> dict[str, Any]:
-    """The result of a process that nothing happens to."""
-    with worker(home, stub, run_id, candidates) as process:
-        told, wrong = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, wrong
-    result: dict[str, Any] = json.loads(told)
-    return result
-
-
 def killed(home: Path, stub: StubServer, world: World, moment: Moment) -> None:
     """Begin a run and kill it at `moment`."""
     world.hold(moment.holds)
@@ -154,21 +126,6 @@ def killed(home: Path, stub: StubServer, world: World, moment: Moment) -> None:
         process.kill()
         assert process.wait(PATIENCE_S) < 0
     world.release()
-
-
-def unchanging(result: dict[str, Any]) -> dict[str, Any]:
-    """A result without what differs from run to run."""
-    differing = ("run_id", "path", "seconds", "models")
-    plain = deepcopy({name: value for name, value in result.items() if name not in differing})
-    plain["usage"] = {
-        role: {name: count for name, count in share.items() if name != "seconds"}
-        for role, share in plain["usage"].items()
-    }
-    for turn in plain["rounds"]:
-        turn.pop("seconds")
-        for candidate in turn["candidates"]:
-            candidate.pop("seconds")
-    return plain
 
 
 async def listed(home: Path) -> list[tuple[str, str]]:

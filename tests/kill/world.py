@@ -15,9 +15,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from PIL import Image
 
 from gems.models.tasks import untagged
@@ -132,19 +134,29 @@ def questions_asked(requests: list[Recorded]) -> Counter[str]:
     return Counter(json.dumps(body, sort_keys=True) for body in asked)
 
 
-def wait_for_rows(home: Path, table: str, count: int) -> None:
-    """Wait until the ledger holds so many rows, as another process writes them."""
+def wait_for_rows(home: Path, table: str, count: int, url: str | None = None) -> None:
+    """Wait until the ledger holds so many rows, as another process writes them.
+
+    Args:
+        home: Where its file is.
+        table: `drawings` or `answers`.
+        count: How many.
+        url: The database it is in; None for the file.
+    """
     deadline = time.monotonic() + PATIENCE_S
-    database = sqlite3.connect(home / "ledger.sqlite3", timeout=PATIENCE_S)
-    try:
+    # What earlier runs taught stands among the answers and is none of a model's.
+    models = " WHERE task<>'recall'" if table == "answers" else ""
+    with closing(_opened(home, url)) as database:
         while True:
-            # What earlier runs taught stands among the answers and is none of a model's.
-            models = " WHERE task<>'recall'" if table == "answers" else ""
             (found,) = database.execute(f"SELECT count(*) FROM {table}{models}").fetchone()
             if found >= count:
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"The ledger holds {found} {table}, not {count}.")
             time.sleep(0.02)
-    finally:
-        database.close()
+
+
+def _opened(home: Path, url: str | None) -> Any:
+    return (
+        psycopg.connect(url, autocommit=True) if url else sqlite3.connect(home / "ledger.sqlite3", PATIENCE_S)
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gems.errors import ProviderError, RejectedRequestError, RunCancelledError, ServerError
+from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCancelledError, ServerError
 from gems.nodes.judge import judge
 from gems.types import ImageRequest
 from tests.scripted import OPTIONS, Asked, Desk, checks
@@ -190,6 +190,35 @@ async def test_unreadable_checklist_is_asked_one_by_one(desk: Desk) -> None:
     work = desk.work()
     assert values(await judge(await state(desk), work)) == ["yes", "no"]
     assert "one by one" in work.warnings[0]
+
+
+async def test_refused_checklist_is_asked_one_by_one(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": RefusedError("no"), "verify": by_question(q1="Yes.", q2="No.")}
+    assert values(await judge(await state(desk), desk.work())) == ["yes", "no"]
+
+
+async def test_refused_question_is_asked_once_more(desk: Desk) -> None:
+    desk.chat.script["verify"] = [RefusedError("no"), "Yes. Now I see it."]
+    update = await judge(await state(desk, parents=((),)), desk.work())
+    assert (update["stop_reason"], values(update)) == ("passed", ["yes"])
+
+
+async def test_judge_that_refuses_everything_ends_the_run(desk: Desk) -> None:
+    desk.chat.script |= {"checklist": RefusedError("no"), "verify": RefusedError("never")}
+    with pytest.raises(RefusedError, match="never"):
+        await judge(await state(desk), desk.work())
+    assert len(desk.chat.about("verify")) == 4, "each question twice, and no more"
+
+
+@pytest.mark.parametrize("said", [("no", "yes"), ("yes", "no"), ("yes", "unknown")])
+async def test_answers_that_contradict_each_other_are_none(desk: Desk, said: tuple[str, str]) -> None:
+    desk.chat.script |= {"checklist": twice(checks("no", said[0]), checks("no", said[1])), "verify": "Yes."}
+    assert values(await judge(await state(desk), desk.work())) == ["no", "yes"]
+    assert [asked.tag("question") for asked in desk.chat.about("verify")] == ["Question 2?"]
+
+
+def twice(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {"answers": [*one["answers"], *other["answers"]]}
 
 
 async def test_best_candidate_is_chosen(desk: Desk) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
+from tests.stub.manners import backwards, contradicted, in_another_language, twice
 from tests.stub.wire import Answer, count_images
 
 Name = Literal[
@@ -23,7 +24,7 @@ Name = Literal[
     "truncated_json", "malformed_json", "html", "no_choices",
     # What a chat model says.
     "reply", "empty", "null", "no_reasoning", "think", "prose", "fences", "trailing", "hedged", "length",
-    "refusal", "content_filter",
+    "refusal", "apology", "content_filter", "language", "twice", "contradicted", "backwards",
     # The picture.
     "truncated_png", "html_picture", "wrong_size", "bomb", "url", "no_picture",
 ]  # fmt: skip
@@ -50,8 +51,9 @@ class Fault:
     - `truncated_json`, `malformed_json`, `html` (with status 200), `no_choices` (`{}`).
     - `reply`: the chat model says `text`. `empty`, `null`: content `""` or null. `no_reasoning`; `think`:
       the reasoning stays in the content. `prose`, `fences`, `trailing`: words around the answer. `hedged`:
-      "Yes, no doubt ...". `length`: cut at the token limit. `refusal`: the `refusal` field.
-      `content_filter`: that finish reason.
+      "Yes, no doubt ...". `length`: cut at the token limit. `refusal`: the `refusal` field. `apology`: a
+      refusal in words. `content_filter`: that finish reason. `language`: in another one. `twice`: every item
+      of a list; `contradicted`: the second time the other way round. `backwards`: lists in another order.
     - `truncated_png`, `html_picture`, `wrong_size` (`size`), `bomb` (a small file that says it is
       30000x30000), `url` (an address instead of the picture: `text`, or one of the stub's own where empty),
       `no_picture` (`data` is empty).
@@ -130,7 +132,12 @@ CHAT_EDITS: dict[str, Callable[[Fault, Answer], Answer]] = {
         answer, content=(answer.content or "")[: len(answer.content or "") // 2], finish_reason="length"
     ),
     "refusal": lambda _fault, answer: replace(answer, content=None, refusal="I cannot help with that."),
+    "apology": _content(lambda _text: "I'm sorry, but I can't help with that."),
     "content_filter": lambda _fault, answer: replace(answer, content="", finish_reason="content_filter"),
+    "language": _content(in_another_language),
+    "twice": _content(twice),
+    "contradicted": _content(contradicted),
+    "backwards": _content(backwards),
 }
 
 

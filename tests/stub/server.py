@@ -69,6 +69,10 @@ class StubServer:
         """Most requests of one kind that were under way at the same time."""
         return self._record.peak[kind]
 
+    def under_way(self) -> int:
+        """How many requests are being answered."""
+        return self._record.in_flight.total()
+
     def fault(
         self,
         fault: Fault,

@@ -1,5 +1,6 @@
 """The stub itself: that it speaks the protocol, and misbehaves as told."""
 
+import json
 import time
 import warnings
 from typing import Any
@@ -107,6 +108,33 @@ def test_words_around_an_answer() -> None:
         assert chat(stub)["choices"][0]["message"]["content"] == "cREATIVE"
         stub.behave()
         assert chat(stub)["choices"][0]["message"]["content"] == "Yes. Is it red?"
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "parents"),
+    [
+        ("twice", ["yes", "yes", "no", "no"], [[], [], [1], [1]]),
+        ("contradicted", ["yes", "no", "no", "yes"], [[], [], [1], [1]]),
+        ("backwards", ["no", "yes"], [[2], []]),
+    ],
+)
+def test_lists_that_are_not_as_they_should_be(name: Any, said: list[str], parents: list[list[int]]) -> None:
+    items = [{"answer": "yes", "parents": []}, {"answer": "no", "parents": [1]}]
+    with StubServer(chat=lambda _messages: json.dumps({"answers": items})) as stub:
+        stub.fault(Fault(name))
+        found = json.loads(chat(stub)["choices"][0]["message"]["content"])["answers"]
+    assert [item["answer"] for item in found] == said
+    assert [item["parents"] for item in found] == parents
+
+
+def test_other_languages_keep_the_names_of_fields() -> None:
+    said = [{"no": number, "answer": "Yes", "evidence": "!" * number} for number in range(4)]
+    for item in said:
+        with StubServer(chat=lambda _messages, item=item: json.dumps(item)) as stub:
+            stub.fault(Fault("language"))
+            found = json.loads(chat(stub)["choices"][0]["message"]["content"])
+        assert found["answer"] in ("ja", "是的", "oui", "claro")
+        assert (found["no"], found["evidence"]) == (item["no"], item["evidence"])
 
 
 def test_conditions() -> None:

@@ -101,7 +101,8 @@ def _leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue
     rest = _LEADING.sub("", text, count=1)
     found = _WORD.match(rest.lower())
     word = found.group() if found else ""
-    if on_its_own and not _ON_ITS_OWN.match(rest[len(word) :]):
+    # A single letter is a word of its own in other languages: the Spanish for "and", for example.
+    if (on_its_own or len(word) == 1) and not _ON_ITS_OWN.match(rest[len(word) :]):
         return None, ""
     evidence = rest[len(word) :].lstrip(" \t\r\n.,:;!*_-\u2013\u2014`\"')").rstrip(" \t\r\n*_`")
     values: tuple[tuple[tuple[str, ...], AnswerValue], ...] = (
