@@ -9,13 +9,14 @@ from langgraph.types import Overwrite
 
 from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
+from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again, promising
 from gems.nodes.drawing import negative_prompt
 from gems.nodes.generator import succeeded
 from gems.nodes.node import Update, reason_of
-from gems.nodes.scoring import best_index, verdict
+from gems.nodes.scoring import best_verdict, verdict
 from gems.nodes.skill_verifying import answered_by_skills
 from gems.nodes.stopping import stop_reason
-from gems.nodes.verifying import Judgement, confirmed, judged, unknown
+from gems.nodes.verifying import Judgement, judged, unknown
 from gems.state import State
 from gems.types import Candidate, Failure, Requirement, Round
 from gems.work import Work
@@ -89,26 +90,42 @@ def _decided(state: State, work: Work, rounds: list[Round], thought: str, fault:
 async def _confirmed_best(
     candidates: list[Candidate], judgements: list[Judgement], requirements: list[Requirement], work: Work
 ) -> tuple[list[Judgement], GemsError | None]:
-    """Confirm candidates that seem to meet everything, one after another until one does.
+    """Look closer at candidates that may meet everything, one after another until one does.
 
     Returns:
         The judgements as far as they could be confirmed, and what came in the way.
     """
-    confirmed_ones = list(judgements)
+    found = list(judgements)
     if work.profile == "paper":
-        return confirmed_ones, None
-    for index, judgement in enumerate(judgements):
-        if all(answer["answer"] == "yes" for answer in judgement.answers):
-            try:
-                checked = await confirmed(candidates[index]["image"], judgement, requirements, work)
-            except (ProviderError, LimitReached) as error:
-                return confirmed_ones, error
-            confirmed_ones[index] = checked
-            if all(answer["answer"] == "yes" for answer in checked.answers):
-                # Later ones that seem to meet everything too are not asked about again: a tie keeps
-                # the earlier one.
-                break
-    return confirmed_ones, None
+        return found, None
+    for index in promising([judgement.answers for judgement in judgements]):
+        image = candidates[index]["image"]
+        found[index] = await _appealed(image, found[index], requirements, work)
+        if not is_complete(found[index].answers):
+            continue
+        try:
+            found[index] = await confirmed(image, found[index], requirements, work)
+        except (ProviderError, LimitReached) as error:
+            return found, error
+        if is_complete(found[index].answers):
+            # Later ones that seem to meet everything too are not asked about again: a tie keeps
+            # the one that was looked at closer.
+            break
+    return found, None
+
+
+async def _appealed(
+    image: str, judgement: Judgement, requirements: list[Requirement], work: Work
+) -> Judgement:
+    """The judgement after the few noes that may be wrong were asked about again."""
+    try:
+        return await looked_at_again(image, judgement, doubtful(judgement.answers), requirements, work)
+    except ProviderError as error:
+        work.warn(f"What seems to be missing could not be asked about again: {error}")
+    except LimitReached:
+        # The run ends before anything else begins; until then the first look stands.
+        pass
+    return judgement
 
 
 def _unjudged(requirements: list[Requirement]) -> Judgement:
@@ -130,7 +147,7 @@ def _round(
         verdict(candidate["image"], judgement.answers)
         for candidate, judgement in zip(candidates, judgements, strict=True)
     ]
-    best = best_index([found["score"] for found in verdicts])
+    best = best_verdict(verdicts)
     return {
         "number": work.round,
         "prompt": state["draw_prompt"],

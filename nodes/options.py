@@ -15,7 +15,7 @@ MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
 MAX_CANDIDATES = 16
 SEEDS = 2**31
-_PLATEAU: dict[Profile, int] = {"balanced": 4, "paper": 0}
+_PLATEAU: dict[Profile, int] = {"balanced": 7, "paper": 0}
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - people type the sign too
 
 

@@ -28,17 +28,30 @@ def verdict(image: str, answers: list[Answer]) -> Verdict:
     return {"image": image, "answers": answers, "score": pass_rate([a["answer"] for a in answers])}
 
 
-def best_index(scores: Sequence[float]) -> int:
-    """Position of the highest score; a tie keeps the earlier one."""
-    return max(range(len(scores)), key=lambda index: (scores[index], -index))
+def best_verdict(verdicts: Sequence[Verdict]) -> int:
+    """Position of the best image.
+
+    That is the highest score. Of equal ones it is that of which more was found to be met when asked again,
+    since a score of two looks is worth more than one of a single look; then the earlier one.
+
+    Raises:
+        ValueError: there is no verdict.
+    """
+    if not verdicts:
+        raise ValueError("There is no image to choose from.")
+
+    def worth(index: int) -> tuple[float, int, int]:
+        found = verdicts[index]
+        confirmed = sum(a["answer"] == "yes" and a["source"] == "confirmation" for a in found["answers"])
+        return found["score"], confirmed, -index
+
+    return max(range(len(verdicts)), key=worth)
 
 
 def best_round(rounds: Sequence[Round]) -> Round:
-    """The round with the highest score; a tie keeps the earlier one.
+    """The round with the best image.
 
     Raises:
         ValueError: there is no round.
     """
-    if not rounds:
-        raise ValueError("There is no round to choose from.")
-    return rounds[best_index([turn["score"] for turn in rounds])]
+    return rounds[best_verdict([turn["verdicts"][turn["best"]] for turn in rounds])]

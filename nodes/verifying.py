@@ -18,7 +18,6 @@ _MAX_EVIDENCE = 300
 # Numbers of attempts: each is a question of its own, which the ledger tells apart.
 _FIRST = (0, 1)
 _AGAIN = (1,)
-_CONFIRMING = (2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,43 +59,22 @@ async def _judged_by_model(image: str, requirements: Sequence[Requirement], work
     Raises:
         GemsError: no requirement could be asked about.
     """
-    pictures = await _shown(image, work)
+    pictures = await shown(image, work)
     if work.profile == "paper":
-        return await _asked_each(pictures, requirements, work, _FIRST)
+        return await asked_each(pictures, requirements, work, _FIRST)
     try:
         listed = await _asked_as_list(pictures, requirements, work)
     except (UnreadableReplyError, RefusedError) as error:
         work.warn(f"The checklist is asked one by one, since it was not answered usably: {error}")
-        return await _asked_each(pictures, requirements, work, _FIRST)
+        return await asked_each(pictures, requirements, work, _FIRST)
     return await _asked_again(pictures, listed, requirements, work)
 
 
-async def _shown(image: str, work: Work) -> list[Picture]:
+async def shown(image: str, work: Work) -> list[Picture]:
     """The picture to check; where it was edited, the original before it."""
     if not work.is_editing:
         return [await work.picture(image, "judge")]
     return [await work.picture(work.source, "judge", ORIGINAL), await work.picture(image, "judge", EDITED)]
-
-
-async def confirmed(
-    image: str, judgement: Judgement, requirements: Sequence[Requirement], work: Work
-) -> Judgement:
-    """Ask about each requirement once more, independently; an answer that is not yes takes its place.
-
-    A judge that is wrong 5 % of the time is wrong often over ten requirements: without this step every
-    second run of that length would stop with an image that lacks something. What a skill's verifier found is
-    not put to the model: it looked closer.
-    """
-    final = {answer["requirement"]: answer for answer in judgement.answers if is_verified(answer)}
-    asked = [requirement for requirement in requirements if requirement["id"] not in final]
-    if not asked:
-        return judgement
-    pictures = await _shown(image, work)
-    checked = await _asked_each(pictures, asked, work, _CONFIRMING)
-    for answer in checked.answers:
-        final[answer["requirement"]] = answer | {"source": "confirmation"}
-    answers = [final[requirement["id"]] for requirement in requirements]
-    return Judgement(answers, "\n".join(filter(None, (judgement.thought, checked.thought))))
 
 
 def is_verified(answer: Answer) -> bool:
@@ -147,7 +125,7 @@ async def _asked_again(
         return judgement
     asked = [requirement for requirement in requirements if requirement["id"] in unclear]
     try:
-        again = await _asked_each(pictures, asked, work, _AGAIN)
+        again = await asked_each(pictures, asked, work, _AGAIN)
     except ProviderError as error:
         work.warn(f"{len(asked)} requirements stay unknown: {error}")
         return judgement
@@ -156,7 +134,7 @@ async def _asked_again(
     return Judgement(answers, "\n".join(filter(None, (judgement.thought, again.thought))))
 
 
-async def _asked_each(
+async def asked_each(
     pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
 ) -> Judgement:
     """One question per call, all at once.

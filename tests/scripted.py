@@ -43,7 +43,7 @@ OPTIONS: Options = {
     "max_images": None,
     "budget_usd": None,
     "deadline_s": None,
-    "plateau": 4,
+    "plateau": 7,
     "memory": True,
 }
 
@@ -85,6 +85,9 @@ def another_prompt(asked: Asked) -> dict[str, Any]:
     return {"experience": "It lacks something.", "prompt": f"{asked.tag('drawn_prompt')} more"}
 
 
+AS_LISTED = "as the checklist about the same picture was answered; yes where it was not asked about"
+
+
 def script() -> dict[str, Any]:
     """Answers by task: two requirements that every image meets."""
     return {
@@ -97,7 +100,7 @@ def script() -> dict[str, Any]:
         "distil": {"experience": "A lesson."},
         "decompose": requirements("Is there a cat?", "Is it red?"),
         "checklist": failing(0),
-        "verify": "Yes. It is there.",
+        "verify": AS_LISTED,
         "reflect": another_prompt,
         "summarise": {"experience": "It lacks something."},
         "refine": another_prompt,
@@ -114,6 +117,8 @@ class ScriptedChat(BaseChatModel):
     script: dict[str, Any] = Field(default_factory=script)
     asked: list[Asked] = Field(default_factory=list)
     thought: str = "I looked at it."
+    missing: set[tuple[str, str]] = Field(default_factory=set)
+    """Pictures and questions that a checklist answered with no."""
 
     @property
     def _llm_type(self) -> str:
@@ -150,7 +155,21 @@ class ScriptedChat(BaseChatModel):
             answer = await answer if inspect.isawaitable(answer) else answer
         if isinstance(answer, Exception):
             raise answer
+        if question.task == "checklist" and isinstance(answer, dict):
+            self._remember(question, answer)
+        if answer == AS_LISTED:
+            return "No. It is missing." if self._is_missing(question) else "Yes. It is there."
         return answer
+
+    def _remember(self, question: Asked, answer: dict[str, Any]) -> None:
+        if not question.pictures:
+            return
+        for line, said in zip(question.lines("questions"), answer["answers"], strict=False):
+            asked = (question.pictures[-1], line.partition(". ")[2])
+            (self.missing.add if said["answer"] == "no" else self.missing.discard)(asked)
+
+    def _is_missing(self, question: Asked) -> bool:
+        return (question.pictures[-1], question.tag("question").strip()) in self.missing
 
 
 class FlatGenerator:

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 # What must be read in what each page's commands print.
 PAGES = {
     "generators.md": ["images/s"],
+    "policy.md": ["paper's loop"],
     "serving.md": ['"is_ready": true', "event: finished", "generate_image", "passed"],
     "skills.md": ["Two Faults", "exit code 1"],
 }

@@ -58,14 +58,14 @@ async def test_record_says_what_was_judged(house: House) -> None:
         "score": 0.5,
         "stop_reason": "max_rounds",
         "verdicts": [
-            {"question": "Is there a cat?", "answer": "no", "evidence": "seen 1"},
+            {"question": "Is there a cat?", "answer": "no", "evidence": "It is missing."},
             {"question": "Is it red?", "answer": "yes", "evidence": "seen 2"},
         ],
     }
 
 
 async def test_the_round_that_made_the_picture_is_told(house: House) -> None:
-    asked = iter(["no", "yes"])
+    asked = iter(["no", "yes", "no"])
     house.chat.script["verify"] = lambda _asked: f"{next(asked, 'yes')}."
     result = await made(house)
     assert (result.best_round, len(result.rounds)) == (2, 2)

@@ -21,7 +21,7 @@ from tests.serving import PATIENCE_S, House, Pause, held_elsewhere, told, unchan
 def third_time_lucky() -> Callable[[Asked], dict[str, Any]]:
     """Judges the third picture it is shown to meet everything, whenever and however often it is asked."""
     known: dict[str, int] = {}
-    verdicts = (checks("no", "no"), checks("yes", "no"), checks("yes", "yes"))
+    verdicts = (checks("no", "no"), checks("no", "no"), checks("yes", "yes"))
     return lambda asked: verdicts[known.setdefault(asked.pictures[0], len(known))]
 
 

@@ -58,7 +58,7 @@ async def test_fork_shares_the_history_and_pays_for_none_of_it(house: House) -> 
         forget_what_was_asked(house)
         fork = await gems.fork(run.run_id, 2, "a blue cat")
         assert house.drawn() == [("a blue cat", run.rounds[2]["candidates"][0]["seed"])]
-        assert house.chat.tasks() == ["checklist"]
+        assert house.chat.tasks() == ["checklist", "verify"]
         assert fork.rounds[:2] == run.rounds[:2]
         assert (fork.experiences, len(fork.rounds)) == (run.experiences, 3)
         assert fork.run_id != run.run_id
@@ -95,7 +95,7 @@ async def test_last_round_is_reflected_upon_first(house: House) -> None:
         run = await source(gems)
         forget_what_was_asked(house)
         fork = await gems.fork(run.run_id, 3)
-    assert house.chat.tasks() == ["reflect", "checklist"]
+    assert house.chat.tasks() == ["reflect", "checklist", "verify"]
     assert [e["round"] for e in fork.experiences] == [1, 2, 3]
     assert fork.rounds[3]["prompt"] == fork.experiences[2]["next_prompt"] == "a red cat more more more"
     # Where the source's options leave no room, there is one round more.
@@ -107,7 +107,7 @@ async def test_last_round_goes_on_with_a_prompt(house: House) -> None:
         run = await source(gems)
         forget_what_was_asked(house)
         fork = await gems.fork(run.run_id, 3, "a blue cat", max_rounds=5)
-    assert house.chat.tasks() == ["checklist", "reflect", "checklist"]
+    assert house.chat.tasks() == ["checklist", "verify", "reflect", "checklist", "verify"]
     assert [turn["prompt"] for turn in fork.rounds[3:]] == ["a blue cat", "a blue cat more"]
 
 

@@ -70,14 +70,14 @@ async def test_what_is_not_met_is_told(gems: Gems, chat: ScriptedChat) -> None:
     found = await gems.verify(picture(), "a red cat")
     assert (found.passed, found.score) == (False, 0.5)
     assert [(item.answer, item.evidence) for item in found.requirements] == [
-        ("no", "seen 1"),
+        ("no", "It is missing."),
         ("yes", "seen 2"),
     ]
-    assert chat.tasks() == ["decompose", "checklist"]
+    assert chat.tasks() == ["decompose", "checklist", "verify"]
 
 
 async def test_a_second_look_may_say_no(gems: Gems, chat: ScriptedChat) -> None:
-    chat.script["verify"] = ["Yes.", "No, it is green."]
+    chat.script["verify"] = ["Yes.", "No, it is green.", "No, it is green."]
     found = await gems.verify(picture(), "a red cat")
     assert (found.passed, found.score) == (False, 0.5)
 

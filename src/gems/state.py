@@ -96,7 +96,7 @@ class Form(TypedDict, total=False):
     plateau: Annotated[
         int,
         Field(
-            description="Rounds without a better score after which the run stops, 0 for never; 4 by default, "
+            description="Rounds without a better score after which the run stops, 0 for never; 7 by default, "
             "0 for paper.",
             ge=0,
             le=50,

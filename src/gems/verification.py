@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.given_pictures import readable_png
 from gems.memory.images import ImageStore
+from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.options import checked_prompt
 from gems.nodes.scoring import pass_rate
 from gems.nodes.skill_verifying import answered_by_skills
-from gems.nodes.verifying import Judgement, confirmed, judged
+from gems.nodes.verifying import Judgement, judged
 from gems.resources import Resources
 from gems.results import CheckedRequirement
 from gems.state import State
@@ -71,10 +72,11 @@ async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Ve
 
 
 async def _answered(image: str, prompt: str, requirements: list[Requirement], work: Work) -> Judgement:
-    """The same questions as in the loop: first all at once, then each again where all seem met."""
+    """The same questions as in the loop: all at once, and a closer look where little is missing."""
     known = await _read_texts(image, prompt, requirements, work)
     judgement = await judged(image, requirements, work, known)
-    if all(answer["answer"] == "yes" for answer in judgement.answers):
+    judgement = await looked_at_again(image, judgement, doubtful(judgement.answers), requirements, work)
+    if is_complete(judgement.answers):
         return await confirmed(image, judgement, requirements, work)
     return judgement
 

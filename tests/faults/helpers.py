@@ -63,12 +63,16 @@ class Script:
         }
 
     def _checklist(self, content: str) -> Any:
-        second = "yes" if self.written >= self.reflections else "no"
+        second = "yes" if self._accepts() else "no"
         answers = [(1, "yes", "three circles"), (2, second, "a square or none")]
         return {"answers": [{"number": n, "answer": value, "evidence": why} for n, value, why in answers]}
 
     def _verify(self, content: str) -> Any:
-        return "Yes. It is there."
+        missing = "blue square" in content and not self._accepts()
+        return "No. It is missing." if missing else "Yes. It is there."
+
+    def _accepts(self) -> bool:
+        return self.written >= self.reflections
 
     def _reflect(self, content: str) -> Any:
         self.written += 1

@@ -172,8 +172,9 @@ async def test_manners_of_speech_change_nothing(
     assert len(result.rounds) == 1 + reflections
     assert result.warnings == []
     assert [item["next_prompt"] for item in result.experiences] == [f"{PROMPT}, better 1"][:reflections]
-    usual = [*PLAIN_STEPS, *["checklist", "reflect"] * reflections]
-    assert sorted(tasks(stub)) == sorted(usual), "nothing was asked twice"
+    # A single no is asked about again.
+    usual = [*PLAIN_STEPS, *["checklist", "verify", "reflect"] * reflections]
+    assert sorted(tasks(stub)) == sorted(usual), "nothing else was asked twice"
 
 
 async def test_a_wordy_yes_is_a_yes(stub: StubServer, home: Path) -> None:
@@ -235,7 +236,8 @@ async def test_half_a_character_is_no_obstacle(
     script.reflections = 1
     reply = f'{{"experience": "no {half}", "prompt": "a better {half} prompt"}}'
     stub.fault(Fault.reply(reply), times=1, when=asks_for("reflect"))
-    stub.fault(Fault.reply(f"Yes. {half}"), when=asks_for("verify"))
+    judged = asks_for("verify")
+    stub.fault(Fault.reply(f"Yes. {half}"), when=lambda body: bool(script.written) and judged(body))
     async with opened(stub, home) as gems:
         result = await gems.run(PROMPT, size=SIZE, max_rounds=2)
     assert (result.stop_reason, result.failure) == ("passed", None)

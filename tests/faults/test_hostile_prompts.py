@@ -87,6 +87,7 @@ async def test_hostile_answers_stay_data_too(
     script.reflections = 1
     answers = [{"number": n, "answer": a, "evidence": hostile} for n, a in ((1, "yes"), (2, "no"))]
     stub.fault(Fault.reply(json.dumps({"answers": answers})), times=1, when=asks_for("checklist"))
+    stub.fault(Fault.reply(f"No. {hostile}"), times=1, when=asks_for("verify"))
     result = await carried_out(PROMPT, stub, home)
     assert (result.stop_reason, len(result.rounds)) == ("passed", 2)
     reflected = next(call for call in stub.calls("chat") if task_of(call.body) == "reflect")

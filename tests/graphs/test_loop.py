@@ -121,7 +121,7 @@ async def test_budget_by_dollars(tmp_path: Path) -> None:
 
 async def test_plateau(failing_desk: Desk) -> None:
     output = await carried_out(failing_desk, max_rounds=20)
-    assert (output["stop_reason"], len(output["rounds"]), output["best_round"]) == ("plateau", 5, 1)
+    assert (output["stop_reason"], len(output["rounds"]), output["best_round"]) == ("plateau", 8, 1)
 
 
 async def test_plateau_that_was_asked_for(failing_desk: Desk) -> None:
@@ -216,8 +216,8 @@ async def test_thread_names_the_run_where_nothing_else_does(desk: Desk) -> None:
 async def test_usage_adds_up_by_role(failing_desk: Desk) -> None:
     output = await carried_out(failing_desk, max_rounds=2)
     calls = {role: share["calls"] for role, share in output["usage"].items()}
-    assert calls == {"planner": 1, "judge": 2, "reflector": 1, "generator": 2}
-    assert output["usage"]["judge"]["images_sent"] == 2
+    assert calls == {"planner": 1, "judge": 4, "reflector": 1, "generator": 2}
+    assert output["usage"]["judge"]["images_sent"] == 4
 
 
 @pytest_asyncio.fixture

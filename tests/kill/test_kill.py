@@ -25,6 +25,7 @@ from tests.kill.world import (
     World,
     images_asked_for,
     questions_asked,
+    seen,
     text_of,
     wait_for_rows,
 )
@@ -69,8 +70,14 @@ def drawing(number: int, candidate: int = 0) -> Holds:
     return lambda found, request: found == "image" and request.seed == seed
 
 
-def confirming(question: str) -> Holds:
-    return lambda found, messages: found == "verify" and question in text_of(messages[1]["content"])
+def asking_again(question: str, number: int) -> Holds:
+    """The question of its own about the image of round `number`."""
+
+    def holds(found: str, messages: Any) -> bool:
+        content = messages[1]["content"] if found == "verify" else []
+        return found == "verify" and question in text_of(content) and seen(content) == number
+
+    return holds
 
 
 MOMENTS = [
@@ -80,7 +87,8 @@ MOMENTS = [
     Moment("reflecting", asked("reflect", 1), drawings=1, answers=2),
     Moment("second image under way", drawing(2), drawings=1, answers=3),
     Moment("after the second image, judging", asked("checklist", 2), drawings=2, answers=3),
-    Moment("confirming, the others confirmed", confirming("asleep"), drawings=3, answers=8),
+    Moment("asking again about what is missing", asking_again("asleep", 2), drawings=2, answers=4),
+    Moment("confirming, the others confirmed", asking_again("asleep", 3), drawings=3, answers=9),
     Moment("one of three candidates under way", drawing(2, 1), drawings=5, answers=5, candidates=3),
     Moment("judging one of three candidates", asked("checklist", 5), drawings=6, answers=7, candidates=3),
 ]

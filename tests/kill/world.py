@@ -89,7 +89,8 @@ class World:
         }
 
     def verify(self, content: Any) -> Any:
-        return "Yes. It is there."
+        met = QUESTIONS.index(untagged("question", text_of(content)) or "") < seen(content)
+        return "Yes. It is there." if met else "No. It is missing."
 
     def reflect(self, content: Any) -> Any:
         drawn = untagged("drawn_prompt", text_of(content)) or ""

@@ -97,7 +97,7 @@ async def test_an_answer_says_what_is_missing_first(desk: Desk) -> None:
     lines = text["text"].splitlines()
     assert lines[:2] == [
         "11 of 12 requirements are met, after 1 round.",
-        "- no: Is there thing 12? (seen 12)",
+        "- no: Is there thing 12? (It is missing.)",
     ]
     assert (len(lines), lines[-1]) == (12, "- and 2 more")
     assert result["messages"][-1].response_metadata == {

@@ -107,7 +107,7 @@ async def test_the_end_comes_whether_or_not_the_run_was_cancelled(desk: Desk) ->
         "number": 1,
         "prompt": "a cat",
         "candidates": [{"image": "0" * 64}],
-        "verdicts": [],
+        "verdicts": [{"image": "0" * 64, "answers": [], "score": 0.5}],
         "best": 0,
         "score": 0.5,
     }

@@ -33,7 +33,7 @@ async def test_defaults(desk: Desk) -> None:
         "max_images": None,
         "budget_usd": None,
         "deadline_s": None,
-        "plateau": 4,
+        "plateau": 7,
         "memory": True,
     }
 

@@ -7,14 +7,20 @@ from typing import Any
 import pytest
 
 from gems.models.usage import NOTHING
-from gems.nodes.scoring import best_index, best_round, pass_rate
+from gems.nodes.scoring import best_round, best_verdict, pass_rate
 from gems.nodes.stopping import images_drawn, spent_usd, stop_reason
 from tests.scripted import OPTIONS
 
 
 def rounds(*scores: float, images: int = 1) -> Any:
     return [
-        {"number": number, "score": score, "candidates": [{}] * images}
+        {
+            "number": number,
+            "score": score,
+            "candidates": [{}] * images,
+            "best": 0,
+            "verdicts": [{"score": score, "answers": []}],
+        }
         for number, score in enumerate(scores, 1)
     ]
 
@@ -36,7 +42,7 @@ def test_unknown_counts_as_unmet() -> None:
 def test_nothing_to_score_is_an_error() -> None:
     with pytest.raises(ValueError, match="no answer"):
         pass_rate([])
-    with pytest.raises(ValueError, match="no round"):
+    with pytest.raises(ValueError, match="no image"):
         best_round([])
 
 
@@ -44,8 +50,17 @@ def test_nothing_to_score_is_an_error() -> None:
     ("scores", "best"), [([0.5], 0), ([0.1, 0.9, 0.2], 1), ([0.5, 0.9, 0.9], 1), ([0.0, 0.0], 0)]
 )
 def test_best_is_the_highest_and_a_tie_keeps_the_earlier(scores: list[float], best: int) -> None:
-    assert best_index(scores) == best
+    assert best_verdict([turn["verdicts"][0] for turn in rounds(*scores)]) == best
     assert best_round(rounds(*scores))["number"] == best + 1
+
+
+def test_of_equal_ones_the_best_is_what_more_was_confirmed_of() -> None:
+    given = rounds(0.5, 0.5, 0.5, 0.4)
+    yes: Any = {"answer": "yes", "source": "confirmation"}
+    no: Any = {"answer": "no", "source": "confirmation"}
+    for turn, answers in zip(given, ([no, no], [no, yes], [yes, no], [yes, yes]), strict=True):
+        turn["verdicts"][0]["answers"] = answers
+    assert best_round(given)["number"] == 2
 
 
 def test_passed_comes_before_every_limit() -> None:

@@ -17,7 +17,7 @@ from tests.serving import House, unchanging
 def better_each_time(asked: Any, known: dict[str, int]) -> dict[str, Any]:
     """Finds something missing in the first picture it is shown and nothing in later ones."""
     shown = known.setdefault(asked.pictures[0], len(known))
-    return checks("no", "yes") if shown == 0 else checks("yes", "yes")
+    return checks("no", "no") if shown == 0 else checks("yes", "yes")
 
 
 def judging(chat: Any) -> None:
@@ -77,9 +77,9 @@ async def test_what_is_not_confirmed_later_is_drawn_again(desk: Desk) -> None:
     desk.chat.script["verify"] = ServerError("down")
     graph = compiled()
     await carried_out(desk, graph)
-    desk.chat.script["verify"] = ["Yes.", "No. It is blue.", "Yes.", "Yes."]
+    desk.chat.script["verify"] = ["Yes.", "No. It is blue.", "No. Blue.", "Yes.", "Yes."]
     output = await reopened(graph, desk)
-    assert [turn["score"] for turn in output["rounds"]] == [0.5, 0.5, 1.0]
+    assert [turn["score"] for turn in output["rounds"]] == [0.0, 0.5, 1.0]
     assert (output["stop_reason"], output["best_round"]) == ("passed", 3)
     assert len(desk.generator.requests) == 3
 
@@ -96,7 +96,7 @@ async def test_a_confirmation_that_fails_again_changes_nothing(desk: Desk) -> No
 
 async def test_candidates_that_were_refuted_before_stay_refuted(desk: Desk) -> None:
     """The confirmation fails at the second candidate; a resumed run does not ask about the first again."""
-    desk.chat.script["verify"] = ["No.", "No.", ServerError("down"), ServerError("down")]
+    desk.chat.script["verify"] = ["No."] * 4 + [ServerError("down")] * 2
     graph = compiled()
     output = await carried_out(desk, graph, candidates=2)
     (turn,) = output["rounds"]

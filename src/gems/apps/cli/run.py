@@ -68,7 +68,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             metavar="N",
             min=0,
             max=50,
-            help="Stop after N rounds without progress, 0 for never; 4 by default, 0 with paper.",
+            help="Stop after N rounds without progress, 0 for never; 7 by default, 0 with paper.",
         ),
     ] = None,
     no_memory: Annotated[

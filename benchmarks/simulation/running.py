@@ -1,0 +1,194 @@
+"""The product's own nodes, run on the simulated world without graph, stores and pictures.
+
+What is decided here is decided by `gems.nodes`: only asking, drawing and telling are replaced, and the order
+of the nodes is that of `gems.graphs`. `tests/benchmarks/test_quality.py` holds it against the whole graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from gems.events import Event
+from gems.graphs.routing import after_judging
+from gems.models.chat.asking import ChatReply, Picture, Question
+from gems.models.chat.replies import read_json
+from gems.models.usage import NOTHING
+from gems.nodes.decomposer import state_requirements
+from gems.nodes.finisher import outcome
+from gems.nodes.generator import generate
+from gems.nodes.judge import judge
+from gems.nodes.node import Update
+from gems.nodes.options import resolved
+from gems.nodes.reflector import reflect
+from gems.nodes.scoring import best_verdict
+from gems.skills.registry import SkillRegistry
+from gems.state import Context, State
+from gems.types import Candidate, GeneratorCapabilities, ImageRequest, Role, Round
+from gems.work import Work
+from simulation.models import Mind
+from simulation.world import Errors, Painting
+
+SIDE = 64
+CAPABILITIES = GeneratorCapabilities(model="simulated", default_size=(SIDE, SIDE), price_usd=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a run came to.
+
+    Attributes:
+        image: What it handed back.
+        met: Whether that image really meets everything.
+        passed: Whether the judge was satisfied with it.
+        images: How many images were drawn.
+        calls: How many questions the chat model was asked.
+    """
+
+    image: str
+    met: bool
+    passed: bool
+    images: int
+    calls: int
+
+
+@dataclass(slots=True)
+class Course:
+    """A whole run, from which shorter ones can be read.
+
+    No decision of a round depends on how many rounds are still to come, so a run with a smaller budget is the
+    beginning of one with a larger; a test holds that against real shorter runs.
+
+    Attributes:
+        painting: What was drawn.
+        rounds: As the run recorded them.
+        stop_reason: Why it ended.
+        calls: Questions to the chat model until each round was judged.
+    """
+
+    painting: Painting
+    rounds: list[Round]
+    stop_reason: str
+    calls: list[int]
+
+    def after(self, rounds: int | None = None) -> Ending:
+        """The ending had there been so many rounds at most."""
+        kept = self.rounds[:rounds]
+        passed = len(kept) == len(self.rounds) and self.stop_reason == "passed"
+        images = sum(len(turn["candidates"]) for turn in kept)
+        return self._ending(outcome(kept)["image"], passed, images, self.calls[len(kept) - 1])
+
+    def best_of(self, images: int) -> Ending:
+        """The ending of the first round had it drawn so many images only."""
+        verdicts = self.rounds[0]["verdicts"][:images]
+        best = verdicts[best_verdict(verdicts)]
+        # Two questions come before the first image; each image costs the same number.
+        calls = 2 + (self.calls[0] - 2) * images // len(self.rounds[0]["verdicts"])
+        return self._ending(best["image"], best["score"] == 1.0, images, calls)
+
+    def _ending(self, image: str, passed: bool, images: int, calls: int) -> Ending:
+        prompt, _, seed = image.rpartition("|")
+        met = all(self.painting.truth(prompt, int(seed)))
+        return Ending(image, met, passed, images, calls)
+
+
+@dataclass(slots=True)
+class Desk(Work):
+    """A turn that asks the simulated mind and draws nothing but names of images."""
+
+    mind: Mind = field(kw_only=True)
+
+    def emit(self, event: Event) -> None:
+        """Nobody watches."""
+
+    async def ask(self, question: Question) -> ChatReply:
+        """The mind's answer."""
+        text = "\n".join(part for part in question.parts if isinstance(part, str))
+        told = self.mind.reply(question.task, text, [picture.image for picture in question.pictures])
+        return ChatReply(
+            text=told,
+            thought="",
+            parsed=read_json(told, question.reply) if question.reply is not None else None,
+            yes_probability=None,
+            usage=NOTHING,
+        )
+
+    async def draw(self, index: int, request: ImageRequest) -> Candidate:
+        """The name of the image, which says what it shows."""
+        return {
+            "index": index,
+            "image": f"{request.prompt}|{request.seed}",
+            "seed": request.seed,
+            "width": SIDE,
+            "height": SIDE,
+            "model": CAPABILITIES.model,
+            "parameters": {},
+            "seconds": 0.0,
+        }
+
+    async def picture(self, image: str, role: Role, label: str = "") -> Picture:  # noqa: ARG002 - as Work has it
+        """The image's name in place of its pixels."""
+        return Picture(image=image, data=b"", media_type="image/png", label=label)
+
+
+class _Simulated:
+    capabilities = CAPABILITIES
+
+
+# Nothing of it is used but the generator's capabilities and that there are no skills.
+_CONTEXT = Context(
+    chats={},
+    generator=cast("Any", _Simulated()),
+    images=cast("Any", None),
+    ledger=cast("Any", None),
+    skills=SkillRegistry(()),
+    default_skills="none",
+)
+
+
+async def run(painting: Painting, errors: Errors, **given: Any) -> Course:
+    """One run of the loop.
+
+    Args:
+        painting: What to draw; its number is the seed as well.
+        errors: How the judge errs.
+        given: Options as a caller of the graph gives them.
+    """
+    mind, calls = Mind(painting, errors), list[int]()
+    asked = {"prompt": painting.prompt, "draw_prompt": painting.prompt, "seed": painting.number}
+    state = cast("State", {**asked, "rounds": [], "experiences": [], **given})
+    state["options"] = resolved(state, _CONTEXT)
+    # The planner's question about skills is part of every run.
+    mind.reply("route", "", ())
+    state["requirements"] = await state_requirements(painting.prompt, _desk(state, mind))
+    while True:
+        _take(state, await generate(state, _desk(state, mind)))
+        _take(state, await judge(state, _desk(state, mind)))
+        calls.append(mind.calls.total())
+        if after_judging(state) == "finish":
+            return Course(painting, state["rounds"], str(state["stop_reason"]), calls)
+        _take(state, await reflect(state, _desk(state, mind)))
+
+
+def _take(state: State, update: Update) -> None:
+    """Put a node's update into the state as the graph's reducers do."""
+    values = cast("dict[str, Any]", state)
+    for name, value in update.items():
+        values[name] = [*values[name], *value] if name in ("rounds", "experiences") else value
+
+
+def _desk(state: State, mind: Mind) -> Desk:
+    begun = Work.begin(state, _CONTEXT, _tell_nobody, "")
+    return Desk(
+        context=begun.context,
+        run_id=begun.run_id,
+        round=begun.round,
+        profile=begun.profile,
+        deadline_s=begun.deadline_s,
+        write=begun.write,
+        mind=mind,
+    )
+
+
+def _tell_nobody(event: Any) -> None:
+    """Take an event and forget it."""
