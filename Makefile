@@ -47,6 +47,10 @@ bench: $(VENV)/test.ok
 	$(BIN)/python benchmarks/skills_help.py
 	$(BIN)/python benchmarks/skills_scale.py
 	$(BIN)/python benchmarks/ways_in.py
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python -m benchmarks.faults
+	$(BIN)/python -m benchmarks.kills
+	$(BIN)/python benchmarks/diffusers_batching.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

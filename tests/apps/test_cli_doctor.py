@@ -239,6 +239,19 @@ def test_traces_are_off_by_default() -> None:
     assert checks["traces"]["status"] == checks["langsmith"]["status"] == "skipped"
 
 
+def test_a_server_that_nobody_may_reach_is_told() -> None:
+    assert checkup("--no-draw")[1]["server"]["detail"].endswith(
+        "for this machine alone, since there are no keys"
+    )
+    code, checks = checkup("--no-draw", GEMS_SERVE__HOST="0.0.0.0")
+    assert (code, failed(checks)) == (1, {"server"})
+    assert "gems keys add" in checks["server"]["hint"]
+    assert here("keys", "add", "ann").exit_code == 0
+    assert "for 1 with keys" in checkup("--no-draw", GEMS_SERVE__HOST="0.0.0.0")[1]["server"]["detail"]
+    (Path("gems") / "keys.json").write_text("nonsense")
+    assert failed(checkup("--no-draw")[1]) == {"server"}
+
+
 def test_a_collector_is_tried() -> None:
     with Receiver() as receiver:
         code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url.replace("//", "//user:hunter2@"))

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
 from gems.apps import seeing
+from gems.apps.serving.keys import KeyFile
 from gems.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -109,10 +110,27 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
             async for check in _chat(roles, wanted):
                 yield check
         yield await _generator(settings.generator, draw=draw)
+        yield await asyncio.to_thread(_server, settings)
         yield await _traces(settings)
     yield await _langsmith()
     for check in extras():
         yield check
+
+
+def _server(settings: Settings) -> Check:
+    """Whether `gems serve` may listen where it is to, and for whom."""
+    try:
+        from gems.apps.serving.server import check_reach  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        return Check(name="server", status="skipped", detail=f"{error.name} is not installed")
+    serve = settings.serve
+    try:
+        check_reach(settings)
+        keys = KeyFile(serve.keys_path(settings)).all()
+    except GemsError as error:
+        return _failed("server", error)
+    whom = f"for {len(keys)} with keys" if keys else "for this machine alone, since there are no keys"
+    return Check(name="server", status="ok", detail=f"may listen on {serve.host}, port {serve.port}, {whom}")
 
 
 def smallest_size(generator: GeneratorCapabilities) -> tuple[int, int]:

@@ -48,11 +48,11 @@ app.command()(delete)
 app.command()(gc)
 app.add_typer(memory)
 app.add_typer(skills)
+app.command()(web)
 app.command()(serve)
 app.add_typer(keys)
 app.command()(mcp)
 app.command()(doctor)
-app.command()(web)
 
 
 def _version(asked: bool) -> None:

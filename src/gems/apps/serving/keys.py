@@ -50,7 +50,7 @@ class KeyFile:
         """
         try:
             status = self._path.stat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             self._stamp, self._keys = None, {}
             return []
         except OSError as error:
