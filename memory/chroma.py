@@ -209,14 +209,7 @@ class ServerConnection:
     """
 
     def __init__(self, address: str) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise ConfigurationError(
-                "GEMS_EXPERIENCE is neither empty, `off` nor an address.",
-                hint="For example http://host:8000.",
-            )
-        self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname, parts.port or (443 if self._secure else 8000)
+        self._secure, self._host, self._port = _located(address)
         self._systems: set[str] = set()
         self._client: Any = None
 
@@ -270,6 +263,22 @@ class ServerConnection:
             return chromadb.HttpClient(
                 host=self._host, port=self._port, ssl=self._secure, settings=_quiet(chromadb)
             )
+
+
+def _located(address: str) -> tuple[bool, str, int]:
+    """Whether a server's connections are encrypted, its host, and its port."""
+    wrong = ConfigurationError(
+        "GEMS_EXPERIENCE is neither empty, `off` nor an address.", hint="For example http://host:8000."
+    )
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise wrong
+    secure = parts.scheme == "https"
+    return secure, parts.hostname, port or (443 if secure else 8000)
 
 
 def _opened(folder: Path) -> Any:

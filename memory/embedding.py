@@ -32,7 +32,9 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
 from gems.models.redaction import redact
+from gems.models.spec import checked_url
 
 Vector = NDArray[np.float32]
 LEXICAL_SIZE = 384
@@ -74,6 +76,10 @@ def open_embedder(spec: str, *, api_key: SecretStr | None = None, recorded: str 
         ConfigurationError: the spec is not understood.
     """
     kind, _, rest = spec.partition(":")
+    wrong = ConfigurationError(
+        f"{redact(spec)[:80]!r} is no embedder.",
+        hint="Set GEMS_EMBEDDER to auto, lexical, minilm, local:DIR or openai:MODEL@BASE_URL.",
+    )
     if spec == "auto":
         return open_embedder(_best(recorded), api_key=api_key)
     if spec in ("lexical", _LEXICAL):
@@ -83,12 +89,9 @@ def open_embedder(spec: str, *, api_key: SecretStr | None = None, recorded: str 
     if kind == "local" and rest:
         return LocalEmbedder(Path(rest).expanduser())
     if kind == "openai" and rest:
-        model, _, base = rest.partition("@")
-        return OpenAIEmbedder(model, base or _OPENAI, api_key)
-    raise ConfigurationError(
-        f"{spec[:80]!r} is no embedder.",
-        hint="Set GEMS_EMBEDDER to auto, lexical, minilm, local:DIR or openai:MODEL@BASE_URL.",
-    )
+        model, at, base = rest.partition("@")
+        return OpenAIEmbedder(model, checked_url(base, wrong) if at else _OPENAI, api_key)
+    raise wrong
 
 
 def _best(recorded: str | None) -> str:
@@ -246,18 +249,20 @@ class OpenAIEmbedder:
     async def _asked(self, texts: list[str]) -> list[Vector]:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
-            async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+            async with httpx.AsyncClient(
+                timeout=_TIMEOUT_S, headers=PLAIN, event_hooks=limited(MAX_CHAT_BYTES)
+            ) as client:
                 reply = await client.post(
                     f"{self._base}/embeddings",
                     json={"model": self._model, "input": texts, "encoding_format": "float"},
                     headers=headers,
                 )
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise UnreachableError(
                 f"The embedder {self.identity} does not answer ({type(error).__name__})."
             ) from None
         if reply.is_error:
-            raise _refusal(self.identity, reply.status_code, redact(reply.text[:200], self._key))
+            raise _refusal(self.identity, reply.status_code, redact(reply.text, self._key)[:200])
         try:
             rows = sorted(reply.json()["data"], key=lambda row: row["index"])
             vectors = [unit(row["embedding"]) for row in rows]

@@ -17,7 +17,15 @@ _DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
 _PERHAPS_FULL = ("disk I/O error", "unable to open database file")
 _NEXT_TO_NOTHING = 2**15
 # What decoders say about bytes that others wrote over.
-_UNDECODABLE = (TypeError, ValueError, LookupError, AttributeError, NotImplementedError, EOFError)
+_UNDECODABLE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    EOFError,
+    RecursionError,
+)
 _HINT = "Move it away to start with an empty one; images are kept apart and stay."
 
 

@@ -62,6 +62,8 @@ def within(folder: Path, relative: str) -> Path:
     path = folder / parts
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
+    except UnicodeEncodeError:
+        raise SkillError(f"{relative[:200]!r} is the name of no file.") from None
     except (OSError, RuntimeError):  # links in a circle
         inside = False
     if not inside:

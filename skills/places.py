@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gems.skills.trust import is_trusted, trusted_folders
 
@@ -36,11 +37,16 @@ class Where:
         home: GEMS_HOME.
         path: GEMS_SKILLS_PATH: folders, separated as in PATH.
         project: The folder of the project; None for none.
+        trust_home: Where it is kept which folders are trusted; None for the home.
+        is_doubtful: Whether a place, named by `home` or `skills_path`, comes with a project; code there runs
+            only where the user trusts it.
     """
 
     home: Path
     path: str = ""
     project: Path | None = None
+    trust_home: Path | None = None
+    is_doubtful: Callable[[Literal["home", "skills_path"], Path], bool] = lambda _name, _place: False
 
     def places(self) -> list[Place]:
         """The places; of two skills of one name that of the later place counts. Blocking.
@@ -51,20 +57,25 @@ class Where:
         Raises:
             ConfigurationError: the list of trusted folders cannot be read.
         """
-        folders = trusted_folders(self.home)
+        folders = trusted_folders(self.trust_home or self.home)
+
+        def runs_code(name: Literal["home", "skills_path"], place: Path) -> bool:
+            return not self.is_doubtful(name, place) or is_trusted(place, folders)
+
         found = [Place("built-in", BUILTIN, runs_code=True)]
         for relative in _OF_OTHERS:
             if (user := _user_home()) is not None:
                 found.append(Place("user", user / relative, is_trusted(user / relative, folders)))
-        found.append(Place("home", self.home / "skills", runs_code=True))
+        own = self.home / "skills"
+        found.append(Place("home", own, runs_code("home", own)))
         if self.project is not None and is_trusted(self.project, folders):
             found += [Place("project", self.project / relative, runs_code=True) for relative in _OF_OTHERS]
         named = [Path(os.path.expanduser(part)) for part in self.path.split(os.pathsep) if part.strip()]
-        return [*found, *(Place("path", folder, runs_code=True) for folder in named)]
+        return [*found, *(Place("path", folder, runs_code("skills_path", folder)) for folder in named)]
 
     def untrusted(self) -> list[Path]:
         """Folders of skills in the project that wait for its being trusted. Blocking."""
-        if self.project is None or is_trusted(self.project, trusted_folders(self.home)):
+        if self.project is None or is_trusted(self.project, trusted_folders(self.trust_home or self.home)):
             return []
         if self.project == _user_home():
             # Read as the user's own.

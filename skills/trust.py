@@ -23,10 +23,11 @@ def trusted_folders(home: Path) -> frozenset[Path]:
     path = home / _FILE
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["folders"]
-        return frozenset(Path(folder) for folder in listed)
+        # What cannot be encoded is the name of no folder, and could not be written again.
+        return frozenset(Path(folder.encode().decode()) for folder in listed)
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
             f"{path} cannot be read: {type(error).__name__}.",
             hint="Delete it and trust your folders anew with `gems skills trust DIR`.",

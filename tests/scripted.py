@@ -192,6 +192,7 @@ class FlatGenerator:
             model="flat", default_size=(64, 64), min_side=16, max_side=2048, price_usd=price_usd
         )
         self.before, self.paint = before, paint
+        self.parameters: dict[str, Any] = {"steps": 4}
         self.requests: list[ImageRequest] = []
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
@@ -204,7 +205,7 @@ class FlatGenerator:
             height=request.height,
             seed=request.seed,
             model="flat",
-            parameters={"steps": 4},
+            parameters=self.parameters,
             seconds=0.25,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gems.events import Finished, StepDone
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import Settings, with_models
@@ -62,9 +63,15 @@ async def test_tiny_diffusers_pipeline(tmp_path: Path, tmp_path_factory: pytest.
     """Random weights draw noise: no requirement holds, and the best of it is handed back."""
     folder = tinypipes.saved("z_image", tmp_path_factory.mktemp("pipes"))
     settings = with_models(Settings(home=tmp_path), generator=f"diffusers:{folder}")
-    settings.generator.steps = 2
+    settings.generator.steps, settings.generator.max_batch = 2, 2
     async with Gems(settings) as gems:
-        result = await gems.run(PROMPT, seed=7, size="64x64", max_rounds=2, candidates=2)
+        told = [
+            event async for event in gems.stream(PROMPT, seed=7, size="64x64", max_rounds=2, candidates=2)
+        ]
+    steps = [(e.round, e.candidate, e.done, e.total) for e in told if isinstance(e, StepDone)]
+    assert sorted(steps) == [(r, c, n, 2) for r in (1, 2) for c in (0, 1) for n in (1, 2)]
+    assert isinstance(told[-1], Finished)
+    result = told[-1].result
     assert result.stop_reason == "max_rounds"
     assert result.image.size == (64, 64)
     assert [len(turn["candidates"]) for turn in result.rounds] == [2, 2]

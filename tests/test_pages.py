@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -18,6 +19,7 @@ DOCS = ROOT / "docs"
 PAGES = {
     "generators.md": ["images/s"],
     "policy.md": ["paper's loop"],
+    "security.md": ["ann"],
     "serving.md": ['"is_ready": true', "event: finished", "generate_image", "passed"],
     "skills.md": ["Two Faults", "exit code 1"],
 }
@@ -69,3 +71,23 @@ def script_of(page: str) -> str:
     return _SHELL + "\n".join(
         block if language == "sh" else f"python - <<'PROGRAM'\n{block}PROGRAM" for language, block in blocks
     )
+
+
+def test_what_the_page_on_security_names_is_there() -> None:
+    text = (DOCS / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+/[\w.]+\.py)`", text))
+    assert len(named) > 30
+    assert [path for path in sorted(named) if not (DOCS.parent / path).is_file()] == []
+    modules = {path.name for path in (DOCS.parent / "tests" / "security").glob("test_*.py")}
+    assert [name for name in sorted(modules) if f"tests/security/{name}" not in text] == []
+
+
+def test_the_page_on_security_knows_the_pins() -> None:
+    text = (DOCS / "security.md").read_text(encoding="utf-8")
+    pins = (DOCS.parent / "constraints.txt").read_text(encoding="utf-8")
+    pinned = dict(line.split("==") for line in pins.lower().splitlines() if "==" in line and line[0] != "#")
+    rows = re.findall(r"^\| ([\w-]+) \| .* \| ([\d.]*) \| ([\d.]+) \|", text, re.MULTILINE)
+    assert len(rows) > 15
+    for package, mended, pin in rows:
+        assert pinned[package] == pin
+        assert not mended or Version(pin) >= Version(mended)

@@ -149,7 +149,7 @@ async def test_run_that_was_killed_before_its_first_checkpoint_begins_as_asked(
     house: House, tmp_path: Path
 ) -> None:
     async with house.gems() as gems:
-        options = gems._resolved("a red cat", {"seed": 7})
+        options = gems._resolved({"seed": 7}, None)
         await gems.resources.ledger.begin("killed", "a red cat", options, gems.resources.models())
         resumed = await gems.resume("killed")
     assert unchanging(resumed) == await undisturbed(tmp_path)

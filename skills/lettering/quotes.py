@@ -19,6 +19,8 @@ _PAIRS = {
     "《": "》",
 }
 _SINGLE = frozenset("'’")
+LONGEST_SENTENCE = 1_000
+"""Characters before a text that are looked at."""
 _LONGEST = 3000
 _NO_OPENING = re.compile(r"'(?:\d0s\b|n'|tis\b|twas\b|em\b|cause\b|til\b)", re.IGNORECASE)
 
@@ -102,7 +104,8 @@ def is_to_be_written(prompt: str, one: Quoted) -> bool:
     in the sentence), styles and works alluded to (`"vaporwave" style`, `inspired by "Dune"`), and what is
     forbidden (`without the word "SALE"`). Titles in 《》 are meant only behind a word of writing.
     """
-    before = re.split(r"(?<=[.!?。！？])\s+|\n", prompt[: one.start])[-1]
+    # No sentence is longer; a prompt of a thousand quotations would be read through for each of them.
+    before = re.split(r"(?<=[.!?。！？])\s+|\n", prompt[max(0, one.start - LONGEST_SENTENCE) : one.start])[-1]
     negated = _NEGATED.search(before)
     if negated and not _BUT.search(negated[0]):
         return False

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gems.skills.lettering.chinese import named_in_chinese
 from gems.skills.lettering.found import BLANK, Found
 from gems.skills.lettering.phrases import SMALL, STOPS, is_capitals, is_loud, phrase, tokens
+from gems.skills.lettering.quotes import LONGEST_SENTENCE
 
 __all__ = ["BLANK", "Found", "named"]
 
@@ -108,7 +109,7 @@ def _behind_cues(prompt: str) -> Iterator[Found]:
 def _believed(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bool:
     """Whether what stands behind a cue is a text and not the rest of a sentence."""
     first = text[0].casefold()
-    before = prompt[: cue.start()].split()
+    before = prompt[max(0, cue.start() - LONGEST_SENTENCE) : cue.start()].split()
     colon = ":" in cue[0]
     loud = is_loud(text)
     if _IS.search(cue[0]) and text[0][0].islower():
@@ -131,7 +132,7 @@ def _believed(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bo
 
 def _is_said(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bool:
     """Whether something says or reads the text, and nobody speaks it or reads a book."""
-    clause = re.split(r"[.;!?\n]", prompt[: cue.start()])[-1]
+    clause = re.split(r"[.;!?\n]", prompt[max(0, cue.start() - LONGEST_SENTENCE) : cue.start()])[-1]
     bearers, people = list(_BEARERS.finditer(clause)), list(_PEOPLE.finditer(clause))
     if text[0].casefold() in STOPS or text == ["nothing"]:
         return False

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from gems.models.redaction import redact
+from gems.secrecy import known_secrets
 from gems.settings import Settings
 
 _RUN: ContextVar[tuple[str, int]] = ContextVar("gems_run", default=("", 0))
@@ -43,7 +44,8 @@ def configure_logging(settings: Settings, stream: TextIO | None = None, *, debug
         debug: Tell everything of ours.
     """
     handler = _Handler(stream or sys.stderr)
-    handler.setFormatter(JsonLines() if settings.log == "json" else TextLines())
+    secrets = known_secrets(settings)
+    handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets))
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)
@@ -64,7 +66,29 @@ def _with_run(record: logging.LogRecord) -> bool:
     return True
 
 
-class JsonLines(logging.Formatter):
+class _Discreet(logging.Formatter):
+    """Without secrets.
+
+    Args:
+        secrets: Those that are known; others are told by their shapes.
+    """
+
+    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self._secrets = secrets
+
+    def message(self, record: logging.LogRecord) -> str:
+        """What the record says."""
+        return redact(record.getMessage(), *self._secrets)
+
+    def traceback(self, record: logging.LogRecord) -> str:
+        """Its traceback; empty where there is none."""
+        if record.exc_info is None or record.exc_info[0] is None:
+            return ""
+        return redact(self.formatException(record.exc_info), *self._secrets)
+
+
+class JsonLines(_Discreet):
     """One JSON object per line, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -73,16 +97,16 @@ class JsonLines(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage()),
+            "message": self.message(record),
             "run_id": getattr(record, "run_id", "") or None,
             "round": getattr(record, "round", 0) or None,
         }
-        if error := _traceback(self, record):
+        if error := self.traceback(record):
             line["error"] = error
         return json.dumps(line, ensure_ascii=False)
 
 
-class TextLines(logging.Formatter):
+class TextLines(_Discreet):
     """One line per record, and the traceback where there is one, without secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -90,15 +114,11 @@ class TextLines(logging.Formatter):
         run, number = getattr(record, "run_id", ""), getattr(record, "round", 0)
         place = f" [{run}{f' round {number}' if number else ''}]" if run else ""
         # What users and models wrote begins no lines of its own.
-        message = " ".join(redact(record.getMessage()).splitlines())
+        message = " ".join(self.message(record).splitlines())
         line = f"{_time(record)} {record.levelname:7} {record.name}{place}: {message}"
-        error = _traceback(self, record)
+        error = self.traceback(record)
         return f"{line}\n{error}" if error else line
 
 
 def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-
-
-def _traceback(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    return redact(formatter.formatException(record.exc_info)) if record.exc_info else ""

@@ -137,7 +137,13 @@ async def _open_skills(settings: Settings, fixed: SkillRegistry | None) -> Skill
 
 def skill_places(settings: Settings) -> Where:
     """Where skills are looked for; the project is the current folder."""
-    return Where(home=settings.home, path=settings.skills_path, project=Path.cwd())
+    return Where(
+        home=settings.home,
+        path=settings.skills_path,
+        project=Path.cwd(),
+        trust_home=settings.trust_home,
+        is_doubtful=settings.comes_with_project,
+    )
 
 
 async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experiences | None:

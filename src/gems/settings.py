@@ -5,12 +5,14 @@ Every variable begins with `GEMS_`; nested ones use two underscores, for example
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from gems.errors import ConfigurationError
@@ -29,6 +31,8 @@ class ChatSettings(BaseModel):
     timeout_s: float = Field(120.0, gt=0, description="Seconds for one answer, from first to last byte.")
     extra_body: dict[str, Any] = Field(
         default_factory=dict,
+        # Users put keys there, and settings are printed in notebooks.
+        repr=False,
         description='Further fields of the request body as JSON, e.g. `{"chat_template_kwargs": {}}`.',
     )
     concurrency: int = Field(8, ge=1, description="Requests to this model at a time.")
@@ -54,7 +58,9 @@ class GeneratorSettings(BaseModel):
     concurrency: int = Field(4, ge=1, description="Requests to a remote generator at a time.")
     attempts: int = Field(4, ge=1, le=20, description="Tries per image, where trying again can help.")
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
-    extra_body: dict[str, Any] = Field(default_factory=dict, description="Further fields for OpenAI Images.")
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, repr=False, description="Further fields for OpenAI Images."
+    )
     usd_per_image: float | None = Field(None, ge=0, description="Price of one image.")
     steps: int | None = Field(None, ge=1, description="Inference steps; None: the model's own.")
     guidance: float | None = Field(None, ge=0, description="Guidance scale; None: the model's own.")
@@ -93,6 +99,14 @@ class ServeSettings(BaseModel):
         return self.keys.expanduser() if self.keys is not None else settings.home / "keys.json"
 
 
+_DOTENV = ".env"
+
+
+def default_home() -> Path:
+    """The platform's folder for data of users."""
+    return Path(platformdirs.user_data_dir("gems", appauthor=False))
+
+
 PartT = TypeVar("PartT", ChatSettings, GeneratorSettings)
 
 
@@ -100,11 +114,11 @@ class Settings(BaseSettings):
     """Everything that can be configured."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GEMS_", env_nested_delimiter="__", env_file=".env", env_ignore_empty=True, extra="ignore"
+        env_prefix="GEMS_", env_nested_delimiter="__", env_file=_DOTENV, env_ignore_empty=True, extra="ignore"
     )
 
     home: Path = Field(
-        default_factory=lambda: Path(platformdirs.user_data_dir("gems", appauthor=False)),
+        default_factory=default_home,
         description="Where runs, images and the ledger are kept; default: the platform's user data folder.",
     )
     chat: ChatSettings = Field(default_factory=ChatSettings, description="The chat model of all roles.")
@@ -150,6 +164,21 @@ class Settings(BaseSettings):
         "`http://127.0.0.1:4318`, or `console`; empty for nowhere.",
     )
     otel_text: bool = Field(False, description="Whether prompts and answers are part of the traces.")
+
+    _of_project: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def model_post_init(self, _context: Any) -> None:
+        """Remember which places a `.env` has named, which may have come with a project."""
+        named = {name.lower(): value for name, value in dotenv_values(_DOTENV).items() if value}
+        given = {name.lower() for name, value in os.environ.items() if value}
+        # A place that a program has given is not the file's.
+        said = {
+            "home": Path(os.path.expanduser(named.get("gems_home", ""))) == self.home,
+            "skills_path": named.get("gems_skills_path") == self.skills_path,
+        }
+        self._of_project = frozenset(
+            name for name, is_said in said.items() if is_said and f"gems_{name}" in named.keys() - given
+        )
 
     @field_validator("home")
     @classmethod
@@ -206,6 +235,18 @@ class Settings(BaseSettings):
     def locks_path(self) -> Path:
         """The folder of the runs' locks."""
         return self.home / "locks"
+
+    def comes_with_project(self, name: Literal["home", "skills_path"], place: Path) -> bool:
+        """Whether a place was named by the current folder's `.env` and stands below that folder.
+
+        A project that somebody else has written can bring both, and with them code that would run.
+        """
+        return name in self._of_project and place.resolve().is_relative_to(Path.cwd())
+
+    @property
+    def trust_home(self) -> Path:
+        """Where it is kept which folders the user trusts: never in a home that comes with a project."""
+        return default_home() if self.comes_with_project("home", self.home) else self.home
 
     def identity(self) -> str:
         """A text that differs between settings that differ. Holds secrets: never show it."""

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -269,11 +270,12 @@ class Work:
 
     def _progress(self, index: int) -> Callable[[int, int], None]:
         """A callback for any thread that tells about inference steps on the event loop."""
-        loop = asyncio.get_running_loop()
+        loop, of_node = asyncio.get_running_loop(), copy_context()
+        # A thread of a worker knows nothing of the graph, which asks what writes to its stream where it is.
 
         def tell(done: int, total: int) -> None:
             step = StepDone(round=self.round, candidate=index, done=done, total=total)
-            loop.call_soon_threadsafe(self.emit, step)
+            loop.call_soon_threadsafe(self.emit, step, context=of_node)
 
         return tell
 

@@ -12,6 +12,7 @@ import pytest
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError
 from gems.memory.faults import reading, storage_error
+from gems.memory.serializing import checkpoint_serializer
 
 
 @pytest.mark.parametrize("said", ["disk I/O error", "unable to open database file"])
@@ -51,3 +52,8 @@ def test_errors_of_ours_keep_their_names_while_reading() -> None:
     with pytest.raises(DiskFullError) as caught, reading(Path("store")):
         raise known
     assert caught.value is known
+
+
+def test_what_is_nested_too_deeply_is_damaged() -> None:
+    with pytest.raises(CorruptStoreError, match="RecursionError"), reading(Path("checkpoints.sqlite3")):
+        checkpoint_serializer().loads_typed(("json", b"[" * 50_000))

@@ -276,7 +276,17 @@ async def test_closing_leaves_no_connection_open(server: str, tmp_path: Path) ->
     assert len(opened) > len(before)
 
 
-@pytest.mark.parametrize("where", ["ftp://host", "http://", "http://user:secret@host:8000"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        "ftp://host",
+        "http://",
+        "http://host:port",
+        "http://[",
+        "http://secret@host",
+        "http://user:secret@host:8000",
+    ],
+)
 async def test_addresses_that_are_none(where: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="GEMS_EXPERIENCE") as caught:
         async with open_store(where, tmp_path, "lexical"):

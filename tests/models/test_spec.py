@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gems.errors import ModelSpecError
@@ -104,3 +106,9 @@ def test_base_url_with_a_query_is_refused_without_repeating_it() -> None:
     with pytest.raises(ModelSpecError) as caught:
         parse_chat_spec("openai:m@http://host/v1?token=sesame")
     assert "sesame" not in str(caught.value)
+
+
+def test_many_at_signs_take_no_time() -> None:
+    started = time.process_time()
+    assert parse_chat_spec("openai:" + "@" * 50_000).url is None
+    assert time.process_time() - started < 1

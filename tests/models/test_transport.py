@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import traceback
 from typing import Any
 
@@ -240,3 +241,14 @@ def test_tracebacks_of_translated_errors_hold_no_secret() -> None:
     assert SECRET not in told
     assert "Error code: 401 - the key [secret]" in told
     assert cause.__cause__.args == ("[secret]", 7)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ['{"error": ' + "[" * 50_000, "a." * 50_000, "at most " + "9" * 5_000 + " images"],
+    ids=["nested", "dotted", "number"],
+)
+def test_answers_of_any_kind_are_told_at_once(said: str) -> None:
+    started = time.process_time()
+    assert len(from_status(400, said, "m", SECRET).message) < 400
+    assert time.process_time() - started < 1.5

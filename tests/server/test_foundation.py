@@ -80,12 +80,20 @@ def test_names_of_keys(settings: Settings) -> None:
         file.revoke("bob")
 
 
-def test_a_damaged_file_of_keys_lets_nobody_in(settings: Settings) -> None:
+@pytest.mark.parametrize(
+    "text", ['{"keys": [{"name": "ann"}]}', '{"keys": ' + "[" * 50_000, '{"keys": 5}', ""]
+)
+def test_a_damaged_file_of_keys_lets_nobody_in(text: str, settings: Settings) -> None:
     path = settings.serve.keys_path(settings)
     path.parent.mkdir(parents=True)
-    path.write_text('{"keys": [{"name": "ann"}]}')
+    path.write_text(text)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         keys(settings).find("anything")
+
+
+def test_half_a_character_is_no_key(settings: Settings) -> None:
+    keys(settings).add("ann")
+    assert keys(settings).find("\ud800") is None
 
 
 async def test_without_keys_everybody_on_the_machine_is_let_in(service: Service) -> None:
@@ -117,6 +125,21 @@ async def test_a_key_sees_its_own_runs_and_images_only(
     assert (await client.get(path, headers=sent["bob"])).status_code == 404
     refused = await client.get(path)
     assert (refused.status_code, refused.json()["error"]["type"]) == (401, "UnknownKeyError")
+
+
+async def test_naming_an_image_makes_nobody_its_owner(
+    service: Service, settings: Settings, client: httpx.AsyncClient, generator: FlatGenerator
+) -> None:
+    """Generators record what they were asked, so that ids can stand in other people's drawings."""
+    tokens = {name: keys(settings).add(name) for name in ("ann", "bob")}
+    hers = await service.hub.result(await service.hub.start("a red cat", seed=7, max_rounds=1, owner="ann"))
+    image = hers.image_id or ""
+    generator.parameters = {"negative_prompt": image, "steps": f'"image": "{image}"'}
+    his = await service.hub.start("a blue dog", seed=8, max_rounds=1, negative_prompt=image, owner="bob")
+    await service.hub.result(his)
+    for name, status in (("ann", 200), ("bob", 404)):
+        sent = {"authorization": f"Bearer {tokens[name]}"}
+        assert (await client.get(f"/images/{image}.png", headers=sent)).status_code == status
 
 
 @pytest.mark.parametrize("name", ["x", "0" * 64, "..%2F..%2Fledger.sqlite3", "A" * 64, f"{'0' * 64}.jpg"])

@@ -134,3 +134,8 @@ async def test_what_changed_since_it_was_found(tmp_path: Path) -> None:
     (folder / "SKILL.md").unlink()
     with pytest.raises(SkillError, match="There is no file"):
         await guidance(skill)
+
+
+def test_half_a_character_names_no_file(tmp_path: Path) -> None:
+    with pytest.raises(SkillError, match="name of no file"):
+        read_text(tmp_path, "references/\ud800.md")

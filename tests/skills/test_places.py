@@ -140,7 +140,9 @@ def test_trust_covers_what_stands_below(tmp_path: Path) -> None:
         trust(home, tmp_path / "missing")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"folders": [1]}', "\udcff"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"folders": [1]}', "\udcff", '{"folders": ["\\ud800"]}', "[" * 50_000]
+)
 def test_a_damaged_list_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "trusted.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigurationError, match="cannot be read"):

@@ -16,6 +16,8 @@ from gems.models.chat.adapting import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.generators.addresses import shown_address
 from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
+from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
+from gems.models.redaction import secrets_in
 from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
 from gems.settings import ChatSettings, GeneratorSettings
 
@@ -114,7 +116,7 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
     key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
     url = spec.url or OPENAI_URL
     # A client of our own: langchain-openai shares one between event loops, which breaks when one ends.
-    http = httpx.AsyncClient(timeout=settings.timeout_s)
+    http = httpx.AsyncClient(timeout=settings.timeout_s, headers=PLAIN, event_hooks=limited(MAX_CHAT_BYTES))
     model = ReasoningChatOpenAI(
         model=spec.model,
         base_url=url,
@@ -134,7 +136,7 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
         limits=limits,
         adaptable=True,
         extra_body=settings.extra_body,
-        secrets=(key,) if key else (),
+        secrets=(*((key,) if key else ()), *secrets_in(settings.extra_body)),
         closing=http.aclose,
     )
 

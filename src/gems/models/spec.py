@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from gems.errors import ModelSpecError
+from gems.errors import ConfigurationError, ModelSpecError
 from gems.models.redaction import redact
 
 CHAT_FORMS = "`blocks` or `openai:MODEL[@BASE_URL]`"
@@ -58,19 +58,19 @@ def _parse(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpe
     if kind not in kinds or (kind == "blocks") != (not rest):
         raise wrong
     if kind == "http":
-        return ModelSpec(kind, url=_checked_url(rest, wrong))
+        return ModelSpec(kind, url=checked_url(rest, wrong))
     # A model's name may hold "@" itself; only one before an address begins the address.
     model, at, url = rest.rpartition("@http")
     if kind != "openai":
         return ModelSpec(kind, rest)
     if not at:
         # An address without its scheme would otherwise be sent to OpenAI as a model's name.
-        if re.search(r"@.*[/:]", rest):
+        if re.search(r"[/:]", rest.partition("@")[2]):
             raise wrong
         return ModelSpec(kind, rest)
     if not model:
         raise wrong
-    base = _checked_url(f"http{url}", wrong)
+    base = checked_url(f"http{url}", wrong)
     if "?" in base or "#" in base:
         raise ModelSpecError(
             f"The base URL of {redact(model)!r} has a query, which no endpoint below it would get.",
@@ -79,7 +79,16 @@ def _parse(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpe
     return ModelSpec(kind, model, base)
 
 
-def _checked_url(url: str, wrong: ModelSpecError) -> str:
+def checked_url(url: str, wrong: ConfigurationError) -> str:
+    """`url` without slashes at its end.
+
+    Args:
+        url: Of a spec.
+        wrong: Raised where it is no address.
+
+    Raises:
+        ModelSpecError: it holds a user or a password.
+    """
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -88,9 +97,9 @@ def _checked_url(url: str, wrong: ModelSpecError) -> str:
         parts = None
     if not usable:
         raise wrong
-    if parts is not None and parts.password:
+    if parts is not None and "@" in parts.netloc:
         raise ModelSpecError(
-            f"The spec of {parts.hostname} holds a password.",
+            f"The spec of {parts.hostname} holds a user or a password.",
             hint="Give keys by the API key setting instead.",
         )
     return url.rstrip("/")

@@ -69,7 +69,8 @@ with what came of them before, `[held 5 of 6 times]` or `[not tried yet]`."""
 
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
 # A model may heed a tag in capital letters, with blanks in it or with an attribute as well.
-_NAMED = rf"(?=\s*/?\s*(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
+# Each pattern here and below is written so that no text takes it longer than its length.
+_NAMED = rf"(?=\s*(?:/\s*)?(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
 _ANSWERS: dict[str, AnswerValue] = {

@@ -66,7 +66,7 @@ def from_status(
     if any(mark in body.lower() for mark in _REFUSALS):
         return RefusedError(what)
     if (found := _TOO_MANY_IMAGES.search(body)) and status in (400, 413, 422):
-        return TooManyImagesError(what, limit=int(found.group(1)) if found.group(1) else None)
+        return TooManyImagesError(what, limit=int(found.group(1)[:9]) if found.group(1) else None)
     return RejectedRequestError(what)
 
 
@@ -90,8 +90,10 @@ def translate(error: Exception, endpoint: str, *secrets: str) -> GemsError:
     import httpx  # noqa: PLC0415
     import openai  # noqa: PLC0415
 
-    if isinstance(error, GemsError):
-        return error
+    # A hook of ours within the library may have raised it, which takes everything for a lost connection.
+    for ours in (error, error.__cause__):
+        if isinstance(ours, GemsError):
+            return ours
     said = shorten(redact(str(error), *secrets))
     # It stays chained to ours, and tracebacks go where nobody thinks of keys.
     scrub(error, *secrets)
@@ -184,7 +186,7 @@ def _readable(body: str) -> str:
     """The message inside an OpenAI-shaped error body, or the body itself."""
     try:
         parsed = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return body
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
     message = error.get("message", error) if isinstance(error, dict) else error

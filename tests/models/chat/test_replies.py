@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -215,9 +216,18 @@ def logprobs(*tokens: dict[str, float]) -> dict[str, Any]:
         (logprobs({"Yes": 0.7, "yes": 0.7}), 1.0),
         (logprobs(*[{"word": 1.0}] * 8, {"Yes": 1.0}), None),
         ({"content": [{"token": "Yes", "logprob": math.log(0.6)}]}, 0.6),
+        ({"content": [{"token": "Yes", "logprob": 1000.0}]}, 1.0),
+        # Endpoints send all sorts of things there.
+        *(({"content": [odd]}, None) for odd in (None, "Yes", [], {}, {"token": None}, {"token": "Yes"})),
+        ({"content": [{"token": "Yes", "top_logprobs": "Yes"}]}, None),
+        ({"content": [{"token": "Yes", "top_logprobs": [None, {"token": "Yes", "logprob": "0"}]}]}, None),
+        ({"content": [{"token": "Yes", "logprob": math.nan}]}, None),
+        ({"content": {"token": "Yes"}}, None),
+        ({"content": 5}, None),
+        *((odd, None) for odd in (True, [], "Yes")),
     ],
 )
-def test_probability_of_yes(given: dict[str, Any] | None, expected: float | None) -> None:
+def test_probability_of_yes(given: Any, expected: float | None) -> None:
     assert yes_probability(given) == (None if expected is None else pytest.approx(expected))
 
 
@@ -226,3 +236,29 @@ def test_half_a_surrogate_pair_is_replaced(half: str) -> None:
     read = read_json(f'{{"prompt": "a {half}b \\ud83d\\ude00"}}', PromptReply).prompt
     assert read.replace(" ", "") == "a\ufffdb\N{GRINNING FACE}"
     assert read.encode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```json" + "\n" * 50_000,
+        "```" + "a" * 50_000,
+        "{" * 100_000,
+        "[1," * 800 + "1," * 20_000,
+        "answer" + " " * 50_000,
+        "so the answer is" + " " * 50_000 + "?",
+    ],
+    ids=range(6),
+)
+def test_a_model_caught_in_a_loop_holds_up_nobody(text: str) -> None:
+    """Each of these took seconds to minutes of the event loop's time."""
+    started = time.process_time()
+    with pytest.raises(UnreadableReplyError):
+        read_json(text, PromptReply)
+    assert read_answer(text)[0] == "unknown"
+    assert time.process_time() - started < 1.5
+
+
+def test_an_answer_behind_many_brackets_is_found() -> None:
+    text = "{x} [y] " * 500 + '{"prompt": "a red cat"}'
+    assert read_json(text, PromptReply).prompt == "a red cat"

@@ -20,6 +20,7 @@ from gems.errors import (
     RejectedRequestError,
     ServerError,
     UnreachableError,
+    UnreadableReplyError,
 )
 from gems.models.generators import http
 from gems.models.generators.http import MAX_URL, HTTPGenerator
@@ -150,8 +151,8 @@ async def test_first_bytes_are_quoted(stub: StubServer, make: Make) -> None:
 async def test_answer_without_end_is_not_read(
     stub: StubServer, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MAX_BYTES", 50)
-    with pytest.raises(InvalidImageError, match="more than 50 bytes"):
+    monkeypatch.setattr(http, "MAX_PICTURE_BYTES", 50)
+    with pytest.raises(UnreadableReplyError, match="more than 50 bytes"):
         await make(attempts=1).generate(request())
 
 

@@ -103,17 +103,19 @@ def usage_error(error: Exception) -> Failure:
 
 def _traced(error: BaseException) -> str:
     """The traceback without secrets: errors of libraries quote servers, which may repeat the key they got."""
+    return _without_secrets("".join(traceback.format_exception(error)))
+
+
+def _without_secrets(text: str) -> str:
     from gems.models.redaction import redact  # noqa: PLC0415 - only needed here
+    from gems.secrecy import known_secrets  # noqa: PLC0415
     from gems.settings import load_settings  # noqa: PLC0415
 
-    secrets = [os.environ.get("OPENAI_API_KEY", "")]
+    settings = None
     # Settings that cannot be read may be the very error that is told, and have given no key to anybody.
     with suppress(GemsError):
         settings = load_settings()
-        parts = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.generator)
-        secrets += [key.get_secret_value() for key in (settings.embedder_api_key,) if key is not None]
-        secrets += [part.api_key.get_secret_value() for part in parts if part.api_key is not None]
-    return redact("".join(traceback.format_exception(error)), *secrets)
+    return redact(text, *known_secrets(settings))
 
 
 def _failure(error: BaseException, resume_command: Callable[[str], str] | None) -> tuple[Failure, int]:
@@ -130,6 +132,6 @@ def _failure(error: BaseException, resume_command: Callable[[str], str] | None) 
         return Failure(
             type="Interrupted", message=message, fault="nobody", hint=hint, run_id=run_id
         ), INTERRUPTED
-    message = f"{type(error).__name__}: {error}"
+    message = _without_secrets(f"{type(error).__name__}: {error}")
     hint = "This is a defect: please report it with what the same command says with --debug."
     return Failure(type="InternalError", message=message, fault="gems", hint=hint), FAILED

@@ -54,7 +54,13 @@ class _CheckedRoute(APIRoute):
                 # Whoever may not ask is told that first.
                 caller_of(request)
                 await _check(request)
-            response = await handle(request)
+            try:
+                response = await handle(request)
+            except (OSError, ValueError):
+                if "file_path" not in request.path_params:
+                    raise
+                # LangServe keeps to its playground's folder, but takes whatever is named there for a text.
+                return Response("There is no such page.", 404, media_type="text/plain")
             if isinstance(response, EventSourceResponse):
                 response.body_iterator = _with_reasons(response.body_iterator)
             return response

@@ -67,7 +67,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] != "http":
-            raise RequestError("The page needs no such connection.")
+            raise RequestError("The page needs no such connection.", hint="Open its address in a browser.")
         request = Request(scope, receive)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         is_read = request.method in ("GET", "HEAD") and _READ.fullmatch(path) and "/." not in path
@@ -120,7 +120,9 @@ async def _pressed(request: Request) -> bytes:
     async for part in request.stream():
         body += part
         if len(body) > _MOST:
-            raise RequestError(f"What the page sent has more than {_MOST:,} bytes.")
+            raise RequestError(
+                f"What the page sent has more than {_MOST:,} bytes.", hint="Write less into its fields."
+            )
     try:
         return Pressed.model_validate_json(bytes(body)).model_dump_json().encode()
     except ValidationError:

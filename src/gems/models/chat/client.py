@@ -38,7 +38,7 @@ from gems.models.chat.adapting import (
 from gems.models.chat.asking import ChatReply, Question
 from gems.models.chat.discretion import discreet_config
 from gems.models.chat.replies import mended, read_json, split_thought, yes_probability
-from gems.models.redaction import redact, shorten
+from gems.models.redaction import hide, redact, shorten
 from gems.models.transport import translate, with_retries
 from gems.models.usage import NOTHING, added
 from gems.types import Usage
@@ -244,7 +244,8 @@ def _reply(
     if finish == "content_filter" or refusal:
         said = f": {shorten(redact(str(refusal), *secrets))}" if refusal else "."
         raise RefusedError(f"{name} refused to answer{said}")
-    left_in, text = split_thought(mended(str(message.text)))
+    # An endpoint, or a proxy before it, that repeats the key in an answer would have it stored with the run.
+    left_in, text = split_thought(hide(mended(str(message.text)), *secrets))
     kept = message.additional_kwargs.get("reasoning_content") or message.additional_kwargs.get("reasoning")
     if not text:
         cut = " It was cut off: raise GEMS_CHAT__MAX_TOKENS." if finish == "length" else ""
@@ -255,7 +256,7 @@ def _reply(
         raise UnreadableReplyError(f"{name}: {redact(error.message, *secrets)}") from None
     return ChatReply(
         text=text,
-        thought=mended(str(kept or left_in)),
+        thought=hide(mended(str(kept or left_in)), *secrets),
         parsed=parsed,
         yes_probability=yes_probability(message.response_metadata.get("logprobs")),
         usage=NOTHING,

@@ -19,16 +19,20 @@ _YES = ("yes", "y", "true")
 _NO = ("no", "n", "false")
 _UNKNOWN = ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't", "n/a")
 _LEADING = re.compile(
-    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer\s*[*_\"'`]*\s*[:=]\s*)?[\s*_`\"']*(?:no doubt\b[\s,:-]*)?",
+    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer[\s*_\"'`]*[:=]\s*)?[\s*_`\"']*(?:no doubt\b[\s,:-]*)?",
     re.IGNORECASE,
 )
 _LATER_ANSWER = re.compile(
-    r"\b(?:the )?answer\s*(?:is\s*:?|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE
+    r"\b(?:the )?answer\s*(?:is\b(?:\s*:)?|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE
 )
 _WORD = re.compile(r"n/a\b|[a-z']+")
 # "No further remarks" below an answer is none itself.
 _ON_ITS_OWN = re.compile(r"\s*(?:$|[.,:;!*_`\"'\u2013\u2014-])")
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
+_BRACKET = re.compile(r"[{\[]")
+# The language's name stays in, since JSON is looked for from its bracket on.
+_FENCE = re.compile(r"```(.*?)```", re.DOTALL)
+_PATIENCE = 20
+"""Times that a text is read in search of JSON: every bracket may be the beginning of one that never ends."""
 
 
 def split_thought(content: str) -> tuple[str, str]:
@@ -113,35 +117,49 @@ def _leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue
     return next((value for words, value in values if word in words), None), evidence
 
 
-def yes_probability(logprobs: dict[str, Any] | None) -> float | None:
+def yes_probability(logprobs: Any) -> float | None:
     """Probability of yes in [0, 1] from a chat completion's logprobs; None where it cannot be told.
 
     The first token that spells yes or no is the answer; the probabilities of all spellings of yes among
-    its alternatives are added up.
+    its alternatives are added up. What has not the form of OpenAI's tells nothing.
     """
-    for token in ((logprobs or {}).get("content") or [])[:8]:
-        if _spelling(token.get("token", "")) not in ("yes", "no"):
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    for token in content[:8] if isinstance(content, list) else []:
+        if _spelling(token) not in ("yes", "no"):
             continue
         alternatives = token.get("top_logprobs") or [token]
-        total = sum(math.exp(a["logprob"]) for a in alternatives if _spelling(a.get("token", "")) == "yes")
-        return min(1.0, total)
+        if not isinstance(alternatives, list):
+            return None
+        # A probability is at most 1, so that no logarithm of one is above 0.
+        found = [a.get("logprob") for a in alternatives if _spelling(a) == "yes"]
+        if not all(isinstance(value, int | float) and not math.isnan(value) for value in found):
+            return None
+        return min(1.0, sum(math.exp(min(0.0, value)) for value in found))
     return None
 
 
-def _spelling(token: str) -> str:
-    return token.strip(" \n*_\"'`.,Ġ▁").lower()
+def _spelling(token: Any) -> str:
+    """What a token spells, without what tokenizers and sentences put around words; empty for no token."""
+    text = token.get("token") if isinstance(token, dict) else None
+    return text.strip(" \n*_\"'`.,Ġ▁").lower() if isinstance(text, str) else ""
 
 
 def _json_values(text: str) -> Iterator[Any]:
     """JSON objects and arrays in `text`, fenced ones first, then wherever one begins."""
     decoder = json.JSONDecoder(strict=False)
     for piece in [*_FENCE.findall(text), text]:
-        position = 0
-        while (found := re.compile(r"[{\[]").search(piece, position)) is not None:
+        position, left = 0, _PATIENCE * len(piece)
+        while left >= 0 and (found := _BRACKET.search(piece, position)) is not None:
             try:
                 value, position = decoder.raw_decode(piece, found.start())
                 yield value
+            except json.JSONDecodeError as error:
+                # Python counts the lines up to there, which is quick and yet adds up.
+                left -= max(error.pos - found.start(), error.pos // 64)
+                position = found.start() + 1
             except ValueError:
+                # A number of more digits than Python reads; the error does not say how far it came.
+                left -= len(piece)
                 position = found.start() + 1
             except RecursionError:
                 # A model caught in a loop writes brackets without end; nothing behind them is an answer.

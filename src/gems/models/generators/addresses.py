@@ -27,9 +27,12 @@ def shown_address(url: str) -> str:
 
 
 def on_same_server(address: str, base_url: str) -> str | None:
-    """`address`, made absolute against `base_url`; None where scheme, host or port are other ones."""
+    """`address`, made absolute against `base_url`; None where its server is another or a doubtful one."""
     try:
         absolute = urljoin(f"{base_url}/", address)
+        if any(mark in urlsplit(absolute).netloc for mark in "@\\"):
+            # Programs do not agree on which host such an address means.
+            return None
         return absolute if _origin(absolute) == _origin(base_url) else None
     except ValueError:
         return None

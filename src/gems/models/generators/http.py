@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from gems.errors import InvalidImageError
 from gems.models.generators.addresses import shown_address
 from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
+from gems.models.limiting import MAX_PICTURE_BYTES, PLAIN, limited
+from gems.models.redaction import secrets_in, secrets_of_address
 from gems.models.transport import from_status, retry_after
 from gems.types import GeneratorCapabilities, ImageRequest
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 MAX_URL = 8000
 """Longest address in characters: nginx and other servers take 8 KiB for the whole request line."""
-
-MAX_BYTES = 256 * 1024 * 1024
-"""Longest answer that is read: the largest picture that is opened, as raw pixels, is smaller."""
 
 
 class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
@@ -67,7 +65,11 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         super().__init__(
             GeneratorCapabilities(model=f"http:{address}", default_size=size, price_usd=price_usd),
             endpoint=f"The image server at {address}",
-            secrets=(api_key,) if api_key else (),
+            secrets=(
+                *((api_key,) if api_key else ()),
+                *secrets_of_address(url),
+                *secrets_in(extra_body or {}),
+            ),
             limits=RemoteLimits(
                 timeout_s=timeout_s,
                 concurrency=concurrency,
@@ -84,12 +86,17 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
     def _open(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415 - loaded with the first request
 
-        headers = {"Accept": "image/png, image/*"}
+        headers = {"Accept": "image/png, image/*"} | PLAIN
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         # The semaphore is the limit: waiting for a free connection would count as drawing time.
         limits = httpx.Limits(max_connections=None)
-        return httpx.AsyncClient(headers=headers, timeout=self._limits.timeout_s, limits=limits)
+        return httpx.AsyncClient(
+            headers=headers,
+            timeout=self._limits.timeout_s,
+            limits=limits,
+            event_hooks=limited(MAX_PICTURE_BYTES),
+        )
 
     async def _close(self, client: httpx.AsyncClient) -> None:
         await client.aclose()
@@ -97,22 +104,20 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
     async def _draw(self, client: httpx.AsyncClient, request: ImageRequest) -> Drawn:
         asked = _fields(request)
         message = self._message(client, {**self._extra, **asked})
-        response = await client.send(message, stream=True)
-        try:
-            data = await self._read(response)
-        finally:
-            await response.aclose()
+        response = await client.send(message)
         if not response.is_success:
             raise from_status(
                 response.status_code,
-                data.decode("utf-8", "replace"),
+                response.text,
                 self._endpoint,
                 *self._secrets,
                 retry_after=retry_after(response.headers),
             )
         known = {"prompt", "seed", "width", "height"}
-        parameters = {**self._extra, **{name: value for name, value in asked.items() if name not in known}}
-        return Drawn(data=data, seed=request.seed, parameters=parameters)
+        # What is recorded is shown and written into pictures.
+        kept = {name: value for name, value in self._extra.items() if not any(secrets_in({name: value}))}
+        parameters = {**kept, **{name: value for name, value in asked.items() if name not in known}}
+        return Drawn(data=response.content, seed=request.seed, parameters=parameters)
 
     def _message(self, client: httpx.AsyncClient, fields: Mapping[str, Any]) -> httpx.Request:
         import httpx  # noqa: PLC0415 - loaded by `_open`
@@ -121,18 +126,6 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         if len(self._url) + len(urlencode(fields)) <= MAX_URL:
             return client.build_request("POST", httpx.URL(self._url).copy_merge_params(fields))
         return client.build_request("POST", self._url, json=dict(fields))
-
-    async def _read(self, response: httpx.Response) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for part in response.aiter_bytes():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_BYTES:
-                raise InvalidImageError(
-                    f"{self._endpoint} sent more than {MAX_BYTES} bytes, beginning with {parts[0][:48]!r}."
-                )
-        return b"".join(parts)
 
 
 def _fields(request: ImageRequest) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from gems.models.generators.openai_parameters import (
     known_model,
 )
 from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
-from gems.models.redaction import redact, shorten
+from gems.models.limiting import MAX_PICTURE_BYTES, PLAIN, limited
+from gems.models.redaction import hide, redact, secrets_in, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         super().__init__(
             capabilities,
             endpoint=f"{model} at {shown}",
-            secrets=(api_key,) if api_key else (),
+            secrets=(*((api_key,) if api_key else ()), *secrets_in(extra_body or {})),
             limits=RemoteLimits(
                 timeout_s=timeout_s,
                 concurrency=concurrency,
@@ -123,7 +124,12 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
 
         key = self._api_key or (None if self._openai else "none")
         # A redirect could lead a request, its key and its picture anywhere.
-        http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=self._limits.timeout_s)
+        http_client = openai.DefaultAsyncHttpxClient(
+            follow_redirects=False,
+            timeout=self._limits.timeout_s,
+            headers=PLAIN,
+            event_hooks=limited(MAX_PICTURE_BYTES),
+        )
         try:
             client = openai.AsyncOpenAI(
                 api_key=key,
@@ -137,7 +143,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         if not self._openai:
             # The client takes these from OpenAI's environment variables; they concern nobody else.
             client.organization = client.project = None
-        self._secrets = (client.api_key,) if len(client.api_key) > len("none") else ()
+        if len(client.api_key) > len("none"):
+            self._secrets = tuple(dict.fromkeys((client.api_key, *self._secrets)))
         return client
 
     async def _close(self, client: openai.AsyncOpenAI) -> None:
@@ -242,9 +249,9 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         }
         for name in ("quality", "background"):
             if isinstance(answer.get(name), str):
-                parameters[name] = answer[name]
+                parameters[name] = hide(answer[name], *self._secrets)
         if isinstance(item.get("revised_prompt"), str) and item["revised_prompt"] != request.prompt:
-            parameters["revised_prompt"] = item["revised_prompt"]
+            parameters["revised_prompt"] = hide(item["revised_prompt"], *self._secrets)
         not_taken = sorted(self._not_taken - {"response_format"})
         return parameters | ({"not_taken": not_taken} if not_taken else {})
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from gems.errors import EditingUnsupportedError, GemsError
 from gems.models.pictures import verified_png
-from gems.models.redaction import redact
+from gems.models.redaction import redact, scrub
 from gems.models.transport import translate, with_retries
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
@@ -129,6 +129,7 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         except GemsError as error:
             # It may quote what came, and what came may repeat what was sent.
             error.message = redact(error.message, *self._secrets)
+            scrub(error, *self._secrets)
             raise
         except Exception as error:
             raise translate(error, self._endpoint, *self._secrets) from error

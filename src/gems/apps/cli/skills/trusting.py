@@ -44,7 +44,7 @@ def trust(
         from gems.skill_listings import TrustedFolders  # noqa: PLC0415
         from gems.skills.trust import distrust, trust, trusted_folders  # noqa: PLC0415
 
-        home = load_settings().home
+        home = load_settings().trust_home
         if folder is None and not listing:
             raise OptionError("No folder is named.", hint="`gems skills trust .` trusts the current one.")
         if folder is not None and not listing:

@@ -1,0 +1,41 @@
+"""All secrets that a process knows, for what may quote any of them: tracebacks and logs."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import SecretStr
+
+from gems.models.redaction import secrets_in, secrets_of_address
+from gems.settings import Settings
+
+_OF_THE_ENVIRONMENT = ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
+
+
+def known_secrets(settings: Settings | None) -> tuple[str, ...]:
+    """The keys in settings and environment, and what looks like one in addresses and further fields.
+
+    Args:
+        settings: None where they cannot be read.
+    """
+    found = [os.environ.get(name, "") for name in _OF_THE_ENVIRONMENT]
+    if settings is not None:
+        parts = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.generator)
+        given = (*(part.api_key for part in parts), settings.embedder_api_key, settings.checkpoint)
+        found += [each.get_secret_value() for each in given if isinstance(each, SecretStr)]
+        for part in parts:
+            found += secrets_in(part.extra_body)
+        checkpoint = settings.checkpoint.get_secret_value() if settings.checkpoint else ""
+        models = (part.model.partition(":")[2].rpartition("@http") for part in parts)
+        addresses = (f"http{url}" if at else url for _, at, url in models)
+        for address in (*addresses, settings.otel, checkpoint):
+            found += _of_address(address)
+    return tuple(dict.fromkeys(secret for secret in found if secret))
+
+
+def _of_address(address: str) -> list[str]:
+    try:
+        return list(secrets_of_address(address))
+    except ValueError:
+        # No address, so that nothing is sent there; it is told of where it is to be used.
+        return []

@@ -1,0 +1,1 @@
+"""One module per threat of docs/security.md, on real parts."""
