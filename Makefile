@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Handed on through the environment, so that quotation marks in a prompt reach the program as they are.
 export PROMPT ?= three red circles above a blue striped square, and the word "GO"
 
-.PHONY: help run test check lint types docs docs-check wheel-check bench clean
+.PHONY: help run test check lint types docs docs-check wheel-check bench audit clean
 
 help:
 	@echo "make run [PROMPT='...']  one run of the loop on the built-in world"
 	@echo "make test                all tests"
 	@echo "make check               lint, types, generated docs, wheel"
 	@echo "make bench               the benchmarks, as tables"
+	@echo "make audit               pins held against known advisories; asks a database on the internet"
 
 run: $(VENV)/run.ok
 	@# Exit code 3 only says that the best image lacks something.
@@ -51,6 +52,11 @@ bench: $(VENV)/test.ok
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.kills
 	$(BIN)/python benchmarks/diffusers_batching.py
+
+audit: | $(BIN)/python
+	$(BIN)/python -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
