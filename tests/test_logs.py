@@ -14,6 +14,7 @@ import pytest
 
 from gems.logs import configure_logging, within_run
 from gems.settings import Settings
+from tests.logs import logging_as_before
 from tests.scripted import checks
 from tests.serving import House
 
@@ -23,11 +24,8 @@ KEY = "sk-proj-0123456789abcdef"
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     """Logging is the whole process's."""
-    root, ours = logging.getLogger(), logging.getLogger("gems")
-    handlers, level = list(root.handlers), ours.level
-    yield
-    root.handlers[:] = handlers
-    ours.setLevel(level)
+    with logging_as_before():
+        yield
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:

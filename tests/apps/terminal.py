@@ -14,6 +14,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from gems.apps.cli.app import app
+from tests.logs import logging_as_before
 
 PROMPT = "two green stars"
 HOPELESS = "a photograph of a dog"
@@ -57,7 +58,9 @@ def gems(*arguments: str, given: str | None = None, **environment: str) -> subpr
 
 def here(*arguments: str, **more: Any) -> Result:
     """The same within this process, which spares loading everything; usage errors are not told."""
-    return CliRunner().invoke(app, list(arguments), prog_name="gems", **more)
+    # A server's logs would go to this run's output, which is closed afterwards.
+    with logging_as_before():
+        return CliRunner().invoke(app, list(arguments), prog_name="gems", **more)
 
 
 def wait_until(true: Callable[[], bool], process: subprocess.Popen[str]) -> None:

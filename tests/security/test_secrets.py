@@ -24,6 +24,7 @@ from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from tests.apps.terminal import here
 from tests.faults.helpers import PROMPT, Script, settings_for
+from tests.logs import logging_as_before
 from tests.security.kept import places_of
 from tests.server.running import begun, serving
 from tests.stub import StubServer
@@ -108,15 +109,12 @@ def assert_silent(*texts: str) -> None:
 
 
 @pytest.fixture
-def logging_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("gems")
-    before, level = list(root.handlers), ours.level
-    yield
-    root.handlers[:] = before
-    ours.setLevel(level)
+def logs_as_before() -> Iterator[None]:
+    with logging_as_before():
+        yield
 
 
-@pytest.mark.usefixtures("logging_as_before")
+@pytest.mark.usefixtures("logs_as_before")
 def test_by_the_server(stub: StubServer, tmp_path: Path) -> None:
     home = tmp_path / "home"
     settings = planted(stub, home)
