@@ -13,6 +13,7 @@ from gems.types import GeneratorCapabilities, Options, Profile
 
 MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
+DEFAULT_ROUNDS = 5
 MAX_CANDIDATES = 16
 SEEDS = 2**31
 _PLATEAU: dict[Profile, int] = {"balanced": 7, "paper": 0}
@@ -60,7 +61,7 @@ def _complete(given: Input, context: Context) -> Options:
     generator.check_size(width, height)
     seed = given.get("seed")
     options: Options = {
-        "max_rounds": _whole("max_rounds", given.get("max_rounds"), 5, MAX_ROUNDS),
+        "max_rounds": _whole("max_rounds", given.get("max_rounds"), DEFAULT_ROUNDS, MAX_ROUNDS),
         "candidates": _whole("candidates", given.get("candidates"), 1, MAX_CANDIDATES),
         "width": width,
         "height": height,

@@ -5,7 +5,7 @@ The process is killed while a chosen request is held without an answer, so each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -92,19 +92,6 @@ MOMENTS = [
     Moment("one of three candidates under way", drawing(2, 1), drawings=5, answers=5, candidates=3),
     Moment("judging one of three candidates", asked("checklist", 5), drawings=6, answers=7, candidates=3),
 ]
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.release()
-
-
-@pytest.fixture
-def stub(world: World) -> Iterator[StubServer]:
-    with StubServer(chat=world.chat, images=world.draw) as stub:
-        yield stub
 
 
 Undisturbed = Callable[[int], tuple[dict[str, Any], list[Recorded]]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +14,6 @@ from tests.kill.comparing import unchanging
 from tests.kill.processes import finished, worker
 from tests.kill.world import PATIENCE_S, Holds, World, images_asked_for, questions_asked, wait_for_rows
 from tests.stub import StubServer
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    yield world
-    world.release()
-
-
-@pytest.fixture
-def stub(world: World) -> Iterator[StubServer]:
-    with StubServer(chat=world.chat, images=world.draw) as stub:
-        yield stub
 
 
 def second_image(task: str, asked: Any) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from gems.reporting.picturing import Shown, shown
+from gems.reporting.templating import environment
 from gems.types import Round
 
 if TYPE_CHECKING:
@@ -77,8 +78,4 @@ def _small(png: bytes | None, side: int) -> Shown | None:
 
 @cache
 def _template() -> Template:
-    loader = PackageLoader("gems.reporting", "")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("result.html.jinja")
+    return environment("gems.reporting").get_template("result.html.jinja")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from gems._version import __version__
@@ -21,6 +20,7 @@ from gems.reporting.answering import Cell, Row, matrix
 from gems.reporting.charting import chart
 from gems.reporting.differing import Piece, changes
 from gems.reporting.picturing import Shown, shown, stored
+from gems.reporting.templating import environment
 from gems.results import RunResult
 from gems.types import Candidate, Round, Usage
 
@@ -80,7 +80,7 @@ def _page(result: RunResult, row: RunRow, found: dict[str, bytes | str], lessons
     best = next((turn for turn in result.rounds if turn["number"] == result.best_round), None)
     style, script = _asset("page.css"), _asset("page.js")
     return (
-        _environment()
+        environment("gems.reporting")
         .get_template("page.html.jinja")
         .render(
             result=result,
@@ -145,37 +145,6 @@ def _total(usage: dict[str, Usage]) -> Usage:
     for used in usage.values():
         total = added(total, used)
     return total
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        # Everything is data: prompts, answers, names of models.
-        autoescape=True,
-        loader=PackageLoader("gems.reporting", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "usd": _usd, "duration": _duration}
-    return environment
-
-
-def _percent(share: float) -> str:
-    # Rounded down: only what is complete may look complete.
-    return f"{int(share * 100 + 1e-9)} %"
-
-
-def _usd(amount: float | None) -> str:
-    if amount is None:
-        return "not known"
-    return f"${amount:,.4f}" if 0 < amount < 0.01 else f"${amount:,.2f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
 def _asset(name: str) -> str:

@@ -11,6 +11,7 @@ from pydantic import Field
 from gems.apps.mcp.desk import Desk
 from gems.apps.mcp.following import followed
 from gems.apps.mcp.reports import RunReport, run_answer
+from gems.apps.serving.beginning import most_images
 from gems.arguments import RunArguments
 from gems.types import Profile
 
@@ -136,10 +137,8 @@ class DrawingTools:
         self, context: Context[Any, Any], prompt: str, arguments: RunArguments, *, link: bool, wait: bool
     ) -> Answer:
         desk, caller = self._desk, self._desk.caller(context)
-        rounds = arguments.get("max_rounds")
-        most = (5 if rounds is None else rounds) * (arguments.get("candidates") or 1)
         starting = desk.hub.start(prompt, **arguments | {"owner": caller.owner})
-        run_id = await desk.begun(caller, most, starting)
+        run_id = await desk.begun(caller, most_images(arguments), starting)
         return await self._answer(run_id, context, link=link, wait=wait)
 
     async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:

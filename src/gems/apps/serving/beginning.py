@@ -10,9 +10,7 @@ from gems.apps.serving.answers import ForkRequest, RunRequest
 from gems.apps.serving.service import Service
 from gems.errors import RequestError
 from gems.given_pictures import decoded_picture
-
-_ROUNDS, _CANDIDATES = 5, 1
-"""What is carried out where a request does not say."""
+from gems.nodes.options import DEFAULT_ROUNDS
 
 
 async def begin(service: Service, caller: Caller, request: RunRequest) -> str:
@@ -75,6 +73,7 @@ async def fork(service: Service, caller: Caller, run_id: str, request: ForkReque
 
 def most_images(options: Mapping[str, Any]) -> int:
     """How many images a run may draw."""
-    images = (options.get("max_rounds") or _ROUNDS) * (options.get("candidates") or _CANDIDATES)
+    rounds = options.get("max_rounds")
+    images = (DEFAULT_ROUNDS if rounds is None else rounds) * (options.get("candidates") or 1)
     most = options.get("max_images")
     return images if most is None else min(images, most)

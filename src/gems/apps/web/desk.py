@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from gems.apps.serving.access import Caller, UnknownKeyError
+from gems.apps.serving.beginning import most_images
 from gems.apps.serving.keys import KeyFile
 from gems.apps.serving.service import Service
 from gems.apps.web.asking import Form
@@ -61,9 +62,8 @@ class Desk:
             GemsError: see `RunHub.start` and `Access.beginning`.
         """
         arguments = form.arguments()
-        most = (arguments["max_rounds"] or 1) * (arguments["candidates"] or 1)
         arguments["owner"] = caller.owner
-        async with self.service.access.beginning(caller, most):
+        async with self.service.access.beginning(caller, most_images(arguments)):
             return await self.service.hub.start(prompt, **arguments)
 
     async def go_on(self, caller: Caller, run_id: str, number: int | None, feedback: str, rounds: int) -> str:

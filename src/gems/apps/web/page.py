@@ -15,7 +15,7 @@ from gems.apps.web.desk import Desk
 from gems.apps.web.rendering import heading_html, problem_html, status_text, style
 from gems.apps.web.theming import theme
 from gems.errors import GemsError
-from gems.nodes.options import MAX_CANDIDATES, MAX_ROUNDS
+from gems.nodes.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_ROUNDS
 
 # An extra, whose types are there in some versions only. Gradio knows by the annotation what to hand over.
 gr: Any = import_module("gradio")
@@ -110,7 +110,7 @@ class _Page:
         )
         with gr.Accordion("Options", open=False, elem_id="options"):
             with gr.Row():
-                rounds = gr.Slider(1, MAX_ROUNDS, 5, step=1, label="Rounds", buttons=[])
+                rounds = gr.Slider(1, MAX_ROUNDS, DEFAULT_ROUNDS, step=1, label="Rounds", buttons=[])
                 candidates = gr.Slider(1, MAX_CANDIDATES, 1, step=1, label="Images per round", buttons=[])
             with gr.Row():
                 size = gr.Textbox(label="Size", info="WIDTHxHEIGHT in pixels", placeholder="the generator's")

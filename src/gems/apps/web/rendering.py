@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cache
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from gems.apps.web.story import Story, Turn
@@ -16,6 +16,7 @@ from gems.errors import GemsError
 from gems.memory.ledger import RunRow
 from gems.models.usage import NOTHING, added
 from gems.reporting.differing import Piece, changes
+from gems.reporting.templating import environment, percent
 from gems.types import Answer, Usage
 
 _SIGNS = {"yes": "✓", "no": "✗", "unknown": "?"}
@@ -85,7 +86,7 @@ def run_html(story: Story, places: Places, chosen: int | None = None) -> str:
 def status_text(story: Story) -> str:
     """What goes on, in one sentence that is read aloud; escaped."""
     best = story.best
-    met = f" Best so far: {_percent(best.score or 0.0)} in round {best.number}." if best else ""
+    met = f" Best so far: {percent(best.score or 0.0)} in round {best.number}." if best else ""
     said = met if story.is_working else met.replace("so far", "image")
     return str(escape(f"{story.doing}.{said}")).translate(_NEUTRAL)
 
@@ -184,23 +185,4 @@ def _rendered(template: str, /, **values: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        autoescape=True,
-        loader=PackageLoader("gems.apps.web", ""),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": _percent, "usd": _usd}
-    return environment
-
-
-def _percent(share: float) -> str:
-    # Rounded down: only what is complete may look complete.
-    return f"{int(share * 100 + 1e-9)} %"
-
-
-def _usd(amount: float | None) -> str:
-    if amount is None:
-        return "not known"
-    return f"${amount:,.4f}" if 0 < amount < 0.01 else f"${amount:,.2f}"
+    return environment("gems.apps.web")

@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from gems.nodes.options import MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
+from gems.nodes.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
 from gems.types import Profile
 
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"]
 ROUNDS: dict[Quality, int] = {"low": 1, "medium": 3}
 """Rounds by quality; 5 for every other one."""
-DEFAULT_ROUNDS = 5
 Format = Literal["png", "jpeg", "webp"]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]

@@ -1,0 +1,23 @@
+"""A world whose endpoints can be held, and the server that it stands behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kill.world import World
+from tests.stub import StubServer
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    world.release()
+
+
+@pytest.fixture
+def stub(world: World) -> Iterator[StubServer]:
+    with StubServer(chat=world.chat, images=world.draw) as stub:
+        yield stub
