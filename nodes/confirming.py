@@ -2,15 +2,15 @@
 
 A judge errs both ways. Wrong once in twenty, it passes an image that lacks something once in twenty, and over
 ten requirements it finds something missing in four of ten images that lack nothing. So an image that seems to
-meet everything, or all but very little, is asked about again, one question per requirement, and where two
-answers contradict each other a third one decides. docs/policy.md shows what that is worth.
+meet everything, or all but very little, is asked about again, and where two answers contradict each other a
+third one, to a question of its own, decides. docs/policy.md shows what that is worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from gems.nodes.verifying import Judgement, asked_each, shown
+from gems.nodes.verifying import Judgement, asked_as_list, asked_each, shown
 from gems.types import Answer, AnswerValue, Requirement
 from gems.work import Work
 
@@ -92,7 +92,9 @@ async def looked_at_again(
         return judgement
     pictures = await shown(image, work)
     first = {answer["requirement"]: answer for answer in judgement.answers}
-    second = await asked_each(pictures, asked, work, _SECOND)
+    # Backwards, so that what stands before a question has no such sway over its answer as it had.
+    ask = asked_each if len(asked) == 1 else asked_as_list
+    second = await ask(pictures, asked[::-1], work, _SECOND)
     final = {
         answer["requirement"]: answer
         for answer in second.answers

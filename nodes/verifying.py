@@ -17,7 +17,6 @@ from gems.work import Work
 _MAX_EVIDENCE = 300
 # Numbers of attempts: each is a question of its own, which the ledger tells apart.
 _FIRST = (0, 1)
-_AGAIN = (1,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +58,8 @@ async def _judged_by_model(image: str, requirements: Sequence[Requirement], work
     Raises:
         GemsError: no requirement could be asked about.
     """
-    pictures = await shown(image, work)
-    if work.profile == "paper":
-        return await asked_each(pictures, requirements, work, _FIRST)
-    try:
-        listed = await _asked_as_list(pictures, requirements, work)
-    except (UnreadableReplyError, RefusedError) as error:
-        work.warn(f"The checklist is asked one by one, since it was not answered usably: {error}")
-        return await asked_each(pictures, requirements, work, _FIRST)
-    return await _asked_again(pictures, listed, requirements, work)
+    ask = asked_each if work.profile == "paper" else asked_as_list
+    return await ask(await shown(image, work), requirements, work, _FIRST)
 
 
 async def shown(image: str, work: Work) -> list[Picture]:
@@ -82,12 +74,35 @@ def is_verified(answer: Answer) -> bool:
     return answer["source"] not in ("judge", "confirmation", "parent")
 
 
-async def _asked_as_list(
-    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work
+async def asked_as_list(
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
 ) -> Judgement:
-    questions = numbered(requirement["question"] for requirement in requirements)
+    """One question about all; one each, in the last attempt, about those that it leaves open.
+
+    Where no usable list comes back, each is asked about on its own.
+
+    Raises:
+        GemsError: see `asked_each`.
+    """
+    try:
+        listed = await _listed(pictures, requirements, work, attempts[0])
+    except (UnreadableReplyError, RefusedError) as error:
+        work.warn(f"The checklist is asked one by one, since it was not answered usably: {error}")
+        return await asked_each(pictures, requirements, work, attempts)
+    return await _asked_again(pictures, listed, requirements, work, attempts[-1:])
+
+
+async def _listed(
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempt: int
+) -> Judgement:
     reply = await work.ask(
-        question("checklist", {"questions": questions}, pictures=pictures, editing=work.is_editing)
+        question(
+            "checklist",
+            {"questions": numbered(requirement["question"] for requirement in requirements)},
+            pictures=pictures,
+            attempt=attempt,
+            editing=work.is_editing,
+        )
     )
     by_number = _by_number(reply.form(ChecklistReply).answers)
     answers: list[Answer] = []
@@ -117,7 +132,11 @@ def _by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
 
 
 async def _asked_again(
-    pictures: Sequence[Picture], judgement: Judgement, requirements: Sequence[Requirement], work: Work
+    pictures: Sequence[Picture],
+    judgement: Judgement,
+    requirements: Sequence[Requirement],
+    work: Work,
+    attempts: Sequence[int],
 ) -> Judgement:
     """Ask on its own about each requirement whose answer is unknown."""
     unclear = {answer["requirement"] for answer in judgement.answers if answer["answer"] == "unknown"}
@@ -125,7 +144,7 @@ async def _asked_again(
         return judgement
     asked = [requirement for requirement in requirements if requirement["id"] in unclear]
     try:
-        again = await asked_each(pictures, asked, work, _AGAIN)
+        again = await asked_each(pictures, asked, work, attempts)
     except ProviderError as error:
         work.warn(f"{len(asked)} requirements stay unknown: {error}")
         return judgement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -78,6 +79,21 @@ def checks(*answers: str) -> dict[str, Any]:
 def failing(count: int = 1) -> Callable[[Asked], dict[str, Any]]:
     """Answers every checklist with `no` for its first `count` questions and `yes` for the rest."""
     return lambda asked: checks(*("no" if n < count else "yes" for n in range(len(asked.lines("questions")))))
+
+
+def at_looks(*answers: Any) -> Callable[[Asked], Any]:
+    """Answers to the checklists about one picture, one after another: to the first look, to the second.
+
+    The second look asks backwards, so its first answer is about the last requirement.
+    """
+    looks: Counter[str] = Counter()
+
+    def answer(asked: Asked) -> Any:
+        picture = asked.pictures[-1]
+        looks[picture] += 1
+        return answers[looks[picture] - 1]
+
+    return answer
 
 
 def another_prompt(asked: Asked) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from gems.given_pictures import MAX_BYTES
 from gems.service import Gems
 from gems.skills.authoring import VerifierAnswer
 from tests.apps.terminal import here
-from tests.scripted import FlatGenerator, ScriptedChat, failing, opened_gems, requirements
+from tests.scripted import FlatGenerator, ScriptedChat, at_looks, checks, failing, opened_gems, requirements
 
 
 def picture(form: str = "PNG", size: tuple[int, int] = (64, 48), **more: Any) -> bytes:
@@ -52,8 +52,8 @@ async def test_what_seems_met_is_asked_again(gems: Gems, chat: ScriptedChat) -> 
     found = await gems.verify(picture(), "a red cat")
     assert (found.passed, found.score, found.warnings) == (True, 1.0, [])
     assert [item.source for item in found.requirements] == ["confirmation"] * 2
-    assert chat.tasks() == ["decompose", "checklist", "verify", "verify"]
-    assert {role: used["calls"] for role, used in found.usage.items()} == {"planner": 1, "judge": 3}
+    assert chat.tasks() == ["decompose", "checklist", "checklist"]
+    assert {role: used["calls"] for role, used in found.usage.items()} == {"planner": 1, "judge": 2}
 
 
 async def test_nothing_is_drawn_and_nothing_is_kept(
@@ -77,9 +77,11 @@ async def test_what_is_not_met_is_told(gems: Gems, chat: ScriptedChat) -> None:
 
 
 async def test_a_second_look_may_say_no(gems: Gems, chat: ScriptedChat) -> None:
-    chat.script["verify"] = ["Yes.", "No, it is green.", "No, it is green."]
+    chat.script["checklist"] = at_looks(checks("yes", "yes"), checks("no", "yes"))
+    chat.script["verify"] = "No, it is green."
     found = await gems.verify(picture(), "a red cat")
     assert (found.passed, found.score) == (False, 0.5)
+    assert [item.answer for item in found.requirements] == ["yes", "no"]
 
 
 async def test_a_judge_that_fails_is_no_verdict(gems: Gems, chat: ScriptedChat) -> None:

@@ -52,7 +52,7 @@ def raise_(error: Exception) -> Any:
 
 
 async def test_passed(desk: Desk) -> None:
-    desk.chat.script["checklist"] = [checks("yes", "no"), checks("yes", "yes")]
+    desk.chat.script["checklist"] = [checks("yes", "no"), checks("yes", "yes"), checks("yes", "yes")]
     output = await carried_out(desk)
     assert (output["stop_reason"], output["score"], output["best_round"]) == ("passed", 1.0, 2)
     assert output["final_prompt"] == "a red cat more"

@@ -134,7 +134,7 @@ async def test_a_skill_may_ask_the_user(has_node: bool, desk: Desk, tmp_path: Pa
     before = desk.chat.tasks()
     output = await graph.ainvoke(Command(resume="tabby"), config(), context=desk.context)
     assert desk.generator.requests[0].prompt == "better a red cat, tabby"
-    assert desk.chat.tasks()[len(before) :] == ["checklist", "verify", "verify"]
+    assert desk.chat.tasks()[len(before) :] == ["checklist", "checklist"]
     assert (output["stop_reason"], output["skill_uses"][0]["fault"]) == ("passed", "")
     assert output["usage"]["planner"]["calls"] == before.count("enhance") + before.count("keep") + 1
 
@@ -261,7 +261,7 @@ async def test_what_a_skill_finished_is_not_paid_again(task: str, desk: Desk) ->
     output = await graph.ainvoke(None, config(), context=desk.context)
     assert output["stop_reason"] == "passed"
     again = desk.chat.tasks()[before:]
-    assert again == [*(["enhance"] if task == "enhance" else []), "keep", "checklist", "verify", "verify"]
+    assert again == [*(["enhance"] if task == "enhance" else []), "keep", "checklist", "checklist"]
     assert output["usage"]["planner"]["calls"] == 3
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCancelledError, ServerError
 from gems.nodes.judge import judge
 from gems.types import ImageRequest
-from tests.scripted import OPTIONS, Asked, Desk, checks
+from tests.scripted import OPTIONS, Asked, Desk, at_looks, checks
 from tests.stub.brains import flat_picture
 
 
@@ -33,7 +33,8 @@ def by_candidate(*answers: Any) -> Any:
     def answer(asked: Asked) -> Any:
         shown = colour(base64.b64decode(asked.pictures[0].partition(",")[2]))
         away = [sum(abs(a - b) for a, b in zip(shown, other, strict=True)) for other in known]
-        return answers[away.index(min(away))]
+        found = answers[away.index(min(away))]
+        return found(asked) if callable(found) else found
 
     return answer
 
@@ -127,19 +128,43 @@ async def test_broken_second_look_leaves_unknown_and_tells(desk: Desk) -> None:
 
 
 async def test_confirmation_turns_yes_into_no(desk: Desk) -> None:
-    desk.chat.script["verify"] = by_question(q1="Yes. A cat.", q2="No. It is blue.")
+    desk.chat.script["checklist"] = at_looks(checks("yes", "yes"), checks("no", "yes"))
+    desk.chat.script["verify"] = by_question(q2="No. It is blue.")
     update = await judge(await state(desk), desk.work())
     assert values(update) == ["yes", "no"]
     assert update["stop_reason"] is None
     answers = update["rounds"][0]["verdicts"][0]["answers"]
     assert [answer["source"] for answer in answers] == ["confirmation"] * 2
-    assert answers[1]["evidence"] == "It is blue."
+    assert [answer["evidence"] for answer in answers] == ["seen 2", "It is blue."]
+    # Asked on its own is only what is torn.
+    assert desk.chat.tasks() == ["checklist", "checklist", "verify"]
 
 
 async def test_only_what_is_confirmed_passes(desk: Desk) -> None:
     update = await judge(await state(desk), desk.work())
     assert update["stop_reason"] == "passed"
-    assert desk.chat.tasks() == ["checklist", "verify", "verify"]
+    assert desk.chat.tasks() == ["checklist", "checklist"]
+    first, second = desk.chat.asked
+    assert first.lines("questions") == ["1. Question 1?", "2. Question 2?"]
+    assert second.lines("questions") == ["1. Question 2?", "2. Question 1?"]
+    assert first.pictures == second.pictures
+
+
+async def test_second_look_that_leaves_one_open_asks_it_on_its_own(desk: Desk) -> None:
+    desk.chat.script["checklist"] = at_looks(checks("yes", "yes"), checks("unknown", "yes"))
+    desk.chat.script["verify"] = "Yes. Now I see it."
+    update = await judge(await state(desk), desk.work())
+    assert (values(update), update["stop_reason"]) == (["yes", "yes"], "passed")
+    assert [asked.tag("question") for asked in desk.chat.about("verify")] == ["Question 2?"]
+
+
+async def test_second_look_that_is_no_list_is_asked_one_by_one(desk: Desk) -> None:
+    desk.chat.script["checklist"] = at_looks(checks("yes", "yes"), "Looks fine to me!")
+    desk.chat.script["verify"] = by_question(q1="Yes. A cat.", q2="No. It is blue.")
+    work = desk.work()
+    update = await judge(await state(desk), work)
+    assert (values(update), update["stop_reason"]) == (["yes", "no"], None)
+    assert "one by one" in work.warnings[0]
 
 
 async def test_unclear_confirmation_is_asked_once_more(desk: Desk) -> None:
@@ -149,9 +174,19 @@ async def test_unclear_confirmation_is_asked_once_more(desk: Desk) -> None:
 
 
 async def test_confirmation_that_breaks_is_unknown_not_no(desk: Desk) -> None:
+    desk.chat.script["checklist"] = at_looks(checks("yes", "yes"), RefusedError("no"))
     desk.chat.script["verify"] = by_question_or_error
     update = await judge(await state(desk), desk.work())
     assert values(update) == ["yes", "unknown"]
+
+
+async def test_confirmation_that_leaves_one_open_and_breaks_is_unknown(desk: Desk) -> None:
+    desk.chat.script["checklist"] = at_looks(checks("yes", "yes"), checks("unknown", "yes"))
+    desk.chat.script["verify"] = RejectedRequestError("no")
+    work = desk.work()
+    update = await judge(await state(desk), work)
+    assert (values(update), update["stop_reason"]) == (["yes", "unknown"], None)
+    assert "stay unknown" in work.warnings[0]
 
 
 def by_question_or_error(asked: Asked) -> Any:
@@ -223,8 +258,10 @@ async def test_a_cancelled_second_look_leaves_the_first(desk: Desk) -> None:
 
 
 async def test_of_equal_candidates_the_one_that_was_looked_at_closer_is_best(desk: Desk) -> None:
-    desk.chat.script["checklist"] = by_candidate(checks("no", "yes", "yes"), checks("yes", "yes", "yes"))
-    desk.chat.script["verify"] = by_question(q1="No.", q2="Yes.", q3="Yes.")
+    complete = checks("yes", "yes", "yes")
+    second = at_looks(complete, checks("yes", "yes", "no"))
+    desk.chat.script["checklist"] = by_candidate(checks("no", "yes", "yes"), second)
+    desk.chat.script["verify"] = "No."
     update = await judge(await state(desk, images=2, parents=((), (), ())), desk.work())
     turn = update["rounds"][0]
     assert [verdict["score"] for verdict in turn["verdicts"]] == [2 / 3, 2 / 3]
@@ -309,11 +346,15 @@ async def test_tie_keeps_the_earlier_candidate(desk: Desk) -> None:
 
 
 async def test_candidates_are_confirmed_until_one_passes(desk: Desk) -> None:
-    desk.chat.script["verify"] = by_candidate("No.", "Yes.", "Yes.")
+    complete = checks("yes", "yes")
+    refuted = at_looks(complete, checks("no", "no"))
+    desk.chat.script["checklist"] = by_candidate(refuted, complete, complete)
+    desk.chat.script["verify"] = "No."
     update = await judge(await state(desk, images=3), desk.work())
     assert (update["rounds"][0]["best"], update["stop_reason"]) == (1, "passed")
-    # Each requirement of the first is asked about twice more, since the answers differ.
-    assert len(desk.chat.about("verify")) == 6
+    # Three first looks, and a second one at two; each requirement of the first is torn.
+    assert (len(desk.chat.about("checklist")), len(desk.chat.about("verify"))) == (5, 2)
+    assert values(update, 0) == ["no", "no"]
     assert values(update, 2) == ["yes", "yes"]
 
 

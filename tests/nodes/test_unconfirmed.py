@@ -14,15 +14,27 @@ from tests.scripted import Desk, checks
 from tests.serving import House, unchanging
 
 
-def better_each_time(asked: Any, known: dict[str, int]) -> dict[str, Any]:
-    """Finds something missing in the first picture it is shown and nothing in later ones."""
-    shown = known.setdefault(asked.pictures[0], len(known))
-    return checks("no", "no") if shown == 0 else checks("yes", "yes")
+class Judging:
+    """Finds both missing in the first picture it is shown and nothing in later ones.
 
+    Attributes:
+        second: What it says to second looks instead: an error, or answers in turn.
+    """
 
-def judging(chat: Any) -> None:
-    known: dict[str, int] = {}
-    chat.script["checklist"] = lambda asked: better_each_time(asked, known)
+    def __init__(self, chat: Any) -> None:
+        self.second: Any = None
+        self._known: list[str] = []
+        chat.script["checklist"] = self
+
+    def __call__(self, asked: Any) -> Any:
+        picture = asked.pictures[0]
+        if picture not in self._known:
+            self._known.append(picture)
+        elif isinstance(self.second, Exception):
+            return self.second
+        elif self.second:
+            return self.second.pop(0)
+        return checks("no", "no") if picture == self._known[0] else checks("yes", "yes")
 
 
 def answers(turn: Any) -> list[tuple[str, str]]:
@@ -44,7 +56,8 @@ async def reopened(graph: Any, desk: Desk) -> dict[str, Any]:
 async def test_the_verdict_is_kept_and_the_run_has_not_passed(
     desk: Desk, error: Exception, reason: str
 ) -> None:
-    judging(desk.chat)
+    Judging(desk.chat).second = error
+    # What is refused as a list is asked one by one.
     desk.chat.script["verify"] = error
     output = await carried_out(desk)
     assert (output["stop_reason"], output["best_round"], output["score"]) == (reason, 2, 1.0)
@@ -57,27 +70,28 @@ async def test_the_verdict_is_kept_and_the_run_has_not_passed(
 
 
 async def test_a_resumed_run_only_confirms(desk: Desk) -> None:
-    judging(desk.chat)
-    right, desk.chat.script["verify"] = desk.chat.script["verify"], ServerError("down")
+    judging = Judging(desk.chat)
+    judging.second = ServerError("down")
     graph = compiled()
     await carried_out(desk, graph)
-    desk.chat.script["verify"] = right
+    judging.second = None
     desk.chat.asked.clear()
     output = await reopened(graph, desk)
     assert (output["stop_reason"], output["failure"], output["best_round"]) == ("passed", None, 2)
     assert [turn["number"] for turn in output["rounds"]] == [1, 2]
     assert answers(output["rounds"][1]) == [("yes", "confirmation")] * 2
-    assert desk.chat.tasks() == ["verify", "verify"]
+    assert desk.chat.tasks() == ["checklist"]
     assert len(desk.generator.requests) == 2
     assert set(output["rounds"][1]["seconds"]) == {"generator", "judge"}
 
 
 async def test_what_is_not_confirmed_later_is_drawn_again(desk: Desk) -> None:
-    judging(desk.chat)
-    desk.chat.script["verify"] = ServerError("down")
+    judging = Judging(desk.chat)
+    judging.second = ServerError("down")
     graph = compiled()
     await carried_out(desk, graph)
-    desk.chat.script["verify"] = ["Yes.", "No. It is blue.", "No. Blue.", "Yes.", "Yes."]
+    judging.second = [checks("no", "yes")]
+    desk.chat.script["verify"] = ["No. It is blue."]
     output = await reopened(graph, desk)
     assert [turn["score"] for turn in output["rounds"]] == [0.0, 0.5, 1.0]
     assert (output["stop_reason"], output["best_round"]) == ("passed", 3)
@@ -85,8 +99,7 @@ async def test_what_is_not_confirmed_later_is_drawn_again(desk: Desk) -> None:
 
 
 async def test_a_confirmation_that_fails_again_changes_nothing(desk: Desk) -> None:
-    judging(desk.chat)
-    desk.chat.script["verify"] = ServerError("down")
+    Judging(desk.chat).second = ServerError("down")
     graph = compiled()
     first = await carried_out(desk, graph)
     again = await reopened(graph, desk)
@@ -96,30 +109,32 @@ async def test_a_confirmation_that_fails_again_changes_nothing(desk: Desk) -> No
 
 async def test_candidates_that_were_refuted_before_stay_refuted(desk: Desk) -> None:
     """The confirmation fails at the second candidate; a resumed run does not ask about the first again."""
-    desk.chat.script["verify"] = ["No."] * 4 + [ServerError("down")] * 2
+    complete = checks("yes", "yes")
+    desk.chat.script["checklist"] = [complete, complete, checks("no", "no"), ServerError("down")]
+    desk.chat.script["verify"] = ["No.", "No."]
     graph = compiled()
     output = await carried_out(desk, graph, candidates=2)
     (turn,) = output["rounds"]
     assert (turn["best"], [verdict["score"] for verdict in turn["verdicts"]]) == (1, [0.0, 1.0])
-    desk.chat.script["verify"] = ["Yes.", "Yes."]
+    desk.chat.script["checklist"] = [complete]
     output = await reopened(graph, desk)
     assert (output["stop_reason"], output["rounds"][0]["best"]) == ("passed", 1)
 
 
 async def test_the_service_goes_on_in_another_process(tmp_path: Path) -> None:
     house, other = House(tmp_path / "home"), House(tmp_path / "undisturbed")
-    judging(house.chat)
-    judging(other.chat)
-    right, house.chat.script["verify"] = house.chat.script["verify"], ServerError("down")
+    judging = Judging(house.chat)
+    judging.second = ServerError("down")
+    Judging(other.chat)
     async with house.gems() as gems:
         broken = await gems.run("a red cat", seed=7)
         assert (broken.stop_reason, broken.status, broken.best_round) == ("failed", "failed", 2)
         assert (await gems.show(broken.run_id)).rounds == broken.rounds
-    house.chat.script["verify"] = right
+    judging.second = None
     asked = len(house.chat.asked)
     async with house.gems() as gems, other.gems() as undisturbed:
         resumed = await gems.resume(broken.run_id)
         assert unchanging(await gems.show(broken.run_id)) == unchanging(resumed)
         assert unchanging(resumed) == unchanging(await undisturbed.run("a red cat", seed=7))
-    assert house.chat.tasks()[asked:] == ["verify", "verify"]
+    assert house.chat.tasks()[asked:] == ["checklist"]
     assert len(house.drawn()) == 2
