@@ -106,13 +106,15 @@ async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
 
 
 async def _pictures(state: State, work: Work) -> list[Picture]:
-    """The images to look at, oldest first: all of them for the paper, else the best so far and the newest.
+    """The images to look at, oldest first: all of them for the paper, else the newest and a better one.
 
     Where one is edited, the original comes before them.
     """
     rounds = state["rounds"]
-    shown = rounds if work.profile == "paper" else [best_round(rounds), rounds[-1]]
-    unique = {turn["number"]: turn for turn in shown}.values()
+    newest, best = rounds[-1], best_round(rounds)
+    shown = rounds if work.profile == "paper" else [newest]
+    if work.profile != "paper" and best["score"] > newest["score"]:
+        shown = [best, newest]
     original = [await work.picture(work.source, "reflector", ORIGINAL)] if work.is_editing else []
     return original + [
         await work.picture(
@@ -120,7 +122,7 @@ async def _pictures(state: State, work: Work) -> list[Picture]:
             "reflector",
             f"Image of round {turn['number']}, which meets {turn['score']:.0%} of the requirements:",
         )
-        for turn in unique
+        for turn in shown
     ]
 
 

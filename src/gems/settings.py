@@ -39,7 +39,11 @@ class ChatSettings(BaseModel):
     attempts: int = Field(4, ge=1, le=20, description="Tries per request, where trying again can help.")
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     logprobs: bool = Field(True, description="Ask for the probability of yes where the endpoint can.")
-    image_side: int = Field(1024, ge=64, description="Longest side in pixels of images shown to it.")
+    image_side: int | None = Field(
+        None,
+        ge=64,
+        description="Longest side in pixels of images shown to it; None: 1024, for the reflector 512.",
+    )
     input_usd_per_million: float | None = Field(None, ge=0, description="Price of a million input tokens.")
     output_usd_per_million: float | None = Field(None, ge=0, description="Price of a million output tokens.")
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
+from gems.models.encoding import Encodings
 from gems.models.usage import merged
 from gems.types import (
     Candidate,
@@ -224,6 +225,7 @@ class Context:
         writer: Takes what later runs can learn from; None where the store is written to directly.
         control: Asked to drain, the run stops at the next step and can be resumed.
         cancelled: Set to end the run at the next possible moment.
+        encodings: The last pictures as chat models were shown them.
         links: What stands before an image's id in a link to it; None where no server shows images.
         started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
     """
@@ -240,6 +242,7 @@ class Context:
     tracing: Tracing | None = None
     writer: ExperienceWriter | None = None
     links: str | None = None
+    encodings: Encodings = field(default_factory=Encodings)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)

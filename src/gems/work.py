@@ -21,7 +21,6 @@ from gems.memory.outbox import PendingOp
 from gems.memory.writer import apply
 from gems.models.chat.asking import ChatReply, Picture, Question
 from gems.models.chat.replies import read_json
-from gems.models.encoding import encoded_picture
 from gems.models.tasks import TASK_ROLES
 from gems.models.usage import NOTHING, merged
 from gems.state import Context, State
@@ -33,6 +32,9 @@ T = TypeVar("T")
 
 GENERATOR = "generator"
 """Name of the generator's share in a run's usage."""
+# Longest side in pixels of shown images. What is wrong with one the reflector reads in the judge's words.
+_SIDE = 1024
+_SIDES: dict[Role, int] = {"reflector": 512}
 
 
 @dataclass(slots=True)
@@ -214,9 +216,9 @@ class Work:
 
     async def picture(self, image: str, role: Role, label: str = "") -> Picture:
         """A stored image, encoded for showing it to the chat model of `role`."""
-        data = await self.context.images.load(image)
-        side = None if self.profile == "paper" else self.context.chats[role].limits.image_side
-        encoded, media_type = await asyncio.to_thread(encoded_picture, data, side)
+        side = None if self.profile == "paper" else self._side(role)
+        encodings, images = self.context.encodings, self.context.images
+        encoded, media_type = await encodings.encoded(image, side, images.load)
         return Picture(image=image, data=encoded, media_type=media_type, label=label)
 
     def span(self, kind: str, name: str = "", **facts: Any) -> AbstractContextManager[Span]:
@@ -255,6 +257,9 @@ class Work:
         path = self.context.link(candidate["image"]) or str(self.context.images.path(candidate["image"]))
         self.emit(ImageDrawn(round=self.round, prompt=request.prompt, candidate=candidate, path=path))
         return candidate
+
+    def _side(self, role: Role) -> int:
+        return self.context.chats[role].limits.image_side or _SIDES.get(role, _SIDE)
 
     def _seconds_left(self) -> float | None:
         if self.deadline_s is None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from gems.models.encoding import encoded_picture
+from gems.models.encoding import Encodings, encoded_picture
 
 
 def png(picture: Image.Image, **more: object) -> bytes:
@@ -76,3 +76,23 @@ def test_transparency_is_shown_on_white(mode: str) -> None:
 def test_every_png_mode_becomes_rgb(mode: str) -> None:
     data, _ = encoded_picture(png(Image.new(mode, (16, 16))), 16)
     assert opened(data).mode == "RGB"
+
+
+async def test_a_picture_is_encoded_once_for_each_size_while_it_is_among_the_last() -> None:
+    loaded: list[str] = []
+
+    async def load(image: str) -> bytes:
+        loaded.append(image)
+        return png(Image.new("RGB", (64, 32), "red"))
+
+    encodings = Encodings()
+    first = await encodings.encoded("a", 32, load)
+    assert await encodings.encoded("a", 32, load) == first
+    assert opened(first[0]).size == (32, 16)
+    assert opened((await encodings.encoded("a", 16, load))[0]).size == (16, 8)
+    assert loaded == ["a", "a"]
+    for number in range(8):
+        await encodings.encoded(f"b{number}", 32, load)
+    await encodings.encoded("a", 32, load)
+    assert loaded[-1] == "a", "only the last eight are held"
+    assert (await encodings.encoded("a", None, load))[1] == "image/png"

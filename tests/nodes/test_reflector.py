@@ -158,6 +158,7 @@ async def test_balanced_shows_the_best_and_the_newest_image_scaled(desk: Desk) -
     await reflect(given, desk.work(round=5))
     (asked,) = desk.chat.asked
     assert [url.partition(";")[0] for url in asked.pictures] == ["data:image/jpeg"] * 2
+    assert asked.text.index("Image of round 2") < asked.text.index("Image of round 4")
     assert "Image of round 2, which meets 67%" in asked.text
     assert "Image of round 4, which meets 33%" in asked.text
     assert "Best so far: round 2 (67%) from: prompt 2" in asked.tag("experiences")
@@ -166,6 +167,14 @@ async def test_balanced_shows_the_best_and_the_newest_image_scaled(desk: Desk) -
 async def test_best_and_newest_image_is_shown_once(desk: Desk) -> None:
     await reflect(await state(desk, ("no", "no", "no"), ("yes", "no", "no")), desk.work(round=3))
     assert len(desk.chat.asked[0].pictures) == 1
+
+
+async def test_an_earlier_image_that_is_no_better_is_not_shown(desk: Desk) -> None:
+    given = await state(desk, ("yes", "no", "no"), ("no", "yes", "no"))
+    await reflect(given, desk.work(round=3))
+    (asked,) = desk.chat.asked
+    assert len(asked.pictures) == 1
+    assert "Image of round 2, which meets 33%" in asked.text
 
 
 async def test_paper_summarises_then_refines_with_every_image(desk: Desk) -> None:

@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 
 from PIL import Image
 
-_QUALITY = 90
+# On coloured text over a picture this keeps 37 dB of the colours, 4:2:0 no more than 29 dB at any quality.
+_QUALITY = 85
+_HELD = 8
+
+
+class Encodings:
+    """The last encoded pictures, since the same one is shown several times within a round."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[str, int], tuple[bytes, str]] = OrderedDict()
+
+    async def encoded(
+        self, image: str, side: int | None, load: Callable[[str], Awaitable[bytes]]
+    ) -> tuple[bytes, str]:
+        """See `encoded_picture`. A whole PNG is not held, since it lies on the disk as it is.
+
+        Args:
+            image: Names the picture.
+            side: Longest side in pixels, None for the whole PNG.
+            load: Gives the PNG bytes of `image`.
+        """
+        if side is None:
+            return encoded_picture(await load(image), None)
+        found = self._held.get((image, side))
+        if found is None:
+            found = await asyncio.to_thread(encoded_picture, await load(image), side)
+            self._held[image, side] = found
+            if len(self._held) > _HELD:
+                self._held.popitem(last=False)
+        return found
 
 
 def encoded_picture(png: bytes, side: int | None) -> tuple[bytes, str]:

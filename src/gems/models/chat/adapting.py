@@ -34,7 +34,7 @@ class ChatLimits:
         temperature: None for the endpoint's own.
         max_tokens: None for the endpoint's own.
         logprobs: Whether to ask for the probability of yes.
-        image_side: Longest side in pixels of images shown to it.
+        image_side: Longest side in pixels of images shown to it; None for what suits its role.
         input_usd: US dollars per input token; None where not known.
         output_usd: US dollars per output token; None where not known.
     """
@@ -46,7 +46,7 @@ class ChatLimits:
     temperature: float | None = None
     max_tokens: int | None = None
     logprobs: bool = True
-    image_side: int = 1024
+    image_side: int | None = None
     input_usd: float | None = None
     output_usd: float | None = None
 
