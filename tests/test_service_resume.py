@@ -17,6 +17,8 @@ from gems.service import Gems
 from tests.scripted import Asked, checks, settings_at
 from tests.serving import PATIENCE_S, House, Pause, held_elsewhere, told, unchanging
 
+SECOND = "second look"
+
 
 def third_time_lucky() -> Callable[[Asked], dict[str, Any]]:
     """Judges the third picture it is shown to meet everything, whenever and however often it is asked."""
@@ -116,12 +118,26 @@ async def test_failed_run_goes_on_at_the_node_that_failed(house: House, tmp_path
     assert unchanging(events[-1].result) == await undisturbed(tmp_path)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("task", "times"), [("checklist", 1), ("reflect", 1), ("verify", 2)])
+def second_look_fails(right: Any) -> Any:
+    """What `right` says to the first look at each picture; a second one finds the endpoint down."""
+    shown: set[str] = set()
+
+    def answer(asked: Asked) -> Any:
+        if asked.pictures[-1] in shown:
+            return ServerError("down")
+        shown.add(asked.pictures[-1])
+        return right(asked) if callable(right) else right
+
+    return answer
+
+
+@pytest.mark.parametrize(("which", "times"), [("checklist", 1), ("reflect", 1), (SECOND, 1)])
 async def test_failed_question_is_asked_again_and_no_other(
-    house: House, tmp_path: Path, task: str, times: int
+    house: House, tmp_path: Path, which: str, times: int
 ) -> None:
+    task = "checklist" if which == SECOND else which
     right = house.chat.script[task]
-    house.chat.script[task] = ServerError("down")
+    house.chat.script[task] = second_look_fails(right) if which == SECOND else ServerError("down")
     async with house.gems() as gems:
         failed = await gems.run("a red cat", seed=7)
         assert (failed.stop_reason, failed.failure and failed.failure["error"]) == ("failed", "ServerError")
