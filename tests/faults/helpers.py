@@ -25,10 +25,14 @@ class Script:
 
     Args:
         reflections: How many; 0 to accept the first image.
+
+    Attributes:
+        worsens: Whether later images, until one is accepted, meet less than the first.
     """
 
     def __init__(self, reflections: int = 0) -> None:
         self.reflections = reflections
+        self.worsens = False
         self.written = 0
 
     def __call__(self, messages: list[dict[str, Any]]) -> Answer:
@@ -63,9 +67,12 @@ class Script:
         }
 
     def _checklist(self, content: str) -> Any:
-        second = "yes" if self._accepts() else "no"
-        answers = [(1, "yes", "three circles"), (2, second, "a square or none")]
-        return {"answers": [{"number": n, "answer": value, "evidence": why} for n, value, why in answers]}
+        square = ("yes" if self._accepts() else "no", "a square or none")
+        circles = ("no" if self.worsens and self.written and not self._accepts() else "yes", "three circles")
+        asked = (untagged("questions", content) or "").splitlines()
+        answers = [square if "blue square" in line else circles for line in asked]
+        numbered = enumerate(answers, 1)
+        return {"answers": [{"number": n, "answer": value, "evidence": why} for n, (value, why) in numbered]}
 
     def _verify(self, content: str) -> Any:
         missing = "blue square" in content and not self._accepts()

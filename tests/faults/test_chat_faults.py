@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,14 @@ from tests.stub import Fault, StubServer
 from tests.stub.wire import count_images
 
 SIZE = "64x64"
-PLAIN_STEPS = ["decompose", "checklist", "verify", "verify"]
+PLAIN_STEPS = ["decompose", "checklist", "checklist"]
+SINGLE_NO = json.dumps({"answers": [{"number": 1, "answer": "yes"}, {"number": 2, "answer": "no"}]})
+"""The answer to a checklist after which that no, and then the other, is asked about on its own."""
+
+
+def is_second_look(body: Any) -> bool:
+    """Whether a request is the checklist backwards."""
+    return asks_for("checklist")(body) and "1. Is there a blue square?" in json.dumps(body)
 
 
 def answers(result: RunResult) -> list[str]:
@@ -178,10 +186,11 @@ async def test_manners_of_speech_change_nothing(
 
 
 async def test_a_wordy_yes_is_a_yes(stub: StubServer, home: Path) -> None:
+    stub.fault(Fault.reply(SINGLE_NO), when=asks_for("checklist"))
     stub.fault(Fault("hedged"), when=asks_for("verify"))
     async with opened(stub, home) as gems:
         result = await gems.run(PROMPT, size=SIZE)
-    assert (result.stop_reason, result.score) == ("passed", 1.0)
+    assert (result.stop_reason, result.score, len(result.rounds)) == ("passed", 1.0, 1)
     assert result.requirements[0].source == "confirmation"
     assert result.requirements[0].evidence.startswith("no doubt about it")
 
@@ -190,7 +199,8 @@ async def test_a_wordy_yes_is_a_yes(stub: StubServer, home: Path) -> None:
 async def test_no_more_pictures_than_the_endpoint_takes(
     most: int, stub: StubServer, home: Path, script: Script
 ) -> None:
-    script.reflections = 3
+    # Two are shown where the newest is worse than the best.
+    script.reflections, script.worsens = 3, True
     stub.fault(Fault("too_many_images", limit=most))
     async with opened(stub, home) as gems:
         result = await gems.run(PROMPT, size=SIZE, profile="balanced")
@@ -200,6 +210,7 @@ async def test_no_more_pictures_than_the_endpoint_takes(
     assert len([count for count in sent if count > most]) == (1 if most == 1 else 0), (
         "learned from one refusal"
     )
+    assert max(sent) == 2
 
 
 async def test_the_papers_history_fits_too(stub: StubServer, home: Path) -> None:
@@ -287,7 +298,7 @@ async def test_a_judge_that_breaks_is_resumed(stub: StubServer, home: Path, scri
 
 
 async def test_what_the_judge_had_answered_is_not_asked_again(stub: StubServer, home: Path) -> None:
-    stub.fault(Fault("500"), when=asks_for("verify"))
+    stub.fault(Fault("500"), when=is_second_look)
     async with opened(stub, home) as gems:
         broken = await gems.run(PROMPT, size=SIZE)
         assert (broken.stop_reason, answers(broken)) == ("failed", ["yes", "yes"])
@@ -295,16 +306,19 @@ async def test_what_the_judge_had_answered_is_not_asked_again(stub: StubServer, 
         stub.behave()
         result = await gems.resume(broken.run_id)
     assert (result.stop_reason, answers(result)) == ("passed", ["yes", "yes"])
-    assert tasks(stub).count("checklist") == 1
+    asked = [call.body for call in stub.calls("chat") if asks_for("checklist")(call.body)]
+    assert [is_second_look(body) for body in asked].count(False) == 1
     assert len(drawings(stub)) == 1
 
 
 async def test_an_unclear_answer_is_asked_for_again(stub: StubServer, home: Path) -> None:
+    stub.fault(Fault.reply(SINGLE_NO), when=asks_for("checklist"))
     stub.fault(Fault.reply("Hard to say."), times=1, when=asks_for("verify"))
     async with opened(stub, home) as gems:
         result = await gems.run(PROMPT, size=SIZE)
     assert (result.stop_reason, answers(result)) == ("passed", ["yes", "yes"])
-    assert tasks(stub).count("verify") == 3
+    # The unclear answer, the same again, a third since it contradicts the first, and the other requirement.
+    assert tasks(stub).count("verify") == 4
 
 
 async def test_a_run_that_failed_before_its_image_is_resumed(stub: StubServer, home: Path) -> None:
