@@ -5,9 +5,9 @@ it, red where it does not, decided by prompt and seed; later versions of a promp
 everybody who looks at the pixels can tell what is met, and whoever judges again without any fault can say who
 was wrong.
 
-The chat model reads the pixels too. Its checklists are sloppy: one in five things that are missing is said to
-be there, which single questions, asked exactly, put right. A confirmation that got lost would show as a run
-that is called passed wrongly.
+The chat model reads the pixels too. Over a checklist its attention wanes: of missing things in its
+second half two in five are said to be there. The same list backwards, or a question of its own, puts that
+right, so a second look that got lost would show as a run that is called passed wrongly.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from gems.types import ImageRequest
 
 THINGS = ("heron", "lantern", "kettle", "willow")
 """What every prompt asks for; nothing else that models write contains these words."""
-SLOPPINESS = 0.2
-"""Share of missing things that a checklist says are there."""
+SLOPPINESS = 0.4
+"""Share of missing things in the second half of a checklist that it says are there."""
 _CHANCES = (0.75, 0.93, 0.98)
 _MET, _UNMET = (0, 170, 0), (170, 0, 0)
 _SKILL = "creative-drawing"
@@ -94,9 +94,11 @@ def _checklist(text: str, content: Any) -> Any:
     data = _picture(content)
     seen = dict(zip(THINGS, met(data), strict=True))
     answers = []
-    for number, asked in re.findall(r"^(\d+)\. (.+)$", untagged("questions", text) or "", re.MULTILINE):
+    listed = re.findall(r"^(\d+)\. (.+)$", untagged("questions", text) or "", re.MULTILINE)
+    for index, (number, asked) in enumerate(listed):
         right = all(seen[thing] for thing in named(asked))
-        said = right or _share(hashlib.sha256(data).hexdigest(), asked) < SLOPPINESS
+        wanes = index >= len(listed) / 2
+        said = right or (wanes and _share(hashlib.sha256(data).hexdigest(), asked) < SLOPPINESS)
         answers.append({"number": int(number), "answer": "yes" if said else "no", "evidence": "It is so."})
     return {"answers": answers}
 
