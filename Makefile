@@ -40,18 +40,18 @@ wheel-check: $(VENV)/dev.ok
 	$(BIN)/python scripts/check_wheel.py
 
 bench: $(VENV)/test.ok
-	$(BIN)/python benchmarks/blocks_world.py
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/memory_helps.py
-	$(BIN)/python benchmarks/memory_scale.py
-	$(BIN)/python benchmarks/checkpoints.py
-	$(BIN)/python benchmarks/skills_help.py
-	$(BIN)/python benchmarks/skills_scale.py
-	$(BIN)/python benchmarks/ways_in.py
-	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python -m benchmarks.blocks_world
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.memory_helps
+	$(BIN)/python -m benchmarks.memory_scale
+	$(BIN)/python -m benchmarks.checkpoints
+	$(BIN)/python -m benchmarks.skills_help
+	$(BIN)/python -m benchmarks.skills_scale
+	$(BIN)/python -m benchmarks.ways_in
+	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.kills
-	$(BIN)/python benchmarks/diffusers_batching.py
+	$(BIN)/python -m benchmarks.diffusers_batching
 
 audit: | $(BIN)/python
 	$(BIN)/python -m venv build/audit

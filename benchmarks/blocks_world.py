@@ -1,4 +1,4 @@
-"""How well the built-in world plays its part: `python benchmarks/blocks_world.py [--json] [--prompts N]`.
+"""How well the built-in world plays its part: `python -m benchmarks.blocks_world [--out FILE] [--prompts N]`.
 
 Over the shipped prompts, and by the scene that was really drawn, never by the judge's word: how many
 prompts a single image meets in full, how many the loop of at most five rounds meets, and how often the judge,
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks._results import write
 from gems.models.blocks import BlocksPrompt, load_prompts, render, truth
 from gems.results import RunResult
 from gems.service import Gems
@@ -110,19 +110,18 @@ def show(result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Print a table, or JSON."""
+    """Measure, print a table, and write the figures where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     parser.add_argument("--prompts", type=int, default=None, help="only the first N prompts")
     parser.add_argument("--seed-offset", type=int, default=0, help="added to every seed")
     parser.add_argument("--profile", choices=["balanced", "paper"], default="balanced")
     options = parser.parse_args()
     cases = load_prompts()[: options.prompts]
     result = asyncio.run(measure(cases, options.profile, options.seed_offset))
-    if options.json:
-        print(json.dumps(result, indent=2))
-    else:
-        show(result)
+    show(result)
+    if options.out:
+        write(options.out, "blocks_world", result)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Ten requirements, judge's thoughts of 4,000 characters that no two rounds share, and experiences of a hundred
 words. Images of noise and tiny ones must cost the same, since none is ever part of a checkpoint.
 
-    python benchmarks/checkpoints.py [--rounds 5 20 50] [--json]
+    python -m benchmarks.checkpoints [--rounds 5 20 50] [--out FILE]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
+from benchmarks._results import write
 from gems.service import Gems
 from gems.settings import Settings
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
@@ -118,25 +119,24 @@ async def bytes_per_round(rounds: int, side: int) -> int:
         return settings.checkpoints_path.stat().st_size // rounds
 
 
-async def main(counts: list[int], as_json: bool) -> None:
+async def main(counts: list[int], out: Path | None) -> None:
     """Print bytes per round."""
     found = {
         name: {rounds: await bytes_per_round(rounds, side) for rounds in counts}
         for name, side in SIDES.items()
     }
-    if as_json:
-        print(json.dumps({"bytes_per_round": found}))
-        return
     print("| images | " + " | ".join(f"{rounds} rounds" for rounds in counts) + " |")
     print("|---|" + "--:|" * len(counts))
     for name, sizes in found.items():
         print(f"| {name} | " + " | ".join(f"{size:,}" for size in sizes.values()) + " |")
     print("\nBytes of checkpoints per round.")
+    if out:
+        write(out, "checkpoints", {"bytes_per_round": found})
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, nargs="+", default=[5, 20, 50])
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     given = parser.parse_args()
-    asyncio.run(main(given.rounds, given.json))
+    asyncio.run(main(given.rounds, given.out))

@@ -9,14 +9,13 @@ encoded before, as in any round but the first) over what the same device does in
 large matrices. Peak memory on a CPU is the whole process's so far, with libraries and weights. CPU seconds
 per image tell more than the clock where others are busy on the machine.
 
-    python benchmarks/diffusers_batching.py [--full] [--batches 1,2,4,8] [--out FILE.json]
+    python -m benchmarks.diffusers_batching [--full] [--batches 1,2,4,8] [--out FILE.json]
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
-import json
 import os
 import platform
 import resource
@@ -30,9 +29,10 @@ from typing import Any
 
 import diffusers
 import torch
-import zimage_random
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+from benchmarks import zimage_random
+from benchmarks._results import write
 from gems.errors import GemsError, InvalidImageError
 from gems.models.generators.diffusers_compiling import compile_pipeline
 from gems.models.generators.diffusers_drawing import draw
@@ -62,8 +62,7 @@ def main(options: argparse.Namespace) -> None:
     )
     print(table(figures))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write(options.out, "diffusers_batching", figures)
 
 
 def measured(

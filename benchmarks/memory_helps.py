@@ -1,4 +1,4 @@
-"""Whether memory helps: `python benchmarks/memory_helps.py [--prompts N] [--seeds 3] [--json]`.
+"""Whether memory helps: `python -m benchmarks.memory_helps [--prompts N] [--seeds 3] [--out FILE]`.
 
 The shipped prompts are drawn with memory off, with a store that was filled by as many other prompts, and with
 such a store in which a tenth of the experiences is misleading. What counts is the scene that was really
@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from blocks_world import ROUNDS, truths
-
+from benchmarks._results import write
+from benchmarks.blocks_world import ROUNDS, truths
 from gems.models.blocks import BlocksPrompt, load_prompts
 from gems.models.blocks.weaknesses import EFFECTS
 from gems.models.blocks.wordings import TOPICS, outcome
@@ -142,18 +142,17 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print a table, or JSON."""
+    """Measure, print a table, and write the figures where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     parser.add_argument("--prompts", type=int, default=None, help="only the first N prompts")
     parser.add_argument("--seeds", type=int, default=3, help="sets of seeds")
     options = parser.parse_args()
     cases = load_prompts()[: options.prompts]
     runs = [asyncio.run(measure(cases, 10_000 * number)) for number in range(options.seeds)]
     found = summary(runs)
-    if options.json:
-        print(json.dumps({"runs": runs, **found}, indent=2))
-        return
+    if options.out:
+        write(options.out, "memory_helps", {"runs": runs, **found})
     heading = f"{len(cases)} prompts, {options.seeds} sets of seeds"
     print(f"{heading:50}images per success   fully met   first image")
     for name in ("without", "with", "misled"):

@@ -1,4 +1,4 @@
-"""How memory scales: `python benchmarks/memory_scale.py [--items 100000] [--json]`.
+"""How memory scales: `python -m benchmarks.memory_scale [--items 100000] [--out FILE]`.
 
 Fills a local store with invented experiences in batches, by the `lexical` embedder, and looks for lessons as
 a reflector does. Prints insertions per second, the time of a retrieval, and the process's greatest memory.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import resource
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 
 from langgraph.store.base import PutOp
 
+from benchmarks._results import write
 from gems.memory.experience import EXPERIENCES, indexed_text, namespace, no_record, now
 from gems.memory.recalling import Wanted, recall
 from gems.memory.store import open_store
@@ -97,16 +97,15 @@ async def measure(items: int, queries: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a table, or JSON."""
+    """Measure, print a table, and write the figures where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--queries", type=int, default=200)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     options = parser.parse_args()
     found = asyncio.run(measure(options.items, options.queries))
-    if options.json:
-        print(json.dumps(found, indent=2))
-        return
+    if options.out:
+        write(options.out, "memory_scale", {"measured": found, "bounds": BOUNDS})
     bounds = {
         "insertions_per_s": f"(bound: at least {BOUNDS['insertions_per_s']})",
         "retrieval_p95_ms": f"(bound: at most {BOUNDS['retrieval_p95_ms']})",

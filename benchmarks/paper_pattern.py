@@ -20,21 +20,23 @@ from gems.nodes.prompts import SYSTEM
 _THREADS = 10
 
 
-def run(base: str, prompt: str, rounds: int = 5) -> int:
+def client(base: str) -> OpenAI:
+    """A client of an OpenAI-compatible API with chat and images at the address `base`."""
+    return OpenAI(base_url=base, api_key="unused", max_retries=0)
+
+
+def run(client: OpenAI, prompt: str, rounds: int = 5) -> int:
     """Draw until everything is met or the rounds are used up.
 
     Args:
-        base: Address of an OpenAI-compatible API with chat and images.
+        client: Both models.
         prompt: What to draw.
         rounds: At most so many.
 
     Returns:
         How many rounds there were.
     """
-    with (
-        OpenAI(base_url=base, api_key="unused", max_retries=0) as client,
-        ThreadPoolExecutor(_THREADS) as pool,
-    ):
+    with ThreadPoolExecutor(_THREADS) as pool:
         ask = _Asking(client)
         ask(
             "route",

@@ -1,4 +1,4 @@
-"""What each image is worth under a judge that errs: `python benchmarks/quality.py [--quick] [--json]`.
+"""What each image is worth under a judge that errs: `python -m benchmarks.quality [--quick] [--out FILE]`.
 
 A simulation without models, on prompts whose truth is known; `simulation/world.py` says how that world is
 made. Single shot, best of N, the paper's loop and this product's loop draw the same number of images on the
@@ -12,7 +12,6 @@ docs/policy.md are drawn (this takes the extra `bench`). All of it takes about t
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import platform
@@ -23,9 +22,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from simulation import choices
-from simulation.measuring import POLICIES, compared, within_bounds
-from simulation.world import Errors, Nature
+
+from benchmarks._results import write
+from benchmarks.simulation import choices
+from benchmarks.simulation.measuring import POLICIES, compared, within_bounds
+from benchmarks.simulation.world import Errors, Nature
 
 RATES = (0.0, 0.05, 0.10)
 CORRELATIONS = (0.0, 0.5)
@@ -180,9 +181,8 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Print tables, or JSON."""
+    """Measure, print tables, and write or draw them where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--out", type=Path, default=None, help="write JSON to this file")
     parser.add_argument("--draw", type=Path, default=None, help="draw the curves into this folder")
     parser.add_argument("--prompts", type=int, default=None, help="how many prompts; 2,000 by default")
@@ -193,18 +193,13 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     prompts = options.prompts or (100 if options.quick else 2_000)
     figures = measured(prompts, options.workers, quick=options.quick)
-    text = json.dumps(rounded(figures), indent=1)
+    show(figures)
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(f"{text}\n", encoding="utf-8")
+        write(options.out, "quality", rounded(figures))
     if options.draw is not None:
-        from simulation.drawing import draw  # noqa: PLC0415 - matplotlib is needed for nothing else
+        from benchmarks.simulation.drawing import draw  # noqa: PLC0415 - matplotlib is needed for nothing else
 
         draw(figures, options.draw)
-    if options.json:
-        print(text)
-    else:
-        show(figures)
 
 
 if __name__ == "__main__":

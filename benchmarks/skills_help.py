@@ -1,4 +1,4 @@
-"""Whether skills help: `python benchmarks/skills_help.py [--prompts N] [--seeds 3] [--json]`.
+"""Whether skills help: `python -m benchmarks.skills_help [--prompts N] [--seeds 3] [--out FILE]`.
 
 The shipped prompts are drawn without skills, with those that the planner chooses by itself, and with three
 that are named for every prompt, memory off. What counts is the scene that was really drawn, never the judge's
@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from blocks_world import ROUNDS, truths
-
+from benchmarks._results import write
+from benchmarks.blocks_world import ROUNDS, truths
 from gems.models.blocks import BlocksPrompt, load_prompts
 from gems.service import Gems
 from gems.settings import Settings
@@ -54,17 +53,16 @@ async def measure(cases: Sequence[BlocksPrompt], offset: int) -> dict[str, dict[
 
 
 def main() -> None:
-    """Print a table of means over the sets of seeds, or JSON."""
+    """Print a table of means over the sets of seeds."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--prompts", type=int, help="so many of the shipped prompts; all by default")
     parser.add_argument("--seeds", type=int, default=3, help="sets of seeds")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     options = parser.parse_args()
     cases = load_prompts()[: options.prompts]
     runs = [asyncio.run(measure(cases, 1_000 * number)) for number in range(1, options.seeds + 1)]
-    if options.json:
-        print(json.dumps(runs, indent=2))
-        return
+    if options.out:
+        write(options.out, "skills_help", {"runs": runs})
     names = list(runs[0]["none"])
     print(f"{'skills':8}" + "".join(f"{name:>22}" for name in names))
     for way in WAYS:

@@ -1,4 +1,4 @@
-"""How skills scale: `python benchmarks/skills_scale.py [--skills 1000] [--json]`.
+"""How skills scale: `python -m benchmarks.skills_scale [--skills 1000] [--out FILE]`.
 
 Writes a folder of invented skills with descriptions as long as the standard allows, scans it as a run does,
 and puts the planner's question together. Prints milliseconds of the first scan, of a scan where nothing has
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import statistics
 import sys
@@ -17,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks._results import write
 from gems.memory.recalling import tokens
 from gems.nodes.planner import catalogue
 from gems.nodes.prompts import question
@@ -94,13 +94,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--skills", type=int, default=1000)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     options = parser.parse_args()
     found = measure(options.skills)
     met = all(found[name] <= bound for name, bound in BOUNDS.items())
-    if options.json:
-        print(json.dumps({"measured": found, "bounds": BOUNDS, "met": met}, indent=2))
-        return int(not met)
+    if options.out:
+        write(options.out, "skills_scale", {"measured": found, "bounds": BOUNDS, "met": met})
     print(f"| {found['skills']:,} skills | figure | bound |\n| --- | --- | --- |")
     for name, value in found.items():
         if name != "skills":

@@ -4,14 +4,13 @@ Models answer at once, each run has one round and a small image, and 64 requests
 differs is the way in: plain Python in this process; over real HTTP, a server in a process of its own. The
 latency that a way adds is its 95th percentile less that of plain Python.
 
-    python benchmarks/ways_in.py [--concurrent 64] [--repeats 3] [--json]
+    python -m benchmarks.ways_in [--concurrent 64] [--repeats 3] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,8 +19,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
-from overhead import Instant, SaysNo
 
+from benchmarks._results import write
+from benchmarks.overhead import Instant, SaysNo
 from gems.service import Gems
 from gems.settings import Settings
 from gems.types import GeneratorCapabilities
@@ -43,7 +43,7 @@ def opened(home: str) -> tuple[Settings, Gems]:
     return settings, Gems(settings, chat=SaysNo(), generator=Small())
 
 
-async def main(concurrent: int, repeats: int, as_json: bool) -> None:
+async def main(concurrent: int, repeats: int, out: Path | None) -> None:
     """Print requests per second and latencies of each way."""
     with tempfile.TemporaryDirectory() as here, tempfile.TemporaryDirectory() as there:
         ways = {"plain Python": await plain(here, concurrent, repeats)}
@@ -58,9 +58,8 @@ async def main(concurrent: int, repeats: int, as_json: bool) -> None:
     least = ways["plain Python"]["p95_ms"]
     for figures in ways.values():
         figures["added_p95_ms"] = figures["p95_ms"] - least
-    if as_json:
-        print(json.dumps({"concurrent": concurrent, "repeats": repeats, "ways": ways}, indent=2))
-        return
+    if out:
+        write(out, "ways_in", {"concurrent": concurrent, "repeats": repeats, "ways": ways})
     print(f"{concurrent} requests at a time, {repeats} times; runs of one round, {SIDE}x{SIDE} images")
     print(f"{'':20}{'requests/s':>12}{'median ms':>12}{'p95 ms':>12}{'added p95 ms':>14}")
     for name, figures in ways.items():
@@ -158,10 +157,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--concurrent", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     parser.add_argument("--serve", metavar="HOME", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
         asyncio.run(serve(arguments.serve))
     else:
-        asyncio.run(main(arguments.concurrent, arguments.repeats, arguments.json))
+        asyncio.run(main(arguments.concurrent, arguments.repeats, arguments.out))

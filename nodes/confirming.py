@@ -92,7 +92,7 @@ async def looked_at_again(
         return judgement
     pictures = await shown(image, work)
     first = {answer["requirement"]: answer for answer in judgement.answers}
-    # Backwards, so that what stands before a question has no such sway over its answer as it had.
+    # Backwards and in other words, so that what swayed an answer has no such sway over the second.
     ask = asked_each if len(asked) == 1 else asked_as_list
     second = await ask(pictures, asked[::-1], work, _SECOND)
     final = {

@@ -102,6 +102,7 @@ async def _listed(
             pictures=pictures,
             attempt=attempt,
             editing=work.is_editing,
+            again=attempt not in _FIRST,
         )
     )
     by_number = _by_number(reply.form(ChecklistReply).answers)

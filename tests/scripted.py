@@ -57,6 +57,7 @@ class Asked:
     text: str
     pictures: tuple[str, ...]
     """Data URLs, in order."""
+    system: str
 
     def tag(self, name: str) -> str:
         return untagged(name, self.text) or ""
@@ -277,12 +278,13 @@ async def opened_desk(
 
 def _asked(messages: list[BaseMessage]) -> Asked:
     system, user = messages
-    first = str(system.content).splitlines()[0]
+    instructions = str(system.content)
+    first = instructions.splitlines()[0]
     assert first.startswith("Task: "), first
     parts: list[Any] = list(user.content)
     text = "\n".join(part["text"] for part in parts if part["type"] == "text")
     urls = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
-    return Asked(first.removeprefix("Task: "), text, urls)
+    return Asked(first.removeprefix("Task: "), text, urls, instructions)
 
 
 def _json(value: Any) -> str:

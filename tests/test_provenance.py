@@ -13,6 +13,7 @@ from PIL import Image
 
 from gems import __version__
 from gems.results import RunResult
+from tests.scripted import checks
 from tests.serving import House, content
 
 
@@ -65,8 +66,8 @@ async def test_record_says_what_was_judged(house: House) -> None:
 
 
 async def test_the_round_that_made_the_picture_is_told(house: House) -> None:
-    asked = iter(["no", "yes", "no"])
-    house.chat.script["verify"] = lambda _asked: f"{next(asked, 'yes')}."
+    house.chat.script["checklist"] = [checks("yes", "yes"), checks("yes", "no"), *[checks("yes", "yes")] * 2]
+    house.chat.script["verify"] = "No."
     result = await made(house)
     assert (result.best_round, len(result.rounds)) == (2, 2)
     text = opened(result).text

@@ -239,7 +239,7 @@ async def test_checkpointer_that_fails_after_the_first_image_costs_no_image(
 async def test_best_image_is_handed_back_though_checkpoints_failed_before_it(
     house: House, monkeypatch: pytest.MonkeyPatch, readable: bool
 ) -> None:
-    house.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), checks("yes", "yes")]
+    house.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), *[checks("yes", "yes")] * 2]
     async with house.gems() as gems:
         saver = gems.resources.checkpointer
 
@@ -277,4 +277,4 @@ async def test_ledger_that_fails_costs_no_image(
         monkeypatch.undo()
     assert result.image.size == (64, 64)
     assert result.stop_reason == {"_write": "passed", "_all": "failed"}[method]
-    assert len(result.warnings) == {"_write": 4, "_all": 0}[method]
+    assert len(result.warnings) == {"_write": 3, "_all": 0}[method]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from simulation.measuring import Job, Tally, carried_out
-from simulation.world import Errors
+from benchmarks.simulation.measuring import Job, Tally, carried_out
+from benchmarks.simulation.world import Errors
 
 _USUAL = Errors(0.05, 0.05)
 

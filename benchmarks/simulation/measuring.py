@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
+from benchmarks.simulation.running import Course, Ending, run
+from benchmarks.simulation.world import NATURE, Errors, Nature, painting
 from gems.nodes import confirming
-from simulation.running import Course, Ending, run
-from simulation.world import NATURE, Errors, Nature, painting
 
 BUDGETS = (1, 2, 3, 4, 5, 6, 8)
 MOST = max(BUDGETS)

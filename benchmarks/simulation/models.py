@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from benchmarks.simulation.world import Errors, Painting, said
 from gems.models.tasks import Task, untagged
-from simulation.world import Errors, Painting, said
 
 _REQUIREMENT = re.compile(r"requirement (\d+)")
 

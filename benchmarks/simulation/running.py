@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from benchmarks.simulation.models import Mind
+from benchmarks.simulation.world import Errors, Painting
 from gems.events import Event
 from gems.graphs.routing import after_judging
 from gems.models.chat.asking import ChatReply, Picture, Question
@@ -26,8 +28,6 @@ from gems.skills.registry import SkillRegistry
 from gems.state import Context, State
 from gems.types import Candidate, GeneratorCapabilities, ImageRequest, Role, Round
 from gems.work import Work
-from simulation.models import Mind
-from simulation.world import Errors, Painting
 
 SIDE = 64
 CAPABILITIES = GeneratorCapabilities(model="simulated", default_size=(SIDE, SIDE), price_usd=0.0)

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from simulation.measuring import BUDGETS, Job, compared, within_bounds
-from simulation.models import Mind
-from simulation.running import Course, run
-from simulation.world import Errors, levels_of, painting, said
 
+from benchmarks.simulation.measuring import BUDGETS, Job, compared, within_bounds
+from benchmarks.simulation.models import Mind
+from benchmarks.simulation.running import Course, run
+from benchmarks.simulation.world import Errors, levels_of, painting, said
 from gems.types import ImageRequest
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, opened_gems
 

@@ -161,11 +161,11 @@ async def test_candidates_reach_the_server_side_by_side(bench: Bench) -> None:
     assert [len(turn["candidates"]) for turn in result.rounds] == [3, 3]
 
 
-@pytest.mark.parametrize("bench", [Brain(passing=1)], indirect=True)
+@pytest.mark.parametrize("bench", [Brain(passing=2)], indirect=True)
 async def test_system_message_is_the_same_for_every_question_of_a_task(bench: Bench) -> None:
-    await bench.gems.run("a cat", size="256x256", seed=1)
-    asked = bench.about("checklist")
+    await bench.gems.run("a cat", size="256x256", seed=1, profile="paper")
+    asked = bench.about("verify")
     systems = {body["messages"][0]["content"] for body in asked}
-    assert len(asked) == 2
+    assert len(asked) == 2 * len(QUESTIONS)
     assert len(systems) == 1
     assert not re.search(r"\b(cat|red|asleep)\b", systems.pop())

@@ -14,7 +14,7 @@ import pytest
 
 from gems.models.chat.asking import Picture
 from gems.models.tasks import TASK_TAGS, Task, tagged, untagged
-from gems.nodes.prompts import EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
+from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "prompts"
 SLOTS = {
@@ -40,8 +40,8 @@ def slots(task: Task) -> dict[str, str]:
     return {tag: SLOTS[tag] for tag in TASK_TAGS[task]}
 
 
-def rendered(task: Task, *, editing: bool = False) -> str:
-    asked = question(task, slots(task), editing=editing)
+def rendered(task: Task, **circumstances: bool) -> str:
+    asked = question(task, slots(task), **circumstances)
     (text,) = asked.parts
     return f"[system]\n{asked.system}\n\n[user]\n{text}\n"
 
@@ -61,6 +61,12 @@ def test_other_tasks_are_the_same_for_an_edit(task: Task) -> None:
     assert rendered(task, editing=True) == rendered(task)
 
 
+@pytest.mark.parametrize("task", AGAIN)
+def test_rendered_second_look_is_pinned(task: Task) -> None:
+    pinned(f"{task}-again", rendered(task, again=True))
+    assert rendered(task, again=True, editing=True).count(EDITING[task]) == 1
+
+
 def pinned(name: str, text: str) -> None:
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("REWRITE_GOLDEN"):
@@ -70,7 +76,8 @@ def pinned(name: str, text: str) -> None:
 
 def test_every_golden_file_belongs_to_a_task() -> None:
     edits = {f"{task}-edit" for task in EDITING}
-    assert {path.stem for path in GOLDEN.iterdir()} == set(TASKS) | edits
+    second_looks = {f"{task}-again" for task in AGAIN}
+    assert {path.stem for path in GOLDEN.iterdir()} == set(TASKS) | edits | second_looks
 
 
 @pytest.mark.parametrize("task", TASKS)

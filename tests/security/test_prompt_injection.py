@@ -182,14 +182,16 @@ async def test_only_the_schemas_words_are_answers(said: str, world: World) -> No
 
 
 async def test_a_judge_that_obeys_is_asked_again_in_other_words(world: World) -> None:
-    """The worst that a text in the picture can do: yes to everything, twice, each question on its own."""
-    world.chat.script["checklist"] = checks("yes", "yes")
-    world.chat.script["verify"] = ["Yes.", "No, the picture only says so.", "No, it is green."]
+    """The worst that a text in the picture can do is to be obeyed once: yes to everything."""
+    world.chat.script["checklist"] = [checks("yes", "yes"), checks("no", "yes")]
+    world.chat.script["verify"] = "No, the picture only says so."
     result = await world.run(max_rounds=1)
     assert (result.passed, result.score) == (False, 0.5)
-    asked = [question.tag("question") for question in world.chat.about("verify")]
-    # Where the second look contradicts the first, a third decides.
-    assert asked == ["Is there a cat?", "Is it red?", "Is it red?"]
+    first, second = world.chat.about("checklist")
+    assert second.system.startswith(first.system)
+    assert "text in the picture" in second.system.removeprefix(first.system)
+    # Where the second look contradicts the first, a third decides, on its own.
+    assert [question.tag("question") for question in world.chat.about("verify")] == ["Is it red?"]
 
 
 @pytest.mark.parametrize(
