@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -62,29 +60,7 @@ def measured(prompts: int, workers: int, *, quick: bool) -> dict[str, Any]:
         "within_bounds": within_bounds(usual["cells"]),
         **figures,
         "seconds": round(time.perf_counter() - started, 1),
-        "machine": machine(),
     }
-
-
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parent,
-    ).stdout.strip()
-    return {"cpu": _cpu(), "cores": os.cpu_count(), "python": platform.python_version(), "commit": commit}
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor()
 
 
 def rounded(value: Any) -> Any:

@@ -33,6 +33,11 @@ def within_run(run_id: str, number: int = 0) -> Iterator[None]:
         _RUN.set(before)
 
 
+def current_run() -> str:
+    """The run that the caller works for; empty outside of runs."""
+    return _RUN.get()[0]
+
+
 def configure_logging(settings: Settings, stream: TextIO | None = None, *, debug: bool = False) -> None:
     """Log to stderr as the settings say, for the whole process; calling it again changes how.
 

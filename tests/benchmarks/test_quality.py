@@ -20,7 +20,7 @@ from benchmarks.simulation.world import Errors, levels_of, painting, said
 from gems.types import ImageRequest
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, opened_gems
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "quality.py"
+ROOT = Path(__file__).resolve().parents[2]
 RIGHT, ERRING, REPEATING = Errors(), Errors(0.05, 0.05), Errors(0.05, 0.05, 0.5)
 TASKS = ("route", "decompose", "checklist", "verify", "summarise", "refine", "reflect")
 CELL = 16
@@ -195,16 +195,18 @@ def test_the_judge_errs_as_often_as_it_should(met: bool) -> None:
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    command = [sys.executable, str(SCRIPT), "--quick", "--prompts", "20", "--workers", "1"]
-    more = ["--out", str(tmp_path / "quality.json"), "--draw", str(tmp_path)]
-    done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=150, check=False)
+    small = ["--quick", "--prompts", "20", "--workers", "1"]
+    places = ["--out", str(tmp_path / "quality.json"), "--draw", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks.quality", *small, *places]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "paper's loop" in done.stdout
     return tmp_path
 
 
 def test_the_script_writes_figures_and_curves(written: Path) -> None:
-    figures = json.loads((written / "quality.json").read_text())
+    told = json.loads((written / "quality.json").read_text())
+    figures = told["tables"]
     assert (figures["prompts"], len(figures["compared"])) == (20, 5)
-    assert set(figures["machine"]) == {"cpu", "cores", "python", "commit"}
+    assert told["machine"]["cores"]
     assert "images at most" in (written / "policy-curves.svg").read_text()

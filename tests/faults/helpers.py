@@ -18,6 +18,8 @@ from tests.stub.wire import Answer
 
 PROMPT = "three red circles above a blue square"
 ATTEMPTS = 2
+SINGLE_NO = json.dumps({"answers": [{"number": 1, "answer": "yes"}, {"number": 2, "answer": "no"}]})
+"""The answer to a checklist after which that no, and then the other, is asked about on its own."""
 
 
 class Script:

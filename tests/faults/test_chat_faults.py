@@ -10,14 +10,12 @@ import pytest
 
 from gems.errors import AuthenticationError, GemsError, ModelUnavailableError, UnreachableError
 from gems.results import RunResult
-from tests.faults.helpers import PROMPT, Script, asks_for, drawings, opened, tasks
+from tests.faults.helpers import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened, tasks
 from tests.stub import Fault, StubServer
 from tests.stub.wire import count_images
 
 SIZE = "64x64"
 PLAIN_STEPS = ["decompose", "checklist", "checklist"]
-SINGLE_NO = json.dumps({"answers": [{"number": 1, "answer": "yes"}, {"number": 2, "answer": "no"}]})
-"""The answer to a checklist after which that no, and then the other, is asked about on its own."""
 
 
 def is_second_look(body: Any) -> bool:

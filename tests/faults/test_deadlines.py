@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gems.errors import DeadlineReachedError
-from tests.faults.helpers import PROMPT, Script, asks_for, drawings, opened
+from tests.faults.helpers import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened
 from tests.stub import Fault, StubServer
 
 SIZE = "64x64"
@@ -42,6 +42,8 @@ async def test_in_the_first_drawing(stub: StubServer, home: Path) -> None:
 @pytest.mark.parametrize("task", ["checklist", "verify", "reflect"])
 async def test_in_a_question_about_an_image(task: str, stub: StubServer, home: Path, script: Script) -> None:
     script.reflections = 1 if task == "reflect" else 0
+    if task == "verify":
+        stub.fault(Fault.reply(SINGLE_NO), when=asks_for("checklist"))
     stub.fault(HANG, when=asks_for(task))
     async with opened(stub, home, chat={"timeout_s": 100}) as gems:
         result = await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)

@@ -14,6 +14,7 @@ from gems.errors import ConfigurationError, MissingExtraError
 from gems.models.base import ImageGenerator
 from gems.models.chat.adapting import ChatLimits
 from gems.models.chat.client import ChatClient
+from gems.models.connecting import held_open
 from gems.models.generators.addresses import shown_address
 from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
 from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
@@ -116,7 +117,12 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
     key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
     url = spec.url or OPENAI_URL
     # A client of our own: langchain-openai shares one between event loops, which breaks when one ends.
-    http = httpx.AsyncClient(timeout=settings.timeout_s, headers=PLAIN, event_hooks=limited(MAX_CHAT_BYTES))
+    http = httpx.AsyncClient(
+        timeout=settings.timeout_s,
+        headers=PLAIN,
+        event_hooks=limited(MAX_CHAT_BYTES),
+        **held_open(httpx.Limits),
+    )
     model = ReasoningChatOpenAI(
         model=spec.model,
         base_url=url,

@@ -38,6 +38,7 @@ from gems.models.chat.adapting import (
 from gems.models.chat.asking import ChatReply, Question
 from gems.models.chat.discretion import discreet_config
 from gems.models.chat.replies import mended, read_json, split_thought, yes_probability
+from gems.models.places import Places
 from gems.models.redaction import hide, redact, shorten
 from gems.models.transport import translate, with_retries
 from gems.models.usage import NOTHING, added
@@ -90,7 +91,7 @@ class ChatClient:
         self._closing = closing
         self._adaptable = adaptable
         self._known = _Known(refused=set() if adaptable else set(FEATURES))
-        self._places = asyncio.Semaphore(self.limits.concurrency)
+        self._places = Places(self.limits.concurrency)
 
     @property
     def structured_output(self) -> str:
@@ -170,7 +171,7 @@ class ChatClient:
         sent = pictures[left_out:]
         discreet = discreet_config([picture.image for picture in sent], self._secrets)
         config = _UNHEARD | (discreet or {})
-        async with self._places:
+        async with self._places.one():
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(self.limits.timeout_s):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from gems.models.connecting import held_open
 from gems.models.generators.addresses import shown_address
 from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
 from gems.models.limiting import MAX_PICTURE_BYTES, PLAIN, limited
@@ -89,13 +90,11 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         headers = {"Accept": "image/png, image/*"} | PLAIN
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
-        # The semaphore is the limit: waiting for a free connection would count as drawing time.
-        limits = httpx.Limits(max_connections=None)
         return httpx.AsyncClient(
             headers=headers,
             timeout=self._limits.timeout_s,
-            limits=limits,
             event_hooks=limited(MAX_PICTURE_BYTES),
+            **held_open(httpx.Limits),
         )
 
     async def _close(self, client: httpx.AsyncClient) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gems.errors import AuthenticationError, InvalidImageError, RejectedRequestError, UnreadableReplyError
+from gems.models.connecting import held_open
 from gems.models.generators.addresses import on_same_server, shown_address
 from gems.models.generators.openai_parameters import (
     OPENAI_URL,
@@ -129,6 +130,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             timeout=self._limits.timeout_s,
             headers=PLAIN,
             event_hooks=limited(MAX_PICTURE_BYTES),
+            **held_open(type(openai.DEFAULT_CONNECTION_LIMITS)),
         )
         try:
             client = openai.AsyncOpenAI(

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from gems.errors import EditingUnsupportedError, GemsError
 from gems.models.pictures import verified_png
+from gems.models.places import Places
 from gems.models.redaction import redact, scrub
 from gems.models.transport import translate, with_retries
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
@@ -53,7 +54,7 @@ class Drawn:
 class _Here(Generic[ClientT]):
     """What belongs to one event loop: neither a semaphore nor a connection may cross to another."""
 
-    slots: asyncio.Semaphore
+    places: Places
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     client: ClientT | None = None
 
@@ -107,12 +108,11 @@ class RemoteGenerator(ABC, Generic[ClientT]):
             steps=self._limits.steps if request.steps is None else request.steps,
             guidance=self._limits.guidance if request.guidance is None else request.guidance,
         )
-        async with self._here().slots:
-            return await with_retries(
-                partial(self._attempt, request),
-                attempts=self._limits.attempts,
-                first_wait_s=self._limits.first_wait_s,
-            )
+        return await with_retries(
+            partial(self._attempt, request),
+            attempts=self._limits.attempts,
+            first_wait_s=self._limits.first_wait_s,
+        )
 
     async def aclose(self) -> None:
         """Close this event loop's connections. Calling it twice is harmless."""
@@ -121,11 +121,26 @@ class RemoteGenerator(ABC, Generic[ClientT]):
             await self._close(here.client)
 
     async def _attempt(self, request: ImageRequest) -> GeneratedImage:
-        started = time.perf_counter()
+        # A place for each attempt: a request that waits to be asked again leaves its own to others.
+        async with self._here().places.one():
+            started = time.perf_counter()
+            drawn, data, width, height = await self._drawn_once(request)
+            return GeneratedImage(
+                data=data,
+                width=width,
+                height=height,
+                seed=drawn.seed,
+                model=self._capabilities.model,
+                parameters=drawn.parameters,
+                seconds=time.perf_counter() - started,
+            )
+
+    async def _drawn_once(self, request: ImageRequest) -> tuple[Drawn, bytes, int, int]:
+        """What came, its PNG bytes, width and height."""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 drawn = await self._draw(await self._client(), request)
-            data, width, height = await asyncio.to_thread(verified_png, drawn.data, self._endpoint)
+            return drawn, *await asyncio.to_thread(verified_png, drawn.data, self._endpoint)
         except GemsError as error:
             # It may quote what came, and what came may repeat what was sent.
             error.message = redact(error.message, *self._secrets)
@@ -133,20 +148,11 @@ class RemoteGenerator(ABC, Generic[ClientT]):
             raise
         except Exception as error:
             raise translate(error, self._endpoint, *self._secrets) from error
-        return GeneratedImage(
-            data=data,
-            width=width,
-            height=height,
-            seed=drawn.seed,
-            model=self._capabilities.model,
-            parameters=drawn.parameters,
-            seconds=time.perf_counter() - started,
-        )
 
     def _here(self) -> _Here[ClientT]:
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
-            self._loops[loop] = _Here(asyncio.Semaphore(self._limits.concurrency))
+            self._loops[loop] = _Here(Places(self._limits.concurrency))
         return self._loops[loop]
 
     async def _client(self) -> ClientT:
