@@ -40,18 +40,7 @@ wheel-check: $(VENV)/dev.ok
 	$(BIN)/python scripts/check_wheel.py
 
 bench: $(VENV)/test.ok
-	$(BIN)/python -m benchmarks.blocks_world
-	$(BIN)/python -m benchmarks.overhead
-	$(BIN)/python -m benchmarks.memory_helps
-	$(BIN)/python -m benchmarks.memory_scale
-	$(BIN)/python -m benchmarks.checkpoints
-	$(BIN)/python -m benchmarks.skills_help
-	$(BIN)/python -m benchmarks.skills_scale
-	$(BIN)/python -m benchmarks.ways_in
-	$(BIN)/python -m benchmarks.quality
-	$(BIN)/python -m benchmarks.faults
-	$(BIN)/python -m benchmarks.kills
-	$(BIN)/python -m benchmarks.diffusers_batching
+	$(BIN)/python -m benchmarks.everything
 
 audit: | $(BIN)/python
 	$(BIN)/python -m venv build/audit

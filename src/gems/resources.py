@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -20,6 +20,7 @@ from gems.memory.store import ChromaStore, open_store
 from gems.memory.writer import ExperienceWriter
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
+from gems.models.encoding import Encodings
 from gems.models.factory import open_chat, open_generator, wrap_chat
 from gems.settings import Settings
 from gems.skills.catalogue import SkillCatalogue
@@ -58,6 +59,7 @@ class Resources:
     tracing: Tracing = OFF
     experiences: Experiences | None = None
     """None where memory is off."""
+    encodings: Encodings = field(default_factory=Encodings)
 
     def context(self) -> Context:
         """The context of one run, which begins now, with the skills that were there at the last look."""
@@ -65,6 +67,7 @@ class Resources:
             chats=self.chats,
             generator=self.generator,
             images=self.images,
+            encodings=self.encodings,
             ledger=self.ledger,
             skills=self.skills.current,
             ranking=self.ranking,

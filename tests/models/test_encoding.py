@@ -91,8 +91,11 @@ async def test_a_picture_is_encoded_once_for_each_size_while_it_is_among_the_las
     assert opened(first[0]).size == (32, 16)
     assert opened((await encodings.encoded("a", 16, load))[0]).size == (16, 8)
     assert loaded == ["a", "a"]
-    for number in range(8):
-        await encodings.encoded(f"b{number}", 32, load)
-    await encodings.encoded("a", 32, load)
-    assert loaded[-1] == "a", "only the last eight are held"
+    small = Encodings(most_bytes=2 * len(first[0]))
+    for image in ("a", "b", "a", "c"):
+        await small.encoded(image, 32, load)
+    loaded.clear()
+    for image in ("a", "c", "b"):
+        await small.encoded(image, 32, load)
+    assert loaded == ["b"], "what was used last is held, as far as there is room"
     assert (await encodings.encoded("a", None, load))[1] == "image/png"

@@ -11,13 +11,18 @@ from PIL import Image
 
 # On coloured text over a picture this keeps 37 dB of the colours, 4:2:0 no more than 29 dB at any quality.
 _QUALITY = 85
-_HELD = 8
+_MOST_BYTES = 32 * 2**20
 
 
 class Encodings:
-    """The last encoded pictures, since the same one is shown several times within a round."""
+    """The last encoded pictures, since the same one is shown several times within a round.
 
-    def __init__(self) -> None:
+    Args:
+        most_bytes: What they may take together; all runs of a process share it.
+    """
+
+    def __init__(self, most_bytes: int = _MOST_BYTES) -> None:
+        self._room = most_bytes
         self._held: OrderedDict[tuple[str, int], tuple[bytes, str]] = OrderedDict()
 
     async def encoded(
@@ -32,12 +37,16 @@ class Encodings:
         """
         if side is None:
             return encoded_picture(await load(image), None)
-        found = self._held.get((image, side))
-        if found is None:
-            found = await asyncio.to_thread(encoded_picture, await load(image), side)
+        if (image, side) in self._held:
+            self._held.move_to_end((image, side))
+            return self._held[image, side]
+        found = await asyncio.to_thread(encoded_picture, await load(image), side)
+        if (image, side) not in self._held:
             self._held[image, side] = found
-            if len(self._held) > _HELD:
-                self._held.popitem(last=False)
+            self._room -= len(found[0])
+        while self._room < 0:
+            _, (data, _) = self._held.popitem(last=False)
+            self._room += len(data)
         return found
 
 

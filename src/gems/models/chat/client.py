@@ -165,7 +165,6 @@ class ChatClient:
         self, question: Question, refused: set[str], shown: int | None, spent: _Spent
     ) -> ChatReply:
         parameters = self._parameters(question, refused)
-        messages = question.messages(shown)
         pictures = question.pictures
         left_out = 0 if shown is None else max(0, len(pictures) - shown)
         sent = pictures[left_out:]
@@ -175,7 +174,8 @@ class ChatClient:
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(self.limits.timeout_s):
-                    message = await self.model.ainvoke(messages, config, **parameters)
+                    # Put together now, since pictures in messages take room while others are waited for.
+                    message = await self.model.ainvoke(question.messages(shown), config, **parameters)
             except Exception as error:
                 raise translate(error, self.name, *self._secrets) from error
             finally:
