@@ -44,7 +44,7 @@ class ImageStore:
 
     async def put(self, data: bytes) -> str:
         """Keep PNG bytes; the same bytes are kept once. Returns their id."""
-        image = hashlib.sha256(data).hexdigest()
+        image = await asyncio.to_thread(_id_of, data)
         try:
             await asyncio.to_thread(_keep, self.path(image), data)
         except OSError as error:
@@ -67,7 +67,7 @@ class ImageStore:
             return self._held[image]
         path = self.path(image)
         try:
-            data = await asyncio.to_thread(path.read_bytes)
+            data, found = await asyncio.to_thread(_read, path)
         except FileNotFoundError:
             raise ImageMissingError(
                 f"The image {image} is not in {self.folder}.",
@@ -75,7 +75,7 @@ class ImageStore:
             ) from None
         except OSError as error:
             raise storage_error(error, path) from error
-        if hashlib.sha256(data).hexdigest() != image:
+        if found != image:
             raise ImageMissingError(
                 f"{path} was changed since it was written.", hint="Delete the damaged file."
             )
@@ -87,6 +87,16 @@ class ImageStore:
             return self._held.get(image) or self.path(image).read_bytes()
         except (OSError, ImageMissingError):
             return None
+
+
+def _id_of(data: bytes) -> str:
+    # A few milliseconds for a large picture, which are others' on the event loop.
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    data = path.read_bytes()
+    return data, _id_of(data)
 
 
 def _keep(path: Path, data: bytes) -> None:
