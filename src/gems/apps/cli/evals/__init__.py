@@ -1,0 +1,1 @@
+"""`gems eval` and `gems batch`."""
