@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from gems.errors import DiskFullError, RequestError, StorageError
+from gems.errors import RequestError
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Export, Frozen, Task
+from gems.memory.faults import storage_error
 from gems.models.pictures import opened
-
-_NO_SPACE = 28
 
 
 class Exporting:
@@ -93,13 +92,7 @@ class Exporting:
         try:
             await asyncio.to_thread(writing)
         except OSError as error:
-            if error.errno == _NO_SPACE:
-                raise DiskFullError(
-                    f"No space is left for {path}.", hint="Free some, or export elsewhere."
-                ) from error
-            raise StorageError(
-                f"{path} cannot be written: {error.strerror}.", hint="Export to another folder."
-            ) from error
+            raise storage_error(error, path) from error
         return path
 
     async def write_json(self, name: str, value: Any) -> Path:

@@ -33,7 +33,7 @@ class _Record(BaseModel):
     length: str
     prompt: str = Field(min_length=1)
     text: list[str] = Field(min_length=1)
-    prompt_id: int = Field(ge=0)
+    prompt_id: int = Field(ge=0, le=9999)
 
 
 class _OfficialRow(BaseModel):
