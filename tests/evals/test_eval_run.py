@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from gems.evals.profiled import profiled
 from gems.evals.reports import WorkReport
 from gems.evals.rows import SampleRow
+from gems.settings import GeneratorSettings, Settings
 from tests.apps.terminal import here, started, wait_until
 from tests.evals.bench import placed
 from tests.evals.gate import Gate
@@ -57,7 +59,7 @@ def command(tmp_path: Path, *more: str) -> list[str]:
 
 @contextmanager
 def held(arguments: list[str], gate: Gate, allowed: int) -> Iterator[subprocess.Popen[str]]:
-    """The command at work, so many images more being in the ledger and the next ones held; killed in the end."""
+    """The command at work, so many images more in the ledger and the next ones held; killed in the end."""
     gate.allow(allowed)
     wanted = gate.drawn.total() + allowed
     with started(*arguments) as process:
@@ -171,6 +173,7 @@ def test_budget_needs_prices_and_ends_it(
         (["--out", "nonsense://x"], "cannot be opened"),
         (["--data", "nowhere"], "nowhere"),
         (["--generator-profile", "best"], "There is no generator profile 'best'"),
+        (["--generator-profile", "paper"], "says nothing about blocks"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_drawn(more: list[str], said: str, tmp_path: Path) -> None:
@@ -191,3 +194,31 @@ def test_no_chat_model_is_needed_where_none_is_asked(tmp_path: Path, monkeypatch
     monkeypatch.setenv("GEMS_CHAT__MODEL", "openai:gpt-5")
     assert here(*command(tmp_path, "--harness", "single")).exit_code == 0
     assert here(*command(tmp_path, "--harness", "rewrite", "--out", str(tmp_path / "b"))).exit_code == 2
+
+
+def test_profile_of_the_generator_decides_how_it_draws(tmp_path: Path, gate: Gate, stub: StubServer) -> None:
+    gate.allow(1000)
+    spec = f"openai:qwen-image@{stub.base_url}"
+    arguments = command(
+        tmp_path, "--harness", "single", "--generator", spec, "--limit", "1", "--samples", "1"
+    )
+    arguments = [word for word in arguments if word not in ("--size", "128x128")]
+    done = here(*arguments, "--generator-profile", "recommended")
+    assert done.exit_code == 0, done.stdout
+    (request,) = stub.calls("images")
+    assert (request.body["size"], request.body["negative_prompt"]) == ("1328x1328", " ")
+    assert (request.body["num_inference_steps"], request.body["guidance_scale"]) == (50, 4.0)
+    settings = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert (settings["generator_profile"], settings["size"]) == ("recommended", "1328x1328")
+
+
+def test_preset_takes_the_place_of_a_name_and_not_of_a_folder(tmp_path: Path) -> None:
+    named = Settings(generator=GeneratorSettings(model="diffusers:Qwen/Qwen-Image", steps=3))
+    settings, options = profiled(named, "paper")
+    assert (settings.generator.model, settings.generator.steps) == ("diffusers:qwen-image-paper", 50)
+    assert options == {"size": "1328x1328"}
+    own = tmp_path / "qwen-image"
+    own.mkdir()
+    kept, _ = profiled(Settings(generator=GeneratorSettings(model=f"diffusers:{own}")), "paper")
+    assert kept.generator.model == f"diffusers:{own}"
+    assert profiled(named, "") == (named, {})
