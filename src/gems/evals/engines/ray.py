@@ -11,9 +11,10 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,17 +50,19 @@ async def open_ray(place: Workplace) -> AsyncIterator[RayEngine]:
     """
     store = await asyncio.to_thread(FileStore, place.url)
     is_own = not ray.is_initialized()
-    await asyncio.to_thread(_connect)
-    try:
-        engine = RayEngine(_shared(place, store), store)
+    # A thread of Ray prints what befalls nodes, and standard output is for results.
+    with redirect_stdout(sys.stderr):
+        await asyncio.to_thread(_connect)
         try:
-            await engine.open()
-            yield engine
+            engine = RayEngine(_shared(place, store), store)
+            try:
+                await engine.open()
+                yield engine
+            finally:
+                await engine.close()
         finally:
-            await engine.close()
-    finally:
-        if is_own:
-            await asyncio.to_thread(ray.shutdown)
+            if is_own:
+                await asyncio.to_thread(ray.shutdown)
 
 
 @dataclass(eq=False, slots=True)
