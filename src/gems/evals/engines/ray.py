@@ -232,7 +232,7 @@ def _shared(place: Workplace, store: FileStore) -> Workplace:
     """The same with URLs that mean the same to processes elsewhere.
 
     Raises:
-        ConfigurationError: there are several machines, and runs would be known to one of them alone.
+        ConfigurationError: runs, or what they learn, would be known to one machine alone.
     """
     settings = place.settings
     machines = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
@@ -241,6 +241,11 @@ def _shared(place: Workplace, store: FileStore) -> Workplace:
             f"The cluster has {machines} machines, and a run that one of them has begun could not go on on "
             "another.",
             hint="Set GEMS_CHECKPOINT to a PostgreSQL database that all of them reach.",
+        )
+    if settings.experience == "":
+        raise ConfigurationError(
+            "Processes of a cluster cannot learn from each other through a folder of one home.",
+            hint="Set GEMS_EXPERIENCE to the address of a Chroma server.",
         )
     url = str(store.folder) if store.folder is not None else place.url
     changed = {"home": settings.home.absolute(), "images": settings.images or f"{url.rstrip('/')}/runs"}
