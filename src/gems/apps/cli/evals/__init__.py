@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gems.apps.cli.evals.data import data
 from gems.apps.cli.evals.run import run
 
 evals = typer.Typer(
@@ -20,4 +21,5 @@ def _evals(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+evals.command()(data)
 evals.command()(run)
