@@ -32,13 +32,14 @@ class Exporting:
     """
 
     def __init__(self, task: Task, frozen: Frozen, folder: Path) -> None:
-        self.folder = folder
+        # Official commands are run elsewhere.
+        self.folder = folder.absolute()
         self.missing: list[SampleKey] = []
         self._task, self._frozen = task, frozen
         self.samples = frozen.samples or task.samples_per_prompt
 
-    async def begin(self) -> None:
-        """Check the folder.
+    async def begin(self) -> Path:
+        """Check the folder; returns its absolute path.
 
         Raises:
             RequestError: something is in it.
@@ -52,6 +53,7 @@ class Exporting:
                 f"{self.folder} is not an empty folder.",
                 hint="Official scorers read all that lies there: name a new one.",
             )
+        return self.folder
 
     async def image(self, prompt: BenchmarkPrompt, sample: int) -> bytes | None:
         """The PNG of a sample; None where there is none, which is remembered as missing."""

@@ -83,7 +83,7 @@ class LongText:
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """A folder for each language; samples are numbered from 1."""
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         async for prompt, images in export.each():
             for sample, image in enumerate(images, 1):
                 if image is not None:
