@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "faults": [],
     "kills": [],
     "diffusers_batching": [],
+    "engines": [],
 }
 """Each with its options; those that measure time come first, since nothing has warmed the machine up yet."""
 RESULTS = Path(__file__).parent / "results"

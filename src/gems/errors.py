@@ -16,7 +16,8 @@
     │   ├── SkillError             a skill's folder or code cannot be used
     │   ├── EmbedderMismatchError  the store of experiences was filled by another embedder
     │   ├── AuthenticationError    the endpoint does not accept the key
-    │   └── ModelUnavailableError  the endpoint lacks the model, or the account may not use it
+    │   ├── ModelUnavailableError  the endpoint lacks the model, or the account may not use it
+    │   └── DataError              a benchmark's data are missing, damaged, or of another edition
     ├── ProviderError              a model endpoint did not do its part                 exit 1
     │   ├── UnreachableError       nothing answers at the address
     │   ├── ProviderTimeoutError   no answer in time
@@ -56,6 +57,7 @@ __all__ = [
     "BudgetReachedError",
     "ConfigurationError",
     "CorruptStoreError",
+    "DataError",
     "DeadlineReachedError",
     "DiskFullError",
     "EditingUnsupportedError",
@@ -218,6 +220,12 @@ class ModelUnavailableError(ConfigurationError):
     """The endpoint does not have this model, or the account may not use it."""
 
     default_hint = "Check the model's name and the account; `gems doctor` tries each model."
+
+
+class DataError(ConfigurationError):
+    """A benchmark's data are missing, damaged, or of another edition than the one that is read."""
+
+    default_hint = "`gems eval data` says where each benchmark's data come from and checks what is there."
 
 
 class EmbedderMismatchError(ConfigurationError):

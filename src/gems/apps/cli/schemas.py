@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
+from gems.evals.data_checks import DataReport
+from gems.evals.reports import WorkReport
 from gems.memory.ledger import RunRow
 from gems.memory_reports import (
     ConsolidationReport,
@@ -150,6 +152,8 @@ def schemas() -> dict[str, dict[str, Any]]:
         SkillTrial,
         SkillDrafts,
         DoctorReport,
+        DataReport,
+        WorkReport,
         NewKey,
         KeyList,
         RevokedKey,

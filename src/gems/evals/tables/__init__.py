@@ -1,0 +1,1 @@
+"""What was scored, as tables, plots and pages."""
