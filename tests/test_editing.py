@@ -92,17 +92,18 @@ async def test_each_round_edits_the_source(house: House) -> None:
 
 async def test_the_judge_compares_with_the_original(house: House) -> None:
     house.chat.script["checklist"] = [
-        {"answers": [{"number": n, "answer": said} for n in (1, 2)]} for said in ("no", "yes")
+        {"answers": [{"number": n, "answer": said} for n in (1, 2)]} for said in ("no", "yes", "yes")
     ]
     async with house.gems() as gems:
         result = await edited(gems)
     assert result.stop_reason == "passed"
-    first, second = house.chat.about("checklist")
-    for asked in (first, second, *house.chat.about("verify")):
+    first, second, again = house.chat.about("checklist")
+    for asked in (first, second, again):
         assert len(asked.pictures) == 2
         assert asked.text.index(ORIGINAL) < asked.text.index(EDITED)
     assert first.pictures[0] == second.pictures[0]
     assert first.pictures[1] != second.pictures[1]
+    assert second.pictures == again.pictures
     (reflected,) = house.chat.about("reflect")
     assert reflected.pictures == first.pictures
     assert reflected.text.startswith(ORIGINAL)

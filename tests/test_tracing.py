@@ -61,7 +61,7 @@ def traced(home: Path, receiver: Receiver, chat: ScriptedChat | None = None, **m
 
 async def test_a_span_for_the_run_each_node_and_each_call(tmp_path: Path) -> None:
     chat = ScriptedChat()
-    chat.script["checklist"] = [checks("yes", "no"), checks("yes", "yes")]
+    chat.script["checklist"] = [checks("yes", "no"), *[checks("yes", "yes")] * 2]
     with Receiver() as receiver:
         async with traced(tmp_path, receiver, chat) as gems:
             result = await gems.run(WORDS, seed=7)

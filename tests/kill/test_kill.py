@@ -88,7 +88,7 @@ MOMENTS = [
     Moment("second image under way", drawing(2), drawings=1, answers=3),
     Moment("after the second image, judging", asked("checklist", 2), drawings=2, answers=3),
     Moment("asking again about what is missing", asking_again("asleep", 2), drawings=2, answers=4),
-    Moment("confirming, the others confirmed", asking_again("asleep", 3), drawings=3, answers=9),
+    Moment("confirming what seems complete", asked("checklist", 4), drawings=3, answers=7),
     Moment("one of three candidates under way", drawing(2, 1), drawings=5, answers=5, candidates=3),
     Moment("judging one of three candidates", asked("checklist", 5), drawings=6, answers=7, candidates=3),
 ]
