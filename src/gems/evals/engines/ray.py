@@ -218,10 +218,8 @@ class RayEngine:
 
 
 def _connect() -> None:
+    """Called in a thread: in the main one Ray takes over SIGTERM."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray would abort the process on SIGTERM, which is asked to stop in order. This runs in a thread for the
-    # same reason: in the main one Ray takes the signal over.
-    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
     try:
         ray.init(
             include_dashboard=False,
