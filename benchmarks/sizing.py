@@ -1,4 +1,4 @@
-"""What it takes to draw a whole suite, from what `benchmarks/engines.py` measured; the table of docs/cluster.md.
+"""What it takes to draw a whole suite, from what `benchmarks/engines.py` measured: for docs/cluster.md.
 
 Accelerators are taken to be busy all the time, for which enough runs must be under way: while one run's image
 is drawn, others wait for answers of the chat model. Carrying out runs takes processors as measured.
@@ -80,13 +80,12 @@ def measured_overhead_s(results: Path = RESULTS) -> float:
 def markdown(found: Iterator[Need]) -> str:
     """The table."""
     lines = [
-        "| Seconds per image | Accelerators | Whole suite | Runs at a time (`-j`) | Processors for workers |",
+        "| Seconds per image | Accelerators | Whole suite | Runs at a time (`-j`) | Processors for them |",
         "|--:|--:|--:|--:|--:|",
     ]
-    lines += [
-        f"| {need.image_s:g} | {need.accelerators} | {duration(need.hours)} | {need.runs:,} | {need.processors} |"
-        for need in found
-    ]
+    for need in found:
+        cells = (f"{need.image_s:g}", need.accelerators, duration(need.hours), need.runs, need.processors)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

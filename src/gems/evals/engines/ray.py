@@ -218,6 +218,7 @@ class RayEngine:
 
 
 def _connect() -> None:
+    """Called in a thread: in the main one Ray takes over SIGTERM."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
