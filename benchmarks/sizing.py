@@ -3,7 +3,7 @@
 Accelerators are taken to be busy all the time, for which enough runs must be under way: while one run's image
 is drawn, others wait for answers of the chat model. Carrying out runs takes processors as measured.
 
-    python benchmarks/sizing.py [--samples 21395] [--images 2.8] [--image-s 1 4 15 60] [--chat-s 10]
+    python -m benchmarks.sizing [--samples 21395] [--images 2.8] [--image-s 1 4 15 60] [--chat-s 10]
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def test_the_page_on_security_knows_the_pins() -> None:
 
 def test_the_page_on_clusters_holds_the_table_that_follows_from_what_was_measured() -> None:
     page = (DOCS / "cluster.md").read_text(encoding="utf-8")
-    (command,) = re.findall(r"^python (benchmarks/sizing\.py .*)$", page, re.MULTILINE)
+    (command,) = re.findall(r"^python (-m benchmarks\.sizing .*)$", page, re.MULTILINE)
     made = subprocess.run(
         [sys.executable, *command.split()], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
     ).stdout
