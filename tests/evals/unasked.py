@@ -1,0 +1,12 @@
+"""A judge that must not be asked."""
+
+from __future__ import annotations
+
+from gems.evals.judge import JudgeQuestion, JudgeReply
+
+
+class Unasked:
+    name = "truth"
+
+    async def ask(self, question: JudgeQuestion) -> JudgeReply:
+        raise AssertionError(f"asked: {question.text}")
