@@ -1,0 +1,47 @@
+"""What an output folder was begun with; everything in it was made that way."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems._version import __version__
+
+_GROWING = ("limit", "samples")
+_UNCOMPARED = ("version", "data")
+
+
+class EvalSettings(BaseModel):
+    """How the samples of a folder are drawn; the file `eval.json` holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    languages: tuple[str, ...]
+    harness: str
+    generator: str = Field(description="Spec of the image generator.")
+    generator_profile: str = Field("", description="Named settings of the generator; empty for none.")
+    chat: str = Field("", description="Spec of the loop's chat model; empty where the harness asks none.")
+    judge: str = Field("", description="Spec of the loop's judge where it is another one.")
+    images: int = Field(ge=1, description="Images that a sample may take.")
+    limit: int | None = Field(None, ge=1, description="Prompts of each language, the first ones; None: all.")
+    samples: int = Field(ge=1, description="Samples of each prompt.")
+    seed: int = Field(ge=0, description="What the seeds of samples are derived from.")
+    learn: bool = Field(False, description="Whether runs learn from each other.")
+    data: str = Field("", description="The folder of the benchmark's data.")
+    version: str = Field(__version__, description="Of GEMS, when the folder was begun.")
+
+    def differences(self, wanted: EvalSettings) -> list[str]:
+        """What keeps `wanted` from being drawn into a folder with these settings, one line each.
+
+        More prompts and more samples of each can be added to a folder; fewer are no reason to begin another
+        one, but would leave it unclear which of them count.
+        """
+        faults = []
+        for name in EvalSettings.model_fields:
+            here, there = getattr(self, name), getattr(wanted, name)
+            if name in _UNCOMPARED or here == there:
+                continue
+            if name in _GROWING and (there is None or (here is not None and there > here)):
+                continue
+            faults.append(f"{name} is {here!r} there and {there!r} here")
+        return faults

@@ -1,0 +1,231 @@
+"""Files of an output folder, wherever fsspec reaches: a path, `memory://`, `s3://` and the like.
+
+Everything here blocks; `gems.evals.folder` calls it in threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from gems.errors import ConfigurationError, DataError, GemsError, StorageError
+from gems.memory.faults import storage_error
+from gems.memory.images import write_whole
+from gems.models.redaction import redact
+
+_PART_LINES = 200
+"""Lines of a part, which is written anew with each of them: stores of objects cannot append."""
+_PART = re.compile(r"\.(\d{6})\.jsonl")
+
+
+class FileStore:
+    """A folder on an fsspec URL.
+
+    Args:
+        url: A path, or a URL that fsspec knows.
+
+    Attributes:
+        label: For people, without secrets.
+
+    Raises:
+        ConfigurationError: nobody knows such a URL, or the package that does is not installed.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.label = redact(url)
+        try:
+            self._fs, root = fsspec.core.url_to_fs(str(Path(url).expanduser()) if "://" not in url else url)
+        except (ImportError, ValueError) as error:
+            raise ConfigurationError(
+                f"{self.label} cannot be opened: {redact(str(error))}.",
+                hint="Name a folder, or the URL of one that fsspec knows, such as s3://bucket/folder.",
+            ) from error
+        self._root: str = root.rstrip("/") or root
+        self.folder = Path(root) if "file" in _protocols(self._fs) else None
+        """The folder where it is one of this machine; None elsewhere."""
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        with self._faults(name):
+            return bool(self._fs.exists(self._path(name)))
+
+    def names(self, folder: str) -> list[str]:
+        """The names of the files in a folder of it, sorted; empty where there is no such folder."""
+        with self._faults(folder):
+            try:
+                found: Sequence[str] = self._fs.ls(self._path(folder), detail=False)
+            except FileNotFoundError:
+                return []
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it cannot be read.
+        """
+        with self._faults(name):
+            data: bytes = self._fs.cat_file(self._path(name))
+        return data
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all.
+
+        Raises:
+            DiskFullError: no space is left.
+            StorageError: it cannot be written.
+        """
+        with self._faults(name):
+            if self.folder is not None:
+                write_whole(self.folder / name, data)
+            else:
+                self._fs.pipe_file(self._path(name), data)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}".rstrip("/")
+
+    @contextmanager
+    def _faults(self, name: str) -> Iterator[None]:
+        """What goes wrong, in our words; libraries of stores raise whatever they like."""
+        try:
+            yield
+        except (GemsError, FileNotFoundError):
+            raise
+        except OSError as error:
+            raise storage_error(error, Path(self.label) / name) from error
+        except Exception as error:
+            said = redact(f"{type(error).__name__}: {error}")
+            raise StorageError(f"{self.label}/{name} could not be used: {said}.") from error
+
+
+class JsonLines:
+    """A growing file of JSON Lines; one process at a time appends to it.
+
+    On a disk it is one file. Stores of objects cannot append, so there it is numbered parts.
+
+    Args:
+        store: Where it lies.
+        stem: Its name without `.jsonl`.
+    """
+
+    def __init__(self, store: FileStore, stem: str) -> None:
+        self._store, self._stem = store, stem
+        self._part: list[str] = []
+        self._number = 0
+        self._mended = False
+
+    def read(self) -> tuple[list[dict[str, Any]], str]:
+        """All lines in order, and what to tell about a half-written last one; empty where there is none.
+
+        Raises:
+            DataError: a line that is not the last one is damaged.
+        """
+        lines: list[dict[str, Any]] = []
+        note = ""
+        names = self._names()
+        for name in names:
+            # A line that was being written when its process was killed was never counted on.
+            found, half = _parsed(self._store.read(name), f"{self._store.label}/{name}", name == names[-1])
+            lines += found
+            note = half or note
+        return lines, note
+
+    def append(self, lines: Sequence[str]) -> None:
+        """Add lines, all or none of them, and have them stored before returning.
+
+        Raises:
+            DiskFullError: no space is left; the file is as it was.
+            StorageError: it cannot be written.
+        """
+        if self._store.folder is not None:
+            self._append_to_file(self._store.folder / f"{self._stem}.jsonl", lines)
+        else:
+            self._append_to_parts(lines)
+
+    def _names(self) -> list[str]:
+        folder, _, base = self._stem.rpartition("/")
+        prefix = f"{folder}/" if folder else ""
+        return [
+            prefix + name
+            for name in self._store.names(folder)
+            if name == f"{base}.jsonl" or (name.startswith(base) and _PART.fullmatch(name[len(base) :]))
+        ]
+
+    def _append_to_file(self, path: Path, lines: Sequence[str]) -> None:
+        data = "".join(f"{line}\n" for line in lines).encode()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab+") as file:
+                if not self._mended:
+                    _mend(file)
+                    self._mended = True
+                size = file.seek(0, os.SEEK_END)
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    os.ftruncate(file.fileno(), size)
+                    raise
+        except OSError as error:
+            raise storage_error(error, path) from error
+
+    def _append_to_parts(self, lines: Sequence[str]) -> None:
+        if not self._number or len(self._part) >= _PART_LINES:
+            found = [match for name in self._names() if (match := _PART.search(name))]
+            self._number = max((int(match.group(1)) for match in found), default=0) + 1
+            self._part = []
+        part = [*self._part, *lines]
+        text = "".join(f"{line}\n" for line in part)
+        self._store.write(f"{self._stem}.{self._number:06d}.jsonl", text.encode())
+        self._part = part
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def _parsed(data: bytes, place: str, is_last: bool) -> tuple[list[dict[str, Any]], str]:
+    whole, _, tail = data.rpartition(b"\n")
+    lines = [*whole.split(b"\n"), tail]
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            if is_last and number == len(lines):
+                return found, f"The last line of {place} was half written and is left out."
+            raise DataError(
+                f"Line {number} of {place} is damaged: {error}.",
+                hint="Remove the line: what it told about is done again.",
+            ) from error
+        if not isinstance(value, dict):
+            raise DataError(f"Line {number} of {place} is no JSON object.", hint="Remove the line.")
+        found.append(value)
+    return found, ""
+
+
+def _mend(file: Any) -> None:
+    """Remove a half-written last line, or end a whole one, so that the next begins on a line of its own."""
+    file.seek(0)
+    data: bytes = file.read()
+    tail = data.rpartition(b"\n")[2]
+    if not tail:
+        return
+    try:
+        json.loads(tail)
+    except ValueError:
+        os.ftruncate(file.fileno(), len(data) - len(tail))
+    else:
+        file.write(b"\n")
+        file.flush()
