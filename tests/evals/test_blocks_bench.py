@@ -201,10 +201,10 @@ UNKNOWN = [
 async def test_what_cannot_be_known_is_unscored_and_never_zero(png: bytes, why: str) -> None:
     with pytest.raises(InvalidImageError, match=why):
         scene_of(png)
-    (found,) = await BENCH.score(PROMPTS[0], {0: png}, Unasked())
-    assert found.value is None
-    assert why in found.explanation
-    figure = BENCH.figures(PROMPTS, [found], "en", "truth")[0]
+    found = await BENCH.score(PROMPTS[0], {0: png}, Unasked())
+    assert [score.value for score in found] == [None, None]
+    assert all(why in score.explanation for score in found)
+    figure = BENCH.figures(PROMPTS, found, "en", "truth")[0]
     assert (figure.value, figure.scored, figure.is_partial) == (None, 0, True)
 
 

@@ -7,6 +7,7 @@ from gems.evals.judge import JudgeQuestion, JudgeReply
 
 class Unasked:
     name = "truth"
+    samples = 1
 
     async def ask(self, question: JudgeQuestion) -> JudgeReply:
         raise AssertionError(f"asked: {question.text}")

@@ -66,6 +66,9 @@ class Score(BaseModel):
         default_factory=dict, description="What the value was computed from."
     )
     explanation: str = Field("", description="For people: what the judge said, or why there is no value.")
+    images: str = Field(
+        "", description="A digest of the prompt's images that were scored; tells whether they still are the same."
+    )
 
     @property
     def key(self) -> SampleKey:

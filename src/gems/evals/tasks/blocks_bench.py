@@ -39,6 +39,7 @@ class BlocksBench:
     samples_per_prompt = 1
     source = DataSource(url="", licence="Apache-2.0", files=(), note="Comes with GEMS.")
     size: Mapping[str, int] = {LANGUAGE: 200}
+    metric = MET
     truth = "truth"
     """The judge's name in its numbers."""
 
@@ -142,7 +143,8 @@ def _scored(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score]:
     try:
         scene = scene_of(png)
     except InvalidImageError as error:
-        return [_score(prompt, sample, MET, None, {"atomicity": atomicity}, error.message)]
+        told = error.message
+        return [_score(prompt, sample, name, None, {"atomicity": atomicity}, told) for name in (MET, SHARE)]
     answers = [holds(scene, fact) for fact in facts]
     kinds: defaultdict[str, list[float]] = defaultdict(list)
     for fact, answer in zip(facts, answers, strict=True):
@@ -187,4 +189,4 @@ def said(fact: Fact) -> str:
     return f"{fact.kind} of {fact.shape}{f' {fact.value}' if fact.value else ''}"
 
 
-blocks_bench = BlocksBench()
+TASK = BlocksBench()
