@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+OFFICIAL = "official"
+"""The judge of numbers that an official scorer made."""
+_INHOUSE = "-inhouse"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeQuestion:
@@ -43,11 +47,18 @@ class JudgeReply:
     first_token: dict[str, float]
 
 
+def inhouse(name: str) -> str:
+    """What a judge's numbers are called, so that nobody takes them for those of an official scorer."""
+    return name if name.endswith(_INHOUSE) else f"{name}{_INHOUSE}"
+
+
 class EvalJudge(Protocol):
     """Any model that looks at images and answers."""
 
     name: str
     """Goes into every number it made, with `-inhouse`."""
+    samples: int
+    """Answers that stand for a probability where the endpoint tells none; 1 makes it 0 or 1."""
 
     async def ask(self, question: JudgeQuestion) -> JudgeReply:
         """Ask once; retries of what is worth retrying happen within.

@@ -17,14 +17,19 @@ class DataFile:
     """A file that users bring.
 
     Attributes:
-        path: Relative to the benchmark's data folder.
+        path: As in the official repository. It is looked for there below the benchmark's data folder, and
+            with fewer of the folders above it; a name that ends in a slash is that of a folder.
         records: How many records the whole file holds.
         size: Bytes of the edition that this task was written for; None where editions differ harmlessly.
+        language: The only language that needs it; empty for all.
+        optional: Whether the task can do without it.
     """
 
     path: str
     records: int
     size: int | None = None
+    language: str = ""
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +74,13 @@ class Frozen:
         prompts: All that were to be drawn for, in the benchmark's order.
         rows: The newest row of each sample.
         image: Reads a row's PNG bytes.
+        samples: Images that were to be drawn for each prompt; None for the benchmark's own number.
     """
 
     prompts: Sequence[BenchmarkPrompt]
     rows: Mapping[SampleKey, SampleRow]
     image: Callable[[SampleRow], Awaitable[bytes]]
+    samples: int | None = None
 
 
 class Task(Protocol):
@@ -88,6 +95,8 @@ class Task(Protocol):
     source: DataSource
     size: Mapping[str, int]
     """Prompts of the whole benchmark, by language."""
+    metric: str
+    """The score that stands for a sample where samples are compared; higher is better."""
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """All prompts, in the benchmark's order.

@@ -102,8 +102,8 @@ def next_to_leave_out(
     """The feature to try without after `error`; None where nothing is left that could help."""
     sent = {
         "logprobs": question.logprobs and limits.logprobs,
-        "temperature": limits.temperature is not None,
-        "max_tokens": limits.max_tokens is not None,
+        "temperature": question.temperature is not None or limits.temperature is not None,
+        "max_tokens": question.max_tokens is not None or limits.max_tokens is not None,
     }
     rejected = isinstance(error, RejectedRequestError)
     for feature, mention in _MENTIONS.items():

@@ -38,11 +38,13 @@ class Question:
 
     Attributes:
         task: Decides the role; its name is the first line of `system`.
-        system: Instructions. Stable, so that servers' prefix caches hit.
+        system: Instructions. Stable, so that servers' prefix caches hit; empty for none.
         parts: Texts and pictures of the user message, in order.
         reply: Form of a JSON answer; None for plain text.
-        logprobs: Whether the probability of yes is wanted.
+        logprobs: Whether the probabilities of yes and of the first token are wanted.
         attempt: From 0; a deliberate repetition of a question raises it.
+        temperature: None for the client's own.
+        max_tokens: None for the client's own.
     """
 
     task: Task
@@ -51,6 +53,8 @@ class Question:
     reply: type[BaseModel] | None = None
     logprobs: bool = False
     attempt: int = 0
+    temperature: float | None = None
+    max_tokens: int | None = None
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
@@ -74,7 +78,7 @@ class Question:
                 left_out -= 1
             else:
                 content += _picture_blocks(part)
-        return [SystemMessage(self.system), HumanMessage(content)]
+        return [*([SystemMessage(self.system)] if self.system else []), HumanMessage(content)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ class ChatReply:
         parsed: The answer in the form that was asked for; None for plain text.
         yes_probability: In [0, 1]; None where not asked for or not given.
         usage: What all attempts consumed.
+        first_token: Probabilities in [0, 1] of likely first tokens; empty where not asked for or not given.
     """
 
     text: str
@@ -94,6 +99,7 @@ class ChatReply:
     parsed: BaseModel | None
     yes_probability: float | None
     usage: Usage
+    first_token: dict[str, float] = field(default_factory=dict)
 
     def form(self, wanted: type[M]) -> M:
         """The parsed answer.

@@ -18,7 +18,6 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
-from pydantic import BaseModel
 
 from gems.errors import (
     GemsError,
@@ -37,7 +36,7 @@ from gems.models.chat.adapting import (
 )
 from gems.models.chat.asking import ChatReply, Question
 from gems.models.chat.discretion import discreet_config
-from gems.models.chat.replies import mended, read_json, split_thought, yes_probability
+from gems.models.chat.replies import first_token, mended, read_json, split_thought, yes_probability
 from gems.models.redaction import hide, redact, shorten
 from gems.models.transport import translate, with_retries
 from gems.models.usage import NOTHING, added
@@ -180,23 +179,25 @@ class ChatClient:
             finally:
                 seconds = time.perf_counter() - started
         spent.add(self._usage(message, sent, seconds))
-        return _reply(message, question.reply, self.name, self._secrets)
+        return _reply(message, question, self.name, self._secrets)
 
     def _parameters(self, question: Question, refused: set[str]) -> dict[str, Any]:
         """What is sent besides the messages, as far as the endpoint takes it."""
         parameters: dict[str, Any] = {}
         if not self._adaptable:
             return parameters
-        if self.limits.temperature is not None and "temperature" not in refused:
-            parameters["temperature"] = self.limits.temperature
+        temperature = self.limits.temperature if question.temperature is None else question.temperature
+        if temperature is not None and "temperature" not in refused:
+            parameters["temperature"] = temperature
         # langchain-openai turns a top-level `response_format` into another call with checks of its own;
         # in `extra_body` it goes to the server as it is.
         body = dict(self._extra_body)
-        if self.limits.max_tokens is not None:
+        max_tokens = self.limits.max_tokens if question.max_tokens is None else question.max_tokens
+        if max_tokens is not None:
             if "max_tokens" in refused:
-                body["max_completion_tokens"] = self.limits.max_tokens
+                body["max_completion_tokens"] = max_tokens
             else:
-                parameters["max_tokens"] = self.limits.max_tokens
+                parameters["max_tokens"] = max_tokens
         if question.logprobs and self.limits.logprobs and "logprobs" not in refused:
             parameters |= {"logprobs": True, "top_logprobs": 20}
         if question.reply is not None and (mode := structured_mode(refused)) != "text":
@@ -230,9 +231,7 @@ class _Spent:
             self._on_usage(usage)
 
 
-def _reply(
-    message: AIMessage, form: type[BaseModel] | None, name: str, secrets: tuple[str, ...]
-) -> ChatReply:
+def _reply(message: AIMessage, question: Question, name: str, secrets: tuple[str, ...]) -> ChatReply:
     """The answer in `message`, kept apart from its thought.
 
     Raises:
@@ -247,17 +246,21 @@ def _reply(
     # An endpoint, or a proxy before it, that repeats the key in an answer would have it stored with the run.
     left_in, text = split_thought(hide(mended(str(message.text)), *secrets))
     kept = message.additional_kwargs.get("reasoning_content") or message.additional_kwargs.get("reasoning")
-    if not text:
+    told = message.response_metadata.get("logprobs")
+    first = first_token(told)
+    # Where a single token was asked for it may be a blank, while the probabilities are those of words.
+    if not text and not (first and question.max_tokens == 1):
         cut = " It was cut off: raise GEMS_CHAT__MAX_TOKENS." if finish == "length" else ""
         raise UnreadableReplyError(f"{name} sent an empty answer.{cut}")
     try:
-        parsed = read_json(text, form) if form is not None else None
+        parsed = read_json(text, question.reply) if question.reply is not None else None
     except UnreadableReplyError as error:
         raise UnreadableReplyError(f"{name}: {redact(error.message, *secrets)}") from None
     return ChatReply(
         text=text,
         thought=hide(mended(str(kept or left_in)), *secrets),
         parsed=parsed,
-        yes_probability=yes_probability(message.response_metadata.get("logprobs")),
+        yes_probability=yes_probability(told),
         usage=NOTHING,
+        first_token=first,
     )

@@ -138,6 +138,22 @@ def yes_probability(logprobs: Any) -> float | None:
     return None
 
 
+def first_token(logprobs: Any) -> dict[str, float]:
+    """Probabilities in [0, 1] of likely first tokens from a chat completion's logprobs; empty for none.
+
+    Tokens are spelled as the server does. What has not the form of OpenAI's is left out.
+    """
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    first = content[0] if isinstance(content, list) and content else None
+    alternatives = (first.get("top_logprobs") or [first]) if isinstance(first, dict) else []
+    found: dict[str, float] = {}
+    for each in alternatives if isinstance(alternatives, list) else []:
+        token, value = (each.get("token"), each.get("logprob")) if isinstance(each, dict) else (None, None)
+        if isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value):
+            found[token] = min(1.0, found.get(token, 0.0) + math.exp(min(0.0, value)))
+    return found
+
+
 def _spelling(token: Any) -> str:
     """What a token spells, without what tokenizers and sentences put around words; empty for no token."""
     text = token.get("token") if isinstance(token, dict) else None

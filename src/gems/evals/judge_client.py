@@ -1,0 +1,102 @@
+"""The judge of in-house scores: a chat model that looks at images and answers in plain text."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from types import TracebackType
+
+from gems.errors import ConfigurationError
+from gems.evals.judge import JudgeQuestion, JudgeReply
+from gems.models.chat.asking import Picture, Question
+from gems.models.chat.client import ChatClient
+from gems.models.encoding import encoded_picture
+from gems.models.factory import open_chat
+from gems.models.spec import parse_chat_spec
+from gems.models.usage import NOTHING, added
+from gems.settings import ChatSettings
+from gems.types import Usage
+
+SAMPLES = 5
+"""Answers that stand for a probability where the endpoint tells none."""
+
+
+def open_judge(settings: ChatSettings, samples: int = SAMPLES) -> ChatJudge:
+    """The judge that `settings` describe; no request is made.
+
+    Args:
+        settings: Its model, key and limits.
+        samples: Answers that stand for a probability where the endpoint tells none; 1 makes it 0 or 1.
+
+    Raises:
+        ConfigurationError: the model cannot judge, or OpenAI is meant and no key is set.
+        ModelSpecError: the spec is not understood.
+    """
+    if parse_chat_spec(settings.model).kind == "blocks":
+        raise ConfigurationError(
+            "The chat model of the built-in world knows nothing but its shapes and cannot judge a benchmark.",
+            hint="Name a model that sees images: --judge openai:MODEL@BASE_URL.",
+        )
+    return ChatJudge(open_chat(settings), name=settings.model, samples=samples)
+
+
+class ChatJudge:
+    """An `EvalJudge` over a chat client, which retries what is worth it.
+
+    Use it as an asynchronous context manager.
+
+    Args:
+        client: Asks.
+        name: For figures; the spec.
+        samples: See `EvalJudge.samples`.
+
+    Attributes:
+        usage: What all answers together consumed, those that could not be read among them.
+    """
+
+    def __init__(self, client: ChatClient, *, name: str, samples: int = SAMPLES) -> None:
+        self.name = name
+        self.samples = samples
+        self.usage: Usage = NOTHING
+        self._client = client
+
+    async def ask(self, question: JudgeQuestion) -> JudgeReply:
+        """See `EvalJudge.ask`.
+
+        Raises:
+            ProviderError: no usable answer came.
+            ConfigurationError: the key is not accepted, or the model takes no images.
+        """
+        pictures = await asyncio.gather(*(self._picture(png) for png in question.pictures))
+        asked = Question(
+            # Nothing depends on it: requests carry no task, and this one is of the judge's kind.
+            task="verify",
+            system=question.system,
+            parts=(*pictures, question.text),
+            logprobs=question.top_logprobs > 0,
+            attempt=question.attempt,
+            temperature=question.temperature,
+            max_tokens=question.max_tokens,
+        )
+        reply = await self._client.ask(asked, self._count)
+        return JudgeReply(text=reply.text, first_token=reply.first_token)
+
+    async def aclose(self) -> None:
+        """Close the connections. Calling it twice is harmless."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> ChatJudge:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _picture(self, png: bytes) -> Picture:
+        side = self._client.limits.image_side
+        data, media_type = await asyncio.to_thread(encoded_picture, png, side)
+        return Picture(image=hashlib.sha256(png).hexdigest(), data=data, media_type=media_type)
+
+    def _count(self, usage: Usage) -> None:
+        self.usage = added(self.usage, usage)

@@ -1,0 +1,167 @@
+"""Questions that several scorers ask, and how their answers are read.
+
+Whatever is no answer raises `UnreadableReplyError`, so that it is never counted as a no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gems.errors import UnreadableReplyError
+from gems.evals.formulas.probability import (
+    NUMBERS,
+    frequency,
+    number_spellings,
+    spelled,
+    spellings,
+)
+from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.models.chat.replies import read_answer
+
+How = Literal["logprobs", "frequency", "hard"]
+_TOP = 20
+_SHORT = 16
+"""Tokens for an answer in one word."""
+_NUMBER = re.compile(r"\d+|" + "|".join(rf"\b{word}\b" for word in NUMBERS), re.IGNORECASE)
+_SOME_NUMBER = frozenset().union(*(number_spellings(word) for word in NUMBERS)) | {" "}
+_YES_OR_NO = spellings("yes") | spellings("no")
+
+
+@dataclass(frozen=True, slots=True)
+class Probability:
+    """How likely the judge finds an answer.
+
+    Attributes:
+        value: In [0, 1].
+        how: Where it comes from: probabilities of the first token, the share of several answers, or one.
+    """
+
+    value: float
+    how: How
+
+
+async def is_so(judge: EvalJudge, question: str, image: bytes) -> bool:
+    """Whether the judge answers a question about an image with yes.
+
+    Raises:
+        UnreadableReplyError: it says neither yes nor no.
+        ProviderError: it cannot be reached.
+    """
+    reply = await judge.ask(
+        JudgeQuestion(text=f"{question} Answer with yes or no only.", pictures=[image], max_tokens=_SHORT)
+    )
+    return _yes_in(reply.text)
+
+
+async def how_many(judge: EvalJudge, question: str, image: bytes) -> int:
+    """The number with which the judge answers a question about an image.
+
+    Raises:
+        UnreadableReplyError: it names none, or several.
+        ProviderError: it cannot be reached.
+    """
+    reply = await judge.ask(
+        JudgeQuestion(
+            text=f"{question} Answer with one whole number only, 0 if there is none.",
+            pictures=[image],
+            max_tokens=_SHORT,
+        )
+    )
+    return _number_in(reply.text)
+
+
+async def probability_of_yes(judge: EvalJudge, text: str, image: bytes) -> Probability:
+    """How likely the judge answers `text` with yes; see `is_so` for what it raises."""
+    return await _probability(judge, text, image, _Wanted(spellings("yes"), _YES_OR_NO, _yes_in))
+
+
+async def probability_of_number(judge: EvalJudge, text: str, image: bytes, word: str) -> Probability:
+    """How likely the judge answers `text` with a number.
+
+    Args:
+        judge: Who is asked.
+        text: The question.
+        image: PNG bytes.
+        word: The number as a word, for instance `three`.
+
+    Raises:
+        UnreadableReplyError: what it says is no number.
+        ProviderError: it cannot be reached.
+    """
+    number = NUMBERS.index(word.lower())
+    wanted = _Wanted(number_spellings(word), _SOME_NUMBER, lambda reply: _number_in(reply) == number)
+    return await _probability(judge, text, image, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The answer that is wanted.
+
+    Attributes:
+        accepted: First tokens that give it.
+        answers: First tokens that are an answer at all.
+        read: Whether a whole reply gives it.
+    """
+
+    accepted: frozenset[str]
+    answers: frozenset[str]
+    read: Callable[[str], bool]
+
+
+async def _probability(judge: EvalJudge, text: str, image: bytes, wanted: _Wanted) -> Probability:
+    reply = await judge.ask(JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP))
+    if reply.first_token:
+        if not spelled(reply.first_token, wanted.answers):
+            raise _unreadable(judge, reply.text or " ".join(reply.first_token))
+        return Probability(spelled(reply.first_token, wanted.accepted), "logprobs")
+    if judge.samples <= 1:
+        return Probability(frequency([wanted.read(reply.text)]), "hard")
+    several = await asyncio.gather(*(_again(judge, text, image, n) for n in range(1, judge.samples + 1)))
+    return Probability(frequency([wanted.read(said) for said in several]), "frequency")
+
+
+async def _again(judge: EvalJudge, text: str, image: bytes, attempt: int) -> str:
+    question = JudgeQuestion(text=text, pictures=[image], temperature=1.0, max_tokens=_SHORT, attempt=attempt)
+    return (await judge.ask(question)).text
+
+
+def json_in(text: str, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
+    """The last JSON array or object in a reply; models write their thoughts before it.
+
+    Raises:
+        UnreadableReplyError: there is none.
+    """
+    decoder = json.JSONDecoder()
+    for position in range(len(text) - 1, -1, -1):
+        if text[position] != ("[" if kind is list else "{"):
+            continue
+        try:
+            found, _ = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            continue
+        return found
+    raise UnreadableReplyError(f"The judge's reply holds no JSON {kind.__name__}: {text[:120]!r}.")
+
+
+def _yes_in(reply: str) -> bool:
+    answer, _ = read_answer(reply)
+    if answer == "unknown":
+        raise UnreadableReplyError(f"The judge says neither yes nor no: {reply[:120]!r}.")
+    return answer == "yes"
+
+
+def _number_in(reply: str) -> int:
+    found = {word.lower() for word in _NUMBER.findall(reply)}
+    numbers = {NUMBERS.index(word) if word in NUMBERS else int(word) for word in found if len(word) < 10}
+    if len(numbers) != 1:
+        raise UnreadableReplyError(f"The judge names no number, or several: {reply[:120]!r}.")
+    return numbers.pop()
+
+
+def _unreadable(judge: EvalJudge, said: str) -> UnreadableReplyError:
+    return UnreadableReplyError(f"{judge.name} says what is no answer: {said[:120]!r}.")

@@ -1,0 +1,167 @@
+"""Files for official scorers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import shlex
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from gems.errors import DiskFullError, RequestError, StorageError
+from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.task import Export, Frozen, Task
+from gems.models.pictures import opened
+
+_NO_SPACE = 28
+
+
+class Exporting:
+    """An export in the making.
+
+    Args:
+        task: The benchmark.
+        frozen: What was drawn.
+        folder: Where it goes; must be empty or not there yet, since some scorers read whatever lies there.
+
+    Attributes:
+        missing: Samples without an image, as far as it was looked at.
+    """
+
+    def __init__(self, task: Task, frozen: Frozen, folder: Path) -> None:
+        self.folder = folder
+        self.missing: list[SampleKey] = []
+        self._task, self._frozen = task, frozen
+        self.samples = frozen.samples or task.samples_per_prompt
+
+    async def begin(self) -> None:
+        """Check the folder.
+
+        Raises:
+            RequestError: something is in it.
+        """
+
+        def occupied() -> bool:
+            return self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
+
+        if await asyncio.to_thread(occupied):
+            raise RequestError(
+                f"{self.folder} is not an empty folder.",
+                hint="Official scorers read all that lies there: name a new one.",
+            )
+
+    async def image(self, prompt: BenchmarkPrompt, sample: int) -> bytes | None:
+        """The PNG of a sample; None where there is none, which is remembered as missing."""
+        key = prompt.key(sample)
+        row = self._frozen.rows.get(key)
+        if row is None or not row.file:
+            self.missing.append(key)
+            return None
+        return await self._frozen.image(row)
+
+    async def images(self, prompt: BenchmarkPrompt) -> list[bytes | None]:
+        """The PNGs of all samples of a prompt, in order."""
+        return [await self.image(prompt, sample) for sample in range(self.samples)]
+
+    async def each(self) -> AsyncIterator[tuple[BenchmarkPrompt, list[bytes | None]]]:
+        """All prompts with their images."""
+        for prompt in self._frozen.prompts:
+            yield prompt, await self.images(prompt)
+
+    async def write(self, name: str, data: bytes | str) -> Path:
+        """Write one file.
+
+        Args:
+            name: Relative to the folder.
+            data: What it holds.
+
+        Raises:
+            DiskFullError: there is no space.
+            StorageError: it cannot be written for another reason.
+        """
+        path = self.folder / name
+        content = data.encode() if isinstance(data, str) else data
+
+        def writing() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+        try:
+            await asyncio.to_thread(writing)
+        except OSError as error:
+            if error.errno == _NO_SPACE:
+                raise DiskFullError(
+                    f"No space is left for {path}.", hint="Free some, or export elsewhere."
+                ) from error
+            raise StorageError(
+                f"{path} cannot be written: {error.strerror}.", hint="Export to another folder."
+            ) from error
+        return path
+
+    async def write_json(self, name: str, value: Any) -> Path:
+        """Write one JSON file."""
+        return await self.write(name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+    def done(self, *commands: Sequence[object]) -> Export:
+        """The export, with what to run in the official repository; words in capitals are to be replaced."""
+        languages = dict.fromkeys(prompt.language for prompt in self._frozen.prompts)
+        return Export(
+            folder=self.folder,
+            commands=[shlex.join(str(word) for word in command) for command in commands],
+            missing=self.missing,
+            expected=sum(expected_samples(self._task, language) for language in languages),
+        )
+
+
+def expected_samples(task: Task, language: str) -> int:
+    """Samples that the whole benchmark has in a language."""
+    return task.size[language] * task.samples_per_prompt
+
+
+async def grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
+    """Pictures of one prompt side by side, and the width of a tile in pixels.
+
+    Four stand in two rows of two, the first two above; one stands alone. Where one is None its place is
+    black. All are brought to the size of the first.
+
+    Args:
+        images: PNG bytes: one or four, at least one of them there.
+        form: Of what comes out; WebP without loss.
+    """
+    return await asyncio.to_thread(_grid, images, form)
+
+
+def _grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
+    tiles = [None if image is None else opened(image).convert("RGB") for image in images]
+    width, height = next(tile.size for tile in tiles if tile is not None)
+    columns = 2 if len(tiles) > 1 else 1
+    sheet = Image.new("RGB", (width * columns, height * -(-len(tiles) // columns)))
+    for index, tile in enumerate(tiles):
+        if tile is not None:
+            fitted = (
+                tile
+                if tile.size == (width, height)
+                else tile.resize((width, height), Image.Resampling.LANCZOS)
+            )
+            sheet.paste(fitted, (index % columns * width, index // columns * height))
+    out = io.BytesIO()
+    sheet.save(out, form, **({"lossless": True} if form == "WEBP" else {}))
+    return out.getvalue(), width
+
+
+def drawn_by(frozen: Frozen) -> str:
+    """A name for what drew the samples, usable as a folder's."""
+    row = next(iter(frozen.rows.values()), None)
+    name = f"gems-{row.harness}" if row is not None else "gems"
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+
+
+def without_none(images: Iterable[bytes | None]) -> list[bytes] | None:
+    """All images; None where one is not there."""
+    found = list(images)
+    there = [image for image in found if image is not None]
+    return there if len(there) == len(found) else None

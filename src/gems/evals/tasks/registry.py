@@ -1,0 +1,35 @@
+"""The benchmarks by name. Each is imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from gems.errors import DataError, OptionError
+from gems.evals.task import Task
+
+TASKS: dict[str, str] = {
+    "geneval": "gems.evals.tasks.geneval:TASK",
+}
+"""Where each benchmark's task is: a module and its attribute."""
+
+_ELSEWHERE = {
+    "wise-verified": "WISE_Verified of April 2026 asks other prompts under other ids, and its judge says yes "
+    "or no; its numbers are not those of WISE, and it is not built in.",
+}
+
+
+def task(name: str) -> Task:
+    """The benchmark of this name.
+
+    Raises:
+        OptionError: there is none.
+        DataError: it is an edition that is not built in.
+    """
+    known = name.strip().lower().replace("_", "-")
+    if known in _ELSEWHERE:
+        raise DataError(_ELSEWHERE[known], hint="Use `wise`, with the files of 2025.")
+    if known not in TASKS:
+        raise OptionError(f"There is no benchmark {name!r}.", hint=f"There are {', '.join(TASKS)}.")
+    module, _, attribute = TASKS[known].partition(":")
+    return cast("Task", getattr(import_module(module), attribute))
