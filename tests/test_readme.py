@@ -63,11 +63,11 @@ def test_env_example_names_every_setting_and_no_other() -> None:
     wanted = {f"GEMS_CHAT__{name.upper()}" for name in ChatSettings.model_fields}
     wanted |= {f"GEMS_GENERATOR__{name.upper()}" for name in GeneratorSettings.model_fields}
     wanted |= {f"GEMS_SERVE__{name.upper()}" for name in ServeSettings.model_fields}
-    nested = {"chat", "planner", "judge", "reflector", "generator", "serve"}
+    nested = {"chat", "planner", "judge", "reflector", "eval_judge", "generator", "serve"}
     wanted |= {f"GEMS_{name.upper()}" for name in Settings.model_fields if name not in nested}
-    judges = {name for name in named if name.startswith("GEMS_JUDGE__")}
+    judges = {name for name in named if name.startswith(("GEMS_JUDGE__", "GEMS_EVAL_JUDGE__"))}
     assert named - judges == wanted
-    assert {name.replace("JUDGE", "CHAT") for name in judges} <= wanted
+    assert {re.sub("(EVAL_)?JUDGE", "CHAT", name) for name in judges} <= wanted
 
 
 def test_the_example_environment_is_read(tmp_path: Path) -> None:

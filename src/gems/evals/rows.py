@@ -67,7 +67,8 @@ class Score(BaseModel):
     )
     explanation: str = Field("", description="For people: what the judge said, or why there is no value.")
     images: str = Field(
-        "", description="A digest of the prompt's images that were scored; tells whether they still are the same."
+        "",
+        description="Digest of the prompt's images that were scored; tells whether they are the same still.",
     )
 
     @property

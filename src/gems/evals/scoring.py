@@ -42,7 +42,9 @@ class ScoreReport(BaseModel):
     judge: str = Field(description="Who judged: a model with `-inhouse`, or `truth`.")
     scored: int = Field(description="Prompts that were scored now.")
     kept: int = Field(description="Prompts whose scores of earlier were kept.")
-    unscored: list[Unscored] = Field(description="Samples that have an image and no score; never counted as 0.")
+    unscored: list[Unscored] = Field(
+        description="Samples that have an image and no score; never counted as 0."
+    )
     missing: list[Unscored] = Field(description="Samples that have no image.")
     figures: list[Figure]
 
@@ -98,7 +100,9 @@ async def score_folder(
     await work.carry_out(concurrency, tell)
     scores = await folder.scores(name)
     figures = [
-        figure for language, found in prompts.items() for figure in task.figures(found, scores, language, name)
+        figure
+        for language, found in prompts.items()
+        for figure in task.figures(found, scores, language, name)
     ]
     await folder.write_figures(name, figures)
     return work.report(figures)

@@ -83,7 +83,9 @@ def sections_of(folders: Sequence[Drawn], judge: str | None = None) -> list[Sect
         if judge in (None, name) and (section := _section(benchmark, language, name, entries))
     ]
     if not found:
-        known = sorted({name for each in folders for name in (*each.scores, *(f.judge for f in each.figures))})
+        known = sorted(
+            {name for each in folders for name in (*each.scores, *(f.judge for f in each.figures))}
+        )
         said = f" by {judge}; there are numbers by {', '.join(known)}" if judge and known else ""
         raise RequestError(
             f"There is nothing to compare: none of these folders was scored{said}.",
@@ -287,8 +289,8 @@ def _pair_table(pairs: Mapping[tuple[str, str], Paired], scale: Scale) -> Table:
         columns=["pair", "difference", "better / worse", "p", "p, all pairs", "test", "p, Wilcoxon"],
         rows=rows,
         notes=[
-            "Differences of the means over the prompts that both were scored on, in points where they are shares. "
-            "`p, all pairs` is Holm's correction for looking at so many."
+            "Differences of the means over the prompts that both were scored on, in points where they are "
+            "shares. `p, all pairs` is Holm's correction for looking at so many."
         ]
         if rows
         else (),

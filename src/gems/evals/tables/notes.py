@@ -58,7 +58,8 @@ def _gaps(entry: Entry, language: str, judge: str) -> list[str]:
     unscored = {score.key for score in entry.scores(language, judge) if score.value is None}
     if unscored:
         notes.append(
-            f"{entry.label}: {len(unscored):,} samples could not be scored; they are left out, not counted as 0."
+            f"{entry.label}: {len(unscored):,} samples could not be scored; they are left out, not counted "
+            "as 0."
         )
     seeds = sum(any(f.judge == judge for f in each.figures) for each in entry.drawn)
     if 0 < seeds < len(entry.drawn):
@@ -68,7 +69,5 @@ def _gaps(entry: Entry, language: str, judge: str) -> list[str]:
 
 def cost_notes(entries: Sequence[Entry], language: str) -> list[str]:
     """What the costs leave out."""
-    unknown = [
-        entry.label for entry in entries if any(row.usd is None for row in entry.rows(language))
-    ]
+    unknown = [entry.label for entry in entries if any(row.usd is None for row in entry.rows(language))]
     return [f"The price of some samples is not known: {', '.join(unknown)}."] if unknown else []

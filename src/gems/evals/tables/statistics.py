@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
+Floats = NDArray[np.float64]
 RESAMPLES = 4_999
 LEVEL = 0.95
 _SEED = 20260328
@@ -107,7 +109,7 @@ def _mcnemar(better: int, worse: int) -> float:
     return float(stats.binomtest(better, better + worse, 0.5).pvalue)
 
 
-def _signs(differences: np.ndarray) -> float:
+def _signs(differences: Floats) -> float:
     if not differences.any():
         return 1.0
     found = stats.permutation_test(
@@ -121,11 +123,11 @@ def _signs(differences: np.ndarray) -> float:
     return float(found.pvalue)
 
 
-def _ranks(differences: np.ndarray) -> float | None:
+def _ranks(differences: Floats) -> float | None:
     differing = differences[differences != 0]
     if differing.size < _FEWEST:
         return None
-    return float(stats.wilcoxon(differing, method="asymptotic").pvalue)
+    return float(stats.wilcoxon(differing, method="approx").pvalue)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -43,12 +43,12 @@ class BlocksBench:
     truth = "truth"
     """The judge's name in its numbers."""
 
-    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:  # noqa: ARG002 - comes with GEMS
+    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """All 200; the first ones are balanced too. Reads a file of the package."""
         text = files("gems.evals.tasks").joinpath("blocks_bench.jsonl").read_text(encoding="utf-8")
         return [_prompt(json.loads(line), language) for line in text.splitlines()]
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:  # noqa: ARG002
+    async def export(self, frozen: Frozen, folder: Path) -> Export:
         """There is nothing to export for.
 
         Raises:
@@ -58,9 +58,9 @@ class BlocksBench:
 
     def read_official(
         self,
-        file: Path,  # noqa: ARG002
-        prompts: Sequence[BenchmarkPrompt],  # noqa: ARG002
-        language: str,  # noqa: ARG002
+        file: Path,
+        prompts: Sequence[BenchmarkPrompt],
+        language: str,
     ) -> list[Figure]:
         """There is nothing to read.
 
@@ -73,7 +73,7 @@ class BlocksBench:
         self,
         prompt: BenchmarkPrompt,
         images: Mapping[int, bytes],
-        judge: EvalJudge,  # noqa: ARG002 - the scene that was drawn is known
+        judge: EvalJudge,
     ) -> list[Score]:
         """Two numbers for each image: whether every requirement is met, and the share that is."""
         return [

@@ -10,6 +10,7 @@ from gems.evals.task import Task
 
 TASKS: dict[str, str] = {
     "geneval": "gems.evals.tasks.geneval:TASK",
+    "blocks-bench": "gems.evals.tasks.blocks_bench:TASK",
 }
 """Where each benchmark's task is: a module and its attribute."""
 

@@ -1,0 +1,134 @@
+"""To the official scorers and back: samples in their layout, and the figures that they wrote."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.errors import OptionError, RequestError
+from gems.evals.folder import EvalFolder
+from gems.evals.judge import OFFICIAL
+from gems.evals.rows import Figure
+from gems.evals.scoring import Unscored, prompts_by_language
+from gems.evals.task import Task
+
+
+class LanguageExport(BaseModel):
+    """What was written in one language."""
+
+    model_config = ConfigDict(frozen=True)
+
+    language: str
+    path: str
+    commands: list[str] = Field(description="What to run for the official score, in order.")
+    samples: int = Field(description="Samples that were written.")
+    expected: int = Field(description="Samples that the whole benchmark has.")
+    missing: list[Unscored] = Field(description="Samples without an image; nothing stands in for them.")
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the score will be none of the benchmark's."""
+        return self.samples < self.expected
+
+
+class EvalExport(BaseModel):
+    """An export for an official scorer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    task: str
+    languages: list[LanguageExport]
+
+
+class EvalImport(BaseModel):
+    """Figures that an official scorer wrote."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    task: str
+    language: str
+    figures: list[Figure]
+
+
+async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -> EvalExport:
+    """Write a folder's samples in the layout of the official scorer, a folder for each of several languages.
+
+    Raises:
+        RequestError: there is no official scorer, or not a single image.
+        DataError: the benchmark's data are not in order.
+        OptionError: `out` holds something already.
+    """
+    await asyncio.to_thread(_check_empty, out)
+    prompts = await prompts_by_language(folder, task, data)
+    made = []
+    for language, found in prompts.items():
+        frozen = await folder.frozen(found)
+        if not any(row.file for row in frozen.rows.values()):
+            raise RequestError(
+                f"{folder.label} holds no image of {task.name} ({language}).",
+                hint="`gems eval run` draws them.",
+            )
+        export = await task.export(frozen, out / language if len(prompts) > 1 else out)
+        wanted = len(found) * folder.settings.samples
+        made.append(
+            LanguageExport(
+                language=language,
+                path=str(export.folder),
+                commands=list(export.commands),
+                samples=max(0, wanted - len(export.missing)),
+                expected=export.expected,
+                missing=[
+                    Unscored(language=language, prompt_id=key.prompt_id, sample=key.sample, why="no image")
+                    for key in export.missing
+                ],
+            )
+        )
+    return EvalExport(folder=folder.label, task=task.name, languages=made)
+
+
+def _check_empty(out: Path) -> None:
+    """Files of another export would be scored along."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OptionError(f"{out} is there already and not empty.", hint="Name a new folder.")
+
+
+async def import_scores(
+    folder: EvalFolder, task: Task, data: Path, file: Path, language: str | None = None
+) -> EvalImport:
+    """Take over what the official scorer wrote; figures of the same name are replaced.
+
+    Args:
+        folder: Holds the samples that were scored.
+        task: Its benchmark.
+        data: Holds the benchmark's data.
+        file: What the official scorer wrote.
+        language: Which language it is about; may be left out where the folder has a single one.
+
+    Raises:
+        OptionError: the folder has several languages, or not this one.
+        DataError: the file is not what the official scorer writes.
+    """
+    language = _one_language(folder, language)
+    prompts = (await prompts_by_language(folder, task, data, language))[language]
+    figures = await asyncio.to_thread(task.read_official, file, prompts, language)
+    known = {(each.language, each.name): each for each in await folder.figures() if each.judge == OFFICIAL}
+    known |= {(each.language, each.name): each for each in figures}
+    await folder.write_figures(OFFICIAL, list(known.values()))
+    return EvalImport(folder=folder.label, task=task.name, language=language, figures=figures)
+
+
+def _one_language(folder: EvalFolder, language: str | None) -> str:
+    languages = folder.settings.languages
+    if language is None and len(languages) == 1:
+        return languages[0]
+    if language not in languages:
+        said = "which language is meant" if language is None else f"anything in {language!r}"
+        raise OptionError(
+            f"{folder.label} does not say {said}.",
+            hint=f"Name one with --language: {', '.join(languages)}.",
+        )
+    return language
