@@ -8,7 +8,8 @@ START -> begin -> planner ----+
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 from langgraph.graph import END, START, StateGraph
@@ -39,6 +40,9 @@ RECURSION_LIMIT = 1_000
 MOST_SKILL_NODES = 30
 """Skills beyond that, and those that appear later, share one node."""
 
+GraphBuilder = Callable[[Iterable[Skill]], "StateGraph[State, Context, Input, Output]"]
+"""Builds the loop, or another graph of the same state, input and output."""
+
 _NODES: dict[str, Doing] = {
     BEGIN: begin,
     "planner": plan,
@@ -51,7 +55,10 @@ _NODES: dict[str, Doing] = {
 
 
 def build_graph(
-    skills: Iterable[Skill] = (), *, context: Context | None = None
+    skills: Iterable[Skill] = (),
+    *,
+    context: Context | None = None,
+    instead: Mapping[str, Doing] = MappingProxyType({}),
 ) -> StateGraph[State, Context, Input, Output]:
     """The loop, not yet compiled: compile it with a checkpointer of your own, or make it part of a graph.
 
@@ -61,12 +68,18 @@ def build_graph(
         skills: Each gets a node of its own, 30 at most. Building is blocking where they bring code.
         context: Used where the caller of the compiled graph passes none. Such a graph is for servers: whoever
             calls it fills in a form, and says neither whose run it is nor which.
+        instead: What nodes do instead of what they do in the loop, by their names.
+
+    Raises:
+        KeyError: `instead` names no node of the loop.
     """
     # With a context of its own the graph takes none: servers pass an empty one, which would not do.
     schema = Context if context is None else None
     given = cast("type[Input]", Input if context is None else Form)
     graph = StateGraph(State, context_schema=schema, input_schema=given, output_schema=Output)
-    for name, doing in _NODES.items():
+    if unknown := instead.keys() - _NODES.keys():
+        raise KeyError(f"The loop has no node {', '.join(sorted(unknown))}.")
+    for name, doing in {**_NODES, **instead}.items():
         graph.add_node(name, as_node(name, doing, context))
     graph.add_node("ready", _ready)
     _add_skills(graph, list(skills), context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ async def open_resources(
         yield Resources(
             chats=chats,
             generator=generator,
-            images=ImageStore(settings.home / "images"),
+            images=await asyncio.to_thread(_open_images, settings),
             ledger=stores.ledger,
             checkpointer=stores.checkpointer,
             locks=stores.locks,
@@ -124,6 +125,16 @@ async def open_resources(
             tracing=tracing,
             experiences=await _open_experiences(settings, stack),
         )
+
+
+def _open_images(settings: Settings) -> ImageStore:
+    folder = settings.home / "images"
+    if not settings.images:
+        return ImageStore(folder)
+    # Only whoever shares images needs fsspec.
+    from gems.memory.shared_images import SharedImageStore  # noqa: PLC0415
+
+    return SharedImageStore(folder, settings.images)
 
 
 async def _open_skills(settings: Settings, fixed: SkillRegistry | None) -> SkillCatalogue:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractContextManager, AsyncExitStack, aclosing
@@ -26,11 +27,12 @@ from gems.carrying import Carrier, Start
 from gems.errors import (
     CorruptStoreError,
     InternalError,
+    OptionError,
     RunNotFoundError,
 )
 from gems.events import Event, Finished, Warned
 from gems.given_pictures import SourceImage, keep_source, source_image
-from gems.graphs.loop import build_graph
+from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memories import Memories
 from gems.memory.faults import reading, storage_faults
 from gems.memory.filters import ALL_RUNS, RunFilter
@@ -61,6 +63,7 @@ from gems.types import Options
 from gems.verification import Verification, verified
 from gems.waiting import going_on
 
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
 _BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
 
@@ -74,6 +77,8 @@ class Gems:
             their own.
         generator: An image generator of the caller's own, in place of the settings'; it is not closed.
         skills: The skills that can be chosen, in place of those in folders; see `gems.skills.places`.
+        graph: Builds another graph of the same state, input and output; the loop by default. Runs can only be
+            resumed with the graph that they were begun with.
 
     Raises:
         ConfigurationError: the settings cannot be used.
@@ -86,10 +91,12 @@ class Gems:
         chat: BaseChatModel | None = None,
         generator: ImageGenerator | None = None,
         skills: Iterable[Skill] | None = None,
+        graph: GraphBuilder = build_graph,
     ) -> None:
         self.settings = settings or load_settings()
         fixed = None if skills is None else SkillRegistry(skills)
         self._opening = open_resources(self.settings, chat=chat, generator=generator, skills=fixed)
+        self._build = graph
         self._stack = AsyncExitStack()
         self._opened: Resources | None = None
 
@@ -97,7 +104,7 @@ class Gems:
         """Open everything; see `open_resources` for what can be wrong."""
         self._opened = await self._stack.enter_async_context(self._opening)
         # Code of skills is imported here.
-        graph = await asyncio.to_thread(build_graph, self.resources.skills.current.all())
+        graph = await asyncio.to_thread(self._build, self.resources.skills.current.all())
         experiences = self.resources.experiences
         self._graph = graph.compile(
             checkpointer=self.resources.checkpointer,
@@ -167,8 +174,9 @@ class Gems:
         target = await self._target(arguments)
         if source is not None:
             await keep_source(source, self.resources.images)
-        run_id = _new_id()
+        run_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(run_id):
+            await self._check_free(run_id)
             row = await self.resources.ledger.begin(
                 run_id, prompt, options, self.resources.models(), arguments.get("owner", "")
             )
@@ -244,8 +252,9 @@ class Gems:
         await self.resources.skills.refreshed()
         options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
         wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
-        new_id = _new_id()
+        new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):
+            await self._check_free(new_id)
             async with kept_from_deletion(self.resources.locks, source):
                 with self._faults():
                     point = await fork_point(self._graph, source, wish, self.resources)
@@ -405,6 +414,10 @@ class Gems:
         await self.resources.ledger.name_models(row["run_id"], now)
         return f"The run goes on with other models: {'; '.join(changed)}."
 
+    async def _check_free(self, run_id: str) -> None:
+        if await self.resources.ledger.run(run_id) is not None:
+            raise OptionError(f"There is a run {run_id!r} already.", hint=f"`gems resume {run_id}` goes on.")
+
     async def _row(self, run_id: str) -> RunRow:
         row = await self.resources.ledger.run(run_id)
         if row is None:
@@ -451,8 +464,16 @@ async def cancel(run_id: str) -> None:
         await gems.cancel(run_id)
 
 
-def _new_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+def _new_id(wanted: str | None) -> str:
+    """The id of a new run: the one that the caller wants, or one by time and chance."""
+    if wanted is None:
+        return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+    # It becomes part of file names.
+    if not _ID.fullmatch(wanted):
+        raise OptionError(
+            f"{wanted[:120]!r} cannot be a run's id.", hint="Use letters, digits, `.`, `_`, `-`."
+        )
+    return wanted
 
 
 def _with_warning(event: Event, warning: str) -> Event:

@@ -138,6 +138,12 @@ class Settings(BaseSettings):
         "several machines; None: in files of the home.",
     )
 
+    images: str = Field(
+        "",
+        description="Where images of runs are kept besides the home, for several machines: a folder that all "
+        "of them see, or a URL that fsspec knows, such as `s3://bucket/images`; empty for nowhere.",
+    )
+
     experience: str = Field(
         "",
         description="Where experiences are kept for later runs: empty for a folder of the home, "

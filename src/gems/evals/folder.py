@@ -15,18 +15,22 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from gems.errors import DataError, ImageMissingError, RequestError
+from gems.errors import DataError, ImageMissingError, RequestError, RunBusyError
+from gems.evals.lines import JsonLines
 from gems.evals.rows import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
-from gems.evals.store import FileStore, JsonLines
 from gems.evals.task import Frozen
+from gems.memory.filestore import FileStore
+from gems.memory.locks import hold
 
 __all__ = ["EvalFolder", "EvalSettings"]
 
@@ -50,6 +54,11 @@ class EvalFolder:
         self.warnings: list[str] = []
         self._store = store
         self._manifest = JsonLines(store, "manifest")
+
+    @property
+    def store(self) -> FileStore:
+        """Its files."""
+        return self._store
 
     @property
     def label(self) -> str:
@@ -76,6 +85,8 @@ class EvalFolder:
                     hint="Name another folder, or the same settings.",
                 )
             settings = known.model_copy(update={"limit": settings.limit, "samples": settings.samples})
+        else:
+            settings = settings.model_copy(update={"id": secrets.token_hex(8)})
         if settings != known:
             await asyncio.to_thread(store.write, _SETTINGS, settings.model_dump_json(indent=2).encode())
         return cls(store, settings)
@@ -97,6 +108,26 @@ class EvalFolder:
             )
         return cls(store, settings)
 
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """While this holds, no other process of this machine writes rows.
+
+        Raises:
+            RequestError: another one does.
+        """
+        if self._store.folder is None:
+            # Stores of objects have no locks; runs have.
+            yield
+            return
+        try:
+            async with hold(self._store.folder, ".writing"):
+                yield
+        except RunBusyError as error:
+            raise RequestError(
+                f"Another process is drawing into {self.label}.",
+                hint="Wait for it to finish, or end it first.",
+            ) from error
+
     async def rows(self) -> dict[SampleKey, SampleRow]:
         """The newest row of each sample, in the order in which samples came first.
 
@@ -114,6 +145,15 @@ class EvalFolder:
             DiskFullError: no space is left; the manifest is as it was.
         """
         await asyncio.to_thread(self._manifest.append, [row.model_dump_json()])
+
+    async def images(self) -> set[str]:
+        """The names, relative to the folder, of all images that are there."""
+        found: set[str] = set()
+        for language in self.settings.languages:
+            part = f"images/{_safe(language)}"
+            names = await asyncio.to_thread(self._store.names, part)
+            found |= {f"{part}/{name}" for name in names}
+        return found
 
     async def write_image(self, key: SampleKey, png: bytes) -> tuple[str, str]:
         """Write a sample's PNG; returns its name relative to the folder, and the SHA-256 of its bytes.

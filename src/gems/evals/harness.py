@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from langgraph.graph import StateGraph
 
 from gems.arguments import RunOptions
-from gems.skills.skill import Skill
-
-GraphBuilder = Callable[[Iterable[Skill]], "StateGraph[Any, Any, Any, Any]"]
-"""Builds a graph of the same state, input and output as `gems.graphs.loop.build_graph`."""
+from gems.graphs.loop import GraphBuilder, build_graph
+from gems.nodes.options import MAX_ROUNDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +21,17 @@ class Harness:
         title: For tables.
         about: One sentence.
         options: The run's options when it may draw a number of images, from 1.
-        graph: Its graph; None for the product's loop.
+        graph: Its graph; the product's loop by default.
         asks: Whether it asks a chat model at all.
+        most_images: Most images that it can make use of.
+        learns: Whether its runs can learn from each other where that is wanted.
     """
 
     name: str
     title: str
     about: str
     options: Callable[[int], RunOptions]
-    graph: GraphBuilder | None = None
+    graph: GraphBuilder = build_graph
     asks: bool = True
+    most_images: int = MAX_ROUNDS
+    learns: bool = False

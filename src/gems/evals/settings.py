@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems._version import __version__
 
 _GROWING = ("limit", "samples")
-_UNCOMPARED = ("version", "data")
+_UNCOMPARED = ("id", "version", "data")
 
 
 class EvalSettings(BaseModel):
@@ -15,6 +15,7 @@ class EvalSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    id: str = Field("", description="Names the folder in its runs' ids; drawn by chance when it is begun.")
     task: str
     languages: tuple[str, ...]
     harness: str
@@ -22,6 +23,7 @@ class EvalSettings(BaseModel):
     generator_profile: str = Field("", description="Named settings of the generator; empty for none.")
     chat: str = Field("", description="Spec of the loop's chat model; empty where the harness asks none.")
     judge: str = Field("", description="Spec of the loop's judge where it is another one.")
+    size: str = Field("", description="WIDTHxHEIGHT in pixels; empty for the generator's own.")
     images: int = Field(ge=1, description="Images that a sample may take.")
     limit: int | None = Field(None, ge=1, description="Prompts of each language, the first ones; None: all.")
     samples: int = Field(ge=1, description="Samples of each prompt.")

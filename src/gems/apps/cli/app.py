@@ -14,6 +14,7 @@ import typer
 from gems._version import __version__
 from gems.apps.cli.delete import delete
 from gems.apps.cli.doctor import doctor
+from gems.apps.cli.evals import evals
 from gems.apps.cli.failures import told, usage_error
 from gems.apps.cli.fork import fork
 from gems.apps.cli.garbage import gc
@@ -48,6 +49,7 @@ app.command()(delete)
 app.command()(gc)
 app.add_typer(memory)
 app.add_typer(skills)
+app.add_typer(evals)
 app.command()(web)
 app.command()(serve)
 app.add_typer(keys)

@@ -30,9 +30,9 @@ _WHOSE = {
 class Interrupted(Exception):  # noqa: N818 - nothing is wrong
     """Somebody pressed Ctrl-C or ended the process."""
 
-    def __init__(self, run_id: str = "") -> None:
+    def __init__(self, run_id: str = "", command: str = "") -> None:
         super().__init__("Interrupted.")
-        self.run_id = run_id
+        self.run_id, self.command = run_id, command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +127,9 @@ def _failure(error: BaseException, resume_command: Callable[[str], str] | None) 
         return failure, error.exit_code
     if isinstance(error, Interrupted | KeyboardInterrupt):
         run_id = error.run_id if isinstance(error, Interrupted) else ""
-        message = "Interrupted; everything so far is kept." if run_id else "Interrupted."
-        hint = resume_command(run_id) if run_id and resume_command is not None else ""
+        command = error.command if isinstance(error, Interrupted) else ""
+        message = "Interrupted; everything so far is kept." if run_id or command else "Interrupted."
+        hint = resume_command(run_id) if run_id and resume_command is not None else command
         return Failure(
             type="Interrupted", message=message, fault="nobody", hint=hint, run_id=run_id
         ), INTERRUPTED

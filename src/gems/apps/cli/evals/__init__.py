@@ -1,1 +1,23 @@
 """`gems eval` and `gems batch`."""
+
+from __future__ import annotations
+
+import typer
+
+from gems.apps.cli.evals.run import run
+
+evals = typer.Typer(
+    name="eval",
+    rich_markup_mode=None,
+    invoke_without_command=True,
+)
+
+
+@evals.callback()
+def _evals(context: typer.Context) -> None:
+    """Benchmarks: draw their samples by a harness, score them, and compare harnesses."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+evals.command()(run)

@@ -1,0 +1,96 @@
+"""What `gems eval run` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gems.apps.cli.evals.progress import followed
+from gems.apps.cli.evals.working import At, interruptibly_told
+from gems.apps.cli.options import Models, View
+from gems.apps.cli.working import settings_with, told_once
+from gems.errors import OptionError
+from gems.evals.engines.opening import check_prices, open_engine, settings_for_jobs
+from gems.evals.folder import EvalFolder, EvalSettings
+from gems.evals.harness import Harness
+from gems.evals.harnesses.registry import harness as harness_named
+from gems.evals.reports import WorkReport
+from gems.evals.runner import Drawing, check_images, prompts_of
+from gems.evals.task import Task
+from gems.evals.tasks.registry import task as task_named
+from gems.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalWish:
+    """What is to be drawn, as the command's options say."""
+
+    task: str
+    harness: str
+    generator_profile: str = ""
+    size: str = ""
+    images: int = 5
+    languages: str = ""
+    limit: int | None = None
+    samples: int | None = None
+    seed: int = 0
+    data: str = ""
+    learn: bool = False
+
+
+def drawn(wish: EvalWish, models: Models, at: At, view: View) -> WorkReport:
+    """Draw the samples.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM; the same command goes on.
+        GemsError: the wish cannot be carried out, or something is wrong that no sample would escape.
+    """
+    task, harness = task_named(wish.task), harness_named(wish.harness)
+    check_images(harness, wish.images)
+    if wish.learn and not harness.learns:
+        raise OptionError(f"Runs of {harness.name} cannot learn from each other.", hint="Leave --learn out.")
+    settings = settings_for_jobs(settings_with(models), asks=harness.asks, learn=wish.learn)
+    if at.budget_usd is not None:
+        check_prices(settings)
+    wanted = eval_settings(wish, task, harness, settings)
+    with told_once(debug=view.debug):
+        return interruptibly_told(_drawn(wanted, task, harness, settings, at, view))
+
+
+def eval_settings(wish: EvalWish, task: Task, harness: Harness, settings: Settings) -> EvalSettings:
+    """What the output folder is to be about."""
+    languages = tuple(code for code in wish.languages.replace(" ", "").split(",") if code)
+    chat, judge = settings.chat.model, settings.chat_for("judge").model
+    return EvalSettings(
+        task=task.name,
+        languages=languages or tuple(task.languages),
+        harness=harness.name,
+        generator=_shown(settings.generator.model),
+        generator_profile=wish.generator_profile,
+        chat=_shown(chat) if harness.asks else "",
+        judge=_shown(judge) if harness.asks and judge != chat else "",
+        size=wish.size,
+        images=wish.images,
+        limit=wish.limit,
+        samples=wish.samples or task.samples_per_prompt,
+        seed=wish.seed,
+        learn=wish.learn,
+        data=wish.data or str(settings.home / "benchmarks" / task.name),
+    )
+
+
+async def _drawn(
+    wanted: EvalSettings, task: Task, harness: Harness, settings: Settings, at: At, view: View
+) -> WorkReport:
+    prompts = await prompts_of(task, wanted)
+    folder = await EvalFolder.create(at.out, wanted)
+    async with folder.writing(), open_engine(at.engine_name, at.workplace(settings, harness.graph)) as engine:
+        with followed("samples", view) as tell:
+            tally = await Drawing(folder, harness, prompts).draw(
+                engine, budget_usd=at.budget_usd, retries=at.retries, tell=tell
+            )
+    return WorkReport.of(tally, folder.label, folder.warnings)
+
+
+def _shown(spec: str) -> str:
+    """A spec without its query, which may hold a secret."""
+    return spec.partition("?")[0]

@@ -1,0 +1,50 @@
+"""What became of a benchmark's samples or a batch's rows, on standard output."""
+
+from __future__ import annotations
+
+import typer
+
+from gems.apps.cli.failures import BEST_EFFORT, MET
+from gems.apps.cli.handing import print_json
+from gems.apps.cli.options import View
+from gems.apps.cli.text import clean, counted, money, one_line
+from gems.evals.reports import WorkReport
+
+_MOST_LISTED = 20
+
+
+def handed_over(report: WorkReport, noun: str, view: View) -> int:
+    """Print a report; returns the exit code.
+
+    Args:
+        report: What became of them.
+        noun: What is counted, for instance `sample`.
+        view: How the command shows it.
+    """
+    if view.json:
+        print_json(report)
+    elif not view.quiet:
+        typer.echo("\n".join(_summary(report, noun)))
+    for warning in report.warnings:
+        typer.echo(clean(f"warning: {warning}"), err=True)
+    if report.out_of_money:
+        typer.echo("The budget is spent; the same command with a larger one goes on.", err=True)
+    elif report.failed:
+        typer.echo("The same command tries again what failed.", err=True)
+    if not view.json:
+        typer.echo(clean(report.out))
+    return MET if report.done == report.total else BEST_EFFORT
+
+
+def _summary(report: WorkReport, noun: str) -> list[str]:
+    each = report.images / report.done if report.done else 0.0
+    parts = [f"{report.done:,} of {counted(report.total, noun)} done", f"{each:.2f} images each"]
+    if report.usd:
+        parts.append(money(report.usd))
+    lines = [", ".join(parts)]
+    lines += [
+        f"  failed: {one_line(f'{job.name}: {job.error}', 200)}" for job in report.failed[:_MOST_LISTED]
+    ]
+    if len(report.failed) > _MOST_LISTED:
+        lines.append(f"  and {len(report.failed) - _MOST_LISTED:,} more")
+    return lines

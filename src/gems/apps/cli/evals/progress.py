@@ -1,0 +1,55 @@
+"""How far a benchmark or a batch has come, on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from gems.apps.cli.options import View
+from gems.apps.cli.text import money
+from gems.evals.working import Tally, Tell
+
+
+@contextmanager
+def followed(noun: str, view: View) -> Iterator[Tell]:
+    """Shows a bar with what is done, how fast, at what cost and how long it will take; nothing elsewhere.
+
+    Args:
+        noun: What is counted, for instance `samples`.
+        view: How the command shows what goes on.
+    """
+    console = Console(stderr=True, highlight=False)
+    if view.quiet or view.json or view.debug or not sys.stderr.isatty() or not console.is_terminal:
+        yield lambda _tally: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[told]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(noun, total=None, told="")
+
+        def tell(tally: Tally) -> None:
+            bar.update(task, total=tally.total, completed=tally.done, told=told(tally))
+
+        yield tell
+
+
+def told(tally: Tally) -> str:
+    """Rate, images for each, cost and time left."""
+    parts = [f"{tally.images_each:.2f} images each"]
+    if tally.usd:
+        parts.append(money(tally.usd))
+    if tally.failed:
+        parts.append(f"{len(tally.failed)} failed")
+    if tally.done > tally.kept:
+        left = timedelta(seconds=round((tally.total - tally.done) / tally.rate))
+        parts += [f"{tally.rate:.3g}/s", f"{left} left"]
+    return ", ".join(parts)

@@ -1,0 +1,123 @@
+"""`gems eval run`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options as shared
+from gems.apps.cli.evals import options
+from gems.apps.cli.failures import reported
+
+
+def run(  # noqa: PLR0913, PLR0917 - the command's options
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The benchmark; `gems eval data` lists them.")],
+    out: options.Out,
+    harness: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop, balanced.",
+        ),
+    ] = "balanced",
+    chat: shared.Chat = None,
+    judge: shared.Judge = None,
+    generator: shared.Generator = None,
+    generator_profile: Annotated[
+        str, typer.Option(metavar="NAME", help="Named settings of the generator: paper or recommended.")
+    ] = "",
+    size: Annotated[
+        str, typer.Option(metavar="WxH", help="Width and height in pixels; the generator's own by default.")
+    ] = "",
+    images: Annotated[
+        int, typer.Option(metavar="N", min=1, max=50, help="Most images that a sample may take.")
+    ] = 5,
+    languages: Annotated[
+        str, typer.Option(metavar="CODES", help="en, zh or en,zh; all of the benchmark's by default.")
+    ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-n", metavar="N", min=1, help="Only the first N prompts of each language."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=100, help="Samples of each prompt; the benchmark's own number by default."
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=2**31 - 1, help="What the seeds of samples are derived from."),
+    ] = 0,
+    data: Annotated[
+        str,
+        typer.Option(metavar="DIR", help="The benchmark's data; benchmarks/TASK in GEMS_HOME by default."),
+    ] = "",
+    learn: Annotated[
+        bool,
+        typer.Option(
+            "--learn", help="Let runs learn from each other, which makes samples depend on their order."
+        ),
+    ] = False,
+    concurrency: options.Concurrency = 4,
+    budget_usd: options.Budget = None,
+    retries: options.Retries = 1,
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    generator_actors: options.GeneratorActors = None,
+    json: shared.Json = False,
+    quiet: options.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Draw the samples of a benchmark by a harness, each once.
+
+    Ended at any moment, by whatever, the same command goes on where it stopped: what was drawn or answered is
+    not paid again, and what failed is tried again. Every harness is given the same seeds.
+
+    \b
+    Examples:
+      gems eval run blocks-bench --harness paper --limit 10 --out out/paper
+      gems eval run geneval2 --harness balanced --images 5 --out s3://bucket/geneval2 \\
+               --chat openai:moonshotai/Kimi-K2.5@http://127.0.0.1:8000/v1 \\
+               --generator diffusers:z-image-turbo --engine ray
+
+    \b
+    Exit codes:
+      0    every sample has its image
+      3    some failed, or the budget is spent
+      2    bad usage or configuration, or the folder holds something else
+      1    failure
+      130  interrupted; the same command goes on
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.evals.drawing import EvalWish, drawn  # noqa: PLC0415 - heavy
+        from gems.apps.cli.evals.handing import handed_over  # noqa: PLC0415
+        from gems.apps.cli.evals.working import At  # noqa: PLC0415
+        from gems.apps.cli.options import Models, View  # noqa: PLC0415
+
+        view = View(json=json, quiet=quiet, debug=debug)
+        wish = EvalWish(
+            task=task,
+            harness=harness,
+            generator_profile=generator_profile,
+            size=size,
+            images=images,
+            languages=languages,
+            limit=limit,
+            samples=samples,
+            seed=seed,
+            data=data,
+            learn=learn,
+        )
+        at = At(
+            out=out,
+            engine=engine,
+            concurrency=concurrency,
+            workers=workers,
+            generator_actors=generator_actors,
+            budget_usd=budget_usd,
+            retries=retries,
+        )
+        report = drawn(wish, Models(chat=chat, judge=judge, generator=generator), at, view)
+        raise typer.Exit(handed_over(report, "sample", view))

@@ -1,0 +1,65 @@
+"""Carrying out jobs for an output folder as a command wants it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast, get_args
+
+from gems.apps.cli.failures import Interrupted
+from gems.apps.cli.working import interruptibly
+from gems.errors import OptionError
+from gems.evals.engines.opening import EngineName, Workplace
+from gems.graphs.loop import GraphBuilder, build_graph
+from gems.settings import Settings
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class At:
+    """Where jobs are worked off and how many at a time, as the command's options say."""
+
+    out: str
+    engine: str = "local"
+    concurrency: int = 4
+    workers: int | None = None
+    generator_actors: int | None = None
+    budget_usd: float | None = None
+    retries: int = 1
+
+    @property
+    def engine_name(self) -> EngineName:
+        """The engine.
+
+        Raises:
+            OptionError: there is no such engine.
+        """
+        if self.engine not in get_args(EngineName):
+            raise OptionError(f"There is no engine {self.engine!r}.", hint="Choose local or ray.")
+        return cast("EngineName", self.engine)
+
+    def workplace(self, settings: Settings, graph: GraphBuilder = build_graph) -> Workplace:
+        """The same for an engine."""
+        return Workplace(
+            settings=settings,
+            url=self.out,
+            concurrency=self.concurrency,
+            workers=self.workers,
+            generator_actors=self.generator_actors,
+            graph=graph,
+        )
+
+
+def interruptibly_told(doing: Coroutine[Any, Any, T]) -> T:
+    """Carry out `doing`; where it is interrupted, say how to go on.
+
+    Raises:
+        Interrupted: by Ctrl-C or SIGTERM; all runs in hand were stopped where they can go on.
+    """
+    try:
+        return interruptibly(doing)
+    except Interrupted:
+        raise Interrupted(command=shlex.join(["gems", *sys.argv[1:]])) from None

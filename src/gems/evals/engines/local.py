@@ -1,0 +1,30 @@
+"""The engine of one machine: runs side by side in this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+
+from gems.evals.engines.engine import side_by_side
+from gems.evals.jobs import Ending, Job, work_off
+from gems.memory.filestore import FileStore
+from gems.service import Gems
+
+
+class LocalEngine:
+    """Works off jobs with an opened `Gems`.
+
+    Args:
+        gems: Opened with the harness's graph.
+        store: The output folder.
+        concurrency: Runs at a time.
+    """
+
+    def __init__(self, gems: Gems, store: FileStore, concurrency: int) -> None:
+        self._gems, self._store, self._concurrency = gems, store, concurrency
+
+    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[Ending]:
+        """See `Engine`."""
+        return side_by_side(jobs, self._concurrency, self._work_off)
+
+    async def _work_off(self, job: Job) -> Ending:
+        return await work_off(self._gems, job, self._store)

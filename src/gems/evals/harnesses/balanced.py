@@ -1,0 +1,19 @@
+"""`balanced`: the product's loop as it is by default."""
+
+from __future__ import annotations
+
+from gems.arguments import RunOptions
+from gems.evals.harness import Harness
+
+
+def _options(images: int) -> RunOptions:
+    return {"profile": "balanced", "max_rounds": images, "candidates": 1, "skills": "auto", "memory": False}
+
+
+HARNESS = Harness(
+    name="balanced",
+    title="GEMS, balanced",
+    about="The loop as it is by default: one checklist, confirmation, experiences, all skills.",
+    options=_options,
+    learns=True,
+)

@@ -1,0 +1,25 @@
+"""`best-of-n`: the prompt drawn as often as the images allow, and the best of them kept."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gems.arguments import RunOptions
+from gems.evals.harness import Harness
+from gems.evals.harnesses.plain import MOST_CANDIDATES, plan_nothing
+from gems.graphs.loop import build_graph
+
+
+def _options(images: int) -> RunOptions:
+    # The paper's judge, as in the paper's search: each requirement is a question of its own, asked once.
+    return {"profile": "paper", "max_rounds": 1, "candidates": images, "skills": "none", "memory": False}
+
+
+HARNESS = Harness(
+    name="best-of-n",
+    title="Best of N",
+    about="The prompt is drawn N times with different seeds; a judge picks the image that meets most of it.",
+    options=_options,
+    graph=partial(build_graph, instead={"planner": plan_nothing}),
+    most_images=MOST_CANDIDATES,
+)

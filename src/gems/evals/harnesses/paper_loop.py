@@ -1,0 +1,21 @@
+"""`paper-loop`: the paper's loop alone, without memory and skills, as the first step of its ablation."""
+
+from __future__ import annotations
+
+from gems.arguments import RunOptions
+from gems.evals.harness import Harness
+from gems.evals.harnesses.paper import paper_options
+from gems.evals.harnesses.paper_no_memory import WITHOUT_MEMORY
+
+
+def _options(images: int) -> RunOptions:
+    return {**paper_options(images), "skills": "none"}
+
+
+HARNESS = Harness(
+    name="paper-loop",
+    title="GEMS, the loop alone",
+    about="The paper's loop with neither memory nor skills.",
+    options=_options,
+    graph=WITHOUT_MEMORY,
+)

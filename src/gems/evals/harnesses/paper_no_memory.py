@@ -1,0 +1,63 @@
+"""`paper-no-memory`: the paper's loop without its memory of earlier rounds.
+
+The paper's memory is the history within a run: the prompts and feedback of earlier rounds, their images, the
+thoughts behind them, and in their place experiences. Without it the refiner is left with the feedback on the
+newest round: the prompt that was drawn, what passed and what failed. It is shown no picture, since the paper
+counts images among what memory adds, and nothing is summarised, since nobody would read it. Skills stay, so
+that the difference to `paper` is what memory adds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
+from gems.evals.harness import Harness
+from gems.evals.harnesses.paper import paper_options
+from gems.graphs.loop import build_graph
+from gems.models.tasks import PromptReply
+from gems.nodes.node import Update
+from gems.nodes.prompts import question
+from gems.nodes.reflector import failed_questions, round_slots, spelled_out
+from gems.state import State
+from gems.work import Work
+
+_ATTEMPTS = 2
+"""As in the loop."""
+
+
+async def refine_newest(state: State, work: Work) -> Update:
+    """The next prompt, from the feedback on the newest round alone."""
+    turn, requirements = state["rounds"][-1], state["requirements"]
+    if not failed_questions(turn, requirements):
+        # As in the loop: where nothing is known to be wrong, the same prompt is drawn again.
+        return {"draw_prompt": turn["prompt"], "thought": ""}
+    newest: State = {**state, "rounds": [turn], "experiences": [], "thought": ""}
+    slots = round_slots(newest) | {"experience": ""}
+    try:
+        prompt = await _new_prompt(slots, turn["prompt"], work)
+    except (UnreadableReplyError, RefusedError, RejectedRequestError) as error:
+        work.warn(f"The failed requirements are spelled out, since the refiner did not answer: {error}")
+        prompt = ""
+    return {"draw_prompt": prompt or spelled_out(turn, requirements), "thought": ""}
+
+
+async def _new_prompt(slots: dict[str, str], last: str, work: Work) -> str:
+    """A prompt other than the last one; empty where the model writes none when asked again either."""
+    for attempt in range(_ATTEMPTS):
+        reply = await work.ask(question("refine", slots, attempt=attempt))
+        prompt = reply.form(PromptReply).prompt.strip()
+        if prompt and prompt != last.strip():
+            return prompt
+    return ""
+
+
+WITHOUT_MEMORY = partial(build_graph, instead={"reflector": refine_newest})
+
+HARNESS = Harness(
+    name="paper-no-memory",
+    title="GEMS, without memory",
+    about="The paper's loop, whose refiner sees the feedback on the newest round alone.",
+    options=paper_options,
+    graph=WITHOUT_MEMORY,
+)

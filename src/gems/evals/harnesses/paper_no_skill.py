@@ -1,0 +1,19 @@
+"""`paper-no-skill`: the paper's loop with its memory and without skills."""
+
+from __future__ import annotations
+
+from gems.arguments import RunOptions
+from gems.evals.harness import Harness
+from gems.evals.harnesses.paper import paper_options
+
+
+def _options(images: int) -> RunOptions:
+    return {**paper_options(images), "skills": "none"}
+
+
+HARNESS = Harness(
+    name="paper-no-skill",
+    title="GEMS, without skills",
+    about="The paper's loop with experiences of earlier rounds; no skill can be chosen.",
+    options=_options,
+)

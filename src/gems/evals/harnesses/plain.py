@@ -1,0 +1,46 @@
+"""Nodes of harnesses that leave parts of the loop out."""
+
+from __future__ import annotations
+
+from gems.events import Planned
+from gems.nodes.drawing import negative_prompt
+from gems.nodes.node import Update
+from gems.nodes.options import MAX_CANDIDATES
+from gems.state import State
+from gems.types import Round
+from gems.work import Work
+
+MOST_CANDIDATES = MAX_CANDIDATES
+
+
+async def plan_nothing(state: State, work: Work) -> Update:
+    """The user's prompt as it is."""
+    return planned(state["prompt"], "The harness draws the prompt as it is.", work)
+
+
+async def require_nothing(state: State, work: Work) -> Update:  # noqa: ARG001 - as every node
+    """No requirements: nobody checks the image."""
+    return {"requirements": []}
+
+
+async def take_as_it_is(state: State, work: Work) -> Update:
+    """The one image of the run, which nobody looks at."""
+    turn: Round = {
+        "number": work.round,
+        "prompt": state["draw_prompt"],
+        "negative_prompt": negative_prompt(state),
+        "candidates": state["drawn"],
+        "verdicts": [
+            {"image": candidate["image"], "answers": [], "score": 0.0} for candidate in state["drawn"]
+        ],
+        "best": 0,
+        "score": 0.0,
+        "seconds": state.get("timings") or {},
+    }
+    return {"rounds": [turn], "drawn": [], "thought": "", "stop_reason": "max_rounds"}
+
+
+def planned(prompt: str, why: str, work: Work) -> Update:
+    """The update of a planner that chooses no skill and draws `prompt` first."""
+    work.emit(Planned(plan={"skills": [], "why": why, "prompt": prompt}))
+    return {"plan": {"skills": [], "why": why, "prompt": prompt}, "draw_prompt": prompt}

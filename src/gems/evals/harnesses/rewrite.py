@@ -1,0 +1,43 @@
+"""`rewrite`: the prompt rewritten once by the chat model, then drawn once."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from gems.arguments import RunOptions
+from gems.evals.harness import Harness
+from gems.evals.harnesses.plain import planned, require_nothing, take_as_it_is
+from gems.graphs.loop import build_graph
+from gems.nodes.enhancing import enhance
+from gems.nodes.node import Update
+from gems.state import State
+from gems.work import Work
+
+GUIDANCE = (
+    "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "
+    "what it looks like, place things relative to each other, and quote lettering exactly. Then add in a few "
+    "words what the prompt leaves open: setting, light, material, style."
+)
+"""What the model is given where a skill's guidance stands otherwise."""
+
+
+async def rewrite(state: State, work: Work) -> Update:
+    """The user's prompt as the chat model enhances it, without a skill."""
+    prompt = await enhance(state["prompt"], GUIDANCE, work)
+    return planned(prompt, "The harness rewrites the prompt once.", work)
+
+
+def _options(_images: int) -> RunOptions:
+    return {"max_rounds": 1, "candidates": 1, "skills": "none", "memory": False}
+
+
+HARNESS = Harness(
+    name="rewrite",
+    title="Rewritten prompt",
+    about="The chat model rewrites the prompt once, and the result is drawn once and not looked at.",
+    options=_options,
+    graph=partial(
+        build_graph,
+        instead={"planner": rewrite, "decomposer": require_nothing, "judge": take_as_it_is},
+    ),
+)

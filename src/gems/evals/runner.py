@@ -1,0 +1,204 @@
+"""Drawing the samples of a benchmark by a harness into an output folder, each once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gems.arguments import RunOptions
+from gems.errors import OptionError, RequestError
+from gems.evals.engines.engine import Engine
+from gems.evals.folder import EvalFolder, image_name
+from gems.evals.harness import Harness
+from gems.evals.jobs import Ending, Job
+from gems.evals.rows import SampleRow
+from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.settings import EvalSettings
+from gems.evals.task import Task
+from gems.evals.working import Tally, Tell, work_through
+from gems.nodes.options import SEEDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A sample to draw."""
+
+    prompt: BenchmarkPrompt
+    key: SampleKey
+    seed: int
+
+
+async def prompts_of(task: Task, settings: EvalSettings) -> list[BenchmarkPrompt]:
+    """The prompts that a folder is about: of each language the first ones, in the benchmark's order.
+
+    Raises:
+        OptionError: the benchmark has no prompts in a language.
+        DataError: see `Task.prompts`.
+    """
+    if unknown := set(settings.languages) - set(task.languages):
+        raise OptionError(
+            f"{task.name} has no prompts in {', '.join(sorted(unknown))}.",
+            hint=f"It has {', '.join(task.languages)}.",
+        )
+    found: list[BenchmarkPrompt] = []
+    for language in settings.languages:
+        prompts = await asyncio.to_thread(task.prompts, Path(settings.data), language)
+        found += prompts[: settings.limit]
+    return found
+
+
+def samples_of(prompts: Sequence[BenchmarkPrompt], settings: EvalSettings) -> list[Sample]:
+    """All samples of the prompts, in order."""
+    keys = [(prompt, prompt.key(sample)) for prompt in prompts for sample in range(settings.samples)]
+    return [Sample(prompt=prompt, key=key, seed=sample_seed(settings.seed, key)) for prompt, key in keys]
+
+
+def sample_seed(seed: int, key: SampleKey) -> int:
+    """The seed of a sample's run, in [0, 2**31): the same for every harness and generator."""
+    digest = hashlib.sha256("/".join(map(str, (seed, *key))).encode()).digest()
+    return int.from_bytes(digest[:4]) % SEEDS
+
+
+def check_images(harness: Harness, images: int) -> None:
+    """Rule out a number of images that a harness cannot make use of.
+
+    Raises:
+        OptionError: it is more than that.
+    """
+    if images > harness.most_images:
+        raise OptionError(f"{harness.name} draws at most {harness.most_images} images of a prompt.")
+
+
+class Drawing:
+    """The samples of a folder.
+
+    Args:
+        folder: Where they go.
+        harness: How they are drawn.
+        prompts: Of what.
+        extra: Options of all runs that come with the generator's profile.
+    """
+
+    def __init__(
+        self,
+        folder: EvalFolder,
+        harness: Harness,
+        prompts: Sequence[BenchmarkPrompt],
+        extra: RunOptions | None = None,
+    ) -> None:
+        self.folder, self.harness = folder, harness
+        self._extra: RunOptions = extra or {}
+        self._samples = samples_of(prompts, folder.settings)
+        self._by_name = {_name(sample.key): sample for sample in self._samples}
+
+    async def draw(
+        self,
+        engine: Engine,
+        *,
+        budget_usd: float | None = None,
+        retries: int = 1,
+        tell: Tell = lambda _: None,
+    ) -> Tally:
+        """Draw what is not there yet; whatever an earlier call had begun goes on.
+
+        Raises:
+            RequestError: a sample in the folder is of another prompt.
+            GemsError: see `work_through`.
+        """
+        rows = await self.folder.rows()
+        self._check_prompts(rows)
+        there = await self.folder.images()
+        done = {key for key, row in rows.items() if row.file in there and not row.error}
+        tally = self._counted(list(rows.values()), done)
+        tell(tally)
+        jobs = [self._job(sample) for sample in self._samples if sample.key not in done]
+        return await work_through(
+            jobs, engine, tally, self._keep, budget_usd=budget_usd, retries=retries, tell=tell
+        )
+
+    def _check_prompts(self, rows: dict[SampleKey, SampleRow]) -> None:
+        for sample in self._samples:
+            row = rows.get(sample.key)
+            if row is not None and row.prompt != sample.prompt.text:
+                raise RequestError(
+                    f"{self.folder.label} holds {_name(sample.key)} of another prompt: the benchmark's data "
+                    "have changed since.",
+                    hint="Name another folder, or put the data back that it was begun with.",
+                )
+
+    def _counted(self, rows: list[SampleRow], done: set[SampleKey]) -> Tally:
+        """What earlier calls have done and spent."""
+        kept = [row for row in rows if row.key in done and _name(row.key) in self._by_name]
+        return Tally(
+            total=len(self._samples),
+            done=len(kept),
+            kept=len(kept),
+            images=sum(row.images for row in kept),
+            spent={_name(row.key): row.usd for row in rows if row.images or row.calls},
+        )
+
+    def _job(self, sample: Sample) -> Job:
+        settings = self.folder.settings
+        options: RunOptions = {
+            **self.harness.options(settings.images),
+            **self._extra,
+            "max_images": settings.images,
+            "seed": sample.seed,
+        }
+        if settings.learn:
+            options["memory"] = True
+        if settings.size:
+            options["size"] = settings.size
+        return Job(
+            name=_name(sample.key),
+            run_id=run_id(settings, sample),
+            prompt=sample.prompt.text,
+            options=options,
+            file=image_name(sample.key),
+        )
+
+    async def _keep(self, ending: Ending) -> None:
+        await self.folder.append(self._row(ending))
+
+    def _row(self, ending: Ending) -> SampleRow:
+        settings, sample = self.folder.settings, self._by_name[ending.job.name]
+        return SampleRow(
+            benchmark=sample.key.benchmark,
+            language=sample.key.language,
+            prompt_id=sample.key.prompt_id,
+            sample=sample.key.sample,
+            prompt=sample.prompt.text,
+            seed=sample.seed,
+            harness=settings.harness,
+            generator=settings.generator,
+            generator_profile=settings.generator_profile,
+            chat=settings.chat,
+            run_id=ending.job.run_id,
+            rounds=ending.rounds,
+            images=ending.images,
+            calls=ending.calls,
+            input_tokens=ending.input_tokens,
+            output_tokens=ending.output_tokens,
+            usd=ending.usd,
+            seconds=ending.seconds,
+            skills=list(ending.skills),
+            requirements=ending.requirements,
+            met=ending.met,
+            stop_reason=ending.stop_reason,
+            file=ending.file,
+            sha256=ending.sha256,
+            error=ending.error,
+        )
+
+
+def run_id(settings: EvalSettings, sample: Sample) -> str:
+    """What a sample's run is called: the same again after a kill, so that it is found."""
+    identity = "\x1f".join(map(str, (settings.id, *sample.key, sample.prompt.text)))
+    return f"eval-{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
+
+
+def _name(key: SampleKey) -> str:
+    return f"{key.benchmark}/{key.language}/{key.prompt_id} sample {key.sample}"
