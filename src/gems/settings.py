@@ -274,7 +274,7 @@ class Settings(BaseSettings):
         keys.append(self.checkpoint.get_secret_value() if self.checkpoint else None)
         return repr((self.model_dump(exclude_unset=True), keys))
 
-    def chat_for(self, role: Role) -> ChatSettings:
+    def chat_for(self, role: Role | Literal["eval_judge"]) -> ChatSettings:
         """The chat settings of a role: the common ones, with what differs for it.
 
         A role that names a model of its own does not inherit the common key: a key goes only where it

@@ -248,10 +248,8 @@ def _parts(entries: Sequence[Entry], language: str, judge: str, metric: str) -> 
                 if part and mean is not None:
                     groups[part][entry.label] = mean
         if len(groups) > 1:
-            found[title] = dict(groups)
-    atoms = found.get("By atomicity")
-    if atoms:
-        found["By atomicity"] = {str(int(part)): atoms[part] for part in sorted(atoms)}
+            # Two digits put numbers of requirements in order.
+            found[title] = {part.lstrip("0"): groups[part] for part in sorted(groups)}
     return found
 
 

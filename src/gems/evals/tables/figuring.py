@@ -41,7 +41,15 @@ class SeedMean:
 
 
 def _number(value: float) -> str:
-    return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+    return (
+        "0"
+        if not value
+        else f"{value:.3f}"
+        if abs(value) < 1
+        else f"{value:.2f}"
+        if abs(value) < 10
+        else f"{value:.1f}"
+    )
 
 
 def over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:

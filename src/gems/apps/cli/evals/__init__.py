@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
+from gems.apps.cli.evals.compare import compare
+from gems.apps.cli.evals.moving import export, import_scores
 from gems.apps.cli.evals.run import run
+from gems.apps.cli.evals.score import score
 
 evals = typer.Typer(
     name="eval",
@@ -21,3 +24,7 @@ def _evals(context: typer.Context) -> None:
 
 
 evals.command()(run)
+evals.command()(score)
+evals.command()(export)
+evals.command()(import_scores)
+evals.command()(compare)

@@ -59,7 +59,7 @@ def show_export(found: EvalExport) -> None:
         _list(each.missing, "without an image")
         if each.is_partial:
             typer.echo(
-                f"partial: {each.samples:,} of {each.expected:,} samples; a score of it is not the benchmark's.",
+                f"partial: {each.samples:,} of {each.expected:,} samples; no score of the benchmark.",
                 err=True,
             )
 

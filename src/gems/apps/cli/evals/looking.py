@@ -32,7 +32,7 @@ class Compared:
     warnings: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Nobody:
     """The judge of benchmarks that know the truth."""
 
@@ -73,7 +73,7 @@ def _judge_settings(spec: str | None, about: Task) -> Settings:
     if "model" not in settings.eval_judge.model_fields_set:
         raise ConfigurationError(
             f"{about.title} is scored by a chat model that sees images, and none is named.",
-            hint="Name one with --judge or GEMS_EVAL_JUDGE__MODEL; better not the one that judges in the loop.",
+            hint="Name one with --judge or GEMS_EVAL_JUDGE__MODEL; better not the loop's own judge.",
         )
     return settings
 
