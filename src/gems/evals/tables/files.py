@@ -14,6 +14,7 @@ from gems.evals.tables.comparing import Section
 from gems.evals.tables.page import Shown, compare_page
 from gems.evals.tables.pictures import side_by_side
 from gems.evals.tables.plotting import quality_against_cost
+from gems.evals.tables.table import Table
 from gems.memory.faults import storage_error
 
 PICTURES = 12
@@ -57,6 +58,16 @@ def _texts(shown: Sequence[Shown]) -> dict[str, bytes]:
         "compare.html": compare_page(shown).encode(),
     }
     return found | {plot_name(each.section): each.plot for each in shown if each.plot is not None}
+
+
+def write_tables(file: Path, tables: Sequence[Table]) -> None:
+    """Write tables as Markdown. Blocking.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = "\n\n".join(table.markdown() for table in tables)
+    _written(file.parent, {file.name: f"{text}\n".encode()})
 
 
 def _written(folder: Path, texts: dict[str, bytes]) -> list[Path]:

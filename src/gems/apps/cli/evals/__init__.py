@@ -8,6 +8,7 @@ from gems.apps.cli.evals.compare import compare
 from gems.apps.cli.evals.moving import export, import_scores
 from gems.apps.cli.evals.run import run
 from gems.apps.cli.evals.score import score
+from gems.apps.cli.evals.table import table
 
 evals = typer.Typer(
     name="eval",
@@ -28,3 +29,4 @@ evals.command()(score)
 evals.command()(export)
 evals.command()(import_scores)
 evals.command()(compare)
+evals.command()(table)

@@ -17,7 +17,9 @@ from gems.evals.official import EvalExport, EvalImport, export_folder, import_sc
 from gems.evals.scoring import ScoreReport, score_folder
 from gems.evals.tables.comparing import Section, sections_of
 from gems.evals.tables.entries import Drawn, read_folder
-from gems.evals.tables.files import write_comparison
+from gems.evals.tables.files import write_comparison, write_tables
+from gems.evals.tables.paper import paper_tables
+from gems.evals.tables.table import Table
 from gems.evals.task import KnowsTruth, Task
 from gems.evals.tasks.registry import task
 from gems.settings import Settings, load_settings, with_models
@@ -108,6 +110,18 @@ def compared(urls: Sequence[str], judge: str | None, out: Path | None, pictures:
         if out is None:
             return Compared(sections, (), ())
         return Compared(sections, *await write_comparison(sections, out, pictures))
+
+    return interruptibly(doing())
+
+
+def tabled(urls: Sequence[str], out: Path | None) -> list[Table]:
+    """The paper's tables with what some folders hold, written where it is wanted."""
+
+    async def doing() -> list[Table]:
+        tables = paper_tables(await _read(urls))
+        if out is not None:
+            await asyncio.to_thread(write_tables, out, tables)
+        return tables
 
     return interruptibly(doing())
 

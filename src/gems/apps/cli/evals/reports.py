@@ -1,4 +1,4 @@
-"""The forms of what `gems eval compare` prints with `--json`."""
+"""The forms of what `gems eval compare` and `gems eval table` print with `--json`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gems.apps.cli.evals.looking import Compared
     from gems.evals.tables.comparing import Section
+    from gems.evals.tables.table import Table
 
 
 class EvalNumber(BaseModel):
@@ -64,6 +67,40 @@ class EvalComparison(BaseModel):
 
     sections: list[EvalSection]
     paths: list[str] = Field(description="Files that were written.")
+
+
+class EvalTable(BaseModel):
+    """One table as people read it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]] = Field(description="Empty texts where nothing was run.")
+    notes: list[str]
+
+
+class EvalTables(BaseModel):
+    """The paper's tables with one's own numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tables: list[EvalTable]
+
+
+def tables_report(tables: Sequence[Table]) -> EvalTables:
+    """The same as plain data."""
+    return EvalTables(
+        tables=[
+            EvalTable(
+                title=table.title,
+                columns=list(table.columns),
+                rows=[list(row) for row in table.rows],
+                notes=list(table.notes),
+            )
+            for table in tables
+        ]
+    )
 
 
 def comparison_report(found: Compared) -> EvalComparison:
