@@ -59,8 +59,8 @@ class RunArguments(RunOptions, Target, total=False):
     source: bytes | Path | SourceImage | None
     """A picture that is edited instead of drawing from nothing: a PNG, JPEG or WebP file or its bytes."""
     new_id: str | None
-    """The new run's id, so that whoever is killed before hearing it finds the run again. Letters, digits, `.`,
-    `_` and `-`, 100 at most, and no other run's; one by time and chance by default."""
+    """The new run's id, so that whoever is killed before hearing it finds the run again. Letters, digits,
+    `.`, `_` and `-`, 100 at most, and no other run's; one by time and chance by default."""
 
 
 def as_input(row: RunRow) -> Input:

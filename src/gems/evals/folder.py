@@ -195,7 +195,7 @@ class EvalFolder:
         """
         wanted = {prompt.key(sample) for prompt in prompts for sample in range(self.settings.samples)}
         rows = {key: row for key, row in (await self.rows()).items() if key in wanted}
-        return Frozen(prompts=prompts, rows=rows, image=self.image)
+        return Frozen(prompts=prompts, rows=rows, image=self.image, samples=self.settings.samples)
 
     async def write_scores(self, judge: str, scores: Sequence[Score]) -> None:
         """Add scores of a judge; they stand in for earlier ones of the same sample, metric and category."""
