@@ -10,6 +10,8 @@ from gems.evals.tables.entries import Entry
 from gems.evals.task import KnowsTruth
 from gems.evals.tasks.registry import task
 
+_LEFT_OUT = "they are left out, not counted as 0."
+
 
 def notes_of(entries: Sequence[Entry], language: str, judge: str) -> list[str]:
     """Notes about one judge's numbers."""
@@ -54,13 +56,10 @@ def _budgets(entries: Sequence[Entry]) -> list[str]:
 def _gaps(entry: Entry, language: str, judge: str) -> list[str]:
     notes = []
     if failed := entry.failed(language):
-        notes.append(f"{entry.label}: {failed:,} samples have no image; they are left out, not counted as 0.")
+        notes.append(f"{entry.label}: samples without an image: {failed:,}; {_LEFT_OUT}")
     unscored = {score.key for score in entry.scores(language, judge) if score.value is None}
     if unscored:
-        notes.append(
-            f"{entry.label}: {len(unscored):,} samples could not be scored; they are left out, not counted "
-            "as 0."
-        )
+        notes.append(f"{entry.label}: samples that could not be scored: {len(unscored):,}; {_LEFT_OUT}")
     seeds = sum(any(f.judge == judge for f in each.figures) for each in entry.drawn)
     if 0 < seeds < len(entry.drawn):
         notes.append(f"{entry.label}: only {seeds} of {len(entry.drawn)} seeds were scored.")

@@ -12,8 +12,6 @@ from gems.evals.tables.entries import Drawn, Entry, entries_of
 from gems.evals.tables.figuring import SeedMean, figures_by_name
 from gems.evals.tables.notes import hygiene
 from gems.evals.tables.table import Table
-from gems.evals.task import KnowsTruth
-from gems.evals.tasks.registry import task
 
 METHODS: Mapping[str, str] = {
     "single": "original",
@@ -46,10 +44,16 @@ class _Half:
 
 _HALVES = (
     _Half(
-        title="Table 1: mainstream", columns=MAINSTREAM, average=mainstream, printed=lambda row: row.mainstream
+        title="Table 1: mainstream",
+        columns=MAINSTREAM,
+        average=mainstream,
+        printed=lambda row: row.mainstream,
     ),
     _Half(
-        title="Table 2: downstream", columns=DOWNSTREAM, average=downstream, printed=lambda row: row.downstream
+        title="Table 2: downstream",
+        columns=DOWNSTREAM,
+        average=downstream,
+        printed=lambda row: row.downstream,
     ),
 )
 
@@ -65,7 +69,7 @@ class Ours:
 
 
 def paper_tables(folders: Sequence[Drawn]) -> list[Table]:
-    """Both tables with official numbers, the ablation, and then both again for each judge of in-house numbers.
+    """Both tables and the ablation with official numbers, then both tables for each in-house judge.
 
     Args:
         folders: Output folders; none gives the paper's numbers alone.
@@ -86,15 +90,16 @@ def ours_by_judge(folders: Sequence[Drawn]) -> dict[str, list[Ours]]:
     """Headline figures by judge; of benchmarks that are in the paper."""
     groups: dict[str, dict[tuple[str, str], dict[str, SeedMean]]] = {}
     for benchmark, entries in entries_of(folders).items():
-        if isinstance(task(benchmark), KnowsTruth):
-            continue
         for entry in entries:
-            for column in (f"{benchmark}/{language}" for language in entry.settings.languages):
+            columns = (f"{benchmark}/{language}" for language in entry.settings.languages)
+            for column in (name for name in columns if name in TITLES):
                 for judge, value in _headlines(entry, column).items():
                     rows = groups.setdefault(judge, {})
                     rows.setdefault((_model(entry), entry.label), {})[column] = value
     return {
-        judge: [Ours(model, label.partition(",")[0], label, values) for (model, label), values in rows.items()]
+        judge: [
+            Ours(model, label.partition(",")[0], label, values) for (model, label), values in rows.items()
+        ]
         for judge, rows in groups.items()
     }
 
@@ -137,6 +142,7 @@ def _official_table(half: _Half, official: Sequence[Ours]) -> Table:
         columns=[*columns, _AVERAGE, "ours"],
         rows=rows,
         notes=[_PARTIAL] if partial else [],
+        names=2,
     )
 
 
@@ -172,7 +178,9 @@ def _inhouse_table(half: _Half, rows: Sequence[Ours], judge: str, note: str) -> 
     those = [each for each in rows if any(name in each.values for name in half.columns)]
     if not those:
         return None
-    partial = any(each.values[name].is_partial for each in those for name in half.columns if name in each.values)
+    partial = any(
+        each.values[name].is_partial for each in those for name in half.columns if name in each.values
+    )
     return Table(
         title=f"{half.title}, in house by {judge}",
         columns=["model", "harness", *(TITLES[name] for name in half.columns), _AVERAGE],
@@ -181,6 +189,7 @@ def _inhouse_table(half: _Half, rows: Sequence[Ours], judge: str, note: str) -> 
             for each in those
         ],
         notes=[note, *([_PARTIAL] if partial else [])],
+        names=2,
     )
 
 
@@ -188,9 +197,7 @@ def _ablation_table(official: Sequence[Ours]) -> Table:
     column, model = "geneval2/en", next(iter(_MODELS.values()))
     rows = []
     for method, value in ABLATION.items():
-        mine = [
-            each for each in official if each.model == model and _ABLATED.get(each.harness) == method
-        ]
+        mine = [each for each in official if each.model == model and _ABLATED.get(each.harness) == method]
         rows.append([method, _number(value), ", ".join(_own(each, column) for each in mine) or ""])
     return Table(
         title=f"What memory and skills add: {TITLES[column]} with {model}, by the official scorer",

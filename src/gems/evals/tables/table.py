@@ -17,20 +17,22 @@ class Table:
 
     Attributes:
         title: Above it.
-        columns: Names; the first column names the rows.
+        columns: Names; the first columns name the rows.
         rows: As many texts as there are columns, in each.
         notes: Below it.
+        names: How many columns name the rows; all others hold numbers.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = field(default_factory=tuple)
+    names: int = 1
 
     def markdown(self) -> str:
         """The table in Markdown, with its title as a heading of the third level."""
         lines = [f"### {_cell(self.title)}", "", _row(self.columns)]
-        lines.append(_row(["---", *["---:"] * (len(self.columns) - 1)]))
+        lines.append(_row(["---" if index < self.names else "---:" for index in range(len(self.columns))]))
         lines += [_row(row) for row in self.rows]
         return "\n".join([*lines, *(f"\n{_cell(note)}" for note in self.notes)])
 
@@ -40,8 +42,8 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that ends neither a cell nor a line, and is no HTML."""
-    plain = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
+    """Text that ends neither a cell nor a line, and is neither HTML nor a list."""
+    plain = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
     return plain.replace("&", "&amp;").replace("<", "&lt;")
 
 

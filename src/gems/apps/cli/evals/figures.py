@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import typer
 from rich import box
@@ -15,7 +16,7 @@ from gems.evals.official import EvalExport
 from gems.evals.rows import Figure
 from gems.evals.scoring import ScoreReport, Unscored
 from gems.evals.tables.comparing import Section
-from gems.evals.tables.table import Table, coverage
+from gems.evals.tables.table import NONE, Table, coverage
 
 _LISTED = 10
 _WIDE = 400
@@ -28,7 +29,7 @@ def show_figures(figures: Sequence[Figure]) -> None:
         [
             figure.name,
             figure.language,
-            "–" if figure.value is None else f"{figure.value:.4g}",  # noqa: RUF001 - a sign
+            NONE if figure.value is None else f"{figure.value:.4g}",
             coverage(figure.scored, figure.expected),
             figure.judge,
         ]
@@ -90,22 +91,17 @@ def show_section(section: Section) -> None:
 def show_table(table: Table) -> None:
     """A table for a terminal, and the notes below it."""
     console = _console()
-    shown = RichTable(
-        title=table.title or None,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title_style="bold",
-    )
+    if table.title:
+        console.print(Text(f"\n{one_line(table.title)}", style="bold"), soft_wrap=not console.is_terminal)
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(table.columns):
-        shown.add_column(Text(clean(name)), justify="right" if index else "left", overflow="fold")
+        justify: Literal["left", "right"] = "left" if index < table.names else "right"
+        shown.add_column(Text(clean(name)), justify=justify, overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(one_line(cell)) for cell in row))
     console.print(shown)
     for note in table.notes:
-        console.print(
-            Text(one_line(note.replace("\\*", "*")), style="dim"), soft_wrap=not console.is_terminal
-        )
+        console.print(Text(one_line(note), style="dim"), soft_wrap=not console.is_terminal)
 
 
 def _console() -> Console:
