@@ -106,15 +106,19 @@ class Exporting:
         """Write one JSON file."""
         return await self.write(name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
-    def done(self, *commands: Sequence[object]) -> Export:
+    def done(self, *commands: Sequence[object] | str) -> Export:
         """The export, with what to run in the official repository; words in capitals are to be replaced."""
         languages = dict.fromkeys(prompt.language for prompt in self._frozen.prompts)
         return Export(
             folder=self.folder,
-            commands=[shlex.join(str(word) for word in command) for command in commands],
+            commands=[_line(command) for command in commands],
             missing=self.missing,
             expected=sum(expected_samples(self._task, language) for language in languages),
         )
+
+
+def _line(command: Sequence[object] | str) -> str:
+    return command if isinstance(command, str) else shlex.join(str(word) for word in command)
 
 
 def expected_samples(task: Task, language: str) -> int:
@@ -165,3 +169,28 @@ def without_none(images: Iterable[bytes | None]) -> list[bytes] | None:
     found = list(images)
     there = [image for image in found if image is not None]
     return there if len(there) == len(found) else None
+
+
+async def square(images: Sequence[bytes], name: str) -> int:
+    """The side in pixels of square images of one size.
+
+    Args:
+        images: PNG bytes.
+        name: Of the prompt, for the message.
+
+    Raises:
+        RequestError: they are not square, or differ.
+    """
+
+    def sizes() -> set[tuple[int, int]]:
+        return {opened(image).size for image in images}
+
+    found = await asyncio.to_thread(sizes)
+    width, height = next(iter(found))
+    if len(found) > 1 or width != height:
+        shown = ", ".join(f"{w}x{h}" for w, h in sorted(found))
+        raise RequestError(
+            f"The images of {name} are of {shown} pixels; the official scorer takes square ones of one size.",
+            hint="Draw them with --size, for instance 1024x1024.",
+        )
+    return width

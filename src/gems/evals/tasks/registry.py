@@ -10,6 +10,14 @@ from gems.evals.task import Task
 
 TASKS: dict[str, str] = {
     "geneval": "gems.evals.tasks.geneval:TASK",
+    "geneval2": "gems.evals.tasks.geneval2:TASK",
+    "dpg": "gems.evals.tasks.dpg:TASK",
+    "oneig": "gems.evals.tasks.oneig:TASK",
+    "wise": "gems.evals.tasks.wise:TASK",
+    "longtext": "gems.evals.tasks.longtext:TASK",
+    "spatial": "gems.evals.tasks.spatial:TASK",
+    "crea": "gems.evals.tasks.crea:TASK",
+    "artimuse": "gems.evals.tasks.artimuse:TASK",
     "blocks-bench": "gems.evals.tasks.blocks_bench:TASK",
 }
 """Where each benchmark's task is: a module and its attribute."""

@@ -1,0 +1,34 @@
+"""CREA: six criteria, each from 1 to 5, added up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+CRITERIA = (
+    "originality",
+    "expressiveness",
+    "aesthetic",
+    "technical",
+    "unexpected",
+    "interpretability",
+)
+LEAST, MOST = 1, 5
+
+
+def means(images: Sequence[Sequence[float]]) -> dict[str, float]:
+    """The mean of each criterion over images, in [1, 5]; empty where there are none.
+
+    Raises:
+        ValueError: an image does not have six ratings.
+    """
+    if not images:
+        return {}
+    columns = list(zip(*images, strict=True))
+    return {name: sum(column) / len(column) for name, column in zip(CRITERIA, columns, strict=True)}
+
+
+def overall(criteria: Mapping[str, float]) -> float | None:
+    """The score in [6, 30]: the sum of the six means; None where one is missing."""
+    if not all(name in criteria for name in CRITERIA):
+        return None
+    return sum(criteria[name] for name in CRITERIA)

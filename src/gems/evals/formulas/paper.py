@@ -1,0 +1,46 @@
+"""The two averages of the paper over its benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MAINSTREAM = ("geneval/en", "geneval2/en", "dpg/en", "oneig/en", "oneig/zh", "wise/en")
+"""Benchmarks and languages that the mainstream average is over."""
+DOWNSTREAM = ("longtext/en", "longtext/zh", "spatial/en", "crea/en", "artimuse/en")
+"""Benchmarks and languages that the downstream average is over."""
+_CREA_MOST = 30
+
+
+def mainstream(values: Mapping[str, float]) -> float | None:
+    """The mainstream average in [0, 100]; None where a benchmark is missing.
+
+    Args:
+        values: Each benchmark on the scale it publishes, by the names of `MAINSTREAM`.
+
+    Source: GEMS (arXiv:2603.28088), Table 1; its rows give this formula.
+    """
+    if not all(name in values for name in MAINSTREAM):
+        return None
+    oneig = 50 * (values["oneig/en"] + values["oneig/zh"])
+    return (
+        100 * values["geneval/en"]
+        + values["geneval2/en"]
+        + values["dpg/en"]
+        + oneig
+        + 100 * values["wise/en"]
+    ) / 5
+
+
+def downstream(values: Mapping[str, float]) -> float | None:
+    """The downstream average in [0, 100]; None where a benchmark is missing.
+
+    Args:
+        values: Each benchmark on the scale it publishes, by the names of `DOWNSTREAM`.
+
+    Source: GEMS (arXiv:2603.28088), Table 2; its rows give this formula.
+    """
+    if not all(name in values for name in DOWNSTREAM):
+        return None
+    longtext = 50 * (values["longtext/en"] + values["longtext/zh"])
+    crea = 100 * values["crea/en"] / _CREA_MOST
+    return (longtext + values["spatial/en"] + crea + values["artimuse/en"]) / 4

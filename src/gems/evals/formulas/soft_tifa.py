@@ -1,0 +1,68 @@
+"""Soft-TIFA of GenEval2: how likely the expected answers are, averaged in two ways."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+
+def arithmetic(answers: Sequence[float]) -> float:
+    """The mean of a prompt's answers, in [0, 1].
+
+    Args:
+        answers: How likely each expected answer is, in [0, 1].
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not answers:
+        raise ValueError("There are no answers.")
+    return sum(answers) / len(answers)
+
+
+def geometric(answers: Sequence[float]) -> float:
+    """The geometric mean of a prompt's answers, in [0, 1]; a single 0 makes it 0.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not answers:
+        raise ValueError("There are no answers.")
+    if min(answers) <= 0:
+        return 0.0
+    return math.exp(sum(math.log(answer) for answer in answers) / len(answers))
+
+
+def overall(prompts: Sequence[float]) -> float | None:
+    """The benchmark's score in [0, 100]: the mean over prompts; None of none."""
+    return 100 * sum(prompts) / len(prompts) if prompts else None
+
+
+def by_skill(answers: Sequence[Sequence[float]], skills: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The mean of all questions of each skill, in [0, 100], however they are spread over prompts.
+
+    Args:
+        answers: Of each prompt, in [0, 1].
+        skills: What each of these questions is about, in the same order.
+
+    Raises:
+        ValueError: the two do not fit together.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for values, names in zip(answers, skills, strict=True):
+        for value, name in zip(values, names, strict=True):
+            found[name].append(value)
+    return {name: 100 * arithmetic(values) for name, values in found.items()}
+
+
+def by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) -> dict[int, float]:
+    """The mean over prompts of their geometric means, in [0, 100], by the number of atoms.
+
+    Raises:
+        ValueError: the two do not fit together.
+    """
+    found: dict[int, list[float]] = defaultdict(list)
+    for values, count in zip(answers, atoms, strict=True):
+        found[count].append(geometric(values))
+    return {count: 100 * arithmetic(found[count]) for count in sorted(found)}

@@ -1,0 +1,53 @@
+"""WISE: the weights of its three ratings and of its six fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+FIELDS: Mapping[str, range] = {
+    "culture": range(1, 401),
+    "time": range(401, 568),
+    "space": range(568, 701),
+    "biology": range(701, 801),
+    "physics": range(801, 901),
+    "chemistry": range(901, 1001),
+}
+"""Prompt ids of each field."""
+_WEIGHTS = {
+    "culture": 0.4,
+    "time": 0.167,
+    "space": 0.133,
+    "biology": 0.1,
+    "physics": 0.1,
+    "chemistry": 0.1,
+}
+
+
+def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
+    """The score of an image in [0, 1].
+
+    Args:
+        consistency: With the prompt and its explanation, in [0, 2].
+        realism: In [0, 2].
+        aesthetic: In [0, 2].
+    """
+    return (0.7 * consistency + 0.2 * realism + 0.1 * aesthetic) / 2
+
+
+def field_of(prompt_id: int) -> str:
+    """The field of a prompt.
+
+    Raises:
+        ValueError: no prompt has this id.
+    """
+    for name, ids in FIELDS.items():
+        if prompt_id in ids:
+            return name
+    raise ValueError(f"No prompt has the id {prompt_id}.")
+
+
+def overall(fields: Mapping[str, float]) -> float | None:
+    """The score in [0, 1] from the means of all six fields; None where one is missing."""
+    if not all(name in fields for name in _WEIGHTS):
+        return None
+    return sum(weight * fields[name] for name, weight in _WEIGHTS.items())

@@ -1,0 +1,48 @@
+"""Aesthetics, by a stand-in for ArtiMuse: eight attributes, asked about three times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gems.evals.formulas.artimuse import ATTRIBUTES, REPLIES, image_score
+from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.rows import Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers.rating import ratings, readable_replies
+from gems.evals.scorers.scoring import Scored, each_sample
+
+METRIC = "artimuse"
+_TRIES = 9
+_ASKED = """Rate this image as a work of art, each of eight things from 0 to 100. 0 is worthless, 50 \
+ordinary, 90 and above only for masters.
+
+1. composition and design
+2. visual elements and structure
+3. technical execution
+4. originality and creativity
+5. theme and what it communicates
+6. emotion and how it touches the viewer
+7. the whole as one picture
+8. overall impression
+
+Reply with a JSON array of these eight numbers in this order and nothing else."""
+
+
+async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+    """A rating of each image, in [0, 100].
+
+    The official number comes from a model that was trained to give it; the two do not compare.
+    """
+
+    async def look(image: bytes) -> Scored:
+        question = JudgeQuestion(text=_ASKED, pictures=[image], temperature=1.0)
+        found = await readable_replies(
+            judge, question, lambda reply: ratings(reply, ATTRIBUTES, 0, 100), REPLIES, _TRIES
+        )
+        return Scored(
+            value=image_score(found),
+            facts={"replies": [sum(reply) / len(reply) for reply in found]},
+            explanation=", ".join(f"{sum(reply) / len(reply):.1f}" for reply in found),
+        )
+
+    return await each_sample(prompt, images, METRIC, look)

@@ -1,0 +1,35 @@
+"""OneIG's reasoning, by a stand-in: how much of the answer the judge finds in the image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.rows import Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers.rating import ratings
+from gems.evals.scorers.scoring import Scored, each_sample
+
+METRIC = "reasoning"
+_ASKED = """An image was drawn to show the answer to a task. Say how much of the answer it shows rightly.
+
+Answer: {answer}
+
+100 means that everything the answer says can be seen and nothing contradicts it, 50 that about half can \
+be seen, 0 that the image has nothing to do with it. Looks do not count. Reply with a JSON array of one \
+number from 0 to 100, for example [40]."""
+
+
+async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+    """A rating in [0, 1] of each image.
+
+    The official number is a cosine between embeddings of the image and the answer; the two do not compare.
+    """
+
+    async def look(image: bytes) -> Scored:
+        question = JudgeQuestion(text=_ASKED.format(answer=prompt.facts["gt_answer"]), pictures=[image])
+        reply = await judge.ask(question)
+        (rating,) = ratings(reply.text, 1, 0, 100)
+        return Scored(value=rating / 100, explanation=reply.text)
+
+    return await each_sample(prompt, images, METRIC, look)

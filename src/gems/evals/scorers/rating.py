@@ -1,0 +1,76 @@
+"""Several replies of a judge about one image, of which only those count that can be read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from gems.errors import RefusedError, UnreadableReplyError
+from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.scorers.asking import json_in
+
+T = TypeVar("T")
+
+
+async def readable_replies(
+    judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T], wanted: int, tries: int
+) -> list[T]:
+    """Ask until enough replies can be read.
+
+    Args:
+        judge: Who is asked.
+        question: What is asked each time; with a temperature, so that replies differ.
+        read: Reads a reply; raises `UnreadableReplyError` where it is none.
+        wanted: Replies that are needed, from 1.
+        tries: Times to ask at most.
+
+    Raises:
+        UnreadableReplyError: too few could be read.
+        ProviderError: the judge cannot be reached.
+    """
+    found: list[T] = []
+    asked, fault = 0, "nothing was asked"
+    while len(found) < wanted and asked < tries:
+        several = range(asked, min(tries, asked + wanted - len(found)))
+        asked += len(several)
+        replies = await asyncio.gather(*(_reply(judge, replace(question, attempt=n), read) for n in several))
+        for reply in replies:
+            if isinstance(reply, UnreadableReplyError | RefusedError):
+                fault = reply.message
+            else:
+                found.append(reply)
+    if len(found) < wanted:
+        raise UnreadableReplyError(f"Only {len(found)} of {asked} replies can be read; the last: {fault}")
+    return found
+
+
+async def _reply(
+    judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T]
+) -> T | UnreadableReplyError | RefusedError:
+    try:
+        return read((await judge.ask(question)).text)
+    except (UnreadableReplyError, RefusedError) as error:
+        return error
+
+
+def ratings(reply: str, count: int, least: float, most: float) -> list[float]:
+    """The ratings in a reply that is to be a JSON array of numbers.
+
+    Args:
+        reply: What the judge said; thoughts may stand before the array.
+        count: How many there must be.
+        least: The smallest there is.
+        most: The largest.
+
+    Raises:
+        UnreadableReplyError: the array is missing, or has other numbers.
+    """
+    found = json_in(reply, list)
+    numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) != len(found) or len(found) != count or not all(least <= n <= most for n in numbers):
+        raise UnreadableReplyError(
+            f"The judge gives no {count} numbers from {least:g} to {most:g}: {found!r}."
+        )
+    return [float(number) for number in numbers]

@@ -1,0 +1,131 @@
+"""CREA: twelve things, each to be drawn creatively, 25 times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from gems.evals.formulas.crea import CRITERIA, LEAST, MOST, means, overall
+from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.rows import Figure, Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers import crea as scorer
+from gems.evals.scorers.crea import ratings_of
+from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.tasks.exporting import Exporting
+from gems.evals.tasks.figuring import Figures, scored
+from gems.evals.tasks.reading import at_most, checked, each_once, json_of, lines_of, located
+
+SUBJECTS = (
+    *("couch", "chair", "car", "monster", "mug", "table"),
+    *("bowl", "bike", "guitar", "helmet", "teapot", "umbrella"),
+)
+_FILE = "eval/CREA/data.jsonl"
+_PROMPT = "a creative "
+
+
+class _Record(BaseModel):
+    """One line of the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    prompt: str = Field(pattern=rf"^{_PROMPT}\w[\w -]*$")
+
+
+class _OfficialRow(BaseModel):
+    """One image in the official result; those with replies that could not be read are not in it."""
+
+    image_path: str
+    scores: list[float] = Field(min_length=len(CRITERIA), max_length=len(CRITERIA))
+
+
+class _OfficialResult(RootModel[list[_OfficialRow]]):
+    """The official result."""
+
+
+class CREA:
+    """See `gems.evals.task.Task`."""
+
+    name = "crea"
+    title = "CREA"
+    languages: Sequence[str] = ("en",)
+    samples_per_prompt = 25
+    size: Mapping[str, int] = {"en": len(SUBJECTS)}
+    metric = scorer.METRIC
+    source = DataSource(
+        url="https://github.com/lcqysl/GEMS",
+        licence="none stated",
+        files=[DataFile(path=_FILE, records=len(SUBJECTS), size=373, optional=True)],
+        note="The twelve prompts are built in; a data.jsonl takes their place.",
+    )
+
+    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
+        """See `Task.prompts`; ids are the things' names. Needs no file."""
+        path = located(data, _FILE)
+        texts = [f"{_PROMPT}{subject}" for subject in SUBJECTS] if path is None else _read(path)
+        return [
+            BenchmarkPrompt(
+                benchmark=self.name,
+                language=language,
+                id=text.removeprefix(_PROMPT).replace(" ", "-"),
+                text=text,
+                category=text.removeprefix(_PROMPT),
+            )
+            for text in texts
+        ]
+
+    async def export(self, frozen: Frozen, folder: Path) -> Export:
+        """The images, and the file that maps prompts to them."""
+        export = Exporting(self, frozen, folder)
+        await export.begin()
+        paths: dict[str, list[str]] = {}
+        number = 0
+        async for prompt, images in export.each():
+            for sample, image in enumerate(images):
+                if image is not None:
+                    path = await export.write(f"img_idx_{number:05d}_sub_{sample:02d}.png", image)
+                    paths.setdefault(prompt.text, []).append(str(path.absolute()))
+            number += 1
+        mapping = await export.write_json("image_paths.json", paths)
+        return export.done(("python", "eval/CREA/eval.py", "--mapping_file", mapping))
+
+    async def score(
+        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+    ) -> list[Score]:
+        """See `Task.score`."""
+        return await scorer.score(prompt, images, judge)
+
+    def figures(
+        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
+    ) -> list[Figure]:
+        """The sum of the means of six criteria, in [6, 30], then each of them, in [1, 5]."""
+        found = [ratings_of(score) for score in scored(scores, self.metric, language)]
+        return self._figures(found, language, judge)
+
+    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+        """See `Task.read_official`; takes the scores that `eval/CREA/eval.py` writes."""
+        rows = checked(str(file), json_of(file), _OfficialResult).root
+        rated = [row.scores for row in rows if all(LEAST <= score <= MOST for score in row.scores)]
+        return self._figures(rated, language, OFFICIAL)
+
+    def _figures(self, rated: Sequence[Sequence[float]], language: str, judge: str) -> list[Figure]:
+        figure = Figures(benchmark=self.name, language=language, judge=judge)
+        criteria = means(rated)
+        count, expected = len(rated), self.size[language] * self.samples_per_prompt
+        return [
+            figure(self.name, overall(criteria), count, expected),
+            *(figure(f"{self.name}/{name}", criteria.get(name), count, expected) for name in CRITERIA),
+        ]
+
+
+def _read(path: Path) -> list[str]:
+    entries = lines_of(path, _Record)
+    texts = [entry.record.prompt for entry in entries]
+    at_most(path, len(texts), len(SUBJECTS))
+    each_once(path, entries, texts)
+    return texts
+
+
+TASK = CREA()

@@ -1,0 +1,84 @@
+"""The files of DPG-Bench: a text for each prompt, and one table of all questions."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, Field
+
+from gems.errors import DataError
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.tasks.reading import Entry, at_most, each_once, needed, table_of, text_of
+
+PROMPTS = "dpg_bench/prompts/"
+QUESTIONS = "dpg_bench/dpg_bench.csv"
+_PARENTS = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
+
+
+class _Question(BaseModel):
+    """One row of the table."""
+
+    item_id: str = Field(min_length=1)
+    proposition_id: int = Field(ge=1)
+    dependency: str
+    tuple: str = Field(min_length=1)
+    question_natural_language: str = Field(min_length=1)
+
+
+def prompts_of(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
+    """The prompts with their questions.
+
+    Args:
+        data: The benchmark's folder.
+        benchmark: The task's name.
+        most: Prompts of the whole benchmark.
+
+    Raises:
+        DataError: something is missing, damaged, or of another edition.
+    """
+    folder = needed(data, PROMPTS)
+    texts = {path.stem: text_of(path).strip() for path in sorted(folder.glob("*.txt"))}
+    at_most(folder, len(texts), most)
+    empty = [name for name, text in texts.items() if not text]
+    if empty or not texts:
+        what = f"{folder / empty[0]}.txt is empty" if empty else f"{folder} holds no prompts"
+        raise DataError(f"{what}.")
+    table = needed(data, QUESTIONS)
+    entries = table_of(table, _Question, _Question.model_fields)
+    each_once(table, entries, [(entry.record.item_id, entry.record.proposition_id) for entry in entries])
+    questions: dict[str, list[Entry[_Question]]] = defaultdict(list)
+    for entry in entries:
+        questions[entry.record.item_id].append(entry)
+    lacking = [name for name in texts if name not in questions]
+    if lacking:
+        raise DataError(f"{table} has no questions about {', '.join(lacking[:5])}.")
+    # The official reader passes over the first row behind the heading.
+    first = entries[0].record
+    return [
+        BenchmarkPrompt(
+            benchmark=benchmark,
+            language="en",
+            id=name,
+            text=text,
+            facts=_facts(table, questions[name])
+            | {"dropped": first.proposition_id if first.item_id == name else None},
+        )
+        for name, text in texts.items()
+    ]
+
+
+def _facts(table: Path, entries: Sequence[Entry[_Question]]) -> dict[str, object]:
+    return {
+        "questions": {each.record.proposition_id: each.record.question_natural_language for each in entries},
+        "parents": {each.record.proposition_id: _parents(table, each) for each in entries},
+        "tuples": {each.record.proposition_id: each.record.tuple for each in entries},
+    }
+
+
+def _parents(table: Path, entry: Entry[_Question]) -> list[int]:
+    if not _PARENTS.fullmatch(entry.record.dependency):
+        raise DataError(f"{table} {entry.place}: dependency {entry.record.dependency!r} names no questions.")
+    return [int(number) for number in entry.record.dependency.split(",")]

@@ -1,0 +1,169 @@
+"""GenEval2: prompts of three to ten atoms, each with questions about all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+
+from gems.errors import DataError
+from gems.evals.formulas.probability import NUMBERS
+from gems.evals.formulas.soft_tifa import arithmetic, by_atomicity, by_skill, geometric, overall
+from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.rows import Figure, Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers import soft_tifa as scorer
+from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.tasks.exporting import Exporting
+from gems.evals.tasks.figuring import Figures, scored
+from gems.evals.tasks.reading import at_most, checked, each_once, json_of, lines_of, needed
+
+_FILE = "geneval2_data.jsonl"
+SKILLS = ("object", "attribute", "count", "position", "verb")
+ATOMS = range(3, 11)
+_OF_EACH = 100
+"""Prompts of each number of atoms."""
+
+
+class _Record(BaseModel):
+    """One line of the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    prompt: str = Field(min_length=1)
+    atom_count: int = Field(ge=ATOMS.start, lt=ATOMS.stop)
+    vqa_list: list[list[str]] = Field(min_length=1)
+    skills: list[Literal["object", "attribute", "count", "position", "verb"]]
+
+
+class _OfficialScores(RootModel[list[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]]):
+    """What the official script writes: the answers of each prompt, in the order of the data."""
+
+
+class GenEval2:
+    """See `gems.evals.task.Task`."""
+
+    name = "geneval2"
+    title = "GenEval2"
+    languages: Sequence[str] = ("en",)
+    samples_per_prompt = 1
+    size: Mapping[str, int] = {"en": 800}
+    metric = scorer.METRIC
+    source = DataSource(
+        url="https://github.com/facebookresearch/GenEval2",
+        licence="CC BY-NC 4.0",
+        files=[DataFile(path=_FILE, records=800, size=423_220)],
+        note="Not for commercial purposes.",
+    )
+
+    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
+        """See `Task.prompts`; ids are the lines' numbers from 0000."""
+        path = needed(data, _FILE)
+        entries = lines_of(path, _Record)
+        at_most(path, len(entries), self.size[language])
+        # The official scorer finds images by the prompt's text.
+        each_once(path, entries, [entry.record.prompt for entry in entries])
+        for entry in entries:
+            _check_questions(f"{path} {entry.place}", entry.record)
+        return [
+            BenchmarkPrompt(
+                benchmark=self.name,
+                language=language,
+                id=f"{index:04d}",
+                text=entry.record.prompt,
+                category=f"{entry.record.atom_count} atoms",
+                facts=entry.raw,
+            )
+            for index, entry in enumerate(entries)
+        ]
+
+    async def export(self, frozen: Frozen, folder: Path) -> Export:
+        """The images, the file that maps prompts to them, and the data of those prompts that have one.
+
+        The official scorer stops at a prompt without an image, so it is given no more than there is.
+        """
+        export = Exporting(self, frozen, folder)
+        await export.begin()
+        paths: dict[str, str] = {}
+        lines = []
+        async for prompt, images in export.each():
+            if images[0] is not None:
+                path = await export.write(f"images/{prompt.id}.png", images[0])
+                paths[prompt.text] = str(path.absolute())
+                lines.append(json.dumps(prompt.facts) + "\n")
+        mapping = await export.write_json("image_filepath_data.json", paths)
+        data = await export.write(_FILE, "".join(lines))
+        scores = folder / "scores.json"
+        evaluation = ("python", "evaluation.py", "--benchmark_data", data, "--image_filepath_data", mapping)
+        return export.done(
+            (*evaluation, "--method", "soft_tifa_gm", "--output_file", scores),
+            ("python", "soft_tifa_analysis.py", "--benchmark_data", data, "--score_data", scores),
+        )
+
+    async def score(
+        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+    ) -> list[Score]:
+        """See `Task.score`."""
+        return await scorer.score(prompt, images, judge)
+
+    def figures(
+        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
+    ) -> list[Figure]:
+        """The geometric mean in [0, 100], the arithmetic one, each number of atoms, and each skill."""
+        known = {prompt.id: prompt for prompt in prompts}
+        found = []
+        for score in scored(scores, self.metric, language):
+            answers = score.facts.get("answers")
+            if score.prompt_id in known and isinstance(answers, list):
+                found.append((known[score.prompt_id], answers))
+        return self._figures(found, language, judge)
+
+    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+        """See `Task.read_official`; takes the `--output_file` of `evaluation.py`.
+
+        It says no prompts, so it must be about all of `prompts`.
+        """
+        lists = checked(str(file), json_of(file), _OfficialScores).root
+        if [len(answers) for answers in lists] != [len(prompt.facts["vqa_list"]) for prompt in prompts]:
+            raise DataError(
+                f"{file} has answers about {len(lists)} prompts that are not those of the benchmark's data.",
+                hint="Score all prompts that were drawn, with the data file of the export.",
+            )
+        return self._figures(list(zip(prompts, lists, strict=True)), language, OFFICIAL)
+
+    def _figures(
+        self, found: Sequence[tuple[BenchmarkPrompt, list[float]]], language: str, judge: str
+    ) -> list[Figure]:
+        figure = Figures(benchmark=self.name, language=language, judge=judge)
+        answers = [each for _, each in found]
+        atoms = [prompt.facts["atom_count"] for prompt, _ in found]
+        levels = by_atomicity(answers, atoms)
+        skills = by_skill(answers, [prompt.facts["skills"] for prompt, _ in found])
+        count, size = len(found), self.size[language]
+        return [
+            figure(self.name, overall([geometric(each) for each in answers]), count, size),
+            figure(f"{self.name}/am", overall([arithmetic(each) for each in answers]), count, size),
+            *(
+                figure(f"{self.name}/{level} atoms", levels.get(level), atoms.count(level), _OF_EACH)
+                for level in ATOMS
+            ),
+            *(figure(f"{self.name}/{skill}", skills.get(skill), count, size) for skill in SKILLS),
+        ]
+
+
+def _check_questions(where: str, record: _Record) -> None:
+    if len(record.skills) != len(record.vqa_list):
+        raise DataError(f"{where}: there are not as many skills as questions.")
+    for index, pair in enumerate(record.vqa_list):
+        if len(pair) != 2:
+            raise DataError(f"{where}: vqa_list.{index} is no question with its answer.")
+        question, answer = pair
+        counts = question.startswith("How many")
+        if answer.lower() not in (NUMBERS if counts else ("yes",)):
+            raise DataError(f"{where}: vqa_list.{index} has the answer {answer!r}.")
+
+
+TASK = GenEval2()

@@ -1,0 +1,144 @@
+"""LongText-Bench: pictures with much text in them, English and Chinese."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.errors import DataError
+from gems.evals.formulas.texts import Match, precision, recall
+from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.rows import Figure, Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers import longtext as scorer
+from gems.evals.scorers.longtext import match_of
+from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.tasks.exporting import Exporting
+from gems.evals.tasks.figuring import Figures, by, scored
+from gems.evals.tasks.reading import at_most, each_once, lines_of, needed
+
+_FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
+_IN_CATEGORY = 20
+"""Prompts of each of the eight categories."""
+
+
+class _Record(BaseModel):
+    """One line of a file."""
+
+    model_config = ConfigDict(strict=True)
+
+    category: str = Field(min_length=1)
+    length: str
+    prompt: str = Field(min_length=1)
+    text: list[str] = Field(min_length=1)
+    prompt_id: int = Field(ge=0)
+
+
+class _OfficialRow(BaseModel):
+    """One image in `results.jsonl` after the summary, which adds the counts."""
+
+    image: str
+    match_word_count: int = Field(ge=0)
+    gt_word_count: int = Field(ge=1)
+
+
+class LongText:
+    """See `gems.evals.task.Task`."""
+
+    name = "longtext"
+    title = "LongText-Bench"
+    languages: Sequence[str] = ("en", "zh")
+    samples_per_prompt = 4
+    size: Mapping[str, int] = {"en": 160, "zh": 160}
+    metric = scorer.METRIC
+    source = DataSource(
+        url="https://github.com/X-Omni-Team/X-Omni",
+        licence="Apache-2.0",
+        files=[
+            DataFile(path=_FILES["en"], records=160, size=203_974, language="en"),
+            DataFile(path=_FILES["zh"], records=160, size=169_494, language="zh"),
+        ],
+    )
+
+    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
+        """See `Task.prompts`; ids are those of the benchmark, which have gaps."""
+        path = needed(data, _FILES[language])
+        entries = lines_of(path, _Record)
+        at_most(path, len(entries), self.size[language])
+        each_once(path, entries, [entry.record.prompt_id for entry in entries])
+        return [
+            BenchmarkPrompt(
+                benchmark=self.name,
+                language=language,
+                id=f"{entry.record.prompt_id:04d}",
+                text=entry.record.prompt,
+                category=entry.record.category,
+                facts=entry.raw,
+            )
+            for entry in entries
+        ]
+
+    async def export(self, frozen: Frozen, folder: Path) -> Export:
+        """A folder for each language; samples are numbered from 1."""
+        export = Exporting(self, frozen, folder)
+        await export.begin()
+        async for prompt, images in export.each():
+            for sample, image in enumerate(images, 1):
+                if image is not None:
+                    await export.write(f"{prompt.language}/{prompt.id}_{sample}.png", image)
+        languages = dict.fromkeys(prompt.language for prompt in frozen.prompts)
+        return export.done(*(command for language in languages for command in _commands(folder, language)))
+
+    async def score(
+        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+    ) -> list[Score]:
+        """See `Task.score`."""
+        return await scorer.score(prompt, images, judge)
+
+    def figures(
+        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
+    ) -> list[Figure]:
+        """Recall over all images together, in [0, 1]; precision, which the benchmark lacks; each category."""
+        found = scored(scores, self.metric, language)
+        matches = [match_of(score) for score in found]
+        figure = Figures(benchmark=self.name, language=language, judge=judge)
+        count, expected = len(matches), self.size[language] * self.samples_per_prompt
+        made = [
+            figure(self.name, recall(matches), count, expected),
+            figure(f"{self.name}/precision", precision(matches), count, expected),
+        ]
+        for category, group in by(found, lambda score: score.category).items():
+            value = recall([match_of(score) for score in group])
+            expected = _IN_CATEGORY * self.samples_per_prompt
+            made.append(figure(f"{self.name}/{category}", value, len(group), expected))
+        return made
+
+    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+        """See `Task.read_official`; takes the `results.jsonl` that `summary_scores.py` has gone over."""
+        entries = lines_of(file, _OfficialRow)
+        each_once(file, entries, [Path(entry.record.image).name for entry in entries])
+        matches = []
+        for entry in entries:
+            row = entry.record
+            if row.match_word_count > row.gt_word_count:
+                raise DataError(f"{file} {entry.place}: more words match than there are.")
+            matches.append(Match(row.match_word_count, row.gt_word_count, row.match_word_count))
+        figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)
+        expected = self.size[language] * self.samples_per_prompt
+        return [figure(self.name, recall(matches), len(matches), expected)]
+
+
+def _commands(folder: Path, language: str) -> list[Sequence[object] | str]:
+    results = f"results_{language}"
+    mode = ("--mode", language)
+    reading = ("torchrun", "--nnodes=1", "--node-rank=0", "--nproc_per_node=GPUS", "evaluate_text_reward.py")
+    return [
+        (*reading, "--sample_dir", folder / language, "--output_dir", results, *mode),
+        f"cat {results}/results_chunk*.jsonl > {results}/results.jsonl",
+        ("python", "summary_scores.py", f"{results}/results.jsonl", *mode),
+    ]
+
+
+TASK = LongText()

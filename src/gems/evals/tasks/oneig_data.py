@@ -1,0 +1,203 @@
+"""The files of OneIG: a table of prompts for each language, and what scorers need beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from gems.errors import DataError
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.task import DataFile
+from gems.evals.tasks.reading import at_most, each_once, needed, object_of, table_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One kind of prompts.
+
+    Attributes:
+        folder: What the official scorers call it.
+        count: Its prompts.
+        dimension: What they are scored for besides diversity.
+    """
+
+    folder: str
+    count: int
+    dimension: str
+
+
+KINDS: Mapping[str, Kind] = {
+    "Anime_Stylization": Kind(folder="anime", count=245, dimension="alignment"),
+    "Portrait": Kind(folder="human", count=244, dimension="alignment"),
+    "General_Object": Kind(folder="object", count=206, dimension="alignment"),
+    "Text_Rendering": Kind(folder="text", count=200, dimension="text"),
+    "Knowledge_Reasoning": Kind(folder="reasoning", count=225, dimension="reasoning"),
+    "Multilingualism": Kind(folder="multilingualism", count=200, dimension="alignment"),
+}
+"""By their names in the table; the last one is Chinese only."""
+STYLED = 114
+"""Prompts that ask for a style."""
+SIZE = {"en": 1120, "zh": 1320}
+TABLES = {"en": "OneIG-Bench.csv", "zh": "OneIG-Bench-ZH.csv"}
+_COLUMN = {"en": "prompt_en", "zh": "prompt_cn"}
+_TAIL = {"en": "", "zh": "_zh"}
+_QUESTIONS, _TEXTS, _ANSWERS = "scripts/alignment/Q_D/", "scripts/text/", "scripts/reasoning/"
+_STYLES = "scripts/style/style.csv"
+_NO_STYLE = ("", "nan")
+
+
+class _Row(BaseModel):
+    """One prompt."""
+
+    category: str
+    id: str = Field(pattern=r"^\d{3}$")
+
+
+class _TextRow(BaseModel):
+    """What a prompt wants written."""
+
+    id: str = Field(pattern=r"^\d{3}$")
+    text_content: str = Field(min_length=1)
+
+
+class _StyleRow(BaseModel):
+    """What style a prompt wants."""
+
+    id: str = Field(pattern=r"^\d{3}$")
+    style: str = Field(alias="class")
+
+
+def data_files() -> list[DataFile]:
+    """All files, with the records in each."""
+    sizes = {"en": 378_082, "zh": 375_669}
+    return [
+        *(DataFile(path=TABLES[each], records=SIZE[each], size=sizes[each], language=each) for each in SIZE),
+        *(file for language in SIZE for file in _side_files(language)),
+        DataFile(path=_STYLES, records=KINDS["Anime_Stylization"].count),
+    ]
+
+
+def kinds_of(language: str) -> dict[str, Kind]:
+    """The kinds of prompts there are in a language."""
+    return {name: kind for name, kind in KINDS.items() if language == "zh" or name != "Multilingualism"}
+
+
+def prompts_of(data: Path, benchmark: str, language: str) -> list[BenchmarkPrompt]:
+    """The prompts with what their scorers need.
+
+    Raises:
+        DataError: something is missing, damaged, or of another edition.
+    """
+    path = needed(data, TABLES[language])
+    column = _COLUMN[language]
+    entries = table_of(path, _Row, ("category", "id", column))
+    at_most(path, len(entries), SIZE[language])
+    each_once(path, entries, [(entry.record.category, entry.record.id) for entry in entries])
+    kinds, sides = kinds_of(language), _Sides(data, language)
+    prompts = []
+    for entry in entries:
+        kind, text = kinds.get(entry.record.category), entry.raw[column]
+        if kind is None or not text.strip():
+            what = (
+                f"category {entry.record.category!r} is not known" if kind is None else "the prompt is empty"
+            )
+            raise DataError(f"{path} {entry.place}: {what}.")
+        prompts.append(
+            BenchmarkPrompt(
+                benchmark=benchmark,
+                language=language,
+                id=f"{kind.folder}_{entry.record.id}",
+                text=text,
+                category=entry.record.category,
+                facts=sides.facts(entry.record.category, kind, entry.record.id),
+            )
+        )
+    return prompts
+
+
+class _Sides:
+    """The files beside the table; each is read when a prompt needs it."""
+
+    def __init__(self, data: Path, language: str) -> None:
+        self._data, self._tail = data, _TAIL[language]
+        self._read: dict[str, Mapping[str, Any]] = {}
+
+    def facts(self, category: str, kind: Kind, name: str) -> dict[str, Any]:
+        """What scorers need about a prompt.
+
+        Raises:
+            DataError: a file lacks it.
+        """
+        found: dict[str, Any] = {"id": name, "folder": kind.folder}
+        if kind.dimension == "alignment":
+            found |= self._of(f"{_QUESTIONS}{kind.folder}{self._tail}.json", name, _questions)
+        elif kind.dimension == "text":
+            found["text_content"] = self._of(f"{_TEXTS}text_content{self._tail}.csv", name, _texts)
+        else:
+            found["gt_answer"] = self._of(f"{_ANSWERS}gt_answer{self._tail}.json", name, object_of)
+        if category == "Anime_Stylization":
+            style = self._of(_STYLES, name, _styles)
+            found |= {"style": style} if style else {}
+        return found
+
+    def _of(self, path: str, name: str, read: Callable[[Path], Mapping[str, Any]]) -> Any:
+        file = needed(self._data, path)
+        if path not in self._read:
+            self._read[path] = read(file)
+        if name not in self._read[path]:
+            raise DataError(f"{file} says nothing about {name}.")
+        return self._read[path][name]
+
+
+def _side_files(language: str) -> Iterator[DataFile]:
+    tail = _TAIL[language]
+    for kind in kinds_of(language).values():
+        path = {
+            "alignment": f"{_QUESTIONS}{kind.folder}{tail}.json",
+            "text": f"{_TEXTS}text_content{tail}.csv",
+            "reasoning": f"{_ANSWERS}gt_answer{tail}.json",
+        }[kind.dimension]
+        yield DataFile(path=path, records=kind.count, language=language)
+
+
+def _questions(path: Path) -> dict[str, dict[str, Any]]:
+    """Questions and parents by prompt; the file has both as JSON inside of strings."""
+    return {
+        name: {
+            "questions": _numbered(path, name, "question", entry, str),
+            "parents": _numbered(path, name, "dependency", entry, list),
+        }
+        for name, entry in object_of(path).items()
+    }
+
+
+def _numbered(path: Path, name: str, field: str, entry: Any, kind: type) -> dict[int, Any]:
+    value: Any = entry.get(field) if isinstance(entry, dict) else None
+    try:
+        found = json.loads(value) if isinstance(value, str) else value
+        numbered = {int(number): each for number, each in found.items()}
+    except (ValueError, AttributeError):
+        raise DataError(f"{path} {name}: {field} is no JSON object of numbers.") from None
+    if not numbered or not all(isinstance(each, kind) for each in numbered.values()):
+        raise DataError(f"{path} {name}: {field} has not the form it must have.")
+    return numbered
+
+
+def _texts(path: Path) -> dict[str, str]:
+    entries = table_of(path, _TextRow, ("id", "text_content"))
+    each_once(path, entries, [entry.record.id for entry in entries])
+    return {entry.record.id: entry.record.text_content for entry in entries}
+
+
+def _styles(path: Path) -> dict[str, str]:
+    entries = table_of(path, _StyleRow, ("id", "class"))
+    each_once(path, entries, [entry.record.id for entry in entries])
+    return {
+        entry.record.id: "" if entry.record.style.strip() in _NO_STYLE else entry.record.style.strip()
+        for entry in entries
+    }

@@ -1,0 +1,94 @@
+"""What the official scorers of OneIG write: two tables for each dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from gems.errors import DataError
+from gems.evals.formulas.oneig import DIMENSIONS, overall
+from gems.evals.judge import OFFICIAL
+from gems.evals.rows import Figure
+from gems.evals.tasks.figuring import Figures
+from gems.evals.tasks.reading import table_of
+
+_COLUMNS = {
+    "alignment": "alignment",
+    "text": "text score",
+    "reasoning": "reasoning",
+    "style": "style",
+    "diversity": "total average",
+}
+_TILES = 4
+_ALONE = "Score one model into a folder of its own."
+
+
+class _AnyRow(BaseModel):
+    """A row of a table; its columns are named after models."""
+
+
+def official_figures(folder: Path, language: str, expected: Mapping[str, int]) -> list[Figure]:
+    """The figures of a folder of results.
+
+    Args:
+        folder: Where the scorers write, `results` by default.
+        language: `en` or `zh`.
+        expected: Images of each dimension.
+
+    Raises:
+        DataError: there is none, a table is damaged, or they are of several models.
+    """
+    figure = Figures(benchmark="oneig", language=language, judge=OFFICIAL)
+    values, parts, counts = {}, [], {}
+    for dimension in DIMENSIONS:
+        table = _newest(folder, f"{dimension}_score_{language.upper()}")
+        if table is None:
+            parts.append(figure(f"oneig/{dimension}", None, 0, expected[dimension]))
+            continue
+        values[dimension] = _value(table, _COLUMNS[dimension])
+        prompts = table.with_name(table.name.replace("_score_", "_prompt_score_", 1))
+        counts[dimension] = _scored(prompts) * _TILES
+        parts.append(figure(f"oneig/{dimension}", values[dimension], counts[dimension], expected[dimension]))
+    if not values:
+        raise DataError(f"{folder} holds no results such as alignment_score_{language.upper()}_TIME.csv.")
+    # Diversity is of every prompt.
+    return [figure("oneig", overall(values), counts.get("diversity", 0), expected["diversity"]), *parts]
+
+
+def _newest(folder: Path, name: str) -> Path | None:
+    """The newest table of this name; their names end in the time."""
+    found = sorted([*folder.glob(f"{name}.csv"), *folder.glob(f"{name}_*.csv")])
+    return found[-1] if found else None
+
+
+def _value(path: Path, column: str) -> float:
+    entries = table_of(path, _AnyRow, [column])
+    if len(entries) != 1:
+        raise DataError(
+            f"{path} has {len(entries)} models.", hint="Score one model into a folder of its own."
+        )
+    return _number(path, entries[0].raw[column])
+
+
+def _scored(path: Path) -> int:
+    """Prompts that have a score."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing, so that nobody knows how many prompts were scored.")
+    entries = table_of(path, _AnyRow, ())
+    values = [list(entry.raw.values())[1:] for entry in entries]
+    if any(len(each) != 1 for each in values):
+        raise DataError(f"{path} is not of one model.", hint=_ALONE)
+    return sum(each[0].strip() not in ("", "nan", "None") for each in values)
+
+
+def _number(path: Path, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{path}: {text!r} is no number.")
+    return value

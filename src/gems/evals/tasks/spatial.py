@@ -1,0 +1,146 @@
+"""SpatialGenEval: long prompts about where things are, with ten questions each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.evals.formulas.spatial import QUESTIONS, basic, by_type, overall, spatial
+from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.rows import Figure, Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers import spatial as scorer
+from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.tasks.exporting import Exporting
+from gems.evals.tasks.figuring import Figures, scored
+from gems.evals.tasks.reading import at_most, each_once, lines_of, needed
+
+_FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
+_Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
+
+
+class _Record(BaseModel):
+    """One line of the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    id: str = Field(pattern=r"^\d{6}$")
+    scene: str = Field(min_length=1)
+    prompt: str = Field(min_length=1)
+    question_type: list[str] = Field(min_length=QUESTIONS, max_length=QUESTIONS)
+    questions: list[str] = Field(min_length=QUESTIONS, max_length=QUESTIONS)
+    answers: list[_Letter] = Field(min_length=QUESTIONS, max_length=QUESTIONS)
+
+
+class _OfficialRow(BaseModel):
+    """One image in the result of the official first stage."""
+
+    id: str
+    right: list[bool] = Field(alias="true-or-false", min_length=QUESTIONS, max_length=QUESTIONS)
+
+
+class SpatialGenEval:
+    """See `gems.evals.task.Task`."""
+
+    name = "spatial"
+    title = "SpatialGenEval"
+    languages: Sequence[str] = ("en",)
+    samples_per_prompt = 1
+    size: Mapping[str, int] = {"en": 1230}
+    metric = scorer.METRIC
+    source = DataSource(
+        url="https://github.com/AMAP-ML/SpatialGenEval",
+        licence="none found",
+        files=[DataFile(path=_FILE, records=1230, size=3_337_982)],
+    )
+
+    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
+        """See `Task.prompts`; ids are those of the benchmark, from 000001."""
+        path = needed(data, _FILE)
+        entries = lines_of(path, _Record)
+        at_most(path, len(entries), self.size[language])
+        each_once(path, entries, [entry.record.id for entry in entries])
+        return [
+            BenchmarkPrompt(
+                benchmark=self.name,
+                language=language,
+                id=entry.record.id,
+                text=entry.record.prompt,
+                category=entry.record.scene,
+                facts=entry.raw,
+            )
+            for entry in entries
+        ]
+
+    async def export(self, frozen: Frozen, folder: Path) -> Export:
+        """The images alone in a folder, and the data of those prompts that have one.
+
+        The official scorer pairs sorted images with lines: one that is missing would shift all behind it.
+        """
+        export = Exporting(self, frozen, folder)
+        await export.begin()
+        lines = {}
+        async for prompt, images in export.each():
+            if images[0] is not None:
+                await export.write(f"images/{prompt.id}.png", images[0])
+                lines[prompt.id] = json.dumps(prompt.facts, ensure_ascii=False) + "\n"
+        data = await export.write("prompts.jsonl", "".join(lines[name] for name in sorted(lines)))
+        result = folder / "result.jsonl"
+        first = ("python", "scripts/spatialgeneval_stage1_eval.py", "--input_json", data)
+        paths = ("--image_pth", folder / "images", "--output_json", result)
+        model = ("--api_name", "Qwen2.5-VL-72B-Instruct", "--base_url", "URL")
+        return export.done(
+            # The script appends to what is there.
+            ("rm", "-f", result),
+            (*first, *paths, *model, "--rollout", 5, "--count", 4),
+            ("python", "scripts/spatialgeneval_stage2_acc.py", result),
+        )
+
+    async def score(
+        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+    ) -> list[Score]:
+        """See `Task.score`."""
+        return await scorer.score(prompt, images, judge)
+
+    def figures(
+        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
+    ) -> list[Figure]:
+        """The mean over the ten types in percent, over the basic and the other ones, and each type."""
+        right = []
+        for score in scored(scores, self.metric, language):
+            answers = score.facts.get(scorer.RIGHT)
+            right.append([bool(answer) for answer in answers] if isinstance(answers, list) else [])
+        return self._figures(right, prompts, language, judge)
+
+    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+        """See `Task.read_official`; takes the `--output_json` of the first stage.
+
+        The official second stage rounds each type to three digits before it averages; here nothing is.
+        """
+        entries = lines_of(file, _OfficialRow)
+        each_once(file, entries, [entry.record.id for entry in entries])
+        return self._figures([entry.record.right for entry in entries], prompts, language, OFFICIAL)
+
+    def _figures(
+        self, right: Sequence[Sequence[bool]], prompts: Sequence[BenchmarkPrompt], language: str, judge: str
+    ) -> list[Figure]:
+        figure = Figures(benchmark=self.name, language=language, judge=judge)
+        types = [100 * share for share in by_type(right)]
+        names: list[str] = prompts[0].facts["question_type"] if prompts else []
+        count, size = len(right), self.size[language]
+        return [
+            figure(self.name, overall(types), count, size),
+            figure(f"{self.name}/basic", basic(types), count, size),
+            figure(f"{self.name}/spatial", spatial(types), count, size),
+            *(
+                figure(f"{self.name}/{name}", share, count, size)
+                for name, share in zip(names, types, strict=False)
+            ),
+        ]
+
+
+TASK = SpatialGenEval()

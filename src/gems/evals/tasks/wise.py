@@ -1,0 +1,179 @@
+"""WISE: prompts that allude to what one must know. The edition of 2025, with its 1,000 prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.errors import DataError
+from gems.evals.formulas.wise import FIELDS, field_of, overall, wiscore
+from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.rows import Figure, Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers import wise as scorer
+from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.tasks.exporting import Exporting
+from gems.evals.tasks.figuring import Figures, by, mean, scored, value_of
+from gems.evals.tasks.reading import Entry, array_of, each_once, lines_of, located, needed
+
+FILES: Mapping[str, range] = {
+    "cultural_common_sense.json": range(1, 401),
+    "spatio-temporal_reasoning.json": range(401, 701),
+    "natural_science.json": range(701, 1001),
+}
+"""The files and the ids in each."""
+_SIZES = dict(zip(FILES, (125_062, 100_831, 117_085), strict=True))
+_FOLDER = "WISE_legacy/data/"
+_UNSCORED = 999
+"""What the official script writes where it could not read a rating."""
+_EDITION = "Use the files of 2025, in WISE_legacy/data of the repository. WISE_Verified is another benchmark."
+
+
+class _Record(BaseModel):
+    """One prompt."""
+
+    model_config = ConfigDict(strict=True)
+
+    prompt: str = Field(alias="Prompt", min_length=1)
+    explanation: str = Field(alias="Explanation", min_length=1)
+    category: str = Field(alias="Category")
+    subcategory: str = Field(alias="Subcategory")
+    prompt_id: int
+
+
+class _OfficialRow(BaseModel):
+    """One line of the official scores."""
+
+    prompt_id: int = Field(ge=1, le=1000)
+    consistency: float
+    realism: float
+    aesthetic_quality: float
+
+
+class WISE:
+    """See `gems.evals.task.Task`."""
+
+    name = "wise"
+    title = "WISE"
+    languages: Sequence[str] = ("en",)
+    samples_per_prompt = 1
+    size: Mapping[str, int] = {"en": 1000}
+    metric = scorer.METRIC
+    source = DataSource(
+        url="https://github.com/PKU-YuanGroup/WISE",
+        licence="none stated; the same files are in PKU-YuanGroup/UniWorld under MIT",
+        files=[
+            DataFile(path=f"{_FOLDER}{name}", records=len(ids), size=_SIZES[name])
+            for name, ids in FILES.items()
+        ],
+        note="The edition of 2025 (legacy). WISE_Verified of 2026 has other prompts and another protocol.",
+    )
+
+    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
+        """See `Task.prompts`; ids are those of the benchmark, from 1."""
+        return [
+            BenchmarkPrompt(
+                benchmark=self.name,
+                language=language,
+                id=str(entry.record.prompt_id),
+                text=entry.record.prompt,
+                category=field_of(entry.record.prompt_id),
+                facts=entry.raw,
+            )
+            for name, ids in FILES.items()
+            for entry in _read(data, name, ids)
+        ]
+
+    async def export(self, frozen: Frozen, folder: Path) -> Export:
+        """Each image under its prompt's id, side by side."""
+        export = Exporting(self, frozen, folder)
+        await export.begin()
+        async for prompt, images in export.each():
+            if images[0] is not None:
+                await export.write(f"{prompt.id}.png", images[0])
+        rating = ("python", "gpt_eval.py", "--image_dir", folder, "--output_dir", "results")
+        model = ("--api_key", "KEY", "--model", "gpt-4o-2024-05-13")
+        parts = [name.removesuffix(".json") for name in FILES]
+        each = [(*rating, *model, "--json_path", f"data/{part}.json", *_results(part)) for part in parts]
+        files = [f"results/{part}_scores.jsonl" for part in parts]
+        return export.done(*each, ("python", "Calculate.py", *files, "--category", "all"))
+
+    async def score(
+        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+    ) -> list[Score]:
+        """See `Task.score`."""
+        return await scorer.score(prompt, images, judge)
+
+    def figures(
+        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
+    ) -> list[Figure]:
+        """The weighted mean over fields, in [0, 1], which needs all of them, then each field."""
+        groups = by(scored(scores, self.metric, language), lambda score: field_of(int(score.prompt_id)))
+        values = {name: [value_of(score) for score in group] for name, group in groups.items()}
+        return self._figures(values, language, judge)
+
+    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+        """See `Task.read_official`; takes the score files of `gpt_eval.py`, or a folder with all three.
+
+        Ratings of 999 stand for replies that could not be read. `Calculate.py` takes them for ratings; here
+        they are left out.
+        """
+        files = sorted(file.glob("*_scores.jsonl")) if file.is_dir() else [file]
+        if not files:
+            raise DataError(f"{file} holds no *_scores.jsonl.")
+        entries = [entry for each in files for entry in lines_of(each, _OfficialRow)]
+        each_once(file, entries, [entry.record.prompt_id for entry in entries])
+        values: dict[str, list[float]] = {}
+        for entry in entries:
+            row = entry.record
+            rated = (row.consistency, row.realism, row.aesthetic_quality)
+            if _UNSCORED in rated:
+                continue
+            if not all(0 <= rating <= 2 for rating in rated):
+                raise DataError(f"{file} {entry.place}: a rating is not from 0 to 2.", hint=_EDITION)
+            values.setdefault(field_of(row.prompt_id), []).append(wiscore(*rated))
+        return self._figures(values, language, OFFICIAL)
+
+    def _figures(self, values: Mapping[str, list[float]], language: str, judge: str) -> list[Figure]:
+        figure = Figures(benchmark=self.name, language=language, judge=judge)
+        means = {name: sum(found) / len(found) for name, found in values.items() if found}
+        counts = {name: len(values.get(name, ())) for name in FIELDS}
+        return [
+            figure(self.name, overall(means), sum(counts.values()), self.size[language]),
+            *(
+                figure(f"{self.name}/{name}", mean(values.get(name, ())), counts[name], len(ids))
+                for name, ids in FIELDS.items()
+            ),
+        ]
+
+
+def _results(part: str) -> tuple[str, ...]:
+    return "--result_full", f"{part}_full.json", "--result_scores", f"{part}_scores.jsonl"
+
+
+def _read(data: Path, name: str, ids: range) -> list[Entry[_Record]]:
+    if located(data, f"{_FOLDER}{name}") is None and _is_verified(data):
+        raise DataError(f"{data} holds WISE_Verified and no {name}.", hint=_EDITION)
+    path = needed(data, f"{_FOLDER}{name}")
+    entries = array_of(path, _Record)
+    for entry in entries:
+        if entry.record.prompt_id not in ids:
+            raise DataError(
+                f"{path} {entry.place}: prompt_id {entry.record.prompt_id} is not one of {ids.start} to "
+                f"{ids.stop - 1}: it is another edition.",
+                hint=_EDITION,
+            )
+    each_once(path, entries, [entry.record.prompt_id for entry in entries])
+    # All prompts in other words: the ids alone would not tell.
+    if len(entries) == len(ids) and len(path.read_bytes().replace(b"\r\n", b"\n")) != _SIZES[name]:
+        raise DataError(f"{path} is not as long as the file of 2025: it is another edition.", hint=_EDITION)
+    return entries
+
+
+def _is_verified(data: Path) -> bool:
+    return any(data.glob("*_verified.json")) or any(data.glob("*/*_verified.json"))
+
+
+TASK = WISE()
