@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,26 +12,8 @@ from gems.errors import OptionError, RequestError
 from gems.evals.folder import EvalFolder
 from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure
-from gems.evals.scoring import Unscored, prompts_by_language
+from gems.evals.scoring import Unscored, prompts_by_language, unscored, without_image
 from gems.evals.task import Task
-
-
-class LanguageExport(BaseModel):
-    """What was written in one language."""
-
-    model_config = ConfigDict(frozen=True)
-
-    language: str
-    path: str
-    commands: list[str] = Field(description="What to run for the official score, in order.")
-    samples: int = Field(description="Samples that were written.")
-    expected: int = Field(description="Samples that the whole benchmark has.")
-    missing: list[Unscored] = Field(description="Samples without an image; nothing stands in for them.")
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether the score will be none of the benchmark's."""
-        return self.samples < self.expected
 
 
 class EvalExport(BaseModel):
@@ -40,7 +23,16 @@ class EvalExport(BaseModel):
 
     folder: str
     task: str
-    languages: list[LanguageExport]
+    path: str
+    commands: list[str] = Field(description="What to run in the official repository, in order.")
+    samples: int = Field(description="Samples that were written.")
+    expected: int = Field(description="Samples that the whole benchmark has.")
+    missing: list[Unscored] = Field(description="Samples without an image; nothing stands in for them.")
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the score will be none of the benchmark's."""
+        return self.samples < self.expected
 
 
 class EvalImport(BaseModel):
@@ -55,45 +47,30 @@ class EvalImport(BaseModel):
 
 
 async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -> EvalExport:
-    """Write a folder's samples in the layout of the official scorer, a folder for each of several languages.
+    """Write a folder's samples in the layout of the official scorer.
 
     Raises:
-        RequestError: there is no official scorer, or not a single image.
+        RequestError: there is no official scorer, not a single image, or `out` holds something already.
         DataError: the benchmark's data are not in order.
-        OptionError: `out` holds something already.
+        ImageMissingError: an image is damaged.
     """
-    await asyncio.to_thread(_check_empty, out)
     prompts = await prompts_by_language(folder, task, data)
-    made = []
-    for language, found in prompts.items():
-        frozen = await folder.frozen(found)
-        if not any(row.file for row in frozen.rows.values()):
-            raise RequestError(
-                f"{folder.label} holds no image of {task.name} ({language}).",
-                hint="`gems eval run` draws them.",
-            )
-        export = await task.export(frozen, out / language if len(prompts) > 1 else out)
-        wanted = len(found) * folder.settings.samples
-        made.append(
-            LanguageExport(
-                language=language,
-                path=str(export.folder),
-                commands=list(export.commands),
-                samples=max(0, wanted - len(export.missing)),
-                expected=export.expected,
-                missing=[
-                    Unscored(language=language, prompt_id=key.prompt_id, sample=key.sample, why="no image")
-                    for key in export.missing
-                ],
-            )
-        )
-    return EvalExport(folder=folder.label, task=task.name, languages=made)
-
-
-def _check_empty(out: Path) -> None:
-    """Files of another export would be scored along."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OptionError(f"{out} is there already and not empty.", hint="Name a new folder.")
+    frozen = await folder.frozen([prompt for found in prompts.values() for prompt in found])
+    there = await folder.images()
+    rows = {key: row for key, row in frozen.rows.items() if row.file in there}
+    if not rows:
+        raise RequestError(f"{folder.label} holds no image yet.", hint="`gems eval run` draws them.")
+    export = await task.export(replace(frozen, rows=rows), out)
+    wanted = len(frozen.prompts) * folder.settings.samples
+    return EvalExport(
+        folder=folder.label,
+        task=task.name,
+        path=str(export.folder),
+        commands=list(export.commands),
+        samples=wanted - len(export.missing),
+        expected=export.expected,
+        missing=[unscored(key, without_image(frozen.rows.get(key))) for key in export.missing],
+    )
 
 
 async def import_scores(

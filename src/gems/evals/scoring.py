@@ -126,7 +126,7 @@ class _Work:
         self._rows = _rows_by_prompt(frozen)
         self._unscored: dict[SampleKey, str] = {}
         self._missing: dict[SampleKey, str] = {
-            prompt.key(sample): _why(frozen.rows.get(prompt.key(sample)))
+            prompt.key(sample): without_image(frozen.rows.get(prompt.key(sample)))
             for prompt in frozen.prompts
             for sample in range(folder.settings.samples)
             if prompt.key(sample) not in self._rows[prompt.language, prompt.id]
@@ -218,8 +218,9 @@ def _rows_by_prompt(frozen: Frozen) -> Mapping[tuple[str, str], dict[SampleKey, 
     return found
 
 
-def _why(row: SampleRow | None) -> str:
-    return "It was not drawn yet." if row is None else row.error or "There is no image."
+def without_image(row: SampleRow | None) -> str:
+    """Why a sample has no image."""
+    return "It was not drawn yet." if row is None else row.error or "Its file is gone."
 
 
 def _digest(images: Mapping[int, bytes]) -> str:
@@ -229,8 +230,10 @@ def _digest(images: Mapping[int, bytes]) -> str:
     return whole.hexdigest()[:16]
 
 
+def unscored(key: SampleKey, why: str) -> Unscored:
+    """A sample without a score, or without an image."""
+    return Unscored(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)
+
+
 def _told(found: Mapping[SampleKey, str]) -> list[Unscored]:
-    return [
-        Unscored(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)
-        for key, why in sorted(found.items())
-    ]
+    return [unscored(key, why) for key, why in sorted(found.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -234,7 +235,7 @@ def _parts(entries: Sequence[Entry], language: str, judge: str, metric: str) -> 
     """The main metric by category and by atomicity, where there is more than one of them."""
     ways: dict[str, Callable[[Score], str]] = {
         "By category": lambda score: score.category,
-        "By atomicity": lambda score: "" if atomicity(score) is None else f"{atomicity(score):02d}",
+        "By atomicity": lambda score: "" if atomicity(score) is None else str(atomicity(score)),
     }
     found: dict[str, Groups] = {}
     for title, way in ways.items():
@@ -248,9 +249,13 @@ def _parts(entries: Sequence[Entry], language: str, judge: str, metric: str) -> 
                 if part and mean is not None:
                     groups[part][entry.label] = mean
         if len(groups) > 1:
-            # Two digits put numbers of requirements in order.
-            found[title] = {part.lstrip("0"): groups[part] for part in sorted(groups)}
+            found[title] = {part: groups[part] for part in sorted(groups, key=_naturally)}
     return found
+
+
+def _naturally(text: str) -> str:
+    """Puts 3 before 10."""
+    return re.sub(r"\d+", lambda number: number.group().zfill(8), text)
 
 
 def _part_table(title: str, groups: Groups, scale: Scale) -> Table:

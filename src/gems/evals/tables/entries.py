@@ -13,9 +13,6 @@ from gems.evals.rows import Figure, SampleRow, Score
 from gems.evals.samples import SampleKey
 from gems.evals.settings import EvalSettings
 
-_ATOMICITY = ("atomicity", "atom_count")
-"""What tasks call the number of requirements in a prompt."""
-
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
@@ -190,5 +187,5 @@ def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 def atomicity(score: Score) -> int | None:
     """Requirements in the score's prompt; None where the benchmark does not tell."""
-    value = next((score.facts[name] for name in _ATOMICITY if name in score.facts), None)
+    value = score.facts.get("atomicity")
     return int(value) if isinstance(value, int | float) else None

@@ -53,16 +53,16 @@ def show_scores(report: ScoreReport) -> None:
 
 def show_export(found: EvalExport) -> None:
     """Where the files are, what to run, and what is missing."""
-    for each in found.languages:
-        typer.echo(clean(each.path))
-        for command in each.commands:
-            typer.echo(clean(f"  {command}"))
-        _list(each.missing, "without an image")
-        if each.is_partial:
-            typer.echo(
-                f"partial: {each.samples:,} of {each.expected:,} samples; no score of the benchmark.",
-                err=True,
-            )
+    typer.echo(clean(found.path))
+    for command in found.commands:
+        typer.echo(clean(f"  {command}"))
+    _list(found.missing, "without an image")
+    if found.is_partial:
+        typer.echo(
+            f"partial: {coverage(found.samples, found.expected).removesuffix(', partial')} samples; what the "
+            "official scorer says of them is not the benchmark's score.",
+            err=True,
+        )
 
 
 def _list(samples: Sequence[Unscored], what: str) -> None:

@@ -51,7 +51,7 @@ def export(
             print_json(found)
         else:
             show_export(found)
-        raise typer.Exit(BEST_EFFORT if any(each.is_partial for each in found.languages) else MET)
+        raise typer.Exit(BEST_EFFORT if found.is_partial else MET)
 
 
 def import_scores(
