@@ -17,7 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 # What must be read in what each page's commands print.
 PAGES = {
-    "evals.md": ["blocks-bench/atomicity/3", "balanced against single", "evaluation.py", "Table 2: downstream"],
+    "evals.md": [
+        "blocks-bench/atomicity/3",
+        "balanced against single",
+        "evaluation.py",
+        "Table 2: downstream",
+    ],
     "generators.md": ["images/s"],
     "policy.md": ["paper's loop"],
     "security.md": ["ann"],

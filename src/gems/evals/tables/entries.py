@@ -130,6 +130,7 @@ _TOLD: Mapping[str, str] = {
     "chat": "chat {}",
     "judge": "loop's judge {}",
     "images": "{} images",
+    "size": "{} pixels",
 }
 """What tells entries apart -> how it is said."""
 

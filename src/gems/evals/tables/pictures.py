@@ -70,7 +70,7 @@ async def _cell(section: Section, each: Measured, key: SampleKey) -> Cell:
     return Cell(
         label=each.entry.label,
         picture=await _picture(drawn, row),
-        value=section.scale.number(score.value) if score else "",
+        value=f"{section.scale.number(score.value)}{' %' if section.scale.percent else ''}" if score else "",
         images=row.images if row else 0,
         why=score.explanation if score else "",
     )
