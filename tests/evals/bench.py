@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from gems.evals.judge_client import ChatJudge, open_judge
-from gems.evals.rows import SampleRow, Score
+from gems.evals.rows import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Frozen, Task
 from gems.evals.tasks.registry import task
@@ -20,16 +21,62 @@ from tests.stub import StubServer
 DATA = Path(__file__).parent / "data"
 _PLACES = {
     "geneval": {"invented.jsonl": "prompts/evaluation_metadata.jsonl"},
+    "geneval2": {"invented.jsonl": "geneval2_data.jsonl"},
+    "dpg": {
+        "invented_dpg_bench.csv": "dpg_bench/dpg_bench.csv",
+        "invented_teapot.txt": "dpg_bench/prompts/invented_teapot.txt",
+    },
+    "longtext": {
+        "invented.jsonl": "textbench/text_prompts.jsonl",
+        "invented_zh.jsonl": "textbench/text_prompts_zh.jsonl",
+    },
+    "spatial": {"invented.jsonl": "eval/SpatialGenEval_T2I_Prompts.jsonl"},
+    "crea": {"invented.jsonl": "eval/CREA/data.jsonl"},
+    "artimuse": {"invented.jsonl": "eval/ArtiMuse/evaluation_metadata.jsonl"},
 }
 
 
 def placed(folder: Path, name: str) -> Path:
     """The invented data of a benchmark as its official files would lie below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if name == "wise":
+        _place_wise(folder)
+        return folder
+    if name == "oneig":
+        _place_oneig(folder)
+        return folder
     for source, target in _PLACES[name].items():
         path = folder / target
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(DATA / name / source, path)
     return folder
+
+
+def _place_wise(folder: Path) -> None:
+    """Its invented prompts are in one file; the third has one more of our own."""
+    culture, time = json.loads((DATA / "wise" / "invented.json").read_text())
+    space = time | {"prompt_id": 568, "Prompt": "A cellar below a lighthouse"}
+    science = [culture | {"prompt_id": number, "Prompt": f"Rust {number}"} for number in (701, 801, 901)]
+    files = {
+        "cultural_common_sense": [culture],
+        "spatio-temporal_reasoning": [time, space],
+        "natural_science": science,
+    }
+    for name, records in files.items():
+        path = folder / "WISE_legacy" / "data" / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(records))
+
+
+def _place_oneig(folder: Path) -> None:
+    """Its invented files; where questions are lacking, those of another kind stand in."""
+    data = DATA / "oneig"
+    questions = json.loads((data / "invented_Q_D_object.json").read_text())
+    (folder / "Q_D").mkdir()
+    for kind in ("object", "anime", "object_zh", "multilingualism_zh"):
+        (folder / "Q_D" / f"{kind}.json").write_text(json.dumps(questions))
+    for name in ("OneIG-Bench.csv", "OneIG-Bench-ZH.csv", "gt_answer.json", "style.csv", "text_content.csv"):
+        shutil.copy(data / f"invented_{name}", folder / name)
 
 
 def prompts_of(folder: Path, name: str, language: str = "en") -> tuple[Task, list[BenchmarkPrompt]]:
@@ -86,6 +133,26 @@ async def judged(
     settings = ChatSettings(model=f"openai:eyes@{stub.base_url}", attempts=1, first_wait_s=0)
     async with open_judge(settings, samples) as judge:
         return await asking(judge)
+
+
+async def scored_all(
+    stub: StubServer, benchmark: Task, prompts: Sequence[BenchmarkPrompt], images: Mapping[int, bytes]
+) -> list[Score]:
+    """The scores of the same images for every prompt."""
+
+    async def asking(judge: ChatJudge) -> list[Score]:
+        return [score for prompt in prompts for score in await benchmark.score(prompt, images, judge)]
+
+    return await judged(stub, asking)
+
+
+def by_name(figures: Iterable[Figure]) -> dict[str, Figure]:
+    return {figure.name: figure for figure in figures}
+
+
+def files_in(folder: Path) -> list[str]:
+    """All files below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
 def said(messages: list[dict[str, object]]) -> str:

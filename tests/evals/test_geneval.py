@@ -10,9 +10,8 @@ import pytest
 
 from gems.errors import DataError, OptionError, RequestError, ServerError
 from gems.evals.formulas.geneval import image_is_right, overall
-from gems.evals.rows import Figure
 from gems.evals.tasks.registry import TASKS, task
-from tests.evals.bench import frozen, judged, placed, png, prompts_of, said
+from tests.evals.bench import by_name, frozen, judged, placed, png, prompts_of, said
 from tests.stub import Fault, StubServer
 
 
@@ -22,10 +21,6 @@ def brain(messages):
     if "How many" in text:
         return "3" if "umbrella" in text else "One."
     return "No." if "orange" in text else "Yes, it is."
-
-
-def by_name(figures: list[Figure]) -> dict[str, Figure]:
-    return {figure.name: figure for figure in figures}
 
 
 def test_registry() -> None:

@@ -5,7 +5,6 @@ Whatever is no answer raises `UnreadableReplyError`, so that it is never counted
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from gems.evals.formulas.probability import (
     spelled,
     spellings,
 )
+from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.models.chat.replies import read_answer
 
@@ -121,7 +121,7 @@ async def _probability(judge: EvalJudge, text: str, image: bytes, wanted: _Wante
         return Probability(spelled(reply.first_token, wanted.accepted), "logprobs")
     if judge.samples <= 1:
         return Probability(frequency([wanted.read(reply.text)]), "hard")
-    several = await asyncio.gather(*(_again(judge, text, image, n) for n in range(1, judge.samples + 1)))
+    several = await together(_again(judge, text, image, n) for n in range(1, judge.samples + 1))
     return Probability(frequency([wanted.read(said) for said in several]), "frequency")
 
 

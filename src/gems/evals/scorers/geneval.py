@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.formulas.geneval import image_is_right
+from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
 from gems.evals.rows import Score
 from gems.evals.samples import BenchmarkPrompt
@@ -26,7 +26,7 @@ async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: Eva
 async def _look(facts: Mapping[str, Any], image: bytes, judge: EvalJudge) -> Scored:
     include, exclude = facts["include"], facts.get("exclude") or []
     names = list(dict.fromkeys(item["class"] for item in [*include, *exclude]))
-    counted = await asyncio.gather(*(_told(_counted(judge, name, image)) for name in names))
+    counted = await together(_told(_counted(judge, name, image)) for name in names)
     counts = dict(zip(names, counted, strict=True))
     checks: dict[str, bool | None] = {}
     for item in include:
@@ -40,7 +40,7 @@ async def _look(facts: Mapping[str, Any], image: bytes, judge: EvalJudge) -> Sco
     # What is not there has neither colour nor place.
     if False not in checks.values():
         questions = _questions(include)
-        answers = await asyncio.gather(*(_told(is_so(judge, each, image)) for each in questions))
+        answers = await together(_told(is_so(judge, each, image)) for each in questions)
         checks |= dict(zip(questions, answers, strict=True))
     right = image_is_right(list(checks.values()))
     return Scored(

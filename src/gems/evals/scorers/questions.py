@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gems.evals.formulas.dependencies import Parents
+from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
 from gems.evals.rows import Score
 from gems.evals.samples import BenchmarkPrompt
@@ -36,7 +36,7 @@ async def score(
     questions, parents = questions_of(prompt.facts), parents_of(prompt.facts)
 
     async def look(image: bytes) -> Scored:
-        told = await asyncio.gather(*(is_so(judge, question, image) for question in questions.values()))
+        told = await together(is_so(judge, question, image) for question in questions.values())
         answers = dict(zip(questions, map(float, told), strict=True))
         noes = [question for number, question in questions.items() if not answers[number]]
         return Scored(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
+from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.scorers.asking import json_in
 
@@ -35,7 +35,7 @@ async def readable_replies(
     while len(found) < wanted and asked < tries:
         several = range(asked, min(tries, asked + wanted - len(found)))
         asked += len(several)
-        replies = await asyncio.gather(*(_reply(judge, replace(question, attempt=n), read) for n in several))
+        replies = await together(_reply(judge, replace(question, attempt=n), read) for n in several)
         for reply in replies:
             if isinstance(reply, UnreadableReplyError | RefusedError):
                 fault = reply.message

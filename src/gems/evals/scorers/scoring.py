@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gems.errors import RefusedError, UnreadableReplyError
+from gems.evals.gathering import together
 from gems.evals.rows import Score
 from gems.evals.samples import BenchmarkPrompt
 
@@ -45,7 +45,7 @@ async def each_sample(
     Raises:
         ProviderError: the judge cannot be reached.
     """
-    found = await asyncio.gather(*(unless_unreadable(look(image)) for image in images.values()))
+    found = await together(unless_unreadable(look(image)) for image in images.values())
     return [score_of(prompt, sample, metric, scored) for sample, scored in zip(images, found, strict=True)]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 from gems.evals.formulas.soft_tifa import arithmetic, geometric
+from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
 from gems.evals.rows import Score
 from gems.evals.samples import BenchmarkPrompt
@@ -23,7 +23,7 @@ async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: Eva
     atoms = float(prompt.facts["atom_count"])
 
     async def look(image: bytes) -> Scored:
-        found = await asyncio.gather(*(_answer(judge, image, *pair) for pair in pairs))
+        found = await together(_answer(judge, image, *pair) for pair in pairs)
         answers = [answer.value for answer in found]
         return Scored(
             value=geometric(answers),

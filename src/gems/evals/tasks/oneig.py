@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gems.evals.formulas.oneig import DIMENSIONS, overall, text
+from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
@@ -71,7 +71,7 @@ class OneIG:
             looks.append(oneig_reasoning.score(prompt, images, judge))
         if "style" in prompt.facts:
             looks.append(oneig_style.score(prompt, images, judge))
-        return [score for scores in await asyncio.gather(*looks) for score in scores]
+        return [score for scores in await together(looks) for score in scores]
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

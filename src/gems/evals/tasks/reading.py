@@ -128,7 +128,7 @@ def table_of(path: Path, form: type[M], columns: Iterable[str]) -> list[Entry[M]
             raise DataError(f"{path} has no column {', '.join(lacking)}.")
         return [_row(path, reader.line_num, row, form) for row in reader]
     except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: {error}.") from None
+        raise DataError(f"{path} line {reader.reader.line_num}: {error}.") from None
 
 
 def each_once(path: Path, entries: Sequence[Entry[Any]], ids: Sequence[Hashable]) -> None:

@@ -8,11 +8,13 @@ from gems.apps.cli.evals.progress import followed
 from gems.apps.cli.evals.working import At, interruptibly_told
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.working import settings_with, told_once
+from gems.arguments import RunOptions
 from gems.errors import OptionError
 from gems.evals.engines.opening import check_prices, open_engine, settings_for_jobs
 from gems.evals.folder import EvalFolder, EvalSettings
 from gems.evals.harness import Harness
 from gems.evals.harnesses.registry import harness as harness_named
+from gems.evals.profiled import profiled
 from gems.evals.reports import WorkReport
 from gems.evals.runner import Drawing, check_images, prompts_of
 from gems.evals.task import Task
@@ -48,16 +50,19 @@ def drawn(wish: EvalWish, models: Models, at: At, view: View) -> WorkReport:
     check_images(harness, wish.images)
     if wish.learn and not harness.learns:
         raise OptionError(f"Runs of {harness.name} cannot learn from each other.", hint="Leave --learn out.")
-    settings = settings_for_jobs(settings_with(models), asks=harness.asks, learn=wish.learn)
+    settings, extra = profiled(settings_with(models), wish.generator_profile)
+    settings = settings_for_jobs(settings, asks=harness.asks, learn=wish.learn)
     if at.budget_usd is not None:
         check_prices(settings)
-    wanted = eval_settings(wish, task, harness, settings)
+    wanted = eval_settings(wish, task, harness, settings, extra.get("size") or "")
     with told_once(debug=view.debug):
-        return interruptibly_told(_drawn(wanted, task, harness, settings, at, view))
+        return interruptibly_told(_drawn(wanted, task, harness, settings, extra, at, view))
 
 
-def eval_settings(wish: EvalWish, task: Task, harness: Harness, settings: Settings) -> EvalSettings:
-    """What the output folder is to be about."""
+def eval_settings(
+    wish: EvalWish, task: Task, harness: Harness, settings: Settings, size: str = ""
+) -> EvalSettings:
+    """What the output folder is to be about; `size` is that of the generator's profile."""
     languages = tuple(code for code in wish.languages.replace(" ", "").split(",") if code)
     chat, judge = settings.chat.model, settings.chat_for("judge").model
     return EvalSettings(
@@ -68,7 +73,7 @@ def eval_settings(wish: EvalWish, task: Task, harness: Harness, settings: Settin
         generator_profile=wish.generator_profile,
         chat=_shown(chat) if harness.asks else "",
         judge=_shown(judge) if harness.asks and judge != chat else "",
-        size=wish.size,
+        size=wish.size or size,
         images=wish.images,
         limit=wish.limit,
         samples=wish.samples or task.samples_per_prompt,
@@ -79,13 +84,19 @@ def eval_settings(wish: EvalWish, task: Task, harness: Harness, settings: Settin
 
 
 async def _drawn(
-    wanted: EvalSettings, task: Task, harness: Harness, settings: Settings, at: At, view: View
+    wanted: EvalSettings,
+    task: Task,
+    harness: Harness,
+    settings: Settings,
+    extra: RunOptions,
+    at: At,
+    view: View,
 ) -> WorkReport:
     prompts = await prompts_of(task, wanted)
     folder = await EvalFolder.create(at.out, wanted)
     async with folder.writing(), open_engine(at.engine_name, at.workplace(settings, harness.graph)) as engine:
         with followed("samples", view) as tell:
-            tally = await Drawing(folder, harness, prompts).draw(
+            tally = await Drawing(folder, harness, prompts, extra).draw(
                 engine, budget_usd=at.budget_usd, retries=at.retries, tell=tell
             )
     return WorkReport.of(tally, folder.label, folder.warnings)
