@@ -63,10 +63,8 @@ def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> S
                 folder, about, judge, judge.name, data=place, concurrency=concurrency, tell=tell
             )
         async with open_judge(_judge_settings(spec, about).chat_for("eval_judge")) as asked:
-            # Without a query, which may hold a secret.
-            name = inhouse(asked.name.partition("?")[0])
             return await score_folder(
-                folder, about, asked, name, data=place, concurrency=concurrency, tell=tell
+                folder, about, asked, inhouse(asked.name), data=place, concurrency=concurrency, tell=tell
             )
 
     return interruptibly(doing())
