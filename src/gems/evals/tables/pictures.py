@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from gems.errors import ImageMissingError
 from gems.evals.rows import SampleRow
 from gems.evals.samples import SampleKey
-from gems.evals.tables.comparing import Measured, Section
+from gems.evals.tables.comparing import Section
 from gems.evals.tables.entries import Drawn
+from gems.evals.tables.measuring import Measured
 from gems.reporting.picturing import Shown, shown
 
 _SIDE = 220

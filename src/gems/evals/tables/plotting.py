@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gems.errors import MissingExtraError
-from gems.evals.tables.comparing import Measured, Section
+from gems.evals.tables.comparing import Section
+from gems.evals.tables.measuring import Measured
 from gems.evals.tables.statistics import Mean
 
 # Told apart by people who see colours differently too (Okabe and Ito), and by the marks.
