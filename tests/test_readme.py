@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shlex
@@ -17,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 PROGRAMS = [text for language, text in BLOCKS if language == "python"]
-LINES = [line for _, text in BLOCKS for line in text.replace("\\\n", "").splitlines()]
+LINES = [line for kind, text in BLOCKS if kind != "sh" for line in text.replace("\\\n", "").splitlines()]
 COMMANDS = [line for line in LINES if line.startswith("gems ")]
 
 
@@ -45,6 +46,37 @@ def test_programs(program: str) -> None:
     done = run(sys.executable, "-c", program)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def test_the_comparison_of_harnesses(tmp_path: Path) -> None:
+    """The very commands, on two prompts and one seed."""
+    (script,) = [text for kind, text in BLOCKS if kind == "sh"]
+    small = script.replace("for seed in 1 2 3", "for seed in 1").replace(" --seed", " --limit 2 --seed")
+    assert small.count("--limit 2") == 1
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", small], capture_output=True, text=True, timeout=170, check=False,
+        env=os.environ | {"PATH": path}, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "balanced against paper" in done.stdout
+    assert (tmp_path / "out" / "comparison" / "blocks-bench-en-truth.svg").exists()
+
+
+def test_the_table_of_harnesses_is_what_was_measured() -> None:
+    """Rows of the README against the numbers that the comparison wrote."""
+    with (ROOT / "benchmarks" / "results" / "blocks-bench.csv").open() as file:
+        measured = {(line["entry"], line["part"], line["metric"]): line for line in csv.DictReader(file)}
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| ([\d.]+) % \(([\d.]+) to ([\d.]+)\) \| ([\d.]+) \| ([\d.]+) \|",
+        README,
+        re.MULTILINE,
+    )
+    assert len(rows) == 8
+    for name, *told in rows:
+        met, images, calls = (measured[name, "all", each] for each in ("met", "images", "calls"))
+        shares = [f"{100 * float(met[each]):.1f}" for each in ("mean", "low", "high")]
+        assert told == [*shares, f"{float(images['mean']):.2f}", f"{float(calls['mean']):.1f}"], name
 
 
 def test_make_targets_of_the_readme_exist() -> None:

@@ -70,7 +70,15 @@ async def test_quality_cost_and_parts_by_hand(tmp_path: Path) -> None:
 
 async def test_pairs_are_tested_prompt_by_prompt(tmp_path: Path) -> None:
     (section,) = await compared(*await pair_of(tmp_path))
-    pair = section.pairs["paper", "single"]
+    (pair,) = [each.found for each in section.pairs if each.part == "all"]
+    assert [(each.first, each.second) for each in section.pairs] == [("paper", "single")] * 5
+    assert {each.part: (each.found.better, each.found.worse) for each in section.pairs} == {
+        "all": (1, 0),
+        "category/even": (0, 0),
+        "category/odd": (1, 0),
+        "atomicity/3": (1, 0),
+        "atomicity/10": (0, 0),
+    }
     assert (pair.better, pair.worse, pair.p, pair.test) == (1, 0, 1.0, "McNemar, exact")
     assert table(section, "Pairs, prompt by prompt").rows[0][:3] == [
         "paper against single",
@@ -197,7 +205,13 @@ async def test_files(tmp_path: Path) -> None:
         if (each["entry"], each["part"], each["metric"]) == ("single", "all", "met")
     ]
     assert (float(line["mean"]), int(line["prompts"])) == (0.5, 4)
-    (pair,) = csv.DictReader(io.StringIO(paths[2].read_text()))
+    pair, *parts = csv.DictReader(io.StringIO(paths[2].read_text()))
+    assert [each["part"] for each in parts] == [
+        "category/even",
+        "category/odd",
+        "atomicity/3",
+        "atomicity/10",
+    ]
     assert (pair["first"], pair["second"], float(pair["difference"])) == ("paper", "single", 0.5)
     assert paths[4].read_text().count("<svg") == 1
     again, _ = await write_comparison(sections, tmp_path / "again", pictures=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gems.errors import RequestError
@@ -11,9 +11,9 @@ from gems.evals.tables.entries import Drawn, Entry, entries_of, per_sample
 from gems.evals.tables.figuring import figure_table
 from gems.evals.tables.measuring import COSTS, Measured, cost_table, measured_of, quality_table
 from gems.evals.tables.notes import notes_of
-from gems.evals.tables.pairing import pair_table, pairs_of
-from gems.evals.tables.parting import Groups, part_table, parts_of
-from gems.evals.tables.statistics import Mean, Paired, mean_of
+from gems.evals.tables.pairing import WHOLE, Pair, pair_table, pairs_of, pairs_of_parts
+from gems.evals.tables.parting import Part, part_tables, parts_of
+from gems.evals.tables.statistics import Mean, mean_of
 from gems.evals.tables.table import Scale, Table
 from gems.evals.tasks.registry import task
 
@@ -42,7 +42,7 @@ class Section:
     metric: str
     scale: Scale
     measured: Sequence[Measured]
-    pairs: Mapping[tuple[str, str], Paired]
+    pairs: Sequence[Pair]
     tables: Sequence[Table]
     records: Sequence[Record]
     notes: Sequence[str]
@@ -59,11 +59,11 @@ def sections_of(folders: Sequence[Drawn], judge: str | None = None) -> list[Sect
         RequestError: nothing was scored by such a judge, or a folder comes twice.
     """
     found = [
-        section
+        _section(benchmark, language, name, entries)
         for benchmark, entries in entries_of(folders).items()
-        for language in entries[0].settings.languages
+        for language in dict.fromkeys(code for entry in entries for code in entry.settings.languages)
         for name in judges_of(entries, language)
-        if judge in (None, name) and (section := _section(benchmark, language, name, entries))
+        if judge in (None, name)
     ]
     if not found:
         known = sorted(
@@ -91,16 +91,16 @@ def judges_of(entries: Iterable[Entry], language: str) -> list[str]:
     return sorted(names, key=lambda name: (name != OFFICIAL, name))
 
 
-def _section(benchmark: str, language: str, judge: str, entries: Sequence[Entry]) -> Section | None:
+def _section(benchmark: str, language: str, judge: str, entries: Sequence[Entry]) -> Section:
     about = task(benchmark)
     measured = [measured_of(entry, language, judge, about.metric) for entry in entries]
     scale = Scale.of([value for each in measured for value in each.values.values()])
-    pairs = pairs_of(measured)
+    pairs = pairs_of({each.entry.label: each.values for each in measured})
     parts = parts_of(entries, language, judge, about.metric)
     tables = [
         quality_table(measured, language, judge, about.metric, scale),
         cost_table(measured, language),
-        *(part_table(name, groups, scale) for name, groups in parts.items()),
+        *part_tables(parts, scale),
         pair_table(pairs, scale),
         figure_table(entries, language, judge),
     ]
@@ -112,7 +112,7 @@ def _section(benchmark: str, language: str, judge: str, entries: Sequence[Entry]
         metric=about.metric,
         scale=scale,
         measured=measured,
-        pairs=pairs,
+        pairs=[*pairs, *pairs_of_parts(parts)],
         tables=[table for table in tables if table is not None and table.rows],
         records=_records(benchmark, language, judge, about.metric, measured, parts),
         notes=notes_of(entries, language, judge),
@@ -125,7 +125,7 @@ def _records(
     judge: str,
     metric: str,
     measured: Sequence[Measured],
-    parts: Mapping[str, Groups],
+    parts: Sequence[Part],
 ) -> list[Record]:
     def record(entry: str, part: str, name: str, mean: Mean) -> Record:
         return Record(
@@ -142,13 +142,12 @@ def _records(
     for each in measured:
         label = each.entry.label
         if each.quality is not None:
-            found.append(record(label, "all", metric, each.quality))
+            found.append(record(label, WHOLE, metric, each.quality))
         for name, of in COSTS.items():
             values = per_sample(each.entry.rows(language), of)
             if values:
-                found.append(record(label, "all", name, mean_of(list(values.values()))))
-    for title, groups in parts.items():
-        kind = title.removeprefix("By ")
-        for part, means in groups.items():
-            found += [record(label, f"{kind}/{part}", metric, mean) for label, mean in means.items()]
+                found.append(record(label, WHOLE, name, mean_of(list(values.values()))))
+    for part in parts:
+        name = f"{part.kind}/{part.name}"
+        found += [record(label, name, metric, mean) for label, mean in part.means.items()]
     return found

@@ -125,29 +125,41 @@ def numbers_csv(sections: Sequence[Section]) -> str:
 
 
 def pairs_csv(sections: Sequence[Section]) -> str:
-    """One line for each pair of entries."""
+    """One line for each pair of entries, on the whole benchmark and within each part."""
     lines = (
         [
             section.benchmark,
             section.language,
             section.judge,
             section.metric,
-            first,
-            second,
-            pair.difference.value,
-            pair.difference.low,
-            pair.difference.high,
-            pair.difference.prompts,
-            pair.better,
-            pair.worse,
-            pair.test,
-            pair.p,
-            pair.wilcoxon,
+            pair.part,
+            pair.first,
+            pair.second,
+            pair.found.difference.value,
+            pair.found.difference.low,
+            pair.found.difference.high,
+            pair.found.difference.prompts,
+            pair.found.better,
+            pair.found.worse,
+            pair.found.test,
+            pair.found.p,
+            pair.found.wilcoxon,
         ]
         for section in sections
-        for (first, second), pair in section.pairs.items()
+        for pair in section.pairs
     )
-    names = ["benchmark", "language", "judge", "metric", "first", "second", "difference", "low", "high"]
+    names = [
+        "benchmark",
+        "language",
+        "judge",
+        "metric",
+        "part",
+        "first",
+        "second",
+        "difference",
+        "low",
+        "high",
+    ]
     return _csv([*names, "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines)
 
 

@@ -35,6 +35,7 @@ class EvalPair(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    part: str = Field(description="`all`, `category/...` or `atomicity/...`.")
     first: str
     second: str
     difference: float = Field(description="Mean of the first less mean of the second.")
@@ -131,16 +132,17 @@ def _section(section: Section) -> EvalSection:
         ],
         pairs=[
             EvalPair(
-                first=first,
-                second=second,
-                difference=pair.difference.value,
-                low=pair.difference.low,
-                high=pair.difference.high,
-                better=pair.better,
-                worse=pair.worse,
-                p=pair.p,
-                test=pair.test,
+                part=pair.part,
+                first=pair.first,
+                second=pair.second,
+                difference=pair.found.difference.value,
+                low=pair.found.difference.low,
+                high=pair.found.difference.high,
+                better=pair.found.better,
+                worse=pair.found.worse,
+                p=pair.found.p,
+                test=pair.found.test,
             )
-            for (first, second), pair in section.pairs.items()
+            for pair in section.pairs
         ],
     )
