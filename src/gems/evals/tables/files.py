@@ -148,19 +148,8 @@ def pairs_csv(sections: Sequence[Section]) -> str:
         for section in sections
         for pair in section.pairs
     )
-    names = [
-        "benchmark",
-        "language",
-        "judge",
-        "metric",
-        "part",
-        "first",
-        "second",
-        "difference",
-        "low",
-        "high",
-    ]
-    return _csv([*names, "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines)
+    names = ["benchmark", "language", "judge", "metric", "part", "first", "second", "difference"]
+    return _csv([*names, "low", "high", "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines)
 
 
 def _csv(names: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

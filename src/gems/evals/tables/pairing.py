@@ -68,8 +68,8 @@ def pair_table(pairs: Sequence[Pair], scale: Scale) -> Table:
         rows=rows,
         notes=[
             "Differences of the means over the prompts that both were scored on, in points where they are "
-            "shares. `p, all pairs` is Holm's correction for looking at so many. `pairs.csv` has the same within "
-            "each part, without that correction."
+            "shares. `p, all pairs` is Holm's correction for looking at so many; `pairs.csv` has the same "
+            "within each part, without it."
         ]
         if rows
         else (),
