@@ -47,11 +47,14 @@ class FileStore:
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
         with self._faults(name):
+            # Others write too, so what was listed before says nothing.
+            self._fs.invalidate_cache()
             return bool(self._fs.exists(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
         """The names of the files in a folder of it, sorted; empty where there is no such folder."""
         with self._faults(folder):
+            self._fs.invalidate_cache()
             try:
                 found: Sequence[str] = self._fs.ls(self._path(folder), detail=False)
             except FileNotFoundError:
