@@ -97,7 +97,7 @@ def markdown(shown: Sequence[Shown]) -> str:
         parts.append(f"## {section.title} ({section.language}), scored by {section.judge}")
         parts.append("\n".join(f"- {' '.join(note.split())}" for note in section.notes))
         if each.plot is not None:
-            parts.append(f"![Quality against images per sample]({plot_name(section)})")
+            parts.append(f"![Quality against images and tokens per sample]({plot_name(section)})")
         parts += [table.markdown() for table in section.tables]
     return "\n\n".join(parts) + "\n"
 
