@@ -42,6 +42,7 @@ PRINTED_BY = {
     "SkillTrial": "`gems skills test` prints how a skill does on its own examples.",
     "SkillDrafts": "`gems skills learn` prints what it drafted.",
     "DoctorReport": "`gems doctor` prints its checks.",
+    "DataReport": "`gems eval data` prints where data come from and what of them is in place.",
     "NewKey": "`gems keys add` prints the key.",
     "KeyList": "`gems keys list` prints who has a key.",
     "RevokedKey": "`gems keys revoke` prints whose key it took back.",

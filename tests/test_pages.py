@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 # What must be read in what each page's commands print.
 PAGES = {
+    "benchmarks.md": ["licence: Apache-2.0", '"task": "crea"'],
     "evals.md": [
         "blocks-bench/atomicity/3",
         "balanced against single",

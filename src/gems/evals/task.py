@@ -19,14 +19,14 @@ class DataFile:
     Attributes:
         path: As in the official repository. It is looked for there below the benchmark's data folder, and
             with fewer of the folders above it; a name that ends in a slash is that of a folder.
-        records: How many records the whole file holds.
+        records: How many records the whole file holds; None where that is not known.
         size: Bytes of the edition that this task was written for; None where editions differ harmlessly.
         language: The only language that needs it; empty for all.
         optional: Whether the task can do without it.
     """
 
     path: str
-    records: int
+    records: int | None
     size: int | None = None
     language: str = ""
     optional: bool = False

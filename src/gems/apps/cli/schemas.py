@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.apps.cli.evals.reports import EvalComparison, EvalTables
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
+from gems.evals.data_checks import DataReport
 from gems.evals.official import EvalExport, EvalImport
 from gems.evals.scoring import ScoreReport
 from gems.memory.ledger import RunRow
@@ -153,6 +154,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         SkillTrial,
         SkillDrafts,
         DoctorReport,
+        DataReport,
         NewKey,
         KeyList,
         RevokedKey,

@@ -37,7 +37,7 @@ class DPGBench:
     source = DataSource(
         url="https://github.com/TencentQQGYLab/ELLA",
         licence="Apache-2.0",
-        files=[DataFile(path=PROMPTS, records=1065, size=434_471), DataFile(path=QUESTIONS, records=1065)],
+        files=[DataFile(path=PROMPTS, records=1065, size=434_471), DataFile(path=QUESTIONS, records=None)],
         note="The official reader drops the first question of the table; figures tell both.",
     )
 

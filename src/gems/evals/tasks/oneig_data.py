@@ -49,6 +49,21 @@ _TAIL = {"en": "", "zh": "_zh"}
 _QUESTIONS, _TEXTS, _ANSWERS = "scripts/alignment/Q_D/", "scripts/text/", "scripts/reasoning/"
 _STYLES = "scripts/style/style.csv"
 _NO_STYLE = ("", "nan")
+_SIDES = {
+    "anime.json": 240_912,
+    "anime_zh.json": 250_389,
+    "human.json": 233_346,
+    "human_zh.json": 248_770,
+    "object.json": 179_650,
+    "object_zh.json": 185_005,
+    "multilingualism_zh.json": 148_469,
+    "gt_answer.json": 141_383,
+    "gt_answer_zh.json": 94_881,
+    "text_content.csv": 97_314,
+    "text_content_zh.csv": 89_199,
+    "style.csv": 3_127,
+}
+"""Bytes of the files beside the tables."""
 
 
 class _Row(BaseModel):
@@ -78,7 +93,7 @@ def data_files() -> list[DataFile]:
     return [
         *(DataFile(path=TABLES[each], records=SIZE[each], size=sizes[each], language=each) for each in SIZE),
         *(file for language in SIZE for file in _side_files(language)),
-        DataFile(path=_STYLES, records=KINDS["Anime_Stylization"].count),
+        DataFile(path=_STYLES, records=KINDS["Anime_Stylization"].count, size=_SIDES["style.csv"]),
     ]
 
 
@@ -162,7 +177,7 @@ def _side_files(language: str) -> Iterator[DataFile]:
             "text": f"{_TEXTS}text_content{tail}.csv",
             "reasoning": f"{_ANSWERS}gt_answer{tail}.json",
         }[kind.dimension]
-        yield DataFile(path=path, records=kind.count, language=language)
+        yield DataFile(path=path, records=kind.count, size=_SIDES[Path(path).name], language=language)
 
 
 def _questions(path: Path) -> dict[str, dict[str, Any]]:

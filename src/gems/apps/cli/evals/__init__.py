@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from gems.apps.cli.evals.compare import compare
+from gems.apps.cli.evals.data import data
 from gems.apps.cli.evals.moving import export, import_scores
 from gems.apps.cli.evals.run import run
 from gems.apps.cli.evals.score import score
@@ -24,6 +25,7 @@ def _evals(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
+evals.command()(data)
 evals.command()(run)
 evals.command()(score)
 evals.command()(export)

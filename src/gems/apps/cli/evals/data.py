@@ -1,0 +1,107 @@
+"""`gems eval data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import BEST_EFFORT, MET, reported
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gems.evals.data_checks import DataCheck, DataReport, FileCheck
+
+
+def data(
+    task: Annotated[
+        str | None, typer.Argument(metavar="[TASK]", help="One benchmark; all of them by default.")
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            parser=options.path,
+            metavar="DIR",
+            help="The benchmark's data; benchmarks/TASK in GEMS_HOME by default.",
+        ),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say where the benchmarks' data come from and under which licence, and check what is in place.
+
+    Nothing is downloaded: clone the named repository into the folder, or put the named files there. Files are
+    checked by count and size, and read as the task reads them. A part of a benchmark can be run; its figures
+    are then marked as partial.
+
+    \b
+    Examples:
+      gems eval data
+      gems eval data geneval2 --data ~/GenEval2
+
+    \b
+    Exit codes:
+      0  everything is in place
+      3  something is missing, partial, damaged or of another edition; its line says what
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+
+        report = _looked_at(task, folder)
+        if json:
+            print_json(report)
+        else:
+            typer.echo("\n\n".join("\n".join(_told(check)) for check in report.benchmarks))
+        raise typer.Exit(MET if report.ok else BEST_EFFORT)
+
+
+def _looked_at(name: str | None, folder: Path | None) -> DataReport:
+    from gems.errors import OptionError  # noqa: PLC0415 - heavy
+    from gems.evals.data_checks import DataReport, checked_data  # noqa: PLC0415
+    from gems.evals.tasks.places import data_folder  # noqa: PLC0415
+    from gems.evals.tasks.registry import TASKS, task  # noqa: PLC0415
+    from gems.settings import load_settings  # noqa: PLC0415
+
+    if name is None and folder is not None:
+        raise OptionError("--data is the folder of one benchmark.", hint="Name the benchmark before it.")
+    settings = load_settings()
+    tasks = [task(each) for each in ([name] if name is not None else TASKS)]
+    checks = [checked_data(each, folder or data_folder(settings, each.name)) for each in tasks]
+    return DataReport(ok=all(check.ok for check in checks), benchmarks=checks)
+
+
+def _told(check: DataCheck) -> Iterator[str]:
+    from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
+
+    yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"
+    yield f"  from: {check.url}"
+    yield f"  licence: {check.licence}"
+    if check.note:
+        yield f"  note: {check.note}"
+    yield clean(f"  folder: {check.folder}")
+    for file in check.files:
+        yield clean(f"  {file.status:<8}  {file.path}{_measured(file)}")
+    for each in check.prompts:
+        said = f"; {one_line(each.error)}" if each.error else ""
+        yield f"  prompts   {each.language}: {each.prompts:,} of {each.expected:,}{said}"
+
+
+def _measured(file: FileCheck) -> str:
+    """What there is of what there should be."""
+    there = file.size is not None
+    parts = []
+    for found, expected, unit in (
+        (file.records, file.records_expected, "records"),
+        (file.size, file.size_expected, "bytes"),
+    ):
+        count = found if there else expected
+        if count is not None:
+            whole = f" of {expected:,}" if there and expected not in (None, found) else ""
+            parts.append(f"{count:,}{whole} {unit}")
+    return f": {', '.join(parts)}" if parts else ""
