@@ -15,10 +15,12 @@ class Gate:
 
     Attributes:
         drawn: How often each image was drawn and handed over, by prompt and seed.
+        waiting: Requests that are held.
     """
 
     def __init__(self) -> None:
         self.drawn: Counter[tuple[str, int]] = Counter()
+        self.waiting = 0
         self._changed = threading.Condition()
         self._allowed = 0
         self._generation = 0
@@ -38,7 +40,9 @@ class Gate:
     def draw(self, request: ImageRequest) -> bytes:
         with self._changed:
             came = self._generation
+            self.waiting += 1
             self._changed.wait_for(lambda: self._allowed > 0 or self._generation != came, PATIENCE_S)
+            self.waiting -= 1
             if self._generation != came or self._allowed == 0:
                 raise ConnectionError("Nobody waits for this any more.")
             self._allowed -= 1

@@ -17,7 +17,7 @@ import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
@@ -150,7 +150,7 @@ class EvalFolder:
         """The names, relative to the folder, of all images that are there."""
         found: set[str] = set()
         for language in self.settings.languages:
-            part = f"images/{_safe(language)}"
+            part = f"images/{safe_name(language)}"
             names = await asyncio.to_thread(self._store.names, part)
             found |= {f"{part}/{name}" for name in names}
         return found
@@ -247,12 +247,34 @@ class EvalFolder:
             self.warnings.append(note)
 
 
+@asynccontextmanager
+async def writing_alone(store: FileStore) -> AsyncIterator[None]:
+    """While this holds, no other process of this machine writes rows into a folder.
+
+    Raises:
+        RequestError: another one does.
+    """
+    if store.folder is None:
+        # Stores of objects have no locks; runs have.
+        yield
+        return
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(hold(store.folder, ".writing"))
+        except RunBusyError as error:
+            raise RequestError(
+                f"Another process is drawing into {store.label}.",
+                hint="Wait for it to finish, or end it first.",
+            ) from error
+        yield
+
+
 def image_name(key: SampleKey) -> str:
     """Where a sample's PNG lies, relative to the folder; no id leads out of it."""
-    return f"images/{_safe(key.language)}/{_safe(key.prompt_id)}_{key.sample}.png"
+    return f"images/{safe_name(key.language)}/{safe_name(key.prompt_id)}_{key.sample}.png"
 
 
-def _safe(text: str) -> str:
+def safe_name(text: str) -> str:
     """A part of a path that stands for `text` alone: whatever else than plain characters is encoded."""
     encoded = _UNSAFE.sub(lambda found: quote(found.group(), safe=""), text)
     if encoded.startswith("."):

@@ -15,6 +15,7 @@ from gems._version import __version__
 from gems.apps.cli.delete import delete
 from gems.apps.cli.doctor import doctor
 from gems.apps.cli.evals import evals
+from gems.apps.cli.evals.batch import batch
 from gems.apps.cli.failures import told, usage_error
 from gems.apps.cli.fork import fork
 from gems.apps.cli.garbage import gc
@@ -50,6 +51,7 @@ app.command()(gc)
 app.add_typer(memory)
 app.add_typer(skills)
 app.add_typer(evals)
+app.command()(batch)
 app.command()(web)
 app.command()(serve)
 app.add_typer(keys)

@@ -11,9 +11,10 @@ import asyncio
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,17 +50,19 @@ async def open_ray(place: Workplace) -> AsyncIterator[RayEngine]:
     """
     store = await asyncio.to_thread(FileStore, place.url)
     is_own = not ray.is_initialized()
-    await asyncio.to_thread(_connect)
-    try:
-        engine = RayEngine(_shared(place, store), store)
+    # A thread of Ray prints what befalls nodes, and standard output is for results.
+    with redirect_stdout(sys.stderr):
+        await asyncio.to_thread(_connect)
         try:
-            await engine.open()
-            yield engine
+            engine = RayEngine(_shared(place, store), store)
+            try:
+                await engine.open()
+                yield engine
+            finally:
+                await engine.close()
         finally:
-            await engine.close()
-    finally:
-        if is_own:
-            await asyncio.to_thread(ray.shutdown)
+            if is_own:
+                await asyncio.to_thread(ray.shutdown)
 
 
 @dataclass(eq=False, slots=True)
@@ -229,7 +232,7 @@ def _shared(place: Workplace, store: FileStore) -> Workplace:
     """The same with URLs that mean the same to processes elsewhere.
 
     Raises:
-        ConfigurationError: there are several machines, and runs would be known to one of them alone.
+        ConfigurationError: runs, or what they learn, would be known to one machine alone.
     """
     settings = place.settings
     machines = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
@@ -238,6 +241,11 @@ def _shared(place: Workplace, store: FileStore) -> Workplace:
             f"The cluster has {machines} machines, and a run that one of them has begun could not go on on "
             "another.",
             hint="Set GEMS_CHECKPOINT to a PostgreSQL database that all of them reach.",
+        )
+    if settings.experience == "":
+        raise ConfigurationError(
+            "Processes of a cluster cannot learn from each other through a folder of one home.",
+            hint="Set GEMS_EXPERIENCE to the address of a Chroma server.",
         )
     url = str(store.folder) if store.folder is not None else place.url
     changed = {"home": settings.home.absolute(), "images": settings.images or f"{url.rstrip('/')}/runs"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gems.apps.cli.evals.progress import followed
-from gems.apps.cli.evals.working import At, interruptibly_told
+from gems.apps.cli.evals.working import At, interruptibly_told, shown_spec
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.working import settings_with, told_once
 from gems.arguments import RunOptions
@@ -69,10 +69,10 @@ def eval_settings(
         task=task.name,
         languages=languages or tuple(task.languages),
         harness=harness.name,
-        generator=_shown(settings.generator.model),
+        generator=shown_spec(settings.generator.model),
         generator_profile=wish.generator_profile,
-        chat=_shown(chat) if harness.asks else "",
-        judge=_shown(judge) if harness.asks and judge != chat else "",
+        chat=shown_spec(chat) if harness.asks else "",
+        judge=shown_spec(judge) if harness.asks and judge != chat else "",
         size=wish.size or size,
         images=wish.images,
         limit=wish.limit,
@@ -100,8 +100,3 @@ async def _drawn(
                 engine, budget_usd=at.budget_usd, retries=at.retries, tell=tell
             )
     return WorkReport.of(tally, folder.label, folder.warnings)
-
-
-def _shown(spec: str) -> str:
-    """A spec without its query, which may hold a secret."""
-    return spec.partition("?")[0]

@@ -1,0 +1,85 @@
+"""`gems batch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options as shared
+from gems.apps.cli.evals import options
+from gems.apps.cli.failures import reported
+
+
+def batch(  # noqa: PLR0913, PLR0917 - the command's options
+    file: Annotated[
+        Path,
+        typer.Argument(
+            parser=shared.path, metavar="FILE", help="The list: JSON Lines, or CSV if it ends in .csv."
+        ),
+    ],
+    out: options.Out,
+    chat: shared.Chat = None,
+    judge: shared.Judge = None,
+    generator: shared.Generator = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, max=2**31 - 1, help="What the seeds of rows that name none are derived from."
+        ),
+    ] = 0,
+    learn: Annotated[
+        bool, typer.Option("--learn", help="Let runs learn from each other and from earlier ones.")
+    ] = False,
+    concurrency: options.Concurrency = 4,
+    budget_usd: options.Budget = None,
+    retries: options.Retries = 1,
+    engine: options.Engine = "local",
+    workers: options.Workers = None,
+    generator_actors: options.GeneratorActors = None,
+    json: shared.Json = False,
+    quiet: options.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Draw a list of prompts into a folder, each as `gems run` would, and each once.
+
+    A line is {"id": "cover", "prompt": "two green stars", "seed": 7}. Only the prompt is needed; a line may
+    also hold size, profile, max_rounds, candidates, negative_prompt, skills, max_images, plateau, budget_usd
+    and deadline_s. The id names the image, ID.png; without one it is the line's number. Bad lines are told
+    all together before anything is drawn.
+
+    Ended at any moment, by whatever, the same command goes on where it stopped. What came of each prompt
+    stands in manifest.jsonl.
+
+    \b
+    Examples:
+      gems batch prompts.jsonl --out pictures
+      gems batch prompts.csv --out s3://bucket/pictures --engine ray --generator diffusers:z-image-turbo
+
+    \b
+    Exit codes:
+      0    every prompt has its image
+      3    some failed, or the budget is spent
+      2    bad usage or configuration, or bad lines
+      1    failure
+      130  interrupted; the same command goes on
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.evals.batching import batched  # noqa: PLC0415 - heavy
+        from gems.apps.cli.evals.handing import handed_over  # noqa: PLC0415
+        from gems.apps.cli.evals.working import At  # noqa: PLC0415
+
+        view = shared.View(json=json, quiet=quiet, debug=debug)
+        at = At(
+            out=out,
+            engine=engine,
+            concurrency=concurrency,
+            workers=workers,
+            generator_actors=generator_actors,
+            budget_usd=budget_usd,
+            retries=retries,
+        )
+        models = shared.Models(chat=chat, judge=judge, generator=generator)
+        report = batched(file, models, at, view, seed=seed, learn=learn)
+        raise typer.Exit(handed_over(report, "prompt", view))

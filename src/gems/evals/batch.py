@@ -1,0 +1,213 @@
+"""Drawing a list of prompts into a folder, each once.
+
+batch.json       what the folder was begun with
+manifest.jsonl   a line for each prompt that a run is through with; the newest of each id counts
+<id>.png
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gems.arguments import RunOptions
+from gems.errors import DataError, RequestError
+from gems.evals.batch_rows import BatchRow
+from gems.evals.engines.engine import Engine
+from gems.evals.folder import safe_name
+from gems.evals.jobs import Ending, Job
+from gems.evals.lines import JsonLines
+from gems.evals.working import Tally, Tell, work_through
+from gems.memory.filestore import FileStore
+from gems.nodes.options import SEEDS
+
+_SETTINGS = "batch.json"
+
+
+class BatchSettings(BaseModel):
+    """What a folder's images are drawn with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field("", description="Names the folder in its runs' ids; drawn by chance when it is begun.")
+    generator: str
+    chat: str
+    judge: str = ""
+    seed: int = Field(ge=0, description="What the seeds of rows that name none are derived from.")
+    learn: bool = False
+
+
+class BatchLine(BaseModel):
+    """One line of the manifest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    line: int = Field(description="Of the list, from 1.")
+    prompt: str
+    options: dict[str, str | int | float]
+    run_id: str
+    rounds: int
+    images: int
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    seconds: float
+    skills: list[str]
+    requirements: int
+    met: int
+    stop_reason: str
+    file: str = Field(description="The PNG, relative to the folder; empty where there is none.")
+    sha256: str
+    error: str
+
+
+class Batch:
+    """The rows of a list, and the folder that their images go to.
+
+    Args:
+        store: The folder.
+        settings: What it was begun with.
+        rows: By the numbers of their lines.
+    """
+
+    def __init__(self, store: FileStore, settings: BatchSettings, rows: Mapping[int, BatchRow]) -> None:
+        self.settings, self.warnings = settings, list[str]()
+        self._store, self._manifest = store, JsonLines(store, "manifest")
+        self._jobs = {_name(row): self._job(row) for row in rows.values()}
+        self._lines = {_name(row): (number, row) for number, row in rows.items()}
+
+    @classmethod
+    async def open(cls, store: FileStore, wanted: BatchSettings, rows: Mapping[int, BatchRow]) -> Batch:
+        """A new folder, or one that was begun with the same settings.
+
+        Raises:
+            RequestError: it was begun with others, or holds samples of a benchmark.
+            StorageError: it cannot be written.
+        """
+        known = await asyncio.to_thread(_known, store)
+        if known is None:
+            known = wanted.model_copy(update={"id": secrets.token_hex(8)})
+            await asyncio.to_thread(store.write, _SETTINGS, known.model_dump_json(indent=2).encode())
+        here, there = known.model_dump(exclude={"id"}), wanted.model_dump(exclude={"id"})
+        if faults := [f"{n} is {here[n]!r} there and {there[n]!r} here" for n in here if here[n] != there[n]]:
+            raise RequestError(
+                f"{store.label} was begun otherwise: {'; '.join(faults)}.",
+                hint="Name another folder, or the same settings.",
+            )
+        return cls(store, known, rows)
+
+    async def draw(
+        self,
+        engine: Engine,
+        *,
+        budget_usd: float | None = None,
+        retries: int = 1,
+        tell: Tell = lambda _: None,
+    ) -> Tally:
+        """Draw what is not there yet; whatever an earlier call had begun goes on.
+
+        A row that was changed since is drawn anew.
+
+        Raises:
+            GemsError: see `work_through`.
+        """
+        known = await self._known_lines()
+        there = set(await asyncio.to_thread(self._store.names, ""))
+        done = {
+            name: line
+            for name, line in known.items()
+            if name in self._jobs and not line.error and line.file in there
+            and line.run_id == self._jobs[name].run_id
+        }  # fmt: skip
+        tally = Tally(
+            total=len(self._jobs),
+            done=len(done),
+            kept=len(done),
+            images=sum(line.images for line in done.values()),
+            spent={name: line.usd for name, line in known.items() if line.images or line.calls},
+        )
+        tell(tally)
+        left = [job for name, job in self._jobs.items() if name not in done]
+        return await work_through(
+            left, engine, tally, self._keep, budget_usd=budget_usd, retries=retries, tell=tell
+        )
+
+    async def _known_lines(self) -> dict[str, BatchLine]:
+        lines, note = await asyncio.to_thread(self._manifest.read)
+        self.warnings += [note] if note else []
+        try:
+            found = [BatchLine.model_validate(line) for line in lines]
+        except ValidationError as error:
+            raise DataError(
+                f"{self._store.label}/manifest holds a line that is none of ours.",
+                hint="It was damaged, or written by another version of GEMS.",
+            ) from error
+        return {line.id: line for line in found}
+
+    def _job(self, row: BatchRow) -> Job:
+        options: RunOptions = {"seed": self._seed(row), **row.options(), "memory": self.settings.learn}
+        identity = f"{self.settings.id}\x1f{row.model_dump_json()}"
+        return Job(
+            name=_name(row),
+            run_id=f"batch-{hashlib.sha256(identity.encode()).hexdigest()[:24]}",
+            prompt=row.prompt,
+            options=options,
+            file=f"{safe_name(row.id)}.png",
+        )
+
+    def _seed(self, row: BatchRow) -> int:
+        digest = hashlib.sha256(f"{self.settings.seed}/{row.id}".encode()).digest()
+        return int.from_bytes(digest[:4]) % SEEDS
+
+    async def _keep(self, ending: Ending) -> None:
+        number, row = self._lines[ending.job.name]
+        line = BatchLine(
+            id=row.id,
+            line=number,
+            prompt=row.prompt,
+            options={"seed": self._seed(row)} | row.model_dump(exclude={"id", "prompt"}, exclude_none=True),
+            run_id=ending.job.run_id,
+            rounds=ending.rounds,
+            images=ending.images,
+            calls=ending.calls,
+            input_tokens=ending.input_tokens,
+            output_tokens=ending.output_tokens,
+            usd=ending.usd,
+            seconds=ending.seconds,
+            skills=list(ending.skills),
+            requirements=ending.requirements,
+            met=ending.met,
+            stop_reason=ending.stop_reason,
+            file=ending.file,
+            sha256=ending.sha256,
+            error=ending.error,
+        )
+        await asyncio.to_thread(self._manifest.append, [line.model_dump_json()])
+
+
+def _name(row: BatchRow) -> str:
+    return row.id
+
+
+def _known(store: FileStore) -> BatchSettings | None:
+    if store.exists("eval.json"):
+        raise RequestError(
+            f"{store.label} holds samples of a benchmark.", hint="Name another folder for this list."
+        )
+    try:
+        data = store.read(_SETTINGS)
+    except FileNotFoundError:
+        return None
+    try:
+        return BatchSettings.model_validate_json(data)
+    except ValidationError as error:
+        raise DataError(
+            f"{store.label}/{_SETTINGS} cannot be read.",
+            hint="It was damaged, or written by another version of GEMS.",
+        ) from error

@@ -1,0 +1,175 @@
+"""A list of prompts to draw, as JSON Lines or CSV: read whole and checked whole before anything is drawn."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gems.arguments import RunOptions
+from gems.errors import GemsError, RequestError
+from gems.nodes.options import checked_prompt, resolved
+from gems.nodes.planner import named_skills
+from gems.resources import Resources
+from gems.state import Input
+from gems.types import Profile
+
+_MOST_TOLD = 20
+
+
+class BatchRow(BaseModel):
+    """One line of the list; what it does not say is as in `gems run`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field("", max_length=200, description="Names the image; the line's number by default.")
+    prompt: str
+    seed: int | None = None
+    size: str | None = None
+    profile: Profile | None = None
+    max_rounds: int | None = None
+    candidates: int | None = None
+    negative_prompt: str | None = None
+    skills: str | None = None
+    max_images: int | None = None
+    plateau: int | None = None
+    budget_usd: float | None = None
+    deadline_s: float | None = None
+
+    def options(self) -> RunOptions:
+        """The options that the line names."""
+        named = self.model_dump(exclude={"id", "prompt"}, exclude_none=True)
+        return cast("RunOptions", named)
+
+
+@dataclass(slots=True)
+class BatchList:
+    """What a file holds.
+
+    Attributes:
+        file: Which.
+        rows: The good lines by their numbers, each with an id.
+        faults: What is wrong with the others, by their numbers.
+    """
+
+    file: Path
+    rows: dict[int, BatchRow] = field(default_factory=dict)
+    faults: dict[int, str] = field(default_factory=dict)
+
+    def take(self, number: int, value: Any) -> None:
+        """Take in what a line holds."""
+        try:
+            row = _row(value, number)
+        except ValueError as error:
+            self.faults[number] = _said(error)
+            return
+        same = next((other for other, known in self.rows.items() if known.id == row.id), None)
+        if same is not None:
+            self.faults[number] = f"its id {row.id!r} is that of line {same}"
+        else:
+            self.rows[number] = row
+
+    def check(self, resources: Resources) -> None:
+        """Rule out what no run could be begun with, before anything is paid for.
+
+        Raises:
+            RequestError: there are bad lines, all of which are told, or no others.
+        """
+        for number, row in self.rows.items():
+            try:
+                _check(row, resources)
+            except GemsError as error:
+                self.faults[number] = str(error)
+        if self.faults:
+            raise RequestError(
+                self._told(), hint="Nothing was drawn. `gems batch --help` says what lines hold."
+            )
+        if not self.rows:
+            raise RequestError(
+                f"{self.file} holds no prompts.",
+                hint='A line is {"prompt": "..."}; a CSV has a column named prompt.',
+            )
+
+    def _told(self) -> str:
+        lines = [f"line {number}: {fault}" for number, fault in sorted(self.faults.items())]
+        more = [f"and {len(lines) - _MOST_TOLD} more"] if len(lines) > _MOST_TOLD else []
+        noun = "bad line" if len(lines) == 1 else "bad lines"
+        return "\n  ".join([f"{self.file} holds {len(lines)} {noun}:", *lines[:_MOST_TOLD], *more])
+
+
+def read_list(file: Path) -> BatchList:
+    """What a file holds, JSON Lines or CSV. Blocking.
+
+    Raises:
+        RequestError: the file cannot be read.
+    """
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise RequestError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{file} is no text in UTF-8.") from error
+    found = BatchList(file)
+    for number, value in _csv_lines(text) if file.suffix.lower() == ".csv" else _json_lines(text):
+        found.take(number, value)
+    return found
+
+
+def _check(row: BatchRow, resources: Resources) -> None:
+    checked_prompt(row.prompt)
+    options = resolved(cast("Input", dict(row.options())), resources.context())
+    if options["skills"] not in ("auto", "none"):
+        named_skills(options["skills"], resources.skills.current)
+
+
+def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                yield number, error
+
+
+def _csv_lines(text: str) -> Iterator[tuple[int, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for cells in reader:
+            if None in cells or None in cells.values():
+                yield reader.line_num, ValueError("it has not as many cells as the first line")
+            elif any(cells.values()):
+                # An empty cell says nothing.
+                yield reader.line_num, {name: cell for name, cell in cells.items() if cell}
+    except csv.Error as error:
+        yield reader.line_num, ValueError(f"it is no CSV: {error}")
+
+
+def _row(value: Any, number: int) -> BatchRow:
+    """The row of a line.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, ValueError):
+        raise value
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - what a line holds is a value
+    row = BatchRow.model_validate(value)
+    return row if row.id else row.model_copy(update={"id": f"{number:06d}"})
+
+
+def _said(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(_fault(fault) for fault in error.errors(include_url=False, include_input=False))
+
+
+def _fault(fault: Any) -> str:
+    name = ".".join(map(str, fault["loc"]))
+    return f"there is no option {name!r}" if fault["type"] == "extra_forbidden" else f"{name}: {fault['msg']}"
