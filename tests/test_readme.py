@@ -48,6 +48,7 @@ def test_programs(program: str) -> None:
     assert done.stdout.strip()
 
 
+@pytest.mark.timeout(400)  # a process for every harness, and another one that scores
 def test_the_comparison_of_harnesses(tmp_path: Path) -> None:
     """The very commands, on two prompts and one seed."""
     (script,) = [text for kind, text in BLOCKS if kind == "sh"]
@@ -55,7 +56,7 @@ def test_the_comparison_of_harnesses(tmp_path: Path) -> None:
     assert small.count("--limit 2") == 1
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euc", small], capture_output=True, text=True, timeout=170, check=False,
+        ["bash", "-euc", small], capture_output=True, text=True, timeout=380, check=False,
         env=os.environ | {"PATH": path}, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

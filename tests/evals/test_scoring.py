@@ -156,6 +156,20 @@ async def test_a_judge_that_fails_once_leaves_its_prompt_for_later(tmp_path: Pat
     assert (await scored(folder, Scripted(lambda *_: 0.0))).kept == 1
 
 
+async def test_scores_of_images_that_are_no_longer_there_count_nowhere(tmp_path: Path) -> None:
+    folder = await drawn(tmp_path, 2)
+    assert (await scored(folder, Scripted(lambda *_: 1.0))).figures[0].scored == 2
+    key = SampleKey("blocks-bench", "en", "001", 0)
+    file, sha = await folder.write_image(key, png("blue"))
+    await folder.append(row(key, "another image", file=file, sha256=sha))
+
+    def says(prompt: BenchmarkPrompt, _: Mapping[int, bytes]) -> float:
+        raise ServerError("The endpoint failed (500).")
+
+    report = await scored(folder, Scripted(says))
+    assert (report.figures[0].scored, [each.prompt_id for each in report.unscored]) == (1, ["001"])
+
+
 @pytest.mark.parametrize("error", [UnreachableError("Nothing answers."), AuthenticationError("No.")])
 async def test_what_concerns_all_prompts_ends_it(tmp_path: Path, error: Exception) -> None:
     folder = await drawn(tmp_path, 4)

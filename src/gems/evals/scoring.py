@@ -98,7 +98,8 @@ async def score_folder(
     frozen = await folder.frozen([prompt for found in prompts.values() for prompt in found])
     work = _Work(folder, task, judge, name, frozen, await folder.scores(name))
     await work.carry_out(concurrency, tell)
-    scores = await folder.scores(name)
+    # What is known of images that were drawn anew since is no longer true.
+    scores = [score for score in await folder.scores(name) if work.is_current(score)]
     figures = [
         figure
         for language, found in prompts.items()
@@ -131,6 +132,7 @@ class _Work:
             for sample in range(folder.settings.samples)
             if prompt.key(sample) not in self._rows[prompt.language, prompt.id]
         }
+        self._digests: dict[tuple[str, str], str] = {}
         self._scored = self._kept = 0
         # Lines of one prompt stay together, so that a prompt is scored in full or not at all.
         self._writing = asyncio.Lock()
@@ -159,7 +161,7 @@ class _Work:
         images = await self._images(prompt)
         if not images:
             return
-        digest = _digest(images)
+        digest = self._digests[prompt.language, prompt.id] = _digest(images)
         known = self._known.get((prompt.language, prompt.id), [])
         if known and all(score.value is not None and score.images == digest for score in known):
             self._kept += 1
@@ -186,6 +188,10 @@ class _Work:
             except ImageMissingError as error:
                 self._missing[key] = error.message
         return images
+
+    def is_current(self, score: Score) -> bool:
+        """Whether a score is of the images that are there."""
+        return score.images == self._digests.get((score.language, score.prompt_id))
 
     def report(self, figures: Sequence[Figure]) -> ScoreReport:
         """What it came to."""

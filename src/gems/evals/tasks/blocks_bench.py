@@ -37,7 +37,7 @@ class BlocksBench:
     title = "blocks-bench"
     languages: Sequence[str] = (LANGUAGE,)
     samples_per_prompt = 1
-    source = DataSource(url="", licence="Apache-2.0", files=(), note="Comes with GEMS.")
+    source = DataSource(url="comes with GEMS", licence="Apache-2.0", files=())
     size: Mapping[str, int] = {LANGUAGE: 200}
     metric = MET
     truth = "truth"
