@@ -52,6 +52,7 @@ bench: $(VENV)/test.ok
 	$(BIN)/python -m benchmarks.faults
 	$(BIN)/python -m benchmarks.kills
 	$(BIN)/python benchmarks/diffusers_batching.py
+	$(BIN)/python benchmarks/engines.py
 
 audit: | $(BIN)/python
 	$(BIN)/python -m venv build/audit

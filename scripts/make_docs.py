@@ -43,6 +43,7 @@ PRINTED_BY = {
     "SkillDrafts": "`gems skills learn` prints what it drafted.",
     "DoctorReport": "`gems doctor` prints its checks.",
     "DataReport": "`gems eval data` prints where data come from and what of them is in place.",
+    "WorkReport": "`gems eval run` and `gems batch` print how far they have come.",
     "NewKey": "`gems keys add` prints the key.",
     "KeyList": "`gems keys list` prints who has a key.",
     "RevokedKey": "`gems keys revoke` prints whose key it took back.",

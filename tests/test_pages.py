@@ -18,6 +18,7 @@ DOCS = ROOT / "docs"
 # What must be read in what each page's commands print.
 PAGES = {
     "benchmarks.md": ["licence: Apache-2.0", '"task": "crea"'],
+    "cluster.md": ["the same pixels", "| 4 | 8 | ", "2 of 2 prompts done", "stars.png"],
     "evals.md": [
         "blocks-bench/atomicity/3",
         "balanced against single",
@@ -98,3 +99,13 @@ def test_the_page_on_security_knows_the_pins() -> None:
     for package, mended, pin in rows:
         assert pinned[package] == pin
         assert not mended or Version(pin) >= Version(mended)
+
+
+def test_the_page_on_clusters_holds_the_table_that_follows_from_what_was_measured() -> None:
+    page = (DOCS / "cluster.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^python (benchmarks/sizing\.py .*)$", page, re.MULTILINE)
+    made = subprocess.run(
+        [sys.executable, *command.split()], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    ).stdout
+    assert made in page, "Put what the command prints into docs/cluster.md."
+    assert made.count("\n") == 2 + 12

@@ -104,7 +104,21 @@ def test_help_states_the_true_limits() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "resume", "runs", "show", "verify", "report", "fork", "delete", "gc", "mcp", "doctor", "web"],
+    [
+        "run",
+        "resume",
+        "runs",
+        "show",
+        "verify",
+        "report",
+        "fork",
+        "delete",
+        "gc",
+        "mcp",
+        "doctor",
+        "web",
+        "batch",
+    ],
 )
 def test_help_has_an_example_and_exit_codes(command: str) -> None:
     said = here(command, "--help").stdout

@@ -37,7 +37,8 @@ async def test_nonsense_is_unscored(tmp_path: Path) -> None:
 
 async def test_export(tmp_path: Path) -> None:
     artimuse, prompts = prompts_of(tmp_path / "data", "artimuse")
-    export = await artimuse.export(frozen(prompts, 1), tmp_path / "out")
+    # Wherever it was named from: the commands are for another folder.
+    export = await artimuse.export(frozen(prompts, 1), Path("out"))
     assert files_in(tmp_path / "out") == ["00000.png"]
     assert f"--input_dir {tmp_path / 'out'}" in export.commands[0]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from gems.errors import DataError, OptionError, RequestError, ServerError
+from gems.errors import DataError, DiskFullError, OptionError, RequestError, ServerError
 from gems.evals.formulas.geneval import image_is_right, overall
 from gems.evals.tasks.registry import TASKS, task
 from tests.evals.bench import by_name, frozen, judged, placed, png, prompts_of, said
@@ -186,3 +187,14 @@ def test_not_utf8(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
         task("geneval").prompts(tmp_path, "en")
+
+
+async def test_no_space_for_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    geneval, prompts = prompts_of(tmp_path / "data", "geneval")
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(DiskFullError, match="no space is left"):
+        await geneval.export(frozen(prompts, 1), tmp_path / "out")

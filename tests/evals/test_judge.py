@@ -15,7 +15,14 @@ from gems.errors import ConfigurationError, ModelSpecError, UnreadableReplyError
 from gems.evals.gathering import together
 from gems.evals.judge import JudgeQuestion, inhouse
 from gems.evals.judge_client import ChatJudge, open_judge
-from gems.evals.scorers.asking import how_many, is_so, json_in, probability_of_number, probability_of_yes
+from gems.evals.scorers.asking import (
+    how_many,
+    is_so,
+    lists_in,
+    probability_of_number,
+    probability_of_yes,
+)
+from gems.evals.scorers.rating import ratings
 from gems.models.chat.replies import first_token
 from gems.settings import ChatSettings
 from tests.evals.bench import png
@@ -89,11 +96,12 @@ async def test_a_blank_token_is_no_empty_answer_where_probabilities_are_told() -
 
 async def test_newer_names_of_parameters() -> None:
     """What the endpoint refuses is asked for in another way."""
-    with StubServer(chat=lambda messages: "3") as stub:
+    with StubServer(chat=lambda messages: "3", logprobs=True) as stub:
         stub.fault(Fault("unknown_parameter", text="max_tokens"))
         async with judge_at(stub) as judge:
-            assert await how_many(judge, "How many cups?", png()) == 3
-        assert stub.calls("chat")[-1].body["max_completion_tokens"] == 16
+            found = await probability_of_number(judge, "How many cups?", png(), "three")
+        assert stub.calls("chat")[-1].body["max_completion_tokens"] == 1
+    assert found.value == pytest.approx(0.95)
 
 
 async def test_retries_happen_within() -> None:
@@ -131,12 +139,13 @@ async def test_a_share_of_answers() -> None:
     assert (found.value, found.how) == (0.6, "frequency")
 
 
-async def test_json_behind_thoughts() -> None:
-    assert json_in("[1, 2] is wrong, so:\n```json\n[3, 4]\n```", list) == [3, 4]
-    assert json_in('I say {"a": [1]}', dict) == {"a": [1]}
-    for text in ("", "[1, 2", "none"):
-        with pytest.raises(UnreadableReplyError, match="holds no JSON list"):
-            json_in(text, list)
+def test_ratings_behind_thoughts() -> None:
+    said = "[1, 2] is too low, so:\n```json\n[3, 4]\n```\nSee also [1] and [true, 2]."
+    assert list(lists_in(said)) == [[True, 2], [1], [3, 4], [1, 2]]
+    assert ratings(said, 2, 0, 5) == [3, 4]
+    for text in ("", "[1, 2", "none", "[1, 9]", "[NaN, 1]", "[" * 2000):
+        with pytest.raises(UnreadableReplyError, match="No 2 numbers from 0 to 5"):
+            ratings(text, 2, 0, 5)
 
 
 def test_probabilities_of_first_tokens() -> None:

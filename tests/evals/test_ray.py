@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,6 +112,27 @@ def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_d
     report = json.loads(done.stdout)
     assert (report["done"], report["images"]) == (TOTAL, 2 * TOTAL)
     assert set(gate.drawn.values()) == {1}
+
+
+@pytest.mark.timeout(180)
+def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
+    arguments = command(tmp_path, stub, "--workers", "1")
+    gate.allow(3)
+    with started(*arguments) as process:
+        try:
+            wait_until(lambda: gate.drawn.total() == 3 and gate.waiting == 2, process)
+            process.send_signal(signal.SIGTERM)
+            _out, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert err.startswith("Interrupted; everything so far is kept.")
+    gate.give_up()
+    gate.allow(1000)
+    done = gems(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert set(gate.drawn.values()) == {1}
+    assert gate.drawn.total() == 2 * TOTAL
 
 
 @pytest.mark.timeout(120)

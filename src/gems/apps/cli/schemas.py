@@ -11,6 +11,7 @@ from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
 from gems.evals.data_checks import DataReport
 from gems.evals.official import EvalExport, EvalImport
+from gems.evals.reports import WorkReport
 from gems.evals.scoring import ScoreReport
 from gems.memory.ledger import RunRow
 from gems.memory_reports import (
@@ -155,6 +156,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         SkillDrafts,
         DoctorReport,
         DataReport,
+        WorkReport,
         NewKey,
         KeyList,
         RevokedKey,

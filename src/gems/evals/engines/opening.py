@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ async def open_engine(name: EngineName, place: Workplace) -> AsyncIterator[Engin
         ConfigurationError: models or stores cannot be used as configured.
     """
     if name == "ray":
+        # Read when Ray is imported: it would abort a process that SIGTERM asks to stop in order.
+        os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
         try:
             # Only whoever uses Ray needs its packages.
             from gems.evals.engines.ray import open_ray  # noqa: PLC0415

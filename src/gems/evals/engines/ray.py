@@ -91,6 +91,11 @@ class RayEngine:
     _each: int = 1
     _broken: GemsError | None = None
 
+    @property
+    def ready(self) -> int:
+        """How many workers can take jobs."""
+        return sum(hired.is_alive for hired in self._hired)
+
     async def open(self) -> None:
         """Start the processes, and wait for the first one.
 
@@ -213,6 +218,7 @@ class RayEngine:
 
 
 def _connect() -> None:
+    """Called in a thread: in the main one Ray takes over SIGTERM."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(

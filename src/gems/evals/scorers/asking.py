@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,8 +25,8 @@ from gems.models.chat.replies import read_answer
 
 How = Literal["logprobs", "frequency", "hard"]
 _TOP = 20
-_SHORT = 16
-"""Tokens for an answer in one word."""
+_LEAST = 0.01
+"""Where all answers together are less likely than this, the reply is none."""
 _NUMBER = re.compile(r"\d+|" + "|".join(rf"\b{word}\b" for word in NUMBERS), re.IGNORECASE)
 _SOME_NUMBER = frozenset().union(*(number_spellings(word) for word in NUMBERS)) | {" "}
 _YES_OR_NO = spellings("yes") | spellings("no")
@@ -52,9 +52,8 @@ async def is_so(judge: EvalJudge, question: str, image: bytes) -> bool:
         UnreadableReplyError: it says neither yes nor no.
         ProviderError: it cannot be reached.
     """
-    reply = await judge.ask(
-        JudgeQuestion(text=f"{question} Answer with yes or no only.", pictures=[image], max_tokens=_SHORT)
-    )
+    asked = JudgeQuestion(text=f"{question} Answer with yes or no only.", pictures=[image])
+    reply = await judge.ask(asked)
     return _yes_in(reply.text)
 
 
@@ -65,13 +64,8 @@ async def how_many(judge: EvalJudge, question: str, image: bytes) -> int:
         UnreadableReplyError: it names none, or several.
         ProviderError: it cannot be reached.
     """
-    reply = await judge.ask(
-        JudgeQuestion(
-            text=f"{question} Answer with one whole number only, 0 if there is none.",
-            pictures=[image],
-            max_tokens=_SHORT,
-        )
-    )
+    text = f"{question} Answer with one whole number only, 0 if there is none."
+    reply = await judge.ask(JudgeQuestion(text=text, pictures=[image]))
     return _number_in(reply.text)
 
 
@@ -116,7 +110,7 @@ class _Wanted:
 async def _probability(judge: EvalJudge, text: str, image: bytes, wanted: _Wanted) -> Probability:
     reply = await judge.ask(JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP))
     if reply.first_token:
-        if not spelled(reply.first_token, wanted.answers):
+        if spelled(reply.first_token, wanted.answers) < _LEAST:
             raise _unreadable(judge, reply.text or " ".join(reply.first_token))
         return Probability(spelled(reply.first_token, wanted.accepted), "logprobs")
     if judge.samples <= 1:
@@ -126,26 +120,22 @@ async def _probability(judge: EvalJudge, text: str, image: bytes, wanted: _Wante
 
 
 async def _again(judge: EvalJudge, text: str, image: bytes, attempt: int) -> str:
-    question = JudgeQuestion(text=text, pictures=[image], temperature=1.0, max_tokens=_SHORT, attempt=attempt)
+    question = JudgeQuestion(text=text, pictures=[image], temperature=1.0, attempt=attempt)
     return (await judge.ask(question)).text
 
 
-def json_in(text: str, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:
-    """The last JSON array or object in a reply; models write their thoughts before it.
-
-    Raises:
-        UnreadableReplyError: there is none.
-    """
+def lists_in(text: str) -> Iterator[list[Any]]:
+    """The JSON arrays in a reply, the last one first: models write their thoughts before an answer."""
     decoder = json.JSONDecoder()
-    for position in range(len(text) - 1, -1, -1):
-        if text[position] != ("[" if kind is list else "{"):
-            continue
+    position = text.rfind("[")
+    while position >= 0:
         try:
             found, _ = decoder.raw_decode(text, position)
         except (ValueError, RecursionError):
-            continue
-        return found
-    raise UnreadableReplyError(f"The judge's reply holds no JSON {kind.__name__}: {text[:120]!r}.")
+            found = None
+        if isinstance(found, list):
+            yield found
+        position = text.rfind("[", 0, position)
 
 
 def _yes_in(reply: str) -> bool:

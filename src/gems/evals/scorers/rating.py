@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.scorers.asking import json_in
+from gems.evals.scorers.asking import lists_in
 
 T = TypeVar("T")
 
@@ -65,12 +65,13 @@ def ratings(reply: str, count: int, least: float, most: float) -> list[float]:
         most: The largest.
 
     Raises:
-        UnreadableReplyError: the array is missing, or has other numbers.
+        UnreadableReplyError: there is no such array.
     """
-    found = json_in(reply, list)
-    numbers = [value for value in found if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) != len(found) or len(found) != count or not all(least <= n <= most for n in numbers):
-        raise UnreadableReplyError(
-            f"The judge gives no {count} numbers from {least:g} to {most:g}: {found!r}."
-        )
-    return [float(number) for number in numbers]
+    for found in lists_in(reply):
+        if len(found) == count and all(_is_rating(each, least, most) for each in found):
+            return [float(each) for each in found]
+    raise UnreadableReplyError(f"No {count} numbers from {least:g} to {most:g} are in it: {reply[:120]!r}.")
+
+
+def _is_rating(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most

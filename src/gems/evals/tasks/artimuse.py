@@ -61,7 +61,7 @@ class ArtiMuse:
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """The images side by side, by number."""
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         async for prompt, images in export.each():
             if images[0] is not None:
                 await export.write(f"{prompt.id}.png", images[0])

@@ -79,7 +79,7 @@ class CREA:
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """The images, and the file that maps prompts to them."""
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         paths: dict[str, list[str]] = {}
         number = 0
         async for prompt, images in export.each():

@@ -52,7 +52,7 @@ class DPGBench:
             RequestError: images are not square, or of several sizes.
         """
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         sides: set[int] = set()
         async for prompt, images in export.each():
             tiles = without_none(images)

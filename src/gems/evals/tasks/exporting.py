@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from gems.errors import DiskFullError, RequestError, StorageError
+from gems.errors import RequestError
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Export, Frozen, Task
+from gems.memory.faults import storage_error
 from gems.models.pictures import opened
-
-_NO_SPACE = 28
 
 
 class Exporting:
@@ -33,13 +32,14 @@ class Exporting:
     """
 
     def __init__(self, task: Task, frozen: Frozen, folder: Path) -> None:
-        self.folder = folder
+        # Official commands are run elsewhere.
+        self.folder = folder.absolute()
         self.missing: list[SampleKey] = []
         self._task, self._frozen = task, frozen
         self.samples = frozen.samples or task.samples_per_prompt
 
-    async def begin(self) -> None:
-        """Check the folder.
+    async def begin(self) -> Path:
+        """Check the folder; returns its absolute path.
 
         Raises:
             RequestError: something is in it.
@@ -53,6 +53,7 @@ class Exporting:
                 f"{self.folder} is not an empty folder.",
                 hint="Official scorers read all that lies there: name a new one.",
             )
+        return self.folder
 
     async def image(self, prompt: BenchmarkPrompt, sample: int) -> bytes | None:
         """The PNG of a sample; None where there is none, which is remembered as missing."""
@@ -93,13 +94,7 @@ class Exporting:
         try:
             await asyncio.to_thread(writing)
         except OSError as error:
-            if error.errno == _NO_SPACE:
-                raise DiskFullError(
-                    f"No space is left for {path}.", hint="Free some, or export elsewhere."
-                ) from error
-            raise StorageError(
-                f"{path} cannot be written: {error.strerror}.", hint="Export to another folder."
-            ) from error
+            raise storage_error(error, path) from error
         return path
 
     async def write_json(self, name: str, value: Any) -> Path:

@@ -103,7 +103,7 @@ class GenEval:
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """A folder for each prompt, with its line of the data and its samples."""
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         async for prompt, images in export.each():
             if any(image is not None for image in images):
                 await export.write(f"{prompt.id}/metadata.jsonl", json.dumps(prompt.facts) + "\n")

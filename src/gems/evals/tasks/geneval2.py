@@ -86,7 +86,7 @@ class GenEval2:
         The official scorer stops at a prompt without an image, so it is given no more than there is.
         """
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         paths: dict[str, str] = {}
         lines = []
         async for prompt, images in export.each():

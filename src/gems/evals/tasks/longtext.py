@@ -33,7 +33,7 @@ class _Record(BaseModel):
     length: str
     prompt: str = Field(min_length=1)
     text: list[str] = Field(min_length=1)
-    prompt_id: int = Field(ge=0)
+    prompt_id: int = Field(ge=0, le=9999)
 
 
 class _OfficialRow(BaseModel):
@@ -83,7 +83,7 @@ class LongText:
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """A folder for each language; samples are numbered from 1."""
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         async for prompt, images in export.each():
             for sample, image in enumerate(images, 1):
                 if image is not None:

@@ -45,7 +45,7 @@ class OneIG:
         same. A prompt without any image has no picture.
         """
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         model = drawn_by(frozen)
         async for prompt, images in export.each():
             if any(image is not None for image in images):

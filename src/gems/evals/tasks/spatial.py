@@ -82,7 +82,7 @@ class SpatialGenEval:
         The official scorer pairs sorted images with lines: one that is missing would shift all behind it.
         """
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         lines = {}
         async for prompt, images in export.each():
             if images[0] is not None:

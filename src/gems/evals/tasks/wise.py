@@ -89,7 +89,7 @@ class WISE:
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """Each image under its prompt's id, side by side."""
         export = Exporting(self, frozen, folder)
-        await export.begin()
+        folder = await export.begin()
         async for prompt, images in export.each():
             if images[0] is not None:
                 await export.write(f"{prompt.id}.png", images[0])

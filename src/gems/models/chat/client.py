@@ -18,6 +18,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
+from pydantic import BaseModel
 
 from gems.errors import (
     GemsError,
@@ -179,7 +180,8 @@ class ChatClient:
             finally:
                 seconds = time.perf_counter() - started
         spent.add(self._usage(message, sent, seconds))
-        return _reply(message, question, self.name, self._secrets)
+        one_token = question.max_tokens == 1
+        return _reply(message, question.reply, self.name, self._secrets, one_token=one_token)
 
     def _parameters(self, question: Question, refused: set[str]) -> dict[str, Any]:
         """What is sent besides the messages, as far as the endpoint takes it."""
@@ -231,7 +233,14 @@ class _Spent:
             self._on_usage(usage)
 
 
-def _reply(message: AIMessage, question: Question, name: str, secrets: tuple[str, ...]) -> ChatReply:
+def _reply(
+    message: AIMessage,
+    form: type[BaseModel] | None,
+    name: str,
+    secrets: tuple[str, ...],
+    *,
+    one_token: bool = False,
+) -> ChatReply:
     """The answer in `message`, kept apart from its thought.
 
     Raises:
@@ -248,12 +257,12 @@ def _reply(message: AIMessage, question: Question, name: str, secrets: tuple[str
     kept = message.additional_kwargs.get("reasoning_content") or message.additional_kwargs.get("reasoning")
     told = message.response_metadata.get("logprobs")
     first = first_token(told)
-    # Where a single token was asked for it may be a blank, while the probabilities are those of words.
-    if not text and not (first and question.max_tokens == 1):
+    # A single token may be a blank, while the probabilities beside it are those of words.
+    if not text and not (first and one_token):
         cut = " It was cut off: raise GEMS_CHAT__MAX_TOKENS." if finish == "length" else ""
         raise UnreadableReplyError(f"{name} sent an empty answer.{cut}")
     try:
-        parsed = read_json(text, question.reply) if question.reply is not None else None
+        parsed = read_json(text, form) if form is not None else None
     except UnreadableReplyError as error:
         raise UnreadableReplyError(f"{name}: {redact(error.message, *secrets)}") from None
     return ChatReply(

@@ -80,11 +80,13 @@ def _told(check: DataCheck) -> Iterator[str]:
     from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
 
     yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"
-    yield f"  from: {check.url}"
+    if check.url:
+        yield f"  from: {check.url}"
     yield f"  licence: {check.licence}"
     if check.note:
         yield f"  note: {check.note}"
-    yield clean(f"  folder: {check.folder}")
+    if check.files:
+        yield clean(f"  folder: {check.folder}")
     for file in check.files:
         yield clean(f"  {file.status:<8}  {file.path}{_measured(file)}")
     for each in check.prompts:
