@@ -71,6 +71,12 @@ def test_the_same_does_not_differ() -> None:
         assert (found.p, found.better, found.worse) == (1.0, 0, 0)
 
 
+def test_a_single_prompt_tells_nothing() -> None:
+    found = paired({"a": 0.5}, {"a": 0.25})
+    assert found is not None
+    assert (found.p, found.difference.value, found.difference.low) == (1.0, 0.25, None)
+
+
 def test_nothing_in_common() -> None:
     assert paired({"a": 1.0}, {"b": 1.0}) is None
 

@@ -110,7 +110,8 @@ def _mcnemar(better: int, worse: int) -> float:
 
 
 def _signs(differences: Floats) -> float:
-    if not differences.any():
+    # Of a single one, both signs are as extreme.
+    if not differences.any() or differences.size == 1:
         return 1.0
     found = stats.permutation_test(
         (differences,),
