@@ -47,6 +47,11 @@ PRINTED_BY = {
     "NewKey": "`gems keys add` prints the key.",
     "KeyList": "`gems keys list` prints who has a key.",
     "RevokedKey": "`gems keys revoke` prints whose key it took back.",
+    "ScoreReport": "`gems eval score` prints figures, and what has no score.",
+    "EvalExport": "`gems eval export` prints what was written, and how to score it.",
+    "EvalImport": "`gems eval import-scores` prints the figures that it took over.",
+    "EvalComparison": "`gems eval compare` prints means, pairs and notes.",
+    "EvalTables": "`gems eval table` prints the paper's tables with one's own numbers.",
     "ErrorReport": "Every command prints this where it fails; the exit code says so too.",
 }
 

@@ -19,6 +19,12 @@ DOCS = ROOT / "docs"
 PAGES = {
     "benchmarks.md": ["licence: Apache-2.0", '"task": "crea"'],
     "cluster.md": ["the same pixels", "| 4 | 8 | ", "2 of 2 prompts done", "stars.png"],
+    "evals.md": [
+        "blocks-bench/atomicity/3",
+        "balanced against single",
+        "evaluation.py",
+        "Table 2: downstream",
+    ],
     "generators.md": ["images/s"],
     "policy.md": ["paper's loop"],
     "security.md": ["ann"],

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from gems.errors import ConfigurationError
+from gems.secrecy import known_secrets
 from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings, with_models
 
 SECRET = "tops3cret-value"
@@ -114,6 +115,19 @@ def test_a_role_differs_only_where_it_says_so() -> None:
         settings.chat.api_key,
     )
     assert settings.chat_for("planner") == settings.chat
+
+
+def test_the_judge_of_benchmarks_has_a_key_of_its_own() -> None:
+    common = ChatSettings(model="openai:a@http://a/v1", api_key=SecretStr(SECRET), concurrency=3)
+    settings = with_models(Settings(chat=common), eval_judge="openai:b@http://b/v1")
+    judge = settings.chat_for("eval_judge")
+    assert (judge.model, judge.api_key, judge.concurrency) == ("openai:b@http://b/v1", None, 3)
+    keyed = Settings(eval_judge=ChatSettings(model="openai:b@http://b/v1", api_key=SecretStr("mine")))
+    assert keyed.chat_for("eval_judge").api_key == SecretStr("mine")
+    # A key is for one server, is never shown, and tells settings apart.
+    assert with_models(keyed, eval_judge="openai:c@http://c/v1").chat_for("eval_judge").api_key is None
+    assert "mine" in known_secrets(keyed)
+    assert keyed.identity() != Settings().identity()
 
 
 def test_a_key_goes_to_no_other_model() -> None:

@@ -20,7 +20,8 @@ def known_secrets(settings: Settings | None) -> tuple[str, ...]:
     """
     found = [os.environ.get(name, "") for name in _OF_THE_ENVIRONMENT]
     if settings is not None:
-        parts = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.generator)
+        chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
+        parts = (*chats, settings.generator)
         given = (*(part.api_key for part in parts), settings.embedder_api_key, settings.checkpoint)
         found += [each.get_secret_value() for each in given if isinstance(each, SecretStr)]
         for part in parts:

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     reflector: ChatSettings = Field(
         default_factory=ChatSettings, description="What differs for the reflector."
     )
+    eval_judge: ChatSettings = Field(
+        default_factory=ChatSettings, description="The model that scores benchmarks; better not the judge."
+    )
     generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings, description="The server.")
     checkpoint: SecretStr | None = Field(
@@ -262,13 +265,20 @@ class Settings(BaseSettings):
         """A text that differs between settings that differ. Holds secrets: never show it."""
         keys = [
             part.api_key.get_secret_value() if part.api_key else None
-            for part in (self.chat, self.planner, self.judge, self.reflector, self.generator)
+            for part in (
+                self.chat,
+                self.planner,
+                self.judge,
+                self.reflector,
+                self.eval_judge,
+                self.generator,
+            )
         ]
         keys.append(self.embedder_api_key.get_secret_value() if self.embedder_api_key else None)
         keys.append(self.checkpoint.get_secret_value() if self.checkpoint else None)
         return repr((self.model_dump(exclude_unset=True), keys))
 
-    def chat_for(self, role: Role) -> ChatSettings:
+    def chat_for(self, role: Role | Literal["eval_judge"]) -> ChatSettings:
         """The chat settings of a role: the common ones, with what differs for it.
 
         A role that names a model of its own does not inherit the common key: a key goes only where it
@@ -301,16 +311,20 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def with_models(
-    settings: Settings, *, chat: str | None = None, judge: str | None = None, generator: str | None = None
+    settings: Settings,
+    *,
+    chat: str | None = None,
+    judge: str | None = None,
+    eval_judge: str | None = None,
+    generator: str | None = None,
 ) -> Settings:
     """The settings with other models; everything else about them stays.
 
     A key that was configured for a model on one server does not go along to another server.
     """
+    named = {"chat": chat, "judge": judge, "eval_judge": eval_judge, "generator": generator}
     changed = {
-        name: _with_model(getattr(settings, name), spec)
-        for name, spec in (("chat", chat), ("judge", judge), ("generator", generator))
-        if spec is not None
+        name: _with_model(getattr(settings, name), spec) for name, spec in named.items() if spec is not None
     }
     return settings.model_copy(update=changed)
 

@@ -66,6 +66,10 @@ class Score(BaseModel):
         default_factory=dict, description="What the value was computed from."
     )
     explanation: str = Field("", description="For people: what the judge said, or why there is no value.")
+    images: str = Field(
+        "",
+        description="Digest of the prompt's images that were scored; tells whether they are the same still.",
+    )
 
     @property
     def key(self) -> SampleKey:

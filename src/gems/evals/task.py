@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gems.evals.judge import EvalJudge
 from gems.evals.rows import Figure, SampleRow, Score
@@ -135,3 +135,11 @@ class Task(Protocol):
             DataError: the file is not what the official scorer writes.
         """
         ...
+
+
+@runtime_checkable
+class KnowsTruth(Protocol):
+    """A benchmark that knows what was drawn; it asks no judge, and no judge's name stands in its numbers."""
+
+    truth: str
+    """Stands in its numbers instead."""

@@ -6,10 +6,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gems.apps.cli.evals.reports import EvalComparison, EvalTables
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
 from gems.evals.data_checks import DataReport
+from gems.evals.official import EvalExport, EvalImport
 from gems.evals.reports import WorkReport
+from gems.evals.scoring import ScoreReport
 from gems.memory.ledger import RunRow
 from gems.memory_reports import (
     ConsolidationReport,
@@ -157,6 +160,11 @@ def schemas() -> dict[str, dict[str, Any]]:
         NewKey,
         KeyList,
         RevokedKey,
+        ScoreReport,
+        EvalExport,
+        EvalImport,
+        EvalComparison,
+        EvalTables,
         ErrorReport,
     )
     return {model.__name__: model.model_json_schema(mode="serialization") for model in models}

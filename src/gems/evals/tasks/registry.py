@@ -18,6 +18,7 @@ TASKS: dict[str, str] = {
     "spatial": "gems.evals.tasks.spatial:TASK",
     "crea": "gems.evals.tasks.crea:TASK",
     "artimuse": "gems.evals.tasks.artimuse:TASK",
+    "blocks-bench": "gems.evals.tasks.blocks_bench:TASK",
 }
 """Where each benchmark's task is: a module and its attribute."""
 

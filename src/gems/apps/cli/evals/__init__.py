@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import typer
 
+from gems.apps.cli.evals.compare import compare
 from gems.apps.cli.evals.data import data
+from gems.apps.cli.evals.moving import export, import_scores
 from gems.apps.cli.evals.run import run
+from gems.apps.cli.evals.score import score
+from gems.apps.cli.evals.table import table
 
 evals = typer.Typer(
     name="eval",
@@ -23,3 +27,8 @@ def _evals(context: typer.Context) -> None:
 
 evals.command()(data)
 evals.command()(run)
+evals.command()(score)
+evals.command()(export)
+evals.command()(import_scores)
+evals.command()(compare)
+evals.command()(table)

@@ -1,0 +1,71 @@
+"""`gems eval compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+
+def compare(
+    folders: Annotated[
+        list[str],
+        typer.Argument(metavar="DIR...", help="Output folders; seeds of one harness make one entry."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            parser=options.path,
+            metavar="FOLDER",
+            help="Write Markdown, CSV, plots, and a page with the images side by side.",
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only numbers by this judge, as tables name it.")
+    ] = None,
+    pictures: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=200, help="Prompts whose images stand on the page."),
+    ] = 12,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compare harnesses on what they drew, prompt by prompt.
+
+    Means with bootstrap intervals, tests of each pair, numbers per category and per atomicity, and what a
+    sample takes: images, calls, tokens, seconds. Numbers of different judges, and of the official scorer,
+    stand in tables of their own.
+
+    \b
+    Examples:
+      gems eval compare out/single out/paper out/balanced
+      gems eval compare out/*-seed? --out out/comparison
+
+    \b
+    Exit codes:
+      0  compared
+      2  bad usage, no output folder, or nothing is scored
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.evals.figures import show_section  # noqa: PLC0415 - heavy
+        from gems.apps.cli.evals.looking import compared  # noqa: PLC0415
+        from gems.apps.cli.evals.reports import comparison_report  # noqa: PLC0415
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+
+        found = compared(folders, judge, out, pictures)
+        for warning in found.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        if json:
+            print_json(comparison_report(found))
+            return
+        for section in found.sections:
+            show_section(section)
+        for path in found.paths:
+            typer.echo(path)

@@ -1,0 +1,109 @@
+"""Figures, scores and exports on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from gems.apps.cli.text import clean, counted, one_line
+from gems.evals.official import EvalExport
+from gems.evals.rows import Figure
+from gems.evals.scoring import ScoreReport, Unscored
+from gems.evals.tables.comparing import Section
+from gems.evals.tables.table import NONE, Table, coverage
+
+_LISTED = 10
+_WIDE = 400
+"""Columns where nobody looks at a terminal: nothing is wrapped for a file or a pipe."""
+
+
+def show_figures(figures: Sequence[Figure]) -> None:
+    """A line for each figure: its name, language, value, what it rests on, and who judged."""
+    rows = [
+        [
+            figure.name,
+            figure.language,
+            NONE if figure.value is None else f"{figure.value:.4g}",
+            coverage(figure.scored, figure.expected),
+            figure.judge,
+        ]
+        for figure in figures
+    ]
+    show_table(Table(title="", columns=["figure", "language", "value", "samples", "judge"], rows=rows))
+
+
+def show_scores(report: ScoreReport) -> None:
+    """Figures on standard output; what has no score on standard error."""
+    show_figures(report.figures)
+    typer.echo(
+        clean(
+            f"{counted(report.scored, 'prompt')} scored by {report.judge}, "
+            f"{counted(report.kept, 'prompt')} kept from earlier."
+        )
+    )
+    _list(report.missing, "without an image")
+    _list(report.unscored, "without a score, never counted as 0")
+
+
+def show_export(found: EvalExport) -> None:
+    """Where the files are, what to run, and what is missing."""
+    typer.echo(clean(found.path))
+    for command in found.commands:
+        typer.echo(clean(f"  {command}"))
+    _list(found.missing, "without an image")
+    if found.is_partial:
+        typer.echo(
+            f"partial: {coverage(found.samples, found.expected).removesuffix(', partial')} samples; what the "
+            "official scorer says of them is not the benchmark's score.",
+            err=True,
+        )
+
+
+def _list(samples: Sequence[Unscored], what: str) -> None:
+    if not samples:
+        return
+    typer.echo(f"{counted(len(samples), 'sample')} {what}:", err=True)
+    for each in samples[:_LISTED]:
+        typer.echo(
+            f"  {each.language}/{each.prompt_id} sample {each.sample}: {one_line(each.why, 160)}", err=True
+        )
+    if len(samples) > _LISTED:
+        typer.echo(f"  and {len(samples) - _LISTED:,} more", err=True)
+
+
+def show_section(section: Section) -> None:
+    """A section's notes and tables."""
+    console = _console()
+    title = f"{section.title} ({section.language}), scored by {section.judge}"
+    console.print(Text(clean(title), style="bold"))
+    for note in section.notes:
+        console.print(Text(f"- {one_line(note)}"), soft_wrap=not console.is_terminal)
+    for table in section.tables:
+        show_table(table)
+
+
+def show_table(table: Table) -> None:
+    """A table for a terminal, and the notes below it."""
+    console = _console()
+    if table.title:
+        console.print(Text(f"\n{one_line(table.title)}", style="bold"), soft_wrap=not console.is_terminal)
+    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, name in enumerate(table.columns):
+        justify: Literal["left", "right"] = "left" if index < table.names else "right"
+        shown.add_column(Text(clean(name)), justify=justify, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(Text(one_line(cell)) for cell in row))
+    console.print(shown)
+    for note in table.notes:
+        console.print(Text(one_line(note), style="dim"), soft_wrap=not console.is_terminal)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)

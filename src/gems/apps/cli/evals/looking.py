@@ -1,0 +1,134 @@
+"""What `gems eval` commands find out about output folders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gems.apps.cli.progress import told
+from gems.apps.cli.working import interruptibly
+from gems.errors import ConfigurationError
+from gems.evals.folder import EvalFolder
+from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse
+from gems.evals.judge_client import open_judge
+from gems.evals.official import EvalExport, EvalImport, export_folder, import_scores
+from gems.evals.scoring import ScoreReport, score_folder
+from gems.evals.tables.comparing import Section, sections_of
+from gems.evals.tables.entries import Drawn, read_folder
+from gems.evals.tables.files import write_comparison, write_tables
+from gems.evals.tables.paper import paper_tables
+from gems.evals.tables.table import Table
+from gems.evals.task import KnowsTruth, Task
+from gems.evals.tasks.registry import task
+from gems.settings import Settings, load_settings, with_models
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A comparison, the files it was written to, and what had to be left out of them."""
+
+    sections: Sequence[Section]
+    paths: Sequence[Path]
+    warnings: Sequence[str]
+
+
+@dataclass(slots=True)
+class Nobody:
+    """The judge of benchmarks that know the truth."""
+
+    name: str
+    samples: int = 1
+
+    async def ask(self, question: JudgeQuestion) -> JudgeReply:
+        """Never.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(f"No judge is named who could answer {question.text!r}.")
+
+
+def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> ScoreReport:
+    """Score a folder; see `gems.evals.scoring.score_folder`."""
+
+    async def doing() -> ScoreReport:
+        folder = await EvalFolder.open(url)
+        about, place = task(folder.settings.task), _data_of(folder, data)
+        tell = told("prompt")
+        if isinstance(about, KnowsTruth):
+            judge = Nobody(about.truth)
+            return await score_folder(
+                folder, about, judge, judge.name, data=place, concurrency=concurrency, tell=tell
+            )
+        async with open_judge(_judge_settings(spec, about).chat_for("eval_judge")) as asked:
+            return await score_folder(
+                folder, about, asked, inhouse(asked.name), data=place, concurrency=concurrency, tell=tell
+            )
+
+    return interruptibly(doing())
+
+
+def _judge_settings(spec: str | None, about: Task) -> Settings:
+    settings = with_models(load_settings(), eval_judge=spec)
+    if "model" not in settings.eval_judge.model_fields_set:
+        raise ConfigurationError(
+            f"{about.title} is scored by a chat model that sees images, and none is named.",
+            hint="Name one with --judge or GEMS_EVAL_JUDGE__MODEL; better not the loop's own judge.",
+        )
+    return settings
+
+
+def exported(url: str, out: Path, data: Path | None) -> EvalExport:
+    """Export a folder; see `gems.evals.official.export_folder`."""
+
+    async def doing() -> EvalExport:
+        folder = await EvalFolder.open(url)
+        return await export_folder(folder, task(folder.settings.task), _data_of(folder, data), out)
+
+    return interruptibly(doing())
+
+
+def imported(url: str, file: Path, language: str | None, data: Path | None) -> EvalImport:
+    """Take over official scores; see `gems.evals.official.import_scores`."""
+
+    async def doing() -> EvalImport:
+        folder = await EvalFolder.open(url)
+        return await import_scores(folder, task(folder.settings.task), _data_of(folder, data), file, language)
+
+    return interruptibly(doing())
+
+
+def compared(urls: Sequence[str], judge: str | None, out: Path | None, pictures: int) -> Compared:
+    """Compare folders, and write the comparison where it is wanted."""
+
+    async def doing() -> Compared:
+        folders = await _read(urls)
+        # Thousands of resamplings take seconds.
+        sections = await asyncio.to_thread(sections_of, folders, judge)
+        if out is None:
+            return Compared(sections, (), ())
+        return Compared(sections, *await write_comparison(sections, out, pictures))
+
+    return interruptibly(doing())
+
+
+def tabled(urls: Sequence[str], out: Path | None) -> list[Table]:
+    """The paper's tables with what some folders hold, written where it is wanted."""
+
+    async def doing() -> list[Table]:
+        tables = paper_tables(await _read(urls))
+        if out is not None:
+            await asyncio.to_thread(write_tables, out, tables)
+        return tables
+
+    return interruptibly(doing())
+
+
+async def _read(urls: Sequence[str]) -> list[Drawn]:
+    return list(await asyncio.gather(*(read_folder(url) for url in urls)))
+
+
+def _data_of(folder: EvalFolder, data: Path | None) -> Path:
+    return data if data is not None else Path(folder.settings.data)

@@ -1,0 +1,91 @@
+"""`gems eval export` and `gems eval import-scores`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.evals.score import Data, Folder
+from gems.apps.cli.failures import reported
+
+
+def export(
+    folder: Folder,
+    official: Annotated[
+        Path,
+        typer.Option(
+            parser=options.path, metavar="OUT", help="A new folder for the official scorer's files."
+        ),
+    ],
+    data: Data = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a folder's samples exactly as the official scorer reads them.
+
+    The commands to run it are printed. Samples without an image are listed; a score without them is partial
+    and not the benchmark's.
+
+    \b
+    Examples:
+      gems eval export out/geneval2 --official out/geneval2-official
+
+    \b
+    Exit codes:
+      0  written, and the benchmark is complete
+      3  written, but samples are missing
+      2  bad usage or configuration, no output folder, or no official scorer
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.evals.figures import show_export  # noqa: PLC0415 - heavy
+        from gems.apps.cli.evals.looking import exported  # noqa: PLC0415
+        from gems.apps.cli.failures import BEST_EFFORT, MET  # noqa: PLC0415
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+
+        found = exported(folder, official, data)
+        if json:
+            print_json(found)
+        else:
+            show_export(found)
+        raise typer.Exit(BEST_EFFORT if found.is_partial else MET)
+
+
+def import_scores(
+    folder: Folder,
+    file: Annotated[
+        Path, typer.Argument(parser=options.path, metavar="FILE", help="What the official scorer wrote.")
+    ],
+    language: Annotated[
+        str | None,
+        typer.Option(metavar="CODE", help="en or zh, where the folder has both."),
+    ] = None,
+    data: Data = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Take over what the official scorer wrote, beside the samples that it scored.
+
+    \b
+    Examples:
+      gems eval import-scores out/geneval2 out/geneval2-scores.json
+
+    \b
+    Exit codes:
+      0  taken over
+      2  bad usage, no output folder, or not what the official scorer writes
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.evals.figures import show_figures  # noqa: PLC0415 - heavy
+        from gems.apps.cli.evals.looking import imported  # noqa: PLC0415
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+
+        found = imported(folder, file, language, data)
+        if json:
+            print_json(found)
+        else:
+            show_figures(found.figures)

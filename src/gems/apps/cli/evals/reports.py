@@ -1,0 +1,148 @@
+"""The forms of what `gems eval compare` and `gems eval table` print with `--json`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gems.apps.cli.evals.looking import Compared
+    from gems.evals.tables.comparing import Section
+    from gems.evals.tables.table import Table
+
+
+class EvalNumber(BaseModel):
+    """A mean over prompts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    entry: str = Field(description="The harness, and what else tells it from the others.")
+    part: str = Field(description="`all`, `category/...` or `atomicity/...`.")
+    metric: str
+    mean: float
+    low: float | None = Field(
+        description="Bootstrap interval of 95 %; null where prompts are too few or alike."
+    )
+    high: float | None
+    prompts: int
+
+
+class EvalPair(BaseModel):
+    """Two harnesses on the prompts that both were scored on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    part: str = Field(description="`all`, `category/...` or `atomicity/...`.")
+    first: str
+    second: str
+    difference: float = Field(description="Mean of the first less mean of the second.")
+    low: float | None
+    high: float | None
+    better: int = Field(description="Prompts on which the first is better.")
+    worse: int
+    p: float
+    test: str
+
+
+class EvalSection(BaseModel):
+    """One benchmark in one language by one judge."""
+
+    model_config = ConfigDict(frozen=True)
+
+    benchmark: str
+    language: str
+    judge: str
+    metric: str = Field(description="The number that pairs are compared by.")
+    notes: list[str]
+    numbers: list[EvalNumber]
+    pairs: list[EvalPair]
+
+
+class EvalComparison(BaseModel):
+    """Harnesses compared."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sections: list[EvalSection]
+    paths: list[str] = Field(description="Files that were written.")
+
+
+class EvalTable(BaseModel):
+    """One table as people read it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]] = Field(description="Empty texts where nothing was run.")
+    notes: list[str]
+
+
+class EvalTables(BaseModel):
+    """The paper's tables with one's own numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tables: list[EvalTable]
+
+
+def tables_report(tables: Sequence[Table]) -> EvalTables:
+    """The same as plain data."""
+    return EvalTables(
+        tables=[
+            EvalTable(
+                title=table.title,
+                columns=list(table.columns),
+                rows=[list(row) for row in table.rows],
+                notes=list(table.notes),
+            )
+            for table in tables
+        ]
+    )
+
+
+def comparison_report(found: Compared) -> EvalComparison:
+    """The same as plain data."""
+    return EvalComparison(
+        sections=[_section(section) for section in found.sections], paths=[str(path) for path in found.paths]
+    )
+
+
+def _section(section: Section) -> EvalSection:
+    return EvalSection(
+        benchmark=section.benchmark,
+        language=section.language,
+        judge=section.judge,
+        metric=section.metric,
+        notes=list(section.notes),
+        numbers=[
+            EvalNumber(
+                entry=record.entry,
+                part=record.part,
+                metric=record.metric,
+                mean=record.mean.value,
+                low=record.mean.low,
+                high=record.mean.high,
+                prompts=record.mean.prompts,
+            )
+            for record in section.records
+        ],
+        pairs=[
+            EvalPair(
+                part=pair.part,
+                first=pair.first,
+                second=pair.second,
+                difference=pair.found.difference.value,
+                low=pair.found.difference.low,
+                high=pair.found.difference.high,
+                better=pair.found.better,
+                worse=pair.found.worse,
+                p=pair.found.p,
+                test=pair.found.test,
+            )
+            for pair in section.pairs
+        ],
+    )

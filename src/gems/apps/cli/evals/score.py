@@ -1,0 +1,72 @@
+"""`gems eval score`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+Folder = Annotated[
+    str,
+    typer.Argument(metavar="DIR", help="An output folder: a path, or a URL that fsspec knows."),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        parser=options.path,
+        metavar="DIR",
+        help="The benchmark's data, where they no longer lie where the folder was drawn from.",
+    ),
+]
+
+
+def score(
+    folder: Folder,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="The chat model that scores; GEMS_EVAL_JUDGE__MODEL by default."),
+    ] = None,
+    data: Data = None,
+    concurrency: Annotated[
+        int,
+        typer.Option("--concurrency", "-j", metavar="N", min=1, max=256, help="Prompts scored at a time."),
+    ] = 4,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Score a folder's samples in house.
+
+    A chat model answers the scorers' questions, and its name with -inhouse stands in every number: such
+    numbers are not those of the official scorer. Name another model than the loop's own judge. blocks-bench
+    knows what was drawn and needs no judge. What is scored already stays, so an interrupted command goes on;
+    what the judge did not answer readably is listed, never counted as 0, and asked again next time.
+
+    \b
+    Examples:
+      gems eval score out/paper
+      gems eval score out/geneval2 --judge openai:Qwen/Qwen3-VL-8B-Instruct@http://127.0.0.1:8002/v1
+
+    \b
+    Exit codes:
+      0    every sample has a score
+      3    some have none: no image, or no readable answer
+      2    bad usage or configuration, or no output folder
+      1    failure
+      130  interrupted; the same command goes on
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.evals.figures import show_scores  # noqa: PLC0415 - heavy
+        from gems.apps.cli.evals.looking import scored  # noqa: PLC0415
+        from gems.apps.cli.failures import BEST_EFFORT, MET  # noqa: PLC0415
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+
+        found = scored(folder, judge, data, concurrency)
+        if json:
+            print_json(found)
+        else:
+            show_scores(found)
+        raise typer.Exit(BEST_EFFORT if found.unscored or found.missing else MET)

@@ -1,0 +1,54 @@
+"""`gems eval table`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gems.apps.cli import options
+from gems.apps.cli.failures import reported
+
+
+def table(
+    folders: Annotated[
+        list[str] | None, typer.Argument(metavar="[DIR...]", help="Output folders, of any benchmarks.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", parser=options.path, metavar="FILE", help="Write Markdown to this file."),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Print the paper's Tables 1 and 2 with your own numbers beside them.
+
+    Only what official scorers wrote (`gems eval import-scores`) stands beside the paper's numbers; what was
+    scored in house follows in tables of its own. Cells are empty where nothing was run.
+
+    \b
+    Examples:
+      gems eval table
+      gems eval table out/geneval2 out/wise --out tables.md
+
+    \b
+    Exit codes:
+      0  printed
+      2  bad usage, or no output folder
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with reported(as_json=json, debug=debug):
+        from gems.apps.cli.evals.figures import show_table  # noqa: PLC0415 - heavy
+        from gems.apps.cli.evals.looking import tabled  # noqa: PLC0415
+        from gems.apps.cli.evals.reports import tables_report  # noqa: PLC0415
+        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+
+        found = tabled(folders or [], out)
+        if json:
+            print_json(tables_report(found))
+            return
+        for each in found:
+            show_table(each)
+        if out is not None:
+            typer.echo(out)

@@ -1,0 +1,111 @@
+"""To the official scorers and back: samples in their layout, and the figures that they wrote."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.errors import OptionError, RequestError
+from gems.evals.folder import EvalFolder
+from gems.evals.judge import OFFICIAL
+from gems.evals.rows import Figure
+from gems.evals.scoring import Unscored, prompts_by_language, unscored, without_image
+from gems.evals.task import Task
+
+
+class EvalExport(BaseModel):
+    """An export for an official scorer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    task: str
+    path: str
+    commands: list[str] = Field(description="What to run in the official repository, in order.")
+    samples: int = Field(description="Samples that were written.")
+    expected: int = Field(description="Samples that the whole benchmark has.")
+    missing: list[Unscored] = Field(description="Samples without an image; nothing stands in for them.")
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the score will be none of the benchmark's."""
+        return self.samples < self.expected
+
+
+class EvalImport(BaseModel):
+    """Figures that an official scorer wrote."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    task: str
+    language: str
+    figures: list[Figure]
+
+
+async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -> EvalExport:
+    """Write a folder's samples in the layout of the official scorer.
+
+    Raises:
+        RequestError: there is no official scorer, not a single image, or `out` holds something already.
+        DataError: the benchmark's data are not in order.
+        ImageMissingError: an image is damaged.
+    """
+    prompts = await prompts_by_language(folder, task, data)
+    frozen = await folder.frozen([prompt for found in prompts.values() for prompt in found])
+    there = await folder.images()
+    rows = {key: row for key, row in frozen.rows.items() if row.file in there}
+    if not rows:
+        raise RequestError(f"{folder.label} holds no image yet.", hint="`gems eval run` draws them.")
+    export = await task.export(replace(frozen, rows=rows), out)
+    wanted = len(frozen.prompts) * folder.settings.samples
+    return EvalExport(
+        folder=folder.label,
+        task=task.name,
+        path=str(export.folder),
+        commands=list(export.commands),
+        samples=wanted - len(export.missing),
+        expected=export.expected,
+        missing=[unscored(key, without_image(frozen.rows.get(key))) for key in export.missing],
+    )
+
+
+async def import_scores(
+    folder: EvalFolder, task: Task, data: Path, file: Path, language: str | None = None
+) -> EvalImport:
+    """Take over what the official scorer wrote; figures of the same name are replaced.
+
+    Args:
+        folder: Holds the samples that were scored.
+        task: Its benchmark.
+        data: Holds the benchmark's data.
+        file: What the official scorer wrote.
+        language: Which language it is about; may be left out where the folder has a single one.
+
+    Raises:
+        OptionError: the folder has several languages, or not this one.
+        DataError: the file is not what the official scorer writes.
+    """
+    language = _one_language(folder, language)
+    prompts = (await prompts_by_language(folder, task, data, language))[language]
+    figures = await asyncio.to_thread(task.read_official, file, prompts, language)
+    known = {(each.language, each.name): each for each in await folder.figures() if each.judge == OFFICIAL}
+    known |= {(each.language, each.name): each for each in figures}
+    await folder.write_figures(OFFICIAL, list(known.values()))
+    return EvalImport(folder=folder.label, task=task.name, language=language, figures=figures)
+
+
+def _one_language(folder: EvalFolder, language: str | None) -> str:
+    languages = folder.settings.languages
+    if language is None and len(languages) == 1:
+        return languages[0]
+    if language not in languages:
+        said = "which language is meant" if language is None else f"anything in {language!r}"
+        raise OptionError(
+            f"{folder.label} does not say {said}.",
+            hint=f"Name one with --language: {', '.join(languages)}.",
+        )
+    return language

@@ -1,0 +1,125 @@
+"""What a picture of the built-in world really shows: the scene that was drawn, never what a judge sees.
+
+The picture carries the prompt, seed and model that made it. The world draws the same scene from them again,
+and the scene is taken for the truth only where its pixels are those of the picture.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from gems.errors import InvalidImageError
+from gems.models.blocks import Scene, Thing, render
+
+FactKind = Literal["object", "count", "colour", "size", "texture", "relation", "text", "background"]
+CHUNK = "gems"
+"""The PNG's text chunk with what made it, see `gems.provenance`."""
+MODEL = "blocks"
+
+
+class Fact(BaseModel):
+    """One thing that a picture must show; in a prompt each shape is named for one group only.
+
+    Attributes:
+        kind: What it is about.
+        shape: Whom it is about: a shape, or `text`; empty for a background.
+        value: A count, colour, size, texture, relation, or the letters of a text; empty for an object.
+        target: The shape that a relation leads to.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: FactKind
+    shape: str = ""
+    value: str = ""
+    target: str = ""
+
+
+def scene_of(png: bytes) -> Scene:
+    """The scene of a picture that the built-in world drew. Blocking.
+
+    Raises:
+        InvalidImageError: it does not say what made it, or something else made it.
+    """
+    try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
+            picture = opened.convert("RGB")
+            made = _record(opened.info[CHUNK])
+    except (KeyError, ValueError, OSError, SyntaxError) as error:
+        raise InvalidImageError(
+            "The picture does not say what made it, so its scene is not known."
+        ) from error
+    if made["model"] != MODEL:
+        raise InvalidImageError(f"The picture was made by {made['model']}, whose scenes are not known.")
+    drawn = render(made["final_prompt"], made["seed"], picture.width, picture.height)
+    if not np.array_equal(np.asarray(drawn.image), np.asarray(picture)):
+        raise InvalidImageError(
+            "The picture is not what its prompt and seed draw, so its scene is not known."
+        )
+    return drawn.scene
+
+
+def _record(text: str) -> Mapping[str, Any]:
+    made = json.loads(text)
+    if not isinstance(made["final_prompt"], str) or not isinstance(made["seed"], int):
+        raise ValueError("prompt or seed is of another type")  # noqa: TRY004 - as any other unreadable chunk
+    return {name: made[name] for name in ("final_prompt", "seed", "model")}
+
+
+def holds(scene: Scene, fact: Fact) -> bool:
+    """Whether a scene shows a fact, by plain geometry and counting."""
+    return _CHECKS[fact.kind](scene, fact)
+
+
+def _of(scene: Scene, shape: str) -> list[Thing]:
+    return [thing for thing in scene.things if thing.noun == shape]
+
+
+def _shown(scene: Scene, fact: Fact) -> bool:
+    return bool(_of(scene, fact.shape))
+
+
+def _counted(scene: Scene, fact: Fact) -> bool:
+    return len(_of(scene, fact.shape)) == int(fact.value)
+
+
+def _described(scene: Scene, fact: Fact) -> bool:
+    """Every one of them is so, and there is one."""
+    return _every([scene.attribute(thing, fact.kind) == fact.value for thing in _of(scene, fact.shape)])
+
+
+def _related(scene: Scene, fact: Fact) -> bool:
+    """Every one of the first stands so to every one of the others."""
+    subjects, targets = _of(scene, fact.shape), _of(scene, fact.target)
+    return _every([scene.holds(subject, fact.value, target) for subject in subjects for target in targets])
+
+
+def _written(scene: Scene, fact: Fact) -> bool:
+    return any(thing.word == fact.value for thing in _of(scene, "text"))
+
+
+def _behind(scene: Scene, fact: Fact) -> bool:
+    return scene.background == fact.value
+
+
+def _every(found: Sequence[bool]) -> bool:
+    return bool(found) and all(found)
+
+
+_CHECKS: Mapping[FactKind, Callable[[Scene, Fact], bool]] = {
+    "object": _shown,
+    "count": _counted,
+    "colour": _described,
+    "size": _described,
+    "texture": _described,
+    "relation": _related,
+    "text": _written,
+    "background": _behind,
+}

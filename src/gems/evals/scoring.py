@@ -1,0 +1,245 @@
+"""Scoring an output folder in house: what is scored already stays, and what could not be scored is told."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.errors import ImageMissingError, ProviderError, UnreachableError
+from gems.evals.folder import EvalFolder
+from gems.evals.judge import EvalJudge
+from gems.evals.rows import Figure, SampleRow, Score
+from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.task import Frozen, Task
+
+Tell = Callable[[int, int], None]
+"""Told how many prompts of how many are through."""
+
+
+class Unscored(BaseModel):
+    """A sample without a score."""
+
+    model_config = ConfigDict(frozen=True)
+
+    language: str
+    prompt_id: str
+    sample: int
+    why: str
+
+
+class ScoreReport(BaseModel):
+    """What scoring a folder came to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    folder: str
+    task: str
+    judge: str = Field(description="Who judged: a model with `-inhouse`, or `truth`.")
+    scored: int = Field(description="Prompts that were scored now.")
+    kept: int = Field(description="Prompts whose scores of earlier were kept.")
+    unscored: list[Unscored] = Field(
+        description="Samples that have an image and no score; never counted as 0."
+    )
+    missing: list[Unscored] = Field(description="Samples that have no image.")
+    figures: list[Figure]
+
+
+async def prompts_by_language(
+    folder: EvalFolder, task: Task, data: Path, language: str | None = None
+) -> dict[str, list[BenchmarkPrompt]]:
+    """The prompts that a folder was to be drawn for.
+
+    Args:
+        folder: Was made for `task`.
+        task: The benchmark.
+        data: Holds its data.
+        language: The only one that is wanted; None for all of the folder's.
+
+    Raises:
+        DataError: the data are not in order.
+    """
+    wanted = [each for each in folder.settings.languages if language in (None, each)]
+    found = {each: await asyncio.to_thread(task.prompts, data, each) for each in wanted}
+    return {each: prompts[: folder.settings.limit] for each, prompts in found.items()}
+
+
+async def score_folder(
+    folder: EvalFolder,
+    task: Task,
+    judge: EvalJudge,
+    name: str,
+    *,
+    data: Path,
+    concurrency: int = 4,
+    tell: Tell | None = None,
+) -> ScoreReport:
+    """Score what is not scored yet, and write scores and figures into the folder.
+
+    Args:
+        folder: Where samples are, and scores will be.
+        task: The benchmark it was made for.
+        judge: Answers the scorers' questions.
+        name: What the judge is called in its numbers.
+        data: Holds the benchmark's data.
+        concurrency: Prompts that are scored at a time.
+        tell: Hears how far it has come.
+
+    Raises:
+        DataError: the benchmark's data are not in order.
+        ConfigurationError: the judge cannot be used; what is scored until then is kept.
+        UnreachableError: nothing answers at the judge's address; what is scored until then is kept.
+    """
+    prompts = await prompts_by_language(folder, task, data)
+    frozen = await folder.frozen([prompt for found in prompts.values() for prompt in found])
+    work = _Work(folder, task, judge, name, frozen, await folder.scores(name))
+    await work.carry_out(concurrency, tell)
+    # What is known of images that were drawn anew since is no longer true.
+    scores = [score for score in await folder.scores(name) if work.is_current(score)]
+    figures = [
+        figure
+        for language, found in prompts.items()
+        for figure in task.figures(found, scores, language, name)
+    ]
+    await folder.write_figures(name, figures)
+    return work.report(figures)
+
+
+class _Work:
+    """One call's work."""
+
+    def __init__(
+        self,
+        folder: EvalFolder,
+        task: Task,
+        judge: EvalJudge,
+        name: str,
+        frozen: Frozen,
+        known: Sequence[Score],
+    ) -> None:
+        self._folder, self._task, self._judge, self._name = folder, task, judge, name
+        self._frozen = frozen
+        self._known = _by_prompt(known)
+        self._rows = _rows_by_prompt(frozen)
+        self._unscored: dict[SampleKey, str] = {}
+        self._missing: dict[SampleKey, str] = {
+            prompt.key(sample): without_image(frozen.rows.get(prompt.key(sample)))
+            for prompt in frozen.prompts
+            for sample in range(folder.settings.samples)
+            if prompt.key(sample) not in self._rows[prompt.language, prompt.id]
+        }
+        self._digests: dict[tuple[str, str], str] = {}
+        self._scored = self._kept = 0
+        # Lines of one prompt stay together, so that a prompt is scored in full or not at all.
+        self._writing = asyncio.Lock()
+
+    async def carry_out(self, concurrency: int, tell: Tell | None) -> None:
+        """Score every prompt; the first error that concerns all of them ends it."""
+        room = asyncio.Semaphore(concurrency)
+        done, total = 0, len(self._frozen.prompts)
+
+        async def one(prompt: BenchmarkPrompt) -> None:
+            nonlocal done
+            async with room:
+                await self._prompt(prompt)
+            done += 1
+            if tell is not None:
+                tell(done, total)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for prompt in self._frozen.prompts:
+                    group.create_task(one(prompt))
+        except* Exception as errors:  # noqa: BLE001 - only the first of several that say the same is told
+            raise errors.exceptions[0] from None
+
+    async def _prompt(self, prompt: BenchmarkPrompt) -> None:
+        images = await self._images(prompt)
+        if not images:
+            return
+        digest = self._digests[prompt.language, prompt.id] = _digest(images)
+        known = self._known.get((prompt.language, prompt.id), [])
+        if known and all(score.value is not None and score.images == digest for score in known):
+            self._kept += 1
+            return
+        try:
+            found = await self._task.score(prompt, images, self._judge)
+        except UnreachableError:
+            raise
+        except ProviderError as error:
+            self._unscored |= {prompt.key(sample): error.message for sample in images}
+            return
+        async with self._writing:
+            await self._folder.write_scores(
+                self._name, [score.model_copy(update={"images": digest}) for score in found]
+            )
+        self._scored += 1
+        self._unscored |= {score.key: score.explanation for score in found if score.value is None}
+
+    async def _images(self, prompt: BenchmarkPrompt) -> dict[int, bytes]:
+        images = {}
+        for key, row in self._rows[prompt.language, prompt.id].items():
+            try:
+                images[key.sample] = await self._frozen.image(row)
+            except ImageMissingError as error:
+                self._missing[key] = error.message
+        return images
+
+    def is_current(self, score: Score) -> bool:
+        """Whether a score is of the images that are there."""
+        return score.images == self._digests.get((score.language, score.prompt_id))
+
+    def report(self, figures: Sequence[Figure]) -> ScoreReport:
+        """What it came to."""
+        settings = self._folder.settings
+        return ScoreReport(
+            folder=self._folder.label,
+            task=settings.task,
+            judge=self._name,
+            scored=self._scored,
+            kept=self._kept,
+            unscored=_told(self._unscored),
+            missing=_told(self._missing),
+            figures=list(figures),
+        )
+
+
+def _by_prompt(scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:
+    found: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
+    for score in scores:
+        found[score.language, score.prompt_id].append(score)
+    return dict(found)
+
+
+def _rows_by_prompt(frozen: Frozen) -> Mapping[tuple[str, str], dict[SampleKey, SampleRow]]:
+    """The rows that have an image."""
+    found: defaultdict[tuple[str, str], dict[SampleKey, SampleRow]] = defaultdict(dict)
+    for key, row in frozen.rows.items():
+        if row.file:
+            found[key.language, key.prompt_id][key] = row
+    return found
+
+
+def without_image(row: SampleRow | None) -> str:
+    """Why a sample has no image."""
+    return "It was not drawn yet." if row is None else row.error or "Its file is gone."
+
+
+def _digest(images: Mapping[int, bytes]) -> str:
+    whole = hashlib.sha256()
+    for sample in sorted(images):
+        whole.update(f"{sample}:{hashlib.sha256(images[sample]).hexdigest()};".encode())
+    return whole.hexdigest()[:16]
+
+
+def unscored(key: SampleKey, why: str) -> Unscored:
+    """A sample without a score, or without an image."""
+    return Unscored(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)
+
+
+def _told(found: Mapping[SampleKey, str]) -> list[Unscored]:
+    return [unscored(key, why) for key, why in sorted(found.items())]

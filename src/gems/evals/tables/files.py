@@ -1,0 +1,160 @@
+"""A comparison as files: Markdown, CSV, plots, and one page with the images."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gems.errors import MissingExtraError
+from gems.evals.tables.comparing import Section
+from gems.evals.tables.page import Shown, compare_page
+from gems.evals.tables.pictures import side_by_side
+from gems.evals.tables.plotting import quality_against_cost
+from gems.evals.tables.table import Table
+from gems.memory.faults import storage_error
+
+PICTURES = 12
+"""Prompts whose images stand on the page."""
+
+
+async def write_comparison(
+    sections: Sequence[Section], folder: Path, pictures: int = PICTURES
+) -> tuple[list[Path], list[str]]:
+    """Write all files; returns them, and what had to be left out.
+
+    Args:
+        sections: What to write.
+        folder: Is made where it is not there.
+        pictures: Prompts of each section whose images stand on the page.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    warnings: list[str] = []
+    shown = [Shown(section=each, plot=None, sides=await side_by_side(each, pictures)) for each in sections]
+    try:
+        plots = [await asyncio.to_thread(quality_against_cost, each) for each in sections]
+    except MissingExtraError as error:
+        plots = [None] * len(sections)
+        warnings.append(f"There is no plot: {error}")
+    shown = [
+        Shown(section=each.section, plot=plot, sides=each.sides)
+        for each, plot in zip(shown, plots, strict=True)
+    ]
+    texts = await asyncio.to_thread(_texts, shown)
+    return await asyncio.to_thread(_written, folder, texts), warnings
+
+
+def _texts(shown: Sequence[Shown]) -> dict[str, bytes]:
+    sections = [each.section for each in shown]
+    found = {
+        "compare.md": markdown(shown).encode(),
+        "compare.csv": numbers_csv(sections).encode(),
+        "pairs.csv": pairs_csv(sections).encode(),
+        "compare.html": compare_page(shown).encode(),
+    }
+    return found | {plot_name(each.section): each.plot for each in shown if each.plot is not None}
+
+
+def write_tables(file: Path, tables: Sequence[Table]) -> None:
+    """Write tables as Markdown. Blocking.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = "\n\n".join(table.markdown() for table in tables)
+    _written(file.parent, {file.name: f"{text}\n".encode()})
+
+
+def _written(folder: Path, texts: dict[str, bytes]) -> list[Path]:
+    paths = []
+    for name, data in texts.items():
+        path = folder / name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise storage_error(error, path) from error
+        paths.append(path)
+    return paths
+
+
+def plot_name(section: Section) -> str:
+    """The file of a section's plot."""
+    plain = re.sub(r"[^A-Za-z0-9.]+", "-", f"{section.benchmark}-{section.language}-{section.judge}")
+    return f"{plain.strip('-.')}.svg"
+
+
+def markdown(shown: Sequence[Shown]) -> str:
+    """Everything but the images."""
+    parts = ["# Harnesses compared"]
+    for each in shown:
+        section = each.section
+        parts.append(f"## {section.title} ({section.language}), scored by {section.judge}")
+        parts.append("\n".join(f"- {' '.join(note.split())}" for note in section.notes))
+        if each.plot is not None:
+            parts.append(f"![Quality against images and tokens per sample]({plot_name(section)})")
+        parts += [table.markdown() for table in section.tables]
+    return "\n\n".join(parts) + "\n"
+
+
+def numbers_csv(sections: Sequence[Section]) -> str:
+    """One line for each number: means with their intervals."""
+    lines = (
+        [
+            record.benchmark,
+            record.language,
+            record.judge,
+            record.entry,
+            record.part,
+            record.metric,
+            record.mean.value,
+            record.mean.low,
+            record.mean.high,
+            record.mean.prompts,
+        ]
+        for section in sections
+        for record in section.records
+    )
+    names = ["benchmark", "language", "judge", "entry", "part", "metric", "mean", "low", "high", "prompts"]
+    return _csv(names, lines)
+
+
+def pairs_csv(sections: Sequence[Section]) -> str:
+    """One line for each pair of entries, on the whole benchmark and within each part."""
+    lines = (
+        [
+            section.benchmark,
+            section.language,
+            section.judge,
+            section.metric,
+            pair.part,
+            pair.first,
+            pair.second,
+            pair.found.difference.value,
+            pair.found.difference.low,
+            pair.found.difference.high,
+            pair.found.difference.prompts,
+            pair.found.better,
+            pair.found.worse,
+            pair.found.test,
+            pair.found.p,
+            pair.found.wilcoxon,
+        ]
+        for section in sections
+        for pair in section.pairs
+    )
+    names = ["benchmark", "language", "judge", "metric", "part", "first", "second", "difference"]
+    return _csv([*names, "low", "high", "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines)
+
+
+def _csv(names: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(["" if cell is None else cell for cell in line] for line in lines)
+    return out.getvalue()

@@ -1,0 +1,55 @@
+"""A comparison as one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from markupsafe import Markup
+
+from gems._version import __version__
+from gems.evals.tables.comparing import Section
+from gems.evals.tables.pictures import Side
+from gems.reporting.templating import environment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A section with what is to be looked at.
+
+    Attributes:
+        section: Its tables and notes.
+        plot: SVG; None where there is none.
+        sides: Prompts with their images.
+    """
+
+    section: Section
+    plot: bytes | None
+    sides: Sequence[Side]
+
+    @property
+    def plot_url(self) -> str:
+        """The plot as a data URL: as an image it can load and run nothing."""
+        return (
+            "" if self.plot is None else f"data:image/svg+xml;base64,{base64.b64encode(self.plot).decode()}"
+        )
+
+
+def compare_page(shown: Sequence[Shown]) -> str:
+    """The page as HTML; whatever prompts and judges wrote is escaped. Blocking."""
+    style = files("gems.evals.tables").joinpath("compare.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        environment("gems.evals.tables")
+        .get_template("compare.html.jinja")
+        .render(
+            version=__version__,
+            # Ours, and of this package; everything else on the page is data.
+            style=Markup(style),  # noqa: S704
+            style_hash=f"sha256-{digest}",
+            shown=shown,
+        )
+    )

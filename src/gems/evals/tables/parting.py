@@ -1,0 +1,79 @@
+"""The main metric by category and by atomicity."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gems.evals.rows import Score
+from gems.evals.tables.entries import Entry, atomicity, by_prompt
+from gems.evals.tables.statistics import Mean, mean_of
+from gems.evals.tables.table import Scale, Table
+
+_WAYS: Mapping[str, Callable[[Score], str]] = {
+    "category": lambda score: score.category,
+    "atomicity": lambda score: "" if atomicity(score) is None else str(atomicity(score)),
+}
+"""What benchmarks are parted by -> the part of a score; empty where it is in none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of a benchmark.
+
+    Attributes:
+        kind: `category` or `atomicity`.
+        name: For instance `counting` or `3`.
+        values: The main metric by prompt, by the entry's label.
+        means: The same over prompts.
+    """
+
+    kind: str
+    name: str
+    values: Mapping[str, Mapping[str, float]]
+    means: Mapping[str, Mean]
+
+
+def parts_of(entries: Sequence[Entry], language: str, judge: str, metric: str) -> list[Part]:
+    """All parts in order; of a kind that would be a single one, none."""
+    found: list[Part] = []
+    for kind, way in _WAYS.items():
+        groups: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+        for entry in entries:
+            for name, scores in _grouped(entry.scores(language, judge, metric), way).items():
+                if values := by_prompt(scores):
+                    groups[name][entry.label] = values
+        if len(groups) > 1:
+            found += [_part(kind, name, groups[name]) for name in sorted(groups, key=_naturally)]
+    return found
+
+
+def _grouped(scores: Sequence[Score], way: Callable[[Score], str]) -> dict[str, list[Score]]:
+    groups: defaultdict[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        if name := way(score):
+            groups[name].append(score)
+    return dict(groups)
+
+
+def _part(kind: str, name: str, values: Mapping[str, Mapping[str, float]]) -> Part:
+    means = {label: mean_of(list(found.values())) for label, found in values.items()}
+    return Part(kind=kind, name=name, values=values, means=means)
+
+
+def _naturally(text: str) -> str:
+    """Puts 3 before 10."""
+    return re.sub(r"\d+", lambda number: number.group().zfill(8), text)
+
+
+def part_tables(parts: Sequence[Part], scale: Scale) -> list[Table]:
+    """A table for each kind: one row for each part, a column for each entry."""
+    tables = []
+    for kind in dict.fromkeys(part.kind for part in parts):
+        those = [part for part in parts if part.kind == kind]
+        labels = list(dict.fromkeys(label for part in those for label in part.means))
+        rows = [[part.name, *(scale.mean(part.means.get(label)) for label in labels)] for part in those]
+        tables.append(Table(title=f"By {kind}", columns=[kind, *labels], rows=rows))
+    return tables

@@ -1,0 +1,87 @@
+"""Images of the harnesses side by side, those prompts first on which they differ most."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gems.errors import ImageMissingError
+from gems.evals.rows import SampleRow
+from gems.evals.samples import SampleKey
+from gems.evals.tables.comparing import Section
+from gems.evals.tables.entries import Drawn
+from gems.evals.tables.measuring import Measured
+from gems.reporting.picturing import Shown, shown
+
+_SIDE = 220
+"""Longest side in pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One image, and what it was worth."""
+
+    label: str
+    picture: Shown
+    value: str
+    images: int
+    why: str
+    """What the judge said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One prompt with the images of all entries."""
+
+    prompt: str
+    prompt_id: str
+    cells: Sequence[Cell]
+
+
+async def side_by_side(section: Section, most: int) -> list[Side]:
+    """The first sample of the first seed of each entry, for at most `most` prompts."""
+    return [await _side(section, prompt) for prompt in _telling(section)[:most]]
+
+
+def _telling(section: Section) -> list[str]:
+    """Prompts that more than one entry was scored on, the most different first."""
+    values: dict[str, list[float]] = {}
+    for each in section.measured:
+        for prompt, value in each.values.items():
+            values.setdefault(prompt, []).append(value)
+    shared = [prompt for prompt, found in values.items() if len(found) > 1] or list(values)
+    return sorted(shared, key=lambda prompt: (min(values[prompt]) - max(values[prompt]), prompt))
+
+
+async def _side(section: Section, prompt_id: str) -> Side:
+    key = SampleKey(section.benchmark, section.language, prompt_id, 0)
+    cells = [await _cell(section, each, key) for each in section.measured]
+    rows = (each.entry.drawn[0].rows.get(key) for each in section.measured)
+    text = next((row.prompt for row in rows if row is not None), "")
+    return Side(prompt=text, prompt_id=prompt_id, cells=cells)
+
+
+async def _cell(section: Section, each: Measured, key: SampleKey) -> Cell:
+    drawn = each.entry.drawn[0]
+    row = drawn.rows.get(key)
+    score = next(
+        (s for s in drawn.scores.get(section.judge, ()) if (s.key, s.metric) == (key, section.metric)), None
+    )
+    return Cell(
+        label=each.entry.label,
+        picture=await _picture(drawn, row),
+        value=f"{section.scale.number(score.value)}{' %' if section.scale.percent else ''}" if score else "",
+        images=row.images if row else 0,
+        why=score.explanation if score else "",
+    )
+
+
+async def _picture(drawn: Drawn, row: SampleRow | None) -> Shown:
+    if row is None:
+        return Shown(why="It was not drawn.")
+    try:
+        png = await drawn.folder.image(row)
+    except ImageMissingError as error:
+        return Shown(why=error.message)
+    return await asyncio.to_thread(shown, png, _SIDE)

@@ -1,0 +1,103 @@
+"""Quality against cost as one picture: what each harness reaches with how many images and tokens."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gems.errors import MissingExtraError
+from gems.evals.rows import SampleRow
+from gems.evals.tables.comparing import Section
+from gems.evals.tables.entries import per_sample
+from gems.evals.tables.measuring import Measured
+from gems.evals.tables.statistics import Mean, mean_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Told apart by people who see colours differently too (Okabe and Ito), and by the marks.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
+    "images per sample": lambda row: row.images,
+    "tokens per sample": lambda row: row.input_tokens + row.output_tokens,
+}
+
+
+def quality_against_cost(section: Section) -> bytes | None:
+    """The picture as SVG: the main metric upwards, images and tokens per sample to the right. Blocking.
+
+    None where fewer than two entries have been drawn and scored.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    known = [each for each in section.measured if each.quality is not None and each.images is not None]
+    return _drawn(section, known) if len(known) > 1 else None
+
+
+def _drawn(section: Section, entries: Sequence[Measured]) -> bytes:
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - an extra
+        from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("The plot", "bench") from error
+    settings: Any = {
+        # Names of models are no formulas.
+        "text.parse_math": False,
+        # The same numbers give the same file; letters stay letters.
+        "svg.hashsalt": "compare",
+        "svg.fonttype": "none",
+        "font.size": 10,
+        "font.family": "sans-serif",
+    }
+    with mpl.rc_context(settings):
+        chart = Figure(figsize=(9.6, 4.8), layout="constrained")
+        panels = chart.subplots(1, len(_COSTS), sharey=True)
+        for axes, (name, of) in zip(panels, _COSTS.items(), strict=True):
+            _panel(axes, section, entries, of)
+            axes.set_xlabel(name)
+        panels[0].set_ylabel(f"{section.metric}{', %' if section.scale.percent else ''}")
+        chart.suptitle(f"{section.title} ({section.language}), scored by {section.judge}")
+        handles, labels = panels[0].get_legend_handles_labels()
+        chart.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        out = io.BytesIO()
+        FigureCanvasSVG(chart).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return out.getvalue()
+
+
+def _panel(
+    axes: Axes, section: Section, entries: Sequence[Measured], of: Callable[[SampleRow], float]
+) -> None:
+    times = 100 if section.scale.percent else 1
+    for index, each in enumerate(entries):
+        costs = per_sample(each.entry.rows(section.language), of)
+        if each.quality is None or not costs:
+            continue
+        cost = mean_of(list(costs.values()))
+        axes.errorbar(
+            cost.value,
+            times * each.quality.value,
+            xerr=_arms(cost, 1),
+            yerr=_arms(each.quality, times),
+            fmt=_MARKS[index % len(_MARKS)],
+            color=_COLOURS[index % len(_COLOURS)],
+            ms=7,
+            lw=1,
+            capsize=2,
+            label=f"{each.entry.label}  {section.scale.number(each.quality.value)}",
+        )
+    # Nothing is a cost too, and its mark wants room.
+    right = axes.get_xlim()[1]
+    axes.set_xlim(-0.03 * right, right)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _arms(mean: Mean, times: float) -> list[list[float]] | None:
+    """How far an interval reaches to both sides."""
+    if mean.low is None or mean.high is None:
+        return None
+    return [[times * (mean.value - mean.low)], [times * (mean.high - mean.value)]]

@@ -1,0 +1,95 @@
+"""Tables as rows of texts, and numbers as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gems.evals.tables.statistics import Mean
+
+NONE = "–"  # noqa: RUF001 - what stands where there is no number
+_LEAST_P = 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One table.
+
+    Attributes:
+        title: Above it.
+        columns: Names; the first columns name the rows.
+        rows: As many texts as there are columns, in each.
+        notes: Below it.
+        names: How many columns name the rows; all others hold numbers.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = field(default_factory=tuple)
+    names: int = 1
+
+    def markdown(self) -> str:
+        """The table in Markdown, with its title as a heading of the third level."""
+        lines = [f"### {_cell(self.title)}", "", _row(self.columns)]
+        lines.append(_row(["---" if index < self.names else "---:" for index in range(len(self.columns))]))
+        lines += [_row(row) for row in self.rows]
+        return "\n".join([*lines, *(f"\n{_cell(note)}" for note in self.notes)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _cell(text: str) -> str:
+    """Text that ends neither a cell nor a line, and is neither HTML nor a list."""
+    plain = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
+    return plain.replace("&", "&amp;").replace("<", "&lt;")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How numbers of a metric are written: as a share in percent, or as they are."""
+
+    percent: bool
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Scale:
+        """Percent for what lies in [0, 1]."""
+        return cls(bool(values) and all(0 <= value <= 1 for value in values))
+
+    def number(self, value: float | None, *, signed: bool = False) -> str:
+        """One decimal in percent, else three significant digits."""
+        if value is None:
+            return NONE
+        sign = "+" if signed else ""
+        return f"{100 * value:{sign}.1f}" if self.percent else f"{value:{sign}.3g}"
+
+    def mean(self, found: Mean | None, *, signed: bool = False) -> str:
+        """`87.5 (81.0 to 93.0)`, with the unit where it is one."""
+        if found is None:
+            return NONE
+        said = self.number(found.value, signed=signed) + (" %" if self.percent and not signed else "")
+        if found.low is None:
+            return said
+        low, high = (self.number(value, signed=signed) for value in (found.low, found.high))
+        return f"{said} ({low} to {high})"
+
+
+def probability(p: float | None) -> str:
+    """`0.012`, `< 0.001`."""
+    if p is None:
+        return NONE
+    return f"< {_LEAST_P}" if p < _LEAST_P else f"{p:.3f}"
+
+
+def amount(value: float | None) -> str:
+    """`2.65`, `1,204`."""
+    if value is None:
+        return NONE
+    return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
+def coverage(scored: int, expected: int) -> str:
+    """`200 of 200`, `40 of 200, partial`."""
+    return f"{scored:,} of {expected:,}{', partial' if scored < expected else ''}"

@@ -1,0 +1,192 @@
+"""blocks-bench: 200 prompts in the built-in world's vocabulary, scored by what was drawn.
+
+It needs no data, no key and no judge: `gems.evals.scorers.drawn_scene` says what each picture really shows.
+So it measures what harnesses are worth where no judge's mistakes can hide or make differences. It says
+nothing about real image models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from gems.errors import InvalidImageError, RequestError
+from gems.evals.judge import EvalJudge
+from gems.evals.rows import Figure, Score
+from gems.evals.samples import BenchmarkPrompt
+from gems.evals.scorers.drawn_scene import Fact, holds, scene_of
+from gems.evals.task import DataSource, Export, Frozen
+
+NAME, LANGUAGE = "blocks-bench", "en"
+MET, SHARE = "met", "met_share"
+_KINDS = ("object", "count", "colour", "size", "texture", "relation", "text", "background")
+_UNOFFICIAL = "blocks-bench has no official scorer: what was drawn is the truth about it."
+_SCORE_IT = "`gems eval score` scores it at once and needs no judge."
+
+
+class BlocksBench:
+    """The benchmark of the built-in world; see `gems.evals.task.Task`."""
+
+    name = NAME
+    title = "blocks-bench"
+    languages: Sequence[str] = (LANGUAGE,)
+    samples_per_prompt = 1
+    source = DataSource(url="comes with GEMS", licence="Apache-2.0", files=())
+    size: Mapping[str, int] = {LANGUAGE: 200}
+    metric = MET
+    truth = "truth"
+    """The judge's name in its numbers."""
+
+    def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
+        """All 200; the first ones are balanced too. Reads a file of the package."""
+        text = files("gems.evals.tasks").joinpath("blocks_bench.jsonl").read_text(encoding="utf-8")
+        return [_prompt(json.loads(line), language) for line in text.splitlines()]
+
+    async def export(self, frozen: Frozen, folder: Path) -> Export:
+        """There is nothing to export for.
+
+        Raises:
+            RequestError: always.
+        """
+        raise RequestError(_UNOFFICIAL, hint=_SCORE_IT)
+
+    def read_official(
+        self,
+        file: Path,
+        prompts: Sequence[BenchmarkPrompt],
+        language: str,
+    ) -> list[Figure]:
+        """There is nothing to read.
+
+        Raises:
+            RequestError: always.
+        """
+        raise RequestError(_UNOFFICIAL, hint=_SCORE_IT)
+
+    async def score(
+        self,
+        prompt: BenchmarkPrompt,
+        images: Mapping[int, bytes],
+        judge: EvalJudge,
+    ) -> list[Score]:
+        """Two numbers for each image: whether every requirement is met, and the share that is."""
+        return [
+            score
+            for sample, png in images.items()
+            for score in await asyncio.to_thread(_scored, prompt, sample, png)
+        ]
+
+    def figures(
+        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
+    ) -> list[Figure]:
+        """Shares in percent: of prompts fully met, of requirements met, and both by what they are about."""
+        known = {prompt.id for prompt in prompts}
+        valued = [score for score in scores if score.value is not None and score.prompt_id in known]
+        samples = 1 + max((score.sample for score in valued), default=0)
+        met = [score for score in valued if score.metric == MET]
+        made = _Figures(language, judge, samples * self.size[LANGUAGE], len(met))
+        made.add("", [score.value for score in met])
+        made.add("/requirements", [score.value for score in valued if score.metric == SHARE])
+        for category in dict.fromkeys(prompt.category for prompt in prompts):
+            made.add(f"/category/{category}", [score.value for score in met if score.category == category])
+        for level in sorted({int(prompt.facts["atomicity"]) for prompt in prompts}):
+            found = [score.value for score in met if score.facts["atomicity"] == level]
+            made.add(f"/atomicity/{level}", found)
+        for kind in _KINDS:
+            made.add(f"/requirement/{kind}", [value for score in met for value in _answers(score, kind)])
+        return made.figures
+
+
+class _Figures:
+    """The figures of one language, put together."""
+
+    def __init__(self, language: str, judge: str, expected: int, scored: int) -> None:
+        self._language, self._judge = language, judge
+        self._expected, self._scored = expected, scored
+        self.figures: list[Figure] = []
+
+    def add(self, part: str, values: Sequence[float | None]) -> None:
+        """A mean in percent; every one rests on all samples that were scored."""
+        known = [value for value in values if value is not None]
+        figure = Figure(
+            benchmark=NAME,
+            language=self._language,
+            name=f"{NAME}{part}",
+            value=100 * fmean(known) if known else None,
+            scored=self._scored,
+            expected=self._expected,
+            judge=self._judge,
+        )
+        self.figures.append(figure)
+
+
+def _prompt(record: Mapping[str, Any], language: str) -> BenchmarkPrompt:
+    return BenchmarkPrompt(
+        benchmark=NAME,
+        language=language,
+        id=record["id"],
+        text=record["prompt"],
+        category=record["category"],
+        facts={"atomicity": record["atomicity"], "requirements": record["requirements"]},
+    )
+
+
+def _scored(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score]:
+    facts = [Fact.model_validate(item) for item in prompt.facts["requirements"]]
+    atomicity = float(prompt.facts["atomicity"])
+    try:
+        scene = scene_of(png)
+    except InvalidImageError as error:
+        told = error.message
+        return [_score(prompt, sample, name, None, {"atomicity": atomicity}, told) for name in (MET, SHARE)]
+    answers = [holds(scene, fact) for fact in facts]
+    kinds: defaultdict[str, list[float]] = defaultdict(list)
+    for fact, answer in zip(facts, answers, strict=True):
+        kinds[fact.kind].append(float(answer))
+    missed = [said(fact) for fact, answer in zip(facts, answers, strict=True) if not answer]
+    told = f"Not so: {'; '.join(missed)}." if missed else ""
+    return [
+        _score(prompt, sample, MET, float(all(answers)), {"atomicity": atomicity, **kinds}, told),
+        _score(prompt, sample, SHARE, fmean(answers), {"atomicity": atomicity}, told),
+    ]
+
+
+def _score(
+    prompt: BenchmarkPrompt,
+    sample: int,
+    metric: str,
+    value: float | None,
+    facts: dict[str, float | str | list[float]],
+    explanation: str,
+) -> Score:
+    return Score(
+        **prompt.key(sample)._asdict(),
+        metric=metric,
+        value=value,
+        category=prompt.category,
+        facts=facts,
+        explanation=explanation,
+    )
+
+
+def _answers(score: Score, kind: str) -> list[float]:
+    found = score.facts.get(kind, [])
+    return found if isinstance(found, list) else []
+
+
+def said(fact: Fact) -> str:
+    """A fact for people: `the colour of the circle is red`."""
+    if fact.kind == "relation":
+        return f"{fact.shape} {fact.value} {fact.target}"
+    if fact.kind in ("text", "background"):
+        return f"{fact.kind} {fact.value}"
+    return f"{fact.kind} of {fact.shape}{f' {fact.value}' if fact.value else ''}"
+
+
+TASK = BlocksBench()
