@@ -180,7 +180,7 @@ async def test_server_that_is_stopped_and_started_in_the_middle_of_a_run(
     monkeypatch.setattr(server_module, "PATIENCE_S", patience)
     monkeypatch.setenv("GEMS_CHECKPOINT", own.url("postgres"))
     house = House(tmp_path / "home")
-    house.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), checks("yes", "yes")]
+    house.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), *[checks("yes", "yes")] * 2]
     waits = patience > 1
 
     async def outage() -> None:

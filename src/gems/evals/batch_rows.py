@@ -112,9 +112,11 @@ def read_list(file: Path) -> BatchList:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise RequestError(f"{file} cannot be read: {error.strerror}.") from error
+        raise RequestError(
+            f"{file} cannot be read: {error.strerror}.", hint="Name a .jsonl or .csv file."
+        ) from error
     except UnicodeDecodeError as error:
-        raise RequestError(f"{file} is no text in UTF-8.") from error
+        raise RequestError(f"{file} is no text in UTF-8.", hint="Save it as UTF-8.") from error
     found = BatchList(file)
     for number, value in _csv_lines(text) if file.suffix.lower() == ".csv" else _json_lines(text):
         found.take(number, value)
