@@ -20,7 +20,7 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks._results import write
+from benchmarks._results import ROOT, write
 from benchmarks.overhead import Instant, SaysNo
 from gems.service import Gems
 from gems.settings import Settings
@@ -132,10 +132,10 @@ class serving:  # noqa: N801 - used as a context manager
     """A server on the same models in a process of its own; gives its address."""
 
     def __init__(self, home: str) -> None:
-        self._command = [sys.executable, __file__, "--serve", home]
+        self._command = [sys.executable, "-m", "benchmarks.ways_in", "--serve", home]
 
     def __enter__(self) -> str:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)  # noqa: S603
         assert self._process.stdout is not None  # noqa: S101
         return self._process.stdout.readline().strip()
 
