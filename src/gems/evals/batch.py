@@ -172,21 +172,7 @@ class Batch:
             line=number,
             prompt=row.prompt,
             options={"seed": self._seed(row)} | row.model_dump(exclude={"id", "prompt"}, exclude_none=True),
-            run_id=ending.job.run_id,
-            rounds=ending.rounds,
-            images=ending.images,
-            calls=ending.calls,
-            input_tokens=ending.input_tokens,
-            output_tokens=ending.output_tokens,
-            usd=ending.usd,
-            seconds=ending.seconds,
-            skills=list(ending.skills),
-            requirements=ending.requirements,
-            met=ending.met,
-            stop_reason=ending.stop_reason,
-            file=ending.file,
-            sha256=ending.sha256,
-            error=ending.error,
+            **ending.recorded(),
         )
         await asyncio.to_thread(self._manifest.append, [line.model_dump_json()])
 

@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from gems.arguments import RunOptions
 from gems.errors import (
@@ -86,6 +87,12 @@ class Ending:
     met: int = 0
     stop_reason: str = ""
     warnings: tuple[str, ...] = ()
+
+    def recorded(self) -> dict[str, Any]:
+        """What the rows of manifests keep of it, by the names of their fields."""
+        kept = {each.name: getattr(self, each.name) for each in fields(self)}
+        del kept["job"], kept["warnings"]
+        return kept | {"run_id": self.job.run_id, "skills": list(self.skills)}
 
 
 async def work_off(gems: Gems, job: Job, store: FileStore) -> Ending:

@@ -176,21 +176,7 @@ class Drawing:
             generator=settings.generator,
             generator_profile=settings.generator_profile,
             chat=settings.chat,
-            run_id=ending.job.run_id,
-            rounds=ending.rounds,
-            images=ending.images,
-            calls=ending.calls,
-            input_tokens=ending.input_tokens,
-            output_tokens=ending.output_tokens,
-            usd=ending.usd,
-            seconds=ending.seconds,
-            skills=list(ending.skills),
-            requirements=ending.requirements,
-            met=ending.met,
-            stop_reason=ending.stop_reason,
-            file=ending.file,
-            sha256=ending.sha256,
-            error=ending.error,
+            **ending.recorded(),
         )
 
 
