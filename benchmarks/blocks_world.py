@@ -89,8 +89,13 @@ async def measure(cases: Sequence[BlocksPrompt], profile: Profile, seed_offset: 
     with tempfile.TemporaryDirectory() as home:
         async with Gems(Settings(home=Path(home), skills="none")) as gems:
             for case in cases:
+                # Each prompt alone: what runs learn from each other is for `memory_helps`.
                 result = await gems.run(
-                    case.prompt, seed=case.seed + seed_offset, max_rounds=ROUNDS, profile=profile
+                    case.prompt,
+                    seed=case.seed + seed_offset,
+                    max_rounds=ROUNDS,
+                    profile=profile,
+                    memory=False,
                 )
                 tally.add(case, result)
     return {**tally.report(), "seconds": round(time.perf_counter() - started, 1)}
