@@ -141,3 +141,25 @@ async def test_nobody_asks_while_the_endpoint_wants_rest() -> None:
     with pytest.raises(RateLimitError):
         await desk.ask("a", RateLimitError("slow down", retry_after=3600.0))
     await asyncio.wait_for(desk.ask("b"), 1)
+
+
+def test_a_rest_that_an_event_loop_does_not_outlive_ends_all_the_same() -> None:
+    places = Places(1)
+
+    async def turned_away() -> None:
+        async with places.one():
+            raise RateLimitError("slow down", retry_after=0.2)
+
+    async def impatient() -> None:
+        with pytest.raises(RateLimitError):
+            await turned_away()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(Desk(places).ask("a"), 0.05)
+
+    async def later() -> None:
+        desk = Desk(places)
+        desk.go.set()
+        await asyncio.wait_for(desk.ask("b"), 2)
+
+    asyncio.run(impatient())
+    asyncio.run(later())

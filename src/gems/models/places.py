@@ -22,7 +22,7 @@ _LONGEST_REST_S = 60.0
 class Places:
     """The places at an endpoint, handed out to runs in turn: one with many questions does not hold up others.
 
-    Belongs to one event loop.
+    May be used from several event loops, one after the other.
 
     Args:
         most: Requests at a time, from 1.
@@ -35,7 +35,8 @@ class Places:
         # Counts reductions: of all requests under way when one came, one alone reduces.
         self._era = 0
         self._rests_until = -math.inf
-        self._waking: asyncio.TimerHandle | None = None
+        # The event loop that will hand places out after the rest; another one may have ended meanwhile.
+        self._waking: asyncio.AbstractEventLoop | None = None
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @property
@@ -89,8 +90,9 @@ class Places:
         loop = asyncio.get_running_loop()
         if loop.time() >= self._rests_until:
             return True
-        if self._waking is None:
-            self._waking = loop.call_at(self._rests_until, self._wake)
+        if self._waking is not loop:
+            self._waking = loop
+            loop.call_at(self._rests_until, self._wake)
         return False
 
     def _wake(self) -> None:
