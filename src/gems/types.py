@@ -11,11 +11,14 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired
+from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
 from gems.errors import SizeError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 AnswerValue = Literal["yes", "no", "unknown"]
 RequirementKind = Literal["object", "count", "attribute", "relation", "text", "style", "other"]
@@ -299,6 +302,8 @@ class GeneratedImage:
         model: What drew it.
         parameters: JSON-native; steps, guidance, revised prompt and whatever else decided the pixels.
         seconds: Wall time of the drawing.
+        pixels: The same picture as it was opened for verifying it, so that nobody need open it again; None
+            where it was not.
     """
 
     data: bytes = field(repr=False)
@@ -308,6 +313,7 @@ class GeneratedImage:
     model: str
     parameters: dict[str, Any]
     seconds: float
+    pixels: Image | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

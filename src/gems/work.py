@@ -21,6 +21,7 @@ from gems.memory.outbox import PendingOp
 from gems.memory.writer import apply
 from gems.models.chat.asking import ChatReply, Picture, Question
 from gems.models.chat.replies import read_json
+from gems.models.encoding import jpegs
 from gems.models.tasks import TASK_ROLES
 from gems.models.usage import NOTHING, merged
 from gems.state import Context, State
@@ -242,9 +243,13 @@ class Work:
     async def _keep(
         self, index: int, request: ImageRequest, drawn: GeneratedImage, fingerprint: str
     ) -> Candidate:
+        image, shown = await asyncio.gather(
+            self.context.images.put(drawn.data), asyncio.to_thread(self._as_shown, drawn)
+        )
+        self.context.encodings.hold(image, shown)
         candidate: Candidate = {
             "index": index,
-            "image": await self.context.images.put(drawn.data),
+            "image": image,
             "seed": request.seed,
             "width": drawn.width,
             "height": drawn.height,
@@ -257,6 +262,12 @@ class Work:
         path = self.context.link(candidate["image"]) or str(self.context.images.path(candidate["image"]))
         self.emit(ImageDrawn(round=self.round, prompt=request.prompt, candidate=candidate, path=path))
         return candidate
+
+    def _as_shown(self, drawn: GeneratedImage) -> dict[int, bytes]:
+        """What judge and reflector will be shown, made while the picture is at hand. Blocking."""
+        if drawn.pixels is None or self.profile == "paper":
+            return {}
+        return jpegs(drawn.pixels, {self._side("judge"), self._side("reflector")})
 
     def _side(self, role: Role) -> int:
         return self.context.chats[role].limits.image_side or _SIDES.get(role, _SIDE)

@@ -7,7 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from gems.models.encoding import Encodings, encoded_picture
+from gems.models.encoding import Encodings, encoded_picture, jpegs
+from gems.models.pictures import verified
 
 
 def png(picture: Image.Image, **more: object) -> bytes:
@@ -99,3 +100,17 @@ async def test_a_picture_is_encoded_once_for_each_size_while_it_is_among_the_las
         await small.encoded(image, 32, load)
     assert loaded == ["b"], "what was used last is held, as far as there is room"
     assert (await encodings.encoded("a", None, load))[1] == "image/png"
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+async def test_a_picture_at_hand_is_shown_as_the_stored_one_would_be(mode: str) -> None:
+    stored, picture = verified(png(Image.new("RGBA", (64, 48), (200, 30, 40, 90)).convert(mode)), "server")
+    encodings = Encodings()
+    encodings.hold("a", jpegs(picture, {64, 16}))
+
+    async def gone(image: str) -> bytes:
+        raise FileNotFoundError(image)
+
+    for side in (64, 16):
+        assert await encodings.encoded("a", side, gone) == encoded_picture(stored, side)
+    assert picture.size == (64, 48), "what is at hand stays as it is"

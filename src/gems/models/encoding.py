@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from PIL import Image
 
@@ -41,13 +41,27 @@ class Encodings:
             self._held.move_to_end((image, side))
             return self._held[image, side]
         found = await asyncio.to_thread(encoded_picture, await load(image), side)
-        if (image, side) not in self._held:
-            self._held[image, side] = found
+        self._hold((image, side), found)
+        return found
+
+    def hold(self, image: str, shown: Mapping[int, bytes]) -> None:
+        """Take JPEGs of an image by their longest side; see `jpegs`."""
+        for side, data in shown.items():
+            self._hold((image, side), (data, "image/jpeg"))
+
+    def _hold(self, key: tuple[str, int], found: tuple[bytes, str]) -> None:
+        if key not in self._held:
+            self._held[key] = found
             self._room -= len(found[0])
         while self._room < 0:
             _, (data, _) = self._held.popitem(last=False)
             self._room += len(data)
-        return found
+
+
+def jpegs(picture: Image.Image, sides: Iterable[int]) -> dict[int, bytes]:
+    """What `encoded_picture` makes of a picture that is open already, by longest side. Blocking."""
+    shown = _opaque(picture)
+    return {side: _jpeg(shown, side) for side in sides}
 
 
 def encoded_picture(png: bytes, side: int | None) -> tuple[bytes, str]:
@@ -64,11 +78,16 @@ def encoded_picture(png: bytes, side: int | None) -> tuple[bytes, str]:
         return png, "image/png"
     with Image.open(io.BytesIO(png)) as opened:
         picture = _opaque(opened)
+    return _jpeg(picture, side), "image/jpeg"
+
+
+def _jpeg(picture: Image.Image, side: int) -> bytes:
     if max(picture.size) > side:
+        picture = picture.copy()
         picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.save(out, "JPEG", quality=_QUALITY, subsampling=0)
-    return out.getvalue(), "image/jpeg"
+    return out.getvalue()
 
 
 def _opaque(picture: Image.Image) -> Image.Image:

@@ -27,7 +27,13 @@ _TURNS = {
 
 
 def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
-    """PNG bytes, width and height in pixels of a picture in any common format.
+    """PNG bytes, width and height in pixels of a picture; see `verified`."""
+    png, picture = verified(data, origin)
+    return png, picture.width, picture.height
+
+
+def verified(data: bytes, origin: str) -> tuple[bytes, Image.Image]:
+    """PNG bytes of a picture in any common format, and the picture itself with its pixels loaded.
 
     PNG bytes are handed on untouched; other formats are converted. Blocking: call it in a thread.
 
@@ -47,10 +53,11 @@ def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
                 )
             picture.load()
             if picture.format == "PNG":
-                return data, width, height
+                return data, picture
             converted = io.BytesIO()
-            picture.convert("RGB").save(converted, "PNG")
-            return converted.getvalue(), width, height
+            plain = picture.convert("RGB")
+            plain.save(converted, "PNG")
+            return converted.getvalue(), plain
     except Image.DecompressionBombError as error:
         raise InvalidImageError(f"{origin} sent a picture that is too large to open: {error}.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:

@@ -8,14 +8,17 @@ import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gems.errors import EditingUnsupportedError, GemsError
-from gems.models.pictures import verified_png
+from gems.models.pictures import verified
 from gems.models.places import Places
 from gems.models.redaction import redact, scrub
 from gems.models.transport import translate, with_retries
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 ClientT = TypeVar("ClientT")
 
@@ -124,23 +127,24 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         # A place for each attempt: a request that waits to be asked again leaves its own to others.
         async with self._here().places.one():
             started = time.perf_counter()
-            drawn, data, width, height = await self._drawn_once(request)
+            drawn, data, picture = await self._drawn_once(request)
             return GeneratedImage(
                 data=data,
-                width=width,
-                height=height,
+                width=picture.width,
+                height=picture.height,
                 seed=drawn.seed,
                 model=self._capabilities.model,
                 parameters=drawn.parameters,
                 seconds=time.perf_counter() - started,
+                pixels=picture,
             )
 
-    async def _drawn_once(self, request: ImageRequest) -> tuple[Drawn, bytes, int, int]:
-        """What came, its PNG bytes, width and height."""
+    async def _drawn_once(self, request: ImageRequest) -> tuple[Drawn, bytes, Image]:
+        """What came, its PNG bytes, and the picture itself."""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 drawn = await self._draw(await self._client(), request)
-            return drawn, *await asyncio.to_thread(verified_png, drawn.data, self._endpoint)
+            return drawn, *await asyncio.to_thread(verified, drawn.data, self._endpoint)
         except GemsError as error:
             # It may quote what came, and what came may repeat what was sent.
             error.message = redact(error.message, *self._secrets)
