@@ -138,7 +138,12 @@ def candidate_seed(seed: int, number: int, candidate: int) -> int:
     """
     if number == 1 and candidate == 0:
         return seed
-    digest = hashlib.sha256(f"{seed}/{number}/{candidate}".encode()).digest()
+    return derived_seed(seed, number, candidate)
+
+
+def derived_seed(*identity: object) -> int:
+    """A seed in [0, SEEDS) that the identity alone decides, unrelated to those of others."""
+    digest = hashlib.sha256("/".join(map(str, identity)).encode()).digest()
     return int.from_bytes(digest[:4]) % SEEDS
 
 

@@ -23,7 +23,7 @@ from gems.evals.jobs import Ending, Job
 from gems.evals.lines import JsonLines
 from gems.evals.working import Tally, Tell, work_through
 from gems.memory.filestore import FileStore
-from gems.nodes.options import SEEDS
+from gems.nodes.options import derived_seed
 
 _SETTINGS = "batch.json"
 
@@ -162,8 +162,7 @@ class Batch:
         )
 
     def _seed(self, row: BatchRow) -> int:
-        digest = hashlib.sha256(f"{self.settings.seed}/{row.id}".encode()).digest()
-        return int.from_bytes(digest[:4]) % SEEDS
+        return derived_seed(self.settings.seed, row.id)
 
     async def _keep(self, ending: Ending) -> None:
         number, row = self._lines[ending.job.name]

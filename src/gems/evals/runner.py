@@ -19,7 +19,7 @@ from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import Task
 from gems.evals.working import Tally, Tell, work_through
-from gems.nodes.options import SEEDS
+from gems.nodes.options import derived_seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +58,7 @@ def samples_of(prompts: Sequence[BenchmarkPrompt], settings: EvalSettings) -> li
 
 def sample_seed(seed: int, key: SampleKey) -> int:
     """The seed of a sample's run, in [0, 2**31): the same for every harness and generator."""
-    digest = hashlib.sha256("/".join(map(str, (seed, *key))).encode()).digest()
-    return int.from_bytes(digest[:4]) % SEEDS
+    return derived_seed(seed, *key)
 
 
 def check_images(harness: Harness, images: int) -> None:

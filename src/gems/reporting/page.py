@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +18,7 @@ from gems.reporting.answering import Cell, Row, matrix
 from gems.reporting.charting import chart
 from gems.reporting.differing import Piece, changes
 from gems.reporting.picturing import Shown, shown, stored
-from gems.reporting.templating import environment
+from gems.reporting.templating import environment, policy_hash
 from gems.results import RunResult
 from gems.types import Candidate, Round, Usage
 
@@ -98,8 +96,8 @@ def _page(result: RunResult, row: RunRow, found: dict[str, bytes | str], lessons
             images=sum(len(turn["candidates"]) for turn in result.rounds),
             style=Markup(style),  # noqa: S704 - ours
             script=Markup(script),  # noqa: S704 - ours
-            style_hash=_hash(style),
-            script_hash=_hash(script),
+            style_hash=policy_hash(style),
+            script_hash=policy_hash(script),
             version=__version__,
         )
     )
@@ -149,8 +147,3 @@ def _total(usage: dict[str, Usage]) -> Usage:
 
 def _asset(name: str) -> str:
     return (files("gems.reporting") / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """What a content security policy allows a style or a script by."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

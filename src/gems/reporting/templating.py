@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
@@ -21,6 +24,11 @@ def environment(package: str) -> Environment:
     )
     made.filters |= {"percent": percent, "usd": usd, "duration": duration}
     return made
+
+
+def policy_hash(text: str) -> str:
+    """What a content security policy allows a style or a script by."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def percent(share: float) -> str:

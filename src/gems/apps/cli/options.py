@@ -17,6 +17,11 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def shown_spec(spec: str) -> str:
+    """A spec without its query, which may hold a secret."""
+    return spec.partition("?")[0]
+
+
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or last.")]
 Chat = Annotated[
     str | None,
@@ -84,7 +89,7 @@ class Models:
         """
         out = str(self.out) if self.out is not None else None
         specs = (("--chat", self.chat), ("--judge", self.judge), ("--generator", self.generator))
-        named = [(name, spec and spec.partition("?")[0]) for name, spec in specs] + [("--out", out)]
+        named = [(name, spec and shown_spec(spec)) for name, spec in specs] + [("--out", out)]
         given = [word for name, value in named if value is not None for word in (name, value)]
         return shlex.join(["gems", "resume", run_id, *given, *["--no-metadata"] * self.no_metadata])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,7 +12,7 @@ from markupsafe import Markup
 from gems._version import __version__
 from gems.evals.tables.comparing import Section
 from gems.evals.tables.pictures import Side
-from gems.reporting.templating import environment
+from gems.reporting.templating import environment, policy_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +40,6 @@ class Shown:
 def compare_page(shown: Sequence[Shown]) -> str:
     """The page as HTML; whatever prompts and judges wrote is escaped. Blocking."""
     style = files("gems.evals.tables").joinpath("compare.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
         environment("gems.evals.tables")
         .get_template("compare.html.jinja")
@@ -49,7 +47,7 @@ def compare_page(shown: Sequence[Shown]) -> str:
             version=__version__,
             # Ours, and of this package; everything else on the page is data.
             style=Markup(style),  # noqa: S704
-            style_hash=f"sha256-{digest}",
+            style_hash=policy_hash(style),
             shown=shown,
         )
     )

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gems.errors import DataError
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import artimuse as scorer
 from gems.evals.task import DataFile, DataSource, Export, Frozen
 from gems.evals.tasks.exporting import Exporting
 from gems.evals.tasks.figuring import Figures, mean, scored, value_of
-from gems.evals.tasks.geneval import AESTHETIC, GenEvalRecord
+from gems.evals.tasks.geneval import AESTHETIC, GenEvalRecord, numbered
 from gems.evals.tasks.reading import at_most, lines_of, needed, object_of
 
 _FILE = "eval/ArtiMuse/evaluation_metadata.jsonl"
@@ -30,6 +30,7 @@ class ArtiMuse:
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 553}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/lcqysl/GEMS",
         licence="prompts made from GenEval's, which are MIT",
@@ -46,17 +47,7 @@ class ArtiMuse:
         for entry in entries:
             if not entry.record.prompt.startswith(AESTHETIC):
                 raise DataError(f"{path} {entry.place}: the prompt does not begin with {AESTHETIC!r}.")
-        return [
-            BenchmarkPrompt(
-                benchmark=self.name,
-                language=language,
-                id=f"{index:05d}",
-                text=entry.record.prompt,
-                category=entry.record.tag,
-                facts=entry.raw,
-            )
-            for index, entry in enumerate(entries)
-        ]
+        return numbered(self.name, language, entries)
 
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """The images side by side, by number."""
@@ -67,12 +58,6 @@ class ArtiMuse:
                 await export.write(f"{prompt.id}.png", images[0])
         scoring = ("python", "eval/ArtiMuse/eval_artimuse.py", "--model_path", "MODEL")
         return export.done((*scoring, "--input_dir", folder, "--output_file", "artimuse.json"))
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

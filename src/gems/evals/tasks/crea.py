@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.evals.formulas.crea import CRITERIA, LEAST, MOST, means, overall
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import crea as scorer
@@ -54,6 +54,7 @@ class CREA:
     samples_per_prompt = 25
     size: Mapping[str, int] = {"en": len(SUBJECTS)}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/lcqysl/GEMS",
         licence="none stated",
@@ -90,12 +91,6 @@ class CREA:
             number += 1
         mapping = await export.write_json("image_paths.json", paths)
         return export.done(("python", "eval/CREA/eval.py", "--mapping_file", mapping))
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

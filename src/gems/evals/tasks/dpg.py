@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gems.errors import DataError, RequestError
 from gems.evals.formulas.dpg import by_category, overall, tile_as_official
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import dpg as scorer
@@ -34,6 +34,7 @@ class DPGBench:
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 1065}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/TencentQQGYLab/ELLA",
         licence="Apache-2.0",
@@ -77,12 +78,6 @@ class DPGBench:
             export.samples,
         )
         return export.done((*scoring, *images_are, "--res-path", folder / "results.txt"))
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
 from gems.evals.formulas.geneval import overall
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import geneval as scorer
 from gems.evals.task import DataFile, DataSource, Export, Frozen
 from gems.evals.tasks.exporting import Exporting
 from gems.evals.tasks.figuring import Figures, by, mean, scored, value_of
-from gems.evals.tasks.reading import at_most, lines_of, needed
+from gems.evals.tasks.reading import Entry, at_most, lines_of, needed
 
 TAGS = {
     "single_object": 80,
@@ -64,6 +64,21 @@ class _OfficialRow(BaseModel):
     filename: str
 
 
+def numbered(benchmark: str, language: str, entries: Sequence[Entry[GenEvalRecord]]) -> list[BenchmarkPrompt]:
+    """The prompts of such a file, whose ids are the lines' numbers from 00000."""
+    return [
+        BenchmarkPrompt(
+            benchmark=benchmark,
+            language=language,
+            id=f"{index:05d}",
+            text=entry.record.prompt,
+            category=entry.record.tag,
+            facts=entry.raw,
+        )
+        for index, entry in enumerate(entries)
+    ]
+
+
 class GenEval:
     """See `gems.evals.task.Task`."""
 
@@ -73,6 +88,7 @@ class GenEval:
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 553}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/djghosh13/geneval",
         licence="MIT",
@@ -88,17 +104,7 @@ class GenEval:
             raise DataError(f"{path} holds the prompts of ArtiMuse, which begin with {AESTHETIC!r}.")
         for entry in entries:
             _check_positions(f"{path} {entry.place}", entry.record)
-        return [
-            BenchmarkPrompt(
-                benchmark=self.name,
-                language=language,
-                id=f"{index:05d}",
-                text=entry.record.prompt,
-                category=entry.record.tag,
-                facts=entry.raw,
-            )
-            for index, entry in enumerate(entries)
-        ]
+        return numbered(self.name, language, entries)
 
     async def export(self, frozen: Frozen, folder: Path) -> Export:
         """A folder for each prompt, with its line of the data and its samples."""
@@ -115,12 +121,6 @@ class GenEval:
         return export.done(
             (*scoring, "--model-path", "DETECTOR"), ("python", "evaluation/summary_scores.py", results)
         )
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

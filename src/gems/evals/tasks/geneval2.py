@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 from gems.errors import DataError
 from gems.evals.formulas.probability import NUMBERS
 from gems.evals.formulas.soft_tifa import arithmetic, by_atomicity, by_skill, geometric, overall
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import soft_tifa as scorer
@@ -52,6 +52,7 @@ class GenEval2:
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 800}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/facebookresearch/GenEval2",
         licence="CC BY-NC 4.0",
@@ -102,12 +103,6 @@ class GenEval2:
             (*evaluation, "--method", "soft_tifa_gm", "--output_file", scores),
             ("python", "soft_tifa_analysis.py", "--benchmark_data", data, "--score_data", scores),
         )
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
 from gems.evals.formulas.texts import Match, precision, recall
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import longtext as scorer
@@ -53,6 +53,7 @@ class LongText:
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 160, "zh": 160}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/X-Omni-Team/X-Omni",
         licence="Apache-2.0",
@@ -90,12 +91,6 @@ class LongText:
                     await export.write(f"{prompt.language}/{prompt.id}_{sample}.png", image)
         languages = dict.fromkeys(prompt.language for prompt in frozen.prompts)
         return export.done(*(command for language in languages for command in _commands(folder, language)))
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.evals.formulas.spatial import QUESTIONS, basic, by_type, overall, spatial
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import spatial as scorer
@@ -52,6 +52,7 @@ class SpatialGenEval:
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 1230}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/AMAP-ML/SpatialGenEval",
         licence="none found",
@@ -99,12 +100,6 @@ class SpatialGenEval:
             (*first, *paths, *model, "--rollout", 5, "--count", 4),
             ("python", "scripts/spatialgeneval_stage2_acc.py", result),
         )
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

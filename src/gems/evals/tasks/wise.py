@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
 from gems.evals.formulas.wise import FIELDS, field_of, overall, wiscore
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import OFFICIAL
 from gems.evals.rows import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import wise as scorer
@@ -61,6 +61,7 @@ class WISE:
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 1000}
     metric = scorer.METRIC
+    score = staticmethod(scorer.score)
     source = DataSource(
         url="https://github.com/PKU-YuanGroup/WISE",
         licence="none stated; the same files are in PKU-YuanGroup/UniWorld under MIT",
@@ -99,12 +100,6 @@ class WISE:
         each = [(*rating, *model, "--json_path", f"data/{part}.json", *_results(part)) for part in parts]
         files = [f"results/{part}_scores.jsonl" for part in parts]
         return export.done(*each, ("python", "Calculate.py", *files, "--category", "all"))
-
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
-        """See `Task.score`."""
-        return await scorer.score(prompt, images, judge)
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from gems.apps.cli.evals.progress import followed
-from gems.apps.cli.evals.working import At, interruptibly_told, shown_spec
-from gems.apps.cli.options import Models, View
+from gems.apps.cli.evals.working import At, interruptibly_told
+from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.working import settings_with, told_once
 from gems.evals.batch import Batch, BatchSettings
 from gems.evals.batch_rows import BatchList, read_list

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gems.apps.cli.evals.progress import followed
-from gems.apps.cli.evals.working import At, interruptibly_told, shown_spec
-from gems.apps.cli.options import Models, View
+from gems.apps.cli.evals.working import At, interruptibly_told
+from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.working import settings_with, told_once
 from gems.arguments import RunOptions
 from gems.errors import OptionError
@@ -18,6 +18,7 @@ from gems.evals.profiled import profiled
 from gems.evals.reports import WorkReport
 from gems.evals.runner import Drawing, check_images, prompts_of
 from gems.evals.task import Task
+from gems.evals.tasks.places import data_folder
 from gems.evals.tasks.registry import task as task_named
 from gems.settings import Settings
 
@@ -79,7 +80,7 @@ def eval_settings(
         samples=wish.samples or task.samples_per_prompt,
         seed=wish.seed,
         learn=wish.learn,
-        data=wish.data or str(settings.home / "benchmarks" / task.name),
+        data=wish.data or str(data_folder(settings, task.name)),
     )
 
 

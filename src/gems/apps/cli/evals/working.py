@@ -63,8 +63,3 @@ def interruptibly_told(doing: Coroutine[Any, Any, T]) -> T:
         return interruptibly(doing)
     except Interrupted:
         raise Interrupted(command=shlex.join(["gems", *sys.argv[1:]])) from None
-
-
-def shown_spec(spec: str) -> str:
-    """A spec without its query, which may hold a secret."""
-    return spec.partition("?")[0]
