@@ -1,4 +1,4 @@
-"""The forms of what commands print with `--json`; docs/json.md is generated from them."""
+"""JSON schemas of `--json`; scripts/make_docs.py writes them to docs/schemas."""
 
 from __future__ import annotations
 
