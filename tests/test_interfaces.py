@@ -42,6 +42,7 @@ from gems.apps.cli.schemas import schemas as json_schemas
 from gems.apps.serving.app import create_app
 from gems.apps.studio import app as studio_app
 from gems.arguments import RunArguments as RunOptions
+from gems.evals.harnesses.registry import HARNESSES
 from gems.events import Event
 from gems.skills import authoring, lettering
 from gems.state import Context, Input, Output
@@ -175,6 +176,7 @@ def python(_home: Path) -> dict[str, Any]:
         "nodes": sorted(gems.build_graph().nodes),
         "input": sorted(Input.__annotations__),
         "output": sorted(Output.__annotations__),
+        "harnesses": sorted(HARNESSES),
         "authoring": _faces(authoring, "Work"),
         "Work": {name: _face(getattr(Work, name)) for name in ("ask", "warn")},
         "lettering": _faces(lettering),
@@ -300,13 +302,24 @@ def http(home: Path) -> dict[str, Any]:
     asked = {"model": "gems", "messages": [{"role": "user", "content": "two green stars"}], "seed": 1}
     with TestClient(server) as client:
         answers = {
+            "late": client.post("/v1/chat/completions", json=asked | {"deadline_s": 1e-6}),
             "images": client.post("/v1/images/generations", json=drawn),
             "chat": client.post("/v1/chat/completions", json=asked),
-            "late": client.post("/v1/chat/completions", json=asked | {"deadline_s": 1e-6}),
         }
         paths = ("/healthz", "/readyz", "/runs", "/runs/none", "/v1/models", "/v1/models/none", "/web/")
         answers |= {path: client.get(path) for path in paths}
-        answers["run"] = client.post("/runs", json={"prompt": "two green stars", "seed": 1})
+        run = f"/runs/{answers['chat'].headers['x-gems-run-id']}"
+        (picture,) = re.findall(r"/images/\w+\.png", answers["/runs"].text)[:1]
+        answers |= {
+            "run": client.get(run),
+            "report": client.get(f"{run}/report"),
+            "image": client.get(picture),
+        }
+        answers["streamed chat"] = client.post("/v1/chat/completions", json=asked | {"stream": True})
+        streamed = drawn | {"stream": True, "partial_images": 1, "prompt": _PROMPT, "seed": 5}
+        answers["streamed images"] = client.post("/v1/images/generations", json=streamed)
+        answers["begun"] = client.post("/runs", json={"prompt": "two green stars", "seed": 1})
+        answers["events"] = client.get(answers["begun"].json()["events_url"])
         metrics = client.get("/metrics").text
         chain = {name: client.get(f"/gems/{name}_schema").json() for name in ("input", "output")}
     return {
@@ -315,13 +328,21 @@ def http(home: Path) -> dict[str, Any]:
         "langserve": {name: sorted(schema.get("properties", {})) for name, schema in chain.items()},
         "cors": {name: sorted(cors[name]) for name in ("allow_headers", "allow_methods", "expose_headers")},
         "answers": {
-            name: {"status": answer.status_code, "headers": sorted(answer.headers)}
-            | ({"body": _shape(answer.json())} if "json" in answer.headers["content-type"] else {})
+            name: {"status": answer.status_code, "headers": sorted(answer.headers)} | {"body": _body(answer)}
             for name, answer in answers.items()
         },
         "metrics": re.findall(r"^# TYPE (\S+ \S+)", metrics, re.MULTILINE),
         "labels": sorted({*re.findall(r"^(gems\w+\{[^=}]+=(?:\"[^\"]*\",[^=}]+=)?)", metrics, re.MULTILINE)}),
     }
+
+
+def _body(answer: Any) -> Any:
+    """Types of JSON, also of server-sent events by their names; of all else, the media type."""
+    kind = answer.headers["content-type"].partition(";")[0]
+    if kind == "application/json":
+        return _shape(answer.json())
+    told = re.findall(r"^(?:event: (\S+)\r?\n)?data: (\{.*)$", answer.text, re.MULTILINE)
+    return {name: sorted(json.loads(data)) for name, data in told} or kind
 
 
 def _methods(route: Any) -> set[str]:
@@ -373,6 +394,7 @@ def disk(home: Path) -> dict[str, Any]:
     prompts = home.parent / "prompts.jsonl"
     prompts.write_text('{"id": "a", "prompt": "two green stars", "seed": 1}\n', encoding="utf-8")
     _carried_out("batch", str(prompts), "--out", str(home.parent / "batch"), "--quiet")
+    tasks = json.loads(_carried_out("eval", "data", "--json")[1])
     exported = _carried_out("memory", "export")[1].splitlines()
     with Image.open(result["path"]) as image:
         texts = {str(name): str(text) for name, text in image.info.items()}
@@ -387,6 +409,9 @@ def disk(home: Path) -> dict[str, Any]:
         "chroma items": sorted({name for each in collections for name in each.get()["metadatas"][0]}),
         "memory": sorted({json.dumps(_shape(json.loads(line))) for line in exported}),
         "keys.json": _shape(json.loads((home / "keys.json").read_text(encoding="utf-8"))),
+        "tasks": {
+            each["task"]: [part["language"] for part in each["prompts"]] for each in tasks["benchmarks"]
+        },
         "evaluation": {"files": _layout(folder)} | _files(folder),
         "batch": {"files": _layout(home.parent / "batch")} | _files(home.parent / "batch"),
     }
