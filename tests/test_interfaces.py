@@ -475,16 +475,22 @@ _AREAS: tuple[Callable[[Path], Any], ...] = (
 )
 
 
-def _flat(value: Any, path: str = "") -> dict[str, str]:
-    """One entry for each leaf, so that a difference names what differs."""
+def _flat(value: Any, path: str = "") -> set[str]:
+    """A line for each leaf, so that a difference names what differs."""
     if isinstance(value, dict) and value:
-        return {at: leaf for name in value for at, leaf in _flat(value[name], f"{path} > {name}").items()}
-    return {path: json.dumps(value)}
+        return {line for name in value for line in _flat(value[name], f"{path} > {name}")}
+    if isinstance(value, list) and value:
+        return {line for item in value for line in _flat(item, path)}
+    return {f"{path}: {json.dumps(value)}"}
 
 
 def _compare(area: str, found: Any) -> None:
-    golden = json.loads(_GOLDEN.read_text(encoding="utf-8"))[area]
-    assert _flat(json.loads(json.dumps(found))) == _flat(golden)
+    now, before = (
+        _flat(json.loads(json.dumps(found))),
+        _flat(json.loads(_GOLDEN.read_text(encoding="utf-8"))[area]),
+    )
+    changed = [f"-{line}" for line in sorted(before - now)] + [f"+{line}" for line in sorted(now - before)]
+    assert not changed, "\n".join(["The interface has changed:", *changed])
 
 
 @pytest.mark.filterwarnings("ignore")
