@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks._results import ROOT, write
-from gems.evals.engines.engine import Engine
-from gems.evals.engines.opening import EngineName, Workplace, open_engine, settings_for_jobs
+from gems.evals.engine_parts.engine import Engine
+from gems.evals.engine_parts.opening import EngineName, Workplace, open_engine, settings_for_jobs
 from gems.evals.folder import EvalFolder, EvalSettings
-from gems.evals.harnesses.registry import harness
+from gems.evals.harness_parts.registry import harness
 from gems.evals.runner import Drawing
 from gems.evals.samples import BenchmarkPrompt
 from gems.settings import GeneratorSettings, Settings

@@ -42,7 +42,7 @@ from gems.apps.cli.schemas import schemas as json_schemas
 from gems.apps.serving.app import create_app
 from gems.apps.studio import app as studio_app
 from gems.arguments import RunArguments as RunOptions
-from gems.evals.harnesses.registry import HARNESSES
+from gems.evals.harness_parts.registry import HARNESSES
 from gems.events import Event
 from gems.skills import authoring, lettering
 from gems.state import Context, Input, Output

@@ -10,7 +10,7 @@ import pytest
 
 from gems.errors import OptionError
 from gems.evals.harness import Harness
-from gems.evals.harnesses.registry import HARNESSES, harness
+from gems.evals.harness_parts.registry import HARNESSES, harness
 from gems.evals.runner import check_images
 from gems.models.tasks import untagged
 from gems.results import RunResult

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gems.apps.cli.evals.progress import followed, told
+from gems.apps.cli.eval_parts.progress import followed, told
 from gems.apps.cli.options import View
 from gems.evals.jobs import Ending, Job
 from gems.evals.working import Tally

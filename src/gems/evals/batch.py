@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gems.arguments import RunOptions
 from gems.errors import DataError, RequestError
 from gems.evals.batch_rows import BatchRow
-from gems.evals.engines.engine import Engine
+from gems.evals.engine_parts.engine import Engine
 from gems.evals.folder import safe_name
 from gems.evals.jobs import Ending, Job
 from gems.evals.lines import JsonLines

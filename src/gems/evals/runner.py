@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gems.arguments import RunOptions
 from gems.errors import OptionError, RequestError
-from gems.evals.engines.engine import Engine
+from gems.evals.engine_parts.engine import Engine
 from gems.evals.folder import EvalFolder, image_name
 from gems.evals.harness import Harness
 from gems.evals.jobs import Ending, Job

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from gems.errors import ProviderError
-from gems.evals.engines.engine import Engine
+from gems.evals.engine_parts.engine import Engine
 from gems.evals.jobs import Ending, Job
 
 MOST_IN_A_ROW = 25

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.apps.cli.evals.reports import EvalComparison, EvalTables
+from gems.apps.cli.eval_parts.reports import EvalComparison, EvalTables
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
 from gems.evals.data_checks import DataReport

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gems.apps.cli.evals.looking import Compared
+    from gems.apps.cli.eval_parts.looking import Compared
     from gems.evals.tables.comparing import Section
     from gems.evals.tables.table import Table
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gems.apps.cli.evals.progress import followed
-from gems.apps.cli.evals.working import At, interruptibly_told
+from gems.apps.cli.eval_parts.progress import followed
+from gems.apps.cli.eval_parts.working import At, interruptibly_told
 from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.working import settings_with, told_once
 from gems.arguments import RunOptions
 from gems.errors import OptionError
-from gems.evals.engines.opening import check_prices, open_engine, settings_for_jobs
+from gems.evals.engine_parts.opening import check_prices, open_engine, settings_for_jobs
 from gems.evals.folder import EvalFolder, EvalSettings
 from gems.evals.harness import Harness
-from gems.evals.harnesses.registry import harness as harness_named
+from gems.evals.harness_parts.registry import harness as harness_named
 from gems.evals.profiled import profiled
 from gems.evals.reports import WorkReport
 from gems.evals.runner import Drawing, check_images, prompts_of

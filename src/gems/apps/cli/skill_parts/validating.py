@@ -55,7 +55,7 @@ def _folder(named: Path) -> Path:
     """The folder; where there is none, that of the skill with this name."""
     if named.exists() or len(named.parts) != 1:
         return named
-    from gems.apps.cli.skills.looking import scanned  # noqa: PLC0415 - heavy
+    from gems.apps.cli.skill_parts.looking import scanned  # noqa: PLC0415 - heavy
 
     skill = scanned()[0].current.get(named.name)
     return named if skill is None or skill.folder is None else skill.folder

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from gems.apps.cli.memory.forgetting import forget, rebuild
-from gems.apps.cli.memory.looking import list_, search, show, stats
-from gems.apps.cli.memory.moving import export, import_
-from gems.apps.cli.memory.tidying import consolidate, reindex
+from gems.apps.cli.memory_parts.forgetting import forget, rebuild
+from gems.apps.cli.memory_parts.looking import list_, search, show, stats
+from gems.apps.cli.memory_parts.moving import export, import_
+from gems.apps.cli.memory_parts.tidying import consolidate, reindex
 
 memory = typer.Typer(
     name="memory",

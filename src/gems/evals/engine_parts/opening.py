@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gems.errors import MissingExtraError, OptionError
-from gems.evals.engines.engine import Engine
-from gems.evals.engines.local import LocalEngine
+from gems.evals.engine_parts.engine import Engine
+from gems.evals.engine_parts.local import LocalEngine
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.filestore import FileStore
 from gems.models.spec import parse_chat_spec, parse_generator_spec
@@ -57,7 +57,7 @@ async def open_engine(name: EngineName, place: Workplace) -> AsyncIterator[Engin
         os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
         try:
             # Only whoever uses Ray needs its packages.
-            from gems.evals.engines.ray import open_ray  # noqa: PLC0415
+            from gems.evals.engine_parts.ray import open_ray  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("--engine ray", "ray") from error
         async with open_ray(place) as engine:

@@ -13,7 +13,7 @@ from functools import partial
 
 from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.evals.harness import Harness
-from gems.evals.harnesses.paper import paper_options
+from gems.evals.harness_parts.paper import paper_options
 from gems.graphs.loop import build_graph
 from gems.models.tasks import PromptReply
 from gems.nodes.node import Update

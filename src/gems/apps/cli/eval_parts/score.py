@@ -59,8 +59,8 @@ def score(
       130  interrupted; the same command goes on
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.evals.figures import show_scores  # noqa: PLC0415 - heavy
-        from gems.apps.cli.evals.looking import scored  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.figures import show_scores  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_parts.looking import scored  # noqa: PLC0415
         from gems.apps.cli.failures import BEST_EFFORT, MET  # noqa: PLC0415
         from gems.apps.cli.handing import print_json  # noqa: PLC0415
 

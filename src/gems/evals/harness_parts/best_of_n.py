@@ -6,7 +6,7 @@ from functools import partial
 
 from gems.arguments import RunOptions
 from gems.evals.harness import Harness
-from gems.evals.harnesses.plain import MOST_CANDIDATES, plan_nothing
+from gems.evals.harness_parts.plain import MOST_CANDIDATES, plan_nothing
 from gems.graphs.loop import build_graph
 
 

@@ -22,9 +22,9 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from gems.errors import ConfigurationError, GemsError, InternalError, ServerError
-from gems.evals.engines.engine import side_by_side
-from gems.evals.engines.opening import Workplace
-from gems.evals.engines.ray_actors import Drawer, Fault, Worker
+from gems.evals.engine_parts.engine import side_by_side
+from gems.evals.engine_parts.opening import Workplace
+from gems.evals.engine_parts.ray_actors import Drawer, Fault, Worker
 from gems.evals.jobs import Ending, Job
 from gems.memory.filestore import FileStore
 from gems.models.spec import parse_generator_spec

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 
-from gems.evals.engines.engine import side_by_side
+from gems.evals.engine_parts.engine import side_by_side
 from gems.evals.jobs import Ending, Job, work_off
 from gems.memory.filestore import FileStore
 from gems.service import Gems

@@ -31,5 +31,5 @@ def harness(name: str) -> Harness:
     """
     if name not in HARNESSES:
         raise OptionError(f"There is no harness {name!r}.", hint=f"Choose one of: {', '.join(HARNESSES)}.")
-    found: Harness = import_module(f"gems.evals.harnesses.{HARNESSES[name]}").HARNESS
+    found: Harness = import_module(f"gems.evals.harness_parts.{HARNESSES[name]}").HARNESS
     return found

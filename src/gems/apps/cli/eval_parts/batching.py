@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gems.apps.cli.evals.progress import followed
-from gems.apps.cli.evals.working import At, interruptibly_told
+from gems.apps.cli.eval_parts.progress import followed
+from gems.apps.cli.eval_parts.working import At, interruptibly_told
 from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.working import settings_with, told_once
 from gems.evals.batch import Batch, BatchSettings
 from gems.evals.batch_rows import BatchList, read_list
-from gems.evals.engines.opening import check_prices, open_engine, settings_for_jobs
+from gems.evals.engine_parts.opening import check_prices, open_engine, settings_for_jobs
 from gems.evals.folder import writing_alone
 from gems.evals.reports import WorkReport
 from gems.memory.filestore import FileStore

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options as shared
-from gems.apps.cli.evals import options
+from gems.apps.cli.eval_parts import options
 from gems.apps.cli.failures import reported
 
 
@@ -66,9 +66,9 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
       130  interrupted; the same command goes on
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.evals.batching import batched  # noqa: PLC0415 - heavy
-        from gems.apps.cli.evals.handing import handed_over  # noqa: PLC0415
-        from gems.apps.cli.evals.working import At  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.batching import batched  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_parts.handing import handed_over  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.working import At  # noqa: PLC0415
 
         view = shared.View(json=json, quiet=quiet, debug=debug)
         at = At(

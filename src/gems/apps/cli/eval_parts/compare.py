@@ -54,9 +54,9 @@ def compare(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.evals.figures import show_section  # noqa: PLC0415 - heavy
-        from gems.apps.cli.evals.looking import compared  # noqa: PLC0415
-        from gems.apps.cli.evals.reports import comparison_report  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.figures import show_section  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_parts.looking import compared  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.reports import comparison_report  # noqa: PLC0415
         from gems.apps.cli.handing import print_json  # noqa: PLC0415
 
         found = compared(folders, judge, out, pictures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gems.arguments import RunOptions
 from gems.evals.harness import Harness
-from gems.evals.harnesses.paper import paper_options
+from gems.evals.harness_parts.paper import paper_options
 
 
 def _options(images: int) -> RunOptions:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from gems.apps.cli.evals.compare import compare
-from gems.apps.cli.evals.data import data
-from gems.apps.cli.evals.moving import export, import_scores
-from gems.apps.cli.evals.run import run
-from gems.apps.cli.evals.score import score
-from gems.apps.cli.evals.table import table
+from gems.apps.cli.eval_parts.compare import compare
+from gems.apps.cli.eval_parts.data import data
+from gems.apps.cli.eval_parts.moving import export, import_scores
+from gems.apps.cli.eval_parts.run import run
+from gems.apps.cli.eval_parts.score import score
+from gems.apps.cli.eval_parts.table import table
 
 evals = typer.Typer(
     name="eval",

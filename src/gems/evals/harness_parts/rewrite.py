@@ -6,7 +6,7 @@ from functools import partial
 
 from gems.arguments import RunOptions
 from gems.evals.harness import Harness
-from gems.evals.harnesses.plain import planned, require_nothing, take_as_it_is
+from gems.evals.harness_parts.plain import planned, require_nothing, take_as_it_is
 from gems.graphs.loop import build_graph
 from gems.nodes.enhancing import enhance
 from gems.nodes.node import Update

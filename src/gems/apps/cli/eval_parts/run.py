@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options as shared
-from gems.apps.cli.evals import options
+from gems.apps.cli.eval_parts import options
 from gems.apps.cli.failures import reported
 
 
@@ -91,9 +91,9 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
       130  interrupted; the same command goes on
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.evals.drawing import EvalWish, drawn  # noqa: PLC0415 - heavy
-        from gems.apps.cli.evals.handing import handed_over  # noqa: PLC0415
-        from gems.apps.cli.evals.working import At  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.drawing import EvalWish, drawn  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_parts.handing import handed_over  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.working import At  # noqa: PLC0415
         from gems.apps.cli.options import Models, View  # noqa: PLC0415
 
         view = View(json=json, quiet=quiet, debug=debug)
