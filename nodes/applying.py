@@ -10,7 +10,7 @@ from gems.events import RequirementsListed, SkillUsed
 from gems.models.usage import NOTHING
 from gems.nodes.drawing import checked_drawing, merged_drawing
 from gems.nodes.node import Update
-from gems.nodes.options import MAX_PROMPT, is_unicode
+from gems.options import MAX_PROMPT, is_unicode
 from gems.state import State
 from gems.types import Requirement, RequirementKind, SkillUse, Usage
 from gems.work import Work

@@ -6,7 +6,7 @@ from langgraph.types import Overwrite
 
 from gems.nodes.conversing import heard
 from gems.nodes.node import Update
-from gems.nodes.options import checked_prompt, resolved
+from gems.options import checked_prompt, resolved
 from gems.state import State
 from gems.work import Work
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gems.errors import GemsError, SkillError
-from gems.nodes.options import is_unicode, parsed_size
+from gems.options import is_unicode, parsed_size
 from gems.state import Context, State
 from gems.types import DrawingSettings, GeneratorCapabilities, Options
 

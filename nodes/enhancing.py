@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from gems.errors import ProviderError, UnreachableError
 from gems.models.chat.asking import Question
 from gems.models.tasks import KeptReply, PromptReply
-from gems.nodes.options import MAX_PROMPT
 from gems.nodes.prompts import numbered, question
+from gems.options import MAX_PROMPT
 from gems.types import Requirement
 from gems.work import Work
 

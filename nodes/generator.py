@@ -10,8 +10,8 @@ from typing import TypeVar
 from gems.errors import BudgetReachedError
 from gems.nodes.drawing import linked, negative_prompt, size
 from gems.nodes.node import Update
-from gems.nodes.options import candidate_seed
 from gems.nodes.stopping import images_drawn, spent_usd
+from gems.options import candidate_seed
 from gems.state import State
 from gems.types import Candidate, ImageRequest
 from gems.work import Work

@@ -21,9 +21,9 @@ from gems.nodes.finisher import outcome
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
 from gems.nodes.node import Update
-from gems.nodes.options import resolved
 from gems.nodes.reflector import reflect
 from gems.nodes.scoring import best_verdict
+from gems.options import resolved
 from gems.skills.registry import SkillRegistry
 from gems.state import Context, State
 from gems.types import Candidate, GeneratorCapabilities, ImageRequest, Role, Round

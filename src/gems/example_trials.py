@@ -16,9 +16,9 @@ from gems.models.chat.watching import WatchedClient
 from gems.models.tasks import KeptReply
 from gems.models.usage import merged
 from gems.nodes.decomposer import state_requirements
-from gems.nodes.options import resolved
 from gems.nodes.planner import choose_skills
 from gems.nodes.prompts import numbered, question
+from gems.options import resolved
 from gems.skill_reports import TriedExample
 from gems.skills.examples import Example
 from gems.state import Context, Input, State

@@ -39,8 +39,8 @@ from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
-from gems.nodes.options import check_editing, checked_prompt, editing_size, resolved
 from gems.nodes.planner import named_skills
+from gems.options import check_editing, checked_prompt, editing_size, resolved
 from gems.outcomes import result_of
 from gems.rebuilding import rebuild
 from gems.removal import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run

@@ -10,7 +10,7 @@ from pathlib import Path
 from gems.errors import SkillError
 from gems.memories import Memories
 from gems.memory.piling import Pile, evidence_of, piles
-from gems.nodes.options import MAX_PROMPT
+from gems.options import MAX_PROMPT
 from gems.resources import Resources
 from gems.skill_authoring import Author
 from gems.skill_reports import SkillDraft, SkillDrafts

@@ -81,7 +81,7 @@ def _named(message: BaseMessage, place: int) -> BaseMessage:
 class Form(TypedDict, total=False):
     """A picture to draw: say what, or send a message that says it. Everything else has a default."""
 
-    # Descriptions and ranges reach the forms that servers make of this; `gems.nodes.options` checks them.
+    # Descriptions and ranges reach the forms that servers make of this; `gems.options` checks them.
     prompt: Annotated[str, Field(description="What to draw, 1 to 20,000 characters.")]
     max_rounds: Annotated[int, Field(description="At most so many rounds; 5 by default.", ge=1, le=50)]
     size: Annotated[str, Field(description="WIDTHxHEIGHT in pixels; the generator's own by default.")]

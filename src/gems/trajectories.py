@@ -15,8 +15,8 @@ from langgraph.types import StateSnapshot
 from gems.errors import OptionError, RunBusyError, StorageError
 from gems.memory.ledger import RunRow
 from gems.memory.locking import RunLocks
-from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.stopping import images_drawn
+from gems.options import checked_prompt, resolved
 from gems.resources import Resources
 from gems.state import Input, State
 from gems.types import Options

@@ -14,10 +14,10 @@ from gems.given_pictures import readable_png
 from gems.memory.images import ImageStore
 from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again
 from gems.nodes.decomposer import state_requirements
-from gems.nodes.options import checked_prompt
 from gems.nodes.scoring import pass_rate
 from gems.nodes.skill_verifying import answered_by_skills
 from gems.nodes.verifying import Judgement, judged
+from gems.options import checked_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement
 from gems.state import State

@@ -13,7 +13,7 @@ import pytest
 from gems import __version__
 from gems.apps.cli.schemas import RunList
 from gems.apps.cli.text import clean, money, one_line
-from gems.nodes.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
+from gems.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
 from tests.apps.terminal import HOPELESS, here
 
 HEAVY = ("torch", "chromadb", "langchain_openai", "langchain_core", "langgraph", "pydantic", "numpy", "PIL")

@@ -23,7 +23,7 @@ from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai_images import OpenAIImagesGenerator
 from gems.models.spec import parse_chat_spec, parse_generator_spec
 from gems.moments import parsed_age, parsed_moment
-from gems.nodes.options import checked_prompt, parsed_size
+from gems.options import checked_prompt, parsed_size
 from gems.secrecy import known_secrets
 from gems.settings import Settings, load_settings, with_models
 from gems.types import GeneratorCapabilities

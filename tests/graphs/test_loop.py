@@ -21,7 +21,7 @@ from gems.errors import (
 from gems.models.blocks.chat import BlocksChat
 from gems.models.blocks.generator import BlocksGenerator
 from gems.models.chat.client import ChatClient
-from gems.nodes.options import candidate_seed
+from gems.options import candidate_seed
 from gems.types import ImageRequest
 from tests.graphs.running import carried_out, compiled, config
 from tests.scripted import FREE, Asked, Desk, FlatGenerator, checks, failing, opened_desk

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gems.memory.ledger import open_ledger
-from gems.nodes.options import candidate_seed
+from gems.options import candidate_seed
 from gems.service import Gems
 from gems.settings import Settings
 from tests.kill.comparing import unchanging

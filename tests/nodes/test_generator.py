@@ -9,7 +9,7 @@ import pytest
 
 from gems.errors import RefusedError, RunCancelledError, ServerError
 from gems.nodes.generator import candidate_requests, generate
-from gems.nodes.options import candidate_seed
+from gems.options import candidate_seed
 from gems.types import ImageRequest
 from tests.scripted import OPTIONS, Desk
 

@@ -10,7 +10,7 @@ import pytest
 
 from gems.errors import OptionError, PromptError, SizeError
 from gems.models.chat.adapting import ChatLimits
-from gems.nodes.options import MAX_PROMPT, SEEDS, candidate_seed, checked_prompt, parsed_size, resolved
+from gems.options import MAX_PROMPT, SEEDS, candidate_seed, checked_prompt, parsed_size, resolved
 from tests.scripted import FREE, Desk, FlatGenerator, opened_desk
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gems.nodes.options import candidate_seed
+from gems.options import candidate_seed
 from tests.apps.terminal import gems, here, started, wait_until
 from tests.kill.world import World, images_asked_for, questions_asked
 from tests.server.running import bearer, begun, result

@@ -23,7 +23,7 @@ from gems.evals.jobs import Ending, Job
 from gems.evals.lines import JsonLines
 from gems.evals.working import Tally, Tell, work_through
 from gems.memory.filestore import FileStore
-from gems.nodes.options import derived_seed
+from gems.options import derived_seed
 
 _SETTINGS = "batch.json"
 

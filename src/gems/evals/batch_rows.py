@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gems.arguments import RunOptions
 from gems.errors import GemsError, RequestError
-from gems.nodes.options import checked_prompt, resolved
 from gems.nodes.planner import named_skills
+from gems.options import checked_prompt, resolved
 from gems.resources import Resources
 from gems.state import Input
 from gems.types import Profile

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gems.arguments import RunOptions
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.nodes.options import MAX_ROUNDS
+from gems.options import MAX_ROUNDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

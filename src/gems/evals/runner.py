@@ -19,7 +19,7 @@ from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import Task
 from gems.evals.working import Tally, Tell, work_through
-from gems.nodes.options import derived_seed
+from gems.options import derived_seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

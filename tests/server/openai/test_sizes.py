@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gems.apps.serving.openai.errors import AnswerError
 from gems.apps.serving.openai.sizes import drawable
-from gems.nodes.options import parsed_size
+from gems.options import parsed_size
 from gems.types import GeneratorCapabilities
 
 FIXED = GeneratorCapabilities(

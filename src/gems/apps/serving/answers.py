@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from gems.events import Event, Finished
 from gems.given_pictures import MAX_BASE64
 from gems.memory.ledger import RunRow
-from gems.nodes.options import MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
+from gems.options import MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
 from gems.results import RunResult
 from gems.types import Fork, Options, Profile
 

@@ -10,7 +10,7 @@ from gems.apps.serving.answers import ForkRequest, RunRequest
 from gems.apps.serving.service import Service
 from gems.errors import RequestError
 from gems.given_pictures import decoded_picture
-from gems.nodes.options import DEFAULT_ROUNDS
+from gems.options import DEFAULT_ROUNDS
 
 
 async def begin(service: Service, caller: Caller, request: RunRequest) -> str:

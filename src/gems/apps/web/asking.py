@@ -7,7 +7,7 @@ from typing import cast
 
 from gems.arguments import RunArguments
 from gems.errors import OptionError
-from gems.nodes.options import MAX_CANDIDATES, MAX_ROUNDS
+from gems.options import MAX_CANDIDATES, MAX_ROUNDS
 from gems.types import Profile
 
 

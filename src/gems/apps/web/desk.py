@@ -16,7 +16,7 @@ from gems.apps.web.story import Story
 from gems.errors import GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
 from gems.memory.filters import RunFilter
-from gems.nodes.options import MAX_ROUNDS
+from gems.options import MAX_ROUNDS
 
 SHOWN = 48
 """Most runs in the gallery."""

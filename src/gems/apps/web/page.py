@@ -15,7 +15,7 @@ from gems.apps.web.desk import Desk
 from gems.apps.web.rendering import heading_html, problem_html, status_text, style
 from gems.apps.web.theming import theme
 from gems.errors import GemsError
-from gems.nodes.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_ROUNDS
+from gems.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_ROUNDS
 
 # An extra, whose types are there in some versions only. Gradio knows by the annotation what to hand over.
 gr: Any = import_module("gradio")

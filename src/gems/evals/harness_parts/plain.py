@@ -5,7 +5,7 @@ from __future__ import annotations
 from gems.events import Planned
 from gems.nodes.drawing import negative_prompt
 from gems.nodes.node import Update
-from gems.nodes.options import MAX_CANDIDATES
+from gems.options import MAX_CANDIDATES
 from gems.state import State
 from gems.types import Round
 from gems.work import Work

@@ -14,7 +14,7 @@ from gems.apps.serving.service import Service
 from gems.arguments import RunArguments
 from gems.errors import GemsError
 from gems.given_pictures import SourceImage
-from gems.nodes.options import candidate_seed
+from gems.options import candidate_seed
 
 MODEL = "gems"
 # Clients that draw send the names of OpenAI's own image models unless they are told otherwise.

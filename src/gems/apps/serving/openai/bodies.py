@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from gems.nodes.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
+from gems.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
 from gems.types import Profile
 
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"]

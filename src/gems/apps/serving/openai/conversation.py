@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gems.apps.serving.openai.bodies import Message
 from gems.apps.serving.openai.errors import AnswerError
-from gems.nodes.options import MAX_PROMPT
+from gems.options import MAX_PROMPT
 
 
 def prompt_of(messages: Sequence[Message]) -> str:

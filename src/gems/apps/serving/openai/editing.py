@@ -8,7 +8,7 @@ from gems.apps.serving.openai.bodies import EditBody
 from gems.apps.serving.openai.errors import AnswerError
 from gems.errors import RequestError
 from gems.given_pictures import SourceImage, source_image
-from gems.nodes.options import check_editing
+from gems.options import check_editing
 from gems.types import GeneratorCapabilities
 
 

@@ -6,7 +6,7 @@ import math
 
 from gems.apps.serving.openai.errors import AnswerError
 from gems.errors import OptionError
-from gems.nodes.options import parsed_size
+from gems.options import parsed_size
 from gems.types import GeneratorCapabilities
 
 
