@@ -26,10 +26,10 @@ from gems.graphs.routing import SKILL_NODE, next_skill
 from gems.nodes.applying import applied, checked_accounts, left_out
 from gems.nodes.node import Node, Update, accounts, begun, context_of, turn
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
+from gems.observability.tracing import Span
 from gems.skills.code import told
 from gems.skills.skill import Skill
 from gems.state import Context, State
-from gems.tracing import Span
 from gems.work import Work
 
 logger = logging.getLogger(__name__)

@@ -33,8 +33,8 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
-from gems.models.redaction import redact
 from gems.models.spec import checked_url
+from gems.observability.redaction import redact
 
 Vector = NDArray[np.float32]
 LEXICAL_SIZE = 384

@@ -15,7 +15,7 @@ import fsspec
 from gems.errors import ConfigurationError, GemsError, StorageError
 from gems.memory.faults import storage_error
 from gems.memory.images import write_whole
-from gems.models.redaction import redact
+from gems.observability.redaction import redact
 
 
 class FileStore:

@@ -20,10 +20,10 @@ from gems.errors import (
     RefusedError,
     RunCancelledError,
 )
-from gems.logs import within_run
-from gems.models.redaction import redact, scrub
+from gems.observability.logging import within_run
+from gems.observability.redaction import redact, scrub
+from gems.observability.tracing import Span
 from gems.state import Context
-from gems.tracing import Span
 from gems.types import StopReason
 from gems.work import Work
 

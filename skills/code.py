@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 from langgraph.graph import StateGraph
 
 from gems.errors import SkillError
-from gems.models.redaction import redact
+from gems.observability.redaction import redact
 from gems.skills.authoring import SkillContext, Verifier
 from gems.skills.files import read_bytes, within
 from gems.skills.guarding import Attempt

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gems.logs import configure_logging, within_run
+from gems.observability.logging import configure_logging, within_run
 from gems.settings import Settings
 from tests.logs import logging_as_before
 from tests.scripted import checks

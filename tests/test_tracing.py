@@ -16,10 +16,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from gems.errors import GemsError, MissingExtraError, RunDrainedError, ServerError
-from gems.otel import traces_url
+from gems.observability.opentelemetry import traces_url
+from gems.observability.tracing import OFF, open_tracing
 from gems.service import Gems
 from gems.settings import Settings
-from gems.tracing import OFF, open_tracing
 from tests.faults.helpers import Script, asks_for, opened
 from tests.receiver import Receiver
 from tests.scripted import FlatGenerator, ScriptedChat, checks
@@ -193,7 +193,11 @@ async def test_a_collector_that_is_away_fails_no_run(
         assert (result.stop_reason, result.warnings) == ("passed", [])
         await until_told(caplog)
         await gems.run(WORDS, seed=8)
-    told = [record for record in caplog.records if record.name.startswith(("gems.otel", "opentelemetry"))]
+    told = [
+        record
+        for record in caplog.records
+        if record.name.startswith(("gems.observability.opentelemetry", "opentelemetry"))
+    ]
     assert [record.getMessage() for record in told] == [
         f"Traces cannot be sent to http://127.0.0.1:{port}; runs go on without."
     ]
@@ -201,7 +205,7 @@ async def test_a_collector_that_is_away_fails_no_run(
 
 async def until_told(caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(60):
-        while not any(record.name == "gems.otel" for record in caplog.records):  # noqa: ASYNC110 - a thread says it
+        while not any(record.name == "gems.observability.opentelemetry" for record in caplog.records):  # noqa: ASYNC110 - a thread says it
             await asyncio.sleep(0.05)
 
 
@@ -252,14 +256,16 @@ async def test_off_costs_nothing() -> None:
 
 
 def test_off_imports_nothing() -> None:
-    program = "import sys, gems.service, gems.work; print('gems.otel' in sys.modules)"
+    program = "import sys, gems.service, gems.work; print('gems.observability.opentelemetry' in sys.modules)"
     done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
 async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
-    monkeypatch.setattr("gems.tracing.find_spec", lambda name: None if "otlp" in name else object())
+    monkeypatch.setattr(
+        "gems.observability.tracing.find_spec", lambda name: None if "otlp" in name else object()
+    )
     with pytest.raises(MissingExtraError, match=r"gems-agent\[otel\]"):
         async with open_tracing(Settings(otel="http://127.0.0.1:1")):
             pass

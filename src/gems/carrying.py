@@ -17,9 +17,10 @@ from gems.arguments import Target
 from gems.errors import GemsError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
-from gems.logs import within_run
 from gems.memory.ledger import RunRow, RunStatus
 from gems.nodes.learning import UNREACHABLE, is_told
+from gems.observability.logging import within_run
+from gems.observability.tracing import Span
 from gems.outcomes import result_of
 from gems.rescue import Known, known_drawings, named_error, readable_state, rescued_state, snapshot_of
 from gems.resources import Resources
@@ -27,7 +28,6 @@ from gems.results import RunResult
 from gems.saving import save_result
 from gems.settings import Settings
 from gems.state import Context, Input, State
-from gems.tracing import Span
 from gems.trajectories import thread
 from gems.waiting import answer_needed, asked_in
 

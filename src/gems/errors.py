@@ -42,7 +42,7 @@
     │   └── RunCancelledError      somebody cancelled the run
     └── InternalError              a defect in GEMS                                     exit 1
 
-Messages never carry secrets: what a provider sends goes through `gems.models.redaction` first.
+Messages never carry secrets: what a provider sends goes through `gems.observability.redaction` first.
 """
 
 from __future__ import annotations

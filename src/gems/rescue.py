@@ -27,7 +27,7 @@ from gems.events import (
 )
 from gems.memory.faults import reading, storage_error
 from gems.memory.ledger import Ledger, RunRow
-from gems.models.redaction import redact
+from gems.observability.redaction import redact
 from gems.state import State
 from gems.types import Candidate, Experience, Requirement, Round
 

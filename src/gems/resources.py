@@ -23,6 +23,7 @@ from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.encoding import Encodings
 from gems.models.factory import open_chat, open_generator, wrap_chat
+from gems.observability.tracing import OFF, Tracing, open_tracing
 from gems.settings import Settings
 from gems.skills.catalogue import SkillCatalogue
 from gems.skills.places import Where
@@ -30,7 +31,6 @@ from gems.skills.registry import SkillRegistry
 from gems.skills.relevance import SkillRanking
 from gems.state import Context
 from gems.stores import open_stores
-from gems.tracing import OFF, Tracing, open_tracing
 from gems.types import Role
 
 

@@ -6,7 +6,7 @@ import os
 
 from pydantic import SecretStr
 
-from gems.models.redaction import secrets_in, secrets_of_address
+from gems.observability.redaction import secrets_in, secrets_of_address
 from gems.settings import Settings
 
 _OF_THE_ENVIRONMENT = ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")

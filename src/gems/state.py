@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from gems.memory.writer import ExperienceWriter
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient
+    from gems.observability.tracing import Tracing
     from gems.skills.registry import SkillRegistry
     from gems.skills.relevance import SkillRanking
-    from gems.tracing import Tracing
 
 
 def _appended(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:

@@ -24,8 +24,8 @@ from gems.models.chat.replies import read_json
 from gems.models.encoding import jpegs
 from gems.models.tasks import TASK_ROLES
 from gems.models.usage import NOTHING, merged
+from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
-from gems.tracing import OFF, Span
 from gems.types import Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from gems.errors import GemsError, UnreadableReplyError
 from gems.models.chat.client import _reply
 from gems.models.chat.replies import mended, read_answer, read_json, split_thought, yes_probability
-from gems.models.redaction import hide, redact, secrets_in, secrets_of_address
 from gems.models.tasks import (
     TASK_TAGS,
     ChecklistReply,
@@ -25,6 +24,7 @@ from gems.models.tasks import (
 from gems.models.transport import from_status
 from gems.nodes.decomposer import MAX_REQUIREMENTS, tidied
 from gems.nodes.prompts import REPLIES
+from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address
 from gems.types import AnswerValue, RequirementKind
 from tests.fuzz.texts import as_json, odd_texts, shaped, texts, values
 

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from gems.errors import RateLimitError, ServerError
-from gems.logs import within_run
 from gems.models.places import Places
+from gems.observability.logging import within_run
 
 
 class Desk:

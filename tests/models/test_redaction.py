@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gems.models.redaction import redact, shorten
+from gems.observability.redaction import redact, shorten
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import httpx
 
 from gems.errors import ConfigurationError, RejectedRequestError, UnreachableError
 from gems.models.generators.addresses import shown_address
+from gems.observability.tracing import check_installed
 from gems.settings import Settings
-from gems.tracing import check_installed
 
 _PATIENCE_S = 5.0
 _SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
@@ -28,7 +28,7 @@ async def collector(settings: Settings) -> str:
     check_installed(settings)
     if settings.otel == "console":
         return "to stderr"
-    from gems.otel import traces_url  # noqa: PLC0415 - only where it is installed
+    from gems.observability.opentelemetry import traces_url  # noqa: PLC0415 - only where it is installed
 
     where = shown_address(settings.otel)
     headers = {"content-type": "application/x-protobuf"}

@@ -18,8 +18,8 @@ from gems.models.connecting import held_open
 from gems.models.generators.addresses import shown_address
 from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
 from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
-from gems.models.redaction import secrets_in
 from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
+from gems.observability.redaction import secrets_in
 from gems.settings import ChatSettings, GeneratorSettings
 
 _PER_MILLION = 1e-6

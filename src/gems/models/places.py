@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gems.errors import RateLimitError
-from gems.logs import current_run
+from gems.observability.logging import current_run
 
 # Rests longer than that are between the endpoint and whoever asked; see `gems.models.transport`.
 _LONGEST_REST_S = 60.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from gems.errors import ConfigurationError, ModelSpecError
-from gems.models.redaction import redact
+from gems.observability.redaction import redact
 
 CHAT_FORMS = "`blocks` or `openai:MODEL[@BASE_URL]`"
 GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]` or `http:URL`"

@@ -28,7 +28,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.redaction import redact, scrub, shorten
+from gems.observability.redaction import redact, scrub, shorten
 
 T = TypeVar("T")
 

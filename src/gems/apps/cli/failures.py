@@ -107,7 +107,7 @@ def _traced(error: BaseException) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    from gems.models.redaction import redact  # noqa: PLC0415 - only needed here
+    from gems.observability.redaction import redact  # noqa: PLC0415 - only needed here
     from gems.secrecy import known_secrets  # noqa: PLC0415
     from gems.settings import load_settings  # noqa: PLC0415
 

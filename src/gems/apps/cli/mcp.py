@@ -43,7 +43,7 @@ def mcp(
         import asyncio  # noqa: PLC0415 - not needed for help
 
         from gems.apps.cli.working import interruptibly, listening_at, settings_with  # noqa: PLC0415 - heavy
-        from gems.logs import configure_logging  # noqa: PLC0415
+        from gems.observability.logging import configure_logging  # noqa: PLC0415
 
         try:
             from gems.apps.mcp import serving  # noqa: PLC0415

@@ -83,7 +83,7 @@ def _serve(settings: Settings, ready: Callable[[str], None], *, debug: bool, pag
     import asyncio  # noqa: PLC0415 - not needed for help
 
     from gems.errors import MissingExtraError  # noqa: PLC0415
-    from gems.logs import configure_logging  # noqa: PLC0415
+    from gems.observability.logging import configure_logging  # noqa: PLC0415
 
     missing = MissingExtraError("The web page", "web") if page else MissingExtraError("gems serve", "serve")
     try:

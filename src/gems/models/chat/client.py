@@ -36,12 +36,12 @@ from gems.models.chat.adapting import (
     structured_mode,
 )
 from gems.models.chat.asking import ChatReply, Question
-from gems.models.chat.discretion import discreet_config
 from gems.models.chat.replies import first_token, mended, read_json, split_thought, yes_probability
 from gems.models.places import Places
-from gems.models.redaction import hide, redact, shorten
 from gems.models.transport import translate, with_retries
 from gems.models.usage import NOTHING, added
+from gems.observability.langchain_callbacks import discreet_config
+from gems.observability.redaction import hide, redact, shorten
 from gems.types import Usage
 
 logger = logging.getLogger(__name__)

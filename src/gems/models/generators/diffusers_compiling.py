@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gems.errors import ConfigurationError
-from gems.models.redaction import redact, shorten
+from gems.observability.redaction import redact, shorten
 
 _RECOMPILE_LIMIT = 64
 """All blocks of a model share one code object, compiled anew for each kind of block, size and prompt length;

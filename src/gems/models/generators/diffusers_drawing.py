@@ -16,7 +16,7 @@ from gems.models.generators.diffusers_compiling import compiling_failed
 from gems.models.generators.diffusers_device import free_accelerator_memory, is_out_of_memory
 from gems.models.generators.diffusers_loading import LoadedPipeline
 from gems.models.generators.diffusers_prompts import Embeddings, joined
-from gems.models.redaction import redact, shorten
+from gems.observability.redaction import redact, shorten
 from gems.types import GeneratedImage, ImageRequest
 
 

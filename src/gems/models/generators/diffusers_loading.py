@@ -33,7 +33,7 @@ from gems.models.generators.diffusers_presets import (
     recipe_of_folder,
 )
 from gems.models.generators.diffusers_prompts import PromptEncoder
-from gems.models.redaction import redact, shorten
+from gems.observability.redaction import redact, shorten
 
 _log = logging.getLogger(__name__)
 

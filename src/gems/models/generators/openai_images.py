@@ -20,7 +20,7 @@ from gems.models.generators.openai_parameters import (
 )
 from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
 from gems.models.limiting import MAX_PICTURE_BYTES, PLAIN, limited
-from gems.models.redaction import hide, redact, secrets_in, shorten
+from gems.observability.redaction import hide, redact, secrets_in, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:

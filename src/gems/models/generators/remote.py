@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from gems.errors import EditingUnsupportedError, GemsError
 from gems.models.pictures import verified
 from gems.models.places import Places
-from gems.models.redaction import redact, scrub
 from gems.models.transport import translate, with_retries
+from gems.observability.redaction import redact, scrub
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:

@@ -1,6 +1,7 @@
 """Traces: a span for each run, node and call of a model, for whoever wants to see where time and money go.
 
-Off by default, and then nothing is imported and nothing done. `gems.otel` sends spans to a collector.
+Off by default, and then nothing is imported and nothing done. `gems.observability.opentelemetry` sends spans
+to a collector.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ async def open_tracing(settings: Settings) -> AsyncIterator[Tracing]:
         yield OFF
         return
     check_installed(settings)
-    from gems.otel import open_otel  # noqa: PLC0415 - only those who want traces need it
+    from gems.observability.opentelemetry import open_otel  # noqa: PLC0415 - only those who want traces need it
 
     async with open_otel(settings.otel, texts=settings.otel_text) as tracing:
         yield tracing

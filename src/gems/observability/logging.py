@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
-from gems.models.redaction import redact
+from gems.observability.redaction import redact
 from gems.secrecy import known_secrets
 from gems.settings import Settings
 

@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import ensure_config
 from langchain_core.tracers.base import BaseTracer
 
-from gems.models.redaction import redact
+from gems.observability.redaction import redact
 
 IMAGES = "gems_images"
 """Key of a call's metadata: the ids of the images it shows, in order."""

@@ -29,9 +29,9 @@ from opentelemetry.sdk.trace.export import (
 
 from gems._version import __version__
 from gems.models.generators.addresses import shown_address
-from gems.models.redaction import redact
 from gems.models.usage import NOTHING, added
-from gems.tracing import Span, Tracing
+from gems.observability.redaction import redact
+from gems.observability.tracing import Span, Tracing
 from gems.types import Usage
 
 logger = logging.getLogger(__name__)
