@@ -34,10 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from benchmarks import zimage_random
 from benchmarks._results import write
 from gems.errors import GemsError, InvalidImageError
+from gems.models.generators.diffusers.inference import draw
+from gems.models.generators.diffusers.loading import LoadedPipeline
+from gems.models.generators.diffusers.presets import PRESETS
 from gems.models.generators.diffusers_compiling import compile_pipeline
-from gems.models.generators.diffusers_drawing import draw
-from gems.models.generators.diffusers_loading import LoadedPipeline
-from gems.models.generators.diffusers_presets import PRESETS
 from gems.models.generators.diffusers_prompts import PromptEncoder
 from gems.types import ImageRequest
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from gems.models.tasks import untagged
+from gems.models.schemas import untagged
 from gems.types import ImageRequest
 
 THINGS = ("heron", "lantern", "kettle", "willow")

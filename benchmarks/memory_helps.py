@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks._results import write
 from benchmarks.blocks_world import ROUNDS, truths
 from gems.models.blocks import BlocksPrompt, load_prompts
-from gems.models.blocks.weaknesses import EFFECTS
+from gems.models.blocks.error_model import EFFECTS
 from gems.models.blocks.wordings import TOPICS, outcome
 from gems.service import Gems
 from gems.settings import Settings

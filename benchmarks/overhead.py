@@ -202,7 +202,7 @@ async def one_bare_run(gems: Gems, rounds: int) -> int:
 
 async def only_models(rounds: int) -> int:
     """What the stand-in models and the encoding of their pictures cost by themselves."""
-    from gems.models.encoding import encoded_picture  # noqa: PLC0415
+    from gems.models.images import encoded_picture  # noqa: PLC0415
 
     generator = Instant()
     for number in range(rounds):

@@ -14,7 +14,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from gems.models.tasks import TASK_TAGS, Task, tagged
+from gems.models.schemas import TASK_TAGS, Task, tagged
 from gems.nodes.prompts import SYSTEM
 
 _THREADS = 10

@@ -33,7 +33,7 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
-from gems.models.spec import checked_url
+from gems.models.specs import checked_url
 from gems.observability.redaction import redact
 
 Vector = NDArray[np.float32]

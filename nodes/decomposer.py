@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gems.errors import ProviderError, UnreachableError
 from gems.events import RequirementsListed
-from gems.models.tasks import RequirementReply, RequirementsReply
+from gems.models.schemas import RequirementReply, RequirementsReply
 from gems.nodes.node import Update
 from gems.nodes.prompts import question
 from gems.state import State

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gems.errors import ProviderError, UnreachableError
-from gems.models.chat.asking import Question
-from gems.models.tasks import KeptReply, PromptReply
+from gems.models.chat.messages import Question
+from gems.models.schemas import KeptReply, PromptReply
 from gems.nodes.prompts import numbered, question
 from gems.options import MAX_PROMPT
 from gems.types import Requirement

@@ -15,8 +15,8 @@ from gems.errors import (
 )
 from gems.events import Planned
 from gems.memory.recalling import tokens
-from gems.models.chat.asking import ChatReply
-from gems.models.tasks import SkillChoice
+from gems.models.chat.messages import ChatReply
+from gems.models.schemas import SkillChoice
 from gems.nodes.enhancing import rewritten
 from gems.nodes.learning import lesson_lines, lessons, recalled
 from gems.nodes.node import Update

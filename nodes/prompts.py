@@ -2,7 +2,7 @@
 
 Instructions stand in the system message and never change, and images stand before the question, so that
 servers' prefix caches hit. What a user, a skill or a model wrote goes into the user message inside tags, as
-data. The slots of each task are `gems.models.tasks.TASK_TAGS`; golden files pin the rendered texts.
+data. The slots of each task are `gems.models.schemas.TASK_TAGS`; golden files pin the rendered texts.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from pydantic import BaseModel
 
-from gems.models.chat.asking import Picture, Question
-from gems.models.tasks import (
+from gems.models.chat.messages import Picture, Question
+from gems.models.schemas import (
     TASK_TAGS,
     ChecklistReply,
     DraftReply,

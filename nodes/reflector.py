@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Reflected
-from gems.models.chat.asking import Picture
-from gems.models.tasks import ExperienceReply, PromptReply, ReflectionReply
+from gems.models.chat.messages import Picture
+from gems.models.schemas import ExperienceReply, PromptReply, ReflectionReply
 from gems.nodes.enhancing import SPELLED
 from gems.nodes.learning import lesson_lines, lessons, recalled, settle
 from gems.nodes.node import Update

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gems.errors import ProviderError, RefusedError, UnreadableReplyError
-from gems.models.chat.asking import Picture
-from gems.models.chat.replies import read_answer
-from gems.models.tasks import AnswerReply, ChecklistReply
+from gems.models.chat.messages import Picture
+from gems.models.chat.parsing import read_answer
+from gems.models.schemas import AnswerReply, ChecklistReply
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.types import Answer, Requirement
 from gems.work import Work

@@ -20,9 +20,9 @@ from typing import Any
 
 from gems.evals.scorers.drawn_scene import Fact, FactKind, holds
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import understand
+from gems.models.blocks.error_model import Sketch, dice
 from gems.models.blocks.layout import placed
-from gems.models.blocks.weaknesses import Sketch, dice
+from gems.models.blocks.prompt_spec import understand
 
 FILE = Path(__file__).resolve().parent.parent / "src" / "gems" / "evals" / "tasks" / "blocks_bench.jsonl"
 PROMPTS, SEED, SIDE = 200, 2026, 512

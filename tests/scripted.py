@@ -18,9 +18,9 @@ from pydantic import BaseModel, Field
 
 from gems.memory.images import ImageStore
 from gems.memory.ledger import open_ledger
-from gems.models.chat.adapting import ChatLimits
+from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
-from gems.models.tasks import untagged
+from gems.models.schemas import untagged
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
 from gems.skills.registry import SkillRegistry

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.simulation.world import Errors, Painting, said
-from gems.models.tasks import Task, untagged
+from gems.models.schemas import Task, untagged
 
 _REQUIREMENT = re.compile(r"requirement (\d+)")
 

@@ -13,8 +13,8 @@ from benchmarks.simulation.models import Mind
 from benchmarks.simulation.world import Errors, Painting
 from gems.events import Event
 from gems.graphs.routing import after_judging
-from gems.models.chat.asking import ChatReply, Picture, Question
-from gems.models.chat.replies import read_json
+from gems.models.chat.messages import ChatReply, Picture, Question
+from gems.models.chat.parsing import read_json
 from gems.models.usage import NOTHING
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.finisher import outcome

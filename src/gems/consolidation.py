@@ -15,7 +15,7 @@ from gems.memory.recalling import with_sequel
 from gems.memory.store import ChromaStore
 from gems.memory_reports import ConsolidationReport
 from gems.models.chat.client import ChatClient
-from gems.models.tasks import ExperienceReply
+from gems.models.schemas import ExperienceReply
 from gems.nodes.prompts import numbered, question
 
 Values = Mapping[str, Mapping[str, Any]]

@@ -13,7 +13,7 @@ from gems.errors import ProviderError
 from gems.graphs.routing import ANY_SKILL
 from gems.graphs.skill_nodes import any_skill_node
 from gems.models.chat.watching import WatchedClient
-from gems.models.tasks import KeptReply
+from gems.models.schemas import KeptReply
 from gems.models.usage import merged
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills

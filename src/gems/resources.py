@@ -21,8 +21,8 @@ from gems.memory.store import ChromaStore, open_store
 from gems.memory.writer import ExperienceWriter
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
-from gems.models.encoding import Encodings
 from gems.models.factory import open_chat, open_generator, wrap_chat
+from gems.models.images import Encodings
 from gems.observability.tracing import OFF, Tracing, open_tracing
 from gems.settings import Settings
 from gems.skills.catalogue import SkillCatalogue

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gems.errors import ProviderError, UnreachableError
 from gems.memory.piling import Pile
 from gems.models.chat.client import ChatClient
-from gems.models.tasks import DraftReply
+from gems.models.schemas import DraftReply
 from gems.nodes.prompts import numbered, question
 from gems.skills.document import MAX_DESCRIPTION, MAX_NAME, is_skill_name, skill_name
 from gems.skills.reading import MAX_CHARACTERS

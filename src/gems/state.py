@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
-from gems.models.encoding import Encodings
+from gems.models.images import Encodings
 from gems.models.usage import merged
 from gems.types import (
     Candidate,

@@ -19,10 +19,10 @@ from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, Stor
 from gems.events import Event, ImageDrawn, StepDone, Warned
 from gems.memory.outbox import PendingOp
 from gems.memory.writer import apply
-from gems.models.chat.asking import ChatReply, Picture, Question
-from gems.models.chat.replies import read_json
-from gems.models.encoding import jpegs
-from gems.models.tasks import TASK_ROLES
+from gems.models.chat.messages import ChatReply, Picture, Question
+from gems.models.chat.parsing import read_json
+from gems.models.images import jpegs
+from gems.models.schemas import TASK_ROLES
 from gems.models.usage import NOTHING, merged
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State

@@ -12,7 +12,7 @@ from gems.errors import OptionError
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.registry import HARNESSES, harness
 from gems.evals.runner import check_images
-from gems.models.tasks import untagged
+from gems.models.schemas import untagged
 from gems.results import RunResult
 from gems.service import Gems
 from tests.scripted import FlatGenerator, ScriptedChat, failing, settings_at

@@ -23,7 +23,7 @@ from gems.evals.scorers.asking import (
     probability_of_yes,
 )
 from gems.evals.scorers.rating import ratings
-from gems.models.chat.replies import first_token
+from gems.models.chat.parsing import first_token
 from gems.settings import ChatSettings
 from tests.evals.bench import png
 from tests.stub import Fault, StubServer

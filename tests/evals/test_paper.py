@@ -8,7 +8,7 @@ from gems.errors import OptionError
 from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM, downstream, mainstream
 from gems.evals.generator_profiles import PROFILES, generator_profile
 from gems.evals.paper_results import ABLATION, ROWS, TITLES, PaperRow
-from gems.models.generators.diffusers_presets import PRESETS
+from gems.models.generators.diffusers.presets import PRESETS
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model} {row.method}")

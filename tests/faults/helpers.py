@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from gems.models.tasks import untagged
+from gems.models.schemas import untagged
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.skill import Skill

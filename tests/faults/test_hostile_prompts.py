@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gems.models.tasks import untagged
+from gems.models.schemas import untagged
 from gems.results import RunResult
 from gems.service import Gems
 from gems.skills.skill import Skill

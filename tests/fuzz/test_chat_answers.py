@@ -13,15 +13,15 @@ from pydantic import BaseModel
 
 from gems.errors import GemsError, UnreadableReplyError
 from gems.models.chat.client import _reply
-from gems.models.chat.replies import mended, read_answer, read_json, split_thought, yes_probability
-from gems.models.tasks import (
+from gems.models.chat.parsing import mended, read_answer, read_json, split_thought, yes_probability
+from gems.models.http import from_status
+from gems.models.schemas import (
     TASK_TAGS,
     ChecklistReply,
     RequirementsReply,
     tagged,
     untagged,
 )
-from gems.models.transport import from_status
 from gems.nodes.decomposer import MAX_REQUIREMENTS, tidied
 from gems.nodes.prompts import REPLIES
 from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address

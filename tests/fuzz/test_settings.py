@@ -20,8 +20,8 @@ from gems.memory.chroma import ServerConnection
 from gems.memory.embedding import open_embedder
 from gems.models.generators.addresses import on_same_server, shown_address
 from gems.models.generators.http import HTTPGenerator
-from gems.models.generators.openai_images import OpenAIImagesGenerator
-from gems.models.spec import parse_chat_spec, parse_generator_spec
+from gems.models.generators.openai import OpenAIImagesGenerator
+from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.moments import parsed_age, parsed_moment
 from gems.options import checked_prompt, parsed_size
 from gems.secrecy import known_secrets

@@ -18,7 +18,7 @@ from gems.errors import (
     RunCancelledError,
     ServerError,
 )
-from gems.models.blocks.chat import BlocksChat
+from gems.models.blocks.chat_model import BlocksChat
 from gems.models.blocks.generator import BlocksGenerator
 from gems.models.chat.client import ChatClient
 from gems.options import candidate_seed

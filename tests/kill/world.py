@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 from PIL import Image
 
-from gems.models.tasks import untagged
+from gems.models.schemas import untagged
 from gems.types import ImageRequest
 from tests.stub import Recorded
 

@@ -15,7 +15,7 @@ import trustme
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-from gems.models.chat.asking import Question
+from gems.models.chat.messages import Question
 from gems.models.factory import open_chat, open_generator
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest

@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from gems.models.encoding import Encodings, encoded_picture, jpegs
+from gems.models.images import Encodings, encoded_picture, jpegs
 from gems.models.pictures import verified
 
 

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from gems.errors import ConfigurationError, MissingExtraError, ModelSpecError
 from gems.models import factory
 from gems.models.base import ImageGenerator
-from gems.models.chat.asking import Question
 from gems.models.chat.client import ChatClient
+from gems.models.chat.messages import Question
 from gems.models.factory import open_chat, open_generator
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from gems.errors import RateLimitError, ServerError
-from gems.models.places import Places
+from gems.models.concurrency import Places
 from gems.observability.logging import within_run
 
 

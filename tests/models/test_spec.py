@@ -7,7 +7,7 @@ import time
 import pytest
 
 from gems.errors import ModelSpecError
-from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
+from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gems.models.tasks import (
+from gems.models.schemas import (
     AnswerReply,
     ChecklistReply,
     RequirementReply,

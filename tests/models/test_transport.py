@@ -26,7 +26,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.transport import from_status, retry_after, translate, with_retries
+from gems.models.http import from_status, retry_after, translate, with_retries
 from tests.stub import Fault, StubServer
 
 SECRET = "tops3cret-value"

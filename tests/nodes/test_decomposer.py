@@ -13,7 +13,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.tasks import RequirementReply
+from gems.models.schemas import RequirementReply
 from gems.nodes.decomposer import MAX_REQUIREMENTS, decompose, state_requirements, tidied
 from tests.scripted import Desk, requirements
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gems.errors import OptionError, PromptError, SizeError
-from gems.models.chat.adapting import ChatLimits
+from gems.models.chat.capabilities import ChatLimits
 from gems.options import MAX_PROMPT, SEEDS, candidate_seed, checked_prompt, parsed_size, resolved
 from tests.scripted import FREE, Desk, FlatGenerator, opened_desk
 

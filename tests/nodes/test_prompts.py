@@ -12,8 +12,8 @@ from typing import get_args
 
 import pytest
 
-from gems.models.chat.asking import Picture
-from gems.models.tasks import TASK_TAGS, Task, tagged, untagged
+from gems.models.chat.messages import Picture
+from gems.models.schemas import TASK_TAGS, Task, tagged, untagged
 from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "prompts"

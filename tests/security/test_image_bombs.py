@@ -24,7 +24,7 @@ from gems.given_pictures import readable_png
 from gems.memory.embedding import OpenAIEmbedder
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
-from gems.models.generators import openai_images
+from gems.models.generators import openai
 from gems.models.pictures import MAX_PIXELS, verified_png
 from gems.nodes.prompts import question
 from gems.settings import ChatSettings, GeneratorSettings
@@ -235,7 +235,7 @@ async def ask(kind: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
         await OpenAIEmbedder("m", f"{address}/v1", None).embed(["x"])
     else:
         spec = f"openai:m@{address}/v1" if kind == "openai" else f"http:{address}/draw"
-        module = openai_images if kind == "openai" else http_generator
+        module = openai if kind == "openai" else http_generator
         monkeypatch.setattr(module, "MAX_PICTURE_BYTES", 2**23)
         async with aclosing(open_generator(GeneratorSettings(model=spec, **quick))) as generator:
             await generator.generate(request)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gems.models.tasks import TASK_TAGS, tagged, untagged
+from gems.models.schemas import TASK_TAGS, tagged, untagged
 from gems.nodes.prompts import SYSTEM, question
 from gems.results import RunResult
 from gems.service import Gems

@@ -12,7 +12,7 @@ import yaml
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from gems.models.blocks import BlocksChat
-from gems.models.tasks import SkillChoice, tagged
+from gems.models.schemas import SkillChoice, tagged
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILTIN = ROOT / "skills" / "builtin"

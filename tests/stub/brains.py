@@ -28,7 +28,7 @@ def chat_brain(brain: Any = None) -> ChatBrain:
             None for the built-in world.
     """
     if brain is None:
-        from gems.models.blocks.chat import BlocksChat
+        from gems.models.blocks.chat_model import BlocksChat
 
         brain = BlocksChat()
     if hasattr(brain, "ainvoke"):

@@ -38,8 +38,8 @@ from gems.memory.images import write_whole
 from gems.memory.ledger import open_ledger
 from gems.memory.store import open_store
 from gems.memory.trajectory import open_checkpointer
-from gems.models.chat.asking import Picture, Question
 from gems.models.chat.client import ChatClient
+from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat, open_generator
 from gems.nodes.prompts import question
 from gems.resources import skill_places

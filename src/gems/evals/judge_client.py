@@ -9,11 +9,11 @@ from types import TracebackType
 from gems.errors import ConfigurationError
 from gems.evals.gathering import together
 from gems.evals.judge import JudgeQuestion, JudgeReply
-from gems.models.chat.asking import Picture, Question
 from gems.models.chat.client import ChatClient
-from gems.models.encoding import encoded_picture
+from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat
-from gems.models.spec import parse_chat_spec
+from gems.models.images import encoded_picture
+from gems.models.specs import parse_chat_spec
 from gems.models.usage import NOTHING, added
 from gems.settings import ChatSettings
 from gems.types import Usage

@@ -7,7 +7,7 @@ from pathlib import Path
 from gems.arguments import RunOptions
 from gems.errors import OptionError
 from gems.evals.generator_profiles import GeneratorProfile, generator_profile
-from gems.models.spec import parse_generator_spec
+from gems.models.specs import parse_generator_spec
 from gems.settings import GeneratorSettings, Settings, with_models
 
 

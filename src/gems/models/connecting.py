@@ -10,8 +10,9 @@ _IDLE_S = 30.0
 def held_open(limits: Any) -> dict[str, Any]:
     """Arguments of an `httpx.AsyncClient` that keeps its connections, over HTTP/2 where the server offers it.
 
-    How many requests are under way is for `gems.models.places`: waiting for a free connection would count
-    as the model's time. A connection is kept while a picture is drawn, which takes longer than the 5 s after
+    How many requests are under way is for `gems.models.concurrency`: waiting for a free connection would
+    count as the model's time. A connection is kept while a picture is drawn, which takes longer than the 5 s
+    after
     which httpx would close it and the next question would shake hands anew.
 
     Args:

@@ -12,13 +12,13 @@ from pydantic import SecretStr
 
 from gems.errors import ConfigurationError, MissingExtraError
 from gems.models.base import ImageGenerator
-from gems.models.chat.adapting import ChatLimits
+from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.connecting import held_open
 from gems.models.generators.addresses import shown_address
 from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
 from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
-from gems.models.spec import ModelSpec, parse_chat_spec, parse_generator_spec
+from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
 from gems.observability.redaction import secrets_in
 from gems.settings import ChatSettings, GeneratorSettings
 
@@ -71,7 +71,7 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     if spec.kind == "http":
         return _made("generators.http", "HTTPGenerator", spec.url, **common)
     return _made(
-        "generators.openai_images",
+        "generators.openai",
         "OpenAIImagesGenerator",
         spec.model,
         spec.url,
@@ -89,7 +89,7 @@ def _diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
     if find_spec("torch") is None or find_spec("diffusers") is None:
         raise MissingExtraError("Drawing with Diffusers", "diffusers")
     return _made(
-        "generators.diffusers",
+        "generators.diffusers.generator",
         "DiffusersGenerator",
         spec.model,
         dtype=settings.dtype,
@@ -105,14 +105,14 @@ def _diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
 
 
 def _blocks_chat() -> BaseChatModel:
-    chat: BaseChatModel = import_module("gems.models.blocks.chat").BlocksChat()
+    chat: BaseChatModel = import_module("gems.models.blocks.chat_model").BlocksChat()
     return chat
 
 
 def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) -> ChatClient:
     import httpx  # noqa: PLC0415
 
-    from gems.models.chat.reasoning import ReasoningChatOpenAI  # noqa: PLC0415 - takes about a second
+    from gems.models.chat.openai import ReasoningChatOpenAI  # noqa: PLC0415 - takes about a second
 
     key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
     url = spec.url or OPENAI_URL

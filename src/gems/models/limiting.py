@@ -28,7 +28,7 @@ def limited(most: int) -> Hooks:
     """Event hooks for an `httpx.AsyncClient` whose answers may have so many bytes, and may not be packed.
 
     An answer that breaks this raises `UnreadableReplyError`, which the openai library wraps in an error of
-    its own; `gems.models.transport.translate` finds it there.
+    its own; `gems.models.http.translate` finds it there.
 
     Args:
         most: Bytes.

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from gems.models.blocks.authoring import SECTION, drafted
 from gems.models.blocks.enhancing import enhanced
+from gems.models.blocks.rewriter import SECTION, drafted
 from gems.models.blocks.routing import chosen
 from gems.models.blocks.wordings import Record, outcomes
 

@@ -7,9 +7,9 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from gems.models.blocks import BlocksChat, render
-from gems.models.blocks.reflecting import RoundReport, reflected
+from gems.models.blocks.reflector import RoundReport, reflected
 from gems.models.blocks.wordings import Record, outcome
-from gems.models.tasks import (
+from gems.models.schemas import (
     TASK_TAGS,
     ChecklistReply,
     DraftReply,

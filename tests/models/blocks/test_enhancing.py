@@ -3,8 +3,8 @@
 import pytest
 
 from gems.models.blocks import load_prompts, render, truth
-from gems.models.blocks.brief import understand
 from gems.models.blocks.enhancing import enhanced, topics
+from gems.models.blocks.prompt_spec import understand
 from gems.models.blocks.questions import decomposed
 from gems.models.blocks.wordings import outcomes
 

@@ -8,14 +8,14 @@ from PIL import Image, ImageDraw
 from gems.errors import InvalidImageError
 from gems.models.blocks import Scene, Thing, load_prompts, render, truth
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import folded
+from gems.models.blocks.detection import Eye, seen
 from gems.models.blocks.drawing import paint
 from gems.models.blocks.generator import imagine
-from gems.models.blocks.judging import judged
+from gems.models.blocks.judge import judged
 from gems.models.blocks.palette import BACKGROUNDS
+from gems.models.blocks.prompt_spec import folded
 from gems.models.blocks.questions import decomposed
 from gems.models.blocks.scene import describe
-from gems.models.blocks.vision import Eye, seen
 
 SCENE = Scene(
     512,

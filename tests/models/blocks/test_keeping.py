@@ -3,12 +3,12 @@
 import pytest
 
 from gems.models.blocks import load_prompts
-from gems.models.blocks.brief import understand
 from gems.models.blocks.exchanging import exchanges
 from gems.models.blocks.keeping import compared
 from gems.models.blocks.promising import Promise
+from gems.models.blocks.prompt_spec import understand
 from gems.models.blocks.questions import decomposed
-from gems.models.blocks.reflecting import all_facts
+from gems.models.blocks.reflector import all_facts
 from gems.models.blocks.stating import stated
 from gems.models.blocks.wordings import sentence, wordings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gems.models.blocks.brief import Relation, folded, understand
+from gems.models.blocks.prompt_spec import Relation, folded, understand
 
 EXAMPLE = 'three red circles above a blue striped square, and the word "GO"'
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gems.models.blocks.brief import folded, understand
-from gems.models.blocks.weaknesses import EFFECTS, dice, misspelt, rate, sketched
+from gems.models.blocks.error_model import EFFECTS, dice, misspelt, rate, sketched
+from gems.models.blocks.prompt_spec import folded, understand
 from gems.models.blocks.wordings import sentence, wordings
 
 DRAWS = 1500

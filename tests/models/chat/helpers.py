@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image, ImageDraw
 from pydantic import SecretStr
 
-from gems.models.chat.asking import Picture, Question
 from gems.models.chat.client import ChatClient
+from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat
-from gems.models.tasks import ChecklistReply, RequirementsReply, tagged
+from gems.models.schemas import ChecklistReply, RequirementsReply, tagged
 from gems.settings import ChatSettings
 from tests.stub import StubServer
 

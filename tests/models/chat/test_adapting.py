@@ -14,15 +14,15 @@ from gems.errors import (
     TooManyImagesError,
     UnreadableReplyError,
 )
-from gems.models.chat.adapting import (
+from gems.models.chat.capabilities import (
     ChatLimits,
     fewer_pictures,
     next_to_leave_out,
     response_format,
     structured_mode,
 )
-from gems.models.chat.asking import Question
-from gems.models.tasks import (
+from gems.models.chat.messages import Question
+from gems.models.schemas import (
     ChecklistReply,
     ExperienceReply,
     PromptReply,

@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from gems.models.chat.asking import Picture, Question
-from gems.models.tasks import TASK_ROLES, TASK_TAGS, tagged, untagged
+from gems.models.chat.messages import Picture, Question
+from gems.models.schemas import TASK_ROLES, TASK_TAGS, tagged, untagged
 
 HOSTILE = [
     "a < b and b > a &amp; c &lt;b&gt;",

@@ -14,10 +14,10 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
-from gems.models.blocks.chat import BlocksChat
+from gems.models.blocks.chat_model import BlocksChat
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, wrap_chat
-from gems.models.tasks import ChecklistReply, RequirementsReply
+from gems.models.schemas import ChecklistReply, RequirementsReply
 from gems.settings import ChatSettings
 from gems.types import Usage
 from tests.models.chat.helpers import checklist, client_of, formed, plain

@@ -14,7 +14,7 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.models.chat.client import ChatClient
-from gems.models.tasks import RequirementsReply
+from gems.models.schemas import RequirementsReply
 from gems.types import Usage
 from tests.models.chat.helpers import checklist, client_of, formed, plain
 from tests.stub import Fault, StubServer

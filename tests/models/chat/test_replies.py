@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gems.errors import UnreadableReplyError
-from gems.models.chat.replies import read_answer, read_json, split_thought, yes_probability
-from gems.models.tasks import ChecklistReply, PromptReply, RequirementsReply, SkillChoice
+from gems.models.chat.parsing import read_answer, read_json, split_thought, yes_probability
+from gems.models.schemas import ChecklistReply, PromptReply, RequirementsReply, SkillChoice
 
 PROMPT = '{"prompt": "a red {circle} and \\"}\\" beside it"}'
 READ = 'a red {circle} and "}" beside it'

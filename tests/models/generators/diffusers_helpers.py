@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gems.models.generators.diffusers import DiffusersGenerator
+from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.types import GeneratedImage, ImageRequest
 
 PATIENCE_S = 60

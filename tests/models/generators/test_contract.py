@@ -46,7 +46,7 @@ def _blocks(_stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
 
 
 def _openai(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
-    from gems.models.generators.openai_images import OpenAIImagesGenerator
+    from gems.models.generators.openai import OpenAIImagesGenerator
 
     server = stack.enter_context(StubServer(images=flat_picture))
     return Subject(OpenAIImagesGenerator("stub", server.base_url), lambda: len(server.requests), 64)
@@ -66,7 +66,7 @@ def _diffusers(_stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
     pytest.importorskip("diffusers", reason="the extra `diffusers` is not installed")
     import torch
 
-    from gems.models.generators.diffusers import DiffusersGenerator
+    from gems.models.generators.diffusers.generator import DiffusersGenerator
     from tests import tinypipes
 
     torch.set_num_threads(1)

@@ -22,7 +22,7 @@ from gems.errors import (
     SizeError,
 )
 from gems.models.base import ImageGenerator
-from gems.models.generators.diffusers import DiffusersGenerator
+from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.types import ImageRequest
 from tests import tinypipes
 from tests.models.generators.diffusers_helpers import (
@@ -198,7 +198,7 @@ async def test_the_papers_call_of_qwen_image_is_not_guided(
 ) -> None:
     from dataclasses import replace
 
-    from gems.models.generators.diffusers_presets import PRESETS
+    from gems.models.generators.diffusers.presets import PRESETS
 
     tiny = replace(PRESETS["qwen-image-paper"], source=str(qwen_image), sizes=None)
     monkeypatch.setitem(PRESETS, "qwen-image-paper", tiny)
@@ -238,7 +238,7 @@ def test_without_the_extra_the_error_names_it(package: str, monkeypatch: pytest.
 def test_making_one_imports_no_heavy_library() -> None:
     code = (
         "import sys\n"
-        "from gems.models.generators.diffusers import DiffusersGenerator\n"
+        "from gems.models.generators.diffusers.generator import DiffusersGenerator\n"
         "print(DiffusersGenerator('z-image-turbo').capabilities.default_size)\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )

@@ -16,9 +16,9 @@ from gems.errors import (
     ProviderError,
     RefusedError,
 )
-from gems.models.generators import diffusers
-from gems.models.generators.diffusers import DiffusersGenerator
-from gems.models.generators.diffusers_presets import FAMILIES, Recipe
+from gems.models.generators.diffusers.generator import DiffusersGenerator
+from gems.models.generators.diffusers.generator import generator as diffusers
+from gems.models.generators.diffusers.presets import FAMILIES, Recipe
 from tests import tinypipes
 from tests.models.generators.diffusers_helpers import (
     PATIENCE_S,

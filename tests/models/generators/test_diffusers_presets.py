@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gems.errors import ModelFilesError, ModelSpecError, SizeError
-from gems.models.generators.diffusers_presets import (
+from gems.models.generators.diffusers.presets import (
     FAMILIES,
     PRESETS,
     component_folders,

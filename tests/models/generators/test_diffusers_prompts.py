@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gems.models.generators.diffusers import DiffusersGenerator
-from gems.models.generators.diffusers_loading import load_pipeline
-from gems.models.generators.diffusers_presets import find_recipe
+from gems.models.generators.diffusers.generator import DiffusersGenerator
+from gems.models.generators.diffusers.loading import load_pipeline
+from gems.models.generators.diffusers.presets import find_recipe
 from gems.models.generators.diffusers_prompts import PromptEncoder, joined
 from gems.types import ImageRequest
 from tests import tinypipes

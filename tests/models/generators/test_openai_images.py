@@ -25,7 +25,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.generators.openai_images import OpenAIImagesGenerator
+from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.generators.openai_parameters import complained_about, is_openai
 from gems.types import ImageRequest
 from tests.stub import Fault, StubServer

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from gems.apps.cli.text import counted
 from gems.errors import GemsError
 from gems.memory.images import ImageStore
-from gems.models.encoding import encoded_picture
+from gems.models.images import encoded_picture
 from gems.results import CheckedRequirement, RunResult
 from gems.verification import Verification
 

@@ -14,7 +14,7 @@ from gems.evals.engine_parts.engine import Engine
 from gems.evals.engine_parts.local import LocalEngine
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.filestore import FileStore
-from gems.models.spec import parse_chat_spec, parse_generator_spec
+from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
 from gems.types import Role

@@ -15,7 +15,7 @@ from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.paper import paper_options
 from gems.graphs.loop import build_graph
-from gems.models.tasks import PromptReply
+from gems.models.schemas import PromptReply
 from gems.nodes.node import Update
 from gems.nodes.prompts import question
 from gems.nodes.reflector import failed_questions, round_slots, spelled_out

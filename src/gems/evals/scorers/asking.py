@@ -21,7 +21,7 @@ from gems.evals.formulas.probability import (
 )
 from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.models.chat.replies import read_answer
+from gems.models.chat.parsing import read_answer
 
 How = Literal["logprobs", "frequency", "hard"]
 _TOP = 20

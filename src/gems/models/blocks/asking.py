@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import Brief, Fact, matching
-from gems.models.blocks.language import read
+from gems.models.blocks.parser import read
+from gems.models.blocks.prompt_spec import Brief, Fact, matching
 
 _NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
 

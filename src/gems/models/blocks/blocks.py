@@ -7,10 +7,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gems.models.blocks import lettering, shapes
+from gems.models.blocks import lettering, rendering
 from gems.models.blocks import vocabulary as words
+from gems.models.blocks.error_model import Sketch
 from gems.models.blocks.scene import LARGE_FROM, SMALL_BELOW
-from gems.models.blocks.weaknesses import Sketch
 
 _DIAMETERS = {"small": 0.095, "medium": 0.155, "large": 0.25}
 _TEXT_SIZE = 0.088
@@ -111,12 +111,12 @@ class _Builder:
 
     def _thing(self, index: int, guests: dict[str, list[Block]]) -> Block:
         group = self.sketch.groups[index]
-        outline = shapes.outline_width(self.unit)
+        outline = rendering.outline_width(self.unit)
         share = max(_SMALLEST, _DIAMETERS[group.attributes["size"]] * self.scale)
         diameter = share * self.unit
         inner, riders = self._packed(guests["inside"]), self._packed(guests["on"], row=True)
-        cx, cy, room = shapes.ROOM[group.noun]
-        across, down = shapes.extent(group.noun)
+        cx, cy, room = rendering.ROOM[group.noun]
+        across, down = rendering.extent(group.noun)
         if inner.items:
             diameter = max(diameter, (max(inner.width, inner.height) + 2 * outline) / room + outline)
         diameter = max(diameter, riders.width * 0.9 / across)
@@ -144,7 +144,7 @@ class _Builder:
     def _text(self, index: int) -> Block:
         word = lettering.writable(self.sketch.groups[index].word)
         size = max(8, round(max(_SMALLEST_TEXT, _TEXT_SIZE * self.scale) * self.unit))
-        outline = 2 * shapes.outline_width(self.unit)
+        outline = 2 * rendering.outline_width(self.unit)
         width, height = lettering.plate_extent(word, size)
         while width + outline > 0.9 * self.unit and size > 8:
             size -= 1

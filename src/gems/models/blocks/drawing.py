@@ -8,7 +8,7 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from gems.models.blocks import lettering, palette, shapes
+from gems.models.blocks import lettering, palette, rendering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.scene import Scene, Thing
 
@@ -61,7 +61,7 @@ def _stamp(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int
 def _shape(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
     left, top, right, bottom = thing.box
     diameter = max(right - left, bottom - top)
-    whole, inside = shapes.masks(thing.noun, diameter, shapes.outline_width(unit))
+    whole, inside = rendering.masks(thing.noun, diameter, rendering.outline_width(unit))
     base, second = palette.TONES[thing.colour]
     picture = Image.new("RGB", whole.size, palette.INK)
     fill = Image.new("RGB", whole.size, base)
@@ -75,13 +75,13 @@ def _shape(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int
 def _pattern(texture: str, side: int, diameter: float, zoom: int = 3) -> Image.Image:
     steps = (np.arange(side * zoom) + 0.5) / zoom - side / 2
     across, down = np.meshgrid(steps / diameter, steps / diameter)
-    return Image.fromarray(shapes.pattern(texture, across, down).astype(np.uint8) * 255).reduce(zoom)
+    return Image.fromarray(rendering.pattern(texture, across, down).astype(np.uint8) * 255).reduce(zoom)
 
 
 def _plate(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
     left, top, right, bottom = (round(edge) for edge in thing.box)
     width, height = right - left, bottom - top
-    outline = round(shapes.outline_width(unit))
+    outline = round(rendering.outline_width(unit))
     whole = Image.new("L", (width, height), 0)
     ImageDraw.Draw(whole).rounded_rectangle((0, 0, width - 1, height - 1), radius=outline * 2, fill=255)
     picture = Image.new("RGB", (width, height), palette.INK)

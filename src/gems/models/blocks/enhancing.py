@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from gems.models.blocks.brief import Brief, Fact, understand
-from gems.models.blocks.reflecting import all_facts
+from gems.models.blocks.prompt_spec import Brief, Fact, understand
+from gems.models.blocks.reflector import all_facts
 from gems.models.blocks.wordings import Record, sentence, wordings
 
 _TOLD = 0.5

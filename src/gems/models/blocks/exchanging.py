@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.language import Mention, read
 from gems.models.blocks.lexing import Token, located
+from gems.models.blocks.parser import Mention, read
 from gems.models.blocks.questions import quoted
 
 _MOST = 24

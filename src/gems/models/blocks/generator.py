@@ -11,10 +11,10 @@ from PIL import Image
 
 from gems.errors import EditingUnsupportedError
 from gems.models.blocks import drawing, lettering
-from gems.models.blocks.brief import understand
+from gems.models.blocks.error_model import dice, sketched
 from gems.models.blocks.layout import placed
+from gems.models.blocks.prompt_spec import understand
 from gems.models.blocks.scene import Scene
-from gems.models.blocks.weaknesses import dice, sketched
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 

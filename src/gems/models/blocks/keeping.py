@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gems.models.blocks.brief import Brief, Group, folded, understand
 from gems.models.blocks.exchanging import exchanges
-from gems.models.blocks.language import read
+from gems.models.blocks.parser import read
 from gems.models.blocks.promising import Promise
+from gems.models.blocks.prompt_spec import Brief, Group, folded, understand
 from gems.models.blocks.stating import content_words, statements
-from gems.models.tasks import KeptReply, LossReply
+from gems.models.schemas import KeptReply, LossReply
 
 _LONGEST = 2000
 """Characters; in longer prompts no words are exchanged."""

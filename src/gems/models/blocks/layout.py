@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.blocks import Block, assemble
-from gems.models.blocks.brief import Relation
+from gems.models.blocks.error_model import Sketch
+from gems.models.blocks.prompt_spec import Relation
 from gems.models.blocks.scene import Box, Scene, Thing
-from gems.models.blocks.weaknesses import Sketch
 
 _SCALES = (1.0, 0.88, 0.72, 0.6, 0.46, 0.36, 0.28)
 _TRIES_PER_SCALE = 40

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from gems.models.blocks.asking import facts_of, numbered
-from gems.models.blocks.brief import understand
+from gems.models.blocks.prompt_spec import understand
 from gems.models.blocks.wordings import Record, outcomes
 
 MOST_WORDS = 100

@@ -11,7 +11,7 @@ from typing import get_args
 
 from langchain_core.messages import BaseMessage
 
-from gems.models.tasks import Task, untagged
+from gems.models.schemas import Task, untagged
 
 _TASK = re.compile(r"\A\s*Task:\s*(\S+)")
 _DATA_URL = re.compile(r"\Adata:[\w.+/-]*;base64,", re.IGNORECASE)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gems.models.blocks.brief import Brief, Fact, understand
 from gems.models.blocks.lessons import learn_lessons
-from gems.models.blocks.reflecting import all_facts
+from gems.models.blocks.prompt_spec import Brief, Fact, understand
+from gems.models.blocks.reflector import all_facts
 from gems.models.blocks.wordings import Record, sentence, wordings
 
 _TRUSTED = 0.5

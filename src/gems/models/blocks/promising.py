@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import Brief, matching, understand
-from gems.models.blocks.judging import judged
-from gems.models.blocks.language import Mention, read
+from gems.models.blocks.judge import judged
+from gems.models.blocks.parser import Mention, read
+from gems.models.blocks.prompt_spec import Brief, matching, understand
 from gems.models.blocks.questions import decomposed
 from gems.models.blocks.scene import Scene, Thing
 from gems.types import AnswerValue

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import ATTRIBUTES, Brief, Group, understand
-from gems.models.tasks import RequirementReply
+from gems.models.blocks.prompt_spec import ATTRIBUTES, Brief, Group, understand
+from gems.models.schemas import RequirementReply
 
 MOST_REQUIREMENTS = 20
 

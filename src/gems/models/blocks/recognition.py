@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gems.models.blocks import shapes
+from gems.models.blocks import rendering
 from gems.models.blocks import vocabulary as words
 
 Mask = NDArray[np.bool_]
@@ -48,10 +48,10 @@ def _templates(side: int) -> tuple[Floats, Floats]:
     """Normalised insides of all shapes, and the margins around them: pointed tips are mostly outline."""
     grids, margins = [], []
     for shape in words.SHAPES:
-        inside = np.asarray(shapes.masks(shape, side, _REFERENCE_OUTLINE)[1]) > 127
+        inside = np.asarray(rendering.masks(shape, side, _REFERENCE_OUTLINE)[1]) > 127
         middle = inside.shape[0] / 2
         across, down = (
-            (side - _REFERENCE_OUTLINE) * part + _REFERENCE_OUTLINE for part in shapes.extent(shape)
+            (side - _REFERENCE_OUTLINE) * part + _REFERENCE_OUTLINE for part in rendering.extent(shape)
         )
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         grids.append(_normal(inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
@@ -84,7 +84,7 @@ def closest_texture(marked: Mask, across: Floats, down: Floats) -> str:
     if share < _MARKED:
         return "plain"
     agreement = {
-        texture: float((shapes.pattern(texture, across, down) == marked).mean())
+        texture: float((rendering.pattern(texture, across, down) == marked).mean())
         for texture in words.TEXTURES
         if texture != "plain"
     }

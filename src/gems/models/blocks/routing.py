@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import Brief, understand
-from gems.models.tasks import SkillChoice
+from gems.models.blocks.prompt_spec import Brief, understand
+from gems.models.schemas import SkillChoice
 
 MOST_SKILLS = 3
 _MUCH = 3

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.asking import facts_of
-from gems.models.blocks.brief import ATTRIBUTES, Brief
-from gems.models.blocks.language import read
+from gems.models.blocks.parser import read
+from gems.models.blocks.prompt_spec import ATTRIBUTES, Brief
 from gems.models.blocks.wordings import clause
 
 _SHOWN = re.compile(

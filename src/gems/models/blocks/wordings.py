@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import Brief, Fact
+from gems.models.blocks.prompt_spec import Brief, Fact
 from gems.models.blocks.questions import phrase, quoted
 
 TOPICS: dict[str, str] = {

@@ -27,7 +27,7 @@ from gems.errors import (
     TooManyImagesError,
     UnreadableReplyError,
 )
-from gems.models.chat.adapting import (
+from gems.models.chat.capabilities import (
     FEATURES,
     ChatLimits,
     fewer_pictures,
@@ -35,10 +35,10 @@ from gems.models.chat.adapting import (
     response_format,
     structured_mode,
 )
-from gems.models.chat.asking import ChatReply, Question
-from gems.models.chat.replies import first_token, mended, read_json, split_thought, yes_probability
-from gems.models.places import Places
-from gems.models.transport import translate, with_retries
+from gems.models.chat.messages import ChatReply, Question
+from gems.models.chat.parsing import first_token, mended, read_json, split_thought, yes_probability
+from gems.models.concurrency import Places
+from gems.models.http import translate, with_retries
 from gems.models.usage import NOTHING, added
 from gems.observability.langchain_callbacks import discreet_config
 from gems.observability.redaction import hide, redact, shorten

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gems.errors import ProviderError
-from gems.models.chat.asking import ChatReply, Question
 from gems.models.chat.client import ChatClient
+from gems.models.chat.messages import ChatReply, Question
 from gems.types import Usage
 
 

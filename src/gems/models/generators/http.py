@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 from gems.models.connecting import held_open
 from gems.models.generators.addresses import shown_address
 from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
+from gems.models.http import from_status, retry_after
 from gems.models.limiting import MAX_PICTURE_BYTES, PLAIN, limited
-from gems.models.transport import from_status, retry_after
 from gems.observability.redaction import secrets_in, secrets_of_address
 from gems.types import GeneratorCapabilities, ImageRequest
 

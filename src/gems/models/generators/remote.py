@@ -11,9 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gems.errors import EditingUnsupportedError, GemsError
+from gems.models.concurrency import Places
+from gems.models.http import translate, with_retries
 from gems.models.pictures import verified
-from gems.models.places import Places
-from gems.models.transport import translate, with_retries
 from gems.observability.redaction import redact, scrub
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 

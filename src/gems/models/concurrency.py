@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from gems.errors import RateLimitError
 from gems.observability.logging import current_run
 
-# Rests longer than that are between the endpoint and whoever asked; see `gems.models.transport`.
+# Rests longer than that are between the endpoint and whoever asked; see `gems.models.http`.
 _LONGEST_REST_S = 60.0
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.asking import facts_of, numbered
-from gems.models.blocks.brief import Brief, Fact, understand
 from gems.models.blocks.lessons import learn_lessons
+from gems.models.blocks.prompt_spec import Brief, Fact, understand
 from gems.models.blocks.wordings import TOPICS, Record, outcome, sentence, wordings
 
 MOST_WORDS = 100

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import Brief, Group, Relation, folded
+from gems.models.blocks.prompt_spec import Brief, Group, Relation, folded
 
 EFFECTS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {

@@ -17,6 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from gems.errors import ConfigurationError, GemsError, ModelFilesError, OutOfMemoryError
+from gems.models.generators.diffusers.presets import (
+    FAMILIES,
+    PRESETS,
+    Recipe,
+    component_folders,
+    recipe_of_folder,
+)
 from gems.models.generators.diffusers_compiling import compile_pipeline
 from gems.models.generators.diffusers_device import (
     Offload,
@@ -24,13 +31,6 @@ from gems.models.generators.diffusers_device import (
     is_out_of_memory,
     number_format,
     place_pipeline,
-)
-from gems.models.generators.diffusers_presets import (
-    FAMILIES,
-    PRESETS,
-    Recipe,
-    component_folders,
-    recipe_of_folder,
 )
 from gems.models.generators.diffusers_prompts import PromptEncoder
 from gems.observability.redaction import redact, shorten

@@ -14,20 +14,20 @@ from pydantic import PrivateAttr
 
 from gems.errors import InvalidImageError
 from gems.models.blocks.asking import numbered
-from gems.models.blocks.authoring import drafted
-from gems.models.blocks.brief import understand
+from gems.models.blocks.detection import Eye
 from gems.models.blocks.enhancing import enhanced
-from gems.models.blocks.judging import LIMITS, Judgement, judged
+from gems.models.blocks.judge import LIMITS, Judgement, judged
 from gems.models.blocks.keeping import compared
 from gems.models.blocks.lessons import distilled
 from gems.models.blocks.messages import Asked, asked, tokens
 from gems.models.blocks.preparing import prepared
+from gems.models.blocks.prompt_spec import understand
 from gems.models.blocks.questions import decomposed
-from gems.models.blocks.reflecting import Reflection, RoundReport, reflected
+from gems.models.blocks.reflector import Reflection, RoundReport, reflected
+from gems.models.blocks.rewriter import drafted
 from gems.models.blocks.routing import chosen
 from gems.models.blocks.scene import Scene, describe
-from gems.models.blocks.vision import Eye
-from gems.models.tasks import (
+from gems.models.schemas import (
     AnswerReply,
     ChecklistReply,
     ExperienceReply,
@@ -42,7 +42,7 @@ Spoken = tuple[str, str]
 
 
 class BlocksChat(BaseChatModel):
-    """Plays the tasks of `gems.models.tasks` for pictures of the built-in world; no network, no weights."""
+    """Plays the tasks of `gems.models.schemas` for pictures of the built-in world; no network, no weights."""
 
     _eye: Eye = PrivateAttr(default_factory=Eye)
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gems.models.blocks.asking import numbered
-from gems.models.blocks.brief import understand
 from gems.models.blocks.lessons import HELD, learn_line, relied_on
-from gems.models.blocks.reflecting import all_facts
+from gems.models.blocks.prompt_spec import understand
+from gems.models.blocks.reflector import all_facts
 from gems.models.blocks.wordings import TOPICS, Record, outcomes, sentence, wordings
-from gems.models.tasks import DraftReply
+from gems.models.schemas import DraftReply
 
 SECTION = "## Rules from lessons"
 _NAMES = {

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.brief import folded
-from gems.models.blocks.language import Link, Mention, Reading, read
+from gems.models.blocks.parser import Link, Mention, Reading, read
+from gems.models.blocks.prompt_spec import folded
 from gems.models.blocks.scene import Scene, Thing, describe, named
 from gems.types import AnswerValue
 

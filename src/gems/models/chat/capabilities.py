@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gems.errors import ConfigurationError, GemsError, RejectedRequestError, TooManyImagesError
-from gems.models.chat.asking import Question
+from gems.models.chat.messages import Question
 
 _TOO_LONG = re.compile(
     r"(?i)context[ _]length|context window|too (?:long|large)|maximum context|answered 413"

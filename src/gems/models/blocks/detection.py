@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from gems.errors import InvalidImageError
-from gems.models.blocks import lettering, palette, shapes
+from gems.models.blocks import lettering, palette, rendering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.recognition import Margins, closest_shape, closest_texture
 from gems.models.blocks.scene import Box, Scene, Thing
@@ -100,7 +100,7 @@ class _Look:
         self._pixels = pixels
         self._height, self._width = pixels.shape[:2]
         self._unit = min(self._height, self._width)
-        self._outline = shapes.outline_width(self._unit)
+        self._outline = rendering.outline_width(self._unit)
 
     def scene(self) -> Scene:
         ink = self._pixels.max(axis=2) < palette.INK_BELOW

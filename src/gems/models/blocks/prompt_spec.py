@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.language import Link, Mention, read
+from gems.models.blocks.parser import Link, Mention, read
 
 ATTRIBUTES = ("size", "colour", "texture")
 Fact = tuple[str, int]

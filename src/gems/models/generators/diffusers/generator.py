@@ -18,11 +18,11 @@ from gems.errors import (
     OutOfMemoryError,
     PromptError,
 )
+from gems.models.generators.diffusers.batching import BatchWorker, Job
+from gems.models.generators.diffusers.inference import DrawingStopped, draw
+from gems.models.generators.diffusers.loading import LoadedPipeline, load_pipeline
+from gems.models.generators.diffusers.presets import find_recipe
 from gems.models.generators.diffusers_device import DTYPES, Offload, free_accelerator_memory
-from gems.models.generators.diffusers_drawing import DrawingStopped, draw
-from gems.models.generators.diffusers_loading import LoadedPipeline, load_pipeline
-from gems.models.generators.diffusers_presets import find_recipe
-from gems.models.generators.diffusers_worker import BatchWorker, Job
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _log = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Generate images with Diffusers in this process."""
