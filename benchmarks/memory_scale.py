@@ -20,7 +20,7 @@ from langgraph.store.base import PutOp
 
 from benchmarks._results import write
 from gems.memory.experience import EXPERIENCES, indexed_text, namespace, no_record, now
-from gems.memory.recalling import Wanted, recall
+from gems.memory.retrieval import Wanted, recall
 from gems.memory.store import open_store
 
 BATCH = 500

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks._results import write
-from gems.memory.recalling import tokens
+from gems.memory.retrieval import tokens
 from gems.nodes.planner import catalogue
 from gems.nodes.prompts import question
 from gems.skills.catalogue import SkillCatalogue

@@ -18,10 +18,10 @@ import aiosqlite
 from typing_extensions import TypedDict
 
 from gems.errors import StorageError
-from gems.memory.database import open_database
-from gems.memory.filters import ALL_RUNS, MOST, RunFilter
 from gems.memory.housekeeping import Housekeeping
 from gems.memory.rows import Rows, SqliteRows, Values
+from gems.memory.run_filter import ALL_RUNS, MOST, RunFilter
+from gems.memory.sqlite import open_database
 from gems.types import Candidate, Fork, ImageRequest, Options, Usage
 
 logger = logging.getLogger(__name__)

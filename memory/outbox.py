@@ -13,8 +13,8 @@ from typing import Any, Literal
 import aiosqlite
 from typing_extensions import TypedDict
 
-from gems.memory.database import open_database
 from gems.memory.faults import storage_error
+from gems.memory.sqlite import open_database
 
 OUTBOX_VERSION = 1
 _SCHEMA = """

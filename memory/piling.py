@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from gems.memory.consolidating import failing_kinds, is_refuted
+from gems.memory.clustering import failing_kinds, is_refuted
 from gems.memory.experience import experience_key, no_record
-from gems.memory.recalling import tokens, told, trust, with_sequel
+from gems.memory.retrieval import tokens, told, trust, with_sequel
 from gems.types import Recalled, TrackRecord
 
 _OTHER = "other"

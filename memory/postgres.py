@@ -22,13 +22,13 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import DictRow
 
 from gems.errors import RunBusyError, StoreVersionError
-from gems.memory.filters import SCORE
+from gems.memory.checkpointer import kept_writes
 from gems.memory.locking import RunLocks
 from gems.memory.ordering import go_on_behind
 from gems.memory.rows import Values
+from gems.memory.run_filter import SCORE
 from gems.memory.serializing import checkpoint_serializer
 from gems.memory.server import Connection, Server, server_error
-from gems.memory.trajectory import kept_writes
 
 logger = logging.getLogger(__name__)
 # PostgreSQL's texts hold no NUL, so it stands as the mark and a digit, and so does the mark itself.

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from gems.errors import ImageMissingError, StorageError
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.memory.images import ImageStore
 
 logger = logging.getLogger(__name__)

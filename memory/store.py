@@ -35,7 +35,7 @@ from pydantic import SecretStr
 
 from gems.errors import EmbedderMismatchError, InternalError
 from gems.memory.chroma import Connection, connect
-from gems.memory.embedding import LEXICAL_SIZE, Embedder, Vector, open_embedder
+from gems.memory.embeddings import LEXICAL_SIZE, Embedder, Vector, open_embedder
 from gems.memory.matching import is_wanted, namespaces_of, where_clause
 
 T = TypeVar("T")

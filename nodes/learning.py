@@ -11,8 +11,8 @@ from gems.errors import GemsError, InternalError, LimitReached
 from gems.events import LessonsRecalled
 from gems.memory.experience import shelf
 from gems.memory.operations import credit_ops, experience_ops
-from gems.memory.recalling import Wanted, recall, told
 from gems.memory.remembering import checked
+from gems.memory.retrieval import Wanted, recall, told
 from gems.models.usage import NOTHING
 from gems.nodes.prompts import numbered
 from gems.state import State

@@ -14,7 +14,7 @@ from gems.errors import (
     UnreachableError,
 )
 from gems.events import Planned
-from gems.memory.recalling import tokens
+from gems.memory.retrieval import tokens
 from gems.models.chat.messages import ChatReply
 from gems.models.schemas import SkillChoice
 from gems.nodes.enhancing import rewritten

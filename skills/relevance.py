@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gems.memory.embedding import Embedder, LexicalEmbedder, Vector
+from gems.memory.embeddings import Embedder, LexicalEmbedder, Vector
 from gems.skills.skill import Skill
 
 MOST_SHOWN = 20

@@ -13,7 +13,7 @@ import pytest_asyncio
 from gems.errors import PromptError, RunDrainedError, RunNotFoundError
 from gems.events import Event, Finished
 from gems.hub import RunHub
-from gems.memory.filters import RunFilter
+from gems.memory.run_filter import RunFilter
 from tests.serving import House, Pause
 
 

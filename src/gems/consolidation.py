@@ -9,9 +9,9 @@ from typing import Any
 from langgraph.store.base import Op, PutOp
 
 from gems.errors import ProviderError
-from gems.memory.consolidating import Cluster, clusters, lesson_of, replaced, summed
+from gems.memory.clustering import Cluster, clusters, lesson_of, replaced, summed
 from gems.memory.experience import EXPERIENCES, LESSONS, experience_key
-from gems.memory.recalling import with_sequel
+from gems.memory.retrieval import with_sequel
 from gems.memory.store import ChromaStore
 from gems.memory_reports import ConsolidationReport
 from gems.models.chat.client import ChatClient

@@ -22,7 +22,7 @@ from typing_extensions import Unpack
 from gems.arguments import RunArguments, Target
 from gems.errors import GemsError, InternalError, RunDrainedError
 from gems.events import Event, Finished, Started
-from gems.memory.filters import RunFilter
+from gems.memory.run_filter import RunFilter
 from gems.results import RunResult
 from gems.service import Gems
 

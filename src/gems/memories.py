@@ -10,10 +10,10 @@ from langgraph.store.base import GetOp, Item, PutOp, SearchItem
 
 from gems.consolidation import Distiller, consolidate
 from gems.errors import OptionError
-from gems.memory.consolidating import summed
+from gems.memory.clustering import summed
 from gems.memory.experience import EXPERIENCES, LESSONS, namespace
+from gems.memory.export import line_of, numbered_lines, read_line
 from gems.memory.outbox import PendingOp
-from gems.memory.transfer import line_of, numbered_lines, read_line
 from gems.memory_reports import ConsolidationReport, Forgotten, ImportReport, Kind, Memory, Stats
 from gems.resources import Experiences, Resources
 from gems.types import TrackRecord

@@ -12,7 +12,7 @@ from typing import get_args
 from langchain_core.language_models import BaseChatModel
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
-from gems.memory.embedding import open_embedder
+from gems.memory.embeddings import open_embedder
 from gems.memory.images import ImageStore
 from gems.memory.ledger import Ledger
 from gems.memory.locking import RunLocks

@@ -35,8 +35,8 @@ from gems.given_pictures import SourceImage, keep_source, source_image
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memories import Memories
 from gems.memory.faults import reading, storage_faults
-from gems.memory.filters import ALL_RUNS, RunFilter
 from gems.memory.ledger import RunRow, RunStatus
+from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import named_skills

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from gems.errors import MissingExtraError
+from gems.memory.checkpointer import open_checkpointer
 from gems.memory.ledger import LEDGER_SCHEMA, LEDGER_VERSION, Ledger, open_ledger
 from gems.memory.locking import FileLocks, RunLocks
-from gems.memory.trajectory import open_checkpointer
 from gems.settings import Settings
 
 

@@ -102,7 +102,7 @@ def test_rebuild(run: str) -> None:
 
 
 def test_another_embedder_and_reindex(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gems.memory.embedding import LexicalEmbedder
+    from gems.memory.embeddings import LexicalEmbedder
 
     monkeypatch.setattr(LexicalEmbedder, "identity", "lexical:2/384")
     monkeypatch.setenv("GEMS_EMBEDDER", "lexical")

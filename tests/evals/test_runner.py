@@ -18,7 +18,7 @@ from gems.evals.harness_parts.registry import harness
 from gems.evals.runner import Drawing, sample_seed
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.working import MOST_IN_A_ROW, Tally
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.service import Gems
 from gems.types import ImageRequest
 from tests.scripted import FlatGenerator, ScriptedChat, settings_at

@@ -14,9 +14,9 @@ from PIL import Image
 
 from gems.apps.serving.keys import Key, KeyFile
 from gems.errors import GemsError, InvalidImageError
+from gems.memory.export import MAX_LINE, line_of, read_line
 from gems.memory.faults import reading
 from gems.memory.serializing import checkpoint_serializer
-from gems.memory.transfer import MAX_LINE, line_of, read_line
 from gems.models.pictures import verified_png
 from gems.provenance import infotext, with_provenance
 from gems.results import RunResult

@@ -17,7 +17,7 @@ from gems.apps.serving.run_events import _known
 from gems.apps.serving.service import is_loopback
 from gems.errors import GemsError
 from gems.memory.chroma import ServerConnection
-from gems.memory.embedding import open_embedder
+from gems.memory.embeddings import open_embedder
 from gems.models.generators.addresses import on_same_server, shown_address
 from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator

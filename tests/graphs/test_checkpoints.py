@@ -14,8 +14,8 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.store.memory import InMemoryStore
 from PIL import Image
 
+from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import LESSONS, namespace
-from gems.memory.trajectory import open_checkpointer
 from gems.state import State
 from gems.types import ImageRequest
 from tests.graphs.running import carried_out, compiled, config

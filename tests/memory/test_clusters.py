@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gems.memory.consolidating import Cluster, clusters, lesson_of, replaced, summed
+from gems.memory.clustering import Cluster, clusters, lesson_of, replaced, summed
 from gems.memory.experience import MAX_WORDS
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from gems.memory.consolidating import clusters, lesson_of, replaced, summed
-from gems.memory.embedding import lexical_vector
+from gems.memory.clustering import clusters, lesson_of, replaced, summed
+from gems.memory.embeddings import lexical_vector
 
 
 def experience(run: str, prompt: str, kind: str = "count", **more: Any) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
+from gems.memory.checkpointer import open_checkpointer
 from gems.memory.faults import storage_error
 from gems.memory.ledger import open_ledger
-from gems.memory.trajectory import open_checkpointer
 
 Opening = Callable[[Path], AbstractAsyncContextManager[Any]]
 PATH = Path("runs.sqlite3")
@@ -106,7 +106,7 @@ async def test_lock_of_another_while_wal_mode_is_set_is_waited_for(
         if other.in_transaction:
             other.execute("ROLLBACK")
 
-    monkeypatch.setattr("gems.memory.database.asyncio.sleep", let_go)
+    monkeypatch.setattr("gems.memory.sqlite.asyncio.sleep", let_go)
     try:
         await opened_once(opening, tmp_path / "store.sqlite3")
     finally:
@@ -118,7 +118,7 @@ _OPEN = """
 import asyncio, sys
 from pathlib import Path
 from gems.memory.ledger import open_ledger
-from gems.memory.trajectory import open_checkpointer
+from gems.memory.checkpointer import open_checkpointer
 
 async def main():
     for number in range(20):

@@ -23,7 +23,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.memory.embedding import MiniLmEmbedder, lexical_vector, open_embedder
+from gems.memory.embeddings import MiniLmEmbedder, lexical_vector, open_embedder
 from tests.chroma import free_port
 
 SECRET = "sk-very-secret-key"

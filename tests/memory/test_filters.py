@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gems.memory.filters import RunFilter
 from gems.memory.ledger import Ledger
 from gems.memory.locks import run_lock
+from gems.memory.run_filter import RunFilter
 from gems.settings import load_settings
 from gems.stores import open_stores
 from tests.scripted import OPTIONS

@@ -8,7 +8,7 @@ import pytest
 from langgraph.store.memory import InMemoryStore
 
 from gems.memory.experience import EXPERIENCES, LESSONS, indexed_text, namespace
-from gems.memory.recalling import MOST, TOKENS, Wanted, recall, tokens, told
+from gems.memory.retrieval import MOST, TOKENS, Wanted, recall, tokens, told
 
 WORDS = ("cat", "dog", "house", "tree", "red", "blue", "three", "sign")
 

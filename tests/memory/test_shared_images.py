@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gems.errors import ConfigurationError, ImageMissingError
-from gems.memory import filestore
+from gems.memory import file_store
 from gems.memory.images import ImageStore
 from gems.memory.shared_images import SharedImageStore
 from gems.service import Gems
@@ -53,7 +53,7 @@ async def test_image_that_cannot_be_shared_is_not_promised(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(filestore, "write_whole", full)
+    monkeypatch.setattr(file_store, "write_whole", full)
     image = await store.put(b"a picture")
     assert "no space is left" in str(store.unsaved[image])
     assert await store.load(image) == b"a picture"

@@ -21,7 +21,7 @@ from gems.errors import (
     MemoryUnavailableError,
 )
 from gems.memory import store as store_module
-from gems.memory.embedding import LexicalEmbedder
+from gems.memory.embeddings import LexicalEmbedder
 from gems.memory.store import ChromaStore, open_store
 from tests.chroma import chroma_server, free_port
 

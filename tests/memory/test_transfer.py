@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gems.memory.experience import indexed_text
-from gems.memory.transfer import MAX_LINE, line_of, numbered_lines, read_line
+from gems.memory.export import MAX_LINE, line_of, numbered_lines, read_line
 
 SHORT = {
     "type": "experience",

@@ -15,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from gems.errors import PromptError, UnreachableError
 from gems.graphs.loop import build_graph
-from gems.memory.trajectory import open_checkpointer
+from gems.memory.checkpointer import open_checkpointer
 from gems.nodes.conversing import heard
 from gems.state import _conversation
 from gems.types import ImageRequest

@@ -21,7 +21,7 @@ from PIL import Image, ImageFile
 
 from gems.errors import GemsError, InvalidImageError, RequestError, UnreadableReplyError
 from gems.given_pictures import readable_png
-from gems.memory.embedding import OpenAIEmbedder
+from gems.memory.embeddings import OpenAIEmbedder
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
 from gems.models.generators import openai

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from gems.apps.serving.app import create_app
 from gems.errors import GemsError, ModelSpecError
-from gems.memory.embedding import open_embedder
+from gems.memory.embeddings import open_embedder
 from gems.models.specs import parse_generator_spec
 from gems.observability.logging import JsonLines, configure_logging
 from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address

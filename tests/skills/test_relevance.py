@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gems.errors import OptionError, ServerError
-from gems.memory.embedding import LexicalEmbedder, Vector
-from gems.memory.recalling import tokens
+from gems.memory.embeddings import LexicalEmbedder, Vector
+from gems.memory.retrieval import tokens
 from gems.nodes.planner import catalogue, choose_skills, named_skills
 from gems.skills.reading import read_body
 from gems.skills.registry import SkillRegistry

@@ -32,12 +32,12 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import EXPERIENCES
 from gems.memory.faults import reading, storage_error
 from gems.memory.images import write_whole
 from gems.memory.ledger import open_ledger
 from gems.memory.store import open_store
-from gems.memory.trajectory import open_checkpointer
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat, open_generator

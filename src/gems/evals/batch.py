@@ -22,7 +22,7 @@ from gems.evals.folder import safe_name
 from gems.evals.jobs import Ending, Job
 from gems.evals.lines import JsonLines
 from gems.evals.working import Tally, Tell, work_through
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.options import derived_seed
 
 _SETTINGS = "batch.json"

@@ -29,7 +29,7 @@ from gems.evals.rows import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import Frozen
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.memory.locks import hold
 
 __all__ = ["EvalFolder", "EvalSettings"]

@@ -19,7 +19,7 @@ from gems.errors import (
     RunDrainedError,
     RunNotFoundError,
 )
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.results import RunResult
 from gems.service import Gems
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from gems.errors import DataError
 from gems.memory.faults import storage_error
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 
 _PART_LINES = 200
 """Lines of a part, which is written anew with each of them: stores of objects cannot append."""

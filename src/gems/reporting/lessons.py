@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gems.memory.recalling import told
 from gems.memory.remembering import credits_of
+from gems.memory.retrieval import told
 from gems.results import RunResult
 from gems.types import Requirement
 

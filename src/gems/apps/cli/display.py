@@ -25,7 +25,7 @@ from gems.events import (
     Stopped,
     Warned,
 )
-from gems.memory.recalling import told
+from gems.memory.retrieval import told
 from gems.types import Recall, SkillUse
 
 _STEPS_EVERY_S = 10.0

@@ -11,8 +11,8 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 if TYPE_CHECKING:
-    from gems.memory.filters import RunFilter
     from gems.memory.ledger import RunRow
+    from gems.memory.run_filter import RunFilter
 
 Status = Literal["running", "interrupted", "done", "failed"]
 
@@ -76,7 +76,7 @@ def runs(
 def _wanted(
     since: str | None, until: str | None, status: Status | None, text: str | None, min_score: float | None
 ) -> RunFilter:
-    from gems.memory.filters import RunFilter  # noqa: PLC0415 - loads the stores
+    from gems.memory.run_filter import RunFilter  # noqa: PLC0415 - loads the stores
     from gems.moments import parsed_moment  # noqa: PLC0415
 
     now = datetime.now(UTC)

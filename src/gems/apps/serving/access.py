@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from gems.apps.serving.keys import Key, KeyFile
 from gems.errors import AnswerNeededError, GemsError, RequestError, RunBusyError, RunNotFoundError
 from gems.hub import RunHub
-from gems.memory.filters import RunFilter
 from gems.memory.ledger import RunRow
+from gems.memory.run_filter import RunFilter
 
 _RUN_ID = re.compile(r"[\w.:-]{1,200}")
 

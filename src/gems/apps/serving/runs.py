@@ -21,7 +21,7 @@ from gems.apps.serving.answers import (
     Status,
 )
 from gems.apps.serving.service import caller_of, service_of
-from gems.memory.filters import RunFilter
+from gems.memory.run_filter import RunFilter
 from gems.moments import parsed_moment
 from gems.removal import Deletion
 

@@ -15,7 +15,7 @@ from gems.apps.web.rendering import Places, gallery_html, run_html
 from gems.apps.web.story import Story
 from gems.errors import GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
-from gems.memory.filters import RunFilter
+from gems.memory.run_filter import RunFilter
 from gems.options import MAX_ROUNDS
 
 SHOWN = 48

@@ -19,7 +19,7 @@ from gems.events import (
     Stopped,
     Warned,
 )
-from gems.memory.recalling import told
+from gems.memory.retrieval import told
 from gems.results import RunResult
 from gems.types import Answer, Plan, Round, SkillUse, Usage, Verdict
 

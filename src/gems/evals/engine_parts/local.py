@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterator
 
 from gems.evals.engine_parts.engine import side_by_side
 from gems.evals.jobs import Ending, Job, work_off
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.service import Gems
 
 

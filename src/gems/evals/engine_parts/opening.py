@@ -13,7 +13,7 @@ from gems.errors import MissingExtraError, OptionError
 from gems.evals.engine_parts.engine import Engine
 from gems.evals.engine_parts.local import LocalEngine
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings

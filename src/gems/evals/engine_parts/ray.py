@@ -26,7 +26,7 @@ from gems.evals.engine_parts.engine import side_by_side
 from gems.evals.engine_parts.opening import Workplace
 from gems.evals.engine_parts.ray_actors import Drawer, Fault, Worker
 from gems.evals.jobs import Ending, Job
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.models.specs import parse_generator_spec
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from gems import errors
 from gems.errors import GemsError, InternalError, ServerError
 from gems.evals.engine_parts.opening import Workplace
 from gems.evals.jobs import Ending, Job, work_off
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.models.base import ImageGenerator
 from gems.models.factory import open_generator
 from gems.service import Gems

@@ -14,7 +14,7 @@ from gems.evals.batch_rows import BatchList, read_list
 from gems.evals.engine_parts.opening import check_prices, open_engine, settings_for_jobs
 from gems.evals.folder import writing_alone
 from gems.evals.reports import WorkReport
-from gems.memory.filestore import FileStore
+from gems.memory.file_store import FileStore
 from gems.resources import open_resources
 from gems.settings import Settings
 

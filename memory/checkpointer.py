@@ -12,9 +12,9 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, Check
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from gems.memory.database import open_database
 from gems.memory.ordering import go_on_behind
 from gems.memory.serializing import checkpoint_serializer
+from gems.memory.sqlite import open_database
 
 CHECKPOINT_VERSION = 1
 """Raised when the state changes so that older checkpoints can no longer be resumed."""
