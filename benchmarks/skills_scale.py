@@ -21,9 +21,9 @@ from gems.memory.retrieval import tokens
 from gems.nodes.planner import catalogue
 from gems.nodes.prompts import question
 from gems.skills.catalogue import SkillCatalogue
-from gems.skills.document import MAX_DESCRIPTION
+from gems.skills.parser import MAX_DESCRIPTION
 from gems.skills.places import Place
-from gems.skills.relevance import MOST_SHOWN, SkillRanking
+from gems.skills.ranking import MOST_SHOWN, SkillRanking
 
 BOUNDS = {"warm_scan_ms": 300, "planner_tokens": 3_000}
 PROMPT = "a harbour at dawn with seven fishing boats, the word FRESH on a red awning, gulls above " * 2

@@ -31,7 +31,7 @@ from gems.nodes.judge import judge
 from gems.nodes.node import BEGIN, Doing, as_node
 from gems.nodes.planner import plan
 from gems.nodes.reflector import reflect
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from gems.state import Context, Form, Input, Output, State
 
 RECURSION_LIMIT = 1_000

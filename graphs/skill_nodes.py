@@ -27,8 +27,8 @@ from gems.nodes.applying import applied, checked_accounts, left_out
 from gems.nodes.node import Node, Update, accounts, begun, context_of, turn
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
 from gems.observability.tracing import Span
-from gems.skills.code import told
-from gems.skills.skill import Skill
+from gems.skills.loader import told
+from gems.skills.models import Skill
 from gems.state import Context, State
 from gems.work import Work
 

@@ -21,9 +21,9 @@ from gems.nodes.enhancing import rewritten
 from gems.nodes.learning import lesson_lines, lessons, recalled
 from gems.nodes.node import Update
 from gems.nodes.prompts import question
+from gems.skills.models import Skill
+from gems.skills.ranking import SkillRanking
 from gems.skills.registry import SkillRegistry
-from gems.skills.relevance import SkillRanking
-from gems.skills.skill import Skill
 from gems.state import State
 from gems.types import Plan
 from gems.work import Work

@@ -15,10 +15,10 @@ from gems.nodes.enhancing import enhance, keep
 from gems.nodes.node import Update, as_step
 from gems.nodes.prompts import consultation
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
-from gems.skills.code import built_graph, built_verifiers, told
 from gems.skills.guarding import guard
+from gems.skills.loader import built_graph, built_verifiers, told
+from gems.skills.models import Skill
 from gems.skills.reading import guidance, read_body, read_reference
-from gems.skills.skill import Skill
 from gems.state import Context
 from gems.work import Work
 

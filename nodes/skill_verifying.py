@@ -11,8 +11,8 @@ from gems.nodes.applying import used_skills
 from gems.nodes.skill_graphs import skill_verifiers
 from gems.nodes.verifying import one_line
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
-from gems.skills.code import told
 from gems.skills.guarding import without_exit
+from gems.skills.loader import told
 from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement
 from gems.work import Work

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 
+from gems.skills.discovery import Scanner, one_of_each
 from gems.skills.places import Places
 from gems.skills.registry import SkillRegistry
-from gems.skills.scanning import Scanner, one_of_each
 
 
 class SkillCatalogue:

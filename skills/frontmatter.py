@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from gems.skills.skill import Finding, Level
+from gems.skills.models import Finding, Level
 
 _FENCE = "---"
 _MAX_DEPTH = 20

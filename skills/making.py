@@ -6,8 +6,8 @@ from pathlib import Path
 from string import Template
 
 from gems.errors import OptionError, StorageError
-from gems.skills.document import MAX_NAME, RESERVED, is_skill_name, skill_name
-from gems.skills.scanning import CODE
+from gems.skills.discovery import CODE
+from gems.skills.parser import MAX_NAME, RESERVED, is_skill_name, skill_name
 
 _SKELETON = Path(__file__).parent / "skeleton"
 # So that no tool takes a template for a module.

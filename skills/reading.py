@@ -6,9 +6,9 @@ import asyncio
 import re
 
 from gems.errors import SkillError
-from gems.skills.document import read_document
 from gems.skills.files import read_text
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
+from gems.skills.parser import read_document
 
 _LINK = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
 MAX_CHARACTERS = 40_000

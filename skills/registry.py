@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gems.errors import OptionError
-from gems.skills.document import skill_name
-from gems.skills.scanning import Found
-from gems.skills.skill import Skill
+from gems.skills.discovery import Found
+from gems.skills.models import Skill
+from gems.skills.parser import skill_name
 
 
 class SkillRegistry:

@@ -23,8 +23,8 @@ from gems.models.chat.client import ChatClient
 from gems.models.schemas import untagged
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
+from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Skill
 from gems.state import Context
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest, Options, Role
 from gems.work import Work

@@ -21,7 +21,7 @@ from gems.errors import (
 from gems.events import Finished, ImageDrawn, Judged, Started, Stopped, Warned
 from gems.memory.locks import is_locked
 from gems.service import Gems
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from tests.scripted import FlatGenerator, ScriptedChat, checks, opened_gems, settings_at
 from tests.serving import House, content, removed, told, unchanging
 

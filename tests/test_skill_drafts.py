@@ -19,10 +19,10 @@ from gems.service import Gems
 from gems.skill_authoring import sound_name
 from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skill_writing import Wish
+from gems.skills.discovery import read_skill
 from gems.skills.examples import read_examples
+from gems.skills.models import Skill
 from gems.skills.reading import read_body
-from gems.skills.scanning import read_skill
-from gems.skills.skill import Skill
 from tests.scripted import FlatGenerator, ScriptedChat, script, settings_at
 from tests.skillmaking import example, skill_folder
 

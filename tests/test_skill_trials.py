@@ -18,9 +18,9 @@ from gems.errors import AuthenticationError, OptionError, RejectedRequestError, 
 from gems.nodes.skill_graphs import skill_context
 from gems.service import Gems
 from gems.skill_reports import SkillTrial
-from gems.skills.code import built_graph
-from gems.skills.scanning import read_skill
-from gems.skills.skill import Skill
+from gems.skills.discovery import read_skill
+from gems.skills.loader import built_graph
+from gems.skills.models import Skill
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, requirements, script, settings_at
 from tests.skillmaking import example, skill_folder
 

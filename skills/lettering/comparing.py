@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gems.skills.lettering.fitting import Fit, Page
+from gems.skills.lettering.alignment import Fit, Page
 from gems.skills.lettering.units import plain, units
 
 _LINE = 300

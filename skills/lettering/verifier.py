@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.lettering.comparing import Comparison, compare, told
+from gems.skills.lettering.ocr import TextLine, TextReader
 from gems.skills.lettering.quotes import WRITING, quoted
-from gems.skills.lettering.reading import TextLine, TextReader
 from gems.skills.lettering.units import units
 from gems.skills.lettering.wanted import wanted_texts
 from gems.types import Requirement

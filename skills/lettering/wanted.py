@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gems.skills.lettering.quotes import is_to_be_written, quoted
-from gems.skills.lettering.unquoted import BLANK, Found, named
+from gems.skills.lettering.wanted_text import BLANK, Found, named
 
 _SAYS_SOMETHING = re.compile(r"[^\s.,…\-–—_*]")
 

@@ -27,8 +27,8 @@ from gems.observability.tracing import OFF, Tracing, open_tracing
 from gems.settings import Settings
 from gems.skills.catalogue import SkillCatalogue
 from gems.skills.places import Where
+from gems.skills.ranking import SkillRanking
 from gems.skills.registry import SkillRegistry
-from gems.skills.relevance import SkillRanking
 from gems.state import Context
 from gems.stores import open_stores
 from gems.types import Role

@@ -55,8 +55,8 @@ from gems.results import RunResult
 from gems.saving import check_target, with_picture
 from gems.settings import Settings, load_settings
 from gems.skill_workshop import SkillWorkshop
+from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Skill
 from gems.state import Input, State
 from gems.trajectories import Wish, fork_point, kept_from_deletion, thread, write_fork
 from gems.types import Options

@@ -15,8 +15,8 @@ from gems.resources import Resources
 from gems.skill_authoring import Author
 from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skill_writing import GENERATOR, KINDS, STAMP, Drafter, Metadata, Wish
-from gems.skills.drafting import known_drafts, known_metadata
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
+from gems.skills.scaffold import known_drafts, known_metadata
 
 _MOST_EXAMPLES = 20
 

@@ -19,8 +19,8 @@ from gems.nodes.skill_graphs import skill_graph
 from gems.resources import Resources
 from gems.skill_reports import SkillTrial
 from gems.skills.examples import Example, read_examples
+from gems.skills.models import FaultySkill, Skill
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import FaultySkill, Skill
 from gems.types import Usage
 
 T = TypeVar("T")

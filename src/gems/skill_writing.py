@@ -11,9 +11,9 @@ from gems.errors import InternalError
 from gems.memory.piling import Pile
 from gems.skill_authoring import Author, Guidance, amended_list, plain_list, sound_name
 from gems.skill_reports import SkillDraft
-from gems.skills.drafting import Draft, drafts_folder, standard_fields, write_draft
+from gems.skills.models import Skill
 from gems.skills.reading import read_body
-from gems.skills.skill import Skill
+from gems.skills.scaffold import Draft, drafts_folder, standard_fields, write_draft
 
 LEAST = 5
 GENERATOR, KINDS, SOURCES, STAMP = "gems-generator", "gems-kinds", "gems-sources", "gems-lessons"

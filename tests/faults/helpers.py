@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from gems.models.schemas import untagged
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from tests.stub import Recorded, StubServer
 from tests.stub.recording import Body
 from tests.stub.wire import Answer

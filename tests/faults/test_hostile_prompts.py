@@ -11,7 +11,7 @@ import pytest
 from gems.models.schemas import untagged
 from gems.results import RunResult
 from gems.service import Gems
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from tests.faults.helpers import PROMPT, Script, asks_for, drawings, opened, settings_for, task_of, text_of
 from tests.stub import Fault, StubServer
 from tests.stub.brains import flat_picture

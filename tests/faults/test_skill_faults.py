@@ -13,9 +13,9 @@ import pytest_asyncio
 
 from gems.errors import AuthenticationError, ModelUnavailableError, RejectedRequestError, UnreachableError
 from gems.graphs.routing import SKILL_NODE
-from gems.skills import code
+from gems.skills import loader
+from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Skill
 from tests.graphs.running import carried_out, compiled
 from tests.scripted import Asked, Desk, opened_desk, requirements
 from tests.skills.folders import skill_in, write
@@ -137,7 +137,7 @@ async def test_code_that_hangs_while_it_runs(
     plain: bool, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(code, "release", release, raising=False)
+    monkeypatch.setattr(loader, "release", release, raising=False)
     body = "code.release.wait()" if plain else "await asyncio.Event().wait()"
     desk.context = replace(desk.context, skill_timeout_s=0.2)
     skill = skill_in(write(tmp_path / "mine", {"graph.py": step(body, plain=plain)}))
@@ -147,8 +147,8 @@ async def test_code_that_hangs_while_it_runs(
 
 async def test_code_that_hangs_at_import(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = threading.Event()
-    monkeypatch.setattr(code, "TIMEOUT_S", 0.05)
-    monkeypatch.setattr(code, "release", release, raising=False)
+    monkeypatch.setattr(loader, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(loader, "release", release, raising=False)
     source = "from gems.skills import code\ncode.release.wait()\n"
     skill = skill_in(write(tmp_path / "mine", {"graph.py": source}))
     assert "its import" in await left_out(desk, with_skills(desk, skill))

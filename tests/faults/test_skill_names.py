@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from tests.faults.helpers import PROMPT, asks_for, opened, tasks
 from tests.stub import Fault, StubServer
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from gems.errors import GemsError
 from gems.skill_authoring import cleaned, sound_name
-from gems.skills.document import is_skill_name, read_document, skill_name
-from gems.skills.drafting import Draft
+from gems.skills.discovery import read_skill
 from gems.skills.examples import FILE, read_examples
 from gems.skills.files import read_text, within
 from gems.skills.lettering import wanted_texts
+from gems.skills.parser import is_skill_name, read_document, skill_name
 from gems.skills.reading import referenced
-from gems.skills.scanning import read_skill
+from gems.skills.scaffold import Draft
 from gems.skills.trust import distrust, trust, trusted_folders
 from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts
 

@@ -8,7 +8,7 @@ from typing import Any
 from langgraph.checkpoint.memory import InMemorySaver
 
 from gems.graphs.loop import RECURSION_LIMIT, build_graph
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from tests.scripted import Desk
 
 

@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from tests.stub import StubServer
 from tests.stub.brains import flat_picture
 

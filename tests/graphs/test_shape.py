@@ -9,7 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from gems.graphs.loop import build_graph
 from gems.graphs.routing import after_drawing, after_judging, after_planning, after_reflecting
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 from gems.state import Context
 from tests.graphs.running import compiled
 

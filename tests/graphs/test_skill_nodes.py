@@ -15,8 +15,8 @@ from langgraph.types import Command
 
 from gems.errors import RejectedRequestError, RunCancelledError, UnreachableError
 from gems.graphs.loop import MOST_SKILL_NODES, build_graph
+from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Skill
 from tests.graphs.running import carried_out, compiled, config
 from tests.scripted import Asked, Desk, checks, opened_desk
 from tests.skills.folders import changed, coded, skill_in, text_of, write

@@ -14,8 +14,8 @@ from gems.errors import ModelUnavailableError, OptionError, RejectedRequestError
 from gems.nodes.beginner import begin
 from gems.nodes.enhancing import enhance
 from gems.nodes.planner import choose_skills, named_skills, plan
+from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Skill
 from gems.state import State
 from tests.scripted import Desk, opened_desk
 

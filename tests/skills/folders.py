@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gems.skills.discovery import Found, Scanner, read_skill
+from gems.skills.models import FaultySkill, Skill
 from gems.skills.places import Place
-from gems.skills.scanning import Found, Scanner, read_skill
-from gems.skills.skill import FaultySkill, Skill
 
 
 def text_of(name: str, body: str = "Say it better.", **more: str) -> str:

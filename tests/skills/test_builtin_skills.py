@@ -12,10 +12,10 @@ import pytest
 from gems.nodes.planner import choose_skills
 from gems.results import RunResult
 from gems.service import Gems
+from gems.skills.discovery import read_skill
 from gems.skills.lettering import RapidReader
+from gems.skills.models import Skill
 from gems.skills.places import BUILTIN
-from gems.skills.scanning import read_skill
-from gems.skills.skill import Skill
 from tests.faults.helpers import opened, tasks
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, opened_desk, requirements, settings_at
 from tests.skills.lettering.pictures import chinese_font, drawn

@@ -18,7 +18,7 @@ from langgraph.runtime import Runtime
 
 from gems.errors import SkillError
 from gems.nodes.skill_graphs import skill_graph, skill_verifiers
-from gems.skills import code
+from gems.skills import loader
 from gems.skills.guarding import guard
 from tests.skills.folders import changed, coded, skill_in, write
 
@@ -78,9 +78,9 @@ def test_code_that_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["import", "build"])
 def test_code_that_hangs_is_left_behind(where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(loader, "TIMEOUT_S", 0.05)
     release = threading.Event()
-    monkeypatch.setattr(code, "release", release, raising=False)
+    monkeypatch.setattr(loader, "release", release, raising=False)
     waiting = "from gems.skills import code\n{}code.release.wait()\n"
     source = waiting.format("") if where == "import" else waiting.format("def build(context): ")
     with pytest.raises(SkillError, match="does not come to an end"):
@@ -92,17 +92,17 @@ def test_code_is_imported_once_for_each_state_of_the_file(tmp_path: Path) -> Non
     source = "NUMBER = {}\ndef build(context):\n    return context.default()\n"
     folder = write(tmp_path / "mine", {"graph.py": source.format(1)})
     first = skill_in(folder)
-    assert code._module(first) is code._module(skill_in(folder))
+    assert loader._module(first) is loader._module(skill_in(folder))
     # Of the same size and within the same second, where Python's own cache sees no difference.
     changed(folder / "graph.py", source.format(2))
     second = skill_in(folder)
-    assert (code._module(first).NUMBER, code._module(second).NUMBER) == (1, 2)
+    assert (loader._module(first).NUMBER, loader._module(second).NUMBER) == (1, 2)
     assert sorted(path.name for path in folder.iterdir()) == ["SKILL.md", "graph.py"]
 
 
 def test_modules_of_two_skills_are_two(tmp_path: Path) -> None:
     one, two = (coded(tmp_path / place / "mine", f"PLACE = {place!r}") for place in ("a", "b"))
-    assert (code._module(one).PLACE, code._module(two).PLACE) == ("a", "b")
+    assert (loader._module(one).PLACE, loader._module(two).PLACE) == ("a", "b")
 
 
 def test_data_classes_and_hints_find_their_module(tmp_path: Path) -> None:

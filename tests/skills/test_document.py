@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import skills_ref
 
-from gems.skills.document import Document, is_skill_name, read_document, skill_name
-from gems.skills.scanning import read_skill
+from gems.skills.discovery import read_skill
+from gems.skills.parser import Document, is_skill_name, read_document, skill_name
 from tests.skills.folders import faults, text_of, write
 
 NAME = "my-skill"

@@ -9,8 +9,8 @@ import pytest
 
 from gems.errors import SkillError
 from gems.skills.files import MAX_BYTES, read_text, within
+from gems.skills.models import Skill
 from gems.skills.reading import MAX_CHARACTERS, guidance, referenced
-from gems.skills.skill import Skill
 from tests.skills.folders import skill_in, write
 
 NOTES = "references/notes.md"

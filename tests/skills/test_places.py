@@ -10,7 +10,7 @@ import pytest
 from gems.errors import ConfigurationError, SkillError
 from gems.nodes.skill_graphs import skill_graph, skill_verifiers
 from gems.skills.catalogue import SkillCatalogue
-from gems.skills.code import built_graph
+from gems.skills.loader import built_graph
 from gems.skills.places import BUILTIN, Where
 from gems.skills.registry import SkillRegistry
 from gems.skills.trust import distrust, is_trusted, trust, trusted_folders

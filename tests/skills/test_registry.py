@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Skill
 
 
 def skill(name: str, body: str = "") -> Skill:

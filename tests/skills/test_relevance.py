@@ -11,10 +11,10 @@ from gems.errors import OptionError, ServerError
 from gems.memory.embeddings import LexicalEmbedder, Vector
 from gems.memory.retrieval import tokens
 from gems.nodes.planner import catalogue, choose_skills, named_skills
+from gems.skills.models import Skill
+from gems.skills.ranking import MOST_SHOWN, SkillRanking
 from gems.skills.reading import read_body
 from gems.skills.registry import SkillRegistry
-from gems.skills.relevance import MOST_SHOWN, SkillRanking
-from gems.skills.skill import Skill
 from tests.scripted import opened_desk
 from tests.skills.folders import skill_in, write
 

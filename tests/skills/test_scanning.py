@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from gems.skills import scanning
+from gems.skills import discovery
 from gems.skills.catalogue import SkillCatalogue
-from gems.skills.document import read_document
+from gems.skills.discovery import Scanner, one_of_each
 from gems.skills.files import MAX_BYTES
+from gems.skills.models import FaultySkill, Skill
+from gems.skills.parser import read_document
 from gems.skills.places import Place
-from gems.skills.scanning import Scanner, one_of_each
-from gems.skills.skill import FaultySkill, Skill
 from tests.skills.folders import changed, faults, found_in, text_of, write
 
 needs_rights = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
@@ -130,7 +130,7 @@ def test_a_place_that_cannot_be_read_is_told_once(
             raise error
         return real(path)
 
-    monkeypatch.setattr(scanning.os, "scandir", scandir)
+    monkeypatch.setattr(discovery.os, "scandir", scandir)
     scanner = Scanner()
     for _ in range(2):
         assert len(found_in(tmp_path / "bad", tmp_path / "good", scanner=scanner)) == 1
@@ -212,7 +212,7 @@ def test_what_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch: pyt
         read.append(folder)
         return read_document(text, folder, **more)
 
-    monkeypatch.setattr(scanning, "read_document", counted)
+    monkeypatch.setattr(discovery, "read_document", counted)
     write(tmp_path / "one")
     write(tmp_path / "two")
     known = catalogue(tmp_path)

@@ -45,7 +45,7 @@ from gems.nodes.prompts import question
 from gems.resources import skill_places
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.catalogue import SkillCatalogue
-from gems.skills.skill import FaultySkill
+from gems.skills.models import FaultySkill
 from gems.stores import open_stores
 from gems.types import GeneratorCapabilities, ImageRequest, Role
 

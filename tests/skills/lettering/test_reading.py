@@ -16,7 +16,7 @@ from PIL import Image
 from gems.errors import InvalidImageError, MissingExtraError
 from gems.models.blocks.generator import render
 from gems.skills.lettering import RapidReader, TextLine, compare
-from gems.skills.lettering.reading import in_reading_order
+from gems.skills.lettering.ocr import in_reading_order
 from tests.skills.lettering.conftest import Draw
 from tests.skills.lettering.pictures import as_png, chinese_font
 

@@ -24,8 +24,8 @@ from gems.memory_reports import (
 )
 from gems.removal import Deletion, Garbage
 from gems.results import RunResult
-from gems.skill_listings import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
 from gems.skill_reports import SkillDrafts, SkillTrial
+from gems.skills.reports import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
 from gems.verification import Verification
 
 

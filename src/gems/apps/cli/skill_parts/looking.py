@@ -11,9 +11,9 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 if TYPE_CHECKING:
-    from gems.skill_listings import SkillFinding
     from gems.skills.catalogue import SkillCatalogue
     from gems.skills.places import Where
+    from gems.skills.reports import SkillFinding
 
 
 def list_(json: options.Json = False, debug: options.Debug = False) -> None:
@@ -37,7 +37,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import one_line  # noqa: PLC0415
-        from gems.skill_listings import listed  # noqa: PLC0415
+        from gems.skills.reports import listed  # noqa: PLC0415
 
         catalogue, where = scanned()
         found = listed(catalogue.current, where)
@@ -77,8 +77,8 @@ def show(
         import asyncio  # noqa: PLC0415 - heavy
 
         from gems.apps.cli.handing import print_json  # noqa: PLC0415
-        from gems.skill_listings import SkillPage, entry  # noqa: PLC0415
         from gems.skills.reading import read_body  # noqa: PLC0415
+        from gems.skills.reports import SkillPage, entry  # noqa: PLC0415
 
         registry = scanned()[0].current
         skill = registry.named(name)

@@ -41,7 +41,7 @@ def trust(
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
         from gems.errors import OptionError  # noqa: PLC0415
         from gems.settings import load_settings  # noqa: PLC0415
-        from gems.skill_listings import TrustedFolders  # noqa: PLC0415
+        from gems.skills.reports import TrustedFolders  # noqa: PLC0415
         from gems.skills.trust import distrust, trust, trusted_folders  # noqa: PLC0415
 
         home = load_settings().trust_home

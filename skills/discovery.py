@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from gems.errors import SkillError
-from gems.skills.document import read_document
 from gems.skills.files import read_text, within
+from gems.skills.models import FaultySkill, Finding, Skill
+from gems.skills.parser import read_document
 from gems.skills.places import Place
-from gems.skills.skill import FaultySkill, Finding, Skill
 
 logger = logging.getLogger(__name__)
 

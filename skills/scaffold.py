@@ -15,13 +15,13 @@ import yaml
 
 from gems.errors import SkillError
 from gems.memory.faults import storage_error
-from gems.skills.document import MAX_COMPATIBILITY, read_document
+from gems.skills.discovery import FILE_NAMES, file_name
 from gems.skills.examples import FILE as EXAMPLES
 from gems.skills.examples import read_examples
 from gems.skills.files import read_text
 from gems.skills.frontmatter import read_fields, split
-from gems.skills.scanning import FILE_NAMES, file_name
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
+from gems.skills.parser import MAX_COMPATIBILITY, read_document
 
 _FILE = FILE_NAMES[0]
 _NOT_COPIED = ("__pycache__",)

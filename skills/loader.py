@@ -17,10 +17,10 @@ from langgraph.graph import StateGraph
 from gems.errors import SkillError
 from gems.observability.redaction import redact
 from gems.skills.authoring import SkillContext, Verifier
+from gems.skills.discovery import CODE
 from gems.skills.files import read_bytes, within
 from gems.skills.guarding import Attempt
-from gems.skills.scanning import CODE
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 
 T = TypeVar("T")
 TIMEOUT_S = 20.0

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gems.errors import SkillError
-from gems.skills.document import read_document
+from gems.skills.discovery import CODE, read_skill
 from gems.skills.files import read_text, within
+from gems.skills.models import FaultySkill, Finding, Skill
+from gems.skills.parser import read_document
 from gems.skills.reading import referenced
-from gems.skills.scanning import CODE, read_skill
-from gems.skills.skill import FaultySkill, Finding, Skill
 
 
 @dataclass(frozen=True, slots=True)

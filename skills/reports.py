@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gems.skills.models import Finding, Level, Skill
 from gems.skills.places import Where
 from gems.skills.registry import SkillRegistry
-from gems.skills.skill import Finding, Level, Skill
-from gems.skills.validating import Validation
+from gems.skills.validator import Validation
 
 
 class SkillFinding(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gems.memory.embeddings import Embedder, LexicalEmbedder, Vector
-from gems.skills.skill import Skill
+from gems.skills.models import Skill
 
 MOST_SHOWN = 20
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gems.skills.frontmatter import Fields, read_fields, split
 from gems.skills.headings import read_headings
-from gems.skills.skill import Finding
+from gems.skills.models import Finding
 
 MAX_NAME = 64
 MAX_DESCRIPTION = 1024
