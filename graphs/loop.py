@@ -23,12 +23,12 @@ from gems.graphs.routing import (
     after_reflecting,
 )
 from gems.graphs.skill_nodes import any_skill_node, skill_node
-from gems.nodes.beginner import begin
+from gems.nodes.base import BEGIN, Doing, as_node
+from gems.nodes.begin import begin
 from gems.nodes.decomposer import decompose
-from gems.nodes.finisher import finish
+from gems.nodes.finish import finish
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
-from gems.nodes.node import BEGIN, Doing, as_node
 from gems.nodes.planner import plan
 from gems.nodes.reflector import reflect
 from gems.skills.models import Skill

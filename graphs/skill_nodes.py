@@ -23,14 +23,14 @@ from gems.errors import (
     UnreachableError,
 )
 from gems.graphs.routing import SKILL_NODE, next_skill
-from gems.nodes.applying import applied, checked_accounts, left_out
-from gems.nodes.node import Node, Update, accounts, begun, context_of, turn
+from gems.nodes.base import Node, Update, accounts, begun, context_of, turn
+from gems.nodes.context import Work
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
+from gems.nodes.skills import applied, checked_accounts, left_out
 from gems.observability.tracing import Span
 from gems.skills.loader import told
 from gems.skills.models import Skill
 from gems.state import Context, State
-from gems.work import Work
 
 logger = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from gems.nodes.verifying import Judgement, asked_as_list, asked_each, shown
+from gems.nodes.checklist import Judgement, asked_as_list, asked_each, shown
+from gems.nodes.context import Work
 from gems.types import Answer, AnswerValue, Requirement
-from gems.work import Work
 
 DOUBTED = 1
 """So many noes of the first look are asked about again before they are believed."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from gems.errors import ProviderError, UnreachableError
 from gems.events import RequirementsListed
 from gems.models.schemas import RequirementReply, RequirementsReply
-from gems.nodes.node import Update
+from gems.nodes.base import Update
+from gems.nodes.context import Work
 from gems.nodes.prompts import question
 from gems.state import State
 from gems.types import Requirement
-from gems.work import Work
 
 MAX_REQUIREMENTS = 20
 _ATTEMPTS = 2

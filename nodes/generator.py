@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gems.errors import BudgetReachedError
+from gems.nodes.base import Update
+from gems.nodes.context import Work
 from gems.nodes.drawing import linked, negative_prompt, size
-from gems.nodes.node import Update
 from gems.nodes.stopping import images_drawn, spent_usd
 from gems.options import candidate_seed
 from gems.state import State
 from gems.types import Candidate, ImageRequest
-from gems.work import Work
 
 T = TypeVar("T")
 

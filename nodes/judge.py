@@ -9,17 +9,17 @@ from langgraph.types import Overwrite
 
 from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
+from gems.nodes.base import Update, reason_of
+from gems.nodes.checklist import Judgement, judged, unknown
 from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again, promising
+from gems.nodes.context import Work
 from gems.nodes.drawing import negative_prompt
 from gems.nodes.generator import succeeded
-from gems.nodes.node import Update, reason_of
 from gems.nodes.scoring import best_verdict, verdict
 from gems.nodes.skill_verifying import answered_by_skills
 from gems.nodes.stopping import stop_reason
-from gems.nodes.verifying import Judgement, judged, unknown
 from gems.state import State
 from gems.types import Candidate, Failure, Requirement, Round
-from gems.work import Work
 
 _MAX_THOUGHT = 4_000
 

@@ -17,16 +17,16 @@ from gems.events import Planned
 from gems.memory.retrieval import tokens
 from gems.models.chat.messages import ChatReply
 from gems.models.schemas import SkillChoice
-from gems.nodes.enhancing import rewritten
-from gems.nodes.learning import lesson_lines, lessons, recalled
-from gems.nodes.node import Update
+from gems.nodes.base import Update
+from gems.nodes.context import Work
+from gems.nodes.lessons import lesson_lines, lessons, recalled
 from gems.nodes.prompts import question
+from gems.nodes.rewrite import rewritten
 from gems.skills.models import Skill
 from gems.skills.ranking import SkillRanking
 from gems.skills.registry import SkillRegistry
 from gems.state import State
 from gems.types import Plan
-from gems.work import Work
 
 MAX_SKILLS = 3
 _CATALOGUE_TOKENS = 2_000

@@ -9,14 +9,14 @@ from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Reflected
 from gems.models.chat.messages import Picture
 from gems.models.schemas import ExperienceReply, PromptReply, ReflectionReply
-from gems.nodes.enhancing import SPELLED
-from gems.nodes.learning import lesson_lines, lessons, recalled, settle
-from gems.nodes.node import Update
+from gems.nodes.base import Update
+from gems.nodes.context import Work
+from gems.nodes.lessons import lesson_lines, lessons, recalled, settle
 from gems.nodes.prompts import ORIGINAL, numbered, question
+from gems.nodes.rewrite import SPELLED
 from gems.nodes.scoring import best_round
 from gems.state import State
 from gems.types import Answer, Experience, Recalled, Requirement, Round
-from gems.work import Work
 
 MAX_WORDS = 100
 _HISTORY = 6

@@ -11,16 +11,16 @@ from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel
 
 from gems.errors import SkillError
-from gems.nodes.enhancing import enhance, keep
-from gems.nodes.node import Update, as_step
+from gems.nodes.base import Update, as_step
+from gems.nodes.context import Work
 from gems.nodes.prompts import consultation
+from gems.nodes.rewrite import enhance, keep
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
 from gems.skills.guarding import guard
 from gems.skills.loader import built_graph, built_verifiers, told
 from gems.skills.models import Skill
 from gems.skills.reading import guidance, read_body, read_reference
 from gems.state import Context
-from gems.work import Work
 
 T = TypeVar("T")
 FormT = TypeVar("FormT", bound=BaseModel)

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from gems.errors import GemsError, LimitReached, SkillError
-from gems.nodes.applying import used_skills
+from gems.nodes.checklist import one_line
+from gems.nodes.context import Work
 from gems.nodes.skill_graphs import skill_verifiers
-from gems.nodes.verifying import one_line
+from gems.nodes.skills import used_skills
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
 from gems.skills.guarding import without_exit
 from gems.skills.loader import told
 from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement
-from gems.work import Work
 
 
 async def answered_by_skills(image: str, state: State, work: Work) -> dict[str, Answer]:

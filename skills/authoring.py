@@ -20,7 +20,7 @@ from gems.types import AnswerValue, DrawingSettings, Options, Requirement, Requi
 if TYPE_CHECKING:
     from langgraph.graph import StateGraph
 
-    from gems.work import Work
+    from gems.nodes.context import Work
 
 Step = Callable[..., Awaitable[dict[str, Any]]]
 """A node of a skill's graph as LangGraph takes it."""

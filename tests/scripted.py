@@ -21,13 +21,13 @@ from gems.memory.ledger import open_ledger
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.schemas import untagged
+from gems.nodes.context import Work
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
 from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
 from gems.state import Context
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest, Options, Role
-from gems.work import Work
 from tests.stub.brains import flat_picture
 
 FREE = ChatLimits(attempts=1, first_wait_s=0, input_usd=0.0, output_usd=0.0)

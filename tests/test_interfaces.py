@@ -44,9 +44,9 @@ from gems.apps.studio import app as studio_app
 from gems.arguments import RunArguments as RunOptions
 from gems.evals.harness_parts.registry import HARNESSES
 from gems.events import Event
+from gems.nodes.context import Work
 from gems.skills import authoring, lettering
 from gems.state import Context, Input, Output
-from gems.work import Work
 from tests.logs import logging_as_before
 from tests.postgres import running
 

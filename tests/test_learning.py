@@ -15,7 +15,7 @@ from langgraph.store.memory import InMemoryStore
 from gems.errors import OptionError
 from gems.graphs.loop import build_graph
 from gems.memory.experience import EXPERIENCES, namespace
-from gems.nodes.learning import UNREACHABLE
+from gems.nodes.lessons import UNREACHABLE
 from gems.results import RunResult
 from gems.service import Gems
 from tests.chroma import chroma_server, free_port

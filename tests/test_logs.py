@@ -95,7 +95,7 @@ async def test_lines_know_their_run_and_round(tmp_path: Path) -> None:
         results = await asyncio.gather(*(gems.run(f"cat {n}", seed=n, max_rounds=2) for n in range(2)))
         logging.getLogger("gems").info("afterwards")
     told = lines(stream)
-    warned = [line for line in told if line["logger"] == "gems.work"]
+    warned = [line for line in told if line["logger"] == "gems.nodes.context"]
     assert {(line["run_id"], line["round"]) for line in warned} == {(each.run_id, 2) for each in results}
     assert all(f"Run {line['run_id']}, round 2" in line["message"] for line in warned)
     assert told[-1]["message"] == "afterwards"

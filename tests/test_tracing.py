@@ -256,7 +256,8 @@ async def test_off_costs_nothing() -> None:
 
 
 def test_off_imports_nothing() -> None:
-    program = "import sys, gems.service, gems.work; print('gems.observability.opentelemetry' in sys.modules)"
+    program = "import sys, gems.service, gems.nodes.context\n"
+    program += "print('gems.observability.opentelemetry' in sys.modules)"
     done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

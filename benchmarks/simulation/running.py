@@ -16,18 +16,18 @@ from gems.graphs.routing import after_judging
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.models.usage import NOTHING
+from gems.nodes.base import Update
+from gems.nodes.context import Work
 from gems.nodes.decomposer import state_requirements
-from gems.nodes.finisher import outcome
+from gems.nodes.finish import outcome
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
-from gems.nodes.node import Update
 from gems.nodes.reflector import reflect
 from gems.nodes.scoring import best_verdict
 from gems.options import resolved
 from gems.skills.registry import SkillRegistry
 from gems.state import Context, State
 from gems.types import Candidate, GeneratorCapabilities, ImageRequest, Role, Round
-from gems.work import Work
 
 SIDE = 64
 CAPABILITIES = GeneratorCapabilities(model="simulated", default_size=(SIDE, SIDE), price_usd=0.0)

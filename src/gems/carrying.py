@@ -18,7 +18,7 @@ from gems.errors import GemsError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
 from gems.memory.ledger import RunRow, RunStatus
-from gems.nodes.learning import UNREACHABLE, is_told
+from gems.nodes.lessons import UNREACHABLE, is_told
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
 from gems.outcomes import result_of

@@ -15,6 +15,7 @@ from gems.graphs.skill_nodes import any_skill_node
 from gems.models.chat.watching import WatchedClient
 from gems.models.schemas import KeptReply
 from gems.models.usage import merged
+from gems.nodes.context import Work
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills
 from gems.nodes.prompts import numbered, question
@@ -23,7 +24,6 @@ from gems.skill_reports import TriedExample
 from gems.skills.examples import Example
 from gems.state import Context, Input, State
 from gems.types import Role, Usage
-from gems.work import Work
 
 _ASKS = "__interrupt__"
 """Where LangGraph puts the questions of a graph that a person is to answer."""

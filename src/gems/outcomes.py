@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gems.memory.ledger import RunRow, RunStatus
-from gems.nodes.finisher import all_rounds, outcome
+from gems.nodes.finish import all_rounds, outcome
 from gems.results import CheckedRequirement, RunResult
 from gems.state import State
 from gems.types import Round

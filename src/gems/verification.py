@@ -12,17 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.given_pictures import readable_png
 from gems.memory.images import ImageStore
+from gems.nodes.checklist import Judgement, judged
 from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again
+from gems.nodes.context import Work
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.scoring import pass_rate
 from gems.nodes.skill_verifying import answered_by_skills
-from gems.nodes.verifying import Judgement, judged
 from gems.options import checked_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement
 from gems.state import State
 from gems.types import Answer, Requirement, Usage
-from gems.work import Work
 
 _TEXT_SKILL = "text-rendering"
 

@@ -8,8 +8,8 @@ import pytest
 
 from gems.errors import SkillError
 from gems.models.usage import NOTHING
-from gems.nodes.applying import MAX_EXTRA, applied, checked_accounts, left_out, used_skills
-from gems.nodes.enhancing import MAX_PROMPT
+from gems.nodes.rewrite import MAX_PROMPT
+from gems.nodes.skills import MAX_EXTRA, applied, checked_accounts, left_out, used_skills
 from tests.scripted import OPTIONS, Desk
 
 STATE: Any = {

@@ -12,7 +12,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from gems.errors import BudgetReachedError, OptionError, PromptError
 from gems.graphs.loop import build_graph
-from gems.nodes.beginner import begin
+from gems.nodes.begin import begin
 from gems.nodes.generator import affordable_images
 from tests.scripted import Desk, FlatGenerator, checks, opened_desk, requirements
 

@@ -16,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from gems.errors import PromptError, UnreachableError
 from gems.graphs.loop import build_graph
 from gems.memory.checkpointer import open_checkpointer
-from gems.nodes.conversing import heard
+from gems.nodes.conversation import heard
 from gems.state import _conversation
 from gems.types import ImageRequest
 from tests.scripted import Desk, checks, opened_desk, requirements

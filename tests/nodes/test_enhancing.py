@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.errors import RejectedRequestError, UnreachableError
-from gems.nodes.enhancing import MAX_PROMPT, SPELLED, Kept, enhance, keep
+from gems.nodes.rewrite import MAX_PROMPT, SPELLED, Kept, enhance, keep
 from gems.types import Requirement
 from tests.scripted import Desk
 

@@ -20,10 +20,10 @@ from gems.errors import (
     ServerError,
     UnreadableReplyError,
 )
-from gems.nodes.finisher import finish
-from gems.nodes.node import as_node
+from gems.nodes.base import as_node
+from gems.nodes.context import Work
+from gems.nodes.finish import finish
 from gems.nodes.prompts import question
-from gems.work import Work
 from tests.scripted import OPTIONS, Desk, checks
 
 

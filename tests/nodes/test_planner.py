@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from gems.errors import ModelUnavailableError, OptionError, RejectedRequestError, UnreachableError
-from gems.nodes.beginner import begin
-from gems.nodes.enhancing import enhance
+from gems.nodes.begin import begin
 from gems.nodes.planner import choose_skills, named_skills, plan
+from gems.nodes.rewrite import enhance
 from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
 from gems.state import State

@@ -7,8 +7,8 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, Field
 
+from gems.nodes.context import Work
 from gems.skills.authoring import ExtraRequirement, SkillContext
-from gems.work import Work
 
 MOST_FACTS = 4
 INSTRUCTIONS = """

@@ -7,10 +7,10 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 
+from gems.nodes.context import Work
 from gems.skills.authoring import ExtraRequirement, SkillContext, Verifier
 from gems.skills.lettering import RapidReader, TextVerifier, wanted_texts
 from gems.types import Requirement
-from gems.work import Work
 
 
 def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:

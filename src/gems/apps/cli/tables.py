@@ -16,7 +16,7 @@ from gems.apps.cli.text import clean, counted, money, one_line
 from gems.apps.doctor import Check
 from gems.memory.ledger import RunRow
 from gems.memory.retrieval import told
-from gems.nodes.verifying import is_verified
+from gems.nodes.checklist import is_verified
 from gems.results import RunResult
 from gems.types import Answer, Round, Usage
 

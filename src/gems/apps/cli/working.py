@@ -155,7 +155,7 @@ def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
 @contextmanager
 def told_once(*, debug: bool) -> Iterator[None]:
     """What nodes warn about is in the result; the log repeats it with --debug only."""
-    logger = logging.getLogger("gems.work")
+    logger = logging.getLogger("gems.nodes.context")
     kept = logger.level
     if not debug:
         logger.setLevel(logging.ERROR)

@@ -16,11 +16,11 @@ from gems.evals.harness import Harness
 from gems.evals.harness_parts.paper import paper_options
 from gems.graphs.loop import build_graph
 from gems.models.schemas import PromptReply
-from gems.nodes.node import Update
+from gems.nodes.base import Update
+from gems.nodes.context import Work
 from gems.nodes.prompts import question
 from gems.nodes.reflector import failed_questions, round_slots, spelled_out
 from gems.state import State
-from gems.work import Work
 
 _ATTEMPTS = 2
 """As in the loop."""

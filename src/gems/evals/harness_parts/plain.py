@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from gems.events import Planned
+from gems.nodes.base import Update
+from gems.nodes.context import Work
 from gems.nodes.drawing import negative_prompt
-from gems.nodes.node import Update
 from gems.options import MAX_CANDIDATES
 from gems.state import State
 from gems.types import Round
-from gems.work import Work
 
 MOST_CANDIDATES = MAX_CANDIDATES
 

@@ -8,10 +8,10 @@ from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.plain import planned, require_nothing, take_as_it_is
 from gems.graphs.loop import build_graph
-from gems.nodes.enhancing import enhance
-from gems.nodes.node import Update
+from gems.nodes.base import Update
+from gems.nodes.context import Work
+from gems.nodes.rewrite import enhance
 from gems.state import State
-from gems.work import Work
 
 GUIDANCE = (
     "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "

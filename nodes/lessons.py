@@ -14,10 +14,10 @@ from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.remembering import checked
 from gems.memory.retrieval import Wanted, recall, told
 from gems.models.usage import NOTHING
+from gems.nodes.context import Work
 from gems.nodes.prompts import numbered
 from gems.state import State
 from gems.types import Recall, Recalled
-from gems.work import Work
 
 UNREACHABLE = "Earlier runs' lessons cannot be used:"
 """How the warning about a store that is down begins; a run tells it once."""

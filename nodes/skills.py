@@ -8,12 +8,12 @@ from typing import Any, get_args
 from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
 from gems.models.usage import NOTHING
+from gems.nodes.base import Update
+from gems.nodes.context import Work
 from gems.nodes.drawing import checked_drawing, merged_drawing
-from gems.nodes.node import Update
 from gems.options import MAX_PROMPT, is_unicode
 from gems.state import State
 from gems.types import Requirement, RequirementKind, SkillUse, Usage
-from gems.work import Work
 
 MAX_EXTRA = 10
 """Most requirements that one skill may add."""

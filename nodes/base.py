@@ -20,12 +20,12 @@ from gems.errors import (
     RefusedError,
     RunCancelledError,
 )
+from gems.nodes.context import Work
 from gems.observability.logging import within_run
 from gems.observability.redaction import redact, scrub
 from gems.observability.tracing import Span
 from gems.state import Context
 from gems.types import StopReason
-from gems.work import Work
 
 logger = logging.getLogger(__name__)
 

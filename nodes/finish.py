@@ -6,15 +6,15 @@ from typing import Any
 
 from gems.errors import InternalError
 from gems.events import Stopped
-from gems.nodes.conversing import answered
+from gems.nodes.base import Update
+from gems.nodes.checklist import unknown
+from gems.nodes.context import Work
+from gems.nodes.conversation import answered
 from gems.nodes.drawing import linked, negative_prompt
-from gems.nodes.learning import settle
-from gems.nodes.node import Update
+from gems.nodes.lessons import settle
 from gems.nodes.scoring import best_round, verdict
-from gems.nodes.verifying import unknown
 from gems.state import State
 from gems.types import Round
-from gems.work import Work
 
 
 async def finish(state: State, work: Work) -> Update:

@@ -10,9 +10,9 @@ from gems.errors import ProviderError, RefusedError, UnreadableReplyError
 from gems.models.chat.messages import Picture
 from gems.models.chat.parsing import read_answer
 from gems.models.schemas import AnswerReply, ChecklistReply
+from gems.nodes.context import Work
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.types import Answer, Requirement
-from gems.work import Work
 
 _MAX_EVIDENCE = 300
 # Numbers of attempts: each is a question of its own, which the ledger tells apart.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from langgraph.types import Overwrite
 
-from gems.nodes.conversing import heard
-from gems.nodes.node import Update
+from gems.nodes.base import Update
+from gems.nodes.context import Work
+from gems.nodes.conversation import heard
 from gems.options import checked_prompt, resolved
 from gems.state import State
-from gems.work import Work
 
 
 async def begin(state: State, work: Work) -> Update:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from gems.errors import ProviderError, UnreachableError
 from gems.models.chat.messages import Question
 from gems.models.schemas import KeptReply, PromptReply
+from gems.nodes.context import Work
 from gems.nodes.prompts import numbered, question
 from gems.options import MAX_PROMPT
 from gems.types import Requirement
-from gems.work import Work
 
 SPELLED = "The answer to each of these must be yes:"
 """Begins the line that puts requirements into a prompt as questions, where no model words them."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AnyMessage
 
-from gems.nodes.node import Update
+from gems.nodes.base import Update
 from gems.state import Context, State
 from gems.types import Answer, Round
 
