@@ -22,7 +22,7 @@ from gems.graphs.routing import (
     after_planning,
     after_reflecting,
 )
-from gems.graphs.skill_nodes import any_skill_node, skill_node
+from gems.graphs.skills import any_skill_node, skill_node
 from gems.nodes.base import BEGIN, Doing, as_node
 from gems.nodes.begin import begin
 from gems.nodes.decomposer import decompose

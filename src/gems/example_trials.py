@@ -11,7 +11,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from gems.errors import ProviderError
 from gems.graphs.routing import ANY_SKILL
-from gems.graphs.skill_nodes import any_skill_node
+from gems.graphs.skills import any_skill_node
 from gems.models.chat.watching import WatchedClient
 from gems.models.schemas import KeptReply
 from gems.models.usage import merged
