@@ -123,7 +123,7 @@ class RunResult(BaseModel):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
         """Shown by notebooks."""
-        from gems.reporting.noting import result_html, result_summary  # noqa: PLC0415 - only notebooks need it
+        from gems.reporting.notebook import result_html, result_summary  # noqa: PLC0415 - only notebooks need it
 
         page = result_html(self, self._data, self._at_hand or (lambda _image: None))
         return {"text/html": page, "text/plain": f"{self.prompt}\n{result_summary(self)}"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gems.reporting.differing import Piece, changes
+from gems.reporting.templates import Piece, changes
 
 CASES = [
     ("a red cat", "a red cat"),

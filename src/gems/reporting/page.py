@@ -16,8 +16,8 @@ from gems.memory.ledger import RunRow
 from gems.models.usage import NOTHING, added
 from gems.reporting.answering import Cell, Row, matrix
 from gems.reporting.charting import chart
-from gems.reporting.differing import Piece, changes
 from gems.reporting.picturing import Shown, shown, stored
+from gems.reporting.templates import Piece, changes
 from gems.reporting.templating import environment, policy_hash
 from gems.results import RunResult
 from gems.types import Candidate, Round, Usage

@@ -15,7 +15,7 @@ from gems.apps.web.story import Story, Turn
 from gems.errors import GemsError
 from gems.memory.ledger import RunRow
 from gems.models.usage import NOTHING, added
-from gems.reporting.differing import Piece, changes
+from gems.reporting.templates import Piece, changes
 from gems.reporting.templating import environment, percent
 from gems.types import Answer, Usage
 
