@@ -23,9 +23,9 @@ from gems.errors import (
     RunDrainedError,
 )
 from gems.events import ImageDrawn
-from gems.given_pictures import MAX_BYTES, source_image
 from gems.nodes.prompts import EDITED, ORIGINAL
 from gems.results import RunResult
+from gems.runs.source_images import MAX_BYTES, source_image
 from gems.service import Gems
 from gems.types import ImageRequest
 from tests.serving import FILES_ONLY, House, told
@@ -343,8 +343,8 @@ async def test_a_source_that_is_given_while_another_run_is_deleted(
             return await begin(*arguments)
 
         # As if the clock had not moved since: what was just put looks as old as the deletion.
-        monkeypatch.setattr("gems.removal._is_older", lambda *_: True)
-        monkeypatch.setattr("gems.removal._before", _in_an_hour)
+        monkeypatch.setattr("gems.runs.cleanup._is_older", lambda *_: True)
+        monkeypatch.setattr("gems.runs.cleanup._before", _in_an_hour)
         monkeypatch.setattr(gems.resources.ledger, "begin", begin_late)
         second = await edited(gems)
         assert second.options["source"] in stored(gems)

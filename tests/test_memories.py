@@ -13,9 +13,9 @@ import pytest
 from langgraph.store.base import PutOp
 
 from gems.errors import OptionError, RejectedRequestError, StorageError
-from gems.memories import Memories
 from gems.memory.experience import EXPERIENCES, LESSONS, namespace
 from gems.memory.store import ChromaStore
+from gems.runs.memory_admin import Memories
 from gems.service import Gems
 from gems.settings import Settings
 from tests.scripted import FlatGenerator, ScriptedChat, failing, script, settings_at

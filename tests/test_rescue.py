@@ -16,8 +16,8 @@ from gems.errors import CorruptStoreError, DiskFullError, ImageMissingError
 from gems.events import ImageDrawn, Stopped
 from gems.memory import locks
 from gems.outcomes import result_of
-from gems.rescue import Known, rescued_state
 from gems.results import RunResult
+from gems.runs.recovery import Known, rescued_state
 from tests.scripted import checks
 from tests.serving import House, Pause, content, removed, told, unchanging
 

@@ -12,7 +12,7 @@ import pytest
 
 from gems.errors import DiskFullError, OptionError
 from gems.events import Warned
-from gems.saving import check_target
+from gems.runs.output import check_target
 from tests.scripted import checks
 from tests.serving import House, content, told
 

@@ -15,10 +15,10 @@ import pytest_asyncio
 import yaml
 
 from gems.errors import OptionError, RejectedRequestError, StorageError, UnreachableError
+from gems.runs.skill_learning import Wish
 from gems.service import Gems
 from gems.skill_authoring import sound_name
 from gems.skill_reports import SkillDraft, SkillDrafts
-from gems.skill_writing import Wish
 from gems.skills.discovery import read_skill
 from gems.skills.examples import read_examples
 from gems.skills.models import Skill

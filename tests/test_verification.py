@@ -12,7 +12,7 @@ import pytest_asyncio
 from PIL import Image
 
 from gems.errors import GemsError, PromptError, RequestError, ServerError
-from gems.given_pictures import MAX_BYTES
+from gems.runs.source_images import MAX_BYTES
 from gems.service import Gems
 from gems.skills.authoring import VerifierAnswer
 from tests.apps.terminal import here
@@ -184,7 +184,7 @@ def _settings(tmp_path: Path) -> Any:
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
-    from gems.verification import Verification
+    from gems.runs.verification import Verification
 
     drawn = here("run", "two green stars", "--size", "256x256", "--seed", "7", "--quiet")
     path = drawn.stdout.strip()

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from typing_extensions import TypedDict
 
-from gems.given_pictures import SourceImage
 from gems.memory.ledger import RunRow
+from gems.runs.source_images import SourceImage
 from gems.state import Input
 from gems.types import Profile
 

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 from gems.errors import StorageError
-from gems.memories import Memories
 from gems.memory.experience import shelf
 from gems.memory.ledger import RunRow
 from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.outbox import PendingOp
 from gems.memory_reports import Rebuilt
-from gems.rescue import snapshot_of
 from gems.resources import Resources
-from gems.trajectories import Graph, thread
+from gems.runs.fork import Graph, thread
+from gems.runs.memory_admin import Memories
+from gems.runs.recovery import snapshot_of
 from gems.types import Recall
 
 

@@ -23,7 +23,6 @@ from langchain_core.language_models import BaseChatModel
 from typing_extensions import Unpack
 
 from gems.arguments import FORK_OPTIONS, RunArguments, Target, as_input
-from gems.carrying import Carrier, Start
 from gems.errors import (
     CorruptStoreError,
     InternalError,
@@ -31,9 +30,7 @@ from gems.errors import (
     RunNotFoundError,
 )
 from gems.events import Event, Finished, Warned
-from gems.given_pictures import SourceImage, keep_source, source_image
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.memories import Memories
 from gems.memory.faults import reading, storage_faults
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory.run_filter import ALL_RUNS, RunFilter
@@ -43,24 +40,27 @@ from gems.nodes.planner import named_skills
 from gems.options import check_editing, checked_prompt, editing_size, resolved
 from gems.outcomes import result_of
 from gems.rebuilding import rebuild
-from gems.removal import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.reporting import report_page
 from gems.reporting.lessons import lesson_lines
-from gems.rescue import (
+from gems.resources import Resources, open_resources
+from gems.results import RunResult
+from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
+from gems.runs.executor import Carrier, Start
+from gems.runs.fork import Wish, fork_point, kept_from_deletion, thread, write_fork
+from gems.runs.memory_admin import Memories
+from gems.runs.output import check_target, with_picture
+from gems.runs.recovery import (
     known_drawings,
     salvaged_state,
 )
-from gems.resources import Resources, open_resources
-from gems.results import RunResult
-from gems.saving import check_target, with_picture
+from gems.runs.source_images import SourceImage, keep_source, source_image
+from gems.runs.verification import Verification, verified
 from gems.settings import Settings, load_settings
 from gems.skill_workshop import SkillWorkshop
 from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
 from gems.state import Input, State
-from gems.trajectories import Wish, fork_point, kept_from_deletion, thread, write_fork
 from gems.types import Options
-from gems.verification import Verification, verified
 from gems.waiting import going_on
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

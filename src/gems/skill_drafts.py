@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gems.errors import SkillError
-from gems.memories import Memories
 from gems.memory.piling import Pile, evidence_of, piles
 from gems.options import MAX_PROMPT
 from gems.resources import Resources
+from gems.runs.memory_admin import Memories
+from gems.runs.skill_learning import GENERATOR, KINDS, STAMP, Drafter, Metadata, Wish
 from gems.skill_authoring import Author
 from gems.skill_reports import SkillDraft, SkillDrafts
-from gems.skill_writing import GENERATOR, KINDS, STAMP, Drafter, Metadata, Wish
 from gems.skills.models import Skill
 from gems.skills.scaffold import known_drafts, known_metadata
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from gems.errors import OptionError, SkillError
-from gems.example_trials import ExampleTrial
 from gems.models.usage import merged
 from gems.nodes.skill_graphs import skill_graph
 from gems.resources import Resources
+from gems.runs.skill_testing import ExampleTrial
 from gems.skill_reports import SkillTrial
 from gems.skills.examples import Example, read_examples
 from gems.skills.models import FaultySkill, Skill

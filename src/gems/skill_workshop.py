@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gems.memories import Memories
 from gems.resources import Resources
+from gems.runs.memory_admin import Memories
+from gems.runs.skill_learning import Wish
 from gems.skill_drafts import propose
 from gems.skill_reports import SkillDrafts, SkillTrial
 from gems.skill_trials import tried
-from gems.skill_writing import Wish
 
 Progress = Callable[[int, int], None]
 

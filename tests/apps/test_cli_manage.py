@@ -12,8 +12,8 @@ import pytest
 
 from gems.apps.cli.schemas import ReportFile
 from gems.memory.locks import run_lock
-from gems.removal import Deletion, Garbage
 from gems.results import RunResult
+from gems.runs.cleanup import Deletion, Garbage
 from tests.apps.terminal import HOPELESS, PROMPT, gems, here
 
 

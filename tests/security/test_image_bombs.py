@@ -20,13 +20,13 @@ import pytest
 from PIL import Image, ImageFile
 
 from gems.errors import GemsError, InvalidImageError, RequestError, UnreadableReplyError
-from gems.given_pictures import readable_png
 from gems.memory.embeddings import OpenAIEmbedder
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
 from gems.models.generators import openai
 from gems.models.pictures import MAX_PIXELS, verified_png
 from gems.nodes.prompts import question
+from gems.runs.source_images import readable_png
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest
 from tests.apps.terminal import here

@@ -10,7 +10,7 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import FAILED, reported
 
 if TYPE_CHECKING:
-    from gems.removal import Deletion
+    from gems.runs.cleanup import Deletion
     from gems.service import Gems
 
 

@@ -42,7 +42,7 @@ def report(
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.schemas import ReportFile  # noqa: PLC0415
         from gems.apps.cli.working import looked_up, run_named  # noqa: PLC0415
-        from gems.saving import write_page  # noqa: PLC0415
+        from gems.runs.output import write_page  # noqa: PLC0415
 
         async def looking(gems: Gems) -> tuple[str, str]:
             name = await run_named(gems, run_id)

@@ -22,11 +22,11 @@ from gems.memory_reports import (
     Rebuilt,
     Stats,
 )
-from gems.removal import Deletion, Garbage
 from gems.results import RunResult
+from gems.runs.cleanup import Deletion, Garbage
+from gems.runs.verification import Verification
 from gems.skill_reports import SkillDrafts, SkillTrial
 from gems.skills.reports import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
-from gems.verification import Verification
 
 
 class RunList(BaseModel):

@@ -12,7 +12,7 @@ from gems.apps.cli.failures import BEST_EFFORT, MET, reported
 from gems.apps.cli.text import clean, one_line
 
 if TYPE_CHECKING:
-    from gems.verification import Verification
+    from gems.runs.verification import Verification
 
 _TICKS = {"yes": "met", "no": "not met", "unknown": "unknown"}
 

@@ -28,7 +28,13 @@ from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settin
 
 T = TypeVar("T")
 # What the loop itself warns about comes as an event; these have no other way to be heard.
-_HEARD = ("gems.models", "gems.service", "gems.carrying", "gems.skills", "gems.observability.opentelemetry")
+_HEARD = (
+    "gems.models",
+    "gems.service",
+    "gems.runs.executor",
+    "gems.skills",
+    "gems.observability.opentelemetry",
+)
 
 
 def begun(prompt: str, models: Models, view: View, **arguments: Unpack[RunArguments]) -> RunResult:

@@ -14,9 +14,9 @@ from mcp.server.mcpserver import Context
 
 from gems.apps.serving.access import Access, Caller
 from gems.errors import GemsError, RequestError
-from gems.given_pictures import decoded_picture
 from gems.hub import RunHub
 from gems.memory.ledger import RunRow
+from gems.runs.source_images import decoded_picture
 
 _HINT = "Send the picture as base64 in `image`."
 

@@ -15,7 +15,7 @@ from gems.errors import GemsError
 from gems.memory.images import ImageStore
 from gems.models.images import encoded_picture
 from gems.results import CheckedRequirement, RunResult
-from gems.verification import Verification
+from gems.runs.verification import Verification
 
 SIDE = 512
 """Longest side in pixels of the picture in an answer."""

@@ -9,8 +9,8 @@ from gems.apps.serving.access import Caller
 from gems.apps.serving.answers import ForkRequest, RunRequest
 from gems.apps.serving.service import Service
 from gems.errors import RequestError
-from gems.given_pictures import decoded_picture
 from gems.options import DEFAULT_ROUNDS
+from gems.runs.source_images import decoded_picture
 
 
 async def begin(service: Service, caller: Caller, request: RunRequest) -> str:

@@ -23,7 +23,7 @@ from gems.apps.serving.answers import (
 from gems.apps.serving.service import caller_of, service_of
 from gems.memory.run_filter import RunFilter
 from gems.moments import parsed_moment
-from gems.removal import Deletion
+from gems.runs.cleanup import Deletion
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 Whoever = Annotated[Caller, Depends(caller_of)]

@@ -11,8 +11,8 @@ from gems.apps.cli import options
 from gems.apps.cli.failures import reported
 
 if TYPE_CHECKING:
+    from gems.runs.skill_learning import Wish
     from gems.skill_reports import SkillDraft, SkillDrafts
-    from gems.skill_writing import Wish
 
 
 def learn(
@@ -51,7 +51,7 @@ def learn(
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
-        from gems.skill_writing import Wish  # noqa: PLC0415
+        from gems.runs.skill_learning import Wish  # noqa: PLC0415
 
         use_model = not no_model and not dry_run
         wish = Wish(least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run)

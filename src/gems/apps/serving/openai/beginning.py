@@ -13,8 +13,8 @@ from gems.apps.serving.openai.sizes import drawable
 from gems.apps.serving.service import Service
 from gems.arguments import RunArguments
 from gems.errors import GemsError
-from gems.given_pictures import SourceImage
 from gems.options import candidate_seed
+from gems.runs.source_images import SourceImage
 
 MODEL = "gems"
 # Clients that draw send the names of OpenAI's own image models unless they are told otherwise.

@@ -7,8 +7,8 @@ import asyncio
 from gems.apps.serving.openai.bodies import EditBody
 from gems.apps.serving.openai.errors import AnswerError
 from gems.errors import RequestError
-from gems.given_pictures import SourceImage, source_image
 from gems.options import check_editing
+from gems.runs.source_images import SourceImage, source_image
 from gems.types import GeneratorCapabilities
 
 

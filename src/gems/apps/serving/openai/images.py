@@ -19,7 +19,7 @@ from gems.apps.serving.openai.pictures import as_base64
 from gems.apps.serving.openai.sizes import drawable
 from gems.apps.serving.openai.sse import STREAM
 from gems.apps.serving.service import Service, caller_of, service_of
-from gems.given_pictures import SourceImage
+from gems.runs.source_images import SourceImage
 
 router = new_router()
 

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.memory import clearing
 from gems.memory.ledger import RunRow
 from gems.resources import Resources
+from gems.runs.fork import Graph, thread
 from gems.settings import Settings
-from gems.trajectories import Graph, thread
 
 MIN_AGE = timedelta(hours=1)
 """Images younger than this are left alone: a run that goes on has them before its ledger has."""

@@ -22,13 +22,13 @@ from gems.nodes.lessons import UNREACHABLE, is_told
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
 from gems.outcomes import result_of
-from gems.rescue import Known, known_drawings, named_error, readable_state, rescued_state, snapshot_of
 from gems.resources import Resources
 from gems.results import RunResult
-from gems.saving import save_result
+from gems.runs.fork import thread
+from gems.runs.output import save_result
+from gems.runs.recovery import Known, known_drawings, named_error, readable_state, rescued_state, snapshot_of
 from gems.settings import Settings
 from gems.state import Context, Input, State
-from gems.trajectories import thread
 from gems.waiting import answer_needed, asked_in
 
 logger = logging.getLogger(__name__)

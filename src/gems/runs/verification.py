@@ -10,7 +10,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.given_pictures import readable_png
 from gems.memory.images import ImageStore
 from gems.nodes.checklist import Judgement, judged
 from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again
@@ -21,6 +20,7 @@ from gems.nodes.skill_verifying import answered_by_skills
 from gems.options import checked_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement
+from gems.runs.source_images import readable_png
 from gems.state import State
 from gems.types import Answer, Requirement, Usage
 

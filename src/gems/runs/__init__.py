@@ -1,0 +1,1 @@
+"""Execute, fork, recover, delete and learn from runs."""
