@@ -27,9 +27,9 @@ from rich.table import Table
 
 from benchmarks._results import ROOT, write
 from gems.evals.engine_parts.engine import Engine
-from gems.evals.engine_parts.opening import EngineName, Workplace, open_engine, settings_for_jobs
-from gems.evals.folder import EvalFolder, EvalSettings
+from gems.evals.engines import EngineName, Workplace, open_engine, settings_for_jobs
 from gems.evals.harness_parts.registry import harness
+from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.runner import Drawing
 from gems.evals.samples import BenchmarkPrompt
 from gems.settings import GeneratorSettings, Settings

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from gems.evals.judge_client import ChatJudge, open_judge
-from gems.evals.rows import Figure, SampleRow, Score
+from gems.evals.records import Figure, SampleRow, Score
+from gems.evals.registry import task
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Frozen, Task
-from gems.evals.tasks.registry import task
 from gems.settings import ChatSettings
 from tests.stub import StubServer
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gems.evals.folder import EvalFolder, EvalSettings
-from gems.evals.rows import Figure, Score
+from gems.evals.output_folder import EvalFolder, EvalSettings
+from gems.evals.records import Figure, Score
 from gems.evals.samples import SampleKey
 from tests.evals.bench import png, row
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError
-from gems.evals.tasks.registry import task
+from gems.evals.registry import task
 from tests.evals.bench import DATA, files_in, frozen, placed, png, prompts_of, scored_all
 from tests.stub import StubServer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.evals.generator_profiles import PROFILES
-from gems.evals.tasks.registry import TASKS, task
+from gems.evals.registry import TASKS, task
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 # The one that comes with GEMS has a page of its own.

@@ -14,11 +14,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gems.errors import InvalidImageError, RequestError
-from gems.evals.rows import Score
+from gems.evals.benchmarks.blocks_bench import BlocksBench
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.drawn_scene import Fact, holds, scene_of
 from gems.evals.task import KnowsTruth, Task
-from gems.evals.tasks.blocks_bench import BlocksBench
 from gems.models.blocks import Scene, Thing, render
 from gems.service import Gems
 from gems.settings import Settings

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from gems.errors import RequestError, StorageError
-from gems.evals.tables.comparing import Section, sections_of
-from gems.evals.tables.entries import read_folder
-from gems.evals.tables.files import write_comparison
-from gems.evals.tables.table import Table
+from gems.evals.comparison.entries import read_folder
+from gems.evals.comparison.export import write_comparison
+from gems.evals.comparison.sections import Section, sections_of
+from gems.evals.comparison.table import Table
 from tests.evals.folders import INHOUSE, figure, folder_of
 from tests.reporting.pages import HOSTILE, Page
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import DataError, RequestError
-from gems.evals.tasks.registry import task
+from gems.evals.registry import task
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.stub import StubServer
 

@@ -9,7 +9,7 @@ import pytest
 
 from gems.apps.cli.schemas import DataReport
 from gems.evals.data_checks import checked_data
-from gems.evals.tasks.registry import TASKS, task
+from gems.evals.registry import TASKS, task
 from tests.apps.terminal import here
 from tests.evals.bench import placed
 

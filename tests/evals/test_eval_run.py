@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from gems.evals.profiled import profiled
+from gems.evals.records import SampleRow
 from gems.evals.reports import WorkReport
-from gems.evals.rows import SampleRow
 from gems.settings import GeneratorSettings, Settings
 from tests.apps.terminal import here, started, wait_until
 from tests.evals.bench import placed

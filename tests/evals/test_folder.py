@@ -11,9 +11,9 @@ from uuid import uuid4
 import pytest
 
 from gems.errors import ConfigurationError, DataError, DiskFullError, ImageMissingError, RequestError
-from gems.evals import lines
-from gems.evals.folder import EvalFolder, EvalSettings, image_name
-from gems.evals.rows import Figure, SampleRow, Score
+from gems.evals import jsonl
+from gems.evals.output_folder import EvalFolder, EvalSettings, image_name
+from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 
 SETTINGS = EvalSettings(
@@ -48,7 +48,7 @@ async def test_newest_row_of_a_sample_counts(url: str) -> None:
 
 
 async def test_many_rows_make_several_parts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_PART_LINES", 3)
+    monkeypatch.setattr(jsonl, "_PART_LINES", 3)
     folder = await EvalFolder.create(url, SETTINGS)
     for number in range(10):
         await folder.append(row(number))

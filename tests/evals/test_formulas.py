@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from gems.evals.formulas import artimuse, crea, dpg, longtext, oneig, soft_tifa, spatial, wise
+from gems.evals.benchmarks import oneig_scoring
+from gems.evals.formulas import artimuse, crea, dpg, longtext, soft_tifa, spatial, wise
 from gems.evals.formulas.dependencies import cascading, from_raw
 from gems.evals.formulas.probability import frequency, number_spellings, spelled, spellings
 from gems.evals.formulas.texts import Match, edit_distance, kept, matched, precision, recall
@@ -66,7 +67,7 @@ def test_failed_parents() -> None:
     assert cascading(answers, PARENTS) == {1: 0, 2: 0, 3: 0, 4: 1}
     assert from_raw(answers, PARENTS) == {1: 0, 2: 0, 3: 1, 4: 1}
     assert dpg.tile(answers, PARENTS) == 0.25
-    assert oneig.alignment(answers, PARENTS) == 0.5
+    assert oneig_scoring.alignment(answers, PARENTS) == 0.5
 
 
 def test_cascades_follow_the_order_of_the_file() -> None:
@@ -119,32 +120,32 @@ def test_longtext() -> None:
 
 
 def test_oneig_text() -> None:
-    exact = oneig.compared("OPEN", "OPEN")
-    wrong = oneig.compared("Open late", "OPEN UNTIL")
+    exact = oneig_scoring.compared("OPEN", "OPEN")
+    wrong = oneig_scoring.compared("Open late", "OPEN UNTIL")
     assert (exact.edits, exact.match) == (0, Match(1, 1, 1))
     # Case matters: pen 3, then UNTIL against late: 5.
     assert (wrong.edits, wrong.match) == (8, Match(0, 2, 2))
     # ED 4, CR 1/2, WAC 1/3: 1 - 4 * 1/2 * 2/3 / 100.
-    assert oneig.text([exact, wrong], "en") == pytest.approx(1 - 4 * 0.5 * (2 / 3) / 100)
-    assert oneig.text([exact, wrong], "zh") == pytest.approx(1 - 4 * 0.5 * (2 / 3) / 50)
-    assert oneig.text([], "en") is None
+    assert oneig_scoring.text([exact, wrong], "en") == pytest.approx(1 - 4 * 0.5 * (2 / 3) / 100)
+    assert oneig_scoring.text([exact, wrong], "zh") == pytest.approx(1 - 4 * 0.5 * (2 / 3) / 50)
+    assert oneig_scoring.text([], "en") is None
     # No more than M edits count.
-    assert oneig.text([oneig.compared("x" * 300, "abc")], "en") == 0
+    assert oneig_scoring.text([oneig_scoring.compared("x" * 300, "abc")], "en") == 0
 
 
 def test_oneig_text_in_chinese_counts_characters() -> None:
-    found = oneig.compared("港 口 三", "['港口', '步道']")
+    found = oneig_scoring.compared("港 口 三", "['港口', '步道']")
     assert found.match == Match(2, 4, 3)
     # 三 becomes 步, and 道 is added.
     assert found.edits == 2
 
 
 def test_oneig_overall() -> None:
-    five = dict(zip(oneig.DIMENSIONS, (0.8, 0.6, 0.3, 0.4, 0.2), strict=True))
-    assert oneig.overall(five) == pytest.approx(2.3 / 5)
-    assert oneig.overall(dict.fromkeys(oneig.DIMENSIONS[1:], 1.0)) is None
-    assert oneig.diversity([0.1, 0.3]) == pytest.approx(0.2)
-    assert oneig.diversity([]) is None
+    five = dict(zip(oneig_scoring.DIMENSIONS, (0.8, 0.6, 0.3, 0.4, 0.2), strict=True))
+    assert oneig_scoring.overall(five) == pytest.approx(2.3 / 5)
+    assert oneig_scoring.overall(dict.fromkeys(oneig_scoring.DIMENSIONS[1:], 1.0)) is None
+    assert oneig_scoring.diversity([0.1, 0.3]) == pytest.approx(0.2)
+    assert oneig_scoring.diversity([]) is None
 
 
 def test_wiscore() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gems.errors import DataError, DiskFullError, OptionError, RequestError, ServerError
 from gems.evals.formulas.geneval import image_is_right, overall
-from gems.evals.tasks.registry import TASKS, task
+from gems.evals.registry import TASKS, task
 from tests.evals.bench import by_name, frozen, judged, placed, png, prompts_of, said
 from tests.stub import Fault, StubServer
 

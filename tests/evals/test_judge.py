@@ -12,16 +12,16 @@ import pytest
 from PIL import Image
 
 from gems.errors import ConfigurationError, ModelSpecError, UnreadableReplyError
-from gems.evals.gathering import together
-from gems.evals.judge import JudgeQuestion, inhouse
-from gems.evals.judge_client import ChatJudge, open_judge
-from gems.evals.scorers.asking import (
+from gems.evals.benchmarks.judging import (
     how_many,
     is_so,
     lists_in,
     probability_of_number,
     probability_of_yes,
 )
+from gems.evals.gathering import together
+from gems.evals.judge import JudgeQuestion, inhouse
+from gems.evals.judge_client import ChatJudge, open_judge
 from gems.evals.scorers.rating import ratings
 from gems.models.chat.parsing import first_token
 from gems.settings import ChatSettings

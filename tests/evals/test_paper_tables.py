@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gems.evals.comparison.entries import read_folder
+from gems.evals.comparison.paper import METHODS, paper_tables
+from gems.evals.comparison.table import Table
 from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM
 from gems.evals.paper_results import ROWS
-from gems.evals.tables.entries import read_folder
-from gems.evals.tables.paper import METHODS, paper_tables
-from gems.evals.tables.table import Table
 from tests.evals.folders import INHOUSE, figure, folder_of
 
 Z = "diffusers:z-image-turbo"

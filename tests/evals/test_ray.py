@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from gems.evals.rows import SampleRow
+from gems.evals.records import SampleRow
 from tests.apps.terminal import gems, here, started, wait_until
 from tests.evals.bench import placed
 from tests.evals.cluster import RayCluster, ray_cluster
@@ -146,7 +146,7 @@ def test_errors_of_workers_are_those_of_a_local_run(tmp_path: Path, stub: StubSe
 
 
 def test_absent_extra_is_named(tmp_path: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("gems.evals.engine_parts.ray", "gems.evals.engine_parts.ray_actors"):
+    for name in ("gems.evals.ray_engine", "gems.evals.engine_parts.ray_actors"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     done = here(*command(tmp_path, stub))

@@ -13,8 +13,8 @@ import pytest
 
 from gems.errors import DiskFullError, OptionError, ProviderError, RequestError, ServerError
 from gems.evals.engine_parts.local import LocalEngine
-from gems.evals.folder import EvalFolder, EvalSettings
 from gems.evals.harness_parts.registry import harness
+from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.runner import Drawing, sample_seed
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.working import MOST_IN_A_ROW, Tally

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from gems.errors import AuthenticationError, ServerError, UnreachableError
-from gems.evals.folder import EvalFolder
+from gems.evals.benchmarks.blocks_bench import BlocksBench
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.output_folder import EvalFolder
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.scoring import ScoreReport, score_folder
-from gems.evals.tasks.blocks_bench import BlocksBench
 from tests.evals.bench import png, row
 from tests.evals.folders import settings
 from tests.evals.unasked import Unasked

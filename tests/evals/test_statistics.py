@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gems.evals.tables.statistics import Mean, holm, mean_of, paired
-from gems.evals.tables.table import NONE, Scale, Table, amount, coverage, probability
+from gems.evals.comparison.statistics import Mean, holm, mean_of, paired
+from gems.evals.comparison.table import NONE, Scale, Table, amount, coverage, probability
 
 
 def test_a_mean_with_its_interval() -> None:

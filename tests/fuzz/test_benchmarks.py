@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gems.errors import DataError
 from gems.evals.judge import JudgeQuestion, JudgeReply
-from gems.evals.tasks.registry import task
+from gems.evals.registry import task
 from tests.evals.bench import placed, png
 from tests.fuzz.texts import odd_texts, texts, values
 

@@ -18,9 +18,9 @@ from gems.arguments import RunOptions
 from gems.errors import DataError, RequestError
 from gems.evals.batch_rows import BatchRow
 from gems.evals.engine_parts.engine import Engine
-from gems.evals.folder import safe_name
 from gems.evals.jobs import Ending, Job
-from gems.evals.lines import JsonLines
+from gems.evals.jsonl import JsonLines
+from gems.evals.output_folder import safe_name
 from gems.evals.working import Tally, Tell, work_through
 from gems.memory.file_store import FileStore
 from gems.options import derived_seed

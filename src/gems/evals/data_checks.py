@@ -12,8 +12,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
+from gems.evals.data import located
 from gems.evals.task import DataFile, Task
-from gems.evals.tasks.reading import located
 
 FileStatus = Literal["ok", "partial", "differs", "missing", "optional"]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import OptionError, RequestError
-from gems.evals.folder import EvalFolder
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure
+from gems.evals.output_folder import EvalFolder
+from gems.evals.records import Figure
 from gems.evals.scoring import Unscored, prompts_by_language, unscored, without_image
 from gems.evals.task import Task
 

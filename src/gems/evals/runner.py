@@ -11,10 +11,10 @@ from pathlib import Path
 from gems.arguments import RunOptions
 from gems.errors import OptionError, RequestError
 from gems.evals.engine_parts.engine import Engine
-from gems.evals.folder import EvalFolder, image_name
 from gems.evals.harness import Harness
 from gems.evals.jobs import Ending, Job
-from gems.evals.rows import SampleRow
+from gems.evals.output_folder import EvalFolder, image_name
+from gems.evals.records import SampleRow
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import Task

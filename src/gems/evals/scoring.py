@@ -11,9 +11,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import ImageMissingError, ProviderError, UnreachableError
-from gems.evals.folder import EvalFolder
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Figure, SampleRow, Score
+from gems.evals.output_folder import EvalFolder
+from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Frozen, Task
 

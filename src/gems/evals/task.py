@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Figure, SampleRow, Score
+from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 
 

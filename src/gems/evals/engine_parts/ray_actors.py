@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 
 from gems import errors
 from gems.errors import GemsError, InternalError, ServerError
-from gems.evals.engine_parts.opening import Workplace
+from gems.evals.engines import Workplace
 from gems.evals.jobs import Ending, Job, work_off
 from gems.memory.file_store import FileStore
 from gems.models.base import ImageGenerator

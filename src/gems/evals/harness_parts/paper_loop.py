@@ -5,7 +5,7 @@ from __future__ import annotations
 from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.paper import paper_options
-from gems.evals.harness_parts.paper_no_memory import WITHOUT_MEMORY
+from gems.evals.harnesses import WITHOUT_MEMORY
 
 
 def _options(images: int) -> RunOptions:

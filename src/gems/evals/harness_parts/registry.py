@@ -10,14 +10,14 @@ from gems.evals.harness import Harness
 
 HARNESSES = MappingProxyType(
     {
-        "single": "single",
-        "rewrite": "rewrite",
-        "best-of-n": "best_of_n",
-        "paper": "paper",
-        "paper-no-memory": "paper_no_memory",
-        "paper-no-skill": "paper_no_skill",
-        "paper-loop": "paper_loop",
-        "balanced": "balanced",
+        "single": "gems.evals.harness_parts.single",
+        "rewrite": "gems.evals.harness_parts.rewrite",
+        "best-of-n": "gems.evals.harness_parts.best_of_n",
+        "paper": "gems.evals.harness_parts.paper",
+        "paper-no-memory": "gems.evals.harnesses",
+        "paper-no-skill": "gems.evals.harness_parts.paper_no_skill",
+        "paper-loop": "gems.evals.harness_parts.paper_loop",
+        "balanced": "gems.evals.harness_parts.balanced",
     }
 )
 """Names and the modules that hold them as `HARNESS`."""
@@ -31,5 +31,5 @@ def harness(name: str) -> Harness:
     """
     if name not in HARNESSES:
         raise OptionError(f"There is no harness {name!r}.", hint=f"Choose one of: {', '.join(HARNESSES)}.")
-    found: Harness = import_module(f"gems.evals.harness_parts.{HARNESSES[name]}").HARNESS
+    found: Harness = import_module(HARNESSES[name]).HARNESS
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gems.evals.formulas.artimuse import ATTRIBUTES, REPLIES, image_score
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.rating import ratings, readable_replies
 from gems.evals.scorers.scoring import Scored, each_sample

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gems.evals.formulas.dpg import tile
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import questions
 

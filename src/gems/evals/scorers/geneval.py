@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
+from gems.evals.benchmarks.judging import how_many, is_so
 from gems.evals.formulas.geneval import image_is_right
 from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.asking import how_many, is_so
 from gems.evals.scorers.scoring import Scored, each_sample
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from gems.evals.formulas.longtext import compared
 from gems.evals.formulas.texts import Match
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.reading import text_in
 from gems.evals.scorers.scoring import Scored, each_sample

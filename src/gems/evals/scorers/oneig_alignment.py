@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gems.evals.formulas.oneig import alignment
+from gems.evals.benchmarks.oneig_scoring import alignment
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import questions
 

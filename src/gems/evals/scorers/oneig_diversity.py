@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gems.evals.formulas.oneig import diversity
-from gems.evals.rows import Score
+from gems.evals.benchmarks.oneig_scoring import diversity
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.scoring import Scored, score_of
 from gems.models.pictures import opened

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.rating import ratings
 from gems.evals.scorers.scoring import Scored, each_sample

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from gems.evals.formulas.oneig import TextComparison, compared, text
+from gems.evals.benchmarks.oneig_scoring import TextComparison, compared, text
 from gems.evals.formulas.texts import Match
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.reading import text_in
 from gems.evals.scorers.scoring import Scored, each_sample

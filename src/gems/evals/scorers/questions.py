@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from gems.evals.benchmarks.judging import is_so
 from gems.evals.formulas.dependencies import Parents
 from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.asking import is_so
 from gems.evals.scorers.scoring import Scored, each_sample
 
 ANSWERS = "answers"

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
+from gems.evals.benchmarks.judging import lists_in
 from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.scorers.asking import lists_in
 
 T = TypeVar("T")
 

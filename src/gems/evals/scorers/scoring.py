@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.gathering import together
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 
 Facts = dict[str, float | str | list[float]]

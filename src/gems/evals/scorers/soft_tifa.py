@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gems.evals.benchmarks.judging import Probability, probability_of_number, probability_of_yes
 from gems.evals.formulas.soft_tifa import arithmetic, geometric
 from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.asking import Probability, probability_of_number, probability_of_yes
 from gems.evals.scorers.scoring import Scored, each_sample
 
 METRIC = "soft_tifa_gm"

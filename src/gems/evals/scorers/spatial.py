@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from gems.errors import UnreadableReplyError
 from gems.evals.formulas.spatial import QUESTIONS, REPLIES, TRIES, voted
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.rating import readable_replies
 from gems.evals.scorers.scoring import Scored, each_sample

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from gems.errors import UnreadableReplyError
 from gems.evals.formulas.wise import wiscore
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.rows import Score
+from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.scoring import Scored, each_sample
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from gems.evals.rows import Figure
-from gems.evals.tables.entries import Entry
-from gems.evals.tables.table import NONE, Table
+from gems.evals.comparison.entries import Entry
+from gems.evals.comparison.table import NONE, Table
+from gems.evals.records import Figure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

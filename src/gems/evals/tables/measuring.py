@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.rows import SampleRow, Score
-from gems.evals.tables.entries import Entry, by_prompt, per_sample
+from gems.evals.comparison.entries import Entry, by_prompt, per_sample
+from gems.evals.comparison.statistics import Mean, mean_of
+from gems.evals.comparison.table import Scale, Table, amount, coverage
+from gems.evals.records import SampleRow, Score
+from gems.evals.registry import task
 from gems.evals.tables.notes import cost_notes
-from gems.evals.tables.statistics import Mean, mean_of
-from gems.evals.tables.table import Scale, Table, amount, coverage
-from gems.evals.tasks.registry import task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

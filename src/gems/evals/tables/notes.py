@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gems.evals.comparison.entries import Entry
 from gems.evals.judge import OFFICIAL, inhouse
+from gems.evals.registry import task
 from gems.evals.settings import EvalSettings
-from gems.evals.tables.entries import Entry
 from gems.evals.task import KnowsTruth
-from gems.evals.tasks.registry import task
 
 _LEFT_OUT = "they are left out, not counted as 0."
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from markupsafe import Markup
 
 from gems._version import __version__
-from gems.evals.tables.comparing import Section
+from gems.evals.comparison.sections import Section
 from gems.evals.tables.pictures import Side
 from gems.reporting.templating import environment, policy_hash
 
@@ -39,9 +39,9 @@ class Shown:
 
 def compare_page(shown: Sequence[Shown]) -> str:
     """The page as HTML; whatever prompts and judges wrote is escaped. Blocking."""
-    style = files("gems.evals.tables").joinpath("compare.css").read_text(encoding="utf-8")
+    style = files("gems.evals.comparison").joinpath("compare.css").read_text(encoding="utf-8")
     return (
-        environment("gems.evals.tables")
+        environment("gems.evals.comparison")
         .get_template("compare.html.jinja")
         .render(
             version=__version__,

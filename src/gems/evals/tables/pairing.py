@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from gems.evals.comparison.statistics import Paired, holm, paired
+from gems.evals.comparison.table import Scale, Table, probability
 from gems.evals.tables.parting import Part
-from gems.evals.tables.statistics import Paired, holm, paired
-from gems.evals.tables.table import Scale, Table, probability
 
 WHOLE = "all"
 """The part that is no part."""

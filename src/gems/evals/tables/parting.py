@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.rows import Score
-from gems.evals.tables.entries import Entry, atomicity, by_prompt
-from gems.evals.tables.statistics import Mean, mean_of
-from gems.evals.tables.table import Scale, Table
+from gems.evals.comparison.entries import Entry, atomicity, by_prompt
+from gems.evals.comparison.statistics import Mean, mean_of
+from gems.evals.comparison.table import Scale, Table
+from gems.evals.records import Score
 
 _WAYS: Mapping[str, Callable[[Score], str]] = {
     "category": lambda score: score.category,

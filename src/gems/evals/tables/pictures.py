@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gems.errors import ImageMissingError
-from gems.evals.rows import SampleRow
+from gems.evals.comparison.entries import Drawn
+from gems.evals.comparison.sections import Section
+from gems.evals.records import SampleRow
 from gems.evals.samples import SampleKey
-from gems.evals.tables.comparing import Section
-from gems.evals.tables.entries import Drawn
 from gems.evals.tables.measuring import Measured
 from gems.reporting.picturing import Shown, shown
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gems.errors import MissingExtraError
-from gems.evals.rows import SampleRow
-from gems.evals.tables.comparing import Section
-from gems.evals.tables.entries import per_sample
+from gems.evals.comparison.entries import per_sample
+from gems.evals.comparison.sections import Section
+from gems.evals.comparison.statistics import Mean, mean_of
+from gems.evals.records import SampleRow
 from gems.evals.tables.measuring import Measured
-from gems.evals.tables.statistics import Mean, mean_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

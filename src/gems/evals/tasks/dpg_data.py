@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError
+from gems.evals.data import Entry, at_most, each_once, needed, table_of, text_of
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.tasks.reading import Entry, at_most, each_once, needed, table_of, text_of
 
 PROMPTS = "dpg_bench/prompts/"
 QUESTIONS = "dpg_bench/dpg_bench.csv"

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gems.evals.formulas.oneig import DIMENSIONS, overall, text
+from gems.evals.benchmarks.export import Exporting, drawn_by, grid
+from gems.evals.benchmarks.metrics import Figures, mean, prompt_means, scored
+from gems.evals.benchmarks.oneig import SIZE, STYLED, data_files, kinds_of, prompts_of
+from gems.evals.benchmarks.oneig_scoring import DIMENSIONS, overall, text
 from gems.evals.gathering import together
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import oneig_alignment, oneig_diversity, oneig_reasoning, oneig_style, oneig_text
 from gems.evals.task import DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting, drawn_by, grid
-from gems.evals.tasks.figuring import Figures, mean, prompt_means, scored
-from gems.evals.tasks.oneig_data import SIZE, STYLED, data_files, kinds_of, prompts_of
 from gems.evals.tasks.oneig_official import official_figures
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from gems.errors import DataError
-from gems.evals.formulas.oneig import DIMENSIONS, overall
+from gems.evals.benchmarks.metrics import Figures
+from gems.evals.benchmarks.oneig_scoring import DIMENSIONS, overall
+from gems.evals.data import table_of
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure
-from gems.evals.tasks.figuring import Figures
-from gems.evals.tasks.reading import table_of
+from gems.evals.records import Figure
 
 _COLUMNS = {
     "alignment": "alignment",

@@ -11,8 +11,8 @@ from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.working import settings_with, told_once
 from gems.evals.batch import Batch, BatchSettings
 from gems.evals.batch_rows import BatchList, read_list
-from gems.evals.engine_parts.opening import check_prices, open_engine, settings_for_jobs
-from gems.evals.folder import writing_alone
+from gems.evals.engines import check_prices, open_engine, settings_for_jobs
+from gems.evals.output_folder import writing_alone
 from gems.evals.reports import WorkReport
 from gems.memory.file_store import FileStore
 from gems.resources import open_resources

@@ -64,8 +64,8 @@ def data(
 def _looked_at(name: str | None, folder: Path | None) -> DataReport:
     from gems.errors import OptionError  # noqa: PLC0415 - heavy
     from gems.evals.data_checks import DataReport, checked_data  # noqa: PLC0415
+    from gems.evals.registry import TASKS, task  # noqa: PLC0415
     from gems.evals.tasks.places import data_folder  # noqa: PLC0415
-    from gems.evals.tasks.registry import TASKS, task  # noqa: PLC0415
     from gems.settings import load_settings  # noqa: PLC0415
 
     if name is None and folder is not None:

@@ -10,16 +10,16 @@ from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.working import settings_with, told_once
 from gems.arguments import RunOptions
 from gems.errors import OptionError
-from gems.evals.engine_parts.opening import check_prices, open_engine, settings_for_jobs
-from gems.evals.folder import EvalFolder, EvalSettings
+from gems.evals.engines import check_prices, open_engine, settings_for_jobs
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.registry import harness as harness_named
+from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.profiled import profiled
+from gems.evals.registry import task as task_named
 from gems.evals.reports import WorkReport
 from gems.evals.runner import Drawing, check_images, prompts_of
 from gems.evals.task import Task
 from gems.evals.tasks.places import data_folder
-from gems.evals.tasks.registry import task as task_named
 from gems.settings import Settings
 
 

@@ -12,11 +12,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gems.apps.cli.text import clean, counted, one_line
+from gems.evals.comparison.sections import Section
+from gems.evals.comparison.table import NONE, Table, coverage
 from gems.evals.official import EvalExport
-from gems.evals.rows import Figure
+from gems.evals.records import Figure
 from gems.evals.scoring import ScoreReport, Unscored
-from gems.evals.tables.comparing import Section
-from gems.evals.tables.table import NONE, Table, coverage
 
 _LISTED = 10
 _WIDE = 400

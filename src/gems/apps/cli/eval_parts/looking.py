@@ -10,18 +10,18 @@ from pathlib import Path
 from gems.apps.cli.progress import told
 from gems.apps.cli.working import interruptibly
 from gems.errors import ConfigurationError
-from gems.evals.folder import EvalFolder
+from gems.evals.comparison.entries import Drawn, read_folder
+from gems.evals.comparison.export import write_comparison, write_tables
+from gems.evals.comparison.paper import paper_tables
+from gems.evals.comparison.sections import Section, sections_of
+from gems.evals.comparison.table import Table
 from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse
 from gems.evals.judge_client import open_judge
 from gems.evals.official import EvalExport, EvalImport, export_folder, import_scores
+from gems.evals.output_folder import EvalFolder
+from gems.evals.registry import task
 from gems.evals.scoring import ScoreReport, score_folder
-from gems.evals.tables.comparing import Section, sections_of
-from gems.evals.tables.entries import Drawn, read_folder
-from gems.evals.tables.files import write_comparison, write_tables
-from gems.evals.tables.paper import paper_tables
-from gems.evals.tables.table import Table
 from gems.evals.task import KnowsTruth, Task
-from gems.evals.tasks.registry import task
 from gems.settings import Settings, load_settings, with_models
 
 

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gems.apps.cli.eval_parts.looking import Compared
-    from gems.evals.tables.comparing import Section
-    from gems.evals.tables.table import Table
+    from gems.evals.comparison.sections import Section
+    from gems.evals.comparison.table import Table
 
 
 class EvalNumber(BaseModel):

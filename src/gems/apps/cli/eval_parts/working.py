@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 from gems.apps.cli.failures import Interrupted
 from gems.apps.cli.working import interruptibly
 from gems.errors import OptionError
-from gems.evals.engine_parts.opening import EngineName, Workplace
+from gems.evals.engines import EngineName, Workplace
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.settings import Settings
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 
 
 def mean(values: Iterable[float]) -> float | None:

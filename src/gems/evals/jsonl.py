@@ -1,6 +1,6 @@
 """Growing files of JSON Lines, on a disk or in a store of objects.
 
-Everything here blocks; `gems.evals.folder` calls it in threads.
+Everything here blocks; `gems.evals.output_folder` calls it in threads.
 """
 
 from __future__ import annotations

@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gems.errors import RequestError
+from gems.evals.comparison.entries import Drawn, Entry, entries_of, per_sample
+from gems.evals.comparison.statistics import Mean, mean_of
+from gems.evals.comparison.table import Scale, Table
 from gems.evals.judge import OFFICIAL
-from gems.evals.tables.entries import Drawn, Entry, entries_of, per_sample
+from gems.evals.registry import task
 from gems.evals.tables.figuring import figure_table
 from gems.evals.tables.measuring import COSTS, Measured, cost_table, measured_of, quality_table
 from gems.evals.tables.notes import notes_of
 from gems.evals.tables.pairing import WHOLE, Pair, pair_table, pairs_of, pairs_of_parts
 from gems.evals.tables.parting import Part, part_tables, parts_of
-from gems.evals.tables.statistics import Mean, mean_of
-from gems.evals.tables.table import Scale, Table
-from gems.evals.tasks.registry import task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

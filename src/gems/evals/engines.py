@@ -57,7 +57,7 @@ async def open_engine(name: EngineName, place: Workplace) -> AsyncIterator[Engin
         os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
         try:
             # Only whoever uses Ray needs its packages.
-            from gems.evals.engine_parts.ray import open_ray  # noqa: PLC0415
+            from gems.evals.ray_engine import open_ray  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("--engine ray", "ray") from error
         async with open_ray(place) as engine:

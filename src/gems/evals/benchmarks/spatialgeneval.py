@@ -9,15 +9,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gems.evals.benchmarks.export import Exporting
+from gems.evals.benchmarks.metrics import Figures, scored
+from gems.evals.data import at_most, each_once, lines_of, needed
 from gems.evals.formulas.spatial import QUESTIONS, basic, by_type, overall, spatial
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import spatial as scorer
 from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting
-from gems.evals.tasks.figuring import Figures, scored
-from gems.evals.tasks.reading import at_most, each_once, lines_of, needed
 
 _FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
 _Letter = Annotated[str, Field(pattern=r"^[A-E]$")]

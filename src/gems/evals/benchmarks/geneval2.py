@@ -10,16 +10,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.errors import DataError
+from gems.evals.benchmarks.export import Exporting
+from gems.evals.benchmarks.metrics import Figures, scored
+from gems.evals.data import at_most, checked, each_once, json_of, lines_of, needed
 from gems.evals.formulas.probability import NUMBERS
 from gems.evals.formulas.soft_tifa import arithmetic, by_atomicity, by_skill, geometric, overall
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import soft_tifa as scorer
 from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting
-from gems.evals.tasks.figuring import Figures, scored
-from gems.evals.tasks.reading import at_most, checked, each_once, json_of, lines_of, needed
 
 _FILE = "geneval2_data.jsonl"
 SKILLS = ("object", "attribute", "count", "position", "verb")

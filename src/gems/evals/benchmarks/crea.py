@@ -7,16 +7,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
+from gems.evals.benchmarks.export import Exporting
+from gems.evals.benchmarks.metrics import Figures, scored
+from gems.evals.data import at_most, checked, each_once, json_of, lines_of, located
 from gems.evals.formulas.crea import CRITERIA, LEAST, MOST, means, overall
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import crea as scorer
 from gems.evals.scorers.crea import ratings_of
 from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting
-from gems.evals.tasks.figuring import Figures, scored
-from gems.evals.tasks.reading import at_most, checked, each_once, json_of, lines_of, located
 
 SUBJECTS = (
     *("couch", "chair", "car", "monster", "mug", "table"),

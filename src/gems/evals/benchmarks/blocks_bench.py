@@ -18,7 +18,7 @@ from typing import Any
 
 from gems.errors import InvalidImageError, RequestError
 from gems.evals.judge import EvalJudge
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.drawn_scene import Fact, holds, scene_of
 from gems.evals.task import DataSource, Export, Frozen
@@ -45,7 +45,7 @@ class BlocksBench:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """All 200; the first ones are balanced too. Reads a file of the package."""
-        text = files("gems.evals.tasks").joinpath("blocks_bench.jsonl").read_text(encoding="utf-8")
+        text = files("gems.evals.benchmarks").joinpath("blocks_bench.jsonl").read_text(encoding="utf-8")
         return [_prompt(json.loads(line), language) for line in text.splitlines()]
 
     async def export(self, frozen: Frozen, folder: Path) -> Export:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gems.evals.tables.statistics import Mean
+from gems.evals.comparison.statistics import Mean
 
 NONE = "–"  # noqa: RUF001 - what stands where there is no number
 _LEAST_P = 0.001

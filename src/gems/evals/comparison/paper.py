@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from gems.evals.comparison.entries import Drawn, Entry, entries_of
+from gems.evals.comparison.table import Table
 from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM, downstream, mainstream
 from gems.evals.judge import OFFICIAL
 from gems.evals.paper_results import ABLATION, ROWS, TITLES, PaperRow
-from gems.evals.tables.entries import Drawn, Entry, entries_of
 from gems.evals.tables.figuring import SeedMean, figures_by_name
 from gems.evals.tables.notes import hygiene
-from gems.evals.tables.table import Table
 
 METHODS: Mapping[str, str] = {
     "single": "original",

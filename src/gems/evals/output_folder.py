@@ -24,8 +24,8 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gems.errors import DataError, ImageMissingError, RequestError, RunBusyError
-from gems.evals.lines import JsonLines
-from gems.evals.rows import Figure, SampleRow, Score
+from gems.evals.jsonl import JsonLines
+from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import Frozen

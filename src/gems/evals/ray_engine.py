@@ -23,8 +23,8 @@ from ray.exceptions import RayError, RayTaskError
 
 from gems.errors import ConfigurationError, GemsError, InternalError, ServerError
 from gems.evals.engine_parts.engine import side_by_side
-from gems.evals.engine_parts.opening import Workplace
 from gems.evals.engine_parts.ray_actors import Drawer, Fault, Worker
+from gems.evals.engines import Workplace
 from gems.evals.jobs import Ending, Job
 from gems.memory.file_store import FileStore
 from gems.models.specs import parse_generator_spec

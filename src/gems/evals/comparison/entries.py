@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from gems.errors import RequestError
-from gems.evals.folder import EvalFolder
-from gems.evals.rows import Figure, SampleRow, Score
+from gems.evals.output_folder import EvalFolder
+from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.samples import SampleKey
 from gems.evals.settings import EvalSettings
 

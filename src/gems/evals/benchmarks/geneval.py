@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
+from gems.evals.benchmarks.export import Exporting
+from gems.evals.benchmarks.metrics import Figures, by, mean, scored, value_of
+from gems.evals.data import Entry, at_most, lines_of, needed
 from gems.evals.formulas.geneval import overall
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import geneval as scorer
 from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting
-from gems.evals.tasks.figuring import Figures, by, mean, scored, value_of
-from gems.evals.tasks.reading import Entry, at_most, lines_of, needed
 
 TAGS = {
     "single_object": 80,

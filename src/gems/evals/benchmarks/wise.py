@@ -8,15 +8,15 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
+from gems.evals.benchmarks.export import Exporting
+from gems.evals.benchmarks.metrics import Figures, by, mean, scored, value_of
+from gems.evals.data import Entry, array_of, each_once, lines_of, located, needed
 from gems.evals.formulas.wise import FIELDS, field_of, overall, wiscore
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import wise as scorer
 from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting
-from gems.evals.tasks.figuring import Figures, by, mean, scored, value_of
-from gems.evals.tasks.reading import Entry, array_of, each_once, lines_of, located, needed
 
 FILES: Mapping[str, range] = {
     "cultural_common_sense.json": range(1, 401),

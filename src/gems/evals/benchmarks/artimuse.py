@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gems.errors import DataError
+from gems.evals.benchmarks.export import Exporting
+from gems.evals.benchmarks.geneval import AESTHETIC, GenEvalRecord, numbered
+from gems.evals.benchmarks.metrics import Figures, mean, scored, value_of
+from gems.evals.data import at_most, lines_of, needed, object_of
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import artimuse as scorer
 from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting
-from gems.evals.tasks.figuring import Figures, mean, scored, value_of
-from gems.evals.tasks.geneval import AESTHETIC, GenEvalRecord, numbered
-from gems.evals.tasks.reading import at_most, lines_of, needed, object_of
 
 _FILE = "eval/ArtiMuse/evaluation_metadata.jsonl"
 _MEAN = "average_score_all"

@@ -8,16 +8,16 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
+from gems.evals.benchmarks.export import Exporting
+from gems.evals.benchmarks.metrics import Figures, by, scored
+from gems.evals.data import at_most, each_once, lines_of, needed
 from gems.evals.formulas.texts import Match, precision, recall
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import longtext as scorer
 from gems.evals.scorers.longtext import match_of
 from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.exporting import Exporting
-from gems.evals.tasks.figuring import Figures, by, scored
-from gems.evals.tasks.reading import at_most, each_once, lines_of, needed
 
 _FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
 _IN_CATEGORY = 20

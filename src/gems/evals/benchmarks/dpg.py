@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gems.errors import DataError, RequestError
+from gems.evals.benchmarks.export import Exporting, grid, square, without_none
+from gems.evals.benchmarks.metrics import Figures, by, scored, value_of
+from gems.evals.data import text_of
 from gems.evals.formulas.dpg import by_category, overall, tile_as_official
 from gems.evals.judge import OFFICIAL
-from gems.evals.rows import Figure, Score
+from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers import dpg as scorer
 from gems.evals.scorers.questions import answers_of, parents_of
 from gems.evals.task import DataFile, DataSource, Export, Frozen
 from gems.evals.tasks.dpg_data import PROMPTS, QUESTIONS, prompts_of
-from gems.evals.tasks.exporting import Exporting, grid, square, without_none
-from gems.evals.tasks.figuring import Figures, by, scored, value_of
-from gems.evals.tasks.reading import text_of
 
 CATEGORIES = ("global", "entity", "attribute", "relation", "other")
 _SCORE = re.compile(r"^DPG-Bench score: ([\d.]+)\s*$", re.MULTILINE)

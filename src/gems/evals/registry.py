@@ -9,16 +9,16 @@ from gems.errors import DataError, OptionError
 from gems.evals.task import Task
 
 TASKS: dict[str, str] = {
-    "geneval": "gems.evals.tasks.geneval:TASK",
-    "geneval2": "gems.evals.tasks.geneval2:TASK",
-    "dpg": "gems.evals.tasks.dpg:TASK",
+    "geneval": "gems.evals.benchmarks.geneval:TASK",
+    "geneval2": "gems.evals.benchmarks.geneval2:TASK",
+    "dpg": "gems.evals.benchmarks.dpg:TASK",
     "oneig": "gems.evals.tasks.oneig:TASK",
-    "wise": "gems.evals.tasks.wise:TASK",
-    "longtext": "gems.evals.tasks.longtext:TASK",
-    "spatial": "gems.evals.tasks.spatial:TASK",
-    "crea": "gems.evals.tasks.crea:TASK",
-    "artimuse": "gems.evals.tasks.artimuse:TASK",
-    "blocks-bench": "gems.evals.tasks.blocks_bench:TASK",
+    "wise": "gems.evals.benchmarks.wise:TASK",
+    "longtext": "gems.evals.benchmarks.longtext:TASK",
+    "spatial": "gems.evals.benchmarks.spatialgeneval:TASK",
+    "crea": "gems.evals.benchmarks.crea:TASK",
+    "artimuse": "gems.evals.benchmarks.artimuse:TASK",
+    "blocks-bench": "gems.evals.benchmarks.blocks_bench:TASK",
 }
 """Where each benchmark's task is: a module and its attribute."""
 

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gems.errors import MissingExtraError
-from gems.evals.tables.comparing import Section
+from gems.evals.comparison.sections import Section
+from gems.evals.comparison.table import Table
 from gems.evals.tables.page import Shown, compare_page
 from gems.evals.tables.pictures import side_by_side
 from gems.evals.tables.plotting import quality_against_cost
-from gems.evals.tables.table import Table
 from gems.memory.faults import storage_error
 
 PICTURES = 12

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError
+from gems.evals.data import at_most, each_once, needed, object_of, table_of
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.task import DataFile
-from gems.evals.tasks.reading import at_most, each_once, needed, object_of, table_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Compare output folders: statistics, sections, exports."""
