@@ -146,7 +146,7 @@ class serving:  # noqa: N801 - used as a context manager
 
 async def serve(home: str) -> None:
     """Serve until the process is told to stop."""
-    from gems.apps.serving.server import serve  # noqa: PLC0415 - only this process needs it
+    from gems.apps.server.app import serve  # noqa: PLC0415 - only this process needs it
 
     settings, gems = opened(home)
     settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"port": 0})})

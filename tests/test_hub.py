@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from gems.apps.run_manager import RunHub
 from gems.errors import PromptError, RunDrainedError, RunNotFoundError
 from gems.events import Event, Finished
-from gems.hub import RunHub
 from gems.memory.run_filter import RunFilter
 from tests.serving import House, Pause
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 from gems.errors import ServerError
 
 KEY = "tops3cretvalue0123456789"

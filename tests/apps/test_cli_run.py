@@ -140,7 +140,7 @@ def test_defects_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise LookupError("lost")
 
-    monkeypatch.setattr("gems.apps.cli.working.load_settings", broken)
+    monkeypatch.setattr("gems.apps.cli.runner.load_settings", broken)
     done = here("runs", "--json")
     error = checked_json(done.stdout, ErrorReport)["error"]
     assert done.exit_code == 1

@@ -54,7 +54,7 @@ def test_names_that_cannot_be(words: tuple[str, ...]) -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("gems.apps.serving.")]:
+    for name in [name for name in sys.modules if name.startswith("gems.apps.server.")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fastapi", None)
     refused = here("serve", "--port", "0")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gems.apps.pictures import image_id
-from gems.apps.serving.openai.errors import AnswerError
+from gems.apps.server.dependencies import is_loopback
+from gems.apps.server.images import image_id
+from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.sizes import drawable
 from gems.apps.serving.run_events import _known
-from gems.apps.serving.service import is_loopback
 from gems.errors import GemsError
 from gems.memory.chroma import ServerConnection
 from gems.memory.embeddings import open_embedder

@@ -18,8 +18,8 @@ from mcp.client.streamable_http import streamable_http_client
 
 from gems.apps.mcp.guarding import KeyGuard
 from gems.apps.mcp.serving import http_app
-from gems.apps.serving.server import listening
-from gems.apps.serving.service import open_service
+from gems.apps.server.app import listening
+from gems.apps.server.dependencies import open_service
 from gems.service import Gems
 from tests.apps.terminal import started
 from tests.scripted import settings_at

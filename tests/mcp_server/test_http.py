@@ -11,10 +11,10 @@ import pytest
 from mcp import Client
 
 from gems.apps.mcp.desk import Desk
-from gems.apps.serving.access import Access, Caller
+from gems.apps.run_manager import RunHub
+from gems.apps.server.auth import Access, Caller
 from gems.apps.serving.keys import KeyFile
 from gems.errors import RunCancelledError
-from gems.hub import RunHub
 from tests.mcp_server.clients import Told, has_ended, once, served, text_of, with_key
 from tests.serving import House, Pause
 from tests.test_verification import bomb, picture

@@ -13,7 +13,7 @@ import pytest
 from mcp import Client
 from PIL import Image
 
-from gems.apps.mcp.reports import MAX_JPEG, small_jpeg
+from gems.apps.mcp.results import MAX_JPEG, small_jpeg
 from gems.service import Gems
 from tests.apps.terminal import HOPELESS, PROMPT, gems, started
 from tests.mcp_server.clients import (

@@ -14,9 +14,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from gems.apps.server.app import listening
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
-from gems.apps.serving.server import listening
 from gems.service import Gems
 from tests.scripted import settings_at
 from tests.serving import PATIENCE_S, House

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from gems.apps.serving.metrics import Metrics
+from gems.apps.run_manager import RunHub
+from gems.apps.server.health import Metrics
 from gems.errors import UnreachableError
-from gems.hub import RunHub
 from tests.server.running import app_of, bearer, begun, gated, heard, keys_of, result, serving
 from tests.serving import House
 

@@ -7,7 +7,7 @@ import base64
 import httpx
 import pytest
 
-from gems.hub import RunHub
+from gems.apps.run_manager import RunHub
 from tests.server.running import begun, gated, heard, result
 from tests.serving import House
 from tests.test_verification import picture

@@ -18,8 +18,8 @@ from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, Page
 
 from gems.apps.serving.app import create_app
-from gems.apps.web import mounting
-from gems.apps.web.desk import Desk
+from gems.apps.web import mount
+from gems.apps.web.controller import Desk
 from gems.apps.web.rendering import problem_html, status_text, style
 from gems.errors import GemsError
 from gems.service import Gems
@@ -71,7 +71,7 @@ class Served:
 def served(settings: Settings, gems: Gems | None = None) -> Iterator[Served]:
     """The server with frames around what the page shows: runs at `/frame?run=`, all at `/frame`."""
     app = create_app(settings, gems)
-    desk = mounting.make_desk(app, settings)
+    desk = mount.make_desk(app, settings)
     _add_frames(app, desk)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as taken:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))

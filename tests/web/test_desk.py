@@ -11,12 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from gems.apps.serving.access import TooManyRunsError, UnknownKeyError
+from gems.apps.server.auth import TooManyRunsError, UnknownKeyError
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
-from gems.apps.web import mounting
+from gems.apps.web import mount
 from gems.apps.web.asking import Form
-from gems.apps.web.desk import Desk
+from gems.apps.web.controller import Desk
 from gems.apps.web.links import Links
 from gems.errors import OptionError, PromptError, RunNotFoundError
 from tests.reporting.pages import Page
@@ -34,14 +34,14 @@ def house(tmp_path: Path) -> House:
 @pytest.fixture(autouse=True)
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """The desk needs no Gradio."""
-    monkeypatch.setattr(mounting, "is_installed", lambda: False)
+    monkeypatch.setattr(mount, "is_installed", lambda: False)
 
 
 @asynccontextmanager
 async def opened(house: House) -> AsyncIterator[tuple[Desk, httpx.AsyncClient]]:
     settings = settings_at(house.home)
     app = create_app(settings, house.gems())  # type: ignore[arg-type]
-    desk = mounting.make_desk(app, settings)
+    desk = mount.make_desk(app, settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from gems.apps.serving.app import create_app
-from gems.apps.web import mounting
+from gems.apps.web import mount
 from gems.errors import ServerError
 from gems.settings import Settings
 from tests.apps.terminal import started, wait_until
@@ -28,7 +28,7 @@ PROMPT = 'three red circles above a blue striped square, and the word "GO"'
 PHONE, DESKTOP = 375, 1280
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not mounting.is_installed(), reason="no Gradio"),
+    pytest.mark.skipif(not mount.is_installed(), reason="no Gradio"),
 ]
 expect.set_options(timeout=PATIENCE_S * 1000)
 

@@ -17,13 +17,13 @@ from fastapi import FastAPI
 
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
-from gems.apps.web import mounting
+from gems.apps.web import mount
 from gems.apps.web.visitors import COOKIE, LASTS_S, Visitors
 from gems.settings import Settings
 from tests.scripted import settings_at
 from tests.serving import House
 
-pytestmark = pytest.mark.skipif(not mounting.is_installed(), reason="no Gradio")
+pytestmark = pytest.mark.skipif(not mount.is_installed(), reason="no Gradio")
 JSON = {"content-type": "application/json"}
 PRESS = "/web/gradio_api/queue/join"
 ANSWERED = "/web/gradio_api/run/predict"

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gems.apps.serving.app import create_app
-from gems.apps.web import mounting
+from gems.apps.web import mount
 from gems.settings import ServeSettings
 from tests.apps.terminal import here, started
 from tests.scripted import settings_at
@@ -20,7 +20,7 @@ from tests.serving import PATIENCE_S
 
 def paths_of(home: Path, **serve: bool) -> list[str]:
     app = create_app(settings_at(home, serve=ServeSettings(**serve)))
-    return [path for route in app.routes if (path := getattr(route, "path", "")).startswith(mounting.PATH)]
+    return [path for route in app.routes if (path := getattr(route, "path", "")).startswith(mount.PATH)]
 
 
 @pytest.mark.parametrize("found", [None, "3.18.0", "5.49.1", "nonsense"])
@@ -29,10 +29,10 @@ def test_without_a_gradio_that_fits_the_server_is_whole_and_the_command_says_wha
 ) -> None:
     def version(name: str) -> str:
         if found is None:
-            raise mounting.PackageNotFoundError(name)
+            raise mount.PackageNotFoundError(name)
         return found
 
-    monkeypatch.setattr(mounting, "version", version)
+    monkeypatch.setattr(mount, "version", version)
     assert paths_of(tmp_path) == []
     done = here("web", "--port", "0")
     assert (done.exit_code, done.stdout) == (2, "")
@@ -40,7 +40,7 @@ def test_without_a_gradio_that_fits_the_server_is_whole_and_the_command_says_wha
 
 
 def test_a_setting_leaves_the_page_out(tmp_path: Path) -> None:
-    assert mounting.PATH in paths_of(tmp_path)
+    assert mount.PATH in paths_of(tmp_path)
     assert paths_of(tmp_path, web=False) == []
 
 
@@ -51,9 +51,9 @@ def test_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, before)
-        with mounting._nothing_sent():
-            assert mounting.os.environ[name] == "False"
-        assert mounting.os.environ.get(name) == before
+        with mount._nothing_sent():
+            assert mount.os.environ[name] == "False"
+        assert mount.os.environ.get(name) == before
 
 
 def test_other_machines_need_keys() -> None:

@@ -14,12 +14,12 @@ import pytest
 
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
-from gems.apps.web import mounting
+from gems.apps.web import mount
 from gems.settings import ServeSettings
 from tests.scripted import settings_at
 from tests.serving import House, Pause
 
-pytestmark = pytest.mark.skipif(not mounting.is_installed(), reason="no Gradio")
+pytestmark = pytest.mark.skipif(not mount.is_installed(), reason="no Gradio")
 OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", True)
 EMPTY = (3.0, 1.0, None, None, None, None, None, None)
 
@@ -31,7 +31,7 @@ async def opened(house: House) -> AsyncIterator[Any]:
 
     settings = settings_at(house.home, serve=ServeSettings(web=False))
     app = create_app(settings, house.gems())  # type: ignore[arg-type]
-    desk = mounting.make_desk(app, settings)
+    desk = mount.make_desk(app, settings)
     async with app.router.lifespan_context(app):
         yield _Page(desk)
 

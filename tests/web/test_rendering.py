@@ -6,8 +6,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from gems.apps.run_view import Story
 from gems.apps.web.rendering import Places, gallery_html, problem_html, run_html, status_text, style
-from gems.apps.web.story import Story
 from gems.errors import PromptError, RateLimitError
 from gems.events import Finished, Started, StepDone, Warned
 from gems.results import RunResult

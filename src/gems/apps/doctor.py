@@ -120,7 +120,7 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
 def _server(settings: Settings) -> Check:
     """Whether `gems serve` may listen where it is to, and for whom."""
     try:
-        from gems.apps.serving.server import check_reach  # noqa: PLC0415 - an extra
+        from gems.apps.server.app import check_reach  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         return Check(name="server", status="skipped", detail=f"{error.name} is not installed")
     serve = settings.serve

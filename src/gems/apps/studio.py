@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gems.apps.pictures import image_id, missing, picture
+from gems.apps.server.images import image_id, missing, picture
 from gems.graphs.loop import build_graph
 from gems.resources import Resources, open_resources
 from gems.settings import load_settings

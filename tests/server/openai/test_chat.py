@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, OpenAI
 
-from gems.apps.serving.openai import chat
+from gems.apps.server.openai import chat
 from tests.server.openai.test_images import picture
 from tests.serving import House
 

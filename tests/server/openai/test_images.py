@@ -140,7 +140,7 @@ def test_a_run_that_is_held_up_is_not_waited_for(
     serve: Serve, client: Client, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What no deadline of the run's own could interrupt."""
-    monkeypatch.setattr("gems.apps.serving.openai.beginning._SHARE", 100)
+    monkeypatch.setattr("gems.apps.server.openai.runs._SHARE", 100)
     house.never_pass()
     house.on_drawing(2, lambda: asyncio.sleep(60))
     answer = client(serve(deadline_s=3, drain_s=0)).images.generate(**ASKED)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gems.apps.serving.openai.errors import AnswerError
+from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.sizes import drawable
 from gems.options import parsed_size
 from gems.types import GeneratorCapabilities

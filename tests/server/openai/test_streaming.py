@@ -9,7 +9,7 @@ import httpx
 import pytest
 from openai import APIError, OpenAI
 
-from gems.apps.serving.openai.image_stream import Partials
+from gems.apps.server.openai.images import Partials
 from gems.errors import RefusedError
 from gems.events import Judged
 from gems.types import ImageRequest

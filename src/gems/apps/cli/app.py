@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import typer
 
 from gems._version import __version__
+from gems.apps.cli.batch import batch
 from gems.apps.cli.delete import delete
 from gems.apps.cli.doctor import doctor
+from gems.apps.cli.errors import told, usage_error
 from gems.apps.cli.eval_parts import evals
-from gems.apps.cli.eval_parts.batch import batch
-from gems.apps.cli.failures import told, usage_error
 from gems.apps.cli.fork import fork
 from gems.apps.cli.garbage import gc
 from gems.apps.cli.keys import keys

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import FAILED, reported
+from gems.apps.cli.errors import FAILED, reported
 
 if TYPE_CHECKING:
     from gems.runs.cleanup import Deletion
@@ -43,9 +43,9 @@ def delete(
         from rich.filesize import decimal  # noqa: PLC0415 - heavy, as is what follows
 
         from gems.apps.cli.asking import agreed  # noqa: PLC0415
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.runner import looked_up, run_named  # noqa: PLC0415
         from gems.apps.cli.text import counted, one_line  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up, run_named  # noqa: PLC0415
 
         async def looking(gems: Gems) -> Deletion:
             return await gems.delete(await run_named(gems, run_id), dry_run=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import FAILED, MET, reported
+from gems.apps.cli.errors import FAILED, MET, reported
 
 if TYPE_CHECKING:
     from gems.apps.doctor import Check
@@ -42,9 +42,9 @@ def doctor(
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import interruptibly, settings_with  # noqa: PLC0415
         from gems.apps.cli.tables import show_check  # noqa: PLC0415
-        from gems.apps.cli.working import interruptibly, settings_with  # noqa: PLC0415
         from gems.apps.doctor import DoctorReport, checkup  # noqa: PLC0415
 
         models = options.Models(chat, judge, generator)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 
 def fork(  # noqa: PLR0913, PLR0917 - the command's options
@@ -82,8 +82,8 @@ def fork(  # noqa: PLR0913, PLR0917 - the command's options
     models = options.Models(chat, judge, generator)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with reported(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy
-        from gems.apps.cli.working import forked  # noqa: PLC0415
+        from gems.apps.cli.output import handed_over  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import forked  # noqa: PLC0415
 
         result = forked(
             run_id,

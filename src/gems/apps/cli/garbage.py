@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import FAILED, reported
+from gems.apps.cli.errors import FAILED, reported
 
 if TYPE_CHECKING:
     from gems.runs.cleanup import Garbage
@@ -45,8 +45,8 @@ def gc(
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.moments import parsed_age  # noqa: PLC0415
 
         age = parsed_age(min_age)

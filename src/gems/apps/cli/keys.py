@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.apps.serving.keys import KeyFile
@@ -56,7 +56,7 @@ def add(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.schemas import NewKey  # noqa: PLC0415
 
         token = _file().add(name, runs_at_a_time=runs_at_a_time, images_per_day=images_per_day)
@@ -77,7 +77,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
       2  bad usage or configuration
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.schemas import KeyLine, KeyList  # noqa: PLC0415
 
         found = _file().all()
@@ -103,7 +103,7 @@ def revoke(name: Name, json: options.Json = False, debug: options.Debug = False)
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.schemas import RevokedKey  # noqa: PLC0415
 
         _file().revoke(name)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 from gems.errors import MissingExtraError
 
 
@@ -42,7 +42,7 @@ def mcp(
     with reported(debug=debug):
         import asyncio  # noqa: PLC0415 - not needed for help
 
-        from gems.apps.cli.working import interruptibly, listening_at, settings_with  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import interruptibly, listening_at, settings_with  # noqa: PLC0415 - heavy
         from gems.observability.logging import configure_logging  # noqa: PLC0415
 
         try:

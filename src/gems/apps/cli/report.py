@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.service import Gems
@@ -39,9 +39,9 @@ def report(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up, run_named  # noqa: PLC0415
         from gems.apps.cli.schemas import ReportFile  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up, run_named  # noqa: PLC0415
         from gems.runs.output import write_page  # noqa: PLC0415
 
         async def looking(gems: Gems) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 
 def resume(  # noqa: PLR0913, PLR0917 - the command's options
@@ -47,8 +47,8 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with reported(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy
-        from gems.apps.cli.working import resumed  # noqa: PLC0415
+        from gems.apps.cli.output import handed_over  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import resumed  # noqa: PLC0415
 
         result = resumed(run_id, models, view, answer, out=out, metadata=not no_metadata)
         raise typer.Exit(handed_over(result, view, models))

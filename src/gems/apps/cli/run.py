@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 from gems.errors import PromptError
 from gems.types import Profile
 
@@ -104,8 +104,8 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with reported(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.handing import handed_over  # noqa: PLC0415 - heavy
-        from gems.apps.cli.working import begun  # noqa: PLC0415
+        from gems.apps.cli.output import handed_over  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import begun  # noqa: PLC0415
 
         result = begun(
             _text(prompt),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.memory.ledger import RunRow
@@ -57,9 +57,9 @@ def runs(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.tables import runs_table  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
 
         wanted = _wanted(since, until, status, text, min_score)
         found: list[RunRow] = looked_up(lambda gems: gems.runs(limit, wanted))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.settings import Settings
@@ -69,9 +69,9 @@ def served(
 
     Raises:
         MissingExtraError: something that this needs is not installed.
-        GemsError: see `gems.apps.serving.server.serve`.
+        GemsError: see `gems.apps.server.app.serve`.
     """
-    from gems.apps.cli.working import listening_at, settings_with  # noqa: PLC0415 - heavy
+    from gems.apps.cli.runner import listening_at, settings_with  # noqa: PLC0415 - heavy
 
     settings = listening_at(settings_with(models), host, port)
     if page:
@@ -87,13 +87,13 @@ def _serve(settings: Settings, ready: Callable[[str], None], *, debug: bool, pag
 
     missing = MissingExtraError("The web page", "web") if page else MissingExtraError("gems serve", "serve")
     try:
-        from gems.apps.serving.server import serve  # noqa: PLC0415
-        from gems.apps.web import mounting  # noqa: PLC0415
+        from gems.apps.server.app import serve  # noqa: PLC0415
+        from gems.apps.web import mount  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("gems"):
             raise
         raise missing from error
-    if page and not mounting.is_installed():
+    if page and not mount.is_installed():
         raise missing
 
     configure_logging(settings, debug=debug)

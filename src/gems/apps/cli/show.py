@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.results import RunResult
@@ -35,9 +35,9 @@ def show(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up, run_named  # noqa: PLC0415
         from gems.apps.cli.tables import show_run  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up, run_named  # noqa: PLC0415
 
         async def looking(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
             return await gems.show(await run_named(gems, run_id)), gems.resources.images.path

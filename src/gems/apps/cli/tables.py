@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from gems.apps.cli.display import skill_line
-from gems.apps.cli.handing import verdict_line
 from gems.apps.cli.live import Marks
+from gems.apps.cli.output import verdict_line
 from gems.apps.cli.text import clean, counted, money, one_line
 from gems.apps.doctor import Check
 from gems.memory.ledger import RunRow

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import BEST_EFFORT, MET, reported
+from gems.apps.cli.errors import BEST_EFFORT, MET, reported
 from gems.apps.cli.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def verify(
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.working import interruptibly, settings_with, told_once  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import interruptibly, settings_with, told_once  # noqa: PLC0415
         from gems.service import Gems  # noqa: PLC0415
         from gems.settings import GeneratorSettings  # noqa: PLC0415
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 from gems.apps.cli.serve import served
 
 

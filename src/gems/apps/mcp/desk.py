@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 from mcp.server.mcpserver import Context
 
-from gems.apps.serving.access import Access, Caller
+from gems.apps.run_manager import RunHub
+from gems.apps.server.auth import Access, Caller
 from gems.errors import GemsError, RequestError
-from gems.hub import RunHub
 from gems.memory.ledger import RunRow
 from gems.runs.source_images import decoded_picture
 

@@ -10,9 +10,9 @@ import anyio
 from mcp.server.mcpserver import Context
 
 from gems.apps.cli.text import counted
+from gems.apps.run_manager import RunHub
 from gems.errors import GemsError, InternalError
 from gems.events import Event, Finished, ImageDrawn, Judged, RequirementsListed, Started
-from gems.hub import RunHub
 from gems.results import RunResult
 from gems.types import Options
 

@@ -6,8 +6,8 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gems.apps.serving.access import UnknownKeyError, error_details, status_of
-from gems.apps.serving.service import Service, caller_at
+from gems.apps.server.auth import UnknownKeyError, error_details, status_of
+from gems.apps.server.dependencies import Service, caller_at
 from gems.errors import GemsError
 
 

@@ -10,8 +10,8 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from gems.apps.mcp.desk import Desk
-from gems.apps.mcp.drawing import Answer, Link, RunId
-from gems.apps.mcp.reports import CheckReport, check_answer, run_answer
+from gems.apps.mcp.results import CheckReport, check_answer, run_answer
+from gems.apps.mcp.tools import Answer, Link, RunId
 from gems.errors import GemsError
 
 

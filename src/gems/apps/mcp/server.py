@@ -10,9 +10,9 @@ from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 
 from gems._version import __version__
 from gems.apps.mcp.desk import Desk
-from gems.apps.mcp.drawing import DrawingTools
 from gems.apps.mcp.looking import LookingTools
-from gems.apps.mcp.reports import error_answer, image_uri
+from gems.apps.mcp.results import error_answer, image_uri
+from gems.apps.mcp.tools import DrawingTools
 from gems.errors import GemsError, OptionError
 
 _INSTRUCTIONS = (

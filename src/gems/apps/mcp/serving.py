@@ -13,11 +13,11 @@ from gems.apps.mcp.desk import Desk
 from gems.apps.mcp.guarding import KeyGuard
 from gems.apps.mcp.input import standard_input
 from gems.apps.mcp.server import create_server
-from gems.apps.serving.access import Access
+from gems.apps.run_manager import RunHub
+from gems.apps.server.app import answer, check_reach, listening
+from gems.apps.server.auth import Access
+from gems.apps.server.dependencies import Service, open_service
 from gems.apps.serving.keys import KeyFile
-from gems.apps.serving.server import answer, check_reach, listening
-from gems.apps.serving.service import Service, open_service
-from gems.hub import RunHub
 from gems.service import Gems
 from gems.settings import Settings
 

@@ -11,13 +11,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from gems._version import __version__
-from gems.apps.serving import chain_routes, health, images, limits, run_events, runs
-from gems.apps.serving.access import error_details, status_of
-from gems.apps.serving.answers import AsciiJSON
+from gems.apps.server import body_limit, runs
+from gems.apps.server.auth import error_details, status_of
+from gems.apps.server.dependencies import open_service
+from gems.apps.server.openai.errors import RUN_HEADER
+from gems.apps.server.schemas import AsciiJSON
+from gems.apps.serving import chain_routes, health, images, run_events
 from gems.apps.serving.openai import routes as openai
-from gems.apps.serving.openai.errors import RUN_HEADER
-from gems.apps.serving.service import open_service
-from gems.apps.web import mounting
+from gems.apps.web import mount
 from gems.errors import GemsError
 from gems.service import Gems
 from gems.settings import Settings
@@ -38,7 +39,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             yield
 
     app = FastAPI(title="GEMS", version=__version__, lifespan=lifespan)
-    app.add_middleware(limits.BodyLimit, most=settings.serve.max_body_mb * 1_000_000)
+    app.add_middleware(body_limit.BodyLimit, most=settings.serve.max_body_mb * 1_000_000)
     if settings.serve.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -52,8 +53,8 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
     for part in (health, images, runs, run_events, openai):
         app.include_router(part.router)
     app.include_router(chain_routes.router())
-    if settings.serve.web and mounting.is_installed():
-        mounting.mount(app, settings)
+    if settings.serve.web and mount.is_installed():
+        mount.mount(app, settings)
     return app
 
 

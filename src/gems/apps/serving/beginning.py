@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gems.apps.serving.access import Caller
-from gems.apps.serving.answers import ForkRequest, RunRequest
-from gems.apps.serving.service import Service
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import Service
+from gems.apps.server.schemas import ForkRequest, RunRequest
 from gems.errors import RequestError
 from gems.options import DEFAULT_ROUNDS
 from gems.runs.source_images import decoded_picture

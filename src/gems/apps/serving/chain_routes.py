@@ -14,9 +14,9 @@ from langserve.validation import StreamEventsParameters
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sse_starlette import EventSourceResponse
 
-from gems.apps.serving.access import status_of
-from gems.apps.serving.chain import ASKED, Asked, GemsRunnable, requests_in, run_for
-from gems.apps.serving.service import caller_of, service_of
+from gems.apps.server.auth import status_of
+from gems.apps.server.dependencies import caller_of, service_of
+from gems.apps.server.langserve import ASKED, Asked, GemsRunnable, requests_in, run_for
 from gems.errors import GemsError
 
 PATH = "/gems"

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 
-from gems.apps.serving.answers import AsciiJSON
-from gems.apps.serving.service import Service, caller_of, is_local, service_of
+from gems.apps.server.dependencies import Service, caller_of, is_local, service_of
+from gems.apps.server.schemas import AsciiJSON
 
 router = APIRouter(tags=["health"])
 _PATIENCE_S = 5.0

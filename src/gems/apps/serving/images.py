@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse
 
-from gems.apps.pictures import image_id, missing, picture
-from gems.apps.serving.access import Caller
-from gems.apps.serving.service import caller_of, service_of
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import caller_of, service_of
+from gems.apps.server.images import image_id, missing, picture
 
 router = APIRouter(tags=["images"])
 

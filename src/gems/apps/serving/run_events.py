@@ -16,12 +16,12 @@ import anyio
 from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from gems.apps.serving.access import error_details
-from gems.apps.serving.answers import told_event
-from gems.apps.serving.runs import RunId, Whoever
-from gems.apps.serving.service import service_of
+from gems.apps.run_manager import RunHub
+from gems.apps.server.auth import error_details
+from gems.apps.server.dependencies import service_of
+from gems.apps.server.runs import RunId, Whoever
+from gems.apps.server.schemas import told_event
 from gems.errors import GemsError, InternalError
-from gems.hub import RunHub
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 _PING_S = 15

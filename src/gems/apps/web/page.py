@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.routing import Mount
 
 from gems.apps.web.asking import Form, whole
-from gems.apps.web.desk import Desk
+from gems.apps.web.controller import Desk
 from gems.apps.web.rendering import heading_html, problem_html, status_text, style
 from gems.apps.web.theming import theme
 from gems.errors import GemsError

@@ -11,7 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from gems.apps.web.story import Story, Turn
+from gems.apps.run_view import Story, Turn
 from gems.errors import GemsError
 from gems.memory.ledger import RunRow
 from gems.models.usage import NOTHING, added

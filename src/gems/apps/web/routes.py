@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
-from gems.apps.serving.access import Caller
-from gems.apps.web.desk import Desk
+from gems.apps.server.auth import Caller
+from gems.apps.web.controller import Desk
 from gems.apps.web.links import Kind
 from gems.errors import RunNotFoundError
 

@@ -7,9 +7,9 @@ import typer
 from gems.apps.cli.eval_parts.compare import compare
 from gems.apps.cli.eval_parts.data import data
 from gems.apps.cli.eval_parts.moving import export, import_scores
-from gems.apps.cli.eval_parts.run import run
 from gems.apps.cli.eval_parts.score import score
 from gems.apps.cli.eval_parts.table import table
+from gems.apps.cli.evals import run
 
 evals = typer.Typer(
     name="eval",

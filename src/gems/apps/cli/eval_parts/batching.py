@@ -8,7 +8,7 @@ from pathlib import Path
 from gems.apps.cli.eval_parts.progress import followed
 from gems.apps.cli.eval_parts.working import At, interruptibly_told
 from gems.apps.cli.options import Models, View, shown_spec
-from gems.apps.cli.working import settings_with, told_once
+from gems.apps.cli.runner import settings_with, told_once
 from gems.evals.batch import Batch, BatchSettings
 from gems.evals.batch_rows import BatchList, read_list
 from gems.evals.engines import check_prices, open_engine, settings_for_jobs

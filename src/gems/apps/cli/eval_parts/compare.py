@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 
 def compare(
@@ -54,10 +54,10 @@ def compare(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
+        from gems.apps.cli.eval_commands import compared  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_section  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.looking import compared  # noqa: PLC0415
         from gems.apps.cli.eval_parts.reports import comparison_report  # noqa: PLC0415
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
 
         found = compared(folders, judge, out, pictures)
         for warning in found.warnings:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gems.apps.cli.eval_parts.progress import followed
 from gems.apps.cli.eval_parts.working import At, interruptibly_told
 from gems.apps.cli.options import Models, View, shown_spec
-from gems.apps.cli.working import settings_with, told_once
+from gems.apps.cli.runner import settings_with, told_once
 from gems.arguments import RunOptions
 from gems.errors import OptionError
 from gems.evals.engines import check_prices, open_engine, settings_for_jobs

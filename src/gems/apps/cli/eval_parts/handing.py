@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from gems.apps.cli.failures import BEST_EFFORT, MET
-from gems.apps.cli.handing import print_json
+from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.cli.options import View
+from gems.apps.cli.output import print_json
 from gems.apps.cli.text import clean, counted, money, one_line
 from gems.evals.reports import WorkReport
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
+from gems.apps.cli.errors import reported
 from gems.apps.cli.eval_parts.score import Data, Folder
-from gems.apps.cli.failures import reported
 
 
 def export(
@@ -41,10 +41,10 @@ def export(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
+        from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
+        from gems.apps.cli.eval_commands import exported  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_export  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.looking import exported  # noqa: PLC0415
-        from gems.apps.cli.failures import BEST_EFFORT, MET  # noqa: PLC0415
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
 
         found = exported(folder, official, data)
         if json:
@@ -80,9 +80,9 @@ def import_scores(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
+        from gems.apps.cli.eval_commands import imported  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_figures  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.looking import imported  # noqa: PLC0415
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
 
         found = imported(folder, file, language, data)
         if json:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gems.apps.cli.eval_parts.looking import Compared
+    from gems.apps.cli.eval_commands import Compared
     from gems.evals.comparison.sections import Section
     from gems.evals.comparison.table import Table
 

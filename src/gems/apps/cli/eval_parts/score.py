@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 Folder = Annotated[
     str,
@@ -59,10 +59,10 @@ def score(
       130  interrupted; the same command goes on
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
+        from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
+        from gems.apps.cli.eval_commands import scored  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_scores  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.looking import scored  # noqa: PLC0415
-        from gems.apps.cli.failures import BEST_EFFORT, MET  # noqa: PLC0415
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
 
         found = scored(folder, judge, data, concurrency)
         if json:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 
 def table(
@@ -39,10 +39,10 @@ def table(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
+        from gems.apps.cli.eval_commands import tabled  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_table  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.looking import tabled  # noqa: PLC0415
         from gems.apps.cli.eval_parts.reports import tables_report  # noqa: PLC0415
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
 
         found = tabled(folders or [], out)
         if json:

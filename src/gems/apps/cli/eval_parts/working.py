@@ -8,8 +8,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_args
 
-from gems.apps.cli.failures import Interrupted
-from gems.apps.cli.working import interruptibly
+from gems.apps.cli.errors import Interrupted
+from gems.apps.cli.runner import interruptibly
 from gems.errors import OptionError
 from gems.evals.engines import EngineName, Workplace
 from gems.graphs.loop import GraphBuilder, build_graph

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from gems.apps.cli.memory import list_, search, show, stats
 from gems.apps.cli.memory_parts.forgetting import forget, rebuild
-from gems.apps.cli.memory_parts.looking import list_, search, show, stats
 from gems.apps.cli.memory_parts.moving import export, import_
 from gems.apps.cli.memory_parts.tidying import consolidate, reindex
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import FAILED, reported
+from gems.apps.cli.errors import FAILED, reported
 
 if TYPE_CHECKING:
     from gems.memory_reports import Forgotten, Rebuilt
@@ -45,9 +45,9 @@ def forget(
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
         from gems.moments import parsed_age  # noqa: PLC0415
 
         before = None if older_than is None else datetime.now(UTC) - parsed_age(older_than)
@@ -95,10 +95,10 @@ def rebuild(
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.apps.cli.progress import told  # noqa: PLC0415
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
 
         question = "Replace the store of experiences by one made from the trajectories?"
         if not dry_run and not agreed(question, yes=yes, as_json=json):

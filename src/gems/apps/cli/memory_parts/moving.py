@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import FAILED, reported
+from gems.apps.cli.errors import FAILED, reported
 from gems.errors import OptionError
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ def export(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
         from gems.memory.faults import storage_error  # noqa: PLC0415
         from gems.memory.images import write_whole  # noqa: PLC0415
 
@@ -88,9 +88,9 @@ def import_(
       2  bad usage or configuration
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import one_line  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
 
         lines = _lines(source)
         done: ImportReport = looked_up(lambda gems: gems.memory.import_lines(lines))

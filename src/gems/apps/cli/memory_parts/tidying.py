@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.memory_reports import ConsolidationReport
@@ -39,7 +39,7 @@ def consolidate(
       130  interrupted; what is done is kept
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import counted, one_line  # noqa: PLC0415
 
         done = _drawn(None if no_model else options.Models(chat=chat))
@@ -57,7 +57,7 @@ def consolidate(
 def _drawn(models: options.Models | None) -> ConsolidationReport:
     """Carry it out, without a chat model where `models` is None. No generator is needed either way."""
     from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.working import asked, looked_up, settings_with  # noqa: PLC0415
+    from gems.apps.cli.runner import asked, looked_up, settings_with  # noqa: PLC0415
 
     if models is None:
         return looked_up(lambda gems: gems.memory.consolidate(told("cluster"), use_model=False))
@@ -75,9 +75,9 @@ def reindex(json: options.Json = False, debug: options.Debug = False) -> None:
       130  interrupted; begun again it does everything
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
 
         async def doing(gems: Gems) -> dict[str, Any]:
             count = await gems.memory.reindex(lambda done: typer.echo(f"{done} done", err=True))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 
 from gems.apps.cli.skill_parts.learning import learn
-from gems.apps.cli.skill_parts.looking import list_, show
 from gems.apps.cli.skill_parts.making import new
 from gems.apps.cli.skill_parts.testing import try_out
 from gems.apps.cli.skill_parts.trusting import trust
 from gems.apps.cli.skill_parts.validating import validate
+from gems.apps.cli.skills import list_, show
 
 skills = typer.Typer(
     name="skills",

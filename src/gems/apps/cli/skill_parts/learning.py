@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.runs.skill_learning import Wish
@@ -50,7 +50,7 @@ def learn(
       130  interrupted; drafts that are written stay
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.runs.skill_learning import Wish  # noqa: PLC0415
 
         use_model = not no_model and not dry_run
@@ -65,7 +65,7 @@ def learn(
 def _drafted(wish: Wish, models: options.Models) -> SkillDrafts:
     """Carry it out. No generator is needed, and a chat model only where it writes."""
     from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.working import asked, looked_up, settings_with  # noqa: PLC0415
+    from gems.apps.cli.runner import asked, looked_up, settings_with  # noqa: PLC0415
 
     if not wish.use_model:
         return looked_up(lambda gems: gems.skills.learn(wish, told("draft")))

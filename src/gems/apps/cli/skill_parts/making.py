@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 
 def new(
@@ -41,7 +41,7 @@ def new(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.settings import load_settings  # noqa: PLC0415
         from gems.skills.making import make_skill  # noqa: PLC0415
         from gems.skills.reports import NewSkill  # noqa: PLC0415

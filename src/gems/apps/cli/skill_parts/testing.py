@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import BEST_EFFORT, reported
+from gems.apps.cli.errors import BEST_EFFORT, reported
 
 _WIDEST = 60
 
@@ -49,8 +49,8 @@ def try_out(
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.working import told_once  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import told_once  # noqa: PLC0415
 
         with told_once(debug=debug):
             trial = _tried(name, options.Models(chat=chat), limit)
@@ -64,7 +64,7 @@ def try_out(
 
 def _tried(name: str, models: options.Models, limit: int | None) -> SkillTrial:
     from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.working import asked, settings_with  # noqa: PLC0415
+    from gems.apps.cli.runner import asked, settings_with  # noqa: PLC0415
 
     settings, wanted = _placed(name, settings_with(models))
     return asked(settings, lambda gems: gems.skills.try_out(wanted, limit, told("example")))

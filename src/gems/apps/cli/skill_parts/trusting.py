@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 
 def trust(
@@ -38,7 +38,7 @@ def trust(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.errors import OptionError  # noqa: PLC0415
         from gems.settings import load_settings  # noqa: PLC0415
         from gems.skills.reports import TrustedFolders  # noqa: PLC0415

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import FAILED, reported
+from gems.apps.cli.errors import FAILED, reported
 
 
 def validate(
@@ -35,7 +35,7 @@ def validate(
       2  bad usage
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import clean  # noqa: PLC0415
         from gems.skills.reports import ValidationList, validated  # noqa: PLC0415
         from gems.skills.validator import validate as checked  # noqa: PLC0415
@@ -55,7 +55,7 @@ def _folder(named: Path) -> Path:
     """The folder; where there is none, that of the skill with this name."""
     if named.exists() or len(named.parts) != 1:
         return named
-    from gems.apps.cli.skill_parts.looking import scanned  # noqa: PLC0415 - heavy
+    from gems.apps.cli.skills import scanned  # noqa: PLC0415 - heavy
 
     skill = scanned()[0].current.get(named.name)
     return named if skill is None or skill.folder is None else skill.folder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.bodies import Message
-from gems.apps.serving.openai.errors import AnswerError
 from gems.options import MAX_PROMPT
 
 

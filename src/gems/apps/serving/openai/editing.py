@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.bodies import EditBody
-from gems.apps.serving.openai.errors import AnswerError
 from gems.errors import RequestError
 from gems.options import check_editing
 from gems.runs.source_images import SourceImage, source_image

@@ -7,9 +7,9 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from gems.apps.serving.openai.beginning import Begun
-from gems.apps.serving.openai.errors import AnswerError
-from gems.apps.serving.service import Service
+from gems.apps.server.dependencies import Service
+from gems.apps.server.openai.errors import AnswerError
+from gems.apps.server.openai.runs import Begun
 from gems.errors import DeadlineReachedError, GemsError, InternalError
 from gems.events import Event, Finished
 from gems.results import RunResult

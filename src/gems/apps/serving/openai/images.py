@@ -7,18 +7,18 @@ from typing import Annotated
 from fastapi import Depends, Form, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gems.apps.serving.access import Caller
-from gems.apps.serving.openai import image_stream
-from gems.apps.serving.openai.answers import ImageData, ImagesAnswer, image_usage, quality_of
-from gems.apps.serving.openai.beginning import Begun, begin, check_model
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.openai import images
+from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, new_router
+from gems.apps.server.openai.runs import Begun, begin, check_model
+from gems.apps.server.openai.schemas import ImageData, ImagesAnswer, image_usage, quality_of
 from gems.apps.serving.openai.bodies import EditBody, ImageBody, ImageFields
 from gems.apps.serving.openai.editing import source_of
-from gems.apps.serving.openai.errors import RUN_HEADER, AnswerError, new_router
 from gems.apps.serving.openai.following import finished, png_of
 from gems.apps.serving.openai.pictures import as_base64
 from gems.apps.serving.openai.sizes import drawable
 from gems.apps.serving.openai.sse import STREAM
-from gems.apps.serving.service import Service, caller_of, service_of
 from gems.runs.source_images import SourceImage
 
 router = new_router()
@@ -59,7 +59,7 @@ async def _drawn(
         raise AnswerError("A streamed answer has one image; leave n out.", param="n")
     begun = await begin(service, caller, body.prompt, body, body.count, source)
     if body.stream:
-        return image_stream.answer(service, begun, body)
+        return images.answer(service, begun, body)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
     return await _answer(service, begun, body)
 
@@ -78,6 +78,6 @@ async def _answer(service: Service, begun: Begun, body: ImageFields) -> ImagesAn
         data=data,
         output_format=kind,
         quality=quality_of(body.rounds),
-        size=image_stream.size_of(results[0]),
+        size=images.size_of(results[0]),
         usage=image_usage(results),
     )

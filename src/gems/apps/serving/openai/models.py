@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from gems.apps.serving.access import Caller
-from gems.apps.serving.openai.answers import Model, Models, now
-from gems.apps.serving.openai.beginning import check_model, model_names
-from gems.apps.serving.openai.errors import new_router
-from gems.apps.serving.service import caller_of, service_of
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import caller_of, service_of
+from gems.apps.server.openai.errors import new_router
+from gems.apps.server.openai.runs import check_model, model_names
+from gems.apps.server.openai.schemas import Model, Models, now
 
 router = new_router()
 _STARTED = now()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
-from gems.apps.serving.openai import chat, images, models
-from gems.apps.serving.openai.errors import AnswerError, failure, new_router
+from gems.apps.server.openai import chat
+from gems.apps.server.openai.errors import AnswerError, failure, new_router
+from gems.apps.serving.openai import images, models
 
 router = new_router()
 for part in (models, images, chat):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from gems.apps.serving.openai.errors import AnswerError
+from gems.apps.server.openai.errors import AnswerError
 from gems.errors import OptionError
 from gems.options import parsed_size
 from gems.types import GeneratorCapabilities

@@ -9,8 +9,8 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
-from gems.apps.serving.openai.beginning import Begun
-from gems.apps.serving.openai.errors import RUN_HEADER, described
+from gems.apps.server.openai.errors import RUN_HEADER, described
+from gems.apps.server.openai.runs import Begun
 
 STREAM: dict[str, Any] = {
     "description": "The answer; with `stream`, as server-sent events.",

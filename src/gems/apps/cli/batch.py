@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options as shared
+from gems.apps.cli.errors import reported
 from gems.apps.cli.eval_parts import options
-from gems.apps.cli.failures import reported
 
 
 def batch(  # noqa: PLR0913, PLR0917 - the command's options

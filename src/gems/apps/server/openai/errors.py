@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from gems.apps.serving.access import TooManyRunsError, UnknownKeyError, status_of
+from gems.apps.server.auth import TooManyRunsError, UnknownKeyError, status_of
 from gems.errors import (
     BudgetReachedError,
     EditingUnsupportedError,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gems.apps.cli.progress import told
-from gems.apps.cli.working import interruptibly
+from gems.apps.cli.runner import interruptibly
 from gems.errors import ConfigurationError
 from gems.evals.comparison.entries import Drawn, read_folder
 from gems.evals.comparison.export import write_comparison, write_tables

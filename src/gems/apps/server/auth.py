@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from gems.apps.run_manager import RunHub
 from gems.apps.serving.keys import Key, KeyFile
 from gems.errors import AnswerNeededError, GemsError, RequestError, RunBusyError, RunNotFoundError
-from gems.hub import RunHub
 from gems.memory.ledger import RunRow
 from gems.memory.run_filter import RunFilter
 

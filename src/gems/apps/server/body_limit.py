@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gems.apps.serving.openai.errors import Details, Failure
+from gems.apps.server.openai.errors import Details, Failure
 
 
 class BodyLimit:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.memory_reports import Memory, Stats
@@ -42,7 +42,7 @@ def list_(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415 - heavy
 
         _print(looked_up(lambda gems: gems.memory.listed(limit, generator, kind)), as_json=json)
 
@@ -67,7 +67,7 @@ def search(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415 - heavy
 
         _print(looked_up(lambda gems: gems.memory.search(text, limit, generator)), as_json=json)
 
@@ -90,8 +90,8 @@ def show(
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
 
         found: Memory = looked_up(lambda gems: gems.memory.show(key))
         if json:
@@ -113,8 +113,8 @@ def stats(json: options.Json = False, debug: options.Debug = False) -> None:
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.working import looked_up  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
 
         found: Stats = looked_up(lambda gems: gems.memory.stats())
         if json:
@@ -130,7 +130,7 @@ def stats(json: options.Json = False, debug: options.Debug = False) -> None:
 
 
 def _print(found: list[Memory], *, as_json: bool) -> None:
-    from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+    from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
 
     if as_json:
         print_json({"memories": [memory.model_dump() for memory in found]})

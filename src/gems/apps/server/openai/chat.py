@@ -10,8 +10,11 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gems.apps.serving.access import Caller
-from gems.apps.serving.openai.answers import (
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.openai.errors import RUN_HEADER, new_router
+from gems.apps.server.openai.runs import Begun, begin
+from gems.apps.server.openai.schemas import (
     ChatAnswer,
     ChatChunk,
     ChatMessage,
@@ -21,15 +24,12 @@ from gems.apps.serving.openai.answers import (
     chat_usage,
     now,
 )
-from gems.apps.serving.openai.beginning import Begun, begin
 from gems.apps.serving.openai.bodies import ChatBody
 from gems.apps.serving.openai.conversation import prompt_of
-from gems.apps.serving.openai.errors import RUN_HEADER, new_router
 from gems.apps.serving.openai.following import followed, png_of
 from gems.apps.serving.openai.pictures import as_base64
 from gems.apps.serving.openai.sse import BEAT, STREAM, event, streamed
 from gems.apps.serving.openai.telling import Teller, markdown
-from gems.apps.serving.service import Service, caller_of, service_of
 from gems.errors import InternalError
 from gems.events import Finished
 from gems.results import RunResult

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from gems.apps.mcp.desk import Desk
 from gems.apps.mcp.following import followed
-from gems.apps.mcp.reports import RunReport, run_answer
+from gems.apps.mcp.results import RunReport, run_answer
 from gems.apps.serving.beginning import most_images
 from gems.arguments import RunArguments
 from gems.types import Profile

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from gems.apps.serving.service import check_origin, service_of
+from gems.apps.server.dependencies import check_origin, service_of
 from gems.apps.web.rendering import sign_in_html
 from gems.apps.web.visitors import COOKIE, LASTS_S, Visitors
 

@@ -14,10 +14,10 @@ from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langserve import CustomUserType
 from pydantic import BaseModel
 
-from gems.apps.serving.access import Caller
-from gems.apps.serving.answers import RunAnswer, RunRequest, told_event
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import Service
+from gems.apps.server.schemas import RunAnswer, RunRequest, told_event
 from gems.apps.serving.beginning import attach, begin
-from gems.apps.serving.service import Service
 from gems.errors import InternalError
 from gems.events import Finished
 

@@ -8,13 +8,13 @@ from typing import Any
 
 from fastapi.responses import StreamingResponse
 
-from gems.apps.serving.openai.answers import ImageEvent, ImageEventType, image_usage, quality_of
-from gems.apps.serving.openai.beginning import Begun
+from gems.apps.server.dependencies import Service
+from gems.apps.server.openai.runs import Begun
+from gems.apps.server.openai.schemas import ImageEvent, ImageEventType, image_usage, quality_of
 from gems.apps.serving.openai.bodies import EditBody, ImageFields
 from gems.apps.serving.openai.following import followed, png_of
 from gems.apps.serving.openai.pictures import as_base64
 from gems.apps.serving.openai.sse import BEAT, event, streamed
-from gems.apps.serving.service import Service
 from gems.events import Finished, Judged
 from gems.results import RunResult
 

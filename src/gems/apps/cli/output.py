@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from gems.apps.cli.failures import BEST_EFFORT, FAILED, MET
+from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.text import clean, counted, money, one_line
 from gems.results import RunResult

@@ -12,12 +12,12 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.routing import Mount
 
+from gems.apps.server.dependencies import Service
 from gems.apps.serving.keys import KeyFile
-from gems.apps.serving.service import Service
-from gems.apps.web import routes, signing_in
-from gems.apps.web.desk import Desk
-from gems.apps.web.guard import Guard
+from gems.apps.web import auth, routes
+from gems.apps.web.controller import Desk
 from gems.apps.web.links import Links
+from gems.apps.web.proxy_guard import Guard
 from gems.apps.web.visitors import COOKIE, Visitors
 from gems.errors import InternalError
 from gems.settings import Settings
@@ -45,7 +45,7 @@ def mount(app: FastAPI, settings: Settings) -> None:
     """
     desk = make_desk(app, settings)
     visitors = Visitors(KeyFile(settings.serve.keys_path(settings)))
-    app.include_router(signing_in.router_of(visitors, PATH))
+    app.include_router(auth.router_of(visitors, PATH))
 
     def name_of(request: Request) -> str:
         return visitors.name_of(request.cookies.get(COOKIE, "")) or ""

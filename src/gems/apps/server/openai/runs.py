@@ -6,11 +6,11 @@ import re
 import time
 from dataclasses import dataclass
 
-from gems.apps.serving.access import Caller
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import Service
+from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.bodies import RunFields
-from gems.apps.serving.openai.errors import AnswerError
 from gems.apps.serving.openai.sizes import drawable
-from gems.apps.serving.service import Service
 from gems.arguments import RunArguments
 from gems.errors import GemsError
 from gems.options import candidate_seed

@@ -10,10 +10,10 @@ from ipaddress import ip_address
 from fastapi import Request
 from starlette.requests import HTTPConnection
 
-from gems.apps.serving.access import Access, Caller, ForeignPageError, UnknownKeyError
+from gems.apps.run_manager import RunHub
+from gems.apps.server.auth import Access, Caller, ForeignPageError, UnknownKeyError
+from gems.apps.server.health import Metrics
 from gems.apps.serving.keys import KeyFile
-from gems.apps.serving.metrics import Metrics
-from gems.hub import RunHub
 from gems.service import Gems
 from gems.settings import Settings
 

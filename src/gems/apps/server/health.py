@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from gems.apps.run_manager import RunHub
 from gems.errors import GemsError
 from gems.events import Event, Finished
-from gems.hub import RunHub
 from gems.results import RunResult
 
 _SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.failures import reported
+from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.skills.catalogue import SkillCatalogue
@@ -35,7 +35,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import one_line  # noqa: PLC0415
         from gems.skills.reports import listed  # noqa: PLC0415
 
@@ -76,7 +76,7 @@ def show(
     with reported(as_json=json, debug=debug):
         import asyncio  # noqa: PLC0415 - heavy
 
-        from gems.apps.cli.handing import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.skills.reading import read_body  # noqa: PLC0415
         from gems.skills.reports import SkillPage, entry  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from typing_extensions import Unpack
 
 from gems.apps.cli.display import Display, Plain, Silent
-from gems.apps.cli.failures import Interrupted
+from gems.apps.cli.errors import Interrupted
 from gems.apps.cli.live import LiveDisplay
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.story import Story

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import HTMLResponse
 
-from gems.apps.serving import beginning
-from gems.apps.serving.access import Caller
-from gems.apps.serving.answers import (
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import caller_of, service_of
+from gems.apps.server.schemas import (
     ForkRequest,
     ResumeRequest,
     RunAnswer,
@@ -20,7 +20,7 @@ from gems.apps.serving.answers import (
     RunEntry,
     Status,
 )
-from gems.apps.serving.service import caller_of, service_of
+from gems.apps.serving import beginning
 from gems.memory.run_filter import RunFilter
 from gems.moments import parsed_moment
 from gems.runs.cleanup import Deletion

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from gems.apps.serving.access import Caller, UnknownKeyError
+from gems.apps.run_view import Story
+from gems.apps.server.auth import Caller, UnknownKeyError
+from gems.apps.server.dependencies import Service
 from gems.apps.serving.beginning import most_images
 from gems.apps.serving.keys import KeyFile
-from gems.apps.serving.service import Service
 from gems.apps.web.asking import Form
 from gems.apps.web.links import Links
 from gems.apps.web.rendering import Places, gallery_html, run_html
-from gems.apps.web.story import Story
 from gems.errors import GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
 from gems.memory.run_filter import RunFilter

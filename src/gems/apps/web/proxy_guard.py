@@ -16,8 +16,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gems.apps.serving.access import UnknownKeyError
-from gems.apps.serving.service import Service, check_neighbour, check_origin
+from gems.apps.server.auth import UnknownKeyError
+from gems.apps.server.dependencies import Service, check_neighbour, check_origin
 from gems.apps.web.visitors import COOKIE, Visitors
 from gems.errors import RequestError
 
