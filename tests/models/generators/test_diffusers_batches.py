@@ -16,8 +16,8 @@ from gems.errors import (
     ProviderError,
     RefusedError,
 )
+from gems.models.generators.diffusers import generator as diffusers_generator
 from gems.models.generators.diffusers.generator import DiffusersGenerator
-from gems.models.generators.diffusers.generator import generator as diffusers
 from gems.models.generators.diffusers.presets import FAMILIES, Recipe
 from tests import tinypipes
 from tests.models.generators.diffusers_helpers import (
@@ -142,7 +142,7 @@ async def test_the_first_batch_of_a_pipeline_that_was_not_known_before_loading(
     # As with a name on the hub that is not in the cache.
     folder = tinypipes.saved("stable_diffusion", root)
     monkeypatch.delitem(FAMILIES, "StableDiffusionPipeline")
-    monkeypatch.setattr(diffusers, "find_recipe", lambda model: Recipe(source=model))
+    monkeypatch.setattr(diffusers_generator, "find_recipe", lambda model: Recipe(source=model))
     async with drawing(folder) as generator:
         assert generator.capabilities.max_batch == 4
         images = await asyncio.gather(*(generator.generate(ask(seed=n)) for n in range(3)))
