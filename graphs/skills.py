@@ -24,7 +24,7 @@ from gems.errors import (
 )
 from gems.graphs.routing import SKILL_NODE, next_skill
 from gems.nodes.base import Node, Update, accounts, begun, context_of, turn
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
 from gems.nodes.skills import applied, checked_accounts, left_out
 from gems.observability.tracing import Span
@@ -91,7 +91,7 @@ async def _turn(
         return await _tried(name, graph, state, work, span)
 
 
-async def _tried(name: str, graph: SkillGraph | None, state: State, work: Work, span: Span) -> Update:
+async def _tried(name: str, graph: SkillGraph | None, state: State, work: NodeContext, span: Span) -> Update:
     context = work.context
     so_far: dict[str, Any] = {}
     try:

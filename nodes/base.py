@@ -20,7 +20,7 @@ from gems.errors import (
     RefusedError,
     RunCancelledError,
 )
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.observability.logging import within_run
 from gems.observability.redaction import redact, scrub
 from gems.observability.tracing import Span
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Update = dict[str, Any]
 BEGIN = "begin"
 """Name of the node that a run begins with."""
-Doing = Callable[[Any, Work], Awaitable[Update]]
+Doing = Callable[[Any, NodeContext], Awaitable[Update]]
 
 
 class Node(Protocol):
@@ -111,21 +111,21 @@ def context_of(runtime: Runtime[Context], default: Context | None = None) -> Con
     return context
 
 
-def begun(state: Any, runtime: Runtime[Context], context: Context) -> Work:
+def begun(state: Any, runtime: Runtime[Context], context: Context) -> NodeContext:
     """A node's turn."""
     thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
     store = runtime.store if context.learning else None
-    return Work.begin(state, context, runtime.stream_writer, thread_id, store)
+    return NodeContext.begin(state, context, runtime.stream_writer, thread_id, store)
 
 
 @contextmanager
-def turn(work: Work, name: str) -> Iterator[Span]:
+def turn(work: NodeContext, name: str) -> Iterator[Span]:
     """A node's turn as logs and traces see it."""
     with within_run(work.run_id, work.round), work.span("node", name, node=name) as span:
         yield span
 
 
-def accounts(work: Work) -> Update:
+def accounts(work: NodeContext) -> Update:
     """What a turn consumed and warned about; every key of an update becomes a row in the checkpointer."""
     kept = {"usage": work.usage, "warnings": work.warnings}
     return {name: value for name, value in kept.items() if value}

@@ -5,13 +5,13 @@ from __future__ import annotations
 from langgraph.types import Overwrite
 
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.conversation import heard
 from gems.options import checked_prompt, resolved
 from gems.state import State
 
 
-async def begin(state: State, work: Work) -> Update:
+async def begin(state: State, work: NodeContext) -> Update:
     """Check everything that can be known to be wrong before anything is paid for."""
     said = heard(state)
     checked_prompt(said.get("prompt", state.get("prompt")))

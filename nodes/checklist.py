@@ -10,7 +10,7 @@ from gems.errors import ProviderError, RefusedError, UnreadableReplyError
 from gems.models.chat.messages import Picture
 from gems.models.chat.parsing import read_answer
 from gems.models.schemas import AnswerReply, ChecklistReply
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.types import Answer, Requirement
 
@@ -28,7 +28,10 @@ class Judgement:
 
 
 async def judged(
-    image: str, requirements: Sequence[Requirement], work: Work, known: Mapping[str, Answer] | None = None
+    image: str,
+    requirements: Sequence[Requirement],
+    work: NodeContext,
+    known: Mapping[str, Answer] | None = None,
 ) -> Judgement:
     """Answer all requirements about one stored image.
 
@@ -49,7 +52,7 @@ async def judged(
     return judgement if work.profile == "paper" else _parents_applied(judgement, requirements)
 
 
-async def _judged_by_model(image: str, requirements: Sequence[Requirement], work: Work) -> Judgement:
+async def _judged_by_model(image: str, requirements: Sequence[Requirement], work: NodeContext) -> Judgement:
     """The chat model's answers.
 
     Profile `paper` asks one question per call; otherwise one call answers the whole list, and what it leaves
@@ -62,7 +65,7 @@ async def _judged_by_model(image: str, requirements: Sequence[Requirement], work
     return await ask(await shown(image, work), requirements, work, _FIRST)
 
 
-async def shown(image: str, work: Work) -> list[Picture]:
+async def shown(image: str, work: NodeContext) -> list[Picture]:
     """The picture to check; where it was edited, the original before it."""
     if not work.is_editing:
         return [await work.picture(image, "judge")]
@@ -75,7 +78,10 @@ def is_verified(answer: Answer) -> bool:
 
 
 async def asked_as_list(
-    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
+    pictures: Sequence[Picture],
+    requirements: Sequence[Requirement],
+    work: NodeContext,
+    attempts: Sequence[int],
 ) -> Judgement:
     """One question about all; one each, in the last attempt, about those that it leaves open.
 
@@ -93,7 +99,7 @@ async def asked_as_list(
 
 
 async def _listed(
-    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempt: int
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempt: int
 ) -> Judgement:
     reply = await work.ask(
         question(
@@ -136,7 +142,7 @@ async def _asked_again(
     pictures: Sequence[Picture],
     judgement: Judgement,
     requirements: Sequence[Requirement],
-    work: Work,
+    work: NodeContext,
     attempts: Sequence[int],
 ) -> Judgement:
     """Ask on its own about each requirement whose answer is unknown."""
@@ -155,7 +161,10 @@ async def _asked_again(
 
 
 async def asked_each(
-    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: Work, attempts: Sequence[int]
+    pictures: Sequence[Picture],
+    requirements: Sequence[Requirement],
+    work: NodeContext,
+    attempts: Sequence[int],
 ) -> Judgement:
     """One question per call, all at once.
 
@@ -184,7 +193,7 @@ async def asked_each(
 
 
 async def _asked(
-    pictures: Sequence[Picture], requirement: Requirement, work: Work, attempts: Sequence[int]
+    pictures: Sequence[Picture], requirement: Requirement, work: NodeContext, attempts: Sequence[int]
 ) -> tuple[Answer, str]:
     asked = question(
         "verify",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from gems.nodes.checklist import Judgement, asked_as_list, asked_each, shown
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.types import Answer, AnswerValue, Requirement
 
 DOUBTED = 1
@@ -53,7 +53,7 @@ def _values(name: str, *looks: Mapping[str, Answer]) -> set[AnswerValue]:
 
 
 async def confirmed(
-    image: str, judgement: Judgement, requirements: Sequence[Requirement], work: Work
+    image: str, judgement: Judgement, requirements: Sequence[Requirement], work: NodeContext
 ) -> Judgement:
     """Ask about each requirement again that was not yet.
 
@@ -77,7 +77,7 @@ async def looked_at_again(
     judgement: Judgement,
     names: Collection[str],
     requirements: Sequence[Requirement],
-    work: Work,
+    work: NodeContext,
 ) -> Judgement:
     """Ask about some requirements again, and once more where the second answer contradicts the first.
 

@@ -39,7 +39,7 @@ _SIDES: dict[Role, int] = {"reflector": 512}
 
 
 @dataclass(slots=True)
-class Work:
+class NodeContext:
     """One node's turn in one run.
 
     Attributes:
@@ -74,7 +74,7 @@ class Work:
         write: Callable[[Any], None],
         thread_id: str | None,
         store: BaseStore | None = None,
-    ) -> Work:
+    ) -> NodeContext:
         """A turn for the round that `state` is in."""
         options = state.get("options")
         return cls(

@@ -8,7 +8,7 @@ from gems.errors import ProviderError, UnreachableError
 from gems.events import RequirementsListed
 from gems.models.schemas import RequirementReply, RequirementsReply
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.prompts import question
 from gems.state import State
 from gems.types import Requirement
@@ -17,14 +17,14 @@ MAX_REQUIREMENTS = 20
 _ATTEMPTS = 2
 
 
-async def decompose(state: State, work: Work) -> Update:
+async def decompose(state: State, work: NodeContext) -> Update:
     """State the requirements of the user's prompt, never of an enhanced one."""
     requirements = await state_requirements(state["prompt"], work)
     work.emit(RequirementsListed(requirements=requirements))
     return {"requirements": requirements}
 
 
-async def state_requirements(prompt: str, work: Work) -> list[Requirement]:
+async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement]:
     """1 to 20 requirements; a single one about the whole prompt where the model states none.
 
     Raises:

@@ -8,7 +8,7 @@ from gems.errors import InternalError
 from gems.events import Stopped
 from gems.nodes.base import Update
 from gems.nodes.checklist import unknown
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.conversation import answered
 from gems.nodes.drawing import linked, negative_prompt
 from gems.nodes.lessons import settle
@@ -17,7 +17,7 @@ from gems.state import State
 from gems.types import Round
 
 
-async def finish(state: State, work: Work) -> Update:
+async def finish(state: State, work: NodeContext) -> Update:
     """Write the result: the best image of all rounds."""
     reason = state.get("stop_reason")
     rounds = all_rounds(state)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from gems.errors import BudgetReachedError
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.drawing import linked, negative_prompt, size
 from gems.nodes.stopping import images_drawn, spent_usd
 from gems.options import candidate_seed
@@ -19,7 +19,7 @@ from gems.types import Candidate, ImageRequest
 T = TypeVar("T")
 
 
-async def generate(state: State, work: Work) -> Update:
+async def generate(state: State, work: NodeContext) -> Update:
     """Draw the round's candidates side by side, each with a seed of its own."""
     started = time.perf_counter()
     source = await work.context.images.load(work.source) if work.source else None
@@ -64,7 +64,7 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
     ]
 
 
-def affordable_images(state: State, work: Work) -> int | None:
+def affordable_images(state: State, work: NodeContext) -> int | None:
     """How many images what is left of the budget pays for; None where there is no such limit.
 
     Raises:
@@ -83,7 +83,7 @@ def affordable_images(state: State, work: Work) -> int | None:
     return images
 
 
-def succeeded(results: Sequence[T | BaseException], work: Work) -> list[T | None]:
+def succeeded(results: Sequence[T | BaseException], work: NodeContext) -> list[T | None]:
     """The results in their places, None where one failed; a failure is told about.
 
     Raises:

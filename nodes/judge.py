@@ -12,7 +12,7 @@ from gems.events import Judged
 from gems.nodes.base import Update, reason_of
 from gems.nodes.checklist import Judgement, judged, unknown
 from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again, promising
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.drawing import negative_prompt
 from gems.nodes.generator import succeeded
 from gems.nodes.scoring import best_verdict, verdict
@@ -24,7 +24,7 @@ from gems.types import Candidate, Failure, Requirement, Round
 _MAX_THOUGHT = 4_000
 
 
-async def judge(state: State, work: Work) -> Update:
+async def judge(state: State, work: NodeContext) -> Update:
     """Judge the round's candidates side by side and decide whether the loop ends."""
     if not state.get("drawn"):
         return await _confirmed_later(state, work)
@@ -42,13 +42,13 @@ async def judge(state: State, work: Work) -> Update:
     return {"rounds": [turn], "drawn": []} | _decided(state, work, rounds, thought, fault)
 
 
-async def _judged(image: str, state: State, work: Work) -> Judgement:
+async def _judged(image: str, state: State, work: NodeContext) -> Judgement:
     """Skills' verifiers answer what they can, the chat model the rest."""
     known = await answered_by_skills(image, state, work)
     return await judged(image, state["requirements"], work, known)
 
 
-async def _confirmed_later(state: State, work: Work) -> Update:
+async def _confirmed_later(state: State, work: NodeContext) -> Update:
     """Confirm the newest round, which was judged before and could not be confirmed then."""
     started = time.perf_counter()
     *earlier, before = state["rounds"]
@@ -65,7 +65,9 @@ async def _confirmed_later(state: State, work: Work) -> Update:
     return {"rounds": Overwrite(rounds)} | _decided(state, work, rounds, thought, fault)
 
 
-def _decided(state: State, work: Work, rounds: list[Round], thought: str, fault: GemsError | None) -> Update:
+def _decided(
+    state: State, work: NodeContext, rounds: list[Round], thought: str, fault: GemsError | None
+) -> Update:
     """Tell the newest verdicts, and say whether the loop ends.
 
     What could not be confirmed has not passed. Its verdicts are kept all the same, so that no worse image is
@@ -88,7 +90,10 @@ def _decided(state: State, work: Work, rounds: list[Round], thought: str, fault:
 
 
 async def _confirmed_best(
-    candidates: list[Candidate], judgements: list[Judgement], requirements: list[Requirement], work: Work
+    candidates: list[Candidate],
+    judgements: list[Judgement],
+    requirements: list[Requirement],
+    work: NodeContext,
 ) -> tuple[list[Judgement], GemsError | None]:
     """Look closer at candidates that may meet everything, one after another until one does.
 
@@ -115,7 +120,7 @@ async def _confirmed_best(
 
 
 async def _appealed(
-    image: str, judgement: Judgement, requirements: list[Requirement], work: Work
+    image: str, judgement: Judgement, requirements: list[Requirement], work: NodeContext
 ) -> Judgement:
     """The judgement after the few noes that may be wrong were asked about again."""
     try:
@@ -138,7 +143,7 @@ def _unjudged(requirements: list[Requirement]) -> Judgement:
 
 def _round(
     state: State,
-    work: Work,
+    work: NodeContext,
     candidates: list[Candidate],
     judgements: list[Judgement],
     seconds: dict[str, float],

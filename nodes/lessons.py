@@ -14,7 +14,7 @@ from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.remembering import checked
 from gems.memory.retrieval import Wanted, recall, told
 from gems.models.usage import NOTHING
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered
 from gems.state import State
 from gems.types import Recall, Recalled
@@ -23,7 +23,7 @@ UNREACHABLE = "Earlier runs' lessons cannot be used:"
 """How the warning about a store that is down begins; a run tells it once."""
 
 
-async def lessons(state: State, work: Work, number: int) -> list[Recalled]:
+async def lessons(state: State, work: NodeContext, number: int) -> list[Recalled]:
     """What earlier runs learnt that fits the prompt of round `number`; nothing where memory is off.
 
     What was found is entered into the ledger: a turn that starts again asks the model the same question.
@@ -66,7 +66,7 @@ def recalled(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
     return {"recalls": [{"round": number, "lessons": found}]} if found else {}
 
 
-async def settle(state: State, work: Work) -> None:
+async def settle(state: State, work: NodeContext) -> None:
     """Hand on what the newest judged round decided: the experience before it, and its lessons' worth.
 
     An experience of the newest round itself is handed on as well: there is one only where no round followed.
@@ -89,11 +89,11 @@ def is_told(warnings: Iterable[str]) -> bool:
     return any(warning.startswith(UNREACHABLE) for warning in warnings)
 
 
-def _shelf(state: State, work: Work) -> str:
+def _shelf(state: State, work: NodeContext) -> str:
     return shelf(work.context.generator.capabilities.model, state.get("owner") or "")
 
 
-def _wanted(state: State, work: Work) -> Wanted:
+def _wanted(state: State, work: NodeContext) -> Wanted:
     rounds = state.get("rounds") or []
     failed = checked(rounds[-1], state["requirements"], "no") if rounds else []
     return Wanted(
@@ -105,7 +105,7 @@ def _wanted(state: State, work: Work) -> Wanted:
     )
 
 
-def run_name(state: State, work: Work) -> str:
+def run_name(state: State, work: NodeContext) -> str:
     """What experiences call the run: its id, or for a graph without threads what makes it repeatable."""
     if work.run_id:
         return work.run_id

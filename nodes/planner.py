@@ -18,7 +18,7 @@ from gems.memory.retrieval import tokens
 from gems.models.chat.messages import ChatReply
 from gems.models.schemas import SkillChoice
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.lessons import lesson_lines, lessons, recalled
 from gems.nodes.prompts import question
 from gems.nodes.rewrite import rewritten
@@ -32,7 +32,7 @@ MAX_SKILLS = 3
 _CATALOGUE_TOKENS = 2_000
 
 
-async def plan(state: State, work: Work) -> Update:
+async def plan(state: State, work: NodeContext) -> Update:
     """Choose skills, and set the first prompt to the user's own."""
     prompt, options = state["prompt"], state["options"]
     generator = work.context.generator.capabilities
@@ -45,7 +45,7 @@ async def plan(state: State, work: Work) -> Update:
     return {"plan": chosen | {"prompt": first}, "draw_prompt": first} | recalled(1, found)
 
 
-async def prepared(prompt: str, learnt: str, work: Work) -> str:
+async def prepared(prompt: str, learnt: str, work: NodeContext) -> str:
     """The first prompt: the user's own, rewritten by what earlier runs learnt where there is something.
 
     Raises:
@@ -58,7 +58,7 @@ async def prepared(prompt: str, learnt: str, work: Work) -> str:
     return await rewritten(question("prepare", slots, editing=work.is_editing), prompt, work)
 
 
-async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
+async def choose_skills(prompt: str, wanted: str, work: NodeContext) -> Plan:
     """The plan for a prompt: the user's choice of skills, or the model's.
 
     A plain request is left alone, and a model that does not answer usably costs no run.
@@ -92,7 +92,7 @@ async def choose_skills(prompt: str, wanted: str, work: Work) -> Plan:
     return {"skills": _chosen(reply, work), "why": reply.form(SkillChoice).why, "prompt": prompt}
 
 
-async def _shown(prompt: str, work: Work) -> list[Skill]:
+async def _shown(prompt: str, work: NodeContext) -> list[Skill]:
     """The skills to choose from: of very many those that are most like the prompt."""
     skills, ranking = work.context.skills.all(), work.context.ranking or SkillRanking()
     try:
@@ -150,7 +150,7 @@ def _conflict(one: str, other: str, registry: SkillRegistry) -> bool:
     return any(skill is not None and name in skill.conflicts for skill, name in pairs)
 
 
-def _chosen(reply: ChatReply, work: Work) -> list[str]:
+def _chosen(reply: ChatReply, work: NodeContext) -> list[str]:
     """Known skills among those the model named; others are told about and left out."""
     skills: list[str] = []
     for name in reply.form(SkillChoice).skills:

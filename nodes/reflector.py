@@ -10,7 +10,7 @@ from gems.events import Reflected
 from gems.models.chat.messages import Picture
 from gems.models.schemas import ExperienceReply, PromptReply, ReflectionReply
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.lessons import lesson_lines, lessons, recalled, settle
 from gems.nodes.prompts import ORIGINAL, numbered, question
 from gems.nodes.rewrite import SPELLED
@@ -25,7 +25,7 @@ _UNUSABLE = (UnreadableReplyError, RefusedError, RejectedRequestError)
 _SPELLED_BEFORE = re.compile(rf"\n{re.escape(SPELLED)}[^\n]*")
 
 
-async def reflect(state: State, work: Work) -> Update:
+async def reflect(state: State, work: NodeContext) -> Update:
     """Compress the newest round and write the next prompt."""
     rounds, requirements = state["rounds"], state["requirements"]
     await settle(state, work)
@@ -49,7 +49,7 @@ async def reflect(state: State, work: Work) -> Update:
     } | recalled(rounds[-1]["number"] + 1, found)
 
 
-async def _written(state: State, work: Work, learnt: str) -> tuple[str, str]:
+async def _written(state: State, work: NodeContext, learnt: str) -> tuple[str, str]:
     """The experience and the next prompt, by the model or, where it does not answer usably, spelled out."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     slots = round_slots(state) | {"lessons": learnt}
@@ -67,7 +67,7 @@ async def _written(state: State, work: Work, learnt: str) -> tuple[str, str]:
 
 
 async def _in_one_call(
-    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
+    work: NodeContext, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
 ) -> str:
     """The next prompt; the experiences go into `texts` as they come."""
 
@@ -82,7 +82,7 @@ async def _in_one_call(
 
 
 async def _in_two_calls(
-    work: Work, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
+    work: NodeContext, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
 ) -> str:
     """The paper's pattern: summarise, then refine with every earlier image."""
     summary = await work.ask(question("summarise", slots, pictures=pictures[-1:]))
@@ -105,7 +105,7 @@ async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
     return ""
 
 
-async def _pictures(state: State, work: Work) -> list[Picture]:
+async def _pictures(state: State, work: NodeContext) -> list[Picture]:
     """The images to look at, oldest first: all of them for the paper, else the newest and a better one.
 
     Where one is edited, the original comes before them.

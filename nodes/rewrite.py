@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gems.errors import ProviderError, UnreachableError
 from gems.models.chat.messages import Question
 from gems.models.schemas import KeptReply, PromptReply
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered, question
 from gems.options import MAX_PROMPT
 from gems.types import Requirement
@@ -37,7 +37,7 @@ class Kept:
     restored: tuple[str, ...] = ()
 
 
-async def enhance(prompt: str, guidance: str, work: Work) -> str:
+async def enhance(prompt: str, guidance: str, work: NodeContext) -> str:
     """The prompt rewritten by a skill's guidance; as it was where the model does not answer usably.
 
     Raises:
@@ -48,7 +48,7 @@ async def enhance(prompt: str, guidance: str, work: Work) -> str:
     return await rewritten(question("enhance", slots, editing=work.is_editing), prompt, work)
 
 
-async def rewritten(asked: Question, prompt: str, work: Work) -> str:
+async def rewritten(asked: Question, prompt: str, work: NodeContext) -> str:
     """What the chat model makes of a prompt; the prompt as it was where it does not answer usably.
 
     Raises:
@@ -69,7 +69,7 @@ async def rewritten(asked: Question, prompt: str, work: Work) -> str:
     return new or prompt
 
 
-async def keep(prompt: str, user_prompt: str, requirements: Sequence[Requirement], work: Work) -> Kept:
+async def keep(prompt: str, user_prompt: str, requirements: Sequence[Requirement], work: NodeContext) -> Kept:
     """Put back what the user asked for and a new prompt drops or contradicts.
 
     The model that checks is not shown the skill, so that nothing in there can talk it out of it. What cannot
@@ -109,7 +109,7 @@ async def keep(prompt: str, user_prompt: str, requirements: Sequence[Requirement
     return Kept(_with_texts(prompt, user_prompt), tuple(restored))
 
 
-async def _lost(prompt: str, user_prompt: str, own: list[str], work: Work, check: int) -> KeptReply:
+async def _lost(prompt: str, user_prompt: str, own: list[str], work: NodeContext, check: int) -> KeptReply:
     slots = {"user_prompt": user_prompt, "new_prompt": prompt, "questions": numbered(own)}
     try:
         reply = await work.ask(question("keep", slots, attempt=check))

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from gems.errors import SkillError
 from gems.nodes.base import Update, as_step
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.prompts import consultation
 from gems.nodes.rewrite import enhance, keep
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
@@ -83,16 +83,16 @@ def _verifiers(skill: Skill) -> list[Verifier] | SkillError:
 def skill_context(skill: Skill) -> SkillContext:
     """What the skill's code is built with."""
 
-    async def load(_state: Any, work: Work) -> Update:
+    async def load(_state: Any, work: NodeContext) -> Update:
         text, faults = await guidance(skill)
         for fault in faults:
             work.warn(fault)
         return {"guidance": text}
 
-    async def write(state: Any, work: Work) -> Update:
+    async def write(state: Any, work: NodeContext) -> Update:
         return {"prompt": await enhance(state["prompt"], state["guidance"], work)}
 
-    async def check(state: Any, work: Work) -> Update:
+    async def check(state: Any, work: NodeContext) -> Update:
         kept = await keep(state["prompt"], state["user_prompt"], state["requirements"], work)
         return {"prompt": kept.prompt, "restored": list(kept.restored)}
 
@@ -118,7 +118,7 @@ def skill_context(skill: Skill) -> SkillContext:
 
 
 async def _consult(
-    work: Work, instructions: str, user_prompt: str, reply: type[FormT], *, material: str = ""
+    work: NodeContext, instructions: str, user_prompt: str, reply: type[FormT], *, material: str = ""
 ) -> FormT:
     """See `SkillContext.consult`."""
     answer = await work.ask(consultation(instructions, user_prompt, reply, material=material))

@@ -8,7 +8,7 @@ from typing import get_args
 
 from gems.errors import GemsError, LimitReached, SkillError
 from gems.nodes.checklist import one_line
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.skill_graphs import skill_verifiers
 from gems.nodes.skills import used_skills
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
@@ -18,7 +18,7 @@ from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement
 
 
-async def answered_by_skills(image: str, state: State, work: Work) -> dict[str, Answer]:
+async def answered_by_skills(image: str, state: State, work: NodeContext) -> dict[str, Answer]:
     """Answers by requirement; what no verifier can decide is left out, and the judge is asked about it.
 
     The first skill that answers counts. A verifier that fails costs no run: it is told once.
@@ -43,7 +43,7 @@ async def answered_by_skills(image: str, state: State, work: Work) -> dict[str, 
 
 
 async def _answers(
-    name: str, image: str, requirements: Sequence[Requirement], prompt: str, work: Work
+    name: str, image: str, requirements: Sequence[Requirement], prompt: str, work: NodeContext
 ) -> dict[str, Answer]:
     skill = work.context.skills.get(name)
     verifiers = await asyncio.to_thread(skill_verifiers, skill) if skill is not None else []
@@ -67,7 +67,9 @@ def _takes(verifier: Verifier, requirement: Requirement) -> bool:
         raise SkillError(f"Its verifier wants to end the program: SystemExit: {error}.") from None
 
 
-async def _verified(verifier: Verifier, request: VerifierRequest, work: Work) -> Mapping[str, VerifierAnswer]:
+async def _verified(
+    verifier: Verifier, request: VerifierRequest, work: NodeContext
+) -> Mapping[str, VerifierAnswer]:
     seconds = work.context.skill_timeout_s
     try:
         async with asyncio.timeout(seconds) as limit:
@@ -100,6 +102,6 @@ def _answer(requirement: Requirement, said: VerifierAnswer, name: str) -> Answer
     }
 
 
-def _warn_once(message: str, state: State, work: Work) -> None:
+def _warn_once(message: str, state: State, work: NodeContext) -> None:
     if message not in (*(state.get("warnings") or ()), *work.warnings):
         work.warn(message)

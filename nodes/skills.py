@@ -9,7 +9,7 @@ from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
 from gems.models.usage import NOTHING
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.drawing import checked_drawing, merged_drawing
 from gems.options import MAX_PROMPT, is_unicode
 from gems.state import State
@@ -20,7 +20,7 @@ MAX_EXTRA = 10
 _MAX_QUESTION = 500
 
 
-def applied(name: str, result: Mapping[str, Any], state: State, work: Work) -> Update:
+def applied(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
     """The update that a skill's result makes.
 
     Args:
@@ -58,7 +58,7 @@ def applied(name: str, result: Mapping[str, Any], state: State, work: Work) -> U
     return update
 
 
-def left_out(name: str, fault: str, state: State, work: Work) -> Update:
+def left_out(name: str, fault: str, state: State, work: NodeContext) -> Update:
     """The update of a run that goes on without a skill, since it failed."""
     work.warn(f"The run goes on without the skill {name}: {fault}")
     use: SkillUse = {
@@ -114,7 +114,7 @@ def _restored(given: Any) -> list[str]:
     return list(listed)
 
 
-def _extra(name: str, given: Any, before: Sequence[Requirement], work: Work) -> list[Requirement]:
+def _extra(name: str, given: Any, before: Sequence[Requirement], work: NodeContext) -> list[Requirement]:
     """The requirements that the skill adds, without those that are asked for already."""
     if not isinstance(given or [], list | tuple):
         raise SkillError(f"Its extra_requirements are {type(given).__name__}; they must be a list.")

@@ -20,7 +20,33 @@ from gems.types import AnswerValue, DrawingSettings, Options, Requirement, Requi
 if TYPE_CHECKING:
     from langgraph.graph import StateGraph
 
-    from gems.nodes.context import Work
+    from gems.nodes.context import NodeContext
+
+    Work = NodeContext
+else:
+
+    def __getattr__(name: str) -> Any:
+        """Load `NodeContext` (alias `Work`) on first use, since `gems.nodes` imports this module."""
+        if name in ("NodeContext", "Work"):
+            from gems.nodes.context import NodeContext  # noqa: PLC0415
+
+            return NodeContext
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "ExtraRequirement",
+    "NodeContext",
+    "SkillContext",
+    "SkillInput",
+    "SkillOutput",
+    "SkillState",
+    "Step",
+    "Verifier",
+    "VerifierAnswer",
+    "VerifierRequest",
+    "Work",
+]
 
 Step = Callable[..., Awaitable[dict[str, Any]]]
 """A node of a skill's graph as LangGraph takes it."""
@@ -153,6 +179,6 @@ class SkillContext:
     enhance: Step
     keep: Step
     consult: Callable[..., Awaitable[Any]]
-    node: Callable[[Callable[[Any, Work], Awaitable[dict[str, Any]]]], Step]
+    node: Callable[[Callable[[Any, NodeContext], Awaitable[dict[str, Any]]]], Step]
     graph: Callable[[], StateGraph[Any, Any, Any, Any]]
     default: Callable[[], StateGraph[Any, Any, Any, Any]]

@@ -21,7 +21,7 @@ from gems.memory.ledger import open_ledger
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.schemas import untagged
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
 from gems.skills.models import Skill
@@ -239,7 +239,7 @@ class Desk:
     context: Context
     events: list[dict[str, Any]] = field(default_factory=list)
 
-    def work(self, **given: Any) -> Work:
+    def work(self, **given: Any) -> NodeContext:
         """A node's turn whose events end up in `events`."""
         told: dict[str, Any] = {
             "run_id": "run",
@@ -247,7 +247,7 @@ class Desk:
             "profile": "balanced",
             "deadline_s": None,
         } | given
-        return Work(context=self.context, write=self.events.append, **told)
+        return NodeContext(context=self.context, write=self.events.append, **told)
 
     def told(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["type"] == kind]

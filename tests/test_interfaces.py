@@ -44,7 +44,6 @@ from gems.apps.studio import app as studio_app
 from gems.arguments import RunArguments as RunOptions
 from gems.evals.harness_parts.registry import HARNESSES
 from gems.events import Event
-from gems.nodes.context import Work
 from gems.skills import authoring, lettering
 from gems.state import Context, Input, Output
 from tests.logs import logging_as_before
@@ -177,8 +176,8 @@ def python(_home: Path) -> dict[str, Any]:
         "input": sorted(Input.__annotations__),
         "output": sorted(Output.__annotations__),
         "harnesses": sorted(HARNESSES),
-        "authoring": _faces(authoring, "Work"),
-        "Work": {name: _face(getattr(Work, name)) for name in ("ask", "warn")},
+        "authoring": _faces(authoring, "NodeContext", "Step", "Work"),
+        "Work": {name: _face(getattr(authoring.Work, name)) for name in ("ask", "warn")},
         "lettering": _faces(lettering),
         "scripts": project["scripts"],
         "extras": sorted(project["optional-dependencies"]),

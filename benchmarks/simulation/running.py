@@ -17,7 +17,7 @@ from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.models.usage import NOTHING
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.finish import outcome
 from gems.nodes.generator import generate
@@ -93,7 +93,7 @@ class Course:
 
 
 @dataclass(slots=True)
-class Desk(Work):
+class Desk(NodeContext):
     """A turn that asks the simulated mind and draws nothing but names of images."""
 
     mind: Mind = field(kw_only=True)
@@ -126,7 +126,7 @@ class Desk(Work):
             "seconds": 0.0,
         }
 
-    async def picture(self, image: str, role: Role, label: str = "") -> Picture:  # noqa: ARG002 - as Work has it
+    async def picture(self, image: str, role: Role, label: str = "") -> Picture:  # noqa: ARG002 - as NodeContext
         """The image's name in place of its pixels."""
         return Picture(image=image, data=b"", media_type="image/png", label=label)
 
@@ -178,7 +178,7 @@ def _take(state: State, update: Update) -> None:
 
 
 def _desk(state: State, mind: Mind) -> Desk:
-    begun = Work.begin(state, _CONTEXT, _tell_nobody, "")
+    begun = NodeContext.begin(state, _CONTEXT, _tell_nobody, "")
     return Desk(
         context=begun.context,
         run_id=begun.run_id,

@@ -21,7 +21,7 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.nodes.base import as_node
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.finish import finish
 from gems.nodes.prompts import question
 from tests.scripted import OPTIONS, Desk, checks
@@ -33,7 +33,7 @@ async def turn(desk: Desk, doing: Any, **state: Any) -> dict[str, Any]:
 
 
 def raising(error: Exception) -> Any:
-    async def doing(state: Any, work: Work) -> Any:
+    async def doing(state: Any, work: NodeContext) -> Any:
         await work.ask(question("decompose", {"user_prompt": "a cat"}))
         work.warn("Something is odd.")
         raise error
@@ -42,7 +42,7 @@ def raising(error: Exception) -> Any:
 
 
 async def test_accounts_go_into_the_update(desk: Desk) -> None:
-    async def doing(state: Any, work: Work) -> dict[str, Any]:
+    async def doing(state: Any, work: NodeContext) -> dict[str, Any]:
         await work.ask(question("decompose", {"user_prompt": "a cat"}))
         work.warn("Something is odd.")
         return {"thought": "x"}
@@ -123,7 +123,7 @@ async def test_run_without_an_image_or_a_reason_has_no_end(desk: Desk) -> None:
 
 
 async def test_context_is_needed() -> None:
-    async def doing(state: Any, work: Work) -> dict[str, Any]:
+    async def doing(state: Any, work: NodeContext) -> dict[str, Any]:
         return {}
 
     with pytest.raises(ConfigurationError, match="context"):

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from gems.nodes import context
 from gems.nodes.planner import choose_skills
 from gems.results import RunResult
 from gems.service import Gems
+from gems.skills import authoring
 from gems.skills.discovery import read_skill
 from gems.skills.lettering import RapidReader
 from gems.skills.models import Skill
@@ -251,3 +253,8 @@ async def test_the_built_in_world_over_http_is_read_too(stub: StubServer, tmp_pa
     assert text.source == "text-rendering"
     assert {"route", "enhance"} <= set(tasks(stub))
     assert result.warnings == []
+
+
+def test_skills_of_others_import_the_type_of_a_node_context() -> None:
+    assert authoring.NodeContext is context.NodeContext
+    assert authoring.Work is context.NodeContext

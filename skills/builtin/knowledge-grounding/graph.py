@@ -7,8 +7,7 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel, Field
 
-from gems.nodes.context import Work
-from gems.skills.authoring import ExtraRequirement, SkillContext
+from gems.skills.authoring import ExtraRequirement, NodeContext, SkillContext
 
 MOST_FACTS = 4
 INSTRUCTIONS = """
@@ -38,7 +37,7 @@ class Facts(BaseModel):
 def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
     """Load the guidance, state the facts, enhance the prompt by both, and see that nothing is lost."""
 
-    async def ground(state: Any, work: Work) -> dict[str, Any]:
+    async def ground(state: Any, work: NodeContext) -> dict[str, Any]:
         """What must be visible and why: behind the guidance, and as requirements."""
         found = await context.consult(work, INSTRUCTIONS, state["user_prompt"], Facts)
         facts = [fact for fact in found.facts if fact.visible.strip()][:MOST_FACTS]

@@ -7,8 +7,7 @@ from typing import Any
 
 from langgraph.graph import END, START, StateGraph
 
-from gems.nodes.context import Work
-from gems.skills.authoring import ExtraRequirement, SkillContext, Verifier
+from gems.skills.authoring import ExtraRequirement, NodeContext, SkillContext, Verifier
 from gems.skills.lettering import RapidReader, TextVerifier, wanted_texts
 from gems.types import Requirement
 
@@ -29,7 +28,7 @@ def verifiers(context: SkillContext) -> list[Verifier]:  # noqa: ARG001 - the fo
     return [TextVerifier(RapidReader())] if RapidReader.is_installed() else []
 
 
-async def require(state: Any, work: Work) -> dict[str, Any]:
+async def require(state: Any, work: NodeContext) -> dict[str, Any]:
     """A requirement for each wanted text that none asks about yet."""
     wanted = wanted_texts(state["user_prompt"])
     if wanted and not RapidReader.is_installed():

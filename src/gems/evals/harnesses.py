@@ -17,7 +17,7 @@ from gems.evals.harness_parts.paper import paper_options
 from gems.graphs.loop import build_graph
 from gems.models.schemas import PromptReply
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.prompts import question
 from gems.nodes.reflector import failed_questions, round_slots, spelled_out
 from gems.state import State
@@ -26,7 +26,7 @@ _ATTEMPTS = 2
 """As in the loop."""
 
 
-async def refine_newest(state: State, work: Work) -> Update:
+async def refine_newest(state: State, work: NodeContext) -> Update:
     """The next prompt, from the feedback on the newest round alone."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     if not failed_questions(turn, requirements):
@@ -42,7 +42,7 @@ async def refine_newest(state: State, work: Work) -> Update:
     return {"draw_prompt": prompt or spelled_out(turn, requirements), "thought": ""}
 
 
-async def _new_prompt(slots: dict[str, str], last: str, work: Work) -> str:
+async def _new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> str:
     """A prompt other than the last one; empty where the model writes none when asked again either."""
     for attempt in range(_ATTEMPTS):
         reply = await work.ask(question("refine", slots, attempt=attempt))

@@ -15,7 +15,7 @@ from gems.graphs.skills import any_skill_node
 from gems.models.chat.watching import WatchedClient
 from gems.models.schemas import KeptReply
 from gems.models.usage import merged
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills
 from gems.nodes.prompts import numbered, question
@@ -128,9 +128,9 @@ class ExampleTrial:
         numbers = {loss.number for loss in reply.form(KeptReply).lost}
         return [statement for number, statement in enumerate(open_, 1) if number in numbers]
 
-    def _work(self) -> Work:
+    def _work(self) -> NodeContext:
         """A turn of no run: nothing is entered into the ledger."""
-        return Work(
+        return NodeContext(
             context=self.context,
             run_id="",
             round=1,

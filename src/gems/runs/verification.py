@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.memory.images import ImageStore
 from gems.nodes.checklist import Judgement, judged
 from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.scoring import pass_rate
 from gems.nodes.skill_verifying import answered_by_skills
@@ -46,7 +46,7 @@ async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Ve
     started = time.monotonic()
     checked_prompt(prompt)
     held = _HeldImage(await asyncio.to_thread(readable_png, image))
-    work = Work(
+    work = NodeContext(
         context=replace(resources.context(), images=held),
         run_id="",
         round=1,
@@ -71,7 +71,7 @@ async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Ve
     )
 
 
-async def _answered(image: str, prompt: str, requirements: list[Requirement], work: Work) -> Judgement:
+async def _answered(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> Judgement:
     """The same questions as in the loop: all at once, and a closer look where little is missing."""
     known = await _read_texts(image, prompt, requirements, work)
     judgement = await judged(image, requirements, work, known)
@@ -82,7 +82,7 @@ async def _answered(image: str, prompt: str, requirements: list[Requirement], wo
 
 
 async def _read_texts(
-    image: str, prompt: str, requirements: list[Requirement], work: Work
+    image: str, prompt: str, requirements: list[Requirement], work: NodeContext
 ) -> dict[str, Answer]:
     """What the reader of the skill for texts says, where the prompt wants some to be seen."""
     from gems.skills.lettering import wanted_texts  # noqa: PLC0415 - much code that few commands need

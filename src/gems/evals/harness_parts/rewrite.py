@@ -9,7 +9,7 @@ from gems.evals.harness import Harness
 from gems.evals.harness_parts.plain import planned, require_nothing, take_as_it_is
 from gems.graphs.loop import build_graph
 from gems.nodes.base import Update
-from gems.nodes.context import Work
+from gems.nodes.context import NodeContext
 from gems.nodes.rewrite import enhance
 from gems.state import State
 
@@ -21,7 +21,7 @@ GUIDANCE = (
 """What the model is given where a skill's guidance stands otherwise."""
 
 
-async def rewrite(state: State, work: Work) -> Update:
+async def rewrite(state: State, work: NodeContext) -> Update:
     """The user's prompt as the chat model enhances it, without a skill."""
     prompt = await enhance(state["prompt"], GUIDANCE, work)
     return planned(prompt, "The harness rewrites the prompt once.", work)
