@@ -27,17 +27,17 @@ from rich.table import Table
 
 from benchmarks._results import ROOT, write
 from gems.evals.engine_parts.engine import Engine
-from gems.evals.engines import EngineName, Workplace, open_engine, settings_for_jobs
-from gems.evals.harness_parts.registry import harness
+from gems.evals.engines import EngineConfig, EngineName, open_engine, settings_for_jobs
+from gems.evals.harness_parts.registry import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
-from gems.evals.runner import Drawing
+from gems.evals.runner import BenchmarkRun
 from gems.evals.samples import BenchmarkPrompt
 from gems.settings import GeneratorSettings, Settings
 
 WORKERS = (1, 2, 4)
 LATENCY_S = 1.0
 SIDE = 64
-SINGLE = harness("single")
+SINGLE = load_harness("single")
 
 
 class ImageServer:
@@ -91,7 +91,7 @@ async def measured(
         settings = settings_for_jobs(
             Settings(home=Path(folder) / "home", generator=generator, checkpoint=None), asks=False
         )
-        place = Workplace(
+        place = EngineConfig(
             settings=settings, url=f"{folder}/out", concurrency=workers, workers=workers, graph=SINGLE.graph
         )
         began = time.perf_counter()
@@ -140,7 +140,7 @@ async def seconds(engine: Engine, url: str, count: int) -> float:
     ]
     folder = await EvalFolder.create(url, settings)
     began = time.perf_counter()
-    tally = await Drawing(folder, SINGLE, prompts).draw(engine)
+    tally = await BenchmarkRun(folder, SINGLE, prompts).draw(engine)
     if not tally.is_complete:
         raise SystemExit(f"{len(tally.failed)} samples failed: {next(iter(tally.failed.values())).error}")
     return time.perf_counter() - began

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gems.evals.scorers.drawn_scene import Fact, FactKind, holds
+from gems.evals.scorers.drawn_scene import Fact, FactKind, shows_fact
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.error_model import Sketch, dice
 from gems.models.blocks.layout import placed
@@ -158,7 +158,7 @@ def drawable(draft: Draft) -> bool:
             group.attributes = {"colour": "gray", "texture": "plain", "size": "medium", **group.attributes}
     sketch = Sketch(brief.groups, brief.relations, brief.background or "")
     scenes = [placed(sketch, dice(text, seed, "layout"), SIDE, SIDE) for seed in range(LAYOUTS)]
-    return all(holds(scene, fact) for scene in scenes for fact in facts)
+    return all(shows_fact(scene, fact) for scene in scenes for fact in facts)
 
 
 def suits(draft: Draft, level: int, topic: FactKind) -> bool:

@@ -12,9 +12,9 @@ from PIL import Image
 
 from gems.evals.judge_client import ChatJudge, open_judge
 from gems.evals.records import Figure, SampleRow, Score
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from gems.evals.samples import BenchmarkPrompt, SampleKey
-from gems.evals.task import Frozen, Task
+from gems.evals.task import SampleSet, Task
 from gems.settings import ChatSettings
 from tests.stub import StubServer
 
@@ -81,7 +81,7 @@ def _place_oneig(folder: Path) -> None:
 
 def prompts_of(folder: Path, name: str, language: str = "en") -> tuple[Task, list[BenchmarkPrompt]]:
     """A task and the prompts of its invented data."""
-    found = task(name)
+    found = load_task(name)
     return found, found.prompts(placed(folder, name), language)
 
 
@@ -111,7 +111,7 @@ def frozen(
     *,
     missing: Iterable[SampleKey] = (),
     paint: Callable[[SampleKey], bytes] = lambda key: png((key.sample * 40 + 10, 20, 30)),
-) -> Frozen:
+) -> SampleSet:
     """All samples of the prompts, but those that are missing; they have a row that says why."""
     keys = [prompt.key(sample) for prompt in prompts for sample in range(samples)]
     absent = set(missing)
@@ -123,7 +123,7 @@ def frozen(
     async def image(found: SampleRow) -> bytes:
         return paint(found.key)
 
-    return Frozen(prompts=prompts, rows=rows, image=image, samples=samples)
+    return SampleSet(prompts=prompts, rows=rows, image=image, samples=samples)
 
 
 async def judged(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import DATA, files_in, frozen, placed, png, prompts_of, scored_all
 from tests.stub import StubServer
 
@@ -61,4 +61,4 @@ def test_the_file_of_geneval_is_another_one(tmp_path: Path) -> None:
     path = placed(tmp_path, "artimuse") / "eval" / "ArtiMuse" / "evaluation_metadata.jsonl"
     path.write_text((DATA / "geneval" / "invented.jsonl").read_text())
     with pytest.raises(DataError, match="line 1: the prompt does not begin with 'Aesthetic Drawing: '"):
-        task("artimuse").prompts(tmp_path, "en")
+        load_task("artimuse").prompts(tmp_path, "en")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.evals.generator_profiles import PROFILES
-from gems.evals.registry import TASKS, task
+from gems.evals.registry import TASKS, load_task
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md").read_text(encoding="utf-8")
 # The one that comes with GEMS has a page of its own.
@@ -26,7 +26,7 @@ def test_all_are_there() -> None:
 @pytest.mark.parametrize("name", NINE)
 def test_row(name: str) -> None:
     title, prompts, images, data, licence = ROWS[name]
-    known = task(name)
+    known = load_task(name)
     assert title.startswith(known.title)
     assert [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", prompts)] == [
         known.size[language] for language in known.languages
@@ -37,7 +37,7 @@ def test_row(name: str) -> None:
 
 
 def test_the_sum() -> None:
-    total = sum(task(name).samples_per_prompt * sum(task(name).size.values()) for name in NINE)
+    total = sum(load_task(name).samples_per_prompt * sum(load_task(name).size.values()) for name in NINE)
     assert f"{total:,} images" in PAGE
 
 

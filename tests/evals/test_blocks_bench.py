@@ -17,7 +17,7 @@ from gems.errors import InvalidImageError, RequestError
 from gems.evals.benchmarks.blocks_bench import BlocksBench
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.drawn_scene import Fact, holds, scene_of
+from gems.evals.scorers.drawn_scene import Fact, read_scene, shows_fact
 from gems.evals.task import KnowsTruth, Task
 from gems.models.blocks import Scene, Thing, render
 from gems.service import Gems
@@ -102,11 +102,11 @@ BY_EYE = [
 @pytest.mark.parametrize(("name", "seed", "faults", "seen"), BY_EYE, ids=[case[3] for case in BY_EYE])
 async def test_truth_is_what_one_sees(name: str, seed: int, faults: set[str], seen: str) -> None:
     prompt = next(prompt for prompt in PROMPTS if prompt.id == name)
-    scene = scene_of(drawn(prompt.text, seed, 512))
+    scene = read_scene(drawn(prompt.text, seed, 512))
     missed = {
         fact.kind if fact.kind == "text" else f"{fact.kind} of {fact.shape}".strip()
         for fact in facts_of(prompt)
-        if not holds(scene, fact)
+        if not shows_fact(scene, fact)
     }
     assert missed == faults
     found = await BENCH.score(prompt, {0: drawn(prompt.text, seed, 512)}, Unasked())
@@ -157,7 +157,7 @@ OTHER = Thing("circle", "green", "plain", (15, 60, 25, 70))
     ],
 )
 def test_facts_by_plain_geometry(shown: Scene, fact: Fact, met: bool) -> None:
-    assert holds(shown, fact) is met
+    assert shows_fact(shown, fact) is met
 
 
 async def test_a_picture_of_another_prompt_is_scored_wrong() -> None:
@@ -200,7 +200,7 @@ UNKNOWN = [
 @pytest.mark.parametrize(("png", "why"), UNKNOWN, ids=[f"{n}" for n in range(len(UNKNOWN))])
 async def test_what_cannot_be_known_is_unscored_and_never_zero(png: bytes, why: str) -> None:
     with pytest.raises(InvalidImageError, match=why):
-        scene_of(png)
+        read_scene(png)
     found = await BENCH.score(PROMPTS[0], {0: png}, Unasked())
     assert [score.value for score in found] == [None, None]
     assert all(why in score.explanation for score in found)
@@ -236,12 +236,12 @@ async def test_figures_are_shares_in_percent() -> None:
 
 
 async def test_there_is_no_official_scorer(tmp_path: Path) -> None:
-    from gems.evals.task import Frozen
+    from gems.evals.task import SampleSet
 
     async def image(row: Any) -> bytes:
         raise AssertionError
 
     with pytest.raises(RequestError, match="no official scorer"):
-        await BENCH.export(Frozen(prompts=PROMPTS, rows={}, image=image), tmp_path)
+        await BENCH.export(SampleSet(prompts=PROMPTS, rows={}, image=image), tmp_path)
     with pytest.raises(RequestError, match="no official scorer"):
         BENCH.read_official(tmp_path / "scores", PROMPTS, "en")

@@ -12,7 +12,7 @@ import pytest
 from gems.errors import RequestError, StorageError
 from gems.evals.comparison.entries import read_folder
 from gems.evals.comparison.export import write_comparison
-from gems.evals.comparison.sections import Section, sections_of
+from gems.evals.comparison.sections import Section, build_sections
 from gems.evals.comparison.table import Table
 from tests.evals.folders import INHOUSE, figure, folder_of
 from tests.reporting.pages import HOSTILE, Page
@@ -21,7 +21,7 @@ FOUR = {"0": 1.0, "1": 0.0, "2": 1.0, "3": 0.0}
 
 
 async def compared(*urls: str, judge: str | None = None) -> list[Section]:
-    return sections_of([await read_folder(url) for url in urls], judge)
+    return build_sections([await read_folder(url) for url in urls], judge)
 
 
 def table(section: Section, title: str) -> Table:

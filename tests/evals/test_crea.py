@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.stub import StubServer
 
@@ -41,7 +41,7 @@ async def test_nonsense_is_unscored(tmp_path: Path, reply: str) -> None:
 
 
 def test_the_prompts_are_built_in(tmp_path: Path) -> None:
-    prompts = task("crea").prompts(tmp_path / "nowhere", "en")
+    prompts = load_task("crea").prompts(tmp_path / "nowhere", "en")
     assert len(prompts) == 12
     assert prompts[0].text == "a creative couch"
     assert prompts[-1].id == "umbrella"
@@ -76,7 +76,7 @@ def test_damaged_data(tmp_path: Path) -> None:
     path = placed(tmp_path, "crea") / "eval" / "CREA" / "data.jsonl"
     path.write_text('{"prompt": "a boring lantern"}\n')
     with pytest.raises(DataError, match="line 1: prompt"):
-        task("crea").prompts(tmp_path, "en")
+        load_task("crea").prompts(tmp_path, "en")
     path.write_text('{"prompt": "a creative lantern"}\n' * 2)
     with pytest.raises(DataError, match="again in line 2"):
-        task("crea").prompts(tmp_path, "en")
+        load_task("crea").prompts(tmp_path, "en")

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import DataError, RequestError
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.stub import StubServer
 
@@ -113,11 +113,11 @@ def test_damaged_data(tmp_path: Path, change, message: str) -> None:
     path = placed(tmp_path, "dpg") / "dpg_bench" / "dpg_bench.csv"
     path.write_text(change(path.read_text()))
     with pytest.raises(DataError, match=message):
-        task("dpg").prompts(tmp_path, "en")
+        load_task("dpg").prompts(tmp_path, "en")
 
 
 def test_empty_prompt(tmp_path: Path) -> None:
     path = placed(tmp_path, "dpg") / "dpg_bench" / "prompts" / "invented_teapot.txt"
     path.write_text(" \n")
     with pytest.raises(DataError, match=r"invented_teapot\.txt is empty"):
-        task("dpg").prompts(tmp_path, "en")
+        load_task("dpg").prompts(tmp_path, "en")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gems.apps.cli.schemas import DataReport
-from gems.evals.data_checks import checked_data
-from gems.evals.registry import TASKS, task
+from gems.evals.data_checks import check_data
+from gems.evals.registry import TASKS, load_task
 from tests.apps.terminal import here
 from tests.evals.bench import placed
 
@@ -22,7 +22,7 @@ def test_everything_is_told_of_every_benchmark() -> None:
     report = DataReport.model_validate_json(done.stdout)
     assert [check.task for check in report.benchmarks] == list(TASKS)
     for check in report.benchmarks:
-        known = task(check.task)
+        known = load_task(check.task)
         assert check.url.startswith("https://") or not known.source.files
         assert check.licence
         assert [each.expected for each in check.prompts] == [known.size[code] for code in known.languages]
@@ -60,7 +60,7 @@ def test_all_records_with_another_size_are_another_edition() -> None:
     path.write_text((path.read_text() * 185)[: -len(path.read_text().splitlines()[-1]) - 1])
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:553]) + "\n")
-    check = checked_data(task("geneval"), Path("own"))
+    check = check_data(load_task("geneval"), Path("own"))
     assert [(file.status, file.records) for file in check.files] == [("differs", 553)]
     assert not check.ok
 
@@ -75,7 +75,7 @@ def test_line_ends_do_not_matter(tmp_path: Path, ends: bytes) -> None:
     lines[1:] = [line + b"x" * (room // 1120) for line in lines[1:]]
     lines[-1] += b"x" * (room % 1120)
     path.write_bytes(ends.join(lines) + ends)
-    check = checked_data(task("oneig"), tmp_path)
+    check = check_data(load_task("oneig"), tmp_path)
     assert (check.files[0].status, check.files[0].records) == ("ok", 1120)
     assert check.files[2].status == "missing"
 

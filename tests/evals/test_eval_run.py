@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gems.evals.profiled import profiled
+from gems.evals.profiled import apply_profile
 from gems.evals.records import SampleRow
 from gems.evals.reports import WorkReport
 from gems.settings import GeneratorSettings, Settings
@@ -165,7 +165,7 @@ def test_budget_needs_prices_and_ends_it(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--harness", "best"], "There is no harness 'best'."),
+        (["--harness", "best"], "Unknown harness: 'best'."),
         (["--engine", "slurm"], "There is no engine 'slurm'."),
         (["--languages", "zh"], "geneval has no prompts in zh."),
         (["--harness", "best-of-n", "--images", "17"], "best-of-n draws at most 16 images"),
@@ -214,11 +214,11 @@ def test_profile_of_the_generator_decides_how_it_draws(tmp_path: Path, gate: Gat
 
 def test_preset_takes_the_place_of_a_name_and_not_of_a_folder(tmp_path: Path) -> None:
     named = Settings(generator=GeneratorSettings(model="diffusers:Qwen/Qwen-Image", steps=3))
-    settings, options = profiled(named, "paper")
+    settings, options = apply_profile(named, "paper")
     assert (settings.generator.model, settings.generator.steps) == ("diffusers:qwen-image-paper", 50)
     assert options == {"size": "1328x1328"}
     own = tmp_path / "qwen-image"
     own.mkdir()
-    kept, _ = profiled(Settings(generator=GeneratorSettings(model=f"diffusers:{own}")), "paper")
+    kept, _ = apply_profile(Settings(generator=GeneratorSettings(model=f"diffusers:{own}")), "paper")
     assert kept.generator.model == f"diffusers:{own}"
-    assert profiled(named, "") == (named, {})
+    assert apply_profile(named, "") == (named, {})

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError, DiskFullError, OptionError, RequestError, ServerError
-from gems.evals.formulas.geneval import image_is_right, overall
-from gems.evals.registry import TASKS, task
+from gems.evals.formulas.geneval import combine_checks, geneval_score
+from gems.evals.registry import TASKS, load_task
 from tests.evals.bench import by_name, frozen, judged, placed, png, prompts_of, said
 from tests.stub import Fault, StubServer
 
@@ -25,21 +25,21 @@ def brain(messages):
 
 
 def test_registry() -> None:
-    assert task("GenEval").name == "geneval"
+    assert load_task("GenEval").name == "geneval"
     with pytest.raises(OptionError, match="no benchmark 'nonsense'") as error:
-        task("nonsense")
+        load_task("nonsense")
     assert all(name in error.value.hint for name in TASKS)
     with pytest.raises(DataError, match="WISE_Verified"):
-        task("WISE_Verified")
+        load_task("WISE_Verified")
 
 
 def test_formulas() -> None:
-    assert image_is_right([True, True]) is True
-    assert image_is_right([True, None]) is None
-    assert image_is_right([None, False]) is False
+    assert combine_checks([True, True]) is True
+    assert combine_checks([True, None]) is None
+    assert combine_checks([None, False]) is False
     # (0.5 + 1) / 2, however many images each kind has.
-    assert overall({"counting": 0.5, "position": 1.0}) == 0.75
-    assert overall({}) is None
+    assert geneval_score({"counting": 0.5, "position": 1.0}) == 0.75
+    assert geneval_score({}) is None
 
 
 def test_prompts(tmp_path: Path) -> None:
@@ -167,26 +167,26 @@ def test_damaged_data(tmp_path: Path, change, message: str) -> None:
     path = placed(tmp_path, "geneval") / "prompts" / "evaluation_metadata.jsonl"
     path.write_text(change(path.read_text()))
     with pytest.raises(DataError, match=message):
-        task("geneval").prompts(tmp_path, "en")
+        load_task("geneval").prompts(tmp_path, "en")
 
 
 def test_data_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"evaluation_metadata\.jsonl is missing") as error:
-        task("geneval").prompts(tmp_path, "en")
+        load_task("geneval").prompts(tmp_path, "en")
     assert "gems eval data" in error.value.hint
 
 
 def test_files_without_their_folders(tmp_path: Path) -> None:
     path = placed(tmp_path, "geneval") / "prompts" / "evaluation_metadata.jsonl"
     path.rename(tmp_path / path.name)
-    assert len(task("geneval").prompts(tmp_path, "en")) == 3
+    assert len(load_task("geneval").prompts(tmp_path, "en")) == 3
 
 
 def test_not_utf8(tmp_path: Path) -> None:
     path = placed(tmp_path, "geneval") / "prompts" / "evaluation_metadata.jsonl"
     path.write_bytes(path.read_bytes() + b"\xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
-        task("geneval").prompts(tmp_path, "en")
+        load_task("geneval").prompts(tmp_path, "en")
 
 
 async def test_no_space_for_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import by_name, files_in, frozen, judged, placed, png, prompts_of, said, scored_all
 from tests.stub import StubServer
 
@@ -117,4 +117,4 @@ def test_damaged_data(tmp_path: Path, change, message: str) -> None:
     path = placed(tmp_path, "geneval2") / "geneval2_data.jsonl"
     path.write_text(change(path.read_text()))
     with pytest.raises(DataError, match=message):
-        task("geneval2").prompts(tmp_path, "en")
+        load_task("geneval2").prompts(tmp_path, "en")

@@ -10,8 +10,8 @@ import pytest
 
 from gems.errors import OptionError
 from gems.evals.harness import Harness
-from gems.evals.harness_parts.registry import HARNESSES, harness
-from gems.evals.runner import check_images
+from gems.evals.harness_parts.registry import HARNESSES, load_harness
+from gems.evals.runner import check_image_budget
 from gems.models.schemas import untagged
 from gems.results import RunResult
 from gems.service import Gems
@@ -31,7 +31,7 @@ class Tried:
         self.chat.script |= script
 
     async def run(self, home: Path, name: str) -> RunResult:
-        wanted = harness(name)
+        wanted = load_harness(name)
         opening = Gems(settings_at(home), chat=self.chat, generator=self.generator, graph=wanted.graph)
         async with opening as gems:
             return await gems.run(PROMPT, seed=7, **wanted.options(IMAGES))
@@ -43,7 +43,7 @@ class Tried:
 
 @pytest.mark.parametrize("name", HARNESSES)
 async def test_harness_says_what_it_is_and_draws(name: str, tmp_path: Path) -> None:
-    found, tried = harness(name), Tried()
+    found, tried = load_harness(name), Tried()
     assert found.name == name
     assert found.title
     assert found.about.endswith(".")
@@ -147,20 +147,20 @@ async def test_balanced_asks_a_checklist_and_reflects_once_a_round(tmp_path: Pat
 
 
 def test_samples_learn_nothing_from_each_other() -> None:
-    assert [harness(name).options(5).get("memory") for name in HARNESSES] == [False] * len(HARNESSES)
-    assert [name for name in HARNESSES if harness(name).learns] == ["balanced"]
+    assert [load_harness(name).options(5).get("memory") for name in HARNESSES] == [False] * len(HARNESSES)
+    assert [name for name in HARNESSES if load_harness(name).learns] == ["balanced"]
 
 
 def test_harness_that_there_is_not() -> None:
-    with pytest.raises(OptionError, match="no harness 'best'") as caught:
-        harness("best")
+    with pytest.raises(OptionError, match="Unknown harness: 'best'") as caught:
+        load_harness("best")
     assert "best-of-n" in caught.value.hint
 
 
 def test_more_images_than_a_harness_can_use() -> None:
-    check_images(harness("best-of-n"), 16)
+    check_image_budget(load_harness("best-of-n"), 16)
     with pytest.raises(OptionError, match="at most 16 images"):
-        check_images(harness("best-of-n"), 17)
+        check_image_budget(load_harness("best-of-n"), 17)
 
 
 def test_graph_that_replaces_what_there_is_not() -> None:
@@ -168,4 +168,4 @@ def test_graph_that_replaces_what_there_is_not() -> None:
 
     with pytest.raises(KeyError, match="no node painter"):
         build_graph(instead={"painter": next(iter([lambda *_: None]))})  # type: ignore[dict-item]
-    assert isinstance(harness("paper"), Harness)
+    assert isinstance(load_harness("paper"), Harness)

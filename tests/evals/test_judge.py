@@ -13,16 +13,16 @@ from PIL import Image
 
 from gems.errors import ConfigurationError, ModelSpecError, UnreadableReplyError
 from gems.evals.benchmarks.judging import (
-    how_many,
-    is_so,
-    lists_in,
-    probability_of_number,
-    probability_of_yes,
+    ask_number,
+    ask_number_probability,
+    ask_yes_no,
+    ask_yes_probability,
+    find_json_arrays,
 )
-from gems.evals.gathering import together
-from gems.evals.judge import JudgeQuestion, inhouse
+from gems.evals.gathering import gather_or_cancel
+from gems.evals.judge import JudgeQuestion, inhouse_name
 from gems.evals.judge_client import ChatJudge, open_judge
-from gems.evals.scorers.rating import ratings
+from gems.evals.scorers.rating import parse_ratings
 from gems.models.chat.parsing import first_token
 from gems.settings import ChatSettings
 from tests.evals.bench import png
@@ -35,8 +35,8 @@ def judge_at(stub: StubServer, samples: int = 5, **settings: Any) -> ChatJudge:
 
 
 def test_in_house_numbers_say_so() -> None:
-    assert inhouse("openai:eyes") == "openai:eyes-inhouse"
-    assert inhouse("openai:eyes-inhouse") == "openai:eyes-inhouse"
+    assert inhouse_name("openai:eyes") == "openai:eyes-inhouse"
+    assert inhouse_name("openai:eyes-inhouse") == "openai:eyes-inhouse"
 
 
 def test_the_built_in_world_cannot_judge() -> None:
@@ -77,8 +77,8 @@ async def test_an_endpoint_without_probabilities_is_remembered() -> None:
     with StubServer(chat=lambda messages: "Yes", logprobs=True) as stub:
         stub.fault(Fault("unknown_parameter", text="logprobs"))
         async with judge_at(stub) as judge:
-            found = await probability_of_yes(judge, "Is it red?", png())
-            again = await probability_of_yes(judge, "Is it big?", png())
+            found = await ask_yes_probability(judge, "Is it red?", png())
+            again = await ask_yes_probability(judge, "Is it big?", png())
         calls = [call.body for call in stub.calls("chat")]
     assert [(each.value, each.how) for each in (found, again)] == [(1, "frequency")] * 2
     # Asked once with probabilities, in vain; then once plainly and five times for each question.
@@ -90,7 +90,7 @@ async def test_a_blank_token_is_no_empty_answer_where_probabilities_are_told() -
     """Some tokenizers split " 4" into a blank and the digit."""
     with StubServer(chat=lambda messages: " ", logprobs=True) as stub:
         async with judge_at(stub) as judge:
-            found = await probability_of_number(judge, "How many?", png(), "four")
+            found = await ask_number_probability(judge, "How many?", png(), "four")
     assert (found.value, found.how) == (0, "logprobs")
 
 
@@ -99,7 +99,7 @@ async def test_newer_names_of_parameters() -> None:
     with StubServer(chat=lambda messages: "3", logprobs=True) as stub:
         stub.fault(Fault("unknown_parameter", text="max_tokens"))
         async with judge_at(stub) as judge:
-            found = await probability_of_number(judge, "How many cups?", png(), "three")
+            found = await ask_number_probability(judge, "How many cups?", png(), "three")
         assert stub.calls("chat")[-1].body["max_completion_tokens"] == 1
     assert found.value == pytest.approx(0.95)
 
@@ -108,7 +108,7 @@ async def test_retries_happen_within() -> None:
     with StubServer(chat=lambda messages: "yes") as stub:
         stub.fault(Fault("503"), times=1)
         async with judge_at(stub, attempts=2) as judge:
-            assert await is_so(judge, "Is it red?", png())
+            assert await ask_yes_no(judge, "Is it red?", png())
         assert len(stub.calls("chat")) == 2
 
 
@@ -119,7 +119,7 @@ async def test_retries_happen_within() -> None:
 async def test_numbers(reply: str, number: int) -> None:
     with StubServer(chat=lambda messages: reply) as stub:
         async with judge_at(stub) as judge:
-            assert await how_many(judge, "How many cups?", png()) == number
+            assert await ask_number(judge, "How many cups?", png()) == number
 
 
 @pytest.mark.parametrize("reply", ["Some.", "2 or 3", "someone", "9" * 5000])
@@ -127,25 +127,25 @@ async def test_no_number(reply: str) -> None:
     with StubServer(chat=lambda messages: reply) as stub:
         async with judge_at(stub) as judge:
             with pytest.raises(UnreadableReplyError, match="no number, or several"):
-                await how_many(judge, "How many cups?", png())
+                await ask_number(judge, "How many cups?", png())
 
 
 async def test_a_share_of_answers() -> None:
     replies = iter(["yes", "yes", "no", "yes", "no", "yes"])
     with StubServer(chat=lambda messages: next(replies)) as stub:
         async with judge_at(stub) as judge:
-            found = await probability_of_yes(judge, "Is it red?", png())
+            found = await ask_yes_probability(judge, "Is it red?", png())
     # The first one only shows that there are no probabilities.
     assert (found.value, found.how) == (0.6, "frequency")
 
 
 def test_ratings_behind_thoughts() -> None:
     said = "[1, 2] is too low, so:\n```json\n[3, 4]\n```\nSee also [1] and [true, 2]."
-    assert list(lists_in(said)) == [[True, 2], [1], [3, 4], [1, 2]]
-    assert ratings(said, 2, 0, 5) == [3, 4]
+    assert list(find_json_arrays(said)) == [[True, 2], [1], [3, 4], [1, 2]]
+    assert parse_ratings(said, 2, 0, 5) == [3, 4]
     for text in ("", "[1, 2", "none", "[1, 9]", "[NaN, 1]", "[" * 2000):
         with pytest.raises(UnreadableReplyError, match="No 2 numbers from 0 to 5"):
-            ratings(text, 2, 0, 5)
+            parse_ratings(text, 2, 0, 5)
 
 
 def test_probabilities_of_first_tokens() -> None:
@@ -177,6 +177,6 @@ async def test_nothing_goes_on_behind_a_failure() -> None:
         raise UnreadableReplyError("Nothing.")
 
     with pytest.raises(UnreadableReplyError):
-        await together([long(), failing()])
+        await gather_or_cancel([long(), failing()])
     assert ended.is_set()
-    assert await together(asyncio.sleep(0.01 * (2 - n), n) for n in range(3)) == [0, 1, 2]
+    assert await gather_or_cancel(asyncio.sleep(0.01 * (2 - n), n) for n in range(3)) == [0, 1, 2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, scored_all
 from tests.stub import StubServer
 
@@ -82,8 +82,8 @@ def test_damaged_data(tmp_path: Path) -> None:
     path = placed(tmp_path, "longtext") / "textbench" / "text_prompts.jsonl"
     path.write_text(path.read_text() * 2)
     with pytest.raises(DataError, match="the id 0 is in line 1 and again in line 2"):
-        task("longtext").prompts(tmp_path, "en")
+        load_task("longtext").prompts(tmp_path, "en")
     path.unlink()
     with pytest.raises(DataError, match=r"text_prompts\.jsonl is missing"):
-        task("longtext").prompts(tmp_path, "en")
-    assert len(task("longtext").prompts(tmp_path, "zh")) == 1
+        load_task("longtext").prompts(tmp_path, "en")
+    assert len(load_task("longtext").prompts(tmp_path, "zh")) == 1

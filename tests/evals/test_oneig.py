@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from gems.errors import DataError
-from gems.evals.registry import task
-from gems.evals.tasks.oneig import expected_images
+from gems.evals.registry import load_task
+from gems.evals.tasks.oneig import count_expected_images
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.stub import StubServer
 
@@ -35,15 +35,15 @@ def test_prompts(tmp_path: Path) -> None:
 
 
 def test_sizes_are_those_of_the_benchmark() -> None:
-    assert expected_images("en") == {
+    assert count_expected_images("en") == {
         "alignment": 4 * (245 + 244 + 206),
         "text": 800,
         "reasoning": 900,
         "style": 456,
         "diversity": 4480,
     }
-    assert expected_images("zh")["alignment"] == 4 * (245 + 244 + 206 + 200)
-    assert expected_images("zh")["diversity"] == 5280
+    assert count_expected_images("zh")["alignment"] == 4 * (245 + 244 + 206 + 200)
+    assert count_expected_images("zh")["diversity"] == 5280
 
 
 async def test_from_images_to_figures(tmp_path: Path) -> None:
@@ -169,11 +169,11 @@ def test_damaged_data(tmp_path: Path, file: str, change, message: str) -> None:
     path = placed(tmp_path, "oneig") / file
     path.write_text(change(path.read_text()))
     with pytest.raises(DataError, match=message):
-        task("oneig").prompts(tmp_path, "en")
+        load_task("oneig").prompts(tmp_path, "en")
 
 
 def test_a_file_that_is_missing(tmp_path: Path) -> None:
     (placed(tmp_path, "oneig") / "style.csv").unlink()
     with pytest.raises(DataError, match=r"style\.csv is missing"):
-        task("oneig").prompts(tmp_path, "en")
-    assert len(task("oneig").prompts(tmp_path, "zh")) == 2
+        load_task("oneig").prompts(tmp_path, "en")
+    assert len(load_task("oneig").prompts(tmp_path, "zh")) == 2

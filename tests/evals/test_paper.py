@@ -5,35 +5,35 @@ from __future__ import annotations
 import pytest
 
 from gems.errors import OptionError
-from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM, downstream, mainstream
+from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM, downstream_average, mainstream_average
 from gems.evals.generator_profiles import PROFILES, generator_profile
-from gems.evals.paper_results import ABLATION, ROWS, TITLES, PaperRow
+from gems.evals.paper_results import ABLATION, COLUMN_TITLES, PAPER_ROWS, PaperRow
 from gems.models.generators.diffusers.presets import PRESETS
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model} {row.method}")
+@pytest.mark.parametrize("row", PAPER_ROWS, ids=lambda row: f"{row.model} {row.method}")
 def test_the_averages_come_out_of_the_rows(row: PaperRow) -> None:
-    assert mainstream(row.values) == pytest.approx(row.mainstream, abs=0.0051)
-    assert downstream(row.values) == pytest.approx(row.downstream, abs=0.0051)
+    assert mainstream_average(row.values) == pytest.approx(row.mainstream, abs=0.0051)
+    assert downstream_average(row.values) == pytest.approx(row.downstream, abs=0.0051)
 
 
 def test_averages_by_hand() -> None:
     # (77 + 31 + 85.08 + 51.35 + 57) / 5 and (92.2 + 58.7 + 39.4667 + 43.27) / 4
-    first = ROWS[0].values
-    assert mainstream(first) == pytest.approx(60.286)
-    assert downstream(first) == pytest.approx(58.409, abs=0.001)
+    first = PAPER_ROWS[0].values
+    assert mainstream_average(first) == pytest.approx(60.286)
+    assert downstream_average(first) == pytest.approx(58.409, abs=0.001)
 
 
 def test_no_average_without_all() -> None:
-    assert mainstream(dict.fromkeys(MAINSTREAM[1:], 1.0)) is None
-    assert downstream(dict.fromkeys(DOWNSTREAM[1:], 1.0)) is None
+    assert mainstream_average(dict.fromkeys(MAINSTREAM[1:], 1.0)) is None
+    assert downstream_average(dict.fromkeys(DOWNSTREAM[1:], 1.0)) is None
 
 
 def test_rows_are_whole() -> None:
-    assert len(ROWS) == 14
-    assert set(TITLES) == {*MAINSTREAM, *DOWNSTREAM}
-    assert all(set(row.values) == set(TITLES) for row in ROWS)
-    best = [row.values["geneval2/en"] for row in ROWS if row.method == "GEMS"]
+    assert len(PAPER_ROWS) == 14
+    assert set(COLUMN_TITLES) == {*MAINSTREAM, *DOWNSTREAM}
+    assert all(set(row.values) == set(COLUMN_TITLES) for row in PAPER_ROWS)
+    best = [row.values["geneval2/en"] for row in PAPER_ROWS if row.method == "GEMS"]
     assert best == [63.5, 70.4]
     assert ABLATION["loop, memory and skills"] == best[0]
 

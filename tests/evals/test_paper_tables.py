@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gems.evals.comparison.entries import read_folder
-from gems.evals.comparison.paper import METHODS, paper_tables
+from gems.evals.comparison.paper import PAPER_METHODS, paper_tables
 from gems.evals.comparison.table import Table
 from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM
-from gems.evals.paper_results import ROWS
+from gems.evals.paper_results import PAPER_ROWS
 from tests.evals.folders import INHOUSE, figure, folder_of
 
 Z = "diffusers:z-image-turbo"
@@ -44,7 +44,7 @@ def row(found: Table, method: str, model: str = "Z-Image-Turbo") -> dict[str, li
 
 async def test_without_folders_it_is_the_papers_alone() -> None:
     first, second, ablation = await tables()
-    assert [len(table.rows) for table in (first, second, ablation)] == [len(ROWS), len(ROWS), 4]
+    assert [len(table.rows) for table in (first, second, ablation)] == [len(PAPER_ROWS), len(PAPER_ROWS), 4]
     gems = row(first, "GEMS")
     assert gems["GenEval2"] == ["63.50", ""]
     assert gems["average"] == ["74.51", ""]
@@ -69,7 +69,7 @@ async def test_averages_need_every_benchmark(tmp_path: Path) -> None:
     theirs: dict[str, dict[str, float]] = {}
     for column in (*MAINSTREAM, *DOWNSTREAM):
         benchmark, language = column.split("/")
-        theirs.setdefault(benchmark, {})[language] = ROWS[6].values[column]
+        theirs.setdefault(benchmark, {})[language] = PAPER_ROWS[6].values[column]
     urls = [
         await with_figures(tmp_path / name, name, values, {}, harness="paper")
         for name, values in theirs.items()
@@ -103,8 +103,8 @@ async def test_other_generators_have_rows_of_their_own(tmp_path: Path) -> None:
 
 async def test_the_built_in_benchmark_is_not_in_the_paper(tmp_path: Path) -> None:
     first, second, _ = await tables(await folder_of(tmp_path / "a", {"0": 1.0}, figures=[figure(100.0)]))
-    assert len(first.rows) == len(second.rows) == len(ROWS)
+    assert len(first.rows) == len(second.rows) == len(PAPER_ROWS)
 
 
 def test_methods_are_those_of_the_paper() -> None:
-    assert set(METHODS.values()) <= {row.method for row in ROWS}
+    assert set(PAPER_METHODS.values()) <= {row.method for row in PAPER_ROWS}

@@ -8,17 +8,19 @@ import pytest
 
 from gems.apps.cli.eval_parts.progress import followed, told
 from gems.apps.cli.options import View
-from gems.evals.jobs import Ending, Job
-from gems.evals.working import Tally
+from gems.evals.jobs import Job, JobResult
+from gems.evals.working import JobProgress
 
 
-def ending(name: str, *, error: str = "", images: int = 2, usd: float | None = 0.25) -> Ending:
+def ending(name: str, *, error: str = "", images: int = 2, usd: float | None = 0.25) -> JobResult:
     job = Job(name=name, run_id=f"run-{name}", prompt="a cat", options={}, file=f"{name}.png")
-    return Ending(job=job, error=error, images=images, calls=1, usd=usd)
+    return JobResult(job=job, error=error, images=images, calls=1, usd=usd)
 
 
-def tally() -> Tally:
-    return Tally(total=10, done=2, kept=2, images=4, spent={"a": 0.5, "b": 0.5}, began=time.monotonic() - 4)
+def tally() -> JobProgress:
+    return JobProgress(
+        total=10, done=2, kept=2, images=4, spent={"a": 0.5, "b": 0.5}, began=time.monotonic() - 4
+    )
 
 
 def test_rate_images_cost_and_time_left() -> None:

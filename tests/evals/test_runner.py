@@ -13,11 +13,11 @@ import pytest
 
 from gems.errors import DiskFullError, OptionError, ProviderError, RequestError, ServerError
 from gems.evals.engine_parts.local import LocalEngine
-from gems.evals.harness_parts.registry import harness
+from gems.evals.harness_parts.registry import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
-from gems.evals.runner import Drawing, sample_seed
+from gems.evals.runner import BenchmarkRun, sample_seed
 from gems.evals.samples import BenchmarkPrompt, SampleKey
-from gems.evals.working import MOST_IN_A_ROW, Tally
+from gems.evals.working import MAX_CONSECUTIVE_FAILURES, JobProgress
 from gems.memory.file_store import FileStore
 from gems.service import Gems
 from gems.types import ImageRequest
@@ -45,18 +45,21 @@ class Bench:
         self.told: list[tuple[int, int]] = []
 
     @asynccontextmanager
-    async def drawing(self, concurrency: int = 2) -> AsyncIterator[tuple[Drawing, LocalEngine]]:
-        wanted = harness(self.settings.harness)
+    async def drawing(self, concurrency: int = 2) -> AsyncIterator[tuple[BenchmarkRun, LocalEngine]]:
+        wanted = load_harness(self.settings.harness)
         opening = Gems(settings_at(self.home), chat=self.chat, generator=self.generator, graph=wanted.graph)
         async with opening as gems:
             folder = await EvalFolder.create(self.url, self.settings)
-            yield Drawing(folder, wanted, self.prompts), LocalEngine(gems, FileStore(self.url), concurrency)
+            yield (
+                BenchmarkRun(folder, wanted, self.prompts),
+                LocalEngine(gems, FileStore(self.url), concurrency),
+            )
 
-    async def draw(self, concurrency: int = 2, **more: Any) -> Tally:
+    async def draw(self, concurrency: int = 2, **more: Any) -> JobProgress:
         async with self.drawing(concurrency) as (drawing, engine):
             return await drawing.draw(engine, tell=self.tell, **more)
 
-    def tell(self, tally: Tally) -> None:
+    def tell(self, tally: JobProgress) -> None:
         self.told.append((tally.done, tally.total))
 
     async def rows(self) -> dict[SampleKey, Any]:
@@ -210,10 +213,10 @@ async def test_budget_ends_it_and_a_larger_one_goes_on(bench: Bench) -> None:
 async def test_one_failure_after_another_ends_it(bench: Bench) -> None:
     bench.prompts = prompts(40)
     bench.fail(*(prompt.text for prompt in bench.prompts))
-    with pytest.raises(ProviderError, match=rf"{MOST_IN_A_ROW} samples failed one after another"):
+    with pytest.raises(ProviderError, match=rf"{MAX_CONSECUTIVE_FAILURES} samples failed one after another"):
         await bench.draw(concurrency=1)
-    assert len(await bench.rows()) == MOST_IN_A_ROW
-    assert len(bench.generator.requests) == MOST_IN_A_ROW
+    assert len(await bench.rows()) == MAX_CONSECUTIVE_FAILURES
+    assert len(bench.generator.requests) == MAX_CONSECUTIVE_FAILURES
 
 
 async def test_image_that_is_gone_is_written_again_and_not_drawn_again(bench: Bench) -> None:
@@ -229,7 +232,7 @@ async def test_image_that_is_gone_is_written_again_and_not_drawn_again(bench: Be
 async def test_data_that_have_changed_are_noticed(bench: Bench) -> None:
     await bench.draw()
     bench.prompts[1] = BenchmarkPrompt(benchmark="few", language="en", id="001", text="a dog")
-    with pytest.raises(RequestError, match="of another prompt: the benchmark's data have changed"):
+    with pytest.raises(RequestError, match="for a different prompt: the benchmark's data have changed"):
         await bench.draw()
 
 
@@ -272,4 +275,4 @@ async def test_option_that_a_run_cannot_have_is_a_failure_of_the_sample(bench: B
     tally = await bench.draw(retries=0)
     assert {ending.error.partition(":")[0] for ending in tally.failed.values()} == {"SizeError"}
     with pytest.raises(OptionError):
-        harness("nothing")
+        load_harness("nothing")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, scored_all
 from tests.stub import StubServer
 
@@ -110,4 +110,4 @@ def test_damaged_data(tmp_path: Path, change, message: str) -> None:
     path = placed(tmp_path, "spatial") / "eval" / "SpatialGenEval_T2I_Prompts.jsonl"
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(DataError, match=message):
-        task("spatial").prompts(tmp_path, "en")
+        load_task("spatial").prompts(tmp_path, "en")

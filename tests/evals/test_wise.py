@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.stub import StubServer
 
@@ -84,7 +84,7 @@ def test_wise_verified_is_named(tmp_path: Path) -> None:
     folder = placed(tmp_path, "wise")
     (folder / CULTURE).rename(folder / "cultural_common_sense_verified.json")
     with pytest.raises(DataError, match="WISE_Verified") as error:
-        task("wise").prompts(folder, "en")
+        load_task("wise").prompts(folder, "en")
     assert "files of 2025" in error.value.hint
 
 
@@ -93,11 +93,11 @@ def test_other_edition_under_the_same_name(tmp_path: Path) -> None:
     (record,) = json.loads(path.read_text())
     path.write_text(json.dumps([record | {"prompt_id": 641}]))
     with pytest.raises(DataError, match="641 is not one of 1 to 400: it is another edition"):
-        task("wise").prompts(tmp_path, "en")
+        load_task("wise").prompts(tmp_path, "en")
     # All ids are there, and the words are others.
     path.write_text(json.dumps([record | {"prompt_id": number} for number in range(1, 401)]))
     with pytest.raises(DataError, match="not as long as the file of 2025"):
-        task("wise").prompts(tmp_path, "en")
+        load_task("wise").prompts(tmp_path, "en")
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_damaged_data(tmp_path: Path, change, message: str) -> None:
     path = placed(tmp_path, "wise") / CULTURE
     path.write_text(change(path.read_text()))
     with pytest.raises(DataError, match=message):
-        task("wise").prompts(tmp_path, "en")
+        load_task("wise").prompts(tmp_path, "en")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gems.errors import DataError
 from gems.evals.judge import JudgeQuestion, JudgeReply
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from tests.evals.bench import placed, png
 from tests.fuzz.texts import odd_texts, texts, values
 
@@ -61,9 +61,9 @@ def test_damaged_files(name: str, data: Path) -> None:
         start %= len(kept) + 1
         path.write_bytes(kept[:start] + piece + kept[start + length :])
         faults = []
-        for language in task(name).languages:
+        for language in load_task(name).languages:
             try:
-                assert all(prompt.text for prompt in task(name).prompts(data / name, language))
+                assert all(prompt.text for prompt in load_task(name).prompts(data / name, language))
             except DataError as error:
                 faults.append(error)
         path.write_bytes(kept)
@@ -81,8 +81,8 @@ def test_records_of_another_form(name: str, data: Path) -> None:
     def read(path: Path, value: object, listed: bool) -> None:
         path.write_text(json.dumps([value] if listed else value))
         try:
-            for language in task(name).languages:
-                task(name).prompts(data / name, language)
+            for language in load_task(name).languages:
+                load_task(name).prompts(data / name, language)
         except DataError:
             pass
         finally:
@@ -93,7 +93,7 @@ def test_records_of_another_form(name: str, data: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_official_results(name: str, data: Path) -> None:
-    prompts = task(name).prompts(data / name, "en")
+    prompts = load_task(name).prompts(data / name, "en")
     fields = ("correct", "tag", "filename", "scores", "prompt_id", "id", "image_path", "average_score_all")
     rows = st.dictionaries(st.sampled_from(fields), values, max_size=8)
     written = st.one_of(odd_texts, st.one_of(rows, st.lists(rows), values).map(json.dumps))
@@ -105,7 +105,7 @@ def test_official_results(name: str, data: Path) -> None:
             file.write_bytes(text.encode("utf-8", "surrogatepass"))
             place = Path(folder) if name == "oneig" else file
             try:
-                figures = task(name).read_official(place, prompts, "en")
+                figures = load_task(name).read_official(place, prompts, "en")
             except DataError:
                 return
         assert all(figure.judge == "official" for figure in figures)
@@ -117,7 +117,7 @@ def test_official_results(name: str, data: Path) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_judges_that_say_anything(name: str, data: Path) -> None:
     """A score is a number on its scale, or there is none and the score says why."""
-    benchmark = task(name)
+    benchmark = load_task(name)
     prompts = benchmark.prompts(data / name, "en")
     tokens = st.dictionaries(st.sampled_from(["Yes", " no", "three", " ", "?"]), st.floats(0, 1), max_size=4)
     numbers = st.lists(st.floats() | st.integers(0, 6), min_size=1, max_size=8).map(json.dumps)

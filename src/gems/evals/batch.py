@@ -18,14 +18,14 @@ from gems.arguments import RunOptions
 from gems.errors import DataError, RequestError
 from gems.evals.batch_rows import BatchRow
 from gems.evals.engine_parts.engine import Engine
-from gems.evals.jobs import Ending, Job
+from gems.evals.jobs import Job, JobResult
 from gems.evals.jsonl import JsonLines
 from gems.evals.output_folder import safe_name
-from gems.evals.working import Tally, Tell, work_through
+from gems.evals.working import JobProgress, OnProgress, run_jobs
 from gems.memory.file_store import FileStore
 from gems.options import derived_seed
 
-_SETTINGS = "batch.json"
+_SETTINGS_FILE = "batch.json"
 
 
 class BatchSettings(BaseModel):
@@ -79,8 +79,8 @@ class Batch:
     def __init__(self, store: FileStore, settings: BatchSettings, rows: Mapping[int, BatchRow]) -> None:
         self.settings, self.warnings = settings, list[str]()
         self._store, self._manifest = store, JsonLines(store, "manifest")
-        self._jobs = {_name(row): self._job(row) for row in rows.values()}
-        self._lines = {_name(row): (number, row) for number, row in rows.items()}
+        self._jobs = {_row_name(row): self._job(row) for row in rows.values()}
+        self._lines = {_row_name(row): (number, row) for number, row in rows.items()}
 
     @classmethod
     async def open(cls, store: FileStore, wanted: BatchSettings, rows: Mapping[int, BatchRow]) -> Batch:
@@ -90,10 +90,10 @@ class Batch:
             RequestError: it was begun with others, or holds samples of a benchmark.
             StorageError: it cannot be written.
         """
-        known = await asyncio.to_thread(_known, store)
+        known = await asyncio.to_thread(_read_settings, store)
         if known is None:
             known = wanted.model_copy(update={"id": secrets.token_hex(8)})
-            await asyncio.to_thread(store.write, _SETTINGS, known.model_dump_json(indent=2).encode())
+            await asyncio.to_thread(store.write, _SETTINGS_FILE, known.model_dump_json(indent=2).encode())
         here, there = known.model_dump(exclude={"id"}), wanted.model_dump(exclude={"id"})
         if faults := [f"{n} is {here[n]!r} there and {there[n]!r} here" for n in here if here[n] != there[n]]:
             raise RequestError(
@@ -108,8 +108,8 @@ class Batch:
         *,
         budget_usd: float | None = None,
         retries: int = 1,
-        tell: Tell = lambda _: None,
-    ) -> Tally:
+        tell: OnProgress = lambda _: None,
+    ) -> JobProgress:
         """Draw what is not there yet; whatever an earlier call had begun goes on.
 
         A row that was changed since is drawn anew.
@@ -125,7 +125,7 @@ class Batch:
             if name in self._jobs and not line.error and line.file in there
             and line.run_id == self._jobs[name].run_id
         }  # fmt: skip
-        tally = Tally(
+        tally = JobProgress(
             total=len(self._jobs),
             done=len(done),
             kept=len(done),
@@ -134,7 +134,7 @@ class Batch:
         )
         tell(tally)
         left = [job for name, job in self._jobs.items() if name not in done]
-        return await work_through(
+        return await run_jobs(
             left, engine, tally, self._keep, budget_usd=budget_usd, retries=retries, tell=tell
         )
 
@@ -154,7 +154,7 @@ class Batch:
         options: RunOptions = {"seed": self._seed(row), **row.options(), "memory": self.settings.learn}
         identity = f"{self.settings.id}\x1f{row.model_dump_json()}"
         return Job(
-            name=_name(row),
+            name=_row_name(row),
             run_id=f"batch-{hashlib.sha256(identity.encode()).hexdigest()[:24]}",
             prompt=row.prompt,
             options=options,
@@ -164,7 +164,7 @@ class Batch:
     def _seed(self, row: BatchRow) -> int:
         return derived_seed(self.settings.seed, row.id)
 
-    async def _keep(self, ending: Ending) -> None:
+    async def _keep(self, ending: JobResult) -> None:
         number, row = self._lines[ending.job.name]
         line = BatchLine(
             id=row.id,
@@ -176,23 +176,23 @@ class Batch:
         await asyncio.to_thread(self._manifest.append, [line.model_dump_json()])
 
 
-def _name(row: BatchRow) -> str:
+def _row_name(row: BatchRow) -> str:
     return row.id
 
 
-def _known(store: FileStore) -> BatchSettings | None:
+def _read_settings(store: FileStore) -> BatchSettings | None:
     if store.exists("eval.json"):
         raise RequestError(
             f"{store.label} holds samples of a benchmark.", hint="Name another folder for this list."
         )
     try:
-        data = store.read(_SETTINGS)
+        data = store.read(_SETTINGS_FILE)
     except FileNotFoundError:
         return None
     try:
         return BatchSettings.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"{store.label}/{_SETTINGS} cannot be read.",
+            f"{store.label}/{_SETTINGS_FILE} cannot be read.",
             hint="It was damaged, or written by another version of GEMS.",
         ) from error

@@ -20,7 +20,7 @@ from gems.resources import Resources
 from gems.state import Input
 from gems.types import Profile
 
-_MOST_TOLD = 20
+_MAX_REPORTED = 20
 
 
 class BatchRow(BaseModel):
@@ -65,9 +65,9 @@ class BatchList:
     def take(self, number: int, value: Any) -> None:
         """Take in what a line holds."""
         try:
-            row = _row(value, number)
+            row = _parse_row(value, number)
         except ValueError as error:
-            self.faults[number] = _said(error)
+            self.faults[number] = _error_text(error)
             return
         same = next((other for other, known in self.rows.items() if known.id == row.id), None)
         if same is not None:
@@ -83,7 +83,7 @@ class BatchList:
         """
         for number, row in self.rows.items():
             try:
-                _check(row, resources)
+                _check_row(row, resources)
             except GemsError as error:
                 self.faults[number] = str(error)
         if self.faults:
@@ -98,12 +98,12 @@ class BatchList:
 
     def _told(self) -> str:
         lines = [f"line {number}: {fault}" for number, fault in sorted(self.faults.items())]
-        more = [f"and {len(lines) - _MOST_TOLD} more"] if len(lines) > _MOST_TOLD else []
+        more = [f"and {len(lines) - _MAX_REPORTED} more"] if len(lines) > _MAX_REPORTED else []
         noun = "bad line" if len(lines) == 1 else "bad lines"
-        return "\n  ".join([f"{self.file} holds {len(lines)} {noun}:", *lines[:_MOST_TOLD], *more])
+        return "\n  ".join([f"{self.file} holds {len(lines)} {noun}:", *lines[:_MAX_REPORTED], *more])
 
 
-def read_list(file: Path) -> BatchList:
+def read_batch_list(file: Path) -> BatchList:
     """What a file holds, JSON Lines or CSV. Blocking.
 
     Raises:
@@ -118,19 +118,19 @@ def read_list(file: Path) -> BatchList:
     except UnicodeDecodeError as error:
         raise RequestError(f"{file} is no text in UTF-8.", hint="Save it as UTF-8.") from error
     found = BatchList(file)
-    for number, value in _csv_lines(text) if file.suffix.lower() == ".csv" else _json_lines(text):
+    for number, value in _read_csv_rows(text) if file.suffix.lower() == ".csv" else _read_json_rows(text):
         found.take(number, value)
     return found
 
 
-def _check(row: BatchRow, resources: Resources) -> None:
+def _check_row(row: BatchRow, resources: Resources) -> None:
     checked_prompt(row.prompt)
     options = resolved(cast("Input", dict(row.options())), resources.context())
     if options["skills"] not in ("auto", "none"):
         named_skills(options["skills"], resources.skills.current)
 
 
-def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
+def _read_json_rows(text: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
@@ -139,7 +139,7 @@ def _json_lines(text: str) -> Iterator[tuple[int, Any]]:
                 yield number, error
 
 
-def _csv_lines(text: str) -> Iterator[tuple[int, Any]]:
+def _read_csv_rows(text: str) -> Iterator[tuple[int, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         for cells in reader:
@@ -152,7 +152,7 @@ def _csv_lines(text: str) -> Iterator[tuple[int, Any]]:
         yield reader.line_num, ValueError(f"it is no CSV: {error}")
 
 
-def _row(value: Any, number: int) -> BatchRow:
+def _parse_row(value: Any, number: int) -> BatchRow:
     """The row of a line.
 
     Raises:
@@ -166,12 +166,12 @@ def _row(value: Any, number: int) -> BatchRow:
     return row if row.id else row.model_copy(update={"id": f"{number:06d}"})
 
 
-def _said(error: ValueError) -> str:
+def _error_text(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(_fault(fault) for fault in error.errors(include_url=False, include_input=False))
+    return "; ".join(_field_error(fault) for fault in error.errors(include_url=False, include_input=False))
 
 
-def _fault(fault: Any) -> str:
+def _field_error(fault: Any) -> str:
     name = ".".join(map(str, fault["loc"]))
     return f"there is no option {name!r}" if fault["type"] == "extra_forbidden" else f"{name}: {fault['msg']}"

@@ -21,7 +21,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry(Generic[M]):
+class DataRecord(Generic[M]):
     """One record of a file.
 
     Attributes:
@@ -35,7 +35,7 @@ class Entry(Generic[M]):
     record: M
 
 
-def located(data: Path, path: str) -> Path | None:
+def find_file(data: Path, path: str) -> Path | None:
     """Where a file or folder lies: as in the official repository, or with fewer of the folders above it.
 
     So a clone of the repository can be the data folder, and so can one with nothing but the files.
@@ -45,19 +45,19 @@ def located(data: Path, path: str) -> Path | None:
     return next((place for place in places if place.exists()), None)
 
 
-def needed(data: Path, path: str) -> Path:
+def require_file(data: Path, path: str) -> Path:
     """As `located`.
 
     Raises:
         DataError: it is not there.
     """
-    found = located(data, path)
+    found = find_file(data, path)
     if found is None:
         raise DataError(f"{data / path} is missing.")
     return found
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """A file's text.
 
     Raises:
@@ -71,67 +71,67 @@ def text_of(path: Path) -> str:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
-def lines_of(path: Path, form: type[M]) -> list[Entry[M]]:
+def read_json_lines(path: Path, form: type[M]) -> list[DataRecord[M]]:
     """The records of a JSON Lines file.
 
     Raises:
         DataError: a line is truncated, or lacks something; it is named.
     """
-    lines = text_of(path).split("\n")
+    lines = read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()
     return [
-        _entry(path, f"line {number}", _parsed(path, line, number), form)
+        _validated(path, f"line {number}", _parse_json(path, line, number), form)
         for number, line in enumerate(lines, 1)
     ]
 
 
-def array_of(path: Path, form: type[M]) -> list[Entry[M]]:
+def read_json_array(path: Path, form: type[M]) -> list[DataRecord[M]]:
     """The records of a file that is one JSON array; see `lines_of`."""
-    found = json_of(path)
+    found = read_json(path)
     if not isinstance(found, list):
         raise DataError(f"{path} is no JSON array.")
-    return [_entry(path, f"record {number}", raw, form) for number, raw in enumerate(found, 1)]
+    return [_validated(path, f"record {number}", raw, form) for number, raw in enumerate(found, 1)]
 
 
-def object_of(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """A file that is one JSON object.
 
     Raises:
         DataError: it is none, or names something twice.
     """
-    found = json_of(path)
+    found = read_json(path)
     if not isinstance(found, dict):
         raise DataError(f"{path} is no JSON object.")
     return found
 
 
-def json_of(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """A file that is one JSON value.
 
     Raises:
         DataError: it is none, or is truncated; the line is named.
     """
-    return _parsed(path, text_of(path))
+    return _parse_json(path, read_text(path))
 
 
-def table_of(path: Path, form: type[M], columns: Iterable[str]) -> list[Entry[M]]:
+def read_csv(path: Path, form: type[M], columns: Iterable[str]) -> list[DataRecord[M]]:
     """The rows of a CSV file with a heading.
 
     Raises:
         DataError: a column is missing, or a row has too few or too many fields; its line is named.
     """
-    reader = csv.DictReader(io.StringIO(text_of(path), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         lacking = [name for name in columns if name not in (reader.fieldnames or ())]
         if lacking:
             raise DataError(f"{path} has no column {', '.join(lacking)}.")
-        return [_row(path, reader.line_num, row, form) for row in reader]
+        return [_csv_record(path, reader.line_num, row, form) for row in reader]
     except csv.Error as error:
         raise DataError(f"{path} line {reader.reader.line_num}: {error}.") from None
 
 
-def each_once(path: Path, entries: Sequence[Entry[Any]], ids: Sequence[Hashable]) -> None:
+def check_unique(path: Path, entries: Sequence[DataRecord[Any]], ids: Sequence[Hashable]) -> None:
     """Check that no id comes twice.
 
     Raises:
@@ -144,7 +144,7 @@ def each_once(path: Path, entries: Sequence[Entry[Any]], ids: Sequence[Hashable]
         first[name] = entry.place
 
 
-def at_most(path: Path, found: int, most: int) -> None:
+def check_count(path: Path, found: int, most: int) -> None:
     """Check that a file has no more records than the benchmark.
 
     Raises:
@@ -154,9 +154,9 @@ def at_most(path: Path, found: int, most: int) -> None:
         raise DataError(f"{path} has {found:,} records and the benchmark {most:,}: it is another edition.")
 
 
-def _parsed(path: Path, text: str, number: int | None = None) -> Any:
+def _parse_json(path: Path, text: str, number: int | None = None) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_without_repetitions)
+        return json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except json.JSONDecodeError as error:
         place = number if number is not None else error.lineno
         ends = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
@@ -167,7 +167,7 @@ def _parsed(path: Path, text: str, number: int | None = None) -> Any:
         raise DataError(f"{where} is no JSON that can be used: {error}.") from None
 
 
-def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Python keeps the last of several, so that a repeated id would go unnoticed.
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -176,17 +176,17 @@ def _without_repetitions(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _row(path: Path, number: int, row: Mapping[Any, Any], form: type[M]) -> Entry[M]:
+def _csv_record(path: Path, number: int, row: Mapping[Any, Any], form: type[M]) -> DataRecord[M]:
     if None in row or None in row.values():
         raise DataError(f"{path} line {number} has not as many fields as the heading.")
-    return _entry(path, f"line {number}", dict(row), form)
+    return _validated(path, f"line {number}", dict(row), form)
 
 
-def _entry(path: Path, place: str, raw: Any, form: type[M]) -> Entry[M]:
-    return Entry(place, raw, checked(f"{path} {place}", raw, form))
+def _validated(path: Path, place: str, raw: Any, form: type[M]) -> DataRecord[M]:
+    return DataRecord(place, raw, validate_record(f"{path} {place}", raw, form))
 
 
-def checked(where: str, raw: Any, form: type[M]) -> M:
+def validate_record(where: str, raw: Any, form: type[M]) -> M:
     """A record in the form it must have.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
-from gems.evals.data import located
+from gems.evals.data import find_file
 from gems.evals.task import DataFile, Task
 
 FileStatus = Literal["ok", "partial", "differs", "missing", "optional"]
@@ -72,11 +72,11 @@ class DataReport(BaseModel):
     benchmarks: list[DataCheck]
 
 
-def checked_data(task: Task, folder: Path) -> DataCheck:
+def check_data(task: Task, folder: Path) -> DataCheck:
     """Look at a benchmark's data. Blocking: it reads all files."""
     source = task.source
-    files = [_file(folder, file) for file in source.files]
-    prompts = [_prompts(task, folder, language) for language in task.languages]
+    files = [_check_file(folder, file) for file in source.files]
+    prompts = [_check_prompts(task, folder, language) for language in task.languages]
     whole = all(not each.error and each.prompts == each.expected for each in prompts)
     return DataCheck(
         task=task.name,
@@ -91,7 +91,7 @@ def checked_data(task: Task, folder: Path) -> DataCheck:
     )
 
 
-def _prompts(task: Task, folder: Path, language: str) -> PromptCheck:
+def _check_prompts(task: Task, folder: Path, language: str) -> PromptCheck:
     count, error = 0, ""
     try:
         count = len(task.prompts(folder, language))
@@ -101,12 +101,12 @@ def _prompts(task: Task, folder: Path, language: str) -> PromptCheck:
     return PromptCheck(language=language, prompts=count, expected=task.size[language], error=error)
 
 
-def _file(folder: Path, file: DataFile) -> FileCheck:
-    found = located(folder, file.path)
-    records, sizes = (None, ()) if found is None else _measured(found)
+def _check_file(folder: Path, file: DataFile) -> FileCheck:
+    found = find_file(folder, file.path)
+    records, sizes = (None, ()) if found is None else _measure(found)
     return FileCheck(
         path=file.path if found is None else found.relative_to(folder).as_posix(),
-        status=_status(file, records, sizes),
+        status=_file_status(file, records, sizes),
         records=records,
         records_expected=file.records,
         size=sizes[0] if sizes else None,
@@ -114,7 +114,7 @@ def _file(folder: Path, file: DataFile) -> FileCheck:
     )
 
 
-def _status(file: DataFile, records: int | None, sizes: Sequence[int]) -> FileStatus:
+def _file_status(file: DataFile, records: int | None, sizes: Sequence[int]) -> FileStatus:
     if not sizes:
         return "optional" if file.optional else "missing"
     if file.records is not None and records is not None and records < file.records:
@@ -123,24 +123,24 @@ def _status(file: DataFile, records: int | None, sizes: Sequence[int]) -> FileSt
     return "ok" if known and (file.records is None or records == file.records) else "differs"
 
 
-def _measured(path: Path) -> tuple[int | None, Sequence[int]]:
+def _measure(path: Path) -> tuple[int | None, Sequence[int]]:
     """Records, None where they cannot be counted, and bytes: as they are, and with either kind of line ends.
 
     Git may have changed these on the way to this machine.
     """
     if path.is_dir():
         texts = [text.read_bytes() for text in path.glob("*.txt")]
-        return len(texts), [sum(sizes) for sizes in zip(*map(_sizes, texts), strict=True)] or [0]
+        return len(texts), [sum(sizes) for sizes in zip(*map(_possible_sizes, texts), strict=True)] or [0]
     data = path.read_bytes()
-    return _records(path.suffix, data), _sizes(data)
+    return _count_records(path.suffix, data), _possible_sizes(data)
 
 
-def _sizes(data: bytes) -> tuple[int, int, int]:
+def _possible_sizes(data: bytes) -> tuple[int, int, int]:
     unix = data.replace(b"\r\n", b"\n")
     return len(data), len(unix), len(unix) + unix.count(b"\n")
 
 
-def _records(suffix: str, data: bytes) -> int | None:
+def _count_records(suffix: str, data: bytes) -> int | None:
     try:
         text = data.decode("utf-8-sig")
         if suffix == ".jsonl":

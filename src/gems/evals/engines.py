@@ -23,7 +23,7 @@ EngineName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workplace:
+class EngineConfig:
     """Where and with what jobs are worked off.
 
     Attributes:
@@ -45,7 +45,7 @@ class Workplace:
 
 
 @asynccontextmanager
-async def open_engine(name: EngineName, place: Workplace) -> AsyncIterator[Engine]:
+async def open_engine(name: EngineName, place: EngineConfig) -> AsyncIterator[Engine]:
     """The engine of this name, opened.
 
     Raises:

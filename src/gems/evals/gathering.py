@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def together(doing: Iterable[Awaitable[T]]) -> list[T]:
+async def gather_or_cancel(doing: Iterable[Awaitable[T]]) -> list[T]:
     """What all of them come to, in order.
 
     The first failure is raised once the others are ended: questions whose answers nobody wants cost money,

@@ -43,10 +43,10 @@ class GeneratorProfile:
         return self.guidance_scale if self.true_cfg_scale is None else self.true_cfg_scale
 
 
-_Z = GeneratorProfile(preset="z-image-turbo", width=1024, height=1024, steps=9, guidance_scale=0.0)
+_Z_IMAGE = GeneratorProfile(preset="z-image-turbo", width=1024, height=1024, steps=9, guidance_scale=0.0)
 PROFILES: Mapping[str, Mapping[str, GeneratorProfile]] = {
     "paper": {
-        "z-image": _Z,
+        "z-image": _Z_IMAGE,
         "qwen-image": GeneratorProfile(
             preset="qwen-image-paper",
             width=1328,
@@ -58,7 +58,7 @@ PROFILES: Mapping[str, Mapping[str, GeneratorProfile]] = {
         ),
     },
     "recommended": {
-        "z-image": _Z,
+        "z-image": _Z_IMAGE,
         "qwen-image": GeneratorProfile(
             preset="qwen-image",
             width=1328,

@@ -22,7 +22,7 @@ from gems.nodes.prompts import question
 from gems.nodes.reflector import failed_questions, round_slots, spelled_out
 from gems.state import State
 
-_ATTEMPTS = 2
+_REFINE_ATTEMPTS = 2
 """As in the loop."""
 
 
@@ -35,16 +35,16 @@ async def refine_newest(state: State, work: NodeContext) -> Update:
     newest: State = {**state, "rounds": [turn], "experiences": [], "thought": ""}
     slots = round_slots(newest) | {"experience": ""}
     try:
-        prompt = await _new_prompt(slots, turn["prompt"], work)
+        prompt = await _ask_new_prompt(slots, turn["prompt"], work)
     except (UnreadableReplyError, RefusedError, RejectedRequestError) as error:
         work.warn(f"The failed requirements are spelled out, since the refiner did not answer: {error}")
         prompt = ""
     return {"draw_prompt": prompt or spelled_out(turn, requirements), "thought": ""}
 
 
-async def _new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> str:
+async def _ask_new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> str:
     """A prompt other than the last one; empty where the model writes none when asked again either."""
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(_REFINE_ATTEMPTS):
         reply = await work.ask(question("refine", slots, attempt=attempt))
         prompt = reply.form(PromptReply).prompt.strip()
         if prompt and prompt != last.strip():
@@ -54,7 +54,7 @@ async def _new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> st
 
 WITHOUT_MEMORY = partial(build_graph, instead={"reflector": refine_newest})
 
-HARNESS = Harness(
+PAPER_NO_MEMORY = Harness(
     name="paper-no-memory",
     title="GEMS, without memory",
     about="The paper's loop, whose refiner sees the feedback on the newest round alone.",

@@ -23,9 +23,9 @@ from gems.memory.file_store import FileStore
 from gems.results import RunResult
 from gems.service import Gems
 
-_STOPPING = (ConfigurationError, DiskFullError, RunDrainedError)
+_FATAL = (ConfigurationError, DiskFullError, RunDrainedError)
 """What would go wrong with every other job as well, or means that the process is to end."""
-_BUSY_S = 60.0
+_BUSY_TIMEOUT_S = 60.0
 _BUSY_POLL_S = 0.5
 
 
@@ -49,7 +49,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class JobResult:
     """What came of a job.
 
     Attributes:
@@ -95,7 +95,7 @@ class Ending:
         return kept | {"run_id": self.job.run_id, "skills": list(self.skills)}
 
 
-async def work_off(gems: Gems, job: Job, store: FileStore) -> Ending:
+async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
     """Carry out a job, or go on with it where it was begun before, and write its image.
 
     A run that a fault ended counts as failed although it has an image: it is not what the harness would have
@@ -108,23 +108,23 @@ async def work_off(gems: Gems, job: Job, store: FileStore) -> Ending:
     """
     try:
         with tempfile.TemporaryDirectory(prefix="gems-job-") as folder:
-            result = await _carried_out(gems, job, Path(folder) / "image.png")
-            ending = _ending(job, result)
+            result = await _run_when_free(gems, job, Path(folder) / "image.png")
+            ending = _job_result(job, result)
             if result.stop_reason in ("failed", "cancelled"):
-                return replace(ending, error=_fault(result))
-            return await _written(ending, gems, result, store)
-    except _STOPPING:
+                return replace(ending, error=_failure_text(result))
+            return await _write_image(ending, gems, result, store)
+    except _FATAL:
         raise
     except GemsError as error:
-        return replace(await _so_far(gems, job), error=f"{type(error).__name__}: {error}")
+        return replace(await _partial_result(gems, job), error=f"{type(error).__name__}: {error}")
 
 
-async def _carried_out(gems: Gems, job: Job, out: Path) -> RunResult:
+async def _run_when_free(gems: Gems, job: Job, out: Path) -> RunResult:
     """The run's result; a run that somebody else works on is waited for."""
-    patient_until = time.monotonic() + _BUSY_S
+    patient_until = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
-            return await _resumed_or_begun(gems, job, out)
+            return await _resume_or_start(gems, job, out)
         except RunBusyError:
             # Where a machine has died, its lock may outlive it for a moment.
             if time.monotonic() > patient_until:
@@ -132,14 +132,14 @@ async def _carried_out(gems: Gems, job: Job, out: Path) -> RunResult:
             await asyncio.sleep(_BUSY_POLL_S)
 
 
-async def _resumed_or_begun(gems: Gems, job: Job, out: Path) -> RunResult:
+async def _resume_or_start(gems: Gems, job: Job, out: Path) -> RunResult:
     try:
         return await gems.resume(job.run_id, out=out)
     except RunNotFoundError:
         return await gems.run(job.prompt, **job.options, new_id=job.run_id, out=out)
 
 
-async def _written(ending: Ending, gems: Gems, result: RunResult, store: FileStore) -> Ending:
+async def _write_image(ending: JobResult, gems: Gems, result: RunResult, store: FileStore) -> JobResult:
     """The ending with the image written to the output folder, as the run saved it."""
     if result.path is not None:
         png = await asyncio.to_thread(Path(result.path).read_bytes)
@@ -149,25 +149,25 @@ async def _written(ending: Ending, gems: Gems, result: RunResult, store: FileSto
     return replace(ending, file=ending.job.file, sha256=hashlib.sha256(png).hexdigest())
 
 
-def _fault(result: RunResult) -> str:
+def _failure_text(result: RunResult) -> str:
     if result.failure is None:
         return f"The run was {result.stop_reason}."
     return f"{result.failure['error']}: {result.failure['message']}"
 
 
-async def _so_far(gems: Gems, job: Job) -> Ending:
+async def _partial_result(gems: Gems, job: Job) -> JobResult:
     """What a run that failed has consumed; it counts, although there is no image."""
     try:
-        return _ending(job, await gems.show(job.run_id))
+        return _job_result(job, await gems.show(job.run_id))
     except GemsError:
         # Nothing was begun, or the stores that would tell are what has failed.
-        return Ending(job=job)
+        return JobResult(job=job)
 
 
-def _ending(job: Job, result: RunResult) -> Ending:
+def _job_result(job: Job, result: RunResult) -> JobResult:
     asked = [used for role, used in result.usage.items() if role != "generator"]
     prices = [used["usd"] for used in result.usage.values()]
-    return Ending(
+    return JobResult(
         job=job,
         rounds=len(result.rounds),
         images=sum(len(turn["candidates"]) for turn in result.rounds),

@@ -18,7 +18,7 @@ from gems.memory.file_store import FileStore
 
 _PART_LINES = 200
 """Lines of a part, which is written anew with each of them: stores of objects cannot append."""
-_PART = re.compile(r"\.(\d{6})\.jsonl")
+_PART_NAME = re.compile(r"\.(\d{6})\.jsonl")
 
 
 class JsonLines:
@@ -48,7 +48,9 @@ class JsonLines:
         names = self._names()
         for name in names:
             # A line that was being written when its process was killed was never counted on.
-            found, half = _parsed(self._store.read(name), f"{self._store.label}/{name}", name == names[-1])
+            found, half = _parse_lines(
+                self._store.read(name), f"{self._store.label}/{name}", name == names[-1]
+            )
             lines += found
             note = half or note
         return lines, note
@@ -71,7 +73,7 @@ class JsonLines:
         return [
             prefix + name
             for name in self._store.names(folder)
-            if name == f"{base}.jsonl" or (name.startswith(base) and _PART.fullmatch(name[len(base) :]))
+            if name == f"{base}.jsonl" or (name.startswith(base) and _PART_NAME.fullmatch(name[len(base) :]))
         ]
 
     def _append_to_file(self, path: Path, lines: Sequence[str]) -> None:
@@ -80,7 +82,7 @@ class JsonLines:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab+") as file:
                 if not self._mended:
-                    _mend(file)
+                    _repair_last_line(file)
                     self._mended = True
                 size = file.seek(0, os.SEEK_END)
                 try:
@@ -95,7 +97,7 @@ class JsonLines:
 
     def _append_to_parts(self, lines: Sequence[str]) -> None:
         if not self._number or len(self._part) >= _PART_LINES:
-            found = [match for name in self._names() if (match := _PART.search(name))]
+            found = [match for name in self._names() if (match := _PART_NAME.search(name))]
             self._number = max((int(match.group(1)) for match in found), default=0) + 1
             self._part = []
         part = [*self._part, *lines]
@@ -104,7 +106,7 @@ class JsonLines:
         self._part = part
 
 
-def _parsed(data: bytes, place: str, is_last: bool) -> tuple[list[dict[str, Any]], str]:
+def _parse_lines(data: bytes, place: str, is_last: bool) -> tuple[list[dict[str, Any]], str]:
     whole, _, tail = data.rpartition(b"\n")
     lines = [*whole.split(b"\n"), tail]
     found: list[dict[str, Any]] = []
@@ -126,7 +128,7 @@ def _parsed(data: bytes, place: str, is_last: bool) -> tuple[list[dict[str, Any]
     return found, ""
 
 
-def _mend(file: Any) -> None:
+def _repair_last_line(file: Any) -> None:
     """Remove a half-written last line, or end a whole one, so that the next begins on a line of its own."""
     file.seek(0)
     data: bytes = file.read()

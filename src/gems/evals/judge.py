@@ -47,7 +47,7 @@ class JudgeReply:
     first_token: dict[str, float]
 
 
-def inhouse(name: str) -> str:
+def inhouse_name(name: str) -> str:
     """What a judge's numbers are called, so that nobody takes them for those of an official scorer."""
     return name if name.endswith(_INHOUSE) else f"{name}{_INHOUSE}"
 

@@ -7,7 +7,7 @@ import hashlib
 from types import TracebackType
 
 from gems.errors import ConfigurationError
-from gems.evals.gathering import together
+from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import JudgeQuestion, JudgeReply
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
@@ -68,7 +68,7 @@ class ChatJudge:
             ProviderError: no usable answer came.
             ConfigurationError: the key is not accepted, or the model takes no images.
         """
-        pictures = await together(self._picture(png) for png in question.pictures)
+        pictures = await gather_or_cancel(self._picture(png) for png in question.pictures)
         asked = Question(
             # Nothing depends on it: requests carry no task, and this one is of the judge's kind.
             task="verify",

@@ -12,7 +12,7 @@ from gems.errors import OptionError, RequestError
 from gems.evals.judge import OFFICIAL
 from gems.evals.output_folder import EvalFolder
 from gems.evals.records import Figure
-from gems.evals.scoring import Unscored, prompts_by_language, unscored, without_image
+from gems.evals.scoring import Unscored, make_unscored, missing_reason, prompts_by_language
 from gems.evals.task import Task
 
 
@@ -69,7 +69,7 @@ async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -
         commands=list(export.commands),
         samples=wanted - len(export.missing),
         expected=export.expected,
-        missing=[unscored(key, without_image(frozen.rows.get(key))) for key in export.missing],
+        missing=[make_unscored(key, missing_reason(frozen.rows.get(key))) for key in export.missing],
     )
 
 
@@ -89,7 +89,7 @@ async def import_scores(
         OptionError: the folder has several languages, or not this one.
         DataError: the file is not what the official scorer writes.
     """
-    language = _one_language(folder, language)
+    language = _choose_language(folder, language)
     prompts = (await prompts_by_language(folder, task, data, language))[language]
     figures = await asyncio.to_thread(task.read_official, file, prompts, language)
     known = {(each.language, each.name): each for each in await folder.figures() if each.judge == OFFICIAL}
@@ -98,7 +98,7 @@ async def import_scores(
     return EvalImport(folder=folder.label, task=task.name, language=language, figures=figures)
 
 
-def _one_language(folder: EvalFolder, language: str | None) -> str:
+def _choose_language(folder: EvalFolder, language: str | None) -> str:
     languages = folder.settings.languages
     if language is None and len(languages) == 1:
         return languages[0]

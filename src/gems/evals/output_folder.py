@@ -28,7 +28,7 @@ from gems.evals.jsonl import JsonLines
 from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
-from gems.evals.task import Frozen
+from gems.evals.task import SampleSet
 from gems.memory.file_store import FileStore
 from gems.memory.locks import hold
 
@@ -37,7 +37,7 @@ __all__ = ["EvalFolder", "EvalSettings"]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _SETTINGS = "eval.json"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_LONGEST = 120
+_MAX_NAME_LENGTH = 120
 _FIGURES = TypeAdapter(list[Figure])
 
 
@@ -77,7 +77,7 @@ class EvalFolder:
             StorageError: it cannot be written.
         """
         store = await asyncio.to_thread(FileStore, url)
-        known = await asyncio.to_thread(_settings, store)
+        known = await asyncio.to_thread(_read_settings, store)
         if known is not None:
             if faults := known.differences(settings):
                 raise RequestError(
@@ -100,7 +100,7 @@ class EvalFolder:
             DataError: its settings cannot be read.
         """
         store = await asyncio.to_thread(FileStore, url)
-        settings = await asyncio.to_thread(_settings, store)
+        settings = await asyncio.to_thread(_read_settings, store)
         if settings is None:
             raise RequestError(
                 f"{store.label} is no output folder: there is no {_SETTINGS} in it.",
@@ -136,7 +136,7 @@ class EvalFolder:
         """
         lines, note = await asyncio.to_thread(self._manifest.read)
         self._note(note)
-        return {row.key: row for row in _models(SampleRow, lines, f"{self.label}/manifest")}
+        return {row.key: row for row in _validate_lines(SampleRow, lines, f"{self.label}/manifest")}
 
     async def append(self, row: SampleRow) -> None:
         """Add a row, which stands for its sample from now on.
@@ -172,7 +172,9 @@ class EvalFolder:
             ImageMissingError: the sample has none, or its file is gone or was changed.
         """
         if not row.file:
-            raise ImageMissingError(f"{_named(row.key)} has no image: {row.error or 'nothing was drawn'}.")
+            raise ImageMissingError(
+                f"{_sample_label(row.key)} has no image: {row.error or 'nothing was drawn'}."
+            )
         try:
             data = await asyncio.to_thread(self._store.read, image_name(row.key))
         except FileNotFoundError:
@@ -186,7 +188,7 @@ class EvalFolder:
             )
         return data
 
-    async def frozen(self, prompts: Sequence[BenchmarkPrompt]) -> Frozen:
+    async def frozen(self, prompts: Sequence[BenchmarkPrompt]) -> SampleSet:
         """What scorers and exports work on.
 
         Args:
@@ -195,11 +197,11 @@ class EvalFolder:
         """
         wanted = {prompt.key(sample) for prompt in prompts for sample in range(self.settings.samples)}
         rows = {key: row for key, row in (await self.rows()).items() if key in wanted}
-        return Frozen(prompts=prompts, rows=rows, image=self.image, samples=self.settings.samples)
+        return SampleSet(prompts=prompts, rows=rows, image=self.image, samples=self.settings.samples)
 
     async def write_scores(self, judge: str, scores: Sequence[Score]) -> None:
         """Add scores of a judge; they stand in for earlier ones of the same sample, metric and category."""
-        lines = JsonLines(self._store, f"scores/{_judge_file(judge)}")
+        lines = JsonLines(self._store, f"scores/{_judge_stem(judge)}")
         await asyncio.to_thread(lines.append, [score.model_dump_json() for score in scores])
 
     async def scores(self, judge: str) -> list[Score]:
@@ -208,10 +210,10 @@ class EvalFolder:
         Raises:
             DataError: a line in the middle is damaged.
         """
-        stem = f"scores/{_judge_file(judge)}"
+        stem = f"scores/{_judge_stem(judge)}"
         lines, note = await asyncio.to_thread(JsonLines(self._store, stem).read)
         self._note(note)
-        found = _models(Score, lines, f"{self.label}/{stem}")
+        found = _validate_lines(Score, lines, f"{self.label}/{stem}")
         return list({(score.key, score.metric, score.category): score for score in found}.values())
 
     async def judges(self) -> list[str]:
@@ -223,7 +225,7 @@ class EvalFolder:
     async def write_figures(self, judge: str, figures: Sequence[Figure]) -> None:
         """Write what a judge's scores come to, in place of what was there."""
         data = _FIGURES.dump_json(list(figures), indent=2)
-        await asyncio.to_thread(self._store.write, f"figures/{_judge_file(judge)}.json", data)
+        await asyncio.to_thread(self._store.write, f"figures/{_judge_stem(judge)}.json", data)
 
     async def figures(self) -> list[Figure]:
         """The figures of all judges.
@@ -239,7 +241,7 @@ class EvalFolder:
                 data = await asyncio.to_thread(self._store.read, f"figures/{name}")
                 figures += _FIGURES.validate_json(data)
             except ValidationError as error:
-                raise DataError(f"{self.label}/figures/{name} is damaged: {_first(error)}.") from error
+                raise DataError(f"{self.label}/figures/{name} is damaged: {_first_error(error)}.") from error
         return figures
 
     def _note(self, note: str) -> None:
@@ -248,7 +250,7 @@ class EvalFolder:
 
 
 @asynccontextmanager
-async def writing_alone(store: FileStore) -> AsyncIterator[None]:
+async def lock_folder(store: FileStore) -> AsyncIterator[None]:
     """While this holds, no other process of this machine writes rows into a folder.
 
     Raises:
@@ -279,18 +281,18 @@ def safe_name(text: str) -> str:
     encoded = _UNSAFE.sub(lambda found: quote(found.group(), safe=""), text)
     if encoded.startswith("."):
         encoded = f"%2E{encoded[1:]}"
-    if len(encoded) > _LONGEST or not encoded:
+    if len(encoded) > _MAX_NAME_LENGTH or not encoded:
         digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        encoded = f"{encoded[:_LONGEST]}%{digest}"
+        encoded = f"{encoded[:_MAX_NAME_LENGTH]}%{digest}"
     return encoded
 
 
-def _judge_file(judge: str) -> str:
+def _judge_stem(judge: str) -> str:
     """A file's stem that tells the judge's name."""
     return quote(judge, safe=" ,()").replace(".", "%2E")
 
 
-def _settings(store: FileStore) -> EvalSettings | None:
+def _read_settings(store: FileStore) -> EvalSettings | None:
     try:
         data = store.read(_SETTINGS)
     except FileNotFoundError:
@@ -299,28 +301,28 @@ def _settings(store: FileStore) -> EvalSettings | None:
         return EvalSettings.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"{store.label}/{_SETTINGS} cannot be read: {_first(error)}.",
+            f"{store.label}/{_SETTINGS} cannot be read: {_first_error(error)}.",
             hint="It was damaged, or written by another version of GEMS.",
         ) from error
 
 
-def _models(model: type[ModelT], lines: Sequence[dict[str, Any]], place: str) -> list[ModelT]:
+def _validate_lines(model: type[ModelT], lines: Sequence[dict[str, Any]], place: str) -> list[ModelT]:
     found = []
     for line in lines:
         try:
             found.append(model.model_validate(line))
         except ValidationError as error:
             raise DataError(
-                f"{place} holds a line that is none of ours ({_first(error)}): {json.dumps(line)[:200]}",
+                f"Invalid line in {place} ({_first_error(error)}): {json.dumps(line)[:200]}",
                 hint="It was damaged, or written by another version of GEMS.",
             ) from error
     return found
 
 
-def _first(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     fault = error.errors(include_url=False, include_input=False)[0]
     return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
 
 
-def _named(key: SampleKey) -> str:
+def _sample_label(key: SampleKey) -> str:
     return f"Sample {key.sample} of {key.benchmark}/{key.language}/{key.prompt_id}"

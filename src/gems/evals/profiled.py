@@ -11,7 +11,7 @@ from gems.models.specs import parse_generator_spec
 from gems.settings import GeneratorSettings, Settings, with_models
 
 
-def profiled(settings: Settings, name: str) -> tuple[Settings, RunOptions]:
+def apply_profile(settings: Settings, name: str) -> tuple[Settings, RunOptions]:
     """The settings and the runs' options with the generator profile `name`; unchanged where it is empty.
 
     What the user has set about the generator otherwise gives way, since a profile is a whole. With Diffusers
@@ -29,7 +29,7 @@ def profiled(settings: Settings, name: str) -> tuple[Settings, RunOptions]:
             f"The generator profile {name!r} says nothing about {spec.partition('?')[0]}.",
             hint="Leave it out, and use --size and the settings of the generator.",
         )
-    settings = with_models(settings, generator=_drawn_by(spec, profile))
+    settings = with_models(settings, generator=_spec_with_preset(spec, profile))
     changed = settings.generator.model_copy(update={"steps": profile.steps, "guidance": profile.guidance})
     # Validated again, since copying does not.
     generator = GeneratorSettings.model_validate(changed.model_dump(exclude_unset=True))
@@ -39,7 +39,7 @@ def profiled(settings: Settings, name: str) -> tuple[Settings, RunOptions]:
     return settings.model_copy(update={"generator": generator}), options
 
 
-def _drawn_by(spec: str, profile: GeneratorProfile) -> str:
+def _spec_with_preset(spec: str, profile: GeneratorProfile) -> str:
     parsed = parse_generator_spec(spec)
     is_own = parsed.kind != "diffusers" or Path(parsed.model).expanduser().is_dir()
     return spec if is_own else f"diffusers:{profile.preset}"

@@ -22,27 +22,27 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from gems.errors import ConfigurationError, GemsError, InternalError, ServerError
-from gems.evals.engine_parts.engine import side_by_side
-from gems.evals.engine_parts.ray_actors import Drawer, Fault, Worker
-from gems.evals.engines import Workplace
-from gems.evals.jobs import Ending, Job
+from gems.evals.engine_parts.engine import run_concurrently
+from gems.evals.engine_parts.ray_actors import GeneratorActor, RemoteError, Worker
+from gems.evals.engines import EngineConfig
+from gems.evals.jobs import Job, JobResult
 from gems.memory.file_store import FileStore
 from gems.models.specs import parse_generator_spec
 
 logger = logging.getLogger(__name__)
 
-_DEATHS = 3
+_MAX_DEATHS = 3
 """So many processes may die of one job before it is given up: perhaps it is what they die of."""
 _POLL_S = 5.0
-_NOBODY_S = 300.0
+_NO_WORKER_TIMEOUT_S = 300.0
 """How long it may be that no process is there that could carry out runs."""
-_CLOSE_S = 15.0
-_DRAWINGS = 256
+_CLOSE_TIMEOUT_S = 15.0
+_MAX_QUEUED_REQUESTS = 256
 """Requests that may wait at a drawer; how many it draws in a batch is its own business."""
 
 
 @asynccontextmanager
-async def open_ray(place: Workplace) -> AsyncIterator[RayEngine]:
+async def open_ray(place: EngineConfig) -> AsyncIterator[RayEngine]:
     """The engine on the cluster that RAY_ADDRESS names, else on one of this machine alone.
 
     Raises:
@@ -54,7 +54,7 @@ async def open_ray(place: Workplace) -> AsyncIterator[RayEngine]:
     with redirect_stdout(sys.stderr):
         await asyncio.to_thread(_connect)
         try:
-            engine = RayEngine(_shared(place, store), store)
+            engine = RayEngine(_cluster_config(place, store), store)
             try:
                 await engine.open()
                 yield engine
@@ -66,7 +66,7 @@ async def open_ray(place: Workplace) -> AsyncIterator[RayEngine]:
 
 
 @dataclass(eq=False, slots=True)
-class _Hired:
+class _WorkerHandle:
     """A worker, which may have died."""
 
     actor: Any
@@ -82,10 +82,10 @@ class RayEngine:
         store: The output folder as this process sees it.
     """
 
-    place: Workplace
+    place: EngineConfig
     store: FileStore
-    _free: asyncio.Queue[_Hired] = field(default_factory=asyncio.Queue)
-    _hired: list[_Hired] = field(default_factory=list)
+    _free: asyncio.Queue[_WorkerHandle] = field(default_factory=asyncio.Queue)
+    _hired: list[_WorkerHandle] = field(default_factory=list)
     _drawers: list[Any] = field(default_factory=list)
     _hiring: set[asyncio.Task[None]] = field(default_factory=set)
     _each: int = 1
@@ -102,16 +102,18 @@ class RayEngine:
         Raises:
             GemsError: it cannot open what it needs.
         """
-        self._drawers = [_drawer(self.place) for _ in range(_drawers_wanted(self.place))]
-        count = self.place.workers or min(self.place.concurrency, max(1, int(_resource("CPU"))))
+        self._drawers = [
+            _start_generator_actor(self.place) for _ in range(_generator_actor_count(self.place))
+        ]
+        count = self.place.workers or min(self.place.concurrency, max(1, int(_cluster_resource("CPU"))))
         self._each = math.ceil(self.place.concurrency / count)
         for _ in range(count):
             self._hire()
         self._free.put_nowait(await self._next())
 
-    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[Ending]:
+    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
         """See `Engine`."""
-        return side_by_side(jobs, self.place.concurrency, self._work_off)
+        return run_concurrently(jobs, self.place.concurrency, self._work_off)
 
     async def close(self) -> None:
         """End the processes; runs in hand stop where they can go on."""
@@ -120,17 +122,17 @@ class RayEngine:
         await asyncio.gather(*self._hiring, return_exceptions=True)
         closing = [hired.actor.close.remote() for hired in self._hired if hired.is_alive]
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSE_S)
+            await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSE_TIMEOUT_S)
         for actor in [*(hired.actor for hired in self._hired), *self._drawers]:
             ray.kill(actor)
 
-    async def _work_off(self, job: Job) -> Ending:
+    async def _work_off(self, job: Job) -> JobResult:
         """The ending of a job, begun again elsewhere where a process died."""
-        for _ in range(_DEATHS):
+        for _ in range(_MAX_DEATHS):
             hired = await self._next()
             working = hired.actor.work_off.remote(job)
             try:
-                reply: Ending | Fault = await working
+                reply: JobResult | RemoteError = await working
             except asyncio.CancelledError:
                 ray.cancel(working)
                 raise
@@ -141,10 +143,12 @@ class RayEngine:
                 continue
             self._free.put_nowait(hired)
             return await self._checked(reply)
-        return Ending(job=job, error=f"{_DEATHS} processes that carried it out ended, one after another.")
+        return JobResult(
+            job=job, error=f"{_MAX_DEATHS} processes that carried it out ended, one after another."
+        )
 
-    async def _checked(self, reply: Ending | Fault) -> Ending:
-        if isinstance(reply, Fault):
+    async def _checked(self, reply: JobResult | RemoteError) -> JobResult:
+        if isinstance(reply, RemoteError):
             raise reply.error()
         if reply.file and not await asyncio.to_thread(self.store.exists, reply.file):
             raise ConfigurationError(
@@ -154,7 +158,7 @@ class RayEngine:
             )
         return reply
 
-    async def _next(self) -> _Hired:
+    async def _next(self) -> _WorkerHandle:
         """A worker that is free; whoever takes one puts it back.
 
         Raises:
@@ -170,7 +174,7 @@ class RayEngine:
             except TimeoutError:
                 if any(hired.is_alive for hired in self._hired):
                     since = time.monotonic()
-                elif time.monotonic() - since > _NOBODY_S:
+                elif time.monotonic() - since > _NO_WORKER_TIMEOUT_S:
                     raise ServerError(
                         "The cluster has no room for a process that carries out runs.",
                         hint="`ray status` tells what there is and what is waited for.",
@@ -187,9 +191,11 @@ class RayEngine:
 
     async def _hired_and_opened(self) -> None:
         # More than jobs may be under way, since closing and cancelling must not wait behind them.
-        actor = _actor(Worker, num_cpus=1, max_concurrency=self._each + 2).remote(self.place, self._drawers)
+        actor = _remote_actor(Worker, num_cpus=1, max_concurrency=self._each + 2).remote(
+            self.place, self._drawers
+        )
         try:
-            fault: Fault | None = await actor.open.remote()
+            fault: RemoteError | None = await actor.open.remote()
         except RayTaskError as error:
             self._broken = InternalError(f"A worker could not be opened: {error.cause}")
             return
@@ -201,12 +207,12 @@ class RayEngine:
         if fault is not None:
             self._broken = fault.error()
             return
-        hired = _Hired(actor)
+        hired = _WorkerHandle(actor)
         self._hired.append(hired)
         for _ in range(self._each):
             self._free.put_nowait(hired)
 
-    def _lose(self, hired: _Hired, error: RayError) -> None:
+    def _lose(self, hired: _WorkerHandle, error: RayError) -> None:
         """A worker has died, and another one takes its place where there is room."""
         if not hired.is_alive:
             return
@@ -234,7 +240,7 @@ def _connect() -> None:
         ) from error
 
 
-def _shared(place: Workplace, store: FileStore) -> Workplace:
+def _cluster_config(place: EngineConfig, store: FileStore) -> EngineConfig:
     """The same with URLs that mean the same to processes elsewhere.
 
     Raises:
@@ -258,24 +264,28 @@ def _shared(place: Workplace, store: FileStore) -> Workplace:
     return replace(place, url=url, settings=settings.model_copy(update=changed))
 
 
-def _drawers_wanted(place: Workplace) -> int:
+def _generator_actor_count(place: EngineConfig) -> int:
     if place.generator_actors is not None:
         return place.generator_actors
     if parse_generator_spec(place.settings.generator.model).kind != "diffusers":
         return 0
-    return max(1, int(_resource("GPU")))
+    return max(1, int(_cluster_resource("GPU")))
 
 
-def _drawer(place: Workplace) -> Any:
-    gpus = 1 if _resource("GPU") else 0
+def _start_generator_actor(place: EngineConfig) -> Any:
+    gpus = 1 if _cluster_resource("GPU") else 0
     # What a drawer had in hand when it died is drawn again; nobody was given it yet.
-    kept: dict[str, Any] = {"max_restarts": -1, "max_task_retries": _DEATHS, "max_concurrency": _DRAWINGS}
-    return _actor(Drawer, num_cpus=0, num_gpus=gpus, **kept).remote(place.settings.generator)
+    kept: dict[str, Any] = {
+        "max_restarts": -1,
+        "max_task_retries": _MAX_DEATHS,
+        "max_concurrency": _MAX_QUEUED_REQUESTS,
+    }
+    return _remote_actor(GeneratorActor, num_cpus=0, num_gpus=gpus, **kept).remote(place.settings.generator)
 
 
-def _actor(kind: type, **options: Any) -> Any:
+def _remote_actor(kind: type, **options: Any) -> Any:
     return ray.remote(kind).options(**options)
 
 
-def _resource(name: str) -> float:
+def _cluster_resource(name: str) -> float:
     return float(ray.cluster_resources().get(name, 0))  # type: ignore[no-untyped-call]

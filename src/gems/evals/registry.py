@@ -22,13 +22,13 @@ TASKS: dict[str, str] = {
 }
 """Where each benchmark's task is: a module and its attribute."""
 
-_ELSEWHERE = {
+_UNSUPPORTED = {
     "wise-verified": "WISE_Verified of April 2026 asks other prompts under other ids, and its judge says yes "
     "or no; its numbers are not those of WISE, and it is not built in.",
 }
 
 
-def task(name: str) -> Task:
+def load_task(name: str) -> Task:
     """The benchmark of this name.
 
     Raises:
@@ -36,8 +36,8 @@ def task(name: str) -> Task:
         DataError: it is an edition that is not built in.
     """
     known = name.strip().lower().replace("_", "-")
-    if known in _ELSEWHERE:
-        raise DataError(_ELSEWHERE[known], hint="Use `wise`, with the files of 2025.")
+    if known in _UNSUPPORTED:
+        raise DataError(_UNSUPPORTED[known], hint="Use `wise`, with the files of 2025.")
     if known not in TASKS:
         raise OptionError(f"There is no benchmark {name!r}.", hint=f"There are {', '.join(TASKS)}.")
     module, _, attribute = TASKS[known].partition(":")

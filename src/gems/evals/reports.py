@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.evals.working import Tally
+from gems.evals.working import JobProgress
 
 
 class FailedJob(BaseModel):
@@ -31,7 +31,7 @@ class WorkReport(BaseModel):
     warnings: list[str] = Field(description="What was found wrong and could be lived with.")
 
     @classmethod
-    def of(cls, tally: Tally, out: str, warnings: list[str]) -> WorkReport:
+    def of(cls, tally: JobProgress, out: str, warnings: list[str]) -> WorkReport:
         """The report of what was counted."""
         failed = [FailedJob(name=name, error=ending.error) for name, ending in tally.failed.items()]
         return cls(

@@ -12,13 +12,13 @@ from gems.arguments import RunOptions
 from gems.errors import OptionError, RequestError
 from gems.evals.engine_parts.engine import Engine
 from gems.evals.harness import Harness
-from gems.evals.jobs import Ending, Job
+from gems.evals.jobs import Job, JobResult
 from gems.evals.output_folder import EvalFolder, image_name
 from gems.evals.records import SampleRow
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import Task
-from gems.evals.working import Tally, Tell, work_through
+from gems.evals.working import JobProgress, OnProgress, run_jobs
 from gems.options import derived_seed
 
 
@@ -31,7 +31,7 @@ class Sample:
     seed: int
 
 
-async def prompts_of(task: Task, settings: EvalSettings) -> list[BenchmarkPrompt]:
+async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPrompt]:
     """The prompts that a folder is about: of each language the first ones, in the benchmark's order.
 
     Raises:
@@ -50,7 +50,7 @@ async def prompts_of(task: Task, settings: EvalSettings) -> list[BenchmarkPrompt
     return found
 
 
-def samples_of(prompts: Sequence[BenchmarkPrompt], settings: EvalSettings) -> list[Sample]:
+def list_samples(prompts: Sequence[BenchmarkPrompt], settings: EvalSettings) -> list[Sample]:
     """All samples of the prompts, in order."""
     keys = [(prompt, prompt.key(sample)) for prompt in prompts for sample in range(settings.samples)]
     return [Sample(prompt=prompt, key=key, seed=sample_seed(settings.seed, key)) for prompt, key in keys]
@@ -61,7 +61,7 @@ def sample_seed(seed: int, key: SampleKey) -> int:
     return derived_seed(seed, *key)
 
 
-def check_images(harness: Harness, images: int) -> None:
+def check_image_budget(harness: Harness, images: int) -> None:
     """Rule out a number of images that a harness cannot make use of.
 
     Raises:
@@ -71,7 +71,7 @@ def check_images(harness: Harness, images: int) -> None:
         raise OptionError(f"{harness.name} draws at most {harness.most_images} images of a prompt.")
 
 
-class Drawing:
+class BenchmarkRun:
     """The samples of a folder.
 
     Args:
@@ -90,8 +90,8 @@ class Drawing:
     ) -> None:
         self.folder, self.harness = folder, harness
         self._extra: RunOptions = extra or {}
-        self._samples = samples_of(prompts, folder.settings)
-        self._by_name = {_name(sample.key): sample for sample in self._samples}
+        self._samples = list_samples(prompts, folder.settings)
+        self._by_name = {_sample_name(sample.key): sample for sample in self._samples}
 
     async def draw(
         self,
@@ -99,8 +99,8 @@ class Drawing:
         *,
         budget_usd: float | None = None,
         retries: int = 1,
-        tell: Tell = lambda _: None,
-    ) -> Tally:
+        tell: OnProgress = lambda _: None,
+    ) -> JobProgress:
         """Draw what is not there yet; whatever an earlier call had begun goes on.
 
         Raises:
@@ -114,7 +114,7 @@ class Drawing:
         tally = self._counted(list(rows.values()), done)
         tell(tally)
         jobs = [self._job(sample) for sample in self._samples if sample.key not in done]
-        return await work_through(
+        return await run_jobs(
             jobs, engine, tally, self._keep, budget_usd=budget_usd, retries=retries, tell=tell
         )
 
@@ -123,20 +123,20 @@ class Drawing:
             row = rows.get(sample.key)
             if row is not None and row.prompt != sample.prompt.text:
                 raise RequestError(
-                    f"{self.folder.label} holds {_name(sample.key)} of another prompt: the benchmark's data "
-                    "have changed since.",
-                    hint="Name another folder, or put the data back that it was begun with.",
+                    f"{self.folder.label} holds {_sample_name(sample.key)} for a different prompt: "
+                    "the benchmark's data have changed.",
+                    hint="Use another folder, or restore the data that the folder was created with.",
                 )
 
-    def _counted(self, rows: list[SampleRow], done: set[SampleKey]) -> Tally:
+    def _counted(self, rows: list[SampleRow], done: set[SampleKey]) -> JobProgress:
         """What earlier calls have done and spent."""
-        kept = [row for row in rows if row.key in done and _name(row.key) in self._by_name]
-        return Tally(
+        kept = [row for row in rows if row.key in done and _sample_name(row.key) in self._by_name]
+        return JobProgress(
             total=len(self._samples),
             done=len(kept),
             kept=len(kept),
             images=sum(row.images for row in kept),
-            spent={_name(row.key): row.usd for row in rows if row.images or row.calls},
+            spent={_sample_name(row.key): row.usd for row in rows if row.images or row.calls},
         )
 
     def _job(self, sample: Sample) -> Job:
@@ -152,17 +152,17 @@ class Drawing:
         if settings.size:
             options["size"] = settings.size
         return Job(
-            name=_name(sample.key),
+            name=_sample_name(sample.key),
             run_id=run_id(settings, sample),
             prompt=sample.prompt.text,
             options=options,
             file=image_name(sample.key),
         )
 
-    async def _keep(self, ending: Ending) -> None:
+    async def _keep(self, ending: JobResult) -> None:
         await self.folder.append(self._row(ending))
 
-    def _row(self, ending: Ending) -> SampleRow:
+    def _row(self, ending: JobResult) -> SampleRow:
         settings, sample = self.folder.settings, self._by_name[ending.job.name]
         return SampleRow(
             benchmark=sample.key.benchmark,
@@ -185,5 +185,5 @@ def run_id(settings: EvalSettings, sample: Sample) -> str:
     return f"eval-{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
 
 
-def _name(key: SampleKey) -> str:
+def _sample_name(key: SampleKey) -> str:
     return f"{key.benchmark}/{key.language}/{key.prompt_id} sample {key.sample}"

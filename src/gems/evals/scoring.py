@@ -15,9 +15,9 @@ from gems.evals.judge import EvalJudge
 from gems.evals.output_folder import EvalFolder
 from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.samples import BenchmarkPrompt, SampleKey
-from gems.evals.task import Frozen, Task
+from gems.evals.task import SampleSet, Task
 
-Tell = Callable[[int, int], None]
+OnPrompt = Callable[[int, int], None]
 """Told how many prompts of how many are through."""
 
 
@@ -76,7 +76,7 @@ async def score_folder(
     *,
     data: Path,
     concurrency: int = 4,
-    tell: Tell | None = None,
+    tell: OnPrompt | None = None,
 ) -> ScoreReport:
     """Score what is not scored yet, and write scores and figures into the folder.
 
@@ -96,7 +96,7 @@ async def score_folder(
     """
     prompts = await prompts_by_language(folder, task, data)
     frozen = await folder.frozen([prompt for found in prompts.values() for prompt in found])
-    work = _Work(folder, task, judge, name, frozen, await folder.scores(name))
+    work = _ScoringRun(folder, task, judge, name, frozen, await folder.scores(name))
     await work.carry_out(concurrency, tell)
     # What is known of images that were drawn anew since is no longer true.
     scores = [score for score in await folder.scores(name) if work.is_current(score)]
@@ -109,7 +109,7 @@ async def score_folder(
     return work.report(figures)
 
 
-class _Work:
+class _ScoringRun:
     """One call's work."""
 
     def __init__(
@@ -118,16 +118,16 @@ class _Work:
         task: Task,
         judge: EvalJudge,
         name: str,
-        frozen: Frozen,
+        frozen: SampleSet,
         known: Sequence[Score],
     ) -> None:
         self._folder, self._task, self._judge, self._name = folder, task, judge, name
         self._frozen = frozen
-        self._known = _by_prompt(known)
-        self._rows = _rows_by_prompt(frozen)
+        self._known = _group_by_prompt(known)
+        self._rows = _group_rows(frozen)
         self._unscored: dict[SampleKey, str] = {}
         self._missing: dict[SampleKey, str] = {
-            prompt.key(sample): without_image(frozen.rows.get(prompt.key(sample)))
+            prompt.key(sample): missing_reason(frozen.rows.get(prompt.key(sample)))
             for prompt in frozen.prompts
             for sample in range(folder.settings.samples)
             if prompt.key(sample) not in self._rows[prompt.language, prompt.id]
@@ -137,7 +137,7 @@ class _Work:
         # Lines of one prompt stay together, so that a prompt is scored in full or not at all.
         self._writing = asyncio.Lock()
 
-    async def carry_out(self, concurrency: int, tell: Tell | None) -> None:
+    async def carry_out(self, concurrency: int, tell: OnPrompt | None) -> None:
         """Score every prompt; the first error that concerns all of them ends it."""
         room = asyncio.Semaphore(concurrency)
         done, total = 0, len(self._frozen.prompts)
@@ -161,7 +161,7 @@ class _Work:
         images = await self._images(prompt)
         if not images:
             return
-        digest = self._digests[prompt.language, prompt.id] = _digest(images)
+        digest = self._digests[prompt.language, prompt.id] = _image_digest(images)
         known = self._known.get((prompt.language, prompt.id), [])
         if known and all(score.value is not None and score.images == digest for score in known):
             self._kept += 1
@@ -202,20 +202,20 @@ class _Work:
             judge=self._name,
             scored=self._scored,
             kept=self._kept,
-            unscored=_told(self._unscored),
-            missing=_told(self._missing),
+            unscored=_unscored_list(self._unscored),
+            missing=_unscored_list(self._missing),
             figures=list(figures),
         )
 
 
-def _by_prompt(scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:
+def _group_by_prompt(scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:
     found: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
     for score in scores:
         found[score.language, score.prompt_id].append(score)
     return dict(found)
 
 
-def _rows_by_prompt(frozen: Frozen) -> Mapping[tuple[str, str], dict[SampleKey, SampleRow]]:
+def _group_rows(frozen: SampleSet) -> Mapping[tuple[str, str], dict[SampleKey, SampleRow]]:
     """The rows that have an image."""
     found: defaultdict[tuple[str, str], dict[SampleKey, SampleRow]] = defaultdict(dict)
     for key, row in frozen.rows.items():
@@ -224,22 +224,22 @@ def _rows_by_prompt(frozen: Frozen) -> Mapping[tuple[str, str], dict[SampleKey, 
     return found
 
 
-def without_image(row: SampleRow | None) -> str:
+def missing_reason(row: SampleRow | None) -> str:
     """Why a sample has no image."""
     return "It was not drawn yet." if row is None else row.error or "Its file is gone."
 
 
-def _digest(images: Mapping[int, bytes]) -> str:
+def _image_digest(images: Mapping[int, bytes]) -> str:
     whole = hashlib.sha256()
     for sample in sorted(images):
         whole.update(f"{sample}:{hashlib.sha256(images[sample]).hexdigest()};".encode())
     return whole.hexdigest()[:16]
 
 
-def unscored(key: SampleKey, why: str) -> Unscored:
+def make_unscored(key: SampleKey, why: str) -> Unscored:
     """A sample without a score, or without an image."""
     return Unscored(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)
 
 
-def _told(found: Mapping[SampleKey, str]) -> list[Unscored]:
-    return [unscored(key, why) for key, why in sorted(found.items())]
+def _unscored_list(found: Mapping[SampleKey, str]) -> list[Unscored]:
+    return [make_unscored(key, why) for key, why in sorted(found.items())]

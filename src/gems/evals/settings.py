@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
 
-_GROWING = ("limit", "samples")
-_UNCOMPARED = ("id", "version", "data")
+_EXTENDABLE = ("limit", "samples")
+_NOT_COMPARED = ("id", "version", "data")
 
 
 class EvalSettings(BaseModel):
@@ -41,9 +41,9 @@ class EvalSettings(BaseModel):
         faults = []
         for name in EvalSettings.model_fields:
             here, there = getattr(self, name), getattr(wanted, name)
-            if name in _UNCOMPARED or here == there:
+            if name in _NOT_COMPARED or here == there:
                 continue
-            if name in _GROWING and (there is None or (here is not None and there > here)):
+            if name in _EXTENDABLE and (there is None or (here is not None and there > here)):
                 continue
             faults.append(f"{name} is {here!r} there and {there!r} here")
         return faults

@@ -67,7 +67,7 @@ class Export:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frozen:
+class SampleSet:
     """Samples that are drawn and will not change any more.
 
     Attributes:
@@ -106,7 +106,7 @@ class Task(Protocol):
         """
         ...
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """Write what the official scorer reads; what is missing is told and not made up."""
         ...
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 
 from gems.errors import ProviderError
 from gems.evals.engine_parts.engine import Engine
-from gems.evals.jobs import Ending, Job
+from gems.evals.jobs import Job, JobResult
 
-MOST_IN_A_ROW = 25
+MAX_CONSECUTIVE_FAILURES = 25
 """So many failures in a row, and no success among them, mean that something else is wrong than the jobs."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
+class JobProgress:
     """How far it has come.
 
     Attributes:
@@ -35,7 +35,7 @@ class Tally:
     kept: int = 0
     images: int = 0
     spent: dict[str, float | None] = field(default_factory=dict)
-    failed: dict[str, Ending] = field(default_factory=dict)
+    failed: dict[str, JobResult] = field(default_factory=dict)
     out_of_money: bool = False
     began: float = field(default_factory=time.monotonic)
 
@@ -60,7 +60,7 @@ class Tally:
         prices = list(self.spent.values())
         return None if None in prices else sum(price or 0.0 for price in prices)
 
-    def take(self, ending: Ending) -> None:
+    def take(self, ending: JobResult) -> None:
         """Count an ending in place of an earlier one of the same job."""
         name = ending.job.name
         self.failed.pop(name, None)
@@ -73,20 +73,20 @@ class Tally:
             self.images += ending.images
 
 
-Keep = Callable[[Ending], Awaitable[None]]
-Tell = Callable[[Tally], None]
+SaveResult = Callable[[JobResult], Awaitable[None]]
+OnProgress = Callable[[JobProgress], None]
 
 
-async def work_through(
+async def run_jobs(
     jobs: Sequence[Job],
     engine: Engine,
-    tally: Tally,
-    keep: Keep,
+    tally: JobProgress,
+    keep: SaveResult,
     *,
     budget_usd: float | None = None,
     retries: int = 1,
-    tell: Tell = lambda _tally: None,
-) -> Tally:
+    tell: OnProgress = lambda _tally: None,
+) -> JobProgress:
     """Work off all jobs, and failed ones again.
 
     Args:
@@ -104,31 +104,36 @@ async def work_through(
     """
     left = list(jobs)
     for _ in range(retries + 1):
-        await _passed(left, engine, tally, keep, budget_usd, tell)
+        await _run_pass(left, engine, tally, keep, budget_usd, tell)
         left = [job for job in left if job.name in tally.failed]
         if not left or tally.out_of_money:
             break
     return tally
 
 
-async def _passed(
-    jobs: list[Job], engine: Engine, tally: Tally, keep: Keep, budget_usd: float | None, tell: Tell
+async def _run_pass(
+    jobs: list[Job],
+    engine: Engine,
+    tally: JobProgress,
+    keep: SaveResult,
+    budget_usd: float | None,
+    tell: OnProgress,
 ) -> None:
     in_a_row = 0
-    async with aclosing(engine.endings(_affordable(jobs, tally, budget_usd))) as endings:
+    async with aclosing(engine.endings(_within_budget(jobs, tally, budget_usd))) as endings:
         async for ending in endings:
             await keep(ending)
             tally.take(ending)
             tell(tally)
             in_a_row = in_a_row + 1 if ending.error else 0
-            if in_a_row >= MOST_IN_A_ROW:
+            if in_a_row >= MAX_CONSECUTIVE_FAILURES:
                 raise ProviderError(
                     f"{in_a_row} samples failed one after another, the last with: {ending.error}",
                     hint="Mend what is wrong and run the same command again; it goes on where it stopped.",
                 )
 
 
-def _affordable(jobs: list[Job], tally: Tally, budget_usd: float | None) -> Iterator[Job]:
+def _within_budget(jobs: list[Job], tally: JobProgress, budget_usd: float | None) -> Iterator[Job]:
     """The jobs until the budget is spent."""
     for job in jobs:
         if budget_usd is not None and (tally.usd or 0.0) >= budget_usd:

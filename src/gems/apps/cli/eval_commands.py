@@ -10,16 +10,16 @@ from pathlib import Path
 from gems.apps.cli.progress import told
 from gems.apps.cli.runner import interruptibly
 from gems.errors import ConfigurationError
-from gems.evals.comparison.entries import Drawn, read_folder
+from gems.evals.comparison.entries import FolderData, read_folder
 from gems.evals.comparison.export import write_comparison, write_tables
 from gems.evals.comparison.paper import paper_tables
-from gems.evals.comparison.sections import Section, sections_of
+from gems.evals.comparison.sections import Section, build_sections
 from gems.evals.comparison.table import Table
-from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse
+from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse_name
 from gems.evals.judge_client import open_judge
 from gems.evals.official import EvalExport, EvalImport, export_folder, import_scores
 from gems.evals.output_folder import EvalFolder
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from gems.evals.scoring import ScoreReport, score_folder
 from gems.evals.task import KnowsTruth, Task
 from gems.settings import Settings, load_settings, with_models
@@ -55,7 +55,7 @@ def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> S
 
     async def doing() -> ScoreReport:
         folder = await EvalFolder.open(url)
-        about, place = task(folder.settings.task), _data_of(folder, data)
+        about, place = load_task(folder.settings.task), _data_of(folder, data)
         tell = told("prompt")
         if isinstance(about, KnowsTruth):
             judge = Nobody(about.truth)
@@ -64,7 +64,7 @@ def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> S
             )
         async with open_judge(_judge_settings(spec, about).chat_for("eval_judge")) as asked:
             return await score_folder(
-                folder, about, asked, inhouse(asked.name), data=place, concurrency=concurrency, tell=tell
+                folder, about, asked, inhouse_name(asked.name), data=place, concurrency=concurrency, tell=tell
             )
 
     return interruptibly(doing())
@@ -85,7 +85,7 @@ def exported(url: str, out: Path, data: Path | None) -> EvalExport:
 
     async def doing() -> EvalExport:
         folder = await EvalFolder.open(url)
-        return await export_folder(folder, task(folder.settings.task), _data_of(folder, data), out)
+        return await export_folder(folder, load_task(folder.settings.task), _data_of(folder, data), out)
 
     return interruptibly(doing())
 
@@ -95,7 +95,9 @@ def imported(url: str, file: Path, language: str | None, data: Path | None) -> E
 
     async def doing() -> EvalImport:
         folder = await EvalFolder.open(url)
-        return await import_scores(folder, task(folder.settings.task), _data_of(folder, data), file, language)
+        return await import_scores(
+            folder, load_task(folder.settings.task), _data_of(folder, data), file, language
+        )
 
     return interruptibly(doing())
 
@@ -106,7 +108,7 @@ def compared(urls: Sequence[str], judge: str | None, out: Path | None, pictures:
     async def doing() -> Compared:
         folders = await _read(urls)
         # Thousands of resamplings take seconds.
-        sections = await asyncio.to_thread(sections_of, folders, judge)
+        sections = await asyncio.to_thread(build_sections, folders, judge)
         if out is None:
             return Compared(sections, (), ())
         return Compared(sections, *await write_comparison(sections, out, pictures))
@@ -126,7 +128,7 @@ def tabled(urls: Sequence[str], out: Path | None) -> list[Table]:
     return interruptibly(doing())
 
 
-async def _read(urls: Sequence[str]) -> list[Drawn]:
+async def _read(urls: Sequence[str]) -> list[FolderData]:
     return list(await asyncio.gather(*(read_folder(url) for url in urls)))
 
 

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import Exporting
-from gems.evals.benchmarks.geneval import AESTHETIC, GenEvalRecord, numbered
-from gems.evals.benchmarks.metrics import Figures, mean, scored, value_of
-from gems.evals.data import at_most, lines_of, needed, object_of
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.geneval import AESTHETIC, GenEvalRecord, make_prompts
+from gems.evals.benchmarks.metrics import Figures, get_value, mean, valued_scores
+from gems.evals.data import check_count, read_json_lines, read_json_object, require_file
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import artimuse as scorer
-from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.scorers.artimuse import ARTIMUSE_METRIC, score_artimuse
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 _FILE = "eval/ArtiMuse/evaluation_metadata.jsonl"
-_MEAN = "average_score_all"
-_MOST = 100
+_MEAN_KEY = "average_score_all"
+_MAX_SCORE = 100
 
 
 class ArtiMuse:
@@ -29,8 +29,8 @@ class ArtiMuse:
     languages: Sequence[str] = ("en",)
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 553}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = ARTIMUSE_METRIC
+    score = staticmethod(score_artimuse)
     source = DataSource(
         url="https://github.com/lcqysl/GEMS",
         licence="prompts made from GenEval's, which are MIT",
@@ -41,17 +41,17 @@ class ArtiMuse:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """See `Task.prompts`; ids are the lines' numbers from 00000."""
-        path = needed(data, _FILE)
-        entries = lines_of(path, GenEvalRecord)
-        at_most(path, len(entries), self.size[language])
+        path = require_file(data, _FILE)
+        entries = read_json_lines(path, GenEvalRecord)
+        check_count(path, len(entries), self.size[language])
         for entry in entries:
             if not entry.record.prompt.startswith(AESTHETIC):
                 raise DataError(f"{path} {entry.place}: the prompt does not begin with {AESTHETIC!r}.")
-        return numbered(self.name, language, entries)
+        return make_prompts(self.name, language, entries)
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """The images side by side, by number."""
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             if images[0] is not None:
@@ -63,20 +63,20 @@ class ArtiMuse:
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
         """The mean over images, in [0, 100]."""
-        values = [value_of(score) for score in scored(scores, self.metric, language)]
+        values = [get_value(score) for score in valued_scores(scores, self.metric, language)]
         return self._figures(values, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
         """See `Task.read_official`; takes the `--output_file` of `eval_artimuse.py`."""
-        found = object_of(file)
-        if _MEAN not in found:
-            raise DataError(f"{file} has no {_MEAN}: it is no result of eval_artimuse.py.")
+        found = read_json_object(file)
+        if _MEAN_KEY not in found:
+            raise DataError(f"{file} has no {_MEAN_KEY}: it is no result of eval_artimuse.py.")
         values = []
         for name, value in found.items():
-            if name == _MEAN or value is None:
+            if name == _MEAN_KEY or value is None:
                 continue
-            if not isinstance(value, int | float) or not 0 <= value <= _MOST:
-                raise DataError(f"{file}: the score of {name} is not from 0 to {_MOST}.")
+            if not isinstance(value, int | float) or not 0 <= value <= _MAX_SCORE:
+                raise DataError(f"{file}: the score of {name} is not from 0 to {_MAX_SCORE}.")
             values.append(float(value))
         return self._figures(values, language, OFFICIAL)
 

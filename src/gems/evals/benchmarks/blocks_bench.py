@@ -20,14 +20,14 @@ from gems.errors import InvalidImageError, RequestError
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.drawn_scene import Fact, holds, scene_of
-from gems.evals.task import DataSource, Export, Frozen
+from gems.evals.scorers.drawn_scene import Fact, read_scene, shows_fact
+from gems.evals.task import DataSource, Export, SampleSet
 
 NAME, LANGUAGE = "blocks-bench", "en"
-MET, SHARE = "met", "met_share"
+MET_METRIC, SHARE_METRIC = "met", "met_share"
 _KINDS = ("object", "count", "colour", "size", "texture", "relation", "text", "background")
-_UNOFFICIAL = "blocks-bench has no official scorer: what was drawn is the truth about it."
-_SCORE_IT = "`gems eval score` scores it at once and needs no judge."
+_NO_OFFICIAL_SCORER = "blocks-bench has no official scorer: what was drawn is the truth about it."
+_SCORE_HINT = "`gems eval score` scores it at once and needs no judge."
 
 
 class BlocksBench:
@@ -39,22 +39,22 @@ class BlocksBench:
     samples_per_prompt = 1
     source = DataSource(url="comes with GEMS", licence="Apache-2.0", files=())
     size: Mapping[str, int] = {LANGUAGE: 200}
-    metric = MET
+    metric = MET_METRIC
     truth = "truth"
     """The judge's name in its numbers."""
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """All 200; the first ones are balanced too. Reads a file of the package."""
         text = files("gems.evals.benchmarks").joinpath("blocks_bench.jsonl").read_text(encoding="utf-8")
-        return [_prompt(json.loads(line), language) for line in text.splitlines()]
+        return [_make_prompt(json.loads(line), language) for line in text.splitlines()]
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """There is nothing to export for.
 
         Raises:
             RequestError: always.
         """
-        raise RequestError(_UNOFFICIAL, hint=_SCORE_IT)
+        raise RequestError(_NO_OFFICIAL_SCORER, hint=_SCORE_HINT)
 
     def read_official(
         self,
@@ -67,7 +67,7 @@ class BlocksBench:
         Raises:
             RequestError: always.
         """
-        raise RequestError(_UNOFFICIAL, hint=_SCORE_IT)
+        raise RequestError(_NO_OFFICIAL_SCORER, hint=_SCORE_HINT)
 
     async def score(
         self,
@@ -79,7 +79,7 @@ class BlocksBench:
         return [
             score
             for sample, png in images.items()
-            for score in await asyncio.to_thread(_scored, prompt, sample, png)
+            for score in await asyncio.to_thread(_score_image, prompt, sample, png)
         ]
 
     def figures(
@@ -89,21 +89,21 @@ class BlocksBench:
         known = {prompt.id for prompt in prompts}
         valued = [score for score in scores if score.value is not None and score.prompt_id in known]
         samples = 1 + max((score.sample for score in valued), default=0)
-        met = [score for score in valued if score.metric == MET]
-        made = _Figures(language, judge, samples * self.size[LANGUAGE], len(met))
+        met = [score for score in valued if score.metric == MET_METRIC]
+        made = _FigureList(language, judge, samples * self.size[LANGUAGE], len(met))
         made.add("", [score.value for score in met])
-        made.add("/requirements", [score.value for score in valued if score.metric == SHARE])
+        made.add("/requirements", [score.value for score in valued if score.metric == SHARE_METRIC])
         for category in dict.fromkeys(prompt.category for prompt in prompts):
             made.add(f"/category/{category}", [score.value for score in met if score.category == category])
         for level in sorted({int(prompt.facts["atomicity"]) for prompt in prompts}):
             found = [score.value for score in met if score.facts["atomicity"] == level]
             made.add(f"/atomicity/{level}", found)
         for kind in _KINDS:
-            made.add(f"/requirement/{kind}", [value for score in met for value in _answers(score, kind)])
+            made.add(f"/requirement/{kind}", [value for score in met for value in _get_answers(score, kind)])
         return made.figures
 
 
-class _Figures:
+class _FigureList:
     """The figures of one language, put together."""
 
     def __init__(self, language: str, judge: str, expected: int, scored: int) -> None:
@@ -126,7 +126,7 @@ class _Figures:
         self.figures.append(figure)
 
 
-def _prompt(record: Mapping[str, Any], language: str) -> BenchmarkPrompt:
+def _make_prompt(record: Mapping[str, Any], language: str) -> BenchmarkPrompt:
     return BenchmarkPrompt(
         benchmark=NAME,
         language=language,
@@ -137,27 +137,30 @@ def _prompt(record: Mapping[str, Any], language: str) -> BenchmarkPrompt:
     )
 
 
-def _scored(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score]:
+def _score_image(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score]:
     facts = [Fact.model_validate(item) for item in prompt.facts["requirements"]]
     atomicity = float(prompt.facts["atomicity"])
     try:
-        scene = scene_of(png)
+        scene = read_scene(png)
     except InvalidImageError as error:
         told = error.message
-        return [_score(prompt, sample, name, None, {"atomicity": atomicity}, told) for name in (MET, SHARE)]
-    answers = [holds(scene, fact) for fact in facts]
+        return [
+            _make_score(prompt, sample, name, None, {"atomicity": atomicity}, told)
+            for name in (MET_METRIC, SHARE_METRIC)
+        ]
+    answers = [shows_fact(scene, fact) for fact in facts]
     kinds: defaultdict[str, list[float]] = defaultdict(list)
     for fact, answer in zip(facts, answers, strict=True):
         kinds[fact.kind].append(float(answer))
-    missed = [said(fact) for fact, answer in zip(facts, answers, strict=True) if not answer]
+    missed = [describe_fact(fact) for fact, answer in zip(facts, answers, strict=True) if not answer]
     told = f"Not so: {'; '.join(missed)}." if missed else ""
     return [
-        _score(prompt, sample, MET, float(all(answers)), {"atomicity": atomicity, **kinds}, told),
-        _score(prompt, sample, SHARE, fmean(answers), {"atomicity": atomicity}, told),
+        _make_score(prompt, sample, MET_METRIC, float(all(answers)), {"atomicity": atomicity, **kinds}, told),
+        _make_score(prompt, sample, SHARE_METRIC, fmean(answers), {"atomicity": atomicity}, told),
     ]
 
 
-def _score(
+def _make_score(
     prompt: BenchmarkPrompt,
     sample: int,
     metric: str,
@@ -175,12 +178,12 @@ def _score(
     )
 
 
-def _answers(score: Score, kind: str) -> list[float]:
+def _get_answers(score: Score, kind: str) -> list[float]:
     found = score.facts.get(kind, [])
     return found if isinstance(found, list) else []
 
 
-def said(fact: Fact) -> str:
+def describe_fact(fact: Fact) -> str:
     """A fact for people: `the colour of the circle is red`."""
     if fact.kind == "relation":
         return f"{fact.shape} {fact.value} {fact.target}"

@@ -7,23 +7,22 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from gems.evals.benchmarks.export import Exporting
-from gems.evals.benchmarks.metrics import Figures, scored
-from gems.evals.data import at_most, checked, each_once, json_of, lines_of, located
-from gems.evals.formulas.crea import CRITERIA, LEAST, MOST, means, overall
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.metrics import Figures, valued_scores
+from gems.evals.data import check_count, check_unique, find_file, read_json, read_json_lines, validate_record
+from gems.evals.formulas.crea import CRITERIA, MAX_RATING, MIN_RATING, crea_score, criterion_means
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import crea as scorer
-from gems.evals.scorers.crea import ratings_of
-from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.scorers.crea import CREA_METRIC, get_ratings, score_crea
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 SUBJECTS = (
     *("couch", "chair", "car", "monster", "mug", "table"),
     *("bowl", "bike", "guitar", "helmet", "teapot", "umbrella"),
 )
 _FILE = "eval/CREA/data.jsonl"
-_PROMPT = "a creative "
+_PROMPT_PREFIX = "a creative "
 
 
 class _Record(BaseModel):
@@ -31,7 +30,7 @@ class _Record(BaseModel):
 
     model_config = ConfigDict(strict=True)
 
-    prompt: str = Field(pattern=rf"^{_PROMPT}\w[\w -]*$")
+    prompt: str = Field(pattern=rf"^{_PROMPT_PREFIX}\w[\w -]*$")
 
 
 class _OfficialRow(BaseModel):
@@ -53,8 +52,8 @@ class CREA:
     languages: Sequence[str] = ("en",)
     samples_per_prompt = 25
     size: Mapping[str, int] = {"en": len(SUBJECTS)}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = CREA_METRIC
+    score = staticmethod(score_crea)
     source = DataSource(
         url="https://github.com/lcqysl/GEMS",
         licence="none stated",
@@ -64,22 +63,24 @@ class CREA:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """See `Task.prompts`; ids are the things' names. Needs no file."""
-        path = located(data, _FILE)
-        texts = [f"{_PROMPT}{subject}" for subject in SUBJECTS] if path is None else _read(path)
+        path = find_file(data, _FILE)
+        texts = (
+            [f"{_PROMPT_PREFIX}{subject}" for subject in SUBJECTS] if path is None else _read_prompts(path)
+        )
         return [
             BenchmarkPrompt(
                 benchmark=self.name,
                 language=language,
-                id=text.removeprefix(_PROMPT).replace(" ", "-"),
+                id=text.removeprefix(_PROMPT_PREFIX).replace(" ", "-"),
                 text=text,
-                category=text.removeprefix(_PROMPT),
+                category=text.removeprefix(_PROMPT_PREFIX),
             )
             for text in texts
         ]
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """The images, and the file that maps prompts to them."""
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         paths: dict[str, list[str]] = {}
         number = 0
@@ -96,30 +97,30 @@ class CREA:
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
         """The sum of the means of six criteria, in [6, 30], then each of them, in [1, 5]."""
-        found = [ratings_of(score) for score in scored(scores, self.metric, language)]
+        found = [get_ratings(score) for score in valued_scores(scores, self.metric, language)]
         return self._figures(found, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
         """See `Task.read_official`; takes the scores that `eval/CREA/eval.py` writes."""
-        rows = checked(str(file), json_of(file), _OfficialResult).root
-        rated = [row.scores for row in rows if all(LEAST <= score <= MOST for score in row.scores)]
+        rows = validate_record(str(file), read_json(file), _OfficialResult).root
+        rated = [row.scores for row in rows if all(MIN_RATING <= score <= MAX_RATING for score in row.scores)]
         return self._figures(rated, language, OFFICIAL)
 
     def _figures(self, rated: Sequence[Sequence[float]], language: str, judge: str) -> list[Figure]:
         figure = Figures(benchmark=self.name, language=language, judge=judge)
-        criteria = means(rated)
+        criteria = criterion_means(rated)
         count, expected = len(rated), self.size[language] * self.samples_per_prompt
         return [
-            figure(self.name, overall(criteria), count, expected),
+            figure(self.name, crea_score(criteria), count, expected),
             *(figure(f"{self.name}/{name}", criteria.get(name), count, expected) for name in CRITERIA),
         ]
 
 
-def _read(path: Path) -> list[str]:
-    entries = lines_of(path, _Record)
+def _read_prompts(path: Path) -> list[str]:
+    entries = read_json_lines(path, _Record)
     texts = [entry.record.prompt for entry in entries]
-    at_most(path, len(texts), len(SUBJECTS))
-    each_once(path, entries, texts)
+    check_count(path, len(texts), len(SUBJECTS))
+    check_unique(path, entries, texts)
     return texts
 
 

@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gems.errors import DataError, RequestError
-from gems.evals.benchmarks.export import Exporting, grid, square, without_none
-from gems.evals.benchmarks.metrics import Figures, by, scored, value_of
-from gems.evals.data import text_of
-from gems.evals.formulas.dpg import by_category, overall, tile_as_official
+from gems.evals.benchmarks.export import ExportWriter, all_or_none, check_square, make_grid
+from gems.evals.benchmarks.metrics import Figures, get_value, group_by, valued_scores
+from gems.evals.data import read_text
+from gems.evals.formulas.dpg import dpg_score, mean_by_category, official_tile_score
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import dpg as scorer
-from gems.evals.scorers.questions import answers_of, parents_of
-from gems.evals.task import DataFile, DataSource, Export, Frozen
-from gems.evals.tasks.dpg_data import PROMPTS, QUESTIONS, prompts_of
+from gems.evals.scorers.dpg import DPG_METRIC, score_dpg
+from gems.evals.scorers.questions import get_answers, get_parents
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.tasks.dpg_data import PROMPTS_FOLDER, QUESTIONS_FILE, read_prompts
 
 CATEGORIES = ("global", "entity", "attribute", "relation", "other")
-_SCORE = re.compile(r"^DPG-Bench score: ([\d.]+)\s*$", re.MULTILINE)
-_CATEGORY = re.compile(r"^\t(\w+): ([\d.]+)\s*$", re.MULTILINE)
-_IMAGE = re.compile(r"^\S.*\.png((?:, [\d.]+)+)\s*$", re.MULTILINE)
+_SCORE_LINE = re.compile(r"^DPG-Bench score: ([\d.]+)\s*$", re.MULTILINE)
+_CATEGORY_LINE = re.compile(r"^\t(\w+): ([\d.]+)\s*$", re.MULTILINE)
+_IMAGE_LINE = re.compile(r"^\S.*\.png((?:, [\d.]+)+)\s*$", re.MULTILINE)
 
 
 class DPGBench:
@@ -33,33 +33,36 @@ class DPGBench:
     languages: Sequence[str] = ("en",)
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 1065}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = DPG_METRIC
+    score = staticmethod(score_dpg)
     source = DataSource(
         url="https://github.com/TencentQQGYLab/ELLA",
         licence="Apache-2.0",
-        files=[DataFile(path=PROMPTS, records=1065, size=434_471), DataFile(path=QUESTIONS, records=None)],
+        files=[
+            DataFile(path=PROMPTS_FOLDER, records=1065, size=434_471),
+            DataFile(path=QUESTIONS_FILE, records=None),
+        ],
         note="The official reader drops the first question of the table; figures tell both.",
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """See `Task.prompts`; ids are the files' names, and in their order."""
-        return prompts_of(data, self.name, self.size[language])
+        return read_prompts(data, self.name, self.size[language])
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """One picture of four tiles for each prompt that has all four; nothing else lies beside them.
 
         Raises:
             RequestError: images are not square, or of several sizes.
         """
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         sides: set[int] = set()
         async for prompt, images in export.each():
-            tiles = without_none(images)
+            tiles = all_or_none(images)
             if tiles is not None:
-                sides.add(await square(tiles, prompt.id))
-                sheet, _ = await grid(tiles, "PNG")
+                sides.add(await check_square(tiles, prompt.id))
+                sheet, _ = await make_grid(tiles, "PNG")
                 await export.write(f"images/{prompt.id}.png", sheet)
         if len(sides) > 1:
             shown = ", ".join(map(str, sorted(sides)))
@@ -84,17 +87,17 @@ class DPGBench:
     ) -> list[Figure]:
         """The score in [0, 100], the same as the official reader comes to it, and each category."""
         known = {prompt.id: prompt for prompt in prompts}
-        found = [each for each in scored(scores, self.metric, language) if each.prompt_id in known]
-        groups = by(found, lambda score: score.prompt_id)
+        found = [each for each in valued_scores(scores, self.metric, language) if each.prompt_id in known]
+        groups = group_by(found, lambda score: score.prompt_id)
         figure = Figures(benchmark=self.name, language=language, judge=judge)
         count, expected = len(found), self.size[language] * self.samples_per_prompt
         last = {name: max(group, key=lambda score: score.sample) for name, group in groups.items()}
-        categories = by_category(
-            [answers_of(score, known[name].facts) for name, score in last.items()],
+        categories = mean_by_category(
+            [get_answers(score, known[name].facts) for name, score in last.items()],
             [known[name].facts["tuples"] for name in last],
         )
-        plain = overall([value_of(score) for score in group] for group in groups.values())
-        quirky = overall(_as_official(known[name], group) for name, group in groups.items())
+        plain = dpg_score([get_value(score) for score in group] for group in groups.values())
+        quirky = dpg_score(_official_tiles(known[name], group) for name, group in groups.items())
         return [
             figure(self.name, plain, count, expected),
             figure(f"{self.name}/official_quirks", quirky, count, expected),
@@ -103,9 +106,9 @@ class DPGBench:
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
         """See `Task.read_official`; takes the `--res-path` of `compute_dpg_bench.py`."""
-        text = text_of(file)
-        totals = _SCORE.findall(text)
-        images = _IMAGE.findall(text)
+        text = read_text(file)
+        totals = _SCORE_LINE.findall(text)
+        images = _IMAGE_LINE.findall(text)
         if len(totals) != 1 or not images:
             raise DataError(f"{file} is no result of compute_dpg_bench.py.")
         # Behind the path stand the tiles and their mean.
@@ -113,18 +116,19 @@ class DPGBench:
         expected = self.size[language] * self.samples_per_prompt
         figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)
         first_level = text.partition("L1 category scores:")[2].partition("L2 category scores:")[0]
-        categories = {name: float(value) for name, value in _CATEGORY.findall(first_level)}
+        categories = {name: float(value) for name, value in _CATEGORY_LINE.findall(first_level)}
         return [
             figure(self.name, float(totals[0]), count, expected),
             *(figure(f"{self.name}/{name}", value, count, expected) for name, value in categories.items()),
         ]
 
 
-def _as_official(prompt: BenchmarkPrompt, scores: Sequence[Score]) -> list[float]:
+def _official_tiles(prompt: BenchmarkPrompt, scores: Sequence[Score]) -> list[float]:
     """The tiles of a prompt as the official script scores them; empty where it leaves the prompt out."""
     facts = prompt.facts
     tiles = [
-        tile_as_official(answers_of(score, facts), parents_of(facts), facts["dropped"]) for score in scores
+        official_tile_score(get_answers(score, facts), get_parents(facts), facts["dropped"])
+        for score in scores
     ]
     return [value for value in tiles if value is not None]
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 from gems.errors import RequestError
 from gems.evals.samples import BenchmarkPrompt, SampleKey
-from gems.evals.task import Export, Frozen, Task
+from gems.evals.task import Export, SampleSet, Task
 from gems.memory.faults import storage_error
 from gems.models.pictures import opened
 
 
-class Exporting:
+class ExportWriter:
     """An export in the making.
 
     Args:
@@ -31,7 +31,7 @@ class Exporting:
         missing: Samples without an image, as far as it was looked at.
     """
 
-    def __init__(self, task: Task, frozen: Frozen, folder: Path) -> None:
+    def __init__(self, task: Task, frozen: SampleSet, folder: Path) -> None:
         # Official commands are run elsewhere.
         self.folder = folder.absolute()
         self.missing: list[SampleKey] = []
@@ -106,22 +106,22 @@ class Exporting:
         languages = dict.fromkeys(prompt.language for prompt in self._frozen.prompts)
         return Export(
             folder=self.folder,
-            commands=[_line(command) for command in commands],
+            commands=[_command_line(command) for command in commands],
             missing=self.missing,
-            expected=sum(expected_samples(self._task, language) for language in languages),
+            expected=sum(count_expected_samples(self._task, language) for language in languages),
         )
 
 
-def _line(command: Sequence[object] | str) -> str:
+def _command_line(command: Sequence[object] | str) -> str:
     return command if isinstance(command, str) else shlex.join(str(word) for word in command)
 
 
-def expected_samples(task: Task, language: str) -> int:
+def count_expected_samples(task: Task, language: str) -> int:
     """Samples that the whole benchmark has in a language."""
     return task.size[language] * task.samples_per_prompt
 
 
-async def grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
+async def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
     """Pictures of one prompt side by side, and the width of a tile in pixels.
 
     Four stand in two rows of two, the first two above; one stands alone. Where one is None its place is
@@ -131,10 +131,10 @@ async def grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> 
         images: PNG bytes: one or four, at least one of them there.
         form: Of what comes out; WebP without loss.
     """
-    return await asyncio.to_thread(_grid, images, form)
+    return await asyncio.to_thread(_make_grid, images, form)
 
 
-def _grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
+def _make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
     tiles = [None if image is None else opened(image).convert("RGB") for image in images]
     width, height = next(tile.size for tile in tiles if tile is not None)
     columns = 2 if len(tiles) > 1 else 1
@@ -152,21 +152,21 @@ def _grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple
     return out.getvalue(), width
 
 
-def drawn_by(frozen: Frozen) -> str:
+def model_folder_name(frozen: SampleSet) -> str:
     """A name for what drew the samples, usable as a folder's."""
     row = next(iter(frozen.rows.values()), None)
     name = f"gems-{row.harness}" if row is not None else "gems"
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
 
 
-def without_none(images: Iterable[bytes | None]) -> list[bytes] | None:
+def all_or_none(images: Iterable[bytes | None]) -> list[bytes] | None:
     """All images; None where one is not there."""
     found = list(images)
     there = [image for image in found if image is not None]
     return there if len(there) == len(found) else None
 
 
-async def square(images: Sequence[bytes], name: str) -> int:
+async def check_square(images: Sequence[bytes], name: str) -> int:
     """The side in pixels of square images of one size.
 
     Args:

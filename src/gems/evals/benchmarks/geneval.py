@@ -10,15 +10,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import Exporting
-from gems.evals.benchmarks.metrics import Figures, by, mean, scored, value_of
-from gems.evals.data import Entry, at_most, lines_of, needed
-from gems.evals.formulas.geneval import overall
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
+from gems.evals.data import DataRecord, check_count, read_json_lines, require_file
+from gems.evals.formulas.geneval import geneval_score
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import geneval as scorer
-from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.scorers.geneval import GENEVAL_METRIC, score_geneval
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 TAGS = {
     "single_object": 80,
@@ -31,10 +31,10 @@ TAGS = {
 """Prompts of each kind."""
 AESTHETIC = "Aesthetic Drawing: "
 """What the prompts of ArtiMuse begin with, which are else the same."""
-_FILE = "prompts/evaluation_metadata.jsonl"
+_GENEVAL_FILE = "prompts/evaluation_metadata.jsonl"
 
 
-class _Wanted(BaseModel):
+class _ObjectSpec(BaseModel):
     """One kind of object that is asked for, or forbidden from a number on."""
 
     model_config = ConfigDict(strict=True)
@@ -52,8 +52,8 @@ class GenEvalRecord(BaseModel):
 
     tag: Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
     prompt: str = Field(min_length=1)
-    include: list[_Wanted] = Field(min_length=1)
-    exclude: list[_Wanted] = Field(default_factory=list)
+    include: list[_ObjectSpec] = Field(min_length=1)
+    exclude: list[_ObjectSpec] = Field(default_factory=list)
 
 
 class _OfficialRow(BaseModel):
@@ -64,7 +64,9 @@ class _OfficialRow(BaseModel):
     filename: str
 
 
-def numbered(benchmark: str, language: str, entries: Sequence[Entry[GenEvalRecord]]) -> list[BenchmarkPrompt]:
+def make_prompts(
+    benchmark: str, language: str, entries: Sequence[DataRecord[GenEvalRecord]]
+) -> list[BenchmarkPrompt]:
     """The prompts of such a file, whose ids are the lines' numbers from 00000."""
     return [
         BenchmarkPrompt(
@@ -87,28 +89,28 @@ class GenEval:
     languages: Sequence[str] = ("en",)
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 553}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = GENEVAL_METRIC
+    score = staticmethod(score_geneval)
     source = DataSource(
         url="https://github.com/djghosh13/geneval",
         licence="MIT",
-        files=[DataFile(path=_FILE, records=553, size=85_209)],
+        files=[DataFile(path=_GENEVAL_FILE, records=553, size=85_209)],
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """See `Task.prompts`; ids are the lines' numbers from 00000."""
-        path = needed(data, _FILE)
-        entries = lines_of(path, GenEvalRecord)
-        at_most(path, len(entries), self.size[language])
+        path = require_file(data, _GENEVAL_FILE)
+        entries = read_json_lines(path, GenEvalRecord)
+        check_count(path, len(entries), self.size[language])
         if any(entry.record.prompt.startswith(AESTHETIC) for entry in entries):
             raise DataError(f"{path} holds the prompts of ArtiMuse, which begin with {AESTHETIC!r}.")
         for entry in entries:
             _check_positions(f"{path} {entry.place}", entry.record)
-        return numbered(self.name, language, entries)
+        return make_prompts(self.name, language, entries)
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """A folder for each prompt, with its line of the data and its samples."""
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             if any(image is not None for image in images):
@@ -126,13 +128,13 @@ class GenEval:
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
         """The mean over kinds, in [0, 1], then each kind; every kind must have images for the whole."""
-        found = by(scored(scores, self.metric, language), lambda score: score.category)
-        rates = {tag: [value_of(score) for score in group] for tag, group in found.items()}
+        found = group_by(valued_scores(scores, self.metric, language), lambda score: score.category)
+        rates = {tag: [get_value(score) for score in group] for tag, group in found.items()}
         return self._figures(rates, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
         """See `Task.read_official`; takes what `evaluate_images.py` writes, a line for each image."""
-        entries = lines_of(file, _OfficialRow)
+        entries = read_json_lines(file, _OfficialRow)
         names = [entry.record.filename for entry in entries]
         if len(set(names)) < len(names):
             raise DataError(f"{file} holds an image twice.", hint="Score into a new file.")
@@ -147,7 +149,7 @@ class GenEval:
         counts = {tag: len(rates.get(tag, ())) for tag in TAGS}
         whole = self.size[language] * self.samples_per_prompt
         return [
-            figure(self.name, overall(means), sum(counts.values()), whole),
+            figure(self.name, geneval_score(means), sum(counts.values()), whole),
             *(
                 figure(f"{self.name}/{tag}", mean(rates.get(tag, ())), counts[tag], size * 4)
                 for tag, size in TAGS.items()

@@ -10,21 +10,34 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import Exporting
-from gems.evals.benchmarks.metrics import Figures, scored
-from gems.evals.data import at_most, checked, each_once, json_of, lines_of, needed
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.metrics import Figures, valued_scores
+from gems.evals.data import (
+    check_count,
+    check_unique,
+    read_json,
+    read_json_lines,
+    require_file,
+    validate_record,
+)
 from gems.evals.formulas.probability import NUMBERS
-from gems.evals.formulas.soft_tifa import arithmetic, by_atomicity, by_skill, geometric, overall
+from gems.evals.formulas.soft_tifa import (
+    arithmetic_mean,
+    geometric_mean,
+    mean_by_atomicity,
+    mean_by_skill,
+    soft_tifa_score,
+)
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import soft_tifa as scorer
-from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.scorers.soft_tifa import SOFT_TIFA_GM, score_soft_tifa
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 _FILE = "geneval2_data.jsonl"
 SKILLS = ("object", "attribute", "count", "position", "verb")
 ATOMS = range(3, 11)
-_OF_EACH = 100
+_PROMPTS_PER_ATOM_COUNT = 100
 """Prompts of each number of atoms."""
 
 
@@ -51,8 +64,8 @@ class GenEval2:
     languages: Sequence[str] = ("en",)
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 800}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = SOFT_TIFA_GM
+    score = staticmethod(score_soft_tifa)
     source = DataSource(
         url="https://github.com/facebookresearch/GenEval2",
         licence="CC BY-NC 4.0",
@@ -62,11 +75,11 @@ class GenEval2:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """See `Task.prompts`; ids are the lines' numbers from 0000."""
-        path = needed(data, _FILE)
-        entries = lines_of(path, _Record)
-        at_most(path, len(entries), self.size[language])
+        path = require_file(data, _FILE)
+        entries = read_json_lines(path, _Record)
+        check_count(path, len(entries), self.size[language])
         # The official scorer finds images by the prompt's text.
-        each_once(path, entries, [entry.record.prompt for entry in entries])
+        check_unique(path, entries, [entry.record.prompt for entry in entries])
         for entry in entries:
             _check_questions(f"{path} {entry.place}", entry.record)
         return [
@@ -81,12 +94,12 @@ class GenEval2:
             for index, entry in enumerate(entries)
         ]
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """The images, the file that maps prompts to them, and the data of those prompts that have one.
 
         The official scorer stops at a prompt without an image, so it is given no more than there is.
         """
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         paths: dict[str, str] = {}
         lines = []
@@ -110,7 +123,7 @@ class GenEval2:
         """The geometric mean in [0, 100], the arithmetic one, each number of atoms, and each skill."""
         known = {prompt.id: prompt for prompt in prompts}
         found = []
-        for score in scored(scores, self.metric, language):
+        for score in valued_scores(scores, self.metric, language):
             answers = score.facts.get("answers")
             if score.prompt_id in known and isinstance(answers, list):
                 found.append((known[score.prompt_id], answers))
@@ -121,7 +134,7 @@ class GenEval2:
 
         It says no prompts, so it must be about all of `prompts`.
         """
-        lists = checked(str(file), json_of(file), _OfficialScores).root
+        lists = validate_record(str(file), read_json(file), _OfficialScores).root
         if [len(answers) for answers in lists] != [len(prompt.facts["vqa_list"]) for prompt in prompts]:
             raise DataError(
                 f"{file} has answers about {len(lists)} prompts that are not those of the benchmark's data.",
@@ -135,14 +148,21 @@ class GenEval2:
         figure = Figures(benchmark=self.name, language=language, judge=judge)
         answers = [each for _, each in found]
         atoms = [prompt.facts["atom_count"] for prompt, _ in found]
-        levels = by_atomicity(answers, atoms)
-        skills = by_skill(answers, [prompt.facts["skills"] for prompt, _ in found])
+        levels = mean_by_atomicity(answers, atoms)
+        skills = mean_by_skill(answers, [prompt.facts["skills"] for prompt, _ in found])
         count, size = len(found), self.size[language]
         return [
-            figure(self.name, overall([geometric(each) for each in answers]), count, size),
-            figure(f"{self.name}/am", overall([arithmetic(each) for each in answers]), count, size),
+            figure(self.name, soft_tifa_score([geometric_mean(each) for each in answers]), count, size),
+            figure(
+                f"{self.name}/am", soft_tifa_score([arithmetic_mean(each) for each in answers]), count, size
+            ),
             *(
-                figure(f"{self.name}/{level} atoms", levels.get(level), atoms.count(level), _OF_EACH)
+                figure(
+                    f"{self.name}/{level} atoms",
+                    levels.get(level),
+                    atoms.count(level),
+                    _PROMPTS_PER_ATOM_COUNT,
+                )
                 for level in ATOMS
             ),
             *(figure(f"{self.name}/{skill}", skills.get(skill), count, size) for skill in SKILLS),

@@ -14,22 +14,22 @@ from typing import Any, Literal
 from gems.errors import UnreadableReplyError
 from gems.evals.formulas.probability import (
     NUMBERS,
-    frequency,
+    acceptance_rate,
     number_spellings,
-    spelled,
     spellings,
+    token_probability,
 )
-from gems.evals.gathering import together
+from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.models.chat.parsing import read_answer
 
-How = Literal["logprobs", "frequency", "hard"]
-_TOP = 20
-_LEAST = 0.01
+ProbabilityMethod = Literal["logprobs", "frequency", "hard"]
+_TOP_LOGPROBS = 20
+_MIN_PROBABILITY = 0.01
 """Where all answers together are less likely than this, the reply is none."""
-_NUMBER = re.compile(r"\d+|" + "|".join(rf"\b{word}\b" for word in NUMBERS), re.IGNORECASE)
-_SOME_NUMBER = frozenset().union(*(number_spellings(word) for word in NUMBERS)) | {" "}
-_YES_OR_NO = spellings("yes") | spellings("no")
+_NUMBER_PATTERN = re.compile(r"\d+|" + "|".join(rf"\b{word}\b" for word in NUMBERS), re.IGNORECASE)
+_NUMBER_TOKENS = frozenset().union(*(number_spellings(word) for word in NUMBERS)) | {" "}
+_YES_NO_TOKENS = spellings("yes") | spellings("no")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class Probability:
     """
 
     value: float
-    how: How
+    how: ProbabilityMethod
 
 
-async def is_so(judge: EvalJudge, question: str, image: bytes) -> bool:
+async def ask_yes_no(judge: EvalJudge, question: str, image: bytes) -> bool:
     """Whether the judge answers a question about an image with yes.
 
     Raises:
@@ -54,10 +54,10 @@ async def is_so(judge: EvalJudge, question: str, image: bytes) -> bool:
     """
     asked = JudgeQuestion(text=f"{question} Answer with yes or no only.", pictures=[image])
     reply = await judge.ask(asked)
-    return _yes_in(reply.text)
+    return _parse_yes_no(reply.text)
 
 
-async def how_many(judge: EvalJudge, question: str, image: bytes) -> int:
+async def ask_number(judge: EvalJudge, question: str, image: bytes) -> int:
     """The number with which the judge answers a question about an image.
 
     Raises:
@@ -66,15 +66,17 @@ async def how_many(judge: EvalJudge, question: str, image: bytes) -> int:
     """
     text = f"{question} Answer with one whole number only, 0 if there is none."
     reply = await judge.ask(JudgeQuestion(text=text, pictures=[image]))
-    return _number_in(reply.text)
+    return _parse_number(reply.text)
 
 
-async def probability_of_yes(judge: EvalJudge, text: str, image: bytes) -> Probability:
+async def ask_yes_probability(judge: EvalJudge, text: str, image: bytes) -> Probability:
     """How likely the judge answers `text` with yes; see `is_so` for what it raises."""
-    return await _probability(judge, text, image, _Wanted(spellings("yes"), _YES_OR_NO, _yes_in))
+    return await _ask_probability(
+        judge, text, image, _ExpectedAnswer(spellings("yes"), _YES_NO_TOKENS, _parse_yes_no)
+    )
 
 
-async def probability_of_number(judge: EvalJudge, text: str, image: bytes, word: str) -> Probability:
+async def ask_number_probability(judge: EvalJudge, text: str, image: bytes, word: str) -> Probability:
     """How likely the judge answers `text` with a number.
 
     Args:
@@ -88,12 +90,14 @@ async def probability_of_number(judge: EvalJudge, text: str, image: bytes, word:
         ProviderError: it cannot be reached.
     """
     number = NUMBERS.index(word.lower())
-    wanted = _Wanted(number_spellings(word), _SOME_NUMBER, lambda reply: _number_in(reply) == number)
-    return await _probability(judge, text, image, wanted)
+    wanted = _ExpectedAnswer(
+        number_spellings(word), _NUMBER_TOKENS, lambda reply: _parse_number(reply) == number
+    )
+    return await _ask_probability(judge, text, image, wanted)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _ExpectedAnswer:
     """The answer that is wanted.
 
     Attributes:
@@ -107,24 +111,26 @@ class _Wanted:
     read: Callable[[str], bool]
 
 
-async def _probability(judge: EvalJudge, text: str, image: bytes, wanted: _Wanted) -> Probability:
-    reply = await judge.ask(JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP))
+async def _ask_probability(judge: EvalJudge, text: str, image: bytes, wanted: _ExpectedAnswer) -> Probability:
+    reply = await judge.ask(
+        JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP_LOGPROBS)
+    )
     if reply.first_token:
-        if spelled(reply.first_token, wanted.answers) < _LEAST:
-            raise _unreadable(judge, reply.text or " ".join(reply.first_token))
-        return Probability(spelled(reply.first_token, wanted.accepted), "logprobs")
+        if token_probability(reply.first_token, wanted.answers) < _MIN_PROBABILITY:
+            raise _unreadable_reply(judge, reply.text or " ".join(reply.first_token))
+        return Probability(token_probability(reply.first_token, wanted.accepted), "logprobs")
     if judge.samples <= 1:
-        return Probability(frequency([wanted.read(reply.text)]), "hard")
-    several = await together(_again(judge, text, image, n) for n in range(1, judge.samples + 1))
-    return Probability(frequency([wanted.read(said) for said in several]), "frequency")
+        return Probability(acceptance_rate([wanted.read(reply.text)]), "hard")
+    several = await gather_or_cancel(_ask_again(judge, text, image, n) for n in range(1, judge.samples + 1))
+    return Probability(acceptance_rate([wanted.read(said) for said in several]), "frequency")
 
 
-async def _again(judge: EvalJudge, text: str, image: bytes, attempt: int) -> str:
+async def _ask_again(judge: EvalJudge, text: str, image: bytes, attempt: int) -> str:
     question = JudgeQuestion(text=text, pictures=[image], temperature=1.0, attempt=attempt)
     return (await judge.ask(question)).text
 
 
-def lists_in(text: str) -> Iterator[list[Any]]:
+def find_json_arrays(text: str) -> Iterator[list[Any]]:
     """The JSON arrays in a reply, the last one first: models write their thoughts before an answer."""
     decoder = json.JSONDecoder()
     position = text.rfind("[")
@@ -138,20 +144,20 @@ def lists_in(text: str) -> Iterator[list[Any]]:
         position = text.rfind("[", 0, position)
 
 
-def _yes_in(reply: str) -> bool:
+def _parse_yes_no(reply: str) -> bool:
     answer, _ = read_answer(reply)
     if answer == "unknown":
         raise UnreadableReplyError(f"The judge says neither yes nor no: {reply[:120]!r}.")
     return answer == "yes"
 
 
-def _number_in(reply: str) -> int:
-    found = {word.lower() for word in _NUMBER.findall(reply)}
+def _parse_number(reply: str) -> int:
+    found = {word.lower() for word in _NUMBER_PATTERN.findall(reply)}
     numbers = {NUMBERS.index(word) if word in NUMBERS else int(word) for word in found if len(word) < 10}
     if len(numbers) != 1:
         raise UnreadableReplyError(f"The judge names no number, or several: {reply[:120]!r}.")
     return numbers.pop()
 
 
-def _unreadable(judge: EvalJudge, said: str) -> UnreadableReplyError:
+def _unreadable_reply(judge: EvalJudge, said: str) -> UnreadableReplyError:
     return UnreadableReplyError(f"{judge.name} says what is no answer: {said[:120]!r}.")

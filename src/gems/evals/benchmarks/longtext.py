@@ -8,19 +8,18 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import Exporting
-from gems.evals.benchmarks.metrics import Figures, by, scored
-from gems.evals.data import at_most, each_once, lines_of, needed
-from gems.evals.formulas.texts import Match, precision, recall
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.metrics import Figures, group_by, valued_scores
+from gems.evals.data import check_count, check_unique, read_json_lines, require_file
+from gems.evals.formulas.texts import TextMatch, precision, recall
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import longtext as scorer
-from gems.evals.scorers.longtext import match_of
-from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.scorers.longtext import LONGTEXT_METRIC, get_match, score_longtext
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 _FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
-_IN_CATEGORY = 20
+_PROMPTS_PER_CATEGORY = 20
 """Prompts of each of the eight categories."""
 
 
@@ -52,8 +51,8 @@ class LongText:
     languages: Sequence[str] = ("en", "zh")
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 160, "zh": 160}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = LONGTEXT_METRIC
+    score = staticmethod(score_longtext)
     source = DataSource(
         url="https://github.com/X-Omni-Team/X-Omni",
         licence="Apache-2.0",
@@ -65,10 +64,10 @@ class LongText:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """See `Task.prompts`; ids are those of the benchmark, which have gaps."""
-        path = needed(data, _FILES[language])
-        entries = lines_of(path, _Record)
-        at_most(path, len(entries), self.size[language])
-        each_once(path, entries, [entry.record.prompt_id for entry in entries])
+        path = require_file(data, _FILES[language])
+        entries = read_json_lines(path, _Record)
+        check_count(path, len(entries), self.size[language])
+        check_unique(path, entries, [entry.record.prompt_id for entry in entries])
         return [
             BenchmarkPrompt(
                 benchmark=self.name,
@@ -81,51 +80,53 @@ class LongText:
             for entry in entries
         ]
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """A folder for each language; samples are numbered from 1."""
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             for sample, image in enumerate(images, 1):
                 if image is not None:
                     await export.write(f"{prompt.language}/{prompt.id}_{sample}.png", image)
         languages = dict.fromkeys(prompt.language for prompt in frozen.prompts)
-        return export.done(*(command for language in languages for command in _commands(folder, language)))
+        return export.done(
+            *(command for language in languages for command in _scoring_commands(folder, language))
+        )
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
         """Recall over all images together, in [0, 1]; precision, which the benchmark lacks; each category."""
-        found = scored(scores, self.metric, language)
-        matches = [match_of(score) for score in found]
+        found = valued_scores(scores, self.metric, language)
+        matches = [get_match(score) for score in found]
         figure = Figures(benchmark=self.name, language=language, judge=judge)
         count, expected = len(matches), self.size[language] * self.samples_per_prompt
         made = [
             figure(self.name, recall(matches), count, expected),
             figure(f"{self.name}/precision", precision(matches), count, expected),
         ]
-        for category, group in by(found, lambda score: score.category).items():
-            value = recall([match_of(score) for score in group])
-            expected = _IN_CATEGORY * self.samples_per_prompt
+        for category, group in group_by(found, lambda score: score.category).items():
+            value = recall([get_match(score) for score in group])
+            expected = _PROMPTS_PER_CATEGORY * self.samples_per_prompt
             made.append(figure(f"{self.name}/{category}", value, len(group), expected))
         return made
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
         """See `Task.read_official`; takes the `results.jsonl` that `summary_scores.py` has gone over."""
-        entries = lines_of(file, _OfficialRow)
-        each_once(file, entries, [Path(entry.record.image).name for entry in entries])
+        entries = read_json_lines(file, _OfficialRow)
+        check_unique(file, entries, [Path(entry.record.image).name for entry in entries])
         matches = []
         for entry in entries:
             row = entry.record
             if row.match_word_count > row.gt_word_count:
                 raise DataError(f"{file} {entry.place}: more words match than there are.")
-            matches.append(Match(row.match_word_count, row.gt_word_count, row.match_word_count))
+            matches.append(TextMatch(row.match_word_count, row.gt_word_count, row.match_word_count))
         figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)
         expected = self.size[language] * self.samples_per_prompt
         return [figure(self.name, recall(matches), len(matches), expected)]
 
 
-def _commands(folder: Path, language: str) -> list[Sequence[object] | str]:
+def _scoring_commands(folder: Path, language: str) -> list[Sequence[object] | str]:
     results = f"results_{language}"
     mode = ("--mode", language)
     reading = ("torchrun", "--nnodes=1", "--node-rank=0", "--nproc_per_node=GPUS", "evaluate_text_reward.py")

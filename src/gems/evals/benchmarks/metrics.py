@@ -15,7 +15,7 @@ def mean(values: Iterable[float]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def scored(scores: Iterable[Score], metric: str, language: str) -> list[Score]:
+def valued_scores(scores: Iterable[Score], metric: str, language: str) -> list[Score]:
     """The scores of one metric and language that have a value. What could not be scored counts nowhere."""
     return [
         score
@@ -24,7 +24,7 @@ def scored(scores: Iterable[Score], metric: str, language: str) -> list[Score]:
     ]
 
 
-def value_of(score: Score) -> float:
+def get_value(score: Score) -> float:
     """The value of a score that has one.
 
     Raises:
@@ -39,11 +39,11 @@ def prompt_means(scores: Iterable[Score]) -> dict[str, float]:
     """The mean over the samples of each prompt, by prompt id."""
     values: dict[str, list[float]] = defaultdict(list)
     for score in scores:
-        values[score.prompt_id].append(value_of(score))
+        values[score.prompt_id].append(get_value(score))
     return {prompt: sum(found) / len(found) for prompt, found in values.items()}
 
 
-def by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[Score]]:
+def group_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[Score]]:
     """The scores in groups, in the order in which these come first."""
     groups: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
@@ -85,7 +85,7 @@ class Figures:
         made = []
         for part, count in expected.items():
             found = groups.get(part, ())
-            value = mean(value_of(score) for score in found)
+            value = mean(get_value(score) for score in found)
             scaled = None if value is None else value * scale
             made.append(self(f"{name}/{part}", scaled, len(found), count))
         return made

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError
-from gems.evals.data import at_most, each_once, needed, object_of, table_of
+from gems.evals.data import check_count, check_unique, read_csv, read_json_object, require_file
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.task import DataFile
 
@@ -40,16 +40,16 @@ KINDS: Mapping[str, Kind] = {
     "Multilingualism": Kind(folder="multilingualism", count=200, dimension="alignment"),
 }
 """By their names in the table; the last one is Chinese only."""
-STYLED = 114
+STYLE_PROMPTS = 114
 """Prompts that ask for a style."""
 SIZE = {"en": 1120, "zh": 1320}
 TABLES = {"en": "OneIG-Bench.csv", "zh": "OneIG-Bench-ZH.csv"}
 _COLUMN = {"en": "prompt_en", "zh": "prompt_cn"}
-_TAIL = {"en": "", "zh": "_zh"}
+_FILE_SUFFIX = {"en": "", "zh": "_zh"}
 _QUESTIONS, _TEXTS, _ANSWERS = "scripts/alignment/Q_D/", "scripts/text/", "scripts/reasoning/"
 _STYLES = "scripts/style/style.csv"
 _NO_STYLE = ("", "nan")
-_SIDES = {
+_FILE_SIZES = {
     "anime.json": 240_912,
     "anime_zh.json": 250_389,
     "human.json": 233_346,
@@ -87,33 +87,33 @@ class _StyleRow(BaseModel):
     style: str = Field(alias="class")
 
 
-def data_files() -> list[DataFile]:
+def list_data_files() -> list[DataFile]:
     """All files, with the records in each."""
     sizes = {"en": 378_082, "zh": 375_669}
     return [
         *(DataFile(path=TABLES[each], records=SIZE[each], size=sizes[each], language=each) for each in SIZE),
-        *(file for language in SIZE for file in _side_files(language)),
-        DataFile(path=_STYLES, records=KINDS["Anime_Stylization"].count, size=_SIDES["style.csv"]),
+        *(file for language in SIZE for file in _scorer_files(language)),
+        DataFile(path=_STYLES, records=KINDS["Anime_Stylization"].count, size=_FILE_SIZES["style.csv"]),
     ]
 
 
-def kinds_of(language: str) -> dict[str, Kind]:
+def kinds_in(language: str) -> dict[str, Kind]:
     """The kinds of prompts there are in a language."""
     return {name: kind for name, kind in KINDS.items() if language == "zh" or name != "Multilingualism"}
 
 
-def prompts_of(data: Path, benchmark: str, language: str) -> list[BenchmarkPrompt]:
+def read_prompts(data: Path, benchmark: str, language: str) -> list[BenchmarkPrompt]:
     """The prompts with what their scorers need.
 
     Raises:
         DataError: something is missing, damaged, or of another edition.
     """
-    path = needed(data, TABLES[language])
+    path = require_file(data, TABLES[language])
     column = _COLUMN[language]
-    entries = table_of(path, _Row, ("category", "id", column))
-    at_most(path, len(entries), SIZE[language])
-    each_once(path, entries, [(entry.record.category, entry.record.id) for entry in entries])
-    kinds, sides = kinds_of(language), _Sides(data, language)
+    entries = read_csv(path, _Row, ("category", "id", column))
+    check_count(path, len(entries), SIZE[language])
+    check_unique(path, entries, [(entry.record.category, entry.record.id) for entry in entries])
+    kinds, sides = kinds_in(language), _ScorerFiles(data, language)
     prompts = []
     for entry in entries:
         kind, text = kinds.get(entry.record.category), entry.raw[column]
@@ -135,11 +135,11 @@ def prompts_of(data: Path, benchmark: str, language: str) -> list[BenchmarkPromp
     return prompts
 
 
-class _Sides:
+class _ScorerFiles:
     """The files beside the table; each is read when a prompt needs it."""
 
     def __init__(self, data: Path, language: str) -> None:
-        self._data, self._tail = data, _TAIL[language]
+        self._data, self._tail = data, _FILE_SUFFIX[language]
         self._read: dict[str, Mapping[str, Any]] = {}
 
     def facts(self, category: str, kind: Kind, name: str) -> dict[str, Any]:
@@ -150,18 +150,18 @@ class _Sides:
         """
         found: dict[str, Any] = {"id": name, "folder": kind.folder}
         if kind.dimension == "alignment":
-            found |= self._of(f"{_QUESTIONS}{kind.folder}{self._tail}.json", name, _questions)
+            found |= self._of(f"{_QUESTIONS}{kind.folder}{self._tail}.json", name, _read_questions)
         elif kind.dimension == "text":
-            found["text_content"] = self._of(f"{_TEXTS}text_content{self._tail}.csv", name, _texts)
+            found["text_content"] = self._of(f"{_TEXTS}text_content{self._tail}.csv", name, _read_texts)
         else:
-            found["gt_answer"] = self._of(f"{_ANSWERS}gt_answer{self._tail}.json", name, object_of)
+            found["gt_answer"] = self._of(f"{_ANSWERS}gt_answer{self._tail}.json", name, read_json_object)
         if category == "Anime_Stylization":
-            style = self._of(_STYLES, name, _styles)
+            style = self._of(_STYLES, name, _read_styles)
             found |= {"style": style} if style else {}
         return found
 
     def _of(self, path: str, name: str, read: Callable[[Path], Mapping[str, Any]]) -> Any:
-        file = needed(self._data, path)
+        file = require_file(self._data, path)
         if path not in self._read:
             self._read[path] = read(file)
         if name not in self._read[path]:
@@ -169,29 +169,29 @@ class _Sides:
         return self._read[path][name]
 
 
-def _side_files(language: str) -> Iterator[DataFile]:
-    tail = _TAIL[language]
-    for kind in kinds_of(language).values():
+def _scorer_files(language: str) -> Iterator[DataFile]:
+    tail = _FILE_SUFFIX[language]
+    for kind in kinds_in(language).values():
         path = {
             "alignment": f"{_QUESTIONS}{kind.folder}{tail}.json",
             "text": f"{_TEXTS}text_content{tail}.csv",
             "reasoning": f"{_ANSWERS}gt_answer{tail}.json",
         }[kind.dimension]
-        yield DataFile(path=path, records=kind.count, size=_SIDES[Path(path).name], language=language)
+        yield DataFile(path=path, records=kind.count, size=_FILE_SIZES[Path(path).name], language=language)
 
 
-def _questions(path: Path) -> dict[str, dict[str, Any]]:
+def _read_questions(path: Path) -> dict[str, dict[str, Any]]:
     """Questions and parents by prompt; the file has both as JSON inside of strings."""
     return {
         name: {
-            "questions": _numbered(path, name, "question", entry, str),
-            "parents": _numbered(path, name, "dependency", entry, list),
+            "questions": _parse_numbered(path, name, "question", entry, str),
+            "parents": _parse_numbered(path, name, "dependency", entry, list),
         }
-        for name, entry in object_of(path).items()
+        for name, entry in read_json_object(path).items()
     }
 
 
-def _numbered(path: Path, name: str, field: str, entry: Any, kind: type) -> dict[int, Any]:
+def _parse_numbered(path: Path, name: str, field: str, entry: Any, kind: type) -> dict[int, Any]:
     value: Any = entry.get(field) if isinstance(entry, dict) else None
     try:
         found = json.loads(value) if isinstance(value, str) else value
@@ -203,15 +203,15 @@ def _numbered(path: Path, name: str, field: str, entry: Any, kind: type) -> dict
     return numbered
 
 
-def _texts(path: Path) -> dict[str, str]:
-    entries = table_of(path, _TextRow, ("id", "text_content"))
-    each_once(path, entries, [entry.record.id for entry in entries])
+def _read_texts(path: Path) -> dict[str, str]:
+    entries = read_csv(path, _TextRow, ("id", "text_content"))
+    check_unique(path, entries, [entry.record.id for entry in entries])
     return {entry.record.id: entry.record.text_content for entry in entries}
 
 
-def _styles(path: Path) -> dict[str, str]:
-    entries = table_of(path, _StyleRow, ("id", "class"))
-    each_once(path, entries, [entry.record.id for entry in entries])
+def _read_styles(path: Path) -> dict[str, str]:
+    entries = read_csv(path, _StyleRow, ("id", "class"))
+    check_unique(path, entries, [entry.record.id for entry in entries])
     return {
         entry.record.id: "" if entry.record.style.strip() in _NO_STYLE else entry.record.style.strip()
         for entry in entries

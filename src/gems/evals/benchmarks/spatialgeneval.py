@@ -9,15 +9,21 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.evals.benchmarks.export import Exporting
-from gems.evals.benchmarks.metrics import Figures, scored
-from gems.evals.data import at_most, each_once, lines_of, needed
-from gems.evals.formulas.spatial import QUESTIONS, basic, by_type, overall, spatial
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.metrics import Figures, valued_scores
+from gems.evals.data import check_count, check_unique, read_json_lines, require_file
+from gems.evals.formulas.spatial import (
+    QUESTION_COUNT,
+    accuracy_by_type,
+    basic_accuracy,
+    mean_accuracy,
+    spatial_accuracy,
+)
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import spatial as scorer
-from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.scorers.spatial import CORRECT_FACT, SPATIAL_METRIC, score_spatial
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 _FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
 _Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
@@ -31,16 +37,16 @@ class _Record(BaseModel):
     id: str = Field(pattern=r"^\d{6}$")
     scene: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
-    question_type: list[str] = Field(min_length=QUESTIONS, max_length=QUESTIONS)
-    questions: list[str] = Field(min_length=QUESTIONS, max_length=QUESTIONS)
-    answers: list[_Letter] = Field(min_length=QUESTIONS, max_length=QUESTIONS)
+    question_type: list[str] = Field(min_length=QUESTION_COUNT, max_length=QUESTION_COUNT)
+    questions: list[str] = Field(min_length=QUESTION_COUNT, max_length=QUESTION_COUNT)
+    answers: list[_Letter] = Field(min_length=QUESTION_COUNT, max_length=QUESTION_COUNT)
 
 
 class _OfficialRow(BaseModel):
     """One image in the result of the official first stage."""
 
     id: str
-    right: list[bool] = Field(alias="true-or-false", min_length=QUESTIONS, max_length=QUESTIONS)
+    right: list[bool] = Field(alias="true-or-false", min_length=QUESTION_COUNT, max_length=QUESTION_COUNT)
 
 
 class SpatialGenEval:
@@ -51,8 +57,8 @@ class SpatialGenEval:
     languages: Sequence[str] = ("en",)
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 1230}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = SPATIAL_METRIC
+    score = staticmethod(score_spatial)
     source = DataSource(
         url="https://github.com/AMAP-ML/SpatialGenEval",
         licence="none found",
@@ -61,10 +67,10 @@ class SpatialGenEval:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """See `Task.prompts`; ids are those of the benchmark, from 000001."""
-        path = needed(data, _FILE)
-        entries = lines_of(path, _Record)
-        at_most(path, len(entries), self.size[language])
-        each_once(path, entries, [entry.record.id for entry in entries])
+        path = require_file(data, _FILE)
+        entries = read_json_lines(path, _Record)
+        check_count(path, len(entries), self.size[language])
+        check_unique(path, entries, [entry.record.id for entry in entries])
         return [
             BenchmarkPrompt(
                 benchmark=self.name,
@@ -77,12 +83,12 @@ class SpatialGenEval:
             for entry in entries
         ]
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """The images alone in a folder, and the data of those prompts that have one.
 
         The official scorer pairs sorted images with lines: one that is missing would shift all behind it.
         """
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         lines = {}
         async for prompt, images in export.each():
@@ -106,8 +112,8 @@ class SpatialGenEval:
     ) -> list[Figure]:
         """The mean over the ten types in percent, over the basic and the other ones, and each type."""
         right = []
-        for score in scored(scores, self.metric, language):
-            answers = score.facts.get(scorer.RIGHT)
+        for score in valued_scores(scores, self.metric, language):
+            answers = score.facts.get(CORRECT_FACT)
             right.append([bool(answer) for answer in answers] if isinstance(answers, list) else [])
         return self._figures(right, prompts, language, judge)
 
@@ -116,21 +122,21 @@ class SpatialGenEval:
 
         The official second stage rounds each type to three digits before it averages; here nothing is.
         """
-        entries = lines_of(file, _OfficialRow)
-        each_once(file, entries, [entry.record.id for entry in entries])
+        entries = read_json_lines(file, _OfficialRow)
+        check_unique(file, entries, [entry.record.id for entry in entries])
         return self._figures([entry.record.right for entry in entries], prompts, language, OFFICIAL)
 
     def _figures(
         self, right: Sequence[Sequence[bool]], prompts: Sequence[BenchmarkPrompt], language: str, judge: str
     ) -> list[Figure]:
         figure = Figures(benchmark=self.name, language=language, judge=judge)
-        types = [100 * share for share in by_type(right)]
+        types = [100 * share for share in accuracy_by_type(right)]
         names: list[str] = prompts[0].facts["question_type"] if prompts else []
         count, size = len(right), self.size[language]
         return [
-            figure(self.name, overall(types), count, size),
-            figure(f"{self.name}/basic", basic(types), count, size),
-            figure(f"{self.name}/spatial", spatial(types), count, size),
+            figure(self.name, mean_accuracy(types), count, size),
+            figure(f"{self.name}/basic", basic_accuracy(types), count, size),
+            figure(f"{self.name}/spatial", spatial_accuracy(types), count, size),
             *(
                 figure(f"{self.name}/{name}", share, count, size)
                 for name, share in zip(names, types, strict=False)

@@ -8,15 +8,22 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import Exporting
-from gems.evals.benchmarks.metrics import Figures, by, mean, scored, value_of
-from gems.evals.data import Entry, array_of, each_once, lines_of, located, needed
-from gems.evals.formulas.wise import FIELDS, field_of, overall, wiscore
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
+from gems.evals.data import (
+    DataRecord,
+    check_unique,
+    find_file,
+    read_json_array,
+    read_json_lines,
+    require_file,
+)
+from gems.evals.formulas.wise import FIELDS, get_field, wiscore, wise_score
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import wise as scorer
-from gems.evals.task import DataFile, DataSource, Export, Frozen
+from gems.evals.scorers.wise import WISE_METRIC, score_wise
+from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 FILES: Mapping[str, range] = {
     "cultural_common_sense.json": range(1, 401),
@@ -26,9 +33,11 @@ FILES: Mapping[str, range] = {
 """The files and the ids in each."""
 _SIZES = dict(zip(FILES, (125_062, 100_831, 117_085), strict=True))
 _FOLDER = "WISE_legacy/data/"
-_UNSCORED = 999
+_UNREADABLE_RATING = 999
 """What the official script writes where it could not read a rating."""
-_EDITION = "Use the files of 2025, in WISE_legacy/data of the repository. WISE_Verified is another benchmark."
+_EDITION_HINT = (
+    "Use the files of 2025, in WISE_legacy/data of the repository. WISE_Verified is another benchmark."
+)
 
 
 class _Record(BaseModel):
@@ -60,8 +69,8 @@ class WISE:
     languages: Sequence[str] = ("en",)
     samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 1000}
-    metric = scorer.METRIC
-    score = staticmethod(scorer.score)
+    metric = WISE_METRIC
+    score = staticmethod(score_wise)
     source = DataSource(
         url="https://github.com/PKU-YuanGroup/WISE",
         licence="none stated; the same files are in PKU-YuanGroup/UniWorld under MIT",
@@ -80,16 +89,16 @@ class WISE:
                 language=language,
                 id=str(entry.record.prompt_id),
                 text=entry.record.prompt,
-                category=field_of(entry.record.prompt_id),
+                category=get_field(entry.record.prompt_id),
                 facts=entry.raw,
             )
             for name, ids in FILES.items()
-            for entry in _read(data, name, ids)
+            for entry in _read_records(data, name, ids)
         ]
 
-    async def export(self, frozen: Frozen, folder: Path) -> Export:
+    async def export(self, frozen: SampleSet, folder: Path) -> Export:
         """Each image under its prompt's id, side by side."""
-        export = Exporting(self, frozen, folder)
+        export = ExportWriter(self, frozen, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             if images[0] is not None:
@@ -97,7 +106,9 @@ class WISE:
         rating = ("python", "gpt_eval.py", "--image_dir", folder, "--output_dir", "results")
         model = ("--api_key", "KEY", "--model", "gpt-4o-2024-05-13")
         parts = [name.removesuffix(".json") for name in FILES]
-        each = [(*rating, *model, "--json_path", f"data/{part}.json", *_results(part)) for part in parts]
+        each = [
+            (*rating, *model, "--json_path", f"data/{part}.json", *_result_options(part)) for part in parts
+        ]
         files = [f"results/{part}_scores.jsonl" for part in parts]
         return export.done(*each, ("python", "Calculate.py", *files, "--category", "all"))
 
@@ -105,8 +116,10 @@ class WISE:
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
         """The weighted mean over fields, in [0, 1], which needs all of them, then each field."""
-        groups = by(scored(scores, self.metric, language), lambda score: field_of(int(score.prompt_id)))
-        values = {name: [value_of(score) for score in group] for name, group in groups.items()}
+        groups = group_by(
+            valued_scores(scores, self.metric, language), lambda score: get_field(int(score.prompt_id))
+        )
+        values = {name: [get_value(score) for score in group] for name, group in groups.items()}
         return self._figures(values, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
@@ -118,17 +131,17 @@ class WISE:
         files = sorted(file.glob("*_scores.jsonl")) if file.is_dir() else [file]
         if not files:
             raise DataError(f"{file} holds no *_scores.jsonl.")
-        entries = [entry for each in files for entry in lines_of(each, _OfficialRow)]
-        each_once(file, entries, [entry.record.prompt_id for entry in entries])
+        entries = [entry for each in files for entry in read_json_lines(each, _OfficialRow)]
+        check_unique(file, entries, [entry.record.prompt_id for entry in entries])
         values: dict[str, list[float]] = {}
         for entry in entries:
             row = entry.record
             rated = (row.consistency, row.realism, row.aesthetic_quality)
-            if _UNSCORED in rated:
+            if _UNREADABLE_RATING in rated:
                 continue
             if not all(0 <= rating <= 2 for rating in rated):
-                raise DataError(f"{file} {entry.place}: a rating is not from 0 to 2.", hint=_EDITION)
-            values.setdefault(field_of(row.prompt_id), []).append(wiscore(*rated))
+                raise DataError(f"{file} {entry.place}: a rating is not from 0 to 2.", hint=_EDITION_HINT)
+            values.setdefault(get_field(row.prompt_id), []).append(wiscore(*rated))
         return self._figures(values, language, OFFICIAL)
 
     def _figures(self, values: Mapping[str, list[float]], language: str, judge: str) -> list[Figure]:
@@ -136,7 +149,7 @@ class WISE:
         means = {name: sum(found) / len(found) for name, found in values.items() if found}
         counts = {name: len(values.get(name, ())) for name in FIELDS}
         return [
-            figure(self.name, overall(means), sum(counts.values()), self.size[language]),
+            figure(self.name, wise_score(means), sum(counts.values()), self.size[language]),
             *(
                 figure(f"{self.name}/{name}", mean(values.get(name, ())), counts[name], len(ids))
                 for name, ids in FIELDS.items()
@@ -144,26 +157,28 @@ class WISE:
         ]
 
 
-def _results(part: str) -> tuple[str, ...]:
+def _result_options(part: str) -> tuple[str, ...]:
     return "--result_full", f"{part}_full.json", "--result_scores", f"{part}_scores.jsonl"
 
 
-def _read(data: Path, name: str, ids: range) -> list[Entry[_Record]]:
-    if located(data, f"{_FOLDER}{name}") is None and _is_verified(data):
-        raise DataError(f"{data} holds WISE_Verified and no {name}.", hint=_EDITION)
-    path = needed(data, f"{_FOLDER}{name}")
-    entries = array_of(path, _Record)
+def _read_records(data: Path, name: str, ids: range) -> list[DataRecord[_Record]]:
+    if find_file(data, f"{_FOLDER}{name}") is None and _is_verified(data):
+        raise DataError(f"{data} holds WISE_Verified and no {name}.", hint=_EDITION_HINT)
+    path = require_file(data, f"{_FOLDER}{name}")
+    entries = read_json_array(path, _Record)
     for entry in entries:
         if entry.record.prompt_id not in ids:
             raise DataError(
                 f"{path} {entry.place}: prompt_id {entry.record.prompt_id} is not one of {ids.start} to "
                 f"{ids.stop - 1}: it is another edition.",
-                hint=_EDITION,
+                hint=_EDITION_HINT,
             )
-    each_once(path, entries, [entry.record.prompt_id for entry in entries])
+    check_unique(path, entries, [entry.record.prompt_id for entry in entries])
     # All prompts in other words: the ids alone would not tell.
     if len(entries) == len(ids) and len(path.read_bytes().replace(b"\r\n", b"\n")) != _SIZES[name]:
-        raise DataError(f"{path} is not as long as the file of 2025: it is another edition.", hint=_EDITION)
+        raise DataError(
+            f"{path} is not as long as the file of 2025: it is another edition.", hint=_EDITION_HINT
+        )
     return entries
 
 

@@ -15,7 +15,7 @@ from gems.evals.settings import EvalSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class FolderData:
     """One output folder, read.
 
     Attributes:
@@ -46,7 +46,7 @@ class Entry:
     """
 
     label: str
-    drawn: Sequence[Drawn]
+    drawn: Sequence[FolderData]
 
     @property
     def settings(self) -> EvalSettings:
@@ -86,7 +86,7 @@ class Entry:
         return [figures for figures in found if figures]
 
 
-async def read_folder(url: str) -> Drawn:
+async def read_folder(url: str) -> FolderData:
     """Read a folder.
 
     Raises:
@@ -95,16 +95,16 @@ async def read_folder(url: str) -> Drawn:
     """
     folder = await EvalFolder.open(url)
     scores = {judge: await folder.scores(judge) for judge in await folder.judges()}
-    return Drawn(folder, await folder.rows(), scores, await folder.figures())
+    return FolderData(folder, await folder.rows(), scores, await folder.figures())
 
 
-def entries_of(folders: Sequence[Drawn]) -> dict[str, list[Entry]]:
+def group_entries(folders: Sequence[FolderData]) -> dict[str, list[Entry]]:
     """The entries by benchmark, in the order of the folders.
 
     Raises:
         RequestError: the same harness, models and seed come twice.
     """
-    groups: defaultdict[tuple[object, ...], list[Drawn]] = defaultdict(list)
+    groups: defaultdict[tuple[object, ...], list[FolderData]] = defaultdict(list)
     for each in folders:
         groups[_identity(each.settings)].append(each)
     for group in groups.values():
@@ -119,11 +119,11 @@ def entries_of(folders: Sequence[Drawn]) -> dict[str, list[Entry]]:
 def _identity(settings: EvalSettings) -> tuple[object, ...]:
     """Everything that makes another entry; only the seed may differ within one."""
     return tuple(
-        getattr(settings, name) for name in ("task", "languages", "limit", "samples", "learn", *_TOLD)
+        getattr(settings, name) for name in ("task", "languages", "limit", "samples", "learn", *_LABEL_PARTS)
     )
 
 
-_TOLD: Mapping[str, str] = {
+_LABEL_PARTS: Mapping[str, str] = {
     "harness": "{}",
     "generator": "{}",
     "generator_profile": "profile {}",
@@ -135,7 +135,7 @@ _TOLD: Mapping[str, str] = {
 """What tells entries apart -> how it is said."""
 
 
-def _labels(firsts: Sequence[Drawn]) -> list[str]:
+def _labels(firsts: Sequence[FolderData]) -> list[str]:
     """The harness, and whatever else differs among entries of the same benchmark and harness."""
     labels = []
     for each in firsts:
@@ -145,7 +145,7 @@ def _labels(firsts: Sequence[Drawn]) -> list[str]:
             if (other.settings.task, other.settings.harness) == (each.settings.task, each.settings.harness)
         ]
         parts = [each.settings.harness]
-        for name, form in _TOLD.items():
+        for name, form in _LABEL_PARTS.items():
             value = getattr(each.settings, name)
             if len({getattr(other, name) for other in same}) > 1:
                 parts.append(form.format(value or "none"))
@@ -156,8 +156,8 @@ def _labels(firsts: Sequence[Drawn]) -> list[str]:
     return labels
 
 
-def _check_seeds(group: Sequence[Drawn]) -> None:
-    seen: dict[int, Drawn] = {}
+def _check_seeds(group: Sequence[FolderData]) -> None:
+    seen: dict[int, FolderData] = {}
     for each in group:
         if other := seen.get(each.settings.seed):
             raise RequestError(
@@ -168,25 +168,25 @@ def _check_seeds(group: Sequence[Drawn]) -> None:
         seen[each.settings.seed] = each
 
 
-def by_prompt(scores: Iterable[Score]) -> dict[str, float]:
+def mean_by_prompt(scores: Iterable[Score]) -> dict[str, float]:
     """One value for each prompt that has any: the mean over samples and seeds."""
-    return _means((score.prompt_id, score.value) for score in scores if score.value is not None)
+    return _group_means((score.prompt_id, score.value) for score in scores if score.value is not None)
 
 
-def per_sample(rows: Iterable[SampleRow], of: Callable[[SampleRow], float | None]) -> dict[str, float]:
+def cost_by_prompt(rows: Iterable[SampleRow], of: Callable[[SampleRow], float | None]) -> dict[str, float]:
     """What a sample takes, as one value for each prompt: the mean over samples and seeds that tell it."""
     told = ((row.prompt_id, of(row)) for row in rows)
-    return _means((prompt, value) for prompt, value in told if value is not None)
+    return _group_means((prompt, value) for prompt, value in told if value is not None)
 
 
-def _means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
+def _group_means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
     found: defaultdict[str, list[float]] = defaultdict(list)
     for prompt, value in pairs:
         found[prompt].append(value)
     return {prompt: fmean(values) for prompt, values in found.items()}
 
 
-def atomicity(score: Score) -> int | None:
+def get_atomicity(score: Score) -> int | None:
     """Requirements in the score's prompt; None where the benchmark does not tell."""
     value = score.facts.get("atomicity")
     return int(value) if isinstance(value, int | float) else None

@@ -12,17 +12,17 @@ from pathlib import Path
 from gems.errors import MissingExtraError
 from gems.evals.comparison.sections import Section
 from gems.evals.comparison.table import Table
-from gems.evals.tables.page import Shown, compare_page
-from gems.evals.tables.pictures import side_by_side
-from gems.evals.tables.plotting import quality_against_cost
+from gems.evals.tables.page import SectionView, render_page
+from gems.evals.tables.pictures import collect_images
+from gems.evals.tables.plotting import plot_quality_against_cost
 from gems.memory.faults import storage_error
 
-PICTURES = 12
+PROMPTS_WITH_IMAGES = 12
 """Prompts whose images stand on the page."""
 
 
 async def write_comparison(
-    sections: Sequence[Section], folder: Path, pictures: int = PICTURES
+    sections: Sequence[Section], folder: Path, pictures: int = PROMPTS_WITH_IMAGES
 ) -> tuple[list[Path], list[str]]:
     """Write all files; returns them, and what had to be left out.
 
@@ -35,29 +35,31 @@ async def write_comparison(
         StorageError: a file cannot be written.
     """
     warnings: list[str] = []
-    shown = [Shown(section=each, plot=None, sides=await side_by_side(each, pictures)) for each in sections]
+    shown = [
+        SectionView(section=each, plot=None, sides=await collect_images(each, pictures)) for each in sections
+    ]
     try:
-        plots = [await asyncio.to_thread(quality_against_cost, each) for each in sections]
+        plots = [await asyncio.to_thread(plot_quality_against_cost, each) for each in sections]
     except MissingExtraError as error:
         plots = [None] * len(sections)
         warnings.append(f"There is no plot: {error}")
     shown = [
-        Shown(section=each.section, plot=plot, sides=each.sides)
+        SectionView(section=each.section, plot=plot, sides=each.sides)
         for each, plot in zip(shown, plots, strict=True)
     ]
-    texts = await asyncio.to_thread(_texts, shown)
-    return await asyncio.to_thread(_written, folder, texts), warnings
+    texts = await asyncio.to_thread(_render_files, shown)
+    return await asyncio.to_thread(_write_files, folder, texts), warnings
 
 
-def _texts(shown: Sequence[Shown]) -> dict[str, bytes]:
+def _render_files(shown: Sequence[SectionView]) -> dict[str, bytes]:
     sections = [each.section for each in shown]
     found = {
-        "compare.md": markdown(shown).encode(),
-        "compare.csv": numbers_csv(sections).encode(),
-        "pairs.csv": pairs_csv(sections).encode(),
-        "compare.html": compare_page(shown).encode(),
+        "compare.md": render_markdown(shown).encode(),
+        "compare.csv": render_numbers_csv(sections).encode(),
+        "pairs.csv": render_pairs_csv(sections).encode(),
+        "compare.html": render_page(shown).encode(),
     }
-    return found | {plot_name(each.section): each.plot for each in shown if each.plot is not None}
+    return found | {plot_file_name(each.section): each.plot for each in shown if each.plot is not None}
 
 
 def write_tables(file: Path, tables: Sequence[Table]) -> None:
@@ -67,10 +69,10 @@ def write_tables(file: Path, tables: Sequence[Table]) -> None:
         StorageError: the file cannot be written.
     """
     text = "\n\n".join(table.markdown() for table in tables)
-    _written(file.parent, {file.name: f"{text}\n".encode()})
+    _write_files(file.parent, {file.name: f"{text}\n".encode()})
 
 
-def _written(folder: Path, texts: dict[str, bytes]) -> list[Path]:
+def _write_files(folder: Path, texts: dict[str, bytes]) -> list[Path]:
     paths = []
     for name, data in texts.items():
         path = folder / name
@@ -83,13 +85,13 @@ def _written(folder: Path, texts: dict[str, bytes]) -> list[Path]:
     return paths
 
 
-def plot_name(section: Section) -> str:
+def plot_file_name(section: Section) -> str:
     """The file of a section's plot."""
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", f"{section.benchmark}-{section.language}-{section.judge}")
     return f"{plain.strip('-.')}.svg"
 
 
-def markdown(shown: Sequence[Shown]) -> str:
+def render_markdown(shown: Sequence[SectionView]) -> str:
     """Everything but the images."""
     parts = ["# Harnesses compared"]
     for each in shown:
@@ -97,12 +99,12 @@ def markdown(shown: Sequence[Shown]) -> str:
         parts.append(f"## {section.title} ({section.language}), scored by {section.judge}")
         parts.append("\n".join(f"- {' '.join(note.split())}" for note in section.notes))
         if each.plot is not None:
-            parts.append(f"![Quality against images and tokens per sample]({plot_name(section)})")
+            parts.append(f"![Quality against images and tokens per sample]({plot_file_name(section)})")
         parts += [table.markdown() for table in section.tables]
     return "\n\n".join(parts) + "\n"
 
 
-def numbers_csv(sections: Sequence[Section]) -> str:
+def render_numbers_csv(sections: Sequence[Section]) -> str:
     """One line for each number: means with their intervals."""
     lines = (
         [
@@ -121,10 +123,10 @@ def numbers_csv(sections: Sequence[Section]) -> str:
         for record in section.records
     )
     names = ["benchmark", "language", "judge", "entry", "part", "metric", "mean", "low", "high", "prompts"]
-    return _csv(names, lines)
+    return _format_csv(names, lines)
 
 
-def pairs_csv(sections: Sequence[Section]) -> str:
+def render_pairs_csv(sections: Sequence[Section]) -> str:
     """One line for each pair of entries, on the whole benchmark and within each part."""
     lines = (
         [
@@ -149,10 +151,12 @@ def pairs_csv(sections: Sequence[Section]) -> str:
         for pair in section.pairs
     )
     names = ["benchmark", "language", "judge", "metric", "part", "first", "second", "difference"]
-    return _csv([*names, "low", "high", "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines)
+    return _format_csv(
+        [*names, "low", "high", "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines
+    )
 
 
-def _csv(names: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+def _format_csv(names: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)

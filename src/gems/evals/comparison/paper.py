@@ -5,35 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.comparison.entries import Drawn, Entry, entries_of
+from gems.evals.comparison.entries import Entry, FolderData, group_entries
 from gems.evals.comparison.table import Table
-from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM, downstream, mainstream
+from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM, downstream_average, mainstream_average
 from gems.evals.judge import OFFICIAL
-from gems.evals.paper_results import ABLATION, ROWS, TITLES, PaperRow
+from gems.evals.paper_results import ABLATION, COLUMN_TITLES, PAPER_ROWS, PaperRow
 from gems.evals.tables.figuring import SeedMean, figures_by_name
-from gems.evals.tables.notes import hygiene
+from gems.evals.tables.notes import judge_note
 
-METHODS: Mapping[str, str] = {
+PAPER_METHODS: Mapping[str, str] = {
     "single": "original",
     "rewrite": "rewrite",
     "best-of-n": "search (5)",
     "paper": "GEMS",
 }
 """Harness -> what the paper calls the same."""
-_ABLATED: Mapping[str, str] = {
+_ABLATION_METHODS: Mapping[str, str] = {
     "single": "original",
     "paper-loop": "loop",
     "paper-no-skill": "loop and memory",
     "paper": "loop, memory and skills",
 }
-_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Qwen-Image-2512"}
+_PAPER_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Qwen-Image-2512"}
 """Part of a generator's spec -> the model that the paper means."""
-_PARTIAL = "* partial: rests on less than the whole benchmark, so it is not the benchmark's score."
+_PARTIAL_NOTE = "* partial: rests on less than the whole benchmark, so it is not the benchmark's score."
 _AVERAGE = "average"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Half:
+class _PaperTable:
     """One of the paper's two tables."""
 
     title: str
@@ -42,24 +42,24 @@ class _Half:
     printed: Callable[[PaperRow], float]
 
 
-_HALVES = (
-    _Half(
+_PAPER_TABLES = (
+    _PaperTable(
         title="Table 1: mainstream",
         columns=MAINSTREAM,
-        average=mainstream,
+        average=mainstream_average,
         printed=lambda row: row.mainstream,
     ),
-    _Half(
+    _PaperTable(
         title="Table 2: downstream",
         columns=DOWNSTREAM,
-        average=downstream,
+        average=downstream_average,
         printed=lambda row: row.downstream,
     ),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Ours:
+class OwnRow:
     """One harness with its generator, over all benchmarks it was run on, by one judge."""
 
     model: str
@@ -68,37 +68,37 @@ class Ours:
     values: Mapping[str, SeedMean]
 
 
-def paper_tables(folders: Sequence[Drawn]) -> list[Table]:
+def paper_tables(folders: Sequence[FolderData]) -> list[Table]:
     """Both tables and the ablation with official numbers, then both tables for each in-house judge.
 
     Args:
         folders: Output folders; none gives the paper's numbers alone.
     """
-    found = ours_by_judge(folders)
+    found = own_rows_by_judge(folders)
     official = found.pop(OFFICIAL, [])
-    tables = [_official_table(half, official) for half in _HALVES]
+    tables = [_official_table(half, official) for half in _PAPER_TABLES]
     tables.append(_ablation_table(official))
-    entries = [entry for group in entries_of(folders).values() for entry in group]
+    entries = [entry for group in group_entries(folders).values() for entry in group]
     for judge, rows in found.items():
-        judged = [entry for entry in entries if _has(entry, judge)]
-        note = f"{hygiene(judged, judge)} Not to be compared with the paper's numbers."
-        tables += [table for half in _HALVES if (table := _inhouse_table(half, rows, judge, note))]
+        judged = [entry for entry in entries if _is_judged_by(entry, judge)]
+        note = f"{judge_note(judged, judge)} Not to be compared with the paper's numbers."
+        tables += [table for half in _PAPER_TABLES if (table := _inhouse_table(half, rows, judge, note))]
     return tables
 
 
-def ours_by_judge(folders: Sequence[Drawn]) -> dict[str, list[Ours]]:
+def own_rows_by_judge(folders: Sequence[FolderData]) -> dict[str, list[OwnRow]]:
     """Headline figures by judge; of benchmarks that are in the paper."""
     groups: dict[str, dict[tuple[str, str], dict[str, SeedMean]]] = {}
-    for benchmark, entries in entries_of(folders).items():
+    for benchmark, entries in group_entries(folders).items():
         for entry in entries:
             columns = (f"{benchmark}/{language}" for language in entry.settings.languages)
-            for column in (name for name in columns if name in TITLES):
+            for column in (name for name in columns if name in COLUMN_TITLES):
                 for judge, value in _headlines(entry, column).items():
                     rows = groups.setdefault(judge, {})
-                    rows.setdefault((_model(entry), entry.label), {})[column] = value
+                    rows.setdefault((_model_name(entry), entry.label), {})[column] = value
     return {
         judge: [
-            Ours(model, label.partition(",")[0], label, values) for (model, label), values in rows.items()
+            OwnRow(model, label.partition(",")[0], label, values) for (model, label), values in rows.items()
         ]
         for judge, rows in groups.items()
     }
@@ -112,58 +112,58 @@ def _headlines(entry: Entry, column: str) -> dict[str, SeedMean]:
     return {judge: value for judge, value in found.items() if value is not None}
 
 
-def _has(entry: Entry, judge: str) -> bool:
+def _is_judged_by(entry: Entry, judge: str) -> bool:
     return any(figure.judge == judge for each in entry.drawn for figure in each.figures)
 
 
-def _model(entry: Entry) -> str:
+def _model_name(entry: Entry) -> str:
     """The paper's name of a generator, or its spec where the paper has none."""
     spec = entry.settings.generator
     plain = spec.partition("@http")[0].lower().replace("_", "-")
-    return next((name for part, name in _MODELS.items() if part in plain), spec)
+    return next((name for part, name in _PAPER_MODELS.items() if part in plain), spec)
 
 
-def _official_table(half: _Half, official: Sequence[Ours]) -> Table:
+def _official_table(half: _PaperTable, official: Sequence[OwnRow]) -> Table:
     """The paper's rows, ours beside those of the same model and method, then the rest of ours."""
     columns = ["model", "method"]
     for name in half.columns:
-        columns += [TITLES[name], "ours"]
+        columns += [COLUMN_TITLES[name], "ours"]
     rows: list[list[str]] = []
-    for model in dict.fromkeys([*(row.model for row in ROWS), *(each.model for each in official)]):
+    for model in dict.fromkeys([*(row.model for row in PAPER_ROWS), *(each.model for each in official)]):
         left = [each for each in official if each.model == model]
-        for row in (row for row in ROWS if row.model == model):
-            mine = [each for each in left if METHODS.get(each.harness) == row.method]
+        for row in (row for row in PAPER_ROWS if row.model == model):
+            mine = [each for each in left if PAPER_METHODS.get(each.harness) == row.method]
             left = [each for each in left if each not in mine]
-            rows += [_beside(half, row, each) for each in mine] or [_beside(half, row, None)]
-        rows += [_beside(half, None, each) for each in left]
+            rows += [_merged_row(half, row, each) for each in mine] or [_merged_row(half, row, None)]
+        rows += [_merged_row(half, None, each) for each in left]
     partial = any(value.is_partial for each in official for value in each.values.values())
     return Table(
         title=f"{half.title}, by the official scorers",
         columns=[*columns, _AVERAGE, "ours"],
         rows=rows,
-        notes=[_PARTIAL] if partial else [],
+        notes=[_PARTIAL_NOTE] if partial else [],
         names=2,
     )
 
 
-def _beside(half: _Half, theirs: PaperRow | None, mine: Ours | None) -> list[str]:
+def _merged_row(half: _PaperTable, theirs: PaperRow | None, mine: OwnRow | None) -> list[str]:
     method = theirs.method if theirs is not None else ""
     if mine is not None:
         method = f"{method} / {mine.label}" if method else mine.label
     cells = [theirs.model if theirs is not None else mine.model if mine is not None else "", method]
     for column in half.columns:
-        cells.append(_number(theirs.values[column]) if theirs is not None else "")
-        cells.append(_own(mine, column))
-    cells.append(_number(half.printed(theirs)) if theirs is not None else "")
+        cells.append(_format_value(theirs.values[column]) if theirs is not None else "")
+        cells.append(_own_cell(mine, column))
+    cells.append(_format_value(half.printed(theirs)) if theirs is not None else "")
     return [*cells, _own_average(half, mine)]
 
 
-def _own(mine: Ours | None, column: str) -> str:
+def _own_cell(mine: OwnRow | None, column: str) -> str:
     value = mine.values.get(column) if mine is not None else None
-    return "" if value is None else f"{_number(value.value)}{'*' if value.is_partial else ''}"
+    return "" if value is None else f"{_format_value(value.value)}{'*' if value.is_partial else ''}"
 
 
-def _own_average(half: _Half, mine: Ours | None) -> str:
+def _own_average(half: _PaperTable, mine: OwnRow | None) -> str:
     """Empty until every benchmark of the table has a number."""
     if mine is None:
         return ""
@@ -171,10 +171,10 @@ def _own_average(half: _Half, mine: Ours | None) -> str:
     if average is None:
         return ""
     partial = any(mine.values[name].is_partial for name in half.columns)
-    return f"{_number(average)}{'*' if partial else ''}"
+    return f"{_format_value(average)}{'*' if partial else ''}"
 
 
-def _inhouse_table(half: _Half, rows: Sequence[Ours], judge: str, note: str) -> Table | None:
+def _inhouse_table(half: _PaperTable, rows: Sequence[OwnRow], judge: str, note: str) -> Table | None:
     those = [each for each in rows if any(name in each.values for name in half.columns)]
     if not those:
         return None
@@ -183,28 +183,35 @@ def _inhouse_table(half: _Half, rows: Sequence[Ours], judge: str, note: str) -> 
     )
     return Table(
         title=f"{half.title}, in house by {judge}",
-        columns=["model", "harness", *(TITLES[name] for name in half.columns), _AVERAGE],
+        columns=["model", "harness", *(COLUMN_TITLES[name] for name in half.columns), _AVERAGE],
         rows=[
-            [each.model, each.label, *(_own(each, name) for name in half.columns), _own_average(half, each)]
+            [
+                each.model,
+                each.label,
+                *(_own_cell(each, name) for name in half.columns),
+                _own_average(half, each),
+            ]
             for each in those
         ],
-        notes=[note, *([_PARTIAL] if partial else [])],
+        notes=[note, *([_PARTIAL_NOTE] if partial else [])],
         names=2,
     )
 
 
-def _ablation_table(official: Sequence[Ours]) -> Table:
-    column, model = "geneval2/en", next(iter(_MODELS.values()))
+def _ablation_table(official: Sequence[OwnRow]) -> Table:
+    column, model = "geneval2/en", next(iter(_PAPER_MODELS.values()))
     rows = []
     for method, value in ABLATION.items():
-        mine = [each for each in official if each.model == model and _ABLATED.get(each.harness) == method]
-        rows.append([method, _number(value), ", ".join(_own(each, column) for each in mine) or ""])
+        mine = [
+            each for each in official if each.model == model and _ABLATION_METHODS.get(each.harness) == method
+        ]
+        rows.append([method, _format_value(value), ", ".join(_own_cell(each, column) for each in mine) or ""])
     return Table(
-        title=f"What memory and skills add: {TITLES[column]} with {model}, by the official scorer",
+        title=f"What memory and skills add: {COLUMN_TITLES[column]} with {model}, by the official scorer",
         columns=["method", "paper", "ours"],
         rows=rows,
     )
 
 
-def _number(value: float) -> str:
+def _format_value(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"

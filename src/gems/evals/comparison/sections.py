@@ -6,16 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gems.errors import RequestError
-from gems.evals.comparison.entries import Drawn, Entry, entries_of, per_sample
-from gems.evals.comparison.statistics import Mean, mean_of
+from gems.evals.comparison.entries import Entry, FolderData, cost_by_prompt, group_entries
+from gems.evals.comparison.statistics import Mean, mean_with_interval
 from gems.evals.comparison.table import Scale, Table
 from gems.evals.judge import OFFICIAL
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from gems.evals.tables.figuring import figure_table
-from gems.evals.tables.measuring import COSTS, Measured, cost_table, measured_of, quality_table
-from gems.evals.tables.notes import notes_of
-from gems.evals.tables.pairing import WHOLE, Pair, pair_table, pairs_of, pairs_of_parts
-from gems.evals.tables.parting import Part, part_tables, parts_of
+from gems.evals.tables.measuring import COST_METRICS, Measured, cost_table, measure_entry, quality_table
+from gems.evals.tables.notes import section_notes
+from gems.evals.tables.pairing import ALL_PARTS, Pair, compare_pairs, compare_pairs_by_part, pair_table
+from gems.evals.tables.parting import Part, part_tables, split_parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Section:
     notes: Sequence[str]
 
 
-def sections_of(folders: Sequence[Drawn], judge: str | None = None) -> list[Section]:
+def build_sections(folders: Sequence[FolderData], judge: str | None = None) -> list[Section]:
     """All sections of some folders.
 
     Args:
@@ -59,10 +59,10 @@ def sections_of(folders: Sequence[Drawn], judge: str | None = None) -> list[Sect
         RequestError: nothing was scored by such a judge, or a folder comes twice.
     """
     found = [
-        _section(benchmark, language, name, entries)
-        for benchmark, entries in entries_of(folders).items()
+        _build_section(benchmark, language, name, entries)
+        for benchmark, entries in group_entries(folders).items()
         for language in dict.fromkeys(code for entry in entries for code in entry.settings.languages)
-        for name in judges_of(entries, language)
+        for name in list_judges(entries, language)
         if judge in (None, name)
     ]
     if not found:
@@ -77,7 +77,7 @@ def sections_of(folders: Sequence[Drawn], judge: str | None = None) -> list[Sect
     return found
 
 
-def judges_of(entries: Iterable[Entry], language: str) -> list[str]:
+def list_judges(entries: Iterable[Entry], language: str) -> list[str]:
     """Who scored anything in this language; official numbers come first."""
     names: dict[str, None] = {}
     for entry in entries:
@@ -91,12 +91,12 @@ def judges_of(entries: Iterable[Entry], language: str) -> list[str]:
     return sorted(names, key=lambda name: (name != OFFICIAL, name))
 
 
-def _section(benchmark: str, language: str, judge: str, entries: Sequence[Entry]) -> Section:
-    about = task(benchmark)
-    measured = [measured_of(entry, language, judge, about.metric) for entry in entries]
+def _build_section(benchmark: str, language: str, judge: str, entries: Sequence[Entry]) -> Section:
+    about = load_task(benchmark)
+    measured = [measure_entry(entry, language, judge, about.metric) for entry in entries]
     scale = Scale.of([value for each in measured for value in each.values.values()])
-    pairs = pairs_of({each.entry.label: each.values for each in measured})
-    parts = parts_of(entries, language, judge, about.metric)
+    pairs = compare_pairs({each.entry.label: each.values for each in measured})
+    parts = split_parts(entries, language, judge, about.metric)
     tables = [
         quality_table(measured, language, judge, about.metric, scale),
         cost_table(measured, language),
@@ -112,14 +112,14 @@ def _section(benchmark: str, language: str, judge: str, entries: Sequence[Entry]
         metric=about.metric,
         scale=scale,
         measured=measured,
-        pairs=[*pairs, *pairs_of_parts(parts)],
+        pairs=[*pairs, *compare_pairs_by_part(parts)],
         tables=[table for table in tables if table is not None and table.rows],
-        records=_records(benchmark, language, judge, about.metric, measured, parts),
-        notes=notes_of(entries, language, judge),
+        records=_build_records(benchmark, language, judge, about.metric, measured, parts),
+        notes=section_notes(entries, language, judge),
     )
 
 
-def _records(
+def _build_records(
     benchmark: str,
     language: str,
     judge: str,
@@ -142,11 +142,11 @@ def _records(
     for each in measured:
         label = each.entry.label
         if each.quality is not None:
-            found.append(record(label, WHOLE, metric, each.quality))
-        for name, of in COSTS.items():
-            values = per_sample(each.entry.rows(language), of)
+            found.append(record(label, ALL_PARTS, metric, each.quality))
+        for name, of in COST_METRICS.items():
+            values = cost_by_prompt(each.entry.rows(language), of)
             if values:
-                found.append(record(label, WHOLE, name, mean_of(list(values.values()))))
+                found.append(record(label, ALL_PARTS, name, mean_with_interval(list(values.values()))))
     for part in parts:
         name = f"{part.kind}/{part.name}"
         found += [record(label, name, metric, mean) for label, mean in part.means.items()]

@@ -17,7 +17,7 @@ RESAMPLES = 4_999
 LEVEL = 0.95
 _SEED = 20260328
 """The same numbers give the same intervals."""
-_FEWEST = 10
+_MIN_DIFFERING = 10
 """Prompts that must differ before ranks of differences say anything."""
 
 
@@ -39,7 +39,7 @@ class Mean:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paired:
+class PairedComparison:
     """Two harnesses on the prompts that both were scored on.
 
     Attributes:
@@ -59,7 +59,7 @@ class Paired:
     wilcoxon: float | None
 
 
-def mean_of(values: Sequence[float]) -> Mean:
+def mean_with_interval(values: Sequence[float]) -> Mean:
     """The mean with its interval, by resampling the values, one for each prompt.
 
     Raises:
@@ -82,7 +82,7 @@ def mean_of(values: Sequence[float]) -> Mean:
     return Mean(value=float(found.mean()), low=low, high=high, prompts=found.size)
 
 
-def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Paired | None:
+def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> PairedComparison | None:
     """Compare values by prompt; None where no prompt is in both."""
     common = [prompt for prompt in first if prompt in second]
     if not common:
@@ -92,13 +92,13 @@ def paired(first: Mapping[str, float], second: Mapping[str, float]) -> Paired | 
     differences = a - b
     better, worse = int((differences > 0).sum()), int((differences < 0).sum())
     binary = bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all())
-    return Paired(
-        difference=mean_of([float(value) for value in differences]),
+    return PairedComparison(
+        difference=mean_with_interval([float(value) for value in differences]),
         better=better,
         worse=worse,
-        p=_mcnemar(better, worse) if binary else _signs(differences),
+        p=_mcnemar(better, worse) if binary else _sign_permutation(differences),
         test="McNemar, exact" if binary else "permutation of signs",
-        wilcoxon=None if binary else _ranks(differences),
+        wilcoxon=None if binary else _signed_rank(differences),
     )
 
 
@@ -109,7 +109,7 @@ def _mcnemar(better: int, worse: int) -> float:
     return float(stats.binomtest(better, better + worse, 0.5).pvalue)
 
 
-def _signs(differences: Floats) -> float:
+def _sign_permutation(differences: Floats) -> float:
     # Of a single one, both signs are as extreme.
     if not differences.any() or differences.size == 1:
         return 1.0
@@ -124,14 +124,14 @@ def _signs(differences: Floats) -> float:
     return float(found.pvalue)
 
 
-def _ranks(differences: Floats) -> float | None:
+def _signed_rank(differences: Floats) -> float | None:
     differing = differences[differences != 0]
-    if differing.size < _FEWEST:
+    if differing.size < _MIN_DIFFERING:
         return None
     return float(stats.wilcoxon(differing, method="approx").pvalue)
 
 
-def holm(ps: Sequence[float]) -> list[float]:
+def adjust_holm(ps: Sequence[float]) -> list[float]:
     """The same probabilities when so many differences are looked at together, in their order.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", 1979.

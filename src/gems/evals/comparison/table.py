@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from gems.evals.comparison.statistics import Mean
 
 NONE = "–"  # noqa: RUF001 - what stands where there is no number
-_LEAST_P = 0.001
+_MIN_P = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,17 +31,19 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown, with its title as a heading of the third level."""
-        lines = [f"### {_cell(self.title)}", "", _row(self.columns)]
-        lines.append(_row(["---" if index < self.names else "---:" for index in range(len(self.columns))]))
-        lines += [_row(row) for row in self.rows]
-        return "\n".join([*lines, *(f"\n{_cell(note)}" for note in self.notes)])
+        lines = [f"### {_markdown_cell(self.title)}", "", _markdown_row(self.columns)]
+        lines.append(
+            _markdown_row(["---" if index < self.names else "---:" for index in range(len(self.columns))])
+        )
+        lines += [_markdown_row(row) for row in self.rows]
+        return "\n".join([*lines, *(f"\n{_markdown_cell(note)}" for note in self.notes)])
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_markdown_cell(cell) for cell in cells)} |"
 
 
-def _cell(text: str) -> str:
+def _markdown_cell(text: str) -> str:
     """Text that ends neither a cell nor a line, and is neither HTML nor a list."""
     plain = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
     return plain.replace("&", "&amp;").replace("<", "&lt;")
@@ -76,20 +78,20 @@ class Scale:
         return f"{said} ({low} to {high})"
 
 
-def probability(p: float | None) -> str:
+def format_p(p: float | None) -> str:
     """`0.012`, `< 0.001`."""
     if p is None:
         return NONE
-    return f"< {_LEAST_P}" if p < _LEAST_P else f"{p:.3f}"
+    return f"< {_MIN_P}" if p < _MIN_P else f"{p:.3f}"
 
 
-def amount(value: float | None) -> str:
+def format_amount(value: float | None) -> str:
     """`2.65`, `1,204`."""
     if value is None:
         return NONE
     return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def coverage(scored: int, expected: int) -> str:
+def format_coverage(scored: int, expected: int) -> str:
     """`200 of 200`, `40 of 200, partial`."""
     return f"{scored:,} of {expected:,}{', partial' if scored < expected else ''}"

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Protocol
 
-from gems.evals.jobs import Ending, Job
+from gems.evals.jobs import Job, JobResult
 
 
 class Engine(Protocol):
     """Works off jobs, several at a time."""
 
-    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[Ending]:
+    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
         """The endings of all jobs as they come; the next job is taken when there is room for it.
 
         A consumer that stops listening interrupts the runs in hand, which go on when their jobs are begun
@@ -24,11 +24,11 @@ class Engine(Protocol):
         ...
 
 
-async def side_by_side(
-    jobs: Iterator[Job], at_a_time: int, doing: Callable[[Job], Awaitable[Ending]]
-) -> AsyncGenerator[Ending]:
+async def run_concurrently(
+    jobs: Iterator[Job], at_a_time: int, doing: Callable[[Job], Awaitable[JobResult]]
+) -> AsyncGenerator[JobResult]:
     """The endings of jobs that are done side by side, as they come."""
-    running: set[asyncio.Future[Ending]] = set()
+    running: set[asyncio.Future[JobResult]] = set()
     try:
         while True:
             while len(running) < at_a_time and (job := next(jobs, None)) is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 
-from gems.evals.engine_parts.engine import side_by_side
-from gems.evals.jobs import Ending, Job, work_off
+from gems.evals.engine_parts.engine import run_concurrently
+from gems.evals.jobs import Job, JobResult, run_job
 from gems.memory.file_store import FileStore
 from gems.service import Gems
 
@@ -22,9 +22,9 @@ class LocalEngine:
     def __init__(self, gems: Gems, store: FileStore, concurrency: int) -> None:
         self._gems, self._store, self._concurrency = gems, store, concurrency
 
-    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[Ending]:
+    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
         """See `Engine`."""
-        return side_by_side(jobs, self._concurrency, self._work_off)
+        return run_concurrently(jobs, self._concurrency, self._work_off)
 
-    async def _work_off(self, job: Job) -> Ending:
-        return await work_off(self._gems, job, self._store)
+    async def _work_off(self, job: Job) -> JobResult:
+        return await run_job(self._gems, job, self._store)

@@ -14,8 +14,8 @@ from ray.exceptions import RayError
 
 from gems import errors
 from gems.errors import GemsError, InternalError, ServerError
-from gems.evals.engines import Workplace
-from gems.evals.jobs import Ending, Job, work_off
+from gems.evals.engines import EngineConfig
+from gems.evals.jobs import Job, JobResult, run_job
 from gems.memory.file_store import FileStore
 from gems.models.base import ImageGenerator
 from gems.models.factory import open_generator
@@ -25,7 +25,7 @@ from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class RemoteError:
     """One of our errors on its way to another process; not all of them can be pickled as they are."""
 
     kind: str
@@ -33,7 +33,7 @@ class Fault:
     hint: str
 
     @classmethod
-    def of(cls, error: GemsError) -> Fault:
+    def of(cls, error: GemsError) -> RemoteError:
         """What is left of the error."""
         return cls(type(error).__name__, error.message, error.hint)
 
@@ -45,7 +45,7 @@ class Fault:
         return error
 
 
-class Drawer:
+class GeneratorActor:
     """Draws, with a generator of its own; requests that wait together may share a batch.
 
     Args:
@@ -56,19 +56,19 @@ class Drawer:
         self._settings = settings
         self._generator: ImageGenerator | None = None
 
-    async def capabilities(self) -> GeneratorCapabilities | Fault:
+    async def capabilities(self) -> GeneratorCapabilities | RemoteError:
         """What the generator can do."""
         try:
             return self._opened().capabilities
         except GemsError as error:
-            return Fault.of(error)
+            return RemoteError.of(error)
 
-    async def draw(self, request: ImageRequest) -> GeneratedImage | Fault:
+    async def draw(self, request: ImageRequest) -> GeneratedImage | RemoteError:
         """One image."""
         try:
             return await self._opened().generate(request)
         except GemsError as error:
-            return Fault.of(error)
+            return RemoteError.of(error)
 
     def _opened(self) -> ImageGenerator:
         # Not before the process is where it stays: a generator looks for the accelerator that it was given.
@@ -96,7 +96,7 @@ class RemoteGenerator:
         self._waiting[index] += 1
         drawing = self._drawers[index].draw.remote(replace(request, on_progress=None))
         try:
-            drawn: GeneratedImage | Fault = await drawing
+            drawn: GeneratedImage | RemoteError = await drawing
         except asyncio.CancelledError:
             ray.cancel(drawing)
             raise
@@ -107,7 +107,7 @@ class RemoteGenerator:
             ) from error
         finally:
             self._waiting[index] -= 1
-        if isinstance(drawn, Fault):
+        if isinstance(drawn, RemoteError):
             raise drawn.error()
         return drawn
 
@@ -123,31 +123,33 @@ class Worker:
         drawers: Handles of the actors that draw; empty where the worker does.
     """
 
-    def __init__(self, place: Workplace, drawers: list[Any]) -> None:
+    def __init__(self, place: EngineConfig, drawers: list[Any]) -> None:
         self._place, self._drawers = place, drawers
         self._stack = AsyncExitStack()
         self._gems: Gems | None = None
         self._store: FileStore | None = None
 
-    async def open(self) -> Fault | None:
+    async def open(self) -> RemoteError | None:
         """Open models and stores; called once, before any job comes."""
         try:
             generator = await self._remote_generator()
             self._store = await asyncio.to_thread(FileStore, self._place.url)
-            opening = Gems(_at_home(self._place.settings), generator=generator, graph=self._place.graph)
+            opening = Gems(
+                _with_local_home(self._place.settings), generator=generator, graph=self._place.graph
+            )
             self._gems = await self._stack.enter_async_context(opening)
         except GemsError as error:
-            return Fault.of(error)
+            return RemoteError.of(error)
         return None
 
-    async def work_off(self, job: Job) -> Ending | Fault:
+    async def work_off(self, job: Job) -> JobResult | RemoteError:
         """See `gems.evals.jobs.work_off`; an error that would befall every job is handed back."""
         if self._gems is None or self._store is None:
-            return Fault.of(InternalError("A worker was given a job before it was opened."))
+            return RemoteError.of(InternalError("A worker was given a job before it was opened."))
         try:
-            return await work_off(self._gems, job, self._store)
+            return await run_job(self._gems, job, self._store)
         except GemsError as error:
-            return Fault.of(error)
+            return RemoteError.of(error)
 
     async def close(self) -> None:
         """Close what was opened."""
@@ -156,13 +158,13 @@ class Worker:
     async def _remote_generator(self) -> RemoteGenerator | None:
         if not self._drawers:
             return None
-        found: GeneratorCapabilities | Fault = await self._drawers[0].capabilities.remote()
-        if isinstance(found, Fault):
+        found: GeneratorCapabilities | RemoteError = await self._drawers[0].capabilities.remote()
+        if isinstance(found, RemoteError):
             raise found.error()
         return RemoteGenerator(self._drawers, found)
 
 
-def _at_home(settings: Settings) -> Settings:
+def _with_local_home(settings: Settings) -> Settings:
     """The settings with the home of this machine, where it has one of its own."""
     own = os.environ.get("GEMS_HOME")
     return settings.model_copy(update={"home": Path(own).expanduser()}) if own else settings

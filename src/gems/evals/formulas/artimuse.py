@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-ATTRIBUTES = 8
-REPLIES = 3
+ATTRIBUTE_COUNT = 8
+REPLY_COUNT = 3
 
 
-def image_score(replies: Sequence[Sequence[float]]) -> float:
+def artimuse_score(replies: Sequence[Sequence[float]]) -> float:
     """The score of an image in [0, 100]: the mean over replies of the mean over attributes.
 
     Args:
@@ -17,6 +17,6 @@ def image_score(replies: Sequence[Sequence[float]]) -> float:
     Raises:
         ValueError: there are not three replies of eight ratings.
     """
-    if len(replies) != REPLIES or any(len(reply) != ATTRIBUTES for reply in replies):
-        raise ValueError(f"It takes {REPLIES} replies of {ATTRIBUTES} ratings.")
-    return sum(sum(reply) / ATTRIBUTES for reply in replies) / REPLIES
+    if len(replies) != REPLY_COUNT or any(len(reply) != ATTRIBUTE_COUNT for reply in replies):
+        raise ValueError(f"It takes {REPLY_COUNT} replies of {ATTRIBUTE_COUNT} ratings.")
+    return sum(sum(reply) / ATTRIBUTE_COUNT for reply in replies) / REPLY_COUNT

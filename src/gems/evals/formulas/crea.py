@@ -12,10 +12,10 @@ CRITERIA = (
     "unexpected",
     "interpretability",
 )
-LEAST, MOST = 1, 5
+MIN_RATING, MAX_RATING = 1, 5
 
 
-def means(images: Sequence[Sequence[float]]) -> dict[str, float]:
+def criterion_means(images: Sequence[Sequence[float]]) -> dict[str, float]:
     """The mean of each criterion over images, in [1, 5]; empty where there are none.
 
     Raises:
@@ -27,7 +27,7 @@ def means(images: Sequence[Sequence[float]]) -> dict[str, float]:
     return {name: sum(column) / len(column) for name, column in zip(CRITERIA, columns, strict=True)}
 
 
-def overall(criteria: Mapping[str, float]) -> float | None:
+def crea_score(criteria: Mapping[str, float]) -> float | None:
     """The score in [6, 30]: the sum of the six means; None where one is missing."""
     if not all(name in criteria for name in CRITERIA):
         return None

@@ -8,7 +8,7 @@ Parents = Mapping[int, Sequence[int]]
 """For each question those it depends on; 0 stands for none."""
 
 
-def cascading(answers: Mapping[int, float], parents: Parents) -> dict[int, float]:
+def cascade_failures(answers: Mapping[int, float], parents: Parents) -> dict[int, float]:
     """Answers where a failed parent makes a question 0, and so on for those that depend on it.
 
     Args:
@@ -27,7 +27,7 @@ def cascading(answers: Mapping[int, float], parents: Parents) -> dict[int, float
     return found
 
 
-def from_raw(answers: Mapping[int, float], parents: Parents) -> dict[int, float]:
+def fail_children(answers: Mapping[int, float], parents: Parents) -> dict[int, float]:
     """Answers where a parent that failed by itself makes a question 0; nothing cascades.
 
     A parent that is not among the questions is passed over.

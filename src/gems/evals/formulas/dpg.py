@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from gems.evals.formulas.dependencies import Parents, cascading
+from gems.evals.formulas.dependencies import Parents, cascade_failures
 
 
-def tile(answers: Mapping[int, float], parents: Parents) -> float:
+def tile_score(answers: Mapping[int, float], parents: Parents) -> float:
     """The share of a tile's questions that hold, in [0, 1], after failed parents have taken theirs along.
 
     A parent that is not among the questions is passed over.
@@ -17,11 +17,11 @@ def tile(answers: Mapping[int, float], parents: Parents) -> float:
         ZeroDivisionError: there are no questions.
     """
     known = {question: [each for each in above if each in answers] for question, above in parents.items()}
-    found = cascading(answers, known)
+    found = cascade_failures(answers, known)
     return sum(found.values()) / len(found)
 
 
-def tile_as_official(answers: Mapping[int, float], parents: Parents, dropped: int | None) -> float | None:
+def official_tile_score(answers: Mapping[int, float], parents: Parents, dropped: int | None) -> float | None:
     """The same as the official script computes it; None where it fails at the prompt and leaves it out.
 
     Args:
@@ -31,19 +31,21 @@ def tile_as_official(answers: Mapping[int, float], parents: Parents, dropped: in
     """
     kept = {question: answer for question, answer in answers.items() if question != dropped}
     try:
-        found = cascading(kept, {question: above for question, above in parents.items() if question in kept})
+        found = cascade_failures(
+            kept, {question: above for question, above in parents.items() if question in kept}
+        )
         return sum(found.values()) / len(found)
     except (KeyError, ZeroDivisionError):
         return None
 
 
-def overall(prompts: Iterable[Sequence[float]]) -> float | None:
+def dpg_score(prompts: Iterable[Sequence[float]]) -> float | None:
     """The score in [0, 100]: the mean over prompts of the mean over their tiles; None of none."""
     means = [sum(tiles) / len(tiles) for tiles in prompts if tiles]
     return 100 * sum(means) / len(means) if means else None
 
 
-def by_category(
+def mean_by_category(
     answers: Iterable[Mapping[int, float]], tuples: Iterable[Mapping[int, str]]
 ) -> dict[str, float]:
     """The mean of raw answers of each category, in [0, 100], over all questions of all prompts.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 
-def image_is_right(checks: Sequence[bool | None]) -> bool | None:
+def combine_checks(checks: Sequence[bool | None]) -> bool | None:
     """Whether everything about an image holds: False as soon as one check failed, whatever else is unknown.
 
     Args:
@@ -16,7 +16,7 @@ def image_is_right(checks: Sequence[bool | None]) -> bool | None:
     return None if None in checks else True
 
 
-def overall(rates: Mapping[str, float]) -> float | None:
+def geneval_score(rates: Mapping[str, float]) -> float | None:
     """The score in [0, 1]: the mean over the kinds of prompts, each with the same weight; None of none.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gems.evals.formulas.texts import Match, kept, matched
+from gems.evals.formulas.texts import TextMatch, match_units, normalize_text
 
 
-def units(text: str, language: str) -> Sequence[str]:
+def split_units(text: str, language: str) -> Sequence[str]:
     """What is counted in a text: words in small letters, in Chinese characters.
 
     Args:
@@ -15,10 +15,10 @@ def units(text: str, language: str) -> Sequence[str]:
         language: `en` or `zh`.
     """
     if language == "zh":
-        return kept(text).replace(" ", "")
-    return kept(text).lower().split()
+        return normalize_text(text).replace(" ", "")
+    return normalize_text(text).lower().split()
 
 
-def compared(found: str, wanted: Sequence[str], language: str) -> Match:
+def compare_words(found: str, wanted: Sequence[str], language: str) -> TextMatch:
     """What was read in one image against all texts that were to be in it."""
-    return matched(units(found, language), units(" ".join(wanted), language))
+    return match_units(split_units(found, language), split_units(" ".join(wanted), language))

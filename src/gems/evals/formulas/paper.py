@@ -8,10 +8,10 @@ MAINSTREAM = ("geneval/en", "geneval2/en", "dpg/en", "oneig/en", "oneig/zh", "wi
 """Benchmarks and languages that the mainstream average is over."""
 DOWNSTREAM = ("longtext/en", "longtext/zh", "spatial/en", "crea/en", "artimuse/en")
 """Benchmarks and languages that the downstream average is over."""
-_CREA_MOST = 30
+_CREA_MAX = 30
 
 
-def mainstream(values: Mapping[str, float]) -> float | None:
+def mainstream_average(values: Mapping[str, float]) -> float | None:
     """The mainstream average in [0, 100]; None where a benchmark is missing.
 
     Args:
@@ -31,7 +31,7 @@ def mainstream(values: Mapping[str, float]) -> float | None:
     ) / 5
 
 
-def downstream(values: Mapping[str, float]) -> float | None:
+def downstream_average(values: Mapping[str, float]) -> float | None:
     """The downstream average in [0, 100]; None where a benchmark is missing.
 
     Args:
@@ -42,5 +42,5 @@ def downstream(values: Mapping[str, float]) -> float | None:
     if not all(name in values for name in DOWNSTREAM):
         return None
     longtext = 50 * (values["longtext/en"] + values["longtext/zh"])
-    crea = 100 * values["crea/en"] / _CREA_MOST
+    crea = 100 * values["crea/en"] / _CREA_MAX
     return (longtext + values["spatial/en"] + crea + values["artimuse/en"]) / 4

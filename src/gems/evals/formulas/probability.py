@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 # As GPT's and as SentencePiece's tokenizers write the blank before a word, where a server does not undo it.
-_BLANKS = str.maketrans({"\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "})
+_SPACE_MARKERS = str.maketrans(
+    {"\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "}
+)
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -21,7 +23,7 @@ def number_spellings(word: str) -> frozenset[str]:
     return spellings(word) | (frozenset({digits, f" {digits}"}) if digits else frozenset())
 
 
-def spelled(first_token: Mapping[str, float], accepted: Iterable[str]) -> float:
+def token_probability(first_token: Mapping[str, float], accepted: Iterable[str]) -> float:
     """The probability in [0, 1] that the first token is one of `accepted`.
 
     Args:
@@ -29,10 +31,10 @@ def spelled(first_token: Mapping[str, float], accepted: Iterable[str]) -> float:
         accepted: Spellings, for instance from `spellings`.
     """
     wanted = frozenset(accepted)
-    return min(1.0, sum(p for token, p in first_token.items() if token.translate(_BLANKS) in wanted))
+    return min(1.0, sum(p for token, p in first_token.items() if token.translate(_SPACE_MARKERS) in wanted))
 
 
-def frequency(accepted: Sequence[bool]) -> float:
+def acceptance_rate(accepted: Sequence[bool]) -> float:
     """The share in [0, 1] of answers that were accepted; of one answer it is 0 or 1.
 
     Raises:

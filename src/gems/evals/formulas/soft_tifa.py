@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 
-def arithmetic(answers: Sequence[float]) -> float:
+def arithmetic_mean(answers: Sequence[float]) -> float:
     """The mean of a prompt's answers, in [0, 1].
 
     Args:
@@ -21,7 +21,7 @@ def arithmetic(answers: Sequence[float]) -> float:
     return sum(answers) / len(answers)
 
 
-def geometric(answers: Sequence[float]) -> float:
+def geometric_mean(answers: Sequence[float]) -> float:
     """The geometric mean of a prompt's answers, in [0, 1]; a single 0 makes it 0.
 
     Raises:
@@ -34,12 +34,12 @@ def geometric(answers: Sequence[float]) -> float:
     return math.exp(sum(math.log(answer) for answer in answers) / len(answers))
 
 
-def overall(prompts: Sequence[float]) -> float | None:
+def soft_tifa_score(prompts: Sequence[float]) -> float | None:
     """The benchmark's score in [0, 100]: the mean over prompts; None of none."""
     return 100 * sum(prompts) / len(prompts) if prompts else None
 
 
-def by_skill(answers: Sequence[Sequence[float]], skills: Sequence[Sequence[str]]) -> dict[str, float]:
+def mean_by_skill(answers: Sequence[Sequence[float]], skills: Sequence[Sequence[str]]) -> dict[str, float]:
     """The mean of all questions of each skill, in [0, 100], however they are spread over prompts.
 
     Args:
@@ -53,10 +53,10 @@ def by_skill(answers: Sequence[Sequence[float]], skills: Sequence[Sequence[str]]
     for values, names in zip(answers, skills, strict=True):
         for value, name in zip(values, names, strict=True):
             found[name].append(value)
-    return {name: 100 * arithmetic(values) for name, values in found.items()}
+    return {name: 100 * arithmetic_mean(values) for name, values in found.items()}
 
 
-def by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) -> dict[int, float]:
+def mean_by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) -> dict[int, float]:
     """The mean over prompts of their geometric means, in [0, 100], by the number of atoms.
 
     Raises:
@@ -64,5 +64,5 @@ def by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) -> di
     """
     found: dict[int, list[float]] = defaultdict(list)
     for values, count in zip(answers, atoms, strict=True):
-        found[count].append(geometric(values))
-    return {count: 100 * arithmetic(found[count]) for count in sorted(found)}
+        found[count].append(geometric_mean(values))
+    return {count: 100 * arithmetic_mean(found[count]) for count in sorted(found)}

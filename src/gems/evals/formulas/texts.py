@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
-_OTHER = re.compile("[^\u4e00-\u9fa5a-zA-Z0-9\\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
+_DROPPED_CHARACTERS = re.compile("[^\u4e00-\u9fa5a-zA-Z0-9\\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
-def kept(text: str) -> str:
+def normalize_text(text: str) -> str:
     """Letters, digits, Chinese characters, French accents and single blanks of a text; the rest goes."""
-    return " ".join(_OTHER.sub("", text).split())
+    return " ".join(_DROPPED_CHARACTERS.sub("", text).split())
 
 
 def is_chinese(text: str) -> bool:
@@ -22,7 +22,7 @@ def is_chinese(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class TextMatch:
     """How much of a text was read.
 
     Attributes:
@@ -36,19 +36,19 @@ class Match:
     found: int
 
 
-def matched(found: Iterable[Hashable], wanted: Iterable[Hashable]) -> Match:
+def match_units(found: Iterable[Hashable], wanted: Iterable[Hashable]) -> TextMatch:
     """Compare as multisets, wherever the units stand."""
     read, given = Counter(found), Counter(wanted)
-    return Match((read & given).total(), given.total(), read.total())
+    return TextMatch((read & given).total(), given.total(), read.total())
 
 
-def recall(matches: Sequence[Match]) -> float | None:
+def recall(matches: Sequence[TextMatch]) -> float | None:
     """The share in [0, 1] of all wanted units that were read; None where none were wanted."""
     wanted = sum(match.wanted for match in matches)
     return sum(match.matched for match in matches) / wanted if wanted else None
 
 
-def precision(matches: Sequence[Match]) -> float | None:
+def precision(matches: Sequence[TextMatch]) -> float | None:
     """The share in [0, 1] of all units read that were wanted; None where none were read."""
     found = sum(match.found for match in matches)
     return sum(match.matched for match in matches) / found if found else None

@@ -34,7 +34,7 @@ def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
     return (0.7 * consistency + 0.2 * realism + 0.1 * aesthetic) / 2
 
 
-def field_of(prompt_id: int) -> str:
+def get_field(prompt_id: int) -> str:
     """The field of a prompt.
 
     Raises:
@@ -46,7 +46,7 @@ def field_of(prompt_id: int) -> str:
     raise ValueError(f"No prompt has the id {prompt_id}.")
 
 
-def overall(fields: Mapping[str, float]) -> float | None:
+def wise_score(fields: Mapping[str, float]) -> float | None:
     """The score in [0, 1] from the means of all six fields; None where one is missing."""
     if not all(name in fields for name in _WEIGHTS):
         return None

@@ -6,14 +6,14 @@ from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 
 
-def _options(images: int) -> RunOptions:
+def _balanced_options(images: int) -> RunOptions:
     return {"profile": "balanced", "max_rounds": images, "candidates": 1, "skills": "auto", "memory": False}
 
 
-HARNESS = Harness(
+BALANCED = Harness(
     name="balanced",
     title="GEMS, balanced",
     about="The loop as it is by default: one checklist, confirmation, experiences, all skills.",
-    options=_options,
+    options=_balanced_options,
     learns=True,
 )

@@ -11,7 +11,7 @@ def paper_options(images: int) -> RunOptions:
     return {"profile": "paper", "max_rounds": images, "candidates": 1, "skills": "auto", "memory": False}
 
 
-HARNESS = Harness(
+PAPER = Harness(
     name="paper",
     title="GEMS, as in the paper",
     about="The paper's loop: a round for each image, experiences of earlier rounds, all skills.",

@@ -8,14 +8,14 @@ from gems.evals.harness_parts.paper import paper_options
 from gems.evals.harnesses import WITHOUT_MEMORY
 
 
-def _options(images: int) -> RunOptions:
+def _paper_loop_options(images: int) -> RunOptions:
     return {**paper_options(images), "skills": "none"}
 
 
-HARNESS = Harness(
+PAPER_LOOP = Harness(
     name="paper-loop",
     title="GEMS, the loop alone",
     about="The paper's loop with neither memory nor skills.",
-    options=_options,
+    options=_paper_loop_options,
     graph=WITHOUT_MEMORY,
 )

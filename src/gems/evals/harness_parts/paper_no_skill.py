@@ -7,13 +7,13 @@ from gems.evals.harness import Harness
 from gems.evals.harness_parts.paper import paper_options
 
 
-def _options(images: int) -> RunOptions:
+def _paper_no_skill_options(images: int) -> RunOptions:
     return {**paper_options(images), "skills": "none"}
 
 
-HARNESS = Harness(
+PAPER_NO_SKILL = Harness(
     name="paper-no-skill",
     title="GEMS, without skills",
     about="The paper's loop with experiences of earlier rounds; no skill can be chosen.",
-    options=_options,
+    options=_paper_no_skill_options,
 )

@@ -13,17 +13,17 @@ from gems.types import Round
 MOST_CANDIDATES = MAX_CANDIDATES
 
 
-async def plan_nothing(state: State, work: NodeContext) -> Update:
+async def keep_prompt(state: State, work: NodeContext) -> Update:
     """The user's prompt as it is."""
-    return planned(state["prompt"], "The harness draws the prompt as it is.", work)
+    return plan_update(state["prompt"], "The harness draws the prompt as it is.", work)
 
 
-async def require_nothing(state: State, work: NodeContext) -> Update:  # noqa: ARG001 - as every node
+async def skip_requirements(state: State, work: NodeContext) -> Update:  # noqa: ARG001 - as every node
     """No requirements: nobody checks the image."""
     return {"requirements": []}
 
 
-async def take_as_it_is(state: State, work: NodeContext) -> Update:
+async def accept_image(state: State, work: NodeContext) -> Update:
     """The one image of the run, which nobody looks at."""
     turn: Round = {
         "number": work.round,
@@ -40,7 +40,7 @@ async def take_as_it_is(state: State, work: NodeContext) -> Update:
     return {"rounds": [turn], "drawn": [], "thought": "", "stop_reason": "max_rounds"}
 
 
-def planned(prompt: str, why: str, work: NodeContext) -> Update:
+def plan_update(prompt: str, why: str, work: NodeContext) -> Update:
     """The update of a planner that chooses no skill and draws `prompt` first."""
     work.emit(Planned(plan={"skills": [], "why": why, "prompt": prompt}))
     return {"plan": {"skills": [], "why": why, "prompt": prompt}, "draw_prompt": prompt}

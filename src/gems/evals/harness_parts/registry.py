@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import MappingProxyType
+from typing import cast
 
 from gems.errors import OptionError
 from gems.evals.harness import Harness
 
 HARNESSES = MappingProxyType(
     {
-        "single": "gems.evals.harness_parts.single",
-        "rewrite": "gems.evals.harness_parts.rewrite",
-        "best-of-n": "gems.evals.harness_parts.best_of_n",
-        "paper": "gems.evals.harness_parts.paper",
-        "paper-no-memory": "gems.evals.harnesses",
-        "paper-no-skill": "gems.evals.harness_parts.paper_no_skill",
-        "paper-loop": "gems.evals.harness_parts.paper_loop",
-        "balanced": "gems.evals.harness_parts.balanced",
+        "single": "gems.evals.harness_parts.single:SINGLE",
+        "rewrite": "gems.evals.harness_parts.rewrite:REWRITE",
+        "best-of-n": "gems.evals.harness_parts.best_of_n:BEST_OF_N",
+        "paper": "gems.evals.harness_parts.paper:PAPER",
+        "paper-no-memory": "gems.evals.harnesses:PAPER_NO_MEMORY",
+        "paper-no-skill": "gems.evals.harness_parts.paper_no_skill:PAPER_NO_SKILL",
+        "paper-loop": "gems.evals.harness_parts.paper_loop:PAPER_LOOP",
+        "balanced": "gems.evals.harness_parts.balanced:BALANCED",
     }
 )
-"""Names and the modules that hold them as `HARNESS`."""
+"""Module and attribute of each harness, by name."""
 
 
-def harness(name: str) -> Harness:
-    """The harness of this name.
+def load_harness(name: str) -> Harness:
+    """Import and return the harness with this name.
 
     Raises:
-        OptionError: there is none.
+        OptionError: no harness has this name.
     """
     if name not in HARNESSES:
-        raise OptionError(f"There is no harness {name!r}.", hint=f"Choose one of: {', '.join(HARNESSES)}.")
-    found: Harness = import_module(HARNESSES[name]).HARNESS
-    return found
+        raise OptionError(f"Unknown harness: {name!r}.", hint=f"Choose one of: {', '.join(HARNESSES)}.")
+    module, _, attribute = HARNESSES[name].partition(":")
+    return cast("Harness", getattr(import_module(module), attribute))

@@ -6,14 +6,14 @@ from functools import partial
 
 from gems.arguments import RunOptions
 from gems.evals.harness import Harness
-from gems.evals.harness_parts.plain import planned, require_nothing, take_as_it_is
+from gems.evals.harness_parts.plain import accept_image, plan_update, skip_requirements
 from gems.graphs.loop import build_graph
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.rewrite import enhance
 from gems.state import State
 
-GUIDANCE = (
+REWRITE_GUIDANCE = (
     "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "
     "what it looks like, place things relative to each other, and quote lettering exactly. Then add in a few "
     "words what the prompt leaves open: setting, light, material, style."
@@ -21,23 +21,23 @@ GUIDANCE = (
 """What the model is given where a skill's guidance stands otherwise."""
 
 
-async def rewrite(state: State, work: NodeContext) -> Update:
+async def rewrite_prompt(state: State, work: NodeContext) -> Update:
     """The user's prompt as the chat model enhances it, without a skill."""
-    prompt = await enhance(state["prompt"], GUIDANCE, work)
-    return planned(prompt, "The harness rewrites the prompt once.", work)
+    prompt = await enhance(state["prompt"], REWRITE_GUIDANCE, work)
+    return plan_update(prompt, "The harness rewrites the prompt once.", work)
 
 
-def _options(_images: int) -> RunOptions:
+def _rewrite_options(_images: int) -> RunOptions:
     return {"max_rounds": 1, "candidates": 1, "skills": "none", "memory": False}
 
 
-HARNESS = Harness(
+REWRITE = Harness(
     name="rewrite",
     title="Rewritten prompt",
     about="The chat model rewrites the prompt once, and the result is drawn once and not looked at.",
-    options=_options,
+    options=_rewrite_options,
     graph=partial(
         build_graph,
-        instead={"planner": rewrite, "decomposer": require_nothing, "judge": take_as_it_is},
+        instead={"planner": rewrite_prompt, "decomposer": skip_requirements, "judge": accept_image},
     ),
 )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gems.evals.formulas.artimuse import ATTRIBUTES, REPLIES, image_score
+from gems.evals.formulas.artimuse import ATTRIBUTE_COUNT, REPLY_COUNT, artimuse_score
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.rating import ratings, readable_replies
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.rating import collect_replies, parse_ratings
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-METRIC = "artimuse"
-_TRIES = 9
-_ASKED = """Rate this image as a work of art, each of eight things from 0 to 100. 0 is worthless, 50 \
+ARTIMUSE_METRIC = "artimuse"
+_MAX_REPLIES = 9
+_ATTRIBUTES_PROMPT = """\
+Rate this image as a work of art, each of eight things from 0 to 100. 0 is worthless, 50 \
 ordinary, 90 and above only for masters.
 
 1. composition and design
@@ -28,21 +29,27 @@ ordinary, 90 and above only for masters.
 Reply with a JSON array of these eight numbers in this order and nothing else."""
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_artimuse(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
     """A rating of each image, in [0, 100].
 
     The official number comes from a model that was trained to give it; the two do not compare.
     """
 
-    async def look(image: bytes) -> Scored:
-        question = JudgeQuestion(text=_ASKED, pictures=[image], temperature=1.0)
-        found = await readable_replies(
-            judge, question, lambda reply: ratings(reply, ATTRIBUTES, 0, 100), REPLIES, _TRIES
+    async def look(image: bytes) -> ImageScore:
+        question = JudgeQuestion(text=_ATTRIBUTES_PROMPT, pictures=[image], temperature=1.0)
+        found = await collect_replies(
+            judge,
+            question,
+            lambda reply: parse_ratings(reply, ATTRIBUTE_COUNT, 0, 100),
+            REPLY_COUNT,
+            _MAX_REPLIES,
         )
-        return Scored(
-            value=image_score(found),
+        return ImageScore(
+            value=artimuse_score(found),
             facts={"replies": [sum(reply) / len(reply) for reply in found]},
             explanation=", ".join(f"{sum(reply) / len(reply):.1f}" for reply in found),
         )
 
-    return await each_sample(prompt, images, METRIC, look)
+    return await score_samples(prompt, images, ARTIMUSE_METRIC, look)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gems.evals.formulas.crea import CRITERIA, LEAST, MOST
+from gems.evals.formulas.crea import CRITERIA, MAX_RATING, MIN_RATING
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.rating import ratings
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.rating import parse_ratings
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-METRIC = "crea"
-_SYSTEM = """You are a hard critic of creative work. Look at the thing that the prompt names and at \
+CREA_METRIC = "crea"
+_CREA_SYSTEM = """\
+You are a hard critic of creative work. Look at the thing that the prompt names and at \
 nothing else: background and staging earn nothing. Most images deserve 1 or 2 on most scales, a 5 is \
 rare, and where you doubt the lower number is right.
 
@@ -29,21 +30,23 @@ Reply with a JSON array of these six numbers in this order and nothing else, for
 2]."""
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_crea(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
     """The sum of six ratings of each image, in [6, 30]; they are kept as facts."""
 
-    async def look(image: bytes) -> Scored:
+    async def look(image: bytes) -> ImageScore:
         question = JudgeQuestion(
-            text=f"Target prompt: {prompt.text}", pictures=[image], system=_SYSTEM, temperature=None
+            text=f"Target prompt: {prompt.text}", pictures=[image], system=_CREA_SYSTEM, temperature=None
         )
         reply = await judge.ask(question)
-        found = ratings(reply.text, len(CRITERIA), LEAST, MOST)
-        return Scored(value=sum(found), facts=dict(zip(CRITERIA, found, strict=True)), explanation=reply.text)
+        found = parse_ratings(reply.text, len(CRITERIA), MIN_RATING, MAX_RATING)
+        return ImageScore(
+            value=sum(found), facts=dict(zip(CRITERIA, found, strict=True)), explanation=reply.text
+        )
 
-    return await each_sample(prompt, images, METRIC, look)
+    return await score_samples(prompt, images, CREA_METRIC, look)
 
 
-def ratings_of(score: Score) -> list[float]:
+def get_ratings(score: Score) -> list[float]:
     """The six ratings of a score.
 
     Raises:

@@ -19,9 +19,9 @@ from gems.errors import InvalidImageError
 from gems.models.blocks import Scene, Thing, render
 
 FactKind = Literal["object", "count", "colour", "size", "texture", "relation", "text", "background"]
-CHUNK = "gems"
+METADATA_CHUNK = "gems"
 """The PNG's text chunk with what made it, see `gems.provenance`."""
-MODEL = "blocks"
+BLOCKS_MODEL = "blocks"
 
 
 class Fact(BaseModel):
@@ -42,7 +42,7 @@ class Fact(BaseModel):
     target: str = ""
 
 
-def scene_of(png: bytes) -> Scene:
+def read_scene(png: bytes) -> Scene:
     """The scene of a picture that the built-in world drew. Blocking.
 
     Raises:
@@ -51,12 +51,12 @@ def scene_of(png: bytes) -> Scene:
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
             picture = opened.convert("RGB")
-            made = _record(opened.info[CHUNK])
+            made = _read_record(opened.info[METADATA_CHUNK])
     except (KeyError, ValueError, OSError, SyntaxError) as error:
         raise InvalidImageError(
             "The picture does not say what made it, so its scene is not known."
         ) from error
-    if made["model"] != MODEL:
+    if made["model"] != BLOCKS_MODEL:
         raise InvalidImageError(f"The picture was made by {made['model']}, whose scenes are not known.")
     drawn = render(made["final_prompt"], made["seed"], picture.width, picture.height)
     if not np.array_equal(np.asarray(drawn.image), np.asarray(picture)):
@@ -66,60 +66,62 @@ def scene_of(png: bytes) -> Scene:
     return drawn.scene
 
 
-def _record(text: str) -> Mapping[str, Any]:
+def _read_record(text: str) -> Mapping[str, Any]:
     made = json.loads(text)
     if not isinstance(made["final_prompt"], str) or not isinstance(made["seed"], int):
         raise ValueError("prompt or seed is of another type")  # noqa: TRY004 - as any other unreadable chunk
     return {name: made[name] for name in ("final_prompt", "seed", "model")}
 
 
-def holds(scene: Scene, fact: Fact) -> bool:
+def shows_fact(scene: Scene, fact: Fact) -> bool:
     """Whether a scene shows a fact, by plain geometry and counting."""
-    return _CHECKS[fact.kind](scene, fact)
+    return _FACT_CHECKS[fact.kind](scene, fact)
 
 
-def _of(scene: Scene, shape: str) -> list[Thing]:
+def _things_of(scene: Scene, shape: str) -> list[Thing]:
     return [thing for thing in scene.things if thing.noun == shape]
 
 
-def _shown(scene: Scene, fact: Fact) -> bool:
-    return bool(_of(scene, fact.shape))
+def _has_object(scene: Scene, fact: Fact) -> bool:
+    return bool(_things_of(scene, fact.shape))
 
 
-def _counted(scene: Scene, fact: Fact) -> bool:
-    return len(_of(scene, fact.shape)) == int(fact.value)
+def _has_count(scene: Scene, fact: Fact) -> bool:
+    return len(_things_of(scene, fact.shape)) == int(fact.value)
 
 
-def _described(scene: Scene, fact: Fact) -> bool:
+def _has_attribute(scene: Scene, fact: Fact) -> bool:
     """Every one of them is so, and there is one."""
-    return _every([scene.attribute(thing, fact.kind) == fact.value for thing in _of(scene, fact.shape)])
+    return _all_hold(
+        [scene.attribute(thing, fact.kind) == fact.value for thing in _things_of(scene, fact.shape)]
+    )
 
 
-def _related(scene: Scene, fact: Fact) -> bool:
+def _has_relation(scene: Scene, fact: Fact) -> bool:
     """Every one of the first stands so to every one of the others."""
-    subjects, targets = _of(scene, fact.shape), _of(scene, fact.target)
-    return _every([scene.holds(subject, fact.value, target) for subject in subjects for target in targets])
+    subjects, targets = _things_of(scene, fact.shape), _things_of(scene, fact.target)
+    return _all_hold([scene.holds(subject, fact.value, target) for subject in subjects for target in targets])
 
 
-def _written(scene: Scene, fact: Fact) -> bool:
-    return any(thing.word == fact.value for thing in _of(scene, "text"))
+def _has_text(scene: Scene, fact: Fact) -> bool:
+    return any(thing.word == fact.value for thing in _things_of(scene, "text"))
 
 
-def _behind(scene: Scene, fact: Fact) -> bool:
+def _has_background(scene: Scene, fact: Fact) -> bool:
     return scene.background == fact.value
 
 
-def _every(found: Sequence[bool]) -> bool:
+def _all_hold(found: Sequence[bool]) -> bool:
     return bool(found) and all(found)
 
 
-_CHECKS: Mapping[FactKind, Callable[[Scene, Fact], bool]] = {
-    "object": _shown,
-    "count": _counted,
-    "colour": _described,
-    "size": _described,
-    "texture": _described,
-    "relation": _related,
-    "text": _written,
-    "background": _behind,
+_FACT_CHECKS: Mapping[FactKind, Callable[[Scene, Fact], bool]] = {
+    "object": _has_object,
+    "count": _has_count,
+    "colour": _has_attribute,
+    "size": _has_attribute,
+    "texture": _has_attribute,
+    "relation": _has_relation,
+    "text": _has_text,
+    "background": _has_background,
 }

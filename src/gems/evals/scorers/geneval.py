@@ -6,27 +6,31 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
-from gems.evals.benchmarks.judging import how_many, is_so
-from gems.evals.formulas.geneval import image_is_right
-from gems.evals.gathering import together
+from gems.evals.benchmarks.judging import ask_number, ask_yes_no
+from gems.evals.formulas.geneval import combine_checks
+from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
 T = TypeVar("T")
-METRIC = "geneval"
+GENEVAL_METRIC = "geneval"
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_geneval(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
     """1 for an image where everything holds, 0 for one where something does not; one score per image."""
-    return await each_sample(prompt, images, METRIC, lambda image: _look(prompt.facts, image, judge))
+    return await score_samples(
+        prompt, images, GENEVAL_METRIC, lambda image: _score_geneval_image(prompt.facts, image, judge)
+    )
 
 
-async def _look(facts: Mapping[str, Any], image: bytes, judge: EvalJudge) -> Scored:
+async def _score_geneval_image(facts: Mapping[str, Any], image: bytes, judge: EvalJudge) -> ImageScore:
     include, exclude = facts["include"], facts.get("exclude") or []
     names = list(dict.fromkeys(item["class"] for item in [*include, *exclude]))
-    counted = await together(_told(_counted(judge, name, image)) for name in names)
+    counted = await gather_or_cancel(_answer_or_none(_count_objects(judge, name, image)) for name in names)
     counts = dict(zip(names, counted, strict=True))
     checks: dict[str, bool | None] = {}
     for item in include:
@@ -39,22 +43,24 @@ async def _look(facts: Mapping[str, Any], image: bytes, judge: EvalJudge) -> Sco
         )
     # What is not there has neither colour nor place.
     if False not in checks.values():
-        questions = _questions(include)
-        answers = await together(_told(is_so(judge, each, image)) for each in questions)
+        questions = _attribute_questions(include)
+        answers = await gather_or_cancel(
+            _answer_or_none(ask_yes_no(judge, each, image)) for each in questions
+        )
         checks |= dict(zip(questions, answers, strict=True))
-    right = image_is_right(list(checks.values()))
-    return Scored(
+    right = combine_checks(list(checks.values()))
+    return ImageScore(
         value=None if right is None else float(right),
         facts={f"counted {name}": float(count) for name, count in counts.items() if count is not None},
-        explanation=_explained(checks),
+        explanation=_explain_checks(checks),
     )
 
 
-async def _counted(judge: EvalJudge, name: str, image: bytes) -> int:
-    return await how_many(judge, f"How many objects of the kind {name!r} can be seen in the image?", image)
+async def _count_objects(judge: EvalJudge, name: str, image: bytes) -> int:
+    return await ask_number(judge, f"How many objects of the kind {name!r} can be seen in the image?", image)
 
 
-def _questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
+def _attribute_questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
     asked = []
     for item in include:
         if color := item.get("color"):
@@ -65,7 +71,7 @@ def _questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
     return asked
 
 
-async def _told(asking: Awaitable[T]) -> T | None:
+async def _answer_or_none(asking: Awaitable[T]) -> T | None:
     """An answer; None where what was said is none."""
     try:
         return await asking
@@ -73,7 +79,7 @@ async def _told(asking: Awaitable[T]) -> T | None:
         return None
 
 
-def _explained(checks: Mapping[str, bool | None]) -> str:
+def _explain_checks(checks: Mapping[str, bool | None]) -> str:
     wrong = [what for what, holds in checks.items() if holds is False]
     unknown = [what for what, holds in checks.items() if holds is None]
     told = (("not so", wrong), ("unreadable", unknown))

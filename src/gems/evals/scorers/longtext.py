@@ -5,37 +5,39 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from gems.evals.formulas.longtext import compared
-from gems.evals.formulas.texts import Match
+from gems.evals.formulas.longtext import compare_words
+from gems.evals.formulas.texts import TextMatch
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.reading import text_in
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.reading import read_image_text
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-METRIC = "recall"
+LONGTEXT_METRIC = "recall"
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_longtext(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
     """The share of wanted units that are read in each image, in [0, 1]; the counts are kept as facts."""
 
-    async def look(image: bytes) -> Scored:
-        read = await text_in(judge, image)
-        match = await asyncio.to_thread(compared, read, prompt.facts["text"], prompt.language)
-        return scored(match, read)
+    async def look(image: bytes) -> ImageScore:
+        read = await read_image_text(judge, image)
+        match = await asyncio.to_thread(compare_words, read, prompt.facts["text"], prompt.language)
+        return score_match(match, read)
 
-    return await each_sample(prompt, images, METRIC, look)
+    return await score_samples(prompt, images, LONGTEXT_METRIC, look)
 
 
-def scored(match: Match, read: str) -> Scored:
+def score_match(match: TextMatch, read: str) -> ImageScore:
     """What a comparison comes to."""
     facts = {"matched": float(match.matched), "wanted": float(match.wanted), "found": float(match.found)}
-    return Scored(
+    return ImageScore(
         value=match.matched / match.wanted if match.wanted else None, facts={**facts}, explanation=read
     )
 
 
-def match_of(score: Score) -> Match:
+def get_match(score: Score) -> TextMatch:
     """The counts of a score.
 
     Raises:
@@ -44,4 +46,4 @@ def match_of(score: Score) -> Match:
     found = [score.facts.get(name) for name in ("matched", "wanted", "found")]
     if not all(isinstance(value, float) for value in found):
         raise ValueError(f"{score.key} has no counts of words.")
-    return Match(*(int(value) for value in found if isinstance(value, float)))
+    return TextMatch(*(int(value) for value in found if isinstance(value, float)))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gems.evals.benchmarks.oneig_scoring import alignment
+from gems.evals.benchmarks.oneig_scoring import alignment_score
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers import questions
+from gems.evals.scorers.questions import score_questions
 
-METRIC = "alignment"
+ALIGNMENT = "alignment"
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_alignment(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
     """The share of questions that hold, in [0, 1], of each image."""
-    return await questions.score(prompt, images, judge, METRIC, alignment)
+    return await score_questions(prompt, images, judge, ALIGNMENT, alignment_score)

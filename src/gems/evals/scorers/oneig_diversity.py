@@ -11,37 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gems.evals.benchmarks.oneig_scoring import diversity
+from gems.evals.benchmarks.oneig_scoring import diversity_score
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.scoring import Scored, score_of
+from gems.evals.scorers.scoring import ImageScore, make_score
 from gems.models.pictures import opened
 
-METRIC = "diversity"
-_SIDE = 16
+DIVERSITY = "diversity"
+_THUMBNAIL_SIDE = 16
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes]) -> list[Score]:
+async def score_diversity(prompt: BenchmarkPrompt, images: Mapping[int, bytes]) -> list[Score]:
     """The mean distance in [0, 1] of all pairs, as one score for the prompt; none of fewer than two images.
 
     The official number is DreamSim's distance, which knows what pictures show; the two do not compare.
     """
     if len(images) < 2:
         return []
-    distances = await asyncio.to_thread(_distances, list(images.values()))
-    found = Scored(value=diversity(distances), facts={"distances": distances, "embedding": "thumbnails"})
-    return [score_of(prompt, 0, METRIC, found)]
+    distances = await asyncio.to_thread(_pair_distances, list(images.values()))
+    found = ImageScore(
+        value=diversity_score(distances), facts={"distances": distances, "embedding": "thumbnails"}
+    )
+    return [make_score(prompt, 0, DIVERSITY, found)]
 
 
-def _distances(images: Sequence[bytes]) -> list[float]:
-    embeddings = [_embedding(image) for image in images]
+def _pair_distances(images: Sequence[bytes]) -> list[float]:
+    embeddings = [_embed_thumbnail(image) for image in images]
     return [float(np.clip((1 - first @ second) / 2, 0, 1)) for first, second in combinations(embeddings, 2)]
 
 
-def _embedding(image: bytes) -> NDArray[Any]:
+def _embed_thumbnail(image: bytes) -> NDArray[Any]:
     """A thumbnail's colours as a vector of length 1."""
     with opened(image) as picture:
-        small = picture.convert("RGB").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+        small = picture.convert("RGB").resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
     # Around middle grey, so that opposite pictures are as far apart as can be. The last component is for
     # pictures that are grey all over, which have no direction else.
     centred = np.append(np.asarray(small, dtype=np.float64).ravel() / 255 - 0.5, 0.1)

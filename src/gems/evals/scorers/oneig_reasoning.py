@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.rating import ratings
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.rating import parse_ratings
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-METRIC = "reasoning"
-_ASKED = """An image was drawn to show the answer to a task. Say how much of the answer it shows rightly.
+REASONING = "reasoning"
+_REASONING_PROMPT = """\
+An image was drawn to show the answer to a task. Say how much of the answer it shows rightly.
 
 Answer: {answer}
 
@@ -20,16 +21,20 @@ be seen, 0 that the image has nothing to do with it. Looks do not count. Reply w
 number from 0 to 100, for example [40]."""
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_reasoning(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
     """A rating in [0, 1] of each image.
 
     The official number is a cosine between embeddings of the image and the answer; the two do not compare.
     """
 
-    async def look(image: bytes) -> Scored:
-        question = JudgeQuestion(text=_ASKED.format(answer=prompt.facts["gt_answer"]), pictures=[image])
+    async def look(image: bytes) -> ImageScore:
+        question = JudgeQuestion(
+            text=_REASONING_PROMPT.format(answer=prompt.facts["gt_answer"]), pictures=[image]
+        )
         reply = await judge.ask(question)
-        (rating,) = ratings(reply.text, 1, 0, 100)
-        return Scored(value=rating / 100, explanation=reply.text)
+        (rating,) = parse_ratings(reply.text, 1, 0, 100)
+        return ImageScore(value=rating / 100, explanation=reply.text)
 
-    return await each_sample(prompt, images, METRIC, look)
+    return await score_samples(prompt, images, REASONING, look)

@@ -7,27 +7,28 @@ from collections.abc import Mapping
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.rating import ratings
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.rating import parse_ratings
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-METRIC = "style"
-_ASKED = """How well does the image keep to the style named {style!r}? Judge its lines, colours, \
+STYLE = "style"
+_STYLE_PROMPT = """\
+How well does the image keep to the style named {style!r}? Judge its lines, colours, \
 materials and light, not what it shows.
 
 100 means that it could stand as an example of this style, 50 that some of its marks are there, 0 that it \
 is of another style. Reply with a JSON array of one number from 0 to 100, for example [40]."""
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_style(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
     """A rating in [0, 1] of each image.
 
     The official number comes from style embeddings and reference pictures; the two do not compare.
     """
 
-    async def look(image: bytes) -> Scored:
+    async def look(image: bytes) -> ImageScore:
         style = str(prompt.facts["style"]).replace("_", " ")
-        reply = await judge.ask(JudgeQuestion(text=_ASKED.format(style=style), pictures=[image]))
-        (rating,) = ratings(reply.text, 1, 0, 100)
-        return Scored(value=rating / 100, explanation=reply.text)
+        reply = await judge.ask(JudgeQuestion(text=_STYLE_PROMPT.format(style=style), pictures=[image]))
+        (rating,) = parse_ratings(reply.text, 1, 0, 100)
+        return ImageScore(value=rating / 100, explanation=reply.text)
 
-    return await each_sample(prompt, images, METRIC, look)
+    return await score_samples(prompt, images, STYLE, look)

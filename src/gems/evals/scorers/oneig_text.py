@@ -5,42 +5,42 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from gems.evals.benchmarks.oneig_scoring import TextComparison, compared, text
-from gems.evals.formulas.texts import Match
+from gems.evals.benchmarks.oneig_scoring import TextComparison, compare_text, text_score
+from gems.evals.formulas.texts import TextMatch
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.reading import text_in
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.reading import read_image_text
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-METRIC = "text"
-_FACTS = ("edits", "matched", "wanted", "found")
+TEXT = "text"
+_TEXT_FACTS = ("edits", "matched", "wanted", "found")
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_text(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
     """The text formula of each image by itself, in [0, 1]; the benchmark pools what is kept as facts."""
 
-    async def look(image: bytes) -> Scored:
-        read = await text_in(judge, image)
-        found = await asyncio.to_thread(compared, read, prompt.facts["text_content"])
+    async def look(image: bytes) -> ImageScore:
+        read = await read_image_text(judge, image)
+        found = await asyncio.to_thread(compare_text, read, prompt.facts["text_content"])
         counts = (found.edits, found.match.matched, found.match.wanted, found.match.found)
-        return Scored(
-            value=text([found], prompt.language),
-            facts={name: float(count) for name, count in zip(_FACTS, counts, strict=True)},
+        return ImageScore(
+            value=text_score([found], prompt.language),
+            facts={name: float(count) for name, count in zip(_TEXT_FACTS, counts, strict=True)},
             explanation=read,
         )
 
-    return await each_sample(prompt, images, METRIC, look)
+    return await score_samples(prompt, images, TEXT, look)
 
 
-def comparison_of(score: Score) -> TextComparison:
+def get_comparison(score: Score) -> TextComparison:
     """What a score was made from.
 
     Raises:
         ValueError: it has no such facts.
     """
-    found = [score.facts.get(name) for name in _FACTS]
+    found = [score.facts.get(name) for name in _TEXT_FACTS]
     counts = [int(value) for value in found if isinstance(value, float)]
-    if len(counts) != len(_FACTS):
+    if len(counts) != len(_TEXT_FACTS):
         raise ValueError(f"{score.key} has no counts of characters.")
-    return TextComparison(counts[0], Match(*counts[1:]))
+    return TextComparison(counts[0], TextMatch(*counts[1:]))

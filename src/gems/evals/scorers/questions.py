@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gems.evals.benchmarks.judging import is_so
+from gems.evals.benchmarks.judging import ask_yes_no
 from gems.evals.formulas.dependencies import Parents
-from gems.evals.gathering import together
+from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-ANSWERS = "answers"
+ANSWERS_FACT = "answers"
 """Fact of a score: 1 for yes and 0 for no, in the order of the questions."""
 
 
-async def score(
+async def score_questions(
     prompt: BenchmarkPrompt,
     images: Mapping[int, bytes],
     judge: EvalJudge,
@@ -33,36 +33,36 @@ async def score(
         metric: Name of the number.
         formula: From raw answers and parents to a number in [0, 1].
     """
-    questions, parents = questions_of(prompt.facts), parents_of(prompt.facts)
+    questions, parents = get_questions(prompt.facts), get_parents(prompt.facts)
 
-    async def look(image: bytes) -> Scored:
-        told = await together(is_so(judge, question, image) for question in questions.values())
+    async def look(image: bytes) -> ImageScore:
+        told = await gather_or_cancel(ask_yes_no(judge, question, image) for question in questions.values())
         answers = dict(zip(questions, map(float, told), strict=True))
         noes = [question for number, question in questions.items() if not answers[number]]
-        return Scored(
+        return ImageScore(
             value=formula(answers, parents),
-            facts={ANSWERS: list(answers.values())},
+            facts={ANSWERS_FACT: list(answers.values())},
             explanation=f"no: {' '.join(noes)}" if noes else "",
         )
 
-    return await each_sample(prompt, images, metric, look)
+    return await score_samples(prompt, images, metric, look)
 
 
-def questions_of(facts: Mapping[str, Any]) -> dict[int, str]:
+def get_questions(facts: Mapping[str, Any]) -> dict[int, str]:
     """The questions by number."""
     return dict(facts["questions"])
 
 
-def parents_of(facts: Mapping[str, Any]) -> dict[int, list[int]]:
+def get_parents(facts: Mapping[str, Any]) -> dict[int, list[int]]:
     """What each question depends on."""
     return dict(facts["parents"])
 
 
-def answers_of(score: Score, facts: Mapping[str, Any]) -> dict[int, float]:
+def get_answers(score: Score, facts: Mapping[str, Any]) -> dict[int, float]:
     """The raw answers of a score by question.
 
     Raises:
         ValueError: the score was made from other questions.
     """
-    answers = score.facts.get(ANSWERS)
-    return dict(zip(questions_of(facts), answers if isinstance(answers, list) else (), strict=True))
+    answers = score.facts.get(ANSWERS_FACT)
+    return dict(zip(get_questions(facts), answers if isinstance(answers, list) else (), strict=True))

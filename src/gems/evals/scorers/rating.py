@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
-from gems.evals.benchmarks.judging import lists_in
-from gems.evals.gathering import together
+from gems.evals.benchmarks.judging import find_json_arrays
+from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge, JudgeQuestion
 
 T = TypeVar("T")
 
 
-async def readable_replies(
+async def collect_replies(
     judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T], wanted: int, tries: int
 ) -> list[T]:
     """Ask until enough replies can be read.
@@ -35,7 +35,9 @@ async def readable_replies(
     while len(found) < wanted and asked < tries:
         several = range(asked, min(tries, asked + wanted - len(found)))
         asked += len(several)
-        replies = await together(_reply(judge, replace(question, attempt=n), read) for n in several)
+        replies = await gather_or_cancel(
+            _ask_and_parse(judge, replace(question, attempt=n), read) for n in several
+        )
         for reply in replies:
             if isinstance(reply, UnreadableReplyError | RefusedError):
                 fault = reply.message
@@ -46,7 +48,7 @@ async def readable_replies(
     return found
 
 
-async def _reply(
+async def _ask_and_parse(
     judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T]
 ) -> T | UnreadableReplyError | RefusedError:
     try:
@@ -55,7 +57,7 @@ async def _reply(
         return error
 
 
-def ratings(reply: str, count: int, least: float, most: float) -> list[float]:
+def parse_ratings(reply: str, count: int, least: float, most: float) -> list[float]:
     """The ratings in a reply that is to be a JSON array of numbers.
 
     Args:
@@ -67,7 +69,7 @@ def ratings(reply: str, count: int, least: float, most: float) -> list[float]:
     Raises:
         UnreadableReplyError: there is no such array.
     """
-    for found in lists_in(reply):
+    for found in find_json_arrays(reply):
         if len(found) == count and all(_is_rating(each, least, most) for each in found):
             return [float(each) for each in found]
     raise UnreadableReplyError(f"No {count} numbers from {least:g} to {most:g} are in it: {reply[:120]!r}.")

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gems.errors import RefusedError, UnreadableReplyError
-from gems.evals.gathering import together
+from gems.evals.gathering import gather_or_cancel
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 
@@ -14,7 +14,7 @@ Facts = dict[str, float | str | list[float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
+class ImageScore:
     """What a scorer found out about one image.
 
     Attributes:
@@ -28,11 +28,11 @@ class Scored:
     explanation: str = ""
 
 
-async def each_sample(
+async def score_samples(
     prompt: BenchmarkPrompt,
     images: Mapping[int, bytes],
     metric: str,
-    look: Callable[[bytes], Awaitable[Scored]],
+    look: Callable[[bytes], Awaitable[ImageScore]],
 ) -> list[Score]:
     """Score every image of a prompt by itself.
 
@@ -45,20 +45,20 @@ async def each_sample(
     Raises:
         ProviderError: the judge cannot be reached.
     """
-    found = await together(unless_unreadable(look(image)) for image in images.values())
-    return [score_of(prompt, sample, metric, scored) for sample, scored in zip(images, found, strict=True)]
+    found = await gather_or_cancel(unscored_if_unreadable(look(image)) for image in images.values())
+    return [make_score(prompt, sample, metric, scored) for sample, scored in zip(images, found, strict=True)]
 
 
-async def unless_unreadable(looking: Awaitable[Scored]) -> Scored:
+async def unscored_if_unreadable(looking: Awaitable[ImageScore]) -> ImageScore:
     """What a look at an image found; without a value where the judge's reply was of no use."""
     try:
         return await looking
     except (UnreadableReplyError, RefusedError) as error:
-        return Scored(value=None, explanation=error.message)
+        return ImageScore(value=None, explanation=error.message)
 
 
-def score_of(
-    prompt: BenchmarkPrompt, sample: int, metric: str, scored: Scored, category: str | None = None
+def make_score(
+    prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageScore, category: str | None = None
 ) -> Score:
     """The score of a sample; its category is the prompt's where none is given."""
     return Score(

@@ -10,12 +10,13 @@ from gems.evals.formulas.wise import wiscore
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.scoring import Scored, each_sample
+from gems.evals.scorers.scoring import ImageScore, score_samples
 
-METRIC = "wiscore"
+WISE_METRIC = "wiscore"
 RATINGS = ("consistency", "realism", "aesthetic")
-_SYSTEM = "You rate drawn images, strictly and by the given scales alone."
-_ASKED = """Rate the image on three scales of 0, 1 and 2. Give 2 only where nothing is left to wish for; \
+_RATING_SYSTEM = "You rate drawn images, strictly and by the given scales alone."
+_RATING_PROMPT = """\
+Rate the image on three scales of 0, 1 and 2. Give 2 only where nothing is left to wish for; \
 where you doubt, give the lower one.
 
 Consistency, with the prompt as the explanation makes it clear:
@@ -35,26 +36,28 @@ Reply with these three lines only, each with its number:
 Consistency: N
 Realism: N
 Aesthetic: N"""
-_LINE = re.compile(r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE)
+_RATING_LINE = re.compile(
+    r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE
+)
 
 
-async def score(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+async def score_wise(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
     """The WiScore of each image, in [0, 1]; its three ratings are kept as facts."""
-    asked = _ASKED.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
+    asked = _RATING_PROMPT.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
 
-    async def look(image: bytes) -> Scored:
-        reply = await judge.ask(JudgeQuestion(text=asked, pictures=[image], system=_SYSTEM))
-        rated = _rated(reply.text)
-        return Scored(
+    async def look(image: bytes) -> ImageScore:
+        reply = await judge.ask(JudgeQuestion(text=asked, pictures=[image], system=_RATING_SYSTEM))
+        rated = _parse_wise_ratings(reply.text)
+        return ImageScore(
             value=wiscore(*(rated[name] for name in RATINGS)), facts={**rated}, explanation=reply.text
         )
 
-    return await each_sample(prompt, images, METRIC, look)
+    return await score_samples(prompt, images, WISE_METRIC, look)
 
 
-def _rated(reply: str) -> dict[str, float]:
+def _parse_wise_ratings(reply: str) -> dict[str, float]:
     """The last rating of each name: thoughts come before them."""
-    found = {name.lower(): float(value) for name, value in _LINE.findall(reply)}
+    found = {name.lower(): float(value) for name, value in _RATING_LINE.findall(reply)}
     if set(found) != set(RATINGS):
         raise UnreadableReplyError(f"The judge gives no three ratings from 0 to 2: {reply[:120]!r}.")
     return found

@@ -36,11 +36,11 @@ class SeedMean:
 
     def said(self) -> str:
         """`63.5`, `63.5 ± 0.8`, `52.0*` where it is partial."""
-        spread = "" if self.spread is None else f" ± {_number(self.spread)}"
-        return f"{_number(self.value)}{spread}{'*' if self.is_partial else ''}"
+        spread = "" if self.spread is None else f" ± {_format_figure(self.spread)}"
+        return f"{_format_figure(self.value)}{spread}{'*' if self.is_partial else ''}"
 
 
-def _number(value: float) -> str:
+def _format_figure(value: float) -> str:
     return (
         "0"
         if not value
@@ -52,7 +52,7 @@ def _number(value: float) -> str:
     )
 
 
-def over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:
+def mean_over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:
     """One figure of several seeds; None where no seed has a value.
 
     Args:
@@ -77,7 +77,9 @@ def figures_by_name(entry: Entry, language: str, judge: str) -> dict[str, SeedMe
     found = entry.figures(language, judge)
     names = dict.fromkeys(figure.name for figures in found for figure in figures)
     means = {
-        name: over_seeds([one for figures in found for one in figures if one.name == name], len(entry.seeds))
+        name: mean_over_seeds(
+            [one for figures in found for one in figures if one.name == name], len(entry.seeds)
+        )
         for name in names
     }
     return {name: mean for name, mean in means.items() if mean is not None}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.comparison.entries import Entry, by_prompt, per_sample
-from gems.evals.comparison.statistics import Mean, mean_of
-from gems.evals.comparison.table import Scale, Table, amount, coverage
+from gems.evals.comparison.entries import Entry, cost_by_prompt, mean_by_prompt
+from gems.evals.comparison.statistics import Mean, mean_with_interval
+from gems.evals.comparison.table import Scale, Table, format_amount, format_coverage
 from gems.evals.records import SampleRow, Score
-from gems.evals.registry import task
+from gems.evals.registry import load_task
 from gems.evals.tables.notes import cost_notes
 
 
@@ -30,15 +30,15 @@ class Measured:
     images: Mean | None
 
 
-def measured_of(entry: Entry, language: str, judge: str, metric: str) -> Measured:
+def measure_entry(entry: Entry, language: str, judge: str, metric: str) -> Measured:
     """An entry's numbers by one judge."""
-    values = by_prompt(entry.scores(language, judge, metric))
-    images = per_sample(entry.rows(language), lambda row: row.images)
+    values = mean_by_prompt(entry.scores(language, judge, metric))
+    images = cost_by_prompt(entry.rows(language), lambda row: row.images)
     return Measured(
         entry=entry,
         values=values,
-        quality=mean_of(list(values.values())) if values else None,
-        images=mean_of(list(images.values())) if images else None,
+        quality=mean_with_interval(list(values.values())) if values else None,
+        images=mean_with_interval(list(images.values())) if images else None,
     )
 
 
@@ -48,15 +48,15 @@ def quality_table(
     """The main metric and all others, and what they rest on; None where nothing was scored."""
     if not any(each.values for each in measured):
         return None
-    metrics = [metric, *_others(measured, language, judge, metric)]
+    metrics = [metric, *_other_metrics(measured, language, judge, metric)]
     rows = []
     for each in measured:
         means = [mean_over_prompts(each.entry.scores(language, judge, name)) for name in metrics]
-        scored, expected = _coverage(each.entry, language, judge, metric)
+        scored, expected = _count_scored(each.entry, language, judge, metric)
         seeds = ", ".join(map(str, each.entry.seeds))
         scales = [scale, *(Scale.of([mean.value]) if mean else scale for mean in means[1:])]
         said = [one.mean(mean) for one, mean in zip(scales, means, strict=True)]
-        rows.append([each.entry.label, *said, coverage(scored, expected), seeds])
+        rows.append([each.entry.label, *said, format_coverage(scored, expected), seeds])
     return Table(
         title="Quality",
         columns=["harness", *metrics, "samples scored", "seeds"],
@@ -65,7 +65,7 @@ def quality_table(
     )
 
 
-def _others(measured: Sequence[Measured], language: str, judge: str, metric: str) -> list[str]:
+def _other_metrics(measured: Sequence[Measured], language: str, judge: str, metric: str) -> list[str]:
     """Further metrics, but for those with a number for each of many categories."""
     names: dict[str, None] = {}
     for each in measured:
@@ -75,22 +75,22 @@ def _others(measured: Sequence[Measured], language: str, judge: str, metric: str
 
 def mean_over_prompts(scores: Iterable[Score]) -> Mean | None:
     """Samples and seeds of one prompt count as one; None where none has a value."""
-    values = by_prompt(scores)
-    return mean_of(list(values.values())) if values else None
+    values = mean_by_prompt(scores)
+    return mean_with_interval(list(values.values())) if values else None
 
 
-def _coverage(entry: Entry, language: str, judge: str, metric: str) -> tuple[int, int]:
+def _count_scored(entry: Entry, language: str, judge: str, metric: str) -> tuple[int, int]:
     """Samples that were scored, and those that the whole benchmark has, over all seeds."""
     scored = sum(score.value is not None for score in entry.scores(language, judge, metric))
     figures = entry.figures(language, judge)
-    about = task(entry.settings.task)
+    about = load_task(entry.settings.task)
     whole = about.size[language] * about.samples_per_prompt * len(entry.seeds)
     # Benchmarks with several kinds of numbers know better what each rests on.
     expected = sum(found[0].expected for found in figures) if len(figures) == len(entry.seeds) else whole
     return scored, max(expected, scored)
 
 
-COSTS: Mapping[str, Callable[[SampleRow], float | None]] = {
+COST_METRICS: Mapping[str, Callable[[SampleRow], float | None]] = {
     "images": lambda row: row.images,
     "rounds": lambda row: row.rounds,
     "calls": lambda row: row.calls,
@@ -106,19 +106,24 @@ def cost_table(measured: Sequence[Measured], language: str) -> Table:
     rows = []
     for each in measured:
         drawn = each.entry.rows(language)
-        means = {name: _plain_mean(drawn, of) for name, of in COSTS.items()}
+        means = {name: _mean_cost(drawn, of) for name, of in COST_METRICS.items()}
         failed = each.entry.failed(language)
         rows.append(
-            [each.entry.label, str(each.entry.settings.images), *map(amount, means.values()), str(failed)]
+            [
+                each.entry.label,
+                str(each.entry.settings.images),
+                *map(format_amount, means.values()),
+                str(failed),
+            ]
         )
     return Table(
         title="What a sample takes",
-        columns=["harness", "images at most", *COSTS, "failed"],
+        columns=["harness", "images at most", *COST_METRICS, "failed"],
         rows=rows,
         notes=cost_notes([each.entry for each in measured], language),
     )
 
 
-def _plain_mean(rows: Sequence[SampleRow], of: Callable[[SampleRow], float | None]) -> float | None:
-    values = per_sample(rows, of)
+def _mean_cost(rows: Sequence[SampleRow], of: Callable[[SampleRow], float | None]) -> float | None:
+    values = cost_by_prompt(rows, of)
     return sum(values.values()) / len(values) if values else None

@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gems.evals.comparison.entries import Entry
-from gems.evals.judge import OFFICIAL, inhouse
-from gems.evals.registry import task
+from gems.evals.judge import OFFICIAL, inhouse_name
+from gems.evals.registry import load_task
 from gems.evals.settings import EvalSettings
 from gems.evals.task import KnowsTruth
 
-_LEFT_OUT = "they are left out, not counted as 0."
+_EXCLUDED = "they are left out, not counted as 0."
 
 
-def notes_of(entries: Sequence[Entry], language: str, judge: str) -> list[str]:
+def section_notes(entries: Sequence[Entry], language: str, judge: str) -> list[str]:
     """Notes about one judge's numbers."""
     return [
-        hygiene(entries, judge),
-        *_budgets(entries),
-        *(note for entry in entries for note in _gaps(entry, language, judge)),
+        judge_note(entries, judge),
+        *_budget_notes(entries),
+        *(note for entry in entries for note in _gap_notes(entry, language, judge)),
         *(note for note in dict.fromkeys(w for e in entries for d in e.drawn for w in d.folder.warnings)),
     ]
 
 
-def hygiene(entries: Sequence[Entry], judge: str) -> str:
+def judge_note(entries: Sequence[Entry], judge: str) -> str:
     """Who judged, and whether the loop was judged by the same model."""
-    about = task(entries[0].settings.task)
+    about = load_task(entries[0].settings.task)
     if isinstance(about, KnowsTruth) and judge == about.truth:
         return "Scored by what was drawn; no judge was asked."
     if judge == OFFICIAL:
         return "Scored by the official scorer."
-    same = [entry.label for entry in entries if loop_judge(entry.settings) == judge]
+    same = [entry.label for entry in entries if loop_judge_name(entry.settings) == judge]
     if same:
         return (
             f"Judged by {judge}, which is also the loop's own judge of {', '.join(same)}: what it overlooks, "
@@ -39,13 +39,13 @@ def hygiene(entries: Sequence[Entry], judge: str) -> str:
     return f"Judged by {judge}, which is not the loop's own judge of any of these harnesses."
 
 
-def loop_judge(settings: EvalSettings) -> str:
+def loop_judge_name(settings: EvalSettings) -> str:
     """What the loop's own judge would be called in numbers; empty where the harness asks none."""
     spec = settings.judge or settings.chat
-    return inhouse(spec) if spec else ""
+    return inhouse_name(spec) if spec else ""
 
 
-def _budgets(entries: Sequence[Entry]) -> list[str]:
+def _budget_notes(entries: Sequence[Entry]) -> list[str]:
     """A note where entries that may loop have different budgets of images."""
     budgets = sorted({entry.settings.images for entry in entries})
     if len(budgets) < 2:
@@ -53,13 +53,13 @@ def _budgets(entries: Sequence[Entry]) -> list[str]:
     return [f"The harnesses may draw different numbers of images: {', '.join(map(str, budgets))}."]
 
 
-def _gaps(entry: Entry, language: str, judge: str) -> list[str]:
+def _gap_notes(entry: Entry, language: str, judge: str) -> list[str]:
     notes = []
     if failed := entry.failed(language):
-        notes.append(f"{entry.label}: samples without an image: {failed:,}; {_LEFT_OUT}")
+        notes.append(f"{entry.label}: samples without an image: {failed:,}; {_EXCLUDED}")
     unscored = {score.key for score in entry.scores(language, judge) if score.value is None}
     if unscored:
-        notes.append(f"{entry.label}: samples that could not be scored: {len(unscored):,}; {_LEFT_OUT}")
+        notes.append(f"{entry.label}: samples that could not be scored: {len(unscored):,}; {_EXCLUDED}")
     seeds = sum(any(f.judge == judge for f in each.figures) for each in entry.drawn)
     if 0 < seeds < len(entry.drawn):
         notes.append(f"{entry.label}: only {seeds} of {len(entry.drawn)} seeds were scored.")

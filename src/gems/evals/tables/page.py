@@ -11,12 +11,12 @@ from markupsafe import Markup
 
 from gems._version import __version__
 from gems.evals.comparison.sections import Section
-from gems.evals.tables.pictures import Side
+from gems.evals.tables.pictures import PromptImages
 from gems.reporting.templating import environment, policy_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class SectionView:
     """A section with what is to be looked at.
 
     Attributes:
@@ -27,7 +27,7 @@ class Shown:
 
     section: Section
     plot: bytes | None
-    sides: Sequence[Side]
+    sides: Sequence[PromptImages]
 
     @property
     def plot_url(self) -> str:
@@ -37,7 +37,7 @@ class Shown:
         )
 
 
-def compare_page(shown: Sequence[Shown]) -> str:
+def render_page(shown: Sequence[SectionView]) -> str:
     """The page as HTML; whatever prompts and judges wrote is escaped. Blocking."""
     style = files("gems.evals.comparison").joinpath("compare.css").read_text(encoding="utf-8")
     return (

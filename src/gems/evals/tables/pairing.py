@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from gems.evals.comparison.statistics import Paired, holm, paired
-from gems.evals.comparison.table import Scale, Table, probability
+from gems.evals.comparison.statistics import PairedComparison, adjust_holm, compare_paired
+from gems.evals.comparison.table import Scale, Table, format_p
 from gems.evals.tables.parting import Part
 
-WHOLE = "all"
+ALL_PARTS = "all"
 """The part that is no part."""
 Values = Mapping[str, Mapping[str, float]]
 """An entry's label -> prompt -> value."""
@@ -30,35 +30,35 @@ class Pair:
     first: str
     second: str
     part: str
-    found: Paired
+    found: PairedComparison
 
 
-def pairs_of(values: Values, part: str = WHOLE) -> list[Pair]:
+def compare_pairs(values: Values, part: str = ALL_PARTS) -> list[Pair]:
     """Each entry against each one before it; those without a common prompt are left out."""
     return [
         Pair(first=first, second=second, part=part, found=found)
         for second, first in combinations(values, 2)
-        if (found := paired(values[first], values[second])) is not None
+        if (found := compare_paired(values[first], values[second])) is not None
     ]
 
 
-def pairs_of_parts(parts: Sequence[Part]) -> list[Pair]:
+def compare_pairs_by_part(parts: Sequence[Part]) -> list[Pair]:
     """The same within each part."""
-    return [pair for part in parts for pair in pairs_of(part.values, f"{part.kind}/{part.name}")]
+    return [pair for part in parts for pair in compare_pairs(part.values, f"{part.kind}/{part.name}")]
 
 
 def pair_table(pairs: Sequence[Pair], scale: Scale) -> Table:
     """One row for each pair."""
-    adjusted = holm([pair.found.p for pair in pairs])
+    adjusted = adjust_holm([pair.found.p for pair in pairs])
     rows = [
         [
             f"{pair.first} against {pair.second}",
             scale.mean(pair.found.difference, signed=True),
             f"{pair.found.better} / {pair.found.worse}",
-            probability(pair.found.p),
-            probability(together),
+            format_p(pair.found.p),
+            format_p(together),
             pair.found.test,
-            probability(pair.found.wilcoxon),
+            format_p(pair.found.wilcoxon),
         ]
         for pair, together in zip(pairs, adjusted, strict=True)
     ]

@@ -7,14 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.comparison.entries import Entry, atomicity, by_prompt
-from gems.evals.comparison.statistics import Mean, mean_of
+from gems.evals.comparison.entries import Entry, get_atomicity, mean_by_prompt
+from gems.evals.comparison.statistics import Mean, mean_with_interval
 from gems.evals.comparison.table import Scale, Table
 from gems.evals.records import Score
 
-_WAYS: Mapping[str, Callable[[Score], str]] = {
+_GROUPINGS: Mapping[str, Callable[[Score], str]] = {
     "category": lambda score: score.category,
-    "atomicity": lambda score: "" if atomicity(score) is None else str(atomicity(score)),
+    "atomicity": lambda score: "" if get_atomicity(score) is None else str(get_atomicity(score)),
 }
 """What benchmarks are parted by -> the part of a score; empty where it is in none."""
 
@@ -36,21 +36,21 @@ class Part:
     means: Mapping[str, Mean]
 
 
-def parts_of(entries: Sequence[Entry], language: str, judge: str, metric: str) -> list[Part]:
+def split_parts(entries: Sequence[Entry], language: str, judge: str, metric: str) -> list[Part]:
     """All parts in order; of a kind that would be a single one, none."""
     found: list[Part] = []
-    for kind, way in _WAYS.items():
+    for kind, way in _GROUPINGS.items():
         groups: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
         for entry in entries:
-            for name, scores in _grouped(entry.scores(language, judge, metric), way).items():
-                if values := by_prompt(scores):
+            for name, scores in _group_scores(entry.scores(language, judge, metric), way).items():
+                if values := mean_by_prompt(scores):
                     groups[name][entry.label] = values
         if len(groups) > 1:
-            found += [_part(kind, name, groups[name]) for name in sorted(groups, key=_naturally)]
+            found += [_make_part(kind, name, groups[name]) for name in sorted(groups, key=_natural_key)]
     return found
 
 
-def _grouped(scores: Sequence[Score], way: Callable[[Score], str]) -> dict[str, list[Score]]:
+def _group_scores(scores: Sequence[Score], way: Callable[[Score], str]) -> dict[str, list[Score]]:
     groups: defaultdict[str, list[Score]] = defaultdict(list)
     for score in scores:
         if name := way(score):
@@ -58,12 +58,12 @@ def _grouped(scores: Sequence[Score], way: Callable[[Score], str]) -> dict[str, 
     return dict(groups)
 
 
-def _part(kind: str, name: str, values: Mapping[str, Mapping[str, float]]) -> Part:
-    means = {label: mean_of(list(found.values())) for label, found in values.items()}
+def _make_part(kind: str, name: str, values: Mapping[str, Mapping[str, float]]) -> Part:
+    means = {label: mean_with_interval(list(found.values())) for label, found in values.items()}
     return Part(kind=kind, name=name, values=values, means=means)
 
 
-def _naturally(text: str) -> str:
+def _natural_key(text: str) -> str:
     """Puts 3 before 10."""
     return re.sub(r"\d+", lambda number: number.group().zfill(8), text)
 

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gems.errors import ImageMissingError
-from gems.evals.comparison.entries import Drawn
+from gems.evals.comparison.entries import FolderData
 from gems.evals.comparison.sections import Section
 from gems.evals.records import SampleRow
 from gems.evals.samples import SampleKey
 from gems.evals.tables.measuring import Measured
 from gems.reporting.picturing import Shown, shown
 
-_SIDE = 220
+_THUMBNAIL_SIDE = 220
 """Longest side in pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class ImageCell:
     """One image, and what it was worth."""
 
     label: str
@@ -31,20 +31,20 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class PromptImages:
     """One prompt with the images of all entries."""
 
     prompt: str
     prompt_id: str
-    cells: Sequence[Cell]
+    cells: Sequence[ImageCell]
 
 
-async def side_by_side(section: Section, most: int) -> list[Side]:
+async def collect_images(section: Section, most: int) -> list[PromptImages]:
     """The first sample of the first seed of each entry, for at most `most` prompts."""
-    return [await _side(section, prompt) for prompt in _telling(section)[:most]]
+    return [await _prompt_images(section, prompt) for prompt in _most_different(section)[:most]]
 
 
-def _telling(section: Section) -> list[str]:
+def _most_different(section: Section) -> list[str]:
     """Prompts that more than one entry was scored on, the most different first."""
     values: dict[str, list[float]] = {}
     for each in section.measured:
@@ -54,34 +54,34 @@ def _telling(section: Section) -> list[str]:
     return sorted(shared, key=lambda prompt: (min(values[prompt]) - max(values[prompt]), prompt))
 
 
-async def _side(section: Section, prompt_id: str) -> Side:
+async def _prompt_images(section: Section, prompt_id: str) -> PromptImages:
     key = SampleKey(section.benchmark, section.language, prompt_id, 0)
-    cells = [await _cell(section, each, key) for each in section.measured]
+    cells = [await _image_cell(section, each, key) for each in section.measured]
     rows = (each.entry.drawn[0].rows.get(key) for each in section.measured)
     text = next((row.prompt for row in rows if row is not None), "")
-    return Side(prompt=text, prompt_id=prompt_id, cells=cells)
+    return PromptImages(prompt=text, prompt_id=prompt_id, cells=cells)
 
 
-async def _cell(section: Section, each: Measured, key: SampleKey) -> Cell:
+async def _image_cell(section: Section, each: Measured, key: SampleKey) -> ImageCell:
     drawn = each.entry.drawn[0]
     row = drawn.rows.get(key)
     score = next(
         (s for s in drawn.scores.get(section.judge, ()) if (s.key, s.metric) == (key, section.metric)), None
     )
-    return Cell(
+    return ImageCell(
         label=each.entry.label,
-        picture=await _picture(drawn, row),
+        picture=await _load_picture(drawn, row),
         value=f"{section.scale.number(score.value)}{' %' if section.scale.percent else ''}" if score else "",
         images=row.images if row else 0,
         why=score.explanation if score else "",
     )
 
 
-async def _picture(drawn: Drawn, row: SampleRow | None) -> Shown:
+async def _load_picture(drawn: FolderData, row: SampleRow | None) -> Shown:
     if row is None:
         return Shown(why="It was not drawn.")
     try:
         png = await drawn.folder.image(row)
     except ImageMissingError as error:
         return Shown(why=error.message)
-    return await asyncio.to_thread(shown, png, _SIDE)
+    return await asyncio.to_thread(shown, png, _THUMBNAIL_SIDE)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gems.errors import MissingExtraError
-from gems.evals.comparison.entries import per_sample
+from gems.evals.comparison.entries import cost_by_prompt
 from gems.evals.comparison.sections import Section
-from gems.evals.comparison.statistics import Mean, mean_of
+from gems.evals.comparison.statistics import Mean, mean_with_interval
 from gems.evals.records import SampleRow
 from gems.evals.tables.measuring import Measured
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 # Told apart by people who see colours differently too (Okabe and Ito), and by the marks.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
+_PLOTTED_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
     "images per sample": lambda row: row.images,
     "tokens per sample": lambda row: row.input_tokens + row.output_tokens,
 }
 
 
-def quality_against_cost(section: Section) -> bytes | None:
+def plot_quality_against_cost(section: Section) -> bytes | None:
     """The picture as SVG: the main metric upwards, images and tokens per sample to the right. Blocking.
 
     None where fewer than two entries have been drawn and scored.
@@ -34,10 +34,10 @@ def quality_against_cost(section: Section) -> bytes | None:
         MissingExtraError: matplotlib is not installed.
     """
     known = [each for each in section.measured if each.quality is not None and each.images is not None]
-    return _drawn(section, known) if len(known) > 1 else None
+    return _render_plot(section, known) if len(known) > 1 else None
 
 
-def _drawn(section: Section, entries: Sequence[Measured]) -> bytes:
+def _render_plot(section: Section, entries: Sequence[Measured]) -> bytes:
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra
         from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
@@ -55,9 +55,9 @@ def _drawn(section: Section, entries: Sequence[Measured]) -> bytes:
     }
     with mpl.rc_context(settings):
         chart = Figure(figsize=(9.6, 4.8), layout="constrained")
-        panels = chart.subplots(1, len(_COSTS), sharey=True)
-        for axes, (name, of) in zip(panels, _COSTS.items(), strict=True):
-            _panel(axes, section, entries, of)
+        panels = chart.subplots(1, len(_PLOTTED_COSTS), sharey=True)
+        for axes, (name, of) in zip(panels, _PLOTTED_COSTS.items(), strict=True):
+            _plot_panel(axes, section, entries, of)
             axes.set_xlabel(name)
         panels[0].set_ylabel(f"{section.metric}{', %' if section.scale.percent else ''}")
         chart.suptitle(f"{section.title} ({section.language}), scored by {section.judge}")
@@ -68,20 +68,20 @@ def _drawn(section: Section, entries: Sequence[Measured]) -> bytes:
     return out.getvalue()
 
 
-def _panel(
+def _plot_panel(
     axes: Axes, section: Section, entries: Sequence[Measured], of: Callable[[SampleRow], float]
 ) -> None:
     times = 100 if section.scale.percent else 1
     for index, each in enumerate(entries):
-        costs = per_sample(each.entry.rows(section.language), of)
+        costs = cost_by_prompt(each.entry.rows(section.language), of)
         if each.quality is None or not costs:
             continue
-        cost = mean_of(list(costs.values()))
+        cost = mean_with_interval(list(costs.values()))
         axes.errorbar(
             cost.value,
             times * each.quality.value,
-            xerr=_arms(cost, 1),
-            yerr=_arms(each.quality, times),
+            xerr=_error_bars(cost, 1),
+            yerr=_error_bars(each.quality, times),
             fmt=_MARKS[index % len(_MARKS)],
             color=_COLOURS[index % len(_COLOURS)],
             ms=7,
@@ -96,7 +96,7 @@ def _panel(
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _arms(mean: Mean, times: float) -> list[list[float]] | None:
+def _error_bars(mean: Mean, times: float) -> list[list[float]] | None:
     """How far an interval reaches to both sides."""
     if mean.low is None or mean.high is None:
         return None

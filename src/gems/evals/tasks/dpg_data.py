@@ -10,12 +10,12 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError
-from gems.evals.data import Entry, at_most, each_once, needed, table_of, text_of
+from gems.evals.data import DataRecord, check_count, check_unique, read_csv, read_text, require_file
 from gems.evals.samples import BenchmarkPrompt
 
-PROMPTS = "dpg_bench/prompts/"
-QUESTIONS = "dpg_bench/dpg_bench.csv"
-_PARENTS = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
+PROMPTS_FOLDER = "dpg_bench/prompts/"
+QUESTIONS_FILE = "dpg_bench/dpg_bench.csv"
+_PARENTS_PATTERN = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
 
 
 class _Question(BaseModel):
@@ -28,7 +28,7 @@ class _Question(BaseModel):
     question_natural_language: str = Field(min_length=1)
 
 
-def prompts_of(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
+def read_prompts(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
     """The prompts with their questions.
 
     Args:
@@ -39,17 +39,17 @@ def prompts_of(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
     Raises:
         DataError: something is missing, damaged, or of another edition.
     """
-    folder = needed(data, PROMPTS)
-    texts = {path.stem: text_of(path).strip() for path in sorted(folder.glob("*.txt"))}
-    at_most(folder, len(texts), most)
+    folder = require_file(data, PROMPTS_FOLDER)
+    texts = {path.stem: read_text(path).strip() for path in sorted(folder.glob("*.txt"))}
+    check_count(folder, len(texts), most)
     empty = [name for name, text in texts.items() if not text]
     if empty or not texts:
         what = f"{folder / empty[0]}.txt is empty" if empty else f"{folder} holds no prompts"
         raise DataError(f"{what}.")
-    table = needed(data, QUESTIONS)
-    entries = table_of(table, _Question, _Question.model_fields)
-    each_once(table, entries, [(entry.record.item_id, entry.record.proposition_id) for entry in entries])
-    questions: dict[str, list[Entry[_Question]]] = defaultdict(list)
+    table = require_file(data, QUESTIONS_FILE)
+    entries = read_csv(table, _Question, _Question.model_fields)
+    check_unique(table, entries, [(entry.record.item_id, entry.record.proposition_id) for entry in entries])
+    questions: dict[str, list[DataRecord[_Question]]] = defaultdict(list)
     for entry in entries:
         questions[entry.record.item_id].append(entry)
     lacking = [name for name in texts if name not in questions]
@@ -63,22 +63,22 @@ def prompts_of(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
             language="en",
             id=name,
             text=text,
-            facts=_facts(table, questions[name])
+            facts=_question_facts(table, questions[name])
             | {"dropped": first.proposition_id if first.item_id == name else None},
         )
         for name, text in texts.items()
     ]
 
 
-def _facts(table: Path, entries: Sequence[Entry[_Question]]) -> dict[str, object]:
+def _question_facts(table: Path, entries: Sequence[DataRecord[_Question]]) -> dict[str, object]:
     return {
         "questions": {each.record.proposition_id: each.record.question_natural_language for each in entries},
-        "parents": {each.record.proposition_id: _parents(table, each) for each in entries},
+        "parents": {each.record.proposition_id: _parse_parents(table, each) for each in entries},
         "tuples": {each.record.proposition_id: each.record.tuple for each in entries},
     }
 
 
-def _parents(table: Path, entry: Entry[_Question]) -> list[int]:
-    if not _PARENTS.fullmatch(entry.record.dependency):
+def _parse_parents(table: Path, entry: DataRecord[_Question]) -> list[int]:
+    if not _PARENTS_PATTERN.fullmatch(entry.record.dependency):
         raise DataError(f"{table} {entry.place}: dependency {entry.record.dependency!r} names no questions.")
     return [int(number) for number in entry.record.dependency.split(",")]

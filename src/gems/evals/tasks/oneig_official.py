@@ -10,27 +10,27 @@ from pydantic import BaseModel
 
 from gems.errors import DataError
 from gems.evals.benchmarks.metrics import Figures
-from gems.evals.benchmarks.oneig_scoring import DIMENSIONS, overall
-from gems.evals.data import table_of
+from gems.evals.benchmarks.oneig_scoring import DIMENSIONS, oneig_score
+from gems.evals.data import read_csv
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure
 
-_COLUMNS = {
+_SCORE_COLUMNS = {
     "alignment": "alignment",
     "text": "text score",
     "reasoning": "reasoning",
     "style": "style",
     "diversity": "total average",
 }
-_TILES = 4
-_ALONE = "Score one model into a folder of its own."
+_TILES_PER_PROMPT = 4
+_ONE_MODEL_HINT = "Score one model into a folder of its own."
 
 
 class _AnyRow(BaseModel):
     """A row of a table; its columns are named after models."""
 
 
-def official_figures(folder: Path, language: str, expected: Mapping[str, int]) -> list[Figure]:
+def read_official_figures(folder: Path, language: str, expected: Mapping[str, int]) -> list[Figure]:
     """The figures of a folder of results.
 
     Args:
@@ -44,47 +44,47 @@ def official_figures(folder: Path, language: str, expected: Mapping[str, int]) -
     figure = Figures(benchmark="oneig", language=language, judge=OFFICIAL)
     values, parts, counts = {}, [], {}
     for dimension in DIMENSIONS:
-        table = _newest(folder, f"{dimension}_score_{language.upper()}")
+        table = _find_newest(folder, f"{dimension}_score_{language.upper()}")
         if table is None:
             parts.append(figure(f"oneig/{dimension}", None, 0, expected[dimension]))
             continue
-        values[dimension] = _value(table, _COLUMNS[dimension])
+        values[dimension] = _read_value(table, _SCORE_COLUMNS[dimension])
         prompts = table.with_name(table.name.replace("_score_", "_prompt_score_", 1))
-        counts[dimension] = _scored(prompts) * _TILES
+        counts[dimension] = _count_scored(prompts) * _TILES_PER_PROMPT
         parts.append(figure(f"oneig/{dimension}", values[dimension], counts[dimension], expected[dimension]))
     if not values:
         raise DataError(f"{folder} holds no results such as alignment_score_{language.upper()}_TIME.csv.")
     # Diversity is of every prompt.
-    return [figure("oneig", overall(values), counts.get("diversity", 0), expected["diversity"]), *parts]
+    return [figure("oneig", oneig_score(values), counts.get("diversity", 0), expected["diversity"]), *parts]
 
 
-def _newest(folder: Path, name: str) -> Path | None:
+def _find_newest(folder: Path, name: str) -> Path | None:
     """The newest table of this name; their names end in the time."""
     found = sorted([*folder.glob(f"{name}.csv"), *folder.glob(f"{name}_*.csv")])
     return found[-1] if found else None
 
 
-def _value(path: Path, column: str) -> float:
-    entries = table_of(path, _AnyRow, [column])
+def _read_value(path: Path, column: str) -> float:
+    entries = read_csv(path, _AnyRow, [column])
     if len(entries) != 1:
         raise DataError(
             f"{path} has {len(entries)} models.", hint="Score one model into a folder of its own."
         )
-    return _number(path, entries[0].raw[column])
+    return _parse_finite(path, entries[0].raw[column])
 
 
-def _scored(path: Path) -> int:
+def _count_scored(path: Path) -> int:
     """Prompts that have a score."""
     if not path.is_file():
         raise DataError(f"{path} is missing, so that nobody knows how many prompts were scored.")
-    entries = table_of(path, _AnyRow, ())
+    entries = read_csv(path, _AnyRow, ())
     values = [list(entry.raw.values())[1:] for entry in entries]
     if any(len(each) != 1 for each in values):
-        raise DataError(f"{path} is not of one model.", hint=_ALONE)
+        raise DataError(f"{path} is not of one model.", hint=_ONE_MODEL_HINT)
     return sum(each[0].strip() not in ("", "nan", "None") for each in values)
 
 
-def _number(path: Path, text: str) -> float:
+def _parse_finite(path: Path, text: str) -> float:
     try:
         value = float(text)
     except ValueError:

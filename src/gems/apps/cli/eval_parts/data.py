@@ -63,16 +63,16 @@ def data(
 
 def _looked_at(name: str | None, folder: Path | None) -> DataReport:
     from gems.errors import OptionError  # noqa: PLC0415 - heavy
-    from gems.evals.data_checks import DataReport, checked_data  # noqa: PLC0415
-    from gems.evals.registry import TASKS, task  # noqa: PLC0415
+    from gems.evals.data_checks import DataReport, check_data  # noqa: PLC0415
+    from gems.evals.registry import TASKS, load_task  # noqa: PLC0415
     from gems.evals.tasks.places import data_folder  # noqa: PLC0415
     from gems.settings import load_settings  # noqa: PLC0415
 
     if name is None and folder is not None:
         raise OptionError("--data is the folder of one benchmark.", hint="Name the benchmark before it.")
     settings = load_settings()
-    tasks = [task(each) for each in ([name] if name is not None else TASKS)]
-    checks = [checked_data(each, folder or data_folder(settings, each.name)) for each in tasks]
+    tasks = [load_task(each) for each in ([name] if name is not None else TASKS)]
+    checks = [check_data(each, folder or data_folder(settings, each.name)) for each in tasks]
     return DataReport(ok=all(check.ok for check in checks), benchmarks=checks)
 
 

@@ -12,12 +12,12 @@ from gems.arguments import RunOptions
 from gems.errors import OptionError
 from gems.evals.engines import check_prices, open_engine, settings_for_jobs
 from gems.evals.harness import Harness
-from gems.evals.harness_parts.registry import harness as harness_named
+from gems.evals.harness_parts.registry import load_harness as harness_named
 from gems.evals.output_folder import EvalFolder, EvalSettings
-from gems.evals.profiled import profiled
-from gems.evals.registry import task as task_named
+from gems.evals.profiled import apply_profile
+from gems.evals.registry import load_task as task_named
 from gems.evals.reports import WorkReport
-from gems.evals.runner import Drawing, check_images, prompts_of
+from gems.evals.runner import BenchmarkRun, check_image_budget, select_prompts
 from gems.evals.task import Task
 from gems.evals.tasks.places import data_folder
 from gems.settings import Settings
@@ -48,10 +48,10 @@ def drawn(wish: EvalWish, models: Models, at: At, view: View) -> WorkReport:
         GemsError: the wish cannot be carried out, or something is wrong that no sample would escape.
     """
     task, harness = task_named(wish.task), harness_named(wish.harness)
-    check_images(harness, wish.images)
+    check_image_budget(harness, wish.images)
     if wish.learn and not harness.learns:
         raise OptionError(f"Runs of {harness.name} cannot learn from each other.", hint="Leave --learn out.")
-    settings, extra = profiled(settings_with(models), wish.generator_profile)
+    settings, extra = apply_profile(settings_with(models), wish.generator_profile)
     settings = settings_for_jobs(settings, asks=harness.asks, learn=wish.learn)
     if at.budget_usd is not None:
         check_prices(settings)
@@ -93,11 +93,11 @@ async def _drawn(
     at: At,
     view: View,
 ) -> WorkReport:
-    prompts = await prompts_of(task, wanted)
+    prompts = await select_prompts(task, wanted)
     folder = await EvalFolder.create(at.out, wanted)
     async with folder.writing(), open_engine(at.engine_name, at.workplace(settings, harness.graph)) as engine:
         with followed("samples", view) as tell:
-            tally = await Drawing(folder, harness, prompts, extra).draw(
+            tally = await BenchmarkRun(folder, harness, prompts, extra).draw(
                 engine, budget_usd=at.budget_usd, retries=at.retries, tell=tell
             )
     return WorkReport.of(tally, folder.label, folder.warnings)

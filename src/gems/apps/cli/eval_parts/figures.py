@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gems.apps.cli.text import clean, counted, one_line
 from gems.evals.comparison.sections import Section
-from gems.evals.comparison.table import NONE, Table, coverage
+from gems.evals.comparison.table import NONE, Table, format_coverage
 from gems.evals.official import EvalExport
 from gems.evals.records import Figure
 from gems.evals.scoring import ScoreReport, Unscored
@@ -30,7 +30,7 @@ def show_figures(figures: Sequence[Figure]) -> None:
             figure.name,
             figure.language,
             NONE if figure.value is None else f"{figure.value:.4g}",
-            coverage(figure.scored, figure.expected),
+            format_coverage(figure.scored, figure.expected),
             figure.judge,
         ]
         for figure in figures
@@ -59,8 +59,8 @@ def show_export(found: EvalExport) -> None:
     _list(found.missing, "without an image")
     if found.is_partial:
         typer.echo(
-            f"partial: {coverage(found.samples, found.expected).removesuffix(', partial')} samples; what the "
-            "official scorer says of them is not the benchmark's score.",
+            f"partial: {format_coverage(found.samples, found.expected).removesuffix(', partial')} samples; "
+            "what the official scorer says of them is not the benchmark's score.",
             err=True,
         )
 

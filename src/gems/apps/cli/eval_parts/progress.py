@@ -12,11 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gems.apps.cli.options import View
 from gems.apps.cli.text import money
-from gems.evals.working import Tally, Tell
+from gems.evals.working import JobProgress, OnProgress
 
 
 @contextmanager
-def followed(noun: str, view: View) -> Iterator[Tell]:
+def followed(noun: str, view: View) -> Iterator[OnProgress]:
     """Shows a bar with what is done, how fast, at what cost and how long it will take; nothing elsewhere.
 
     Args:
@@ -36,13 +36,13 @@ def followed(noun: str, view: View) -> Iterator[Tell]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(noun, total=None, told="")
 
-        def tell(tally: Tally) -> None:
+        def tell(tally: JobProgress) -> None:
             bar.update(task, total=tally.total, completed=tally.done, told=told(tally))
 
         yield tell
 
 
-def told(tally: Tally) -> str:
+def told(tally: JobProgress) -> str:
     """Rate, images for each, cost and time left."""
     parts = [f"{tally.images_each:.2f} images each"]
     if tally.usd:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args
 from gems.apps.cli.errors import Interrupted
 from gems.apps.cli.runner import interruptibly
 from gems.errors import OptionError
-from gems.evals.engines import EngineName, Workplace
+from gems.evals.engines import EngineConfig, EngineName
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.settings import Settings
 
@@ -41,9 +41,9 @@ class At:
             raise OptionError(f"There is no engine {self.engine!r}.", hint="Choose local or ray.")
         return cast("EngineName", self.engine)
 
-    def workplace(self, settings: Settings, graph: GraphBuilder = build_graph) -> Workplace:
+    def workplace(self, settings: Settings, graph: GraphBuilder = build_graph) -> EngineConfig:
         """The same for an engine."""
-        return Workplace(
+        return EngineConfig(
             settings=settings,
             url=self.out,
             concurrency=self.concurrency,
