@@ -1,21 +1,21 @@
-# Everything here needs Python 3.11 or newer, git and make, and nothing else.
+# Requirements: Python 3.11 or newer, git and make.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Handed on through the environment, so that quotation marks in a prompt reach the program as they are.
+# Exported, so that quotation marks in a prompt reach the program unchanged.
 export PROMPT ?= three red circles above a blue striped square, and the word "GO"
 
 .PHONY: help run test check lint types docs docs-check wheel-check bench audit clean
 
 help:
-	@echo "make run [PROMPT='...']  one run of the loop on the built-in world"
-	@echo "make test                all tests"
-	@echo "make check               lint, types, generated docs, wheel"
-	@echo "make bench               the benchmarks, as tables"
-	@echo "make audit               pins held against known advisories; asks a database on the internet"
+	@echo "make run [PROMPT='...']  run one prompt with the built-in world"
+	@echo "make test                run all tests"
+	@echo "make check               check style, types, generated docs and the wheel"
+	@echo "make bench               run all benchmarks"
+	@echo "make audit               check pinned packages for known advisories (needs internet)"
 
 run: $(VENV)/run.ok
-	@# Exit code 3 only says that the best image lacks something.
+	@# Exit code 3 only means that the best image misses a requirement.
 	@$(BIN)/gems run "$$PROMPT" || [ $$? -eq 3 ]
 
 test: $(VENV)/test.ok
@@ -52,7 +52,7 @@ clean:
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "GEMS needs Python 3.11 or newer; name one with PYTHON=..." >&2; exit 1; }
+		|| { echo "GEMS needs Python 3.11 or newer. Set PYTHON=... to its path." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/run.ok: pyproject.toml constraints.txt | $(BIN)/python
