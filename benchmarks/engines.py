@@ -140,9 +140,11 @@ async def seconds(engine: Engine, url: str, count: int) -> float:
     ]
     folder = await EvalFolder.create(url, settings)
     began = time.perf_counter()
-    tally = await BenchmarkRun(folder, SINGLE, prompts).draw(engine)
-    if not tally.is_complete:
-        raise SystemExit(f"{len(tally.failed)} samples failed: {next(iter(tally.failed.values())).error}")
+    progress = await BenchmarkRun(folder, SINGLE, prompts).run(engine)
+    if not progress.is_complete:
+        raise SystemExit(
+            f"{len(progress.failed)} samples failed: {next(iter(progress.failed.values())).error}"
+        )
     return time.perf_counter() - began
 
 

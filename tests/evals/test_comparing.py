@@ -70,9 +70,9 @@ async def test_quality_cost_and_parts_by_hand(tmp_path: Path) -> None:
 
 async def test_pairs_are_tested_prompt_by_prompt(tmp_path: Path) -> None:
     (section,) = await compared(*await pair_of(tmp_path))
-    (pair,) = [each.found for each in section.pairs if each.part == "all"]
+    (pair,) = [each.comparison for each in section.pairs if each.part == "all"]
     assert [(each.first, each.second) for each in section.pairs] == [("paper", "single")] * 5
-    assert {each.part: (each.found.better, each.found.worse) for each in section.pairs} == {
+    assert {each.part: (each.comparison.better, each.comparison.worse) for each in section.pairs} == {
         "all": (1, 0),
         "category/even": (0, 0),
         "category/odd": (1, 0),

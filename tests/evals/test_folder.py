@@ -204,5 +204,5 @@ async def test_frozen_holds_rows_of_the_prompts_alone(url: str) -> None:
     for number, sample in ((0, 0), (0, 1), (0, 2), (1, 0)):
         await folder.append(row(number, sample=sample))
     prompt = BenchmarkPrompt(benchmark="geneval", language="en", id="00000", text="a cat")
-    frozen = await folder.frozen([prompt])
+    frozen = await folder.sample_set([prompt])
     assert [key.sample for key in frozen.rows] == [0, 1]

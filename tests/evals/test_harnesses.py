@@ -46,14 +46,14 @@ async def test_harness_says_what_it_is_and_draws(name: str, tmp_path: Path) -> N
     found, tried = load_harness(name), Tried()
     assert found.name == name
     assert found.title
-    assert found.about.endswith(".")
+    assert found.description.endswith(".")
     result = await tried.run(tmp_path, name)
     assert result.image_id is not None
     assert result.failure is None
     expected = 1 if name in ("single", "rewrite") else IMAGES
     assert len(tried.generator.requests) == expected
     assert tried.generator.requests[0].seed == 7
-    assert found.asks == bool(tried.chat.asked)
+    assert found.uses_chat == bool(tried.chat.asked)
 
 
 async def test_single_is_the_prompt_drawn_once_and_not_looked_at(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ async def test_balanced_asks_a_checklist_and_reflects_once_a_round(tmp_path: Pat
 
 def test_samples_learn_nothing_from_each_other() -> None:
     assert [load_harness(name).options(5).get("memory") for name in HARNESSES] == [False] * len(HARNESSES)
-    assert [name for name in HARNESSES if load_harness(name).learns] == ["balanced"]
+    assert [name for name in HARNESSES if load_harness(name).can_learn] == ["balanced"]
 
 
 def test_harness_that_there_is_not() -> None:

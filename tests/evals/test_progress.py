@@ -19,35 +19,35 @@ def ending(name: str, *, error: str = "", images: int = 2, usd: float | None = 0
 
 def tally() -> JobProgress:
     return JobProgress(
-        total=10, done=2, kept=2, images=4, spent={"a": 0.5, "b": 0.5}, began=time.monotonic() - 4
+        total=10, done=2, done_before=2, images=4, spent={"a": 0.5, "b": 0.5}, started=time.monotonic() - 4
     )
 
 
 def test_rate_images_cost_and_time_left() -> None:
     counted = tally()
     assert told(counted) == "2.00 images each, $1.00"
-    counted.take(ending("c"))
-    counted.take(ending("d", images=4))
+    counted.add(ending("c"))
+    counted.add(ending("d", images=4))
     assert told(counted).startswith("2.50 images each, $1.50, 0.5/s, 0:00:12 left")
-    counted.take(ending("e", error="It broke."))
+    counted.add(ending("e", error="It broke."))
     assert "1 failed" in told(counted)
 
 
 def test_what_failed_and_was_tried_again_counts_once() -> None:
     counted = tally()
-    counted.take(ending("c", error="It broke.", images=1, usd=0.125))
+    counted.add(ending("c", error="It broke.", images=1, usd=0.125))
     assert (counted.usd, len(counted.failed), counted.done) == (1.125, 1, 2)
-    counted.take(ending("c"))
+    counted.add(ending("c"))
     assert (counted.usd, counted.failed, counted.done) == (1.25, {}, 3)
 
 
 def test_cost_that_is_not_known_is_not_told() -> None:
     counted = tally()
-    counted.take(ending("c", usd=None))
+    counted.add(ending("c", usd=None))
     assert counted.usd is None
     assert "$" not in told(counted)
     counted = tally()
-    counted.take(ending("c", usd=None, images=0, error="Nothing began."))
+    counted.add(ending("c", usd=None, images=0, error="Nothing began."))
     assert counted.usd is None, "a call was made, and nobody knows what it cost"
 
 

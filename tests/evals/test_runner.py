@@ -57,10 +57,10 @@ class Bench:
 
     async def draw(self, concurrency: int = 2, **more: Any) -> JobProgress:
         async with self.drawing(concurrency) as (drawing, engine):
-            return await drawing.draw(engine, tell=self.tell, **more)
+            return await drawing.run(engine, on_progress=self.tell, **more)
 
-    def tell(self, tally: JobProgress) -> None:
-        self.told.append((tally.done, tally.total))
+    def tell(self, progress: JobProgress) -> None:
+        self.told.append((progress.done, progress.total))
 
     async def rows(self) -> dict[SampleKey, Any]:
         return await (await EvalFolder.open(self.url)).rows()
@@ -85,8 +85,14 @@ def bench(tmp_path: Path) -> Bench:
 
 
 async def test_every_sample_has_its_row_and_its_image(bench: Bench) -> None:
-    tally = await bench.draw()
-    assert (tally.done, tally.total, tally.images, tally.failed, tally.usd) == (8, 8, 8, {}, 0.0)
+    progress = await bench.draw()
+    assert (progress.done, progress.total, progress.images, progress.failed, progress.usd) == (
+        8,
+        8,
+        8,
+        {},
+        0.0,
+    )
     assert (bench.told[0], bench.told[-1]) == ((0, 8), (8, 8))
     folder = await EvalFolder.open(bench.url)
     rows = await folder.rows()
@@ -103,8 +109,8 @@ async def test_every_sample_has_its_row_and_its_image(bench: Bench) -> None:
 async def test_again_draws_nothing(bench: Bench) -> None:
     await bench.draw()
     before = content(Path(bench.url, "manifest.jsonl"))
-    tally = await bench.draw()
-    assert (tally.done, tally.kept, len(bench.generator.requests)) == (8, 8, 8)
+    progress = await bench.draw()
+    assert (progress.done, progress.done_before, len(bench.generator.requests)) == (8, 8, 8)
     assert content(Path(bench.url, "manifest.jsonl")) == before
 
 
@@ -141,9 +147,9 @@ async def test_no_more_than_asked_for_at_a_time(bench: Bench) -> None:
 
 async def test_failures_are_rows_and_are_tried_again(bench: Bench) -> None:
     bench.fail("cat number 1")
-    tally = await bench.draw(retries=2)
-    assert sorted(tally.failed) == ["few/en/001 sample 0", "few/en/001 sample 1"]
-    assert (tally.done, tally.is_complete) == (6, False)
+    progress = await bench.draw(retries=2)
+    assert sorted(progress.failed) == ["few/en/001 sample 0", "few/en/001 sample 1"]
+    assert (progress.done, progress.is_complete) == (6, False)
     assert sum(request.prompt == "cat number 1" for request in bench.generator.requests) == 6
     failed = [row for row in (await bench.rows()).values() if row.error]
     assert [(row.prompt, row.file, row.error.split(":")[0]) for row in failed] == [
@@ -156,8 +162,8 @@ async def test_failures_are_rows_and_are_tried_again(bench: Bench) -> None:
 
 async def test_retry_in_the_same_call_mends(bench: Bench) -> None:
     bench.fail("cat number 2", times=1)
-    tally = await bench.draw(concurrency=1, retries=1)
-    assert (tally.is_complete, tally.failed) == (True, {})
+    progress = await bench.draw(concurrency=1, retries=1)
+    assert (progress.is_complete, progress.failed) == (True, {})
 
 
 async def test_run_that_failed_with_an_image_is_no_sample_and_goes_on(bench: Bench) -> None:
@@ -165,9 +171,9 @@ async def test_run_that_failed_with_an_image_is_no_sample_and_goes_on(bench: Ben
     bench.prompts = prompts(1)
     bench.chat.script["verify"] = "No. It is missing."
     bench.chat.script["refine"] = [ServerError("The refiner is away."), {"prompt": "a better cat"}]
-    tally = await bench.draw(retries=0)
-    (ending,) = tally.failed.values()
-    assert (tally.done, ending.error.startswith("ServerError: The refiner is away.")) == (0, True)
+    progress = await bench.draw(retries=0)
+    (ending,) = progress.failed.values()
+    assert (progress.done, ending.error.startswith("ServerError: The refiner is away.")) == (0, True)
     (row,) = (await bench.rows()).values()
     assert (row.file, row.images, row.stop_reason) == ("", 1, "failed")
     assert (await bench.draw()).is_complete
@@ -193,21 +199,21 @@ async def test_interrupted_runs_go_on(bench: Bench) -> None:
         await task
     held = bench.generator.requests[5:]
     bench.generator.before = None
-    tally = await bench.draw()
-    assert (tally.is_complete, tally.images) == (True, 16)
-    assert tally.kept > 0
+    progress = await bench.draw()
+    assert (progress.is_complete, progress.images) == (True, 16)
+    assert progress.done_before > 0
     again = bench.drawn() - Counter((request.prompt, request.seed) for request in held)
     assert set(again.values()) == {1}, "only what was held is asked for again"
 
 
 async def test_budget_ends_it_and_a_larger_one_goes_on(bench: Bench) -> None:
     bench.generator.capabilities = FlatGenerator(price_usd=0.5).capabilities
-    tally = await bench.draw(concurrency=1, budget_usd=1.5)
-    assert (tally.done, tally.usd, tally.out_of_money) == (3, 1.5, True)
-    tally = await bench.draw(concurrency=1, budget_usd=1.5)
-    assert (tally.done, tally.out_of_money) == (3, True)
-    tally = await bench.draw(concurrency=1, budget_usd=10)
-    assert (tally.is_complete, tally.usd, tally.out_of_money) == (True, 4.0, False)
+    progress = await bench.draw(concurrency=1, budget_usd=1.5)
+    assert (progress.done, progress.usd, progress.out_of_money) == (3, 1.5, True)
+    progress = await bench.draw(concurrency=1, budget_usd=1.5)
+    assert (progress.done, progress.out_of_money) == (3, True)
+    progress = await bench.draw(concurrency=1, budget_usd=10)
+    assert (progress.is_complete, progress.usd, progress.out_of_money) == (True, 4.0, False)
 
 
 async def test_one_failure_after_another_ends_it(bench: Bench) -> None:
@@ -224,8 +230,8 @@ async def test_image_that_is_gone_is_written_again_and_not_drawn_again(bench: Be
     gone = Path(bench.url, "images/en/002_1.png")
     kept = content(gone)
     removed(gone)
-    tally = await bench.draw()
-    assert (tally.is_complete, tally.kept, len(bench.generator.requests)) == (True, 7, 8)
+    progress = await bench.draw()
+    assert (progress.is_complete, progress.done_before, len(bench.generator.requests)) == (True, 7, 8)
     assert content(gone) == kept
 
 
@@ -239,8 +245,8 @@ async def test_data_that_have_changed_are_noticed(bench: Bench) -> None:
 async def test_more_samples_are_added(bench: Bench) -> None:
     await bench.draw()
     bench.settings = bench.settings.model_copy(update={"samples": 3})
-    tally = await bench.draw()
-    assert (tally.done, tally.kept, len(bench.generator.requests)) == (12, 8, 12)
+    progress = await bench.draw()
+    assert (progress.done, progress.done_before, len(bench.generator.requests)) == (12, 8, 12)
 
 
 async def test_full_disk_ends_it_and_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,17 +268,17 @@ async def test_full_disk_ends_it_and_costs_nothing(bench: Bench, monkeypatch: py
 
 async def test_two_processes_do_not_draw_into_one_folder(bench: Bench) -> None:
     folder = await EvalFolder.create(bench.url, bench.settings)
-    async with folder.writing():
+    async with folder.lock():
         with pytest.raises(RequestError, match="Another process is drawing"):
-            async with (await EvalFolder.open(bench.url)).writing():
+            async with (await EvalFolder.open(bench.url)).lock():
                 pass
-    async with folder.writing():
+    async with folder.lock():
         pass
 
 
 async def test_option_that_a_run_cannot_have_is_a_failure_of_the_sample(bench: Bench) -> None:
     bench.settings = bench.settings.model_copy(update={"size": "7x7"})
-    tally = await bench.draw(retries=0)
-    assert {ending.error.partition(":")[0] for ending in tally.failed.values()} == {"SizeError"}
+    progress = await bench.draw(retries=0)
+    assert {ending.error.partition(":")[0] for ending in progress.failed.values()} == {"SizeError"}
     with pytest.raises(OptionError):
         load_harness("nothing")

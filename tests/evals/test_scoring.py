@@ -64,7 +64,9 @@ async def test_scores_and_figures_are_written(tmp_path: Path) -> None:
     folder = await drawn(tmp_path, 4)
     told: list[tuple[int, int]] = []
     report = await scored(
-        folder, Scripted(lambda prompt, _: float(prompt.id < "003")), tell=lambda *done: told.append(done)
+        folder,
+        Scripted(lambda prompt, _: float(prompt.id < "003")),
+        on_progress=lambda *done: told.append(done),
     )
     assert (report.scored, report.kept, report.unscored, report.missing) == (4, 0, [], [])
     assert sorted(told) == [(1, 4), (2, 4), (3, 4), (4, 4)]

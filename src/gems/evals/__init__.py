@@ -1,5 +1,5 @@
-"""Benchmarks: what is drawn for them, by which harness, and how it is scored.
+"""Run benchmarks: tasks, harnesses, engines, scorers, comparison.
 
-A task brings the prompts, a harness draws one image for each sample, an engine says where, and scorers read
-the frozen images afterwards. What scorers know never reaches a harness.
+A task provides prompts, a harness generates one image per sample, an engine runs the jobs, and scorers read
+the finished images. Scoring data never reach a harness.
 """

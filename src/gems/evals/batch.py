@@ -1,7 +1,7 @@
-"""Drawing a list of prompts into a folder, each once.
+"""Generate a list of prompts into a folder, each prompt once.
 
-batch.json       what the folder was begun with
-manifest.jsonl   a line for each prompt that a run is through with; the newest of each id counts
+batch.json       the settings of the folder
+manifest.jsonl   one line per finished prompt; the newest line of an id counts
 <id>.png
 """
 
@@ -29,7 +29,7 @@ _SETTINGS_FILE = "batch.json"
 
 
 class BatchSettings(BaseModel):
-    """What a folder's images are drawn with."""
+    """Settings that apply to all images of the folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -68,13 +68,7 @@ class BatchLine(BaseModel):
 
 
 class Batch:
-    """The rows of a list, and the folder that their images go to.
-
-    Args:
-        store: The folder.
-        settings: What it was begun with.
-        rows: By the numbers of their lines.
-    """
+    """The rows of a list, by line number, and the folder that their images are written to."""
 
     def __init__(self, store: FileStore, settings: BatchSettings, rows: Mapping[int, BatchRow]) -> None:
         self.settings, self.warnings = settings, list[str]()
@@ -84,11 +78,9 @@ class Batch:
 
     @classmethod
     async def open(cls, store: FileStore, wanted: BatchSettings, rows: Mapping[int, BatchRow]) -> Batch:
-        """A new folder, or one that was begun with the same settings.
+        """Create the folder, or open one that was created with the same settings.
 
-        Raises:
-            RequestError: it was begun with others, or holds samples of a benchmark.
-            StorageError: it cannot be written.
+        Raises `RequestError` if its settings differ or it holds samples of a benchmark.
         """
         known = await asyncio.to_thread(_read_settings, store)
         if known is None:
@@ -102,21 +94,15 @@ class Batch:
             )
         return cls(store, known, rows)
 
-    async def draw(
+    async def run(
         self,
         engine: Engine,
         *,
         budget_usd: float | None = None,
         retries: int = 1,
-        tell: OnProgress = lambda _: None,
+        on_progress: OnProgress = lambda _: None,
     ) -> JobProgress:
-        """Draw what is not there yet; whatever an earlier call had begun goes on.
-
-        A row that was changed since is drawn anew.
-
-        Raises:
-            GemsError: see `work_through`.
-        """
+        """Generate the missing images; runs of an earlier call are resumed, changed rows start again."""
         known = await self._known_lines()
         there = set(await asyncio.to_thread(self._store.names, ""))
         done = {
@@ -125,17 +111,23 @@ class Batch:
             if name in self._jobs and not line.error and line.file in there
             and line.run_id == self._jobs[name].run_id
         }  # fmt: skip
-        tally = JobProgress(
+        progress = JobProgress(
             total=len(self._jobs),
             done=len(done),
-            kept=len(done),
+            done_before=len(done),
             images=sum(line.images for line in done.values()),
             spent={name: line.usd for name, line in known.items() if line.images or line.calls},
         )
-        tell(tally)
+        on_progress(progress)
         left = [job for name, job in self._jobs.items() if name not in done]
         return await run_jobs(
-            left, engine, tally, self._keep, budget_usd=budget_usd, retries=retries, tell=tell
+            left,
+            engine,
+            progress,
+            self._save,
+            budget_usd=budget_usd,
+            retries=retries,
+            on_progress=on_progress,
         )
 
     async def _known_lines(self) -> dict[str, BatchLine]:
@@ -164,14 +156,14 @@ class Batch:
     def _seed(self, row: BatchRow) -> int:
         return derived_seed(self.settings.seed, row.id)
 
-    async def _keep(self, ending: JobResult) -> None:
-        number, row = self._lines[ending.job.name]
+    async def _save(self, result: JobResult) -> None:
+        number, row = self._lines[result.job.name]
         line = BatchLine(
             id=row.id,
             line=number,
             prompt=row.prompt,
             options={"seed": self._seed(row)} | row.model_dump(exclude={"id", "prompt"}, exclude_none=True),
-            **ending.recorded(),
+            **result.manifest_fields(),
         )
         await asyncio.to_thread(self._manifest.append, [line.model_dump_json()])
 

@@ -1,4 +1,4 @@
-"""A list of prompts to draw, as JSON Lines or CSV: read whole and checked whole before anything is drawn."""
+"""Read and check a list of prompts (JSON Lines or CSV) as a whole before anything is generated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_REPORTED = 20
 
 
 class BatchRow(BaseModel):
-    """One line of the list; what it does not say is as in `gems run`."""
+    """One line of the list; missing fields have the defaults of `gems run`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,27 +43,21 @@ class BatchRow(BaseModel):
     deadline_s: float | None = None
 
     def options(self) -> RunOptions:
-        """The options that the line names."""
+        """Return the options that the line sets."""
         named = self.model_dump(exclude={"id", "prompt"}, exclude_none=True)
         return cast("RunOptions", named)
 
 
 @dataclass(slots=True)
 class BatchList:
-    """What a file holds.
-
-    Attributes:
-        file: Which.
-        rows: The good lines by their numbers, each with an id.
-        faults: What is wrong with the others, by their numbers.
-    """
+    """The contents of a list: valid rows and errors, both by line number."""
 
     file: Path
     rows: dict[int, BatchRow] = field(default_factory=dict)
     faults: dict[int, str] = field(default_factory=dict)
 
     def take(self, number: int, value: Any) -> None:
-        """Take in what a line holds."""
+        """Add one parsed line."""
         try:
             row = _parse_row(value, number)
         except ValueError as error:
@@ -76,11 +70,7 @@ class BatchList:
             self.rows[number] = row
 
     def check(self, resources: Resources) -> None:
-        """Rule out what no run could be begun with, before anything is paid for.
-
-        Raises:
-            RequestError: there are bad lines, all of which are told, or no others.
-        """
+        """Check all rows; raises `RequestError` that lists all invalid lines, or if there are no rows."""
         for number, row in self.rows.items():
             try:
                 _check_row(row, resources)
@@ -104,11 +94,7 @@ class BatchList:
 
 
 def read_batch_list(file: Path) -> BatchList:
-    """What a file holds, JSON Lines or CSV. Blocking.
-
-    Raises:
-        RequestError: the file cannot be read.
-    """
+    """Read a JSON Lines or CSV file; raises `RequestError` if it is unreadable. Blocking."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -153,11 +139,7 @@ def _read_csv_rows(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _parse_row(value: Any, number: int) -> BatchRow:
-    """The row of a line.
-
-    Raises:
-        ValueError: it is none.
-    """
+    """Return the row of a line; raises `ValueError` if it is invalid."""
     if isinstance(value, ValueError):
         raise value
     if not isinstance(value, dict):

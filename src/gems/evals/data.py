@@ -1,6 +1,6 @@
-"""Benchmarks' data files, read strictly: what is missing or damaged is told with its place.
+"""Read benchmark data files strictly; every error names the file and the line.
 
-Too few records are no damage, since parts of a benchmark may be run; figures say then that they are partial.
+A file with fewer records than the benchmark is accepted; the resulting figures are marked as partial.
 """
 
 from __future__ import annotations
@@ -22,35 +22,26 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class DataRecord(Generic[M]):
-    """One record of a file.
+    """One record: where it stands (for instance `line 17`), its raw value and the validated model."""
 
-    Attributes:
-        place: For messages, for instance `line 17`.
-        raw: As the file has it.
-        record: The same, checked.
-    """
-
-    place: str
+    location: str
     raw: dict[str, Any]
     record: M
 
 
 def find_file(data: Path, path: str) -> Path | None:
-    """Where a file or folder lies: as in the official repository, or with fewer of the folders above it.
+    """Return the path of a file or folder, or None.
 
-    So a clone of the repository can be the data folder, and so can one with nothing but the files.
+    It is looked up at its path in the official repository, then with fewer of the parent folders, so that a
+    clone of the repository works as well as a folder with only the files.
     """
     parts = PurePosixPath(path).parts
     places = (data.joinpath(*parts[first:]) for first in range(len(parts)))
-    return next((place for place in places if place.exists()), None)
+    return next((location for location in places if location.exists()), None)
 
 
 def require_file(data: Path, path: str) -> Path:
-    """As `located`.
-
-    Raises:
-        DataError: it is not there.
-    """
+    """Return the path like `find_file`; raises `DataError` if it is missing."""
     found = find_file(data, path)
     if found is None:
         raise DataError(f"{data / path} is missing.")
@@ -58,11 +49,7 @@ def require_file(data: Path, path: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """A file's text.
-
-    Raises:
-        DataError: it cannot be read, or is not in UTF-8.
-    """
+    """Return the text of a UTF-8 file; raises `DataError` if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -72,11 +59,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json_lines(path: Path, form: type[M]) -> list[DataRecord[M]]:
-    """The records of a JSON Lines file.
-
-    Raises:
-        DataError: a line is truncated, or lacks something; it is named.
-    """
+    """Return the records of a JSON Lines file; raises `DataError` that names the invalid line."""
     lines = read_text(path).split("\n")
     if lines[-1] == "":
         lines.pop()
@@ -87,7 +70,7 @@ def read_json_lines(path: Path, form: type[M]) -> list[DataRecord[M]]:
 
 
 def read_json_array(path: Path, form: type[M]) -> list[DataRecord[M]]:
-    """The records of a file that is one JSON array; see `lines_of`."""
+    """Return the records of a file that is one JSON array; raises `DataError`."""
     found = read_json(path)
     if not isinstance(found, list):
         raise DataError(f"{path} is no JSON array.")
@@ -95,11 +78,7 @@ def read_json_array(path: Path, form: type[M]) -> list[DataRecord[M]]:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """A file that is one JSON object.
-
-    Raises:
-        DataError: it is none, or names something twice.
-    """
+    """Return a file that is one JSON object without duplicate keys; raises `DataError`."""
     found = read_json(path)
     if not isinstance(found, dict):
         raise DataError(f"{path} is no JSON object.")
@@ -107,19 +86,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """A file that is one JSON value.
-
-    Raises:
-        DataError: it is none, or is truncated; the line is named.
-    """
+    """Return the JSON value of a file; raises `DataError` that names the invalid line."""
     return _parse_json(path, read_text(path))
 
 
 def read_csv(path: Path, form: type[M], columns: Iterable[str]) -> list[DataRecord[M]]:
-    """The rows of a CSV file with a heading.
+    """Return the rows of a CSV file with a header.
 
-    Raises:
-        DataError: a column is missing, or a row has too few or too many fields; its line is named.
+    Raises `DataError` if a column is missing or a row has too few or too many fields.
     """
     reader = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
@@ -132,24 +106,16 @@ def read_csv(path: Path, form: type[M], columns: Iterable[str]) -> list[DataReco
 
 
 def check_unique(path: Path, entries: Sequence[DataRecord[Any]], ids: Sequence[Hashable]) -> None:
-    """Check that no id comes twice.
-
-    Raises:
-        DataError: one does; both places are named.
-    """
+    """Check that the ids are unique; raises `DataError` that names both places."""
     first: dict[Hashable, str] = {}
     for entry, name in zip(entries, ids, strict=True):
         if name in first:
-            raise DataError(f"{path}: the id {name} is in {first[name]} and again in {entry.place}.")
-        first[name] = entry.place
+            raise DataError(f"{path}: the id {name} is in {first[name]} and again in {entry.location}.")
+        first[name] = entry.location
 
 
 def check_count(path: Path, found: int, most: int) -> None:
-    """Check that a file has no more records than the benchmark.
-
-    Raises:
-        DataError: it has, so that it is another edition.
-    """
+    """Check that a file has no more records than the benchmark; raises `DataError`."""
     if found > most:
         raise DataError(f"{path} has {found:,} records and the benchmark {most:,}: it is another edition.")
 
@@ -158,10 +124,10 @@ def _parse_json(path: Path, text: str, number: int | None = None) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_reject_duplicate_keys)
     except json.JSONDecodeError as error:
-        place = number if number is not None else error.lineno
+        location = number if number is not None else error.lineno
         ends = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
         cut = " It seems to be cut off." if ends else ""
-        raise DataError(f"{path} line {place} is no JSON ({error.msg}).{cut}") from None
+        raise DataError(f"{path} line {location} is no JSON ({error.msg}).{cut}") from None
     except (ValueError, RecursionError) as error:
         where = f"{path} line {number}" if number is not None else str(path)
         raise DataError(f"{where} is no JSON that can be used: {error}.") from None
@@ -182,21 +148,12 @@ def _csv_record(path: Path, number: int, row: Mapping[Any, Any], form: type[M]) 
     return _validated(path, f"line {number}", dict(row), form)
 
 
-def _validated(path: Path, place: str, raw: Any, form: type[M]) -> DataRecord[M]:
-    return DataRecord(place, raw, validate_record(f"{path} {place}", raw, form))
+def _validated(path: Path, location: str, raw: Any, form: type[M]) -> DataRecord[M]:
+    return DataRecord(location, raw, validate_record(f"{path} {location}", raw, form))
 
 
 def validate_record(where: str, raw: Any, form: type[M]) -> M:
-    """A record in the form it must have.
-
-    Args:
-        where: For the message.
-        raw: As the file has it.
-        form: What it must be.
-
-    Raises:
-        DataError: it is not.
-    """
+    """Validate a record; raises `DataError` that starts with `where`."""
     try:
         return form.model_validate(raw)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What of the benchmarks' data is in place: files, sizes, counts, and whether the tasks can read them."""
+"""Check which data files of the benchmarks are present and whether the tasks can read them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PromptCheck(BaseModel):
 
 
 class DataCheck(BaseModel):
-    """One benchmark's data."""
+    """The data of one benchmark."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,7 +64,7 @@ class DataCheck(BaseModel):
 
 
 class DataReport(BaseModel):
-    """The data of benchmarks."""
+    """The data of several benchmarks."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,7 +73,7 @@ class DataReport(BaseModel):
 
 
 def check_data(task: Task, folder: Path) -> DataCheck:
-    """Look at a benchmark's data. Blocking: it reads all files."""
+    """Check the data of a benchmark. Blocking: reads all files."""
     source = task.source
     files = [_check_file(folder, file) for file in source.files]
     prompts = [_check_prompts(task, folder, language) for language in task.languages]
@@ -124,9 +124,9 @@ def _file_status(file: DataFile, records: int | None, sizes: Sequence[int]) -> F
 
 
 def _measure(path: Path) -> tuple[int | None, Sequence[int]]:
-    """Records, None where they cannot be counted, and bytes: as they are, and with either kind of line ends.
+    """Return the record count (None if unknown) and the possible sizes in bytes.
 
-    Git may have changed these on the way to this machine.
+    Sizes are given for the file as it is and with Unix and Windows line ends, since Git may convert them.
     """
     if path.is_dir():
         texts = [text.read_bytes() for text in path.glob("*.txt")]

@@ -1,4 +1,4 @@
-"""Engines by name, and the settings that runs for an output folder have."""
+"""Open engines by name, and derive the settings of their runs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EngineName = Literal["local", "ray"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """Where and with what jobs are worked off.
+    """The configuration of an engine.
 
     Attributes:
         settings: Models and stores.
         url: The output folder.
-        concurrency: Runs at a time, in all.
-        workers: Processes that carry them out; None for as many as there are processors. For Ray only.
-        generator_actors: Processes that draw, where runs do not draw themselves; None for one for each GPU
-            with Diffusers, else none. For Ray only.
-        graph: What is run; the loop by default.
+        concurrency: Maximum number of concurrent runs in total.
+        workers: Ray only: worker processes; None for one per CPU.
+        generator_actors: Ray only: processes with an image generator; None for one per GPU with Diffusers,
+            else 0, where workers generate themselves.
+        graph: The graph to run.
     """
 
     settings: Settings
@@ -45,12 +45,11 @@ class EngineConfig:
 
 
 @asynccontextmanager
-async def open_engine(name: EngineName, place: EngineConfig) -> AsyncIterator[Engine]:
-    """The engine of this name, opened.
+async def open_engine(name: EngineName, config: EngineConfig) -> AsyncIterator[Engine]:
+    """Open the engine with this name.
 
-    Raises:
-        MissingExtraError: it needs packages that are not installed.
-        ConfigurationError: models or stores cannot be used as configured.
+    Raises `MissingExtraError` if its packages are missing, `ConfigurationError` if models or stores are
+    unusable.
     """
     if name == "ray":
         # Read when Ray is imported: it would abort a process that SIGTERM asks to stop in order.
@@ -60,32 +59,28 @@ async def open_engine(name: EngineName, place: EngineConfig) -> AsyncIterator[En
             from gems.evals.ray_engine import open_ray  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("--engine ray", "ray") from error
-        async with open_ray(place) as engine:
+        async with open_ray(config) as engine:
             yield engine
         return
-    store = await asyncio.to_thread(FileStore, place.url)
-    async with Gems(place.settings, graph=place.graph) as gems:
-        yield LocalEngine(gems, store, place.concurrency)
+    store = await asyncio.to_thread(FileStore, config.url)
+    async with Gems(config.settings, graph=config.graph) as gems:
+        yield LocalEngine(gems, store, config.concurrency)
 
 
-def settings_for_jobs(settings: Settings, *, asks: bool = True, learn: bool = False) -> Settings:
-    """The settings with which runs of a folder are carried out.
+def settings_for_jobs(settings: Settings, *, uses_chat: bool = True, learn: bool = False) -> Settings:
+    """Return the settings for the runs of an output folder.
 
-    Samples are independent of each other: they learn nothing from other runs unless that is wanted. Where no
-    chat model is asked, none needs to be usable.
+    Samples are independent: experience is off unless `learn` is set. Without `uses_chat` no chat model is
+    needed.
     """
     changed: dict[str, object] = {} if learn else {"experience": "off"}
-    if not asks:
+    if not uses_chat:
         changed |= {name: ChatSettings() for name in ("chat", *get_args(Role))}
     return settings.model_copy(update=changed)
 
 
 def check_prices(settings: Settings) -> None:
-    """Rule out a budget that means nothing, since a price is not known.
-
-    Raises:
-        OptionError: it is not.
-    """
+    """Check that all prices needed for a budget are known; raises `OptionError`."""
     generator = settings.generator
     unknown = []
     if parse_generator_spec(generator.model).kind != "blocks" and generator.usd_per_image is None:

@@ -1,4 +1,4 @@
-"""Several things at a time, none of which is left running when another one fails."""
+"""Run awaitables concurrently and cancel the rest if one fails."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ T = TypeVar("T")
 
 
 async def gather_or_cancel(doing: Iterable[Awaitable[T]]) -> list[T]:
-    """What all of them come to, in order.
+    """Return all results in order; on the first error cancel the rest and raise it.
 
-    The first failure is raised once the others are ended: questions whose answers nobody wants cost money,
-    and the connections that they are asked on are about to be closed.
+    Answers that nobody reads cost money, and their connections are about to be closed.
     """
     tasks = [asyncio.ensure_future(each) for each in doing]
     try:

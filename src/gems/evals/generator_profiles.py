@@ -1,4 +1,4 @@
-"""Named settings of the generators that benchmarks are drawn with."""
+"""Named generator settings for benchmarks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from gems.errors import OptionError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorProfile:
-    """How one model draws for a benchmark.
+    """Generator settings of one model for benchmarks.
 
     Attributes:
-        preset: The preset of our Diffusers generator that draws so.
+        preset: The preset of the Diffusers generator.
         width: Pixels.
         height: Pixels.
         steps: Inference steps.
-        guidance_scale: As the pipeline's argument of this name; None where it is given none.
-        true_cfg_scale: The same; this one turns classifier-free guidance on.
+        guidance_scale: The pipeline argument of this name; None to omit it.
+        true_cfg_scale: The pipeline argument of this name, which enables classifier-free guidance; None to
+            omit it.
         negative_prompt: Empty for none.
-        note: What one should know.
+        note: A remark for users.
     """
 
     preset: str
@@ -34,12 +35,12 @@ class GeneratorProfile:
 
     @property
     def size(self) -> str:
-        """As options of runs have it."""
+        """WIDTHxHEIGHT, as in run options."""
         return f"{self.width}x{self.height}"
 
     @property
     def guidance(self) -> float | None:
-        """What the preset is given as guidance; it hands it to the argument that this profile means."""
+        """The guidance value of the preset, which passes it on as the right argument."""
         return self.guidance_scale if self.true_cfg_scale is None else self.true_cfg_scale
 
 
@@ -70,18 +71,13 @@ PROFILES: Mapping[str, Mapping[str, GeneratorProfile]] = {
         ),
     },
 }
-"""By name and model: those of the paper, and those that the models' authors recommend."""
+"""By profile name and model: `paper` as in the paper, `recommended` by the authors of the models."""
 
 
 def generator_profile(name: str, generator: str) -> GeneratorProfile | None:
-    """The settings of a profile for a generator; None where it has none for it.
+    """Return the profile for a generator spec, or None if it has none for that model.
 
-    Args:
-        name: The profile's name.
-        generator: The generator's spec, for instance `diffusers:z-image-turbo`.
-
-    Raises:
-        OptionError: there is no such profile.
+    Raises `OptionError` if no profile has this name.
     """
     if name not in PROFILES:
         raise OptionError(

@@ -1,4 +1,4 @@
-"""What a harness is: a way to carry out a run within a number of images."""
+"""The definition of a harness: one way to generate an image with a limited number of images."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from gems.options import MAX_ROUNDS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harness:
-    """One way to come from a prompt to an image.
-
-    Every one is a run of the service, with its ledger, and is resumed like any other.
+    """One way from a prompt to an image; each is a normal run with ledger and resume.
 
     Attributes:
         name: As in `--harness NAME`.
         title: For tables.
-        about: One sentence.
-        options: The run's options when it may draw a number of images, from 1.
-        graph: Its graph; the product's loop by default.
-        asks: Whether it asks a chat model at all.
-        most_images: Most images that it can make use of.
-        learns: Whether its runs can learn from each other where that is wanted.
+        description: One sentence.
+        options: Returns the run options for a maximum number of images, from 1.
+        graph: The graph to run.
+        uses_chat: Whether it calls a chat model.
+        most_images: Maximum number of images that it can use.
+        can_learn: Whether its runs can learn from each other.
     """
 
     name: str
     title: str
-    about: str
+    description: str
     options: Callable[[int], RunOptions]
     graph: GraphBuilder = build_graph
-    asks: bool = True
+    uses_chat: bool = True
     most_images: int = MAX_ROUNDS
-    learns: bool = False
+    can_learn: bool = False

@@ -1,10 +1,9 @@
 """`paper-no-memory`: the paper's loop without its memory of earlier rounds.
 
-The paper's memory is the history within a run: the prompts and feedback of earlier rounds, their images, the
-thoughts behind them, and in their place experiences. Without it the refiner is left with the feedback on the
-newest round: the prompt that was drawn, what passed and what failed. It is shown no picture, since the paper
-counts images among what memory adds, and nothing is summarised, since nobody would read it. Skills stay, so
-that the difference to `paper` is what memory adds.
+The paper's memory is the history within a run: prompts, feedback, images and reasoning of earlier rounds, and
+the experiences that summarize them. Without it the refiner gets only the feedback on the newest round: its
+prompt, what passed and what failed. It gets no image, since the paper counts images as memory, and nothing
+is summarized. Skills stay enabled, so that the difference to `paper` is the effect of memory.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _REFINE_ATTEMPTS = 2
 
 
 async def refine_newest(state: State, work: NodeContext) -> Update:
-    """The next prompt, from the feedback on the newest round alone."""
+    """Write the next prompt from the feedback on the newest round alone."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     if not failed_questions(turn, requirements):
         # As in the loop: where nothing is known to be wrong, the same prompt is drawn again.
@@ -43,7 +42,7 @@ async def refine_newest(state: State, work: NodeContext) -> Update:
 
 
 async def _ask_new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> str:
-    """A prompt other than the last one; empty where the model writes none when asked again either."""
+    """Return a prompt that differs from the last one; empty if the model does not write one."""
     for attempt in range(_REFINE_ATTEMPTS):
         reply = await work.ask(question("refine", slots, attempt=attempt))
         prompt = reply.form(PromptReply).prompt.strip()
@@ -57,7 +56,7 @@ WITHOUT_MEMORY = partial(build_graph, instead={"reflector": refine_newest})
 PAPER_NO_MEMORY = Harness(
     name="paper-no-memory",
     title="GEMS, without memory",
-    about="The paper's loop, whose refiner sees the feedback on the newest round alone.",
+    description="The paper's loop, whose refiner sees the feedback on the newest round alone.",
     options=paper_options,
     graph=WITHOUT_MEMORY,
 )

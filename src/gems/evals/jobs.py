@@ -1,4 +1,4 @@
-"""One run to carry out for an output folder, and what came of it; both travel between machines."""
+"""Run one job of an output folder; jobs and their results are picklable for other machines."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from gems.results import RunResult
 from gems.service import Gems
 
 _FATAL = (ConfigurationError, DiskFullError, RunDrainedError)
-"""What would go wrong with every other job as well, or means that the process is to end."""
+"""Errors that would affect all other jobs too, or that mean that the process must stop."""
 _BUSY_TIMEOUT_S = 60.0
 _BUSY_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A run to carry out.
+    """A run to execute.
 
     Attributes:
-        name: Names it for people.
-        run_id: What the run is called, the same whenever and wherever the job is begun.
-        prompt: What to draw.
+        name: The name in messages.
+        run_id: Stable run id, so that a job that starts again resumes its run.
+        prompt: The prompt.
         options: The run's options.
-        file: Where its image goes, relative to the output folder.
+        file: The image file, relative to the output folder.
     """
 
     name: str
@@ -50,25 +50,25 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What came of a job.
+    """The result of a job.
 
     Attributes:
         job: The job.
-        file: Where its image lies, relative to the output folder; empty where there is none.
+        file: The image file, relative to the output folder; empty if there is none.
         sha256: Of the file's bytes.
-        error: Why there is none; empty where there is one.
-        rounds: How many there were.
-        images: How many were drawn.
-        calls: How many chat calls were made.
-        input_tokens: Of these calls.
-        output_tokens: Of these calls.
-        usd: US dollars; None where prices are not known.
+        error: Why there is no image; empty if there is one.
+        rounds: Number of rounds.
+        images: Number of generated images.
+        calls: Number of chat calls.
+        input_tokens: Of all chat calls.
+        output_tokens: Of all chat calls.
+        usd: US dollars; None if prices are unknown.
         seconds: Wall time of the rounds.
-        skills: Those that were chosen.
-        requirements: How many the run had.
-        met: Of these by the image, by the run's own judge.
+        skills: The chosen skills.
+        requirements: Number of requirements of the run.
+        met: Requirements that the image meets according to the run's own judge.
         stop_reason: Why the run ended.
-        warnings: What went wrong without ending it.
+        warnings: Problems that did not end the run.
     """
 
     job: Job
@@ -88,31 +88,26 @@ class JobResult:
     stop_reason: str = ""
     warnings: tuple[str, ...] = ()
 
-    def recorded(self) -> dict[str, Any]:
-        """What the rows of manifests keep of it, by the names of their fields."""
+    def manifest_fields(self) -> dict[str, Any]:
+        """Return the fields that manifest rows record."""
         kept = {each.name: getattr(self, each.name) for each in fields(self)}
         del kept["job"], kept["warnings"]
         return kept | {"run_id": self.job.run_id, "skills": list(self.skills)}
 
 
 async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
-    """Carry out a job, or go on with it where it was begun before, and write its image.
+    """Start or resume the run of a job and write its image.
 
-    A run that a fault ended counts as failed although it has an image: it is not what the harness would have
-    drawn, and goes on when the job is tried again.
-
-    Raises:
-        ConfigurationError: the models cannot be used, which no other job would find otherwise.
-        DiskFullError: no space is left for the image.
-        RunDrainedError: the process is to end.
+    A run that failed or was cancelled counts as failed even if it has an image, and is resumed on retry.
+    Raises `ConfigurationError`, `DiskFullError` and `RunDrainedError`, which would affect every job.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="gems-job-") as folder:
             result = await _run_when_free(gems, job, Path(folder) / "image.png")
-            ending = _job_result(job, result)
+            job_result = _job_result(job, result)
             if result.stop_reason in ("failed", "cancelled"):
-                return replace(ending, error=_failure_text(result))
-            return await _write_image(ending, gems, result, store)
+                return replace(job_result, error=_failure_text(result))
+            return await _write_image(job_result, gems, result, store)
     except _FATAL:
         raise
     except GemsError as error:
@@ -120,14 +115,14 @@ async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
 
 
 async def _run_when_free(gems: Gems, job: Job, out: Path) -> RunResult:
-    """The run's result; a run that somebody else works on is waited for."""
-    patient_until = time.monotonic() + _BUSY_TIMEOUT_S
+    """Return the run's result; waits while another process holds the run."""
+    deadline = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
             return await _resume_or_start(gems, job, out)
         except RunBusyError:
             # Where a machine has died, its lock may outlive it for a moment.
-            if time.monotonic() > patient_until:
+            if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(_BUSY_POLL_S)
 
@@ -139,14 +134,14 @@ async def _resume_or_start(gems: Gems, job: Job, out: Path) -> RunResult:
         return await gems.run(job.prompt, **job.options, new_id=job.run_id, out=out)
 
 
-async def _write_image(ending: JobResult, gems: Gems, result: RunResult, store: FileStore) -> JobResult:
-    """The ending with the image written to the output folder, as the run saved it."""
+async def _write_image(job_result: JobResult, gems: Gems, result: RunResult, store: FileStore) -> JobResult:
+    """Write the image to the output folder and return the updated result."""
     if result.path is not None:
         png = await asyncio.to_thread(Path(result.path).read_bytes)
     else:
         png = await gems.resources.images.load(result.image_id or "")
-    await asyncio.to_thread(store.write, ending.job.file, png)
-    return replace(ending, file=ending.job.file, sha256=hashlib.sha256(png).hexdigest())
+    await asyncio.to_thread(store.write, job_result.job.file, png)
+    return replace(job_result, file=job_result.job.file, sha256=hashlib.sha256(png).hexdigest())
 
 
 def _failure_text(result: RunResult) -> str:
@@ -156,7 +151,7 @@ def _failure_text(result: RunResult) -> str:
 
 
 async def _partial_result(gems: Gems, job: Job) -> JobResult:
-    """What a run that failed has consumed; it counts, although there is no image."""
+    """Return what a failed run has consumed; it counts although there is no image."""
     try:
         return _job_result(job, await gems.show(job.run_id))
     except GemsError:

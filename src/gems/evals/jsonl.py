@@ -1,7 +1,4 @@
-"""Growing files of JSON Lines, on a disk or in a store of objects.
-
-Everything here blocks; `gems.evals.output_folder` calls it in threads.
-"""
+"""Append-only JSON Lines files on a disk or in an object store. All methods block."""
 
 from __future__ import annotations
 
@@ -17,18 +14,14 @@ from gems.memory.faults import storage_error
 from gems.memory.file_store import FileStore
 
 _PART_LINES = 200
-"""Lines of a part, which is written anew with each of them: stores of objects cannot append."""
+"""Lines per part; the current part is rewritten on each append, since object stores cannot append."""
 _PART_NAME = re.compile(r"\.(\d{6})\.jsonl")
 
 
 class JsonLines:
-    """A growing file of JSON Lines; one process at a time appends to it.
+    """An append-only JSON Lines file with a single writer.
 
-    On a disk it is one file. Stores of objects cannot append, so there it is numbered parts.
-
-    Args:
-        store: Where it lies.
-        stem: Its name without `.jsonl`.
+    On a disk it is the file STEM.jsonl, in an object store a series of numbered parts.
     """
 
     def __init__(self, store: FileStore, stem: str) -> None:
@@ -38,10 +31,9 @@ class JsonLines:
         self._mended = False
 
     def read(self) -> tuple[list[dict[str, Any]], str]:
-        """All lines in order, and what to tell about a half-written last one; empty where there is none.
+        """Return all lines in order, and a warning if the last one is incomplete (else empty).
 
-        Raises:
-            DataError: a line that is not the last one is damaged.
+        Raises `DataError` if another line is damaged.
         """
         lines: list[dict[str, Any]] = []
         note = ""
@@ -56,12 +48,7 @@ class JsonLines:
         return lines, note
 
     def append(self, lines: Sequence[str]) -> None:
-        """Add lines, all or none of them, and have them stored before returning.
-
-        Raises:
-            DiskFullError: no space is left; the file is as it was.
-            StorageError: it cannot be written.
-        """
+        """Append lines atomically and durably; raises `DiskFullError` or `StorageError`."""
         if self._store.folder is not None:
             self._append_to_file(self._store.folder / f"{self._stem}.jsonl", lines)
         else:
@@ -129,7 +116,7 @@ def _parse_lines(data: bytes, place: str, is_last: bool) -> tuple[list[dict[str,
 
 
 def _repair_last_line(file: Any) -> None:
-    """Remove a half-written last line, or end a whole one, so that the next begins on a line of its own."""
+    """Remove an incomplete last line, or terminate a complete one."""
     file.seek(0)
     data: bytes = file.read()
     tail = data.rpartition(b"\n")[2]

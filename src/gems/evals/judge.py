@@ -1,4 +1,4 @@
-"""Who answers scorers' questions about images."""
+"""The judge protocol: a model that answers scorers' questions about images."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import Protocol
 
 OFFICIAL = "official"
-"""The judge of numbers that an official scorer made."""
+"""The judge name of figures from official scorers."""
 _INHOUSE = "-inhouse"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeQuestion:
-    """One question about pictures.
+    """One question about images.
 
     Attributes:
-        text: What is asked.
+        text: The question.
         pictures: PNG bytes, in order.
-        system: Instructions above it; empty for none.
-        temperature: None for the endpoint's own.
-        max_tokens: None for the endpoint's own.
-        top_logprobs: How many likely first tokens to tell with their probabilities; 0 for none.
-        attempt: Tells apart questions that are asked again on purpose, from 0.
+        system: System prompt; empty for none.
+        temperature: None for the default of the endpoint.
+        max_tokens: None for the default of the endpoint.
+        top_logprobs: Number of likely first tokens to return with probabilities; 0 for none.
+        attempt: Distinguishes deliberate repetitions of a question, from 0.
     """
 
     text: str
@@ -36,11 +36,11 @@ class JudgeQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeReply:
-    """What came back.
+    """The reply of a judge.
 
     Attributes:
         text: The answer.
-        first_token: Probability in [0, 1] of likely first tokens; empty where the endpoint tells none.
+        first_token: Probability in [0, 1] of likely first tokens; empty if the endpoint does not return any.
     """
 
     text: str
@@ -48,22 +48,22 @@ class JudgeReply:
 
 
 def inhouse_name(name: str) -> str:
-    """What a judge's numbers are called, so that nobody takes them for those of an official scorer."""
+    """Return the judge name for in-house scores, which tells them from official ones."""
     return name if name.endswith(_INHOUSE) else f"{name}{_INHOUSE}"
 
 
 class EvalJudge(Protocol):
-    """Any model that looks at images and answers."""
+    """A model that sees images and answers questions."""
 
     name: str
-    """Goes into every number it made, with `-inhouse`."""
+    """Part of every score, with `-inhouse`."""
     samples: int
-    """Answers that stand for a probability where the endpoint tells none; 1 makes it 0 or 1."""
+    """Answers per probability if the endpoint returns none; 1 gives 0 or 1."""
 
     async def ask(self, question: JudgeQuestion) -> JudgeReply:
-        """Ask once; retries of what is worth retrying happen within.
+        """Ask once, including retries.
 
         Raises:
-            ProviderError: no answer came.
+            ProviderError: no answer was received.
         """
         ...

@@ -1,4 +1,4 @@
-"""The judge of in-house scores: a chat model that looks at images and answers in plain text."""
+"""The judge for in-house scores: a chat model that answers in plain text."""
 
 from __future__ import annotations
 
@@ -19,19 +19,14 @@ from gems.settings import ChatSettings
 from gems.types import Usage
 
 SAMPLES = 5
-"""Answers that stand for a probability where the endpoint tells none."""
+"""Answers per probability if the endpoint returns none."""
 
 
 def open_judge(settings: ChatSettings, samples: int = SAMPLES) -> ChatJudge:
-    """The judge that `settings` describe; no request is made.
+    """Create the judge from settings; sends no request.
 
-    Args:
-        settings: Its model, key and limits.
-        samples: Answers that stand for a probability where the endpoint tells none; 1 makes it 0 or 1.
-
-    Raises:
-        ConfigurationError: the model cannot judge, or OpenAI is meant and no key is set.
-        ModelSpecError: the spec is not understood.
+    Raises `ConfigurationError` if the model cannot judge or a key is missing, `ModelSpecError` if the spec is
+    invalid.
     """
     if parse_chat_spec(settings.model).kind == "blocks":
         raise ConfigurationError(
@@ -42,17 +37,9 @@ def open_judge(settings: ChatSettings, samples: int = SAMPLES) -> ChatJudge:
 
 
 class ChatJudge:
-    """An `EvalJudge` over a chat client, which retries what is worth it.
+    """An `EvalJudge` on a chat client that retries; an asynchronous context manager.
 
-    Use it as an asynchronous context manager.
-
-    Args:
-        client: Asks.
-        name: For figures; the spec.
-        samples: See `EvalJudge.samples`.
-
-    Attributes:
-        usage: What all answers together consumed, those that could not be read among them.
+    `usage` sums up all answers, including unreadable ones.
     """
 
     def __init__(self, client: ChatClient, *, name: str, samples: int = SAMPLES) -> None:
@@ -62,12 +49,7 @@ class ChatJudge:
         self._client = client
 
     async def ask(self, question: JudgeQuestion) -> JudgeReply:
-        """See `EvalJudge.ask`.
-
-        Raises:
-            ProviderError: no usable answer came.
-            ConfigurationError: the key is not accepted, or the model takes no images.
-        """
+        """Ask once; raises `ProviderError`, or `ConfigurationError` for a rejected key or image."""
         pictures = await gather_or_cancel(self._picture(png) for png in question.pictures)
         asked = Question(
             # Nothing depends on it: requests carry no task, and this one is of the judge's kind.
@@ -83,7 +65,7 @@ class ChatJudge:
         return JudgeReply(text=reply.text, first_token=reply.first_token)
 
     async def aclose(self) -> None:
-        """Close the connections. Calling it twice is harmless."""
+        """Close the connections; safe to call twice."""
         await self._client.aclose()
 
     async def __aenter__(self) -> ChatJudge:

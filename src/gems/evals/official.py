@@ -1,4 +1,4 @@
-"""To the official scorers and back: samples in their layout, and the figures that they wrote."""
+"""Export samples for official scorers, and import their figures."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class EvalExport(BaseModel):
 
     @property
     def is_partial(self) -> bool:
-        """Whether the score will be none of the benchmark's."""
+        """Whether samples are missing, so that the score is not the benchmark's."""
         return self.samples < self.expected
 
 
 class EvalImport(BaseModel):
-    """Figures that an official scorer wrote."""
+    """Figures of an official scorer."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,21 +47,18 @@ class EvalImport(BaseModel):
 
 
 async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -> EvalExport:
-    """Write a folder's samples in the layout of the official scorer.
+    """Write the samples in the layout of the official scorer.
 
-    Raises:
-        RequestError: there is no official scorer, not a single image, or `out` holds something already.
-        DataError: the benchmark's data are not in order.
-        ImageMissingError: an image is damaged.
+    Raises `RequestError` if there is no official scorer, no image, or `out` is not empty.
     """
     prompts = await prompts_by_language(folder, task, data)
-    frozen = await folder.frozen([prompt for found in prompts.values() for prompt in found])
+    sample_set = await folder.sample_set([prompt for found in prompts.values() for prompt in found])
     there = await folder.images()
-    rows = {key: row for key, row in frozen.rows.items() if row.file in there}
+    rows = {key: row for key, row in sample_set.rows.items() if row.file in there}
     if not rows:
         raise RequestError(f"{folder.label} holds no image yet.", hint="`gems eval run` draws them.")
-    export = await task.export(replace(frozen, rows=rows), out)
-    wanted = len(frozen.prompts) * folder.settings.samples
+    export = await task.export(replace(sample_set, rows=rows), out)
+    wanted = len(sample_set.prompts) * folder.settings.samples
     return EvalExport(
         folder=folder.label,
         task=task.name,
@@ -69,25 +66,17 @@ async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -
         commands=list(export.commands),
         samples=wanted - len(export.missing),
         expected=export.expected,
-        missing=[make_unscored(key, missing_reason(frozen.rows.get(key))) for key in export.missing],
+        missing=[make_unscored(key, missing_reason(sample_set.rows.get(key))) for key in export.missing],
     )
 
 
 async def import_scores(
     folder: EvalFolder, task: Task, data: Path, file: Path, language: str | None = None
 ) -> EvalImport:
-    """Take over what the official scorer wrote; figures of the same name are replaced.
+    """Import the results of the official scorer; figures with the same name are replaced.
 
-    Args:
-        folder: Holds the samples that were scored.
-        task: Its benchmark.
-        data: Holds the benchmark's data.
-        file: What the official scorer wrote.
-        language: Which language it is about; may be left out where the folder has a single one.
-
-    Raises:
-        OptionError: the folder has several languages, or not this one.
-        DataError: the file is not what the official scorer writes.
+    `language` may be omitted if the folder has a single one. Raises `OptionError` if the language is missing
+    or wrong, `DataError` if the file is not a result of the official scorer.
     """
     language = _choose_language(folder, language)
     prompts = (await prompts_by_language(folder, task, data, language))[language]

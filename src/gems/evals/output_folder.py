@@ -1,12 +1,12 @@
-"""The output folder: what was drawn of a benchmark by a harness, how it was scored, and what that comes to.
+"""The output folder: images of a benchmark by one harness, their scores and figures.
 
-    eval.json                                 what it was begun with
-    manifest.jsonl                            a row for each sample
+    eval.json                                 settings of the folder
+    manifest.jsonl                            one row per sample
     images/<language>/<prompt_id>_<sample>.png
-    scores/<judge>.jsonl                      a line for each score
+    scores/<judge>.jsonl                      one line per score
     figures/<judge>.json
 
-Where the store cannot append, as stores of objects cannot, `.jsonl` files are numbered parts.
+In object stores, which cannot append, `.jsonl` files are numbered parts.
 """
 
 from __future__ import annotations
@@ -42,11 +42,9 @@ _FIGURES = TypeAdapter(list[Figure])
 
 
 class EvalFolder:
-    """An output folder on any fsspec URL. One process at a time writes rows; many may write images.
+    """An output folder on any fsspec URL. One process writes rows; many may write images.
 
-    Attributes:
-        settings: What it was begun with.
-        warnings: What was found wrong and could be lived with.
+    `warnings` lists problems that could be tolerated.
     """
 
     def __init__(self, store: FileStore, settings: EvalSettings) -> None:
@@ -57,24 +55,20 @@ class EvalFolder:
 
     @property
     def store(self) -> FileStore:
-        """Its files."""
+        """The files of the folder."""
         return self._store
 
     @property
     def label(self) -> str:
-        """Where it is, for people."""
+        """The location, for messages."""
         return self._store.label
 
     @classmethod
     async def create(cls, url: str, settings: EvalSettings) -> EvalFolder:
-        """A new folder, or one that was begun with the same settings.
+        """Create the folder, or open one that was created with the same settings.
 
-        More prompts and more samples of each than it was begun with are added to it.
-
-        Raises:
-            RequestError: it was begun with other settings; the message says what differs.
-            ConfigurationError: the URL cannot be used.
-            StorageError: it cannot be written.
+        The limit of prompts and the number of samples may grow. Raises `RequestError` that names the
+        differences.
         """
         store = await asyncio.to_thread(FileStore, url)
         known = await asyncio.to_thread(_read_settings, store)
@@ -93,12 +87,7 @@ class EvalFolder:
 
     @classmethod
     async def open(cls, url: str) -> EvalFolder:
-        """A folder that is there.
-
-        Raises:
-            RequestError: it is no output folder.
-            DataError: its settings cannot be read.
-        """
+        """Open an existing folder; raises `RequestError` if it is not an output folder."""
         store = await asyncio.to_thread(FileStore, url)
         settings = await asyncio.to_thread(_read_settings, store)
         if settings is None:
@@ -109,45 +98,23 @@ class EvalFolder:
         return cls(store, settings)
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[None]:
-        """While this holds, no other process of this machine writes rows.
-
-        Raises:
-            RequestError: another one does.
-        """
-        if self._store.folder is None:
-            # Stores of objects have no locks; runs have.
+    async def lock(self) -> AsyncIterator[None]:
+        """Keep other processes on this machine from writing rows; raises `RequestError` if locked."""
+        async with lock_folder(self._store):
             yield
-            return
-        try:
-            async with hold(self._store.folder, ".writing"):
-                yield
-        except RunBusyError as error:
-            raise RequestError(
-                f"Another process is drawing into {self.label}.",
-                hint="Wait for it to finish, or end it first.",
-            ) from error
 
     async def rows(self) -> dict[SampleKey, SampleRow]:
-        """The newest row of each sample, in the order in which samples came first.
-
-        Raises:
-            DataError: a line in the middle of the manifest is damaged.
-        """
+        """Return the newest row of each sample, in order of first appearance."""
         lines, note = await asyncio.to_thread(self._manifest.read)
-        self._note(note)
+        self._add_warning(note)
         return {row.key: row for row in _validate_lines(SampleRow, lines, f"{self.label}/manifest")}
 
     async def append(self, row: SampleRow) -> None:
-        """Add a row, which stands for its sample from now on.
-
-        Raises:
-            DiskFullError: no space is left; the manifest is as it was.
-        """
+        """Append a row, which replaces earlier rows of its sample."""
         await asyncio.to_thread(self._manifest.append, [row.model_dump_json()])
 
     async def images(self) -> set[str]:
-        """The names, relative to the folder, of all images that are there."""
+        """Return the names of all existing images, relative to the folder."""
         found: set[str] = set()
         for language in self.settings.languages:
             part = f"images/{safe_name(language)}"
@@ -156,20 +123,15 @@ class EvalFolder:
         return found
 
     async def write_image(self, key: SampleKey, png: bytes) -> tuple[str, str]:
-        """Write a sample's PNG; returns its name relative to the folder, and the SHA-256 of its bytes.
-
-        Raises:
-            DiskFullError: no space is left.
-        """
+        """Write a sample's PNG; returns its name relative to the folder and its SHA-256."""
         name = image_name(key)
         await asyncio.to_thread(self._store.write, name, png)
         return name, hashlib.sha256(png).hexdigest()
 
     async def image(self, row: SampleRow) -> bytes:
-        """The PNG bytes of a row's image.
+        """Return the PNG bytes of a row's image.
 
-        Raises:
-            ImageMissingError: the sample has none, or its file is gone or was changed.
+        Raises `ImageMissingError` if there is none, or if the file is missing or was changed.
         """
         if not row.file:
             raise ImageMissingError(
@@ -188,51 +150,41 @@ class EvalFolder:
             )
         return data
 
-    async def frozen(self, prompts: Sequence[BenchmarkPrompt]) -> SampleSet:
-        """What scorers and exports work on.
+    async def sample_set(self, prompts: Sequence[BenchmarkPrompt]) -> SampleSet:
+        """Return the samples of these prompts for scorers and exports.
 
-        Args:
-            prompts: What there was to draw for; rows of other prompts, and samples beyond those of the
-                settings, are left out.
+        Rows of other prompts, and samples beyond the number in the settings, are left out.
         """
         wanted = {prompt.key(sample) for prompt in prompts for sample in range(self.settings.samples)}
         rows = {key: row for key, row in (await self.rows()).items() if key in wanted}
         return SampleSet(prompts=prompts, rows=rows, image=self.image, samples=self.settings.samples)
 
     async def write_scores(self, judge: str, scores: Sequence[Score]) -> None:
-        """Add scores of a judge; they stand in for earlier ones of the same sample, metric and category."""
+        """Append scores; they replace earlier ones of the same sample, metric and category."""
         lines = JsonLines(self._store, f"scores/{_judge_stem(judge)}")
         await asyncio.to_thread(lines.append, [score.model_dump_json() for score in scores])
 
     async def scores(self, judge: str) -> list[Score]:
-        """The newest scores of a judge by sample, metric and category.
-
-        Raises:
-            DataError: a line in the middle is damaged.
-        """
+        """Return a judge's newest scores by sample, metric and category."""
         stem = f"scores/{_judge_stem(judge)}"
         lines, note = await asyncio.to_thread(JsonLines(self._store, stem).read)
-        self._note(note)
+        self._add_warning(note)
         found = _validate_lines(Score, lines, f"{self.label}/{stem}")
         return list({(score.key, score.metric, score.category): score for score in found}.values())
 
     async def judges(self) -> list[str]:
-        """Who has scored anything."""
+        """Return the judges that have scored anything."""
         names = await asyncio.to_thread(self._store.names, "scores")
         stems = (re.sub(r"(\.\d{6})?\.jsonl$", "", name) for name in names if name.endswith(".jsonl"))
         return list(dict.fromkeys(unquote(stem) for stem in stems))
 
     async def write_figures(self, judge: str, figures: Sequence[Figure]) -> None:
-        """Write what a judge's scores come to, in place of what was there."""
+        """Replace the figures of a judge."""
         data = _FIGURES.dump_json(list(figures), indent=2)
         await asyncio.to_thread(self._store.write, f"figures/{_judge_stem(judge)}.json", data)
 
     async def figures(self) -> list[Figure]:
-        """The figures of all judges.
-
-        Raises:
-            DataError: a file of figures cannot be read.
-        """
+        """Return the figures of all judges; raises `DataError` if a file is damaged."""
         figures: list[Figure] = []
         for name in await asyncio.to_thread(self._store.names, "figures"):
             if not name.endswith(".json"):
@@ -244,18 +196,14 @@ class EvalFolder:
                 raise DataError(f"{self.label}/figures/{name} is damaged: {_first_error(error)}.") from error
         return figures
 
-    def _note(self, note: str) -> None:
+    def _add_warning(self, note: str) -> None:
         if note and note not in self.warnings:
             self.warnings.append(note)
 
 
 @asynccontextmanager
 async def lock_folder(store: FileStore) -> AsyncIterator[None]:
-    """While this holds, no other process of this machine writes rows into a folder.
-
-    Raises:
-        RequestError: another one does.
-    """
+    """Keep other processes on this machine from writing rows; raises `RequestError` if locked."""
     if store.folder is None:
         # Stores of objects have no locks; runs have.
         yield
@@ -272,12 +220,12 @@ async def lock_folder(store: FileStore) -> AsyncIterator[None]:
 
 
 def image_name(key: SampleKey) -> str:
-    """Where a sample's PNG lies, relative to the folder; no id leads out of it."""
+    """Return the path of a sample's PNG, relative to the folder; no id can leave it."""
     return f"images/{safe_name(key.language)}/{safe_name(key.prompt_id)}_{key.sample}.png"
 
 
 def safe_name(text: str) -> str:
-    """A part of a path that stands for `text` alone: whatever else than plain characters is encoded."""
+    """Return a unique path component for a text; special characters are encoded."""
     encoded = _UNSAFE.sub(lambda found: quote(found.group(), safe=""), text)
     if encoded.startswith("."):
         encoded = f"%2E{encoded[1:]}"
@@ -288,7 +236,7 @@ def safe_name(text: str) -> str:
 
 
 def _judge_stem(judge: str) -> str:
-    """A file's stem that tells the judge's name."""
+    """Return a file stem that encodes the judge's name."""
     return quote(judge, safe=" ,()").replace(".", "%2E")
 
 

@@ -1,4 +1,4 @@
-"""What the paper reports, for tables that show other numbers beside it.
+"""The results that the paper reports.
 
 Source: GEMS (arXiv:2603.28088), Tables 1 and 2 and its ablation on GenEval2.
 """
@@ -23,19 +23,19 @@ COLUMN_TITLES: Mapping[str, str] = {
     "crea/en": "CREA",
     "artimuse/en": "ArtiMuse",
 }
-"""Headings of the columns, by task and language; values are on the scales that the benchmarks publish."""
+"""Column headings by task and language; values are on the published scales."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRow:
-    """One row of the two tables.
+    """One row of both tables.
 
     Attributes:
         model: The image generator.
-        method: What was wrapped around it.
-        values: By task and language, as in `TITLES`.
-        mainstream: The average over Table 1, as printed.
-        downstream: The average over Table 2, as printed.
+        method: The method.
+        values: By task and language, as in `COLUMN_TITLES`.
+        mainstream: The printed average of Table 1.
+        downstream: The printed average of Table 2.
     """
 
     model: str
@@ -71,7 +71,7 @@ PAPER_ROWS = (
     _paper_row(_QWEN, "CRAFT (5)", ".79 66.3 85.87 .533 .518 .79 72.54", ".897 .787 61.6 15.61 59.78 64.40"),
     _paper_row(_QWEN, "GEMS", ".79 70.4 85.59 .542 .532 .80 73.74", ".913 .931 62.1 24.01 62.89 74.31"),
 )
-"""Both tables; numbers behind a method are the most images it may draw for a prompt."""
+"""Both tables; the number after a method is its maximum number of images per prompt."""
 
 ABLATION: Mapping[str, float] = {
     "original": 31.0,
@@ -80,11 +80,3 @@ ABLATION: Mapping[str, float] = {
     "loop, memory and skills": 63.5,
 }
 """GenEval2 with Z-Image-Turbo, in [0, 100]."""
-MEMORY_ABLATION: Mapping[str, float] = {
-    "prompt and feedback": 55.8,
-    "and the image": 58.9,
-    "and the raw thought": 59.2,
-    "experience in place of the thought": 61.4,
-}
-"""GenEval2 with Z-Image-Turbo by what the history of a run holds, in [0, 100]."""
-NANO_BANANA_2_GENEVAL2 = 63.4

@@ -1,4 +1,4 @@
-"""A generator's named settings, put into the settings and the options of runs."""
+"""Apply a generator profile to settings and run options."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from gems.settings import GeneratorSettings, Settings, with_models
 
 
 def apply_profile(settings: Settings, name: str) -> tuple[Settings, RunOptions]:
-    """The settings and the runs' options with the generator profile `name`; unchanged where it is empty.
+    """Return settings and run options with the profile `name` applied; unchanged if it is empty.
 
-    What the user has set about the generator otherwise gives way, since a profile is a whole. With Diffusers
-    the preset that draws so takes the place of the model's name; a folder of the user's own stays.
-
-    Raises:
-        OptionError: there is no such profile, or it says nothing about this generator.
+    The profile replaces the user's generator settings. With Diffusers its preset replaces the model name,
+    except for a local folder. Raises `OptionError` if the profile is unknown or does not cover the generator.
     """
     if not name:
         return settings, {}

@@ -1,8 +1,8 @@
-"""The engine of a Ray cluster: each run within one process, on whichever machine has room for it.
+"""The engine for a Ray cluster: each run in one worker process, on any machine with free capacity.
 
-Machines share no disk: the output folder and the images of runs in hand are at fsspec URLs, and checkpoints,
-ledger and locks in PostgreSQL. A process or machine that dies loses no more than what it was doing at that
-moment; its runs go on elsewhere. Only the process that opened the engine writes rows.
+Machines share no disk: the output folder and the images of unfinished runs are at fsspec URLs; checkpoints,
+ledger and locks are in PostgreSQL. If a process or machine dies, its runs are resumed elsewhere. Only the
+process that opened the engine writes rows.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ from gems.models.specs import parse_generator_spec
 logger = logging.getLogger(__name__)
 
 _MAX_DEATHS = 3
-"""So many processes may die of one job before it is given up: perhaps it is what they die of."""
+"""Maximum number of processes that may die while running the same job, which may be the cause."""
 _POLL_S = 5.0
 _NO_WORKER_TIMEOUT_S = 300.0
-"""How long it may be that no process is there that could carry out runs."""
+"""Maximum time without any worker."""
 _CLOSE_TIMEOUT_S = 15.0
 _MAX_QUEUED_REQUESTS = 256
-"""Requests that may wait at a drawer; how many it draws in a batch is its own business."""
+"""Maximum number of requests that wait at a generator actor."""
 
 
 @asynccontextmanager
-async def open_ray(place: EngineConfig) -> AsyncIterator[RayEngine]:
-    """The engine on the cluster that RAY_ADDRESS names, else on one of this machine alone.
+async def open_ray(config: EngineConfig) -> AsyncIterator[RayEngine]:
+    """Open the engine on the cluster at RAY_ADDRESS, or on a local one.
 
-    Raises:
-        ConfigurationError: the cluster cannot be reached, or machines would not find each other's runs.
+    Raises `ConfigurationError` if the cluster is unreachable, or its machines could not resume each other's
+    runs.
     """
-    store = await asyncio.to_thread(FileStore, place.url)
-    is_own = not ray.is_initialized()
+    store = await asyncio.to_thread(FileStore, config.url)
+    started_here = not ray.is_initialized()
     # A thread of Ray prints what befalls nodes, and standard output is for results.
     with redirect_stdout(sys.stderr):
         await asyncio.to_thread(_connect)
         try:
-            engine = RayEngine(_cluster_config(place, store), store)
+            engine = RayEngine(_cluster_config(config, store), store)
             try:
                 await engine.open()
                 yield engine
             finally:
                 await engine.close()
         finally:
-            if is_own:
+            if started_here:
                 await asyncio.to_thread(ray.shutdown)
 
 
@@ -75,62 +75,53 @@ class _WorkerHandle:
 
 @dataclass(slots=True)
 class RayEngine:
-    """Works off jobs with the processes of a Ray cluster.
+    """Run jobs in the processes of a Ray cluster; the URLs in `config` hold on every machine."""
 
-    Args:
-        place: What workers open; its URLs mean the same on every machine.
-        store: The output folder as this process sees it.
-    """
-
-    place: EngineConfig
+    config: EngineConfig
     store: FileStore
     _free: asyncio.Queue[_WorkerHandle] = field(default_factory=asyncio.Queue)
-    _hired: list[_WorkerHandle] = field(default_factory=list)
-    _drawers: list[Any] = field(default_factory=list)
-    _hiring: set[asyncio.Task[None]] = field(default_factory=set)
-    _each: int = 1
-    _broken: GemsError | None = None
+    _workers: list[_WorkerHandle] = field(default_factory=list)
+    _generators: list[Any] = field(default_factory=list)
+    _starting: set[asyncio.Task[None]] = field(default_factory=set)
+    _jobs_per_worker: int = 1
+    _fatal_error: GemsError | None = None
 
     @property
     def ready(self) -> int:
-        """How many workers can take jobs."""
-        return sum(hired.is_alive for hired in self._hired)
+        """Number of workers that accept jobs."""
+        return sum(worker.is_alive for worker in self._workers)
 
     async def open(self) -> None:
-        """Start the processes, and wait for the first one.
-
-        Raises:
-            GemsError: it cannot open what it needs.
-        """
-        self._drawers = [
-            _start_generator_actor(self.place) for _ in range(_generator_actor_count(self.place))
+        """Start the processes and wait for the first one; raises `GemsError` if it cannot open."""
+        self._generators = [
+            _start_generator_actor(self.config) for _ in range(_generator_actor_count(self.config))
         ]
-        count = self.place.workers or min(self.place.concurrency, max(1, int(_cluster_resource("CPU"))))
-        self._each = math.ceil(self.place.concurrency / count)
+        count = self.config.workers or min(self.config.concurrency, max(1, int(_cluster_resource("CPU"))))
+        self._jobs_per_worker = math.ceil(self.config.concurrency / count)
         for _ in range(count):
-            self._hire()
-        self._free.put_nowait(await self._next())
+            self._start_worker()
+        self._free.put_nowait(await self._free_worker())
 
-    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
-        """See `Engine`."""
-        return run_concurrently(jobs, self.place.concurrency, self._work_off)
+    def run(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
+        """Yield results in order of completion."""
+        return run_concurrently(jobs, self.config.concurrency, self._run_job)
 
     async def close(self) -> None:
-        """End the processes; runs in hand stop where they can go on."""
-        for task in self._hiring:
+        """Stop the processes; unfinished runs can be resumed."""
+        for task in self._starting:
             task.cancel()
-        await asyncio.gather(*self._hiring, return_exceptions=True)
-        closing = [hired.actor.close.remote() for hired in self._hired if hired.is_alive]
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        closing = [worker.actor.close.remote() for worker in self._workers if worker.is_alive]
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.gather(*closing, return_exceptions=True), _CLOSE_TIMEOUT_S)
-        for actor in [*(hired.actor for hired in self._hired), *self._drawers]:
+        for actor in [*(worker.actor for worker in self._workers), *self._generators]:
             ray.kill(actor)
 
-    async def _work_off(self, job: Job) -> JobResult:
-        """The ending of a job, begun again elsewhere where a process died."""
+    async def _run_job(self, job: Job) -> JobResult:
+        """Return the result of a job; it is resumed elsewhere if its process dies."""
         for _ in range(_MAX_DEATHS):
-            hired = await self._next()
-            working = hired.actor.work_off.remote(job)
+            worker = await self._free_worker()
+            working = worker.actor.run_job.remote(job)
             try:
                 reply: JobResult | RemoteError = await working
             except asyncio.CancelledError:
@@ -139,15 +130,15 @@ class RayEngine:
             except RayTaskError as error:
                 raise InternalError(f"A worker failed: {error.cause}") from error
             except RayError as error:
-                self._lose(hired, error)
+                self._replace_worker(worker, error)
                 continue
-            self._free.put_nowait(hired)
-            return await self._checked(reply)
+            self._free.put_nowait(worker)
+            return await self._check_reply(reply)
         return JobResult(
             job=job, error=f"{_MAX_DEATHS} processes that carried it out ended, one after another."
         )
 
-    async def _checked(self, reply: JobResult | RemoteError) -> JobResult:
+    async def _check_reply(self, reply: JobResult | RemoteError) -> JobResult:
         if isinstance(reply, RemoteError):
             raise reply.error()
         if reply.file and not await asyncio.to_thread(self.store.exists, reply.file):
@@ -158,21 +149,19 @@ class RayEngine:
             )
         return reply
 
-    async def _next(self) -> _WorkerHandle:
-        """A worker that is free; whoever takes one puts it back.
+    async def _free_worker(self) -> _WorkerHandle:
+        """Return a free worker; the caller puts it back.
 
-        Raises:
-            GemsError: workers cannot open what they need.
-            ServerError: there has been none for some minutes.
+        Raises `GemsError` if workers cannot open, `ServerError` if there has been no worker for some minutes.
         """
         since = time.monotonic()
         while True:
-            if self._broken is not None:
-                raise self._broken
+            if self._fatal_error is not None:
+                raise self._fatal_error
             try:
-                hired = await asyncio.wait_for(self._free.get(), _POLL_S)
+                worker = await asyncio.wait_for(self._free.get(), _POLL_S)
             except TimeoutError:
-                if any(hired.is_alive for hired in self._hired):
+                if any(worker.is_alive for worker in self._workers):
                     since = time.monotonic()
                 elif time.monotonic() - since > _NO_WORKER_TIMEOUT_S:
                     raise ServerError(
@@ -180,51 +169,51 @@ class RayEngine:
                         hint="`ray status` tells what there is and what is waited for.",
                     ) from None
                 continue
-            if hired.is_alive:
-                return hired
+            if worker.is_alive:
+                return worker
 
-    def _hire(self) -> None:
-        """Start a worker; it takes jobs once it is ready."""
-        task = asyncio.create_task(self._hired_and_opened())
-        self._hiring.add(task)
-        task.add_done_callback(self._hiring.discard)
+    def _start_worker(self) -> None:
+        """Start a worker, which accepts jobs as soon as it is ready."""
+        task = asyncio.create_task(self._open_worker())
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
 
-    async def _hired_and_opened(self) -> None:
+    async def _open_worker(self) -> None:
         # More than jobs may be under way, since closing and cancelling must not wait behind them.
-        actor = _remote_actor(Worker, num_cpus=1, max_concurrency=self._each + 2).remote(
-            self.place, self._drawers
+        actor = _remote_actor(Worker, num_cpus=1, max_concurrency=self._jobs_per_worker + 2).remote(
+            self.config, self._generators
         )
         try:
             fault: RemoteError | None = await actor.open.remote()
         except RayTaskError as error:
-            self._broken = InternalError(f"A worker could not be opened: {error.cause}")
+            self._fatal_error = InternalError(f"A worker could not be opened: {error.cause}")
             return
         except RayError as error:
             logger.warning("A worker ended before it was ready (%s); another one is started.", error)
             await asyncio.sleep(_POLL_S)
-            self._hire()
+            self._start_worker()
             return
         if fault is not None:
-            self._broken = fault.error()
+            self._fatal_error = fault.error()
             return
-        hired = _WorkerHandle(actor)
-        self._hired.append(hired)
-        for _ in range(self._each):
-            self._free.put_nowait(hired)
+        worker = _WorkerHandle(actor)
+        self._workers.append(worker)
+        for _ in range(self._jobs_per_worker):
+            self._free.put_nowait(worker)
 
-    def _lose(self, hired: _WorkerHandle, error: RayError) -> None:
-        """A worker has died, and another one takes its place where there is room."""
-        if not hired.is_alive:
+    def _replace_worker(self, worker: _WorkerHandle, error: RayError) -> None:
+        """Mark a worker as dead and start another one."""
+        if not worker.is_alive:
             return
-        hired.is_alive = False
+        worker.is_alive = False
         logger.warning("A worker has ended (%s); what it was doing goes on elsewhere.", type(error).__name__)
         # Where it is only out of reach, it must not go on beside its successor.
-        ray.kill(hired.actor)
-        self._hire()
+        ray.kill(worker.actor)
+        self._start_worker()
 
 
 def _connect() -> None:
-    """Called in a thread: in the main one Ray takes over SIGTERM."""
+    """Connect to Ray; called in a thread, because in the main thread Ray takes over SIGTERM."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
@@ -240,13 +229,12 @@ def _connect() -> None:
         ) from error
 
 
-def _cluster_config(place: EngineConfig, store: FileStore) -> EngineConfig:
-    """The same with URLs that mean the same to processes elsewhere.
+def _cluster_config(config: EngineConfig, store: FileStore) -> EngineConfig:
+    """Return the configuration with URLs that hold on every machine.
 
-    Raises:
-        ConfigurationError: runs, or what they learn, would be known to one machine alone.
+    Raises `ConfigurationError` if runs or experiences would be visible on one machine only.
     """
-    settings = place.settings
+    settings = config.settings
     machines = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
     if settings.checkpoint is None and machines > 1:
         raise ConfigurationError(
@@ -259,20 +247,20 @@ def _cluster_config(place: EngineConfig, store: FileStore) -> EngineConfig:
             "Processes of a cluster cannot learn from each other through a folder of one home.",
             hint="Set GEMS_EXPERIENCE to the address of a Chroma server.",
         )
-    url = str(store.folder) if store.folder is not None else place.url
+    url = str(store.folder) if store.folder is not None else config.url
     changed = {"home": settings.home.absolute(), "images": settings.images or f"{url.rstrip('/')}/runs"}
-    return replace(place, url=url, settings=settings.model_copy(update=changed))
+    return replace(config, url=url, settings=settings.model_copy(update=changed))
 
 
-def _generator_actor_count(place: EngineConfig) -> int:
-    if place.generator_actors is not None:
-        return place.generator_actors
-    if parse_generator_spec(place.settings.generator.model).kind != "diffusers":
+def _generator_actor_count(config: EngineConfig) -> int:
+    if config.generator_actors is not None:
+        return config.generator_actors
+    if parse_generator_spec(config.settings.generator.model).kind != "diffusers":
         return 0
     return max(1, int(_cluster_resource("GPU")))
 
 
-def _start_generator_actor(place: EngineConfig) -> Any:
+def _start_generator_actor(config: EngineConfig) -> Any:
     gpus = 1 if _cluster_resource("GPU") else 0
     # What a drawer had in hand when it died is drawn again; nobody was given it yet.
     kept: dict[str, Any] = {
@@ -280,7 +268,7 @@ def _start_generator_actor(place: EngineConfig) -> Any:
         "max_task_retries": _MAX_DEATHS,
         "max_concurrency": _MAX_QUEUED_REQUESTS,
     }
-    return _remote_actor(GeneratorActor, num_cpus=0, num_gpus=gpus, **kept).remote(place.settings.generator)
+    return _remote_actor(GeneratorActor, num_cpus=0, num_gpus=gpus, **kept).remote(config.settings.generator)
 
 
 def _remote_actor(kind: type, **options: Any) -> Any:

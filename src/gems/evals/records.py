@@ -1,4 +1,4 @@
-"""Rows of the manifest and of scores: what is known of a sample, as JSON Lines keep it."""
+"""Manifest rows, scores and figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gems.evals.samples import SampleKey
 
 
 class SampleRow(BaseModel):
-    """One sample that a harness is through with."""
+    """One finished sample."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,12 +44,12 @@ class SampleRow(BaseModel):
 
     @property
     def key(self) -> SampleKey:
-        """Names the sample."""
+        """The key of the sample."""
         return SampleKey(self.benchmark, self.language, self.prompt_id, self.sample)
 
 
 class Score(BaseModel):
-    """One number about one sample, or the reason why there is none."""
+    """One value of one sample, or the reason why there is none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,12 +73,12 @@ class Score(BaseModel):
 
     @property
     def key(self) -> SampleKey:
-        """Names the sample."""
+        """The key of the sample."""
         return SampleKey(self.benchmark, self.language, self.prompt_id, self.sample)
 
 
 class Figure(BaseModel):
-    """A benchmark's number over all of its samples."""
+    """A benchmark result over all samples."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,5 +94,5 @@ class Figure(BaseModel):
 
     @property
     def is_partial(self) -> bool:
-        """Whether it rests on less than the whole benchmark, so that it is not the benchmark's score."""
+        """Whether samples are missing, so that it is not the benchmark's score."""
         return self.scored < self.expected

@@ -1,4 +1,4 @@
-"""The benchmarks by name. Each is imported when it is asked for."""
+"""Benchmarks by name, imported on demand."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASKS: dict[str, str] = {
     "artimuse": "gems.evals.benchmarks.artimuse:TASK",
     "blocks-bench": "gems.evals.benchmarks.blocks_bench:TASK",
 }
-"""Where each benchmark's task is: a module and its attribute."""
+"""Module and attribute of each task, by name."""
 
 _UNSUPPORTED = {
     "wise-verified": "WISE_Verified of April 2026 asks other prompts under other ids, and its judge says yes "
@@ -29,11 +29,11 @@ _UNSUPPORTED = {
 
 
 def load_task(name: str) -> Task:
-    """The benchmark of this name.
+    """Import and return the benchmark with this name.
 
     Raises:
-        OptionError: there is none.
-        DataError: it is an edition that is not built in.
+        OptionError: no benchmark has this name.
+        DataError: this edition is not supported.
     """
     known = name.strip().lower().replace("_", "-")
     if known in _UNSUPPORTED:

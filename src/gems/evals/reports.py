@@ -1,4 +1,4 @@
-"""What `gems eval run` and `gems batch` tell in the end."""
+"""The final report of `gems eval run` and `gems batch`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FailedJob(BaseModel):
 
 
 class WorkReport(BaseModel):
-    """How far the samples of a benchmark, or the rows of a batch, have come."""
+    """Progress of a benchmark or a batch."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,16 +31,16 @@ class WorkReport(BaseModel):
     warnings: list[str] = Field(description="What was found wrong and could be lived with.")
 
     @classmethod
-    def of(cls, tally: JobProgress, out: str, warnings: list[str]) -> WorkReport:
-        """The report of what was counted."""
-        failed = [FailedJob(name=name, error=ending.error) for name, ending in tally.failed.items()]
+    def of(cls, progress: JobProgress, out: str, warnings: list[str]) -> WorkReport:
+        """Create the report."""
+        failed = [FailedJob(name=name, error=result.error) for name, result in progress.failed.items()]
         return cls(
             out=out,
-            total=tally.total,
-            done=tally.done,
-            images=tally.images,
-            usd=tally.usd,
-            out_of_money=tally.out_of_money,
+            total=progress.total,
+            done=progress.done,
+            images=progress.images,
+            usd=progress.usd,
+            out_of_money=progress.out_of_money,
             failed=failed,
             warnings=warnings,
         )

@@ -1,4 +1,4 @@
-"""Drawing the samples of a benchmark by a harness into an output folder, each once."""
+"""Generate the samples of a benchmark into an output folder, each sample once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gems.options import derived_seed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """A sample to draw."""
+    """A sample to generate."""
 
     prompt: BenchmarkPrompt
     key: SampleKey
@@ -32,11 +32,9 @@ class Sample:
 
 
 async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPrompt]:
-    """The prompts that a folder is about: of each language the first ones, in the benchmark's order.
+    """Return the prompts of a folder: the first ones of each language, in the benchmark's order.
 
-    Raises:
-        OptionError: the benchmark has no prompts in a language.
-        DataError: see `Task.prompts`.
+    Raises `OptionError` for an unsupported language, `DataError` for invalid data.
     """
     if unknown := set(settings.languages) - set(task.languages):
         raise OptionError(
@@ -51,35 +49,24 @@ async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPr
 
 
 def list_samples(prompts: Sequence[BenchmarkPrompt], settings: EvalSettings) -> list[Sample]:
-    """All samples of the prompts, in order."""
+    """Return all samples of the prompts, in order."""
     keys = [(prompt, prompt.key(sample)) for prompt in prompts for sample in range(settings.samples)]
     return [Sample(prompt=prompt, key=key, seed=sample_seed(settings.seed, key)) for prompt, key in keys]
 
 
 def sample_seed(seed: int, key: SampleKey) -> int:
-    """The seed of a sample's run, in [0, 2**31): the same for every harness and generator."""
+    """Return the seed of a sample in [0, 2**31); the same for every harness and generator."""
     return derived_seed(seed, *key)
 
 
 def check_image_budget(harness: Harness, images: int) -> None:
-    """Rule out a number of images that a harness cannot make use of.
-
-    Raises:
-        OptionError: it is more than that.
-    """
+    """Check that the harness can use so many images; raises `OptionError`."""
     if images > harness.most_images:
         raise OptionError(f"{harness.name} draws at most {harness.most_images} images of a prompt.")
 
 
 class BenchmarkRun:
-    """The samples of a folder.
-
-    Args:
-        folder: Where they go.
-        harness: How they are drawn.
-        prompts: Of what.
-        extra: Options of all runs that come with the generator's profile.
-    """
+    """The samples of a folder; `extra` holds run options of the generator profile."""
 
     def __init__(
         self,
@@ -93,29 +80,33 @@ class BenchmarkRun:
         self._samples = list_samples(prompts, folder.settings)
         self._by_name = {_sample_name(sample.key): sample for sample in self._samples}
 
-    async def draw(
+    async def run(
         self,
         engine: Engine,
         *,
         budget_usd: float | None = None,
         retries: int = 1,
-        tell: OnProgress = lambda _: None,
+        on_progress: OnProgress = lambda _: None,
     ) -> JobProgress:
-        """Draw what is not there yet; whatever an earlier call had begun goes on.
+        """Generate the missing samples; runs of an earlier call are resumed.
 
-        Raises:
-            RequestError: a sample in the folder is of another prompt.
-            GemsError: see `work_through`.
+        Raises `RequestError` if a sample in the folder has a different prompt, and the errors of `run_jobs`.
         """
         rows = await self.folder.rows()
         self._check_prompts(rows)
         there = await self.folder.images()
         done = {key for key, row in rows.items() if row.file in there and not row.error}
-        tally = self._counted(list(rows.values()), done)
-        tell(tally)
+        progress = self._counted(list(rows.values()), done)
+        on_progress(progress)
         jobs = [self._job(sample) for sample in self._samples if sample.key not in done]
         return await run_jobs(
-            jobs, engine, tally, self._keep, budget_usd=budget_usd, retries=retries, tell=tell
+            jobs,
+            engine,
+            progress,
+            self._save,
+            budget_usd=budget_usd,
+            retries=retries,
+            on_progress=on_progress,
         )
 
     def _check_prompts(self, rows: dict[SampleKey, SampleRow]) -> None:
@@ -129,13 +120,13 @@ class BenchmarkRun:
                 )
 
     def _counted(self, rows: list[SampleRow], done: set[SampleKey]) -> JobProgress:
-        """What earlier calls have done and spent."""
-        kept = [row for row in rows if row.key in done and _sample_name(row.key) in self._by_name]
+        """Return the progress of earlier calls."""
+        done_before = [row for row in rows if row.key in done and _sample_name(row.key) in self._by_name]
         return JobProgress(
             total=len(self._samples),
-            done=len(kept),
-            kept=len(kept),
-            images=sum(row.images for row in kept),
+            done=len(done_before),
+            done_before=len(done_before),
+            images=sum(row.images for row in done_before),
             spent={_sample_name(row.key): row.usd for row in rows if row.images or row.calls},
         )
 
@@ -159,11 +150,11 @@ class BenchmarkRun:
             file=image_name(sample.key),
         )
 
-    async def _keep(self, ending: JobResult) -> None:
-        await self.folder.append(self._row(ending))
+    async def _save(self, result: JobResult) -> None:
+        await self.folder.append(self._row(result))
 
-    def _row(self, ending: JobResult) -> SampleRow:
-        settings, sample = self.folder.settings, self._by_name[ending.job.name]
+    def _row(self, result: JobResult) -> SampleRow:
+        settings, sample = self.folder.settings, self._by_name[result.job.name]
         return SampleRow(
             benchmark=sample.key.benchmark,
             language=sample.key.language,
@@ -175,12 +166,12 @@ class BenchmarkRun:
             generator=settings.generator,
             generator_profile=settings.generator_profile,
             chat=settings.chat,
-            **ending.recorded(),
+            **result.manifest_fields(),
         )
 
 
 def run_id(settings: EvalSettings, sample: Sample) -> str:
-    """What a sample's run is called: the same again after a kill, so that it is found."""
+    """Return the stable run id of a sample, so that it is found again after a kill."""
     identity = "\x1f".join(map(str, (settings.id, *sample.key, sample.prompt.text)))
     return f"eval-{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
 

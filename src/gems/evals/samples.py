@@ -1,4 +1,4 @@
-"""What is drawn: prompts of a benchmark, and the samples of each."""
+"""Prompts of a benchmark and their samples."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 
 class SampleKey(NamedTuple):
-    """Names a sample for good; prompts' texts may repeat and never do."""
+    """Stable key of a sample; prompt texts may repeat, keys do not."""
 
     benchmark: str
     language: str
     """`en` or `zh`."""
     prompt_id: str
-    """As the benchmark writes it, for instance `00012` or `museum_3`."""
+    """As in the benchmark, for instance `00012` or `museum_3`."""
     sample: int
     """From 0."""
 
@@ -27,9 +27,9 @@ class BenchmarkPrompt:
         benchmark: The task's name.
         language: `en` or `zh`.
         id: Unique within benchmark and language; usable as a file name.
-        text: What a harness is shown, and nothing else of this.
-        category: What the benchmark sorts it under; empty where it does not.
-        facts: What scorers need, as the data file has it: questions, answers, explanations.
+        text: The prompt; harnesses see nothing else of this.
+        category: The category in the benchmark; empty if it has none.
+        facts: Scoring data as in the data file: questions, answers, explanations.
     """
 
     benchmark: str
@@ -40,5 +40,5 @@ class BenchmarkPrompt:
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def key(self, sample: int) -> SampleKey:
-        """Names the sample `sample`, from 0, of this prompt."""
+        """Return the key of a sample of this prompt, from 0."""
         return SampleKey(self.benchmark, self.language, self.id, sample)

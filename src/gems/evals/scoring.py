@@ -1,4 +1,4 @@
-"""Scoring an output folder in house: what is scored already stays, and what could not be scored is told."""
+"""Score an output folder in house; existing scores are kept, failures are reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import SampleSet, Task
 
 OnPrompt = Callable[[int, int], None]
-"""Told how many prompts of how many are through."""
+"""Called with the number of finished prompts and of all prompts."""
 
 
 class Unscored(BaseModel):
@@ -33,7 +33,7 @@ class Unscored(BaseModel):
 
 
 class ScoreReport(BaseModel):
-    """What scoring a folder came to."""
+    """The result of scoring a folder."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,17 +52,7 @@ class ScoreReport(BaseModel):
 async def prompts_by_language(
     folder: EvalFolder, task: Task, data: Path, language: str | None = None
 ) -> dict[str, list[BenchmarkPrompt]]:
-    """The prompts that a folder was to be drawn for.
-
-    Args:
-        folder: Was made for `task`.
-        task: The benchmark.
-        data: Holds its data.
-        language: The only one that is wanted; None for all of the folder's.
-
-    Raises:
-        DataError: the data are not in order.
-    """
+    """Return the prompts of a folder by language; `language` restricts them to one."""
     wanted = [each for each in folder.settings.languages if language in (None, each)]
     found = {each: await asyncio.to_thread(task.prompts, data, each) for each in wanted}
     return {each: prompts[: folder.settings.limit] for each, prompts in found.items()}
@@ -76,28 +66,17 @@ async def score_folder(
     *,
     data: Path,
     concurrency: int = 4,
-    tell: OnPrompt | None = None,
+    on_progress: OnPrompt | None = None,
 ) -> ScoreReport:
-    """Score what is not scored yet, and write scores and figures into the folder.
+    """Score what is missing and write scores and figures into the folder.
 
-    Args:
-        folder: Where samples are, and scores will be.
-        task: The benchmark it was made for.
-        judge: Answers the scorers' questions.
-        name: What the judge is called in its numbers.
-        data: Holds the benchmark's data.
-        concurrency: Prompts that are scored at a time.
-        tell: Hears how far it has come.
-
-    Raises:
-        DataError: the benchmark's data are not in order.
-        ConfigurationError: the judge cannot be used; what is scored until then is kept.
-        UnreachableError: nothing answers at the judge's address; what is scored until then is kept.
+    Scores up to an error are kept. Raises `DataError` for invalid data, `ConfigurationError` or
+    `UnreachableError` if the judge cannot be used.
     """
     prompts = await prompts_by_language(folder, task, data)
-    frozen = await folder.frozen([prompt for found in prompts.values() for prompt in found])
-    work = _ScoringRun(folder, task, judge, name, frozen, await folder.scores(name))
-    await work.carry_out(concurrency, tell)
+    sample_set = await folder.sample_set([prompt for found in prompts.values() for prompt in found])
+    work = _ScoringRun(folder, task, judge, name, sample_set, await folder.scores(name))
+    await work.run(concurrency, on_progress)
     # What is known of images that were drawn anew since is no longer true.
     scores = [score for score in await folder.scores(name) if work.is_current(score)]
     figures = [
@@ -110,7 +89,7 @@ async def score_folder(
 
 
 class _ScoringRun:
-    """One call's work."""
+    """State of one call."""
 
     def __init__(
         self,
@@ -118,47 +97,47 @@ class _ScoringRun:
         task: Task,
         judge: EvalJudge,
         name: str,
-        frozen: SampleSet,
+        sample_set: SampleSet,
         known: Sequence[Score],
     ) -> None:
         self._folder, self._task, self._judge, self._name = folder, task, judge, name
-        self._frozen = frozen
+        self._sample_set = sample_set
         self._known = _group_by_prompt(known)
-        self._rows = _group_rows(frozen)
+        self._rows = _group_rows(sample_set)
         self._unscored: dict[SampleKey, str] = {}
         self._missing: dict[SampleKey, str] = {
-            prompt.key(sample): missing_reason(frozen.rows.get(prompt.key(sample)))
-            for prompt in frozen.prompts
+            prompt.key(sample): missing_reason(sample_set.rows.get(prompt.key(sample)))
+            for prompt in sample_set.prompts
             for sample in range(folder.settings.samples)
             if prompt.key(sample) not in self._rows[prompt.language, prompt.id]
         }
         self._digests: dict[tuple[str, str], str] = {}
         self._scored = self._kept = 0
         # Lines of one prompt stay together, so that a prompt is scored in full or not at all.
-        self._writing = asyncio.Lock()
+        self._write_lock = asyncio.Lock()
 
-    async def carry_out(self, concurrency: int, tell: OnPrompt | None) -> None:
-        """Score every prompt; the first error that concerns all of them ends it."""
-        room = asyncio.Semaphore(concurrency)
-        done, total = 0, len(self._frozen.prompts)
+    async def run(self, concurrency: int, on_progress: OnPrompt | None) -> None:
+        """Score every prompt; the first error that affects all of them is raised."""
+        slots = asyncio.Semaphore(concurrency)
+        done, total = 0, len(self._sample_set.prompts)
 
-        async def one(prompt: BenchmarkPrompt) -> None:
+        async def score_one(prompt: BenchmarkPrompt) -> None:
             nonlocal done
-            async with room:
-                await self._prompt(prompt)
+            async with slots:
+                await self._score_prompt(prompt)
             done += 1
-            if tell is not None:
-                tell(done, total)
+            if on_progress is not None:
+                on_progress(done, total)
 
         try:
             async with asyncio.TaskGroup() as group:
-                for prompt in self._frozen.prompts:
-                    group.create_task(one(prompt))
+                for prompt in self._sample_set.prompts:
+                    group.create_task(score_one(prompt))
         except* Exception as errors:  # noqa: BLE001 - only the first of several that say the same is told
             raise errors.exceptions[0] from None
 
-    async def _prompt(self, prompt: BenchmarkPrompt) -> None:
-        images = await self._images(prompt)
+    async def _score_prompt(self, prompt: BenchmarkPrompt) -> None:
+        images = await self._load_images(prompt)
         if not images:
             return
         digest = self._digests[prompt.language, prompt.id] = _image_digest(images)
@@ -173,28 +152,28 @@ class _ScoringRun:
         except ProviderError as error:
             self._unscored |= {prompt.key(sample): error.message for sample in images}
             return
-        async with self._writing:
+        async with self._write_lock:
             await self._folder.write_scores(
                 self._name, [score.model_copy(update={"images": digest}) for score in found]
             )
         self._scored += 1
         self._unscored |= {score.key: score.explanation for score in found if score.value is None}
 
-    async def _images(self, prompt: BenchmarkPrompt) -> dict[int, bytes]:
+    async def _load_images(self, prompt: BenchmarkPrompt) -> dict[int, bytes]:
         images = {}
         for key, row in self._rows[prompt.language, prompt.id].items():
             try:
-                images[key.sample] = await self._frozen.image(row)
+                images[key.sample] = await self._sample_set.image(row)
             except ImageMissingError as error:
                 self._missing[key] = error.message
         return images
 
     def is_current(self, score: Score) -> bool:
-        """Whether a score is of the images that are there."""
+        """Whether a score belongs to the present images."""
         return score.images == self._digests.get((score.language, score.prompt_id))
 
     def report(self, figures: Sequence[Figure]) -> ScoreReport:
-        """What it came to."""
+        """Build the report."""
         settings = self._folder.settings
         return ScoreReport(
             folder=self._folder.label,
@@ -215,17 +194,17 @@ def _group_by_prompt(scores: Sequence[Score]) -> dict[tuple[str, str], list[Scor
     return dict(found)
 
 
-def _group_rows(frozen: SampleSet) -> Mapping[tuple[str, str], dict[SampleKey, SampleRow]]:
-    """The rows that have an image."""
+def _group_rows(sample_set: SampleSet) -> Mapping[tuple[str, str], dict[SampleKey, SampleRow]]:
+    """Return the rows with an image by prompt."""
     found: defaultdict[tuple[str, str], dict[SampleKey, SampleRow]] = defaultdict(dict)
-    for key, row in frozen.rows.items():
+    for key, row in sample_set.rows.items():
         if row.file:
             found[key.language, key.prompt_id][key] = row
     return found
 
 
 def missing_reason(row: SampleRow | None) -> str:
-    """Why a sample has no image."""
+    """Return why a sample has no image."""
     return "It was not drawn yet." if row is None else row.error or "Its file is gone."
 
 
@@ -237,7 +216,7 @@ def _image_digest(images: Mapping[int, bytes]) -> str:
 
 
 def make_unscored(key: SampleKey, why: str) -> Unscored:
-    """A sample without a score, or without an image."""
+    """Build the report entry of a sample without a score or image."""
     return Unscored(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)
 
 

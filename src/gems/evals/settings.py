@@ -1,4 +1,4 @@
-"""What an output folder was begun with; everything in it was made that way."""
+"""The settings of an output folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NOT_COMPARED = ("id", "version", "data")
 
 
 class EvalSettings(BaseModel):
-    """How the samples of a folder are drawn; the file `eval.json` holds it."""
+    """How the samples of a folder are generated; stored in `eval.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,10 +33,9 @@ class EvalSettings(BaseModel):
     version: str = Field(__version__, description="Of GEMS, when the folder was begun.")
 
     def differences(self, wanted: EvalSettings) -> list[str]:
-        """What keeps `wanted` from being drawn into a folder with these settings, one line each.
+        """Return the differences that keep `wanted` from using this folder, one line each.
 
-        More prompts and more samples of each can be added to a folder; fewer are no reason to begin another
-        one, but would leave it unclear which of them count.
+        The limit and the number of samples may grow, but not shrink: it would be unclear which samples count.
         """
         faults = []
         for name in EvalSettings.model_fields:

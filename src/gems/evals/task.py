@@ -1,4 +1,4 @@
-"""What a benchmark is to the rest: prompts, an export, scorers, and the figures its scores come to."""
+"""The protocol of a benchmark: prompts, export, scorer and figures."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gems.evals.samples import BenchmarkPrompt, SampleKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
-    """A file that users bring.
+    """A data file that users provide.
 
     Attributes:
-        path: As in the official repository. It is looked for there below the benchmark's data folder, and
-            with fewer of the folders above it; a name that ends in a slash is that of a folder.
-        records: How many records the whole file holds; None where that is not known.
-        size: Bytes of the edition that this task was written for; None where editions differ harmlessly.
+        path: As in the official repository; also found below the data folder with fewer parent folders. A
+            path that ends in a slash is a folder.
+        records: Records of the complete file; None if unknown.
+        size: Bytes of the supported edition; None if editions may differ.
         language: The only language that needs it; empty for all.
-        optional: Whether the task can do without it.
+        optional: Whether the task works without it.
     """
 
     path: str
@@ -34,13 +34,13 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSource:
-    """Where a benchmark's data come from.
+    """Where to get the data of a benchmark.
 
     Attributes:
-        url: The page to get them from.
-        licence: Its name, or that there is none.
-        files: What must lie in the data folder.
-        note: What else one should know, for instance about editions.
+        url: The download page.
+        licence: Its name, or a statement that there is none.
+        files: The files needed in the data folder.
+        note: Remarks, for instance about editions.
     """
 
     url: str
@@ -54,10 +54,10 @@ class Export:
     """Files in the layout of an official scorer.
 
     Attributes:
-        folder: Where they lie.
-        commands: What to run for the official score, in order.
+        folder: The folder of the files.
+        commands: The commands for the official score, in order.
         missing: Samples without an image.
-        expected: Samples the whole benchmark has.
+        expected: Samples of the complete benchmark.
     """
 
     folder: Path
@@ -68,13 +68,13 @@ class Export:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSet:
-    """Samples that are drawn and will not change any more.
+    """Generated samples, which no longer change.
 
     Attributes:
-        prompts: All that were to be drawn for, in the benchmark's order.
+        prompts: All prompts, in the benchmark's order.
         rows: The newest row of each sample.
         image: Reads a row's PNG bytes.
-        samples: Images that were to be drawn for each prompt; None for the benchmark's own number.
+        samples: Samples per prompt; None for the benchmark's own number.
     """
 
     prompts: Sequence[BenchmarkPrompt]
@@ -91,31 +91,31 @@ class Task(Protocol):
     title: str
     languages: Sequence[str]
     samples_per_prompt: int
-    """Images for each prompt where the official protocol is followed."""
+    """Samples per prompt in the official protocol."""
     source: DataSource
     size: Mapping[str, int]
-    """Prompts of the whole benchmark, by language."""
+    """Prompts of the complete benchmark, by language."""
     metric: str
-    """The score that stands for a sample where samples are compared; higher is better."""
+    """The score used to compare samples; higher is better."""
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """All prompts, in the benchmark's order.
+        """Return all prompts, in the benchmark's order.
 
         Raises:
-            DataError: a file is missing, is of another edition, or does not hold what it should.
+            DataError: a file is missing, invalid, or of another edition.
         """
         ...
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """Write what the official scorer reads; what is missing is told and not made up."""
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write the files for the official scorer; missing samples are reported."""
         ...
 
     async def score(
         self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
     ) -> list[Score]:
-        """Score the images of one prompt, PNG bytes by sample.
+        """Score the images of one prompt, given as PNG bytes by sample.
 
-        A judge's nonsense ends in a `Score` without value.
+        An unreadable reply of the judge results in a `Score` without value.
 
         Raises:
             ProviderError: the judge cannot be reached.
@@ -125,21 +125,21 @@ class Task(Protocol):
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """What the scores come to; the first is the benchmark's headline."""
+        """Compute the figures from the scores; the first is the benchmark's main result."""
         ...
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """Figures from what the official scorer wrote.
+        """Read the figures from a result of the official scorer.
 
         Raises:
-            DataError: the file is not what the official scorer writes.
+            DataError: the file is not a result of the official scorer.
         """
         ...
 
 
 @runtime_checkable
 class KnowsTruth(Protocol):
-    """A benchmark that knows what was drawn; it asks no judge, and no judge's name stands in its numbers."""
+    """A benchmark that knows the true content of its images and needs no judge."""
 
     truth: str
-    """Stands in its numbers instead."""
+    """The judge name in its scores."""

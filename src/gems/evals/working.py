@@ -1,4 +1,4 @@
-"""Working through jobs: each once, failed ones again, until all are done or the money is spent."""
+"""Run jobs once, retry failed ones, and stop when the budget is spent."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from gems.evals.engine_parts.engine import Engine
 from gems.evals.jobs import Job, JobResult
 
 MAX_CONSECUTIVE_FAILURES = 25
-"""So many failures in a row, and no success among them, mean that something else is wrong than the jobs."""
+"""So many failures in a row mean that the jobs are not the cause."""
 
 
 @dataclass(slots=True, kw_only=True)
 class JobProgress:
-    """How far it has come.
+    """Progress of all jobs.
 
     Attributes:
-        total: Jobs in all, those of earlier calls included.
-        done: Jobs that have their image.
-        kept: Of these, those that were there before.
-        images: Drawn for those that are done.
-        spent: US dollars by job, None where prices are not known; failed jobs and earlier calls included.
-        failed: The newest ending of each job that has none, by its name.
-        out_of_money: Whether the budget ended it.
-        began: `time.monotonic()` when it began.
+        total: All jobs, including those of earlier calls.
+        done: Jobs with an image.
+        done_before: Jobs that earlier calls finished.
+        images: Images of finished jobs.
+        spent: US dollars by job, None if prices are unknown; includes failed jobs and earlier calls.
+        failed: The newest result of each failed job, by name.
+        out_of_money: Whether the budget stopped it.
+        started: `time.monotonic()` at the start.
     """
 
     total: int
     done: int = 0
-    kept: int = 0
+    done_before: int = 0
     images: int = 0
     spent: dict[str, float | None] = field(default_factory=dict)
     failed: dict[str, JobResult] = field(default_factory=dict)
     out_of_money: bool = False
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     @property
-    def images_each(self) -> float:
-        """Images for each sample that is done; 0 while there is none."""
+    def images_per_sample(self) -> float:
+        """Images per finished job; 0 if there is none."""
         return self.images / self.done if self.done else 0.0
 
     @property
     def rate(self) -> float:
-        """Samples a second in this call."""
-        return (self.done - self.kept) / max(1e-9, time.monotonic() - self.began)
+        """Finished jobs per second in this call."""
+        return (self.done - self.done_before) / max(1e-9, time.monotonic() - self.started)
 
     @property
     def is_complete(self) -> bool:
@@ -56,21 +56,21 @@ class JobProgress:
 
     @property
     def usd(self) -> float | None:
-        """US dollars spent so far; None where prices are not known."""
+        """US dollars spent so far; None if prices are unknown."""
         prices = list(self.spent.values())
         return None if None in prices else sum(price or 0.0 for price in prices)
 
-    def take(self, ending: JobResult) -> None:
-        """Count an ending in place of an earlier one of the same job."""
-        name = ending.job.name
+    def add(self, result: JobResult) -> None:
+        """Count a result, which replaces an earlier one of the same job."""
+        name = result.job.name
         self.failed.pop(name, None)
-        if ending.images or ending.calls:
-            self.spent[name] = ending.usd
-        if ending.error:
-            self.failed[name] = ending
+        if result.images or result.calls:
+            self.spent[name] = result.usd
+        if result.error:
+            self.failed[name] = result
         else:
             self.done += 1
-            self.images += ending.images
+            self.images += result.images
 
 
 SaveResult = Callable[[JobResult], Awaitable[None]]
@@ -80,63 +80,63 @@ OnProgress = Callable[[JobProgress], None]
 async def run_jobs(
     jobs: Sequence[Job],
     engine: Engine,
-    tally: JobProgress,
-    keep: SaveResult,
+    progress: JobProgress,
+    save: SaveResult,
     *,
     budget_usd: float | None = None,
     retries: int = 1,
-    tell: OnProgress = lambda _tally: None,
+    on_progress: OnProgress = lambda _progress: None,
 ) -> JobProgress:
-    """Work off all jobs, and failed ones again.
+    """Run all jobs, then retry failed ones.
 
     Args:
-        jobs: What is left to do, in order.
-        engine: Where.
-        tally: What was done before.
-        keep: Writes an ending down.
-        budget_usd: No job is begun once so much is spent.
-        retries: How often failed jobs are tried again.
-        tell: Hears how far it has come.
+        jobs: The remaining jobs, in order.
+        engine: Runs them.
+        progress: Updated with every result.
+        save: Records a result.
+        budget_usd: Start no more jobs after spending this many US dollars.
+        retries: Retries of failed jobs after the first pass.
+        on_progress: Called after every result.
 
     Raises:
-        ProviderError: one job after another failed.
-        GemsError: something is wrong that no job would escape, or an ending could not be written down.
+        ProviderError: too many jobs failed in a row.
+        GemsError: an error that affects every job, or a result could not be recorded.
     """
     left = list(jobs)
     for _ in range(retries + 1):
-        await _run_pass(left, engine, tally, keep, budget_usd, tell)
-        left = [job for job in left if job.name in tally.failed]
-        if not left or tally.out_of_money:
+        await _run_pass(left, engine, progress, save, budget_usd, on_progress)
+        left = [job for job in left if job.name in progress.failed]
+        if not left or progress.out_of_money:
             break
-    return tally
+    return progress
 
 
 async def _run_pass(
     jobs: list[Job],
     engine: Engine,
-    tally: JobProgress,
-    keep: SaveResult,
+    progress: JobProgress,
+    save: SaveResult,
     budget_usd: float | None,
-    tell: OnProgress,
+    on_progress: OnProgress,
 ) -> None:
     in_a_row = 0
-    async with aclosing(engine.endings(_within_budget(jobs, tally, budget_usd))) as endings:
-        async for ending in endings:
-            await keep(ending)
-            tally.take(ending)
-            tell(tally)
-            in_a_row = in_a_row + 1 if ending.error else 0
+    async with aclosing(engine.run(_within_budget(jobs, progress, budget_usd))) as results:
+        async for result in results:
+            await save(result)
+            progress.add(result)
+            on_progress(progress)
+            in_a_row = in_a_row + 1 if result.error else 0
             if in_a_row >= MAX_CONSECUTIVE_FAILURES:
                 raise ProviderError(
-                    f"{in_a_row} samples failed one after another, the last with: {ending.error}",
+                    f"{in_a_row} samples failed one after another, the last with: {result.error}",
                     hint="Mend what is wrong and run the same command again; it goes on where it stopped.",
                 )
 
 
-def _within_budget(jobs: list[Job], tally: JobProgress, budget_usd: float | None) -> Iterator[Job]:
-    """The jobs until the budget is spent."""
+def _within_budget(jobs: list[Job], progress: JobProgress, budget_usd: float | None) -> Iterator[Job]:
+    """Yield jobs until the budget is spent."""
     for job in jobs:
-        if budget_usd is not None and (tally.usd or 0.0) >= budget_usd:
-            tally.out_of_money = True
+        if budget_usd is not None and (progress.usd or 0.0) >= budget_usd:
+            progress.out_of_money = True
             return
         yield job

@@ -60,11 +60,17 @@ def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> S
         if isinstance(about, KnowsTruth):
             judge = Nobody(about.truth)
             return await score_folder(
-                folder, about, judge, judge.name, data=place, concurrency=concurrency, tell=tell
+                folder, about, judge, judge.name, data=place, concurrency=concurrency, on_progress=tell
             )
         async with open_judge(_judge_settings(spec, about).chat_for("eval_judge")) as asked:
             return await score_folder(
-                folder, about, asked, inhouse_name(asked.name), data=place, concurrency=concurrency, tell=tell
+                folder,
+                about,
+                asked,
+                inhouse_name(asked.name),
+                data=place,
+                concurrency=concurrency,
+                on_progress=tell,
             )
 
     return interruptibly(doing())

@@ -1,4 +1,4 @@
-"""ArtiMuse: the prompts of GenEval, drawn to be beautiful."""
+"""ArtiMuse: GenEval's prompts for aesthetic drawings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_SCORE = 100
 
 
 class ArtiMuse:
-    """See `gems.evals.task.Task`."""
+    """ArtiMuse as a `Task`."""
 
     name = "artimuse"
     title = "ArtiMuse"
@@ -40,18 +40,18 @@ class ArtiMuse:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are the lines' numbers from 00000."""
+        """Return the prompts; ids are line numbers from 00000."""
         path = require_file(data, _FILE)
         entries = read_json_lines(path, GenEvalRecord)
         check_count(path, len(entries), self.size[language])
         for entry in entries:
             if not entry.record.prompt.startswith(AESTHETIC):
-                raise DataError(f"{path} {entry.place}: the prompt does not begin with {AESTHETIC!r}.")
+                raise DataError(f"{path} {entry.location}: the prompt does not begin with {AESTHETIC!r}.")
         return make_prompts(self.name, language, entries)
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """The images side by side, by number."""
-        export = ExportWriter(self, frozen, folder)
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write the images into one folder, named by id."""
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             if images[0] is not None:
@@ -62,12 +62,12 @@ class ArtiMuse:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The mean over images, in [0, 100]."""
+        """Compute the mean over images, in [0, 100]."""
         values = [get_value(score) for score in valued_scores(scores, self.metric, language)]
         return self._figures(values, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the `--output_file` of `eval_artimuse.py`."""
+        """Read the `--output_file` of `eval_artimuse.py`."""
         found = read_json_object(file)
         if _MEAN_KEY not in found:
             raise DataError(f"{file} has no {_MEAN_KEY}: it is no result of eval_artimuse.py.")

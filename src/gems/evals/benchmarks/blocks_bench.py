@@ -1,8 +1,7 @@
-"""blocks-bench: 200 prompts in the built-in world's vocabulary, scored by what was drawn.
+"""blocks-bench: 200 prompts for the built-in world, scored by the true scene of each image.
 
-It needs no data, no key and no judge: `gems.evals.scorers.drawn_scene` says what each picture really shows.
-So it measures what harnesses are worth where no judge's mistakes can hide or make differences. It says
-nothing about real image models.
+It needs no data, key or judge, so that no judge's errors hide or create differences between harnesses. It
+says nothing about real image models.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _SCORE_HINT = "`gems eval score` scores it at once and needs no judge."
 
 
 class BlocksBench:
-    """The benchmark of the built-in world; see `gems.evals.task.Task`."""
+    """blocks-bench as a `Task`."""
 
     name = NAME
     title = "blocks-bench"
@@ -41,19 +40,15 @@ class BlocksBench:
     size: Mapping[str, int] = {LANGUAGE: 200}
     metric = MET_METRIC
     truth = "truth"
-    """The judge's name in its numbers."""
+    """The judge name in its scores."""
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """All 200; the first ones are balanced too. Reads a file of the package."""
+        """Return all 200 prompts from the package; any number of first ones is balanced."""
         text = files("gems.evals.benchmarks").joinpath("blocks_bench.jsonl").read_text(encoding="utf-8")
         return [_make_prompt(json.loads(line), language) for line in text.splitlines()]
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """There is nothing to export for.
-
-        Raises:
-            RequestError: always.
-        """
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Raise `RequestError`: there is no official scorer."""
         raise RequestError(_NO_OFFICIAL_SCORER, hint=_SCORE_HINT)
 
     def read_official(
@@ -62,11 +57,7 @@ class BlocksBench:
         prompts: Sequence[BenchmarkPrompt],
         language: str,
     ) -> list[Figure]:
-        """There is nothing to read.
-
-        Raises:
-            RequestError: always.
-        """
+        """Raise `RequestError`: there is no official scorer."""
         raise RequestError(_NO_OFFICIAL_SCORER, hint=_SCORE_HINT)
 
     async def score(
@@ -75,7 +66,7 @@ class BlocksBench:
         images: Mapping[int, bytes],
         judge: EvalJudge,
     ) -> list[Score]:
-        """Two numbers for each image: whether every requirement is met, and the share that is."""
+        """Score each image twice: whether all requirements are met, and the share that is."""
         return [
             score
             for sample, png in images.items()
@@ -85,7 +76,7 @@ class BlocksBench:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """Shares in percent: of prompts fully met, of requirements met, and both by what they are about."""
+        """Compute percentages of met prompts and requirements, also by category, atomicity and kind."""
         known = {prompt.id for prompt in prompts}
         valued = [score for score in scores if score.value is not None and score.prompt_id in known]
         samples = 1 + max((score.sample for score in valued), default=0)
@@ -104,7 +95,7 @@ class BlocksBench:
 
 
 class _FigureList:
-    """The figures of one language, put together."""
+    """Collects the figures of one language."""
 
     def __init__(self, language: str, judge: str, expected: int, scored: int) -> None:
         self._language, self._judge = language, judge
@@ -112,7 +103,7 @@ class _FigureList:
         self.figures: list[Figure] = []
 
     def add(self, part: str, values: Sequence[float | None]) -> None:
-        """A mean in percent; every one rests on all samples that were scored."""
+        """Add a mean in percent; each figure counts all scored samples."""
         known = [value for value in values if value is not None]
         figure = Figure(
             benchmark=NAME,
@@ -184,7 +175,7 @@ def _get_answers(score: Score, kind: str) -> list[float]:
 
 
 def describe_fact(fact: Fact) -> str:
-    """A fact for people: `the colour of the circle is red`."""
+    """Describe a fact in words, for instance `colour of circle red`."""
     if fact.kind == "relation":
         return f"{fact.shape} {fact.value} {fact.target}"
     if fact.kind in ("text", "background"):

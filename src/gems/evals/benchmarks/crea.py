@@ -1,4 +1,4 @@
-"""CREA: twelve things, each to be drawn creatively, 25 times."""
+"""CREA: twelve objects in creative images, 25 samples each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Record(BaseModel):
 
 
 class _OfficialRow(BaseModel):
-    """One image in the official result; those with replies that could not be read are not in it."""
+    """One image in the official result, which leaves out unreadable replies."""
 
     image_path: str
     scores: list[float] = Field(min_length=len(CRITERIA), max_length=len(CRITERIA))
@@ -45,7 +45,7 @@ class _OfficialResult(RootModel[list[_OfficialRow]]):
 
 
 class CREA:
-    """See `gems.evals.task.Task`."""
+    """CREA as a `Task`."""
 
     name = "crea"
     title = "CREA"
@@ -62,7 +62,7 @@ class CREA:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are the things' names. Needs no file."""
+        """Return the prompts; ids are the objects' names. Needs no file."""
         path = find_file(data, _FILE)
         texts = (
             [f"{_PROMPT_PREFIX}{subject}" for subject in SUBJECTS] if path is None else _read_prompts(path)
@@ -78,9 +78,9 @@ class CREA:
             for text in texts
         ]
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """The images, and the file that maps prompts to them."""
-        export = ExportWriter(self, frozen, folder)
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write the images, and the file that maps prompts to images."""
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         paths: dict[str, list[str]] = {}
         number = 0
@@ -96,12 +96,12 @@ class CREA:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The sum of the means of six criteria, in [6, 30], then each of them, in [1, 5]."""
+        """Compute the sum of six criterion means, in [6, 30], then each of them, in [1, 5]."""
         found = [get_ratings(score) for score in valued_scores(scores, self.metric, language)]
         return self._figures(found, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the scores that `eval/CREA/eval.py` writes."""
+        """Read the scores that `eval/CREA/eval.py` writes."""
         rows = validate_record(str(file), read_json(file), _OfficialResult).root
         rated = [row.scores for row in rows if all(MIN_RATING <= score <= MAX_RATING for score in row.scores)]
         return self._figures(rated, language, OFFICIAL)

@@ -26,7 +26,7 @@ _IMAGE_LINE = re.compile(r"^\S.*\.png((?:, [\d.]+)+)\s*$", re.MULTILINE)
 
 
 class DPGBench:
-    """See `gems.evals.task.Task`."""
+    """DPG-Bench as a `Task`."""
 
     name = "dpg"
     title = "DPG-Bench"
@@ -46,16 +46,15 @@ class DPGBench:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are the files' names, and in their order."""
+        """Return the prompts; ids and order are those of the files."""
         return read_prompts(data, self.name, self.size[language])
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """One picture of four tiles for each prompt that has all four; nothing else lies beside them.
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write one sheet of four tiles for each prompt with all four images.
 
-        Raises:
-            RequestError: images are not square, or of several sizes.
+        Raises `RequestError` if images are not square or differ in size.
         """
-        export = ExportWriter(self, frozen, folder)
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         sides: set[int] = set()
         async for prompt, images in export.each():
@@ -85,7 +84,7 @@ class DPGBench:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The score in [0, 100], the same as the official reader comes to it, and each category."""
+        """Compute the score in [0, 100], the score with the official reader's quirks, and each category."""
         known = {prompt.id: prompt for prompt in prompts}
         found = [each for each in valued_scores(scores, self.metric, language) if each.prompt_id in known]
         groups = group_by(found, lambda score: score.prompt_id)
@@ -105,7 +104,7 @@ class DPGBench:
         ]
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the `--res-path` of `compute_dpg_bench.py`."""
+        """Read the `--res-path` of `compute_dpg_bench.py`."""
         text = read_text(file)
         totals = _SCORE_LINE.findall(text)
         images = _IMAGE_LINE.findall(text)
@@ -124,7 +123,7 @@ class DPGBench:
 
 
 def _official_tiles(prompt: BenchmarkPrompt, scores: Sequence[Score]) -> list[float]:
-    """The tiles of a prompt as the official script scores them; empty where it leaves the prompt out."""
+    """Return the tile scores of the official script; empty if it leaves the prompt out."""
     facts = prompt.facts
     tiles = [
         official_tile_score(get_answers(score, facts), get_parents(facts), facts["dropped"])

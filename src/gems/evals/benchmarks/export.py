@@ -1,4 +1,4 @@
-"""Files for official scorers."""
+"""Write files for official scorers."""
 
 from __future__ import annotations
 
@@ -20,30 +20,20 @@ from gems.models.pictures import opened
 
 
 class ExportWriter:
-    """An export in the making.
+    """Writes an export to a folder that must be empty or new, since some scorers read every file there.
 
-    Args:
-        task: The benchmark.
-        frozen: What was drawn.
-        folder: Where it goes; must be empty or not there yet, since some scorers read whatever lies there.
-
-    Attributes:
-        missing: Samples without an image, as far as it was looked at.
+    `missing` collects the samples without an image.
     """
 
-    def __init__(self, task: Task, frozen: SampleSet, folder: Path) -> None:
+    def __init__(self, task: Task, sample_set: SampleSet, folder: Path) -> None:
         # Official commands are run elsewhere.
         self.folder = folder.absolute()
         self.missing: list[SampleKey] = []
-        self._task, self._frozen = task, frozen
-        self.samples = frozen.samples or task.samples_per_prompt
+        self._task, self._sample_set = task, sample_set
+        self.samples = sample_set.samples or task.samples_per_prompt
 
     async def begin(self) -> Path:
-        """Check the folder; returns its absolute path.
-
-        Raises:
-            RequestError: something is in it.
-        """
+        """Check the folder and return its absolute path; raises `RequestError` if it is not empty."""
 
         def occupied() -> bool:
             return self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
@@ -56,34 +46,25 @@ class ExportWriter:
         return self.folder
 
     async def image(self, prompt: BenchmarkPrompt, sample: int) -> bytes | None:
-        """The PNG of a sample; None where there is none, which is remembered as missing."""
+        """Return the PNG of a sample; None if there is none, which is recorded as missing."""
         key = prompt.key(sample)
-        row = self._frozen.rows.get(key)
+        row = self._sample_set.rows.get(key)
         if row is None or not row.file:
             self.missing.append(key)
             return None
-        return await self._frozen.image(row)
+        return await self._sample_set.image(row)
 
     async def images(self, prompt: BenchmarkPrompt) -> list[bytes | None]:
-        """The PNGs of all samples of a prompt, in order."""
+        """Return the PNGs of all samples of a prompt, in order."""
         return [await self.image(prompt, sample) for sample in range(self.samples)]
 
     async def each(self) -> AsyncIterator[tuple[BenchmarkPrompt, list[bytes | None]]]:
-        """All prompts with their images."""
-        for prompt in self._frozen.prompts:
+        """Yield all prompts with their images."""
+        for prompt in self._sample_set.prompts:
             yield prompt, await self.images(prompt)
 
     async def write(self, name: str, data: bytes | str) -> Path:
-        """Write one file.
-
-        Args:
-            name: Relative to the folder.
-            data: What it holds.
-
-        Raises:
-            DiskFullError: there is no space.
-            StorageError: it cannot be written for another reason.
-        """
+        """Write a file, named relative to the folder; raises `DiskFullError` or `StorageError`."""
         path = self.folder / name
         content = data.encode() if isinstance(data, str) else data
 
@@ -98,12 +79,12 @@ class ExportWriter:
         return path
 
     async def write_json(self, name: str, value: Any) -> Path:
-        """Write one JSON file."""
+        """Write a JSON file."""
         return await self.write(name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
     def done(self, *commands: Sequence[object] | str) -> Export:
-        """The export, with what to run in the official repository; words in capitals are to be replaced."""
-        languages = dict.fromkeys(prompt.language for prompt in self._frozen.prompts)
+        """Return the export with its commands; words in capitals are placeholders."""
+        languages = dict.fromkeys(prompt.language for prompt in self._sample_set.prompts)
         return Export(
             folder=self.folder,
             commands=[_command_line(command) for command in commands],
@@ -117,19 +98,14 @@ def _command_line(command: Sequence[object] | str) -> str:
 
 
 def count_expected_samples(task: Task, language: str) -> int:
-    """Samples that the whole benchmark has in a language."""
+    """Return the samples of the complete benchmark in a language."""
     return task.size[language] * task.samples_per_prompt
 
 
 async def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
-    """Pictures of one prompt side by side, and the width of a tile in pixels.
+    """Combine one or four PNGs to one sheet; returns it and the tile width in pixels.
 
-    Four stand in two rows of two, the first two above; one stands alone. Where one is None its place is
-    black. All are brought to the size of the first.
-
-    Args:
-        images: PNG bytes: one or four, at least one of them there.
-        form: Of what comes out; WebP without loss.
+    Four tiles form two rows; None gives a black tile. All are resized to the first one. WebP is lossless.
     """
     return await asyncio.to_thread(_make_grid, images, form)
 
@@ -152,30 +128,22 @@ def _make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> 
     return out.getvalue(), width
 
 
-def model_folder_name(frozen: SampleSet) -> str:
-    """A name for what drew the samples, usable as a folder's."""
-    row = next(iter(frozen.rows.values()), None)
+def model_folder_name(sample_set: SampleSet) -> str:
+    """Return a model name for the samples that is usable as a folder name."""
+    row = next(iter(sample_set.rows.values()), None)
     name = f"gems-{row.harness}" if row is not None else "gems"
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
 
 
 def all_or_none(images: Iterable[bytes | None]) -> list[bytes] | None:
-    """All images; None where one is not there."""
+    """Return all images; None if one is missing."""
     found = list(images)
     there = [image for image in found if image is not None]
     return there if len(there) == len(found) else None
 
 
 async def check_square(images: Sequence[bytes], name: str) -> int:
-    """The side in pixels of square images of one size.
-
-    Args:
-        images: PNG bytes.
-        name: Of the prompt, for the message.
-
-    Raises:
-        RequestError: they are not square, or differ.
-    """
+    """Return the side in pixels of square images of one size; raises `RequestError` otherwise."""
 
     def sizes() -> set[tuple[int, int]]:
         return {opened(image).size for image in images}

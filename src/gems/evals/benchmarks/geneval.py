@@ -1,4 +1,4 @@
-"""GenEval: short prompts about objects, their number, colour and place."""
+"""GenEval: short prompts about objects, their number, colour and position."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ TAGS = {
 }
 """Prompts of each kind."""
 AESTHETIC = "Aesthetic Drawing: "
-"""What the prompts of ArtiMuse begin with, which are else the same."""
+"""Prefix of ArtiMuse's prompts, which are otherwise the same."""
 _GENEVAL_FILE = "prompts/evaluation_metadata.jsonl"
 
 
 class _ObjectSpec(BaseModel):
-    """One kind of object that is asked for, or forbidden from a number on."""
+    """A kind of object that is required, or excluded from a count on."""
 
     model_config = ConfigDict(strict=True)
 
@@ -67,7 +67,7 @@ class _OfficialRow(BaseModel):
 def make_prompts(
     benchmark: str, language: str, entries: Sequence[DataRecord[GenEvalRecord]]
 ) -> list[BenchmarkPrompt]:
-    """The prompts of such a file, whose ids are the lines' numbers from 00000."""
+    """Build the prompts of a file; ids are line numbers from 00000."""
     return [
         BenchmarkPrompt(
             benchmark=benchmark,
@@ -82,7 +82,7 @@ def make_prompts(
 
 
 class GenEval:
-    """See `gems.evals.task.Task`."""
+    """GenEval as a `Task`."""
 
     name = "geneval"
     title = "GenEval"
@@ -98,19 +98,19 @@ class GenEval:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are the lines' numbers from 00000."""
+        """Return the prompts; ids are line numbers from 00000."""
         path = require_file(data, _GENEVAL_FILE)
         entries = read_json_lines(path, GenEvalRecord)
         check_count(path, len(entries), self.size[language])
         if any(entry.record.prompt.startswith(AESTHETIC) for entry in entries):
             raise DataError(f"{path} holds the prompts of ArtiMuse, which begin with {AESTHETIC!r}.")
         for entry in entries:
-            _check_positions(f"{path} {entry.place}", entry.record)
+            _check_positions(f"{path} {entry.location}", entry.record)
         return make_prompts(self.name, language, entries)
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """A folder for each prompt, with its line of the data and its samples."""
-        export = ExportWriter(self, frozen, folder)
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write a folder per prompt with its data line and its samples."""
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             if any(image is not None for image in images):
@@ -127,13 +127,13 @@ class GenEval:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The mean over kinds, in [0, 1], then each kind; every kind must have images for the whole."""
+        """Compute the mean over kinds, in [0, 1], which needs images of every kind, then each kind."""
         found = group_by(valued_scores(scores, self.metric, language), lambda score: score.category)
         rates = {tag: [get_value(score) for score in group] for tag, group in found.items()}
         return self._figures(rates, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes what `evaluate_images.py` writes, a line for each image."""
+        """Read the output of `evaluate_images.py`, one line per image."""
         entries = read_json_lines(file, _OfficialRow)
         names = [entry.record.filename for entry in entries]
         if len(set(names)) < len(names):

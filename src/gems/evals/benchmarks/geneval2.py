@@ -1,4 +1,4 @@
-"""GenEval2: prompts of three to ten atoms, each with questions about all of them."""
+"""GenEval2: prompts of three to ten atoms with a question for each atom."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _FILE = "geneval2_data.jsonl"
 SKILLS = ("object", "attribute", "count", "position", "verb")
 ATOMS = range(3, 11)
 _PROMPTS_PER_ATOM_COUNT = 100
-"""Prompts of each number of atoms."""
+"""Prompts for each number of atoms."""
 
 
 class _Record(BaseModel):
@@ -53,11 +53,11 @@ class _Record(BaseModel):
 
 
 class _OfficialScores(RootModel[list[list[Annotated[float, Field(ge=0, allow_inf_nan=False)]]]]):
-    """What the official script writes: the answers of each prompt, in the order of the data."""
+    """The official output: the answers of each prompt, in the order of the data."""
 
 
 class GenEval2:
-    """See `gems.evals.task.Task`."""
+    """GenEval2 as a `Task`."""
 
     name = "geneval2"
     title = "GenEval2"
@@ -74,14 +74,14 @@ class GenEval2:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are the lines' numbers from 0000."""
+        """Return the prompts; ids are line numbers from 0000."""
         path = require_file(data, _FILE)
         entries = read_json_lines(path, _Record)
         check_count(path, len(entries), self.size[language])
         # The official scorer finds images by the prompt's text.
         check_unique(path, entries, [entry.record.prompt for entry in entries])
         for entry in entries:
-            _check_questions(f"{path} {entry.place}", entry.record)
+            _check_questions(f"{path} {entry.location}", entry.record)
         return [
             BenchmarkPrompt(
                 benchmark=self.name,
@@ -94,12 +94,12 @@ class GenEval2:
             for index, entry in enumerate(entries)
         ]
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """The images, the file that maps prompts to them, and the data of those prompts that have one.
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write the images, the file that maps prompts to them, and the data of prompts with an image.
 
-        The official scorer stops at a prompt without an image, so it is given no more than there is.
+        The official scorer stops at a prompt without an image, so such prompts are left out.
         """
-        export = ExportWriter(self, frozen, folder)
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         paths: dict[str, str] = {}
         lines = []
@@ -120,7 +120,7 @@ class GenEval2:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The geometric mean in [0, 100], the arithmetic one, each number of atoms, and each skill."""
+        """Compute geometric and arithmetic mean in [0, 100], each number of atoms, and each skill."""
         known = {prompt.id: prompt for prompt in prompts}
         found = []
         for score in valued_scores(scores, self.metric, language):
@@ -130,9 +130,9 @@ class GenEval2:
         return self._figures(found, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the `--output_file` of `evaluation.py`.
+        """Read the `--output_file` of `evaluation.py`.
 
-        It says no prompts, so it must be about all of `prompts`.
+        It does not name prompts, so it must cover all of `prompts`.
         """
         lists = validate_record(str(file), read_json(file), _OfficialScores).root
         if [len(answers) for answers in lists] != [len(prompt.facts["vqa_list"]) for prompt in prompts]:

@@ -1,6 +1,6 @@
-"""Questions that several scorers ask, and how their answers are read.
+"""Questions for judges that several scorers share, and parsers for the answers.
 
-Whatever is no answer raises `UnreadableReplyError`, so that it is never counted as a no.
+Unreadable answers raise `UnreadableReplyError`, so that they never count as a no.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gems.models.chat.parsing import read_answer
 ProbabilityMethod = Literal["logprobs", "frequency", "hard"]
 _TOP_LOGPROBS = 20
 _MIN_PROBABILITY = 0.01
-"""Where all answers together are less likely than this, the reply is none."""
+"""If all answers together are less likely than this, the reply is unreadable."""
 _NUMBER_PATTERN = re.compile(r"\d+|" + "|".join(rf"\b{word}\b" for word in NUMBERS), re.IGNORECASE)
 _NUMBER_TOKENS = frozenset().union(*(number_spellings(word) for word in NUMBERS)) | {" "}
 _YES_NO_TOKENS = spellings("yes") | spellings("no")
@@ -34,60 +34,37 @@ _YES_NO_TOKENS = spellings("yes") | spellings("no")
 
 @dataclass(frozen=True, slots=True)
 class Probability:
-    """How likely the judge finds an answer.
-
-    Attributes:
-        value: In [0, 1].
-        how: Where it comes from: probabilities of the first token, the share of several answers, or one.
-    """
+    """The probability in [0, 1] of an answer: of its first token, or the share of one or more answers."""
 
     value: float
     how: ProbabilityMethod
 
 
 async def ask_yes_no(judge: EvalJudge, question: str, image: bytes) -> bool:
-    """Whether the judge answers a question about an image with yes.
-
-    Raises:
-        UnreadableReplyError: it says neither yes nor no.
-        ProviderError: it cannot be reached.
-    """
+    """Ask a yes-or-no question about an image; raises `UnreadableReplyError` or `ProviderError`."""
     asked = JudgeQuestion(text=f"{question} Answer with yes or no only.", pictures=[image])
     reply = await judge.ask(asked)
     return _parse_yes_no(reply.text)
 
 
 async def ask_number(judge: EvalJudge, question: str, image: bytes) -> int:
-    """The number with which the judge answers a question about an image.
-
-    Raises:
-        UnreadableReplyError: it names none, or several.
-        ProviderError: it cannot be reached.
-    """
+    """Ask for a number in an image; raises `UnreadableReplyError` for none or several."""
     text = f"{question} Answer with one whole number only, 0 if there is none."
     reply = await judge.ask(JudgeQuestion(text=text, pictures=[image]))
     return _parse_number(reply.text)
 
 
 async def ask_yes_probability(judge: EvalJudge, text: str, image: bytes) -> Probability:
-    """How likely the judge answers `text` with yes; see `is_so` for what it raises."""
+    """Return the probability that the judge answers yes; raises like `ask_yes_no`."""
     return await _ask_probability(
         judge, text, image, _ExpectedAnswer(spellings("yes"), _YES_NO_TOKENS, _parse_yes_no)
     )
 
 
 async def ask_number_probability(judge: EvalJudge, text: str, image: bytes, word: str) -> Probability:
-    """How likely the judge answers `text` with a number.
+    """Return the probability that the judge answers with a number word such as `three`.
 
-    Args:
-        judge: Who is asked.
-        text: The question.
-        image: PNG bytes.
-        word: The number as a word, for instance `three`.
-
-    Raises:
-        UnreadableReplyError: what it says is no number.
-        ProviderError: it cannot be reached.
+    Raises `UnreadableReplyError` or `ProviderError`.
     """
     number = NUMBERS.index(word.lower())
     wanted = _ExpectedAnswer(
@@ -98,12 +75,12 @@ async def ask_number_probability(judge: EvalJudge, text: str, image: bytes, word
 
 @dataclass(frozen=True, slots=True)
 class _ExpectedAnswer:
-    """The answer that is wanted.
+    """The expected answer.
 
     Attributes:
         accepted: First tokens that give it.
-        answers: First tokens that are an answer at all.
-        read: Whether a whole reply gives it.
+        answers: First tokens of any valid answer.
+        read: Whether a complete reply gives it.
     """
 
     accepted: frozenset[str]
@@ -131,7 +108,7 @@ async def _ask_again(judge: EvalJudge, text: str, image: bytes, attempt: int) ->
 
 
 def find_json_arrays(text: str) -> Iterator[list[Any]]:
-    """The JSON arrays in a reply, the last one first: models write their thoughts before an answer."""
+    """Yield the JSON arrays in a reply, last first: models write their thoughts before an answer."""
     decoder = json.JSONDecoder()
     position = text.rfind("[")
     while position >= 0:

@@ -1,4 +1,4 @@
-"""LongText-Bench: pictures with much text in them, English and Chinese."""
+"""LongText-Bench: images with long texts, English and Chinese."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 _FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
 _PROMPTS_PER_CATEGORY = 20
-"""Prompts of each of the eight categories."""
+"""Prompts in each of the eight categories."""
 
 
 class _Record(BaseModel):
@@ -36,7 +36,7 @@ class _Record(BaseModel):
 
 
 class _OfficialRow(BaseModel):
-    """One image in `results.jsonl` after the summary, which adds the counts."""
+    """One image in `results.jsonl` after the summary script added the counts."""
 
     image: str
     match_word_count: int = Field(ge=0)
@@ -44,7 +44,7 @@ class _OfficialRow(BaseModel):
 
 
 class LongText:
-    """See `gems.evals.task.Task`."""
+    """LongText-Bench as a `Task`."""
 
     name = "longtext"
     title = "LongText-Bench"
@@ -63,7 +63,7 @@ class LongText:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are those of the benchmark, which have gaps."""
+        """Return the prompts; ids are those of the benchmark, which have gaps."""
         path = require_file(data, _FILES[language])
         entries = read_json_lines(path, _Record)
         check_count(path, len(entries), self.size[language])
@@ -80,15 +80,15 @@ class LongText:
             for entry in entries
         ]
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """A folder for each language; samples are numbered from 1."""
-        export = ExportWriter(self, frozen, folder)
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write a folder per language; samples are numbered from 1."""
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             for sample, image in enumerate(images, 1):
                 if image is not None:
                     await export.write(f"{prompt.language}/{prompt.id}_{sample}.png", image)
-        languages = dict.fromkeys(prompt.language for prompt in frozen.prompts)
+        languages = dict.fromkeys(prompt.language for prompt in sample_set.prompts)
         return export.done(
             *(command for language in languages for command in _scoring_commands(folder, language))
         )
@@ -96,7 +96,7 @@ class LongText:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """Recall over all images together, in [0, 1]; precision, which the benchmark lacks; each category."""
+        """Compute pooled recall in [0, 1], precision (not in the benchmark), and each category."""
         found = valued_scores(scores, self.metric, language)
         matches = [get_match(score) for score in found]
         figure = Figures(benchmark=self.name, language=language, judge=judge)
@@ -112,14 +112,14 @@ class LongText:
         return made
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the `results.jsonl` that `summary_scores.py` has gone over."""
+        """Read the `results.jsonl` that `summary_scores.py` has processed."""
         entries = read_json_lines(file, _OfficialRow)
         check_unique(file, entries, [Path(entry.record.image).name for entry in entries])
         matches = []
         for entry in entries:
             row = entry.record
             if row.match_word_count > row.gt_word_count:
-                raise DataError(f"{file} {entry.place}: more words match than there are.")
+                raise DataError(f"{file} {entry.location}: more words match than there are.")
             matches.append(TextMatch(row.match_word_count, row.gt_word_count, row.match_word_count))
         figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)
         expected = self.size[language] * self.samples_per_prompt

@@ -1,4 +1,4 @@
-"""From scores to figures."""
+"""Compute figures from scores."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from gems.evals.records import Figure, Score
 
 
 def mean(values: Iterable[float]) -> float | None:
-    """The plain mean; None of nothing."""
+    """Return the mean; None for no values."""
     found = list(values)
     return sum(found) / len(found) if found else None
 
 
 def valued_scores(scores: Iterable[Score], metric: str, language: str) -> list[Score]:
-    """The scores of one metric and language that have a value. What could not be scored counts nowhere."""
+    """Return the scores of one metric and language that have a value."""
     return [
         score
         for score in scores
@@ -25,18 +25,14 @@ def valued_scores(scores: Iterable[Score], metric: str, language: str) -> list[S
 
 
 def get_value(score: Score) -> float:
-    """The value of a score that has one.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Return the value of a score; raises `ValueError` if it has none."""
     if score.value is None:
         raise ValueError(f"{score.key} has no {score.metric}.")
     return score.value
 
 
 def prompt_means(scores: Iterable[Score]) -> dict[str, float]:
-    """The mean over the samples of each prompt, by prompt id."""
+    """Return the mean over the samples of each prompt, by prompt id."""
     values: dict[str, list[float]] = defaultdict(list)
     for score in scores:
         values[score.prompt_id].append(get_value(score))
@@ -44,7 +40,7 @@ def prompt_means(scores: Iterable[Score]) -> dict[str, float]:
 
 
 def group_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[Score]]:
-    """The scores in groups, in the order in which these come first."""
+    """Group scores by key, in order of first appearance."""
     groups: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
         groups[key(score)].append(score)
@@ -53,14 +49,14 @@ def group_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Makes figures of one benchmark, language and judge."""
+    """Creates figures of one benchmark, language and judge."""
 
     benchmark: str
     language: str
     judge: str
 
     def __call__(self, name: str, value: float | None, scored: int, expected: int) -> Figure:
-        """One figure: `scored` samples it rests on, of `expected`."""
+        """Create a figure that rests on `scored` of `expected` samples."""
         return Figure(
             benchmark=self.benchmark,
             language=self.language,
@@ -74,13 +70,10 @@ class Figures:
     def parts(
         self, name: str, groups: Mapping[str, Sequence[Score]], expected: Mapping[str, int], scale: float = 1
     ) -> list[Figure]:
-        """The mean of each part of a benchmark, times `scale`, also of those where nothing was scored.
+        """Return the mean of each part times `scale`, also of parts without scores.
 
-        Args:
-            name: Of the whole; a part's is behind a slash.
-            groups: Scores with values, by part.
-            expected: Samples that each part of the whole benchmark has.
-            scale: From the scores' scale to that of the figure.
+        `groups` holds scores with values by part, `expected` the samples of each part in the complete
+        benchmark.
         """
         made = []
         for part, count in expected.items():

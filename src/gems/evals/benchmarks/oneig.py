@@ -1,4 +1,4 @@
-"""The files of OneIG: a table of prompts for each language, and what scorers need beside it."""
+"""The data files of OneIG: a table of prompts per language, and files with scoring data."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Kind:
     """One kind of prompts.
 
     Attributes:
-        folder: What the official scorers call it.
-        count: Its prompts.
-        dimension: What they are scored for besides diversity.
+        folder: Its name in the official scorers.
+        count: Number of prompts.
+        dimension: The scored dimension besides diversity.
     """
 
     folder: str
@@ -39,9 +39,9 @@ KINDS: Mapping[str, Kind] = {
     "Knowledge_Reasoning": Kind(folder="reasoning", count=225, dimension="reasoning"),
     "Multilingualism": Kind(folder="multilingualism", count=200, dimension="alignment"),
 }
-"""By their names in the table; the last one is Chinese only."""
+"""By name in the table; the last one is Chinese only."""
 STYLE_PROMPTS = 114
-"""Prompts that ask for a style."""
+"""Number of prompts that ask for a style."""
 SIZE = {"en": 1120, "zh": 1320}
 TABLES = {"en": "OneIG-Bench.csv", "zh": "OneIG-Bench-ZH.csv"}
 _COLUMN = {"en": "prompt_en", "zh": "prompt_cn"}
@@ -63,7 +63,7 @@ _FILE_SIZES = {
     "text_content_zh.csv": 89_199,
     "style.csv": 3_127,
 }
-"""Bytes of the files beside the tables."""
+"""Bytes of the files with scoring data."""
 
 
 class _Row(BaseModel):
@@ -74,21 +74,21 @@ class _Row(BaseModel):
 
 
 class _TextRow(BaseModel):
-    """What a prompt wants written."""
+    """The text that a prompt asks for."""
 
     id: str = Field(pattern=r"^\d{3}$")
     text_content: str = Field(min_length=1)
 
 
 class _StyleRow(BaseModel):
-    """What style a prompt wants."""
+    """The style that a prompt asks for."""
 
     id: str = Field(pattern=r"^\d{3}$")
     style: str = Field(alias="class")
 
 
 def list_data_files() -> list[DataFile]:
-    """All files, with the records in each."""
+    """Return all files with their record counts."""
     sizes = {"en": 378_082, "zh": 375_669}
     return [
         *(DataFile(path=TABLES[each], records=SIZE[each], size=sizes[each], language=each) for each in SIZE),
@@ -98,16 +98,12 @@ def list_data_files() -> list[DataFile]:
 
 
 def kinds_in(language: str) -> dict[str, Kind]:
-    """The kinds of prompts there are in a language."""
+    """Return the kinds of prompts in a language."""
     return {name: kind for name, kind in KINDS.items() if language == "zh" or name != "Multilingualism"}
 
 
 def read_prompts(data: Path, benchmark: str, language: str) -> list[BenchmarkPrompt]:
-    """The prompts with what their scorers need.
-
-    Raises:
-        DataError: something is missing, damaged, or of another edition.
-    """
+    """Read the prompts with their scoring data; raises `DataError`."""
     path = require_file(data, TABLES[language])
     column = _COLUMN[language]
     entries = read_csv(path, _Row, ("category", "id", column))
@@ -121,7 +117,7 @@ def read_prompts(data: Path, benchmark: str, language: str) -> list[BenchmarkPro
             what = (
                 f"category {entry.record.category!r} is not known" if kind is None else "the prompt is empty"
             )
-            raise DataError(f"{path} {entry.place}: {what}.")
+            raise DataError(f"{path} {entry.location}: {what}.")
         prompts.append(
             BenchmarkPrompt(
                 benchmark=benchmark,
@@ -136,18 +132,14 @@ def read_prompts(data: Path, benchmark: str, language: str) -> list[BenchmarkPro
 
 
 class _ScorerFiles:
-    """The files beside the table; each is read when a prompt needs it."""
+    """The files with scoring data, each read on first use."""
 
     def __init__(self, data: Path, language: str) -> None:
         self._data, self._tail = data, _FILE_SUFFIX[language]
         self._read: dict[str, Mapping[str, Any]] = {}
 
     def facts(self, category: str, kind: Kind, name: str) -> dict[str, Any]:
-        """What scorers need about a prompt.
-
-        Raises:
-            DataError: a file lacks it.
-        """
+        """Return the scoring data of a prompt; raises `DataError` if a file lacks it."""
         found: dict[str, Any] = {"id": name, "folder": kind.folder}
         if kind.dimension == "alignment":
             found |= self._of(f"{_QUESTIONS}{kind.folder}{self._tail}.json", name, _read_questions)
@@ -181,7 +173,7 @@ def _scorer_files(language: str) -> Iterator[DataFile]:
 
 
 def _read_questions(path: Path) -> dict[str, dict[str, Any]]:
-    """Questions and parents by prompt; the file has both as JSON inside of strings."""
+    """Read questions and parents by prompt; the file holds both as JSON strings."""
     return {
         name: {
             "questions": _parse_numbered(path, name, "question", entry, str),

@@ -1,4 +1,4 @@
-"""OneIG: alignment, the text formula, diversity, and the mean of the five dimensions."""
+"""OneIG: the five dimensions and their mean."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ from gems.evals.formulas.texts import TextMatch, edit_distance, is_chinese, matc
 
 DIMENSIONS = ("alignment", "text", "reasoning", "style", "diversity")
 MAX_EDITS: Mapping[str, int] = {"en": 100, "zh": 50}
-"""From how many edits on a text counts as wrong altogether, by language."""
+"""Number of edits from which a text counts as completely wrong, by language."""
 
 
 def alignment_score(answers: Mapping[int, float], parents: Parents) -> float:
-    """The share of questions that hold, in [0, 1]; one whose parent failed does not.
-
-    Raises:
-        ZeroDivisionError: there are no questions.
-    """
+    """Return the share of yes answers, in [0, 1]; a question with a failed parent counts as no."""
     found = fail_children(answers, parents)
     return sum(found.values()) / len(found)
 
 
 @dataclass(frozen=True, slots=True)
 class TextComparison:
-    """One image's text against what was to be written.
+    """The text in an image compared with the expected text.
 
     Attributes:
         edits: Edit distance in characters.
-        match: Words, or characters where the wanted text is Chinese.
+        match: Words, or characters if the expected text is Chinese.
     """
 
     edits: int
@@ -37,21 +33,17 @@ class TextComparison:
 
 
 def compare_text(found: str, wanted: str) -> TextComparison:
-    """Compare what was read in an image with what was to be written; case matters."""
+    """Compare the text read in an image with the expected one; case-sensitive."""
     read, given = _normalize_language(found), _normalize_language(wanted)
     match = match_units(read, given) if is_chinese(given) else match_units(read.split(), given.split())
     return TextComparison(edit_distance(read, given), match)
 
 
 def text_score(comparisons: Sequence[TextComparison], language: str) -> float | None:
-    """The text score in [0, 1] over images; None where there is nothing to compare.
+    """Return the text score in [0, 1] over images; None without expected text.
 
-    It is 1 - min(M, ED) (1 - CR) (1 - WAC) / M, with the mean edit distance ED, the share of exact texts CR,
-    and the share of all wanted units that were read, WAC.
-
-    Args:
-        comparisons: One for each image.
-        language: `en` or `zh`, which says M.
+    It is 1 - min(M, ED) (1 - CR) (1 - WAC) / M with the mean edit distance ED, the share of exact texts CR,
+    the share of expected units that were read WAC, and M by language.
     """
     units = sum(each.match.wanted for each in comparisons)
     if not comparisons or not units:
@@ -64,12 +56,12 @@ def text_score(comparisons: Sequence[TextComparison], language: str) -> float | 
 
 
 def diversity_score(distances: Sequence[float]) -> float | None:
-    """The mean distance of the pairs of one prompt's images; None where there is no pair."""
+    """Return the mean distance of all pairs of one prompt's images; None without a pair."""
     return sum(distances) / len(distances) if distances else None
 
 
 def oneig_score(dimensions: Mapping[str, float]) -> float | None:
-    """The plain mean of the five dimensions, in [0, 1]; None where one is missing."""
+    """Return the mean of the five dimensions, in [0, 1]; None if one is missing."""
     if not all(name in dimensions for name in DIMENSIONS):
         return None
     return sum(dimensions[name] for name in DIMENSIONS) / len(DIMENSIONS)

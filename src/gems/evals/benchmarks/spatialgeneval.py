@@ -1,4 +1,4 @@
-"""SpatialGenEval: long prompts about where things are, with ten questions each."""
+"""SpatialGenEval: long prompts about spatial relations, with ten questions each."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _OfficialRow(BaseModel):
 
 
 class SpatialGenEval:
-    """See `gems.evals.task.Task`."""
+    """SpatialGenEval as a `Task`."""
 
     name = "spatial"
     title = "SpatialGenEval"
@@ -66,7 +66,7 @@ class SpatialGenEval:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are those of the benchmark, from 000001."""
+        """Return the prompts; ids are those of the benchmark, from 000001."""
         path = require_file(data, _FILE)
         entries = read_json_lines(path, _Record)
         check_count(path, len(entries), self.size[language])
@@ -83,12 +83,12 @@ class SpatialGenEval:
             for entry in entries
         ]
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """The images alone in a folder, and the data of those prompts that have one.
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write a folder with the images only, and the data of prompts with an image.
 
-        The official scorer pairs sorted images with lines: one that is missing would shift all behind it.
+        The official scorer pairs sorted images with lines, so a missing image would shift all later ones.
         """
-        export = ExportWriter(self, frozen, folder)
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         lines = {}
         async for prompt, images in export.each():
@@ -110,7 +110,7 @@ class SpatialGenEval:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The mean over the ten types in percent, over the basic and the other ones, and each type."""
+        """Compute the mean over ten question types in percent, basic, spatial, and each type."""
         right = []
         for score in valued_scores(scores, self.metric, language):
             answers = score.facts.get(CORRECT_FACT)
@@ -118,9 +118,9 @@ class SpatialGenEval:
         return self._figures(right, prompts, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the `--output_json` of the first stage.
+        """Read the `--output_json` of the first stage.
 
-        The official second stage rounds each type to three digits before it averages; here nothing is.
+        The official second stage rounds each type to three digits before averaging; this does not.
         """
         entries = read_json_lines(file, _OfficialRow)
         check_unique(file, entries, [entry.record.id for entry in entries])

@@ -1,4 +1,4 @@
-"""WISE: prompts that allude to what one must know. The edition of 2025, with its 1,000 prompts."""
+"""WISE, edition of 2025: 1,000 prompts that require world knowledge."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FILES: Mapping[str, range] = {
 _SIZES = dict(zip(FILES, (125_062, 100_831, 117_085), strict=True))
 _FOLDER = "WISE_legacy/data/"
 _UNREADABLE_RATING = 999
-"""What the official script writes where it could not read a rating."""
+"""The official script's value for an unreadable rating."""
 _EDITION_HINT = (
     "Use the files of 2025, in WISE_legacy/data of the repository. WISE_Verified is another benchmark."
 )
@@ -62,7 +62,7 @@ class _OfficialRow(BaseModel):
 
 
 class WISE:
-    """See `gems.evals.task.Task`."""
+    """WISE as a `Task`."""
 
     name = "wise"
     title = "WISE"
@@ -82,7 +82,7 @@ class WISE:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are those of the benchmark, from 1."""
+        """Return the prompts; ids are those of the benchmark, from 1."""
         return [
             BenchmarkPrompt(
                 benchmark=self.name,
@@ -96,9 +96,9 @@ class WISE:
             for entry in _read_records(data, name, ids)
         ]
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """Each image under its prompt's id, side by side."""
-        export = ExportWriter(self, frozen, folder)
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write the images into one folder, named by prompt id."""
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
         async for prompt, images in export.each():
             if images[0] is not None:
@@ -115,7 +115,7 @@ class WISE:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The weighted mean over fields, in [0, 1], which needs all of them, then each field."""
+        """Compute the weighted mean over fields, in [0, 1], which needs all fields, then each field."""
         groups = group_by(
             valued_scores(scores, self.metric, language), lambda score: get_field(int(score.prompt_id))
         )
@@ -123,10 +123,9 @@ class WISE:
         return self._figures(values, language, judge)
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the score files of `gpt_eval.py`, or a folder with all three.
+        """Read the score files of `gpt_eval.py`, or a folder with all three.
 
-        Ratings of 999 stand for replies that could not be read. `Calculate.py` takes them for ratings; here
-        they are left out.
+        Ratings of 999 mark unreadable replies. `Calculate.py` counts them as ratings; here they are left out.
         """
         files = sorted(file.glob("*_scores.jsonl")) if file.is_dir() else [file]
         if not files:
@@ -140,7 +139,7 @@ class WISE:
             if _UNREADABLE_RATING in rated:
                 continue
             if not all(0 <= rating <= 2 for rating in rated):
-                raise DataError(f"{file} {entry.place}: a rating is not from 0 to 2.", hint=_EDITION_HINT)
+                raise DataError(f"{file} {entry.location}: a rating is not from 0 to 2.", hint=_EDITION_HINT)
             values.setdefault(get_field(row.prompt_id), []).append(wiscore(*rated))
         return self._figures(values, language, OFFICIAL)
 
@@ -169,7 +168,7 @@ def _read_records(data: Path, name: str, ids: range) -> list[DataRecord[_Record]
     for entry in entries:
         if entry.record.prompt_id not in ids:
             raise DataError(
-                f"{path} {entry.place}: prompt_id {entry.record.prompt_id} is not one of {ids.start} to "
+                f"{path} {entry.location}: prompt_id {entry.record.prompt_id} is not one of {ids.start} to "
                 f"{ids.stop - 1}: it is another edition.",
                 hint=_EDITION_HINT,
             )

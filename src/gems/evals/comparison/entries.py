@@ -1,4 +1,4 @@
-"""Output folders put together for comparison: an entry is one harness with its models, over all its seeds."""
+"""Group output folders for comparison: an entry is one harness with its models, over all seeds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,7 @@ from gems.evals.settings import EvalSettings
 
 @dataclass(frozen=True, slots=True)
 class FolderData:
-    """One output folder, read.
-
-    Attributes:
-        folder: Reads its images.
-        rows: By sample.
-        scores: By judge.
-        figures: Of all judges.
-    """
+    """The contents of one output folder; `folder` reads its images, `scores` are by judge."""
 
     folder: EvalFolder
     rows: Mapping[SampleKey, SampleRow]
@@ -32,77 +25,66 @@ class FolderData:
 
     @property
     def settings(self) -> EvalSettings:
-        """What it was drawn with."""
+        """The settings of the folder."""
         return self.folder.settings
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One harness with its models over its seeds.
-
-    Attributes:
-        label: Tells it from the others.
-        drawn: Its folders, by seed.
-    """
+    """One harness with its models; `folders` holds one folder per seed."""
 
     label: str
-    drawn: Sequence[FolderData]
+    folders: Sequence[FolderData]
 
     @property
     def settings(self) -> EvalSettings:
-        """What all its folders have in common; seeds differ."""
-        return self.drawn[0].settings
+        """The settings that all folders share; seeds differ."""
+        return self.folders[0].settings
 
     @property
     def seeds(self) -> list[int]:
-        """One for each folder."""
-        return [each.settings.seed for each in self.drawn]
+        """The seed of each folder."""
+        return [each.settings.seed for each in self.folders]
 
     def rows(self, language: str) -> list[SampleRow]:
-        """Of all seeds, those that have an image."""
-        rows = (row for each in self.drawn for row in each.rows.values())
+        """Return the rows with an image, of all seeds."""
+        rows = (row for each in self.folders for row in each.rows.values())
         return [row for row in rows if row.language == language and row.file]
 
     def failed(self, language: str) -> int:
-        """Samples of all seeds that have no image although a harness tried."""
-        rows = (row for each in self.drawn for row in each.rows.values())
+        """Count the attempted samples without an image, of all seeds."""
+        rows = (row for each in self.folders for row in each.rows.values())
         return sum(row.language == language and not row.file for row in rows)
 
     def scores(self, language: str, judge: str, metric: str | None = None) -> list[Score]:
-        """Of all seeds, with and without a value."""
+        """Return the scores of all seeds, with and without a value."""
         return [
             score
-            for each in self.drawn
+            for each in self.folders
             for score in each.scores.get(judge, ())
             if score.language == language and metric in (None, score.metric)
         ]
 
     def figures(self, language: str, judge: str) -> list[list[Figure]]:
-        """The figures of each seed that has some."""
+        """Return the figures of each seed that has any."""
         found = [
             [figure for figure in each.figures if (figure.language, figure.judge) == (language, judge)]
-            for each in self.drawn
+            for each in self.folders
         ]
         return [figures for figures in found if figures]
 
 
 async def read_folder(url: str) -> FolderData:
-    """Read a folder.
-
-    Raises:
-        RequestError: it is no output folder.
-        DataError: something in it is damaged.
-    """
+    """Read a folder; raises `RequestError` if it is not an output folder."""
     folder = await EvalFolder.open(url)
     scores = {judge: await folder.scores(judge) for judge in await folder.judges()}
     return FolderData(folder, await folder.rows(), scores, await folder.figures())
 
 
 def group_entries(folders: Sequence[FolderData]) -> dict[str, list[Entry]]:
-    """The entries by benchmark, in the order of the folders.
+    """Return the entries by benchmark, in the order of the folders.
 
-    Raises:
-        RequestError: the same harness, models and seed come twice.
+    Raises `RequestError` if the same harness, models and seed occur twice.
     """
     groups: defaultdict[tuple[object, ...], list[FolderData]] = defaultdict(list)
     for each in folders:
@@ -117,7 +99,7 @@ def group_entries(folders: Sequence[FolderData]) -> dict[str, list[Entry]]:
 
 
 def _identity(settings: EvalSettings) -> tuple[object, ...]:
-    """Everything that makes another entry; only the seed may differ within one."""
+    """Return the settings that distinguish entries; only the seed may differ within one."""
     return tuple(
         getattr(settings, name) for name in ("task", "languages", "limit", "samples", "learn", *_LABEL_PARTS)
     )
@@ -132,11 +114,11 @@ _LABEL_PARTS: Mapping[str, str] = {
     "images": "{} images",
     "size": "{} pixels",
 }
-"""What tells entries apart -> how it is said."""
+"""Settings that may appear in labels, and their format."""
 
 
 def _labels(firsts: Sequence[FolderData]) -> list[str]:
-    """The harness, and whatever else differs among entries of the same benchmark and harness."""
+    """Return the harness and whatever else differs among entries of the same benchmark and harness."""
     labels = []
     for each in firsts:
         same = [
@@ -169,12 +151,12 @@ def _check_seeds(group: Sequence[FolderData]) -> None:
 
 
 def mean_by_prompt(scores: Iterable[Score]) -> dict[str, float]:
-    """One value for each prompt that has any: the mean over samples and seeds."""
+    """Return the mean over samples and seeds for each prompt with a value."""
     return _group_means((score.prompt_id, score.value) for score in scores if score.value is not None)
 
 
 def cost_by_prompt(rows: Iterable[SampleRow], of: Callable[[SampleRow], float | None]) -> dict[str, float]:
-    """What a sample takes, as one value for each prompt: the mean over samples and seeds that tell it."""
+    """Return the mean cost over samples and seeds for each prompt with a value."""
     told = ((row.prompt_id, of(row)) for row in rows)
     return _group_means((prompt, value) for prompt, value in told if value is not None)
 
@@ -187,6 +169,6 @@ def _group_means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
 
 
 def get_atomicity(score: Score) -> int | None:
-    """Requirements in the score's prompt; None where the benchmark does not tell."""
+    """Return the number of requirements in the prompt; None if the benchmark does not record it."""
     value = score.facts.get("atomicity")
     return int(value) if isinstance(value, int | float) else None

@@ -1,4 +1,4 @@
-"""A comparison as files: Markdown, CSV, plots, and one page with the images."""
+"""Write a comparison as Markdown, CSV, plots, and one HTML page with images."""
 
 from __future__ import annotations
 
@@ -18,21 +18,15 @@ from gems.evals.tables.plotting import plot_quality_against_cost
 from gems.memory.faults import storage_error
 
 PROMPTS_WITH_IMAGES = 12
-"""Prompts whose images stand on the page."""
+"""Default number of prompts with images on the page."""
 
 
 async def write_comparison(
     sections: Sequence[Section], folder: Path, pictures: int = PROMPTS_WITH_IMAGES
 ) -> tuple[list[Path], list[str]]:
-    """Write all files; returns them, and what had to be left out.
+    """Write all files; returns their paths and warnings about what was left out.
 
-    Args:
-        sections: What to write.
-        folder: Is made where it is not there.
-        pictures: Prompts of each section whose images stand on the page.
-
-    Raises:
-        StorageError: a file cannot be written.
+    `pictures` is the number of prompts per section with images on the page.
     """
     warnings: list[str] = []
     shown = [
@@ -63,11 +57,7 @@ def _render_files(shown: Sequence[SectionView]) -> dict[str, bytes]:
 
 
 def write_tables(file: Path, tables: Sequence[Table]) -> None:
-    """Write tables as Markdown. Blocking.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
+    """Write tables as Markdown. Blocking."""
     text = "\n\n".join(table.markdown() for table in tables)
     _write_files(file.parent, {file.name: f"{text}\n".encode()})
 
@@ -86,13 +76,13 @@ def _write_files(folder: Path, texts: dict[str, bytes]) -> list[Path]:
 
 
 def plot_file_name(section: Section) -> str:
-    """The file of a section's plot."""
+    """Return the file name of a section's plot."""
     plain = re.sub(r"[^A-Za-z0-9.]+", "-", f"{section.benchmark}-{section.language}-{section.judge}")
     return f"{plain.strip('-.')}.svg"
 
 
 def render_markdown(shown: Sequence[SectionView]) -> str:
-    """Everything but the images."""
+    """Render everything except the images."""
     parts = ["# Harnesses compared"]
     for each in shown:
         section = each.section
@@ -105,7 +95,7 @@ def render_markdown(shown: Sequence[SectionView]) -> str:
 
 
 def render_numbers_csv(sections: Sequence[Section]) -> str:
-    """One line for each number: means with their intervals."""
+    """Render one line per number: means with their intervals."""
     lines = (
         [
             record.benchmark,
@@ -127,7 +117,7 @@ def render_numbers_csv(sections: Sequence[Section]) -> str:
 
 
 def render_pairs_csv(sections: Sequence[Section]) -> str:
-    """One line for each pair of entries, on the whole benchmark and within each part."""
+    """Render one line per pair of entries, for the whole benchmark and for each part."""
     lines = (
         [
             section.benchmark,
@@ -137,15 +127,15 @@ def render_pairs_csv(sections: Sequence[Section]) -> str:
             pair.part,
             pair.first,
             pair.second,
-            pair.found.difference.value,
-            pair.found.difference.low,
-            pair.found.difference.high,
-            pair.found.difference.prompts,
-            pair.found.better,
-            pair.found.worse,
-            pair.found.test,
-            pair.found.p,
-            pair.found.wilcoxon,
+            pair.comparison.difference.value,
+            pair.comparison.difference.low,
+            pair.comparison.difference.high,
+            pair.comparison.difference.prompts,
+            pair.comparison.better,
+            pair.comparison.worse,
+            pair.comparison.test,
+            pair.comparison.p,
+            pair.comparison.wilcoxon,
         ]
         for section in sections
         for pair in section.pairs

@@ -1,4 +1,4 @@
-"""The paper's tables with one's own numbers beside them; official numbers beside official ones only."""
+"""The paper's tables next to own results; official scores are compared only with official ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PAPER_METHODS: Mapping[str, str] = {
     "best-of-n": "search (5)",
     "paper": "GEMS",
 }
-"""Harness -> what the paper calls the same."""
+"""Harness -> method in the paper."""
 _ABLATION_METHODS: Mapping[str, str] = {
     "single": "original",
     "paper-loop": "loop",
@@ -27,7 +27,7 @@ _ABLATION_METHODS: Mapping[str, str] = {
     "paper": "loop, memory and skills",
 }
 _PAPER_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Qwen-Image-2512"}
-"""Part of a generator's spec -> the model that the paper means."""
+"""Substring of a generator spec -> model in the paper."""
 _PARTIAL_NOTE = "* partial: rests on less than the whole benchmark, so it is not the benchmark's score."
 _AVERAGE = "average"
 
@@ -60,7 +60,7 @@ _PAPER_TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class OwnRow:
-    """One harness with its generator, over all benchmarks it was run on, by one judge."""
+    """Results of one harness with its generator on all benchmarks, by one judge."""
 
     model: str
     harness: str
@@ -69,10 +69,9 @@ class OwnRow:
 
 
 def paper_tables(folders: Sequence[FolderData]) -> list[Table]:
-    """Both tables and the ablation with official numbers, then both tables for each in-house judge.
+    """Build both tables and the ablation with official scores, then both tables per in-house judge.
 
-    Args:
-        folders: Output folders; none gives the paper's numbers alone.
+    Without folders they hold the paper's numbers alone.
     """
     found = own_rows_by_judge(folders)
     official = found.pop(OFFICIAL, [])
@@ -87,7 +86,7 @@ def paper_tables(folders: Sequence[FolderData]) -> list[Table]:
 
 
 def own_rows_by_judge(folders: Sequence[FolderData]) -> dict[str, list[OwnRow]]:
-    """Headline figures by judge; of benchmarks that are in the paper."""
+    """Return the main results by judge, of benchmarks that are in the paper."""
     groups: dict[str, dict[tuple[str, str], dict[str, SeedMean]]] = {}
     for benchmark, entries in group_entries(folders).items():
         for entry in entries:
@@ -105,26 +104,26 @@ def own_rows_by_judge(folders: Sequence[FolderData]) -> dict[str, list[OwnRow]]:
 
 
 def _headlines(entry: Entry, column: str) -> dict[str, SeedMean]:
-    """The benchmark's headline in one language, by judge."""
+    """Return the main result of a benchmark in one language, by judge."""
     benchmark, _, language = column.partition("/")
-    judges = dict.fromkeys(figure.judge for each in entry.drawn for figure in each.figures)
+    judges = dict.fromkeys(figure.judge for each in entry.folders for figure in each.figures)
     found = {judge: figures_by_name(entry, language, judge).get(benchmark) for judge in judges}
     return {judge: value for judge, value in found.items() if value is not None}
 
 
 def _is_judged_by(entry: Entry, judge: str) -> bool:
-    return any(figure.judge == judge for each in entry.drawn for figure in each.figures)
+    return any(figure.judge == judge for each in entry.folders for figure in each.figures)
 
 
 def _model_name(entry: Entry) -> str:
-    """The paper's name of a generator, or its spec where the paper has none."""
+    """Return the paper's name of a generator, or its spec if it is not in the paper."""
     spec = entry.settings.generator
     plain = spec.partition("@http")[0].lower().replace("_", "-")
     return next((name for part, name in _PAPER_MODELS.items() if part in plain), spec)
 
 
 def _official_table(half: _PaperTable, official: Sequence[OwnRow]) -> Table:
-    """The paper's rows, ours beside those of the same model and method, then the rest of ours."""
+    """Build the paper's rows, own results next to the same model and method, then all other own results."""
     columns = ["model", "method"]
     for name in half.columns:
         columns += [COLUMN_TITLES[name], "ours"]
@@ -164,7 +163,7 @@ def _own_cell(mine: OwnRow | None, column: str) -> str:
 
 
 def _own_average(half: _PaperTable, mine: OwnRow | None) -> str:
-    """Empty until every benchmark of the table has a number."""
+    """Return the average; empty until every benchmark of the table has a value."""
     if mine is None:
         return ""
     average = half.average({name: value.value for name, value in mine.values.items()})

@@ -1,4 +1,4 @@
-"""Harnesses side by side: for each benchmark, language and judge one section, so that judges never mix."""
+"""Compare harnesses: one section per benchmark, language and judge, so that judges never mix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gems.evals.tables.parting import Part, part_tables, split_parts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One number of a comparison, for programs."""
+    """One number of a comparison, for CSV."""
 
     benchmark: str
     language: str
@@ -49,14 +49,9 @@ class Section:
 
 
 def build_sections(folders: Sequence[FolderData], judge: str | None = None) -> list[Section]:
-    """All sections of some folders.
+    """Build all sections; `judge` restricts them to one judge.
 
-    Args:
-        folders: Read; those of one harness with several seeds make one entry.
-        judge: The only judge whose numbers are wanted; None for all.
-
-    Raises:
-        RequestError: nothing was scored by such a judge, or a folder comes twice.
+    Raises `RequestError` if there are no scores by that judge, or a folder occurs twice.
     """
     found = [
         _build_section(benchmark, language, name, entries)
@@ -78,10 +73,10 @@ def build_sections(folders: Sequence[FolderData], judge: str | None = None) -> l
 
 
 def list_judges(entries: Iterable[Entry], language: str) -> list[str]:
-    """Who scored anything in this language; official numbers come first."""
+    """Return all judges with scores in this language, official ones first."""
     names: dict[str, None] = {}
     for entry in entries:
-        for each in entry.drawn:
+        for each in entry.folders:
             names |= dict.fromkeys(figure.judge for figure in each.figures if figure.language == language)
             names |= dict.fromkeys(
                 judge

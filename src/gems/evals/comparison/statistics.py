@@ -1,6 +1,6 @@
-"""How sure a mean is, and whether two harnesses differ: prompts are what is drawn by lot, never samples.
+"""Confidence intervals and paired tests; the unit of resampling is the prompt, never the sample.
 
-Samples and seeds of one prompt are alike, so they are first averaged to one value for each prompt.
+Samples and seeds of one prompt are correlated, so they are averaged to one value per prompt first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Floats = NDArray[np.float64]
 RESAMPLES = 4_999
 LEVEL = 0.95
 _SEED = 20260328
-"""The same numbers give the same intervals."""
+"""Fixed, so that the same numbers give the same intervals."""
 _MIN_DIFFERING = 10
-"""Prompts that must differ before ranks of differences say anything."""
+"""Minimum number of differing prompts for the signed-rank test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +27,9 @@ class Mean:
 
     Attributes:
         value: On the scale of the values.
-        low: Lower end of the bootstrap interval of 95 %; None where the prompts are too few or all alike.
+        low: Lower end of the 95 % bootstrap interval; None for a single prompt or equal values.
         high: Upper end.
-        prompts: What it rests on.
+        prompts: Number of prompts.
     """
 
     value: float
@@ -40,15 +40,15 @@ class Mean:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedComparison:
-    """Two harnesses on the prompts that both were scored on.
+    """Two harnesses compared on the prompts that both were scored on.
 
     Attributes:
-        difference: Mean of the first less mean of the second, with its interval.
-        better: Prompts on which the first is better.
-        worse: Prompts on which it is worse.
-        p: Two-sided probability of so large a difference if there were none.
-        test: `McNemar, exact` where every value is 0 or 1, else `permutation of signs`.
-        wilcoxon: The same by the signed-rank test; None for values of 0 and 1, and where few prompts differ.
+        difference: Mean of the first minus mean of the second, with its interval.
+        better: Prompts where the first is better.
+        worse: Prompts where the first is worse.
+        p: Two-sided p-value.
+        test: `McNemar, exact` if every value is 0 or 1, else `permutation of signs`.
+        wilcoxon: p-value of the signed-rank test; None for values of 0 and 1, and if few prompts differ.
     """
 
     difference: Mean
@@ -60,11 +60,7 @@ class PairedComparison:
 
 
 def mean_with_interval(values: Sequence[float]) -> Mean:
-    """The mean with its interval, by resampling the values, one for each prompt.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Return the mean with its bootstrap interval; raises `ValueError` for no values."""
     if not values:
         raise ValueError("There is no mean of nothing.")
     found = np.asarray(values, dtype=np.float64)
@@ -83,7 +79,7 @@ def mean_with_interval(values: Sequence[float]) -> Mean:
 
 
 def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> PairedComparison | None:
-    """Compare values by prompt; None where no prompt is in both."""
+    """Compare values by prompt; None if the two have no prompt in common."""
     common = [prompt for prompt in first if prompt in second]
     if not common:
         return None
@@ -103,7 +99,7 @@ def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> P
 
 
 def _mcnemar(better: int, worse: int) -> float:
-    """Those prompts that differ are as good as coins if the two are alike."""
+    """Return the exact McNemar p-value."""
     if not better + worse:
         return 1.0
     return float(stats.binomtest(better, better + worse, 0.5).pvalue)
@@ -132,7 +128,7 @@ def _signed_rank(differences: Floats) -> float | None:
 
 
 def adjust_holm(ps: Sequence[float]) -> list[float]:
-    """The same probabilities when so many differences are looked at together, in their order.
+    """Return p-values adjusted for multiple comparisons, in their order.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """

@@ -1,4 +1,4 @@
-"""Tables as rows of texts, and numbers as people read them."""
+"""Tables of strings, and number formats."""
 
 from __future__ import annotations
 
@@ -13,15 +13,7 @@ _MIN_P = 0.001
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """One table.
-
-    Attributes:
-        title: Above it.
-        columns: Names; the first columns name the rows.
-        rows: As many texts as there are columns, in each.
-        notes: Below it.
-        names: How many columns name the rows; all others hold numbers.
-    """
+    """One table; the first `names` columns are row labels, all others hold numbers."""
 
     title: str
     columns: Sequence[str]
@@ -30,7 +22,7 @@ class Table:
     names: int = 1
 
     def markdown(self) -> str:
-        """The table in Markdown, with its title as a heading of the third level."""
+        """Render the table as Markdown, with its title as a third-level heading."""
         lines = [f"### {_markdown_cell(self.title)}", "", _markdown_row(self.columns)]
         lines.append(
             _markdown_row(["---" if index < self.names else "---:" for index in range(len(self.columns))])
@@ -44,31 +36,31 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    """Text that ends neither a cell nor a line, and is neither HTML nor a list."""
+    """Escape a cell: no line ends, separators, HTML or list markers."""
     plain = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
     return plain.replace("&", "&amp;").replace("<", "&lt;")
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How numbers of a metric are written: as a share in percent, or as they are."""
+    """The number format of a metric: percent, or as it is."""
 
     percent: bool
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Scale:
-        """Percent for what lies in [0, 1]."""
+        """Use percent if all values are in [0, 1]."""
         return cls(bool(values) and all(0 <= value <= 1 for value in values))
 
     def number(self, value: float | None, *, signed: bool = False) -> str:
-        """One decimal in percent, else three significant digits."""
+        """Format one decimal in percent, else three significant digits."""
         if value is None:
             return NONE
         sign = "+" if signed else ""
         return f"{100 * value:{sign}.1f}" if self.percent else f"{value:{sign}.3g}"
 
     def mean(self, found: Mean | None, *, signed: bool = False) -> str:
-        """`87.5 (81.0 to 93.0)`, with the unit where it is one."""
+        """Format `87.5 (81.0 to 93.0)`, with the unit if there is one."""
         if found is None:
             return NONE
         said = self.number(found.value, signed=signed) + (" %" if self.percent and not signed else "")
@@ -79,19 +71,19 @@ class Scale:
 
 
 def format_p(p: float | None) -> str:
-    """`0.012`, `< 0.001`."""
+    """Format `0.012` or `< 0.001`."""
     if p is None:
         return NONE
     return f"< {_MIN_P}" if p < _MIN_P else f"{p:.3f}"
 
 
 def format_amount(value: float | None) -> str:
-    """`2.65`, `1,204`."""
+    """Format `2.65` or `1,204`."""
     if value is None:
         return NONE
     return f"{value:,.2f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def format_coverage(scored: int, expected: int) -> str:
-    """`200 of 200`, `40 of 200, partial`."""
+    """Format `200 of 200` or `40 of 200, partial`."""
     return f"{scored:,} of {expected:,}{', partial' if scored < expected else ''}"

@@ -1,4 +1,4 @@
-"""What an engine is: where jobs are worked off, and how many at a time."""
+"""The engine protocol: where jobs run and how many at a time."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from gems.evals.jobs import Job, JobResult
 
 
 class Engine(Protocol):
-    """Works off jobs, several at a time."""
+    """Runs jobs concurrently."""
 
-    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
-        """The endings of all jobs as they come; the next job is taken when there is room for it.
+    def run(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
+        """Yield results in order of completion; jobs are taken as capacity becomes free.
 
-        A consumer that stops listening interrupts the runs in hand, which go on when their jobs are begun
-        again.
+        If the consumer stops, running jobs are interrupted; they resume when they start again.
 
         Raises:
-            GemsError: something that would go wrong with every job; see `gems.evals.jobs.work_off`.
+            GemsError: an error that affects every job, as from `gems.evals.jobs.run_job`.
         """
         ...
 
 
 async def run_concurrently(
-    jobs: Iterator[Job], at_a_time: int, doing: Callable[[Job], Awaitable[JobResult]]
+    jobs: Iterator[Job], limit: int, run_one: Callable[[Job], Awaitable[JobResult]]
 ) -> AsyncGenerator[JobResult]:
-    """The endings of jobs that are done side by side, as they come."""
+    """Run at most `limit` jobs at a time and yield results in order of completion."""
     running: set[asyncio.Future[JobResult]] = set()
     try:
         while True:
-            while len(running) < at_a_time and (job := next(jobs, None)) is not None:
-                running.add(asyncio.ensure_future(doing(job)))
+            while len(running) < limit and (job := next(jobs, None)) is not None:
+                running.add(asyncio.ensure_future(run_one(job)))
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

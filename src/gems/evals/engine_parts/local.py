@@ -1,4 +1,4 @@
-"""The engine of one machine: runs side by side in this process."""
+"""The engine for one machine: concurrent runs in this process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,14 @@ from gems.service import Gems
 
 
 class LocalEngine:
-    """Works off jobs with an opened `Gems`.
-
-    Args:
-        gems: Opened with the harness's graph.
-        store: The output folder.
-        concurrency: Runs at a time.
-    """
+    """Run jobs with an open `Gems` that has the harness's graph."""
 
     def __init__(self, gems: Gems, store: FileStore, concurrency: int) -> None:
         self._gems, self._store, self._concurrency = gems, store, concurrency
 
-    def endings(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
-        """See `Engine`."""
-        return run_concurrently(jobs, self._concurrency, self._work_off)
+    def run(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
+        """Yield results in order of completion."""
+        return run_concurrently(jobs, self._concurrency, self._run_job)
 
-    async def _work_off(self, job: Job) -> JobResult:
+    async def _run_job(self, job: Job) -> JobResult:
         return await run_job(self._gems, job, self._store)

@@ -1,4 +1,4 @@
-"""Processes of a Ray cluster: those that carry out runs, and those that draw for them."""
+"""Actors of a Ray cluster: workers that run jobs, and image generators."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 @dataclass(frozen=True, slots=True)
 class RemoteError:
-    """One of our errors on its way to another process; not all of them can be pickled as they are."""
+    """A `GemsError` in a form that can be pickled."""
 
     kind: str
     message: str
@@ -34,11 +34,11 @@ class RemoteError:
 
     @classmethod
     def of(cls, error: GemsError) -> RemoteError:
-        """What is left of the error."""
+        """Convert an error."""
         return cls(type(error).__name__, error.message, error.hint)
 
     def error(self) -> GemsError:
-        """The error again."""
+        """Return the original error."""
         kind: type[GemsError] = getattr(errors, self.kind, InternalError)
         error = kind.__new__(kind)
         GemsError.__init__(error, self.message, hint=self.hint)
@@ -46,31 +46,27 @@ class RemoteError:
 
 
 class GeneratorActor:
-    """Draws, with a generator of its own; requests that wait together may share a batch.
-
-    Args:
-        settings: The generator.
-    """
+    """An image generator in its own process; waiting requests may share a batch."""
 
     def __init__(self, settings: GeneratorSettings) -> None:
         self._settings = settings
         self._generator: ImageGenerator | None = None
 
     async def capabilities(self) -> GeneratorCapabilities | RemoteError:
-        """What the generator can do."""
+        """Return the generator's capabilities."""
         try:
-            return self._opened().capabilities
+            return self._open_generator().capabilities
         except GemsError as error:
             return RemoteError.of(error)
 
-    async def draw(self, request: ImageRequest) -> GeneratedImage | RemoteError:
-        """One image."""
+    async def generate(self, request: ImageRequest) -> GeneratedImage | RemoteError:
+        """Generate one image."""
         try:
-            return await self._opened().generate(request)
+            return await self._open_generator().generate(request)
         except GemsError as error:
             return RemoteError.of(error)
 
-    def _opened(self) -> ImageGenerator:
+    def _open_generator(self) -> ImageGenerator:
         # Not before the process is where it stays: a generator looks for the accelerator that it was given.
         if self._generator is None:
             self._generator = open_generator(self._settings)
@@ -78,27 +74,22 @@ class GeneratorActor:
 
 
 class RemoteGenerator:
-    """The generator of a run, which has it drawn by whichever drawer has the least to do.
+    """The image generator of a run, backed by the generator actor with the shortest queue."""
 
-    Args:
-        drawers: Handles of `Drawer` actors.
-        capabilities: Theirs.
-    """
-
-    def __init__(self, drawers: list[Any], capabilities: GeneratorCapabilities) -> None:
+    def __init__(self, generators: list[Any], capabilities: GeneratorCapabilities) -> None:
         self.capabilities = capabilities
-        self._drawers = drawers
-        self._waiting = [0] * len(drawers)
+        self._generators = generators
+        self._waiting = [0] * len(generators)
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
-        """See `ImageGenerator`; steps are not told about."""
-        index = min(range(len(self._drawers)), key=self._waiting.__getitem__)
+        """Generate one image; steps are not reported."""
+        index = min(range(len(self._generators)), key=self._waiting.__getitem__)
         self._waiting[index] += 1
-        drawing = self._drawers[index].draw.remote(replace(request, on_progress=None))
+        call = self._generators[index].generate.remote(replace(request, on_progress=None))
         try:
-            drawn: GeneratedImage | RemoteError = await drawing
+            reply: GeneratedImage | RemoteError = await call
         except asyncio.CancelledError:
-            ray.cancel(drawing)
+            ray.cancel(call)
             raise
         except RayError as error:
             raise ServerError(
@@ -107,43 +98,38 @@ class RemoteGenerator:
             ) from error
         finally:
             self._waiting[index] -= 1
-        if isinstance(drawn, RemoteError):
-            raise drawn.error()
-        return drawn
+        if isinstance(reply, RemoteError):
+            raise reply.error()
+        return reply
 
     async def aclose(self) -> None:
-        """The drawers are not this run's to close."""
+        """Do nothing: the actors are shared."""
 
 
 class Worker:
-    """Carries out runs, with models and stores of its own.
+    """Runs jobs with its own models and stores; generates itself if `generators` is empty."""
 
-    Args:
-        place: What to open; its URLs mean the same on every machine.
-        drawers: Handles of the actors that draw; empty where the worker does.
-    """
-
-    def __init__(self, place: EngineConfig, drawers: list[Any]) -> None:
-        self._place, self._drawers = place, drawers
+    def __init__(self, config: EngineConfig, generators: list[Any]) -> None:
+        self._config, self._generators = config, generators
         self._stack = AsyncExitStack()
         self._gems: Gems | None = None
         self._store: FileStore | None = None
 
     async def open(self) -> RemoteError | None:
-        """Open models and stores; called once, before any job comes."""
+        """Open models and stores; called once, before the first job."""
         try:
             generator = await self._remote_generator()
-            self._store = await asyncio.to_thread(FileStore, self._place.url)
+            self._store = await asyncio.to_thread(FileStore, self._config.url)
             opening = Gems(
-                _with_local_home(self._place.settings), generator=generator, graph=self._place.graph
+                _with_local_home(self._config.settings), generator=generator, graph=self._config.graph
             )
             self._gems = await self._stack.enter_async_context(opening)
         except GemsError as error:
             return RemoteError.of(error)
         return None
 
-    async def work_off(self, job: Job) -> JobResult | RemoteError:
-        """See `gems.evals.jobs.work_off`; an error that would befall every job is handed back."""
+    async def run_job(self, job: Job) -> JobResult | RemoteError:
+        """Run a job; an error that affects every job is returned."""
         if self._gems is None or self._store is None:
             return RemoteError.of(InternalError("A worker was given a job before it was opened."))
         try:
@@ -152,19 +138,19 @@ class Worker:
             return RemoteError.of(error)
 
     async def close(self) -> None:
-        """Close what was opened."""
+        """Close models and stores."""
         await self._stack.aclose()
 
     async def _remote_generator(self) -> RemoteGenerator | None:
-        if not self._drawers:
+        if not self._generators:
             return None
-        found: GeneratorCapabilities | RemoteError = await self._drawers[0].capabilities.remote()
+        found: GeneratorCapabilities | RemoteError = await self._generators[0].capabilities.remote()
         if isinstance(found, RemoteError):
             raise found.error()
-        return RemoteGenerator(self._drawers, found)
+        return RemoteGenerator(self._generators, found)
 
 
 def _with_local_home(settings: Settings) -> Settings:
-    """The settings with the home of this machine, where it has one of its own."""
+    """Return the settings with this machine's GEMS_HOME, if it is set."""
     own = os.environ.get("GEMS_HOME")
     return settings.model_copy(update={"home": Path(own).expanduser()}) if own else settings

@@ -1,1 +1,1 @@
-"""The benchmarks' arithmetic as plain functions; nothing here asks a model or opens a file."""
+"""Formulas of the benchmarks as pure functions."""

@@ -1,4 +1,4 @@
-"""ArtiMuse in house: eight attributes, asked about three times."""
+"""ArtiMuse in house: eight attributes, three replies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,9 @@ REPLY_COUNT = 3
 
 
 def artimuse_score(replies: Sequence[Sequence[float]]) -> float:
-    """The score of an image in [0, 100]: the mean over replies of the mean over attributes.
+    """Return the score in [0, 100]: the mean over replies of the mean over attributes.
 
-    Args:
-        replies: Ratings in [0, 100], one for each attribute.
-
-    Raises:
-        ValueError: there are not three replies of eight ratings.
+    Raises `ValueError` unless there are three replies of eight ratings.
     """
     if len(replies) != REPLY_COUNT or any(len(reply) != ATTRIBUTE_COUNT for reply in replies):
         raise ValueError(f"It takes {REPLY_COUNT} replies of {ATTRIBUTE_COUNT} ratings.")

@@ -1,4 +1,4 @@
-"""CREA: six criteria, each from 1 to 5, added up."""
+"""CREA: the sum of six criteria from 1 to 5."""
 
 from __future__ import annotations
 
@@ -16,11 +16,7 @@ MIN_RATING, MAX_RATING = 1, 5
 
 
 def criterion_means(images: Sequence[Sequence[float]]) -> dict[str, float]:
-    """The mean of each criterion over images, in [1, 5]; empty where there are none.
-
-    Raises:
-        ValueError: an image does not have six ratings.
-    """
+    """Return the mean of each criterion over images, in [1, 5]; empty for no images."""
     if not images:
         return {}
     columns = list(zip(*images, strict=True))
@@ -28,7 +24,7 @@ def criterion_means(images: Sequence[Sequence[float]]) -> dict[str, float]:
 
 
 def crea_score(criteria: Mapping[str, float]) -> float | None:
-    """The score in [6, 30]: the sum of the six means; None where one is missing."""
+    """Return the score in [6, 30]: the sum of the six means; None if one is missing."""
     if not all(name in criteria for name in CRITERIA):
         return None
     return sum(criteria[name] for name in CRITERIA)

@@ -1,22 +1,18 @@
-"""Questions that make sense only where others were answered with yes."""
+"""Answers of questions that depend on other questions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 Parents = Mapping[int, Sequence[int]]
-"""For each question those it depends on; 0 stands for none."""
+"""The questions that each question depends on; 0 means none."""
 
 
 def cascade_failures(answers: Mapping[int, float], parents: Parents) -> dict[int, float]:
-    """Answers where a failed parent makes a question 0, and so on for those that depend on it.
+    """Set questions with a failed parent to 0, and so on for their children.
 
-    Args:
-        answers: 0 or 1 by question, in the order of the file; a parent counts as it is by then.
-        parents: See `Parents`.
-
-    Raises:
-        KeyError: a parent is not among the questions.
+    Answers are 0 or 1, in the order of the file; a parent counts with its value so far. Raises `KeyError`
+    for an unknown parent.
 
     Source: DPG-Bench.
     """
@@ -28,9 +24,9 @@ def cascade_failures(answers: Mapping[int, float], parents: Parents) -> dict[int
 
 
 def fail_children(answers: Mapping[int, float], parents: Parents) -> dict[int, float]:
-    """Answers where a parent that failed by itself makes a question 0; nothing cascades.
+    """Set questions to 0 if the raw answer of a parent is 0; nothing cascades.
 
-    A parent that is not among the questions is passed over.
+    Unknown parents are ignored.
 
     Source: OneIG.
     """

@@ -1,4 +1,4 @@
-"""DPG-Bench: the score of a tile, with and without what the official reader does to the first question."""
+"""DPG-Bench: tile scores, with and without the official reader's treatment of the first question."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from gems.evals.formulas.dependencies import Parents, cascade_failures
 
 
 def tile_score(answers: Mapping[int, float], parents: Parents) -> float:
-    """The share of a tile's questions that hold, in [0, 1], after failed parents have taken theirs along.
+    """Return the share of a tile's yes answers, in [0, 1], after cascading failed parents.
 
-    A parent that is not among the questions is passed over.
-
-    Raises:
-        ZeroDivisionError: there are no questions.
+    Unknown parents are ignored. Raises `ZeroDivisionError` for no questions.
     """
     known = {question: [each for each in above if each in answers] for question, above in parents.items()}
     found = cascade_failures(answers, known)
@@ -22,12 +19,9 @@ def tile_score(answers: Mapping[int, float], parents: Parents) -> float:
 
 
 def official_tile_score(answers: Mapping[int, float], parents: Parents, dropped: int | None) -> float | None:
-    """The same as the official script computes it; None where it fails at the prompt and leaves it out.
+    """Return the score of the official script; None if it fails and leaves the prompt out.
 
-    Args:
-        answers: 0 or 1 by question.
-        parents: See `Parents`.
-        dropped: The question that the reader drops, since it skips the file's first row; None for none.
+    `dropped` is the question that its reader drops because it skips the file's first row; None for none.
     """
     kept = {question: answer for question, answer in answers.items() if question != dropped}
     try:
@@ -40,7 +34,7 @@ def official_tile_score(answers: Mapping[int, float], parents: Parents, dropped:
 
 
 def dpg_score(prompts: Iterable[Sequence[float]]) -> float | None:
-    """The score in [0, 100]: the mean over prompts of the mean over their tiles; None of none."""
+    """Return the score in [0, 100]: the mean over prompts of the mean over tiles; None for no prompts."""
     means = [sum(tiles) / len(tiles) for tiles in prompts if tiles]
     return 100 * sum(means) / len(means) if means else None
 
@@ -48,12 +42,10 @@ def dpg_score(prompts: Iterable[Sequence[float]]) -> float | None:
 def mean_by_category(
     answers: Iterable[Mapping[int, float]], tuples: Iterable[Mapping[int, str]]
 ) -> dict[str, float]:
-    """The mean of raw answers of each category, in [0, 100], over all questions of all prompts.
+    """Return the mean of raw answers by category, in [0, 100], over all questions.
 
-    Args:
-        answers: Of the last tile of each prompt, 0 or 1 by question.
-        tuples: Of each prompt, for instance `entity - whole (teapot)` by question; the word before the dash
-            is the category.
+    Answers are those of each prompt's last tile. `tuples` holds for instance `entity - whole (teapot)` by
+    question; the part before the dash is the category.
     """
     found: dict[str, list[float]] = defaultdict(list)
     for values, named in zip(answers, tuples, strict=True):

@@ -1,4 +1,4 @@
-"""GenEval: when an image is right, and what the images of each kind come to."""
+"""GenEval: combine checks of an image, and the overall score."""
 
 from __future__ import annotations
 
@@ -6,20 +6,12 @@ from collections.abc import Mapping, Sequence
 
 
 def combine_checks(checks: Sequence[bool | None]) -> bool | None:
-    """Whether everything about an image holds: False as soon as one check failed, whatever else is unknown.
-
-    Args:
-        checks: One for each thing that is asked for or forbidden; None where it could not be told.
-    """
+    """Return whether all checks hold: False if one failed, else None if one is unknown."""
     if False in checks:
         return False
     return None if None in checks else True
 
 
 def geneval_score(rates: Mapping[str, float]) -> float | None:
-    """The score in [0, 1]: the mean over the kinds of prompts, each with the same weight; None of none.
-
-    Args:
-        rates: Share of right images in [0, 1], by kind.
-    """
+    """Return the score in [0, 1]: the unweighted mean of the rates by kind; None for no rates."""
     return sum(rates.values()) / len(rates) if rates else None

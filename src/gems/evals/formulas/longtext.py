@@ -1,4 +1,4 @@
-"""LongText-Bench: which units of a text count."""
+"""LongText-Bench: split texts into units and compare them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from gems.evals.formulas.texts import TextMatch, match_units, normalize_text
 
 
 def split_units(text: str, language: str) -> Sequence[str]:
-    """What is counted in a text: words in small letters, in Chinese characters.
-
-    Args:
-        text: As it was given or read.
-        language: `en` or `zh`.
-    """
+    """Return the units of a text: lower-case words, or characters in Chinese."""
     if language == "zh":
         return normalize_text(text).replace(" ", "")
     return normalize_text(text).lower().split()
 
 
 def compare_words(found: str, wanted: Sequence[str], language: str) -> TextMatch:
-    """What was read in one image against all texts that were to be in it."""
+    """Compare the text read in an image with all expected texts."""
     return match_units(split_units(found, language), split_units(" ".join(wanted), language))

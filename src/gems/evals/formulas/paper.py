@@ -1,21 +1,18 @@
-"""The two averages of the paper over its benchmarks."""
+"""The paper's two averages over benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 MAINSTREAM = ("geneval/en", "geneval2/en", "dpg/en", "oneig/en", "oneig/zh", "wise/en")
-"""Benchmarks and languages that the mainstream average is over."""
+"""Benchmarks and languages of the mainstream average."""
 DOWNSTREAM = ("longtext/en", "longtext/zh", "spatial/en", "crea/en", "artimuse/en")
-"""Benchmarks and languages that the downstream average is over."""
+"""Benchmarks and languages of the downstream average."""
 _CREA_MAX = 30
 
 
 def mainstream_average(values: Mapping[str, float]) -> float | None:
-    """The mainstream average in [0, 100]; None where a benchmark is missing.
-
-    Args:
-        values: Each benchmark on the scale it publishes, by the names of `MAINSTREAM`.
+    """Return the mainstream average in [0, 100] of values on published scales; None if one is missing.
 
     Source: GEMS (arXiv:2603.28088), Table 1; its rows give this formula.
     """
@@ -32,10 +29,7 @@ def mainstream_average(values: Mapping[str, float]) -> float | None:
 
 
 def downstream_average(values: Mapping[str, float]) -> float | None:
-    """The downstream average in [0, 100]; None where a benchmark is missing.
-
-    Args:
-        values: Each benchmark on the scale it publishes, by the names of `DOWNSTREAM`.
+    """Return the downstream average in [0, 100] of values on published scales; None if one is missing.
 
     Source: GEMS (arXiv:2603.28088), Table 2; its rows give this formula.
     """

@@ -1,4 +1,4 @@
-"""How likely a judge finds an answer."""
+"""Probabilities of answers."""
 
 from __future__ import annotations
 
@@ -12,34 +12,25 @@ NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 
 def spellings(word: str) -> frozenset[str]:
-    """First tokens that say `word`: in small letters and with a capital, each also behind a blank."""
+    """Return first tokens that spell `word`: lower case and capitalized, with and without a leading space."""
     small = word.lower()
     return frozenset(f"{blank}{form}" for blank in ("", " ") for form in (small, small.capitalize()))
 
 
 def number_spellings(word: str) -> frozenset[str]:
-    """First tokens that say a number word: as `spellings`, and the digits."""
+    """Return first tokens that spell a number word or its digits."""
     digits = str(NUMBERS.index(word.lower())) if word.lower() in NUMBERS else ""
     return spellings(word) | (frozenset({digits, f" {digits}"}) if digits else frozenset())
 
 
 def token_probability(first_token: Mapping[str, float], accepted: Iterable[str]) -> float:
-    """The probability in [0, 1] that the first token is one of `accepted`.
-
-    Args:
-        first_token: Probabilities of likely first tokens, by token.
-        accepted: Spellings, for instance from `spellings`.
-    """
+    """Return the probability in [0, 1] that the first token is one of `accepted`."""
     wanted = frozenset(accepted)
     return min(1.0, sum(p for token, p in first_token.items() if token.translate(_SPACE_MARKERS) in wanted))
 
 
 def acceptance_rate(accepted: Sequence[bool]) -> float:
-    """The share in [0, 1] of answers that were accepted; of one answer it is 0 or 1.
-
-    Raises:
-        ValueError: there are no answers.
-    """
+    """Return the share of accepted answers in [0, 1]; raises `ValueError` for none."""
     if not accepted:
         raise ValueError("There are no answers.")
     return sum(accepted) / len(accepted)

@@ -1,4 +1,4 @@
-"""Soft-TIFA of GenEval2: how likely the expected answers are, averaged in two ways."""
+"""Soft-TIFA of GenEval2: means of answer probabilities."""
 
 from __future__ import annotations
 
@@ -8,25 +8,14 @@ from collections.abc import Sequence
 
 
 def arithmetic_mean(answers: Sequence[float]) -> float:
-    """The mean of a prompt's answers, in [0, 1].
-
-    Args:
-        answers: How likely each expected answer is, in [0, 1].
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Return the mean of a prompt's answer probabilities, in [0, 1]; raises `ValueError` for none."""
     if not answers:
         raise ValueError("There are no answers.")
     return sum(answers) / len(answers)
 
 
 def geometric_mean(answers: Sequence[float]) -> float:
-    """The geometric mean of a prompt's answers, in [0, 1]; a single 0 makes it 0.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Return the geometric mean of a prompt's answers, in [0, 1]; a single 0 makes it 0."""
     if not answers:
         raise ValueError("There are no answers.")
     if min(answers) <= 0:
@@ -35,20 +24,12 @@ def geometric_mean(answers: Sequence[float]) -> float:
 
 
 def soft_tifa_score(prompts: Sequence[float]) -> float | None:
-    """The benchmark's score in [0, 100]: the mean over prompts; None of none."""
+    """Return the score in [0, 100]: the mean over prompts; None for no prompts."""
     return 100 * sum(prompts) / len(prompts) if prompts else None
 
 
 def mean_by_skill(answers: Sequence[Sequence[float]], skills: Sequence[Sequence[str]]) -> dict[str, float]:
-    """The mean of all questions of each skill, in [0, 100], however they are spread over prompts.
-
-    Args:
-        answers: Of each prompt, in [0, 1].
-        skills: What each of these questions is about, in the same order.
-
-    Raises:
-        ValueError: the two do not fit together.
-    """
+    """Return the mean of all questions of each skill, in [0, 100], regardless of prompts."""
     found: dict[str, list[float]] = defaultdict(list)
     for values, names in zip(answers, skills, strict=True):
         for value, name in zip(values, names, strict=True):
@@ -57,11 +38,7 @@ def mean_by_skill(answers: Sequence[Sequence[float]], skills: Sequence[Sequence[
 
 
 def mean_by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) -> dict[int, float]:
-    """The mean over prompts of their geometric means, in [0, 100], by the number of atoms.
-
-    Raises:
-        ValueError: the two do not fit together.
-    """
+    """Return the mean of the prompts' geometric means by number of atoms, in [0, 100]."""
     found: dict[int, list[float]] = defaultdict(list)
     for values, count in zip(answers, atoms, strict=True):
         found[count].append(geometric_mean(values))

@@ -1,4 +1,4 @@
-"""Texts that were to be read in a picture, compared with what was read."""
+"""Compare the text read in an image with the expected text."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ _CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def normalize_text(text: str) -> str:
-    """Letters, digits, Chinese characters, French accents and single blanks of a text; the rest goes."""
+    """Keep letters, digits, Chinese characters, French accents and single spaces."""
     return " ".join(_DROPPED_CHARACTERS.sub("", text).split())
 
 
 def is_chinese(text: str) -> bool:
-    """Whether there is a Chinese character in a text."""
+    """Whether a text contains a Chinese character."""
     return _CHINESE.search(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """How much of a text was read.
+    """The overlap of two texts.
 
     Attributes:
-        matched: Units that are in both, each as often as in the poorer one.
-        wanted: Units that were to be read.
+        matched: Units in both, each counted as often as in the text with fewer.
+        wanted: Expected units.
         found: Units that were read.
     """
 
@@ -37,25 +37,25 @@ class TextMatch:
 
 
 def match_units(found: Iterable[Hashable], wanted: Iterable[Hashable]) -> TextMatch:
-    """Compare as multisets, wherever the units stand."""
+    """Compare two texts as multisets of units."""
     read, given = Counter(found), Counter(wanted)
     return TextMatch((read & given).total(), given.total(), read.total())
 
 
 def recall(matches: Sequence[TextMatch]) -> float | None:
-    """The share in [0, 1] of all wanted units that were read; None where none were wanted."""
+    """Return the share in [0, 1] of expected units that were read; None if none were expected."""
     wanted = sum(match.wanted for match in matches)
     return sum(match.matched for match in matches) / wanted if wanted else None
 
 
 def precision(matches: Sequence[TextMatch]) -> float | None:
-    """The share in [0, 1] of all units read that were wanted; None where none were read."""
+    """Return the share in [0, 1] of read units that were expected; None if none were read."""
     found = sum(match.found for match in matches)
     return sum(match.matched for match in matches) / found if found else None
 
 
 def edit_distance(first: str, second: str) -> int:
-    """The fewest characters to insert, delete or replace that make one text the other."""
+    """Return the minimum number of inserted, deleted or replaced characters."""
     above = list(range(len(second) + 1))
     for row, letter in enumerate(first, 1):
         here = [row]

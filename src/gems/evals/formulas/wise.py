@@ -1,4 +1,4 @@
-"""WISE: the weights of its three ratings and of its six fields."""
+"""WISE: weights of the three ratings and of the six fields."""
 
 from __future__ import annotations
 
@@ -24,22 +24,12 @@ _WEIGHTS = {
 
 
 def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
-    """The score of an image in [0, 1].
-
-    Args:
-        consistency: With the prompt and its explanation, in [0, 2].
-        realism: In [0, 2].
-        aesthetic: In [0, 2].
-    """
+    """Return the score of an image in [0, 1] from its ratings in [0, 2]."""
     return (0.7 * consistency + 0.2 * realism + 0.1 * aesthetic) / 2
 
 
 def get_field(prompt_id: int) -> str:
-    """The field of a prompt.
-
-    Raises:
-        ValueError: no prompt has this id.
-    """
+    """Return the field of a prompt id; raises `ValueError` for an unknown id."""
     for name, ids in FIELDS.items():
         if prompt_id in ids:
             return name
@@ -47,7 +37,7 @@ def get_field(prompt_id: int) -> str:
 
 
 def wise_score(fields: Mapping[str, float]) -> float | None:
-    """The score in [0, 1] from the means of all six fields; None where one is missing."""
+    """Return the score in [0, 1] from the means of all six fields; None if one is missing."""
     if not all(name in fields for name in _WEIGHTS):
         return None
     return sum(weight * fields[name] for name, weight in _WEIGHTS.items())

@@ -1,1 +1,1 @@
-"""Ways to come from a prompt to an image that are compared at the same number of images."""
+"""Harnesses, compared at the same number of images."""

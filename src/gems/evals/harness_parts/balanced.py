@@ -1,4 +1,4 @@
-"""`balanced`: the product's loop as it is by default."""
+"""`balanced`: the loop with its default options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _balanced_options(images: int) -> RunOptions:
 BALANCED = Harness(
     name="balanced",
     title="GEMS, balanced",
-    about="The loop as it is by default: one checklist, confirmation, experiences, all skills.",
+    description="The loop as it is by default: one checklist, confirmation, experiences, all skills.",
     options=_balanced_options,
-    learns=True,
+    can_learn=True,
 )

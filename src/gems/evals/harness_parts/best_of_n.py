@@ -1,4 +1,4 @@
-"""`best-of-n`: the prompt drawn as often as the images allow, and the best of them kept."""
+"""`best-of-n`: generate the prompt several times and keep the best image."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from functools import partial
 
 from gems.arguments import RunOptions
 from gems.evals.harness import Harness
-from gems.evals.harness_parts.plain import MOST_CANDIDATES, keep_prompt
+from gems.evals.harness_parts.plain import keep_prompt
 from gems.graphs.loop import build_graph
+from gems.options import MAX_CANDIDATES
 
 
 def _best_of_n_options(images: int) -> RunOptions:
@@ -18,8 +19,8 @@ def _best_of_n_options(images: int) -> RunOptions:
 BEST_OF_N = Harness(
     name="best-of-n",
     title="Best of N",
-    about="The prompt is drawn N times with different seeds; a judge picks the image that meets most of it.",
+    description="The prompt is generated N times with different seeds; the judge picks the best image.",
     options=_best_of_n_options,
     graph=partial(build_graph, instead={"planner": keep_prompt}),
-    most_images=MOST_CANDIDATES,
+    most_images=MAX_CANDIDATES,
 )

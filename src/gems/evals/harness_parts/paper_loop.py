@@ -1,4 +1,4 @@
-"""`paper-loop`: the paper's loop alone, without memory and skills, as the first step of its ablation."""
+"""`paper-loop`: the paper's loop without memory and skills, the first step of its ablation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _paper_loop_options(images: int) -> RunOptions:
 PAPER_LOOP = Harness(
     name="paper-loop",
     title="GEMS, the loop alone",
-    about="The paper's loop with neither memory nor skills.",
+    description="The paper's loop with neither memory nor skills.",
     options=_paper_loop_options,
     graph=WITHOUT_MEMORY,
 )

@@ -1,4 +1,4 @@
-"""`paper-no-skill`: the paper's loop with its memory and without skills."""
+"""`paper-no-skill`: the paper's loop with memory and without skills."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def _paper_no_skill_options(images: int) -> RunOptions:
 PAPER_NO_SKILL = Harness(
     name="paper-no-skill",
     title="GEMS, without skills",
-    about="The paper's loop with experiences of earlier rounds; no skill can be chosen.",
+    description="The paper's loop with experiences of earlier rounds; no skill can be chosen.",
     options=_paper_no_skill_options,
 )

@@ -1,4 +1,4 @@
-"""Nodes of harnesses that leave parts of the loop out."""
+"""Nodes for harnesses that leave out parts of the loop."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ from gems.events import Planned
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.drawing import negative_prompt
-from gems.options import MAX_CANDIDATES
 from gems.state import State
 from gems.types import Round
 
-MOST_CANDIDATES = MAX_CANDIDATES
-
 
 async def keep_prompt(state: State, work: NodeContext) -> Update:
-    """The user's prompt as it is."""
+    """Use the user's prompt unchanged."""
     return plan_update(state["prompt"], "The harness draws the prompt as it is.", work)
 
 
 async def skip_requirements(state: State, work: NodeContext) -> Update:  # noqa: ARG001 - as every node
-    """No requirements: nobody checks the image."""
+    """Set no requirements: nothing is checked."""
     return {"requirements": []}
 
 
 async def accept_image(state: State, work: NodeContext) -> Update:
-    """The one image of the run, which nobody looks at."""
+    """Accept the run's only image without judging it."""
     turn: Round = {
         "number": work.round,
         "prompt": state["draw_prompt"],
@@ -41,6 +38,6 @@ async def accept_image(state: State, work: NodeContext) -> Update:
 
 
 def plan_update(prompt: str, why: str, work: NodeContext) -> Update:
-    """The update of a planner that chooses no skill and draws `prompt` first."""
+    """Return the update of a planner that chooses no skill and starts with `prompt`."""
     work.emit(Planned(plan={"skills": [], "why": why, "prompt": prompt}))
     return {"plan": {"skills": [], "why": why, "prompt": prompt}, "draw_prompt": prompt}

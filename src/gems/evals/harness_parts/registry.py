@@ -1,4 +1,4 @@
-"""The harnesses by name, each imported when it is asked for."""
+"""Harnesses by name, imported on demand."""
 
 from __future__ import annotations
 

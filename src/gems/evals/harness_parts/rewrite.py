@@ -1,4 +1,4 @@
-"""`rewrite`: the prompt rewritten once by the chat model, then drawn once."""
+"""`rewrite`: rewrite the prompt once with the chat model, then generate once."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ REWRITE_GUIDANCE = (
     "what it looks like, place things relative to each other, and quote lettering exactly. Then add in a few "
     "words what the prompt leaves open: setting, light, material, style."
 )
-"""What the model is given where a skill's guidance stands otherwise."""
+"""Takes the place of a skill's guidance."""
 
 
 async def rewrite_prompt(state: State, work: NodeContext) -> Update:
-    """The user's prompt as the chat model enhances it, without a skill."""
+    """Rewrite the user's prompt with the chat model, without a skill."""
     prompt = await enhance(state["prompt"], REWRITE_GUIDANCE, work)
     return plan_update(prompt, "The harness rewrites the prompt once.", work)
 
@@ -34,7 +34,7 @@ def _rewrite_options(_images: int) -> RunOptions:
 REWRITE = Harness(
     name="rewrite",
     title="Rewritten prompt",
-    about="The chat model rewrites the prompt once, and the result is drawn once and not looked at.",
+    description="The chat model rewrites the prompt once, and the result is drawn once and not looked at.",
     options=_rewrite_options,
     graph=partial(
         build_graph,

@@ -1,4 +1,4 @@
-"""`single`: the prompt drawn once, as it is."""
+"""`single`: generate the unchanged prompt once."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def _single_options(_images: int) -> RunOptions:
 SINGLE = Harness(
     name="single",
     title="Single shot",
-    about="The prompt is drawn once, as it is; no chat model is asked.",
+    description="The prompt is drawn once, as it is; no chat model is asked.",
     options=_single_options,
     graph=partial(
         build_graph,
         instead={"planner": keep_prompt, "decomposer": skip_requirements, "judge": accept_image},
     ),
-    asks=False,
+    uses_chat=False,
 )

@@ -1,1 +1,1 @@
-"""One scorer per file: what a judge is asked about an image, and what its answers come to."""
+"""Scorers: questions for judges and scores from their answers."""

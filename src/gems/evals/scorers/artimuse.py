@@ -1,4 +1,4 @@
-"""Aesthetics, by a stand-in for ArtiMuse: eight attributes, asked about three times."""
+"""In-house stand-in for ArtiMuse: eight aesthetic ratings, three times."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ Reply with a JSON array of these eight numbers in this order and nothing else.""
 async def score_artimuse(
     prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
 ) -> list[Score]:
-    """A rating of each image, in [0, 100].
-
-    The official number comes from a model that was trained to give it; the two do not compare.
-    """
+    """Rate each image, in [0, 100]; not comparable with the official model trained for this."""
 
     async def look(image: bytes) -> ImageScore:
         question = JudgeQuestion(text=_ATTRIBUTES_PROMPT, pictures=[image], temperature=1.0)

@@ -1,4 +1,4 @@
-"""CREA: six ratings of how creative an image is."""
+"""CREA: six ratings of an image's creativity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Reply with a JSON array of these six numbers in this order and nothing else, for
 
 
 async def score_crea(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """The sum of six ratings of each image, in [6, 30]; they are kept as facts."""
+    """Return the sum of six ratings of each image, in [6, 30]; they are kept as facts."""
 
     async def look(image: bytes) -> ImageScore:
         question = JudgeQuestion(
@@ -47,11 +47,7 @@ async def score_crea(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge
 
 
 def get_ratings(score: Score) -> list[float]:
-    """The six ratings of a score.
-
-    Raises:
-        ValueError: it has not all of them.
-    """
+    """Return the six ratings of a score; raises `ValueError` if some are missing."""
     found = [score.facts.get(name) for name in CRITERIA]
     numbers = [value for value in found if isinstance(value, float)]
     if len(numbers) != len(CRITERIA):

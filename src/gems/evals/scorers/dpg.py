@@ -1,4 +1,4 @@
-"""DPG-Bench judged by a model that looks; a question whose parent failed counts as failed."""
+"""DPG-Bench with a judge; a question with a failed parent counts as failed."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ DPG_METRIC = "dpg"
 
 
 async def score_dpg(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """The share of questions that hold, in [0, 1], of each image; raw answers are kept as facts."""
+    """Return the share of yes answers in [0, 1] for each image; raw answers are kept as facts."""
     return await score_questions(prompt, images, judge, DPG_METRIC, tile_score)

@@ -1,7 +1,7 @@
-"""What a picture of the built-in world really shows: the scene that was drawn, never what a judge sees.
+"""The true scene of an image of the built-in world.
 
-The picture carries the prompt, seed and model that made it. The world draws the same scene from them again,
-and the scene is taken for the truth only where its pixels are those of the picture.
+The image's metadata name its prompt, seed and model. The scene is rendered again from them, and accepted only
+if the pixels are those of the image.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from gems.models.blocks import Scene, Thing, render
 
 FactKind = Literal["object", "count", "colour", "size", "texture", "relation", "text", "background"]
 METADATA_CHUNK = "gems"
-"""The PNG's text chunk with what made it, see `gems.provenance`."""
+"""The PNG text chunk with prompt, seed and model, see `gems.runs.output`."""
 BLOCKS_MODEL = "blocks"
 
 
 class Fact(BaseModel):
-    """One thing that a picture must show; in a prompt each shape is named for one group only.
+    """One requirement; each shape belongs to one group of a prompt only.
 
     Attributes:
-        kind: What it is about.
-        shape: Whom it is about: a shape, or `text`; empty for a background.
+        kind: The kind of requirement.
+        shape: The shape, or `text`; empty for a background.
         value: A count, colour, size, texture, relation, or the letters of a text; empty for an object.
-        target: The shape that a relation leads to.
+        target: The other shape of a relation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,10 +43,9 @@ class Fact(BaseModel):
 
 
 def read_scene(png: bytes) -> Scene:
-    """The scene of a picture that the built-in world drew. Blocking.
+    """Return the scene of an image of the built-in world. Blocking.
 
-    Raises:
-        InvalidImageError: it does not say what made it, or something else made it.
+    Raises `InvalidImageError` if its metadata are missing or wrong, or another model generated it.
     """
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as opened:
@@ -74,7 +73,7 @@ def _read_record(text: str) -> Mapping[str, Any]:
 
 
 def shows_fact(scene: Scene, fact: Fact) -> bool:
-    """Whether a scene shows a fact, by plain geometry and counting."""
+    """Check by geometry and counting whether a scene meets a requirement."""
     return _FACT_CHECKS[fact.kind](scene, fact)
 
 
@@ -91,14 +90,14 @@ def _has_count(scene: Scene, fact: Fact) -> bool:
 
 
 def _has_attribute(scene: Scene, fact: Fact) -> bool:
-    """Every one of them is so, and there is one."""
+    """Whether there are such things and all of them have the attribute."""
     return _all_hold(
         [scene.attribute(thing, fact.kind) == fact.value for thing in _things_of(scene, fact.shape)]
     )
 
 
 def _has_relation(scene: Scene, fact: Fact) -> bool:
-    """Every one of the first stands so to every one of the others."""
+    """Whether all subjects have the relation to all targets."""
     subjects, targets = _things_of(scene, fact.shape), _things_of(scene, fact.target)
     return _all_hold([scene.holds(subject, fact.value, target) for subject in subjects for target in targets])
 

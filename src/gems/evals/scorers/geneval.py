@@ -1,4 +1,4 @@
-"""GenEval judged by a model that looks: how many there are, and whether colour and place are right."""
+"""GenEval with a judge: counts, colours and positions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GENEVAL_METRIC = "geneval"
 async def score_geneval(
     prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
 ) -> list[Score]:
-    """1 for an image where everything holds, 0 for one where something does not; one score per image."""
+    """Return 1 for an image where every check holds, else 0; one score per image."""
     return await score_samples(
         prompt, images, GENEVAL_METRIC, lambda image: _score_geneval_image(prompt.facts, image, judge)
     )
@@ -72,7 +72,7 @@ def _attribute_questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 async def _answer_or_none(asking: Awaitable[T]) -> T | None:
-    """An answer; None where what was said is none."""
+    """Return an answer; None if it is unreadable or refused."""
     try:
         return await asking
     except (UnreadableReplyError, RefusedError):

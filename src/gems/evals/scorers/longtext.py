@@ -1,4 +1,4 @@
-"""LongText-Bench: which of the wanted words the judge reads in the image."""
+"""LongText-Bench: the share of expected words that the judge reads in the image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGTEXT_METRIC = "recall"
 async def score_longtext(
     prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
 ) -> list[Score]:
-    """The share of wanted units that are read in each image, in [0, 1]; the counts are kept as facts."""
+    """Return the share of expected units read in each image, in [0, 1]; counts are kept as facts."""
 
     async def look(image: bytes) -> ImageScore:
         read = await read_image_text(judge, image)
@@ -30,7 +30,7 @@ async def score_longtext(
 
 
 def score_match(match: TextMatch, read: str) -> ImageScore:
-    """What a comparison comes to."""
+    """Return the score of a comparison."""
     facts = {"matched": float(match.matched), "wanted": float(match.wanted), "found": float(match.found)}
     return ImageScore(
         value=match.matched / match.wanted if match.wanted else None, facts={**facts}, explanation=read
@@ -38,11 +38,7 @@ def score_match(match: TextMatch, read: str) -> ImageScore:
 
 
 def get_match(score: Score) -> TextMatch:
-    """The counts of a score.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Return the counts of a score; raises `ValueError` if it has none."""
     found = [score.facts.get(name) for name in ("matched", "wanted", "found")]
     if not all(isinstance(value, float) for value in found):
         raise ValueError(f"{score.key} has no counts of words.")

@@ -1,4 +1,4 @@
-"""OneIG's alignment: questions about what the prompt names."""
+"""OneIG alignment: questions about the contents of the prompt."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ ALIGNMENT = "alignment"
 async def score_alignment(
     prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
 ) -> list[Score]:
-    """The share of questions that hold, in [0, 1], of each image."""
+    """Return the share of yes answers in [0, 1] for each image."""
     return await score_questions(prompt, images, judge, ALIGNMENT, alignment_score)

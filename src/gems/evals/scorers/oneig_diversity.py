@@ -1,4 +1,4 @@
-"""OneIG's diversity, by a stand-in: how far thumbnails of one prompt's images are from each other."""
+"""In-house stand-in for OneIG diversity: distances between thumbnails of one prompt's images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _THUMBNAIL_SIDE = 16
 
 
 async def score_diversity(prompt: BenchmarkPrompt, images: Mapping[int, bytes]) -> list[Score]:
-    """The mean distance in [0, 1] of all pairs, as one score for the prompt; none of fewer than two images.
+    """Return the mean distance of all pairs, in [0, 1], as one score; none for fewer than two images.
 
-    The official number is DreamSim's distance, which knows what pictures show; the two do not compare.
+    Not comparable with the official distance, DreamSim, which recognizes the contents of images.
     """
     if len(images) < 2:
         return []
@@ -41,7 +41,7 @@ def _pair_distances(images: Sequence[bytes]) -> list[float]:
 
 
 def _embed_thumbnail(image: bytes) -> NDArray[Any]:
-    """A thumbnail's colours as a vector of length 1."""
+    """Return the colours of a thumbnail as a unit vector."""
     with opened(image) as picture:
         small = picture.convert("RGB").resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
     # Around middle grey, so that opposite pictures are as far apart as can be. The last component is for

@@ -1,4 +1,4 @@
-"""OneIG's reasoning, by a stand-in: how much of the answer the judge finds in the image."""
+"""In-house stand-in for OneIG reasoning: how much of the answer the judge sees in the image."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ number from 0 to 100, for example [40]."""
 async def score_reasoning(
     prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
 ) -> list[Score]:
-    """A rating in [0, 1] of each image.
-
-    The official number is a cosine between embeddings of the image and the answer; the two do not compare.
-    """
+    """Rate each image, in [0, 1]; not comparable with the official cosine of embeddings."""
 
     async def look(image: bytes) -> ImageScore:
         question = JudgeQuestion(

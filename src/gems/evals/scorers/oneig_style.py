@@ -1,4 +1,4 @@
-"""OneIG's style, by a stand-in: how well the judge finds the style met."""
+"""In-house stand-in for OneIG style: how well the image has the requested style."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ is of another style. Reply with a JSON array of one number from 0 to 100, for ex
 
 
 async def score_style(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """A rating in [0, 1] of each image.
-
-    The official number comes from style embeddings and reference pictures; the two do not compare.
-    """
+    """Rate each image, in [0, 1]; not comparable with the official style embeddings."""
 
     async def look(image: bytes) -> ImageScore:
         style = str(prompt.facts["style"]).replace("_", " ")

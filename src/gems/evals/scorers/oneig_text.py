@@ -1,4 +1,4 @@
-"""OneIG's text: what is written in the image against what was to be written."""
+"""OneIG text: the text in the image compared with the expected text."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TEXT_FACTS = ("edits", "matched", "wanted", "found")
 
 
 async def score_text(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """The text formula of each image by itself, in [0, 1]; the benchmark pools what is kept as facts."""
+    """Return the text formula for each image, in [0, 1]; the benchmark pools the counts in the facts."""
 
     async def look(image: bytes) -> ImageScore:
         read = await read_image_text(judge, image)
@@ -34,11 +34,7 @@ async def score_text(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge
 
 
 def get_comparison(score: Score) -> TextComparison:
-    """What a score was made from.
-
-    Raises:
-        ValueError: it has no such facts.
-    """
+    """Return the comparison behind a score; raises `ValueError` if it has none."""
     found = [score.facts.get(name) for name in _TEXT_FACTS]
     counts = [int(value) for value in found if isinstance(value, float)]
     if len(counts) != len(_TEXT_FACTS):

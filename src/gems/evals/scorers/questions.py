@@ -1,4 +1,4 @@
-"""Yes-or-no questions about an image, of which some depend on others: DPG-Bench and OneIG's alignment."""
+"""Yes-or-no questions that may depend on others: DPG-Bench and OneIG alignment."""
 
 from __future__ import annotations
 
@@ -24,14 +24,9 @@ async def score_questions(
     metric: str,
     formula: Callable[[Mapping[int, float], Parents], float],
 ) -> list[Score]:
-    """What `formula` makes of the answers about each image.
+    """Apply `formula` to the raw answers (0 or 1) about each image and the questions' parents.
 
-    Args:
-        prompt: Its facts have `questions` and `parents` by number.
-        images: PNG bytes by sample.
-        judge: Who is asked.
-        metric: Name of the number.
-        formula: From raw answers and parents to a number in [0, 1].
+    The prompt's facts hold `questions` and `parents` by number; `formula` returns a number in [0, 1].
     """
     questions, parents = get_questions(prompt.facts), get_parents(prompt.facts)
 
@@ -49,20 +44,16 @@ async def score_questions(
 
 
 def get_questions(facts: Mapping[str, Any]) -> dict[int, str]:
-    """The questions by number."""
+    """Return the questions by number."""
     return dict(facts["questions"])
 
 
 def get_parents(facts: Mapping[str, Any]) -> dict[int, list[int]]:
-    """What each question depends on."""
+    """Return the questions that each question depends on."""
     return dict(facts["parents"])
 
 
 def get_answers(score: Score, facts: Mapping[str, Any]) -> dict[int, float]:
-    """The raw answers of a score by question.
-
-    Raises:
-        ValueError: the score was made from other questions.
-    """
+    """Return the raw answers of a score by question; raises `ValueError` for other questions."""
     answers = score.facts.get(ANSWERS_FACT)
     return dict(zip(get_questions(facts), answers if isinstance(answers, list) else (), strict=True))

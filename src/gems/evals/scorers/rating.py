@@ -1,4 +1,4 @@
-"""Several replies of a judge about one image, of which only those count that can be read."""
+"""Collect several readable replies of a judge about one image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,10 @@ T = TypeVar("T")
 async def collect_replies(
     judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T], wanted: int, tries: int
 ) -> list[T]:
-    """Ask until enough replies can be read.
+    """Ask until `wanted` replies can be parsed, at most `tries` times.
 
-    Args:
-        judge: Who is asked.
-        question: What is asked each time; with a temperature, so that replies differ.
-        read: Reads a reply; raises `UnreadableReplyError` where it is none.
-        wanted: Replies that are needed, from 1.
-        tries: Times to ask at most.
-
-    Raises:
-        UnreadableReplyError: too few could be read.
-        ProviderError: the judge cannot be reached.
+    The question needs a temperature, so that replies differ; `read` raises `UnreadableReplyError`. Raises
+    that error if too few replies are readable, `ProviderError` if the judge cannot be reached.
     """
     found: list[T] = []
     asked, fault = 0, "nothing was asked"
@@ -58,16 +50,9 @@ async def _ask_and_parse(
 
 
 def parse_ratings(reply: str, count: int, least: float, most: float) -> list[float]:
-    """The ratings in a reply that is to be a JSON array of numbers.
+    """Parse a reply that ends in a JSON array of `count` numbers from `least` to `most`.
 
-    Args:
-        reply: What the judge said; thoughts may stand before the array.
-        count: How many there must be.
-        least: The smallest there is.
-        most: The largest.
-
-    Raises:
-        UnreadableReplyError: there is no such array.
+    Raises `UnreadableReplyError` if there is none.
     """
     for found in find_json_arrays(reply):
         if len(found) == count and all(_is_rating(each, least, most) for each in found):

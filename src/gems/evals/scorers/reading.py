@@ -1,4 +1,4 @@
-"""What is written in an image, as the judge reads it."""
+"""Read the text in an image with the judge."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ _READ_TEXT_PROMPT = (
 
 
 async def read_image_text(judge: EvalJudge, image: bytes) -> str:
-    """All text in an image; empty where there is none.
+    """Return all text in an image; empty if there is none.
 
-    Raises:
-        UnreadableReplyError: the judge's answer is empty.
-        ProviderError: it cannot be reached.
+    Raises `UnreadableReplyError` for an empty reply, `ProviderError` if the judge cannot be reached.
     """
     reply = await judge.ask(
         JudgeQuestion(text=_READ_TEXT_PROMPT, pictures=[image], max_tokens=_MAX_READ_TOKENS)

@@ -1,4 +1,4 @@
-"""What every scorer does: look at each image, and leave unscored what cannot be scored."""
+"""Score images one by one; unreadable replies leave an image unscored."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ Facts = dict[str, float | str | list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageScore:
-    """What a scorer found out about one image.
-
-    Attributes:
-        value: None where it could not be scored.
-        facts: What the value was computed from.
-        explanation: For people.
-    """
+    """The score of one image: value (None if unscored), the facts behind it, and an explanation."""
 
     value: float | None
     facts: Facts = field(default_factory=dict)
@@ -34,23 +28,16 @@ async def score_samples(
     metric: str,
     look: Callable[[bytes], Awaitable[ImageScore]],
 ) -> list[Score]:
-    """Score every image of a prompt by itself.
+    """Score every image of a prompt (PNG bytes by sample) with `look`.
 
-    Args:
-        prompt: What was drawn.
-        images: PNG bytes by sample.
-        metric: Name of the number.
-        look: Scores one image. Where it cannot read what the judge says, the sample stays unscored.
-
-    Raises:
-        ProviderError: the judge cannot be reached.
+    Raises `ProviderError` if the judge cannot be reached.
     """
     found = await gather_or_cancel(unscored_if_unreadable(look(image)) for image in images.values())
     return [make_score(prompt, sample, metric, scored) for sample, scored in zip(images, found, strict=True)]
 
 
 async def unscored_if_unreadable(looking: Awaitable[ImageScore]) -> ImageScore:
-    """What a look at an image found; without a value where the judge's reply was of no use."""
+    """Return the score; without a value if the judge's reply is unreadable or refused."""
     try:
         return await looking
     except (UnreadableReplyError, RefusedError) as error:
@@ -60,7 +47,7 @@ async def unscored_if_unreadable(looking: Awaitable[ImageScore]) -> ImageScore:
 def make_score(
     prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageScore, category: str | None = None
 ) -> Score:
-    """The score of a sample; its category is the prompt's where none is given."""
+    """Build the score of a sample; its category defaults to the prompt's."""
     return Score(
         benchmark=prompt.benchmark,
         language=prompt.language,

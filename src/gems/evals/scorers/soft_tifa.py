@@ -1,4 +1,4 @@
-"""GenEval2 by Soft-TIFA: how likely the judge finds each expected answer."""
+"""GenEval2 by Soft-TIFA: the judge's probability of each expected answer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COUNT_QUESTION = "How many"
 async def score_soft_tifa(
     prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
 ) -> list[Score]:
-    """Both means of each image, in [0, 1]; the answers are kept as facts."""
+    """Return both means of each image, in [0, 1]; the answers are kept as facts."""
     pairs: Sequence[Sequence[str]] = prompt.facts["vqa_list"]
     atoms = float(prompt.facts["atom_count"])
 

@@ -1,4 +1,4 @@
-"""SpatialGenEval: ten questions in one call, and five replies that vote."""
+"""SpatialGenEval: ten questions in one call, majority of five replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gems.evals.scorers.scoring import ImageScore, score_samples
 
 SPATIAL_METRIC = "accuracy"
 CORRECT_FACT = "right"
-"""Fact of a score: 1 for each question that was answered rightly, else 0."""
+"""Fact of a score: 1 for each correctly answered question, else 0."""
 _QUESTIONS_SYSTEM = "You look at images closely and answer questions about them."
 _QUESTIONS_PROMPT = """\
 Answer these {count} questions from the image alone, not from what you know or expect. Where \
@@ -32,7 +32,7 @@ _LETTER = re.compile(r"[\s*(]*([A-E])(?![A-Za-z])")
 async def score_spatial(
     prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
 ) -> list[Score]:
-    """The share of questions answered rightly about each image, in [0, 1]."""
+    """Return the share of correct answers for each image, in [0, 1]."""
     answers: Sequence[str] = prompt.facts["answers"]
     asked = _QUESTIONS_PROMPT.format(
         count=QUESTION_COUNT, questions="\n".join(map(str.strip, prompt.facts["questions"]))

@@ -1,4 +1,4 @@
-"""WISE: three ratings of each image, by someone who knows what the prompt alludes to."""
+"""WISE: three ratings of each image, given the explanation of the prompt."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RATING_LINE = re.compile(
 
 
 async def score_wise(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """The WiScore of each image, in [0, 1]; its three ratings are kept as facts."""
+    """Return the WiScore of each image, in [0, 1]; its three ratings are kept as facts."""
     asked = _RATING_PROMPT.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
 
     async def look(image: bytes) -> ImageScore:
@@ -56,7 +56,7 @@ async def score_wise(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge
 
 
 def _parse_wise_ratings(reply: str) -> dict[str, float]:
-    """The last rating of each name: thoughts come before them."""
+    """Return the last rating of each name: thoughts come before them."""
     found = {name.lower(): float(value) for name, value in _RATING_LINE.findall(reply)}
     if set(found) != set(RATINGS):
         raise UnreadableReplyError(f"The judge gives no three ratings from 0 to 2: {reply[:120]!r}.")

@@ -1,1 +1,1 @@
-"""What was scored, as tables, plots and pages."""
+"""Tables, plots and pages of scores."""

@@ -1,4 +1,4 @@
-"""The benchmarks' own figures of several entries, each the mean over its seeds."""
+"""The benchmarks' own figures of entries, as means over seeds."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class SeedMean:
     """A figure over seeds.
 
     Attributes:
-        value: The mean, on the scale that the benchmark publishes.
+        value: The mean, on the published scale.
         spread: Standard deviation over seeds; None for a single one.
-        seeds: How many have a value.
-        scored: Samples it rests on, of all seeds.
-        expected: Samples that the whole benchmark has, of all seeds.
+        seeds: Number of seeds with a value.
+        scored: Scored samples of all seeds.
+        expected: Samples of the complete benchmark, times the seeds.
     """
 
     value: float
@@ -31,11 +31,11 @@ class SeedMean:
 
     @property
     def is_partial(self) -> bool:
-        """Whether it rests on less than the whole benchmark."""
+        """Whether samples are missing."""
         return self.scored < self.expected
 
-    def said(self) -> str:
-        """`63.5`, `63.5 ± 0.8`, `52.0*` where it is partial."""
+    def format(self) -> str:
+        """Format `63.5`, `63.5 ± 0.8`, or `52.0*` if partial."""
         spread = "" if self.spread is None else f" ± {_format_figure(self.spread)}"
         return f"{_format_figure(self.value)}{spread}{'*' if self.is_partial else ''}"
 
@@ -53,11 +53,9 @@ def _format_figure(value: float) -> str:
 
 
 def mean_over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:
-    """One figure of several seeds; None where no seed has a value.
+    """Return the mean of one figure over seeds; None if no seed has a value.
 
-    Args:
-        figures: The same one of each seed that has it.
-        seeds: How many there should be.
+    `seeds` is the expected number of seeds; missing ones make the result partial.
     """
     values = [figure.value for figure in figures if figure.value is not None]
     if not values:
@@ -73,7 +71,7 @@ def mean_over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:
 
 
 def figures_by_name(entry: Entry, language: str, judge: str) -> dict[str, SeedMean]:
-    """An entry's figures by their names, in the benchmark's order."""
+    """Return an entry's figures by name, in the benchmark's order."""
     found = entry.figures(language, judge)
     names = dict.fromkeys(figure.name for figures in found for figure in figures)
     means = {
@@ -86,13 +84,14 @@ def figures_by_name(entry: Entry, language: str, judge: str) -> dict[str, SeedMe
 
 
 def figure_table(entries: Sequence[Entry], language: str, judge: str) -> Table | None:
-    """The figures as the benchmark publishes them; None where there are none."""
+    """Build the table of the published figures; None if there are none."""
     found = {entry.label: figures_by_name(entry, language, judge) for entry in entries}
     names = dict.fromkeys(name for means in found.values() for name in means)
     if not names:
         return None
     rows = [
-        [name, *(means[name].said() if name in means else NONE for means in found.values())] for name in names
+        [name, *(means[name].format() if name in means else NONE for means in found.values())]
+        for name in names
     ]
     notes = []
     if any(mean.is_partial for means in found.values() for mean in means.values()):

@@ -1,4 +1,4 @@
-"""What each entry reaches, and what it takes for that."""
+"""Quality and cost of each entry."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gems.evals.tables.notes import cost_notes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One entry's numbers by one judge.
+    """The numbers of one entry by one judge.
 
     Attributes:
         entry: The entry.
         values: The main metric by prompt.
-        quality: Its mean; None where nothing was scored.
-        images: Mean number of images of a sample; None where nothing was drawn.
+        quality: Its mean; None without scores.
+        images: Mean number of images per sample; None without samples.
     """
 
     entry: Entry
@@ -31,7 +31,7 @@ class Measured:
 
 
 def measure_entry(entry: Entry, language: str, judge: str, metric: str) -> Measured:
-    """An entry's numbers by one judge."""
+    """Return the numbers of an entry by one judge."""
     values = mean_by_prompt(entry.scores(language, judge, metric))
     images = cost_by_prompt(entry.rows(language), lambda row: row.images)
     return Measured(
@@ -45,7 +45,7 @@ def measure_entry(entry: Entry, language: str, judge: str, metric: str) -> Measu
 def quality_table(
     measured: Sequence[Measured], language: str, judge: str, metric: str, scale: Scale
 ) -> Table | None:
-    """The main metric and all others, and what they rest on; None where nothing was scored."""
+    """Build the table of all metrics and their coverage; None without scores."""
     if not any(each.values for each in measured):
         return None
     metrics = [metric, *_other_metrics(measured, language, judge, metric)]
@@ -66,7 +66,7 @@ def quality_table(
 
 
 def _other_metrics(measured: Sequence[Measured], language: str, judge: str, metric: str) -> list[str]:
-    """Further metrics, but for those with a number for each of many categories."""
+    """Return all metrics except the main one."""
     names: dict[str, None] = {}
     for each in measured:
         names |= dict.fromkeys(score.metric for score in each.entry.scores(language, judge))
@@ -74,13 +74,13 @@ def _other_metrics(measured: Sequence[Measured], language: str, judge: str, metr
 
 
 def mean_over_prompts(scores: Iterable[Score]) -> Mean | None:
-    """Samples and seeds of one prompt count as one; None where none has a value."""
+    """Return the mean over prompts; None without values."""
     values = mean_by_prompt(scores)
     return mean_with_interval(list(values.values())) if values else None
 
 
 def _count_scored(entry: Entry, language: str, judge: str, metric: str) -> tuple[int, int]:
-    """Samples that were scored, and those that the whole benchmark has, over all seeds."""
+    """Return the scored samples and those of the complete benchmark, over all seeds."""
     scored = sum(score.value is not None for score in entry.scores(language, judge, metric))
     figures = entry.figures(language, judge)
     about = load_task(entry.settings.task)
@@ -102,7 +102,7 @@ COST_METRICS: Mapping[str, Callable[[SampleRow], float | None]] = {
 
 
 def cost_table(measured: Sequence[Measured], language: str) -> Table:
-    """What a sample takes on average."""
+    """Build the table of the mean cost per sample."""
     rows = []
     for each in measured:
         drawn = each.entry.rows(language)

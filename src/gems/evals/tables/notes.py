@@ -1,4 +1,4 @@
-"""What must be known beside the numbers: who judged, whether it is fair, and what is missing."""
+"""Notes on the numbers: the judge, fairness, and missing samples."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _EXCLUDED = "they are left out, not counted as 0."
 
 
 def section_notes(entries: Sequence[Entry], language: str, judge: str) -> list[str]:
-    """Notes about one judge's numbers."""
+    """Return the notes on one judge's numbers."""
     return [
         judge_note(entries, judge),
         *_budget_notes(entries),
         *(note for entry in entries for note in _gap_notes(entry, language, judge)),
-        *(note for note in dict.fromkeys(w for e in entries for d in e.drawn for w in d.folder.warnings)),
+        *(note for note in dict.fromkeys(w for e in entries for d in e.folders for w in d.folder.warnings)),
     ]
 
 
 def judge_note(entries: Sequence[Entry], judge: str) -> str:
-    """Who judged, and whether the loop was judged by the same model."""
+    """Name the judge, and warn if the loop used the same model as its judge."""
     about = load_task(entries[0].settings.task)
     if isinstance(about, KnowsTruth) and judge == about.truth:
         return "Scored by what was drawn; no judge was asked."
@@ -40,13 +40,13 @@ def judge_note(entries: Sequence[Entry], judge: str) -> str:
 
 
 def loop_judge_name(settings: EvalSettings) -> str:
-    """What the loop's own judge would be called in numbers; empty where the harness asks none."""
+    """Return the score name of the loop's own judge; empty if the harness has none."""
     spec = settings.judge or settings.chat
     return inhouse_name(spec) if spec else ""
 
 
 def _budget_notes(entries: Sequence[Entry]) -> list[str]:
-    """A note where entries that may loop have different budgets of images."""
+    """Return a note if the entries have different image budgets."""
     budgets = sorted({entry.settings.images for entry in entries})
     if len(budgets) < 2:
         return []
@@ -60,13 +60,13 @@ def _gap_notes(entry: Entry, language: str, judge: str) -> list[str]:
     unscored = {score.key for score in entry.scores(language, judge) if score.value is None}
     if unscored:
         notes.append(f"{entry.label}: samples that could not be scored: {len(unscored):,}; {_EXCLUDED}")
-    seeds = sum(any(f.judge == judge for f in each.figures) for each in entry.drawn)
-    if 0 < seeds < len(entry.drawn):
-        notes.append(f"{entry.label}: only {seeds} of {len(entry.drawn)} seeds were scored.")
+    seeds = sum(any(f.judge == judge for f in each.figures) for each in entry.folders)
+    if 0 < seeds < len(entry.folders):
+        notes.append(f"{entry.label}: only {seeds} of {len(entry.folders)} seeds were scored.")
     return notes
 
 
 def cost_notes(entries: Sequence[Entry], language: str) -> list[str]:
-    """What the costs leave out."""
+    """Return a note if prices are unknown."""
     unknown = [entry.label for entry in entries if any(row.usd is None for row in entry.rows(language))]
     return [f"The price of some samples is not known: {', '.join(unknown)}."] if unknown else []

@@ -1,4 +1,4 @@
-"""A comparison as one page that needs nothing else."""
+"""A comparison as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -17,13 +17,7 @@ from gems.reporting.templating import environment, policy_hash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SectionView:
-    """A section with what is to be looked at.
-
-    Attributes:
-        section: Its tables and notes.
-        plot: SVG; None where there is none.
-        sides: Prompts with their images.
-    """
+    """A section with its plot (SVG or None) and its prompts with images."""
 
     section: Section
     plot: bytes | None
@@ -31,14 +25,14 @@ class SectionView:
 
     @property
     def plot_url(self) -> str:
-        """The plot as a data URL: as an image it can load and run nothing."""
+        """The plot as a data URL: as an image it can neither load nor run anything."""
         return (
             "" if self.plot is None else f"data:image/svg+xml;base64,{base64.b64encode(self.plot).decode()}"
         )
 
 
 def render_page(shown: Sequence[SectionView]) -> str:
-    """The page as HTML; whatever prompts and judges wrote is escaped. Blocking."""
+    """Render the page; texts of prompts and judges are escaped. Blocking."""
     style = files("gems.evals.comparison").joinpath("compare.css").read_text(encoding="utf-8")
     return (
         environment("gems.evals.comparison")

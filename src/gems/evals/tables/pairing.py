@@ -1,4 +1,4 @@
-"""Each two entries, prompt by prompt."""
+"""Pairwise comparison of entries by prompt."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from gems.evals.comparison.table import Scale, Table, format_p
 from gems.evals.tables.parting import Part
 
 ALL_PARTS = "all"
-"""The part that is no part."""
+"""The label for all samples."""
 Values = Mapping[str, Mapping[str, float]]
-"""An entry's label -> prompt -> value."""
+"""Values by entry label and prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two entries, the first of which came later on the command line.
+    """Two entries; `first` came later on the command line.
 
     Attributes:
-        first: Its label.
-        second: The other one's.
-        part: Of the benchmark: `all`, `category/...` or `atomicity/...`.
-        found: How they compare.
+        first: Label of the first entry.
+        second: Label of the second entry.
+        part: `all`, `category/...` or `atomicity/...`.
+        comparison: The result.
     """
 
     first: str
     second: str
     part: str
-    found: PairedComparison
+    comparison: PairedComparison
 
 
 def compare_pairs(values: Values, part: str = ALL_PARTS) -> list[Pair]:
-    """Each entry against each one before it; those without a common prompt are left out."""
+    """Compare each entry with each earlier one; pairs without a common prompt are left out."""
     return [
-        Pair(first=first, second=second, part=part, found=found)
+        Pair(first=first, second=second, part=part, comparison=comparison)
         for second, first in combinations(values, 2)
-        if (found := compare_paired(values[first], values[second])) is not None
+        if (comparison := compare_paired(values[first], values[second])) is not None
     ]
 
 
 def compare_pairs_by_part(parts: Sequence[Part]) -> list[Pair]:
-    """The same within each part."""
+    """Compare the entries within each part."""
     return [pair for part in parts for pair in compare_pairs(part.values, f"{part.kind}/{part.name}")]
 
 
 def pair_table(pairs: Sequence[Pair], scale: Scale) -> Table:
-    """One row for each pair."""
-    adjusted = adjust_holm([pair.found.p for pair in pairs])
+    """Build the table with one row per pair."""
+    adjusted = adjust_holm([pair.comparison.p for pair in pairs])
     rows = [
         [
             f"{pair.first} against {pair.second}",
-            scale.mean(pair.found.difference, signed=True),
-            f"{pair.found.better} / {pair.found.worse}",
-            format_p(pair.found.p),
-            format_p(together),
-            pair.found.test,
-            format_p(pair.found.wilcoxon),
+            scale.mean(pair.comparison.difference, signed=True),
+            f"{pair.comparison.better} / {pair.comparison.worse}",
+            format_p(pair.comparison.p),
+            format_p(p_adjusted),
+            pair.comparison.test,
+            format_p(pair.comparison.wilcoxon),
         ]
-        for pair, together in zip(pairs, adjusted, strict=True)
+        for pair, p_adjusted in zip(pairs, adjusted, strict=True)
     ]
     return Table(
         title="Pairs, prompt by prompt",

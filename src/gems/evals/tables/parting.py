@@ -16,7 +16,7 @@ _GROUPINGS: Mapping[str, Callable[[Score], str]] = {
     "category": lambda score: score.category,
     "atomicity": lambda score: "" if get_atomicity(score) is None else str(get_atomicity(score)),
 }
-"""What benchmarks are parted by -> the part of a score; empty where it is in none."""
+"""Kind of part -> part of a score, empty for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +26,8 @@ class Part:
     Attributes:
         kind: `category` or `atomicity`.
         name: For instance `counting` or `3`.
-        values: The main metric by prompt, by the entry's label.
-        means: The same over prompts.
+        values: The main metric by entry label and prompt.
+        means: Its mean by entry label.
     """
 
     kind: str
@@ -37,7 +37,7 @@ class Part:
 
 
 def split_parts(entries: Sequence[Entry], language: str, judge: str, metric: str) -> list[Part]:
-    """All parts in order; of a kind that would be a single one, none."""
+    """Return all parts in order; kinds with a single part are left out."""
     found: list[Part] = []
     for kind, way in _GROUPINGS.items():
         groups: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
@@ -64,12 +64,12 @@ def _make_part(kind: str, name: str, values: Mapping[str, Mapping[str, float]]) 
 
 
 def _natural_key(text: str) -> str:
-    """Puts 3 before 10."""
+    """Return a sort key that puts 3 before 10."""
     return re.sub(r"\d+", lambda number: number.group().zfill(8), text)
 
 
 def part_tables(parts: Sequence[Part], scale: Scale) -> list[Table]:
-    """A table for each kind: one row for each part, a column for each entry."""
+    """Build one table per kind, with a row per part and a column per entry."""
     tables = []
     for kind in dict.fromkeys(part.kind for part in parts):
         those = [part for part in parts if part.kind == kind]

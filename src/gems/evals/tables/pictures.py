@@ -1,4 +1,4 @@
-"""Images of the harnesses side by side, those prompts first on which they differ most."""
+"""Images of the harnesses side by side, starting with the prompts that differ most."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _THUMBNAIL_SIDE = 220
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCell:
-    """One image, and what it was worth."""
+    """One image with its score."""
 
     label: str
     picture: Shown
     value: str
     images: int
     why: str
-    """What the judge said."""
+    """The explanation of the judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,12 +40,12 @@ class PromptImages:
 
 
 async def collect_images(section: Section, most: int) -> list[PromptImages]:
-    """The first sample of the first seed of each entry, for at most `most` prompts."""
+    """Return the first sample of each entry's first seed, for at most `most` prompts."""
     return [await _prompt_images(section, prompt) for prompt in _most_different(section)[:most]]
 
 
 def _most_different(section: Section) -> list[str]:
-    """Prompts that more than one entry was scored on, the most different first."""
+    """Return the prompts with scores of several entries, the most different first."""
     values: dict[str, list[float]] = {}
     for each in section.measured:
         for prompt, value in each.values.items():
@@ -57,13 +57,13 @@ def _most_different(section: Section) -> list[str]:
 async def _prompt_images(section: Section, prompt_id: str) -> PromptImages:
     key = SampleKey(section.benchmark, section.language, prompt_id, 0)
     cells = [await _image_cell(section, each, key) for each in section.measured]
-    rows = (each.entry.drawn[0].rows.get(key) for each in section.measured)
+    rows = (each.entry.folders[0].rows.get(key) for each in section.measured)
     text = next((row.prompt for row in rows if row is not None), "")
     return PromptImages(prompt=text, prompt_id=prompt_id, cells=cells)
 
 
 async def _image_cell(section: Section, each: Measured, key: SampleKey) -> ImageCell:
-    drawn = each.entry.drawn[0]
+    drawn = each.entry.folders[0]
     row = drawn.rows.get(key)
     score = next(
         (s for s in drawn.scores.get(section.judge, ()) if (s.key, s.metric) == (key, section.metric)), None

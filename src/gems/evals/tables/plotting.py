@@ -1,4 +1,4 @@
-"""Quality against cost as one picture: what each harness reaches with how many images and tokens."""
+"""Plot quality against cost."""
 
 from __future__ import annotations
 
@@ -26,12 +26,9 @@ _PLOTTED_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
 
 
 def plot_quality_against_cost(section: Section) -> bytes | None:
-    """The picture as SVG: the main metric upwards, images and tokens per sample to the right. Blocking.
+    """Plot the main metric against images and tokens per sample as SVG. Blocking.
 
-    None where fewer than two entries have been drawn and scored.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
+    Returns None for fewer than two scored entries. Raises `MissingExtraError` if matplotlib is missing.
     """
     known = [each for each in section.measured if each.quality is not None and each.images is not None]
     return _render_plot(section, known) if len(known) > 1 else None
@@ -97,7 +94,7 @@ def _plot_panel(
 
 
 def _error_bars(mean: Mean, times: float) -> list[list[float]] | None:
-    """How far an interval reaches to both sides."""
+    """Return the distances from the mean to both ends of the interval."""
     if mean.low is None or mean.high is None:
         return None
     return [[times * (mean.value - mean.low)], [times * (mean.high - mean.value)]]

@@ -1,1 +1,1 @@
-"""One module per benchmark: its prompts, the layout its official scorer reads, and its own scorers."""
+"""Benchmark parts: DPG-Bench data, OneIG."""

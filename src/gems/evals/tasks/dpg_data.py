@@ -1,4 +1,4 @@
-"""The files of DPG-Bench: a text for each prompt, and one table of all questions."""
+"""The data files of DPG-Bench: a text file per prompt, and one table of all questions."""
 
 from __future__ import annotations
 
@@ -29,16 +29,7 @@ class _Question(BaseModel):
 
 
 def read_prompts(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
-    """The prompts with their questions.
-
-    Args:
-        data: The benchmark's folder.
-        benchmark: The task's name.
-        most: Prompts of the whole benchmark.
-
-    Raises:
-        DataError: something is missing, damaged, or of another edition.
-    """
+    """Read the prompts with their questions; `most` is the size of the benchmark. Raises `DataError`."""
     folder = require_file(data, PROMPTS_FOLDER)
     texts = {path.stem: read_text(path).strip() for path in sorted(folder.glob("*.txt"))}
     check_count(folder, len(texts), most)
@@ -80,5 +71,7 @@ def _question_facts(table: Path, entries: Sequence[DataRecord[_Question]]) -> di
 
 def _parse_parents(table: Path, entry: DataRecord[_Question]) -> list[int]:
     if not _PARENTS_PATTERN.fullmatch(entry.record.dependency):
-        raise DataError(f"{table} {entry.place}: dependency {entry.record.dependency!r} names no questions.")
+        raise DataError(
+            f"{table} {entry.location}: dependency {entry.record.dependency!r} names no questions."
+        )
     return [int(number) for number in entry.record.dependency.split(",")]

@@ -1,4 +1,4 @@
-"""OneIG-Bench: five dimensions, English and Chinese, four images for each prompt."""
+"""OneIG-Bench: five dimensions, English and Chinese, four images per prompt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gems.evals.tasks.oneig_official import read_official_figures
 
 
 class OneIG:
-    """See `gems.evals.task.Task`."""
+    """OneIG-Bench as a `Task`."""
 
     name = "oneig"
     title = "OneIG-Bench"
@@ -39,25 +39,25 @@ class OneIG:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """See `Task.prompts`; ids are the official names of kinds with those of the benchmark."""
+        """Return the prompts; ids are the official name of the kind and the benchmark's id."""
         return read_prompts(data, self.name, language)
 
-    async def export(self, frozen: SampleSet, folder: Path) -> Export:
-        """One picture of four tiles for each prompt, below its language, kind and model.
+    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+        """Write one sheet of four tiles per prompt, by language, kind and model.
 
-        A tile that is missing is black, which the official scorers leave out; it is told as missing all the
-        same. A prompt without any image has no picture.
+        Missing tiles are black, which the official scorers leave out, and are reported as missing. Prompts
+        without any image have no sheet.
         """
-        export = ExportWriter(self, frozen, folder)
+        export = ExportWriter(self, sample_set, folder)
         folder = await export.begin()
-        model = model_folder_name(frozen)
+        model = model_folder_name(sample_set)
         async for prompt, images in export.each():
             if any(image is not None for image in images):
                 sheet, _ = await make_grid(images, "WEBP")
                 name = f"{prompt.language}/{prompt.facts['folder']}/{model}/{prompt.facts['id']}.webp"
                 await export.write(name, sheet)
         columns = "2,2" if export.samples > 1 else "1,1"
-        languages = dict.fromkeys(prompt.language for prompt in frozen.prompts)
+        languages = dict.fromkeys(prompt.language for prompt in sample_set.prompts)
         return export.done(
             *(each for language in languages for each in _scoring_commands(folder, language, model, columns))
         )
@@ -65,7 +65,7 @@ class OneIG:
     async def score(
         self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
     ) -> list[Score]:
-        """See `Task.score`; a prompt's facts say which dimensions it is for."""
+        """Score the dimensions that the prompt has scoring data for."""
         looks = [score_diversity(prompt, images)]
         if "questions" in prompt.facts:
             looks.append(score_alignment(prompt, images, judge))
@@ -80,7 +80,7 @@ class OneIG:
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
     ) -> list[Figure]:
-        """The mean of the five dimensions, in [0, 1], which needs all of them, then each."""
+        """Compute the mean of the five dimensions, in [0, 1], which needs all of them, then each."""
         figure = Figures(benchmark=self.name, language=language, judge=judge)
         expected = count_expected_images(language)
         values, parts = {}, []
@@ -100,15 +100,15 @@ class OneIG:
         return [figure(self.name, oneig_score(values), _count_fully_scored(scores, language), whole), *parts]
 
     def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
-        """See `Task.read_official`; takes the `results` folder of the official scorers.
+        """Read the `results` folder of the official scorers.
 
-        It must be of one model; of several runs of one scorer the newest counts.
+        It must be of one model; the newest run of each scorer counts.
         """
         return read_official_figures(file, language, count_expected_images(language))
 
 
 def count_expected_images(language: str) -> dict[str, int]:
-    """Images that the whole benchmark has for each dimension."""
+    """Return the images of the complete benchmark for each dimension."""
     counts = dict.fromkeys(DIMENSIONS, 0)
     for kind in kinds_in(language).values():
         counts[kind.dimension] += kind.count
@@ -118,14 +118,14 @@ def count_expected_images(language: str) -> dict[str, int]:
 
 
 def _count_fully_scored(scores: Sequence[Score], language: str) -> int:
-    """Images all of whose scores have a value."""
+    """Count the images all of whose scores have a value."""
     mine = [score for score in scores if score.language == language and score.metric in DIMENSIONS]
     looked_at = {score.key for score in mine if score.metric != DIVERSITY}
     return len(looked_at - {score.key for score in mine if score.value is None})
 
 
 def _count_compared_images(score: Score) -> int:
-    """Images that a score of diversity is about: n images have n (n - 1) / 2 pairs."""
+    """Count the images behind a diversity score: n images have n (n - 1) / 2 pairs."""
     distances = score.facts.get("distances")
     pairs = len(distances) if isinstance(distances, list) else 0
     return next(n for n in range(pairs + 2) if n * (n - 1) // 2 >= pairs)

@@ -1,4 +1,4 @@
-"""What the official scorers of OneIG write: two tables for each dimension."""
+"""Read the official results of OneIG: two tables per dimension."""
 
 from __future__ import annotations
 
@@ -27,19 +27,13 @@ _ONE_MODEL_HINT = "Score one model into a folder of its own."
 
 
 class _AnyRow(BaseModel):
-    """A row of a table; its columns are named after models."""
+    """A row of a table whose columns are named after models."""
 
 
 def read_official_figures(folder: Path, language: str, expected: Mapping[str, int]) -> list[Figure]:
-    """The figures of a folder of results.
+    """Read the figures of a `results` folder; `expected` holds the images of each dimension.
 
-    Args:
-        folder: Where the scorers write, `results` by default.
-        language: `en` or `zh`.
-        expected: Images of each dimension.
-
-    Raises:
-        DataError: there is none, a table is damaged, or they are of several models.
+    Raises `DataError` if there is no result, a table is invalid, or it covers several models.
     """
     figure = Figures(benchmark="oneig", language=language, judge=OFFICIAL)
     values, parts, counts = {}, [], {}
@@ -59,7 +53,7 @@ def read_official_figures(folder: Path, language: str, expected: Mapping[str, in
 
 
 def _find_newest(folder: Path, name: str) -> Path | None:
-    """The newest table of this name; their names end in the time."""
+    """Return the newest table with this name; file names end in the time."""
     found = sorted([*folder.glob(f"{name}.csv"), *folder.glob(f"{name}_*.csv")])
     return found[-1] if found else None
 
@@ -74,7 +68,7 @@ def _read_value(path: Path, column: str) -> float:
 
 
 def _count_scored(path: Path) -> int:
-    """Prompts that have a score."""
+    """Count the prompts with a score."""
     if not path.is_file():
         raise DataError(f"{path} is missing, so that nobody knows how many prompts were scored.")
     entries = read_csv(path, _AnyRow, ())

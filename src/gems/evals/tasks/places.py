@@ -1,4 +1,4 @@
-"""Where the data of benchmarks lie."""
+"""The data folders of benchmarks."""
 
 from __future__ import annotations
 
@@ -8,10 +8,5 @@ from gems.settings import Settings
 
 
 def data_folder(settings: Settings, name: str) -> Path:
-    """The folder of a benchmark's files where no other one is named.
-
-    Args:
-        settings: Know the home.
-        name: The task's name.
-    """
+    """Return the default data folder of a benchmark."""
     return settings.home / "benchmarks" / name

@@ -51,5 +51,5 @@ async def _batched(
     batch = await Batch.open(store, wanted, found.rows)
     async with lock_folder(store), open_engine(at.engine_name, at.workplace(settings)) as engine:
         with followed("prompts", view) as tell:
-            tally = await batch.draw(engine, budget_usd=at.budget_usd, retries=at.retries, tell=tell)
+            tally = await batch.run(engine, budget_usd=at.budget_usd, retries=at.retries, on_progress=tell)
     return WorkReport.of(tally, store.label, batch.warnings)

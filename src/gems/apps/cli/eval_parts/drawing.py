@@ -49,10 +49,10 @@ def drawn(wish: EvalWish, models: Models, at: At, view: View) -> WorkReport:
     """
     task, harness = task_named(wish.task), harness_named(wish.harness)
     check_image_budget(harness, wish.images)
-    if wish.learn and not harness.learns:
+    if wish.learn and not harness.can_learn:
         raise OptionError(f"Runs of {harness.name} cannot learn from each other.", hint="Leave --learn out.")
     settings, extra = apply_profile(settings_with(models), wish.generator_profile)
-    settings = settings_for_jobs(settings, asks=harness.asks, learn=wish.learn)
+    settings = settings_for_jobs(settings, uses_chat=harness.uses_chat, learn=wish.learn)
     if at.budget_usd is not None:
         check_prices(settings)
     wanted = eval_settings(wish, task, harness, settings, extra.get("size") or "")
@@ -72,8 +72,8 @@ def eval_settings(
         harness=harness.name,
         generator=shown_spec(settings.generator.model),
         generator_profile=wish.generator_profile,
-        chat=shown_spec(chat) if harness.asks else "",
-        judge=shown_spec(judge) if harness.asks and judge != chat else "",
+        chat=shown_spec(chat) if harness.uses_chat else "",
+        judge=shown_spec(judge) if harness.uses_chat and judge != chat else "",
         size=wish.size or size,
         images=wish.images,
         limit=wish.limit,
@@ -95,9 +95,9 @@ async def _drawn(
 ) -> WorkReport:
     prompts = await select_prompts(task, wanted)
     folder = await EvalFolder.create(at.out, wanted)
-    async with folder.writing(), open_engine(at.engine_name, at.workplace(settings, harness.graph)) as engine:
+    async with folder.lock(), open_engine(at.engine_name, at.workplace(settings, harness.graph)) as engine:
         with followed("samples", view) as tell:
-            tally = await BenchmarkRun(folder, harness, prompts, extra).draw(
-                engine, budget_usd=at.budget_usd, retries=at.retries, tell=tell
+            tally = await BenchmarkRun(folder, harness, prompts, extra).run(
+                engine, budget_usd=at.budget_usd, retries=at.retries, on_progress=tell
             )
     return WorkReport.of(tally, folder.label, folder.warnings)

@@ -44,12 +44,12 @@ def followed(noun: str, view: View) -> Iterator[OnProgress]:
 
 def told(tally: JobProgress) -> str:
     """Rate, images for each, cost and time left."""
-    parts = [f"{tally.images_each:.2f} images each"]
+    parts = [f"{tally.images_per_sample:.2f} images each"]
     if tally.usd:
         parts.append(money(tally.usd))
     if tally.failed:
         parts.append(f"{len(tally.failed)} failed")
-    if tally.done > tally.kept:
+    if tally.done > tally.done_before:
         left = timedelta(seconds=round((tally.total - tally.done) / tally.rate))
         parts += [f"{tally.rate:.3g}/s", f"{left} left"]
     return ", ".join(parts)
