@@ -20,7 +20,7 @@ from langgraph.store.base import PutOp
 
 from benchmarks._results import write
 from gems.memory.experience import EXPERIENCES, indexed_text, namespace, no_record, now
-from gems.memory.retrieval import Wanted, recall
+from gems.memory.retrieval import LessonQuery, recall
 from gems.memory.store import open_store
 
 BATCH = 500
@@ -73,7 +73,7 @@ async def measure(items: int, queries: int) -> dict[str, float]:
             times = []
             for _ in range(queries):
                 asked = experience(rng, words, 0)
-                wanted = Wanted(
+                wanted = LessonQuery(
                     prompt=asked["prompt"],
                     generator="flat",
                     without=frozenset({"mine"}),

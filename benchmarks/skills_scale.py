@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from benchmarks._results import write
-from gems.memory.retrieval import tokens
+from gems.memory.retrieval import estimate_tokens
 from gems.nodes.planner import catalogue
 from gems.nodes.prompts import question
 from gems.skills.catalogue import SkillCatalogue
@@ -84,7 +84,8 @@ def measure(count: int) -> dict[str, float]:
         "first_ranking_ms": embedding,
         "ranking_ms": ranked,
         "shown": min(len(shown), MOST_SHOWN),
-        "planner_tokens": tokens(asked.system) + sum(tokens(str(part)) for part in asked.parts),
+        "planner_tokens": estimate_tokens(asked.system)
+        + sum(estimate_tokens(str(part)) for part in asked.parts),
     }
 
 

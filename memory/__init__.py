@@ -1,1 +1,1 @@
-"""Agent memory: trajectories, images, the ledger, experiences."""
+"""Storage: checkpoints, the ledger, images, experiences."""

@@ -1,4 +1,4 @@
-"""The checkpointer: the truth about a run."""
+"""The SQLite checkpointer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, Check
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from gems.memory.ordering import go_on_behind
+from gems.memory.ordering import advance_checkpoint_clock
 from gems.memory.serializing import checkpoint_serializer
 from gems.memory.sqlite import open_database
 
 CHECKPOINT_VERSION = 1
 """Raised when the state changes so that older checkpoints can no longer be resumed."""
 
-_FORGET_RUN = (
+_DELETE_RUN = (
     "DELETE FROM writes WHERE (thread_id, checkpoint_ns, checkpoint_id) IN (SELECT thread_id, checkpoint_ns,"
     " checkpoint_id FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?)",
     "DELETE FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?",
@@ -37,11 +37,11 @@ _COPY_THREAD = (
 
 
 def kept_writes(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
-    """What is kept of a task's writes: of one that was cancelled only the error and the like.
+    """Return the writes of a task to keep; of a cancelled task, only the error and the like.
 
-    LangGraph also hands on what a cancelled task wrote until then, takes it for finished on resuming, and
-    ends the run where the write that leads to the next node is missing. Without them the task starts again,
-    and finds in the ledger what it paid for.
+    LangGraph also passes on what a cancelled task wrote before, takes it for finished on resuming, and ends
+    the run because the write that leads to the next node is missing. Without these writes the task starts
+    again, and the ledger returns what it already paid for.
     """
     if any(channel == ERROR for channel, _ in writes):
         return [write for write in writes if write[0] in WRITES_IDX_MAP]
@@ -49,42 +49,39 @@ def kept_writes(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
 
 
 class CompactSqliteSaver(AsyncSqliteSaver):
-    """The SQLite saver with short channel versions, which keeps nothing of a task that was cancelled.
+    """SQLite saver with short channel versions, which drops the writes of cancelled tasks.
 
-    Every checkpoint holds the version of every channel. The library's have fifty characters, with a random
-    part for savers that keep values by version; this one keeps them within the checkpoint, where a plain
-    counter will do, and a round takes a quarter less space.
+    Every checkpoint holds the version of every channel. The library's versions have fifty characters, with a
+    random part for savers that store values by version. This saver stores values within the checkpoint, so a
+    plain counter is enough and a round takes a quarter less space.
     """
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002
-        """The counter behind `current`; only the order of versions matters."""
+        """Return the next counter value; only the order of versions matters."""
         return f"{int((current or '0').split('.')[0]) + 1:06d}"
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
-        """Keep a task's writes; see `kept_writes`."""
         await super().aput_writes(config, kept_writes(writes), task_id, task_path)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """The checkpoint that `config` names, or the newest of its thread; see `go_on_behind`."""
-        return go_on_behind(await super().aget_tuple(config))
+        return advance_checkpoint_clock(await super().aget_tuple(config))
 
-    async def alist(self, config: RunnableConfig | None, **wanted: Any) -> AsyncIterator[CheckpointTuple]:
-        """The checkpoints of a thread, newest first; see `go_on_behind`."""
-        async for found in super().alist(config, **wanted):
-            go_on_behind(found)
+    async def alist(self, config: RunnableConfig | None, **options: Any) -> AsyncIterator[CheckpointTuple]:
+        async for found in super().alist(config, **options):
+            advance_checkpoint_clock(found)
             yield found
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
-        """Forget what runs of a server left on their threads, where a newer run takes their place."""
+        """Delete the checkpoints of runs on threads that a newer run of the server uses."""
         async with self.lock, self.conn.cursor() as cursor:
-            for statement in _FORGET_RUN:
+            for statement in _DELETE_RUN:
                 await cursor.executemany(statement, [(str(run),) for run in run_ids])
             await self.conn.commit()
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
-        """Give a thread everything that another one has."""
+        """Copy all checkpoints of a thread to another one."""
         async with self.lock, self.conn.cursor() as cursor:
             for statement in _COPY_THREAD:
                 await cursor.execute(statement, {"source": source_thread_id, "target": target_thread_id})
@@ -93,13 +90,7 @@ class CompactSqliteSaver(AsyncSqliteSaver):
 
 @asynccontextmanager
 async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
-    """A checkpointer on the SQLite file at `path`.
-
-    Raises:
-        StoreVersionError: the file was written by a newer version, or by another program.
-        CorruptStoreError: the file is damaged.
-        StorageError: the file cannot be opened or written.
-    """
+    """Open the checkpointer in the SQLite file at `path`; errors as in `open_database`."""
     async with open_database(path, CHECKPOINT_VERSION) as connection:
         saver = CompactSqliteSaver(connection, serde=checkpoint_serializer())
         await saver.setup()

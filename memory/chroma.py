@@ -1,8 +1,8 @@
-"""The connection to Chroma, in a folder or on a server. Everything blocks: call it on the store's own thread.
+"""Connections to Chroma, in a folder or on a server. All calls block: make them on the store's thread.
 
-Chroma's client for a folder keeps an index in memory and is not made for several processes. So each access
-holds a lock file, writers raise a number beside the folder, and who finds a number that is not his own opens
-the folder anew before he looks.
+Chroma's client for a folder keeps an index in memory and does not support several processes. So each access
+holds a lock file, writers increment an epoch number beside the folder, and a process that finds a different
+epoch reopens the folder before reading.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gems.errors import ConfigurationError, CorruptStoreError, GemsError, Memory
 from gems.memory.faults import storage_error
 
 T = TypeVar("T")
-_OPENING = threading.Lock()
+_OPEN_LOCK = threading.Lock()
 _DAMAGED = ("not a database", "malformed", "corrupt", "disk image", "hnsw", "compaction", "no such table")
-_REBUILD = "`gems memory rebuild` makes it anew from the runs' trajectories."
+_REBUILD = "Run `gems memory rebuild` to rebuild it from the runs' trajectories."
 
 
 class Connection(Protocol):
@@ -32,43 +32,35 @@ class Connection(Protocol):
 
     @property
     def where(self) -> str:
-        """The folder or the address, for messages."""
+        """Folder or address, for messages."""
         ...
 
     def is_empty(self) -> bool:
-        """Whether there is nothing for sure, known without opening anything."""
+        """Return whether the store is certainly empty, without opening anything."""
         ...
 
-    def use(self, doing: Callable[[Any], T], *, writing: bool) -> T:
-        """What `doing` makes of the client.
-
-        Raises:
-            StorageError: the store cannot be used.
-        """
+    def use(self, action: Callable[[Any], T], *, writing: bool) -> T:
+        """Call `action` with the client and return its result; any failure is a StorageError."""
         ...
 
     def clear(self) -> str:
-        """Begin anew with an empty store; where the old one is now, empty where it is gone.
-
-        Raises:
-            StorageError: the old one cannot be moved or removed.
-        """
+        """Start an empty store; return the path of the old one, or "" if it was deleted."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the connection."""
         ...
 
 
 def connect(where: str, folder: Path) -> Connection:
-    """A connection, not opened yet.
+    """Return a connection, not opened yet.
 
     Args:
         where: `http://host:port` of a server; empty for the folder.
         folder: The local folder.
 
     Raises:
-        ConfigurationError: `where` is no such address.
+        ConfigurationError: `where` is not an address.
     """
     if not where:
         return LocalConnection.shared(folder)
@@ -76,11 +68,7 @@ def connect(where: str, folder: Path) -> Connection:
 
 
 class LocalConnection:
-    """One per folder and process; use `shared`.
-
-    Args:
-        folder: Made with the first write.
-    """
+    """Connection to a folder, which the first write creates; one per folder and process: use `shared`."""
 
     _all: ClassVar[dict[Path, LocalConnection]] = {}
     _guard: ClassVar[threading.Lock] = threading.Lock()
@@ -96,7 +84,7 @@ class LocalConnection:
 
     @classmethod
     def shared(cls, folder: Path) -> LocalConnection:
-        """The process's connection to a folder: two would not see what the other writes."""
+        """Return the process's connection to a folder: two would not see each other's writes."""
         with cls._guard:
             found = cls._all.setdefault(folder.absolute(), cls(folder.absolute()))
             found.users += 1
@@ -104,201 +92,184 @@ class LocalConnection:
 
     @property
     def where(self) -> str:
-        """The folder."""
         return str(self._folder)
 
     def is_empty(self) -> bool:
-        """Whether the folder was never written to."""
         return not self._folder.exists()
 
-    def use(self, doing: Callable[[Any], T], *, writing: bool) -> T:
-        """See `Connection`."""
+    def use(self, action: Callable[[Any], T], *, writing: bool) -> T:
         try:
             with self._lock:
                 self._folder.parent.mkdir(parents=True, exist_ok=True)
                 with self._file_lock:
                     client = self._current()
                     if not writing:
-                        return doing(client)
-                    # Raised first: whoever dies in the middle has others open the folder anew.
-                    self._raise_epoch()
-                    return doing(client)
+                        return action(client)
+                    # Incremented first: if this process dies in the middle, others reopen the folder.
+                    self._increment_epoch()
+                    return action(client)
         except GemsError:
             raise
         except OSError as error:
             raise storage_error(error, self._folder) from error
         except Exception as error:
-            raise self._fault(error) from error
+            raise self._translate_error(error) from error
         except BaseException as error:
             if type(error).__name__ != "PanicException":
                 raise
-            # Chroma's Rust part dies of damaged files in a way that no `except Exception` catches.
-            raise self._fault(error) from None
+            # Chroma's Rust code panics on damaged files, which `except Exception` does not catch.
+            raise self._translate_error(error) from None
 
     def clear(self) -> str:
-        """See `Connection`; the old folder is moved aside."""
+        """Move the old folder aside and return its new path."""
         if not self._folder.exists():
             return ""
         aside = self._folder.with_name(f"{self._folder.name}.old-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}")
         try:
             with self._lock, self._file_lock:
-                self._drop()
+                self._close_client()
                 self._folder.rename(aside)
                 self._epoch = self._epoch_file.read_text() if self._epoch_file.exists() else ""
-                self._raise_epoch()
+                self._increment_epoch()
         except OSError as error:
             raise storage_error(error, self._folder) from error
         return str(aside)
 
     def close(self) -> None:
-        """Let go of the folder once nobody in this process uses it."""
+        """Close the client once nobody in this process uses the folder."""
         with self._guard:
             self.users -= 1
             if self.users:
                 return
             self._all.pop(self._folder, None)
         with self._lock:
-            self._drop()
+            self._close_client()
 
     def _current(self) -> Any:
         epoch = self._epoch_file.read_text() if self._epoch_file.exists() else ""
         if self._client is not None and (epoch != self._epoch or not self._folder.exists()):
-            self._drop()
+            self._close_client()
         if self._client is None:
             try:
-                self._client = _opened(self._folder)
+                self._client = _open_client(self._folder)
             except ValueError as error:
-                # Chroma says no more of a file that is no database than that it knows no tenant.
-                raise self._damaged(f"{type(error).__name__}: {error}"[:200]) from error
+                # For a file that is not a database, Chroma only says that it knows no tenant.
+                raise self._damaged_error(f"{type(error).__name__}: {error}"[:200]) from error
             self._epoch = epoch
         return self._client
 
-    def _raise_epoch(self) -> None:
+    def _increment_epoch(self) -> None:
         epoch = str(int(self._epoch or 0) + 1)
         self._epoch_file.write_text(epoch)
         self._epoch = epoch
 
-    def _drop(self) -> None:
+    def _close_client(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
 
-    def _fault(self, error: BaseException) -> StorageError:
-        said = f"{type(error).__name__}: {error}"[:300]
+    def _translate_error(self, error: BaseException) -> StorageError:
+        message = f"{type(error).__name__}: {error}"[:300]
         panicked = not isinstance(error, Exception)
         if panicked:
             self._client = None
-        if panicked or any(mark in said.lower() for mark in _DAMAGED):
-            return self._damaged(said)
-        return StorageError(f"The store of experiences {self._folder} could not be used ({said}).")
+        if panicked or any(mark in message.lower() for mark in _DAMAGED):
+            return self._damaged_error(message)
+        return StorageError(f"The store of experiences {self._folder} could not be used ({message}).")
 
-    def _damaged(self, said: str) -> CorruptStoreError:
+    def _damaged_error(self, message: str) -> CorruptStoreError:
         return CorruptStoreError(
-            f"The store of experiences {self._folder} is damaged ({said}).", hint=_REBUILD
+            f"The store of experiences {self._folder} is damaged ({message}).", hint=_REBUILD
         )
 
 
 class ServerConnection:
-    """A Chroma server.
-
-    Args:
-        address: `http://host:port` or `https://host:port`.
-
-    Raises:
-        ConfigurationError: it is no such address.
-    """
+    """Connection to a Chroma server at `http://host:port` or `https://host:port`."""
 
     def __init__(self, address: str) -> None:
-        self._secure, self._host, self._port = _located(address)
+        self._secure, self._host, self._port = _parse_address(address)
         self._systems: set[str] = set()
         self._client: Any = None
 
     @property
     def where(self) -> str:
-        """The address."""
         return f"{'https' if self._secure else 'http'}://{self._host}:{self._port}"
 
     def is_empty(self) -> bool:
-        """A server has to be asked."""
+        """Return False: only the server knows."""
         return False
 
-    def use(self, doing: Callable[[Any], T], *, writing: bool) -> T:  # noqa: ARG002 - the server sees to that
-        """See `Connection`."""
+    def use(self, action: Callable[[Any], T], *, writing: bool) -> T:  # noqa: ARG002 - the server locks by itself
         try:
             if self._client is None:
-                self._client = self._opened()
-            return doing(self._client)
+                self._client = self._open_client()
+            return action(self._client)
         except GemsError:
             raise
         except Exception as error:
             self.close()
-            said = f"{type(error).__name__}: {error}"[:200]
-            raise MemoryUnavailableError(
-                f"The Chroma server {self.where} does not do its part ({said})."
-            ) from error
+            message = f"{type(error).__name__}: {error}"[:200]
+            raise MemoryUnavailableError(f"The Chroma server {self.where} failed ({message}).") from error
 
     def clear(self) -> str:
-        """See `Connection`; only collections of ours are removed."""
+        """Delete only the collections of GEMS."""
 
-        def emptied(client: Any) -> None:
+        def delete_collections(client: Any) -> None:
             for collection in client.list_collections():
                 if collection.name.startswith("gems-"):
                     client.delete_collection(collection.name)
 
-        self.use(emptied, writing=True)
+        self.use(delete_collections, writing=True)
         return ""
 
     def close(self) -> None:
-        """Let go of the connections."""
         if self._client is not None:
-            # Chroma opens several clients for one server, and leaves their connections open on closing.
+            # Chroma opens several clients for one server, and does not close their connections.
             for identifier in self._systems:
                 _discard(identifier)
             self._client = None
 
-    def _opened(self) -> Any:
+    def _open_client(self) -> Any:
         import chromadb  # noqa: PLC0415 - heavy
 
-        with _whole() as self._systems:
+        with _discard_on_failure() as self._systems:
             return chromadb.HttpClient(
-                host=self._host, port=self._port, ssl=self._secure, settings=_quiet(chromadb)
+                host=self._host, port=self._port, ssl=self._secure, settings=_without_telemetry(chromadb)
             )
 
 
-def _located(address: str) -> tuple[bool, str, int]:
-    """Whether a server's connections are encrypted, its host, and its port."""
-    wrong = ConfigurationError(
-        "GEMS_EXPERIENCE is neither empty, `off` nor an address.", hint="For example http://host:8000."
+def _parse_address(address: str) -> tuple[bool, str, int]:
+    invalid = ConfigurationError(
+        "Invalid GEMS_EXPERIENCE: it is not an address.", hint="Use http://host:8000, off, or leave it empty."
     )
     try:
         parts = urlsplit(address)
         port = parts.port
     except ValueError:
-        raise wrong from None
+        raise invalid from None
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise wrong
+        raise invalid
     secure = parts.scheme == "https"
     return secure, parts.hostname, port or (443 if secure else 8000)
 
 
-def _opened(folder: Path) -> Any:
+def _open_client(folder: Path) -> Any:
     import chromadb  # noqa: PLC0415 - heavy
 
-    with _whole():
-        return chromadb.PersistentClient(str(folder), settings=_quiet(chromadb))
+    with _discard_on_failure():
+        return chromadb.PersistentClient(str(folder), settings=_without_telemetry(chromadb))
 
 
 @contextmanager
-def _whole() -> Iterator[set[str]]:
-    """What cannot be opened leaves nothing behind: Chroma keeps a part of it, sockets included.
+def _discard_on_failure() -> Iterator[set[str]]:
+    """Discard everything that was opened if the block fails: Chroma would keep parts of it, sockets included.
 
-    Yields:
-        A set that is filled with the names of what was opened.
+    Yields a set that is filled with the identifiers of the opened systems.
     """
     from chromadb.api.shared_system_client import SharedSystemClient as Shared  # noqa: PLC0415
 
     opened: set[str] = set()
-    with _OPENING:
+    with _OPEN_LOCK:
         before = set(Shared._identifier_to_system)  # noqa: SLF001
         try:
             yield opened
@@ -322,6 +293,6 @@ def _discard(identifier: str) -> None:
         session.close()
 
 
-def _quiet(chromadb: Any) -> Any:
+def _without_telemetry(chromadb: Any) -> Any:
     logging.getLogger("chromadb.telemetry").setLevel(logging.CRITICAL)
     return chromadb.Settings(anonymized_telemetry=False)

@@ -1,4 +1,4 @@
-"""Lessons: what similar experiences of one generator and skill have in common."""
+"""Cluster similar experiences of one generator and skill into lessons."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gems.memory.experience import Lesson, indexed_text, no_record, now, shortened
+from gems.memory.experience import Lesson, indexed_text, no_record, now, shorten
 from gems.types import RequirementKind, TrackRecord
 
-ALIKE = 0.3
-"""Least cosine similarity of an experience to the middle of its cluster."""
-_LEAST = 2
-_MOST = 20
-_SHOWN = 5
+MIN_SIMILARITY = 0.3
+"""Minimum cosine similarity of an experience to the centroid of its cluster."""
+_MIN_MEMBERS = 2
+_MAX_MEMBERS = 20
+_INDEXED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Experiences that are alike.
+    """Similar experiences.
 
     Attributes:
-        keys: Of the experiences, the one nearest to the middle first.
-        values: Theirs, in the same order.
+        keys: Keys of the experiences, the one nearest to the centroid first.
+        values: Values of the experiences, in the same order.
     """
 
     keys: tuple[str, ...]
@@ -40,57 +40,50 @@ class Cluster:
         return hashlib.sha256(json.dumps(sorted(self.keys)).encode()).hexdigest()[:32]
 
     def kinds(self) -> list[RequirementKind]:
-        """Kinds of requirements that failed in at least half of the experiences."""
+        """Return the kinds of requirements that failed in at least half of the experiences."""
         counts = Counter(kind for value in self.values for kind in failing_kinds(value))
         often = sorted(kind for kind, count in counts.items() if 2 * count >= len(self.values))
         return cast("list[RequirementKind]", often or sorted(counts))
 
 
-def clusters(
+def cluster_experiences(
     keys: Sequence[str], values: Sequence[Mapping[str, Any]], vectors: NDArray[np.float32]
 ) -> list[Cluster]:
-    """Groups of at least two and at most twenty alike experiences of one skill that share what failed.
+    """Group similar experiences of one generator that share a skill and the kind of failure.
 
-    The greatest kind of failure decides the group, then each experience joins the most similar cluster or
-    begins one. The order of the input decides nothing.
+    The most frequent kind of failure decides the group, then each experience joins the most similar cluster
+    or starts one. A cluster has two to twenty experiences. The order of the input does not matter.
 
     Args:
-        keys: Of the experiences of one generator.
-        values: Theirs.
+        keys: Keys of the experiences.
+        values: Values of the experiences.
         vectors: Unit vectors, `[len(keys), dimensions]`.
     """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for place in sorted(range(len(keys)), key=lambda index: keys[index]):
-        if not is_refuted(values[place]):
-            for kind in failing_kinds(values[place])[:1]:
-                groups[(kind, *sorted(values[place].get("skills") or ()))].append(place)
+    for index in sorted(range(len(keys)), key=lambda position: keys[position]):
+        if not is_refuted(values[index]):
+            for kind in failing_kinds(values[index])[:1]:
+                groups[(kind, *sorted(values[index].get("skills") or ()))].append(index)
     found = []
-    for _, places in sorted(groups.items()):
-        for members in _clustered(places, vectors):
-            if len(members) >= _LEAST:
+    for _, indices in sorted(groups.items()):
+        for members in _assign(indices, vectors):
+            if len(members) >= _MIN_MEMBERS:
                 found.append(Cluster(tuple(keys[p] for p in members), tuple(values[p] for p in members)))
     return found
 
 
-def lesson_of(
+def build_lesson(
     cluster: Cluster, text: str | None, generator: str, record: TrackRecord | None = None
 ) -> Lesson:
-    """The lesson of a cluster.
-
-    Args:
-        cluster: Its experiences.
-        text: What a chat model wrote; the middle experience's text where there is none.
-        generator: Whose lesson it is.
-        record: The track record of the lesson that it takes the place of.
-    """
-    middle = cluster.values[0]
-    questions = [item["question"] for value in cluster.values[:_SHOWN] for item in value["failed"]]
-    prompts = "\n".join(value["prompt"] for value in cluster.values[:_SHOWN])
+    """Build the lesson of a cluster; `text` defaults to that of the experience nearest to the centroid."""
+    nearest = cluster.values[0]
+    questions = [item["question"] for value in cluster.values[:_INDEXED] for item in value["failed"]]
+    prompts = "\n".join(value["prompt"] for value in cluster.values[:_INDEXED])
     return {
         "generator": generator,
-        "skills": list(middle.get("skills") or ()),
+        "skills": list(nearest.get("skills") or ()),
         "kinds": cluster.kinds(),
-        "text": shortened(text or middle["text"]),
+        "text": shorten(text or nearest["text"]),
         "sources": [[value["run"], value["round"]] for value in cluster.values],
         "by": "model" if text else "medoid",
         "at": now(),
@@ -99,8 +92,8 @@ def lesson_of(
     }
 
 
-def replaced(cluster: Cluster, lessons: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Keys of the lessons whose sources are mostly in the cluster: it takes their place."""
+def replaced_lessons(cluster: Cluster, lessons: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the keys of the lessons whose sources are mostly in the cluster, which replaces them."""
     own = {(value["run"], value["round"]) for value in cluster.values}
     found = []
     for key, lesson in lessons.items():
@@ -110,8 +103,8 @@ def replaced(cluster: Cluster, lessons: Mapping[str, Mapping[str, Any]]) -> list
     return found
 
 
-def summed(records: Sequence[TrackRecord]) -> TrackRecord:
-    """Track records added up."""
+def sum_records(records: Sequence[TrackRecord]) -> TrackRecord:
+    """Add up track records."""
     return {
         "shown": sum(record["shown"] for record in records),
         "helped": sum(record["helped"] for record in records),
@@ -120,38 +113,38 @@ def summed(records: Sequence[TrackRecord]) -> TrackRecord:
 
 
 def is_refuted(value: Mapping[str, Any]) -> bool:
-    """Whether an experience or a lesson, where it was shown, clearly did not help."""
+    """Return whether an experience or a lesson clearly did not help when it was shown."""
     record = value.get("record") or no_record()
     return bool(record["hurt"] > record["helped"] + 1)
 
 
 def failing_kinds(value: Mapping[str, Any]) -> list[str]:
-    """What failed, the most frequent kind first."""
+    """Return the kinds of failed requirements, the most frequent first."""
     counts = Counter(item["kind"] for item in value["failed"])
     return sorted(counts, key=lambda kind: (-counts[kind], kind))
 
 
-def _clustered(places: Sequence[int], vectors: NDArray[np.float32]) -> list[list[int]]:
-    """Each place joins the cluster whose middle is nearest, or begins one; the middlemost come first."""
-    # One row per cluster: the sum of its vectors, and the same at length 1; room is made as it is needed.
+def _assign(indices: Sequence[int], vectors: NDArray[np.float32]) -> list[list[int]]:
+    """Assign each index to the cluster with the nearest centroid, or a new one; members by closeness."""
+    # One row per cluster: the sum of its vectors, and the same at length 1; rows are added on demand.
     sums = np.zeros((16, vectors.shape[1]), dtype=np.float32)
-    middles = np.zeros_like(sums)
+    centroids = np.zeros_like(sums)
     members: list[list[int]] = []
-    is_open = np.zeros(len(sums), dtype=bool)
-    for place in places:
-        near = np.where(is_open, middles @ vectors[place], -1.0)
+    has_room = np.zeros(len(sums), dtype=bool)
+    for index in indices:
+        near = np.where(has_room, centroids @ vectors[index], -1.0)
         best = int(near.argmax())
-        if near[best] < ALIKE:
+        if near[best] < MIN_SIMILARITY:
             best = len(members)
             members.append([])
             if best == len(sums):
-                sums, middles = (np.concatenate([rows, np.zeros_like(rows)]) for rows in (sums, middles))
-                is_open = np.concatenate([is_open, np.zeros_like(is_open)])
-        members[best].append(place)
-        sums[best] += vectors[place]
-        middles[best] = sums[best] / max(float(np.linalg.norm(sums[best])), 1e-12)
-        is_open[best] = len(members[best]) < _MOST
+                sums, centroids = (np.concatenate([rows, np.zeros_like(rows)]) for rows in (sums, centroids))
+                has_room = np.concatenate([has_room, np.zeros_like(has_room)])
+        members[best].append(index)
+        sums[best] += vectors[index]
+        centroids[best] = sums[best] / max(float(np.linalg.norm(sums[best])), 1e-12)
+        has_room[best] = len(members[best]) < _MAX_MEMBERS
     return [
-        sorted(group, key=lambda place: -float(vectors[place] @ total))
+        sorted(group, key=lambda index: -float(vectors[index] @ total))
         for group, total in zip(members, sums, strict=False)
     ]

@@ -1,7 +1,6 @@
-"""What is remembered of a round for later runs, as an item of a LangGraph store.
+"""Experiences and lessons, as items of a LangGraph store.
 
-Experiences and the lessons drawn from them live in namespaces of their own per generator, since a wording
-that one generator heeds is lost on another.
+Each generator has its own namespaces, since wording that works with one generator may not with another.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from gems.types import RequirementKind, TrackRecord
 EXPERIENCES: Final = "experiences"
 LESSONS: Final = "lessons"
 MAX_WORDS = 100
-"""Of an experience's or a lesson's text."""
+"""Maximum length of the text of an experience or a lesson."""
 
 
 class Checked(TypedDict):
-    """A requirement as an experience remembers it."""
+    """A requirement in an experience."""
 
     kind: RequirementKind
     question: str
 
 
-class Remembered(TypedDict):
+class StoredExperience(TypedDict):
     """An experience: what one round taught, and how the next one went."""
 
     run: str
@@ -54,7 +53,7 @@ class Remembered(TypedDict):
     """UTC, ISO 8601."""
     record: TrackRecord
     text_indexed: str
-    """What it is found by: the prompt and what failed."""
+    """The text that searches match: the prompt and what failed."""
 
 
 class Lesson(TypedDict):
@@ -63,54 +62,54 @@ class Lesson(TypedDict):
     generator: str
     skills: list[str]
     kinds: list[RequirementKind]
-    """Kinds of requirements that it is about."""
+    """Kinds of requirements that the lesson is about."""
     text: str
     """At most 100 words."""
     sources: list[list[Any]]
-    """`[run, round]` of each experience that it was drawn from."""
+    """`[run, round]` of each experience behind it."""
     by: Literal["model", "medoid"]
-    """Who wrote it: the chat model, or it is the experience in the middle of the others."""
+    """Written by the chat model, or the text of the experience nearest to the centroid."""
     at: str
     record: TrackRecord
     text_indexed: str
 
 
 def no_record() -> TrackRecord:
-    """The track record of what was never shown."""
+    """Return an empty track record."""
     return {"shown": 0, "helped": 0, "hurt": 0}
 
 
-def shelf(generator: str, owner: str) -> str:
-    """The generator's name for what an owner's runs learn from; nobody is shown prompts of another one."""
+def memory_namespace(generator: str, owner: str) -> str:
+    """Return the generator's name for an owner's runs; owners do not see each other's prompts."""
     return f"{generator} of {owner}" if owner else generator
 
 
 def namespace(kind: Literal["experiences", "lessons"], generator: str) -> tuple[str, str]:
-    """Where experiences or lessons about a generator are kept."""
-    # LangGraph allows no dots in a namespace's labels.
+    """Return the namespace of experiences or lessons about a generator."""
+    # LangGraph does not allow dots in labels of a namespace.
     return kind, generator.replace(".", "_") or "unknown"
 
 
 def experience_key(run: str, number: int) -> str:
-    """An experience's key within its namespace."""
+    """Return an experience's key within its namespace."""
     return f"{run}:{number}"
 
 
 def indexed_text(prompt: str, questions: Iterable[str]) -> str:
-    """What an experience or a lesson is found by."""
+    """Return the text that searches for an experience or a lesson match."""
     return "\n".join([prompt, *questions])
 
 
 def kinds_of(checked: Iterable[Checked]) -> list[RequirementKind]:
-    """The kinds among requirements, each once."""
+    """Return the kinds of the requirements, each once."""
     return cast("list[RequirementKind]", sorted({item["kind"] for item in checked}))
 
 
-def shortened(text: str) -> str:
-    """The text on one line, in at most 100 words."""
+def shorten(text: str) -> str:
+    """Return the text on one line, cut to 100 words."""
     return " ".join(text.split()[:MAX_WORDS])
 
 
 def now() -> str:
-    """This moment as experiences write it."""
+    """Return the current time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

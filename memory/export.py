@@ -1,4 +1,4 @@
-"""Experiences and lessons as JSON Lines, for other homes and other people."""
+"""Experiences and lessons as JSON Lines."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gems.memory.experience import MAX_WORDS, experience_key, indexed_text, no_r
 from gems.types import RequirementKind, TrackRecord
 
 MAX_LINE = 65_536
-"""Bytes of a line."""
-_MOST = 2**31 - 1
+"""Maximum size of a line in bytes."""
+_MAX_INT = 2**31 - 1
 
 
 def _encodable(text: str) -> str:
-    # JSON can spell halves of a character, which no store takes.
+    # JSON can encode lone surrogates, which no store accepts.
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("it has half a character (a lone surrogate)") from None
+        raise ValueError("it contains a lone surrogate") from None
     return text
 
 
@@ -42,29 +42,29 @@ class _Entry(BaseModel):
 
     @field_validator("text")
     @classmethod
-    def _short(cls, text: str) -> str:
+    def _check_length(cls, text: str) -> str:
         if len(text.split()) > MAX_WORDS:
-            raise ValueError(f"it has {len(text.split())} words; at most {MAX_WORDS} are taken")
+            raise ValueError(f"it has {len(text.split())} words; the maximum is {MAX_WORDS}")
         return text
 
     @field_validator("at")
     @classmethod
-    def _in_utc(cls, at: str) -> str:
+    def _to_utc(cls, at: str) -> str:
         if not at:
             return at
         try:
             moment = datetime.fromisoformat(at)
-            # Without a zone it is UTC, as all that is written here.
+            # Times without a time zone are UTC, as everything that is written here.
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
             return moment.astimezone(UTC).isoformat(timespec="milliseconds")
         except (ValueError, OverflowError):
-            raise ValueError("it is no moment in the form of ISO 8601") from None
+            raise ValueError("it is not an ISO 8601 date") from None
 
     @field_validator("record")
     @classmethod
-    def _counted(cls, record: TrackRecord) -> TrackRecord:
-        if not all(0 <= count <= _MOST for count in (record["shown"], record["helped"], record["hurt"])):
-            raise ValueError(f"its counts are to be from 0 to {_MOST:,}")
+    def _check_counts(cls, record: TrackRecord) -> TrackRecord:
+        if not all(0 <= count <= _MAX_INT for count in (record["shown"], record["helped"], record["hurt"])):
+            raise ValueError(f"its counts must be from 0 to {_MAX_INT:,}")
         return record
 
 
@@ -78,11 +78,11 @@ class CheckedEntry(BaseModel):
 
 
 class ExperienceEntry(_Entry):
-    """An experience on a line of its own; see `gems.memory.experience.Remembered`."""
+    """An experience on a line; fields as in `gems.memory.experience.StoredExperience`."""
 
     type: Literal["experience"] = "experience"
     run: _Name
-    round: int = Field(ge=1, le=_MOST)
+    round: int = Field(ge=1, le=_MAX_INT)
     prompt: _Text
     failed: list[CheckedEntry]
     passed: list[CheckedEntry] = []
@@ -94,7 +94,7 @@ class ExperienceEntry(_Entry):
 
 
 class LessonEntry(_Entry):
-    """A lesson on a line of its own; see `gems.memory.experience.Lesson`."""
+    """A lesson on a line; fields as in `gems.memory.experience.Lesson`."""
 
     type: Literal["lesson"]
     key: _Name
@@ -103,27 +103,25 @@ class LessonEntry(_Entry):
     by: Literal["model", "medoid"]
 
 
-def line_of(kind: Literal["experience", "lesson"], key: str, value: Mapping[str, Any]) -> str:
-    """An item of the store as a line, without its end.
+def format_line(kind: Literal["experience", "lesson"], key: str, value: Mapping[str, Any]) -> str:
+    """Return an item of the store as a line, without the line end.
 
-    What an import completes by itself is left out, so that lines stay as short as imports want them.
+    Fields that an import completes by itself are left out, to keep lines short enough to be imported.
     """
     named = {"key": key} if kind == "lesson" else {}
-    left = dict(value)
-    if kind == "experience" and left.get("text_indexed") == _found_by(left["prompt"], left["failed"]):
-        del left["text_indexed"]
-    return json.dumps({"type": kind, **named, **left}, ensure_ascii=False, sort_keys=True)
+    entry_value = dict(value)
+    if kind == "experience" and entry_value.get("text_indexed") == _default_index(
+        entry_value["prompt"], entry_value["failed"]
+    ):
+        del entry_value["text_indexed"]
+    return json.dumps({"type": kind, **named, **entry_value}, ensure_ascii=False, sort_keys=True)
 
 
 def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, dict[str, Any]]:
-    """The kind, the key and the value of the item that a line holds.
-
-    Raises:
-        ValueError: the line is not such an item; the message says what is wrong.
-    """
+    """Return the kind, the key and the value of the item on a line; ValueError says what is wrong with it."""
     raw = line.encode(errors="surrogatepass") if isinstance(line, str) else line
     if len(raw) > MAX_LINE:
-        raise ValueError(f"it has {len(raw):,} bytes; at most {MAX_LINE:,} are taken")
+        raise ValueError(f"it has {len(raw):,} bytes; the maximum is {MAX_LINE:,}")
     try:
         given = json.loads(raw.decode())
     except UnicodeDecodeError:
@@ -134,27 +132,27 @@ def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, 
     try:
         entry = form.model_validate(given)
     except ValidationError as error:
-        raise ValueError(_faults(error)) from None
+        raise ValueError(_format_errors(error)) from None
     value = entry.model_dump(exclude={"type", "key"})
     value["at"] = value["at"] or now()
     if isinstance(entry, LessonEntry):
         value["sources"] = [list(source) for source in entry.sources]
         value["text_indexed"] = value["text_indexed"] or entry.text
         return "lesson", entry.key, value
-    value["text_indexed"] = value["text_indexed"] or _found_by(value["prompt"], value["failed"])
+    value["text_indexed"] = value["text_indexed"] or _default_index(value["prompt"], value["failed"])
     return "experience", experience_key(entry.run, entry.round), value
 
 
 def numbered_lines(lines: Iterable[str | bytes]) -> Iterable[tuple[int, str | bytes]]:
-    """The lines that are not blank, with their numbers from 1."""
+    """Return the lines that are not blank, with their numbers from 1."""
     return ((number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _found_by(prompt: str, failed: Iterable[Mapping[str, Any]]) -> str:
+def _default_index(prompt: str, failed: Iterable[Mapping[str, Any]]) -> str:
     return indexed_text(prompt, [item["question"] for item in failed])
 
 
-def _faults(error: ValidationError) -> str:
+def _format_errors(error: ValidationError) -> str:
     return "; ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'line'}: "
         f"{fault['msg'].removeprefix('Value error, ')}"

@@ -1,4 +1,4 @@
-"""Errors of the file system and of SQLite, in our words."""
+"""Translate errors of the file system and of SQLite."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gems.errors import CorruptStoreError, DiskFullError, StorageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
-# What SQLite says where it finds no room for the files beside a database, the greatest of which has 32 KiB.
-_PERHAPS_FULL = ("disk I/O error", "unable to open database file")
-_NEXT_TO_NOTHING = 2**15
-# What decoders say about bytes that others wrote over.
+# SQLite's errors if there is no space for the files beside a database, the largest of which has 32 KiB.
+_MAYBE_FULL = ("disk I/O error", "unable to open database file")
+_ALMOST_NO_SPACE = 2**15
+# Errors of decoders on overwritten bytes.
 _UNDECODABLE = (
     TypeError,
     ValueError,
@@ -26,29 +26,27 @@ _UNDECODABLE = (
     EOFError,
     RecursionError,
 )
-_HINT = "Move it away to start with an empty one; images are kept apart and stay."
+_MOVE_HINT = "Move it away to start with an empty one; images are stored separately and stay."
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside, where the store at `path` is read, is an error of the store.
+    """Translate any error in the block, which reads the store at `path`.
 
-    Raises:
-        CorruptStoreError: the file is damaged, or what it holds cannot be decoded.
-        StorageError: it cannot be read.
+    Raises CorruptStoreError if the file is damaged or cannot be decoded, else StorageError.
     """
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         raise storage_error(error, path) from error
     except _UNDECODABLE as error:
-        said = f"{type(error).__name__}: {error}"
-        raise CorruptStoreError(f"{path} holds what cannot be read ({said}).", hint=_HINT) from error
+        message = f"{type(error).__name__}: {error}"
+        raise CorruptStoreError(f"{path} cannot be decoded ({message}).", hint=_MOVE_HINT) from error
 
 
 @contextmanager
-def storage_faults(path: Path) -> Iterator[None]:
-    """Raise what SQLite says about `path` as a `StorageError`."""
+def translate_storage_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors about `path` as `StorageError`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -56,25 +54,25 @@ def storage_faults(path: Path) -> Iterator[None]:
 
 
 def storage_error(error: Exception, path: Path) -> StorageError:
-    """The error for what `OSError` or `sqlite3.Error` says about `path`."""
+    """Return the `StorageError` for an `OSError` or `sqlite3.Error` about `path`."""
     if isinstance(error, StorageError):
         return error
-    said = str(error)
-    if _means_full(error, path):
+    message = str(error)
+    if _is_disk_full(error, path):
         return DiskFullError(f"{path} could not be written: no space is left on the disk.")
-    if isinstance(error, sqlite3.Error) and any(mark in said for mark in _DAMAGED):
-        return CorruptStoreError(f"{path} is damaged ({said}).", hint=_HINT)
-    return StorageError(f"{path} could not be used: {said}.")
+    if isinstance(error, sqlite3.Error) and any(mark in message for mark in _DAMAGED):
+        return CorruptStoreError(f"{path} is damaged ({message}).", hint=_MOVE_HINT)
+    return StorageError(f"{path} could not be used: {message}.")
 
 
-def _means_full(error: Exception, path: Path) -> bool:
-    said = str(error)
-    if (isinstance(error, OSError) and error.errno in _FULL) or "disk is full" in said:
+def _is_disk_full(error: Exception, path: Path) -> bool:
+    message = str(error)
+    if (isinstance(error, OSError) and error.errno in _FULL) or "disk is full" in message:
         return True
-    if not isinstance(error, sqlite3.Error) or not any(mark in said for mark in _PERHAPS_FULL):
+    if not isinstance(error, sqlite3.Error) or not any(mark in message for mark in _MAYBE_FULL):
         return False
     try:
-        return shutil.disk_usage(path.parent).free < _NEXT_TO_NOTHING
+        return shutil.disk_usage(path.parent).free < _ALMOST_NO_SPACE
     except OSError:
-        # Nothing is known about the disk, so its error stands as it is.
+        # Nothing is known about the disk, so the error stays as it is.
         return False

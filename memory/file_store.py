@@ -1,7 +1,4 @@
-"""Files in a folder wherever fsspec reaches: a path, `memory://`, `s3://` and the like.
-
-Everything here blocks; call it in threads.
-"""
+"""Files in a folder on any fsspec URL: a path, `memory://`, `s3://` and the like. All calls block."""
 
 from __future__ import annotations
 
@@ -14,21 +11,18 @@ import fsspec
 
 from gems.errors import ConfigurationError, GemsError, StorageError
 from gems.memory.faults import storage_error
-from gems.memory.images import write_whole
+from gems.memory.images import write_atomically
 from gems.observability.redaction import redact
 
 
 class FileStore:
-    """A folder on an fsspec URL.
-
-    Args:
-        url: A path, or a URL that fsspec knows.
+    """A folder at a path or an fsspec URL.
 
     Attributes:
-        label: For people, without secrets.
+        label: The URL without secrets, for messages.
 
     Raises:
-        ConfigurationError: nobody knows such a URL, or the package that does is not installed.
+        ConfigurationError: the URL is unknown to fsspec, or the package for it is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -38,22 +32,22 @@ class FileStore:
         except (ImportError, ValueError) as error:
             raise ConfigurationError(
                 f"{self.label} cannot be opened: {redact(str(error))}.",
-                hint="Name a folder, or the URL of one that fsspec knows, such as s3://bucket/folder.",
+                hint="Use a folder, or the URL of one that fsspec supports, such as s3://bucket/folder.",
             ) from error
         self._root: str = root.rstrip("/") or root
         self.folder = Path(root) if "file" in _protocols(self._fs) else None
-        """The folder where it is one of this machine; None elsewhere."""
+        """The local folder; None for remote ones."""
 
     def exists(self, name: str) -> bool:
-        """Whether there is a file of this name."""
-        with self._faults(name):
-            # Others write too, so what was listed before says nothing.
+        """Return whether there is a file of this name."""
+        with self._translate_errors(name):
+            # Others write too, so cached listings are stale.
             self._fs.invalidate_cache()
             return bool(self._fs.exists(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
-        """The names of the files in a folder of it, sorted; empty where there is no such folder."""
-        with self._faults(folder):
+        """Return the sorted names of the files in a subfolder; empty if it does not exist."""
+        with self._translate_errors(folder):
             self._fs.invalidate_cache()
             try:
                 found: Sequence[str] = self._fs.ls(self._path(folder), detail=False)
@@ -62,26 +56,16 @@ class FileStore:
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            FileNotFoundError: there is none.
-            StorageError: it cannot be read.
-        """
-        with self._faults(name):
+        """Return the bytes of a file; FileNotFoundError if there is none."""
+        with self._translate_errors(name):
             data: bytes = self._fs.cat_file(self._path(name))
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all.
-
-        Raises:
-            DiskFullError: no space is left.
-            StorageError: it cannot be written.
-        """
-        with self._faults(name):
+        """Write a file atomically."""
+        with self._translate_errors(name):
             if self.folder is not None:
-                write_whole(self.folder / name, data)
+                write_atomically(self.folder / name, data)
             else:
                 self._fs.pipe_file(self._path(name), data)
 
@@ -89,8 +73,8 @@ class FileStore:
         return f"{self._root}/{name}".rstrip("/")
 
     @contextmanager
-    def _faults(self, name: str) -> Iterator[None]:
-        """What goes wrong, in our words; libraries of stores raise whatever they like."""
+    def _translate_errors(self, name: str) -> Iterator[None]:
+        """Translate errors; the libraries behind fsspec raise any exception type."""
         try:
             yield
         except (GemsError, FileNotFoundError):
@@ -98,8 +82,8 @@ class FileStore:
         except OSError as error:
             raise storage_error(error, Path(self.label) / name) from error
         except Exception as error:
-            said = redact(f"{type(error).__name__}: {error}")
-            raise StorageError(f"{self.label}/{name} could not be used: {said}.") from error
+            message = redact(f"{type(error).__name__}: {error}")
+            raise StorageError(f"{self.label}/{name} could not be used: {message}.") from error
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""The ledger: what was paid for, so that nothing is paid for twice, and the index of runs.
+"""The ledger of generated images and chat answers, so that nothing is paid for twice, and the index of runs.
 
-A drawing is entered once its image is stored, an answer once it is read, both before the node that wanted
-them returns. A node that starts again after a kill looks here first.
+An image is entered once it is stored, an answer once it is parsed, both before the node that requested them
+returns. A node that starts again after a crash looks here first.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ CREATE TABLE IF NOT EXISTS forks (run TEXT PRIMARY KEY, source TEXT NOT NULL, ro
 CREATE TABLE IF NOT EXISTS owners (run TEXT PRIMARY KEY, owner TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS runs_by_owner ON owners (owner);
 """
-_RUNS = (
+_SELECT_RUNS = (
     "SELECT runs.*, forks.source, forks.round, owners.owner FROM runs"
     " LEFT JOIN forks ON forks.run = runs.run LEFT JOIN owners ON owners.run = runs.run"
 )
-# What was paid for, by table, with what names a row.
-_PAID = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
+# Tables of paid results, with the columns of their keys.
+_PAID_TABLES = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
 
 RunStatus = Literal["running", "interrupted", "done", "failed"]
 
 
 class KeptAnswer(TypedDict):
-    """A chat model's answer as the ledger keeps it."""
+    """A chat model's answer in the ledger."""
 
     text: str
     thought: str
@@ -63,7 +63,7 @@ class KeptAnswer(TypedDict):
 
 
 class RunRow(TypedDict):
-    """A run in the index. The checkpointer is the truth; this is for listing."""
+    """A run in the index. The checkpointer has the authoritative state; this is for listing."""
 
     run_id: str
     created: str
@@ -74,19 +74,19 @@ class RunRow(TypedDict):
     options: Options
     models: dict[str, str]
     summary: dict[str, Any]
-    """Score, stop reason, rounds, images, path of the result; empty while the run goes on."""
+    """Score, stop reason, rounds, images, path of the result; empty while the run is in progress."""
     forked_from: Fork | None
-    """None for a run that began with its prompt."""
+    """None for a run that is not a fork."""
     owner: str
-    """Whose run it is, where a server tells its users apart; empty otherwise."""
+    """The user whose run it is, on servers with users; empty otherwise."""
 
 
 class Ledger(Housekeeping):
-    """Use `open_ledger`, or give it rows of another database.
+    """The ledger on the rows of a database; see `open_ledger`.
 
     Args:
         rows: The ledger's tables.
-        spare: Takes what was paid for where those cannot be reached, until `catch_up`.
+        spare: Stores paid results while the database cannot be reached, until `catch_up`.
     """
 
     def __init__(self, rows: Rows, spare: Ledger | None = None) -> None:
@@ -94,21 +94,21 @@ class Ledger(Housekeeping):
         self._spare = spare
 
     async def drawing(self, run: str, number: int, candidate: int, fingerprint: str) -> Candidate | None:
-        """The candidate drawn earlier for the same request in the same place of the run, if any."""
+        """Return the earlier candidate for the same request at the same position of the run, if any."""
         if self._spare and (spared := await self._spare.drawing(run, number, candidate, fingerprint)):
             return spared
         row = await self._one(
             "SELECT result FROM drawings WHERE run=? AND round=? AND candidate=? AND fingerprint=?",
             (run, number, candidate, fingerprint),
         )
-        drawn: Candidate | None = json.loads(row["result"]) if row else None
-        return drawn
+        candidate_row: Candidate | None = json.loads(row["result"]) if row else None
+        return candidate_row
 
     async def enter_drawing(
         self, run: str, number: int, candidate: Candidate, fingerprint: str, request: ImageRequest
     ) -> None:
         """Enter a candidate whose image is stored."""
-        asked = {
+        request_values = {
             "prompt": request.prompt,
             "negative_prompt": request.negative_prompt,
             "seed": request.seed,
@@ -119,16 +119,24 @@ class Ledger(Housekeeping):
         }
         await self._enter(
             "drawings",
-            (run, number, candidate["index"], fingerprint, _now(), _text(asked), _text(candidate)),
+            (
+                run,
+                number,
+                candidate["index"],
+                fingerprint,
+                _now(),
+                _to_json(request_values),
+                _to_json(candidate),
+            ),
         )
 
     async def drawings(self, run: str) -> list[Candidate]:
-        """All candidates that were drawn for a run, in order."""
+        """Return all candidates generated for a run, in order."""
         sql = "SELECT result FROM drawings WHERE run=? ORDER BY round, candidate, at"
         return [json.loads(row["result"]) for row in await self._all(sql, (run,))]
 
     async def answer(self, run: str, key: str) -> KeptAnswer | None:
-        """The answer that was given earlier to the same question in the same place of the run, if any."""
+        """Return the earlier answer to the same question at the same position of the run, if any."""
         if self._spare and (spared := await self._spare.answer(run, key)):
             return spared
         row = await self._one("SELECT reply FROM answers WHERE run=? AND key=?", (run, key))
@@ -136,26 +144,22 @@ class Ledger(Housekeeping):
         return kept
 
     async def enter_answer(self, run: str, key: str, task: str, answer: KeptAnswer) -> None:
-        """Enter an answer that could be read."""
-        await self._enter("answers", (run, key, _now(), task, _text(answer)))
+        """Enter an answer that could be parsed."""
+        await self._enter("answers", (run, key, _now(), task, _to_json(answer)))
 
     async def catch_up(self) -> None:
-        """Enter what could not be entered when it was paid for, since the database was away.
-
-        Raises:
-            StorageError: it still is; nothing is lost.
-        """
+        """Enter what was paid for while the database was unreachable; nothing is lost if it still is."""
         if (spare := self._spare) is None:
             return
-        for table, key in _PAID.items():
+        for table, key in _PAID_TABLES.items():
             for row in await spare._all(f"SELECT * FROM {table}", ()):  # noqa: S608, SLF001 - our own
-                await self._write(_entering(table, len(tuple(row))), tuple(row))
+                await self._write(_insert_sql(table, len(tuple(row))), tuple(row))
                 where = " AND ".join(f"{name}=?" for name in key)
                 values = tuple(row[name] for name in key)
                 await spare._write(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608, SLF001
 
     async def forget(self, run: str) -> None:
-        """Take out everything about a run, also what could not be entered yet."""
+        """Delete everything about a run, including what could not be entered yet."""
         if self._spare is not None:
             await self._spare.forget(run)
         await super().forget(run)
@@ -166,12 +170,12 @@ class Ledger(Housekeeping):
         """Enter a new run as running."""
         now = _now()
         if owner:
-            # First, so that the run is nobody else's at any moment.
+            # First, so that the run never appears without its owner.
             await self._write("INSERT INTO owners (run, owner) VALUES (?,?)", (run, owner))
         await self._write(
             "INSERT INTO runs (run, created, updated, status, prompt, options, models)"
             " VALUES (?,?,?,?,?,?,?)",
-            (run, now, now, "running", prompt, _text(options), _text(models)),
+            (run, now, now, "running", prompt, _to_json(options), _to_json(models)),
         )
         return {
             "run_id": run,
@@ -187,35 +191,35 @@ class Ledger(Housekeeping):
         }
 
     async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
-        """Set a run's status; `summary` replaces the earlier one where given."""
+        """Set a run's status; `summary` replaces the earlier one if given."""
         await self._write(
             "UPDATE runs SET status=?, updated=?, cancel_requested=0, summary=coalesce(?, summary)"
             " WHERE run=?",
-            (status, _now(), _text(summary) if summary is not None else None, run),
+            (status, _now(), _to_json(summary) if summary is not None else None, run),
         )
 
     async def name_models(self, run: str, models: dict[str, str]) -> None:
-        """Set the models that a run goes on with."""
-        await self._write("UPDATE runs SET models=? WHERE run=?", (_text(models), run))
+        """Set the models that a run continues with."""
+        await self._write("UPDATE runs SET models=? WHERE run=?", (_to_json(models), run))
 
     async def request_cancel(self, run: str) -> None:
-        """Ask whichever process works on the run to end it at the next node."""
+        """Ask the process that works on the run to end it at the next node."""
         await self._write("UPDATE runs SET cancel_requested=1 WHERE run=?", (run,))
 
     async def cancel_requested(self, run: str) -> bool:
-        """Whether somebody asked for the run's end."""
+        """Return whether somebody cancelled the run."""
         row = await self._one("SELECT cancel_requested FROM runs WHERE run=?", (run,))
         return bool(row and row["cancel_requested"])
 
     async def run(self, run: str) -> RunRow | None:
-        """One run of the index."""
-        row = await self._one(f"{_RUNS} WHERE runs.run=?", (run,))
+        """Return one run of the index."""
+        row = await self._one(f"{_SELECT_RUNS} WHERE runs.run=?", (run,))
         return _run_row(row) if row else None
 
     async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
-        """The runs of the index that are wanted, newest first."""
+        """Return the runs that match, newest first."""
         where, values = wanted.sql()
-        sql = f"{_RUNS} WHERE {where} ORDER BY created DESC, runs.run DESC LIMIT ?"
+        sql = f"{_SELECT_RUNS} WHERE {where} ORDER BY created DESC, runs.run DESC LIMIT ?"
         return [_run_row(row) for row in await self._all(sql, (*values, MOST if limit is None else limit))]
 
     async def _one(self, sql: str, values: Values) -> Any:
@@ -223,14 +227,16 @@ class Ledger(Housekeeping):
         return rows[0] if rows else None
 
     async def _enter(self, table: str, values: Values) -> None:
-        """Enter what was paid for; into the spare where the database cannot be reached."""
+        """Enter a paid result; into the spare ledger if the database cannot be reached."""
         try:
-            await self._write(_entering(table, len(values)), values)
+            await self._write(_insert_sql(table, len(values)), values)
         except StorageError as error:
             if self._spare is None:
                 raise
             await self._spare._enter(table, values)  # noqa: SLF001 - another ledger
-            logger.warning("What was paid for is kept on this machine until it can be entered: %s", error)
+            logger.warning(
+                "The database is unreachable; a paid result is stored on this machine for now: %s", error
+            )
 
     async def _all(self, sql: str, values: Values) -> Sequence[Any]:
         return await self._rows.all(sql, values)
@@ -241,14 +247,10 @@ class Ledger(Housekeeping):
 
 @asynccontextmanager
 async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
-    """The ledger in the SQLite file at `path`.
-
-    Raises:
-        StorageError: the file cannot be used; see `open_database`.
-    """
+    """Open the ledger in the SQLite file at `path`; errors as in `open_database`."""
     async with open_database(path, LEDGER_VERSION, LEDGER_SCHEMA) as connection:
         connection.row_factory = aiosqlite.Row
-        # SQLite's own knows ASCII only, and people look for prompts in every language.
+        # SQLite's own knows ASCII only, and prompts can be in any language.
         await connection.create_function("lower", 1, str.lower, deterministic=True)
         yield Ledger(SqliteRows(connection, path))
 
@@ -268,8 +270,8 @@ def _run_row(row: Any) -> RunRow:
     }
 
 
-def _entering(table: str, columns: int) -> str:
-    """SQL that enters a row unless it is there."""
+def _insert_sql(table: str, columns: int) -> str:
+    """Return SQL that inserts a row unless it exists."""
     return f"INSERT INTO {table} VALUES ({','.join('?' * columns)}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own
 
 
@@ -277,5 +279,5 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _text(value: Any) -> str:
+def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What a trajectory hands on to the store: operations that the writer carries out."""
+"""Store operations for a trajectory's experiences and credits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ from typing import Any
 
 from gems.memory.experience import EXPERIENCES, experience_key, namespace
 from gems.memory.outbox import PendingOp
-from gems.memory.remembering import credits_of, remembered_rounds
+from gems.memory.remembering import collect_experiences, lesson_credits
 from gems.types import Recall
 
 
 def experience_ops(state: Mapping[str, Any], run: str, generator: str) -> list[PendingOp]:
-    """One put for each round of a run that taught something.
-
-    Args:
-        state: The run's state, however far it came.
-        run: What experiences call the run.
-        generator: What drew it.
-    """
+    """Return one put for each round of a run, however far it came, that has an experience."""
     return [
         {
             "id": f"experience/{run}/{value['round']}",
@@ -27,19 +21,13 @@ def experience_ops(state: Mapping[str, Any], run: str, generator: str) -> list[P
             "key": experience_key(run, value["round"]),
             "value": {**value, "generator": generator},
         }
-        for value in remembered_rounds(state, run)
+        for value in collect_experiences(state, run)
     ]
 
 
 def credit_ops(recall: Recall, state: Mapping[str, Any], name: str) -> list[PendingOp]:
-    """One credit for each lesson of a recall whose round is judged.
-
-    Args:
-        recall: What was shown.
-        state: The run's state.
-        name: How the operations' ids begin; the same ones are carried out once.
-    """
-    merits = credits_of(recall, state["rounds"], state["requirements"])
+    """Return one credit per lesson of a recall whose round is judged; `name` begins the ids."""
+    merits = lesson_credits(recall, state["rounds"], state["requirements"])
     return [
         {
             "id": f"{name}/{recall['round']}/{lesson['key']}",

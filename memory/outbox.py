@@ -1,4 +1,4 @@
-"""What is still to be written to the store of experiences, kept until it is."""
+"""Pending operations on the experience store, in an SQLite file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gems.memory.faults import storage_error
 from gems.memory.sqlite import open_database
 
 OUTBOX_VERSION = 1
-_SCHEMA = """
+_OUTBOX_SCHEMA = """
 CREATE TABLE IF NOT EXISTS operations (
     id TEXT PRIMARY KEY, at TEXT NOT NULL, operation TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS operations_pending ON operations (done, at);
@@ -28,7 +28,7 @@ class PendingOp(TypedDict):
     """One operation on the store."""
 
     id: str
-    """Names the operation: the same one is not carried out twice."""
+    """Identifies the operation: the same one is not executed twice."""
     kind: Literal["put", "credit"]
     """A credit adds to an item's track record."""
     namespace: list[str]
@@ -37,50 +37,41 @@ class PendingOp(TypedDict):
 
 
 class Outbox:
-    """Use `open_outbox`. Any number of processes may share the file.
-
-    Args:
-        connection: Open, with the tables.
-        path: For messages.
-    """
+    """The pending operations; see `open_outbox`. Any number of processes may share the file."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
 
     async def add(self, operation: PendingOp) -> None:
-        """Keep an operation until it is done; a credit that was done before is not kept again.
-
-        Raises:
-            StorageError: the file cannot be written.
-        """
-        # A put takes the place of an earlier one of its id, done or not; a credit would count twice.
+        """Store an operation until it is done; a credit that was done before is not stored again."""
+        # A put replaces an earlier one with its id, done or not; a credit would count twice.
         verb = "INSERT OR REPLACE" if operation["kind"] == "put" else "INSERT OR IGNORE"
         await self._write(
             verb + " INTO operations (id, at, operation) VALUES (?,?,?)",
-            [(operation["id"], _now(), json.dumps(operation, ensure_ascii=False))],
+            [(operation["id"], _timestamp(), json.dumps(operation, ensure_ascii=False))],
         )
 
     async def pending(self, limit: int) -> list[PendingOp]:
-        """What is to be done, oldest first."""
+        """Return the pending operations, oldest first."""
         sql = "SELECT operation FROM operations WHERE done=0 ORDER BY at, rowid LIMIT ?"
         return [json.loads(row[0]) for row in await self._all(sql, (limit,))]
 
     async def done(self, operations: Sequence[PendingOp]) -> None:
-        """Strike out what is done: nothing is left of a put, and of a credit only that it was done."""
-        # Compared with what was done, since a newer put of the same id may have come meanwhile.
+        """Mark operations as done: puts are deleted, of a credit only the id stays."""
+        # Compared with what was done, since a newer put with the same id may have been added meanwhile.
         puts = [(op["id"], json.dumps(op, ensure_ascii=False)) for op in operations if op["kind"] == "put"]
         await self._write("DELETE FROM operations WHERE id=? AND operation=?", puts)
         credited = [(op["id"],) for op in operations if op["kind"] == "credit"]
         await self._write("UPDATE operations SET done=1, operation='' WHERE id=?", credited)
 
     async def count(self) -> int:
-        """How many operations are to be done."""
+        """Count the pending operations."""
         ((number,),) = await self._all("SELECT count(*) FROM operations WHERE done=0", ())
         return int(number)
 
     async def forget(self, keys: Sequence[tuple[Sequence[str], str]]) -> int:
-        """Strike out operations on these items (namespace, key); how many there were."""
+        """Delete pending operations on these items (namespace, key); return their number."""
         named = {(tuple(namespace), key) for namespace, key in keys}
         pending = [op for op in await self.pending(2**31) if (tuple(op["namespace"]), op["key"]) in named]
         await self._write("DELETE FROM operations WHERE id=?", [(op["id"],) for op in pending])
@@ -105,14 +96,10 @@ class Outbox:
 
 @asynccontextmanager
 async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
-    """The outbox in the SQLite file at `path`.
-
-    Raises:
-        StorageError: the file cannot be used; see `open_database`.
-    """
-    async with open_database(path, OUTBOX_VERSION, _SCHEMA) as connection:
+    """Open the outbox in the SQLite file at `path`; errors as in `open_database`."""
+    async with open_database(path, OUTBOX_VERSION, _OUTBOX_SCHEMA) as connection:
         yield Outbox(connection, path)
 
 
-def _now() -> str:
+def _timestamp() -> str:
     return datetime.now(UTC).isoformat()

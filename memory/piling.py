@@ -1,4 +1,4 @@
-"""Where lessons of one kind pile up, so that they may be worth a skill."""
+"""Group lessons of one kind that may be worth a skill."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any, cast
 
 from gems.memory.clustering import failing_kinds, is_refuted
 from gems.memory.experience import experience_key, no_record
-from gems.memory.retrieval import tokens, told, trust, with_sequel
+from gems.memory.retrieval import estimate_tokens, format_lesson, text_with_outcome, trust
 from gems.types import Recalled, TrackRecord
 
-_OTHER = "other"
-_MOST = 40
-_TOKENS = 4_000
-"""Lessons that a pile shows, and how many tokens they may have together."""
+_OTHER_KIND = "other"
+_MAX_SHOWN = 40
+_MAX_SHOWN_TOKENS = 4_000
+"""Maximum tokens of the lessons of a group that are shown to a chat model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """A lesson, or an experience that no lesson was drawn from.
+    """A lesson, or an experience without a lesson.
 
     Attributes:
         key: Its key in the store.
-        generator: Whose it is.
-        skills: Skills that it was made with.
-        kind: What it is mostly about.
+        generator: The image model.
+        skills: Skills of its runs.
+        kind: The main kind of requirement that it is about.
         text: On one line.
-        record: What came of it.
+        record: Its track record.
         sources: Run and round of each experience behind it.
     """
 
@@ -44,19 +44,19 @@ class Evidence:
 
     @property
     def line(self) -> str:
-        """As a chat model is shown it."""
-        return told(cast("Recalled", {"text": self.text, "record": self.record}))
+        """The text for a chat model."""
+        return format_lesson(cast("Recalled", {"text": self.text, "record": self.record}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pile:
+class LessonGroup:
     """Enough evidence for a skill, or for an amendment of one.
 
     Attributes:
-        generator: Whose it is.
-        skill: The skill that it was made with; None where there was none.
-        kinds: What it is about; a single kind where there was no skill.
-        evidence: What has proven itself best first.
+        generator: The image model.
+        skill: The skill of its runs; None if there was none.
+        kinds: The kinds of requirements; a single one if there was no skill.
+        evidence: The most trusted first.
     """
 
     generator: str
@@ -66,31 +66,26 @@ class Pile:
 
     @property
     def stamp(self) -> str:
-        """The same for the same evidence."""
+        """A hash of the evidence."""
         keys = json.dumps(sorted(item.key for item in self.evidence))
         return hashlib.sha256(keys.encode()).hexdigest()[:16]
 
     def shown(self) -> list[Evidence]:
-        """The best that fit into a question."""
+        """Return the best lessons that fit into a question."""
         chosen: list[Evidence] = []
-        room = _TOKENS
-        for item in self.evidence[:_MOST]:
-            room -= tokens(item.line)
+        room = _MAX_SHOWN_TOKENS
+        for item in self.evidence[:_MAX_SHOWN]:
+            room -= estimate_tokens(item.line)
             if room < 0:
                 break
             chosen.append(item)
         return chosen
 
 
-def evidence_of(
+def collect_evidence(
     lessons: Mapping[str, Mapping[str, Any]], experiences: Mapping[str, Mapping[str, Any]]
 ) -> tuple[list[Evidence], int]:
-    """What there is to learn from, and how many were left out since they did not hold.
-
-    Args:
-        lessons: By key.
-        experiences: By key.
-    """
+    """Return lessons and experiences (both by key) as evidence, and the number of refuted ones left out."""
     covered = {experience_key(*source) for lesson in lessons.values() for source in lesson["sources"]}
     alone = {key: value for key, value in experiences.items() if key not in covered}
     found = [_of_lesson(key, value, experiences) for key, value in lessons.items() if not is_refuted(value)]
@@ -98,15 +93,17 @@ def evidence_of(
     return found, len(lessons) + len(alone) - len(found)
 
 
-def piles(evidence: Sequence[Evidence], least: int, learnt: Mapping[tuple[str, str], str]) -> list[Pile]:
-    """Piles of at least `least`, the greatest first.
+def group_evidence(
+    evidence: Sequence[Evidence], least: int, learnt: Mapping[tuple[str, str], str]
+) -> list[LessonGroup]:
+    """Return groups of at least `least` pieces of evidence, the largest first.
 
     A skill is amended by all kinds of which there is enough. What was made with several skills counts for
     each of them.
 
     Args:
         evidence: What there is.
-        least: So many of one generator, skill and kind make a pile.
+        least: Minimum number for one generator, skill and kind.
         learnt: Generator and kind -> the skill that was drafted from such evidence and is in use now.
     """
     groups: dict[tuple[str, str | None, str], list[Evidence]] = defaultdict(list)
@@ -118,18 +115,20 @@ def piles(evidence: Sequence[Evidence], least: int, learnt: Mapping[tuple[str, s
         if len(items) >= least:
             joined[(generator, skill, "" if skill else kind)].append((kind, items))
     found = [
-        Pile(
+        LessonGroup(
             generator=generator,
             skill=skill,
             kinds=tuple(sorted(kind for kind, _ in parts)),
-            evidence=tuple(sorted((item for _, items in parts for item in items), key=_worth)),
+            evidence=tuple(sorted((item for _, items in parts for item in items), key=_evidence_rank)),
         )
         for (generator, skill, _), parts in joined.items()
     ]
-    return sorted(found, key=lambda pile: (-len(pile.evidence), pile.generator, pile.skill or "", pile.kinds))
+    return sorted(
+        found, key=lambda group: (-len(group.evidence), group.generator, group.skill or "", group.kinds)
+    )
 
 
-def _worth(item: Evidence) -> tuple[float, int, str]:
+def _evidence_rank(item: Evidence) -> tuple[float, int, str]:
     return -trust(item.record), -len(item.sources), item.key
 
 
@@ -143,7 +142,7 @@ def _of_lesson(key: str, value: Mapping[str, Any], experiences: Mapping[str, Map
 
 def _of_experience(key: str, value: Mapping[str, Any]) -> Evidence:
     source = (str(value["run"]), int(value["round"]))
-    return _evidence(key, value, failing_kinds(value), with_sequel(dict(value)), [source])
+    return _evidence(key, value, failing_kinds(value), text_with_outcome(dict(value)), [source])
 
 
 def _evidence(
@@ -153,7 +152,7 @@ def _evidence(
         key=key,
         generator=str(value["generator"]),
         skills=tuple(dict.fromkeys(map(str, value.get("skills") or ()))),
-        kind=kinds[0] if kinds else _OTHER,
+        kind=kinds[0] if kinds else _OTHER_KIND,
         text=" ".join(text.split()),
         record=value.get("record") or no_record(),
         sources=tuple(sources),

@@ -1,4 +1,4 @@
-"""The experiences that a trajectory holds, and what came of the lessons that were shown in it."""
+"""Build experiences and lesson credits from a trajectory."""
 
 from __future__ import annotations
 
@@ -7,59 +7,58 @@ from typing import Any
 
 from gems.memory.experience import (
     Checked,
-    Remembered,
+    StoredExperience,
     indexed_text,
     no_record,
     now,
-    shortened,
+    shorten,
 )
 from gems.types import AnswerValue, Experience, Recall, Requirement, Round, TrackRecord
 
 
-def remembered_rounds(state: Mapping[str, Any], run: str) -> list[Remembered]:
-    """Every round of a trajectory that taught something, as later runs find it.
-
-    Args:
-        state: A run's state, however far it came.
-        run: Its id.
-    """
-    rounds = {turn["number"]: turn for turn in state.get("rounds") or []}
+def collect_experiences(state: Mapping[str, Any], run: str) -> list[StoredExperience]:
+    """Return the experience of every round of a run's state that has one."""
+    rounds = {round_data["number"]: round_data for round_data in state.get("rounds") or []}
     return [
-        remembered(state, run, experience, rounds[experience["round"]], rounds.get(experience["round"] + 1))
+        build_experience(
+            state, run, experience, rounds[experience["round"]], rounds.get(experience["round"] + 1)
+        )
         for experience in state.get("experiences") or []
         if experience["round"] in rounds
     ]
 
 
-def remembered(
-    state: Mapping[str, Any], run: str, experience: Experience, turn: Round, following: Round | None
-) -> Remembered:
-    """One round's experience with how the next round went, if there was one."""
+def build_experience(
+    state: Mapping[str, Any], run: str, experience: Experience, round_data: Round, following: Round | None
+) -> StoredExperience:
+    """Build one round's experience, with the outcome of the next round if there was one."""
     requirements = state["requirements"]
-    failed = checked(turn, requirements, "no")
+    failed = requirements_with_answer(round_data, requirements, "no")
     return {
         "run": run,
-        "round": turn["number"],
+        "round": round_data["number"],
         "prompt": state["prompt"],
-        "generator": turn["candidates"][turn["best"]]["model"],
+        "generator": round_data["candidates"][round_data["best"]]["model"],
         "skills": list((state.get("plan") or {}).get("skills") or []),
         "failed": failed,
-        "passed": checked(turn, requirements, "yes"),
-        "text": shortened(experience["text"]),
+        "passed": requirements_with_answer(round_data, requirements, "yes"),
+        "text": shorten(experience["text"]),
         "next_prompt": experience["next_prompt"],
-        "score": turn["score"],
+        "score": round_data["score"],
         "score_after": following["score"] if following else None,
-        "failed_after": checked(following, requirements, "no") if following else [],
-        "passed_after": checked(following, requirements, "yes") if following else [],
+        "failed_after": requirements_with_answer(following, requirements, "no") if following else [],
+        "passed_after": requirements_with_answer(following, requirements, "yes") if following else [],
         "at": now(),
         "record": no_record(),
         "text_indexed": indexed_text(state["prompt"], [item["question"] for item in failed]),
     }
 
 
-def checked(turn: Round, requirements: Sequence[Requirement], wanted: AnswerValue) -> list[Checked]:
-    """The requirements that the round's best image has this answer for."""
-    answers = answers_of(turn)
+def requirements_with_answer(
+    round_data: Round, requirements: Sequence[Requirement], wanted: AnswerValue
+) -> list[Checked]:
+    """Return the requirements for which the round's best image has this answer."""
+    answers = best_answers(round_data)
     return [
         {"kind": requirement["kind"], "question": requirement["question"]}
         for requirement in requirements
@@ -67,23 +66,26 @@ def checked(turn: Round, requirements: Sequence[Requirement], wanted: AnswerValu
     ]
 
 
-def answers_of(turn: Round) -> dict[str, AnswerValue]:
-    """The answers for the round's best image, by requirement."""
-    return {answer["requirement"]: answer["answer"] for answer in turn["verdicts"][turn["best"]]["answers"]}
+def best_answers(round_data: Round) -> dict[str, AnswerValue]:
+    """Return the answers for the round's best image, by requirement."""
+    return {
+        answer["requirement"]: answer["answer"]
+        for answer in round_data["verdicts"][round_data["best"]]["answers"]
+    }
 
 
-def credits_of(
+def lesson_credits(
     recall: Recall, rounds: Sequence[Round], requirements: Iterable[Requirement]
 ) -> list[TrackRecord]:
-    """What the round that a recall was for says about each of its lessons, in their order.
+    """Return a credit for each lesson of a recall, in order.
 
     A lesson is about the requirements of its kinds that failed in the round before; for a first round, about
-    all requirements of its kinds. It helped where all of these then passed, and hurt where one failed.
+    all requirements of its kinds. It helped if all of these then passed, and hurt if one failed.
     """
-    by_number = {turn["number"]: turn for turn in rounds}
-    after = answers_of(by_number[recall["round"]])
+    by_number = {round_data["number"]: round_data for round_data in rounds}
+    after = best_answers(by_number[recall["round"]])
     before = by_number.get(recall["round"] - 1)
-    earlier = answers_of(before) if before else {}
+    earlier = best_answers(before) if before else {}
     open_ones = [item for item in requirements if not before or earlier.get(item["id"]) == "no"]
     found: list[TrackRecord] = []
     for lesson in recall["lessons"]:

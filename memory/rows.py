@@ -1,4 +1,4 @@
-"""How the ledger reaches its tables, whatever database they are in."""
+"""Access to the ledger's tables in any database."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Values = tuple[Any, ...]
 
 
 class Rows(Protocol):
-    """Statements in the words of SQLite, with `?` for each value; every write is a transaction."""
+    """Statements in SQLite's dialect, with `?` for each value; every write is a transaction."""
 
     async def all(self, sql: str, values: Values) -> Sequence[Any]:
-        """The rows that are found, each by the names of its columns.
+        """Return the matching rows, each by column names.
 
         Raises:
             StorageError: the database cannot be used.
@@ -26,7 +26,7 @@ class Rows(Protocol):
         ...
 
     async def write(self, sql: str, values: Values) -> None:
-        """Carry out a statement and commit it.
+        """Execute a statement and commit it.
 
         Raises:
             StorageError: the database cannot be used.
@@ -38,7 +38,7 @@ class SqliteRows:
     """Tables in a SQLite file.
 
     Args:
-        connection: Open, with the tables, and with rows that know their columns.
+        connection: Open, with the tables, and with a row factory that provides column names.
         path: For messages.
     """
 
@@ -47,7 +47,6 @@ class SqliteRows:
         self._path = path
 
     async def all(self, sql: str, values: Values) -> Sequence[Any]:
-        """See `Rows`."""
         try:
             async with self._connection.execute(sql, values) as cursor:
                 return list(await cursor.fetchall())
@@ -55,7 +54,6 @@ class SqliteRows:
             raise storage_error(error, self._path) from error
 
     async def write(self, sql: str, values: Values) -> None:
-        """See `Rows`."""
         try:
             await self._connection.execute(sql, values)
             await self._connection.commit()

@@ -1,4 +1,4 @@
-"""Which runs of the index are wanted, as SQL that every database of ours understands."""
+"""Filters of the index of runs, as SQL for SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from gems.memory.ledger import RunStatus
 
 MOST = 2**62
-"""The limit where there is none."""
+"""The SQL limit for "no limit"."""
 SCORE = "json_extract(summary, '$.score')"
-"""A run's score in SQLite."""
+"""SQL expression of a run's score in SQLite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """What is wanted of a run; everything that is given must hold.
+    """Conditions on runs; all that are given must hold.
 
     Attributes:
-        since: Begun at this moment or later.
-        until: Begun before this moment.
-        status: Its true status.
-        text: Part of its prompt, in whatever case.
+        since: Started at this time or later.
+        until: Started before this time.
+        status: Its actual status.
+        text: Part of its prompt, ignoring case.
         min_score: Its best image meets at least this share of the requirements, in [0, 1].
-        owner: It is this owner's; an empty text for runs without one.
-        working: The runs that are being worked on right now: of those that are marked as running, all
-            others were killed. Needed where `status` is given.
+        owner: The owner; an empty text for runs without one.
+        working: The runs that are being worked on right now: other runs marked as running were killed. Needed
+            if `status` is given.
     """
 
     since: datetime | None = None
@@ -39,16 +39,16 @@ class RunFilter:
     working: frozenset[str] = field(default_factory=frozenset)
 
     def sql(self) -> tuple[str, tuple[Any, ...]]:
-        """A condition and its values."""
+        """Return an SQL condition and its values."""
         parts: list[tuple[str, tuple[Any, ...]]] = [("1=1", ())]
         if self.since is not None:
-            parts.append(("created >= ?", (_stamp(self.since),)))
+            parts.append(("created >= ?", (_format_time(self.since),)))
         if self.until is not None:
-            parts.append(("created < ?", (_stamp(self.until),)))
+            parts.append(("created < ?", (_format_time(self.until),)))
         if self.status is not None:
             parts.append(self._status(self.status))
         if self.text is not None:
-            parts.append(("lower(prompt) LIKE ? ESCAPE '!'", (f"%{_literal(self.text.lower())}%",)))
+            parts.append(("lower(prompt) LIKE ? ESCAPE '!'", (f"%{_escape_like(self.text.lower())}%",)))
         if self.min_score is not None:
             parts.append((f"{SCORE} >= ?", (self.min_score,)))
         if self.owner is not None:
@@ -57,23 +57,23 @@ class RunFilter:
 
     def _status(self, status: RunStatus) -> tuple[str, tuple[Any, ...]]:
         names = tuple(sorted(self.working))
-        # An empty list is not portable; no run has an empty id.
-        among = f"runs.run IN ({', '.join('?' for _ in names) or repr('')})"
+        # An empty list is not portable SQL; no run has an empty id.
+        is_working = f"runs.run IN ({', '.join('?' for _ in names) or repr('')})"
         if status == "running":
-            return f"(status = 'running' AND {among})", names
+            return f"(status = 'running' AND {is_working})", names
         if status == "interrupted":
-            return f"(status = 'interrupted' OR (status = 'running' AND NOT {among}))", names
+            return f"(status = 'interrupted' OR (status = 'running' AND NOT {is_working}))", names
         return "status = ?", (status,)
 
 
 ALL_RUNS = RunFilter()
 
 
-def _stamp(moment: datetime) -> str:
-    """As the index writes times: such texts sort like the moments they stand for."""
+def _format_time(moment: datetime) -> str:
+    """Format a time as the index does; such texts sort by time."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def _literal(text: str) -> str:
-    """The text without the signs that LIKE would act upon."""
+def _escape_like(text: str) -> str:
+    """Escape the wildcards of LIKE."""
     return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")

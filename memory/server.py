@@ -1,4 +1,4 @@
-"""A PostgreSQL server: opened, waited for where it is away for a moment, and its errors in our words."""
+"""Connect to a PostgreSQL server, with retries while it is unreachable, and translate its errors."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_e
 
 from gems.errors import ConfigurationError, GemsError, StorageError
 
-PATIENCE_S = 10.0
-"""How long a server that is away is waited for before a run stops."""
+RETRY_S = 10.0
+"""How long calls are retried while the server is unreachable."""
 _CONNECT_S = 5
 _POOL_WAIT_S = 2.0
 _MOST_CONNECTIONS = 10
-_DOWN_HINT = "Is the server running, and is GEMS_CHECKPOINT right? Then `gems resume` goes on with the run."
+_DOWN_HINT = (
+    "Check that the server is running and GEMS_CHECKPOINT is right, then continue with `gems resume`."
+)
 _KWARGS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": 0,
     "row_factory": dict_row,
     "connect_timeout": _CONNECT_S,
 }
-# What servers say who were reached and refuse: their codes rarely come along while connecting.
+# Messages of servers that refuse a connection: error codes are rarely available while connecting.
 _REFUSALS = ("authentication failed", "no password supplied", "does not exist", "no pg_hba.conf entry")
 
 Connection = psycopg.AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
-FoundT = TypeVar("FoundT")
+ResultT = TypeVar("ResultT")
 
 
 class Server:
-    """A database on a server.
+    """A database on a PostgreSQL server.
 
     Args:
-        url: Where it is; may hold a password, so it is never shown.
+        url: May contain a password, so it is never shown.
         label: Host, port and database, for messages.
         pool: Connections to it.
     """
@@ -50,51 +52,40 @@ class Server:
         self._given_up = False
 
     async def connect(self) -> Connection:
-        """A connection of one's own, outside of the pool."""
-        return await _connected(self._url)
+        """Return a new connection outside of the pool."""
+        return await _open_connection(self._url)
 
-    async def patiently(self, doing: Callable[[], Awaitable[FoundT]]) -> FoundT:
-        """What `doing` comes to, tried again for a bounded time where the server is away.
+    async def with_retries(self, action: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Call `action`, possibly more than once, and retry for 10 seconds if the server is unreachable.
 
-        Once that was in vain, later calls try once, until one succeeds.
-
-        Args:
-            doing: May be carried out more than once.
-
-        Raises:
-            StorageError: the server is away or refuses.
+        After a failure, later calls try only once, until one succeeds.
         """
 
-        async def once() -> FoundT:
-            return await doing()
+        async def call() -> ResultT:
+            return await action()
 
-        trying = AsyncRetrying(
-            retry=retry_if_exception(_is_away),
-            stop=stop_after_delay(0 if self._given_up else PATIENCE_S),
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_is_unreachable),
+            stop=stop_after_delay(0 if self._given_up else RETRY_S),
             wait=wait_exponential(multiplier=0.1, max=1),
             reraise=True,
         )
         try:
-            found: FoundT = await trying(once)
+            result: ResultT = await retrying(call)
         except psycopg.Error as error:
-            self._given_up = self._given_up or _is_away(error)
+            self._given_up = self._given_up or _is_unreachable(error)
             raise server_error(error, self.label) from error
         self._given_up = False
-        return found
+        return result
 
 
 @asynccontextmanager
 async def open_server(url: str) -> AsyncIterator[Server]:
-    """The server that `url` names, once it was reached.
-
-    Raises:
-        ConfigurationError: the URL is not understood, or the server refuses the user or the database.
-        StorageError: nobody answers.
-    """
+    """Connect to the server at `url`; ConfigurationError if it refuses the user or the database."""
     label = label_of(url)
     try:
         # The pool would only say that it took too long.
-        await (await _connected(url)).close()
+        await (await _open_connection(url)).close()
     except psycopg.Error as error:
         raise server_error(error, label, connecting=True) from error
     pool: Pool = AsyncConnectionPool(
@@ -103,7 +94,7 @@ async def open_server(url: str) -> AsyncIterator[Server]:
         min_size=1,
         max_size=_MOST_CONNECTIONS,
         timeout=_POOL_WAIT_S,
-        reconnect_timeout=PATIENCE_S,
+        reconnect_timeout=RETRY_S,
         check=AsyncConnectionPool.check_connection,
         open=False,
     )
@@ -112,40 +103,36 @@ async def open_server(url: str) -> AsyncIterator[Server]:
 
 
 def label_of(url: str) -> str:
-    """Host, port and database of a URL, without user and password.
-
-    Raises:
-        ConfigurationError: the URL is not understood; it is not repeated.
-    """
+    """Return host, port and database of a URL, without user and password; an invalid URL is not repeated."""
     try:
         parts = conninfo_to_dict(url)
     except psycopg.Error:
         # The library's message may quote parts of the password.
         raise ConfigurationError(
-            "GEMS_CHECKPOINT is no URL that PostgreSQL understands.",
-            hint="It looks like postgresql://USER:PASSWORD@HOST:5432/DATABASE; other signs than letters and "
-            "digits in the password are written as %XX.",
+            "Invalid GEMS_CHECKPOINT: it is not a PostgreSQL URL.",
+            hint="Use postgresql://USER:PASSWORD@HOST:5432/DATABASE; write special characters in the "
+            "password as %XX.",
         ) from None
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
 
 
 def server_error(error: psycopg.Error, label: str, *, connecting: bool = False) -> GemsError:
-    """The error for what PostgreSQL or its client says about the database that `label` names."""
-    said = " ".join(str(error).split())
-    if connecting and any(mark in said for mark in _REFUSALS):
+    """Return the error for a psycopg error about the database that `label` names."""
+    message = " ".join(str(error).split())
+    if connecting and any(mark in message for mark in _REFUSALS):
         return ConfigurationError(
-            f"PostgreSQL at {label} refuses: {said}.",
+            f"PostgreSQL at {label} refuses: {message}.",
             hint="Check user, password and database in GEMS_CHECKPOINT; `createdb` makes a database.",
         )
-    if connecting or _is_away(error):
-        return StorageError(f"PostgreSQL at {label} cannot be reached: {said}.", hint=_DOWN_HINT)
-    return StorageError(f"PostgreSQL at {label} refuses: {said}.", hint="See the server's log.")
+    if connecting or _is_unreachable(error):
+        return StorageError(f"PostgreSQL at {label} cannot be reached: {message}.", hint=_DOWN_HINT)
+    return StorageError(f"PostgreSQL at {label} refuses: {message}.", hint="See the server's log.")
 
 
-async def _connected(url: str) -> Connection:
+async def _open_connection(url: str) -> Connection:
     return await psycopg.AsyncConnection.connect(url, **_KWARGS)
 
 
-def _is_away(error: BaseException) -> bool:
+def _is_unreachable(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)

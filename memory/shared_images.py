@@ -1,4 +1,4 @@
-"""Images that several machines share: on each machine's own disk, and where all of them reach."""
+"""Images that several machines share: on each machine's disk and in a shared folder."""
 
 from __future__ import annotations
 
@@ -15,18 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 class SharedImageStore(ImageStore):
-    """An image store whose images are also kept at an fsspec URL.
+    """An image store that also stores its images at an fsspec URL.
 
-    What is put is kept in both places before it counts as stored, so that a run goes on elsewhere when its
-    machine is gone. What another machine put is fetched once. Clearing away touches this machine's copies
-    alone, since nobody knows which other machines need the shared ones.
-
-    Args:
-        folder: On this machine's disk.
-        url: The shared folder.
-
-    Raises:
-        ConfigurationError: the URL cannot be used.
+    An image counts as stored once it is in both places, so that a run can be resumed elsewhere if its machine
+    is gone. Images of other machines are downloaded once. Cleanup deletes only this machine's copies, since
+    other machines may need the shared ones.
     """
 
     def __init__(self, folder: Path, url: str) -> None:
@@ -34,41 +27,39 @@ class SharedImageStore(ImageStore):
         self._shared = FileStore(url)
 
     async def put(self, data: bytes) -> str:
-        """Keep PNG bytes here and there; see `ImageStore.put`."""
         image = await super().put(data)
         try:
-            await asyncio.to_thread(self._share, image, data)
+            await asyncio.to_thread(self._upload, image, data)
         except StorageError as error:
-            # Another machine could not go on with it, so the ledger must not promise it.
+            # Another machine could not resume with it, so the ledger must not refer to it.
             self.unsaved[image] = error
-            self._held[image] = data
+            self._in_memory[image] = data
             logger.warning("An image could not be shared: %s", error)
         return image
 
     async def load(self, image: str) -> bytes:
-        """The PNG bytes of an image, fetched where only the shared folder has it; see `ImageStore.load`."""
         try:
             return await super().load(image)
         except ImageMissingError:
-            data = await self._fetched(image)
+            data = await self._download(image)
             if data is None:
                 raise
         await super().put(data)
         return data
 
-    def _share(self, image: str, data: bytes) -> None:
-        if not self._shared.exists(_name(image)):
-            self._shared.write(_name(image), data)
+    def _upload(self, image: str, data: bytes) -> None:
+        if not self._shared.exists(_shared_name(image)):
+            self._shared.write(_shared_name(image), data)
 
-    async def _fetched(self, image: str) -> bytes | None:
-        # Checks that it is an id before it becomes part of a name.
+    async def _download(self, image: str) -> bytes | None:
+        # Checks that it is an id before it becomes part of a file name.
         self.path(image)
         try:
-            data = await asyncio.to_thread(self._shared.read, _name(image))
+            data = await asyncio.to_thread(self._shared.read, _shared_name(image))
         except FileNotFoundError:
             return None
         return data if hashlib.sha256(data).hexdigest() == image else None
 
 
-def _name(image: str) -> str:
+def _shared_name(image: str) -> str:
     return f"{image[:2]}/{image}.png"

@@ -1,7 +1,7 @@
 """LangGraph's long-term store on Chroma: one collection per namespace.
 
-Chroma knows no prefixes, and its filters are slow over many rows; a collection of its own makes a namespace's
-search as fast as its index.
+Chroma has no prefixes, and its filters are slow over many rows; with one collection per namespace a search is
+as fast as the index.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from pydantic import SecretStr
 from gems.errors import EmbedderMismatchError, InternalError
 from gems.memory.chroma import Connection, connect
 from gems.memory.embeddings import LEXICAL_SIZE, Embedder, Vector, open_embedder
-from gems.memory.matching import is_wanted, namespaces_of, where_clause
+from gems.memory.matching import match_namespaces, matches_filter, where_clause
 
 T = TypeVar("T")
 Namespace = tuple[str, ...]
 _PAGE = 500
 _NAMESPACE, _EMBEDDER = "gems_namespace", "gems_embedder"
-# More neighbours are looked at than by default, and the index is saved more seldom.
+# More neighbours are searched than by default, and the index is saved less often.
 _HNSW = {"hnsw": {"space": "cosine", "ef_search": 100, "sync_threshold": 2000, "batch_size": 200}}
 
 
 @dataclass(frozen=True, slots=True)
 class _Put:
-    """An item to write: its text, and the vector where that changed."""
+    """An item to write: its metadata, and its text for embedding."""
 
     key: str
     metadata: dict[str, Any]
@@ -57,7 +57,7 @@ class _Put:
 
 
 class ChromaStore(BaseStore):
-    """Use `open_store`. A value's `text_indexed` is what it is found by, or else the whole value.
+    """Store on Chroma; see `open_store`. Searches match a value's `text_indexed`, or else the whole value.
 
     Args:
         connection: To Chroma.
@@ -72,30 +72,26 @@ class ChromaStore(BaseStore):
 
     @property
     def where(self) -> str:
-        """The folder or the address."""
+        """Folder or address."""
         return self._connection.where
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
-        """The same as `abatch`, for programs without an event loop.
-
-        Raises:
-            InternalError: an event loop is running in this thread.
-        """
+        """Run `abatch` without an event loop; InternalError if one is running in this thread."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return asyncio.run(self.abatch(ops))
         raise InternalError(
-            "The store would stop the event loop.", hint="Use `abatch` and the other async methods."
+            "The store would block the event loop.", hint="Use `abatch` and the other async methods."
         )
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """Carry out operations: what is read is read before anything is written.
+        """Execute operations; all reads come before the first write.
 
         Raises:
-            EmbedderMismatchError: what is searched or written was embedded by another embedder.
+            EmbedderMismatchError: the items were embedded by another embedder.
             StorageError: the store cannot be used.
-            GemsError: the embedder does not do its part.
+            GemsError: the embedder fails.
         """
         listed = list(ops)
         results: list[Result] = [None] * len(listed)
@@ -104,21 +100,21 @@ class ChromaStore(BaseStore):
             vectors = await self._query_vectors(searches)
             await self._on_thread(lambda client: self._read(client, listed, vectors, results))
         else:
-            for place, op in enumerate(listed):
-                results[place] = [] if isinstance(op, SearchOp | ListNamespacesOp) else None
+            for index, op in enumerate(listed):
+                results[index] = [] if isinstance(op, SearchOp | ListNamespacesOp) else None
         if puts := [op for op in listed if isinstance(op, PutOp)]:
             await self._put(puts)
         return results
 
     async def vectors(self, namespace: Namespace) -> tuple[list[str], NDArray[np.float32]]:
-        """All keys of a namespace and their unit vectors, `[len(keys), dimensions]` float32."""
+        """Return all keys of a namespace and their unit vectors, `[len(keys), dimensions]` float32."""
         rows = await self._pages(namespace, ["embeddings"])
         keys = [key for page in rows for key in page["ids"]]
         found = [np.asarray(page["embeddings"], dtype=np.float32) for page in rows if page["ids"]]
         return keys, np.concatenate(found) if found else np.zeros((0, LEXICAL_SIZE), dtype=np.float32)
 
     async def count(self, namespace: Namespace) -> int:
-        """How many items a namespace has."""
+        """Count the items of a namespace."""
         if self._connection.is_empty():
             return 0
 
@@ -129,7 +125,7 @@ class ChromaStore(BaseStore):
         return await self._on_thread(counted)
 
     async def items(self, namespace: Namespace, limit: int | None = None, offset: int = 0) -> list[Item]:
-        """The items of a namespace in the order they came."""
+        """Return the items of a namespace in the order they were added."""
         pages = await self._pages(namespace, ["metadatas"], limit, offset)
         return [
             Item(**_item(namespace, key, metadata))
@@ -138,13 +134,13 @@ class ChromaStore(BaseStore):
         ]
 
     async def embedder_identities(self) -> set[str]:
-        """What the vectors in the store came from."""
+        """Return the identities of the embedders of the stored vectors."""
         if self._connection.is_empty():
             return set()
         return await self._on_thread(lambda c: {x.metadata[_EMBEDDER] for x in _existing(c).values()})
 
     async def embedder(self) -> Embedder:
-        """The embedder; which one `auto` takes depends on what the store was filled with."""
+        """Return the embedder; for `auto` it depends on what the store was filled with."""
         if self._embedder is None:
             recorded = await self.embedder_identities() if self._spec == "auto" else set()
             known = recorded.pop() if len(recorded) == 1 else None
@@ -152,56 +148,49 @@ class ChromaStore(BaseStore):
         return self._embedder
 
     async def reindex(self, progress: Callable[[int], None] | None = None) -> int:
-        """Embed everything anew whose vectors came from another embedder; how many items that were.
+        """Embed the items of other embedders again; return their number. `progress` gets the number done.
 
-        A collection is made anew beside the old one and put in its place whole, so that a process which dies
+        A new collection is filled beside the old one and replaces it as a whole, so that a process that dies
         meanwhile loses nothing.
-
-        Args:
-            progress: Told how many items are done.
         """
         embedder = await self.embedder()
         if self._connection.is_empty():
             return 0
-        await self._on_thread(_tidied, writing=True)
+        await self._on_thread(_repair, writing=True)
         done = 0
-        for namespace in await self._on_thread(lambda c: _of_others(c, embedder.identity)):
-            async for count in self._embedded_anew(namespace, embedder):
+        for namespace in await self._on_thread(lambda c: _namespaces_of_others(c, embedder.identity)):
+            async for count in self._reembed(namespace, embedder):
                 done += count
                 if progress is not None:
                     progress(done)
-            await self._on_thread(partial(_swapped, namespace=namespace), writing=True)
+            await self._on_thread(partial(_swap, namespace=namespace), writing=True)
         return done
 
-    async def _embedded_anew(self, namespace: Namespace, embedder: Embedder) -> AsyncIterator[int]:
-        """Fill a collection beside the old one; how many items each page has."""
-        new = f"{_name(namespace)}-new"
+    async def _reembed(self, namespace: Namespace, embedder: Embedder) -> AsyncIterator[int]:
+        """Fill a new collection beside the old one; yield the number of items of each page."""
+        new = f"{_collection_name(namespace)}-new"
         identity = embedder.identity
-        await self._on_thread(lambda client: _created(client, namespace, identity, new), writing=True)
+        await self._on_thread(lambda client: _create(client, namespace, identity, new), writing=True)
         for page in await self._pages(namespace, ["metadatas"]):
             vectors = await embedder.embed([metadata["text"] for metadata in page["metadatas"]])
-            filling = partial(_filled, name=new, page=page, vectors=vectors)
-            await self._on_thread(filling, writing=True)
+            fill = partial(_fill, name=new, page=page, vectors=vectors)
+            await self._on_thread(fill, writing=True)
             yield len(page["ids"])
 
     async def clear(self) -> str:
-        """Begin anew with an empty store; where the old one is now, empty where it is gone.
-
-        Raises:
-            StorageError: the old one cannot be moved or removed.
-        """
+        """Start an empty store; return the path of the old one, or "" if it was deleted."""
         self._embedder = None
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._connection.clear)
 
     async def aclose(self) -> None:
-        """Let go of the connection."""
-        # Not on the thread, which takes nothing more once the interpreter ends.
+        """Close the connection."""
+        # Not on the thread, which accepts no work once the interpreter ends.
         self._thread.shutdown()
         self._connection.close()
 
-    async def _on_thread(self, doing: Callable[[Any], T], *, writing: bool = False) -> T:
+    async def _on_thread(self, action: Callable[[Any], T], *, writing: bool = False) -> T:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, lambda: self._connection.use(doing, writing=writing))
+        return await loop.run_in_executor(self._thread, lambda: self._connection.use(action, writing=writing))
 
     async def _pages(
         self, namespace: Namespace, include: list[str], limit: int | None = None, offset: int = 0
@@ -228,7 +217,7 @@ class ChromaStore(BaseStore):
         prefixes = [op.namespace_prefix for op in searches if op.query]
         known = await self._on_thread(lambda c: {n: x.metadata[_EMBEDDER] for n, x in _existing(c).items()})
         touched = {known[n] for n in known if any(n[: len(p)] == p for p in prefixes)}
-        # A query is not paid for where there is nothing to find.
+        # A query is not paid for if there is nothing to find.
         if not touched:
             return {}
         embedder = await self.embedder()
@@ -248,19 +237,19 @@ class ChromaStore(BaseStore):
         self, client: Any, ops: Sequence[Op], vectors: dict[str, Vector], results: list[Result]
     ) -> None:
         collections = _existing(client)
-        by_place: dict[Namespace, dict[int, str]] = {}
-        for place, op in enumerate(ops):
+        gets: dict[Namespace, dict[int, str]] = {}
+        for index, op in enumerate(ops):
             if isinstance(op, GetOp):
-                by_place.setdefault(op.namespace, {})[place] = op.key
+                gets.setdefault(op.namespace, {})[index] = op.key
             elif isinstance(op, SearchOp):
-                results[place] = _searched(collections, op, vectors)
+                results[index] = _search(collections, op, vectors)
             elif isinstance(op, ListNamespacesOp):
-                results[place] = namespaces_of(list(collections), op)
-        for namespace, keys in by_place.items():
+                results[index] = match_namespaces(list(collections), op)
+        for namespace, keys in gets.items():
             if namespace in collections:
-                found = _got(collections[namespace], list(keys.values()))
-                for place, key in keys.items():
-                    results[place] = Item(**_item(namespace, key, found[key])) if key in found else None
+                found = _get(collections[namespace], list(keys.values()))
+                for index, key in keys.items():
+                    results[index] = Item(**_item(namespace, key, found[key])) if key in found else None
 
     async def _put(self, ops: Sequence[PutOp]) -> None:
         latest: dict[Namespace, dict[str, PutOp]] = {}
@@ -269,8 +258,8 @@ class ChromaStore(BaseStore):
         for namespace, by_key in latest.items():
             gone = [key for key, op in by_key.items() if op.value is None]
             if gone and not self._connection.is_empty():
-                await self._on_thread(partial(_removed, namespace=namespace, keys=gone), writing=True)
-            if written := [_prepared(op) for op in by_key.values() if op.value is not None]:
+                await self._on_thread(partial(_delete, namespace=namespace, keys=gone), writing=True)
+            if written := [_prepare(op) for op in by_key.values() if op.value is not None]:
                 await self._write(namespace, written)
 
     async def _write(self, namespace: Namespace, written: Sequence[_Put]) -> None:
@@ -280,13 +269,13 @@ class ChromaStore(BaseStore):
             keys = [put.key for put in written]
             known = await self._on_thread(lambda client: self._known(client, namespace, keys, embedder))
         for put in written:
-            # Whoever writes an item again keeps the moment it came.
+            # A rewritten item keeps its creation time.
             put.metadata["created"] = known.get(put.key, put.metadata)["created"]
             put.metadata["embedder"] = embedder.identity
-        changed = [put for put in written if _looks_other(known.get(put.key), put)]
+        changed = [put for put in written if _needs_upsert(known.get(put.key), put)]
         vectors = await embedder.embed([put.text for put in changed if put.indexed])
         await self._on_thread(
-            lambda client: _written(client, namespace, embedder.identity, written, changed, vectors),
+            lambda client: _upsert(client, namespace, embedder.identity, written, changed, vectors),
             writing=True,
         )
 
@@ -297,14 +286,14 @@ class ChromaStore(BaseStore):
         if collection is None:
             return {}
         self._check({collection.metadata[_EMBEDDER]}, embedder)
-        return _got(collection, keys)
+        return _get(collection, keys)
 
 
 @asynccontextmanager
 async def open_store(
     where: str, folder: Path, spec: str, api_key: SecretStr | None = None
 ) -> AsyncIterator[ChromaStore]:
-    """A store that is reached for only once it is used.
+    """Open a store, which connects on first use.
 
     Args:
         where: `http://host:port` of a Chroma server; empty for the folder.
@@ -313,7 +302,7 @@ async def open_store(
         api_key: For the embedder.
 
     Raises:
-        ConfigurationError: `where` or `spec` is not understood.
+        ConfigurationError: `where` or `spec` is invalid.
     """
     if spec != "auto":
         open_embedder(spec, api_key=api_key)
@@ -324,12 +313,12 @@ async def open_store(
         await store.aclose()
 
 
-def _name(namespace: Namespace) -> str:
+def _collection_name(namespace: Namespace) -> str:
     return f"gems-{hashlib.sha256(json.dumps(namespace).encode()).hexdigest()[:40]}"
 
 
 def _existing(client: Any) -> dict[Namespace, Any]:
-    """All collections of ours that are whole, by namespace."""
+    """Return all complete collections of GEMS by namespace."""
     found = {}
     for collection in client.list_collections():
         metadata = collection.metadata or {}
@@ -338,28 +327,26 @@ def _existing(client: Any) -> dict[Namespace, Any]:
     return found
 
 
-def _created(client: Any, namespace: Namespace, identity: str, name: str) -> Any:
+def _create(client: Any, namespace: Namespace, identity: str, name: str) -> Any:
     metadata = {_NAMESPACE: json.dumps(namespace), _EMBEDDER: identity}
     return client.get_or_create_collection(
         name, embedding_function=None, metadata=metadata, configuration=_HNSW
     )
 
 
-def _got(collection: Any, keys: list[str]) -> dict[str, dict[str, Any]]:
+def _get(collection: Any, keys: list[str]) -> dict[str, dict[str, Any]]:
     if not keys:
         return {}
     found = collection.get(ids=list(dict.fromkeys(keys)), include=["metadatas"])
     return dict(zip(found["ids"], found["metadatas"], strict=True))
 
 
-def _searched(
-    collections: dict[Namespace, Any], op: SearchOp, vectors: dict[str, Vector]
-) -> list[SearchItem]:
+def _search(collections: dict[Namespace, Any], op: SearchOp, vectors: dict[str, Vector]) -> list[SearchItem]:
     prefix, found = op.namespace_prefix, list[tuple[float | None, Namespace, str, dict[str, Any]]]()
     end = op.offset + op.limit
     for namespace in sorted(collections):
         if namespace[: len(prefix)] == prefix:
-            found += _in_one(collections[namespace], namespace, op, vectors, end)
+            found += _search_collection(collections[namespace], namespace, op, vectors, end)
     if op.query:
         found.sort(key=lambda row: -(row[0] or 0.0))
     return [
@@ -368,12 +355,12 @@ def _searched(
     ]
 
 
-def _in_one(
+def _search_collection(
     collection: Any, namespace: Namespace, op: SearchOp, vectors: dict[str, Vector], end: int
 ) -> list[tuple[float | None, Namespace, str, dict[str, Any]]]:
     where, is_exact = where_clause(op.filter or {})
     if op.query:
-        # Where Chroma cannot tell what fits, everything is looked at.
+        # If Chroma cannot express the filter, all items are checked.
         most = end if is_exact else collection.count()
         got = collection.query(
             query_embeddings=[vectors[op.query]],
@@ -389,16 +376,16 @@ def _in_one(
     return [
         (score, namespace, key, meta)
         for score, key, meta in hits
-        if is_exact or is_wanted(json.loads(meta["value"]), op.filter or {})
+        if is_exact or matches_filter(json.loads(meta["value"]), op.filter or {})
     ]
 
 
-def _prepared(op: PutOp) -> _Put:
+def _prepare(op: PutOp) -> _Put:
     value = dict(op.value or {})
     flat = {
         f"f_{name}": given for name, given in value.items() if isinstance(given, str | int | float | bool)
     }
-    text = _text_of(value, op.index)
+    text = _indexed_text_of(value, op.index)
     now = datetime.now(UTC).isoformat()
     metadata = {
         **{name: given for name, given in flat.items() if name not in ("f_text", "f_text_indexed")},
@@ -411,17 +398,17 @@ def _prepared(op: PutOp) -> _Put:
     return _Put(op.key, metadata, text, op.index is not False)
 
 
-def _text_of(value: dict[str, Any], index: Any) -> str:
+def _indexed_text_of(value: dict[str, Any], index: Any) -> str:
     if isinstance(index, list) and index != ["$"]:
         return "\n".join(str(value.get(name, "")) for name in index)
     return str(value.get("text_indexed") or json.dumps(value, ensure_ascii=False))
 
 
-def _looks_other(known: dict[str, Any] | None, put: _Put) -> bool:
+def _needs_upsert(known: dict[str, Any] | None, put: _Put) -> bool:
     return known is None or known["text"] != put.text or known["indexed"] != put.indexed
 
 
-def _written(
+def _upsert(
     client: Any,
     namespace: Namespace,
     identity: str,
@@ -429,10 +416,12 @@ def _written(
     changed: Sequence[_Put],
     vectors: Sequence[Vector],
 ) -> None:
-    collection = _existing(client).get(namespace) or _created(client, namespace, identity, _name(namespace))
+    collection = _existing(client).get(namespace) or _create(
+        client, namespace, identity, _collection_name(namespace)
+    )
     left = iter(vectors)
     if changed:
-        # Chroma wants a vector of everything; what is not to be found is left out of what a search finds.
+        # Chroma requires a vector for every item; searches leave out items that are not indexed.
         blank = np.zeros(len(vectors[0]) if vectors else LEXICAL_SIZE, dtype=np.float32)
         blank[0] = 1.0
         collection.upsert(
@@ -444,7 +433,7 @@ def _written(
         collection.update(ids=[put.key for put in kept], metadatas=[put.metadata for put in kept])
 
 
-def _removed(client: Any, namespace: Namespace, keys: list[str]) -> None:
+def _delete(client: Any, namespace: Namespace, keys: list[str]) -> None:
     collection = _existing(client).get(namespace)
     if collection is not None:
         collection.delete(ids=keys)
@@ -460,26 +449,26 @@ def _item(namespace: Namespace, key: str, metadata: dict[str, Any]) -> dict[str,
     }
 
 
-def _of_others(client: Any, identity: str) -> list[Namespace]:
+def _namespaces_of_others(client: Any, identity: str) -> list[Namespace]:
     return [n for n, found in _existing(client).items() if found.metadata[_EMBEDDER] != identity]
 
 
-def _filled(client: Any, name: str, page: dict[str, Any], vectors: Sequence[Vector]) -> None:
+def _fill(client: Any, name: str, page: dict[str, Any], vectors: Sequence[Vector]) -> None:
     collection = client.get_collection(name, embedding_function=None)
     identity = collection.metadata[_EMBEDDER]
     metadatas = [{**metadata, "embedder": identity} for metadata in page["metadatas"]]
     collection.upsert(ids=page["ids"], metadatas=metadatas, embeddings=list(vectors))
 
 
-def _swapped(client: Any, namespace: Namespace) -> None:
-    name = _name(namespace)
+def _swap(client: Any, namespace: Namespace) -> None:
+    name = _collection_name(namespace)
     client.get_collection(name, embedding_function=None).modify(name=f"{name}-old")
     client.get_collection(f"{name}-new", embedding_function=None).modify(name=name)
     client.delete_collection(f"{name}-old")
 
 
-def _tidied(client: Any) -> None:
-    """Put right what a process left that died while it embedded anew."""
+def _repair(client: Any) -> None:
+    """Repair what a process left that died during `reindex`."""
     names = {collection.name for collection in client.list_collections()}
     for name in names:
         plain = name.removesuffix("-old").removesuffix("-new")

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 from gems.errors import GemsError, InternalError, LimitReached
 from gems.events import LessonsRecalled
-from gems.memory.experience import shelf
+from gems.memory.experience import memory_namespace
 from gems.memory.operations import credit_ops, experience_ops
-from gems.memory.remembering import checked
-from gems.memory.retrieval import Wanted, recall, told
+from gems.memory.remembering import requirements_with_answer
+from gems.memory.retrieval import LessonQuery, format_lesson, recall
 from gems.models.usage import NOTHING
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered
@@ -58,7 +58,7 @@ async def lessons(state: State, work: NodeContext, number: int) -> list[Recalled
 
 def lesson_lines(found: Sequence[Recalled]) -> str:
     """The lessons as a chat model is shown them, one line each."""
-    return numbered(told(lesson) for lesson in found)
+    return numbered(format_lesson(lesson) for lesson in found)
 
 
 def recalled(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
@@ -90,13 +90,13 @@ def is_told(warnings: Iterable[str]) -> bool:
 
 
 def _shelf(state: State, work: NodeContext) -> str:
-    return shelf(work.context.generator.capabilities.model, state.get("owner") or "")
+    return memory_namespace(work.context.generator.capabilities.model, state.get("owner") or "")
 
 
-def _wanted(state: State, work: NodeContext) -> Wanted:
+def _wanted(state: State, work: NodeContext) -> LessonQuery:
     rounds = state.get("rounds") or []
-    failed = checked(rounds[-1], state["requirements"], "no") if rounds else []
-    return Wanted(
+    failed = requirements_with_answer(rounds[-1], state["requirements"], "no") if rounds else []
+    return LessonQuery(
         prompt=state["prompt"],
         generator=_shelf(state, work),
         without=frozenset({run_name(state, work)}),

@@ -14,7 +14,7 @@ from gems.errors import (
     UnreachableError,
 )
 from gems.events import Planned
-from gems.memory.retrieval import tokens
+from gems.memory.retrieval import estimate_tokens
 from gems.models.chat.messages import ChatReply
 from gems.models.schemas import SkillChoice
 from gems.nodes.base import Update
@@ -110,7 +110,7 @@ def catalogue(skills: Sequence[Skill]) -> str:
     Long descriptions are cut where all together would be too much.
     """
     lines = [f"{skill.name}: {' '.join(skill.description.split())}" for skill in skills]
-    if sum(map(tokens, lines)) <= _CATALOGUE_TOKENS:
+    if sum(map(estimate_tokens, lines)) <= _CATALOGUE_TOKENS:
         return "\n".join(lines)
     most = _CATALOGUE_TOKENS // len(lines)
     return "\n".join(_cut(line, most) for line in lines)
@@ -118,9 +118,9 @@ def catalogue(skills: Sequence[Skill]) -> str:
 
 def _cut(line: str, most: int) -> str:
     """As much of a line as has `most` tokens."""
-    if tokens(line) <= most:
+    if estimate_tokens(line) <= most:
         return line
-    size = bisect_right(range(1, len(line) + 1), most - 1, key=lambda length: tokens(line[:length]))
+    size = bisect_right(range(1, len(line) + 1), most - 1, key=lambda length: estimate_tokens(line[:length]))
     return f"{line[:size].rstrip()} …"
 
 

@@ -172,7 +172,7 @@ async def test_runs_of_this_process_need_no_lock_to_be_known(
         run = asyncio.ensure_future(gems.run("a red cat", seed=7))
         await pause.wait()
         with monkeypatch.context() as patch:
-            patch.setattr(locks, "is_locked", lambda *_: pytest.fail("The lock was asked for."))
+            patch.setattr(locks, "is_run_locked", lambda *_: pytest.fail("The lock was asked for."))
             assert [row["status"] for row in await gems.runs()] == ["running"]
         run.cancel()
         await asyncio.gather(run, return_exceptions=True)
@@ -185,7 +185,7 @@ async def test_locks_are_looked_at_on_another_thread(house: House, monkeypatch: 
         threads.append(threading.get_ident())
         return True
 
-    monkeypatch.setattr(locks, "is_locked", locked)
+    monkeypatch.setattr(locks, "is_run_locked", locked)
     result, *_ = await three_rounds(house)
     async with house.gems() as gems:
         await gems.resources.ledger.mark(result.run_id, "running")

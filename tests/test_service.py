@@ -19,7 +19,7 @@ from gems.errors import (
     UnreachableError,
 )
 from gems.events import Finished, ImageDrawn, Judged, Started, Stopped, Warned
-from gems.memory.locks import is_locked
+from gems.memory.locks import is_run_locked
 from gems.service import Gems
 from gems.skills.models import Skill
 from tests.scripted import FlatGenerator, ScriptedChat, checks, opened_gems, settings_at
@@ -241,7 +241,7 @@ async def test_lock_is_let_go_of_after_every_end(house: House) -> None:
         house.chat.script["checklist"] = ServerError("down")
         failed = await gems.run("a red cat", seed=7)
     for run in (result, failed):
-        assert not is_locked(house.home / "locks", run.run_id)
+        assert not is_run_locked(house.home / "locks", run.run_id)
 
 
 async def test_run_can_be_named_and_its_name_is_taken_once(house: House) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 from langgraph.store.base import Op, PutOp
 
 from gems.errors import ProviderError
-from gems.memory.clustering import Cluster, clusters, lesson_of, replaced, summed
+from gems.memory.clustering import Cluster, build_lesson, cluster_experiences, replaced_lessons, sum_records
 from gems.memory.experience import EXPERIENCES, LESSONS, experience_key
-from gems.memory.retrieval import with_sequel
+from gems.memory.retrieval import text_with_outcome
 from gems.memory.store import ChromaStore
 from gems.memory_reports import ConsolidationReport
 from gems.models.chat.client import ChatClient
@@ -39,7 +39,7 @@ class Distiller:
 
     async def write(self, cluster: Cluster) -> str | None:
         """The lesson of a cluster; None where the model does not answer usably."""
-        told = numbered(with_sequel(dict(value)) for value in cluster.values)
+        told = numbered(text_with_outcome(dict(value)) for value in cluster.values)
         try:
             reply = await self._client.ask(question("distil", {"experiences": told}))
         except ProviderError as error:
@@ -98,14 +98,14 @@ async def _found(store: ChromaStore, place: tuple[str, ...]) -> tuple[list[Clust
     kept = [keys[number] for number in there]
     values = [items[key] for key in kept]
     # Ten thousand take a second, in which runs of this process are to go on.
-    found = await asyncio.to_thread(clusters, kept, values, vectors[there])
+    found = await asyncio.to_thread(cluster_experiences, kept, values, vectors[there])
     return found, dict(zip(kept, values, strict=True))
 
 
 async def _put(space: tuple[str, ...], cluster: Cluster, known: Values, distiller: Distiller | None) -> PutOp:
-    record = summed([known[key]["record"] for key in replaced(cluster, known)])
+    record = sum_records([known[key]["record"] for key in replaced_lessons(cluster, known)])
     text = await distiller.write(cluster) if distiller else None
-    lesson = lesson_of(cluster, text, str(cluster.values[0]["generator"]), record)
+    lesson = build_lesson(cluster, text, str(cluster.values[0]["generator"]), record)
     return PutOp(space, cluster.name, dict(lesson))
 
 

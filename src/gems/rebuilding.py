@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gems.errors import StorageError
-from gems.memory.experience import shelf
+from gems.memory.experience import memory_namespace
 from gems.memory.ledger import RunRow
 from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.outbox import PendingOp
@@ -74,7 +74,7 @@ async def rebuild(
 
 
 def _puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
-    generator = shelf(row["models"]["generator"], row["owner"])
+    generator = memory_namespace(row["models"]["generator"], row["owner"])
     put = experience_ops(values, row["run_id"], generator)
     return [{**op, "value": {**op["value"], "at": row["updated"]}} for op in put]
 

@@ -31,7 +31,7 @@ from gems.errors import (
 )
 from gems.events import Event, Finished, Warned
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.memory.faults import reading, storage_faults
+from gems.memory.faults import reading, translate_storage_errors
 from gems.memory.ledger import RunRow, RunStatus
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory_reports import Rebuilt
@@ -351,7 +351,7 @@ class Gems:
 
     def _faults(self) -> AbstractContextManager[None]:
         """Names what is wrong with the checkpoints; the other stores name their faults themselves."""
-        return storage_faults(self.settings.checkpoints_path)
+        return translate_storage_errors(self.settings.checkpoints_path)
 
     async def _so_far(self, row: RunRow) -> RunResult:
         """A run as far as it came; of damaged checkpoints, what the ledger still knows."""

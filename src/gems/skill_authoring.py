@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from gems.errors import ProviderError, UnreachableError
-from gems.memory.piling import Pile
+from gems.memory.piling import LessonGroup
 from gems.models.chat.client import ChatClient
 from gems.models.schemas import DraftReply
 from gems.nodes.prompts import numbered, question
@@ -46,7 +46,7 @@ class Author:
     def __init__(self, client: ChatClient) -> None:
         self._client = client
 
-    async def write(self, pile: Pile, body: str) -> Guidance:
+    async def write(self, pile: LessonGroup, body: str) -> Guidance:
         """A new skill, or the amended guidance of one.
 
         Args:
@@ -104,13 +104,13 @@ def cleaned(text: str) -> str:
     return _CONTROL.sub("", plain)
 
 
-def plain_list(name: str, pile: Pile) -> str:
+def plain_list(name: str, pile: LessonGroup) -> str:
     """The guidance of a new skill in the words of its lessons."""
     title = name.replace("-", " ").capitalize()
     return f"# {title}\n\n{_lessons(pile)}"
 
 
-def amended_list(body: str, pile: Pile) -> str:
+def amended_list(body: str, pile: LessonGroup) -> str:
     """A skill's guidance with the best lessons behind it, in place of those of an earlier amendment."""
     kept, skipping = [], False
     for line in body.split("\n"):
@@ -122,7 +122,7 @@ def amended_list(body: str, pile: Pile) -> str:
     return f"{rest}\n\n{SECTION}\n\n{_lessons(pile)}".strip()
 
 
-def _lessons(pile: Pile) -> str:
+def _lessons(pile: LessonGroup) -> str:
     about = " ".join(cleaned(pile.generator).split())
     heading = (
         f"What earlier runs with {about} learnt about requirements of the kind {', '.join(pile.kinds)}, "

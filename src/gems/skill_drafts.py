@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gems.errors import SkillError
-from gems.memory.piling import Pile, evidence_of, piles
+from gems.memory.piling import LessonGroup, collect_evidence, group_evidence
 from gems.options import MAX_PROMPT
 from gems.resources import Resources
 from gems.runs.memory_admin import Memories
@@ -47,10 +47,10 @@ async def propose(
     found = await memories.listed(generator=wish.generator)
     lessons = {memory.key: memory.value for memory in found if memory.kind == "lesson"}
     experiences = {memory.key: memory.value for memory in found if memory.kind == "experience"}
-    evidence, refuted = evidence_of(lessons, experiences)
+    evidence, refuted = collect_evidence(lessons, experiences)
     skills = {skill.name: skill for skill in resources.skills.current.all()}
     in_use = await asyncio.to_thread(_metadata, skills)
-    sorted_out = _sorted_out(piles(evidence, wish.least, _learnt(in_use)), skills, in_use)
+    sorted_out = _sorted_out(group_evidence(evidence, wish.least, _learnt(in_use)), skills, in_use)
     author = Author(resources.chats["reflector"]) if wish.use_model else None
     there = await asyncio.to_thread(known_drafts, home)
     drafter = Drafter(home, wish, author, skills, there)
@@ -69,7 +69,7 @@ async def propose(
 
 @dataclass
 class _Sorted:
-    kept: list[Pile] = field(default_factory=list)
+    kept: list[LessonGroup] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
@@ -86,7 +86,7 @@ def _learnt(in_use: Metadata) -> dict[tuple[str, str], str]:
     }
 
 
-def _sorted_out(found: Sequence[Pile], skills: Mapping[str, Skill], in_use: Metadata) -> _Sorted:
+def _sorted_out(found: Sequence[LessonGroup], skills: Mapping[str, Skill], in_use: Metadata) -> _Sorted:
     """The piles to write of: of several about one skill the greatest, and none that it knows already."""
     result = _Sorted()
     amended: dict[str, str] = {}
@@ -109,7 +109,7 @@ def _sorted_out(found: Sequence[Pile], skills: Mapping[str, Skill], in_use: Meta
 
 
 async def _prompts(
-    pile: Pile, experiences: Mapping[str, Mapping[str, str]], resources: Resources
+    pile: LessonGroup, experiences: Mapping[str, Mapping[str, str]], resources: Resources
 ) -> list[str]:
     """Prompts of the runs that a pile's lessons come from, as far as they are known."""
     prompts: dict[str, None] = {}

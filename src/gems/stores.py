@@ -69,7 +69,7 @@ async def _on_server(settings: Settings) -> AsyncIterator[Stores]:
         open_ledger(settings.unsent_path) as unsent,
         open_server(settings.checkpoint.get_secret_value()) as server,
     ):
-        rows, checkpointer = await postgres.prepared(server, LEDGER_VERSION, LEDGER_SCHEMA)
+        rows, checkpointer = await postgres.open_tables(server, LEDGER_VERSION, LEDGER_SCHEMA)
         ledger = Ledger(rows, unsent)
         await ledger.catch_up()
         async with postgres.open_locks(server) as locks:

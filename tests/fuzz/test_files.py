@@ -14,7 +14,7 @@ from PIL import Image
 
 from gems.apps.serving.keys import Key, KeyFile
 from gems.errors import GemsError, InvalidImageError
-from gems.memory.export import MAX_LINE, line_of, read_line
+from gems.memory.export import MAX_LINE, format_line, read_line
 from gems.memory.faults import reading
 from gems.memory.serializing import checkpoint_serializer
 from gems.models.pictures import verified_png
@@ -67,7 +67,7 @@ def test_lines_of_an_import(line: str | bytes) -> None:
         return
     # What was taken in can be stored, and an export of it can be taken in again.
     json.dumps(value, allow_nan=False).encode()
-    written = line_of(kind, key, value)
+    written = format_line(kind, key, value)
     if len(written.encode()) <= MAX_LINE:
         assert read_line(written) == (kind, key, value)
 

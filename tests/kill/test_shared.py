@@ -71,7 +71,7 @@ async def test_of_two_processes_that_resume_a_run_at_once_one_is_turned_away(
         with worker(home, waiting, run_id) as one, worker(home, waiting, run_id) as other:
             loser, winner = first_to_end(one, other)
             assert loser.returncode != 0
-            assert f"RunBusyError: The run {run_id} is being worked on already." in loser.stderr.read()
+            assert f"RunBusyError: The run {run_id} is already in progress." in loser.stderr.read()
             assert again.held.wait(PATIENCE_S), "The winner never went on."
             assert winner.poll() is None
             again.release()

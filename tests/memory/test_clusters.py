@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gems.memory.clustering import Cluster, clusters, lesson_of, replaced, summed
+from gems.memory.clustering import Cluster, build_lesson, cluster_experiences, replaced_lessons, sum_records
 from gems.memory.experience import MAX_WORDS
 
 
@@ -28,7 +28,7 @@ def vectors(*angles: float) -> Any:
 
 
 def found(values: list[dict[str, Any]], *angles: float) -> list[tuple[str, ...]]:
-    return [c.keys for c in clusters([v["run"] for v in values], values, vectors(*angles))]
+    return [c.keys for c in cluster_experiences([v["run"] for v in values], values, vectors(*angles))]
 
 
 def test_alike_ones_are_grouped_and_the_middle_stands_first() -> None:
@@ -38,7 +38,7 @@ def test_alike_ones_are_grouped_and_the_middle_stands_first() -> None:
 
 def test_nobody_is_alike_alone() -> None:
     assert found([experience(name, "count") for name in "abc"], 0, 120, 240) == []
-    assert clusters([], [], np.zeros((0, 2), dtype=np.float32)) == []
+    assert cluster_experiences([], [], np.zeros((0, 2), dtype=np.float32)) == []
 
 
 def test_what_failed_and_skills_part_groups() -> None:
@@ -68,8 +68,8 @@ def test_the_order_of_the_input_decides_nothing() -> None:
     points = rng.normal(size=(30, 4)).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     keys = [value["run"] for value in values]
-    there = clusters(keys, values, points)
-    back = clusters(keys[::-1], values[::-1], points[::-1])
+    there = cluster_experiences(keys, values, points)
+    back = cluster_experiences(keys[::-1], values[::-1], points[::-1])
     assert there == back
     assert there
 
@@ -85,7 +85,7 @@ def test_ten_thousand_are_all_told_apart() -> None:
     points = np.repeat(middles, 10, axis=0) + 0.05 * rng.normal(size=(10_000, 128)).astype(np.float32)
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     values = [experience(f"{number:05}", "count") for number in range(10_000)]
-    groups = clusters([value["run"] for value in values], values, points)
+    groups = cluster_experiences([value["run"] for value in values], values, points)
     assert {len(group.keys) for group in groups} == {10, 20}
     assert sorted(key for group in groups for key in group.keys) == [value["run"] for value in values]
     for group in groups:
@@ -104,7 +104,7 @@ def test_a_lesson_is_about_what_failed_in_half_of_its_sources() -> None:
 
 def test_a_lesson_is_found_by_its_sources() -> None:
     values = [experience(str(number), "count") for number in range(7)]
-    lesson = lesson_of(Cluster(tuple("0123456"), tuple(values)), None, "flat")
+    lesson = build_lesson(Cluster(tuple("0123456"), tuple(values)), None, "flat")
     assert lesson["text_indexed"].splitlines() == [
         *(f"prompt of {number}" for number in range(5)),
         *(f"count of {number}?" for number in range(5)),
@@ -117,7 +117,7 @@ def test_a_lesson_is_found_by_its_sources() -> None:
 def test_a_written_lesson_is_kept_short_and_keeps_its_record() -> None:
     record: Any = {"shown": 3, "helped": 2, "hurt": 1}
     cluster = Cluster(("a",), (experience("a", "count"),))
-    lesson = lesson_of(cluster, "word " * 150, "flat", record)
+    lesson = build_lesson(cluster, "word " * 150, "flat", record)
     assert (lesson["by"], lesson["record"]) == ("model", record)
     assert len(lesson["text"].split()) == MAX_WORDS
 
@@ -137,10 +137,10 @@ def test_a_cluster_that_grew_takes_the_place_of_its_lesson() -> None:
         "other": {"sources": [["x", 1], ["a", 2]]},
         cluster.name: {"sources": [["a", 1], ["b", 1], ["c", 1]]},
     }
-    assert replaced(cluster, known) == ["contained", "mostly"]
+    assert replaced_lessons(cluster, known) == ["contained", "mostly"]
 
 
 def test_records_add_up() -> None:
     one: Any = {"shown": 3, "helped": 2, "hurt": 1}
-    assert summed([one, one]) == {"shown": 6, "helped": 4, "hurt": 2}
-    assert summed([]) == {"shown": 0, "helped": 0, "hurt": 0}
+    assert sum_records([one, one]) == {"shown": 6, "helped": 4, "hurt": 2}
+    assert sum_records([]) == {"shown": 0, "helped": 0, "hurt": 0}

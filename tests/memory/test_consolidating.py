@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gems.memory.clustering import clusters, lesson_of, replaced, summed
+from gems.memory.clustering import build_lesson, cluster_experiences, replaced_lessons, sum_records
 from gems.memory.embeddings import lexical_vector
 
 
@@ -27,7 +27,7 @@ def experience(run: str, prompt: str, kind: str = "count", **more: Any) -> dict[
 def clustered(*values: dict[str, Any]) -> list[set[str]]:
     keys = [value["run"] for value in values]
     vectors = np.stack([lexical_vector(value["prompt"]) for value in values])
-    return [set(cluster.keys) for cluster in clusters(keys, values, vectors)]
+    return [set(cluster.keys) for cluster in cluster_experiences(keys, values, vectors)]
 
 
 CATS = [experience(f"cat{n}", f"three red cats on mat {n}") for n in range(3)]
@@ -53,28 +53,28 @@ def test_refuted_ones_teach_nothing() -> None:
 
 def test_a_lesson_names_its_sources() -> None:
     keys, vectors = ["cat0", "cat1"], np.stack([lexical_vector(value["prompt"]) for value in CATS[:2]])
-    (cluster,) = clusters(keys, CATS[:2], vectors)
-    written = lesson_of(cluster, "word " * 120, "flat", {"shown": 2, "helped": 1, "hurt": 0})
+    (cluster,) = cluster_experiences(keys, CATS[:2], vectors)
+    written = build_lesson(cluster, "word " * 120, "flat", {"shown": 2, "helped": 1, "hurt": 0})
     assert len(written["text"].split()) == 100
     assert sorted(written["sources"]) == [["cat0", 1], ["cat1", 1]]
     assert (written["by"], written["kinds"], written["record"]["shown"]) == ("model", ["count"], 2)
-    silent = lesson_of(cluster, None, "flat")
+    silent = build_lesson(cluster, None, "flat")
     assert (silent["by"], silent["text"]) == ("medoid", f"text of {cluster.keys[0]}")
     own = {cluster.name: {"sources": [["cat0", 1]]}}
-    assert replaced(cluster, {"old": {"sources": [["cat0", 1]]}, "far": {"sources": [["x", 1]]}, **own}) == [
-        "old"
-    ]
+    assert replaced_lessons(
+        cluster, {"old": {"sources": [["cat0", 1]]}, "far": {"sources": [["x", 1]]}, **own}
+    ) == ["old"]
 
 
 def test_many_are_clustered() -> None:
     values = [experience(f"r{n}", f"prompt {n % 500}") for n in range(10_000)]
     spread = np.random.default_rng(7).normal(size=(500, 64)).astype(np.float32)
     vectors = np.stack([spread[n % 500] / np.linalg.norm(spread[n % 500]) for n in range(10_000)])
-    found = clusters([value["run"] for value in values], values, vectors)
+    found = cluster_experiences([value["run"] for value in values], values, vectors)
     assert sum(len(cluster.keys) for cluster in found) > 9_000
 
 
 def test_track_records_add_up() -> None:
     one, two = {"shown": 1, "helped": 1, "hurt": 0}, {"shown": 2, "helped": 0, "hurt": 2}
-    assert summed([one, two]) == {"shown": 3, "helped": 1, "hurt": 2}  # type: ignore[list-item]
-    assert summed([]) == {"shown": 0, "helped": 0, "hurt": 0}
+    assert sum_records([one, two]) == {"shown": 3, "helped": 1, "hurt": 2}  # type: ignore[list-item]
+    assert sum_records([]) == {"shown": 0, "helped": 0, "hurt": 0}

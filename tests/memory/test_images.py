@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DiskFullError, ImageMissingError, StorageError
-from gems.memory.images import ImageStore, write_whole
+from gems.memory.images import ImageStore, write_atomically
 
 DATA = b"\x89PNG and so on"
 ID = hashlib.sha256(DATA).hexdigest()
@@ -84,7 +84,7 @@ async def test_missing_image_is_named(store: ImageStore) -> None:
     ["", "x", ID[:-1], ID + "0", ID.upper(), "../" * 21 + "x", f"{ID[:60]}/../", "/" + ID[1:], ID + "\n"],
 )
 async def test_what_is_no_id_names_no_file(store: ImageStore, bad: str) -> None:
-    with pytest.raises(ImageMissingError, match="no image id"):
+    with pytest.raises(ImageMissingError, match="Invalid image id"):
         await store.load(bad)
     with pytest.raises(ImageMissingError):
         store.path(bad)
@@ -124,6 +124,6 @@ def test_file_that_could_not_be_replaced_stays_as_it_was(tmp_path: Path, disk: D
     target = tmp_path / "out.png"
     target.write_bytes(b"before")
     with pytest.raises(OSError, match="space"):
-        write_whole(target, b"after")
+        write_atomically(target, b"after")
     assert target.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [target]

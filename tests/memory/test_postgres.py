@@ -135,7 +135,7 @@ async def test_locks_hold_between_machines(settings: Settings, tmp_path: Path) -
 async def test_what_is_paid_for_while_the_server_is_away_is_entered_later(
     tmp_path: Path, own: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(server_module, "RETRY_S", 0.2)
     settings = load_settings(home=tmp_path, checkpoint=own.url("postgres"))
     async with open_stores(settings) as stores:
         await asyncio.to_thread(own.stop)
@@ -177,7 +177,7 @@ async def test_server_that_is_stopped_and_started_in_the_middle_of_a_run(
     tmp_path: Path, own: Postgres, monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> None:
     """A short absence is not noticed; after a long one the run goes on, and pays for nothing twice."""
-    monkeypatch.setattr(server_module, "PATIENCE_S", patience)
+    monkeypatch.setattr(server_module, "RETRY_S", patience)
     monkeypatch.setenv("GEMS_CHECKPOINT", own.url("postgres"))
     house = House(tmp_path / "home")
     house.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), *[checks("yes", "yes")] * 2]

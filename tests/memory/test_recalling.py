@@ -8,7 +8,7 @@ import pytest
 from langgraph.store.memory import InMemoryStore
 
 from gems.memory.experience import EXPERIENCES, LESSONS, indexed_text, namespace
-from gems.memory.retrieval import MOST, TOKENS, Wanted, recall, tokens, told
+from gems.memory.retrieval import MOST, TOKENS, LessonQuery, estimate_tokens, format_lesson, recall
 
 WORDS = ("cat", "dog", "house", "tree", "red", "blue", "three", "sign")
 
@@ -40,8 +40,8 @@ def experience(text: str, prompt: str, kind: str = "count", **more: Any) -> dict
     return value | more
 
 
-def wanted(prompt: str = "three red cat", **more: Any) -> Wanted:
-    return Wanted(**({"prompt": prompt, "generator": "flat", "without": frozenset({"mine"})} | more))
+def wanted(prompt: str = "three red cat", **more: Any) -> LessonQuery:
+    return LessonQuery(**({"prompt": prompt, "generator": "flat", "without": frozenset({"mine"})} | more))
 
 
 async def keep(
@@ -51,7 +51,7 @@ async def keep(
         await store.aput(namespace(kind, generator), f"{value['text']}{number}", value)
 
 
-async def texts(store: InMemoryStore, asked: Wanted) -> list[str]:
+async def texts(store: InMemoryStore, asked: LessonQuery) -> list[str]:
     return [lesson["text"] for lesson in await recall(store, asked)]
 
 
@@ -109,7 +109,10 @@ async def test_track_record_decides(store: InMemoryStore) -> None:
     )
     found = await recall(store, wanted())
     assert [item["text"] for item in found] == ["proven", "untried"]
-    assert [told(item) for item in found] == ["[held 5 of 6 times] proven", "[not tried yet] untried"]
+    assert [format_lesson(item) for item in found] == [
+        "[held 5 of 6 times] proven",
+        "[not tried yet] untried",
+    ]
 
 
 async def test_near_duplicates_are_merged(store: InMemoryStore) -> None:
@@ -126,7 +129,7 @@ async def test_there_are_at_most_five_within_the_budget(store: InMemoryStore) ->
     await keep(other, *long)
     found = await recall(other, wanted())
     assert 1 < len(found) < MOST
-    assert sum(tokens(told(lesson)) for lesson in found) <= TOKENS
+    assert sum(estimate_tokens(format_lesson(lesson)) for lesson in found) <= TOKENS
 
 
 async def test_an_experience_tells_how_it_went_on(store: InMemoryStore) -> None:
@@ -140,5 +143,5 @@ async def test_an_experience_tells_how_it_went_on(store: InMemoryStore) -> None:
 
 
 def test_chinese_takes_a_token_a_sign() -> None:
-    assert tokens("三只红猫") == 4
-    assert tokens("four") == 1
+    assert estimate_tokens("三只红猫") == 4
+    assert estimate_tokens("four") == 1

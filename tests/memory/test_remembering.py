@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gems.memory.remembering import credits_of, remembered_rounds
+from gems.memory.remembering import collect_experiences, lesson_credits
 from gems.types import Recall, Requirement, Round
 
 REQUIREMENTS: list[Requirement] = [
@@ -54,7 +54,7 @@ def recalled(number: int, *kinds: list[str]) -> Recall:
 
 
 def test_rounds_are_remembered_with_the_next_one() -> None:
-    first, last = remembered_rounds(state(turn(1, "no", "yes"), turn(2, "yes", "no")), "run")
+    first, last = collect_experiences(state(turn(1, "no", "yes"), turn(2, "yes", "no")), "run")
     assert (first["run"], first["round"], first["generator"], first["skills"]) == (
         "run",
         1,
@@ -71,7 +71,7 @@ def test_rounds_are_remembered_with_the_next_one() -> None:
 
 
 def test_a_run_without_experiences_teaches_nothing() -> None:
-    assert remembered_rounds({"prompt": "a cat"}, "run") == []
+    assert collect_experiences({"prompt": "a cat"}, "run") == []
 
 
 @pytest.mark.parametrize(
@@ -88,16 +88,20 @@ def test_lessons_are_credited_with_what_they_are_about(
     kinds: list[str], after: tuple[str, str], helped: int, hurt: int
 ) -> None:
     rounds = [turn(1, "no", "no"), turn(2, *after)]
-    assert credits_of(recalled(2, kinds), rounds, REQUIREMENTS) == [
+    assert lesson_credits(recalled(2, kinds), rounds, REQUIREMENTS) == [
         {"shown": 1, "helped": helped, "hurt": hurt}
     ]
 
 
 def test_what_passed_before_is_no_merit() -> None:
     rounds = [turn(1, "yes", "no"), turn(2, "yes", "no")]
-    assert credits_of(recalled(2, ["count"]), rounds, REQUIREMENTS)[0] == {"shown": 1, "helped": 0, "hurt": 0}
+    assert lesson_credits(recalled(2, ["count"]), rounds, REQUIREMENTS)[0] == {
+        "shown": 1,
+        "helped": 0,
+        "hurt": 0,
+    }
 
 
 def test_in_a_first_round_everything_of_its_kinds_counts() -> None:
-    found = credits_of(recalled(1, ["count"], ["text"]), [turn(1, "yes", "no")], REQUIREMENTS)
+    found = lesson_credits(recalled(1, ["count"], ["text"]), [turn(1, "yes", "no")], REQUIREMENTS)
     assert [(item["helped"], item["hurt"]) for item in found] == [(1, 0), (0, 1)]

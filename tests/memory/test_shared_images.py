@@ -33,7 +33,7 @@ async def test_what_is_nowhere_is_missing(tmp_path: Path, url: str) -> None:
     store = SharedImageStore(tmp_path / "one", url)
     with pytest.raises(ImageMissingError, match="is not in"):
         await store.load(hashlib.sha256(b"nobody's").hexdigest())
-    with pytest.raises(ImageMissingError, match="no image id"):
+    with pytest.raises(ImageMissingError, match="Invalid image id"):
         await store.load("../../etc/passwd")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gems.memory.experience import indexed_text
-from gems.memory.export import MAX_LINE, line_of, numbered_lines, read_line
+from gems.memory.export import MAX_LINE, format_line, numbered_lines, read_line
 
 SHORT = {
     "type": "experience",
@@ -65,23 +65,23 @@ def fault(given: str | bytes) -> str:
 def test_round_trip() -> None:
     own = FULL | {"text_indexed": indexed_text(str(FULL["prompt"]), ["Three cats?"])}
     for value in (FULL, own):
-        assert read_line(line_of("experience", "r1:2", value)) == ("experience", "r1:2", value)
-    assert read_line(line_of("lesson", "abc", LESSON)) == ("lesson", "abc", LESSON)
-    assert "\n" not in line_of("experience", "r1:2", FULL)
-    assert json.loads(line_of("lesson", "abc", LESSON))["type"] == "lesson"
+        assert read_line(format_line("experience", "r1:2", value)) == ("experience", "r1:2", value)
+    assert read_line(format_line("lesson", "abc", LESSON)) == ("lesson", "abc", LESSON)
+    assert "\n" not in format_line("experience", "r1:2", FULL)
+    assert json.loads(format_line("lesson", "abc", LESSON))["type"] == "lesson"
 
 
 def test_lines_leave_out_what_an_import_completes() -> None:
     own = FULL | {"text_indexed": indexed_text(str(FULL["prompt"]), ["Three cats?"])}
-    assert "text_indexed" not in json.loads(line_of("experience", "r1:2", own))
-    assert json.loads(line_of("experience", "r1:2", FULL))["text_indexed"] == "found by this"
+    assert "text_indexed" not in json.loads(format_line("experience", "r1:2", own))
+    assert json.loads(format_line("experience", "r1:2", FULL))["text_indexed"] == "found by this"
 
 
 def test_long_prompts_fit_a_line() -> None:
     prompt = "x" * 20_000
     value = FULL | {"prompt": prompt, "next_prompt": prompt}
     value["text_indexed"] = indexed_text(prompt, ["Three cats?"])
-    assert read_line(line_of("experience", "r1:2", value))[2] == value
+    assert read_line(format_line("experience", "r1:2", value))[2] == value
 
 
 def test_what_may_be_missing_is_completed() -> None:
@@ -103,9 +103,9 @@ def test_moments_are_kept_in_utc() -> None:
     ("changes", "said"),
     [
         ({"text": ...}, "text: Field required"),
-        ({"text": "word " * 101}, "text: it has 101 words; at most 100 are taken"),
+        ({"text": "word " * 101}, "text: it has 101 words; the maximum is 100"),
         ({"text": " \n"}, "text"),
-        ({"prompt": "\ud800"}, "prompt: it has half a character"),
+        ({"prompt": "\ud800"}, "prompt: it contains a lone surrogate"),
         ({"failed": [{"kind": "count", "question": "\udfff"}]}, "failed.0.question: it has half"),
         ({"failed": [{"kind": "magic", "question": "?"}]}, "failed.0.kind"),
         ({"round": 0}, "round"),
@@ -113,7 +113,7 @@ def test_moments_are_kept_in_utc() -> None:
         ({"score": 1.5}, "score"),
         ({"score": float("nan")}, "score"),
         ({"generator": " "}, "generator"),
-        ({"at": "yesterday"}, "at: it is no moment"),
+        ({"at": "yesterday"}, "at: it is not an ISO 8601 date"),
         ({"record": {"shown": -1, "helped": 0, "hurt": 0}}, "record: its counts"),
         ({"record": {"shown": 1}}, "record.helped: Field required"),
         ({"surplus": 1}, "surplus: Extra inputs"),
@@ -130,7 +130,7 @@ def test_what_is_no_json() -> None:
     assert "not JSON" in fault("[" * 60_000)
     assert fault(b'{"text": "\xff"}') == "it is not UTF-8"
     assert "line: " in fault("[1]")
-    assert fault(" " * (MAX_LINE + 1)) == "it has 65,537 bytes; at most 65,536 are taken"
+    assert fault(" " * (MAX_LINE + 1)) == "it has 65,537 bytes; the maximum is 65,536"
     # Bytes count, not characters.
     assert "bytes; at most" in fault(json.dumps("\u4e09" * 30_000, ensure_ascii=False))
 

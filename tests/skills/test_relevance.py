@@ -9,7 +9,7 @@ import pytest
 
 from gems.errors import OptionError, ServerError
 from gems.memory.embeddings import LexicalEmbedder, Vector
-from gems.memory.retrieval import tokens
+from gems.memory.retrieval import estimate_tokens
 from gems.nodes.planner import catalogue, choose_skills, named_skills
 from gems.skills.models import Skill
 from gems.skills.ranking import MOST_SHOWN, SkillRanking
@@ -86,9 +86,9 @@ def test_long_descriptions_are_cut_to_the_budget(sign: str, count: int) -> None:
     lines = catalogue(skills).splitlines()
     assert len(lines) == count
     assert lines[-1] == "short: For short things."
-    whole = sum(tokens(f"{skill.name}: {skill.description}") for skill in skills) <= 2_000
+    whole = sum(estimate_tokens(f"{skill.name}: {skill.description}") for skill in skills) <= 2_000
     assert all(line.endswith("…") != whole for line in lines[:-1])
-    assert sum(map(tokens, lines)) <= 2_000
+    assert sum(map(estimate_tokens, lines)) <= 2_000
     assert all(line.startswith(f"skill-{n}: ") for n, line in enumerate(lines[:-1]))
 
 

@@ -35,7 +35,7 @@ from gems.errors import (
 from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import EXPERIENCES
 from gems.memory.faults import reading, storage_error
-from gems.memory.images import write_whole
+from gems.memory.images import write_atomically
 from gems.memory.ledger import open_ledger
 from gems.memory.store import open_store
 from gems.models.chat.client import ChatClient
@@ -268,7 +268,7 @@ def _sound(path: Path) -> str:
 def _written(folder: Path) -> str:
     probe = folder / f".doctor-{time.monotonic_ns()}"
     try:
-        write_whole(probe, b"written by gems doctor")
+        write_atomically(probe, b"written by gems doctor")
         probe.unlink()
         free = shutil.disk_usage(folder).free
     except OSError as error:

@@ -19,7 +19,7 @@ from gems.events import (
     Stopped,
     Warned,
 )
-from gems.memory.retrieval import told
+from gems.memory.retrieval import format_lesson
 from gems.results import RunResult
 from gems.types import Answer, Plan, Round, SkillUse, Usage, Verdict
 
@@ -168,7 +168,7 @@ class Story:
                 turn.learned, turn.next_prompt = event.experience["text"], event.experience["next_prompt"]
                 self.doing = f"Drawing round {turn.number + 1}"
             case LessonsRecalled():
-                lessons = [told(lesson) for lesson in event.recall["lessons"]]
+                lessons = [format_lesson(lesson) for lesson in event.recall["lessons"]]
                 self.turn(event.recall["round"]).lessons = lessons
             case StepDone():
                 self.doing = f"Drawing round {event.round}: step {event.done} of {event.total}"

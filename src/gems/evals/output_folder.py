@@ -30,7 +30,7 @@ from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import SampleSet
 from gems.memory.file_store import FileStore
-from gems.memory.locks import hold
+from gems.memory.locks import hold_run_lock
 
 __all__ = ["EvalFolder", "EvalSettings"]
 
@@ -210,7 +210,7 @@ async def lock_folder(store: FileStore) -> AsyncIterator[None]:
         return
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(hold(store.folder, ".writing"))
+            await stack.enter_async_context(hold_run_lock(store.folder, ".writing"))
         except RunBusyError as error:
             raise RequestError(
                 f"Another process is drawing into {store.label}.",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gems.memory.remembering import credits_of
-from gems.memory.retrieval import told
+from gems.memory.remembering import lesson_credits
+from gems.memory.retrieval import format_lesson
 from gems.results import RunResult
 from gems.types import Requirement
 
@@ -18,10 +18,10 @@ def lesson_lines(result: RunResult) -> list[str]:
     lines = []
     for given in result.recalls:
         if given["round"] not in judged:
-            lines += [f"Round {given['round']}: {told(lesson)}" for lesson in given["lessons"]]
+            lines += [f"Round {given['round']}: {format_lesson(lesson)}" for lesson in given["lessons"]]
             continue
-        merits = credits_of(given, result.rounds, requirements)
+        merits = lesson_credits(given, result.rounds, requirements)
         for lesson, credit in zip(given["lessons"], merits, strict=True):
             came = "It held." if credit["helped"] else "It did not hold." if credit["hurt"] else ""
-            lines.append(f"Round {given['round']}: {told(lesson)} {came}".strip())
+            lines.append(f"Round {given['round']}: {format_lesson(lesson)} {came}".strip())
     return lines

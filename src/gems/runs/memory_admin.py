@@ -10,9 +10,9 @@ from langgraph.store.base import GetOp, Item, PutOp, SearchItem
 
 from gems.consolidation import Distiller, consolidate
 from gems.errors import OptionError
-from gems.memory.clustering import summed
+from gems.memory.clustering import sum_records
 from gems.memory.experience import EXPERIENCES, LESSONS, namespace
-from gems.memory.export import line_of, numbered_lines, read_line
+from gems.memory.export import format_line, numbered_lines, read_line
 from gems.memory.outbox import PendingOp
 from gems.memory_reports import ConsolidationReport, Forgotten, ImportReport, Kind, Memory, Stats
 from gems.resources import Experiences, Resources
@@ -123,7 +123,7 @@ class Memories:
         """Everything, one line each, without line ends."""
         for kind in _SPACES:
             for item in await self._items(kind, None):
-                yield line_of(kind, item.key, item.value)
+                yield format_line(kind, item.key, item.value)
 
     async def import_lines(self, lines: Iterable[str | bytes]) -> ImportReport:
         """Take in lines of an export; again changes nothing; a broken line keeps no other out."""
@@ -168,7 +168,7 @@ class Memories:
             experiences=counts["experience"],
             lessons=counts["lesson"],
             pending=await self._opened.outbox.count(),
-            record=summed(records),
+            record=sum_records(records),
         )
 
     async def consolidate(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gems.errors import ImageMissingError, OptionError
 from gems.memory.faults import reading, storage_error
-from gems.memory.images import ImageStore, write_whole
+from gems.memory.images import ImageStore, write_atomically
 from gems.provenance import with_provenance
 from gems.results import RunResult
 
@@ -59,7 +59,7 @@ async def save_result(result: RunResult, images: ImageStore, out: str | Path, *,
     try:
         if metadata:
             data = await asyncio.to_thread(with_provenance, data, result)
-        await asyncio.to_thread(write_whole, target, data)
+        await asyncio.to_thread(write_atomically, target, data)
     except OSError as error:
         kept = images.path(result.image_id) if result.image_id not in images.unsaved else None
         place = kept or await asyncio.to_thread(_written_elsewhere, f"gems-{result.run_id}.png", data)
@@ -75,7 +75,7 @@ def _written_elsewhere(name: str, data: bytes) -> Path | None:
     """The file among the system's temporary ones that holds `data`; None where there is no room either."""
     try:
         place = Path(tempfile.gettempdir()) / name
-        write_whole(place, data)
+        write_atomically(place, data)
     except OSError:
         return None
     return place
@@ -117,7 +117,7 @@ def write_page(page: str, target: Path) -> Path:
     if target.is_dir():
         raise OptionError(f"{target} is a folder.", hint="Name a file, for example report.html.")
     try:
-        write_whole(target, page.encode())
+        write_atomically(target, page.encode())
     except OSError as error:
         raise storage_error(error, target) from error
     return target.absolute()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gems.errors import InternalError
-from gems.memory.piling import Pile
+from gems.memory.piling import LessonGroup
 from gems.skill_authoring import Author, Guidance, amended_list, plain_list, sound_name
 from gems.skill_reports import SkillDraft
 from gems.skills.models import Skill
@@ -50,7 +50,7 @@ class Drafter:
         self._skills, self._there = skills, there
         self._taken = {*skills, *there}
 
-    async def draft(self, pile: Pile, prompts: Sequence[str]) -> SkillDraft:
+    async def draft(self, pile: LessonGroup, prompts: Sequence[str]) -> SkillDraft:
         """Draft what a pile is worth.
 
         Raises:
@@ -77,7 +77,7 @@ class Drafter:
             }
         )
 
-    def _before(self, pile: Pile) -> str | None:
+    def _before(self, pile: LessonGroup) -> str | None:
         """The draft that there is already of the same matter."""
         if pile.skill is not None:
             return pile.skill if pile.skill in self._there else None
@@ -91,7 +91,7 @@ class Drafter:
             None,
         )
 
-    def _free(self, wanted: str, pile: Pile) -> str:
+    def _free(self, wanted: str, pile: LessonGroup) -> str:
         """A name that neither a skill nor a draft has: accepting the draft must take no skill's place."""
         if wanted not in self._taken:
             return wanted
@@ -99,7 +99,9 @@ class Drafter:
         numbered = (sound_name(f"{wanted[:50]}-{number}") for number in range(2, len(self._taken) + 3))
         return next(name for name in (named, *numbered) if name and name not in self._taken)
 
-    def _checked(self, pile: Pile, name: str, guidance: Guidance, body: str, prompts: Sequence[str]) -> Draft:
+    def _checked(
+        self, pile: LessonGroup, name: str, guidance: Guidance, body: str, prompts: Sequence[str]
+    ) -> Draft:
         """The draft in the model's words; with the plain list where these make no sound skill. Blocking."""
         skill = self._skills[pile.skill] if pile.skill is not None else None
         listed = amended_list(body, pile) if skill is not None else plain_list(name, pile)
@@ -124,7 +126,9 @@ class Drafter:
             warnings.append(f"The plain list stands for what the chat model wrote: {' '.join(faults)}")
         raise InternalError(f"The draft {name} is no sound skill: {' '.join(faults)}")
 
-    def _fields(self, pile: Pile, name: str, description: str, skill: Skill | None) -> dict[str, object]:
+    def _fields(
+        self, pile: LessonGroup, name: str, description: str, skill: Skill | None
+    ) -> dict[str, object]:
         about = ", ".join(pile.kinds)
         plain = (
             f"What earlier runs learnt about requirements of the kind {about}. For prompts whose main "
@@ -144,7 +148,7 @@ class Drafter:
         }
         return fields | {"metadata": metadata | own}
 
-    def _report(self, pile: Pile, name: str, state: str) -> SkillDraft:
+    def _report(self, pile: LessonGroup, name: str, state: str) -> SkillDraft:
         return SkillDraft.model_validate(
             {
                 "name": name,
@@ -161,5 +165,5 @@ class Drafter:
         )
 
 
-def _named_after(pile: Pile) -> str:
+def _named_after(pile: LessonGroup) -> str:
     return f"learnt-{pile.kinds[0]}"

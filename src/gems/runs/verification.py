@@ -117,4 +117,4 @@ class _HeldImage(ImageStore):
     def __init__(self, png: bytes) -> None:
         super().__init__(Path())
         self.image = hashlib.sha256(png).hexdigest()
-        self._held[self.image] = png
+        self._in_memory[self.image] = png

@@ -25,7 +25,7 @@ from gems.events import (
     Stopped,
     Warned,
 )
-from gems.memory.retrieval import told
+from gems.memory.retrieval import format_lesson
 from gems.types import Recall, SkillUse
 
 _STEPS_EVERY_S = 10.0
@@ -127,7 +127,7 @@ def skill_line(use: SkillUse) -> str:
 def recalled_line(recall: Recall) -> str:
     """How many lessons of earlier runs a round is drawn with, and the first of them."""
     lessons = recall["lessons"]
-    return f"{counted(len(lessons), 'lesson')} of earlier runs: {one_line(told(lessons[0]), 160)}"
+    return f"{counted(len(lessons), 'lesson')} of earlier runs: {one_line(format_lesson(lessons[0]), 160)}"
 
 
 def _judged(event: Judged, story: Story) -> list[str]:

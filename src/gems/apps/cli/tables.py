@@ -15,7 +15,7 @@ from gems.apps.cli.output import verdict_line
 from gems.apps.cli.text import clean, counted, money, one_line
 from gems.apps.doctor import Check
 from gems.memory.ledger import RunRow
-from gems.memory.retrieval import told
+from gems.memory.retrieval import format_lesson
 from gems.nodes.checklist import is_verified
 from gems.results import RunResult
 from gems.types import Answer, Round, Usage
@@ -54,7 +54,7 @@ def show_run(result: RunResult, path_of: Callable[[str], Path]) -> None:
         for line in _round(turn, questions, path_of, Marks(console.encoding), best=result.best_round):
             console.print(line, soft_wrap=True)
         for lesson in lessons.get(turn["number"], ()):
-            console.print(_named("lesson", told(lesson), indent=2), soft_wrap=True)
+            console.print(_named("lesson", format_lesson(lesson), indent=2), soft_wrap=True)
         if turn["number"] in experiences:
             console.print(_named("experience", experiences[turn["number"]], indent=2), soft_wrap=True)
     console.print()

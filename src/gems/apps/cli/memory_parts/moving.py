@@ -44,7 +44,7 @@ def export(
         from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
         from gems.memory.faults import storage_error  # noqa: PLC0415
-        from gems.memory.images import write_whole  # noqa: PLC0415
+        from gems.memory.images import write_atomically  # noqa: PLC0415
 
         if json and out is None:
             raise OptionError("With --json the lines need a file.", hint="Name one with --out.")
@@ -58,7 +58,7 @@ def export(
             typer.echo(text, nl=False)
             return
         try:
-            write_whole(out, text.encode())
+            write_atomically(out, text.encode())
         except OSError as error:
             raise storage_error(error, out) from error
         if json:
