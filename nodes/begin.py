@@ -7,15 +7,15 @@ from langgraph.types import Overwrite
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.conversation import heard
-from gems.options import checked_prompt, resolved
+from gems.options import check_prompt, resolve_options
 from gems.state import State
 
 
 async def begin(state: State, work: NodeContext) -> Update:
     """Check everything that can be known to be wrong before anything is paid for."""
     said = heard(state)
-    checked_prompt(said.get("prompt", state.get("prompt")))
-    update: Update = {"options": resolved(state, work.context)} | said
+    check_prompt(said.get("prompt", state.get("prompt")))
+    update: Update = {"options": resolve_options(state, work.context)} | said
     return update | forgotten() if state.get("plan") else update
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gems.errors import GemsError, SkillError
-from gems.options import is_unicode, parsed_size
+from gems.options import is_unicode, parse_size
 from gems.state import Context, State
 from gems.types import DrawingSettings, GeneratorCapabilities, Options
 
@@ -25,7 +25,7 @@ def size(state: State) -> tuple[int, int]:
     options, drawing = state["options"], state.get("drawing") or {}
     if options["sized"] or "size" not in drawing:
         return options["width"], options["height"]
-    return parsed_size(drawing["size"])
+    return parse_size(drawing["size"])
 
 
 def linked(image: str, context: Context) -> dict[str, str]:
@@ -99,7 +99,7 @@ def _size_fault(value: str, options: Options, generator: GeneratorCapabilities) 
     if options["sized"]:
         return ""
     try:
-        generator.check_size(*parsed_size(value))
+        generator.check_size(*parse_size(value))
     except GemsError as error:
         return str(error)
     return ""

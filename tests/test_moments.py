@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gems.errors import OptionError
-from gems.moments import parsed_age, parsed_moment
+from gems.moments import parse_datetime, parse_duration
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -25,25 +25,25 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
     ],
 )
 def test_moments(said: str, meant: datetime) -> None:
-    assert parsed_moment(said, now=NOW) == meant
+    assert parse_datetime(said, now=NOW) == meant
 
 
 def test_a_whole_day_ends_with_it() -> None:
-    day, next_day = (parsed_moment(f"2026-01-{day}", now=NOW) for day in (30, 31))
-    assert parsed_moment("2026-01-30", now=NOW, end=True) == next_day
-    assert parsed_moment("20260130", now=NOW, end=True) == next_day
-    assert parsed_moment("2026-01-30T00:00", now=NOW, end=True) == day
-    assert parsed_moment("3d", now=NOW, end=True) == NOW - timedelta(days=3)
+    day, next_day = (parse_datetime(f"2026-01-{day}", now=NOW) for day in (30, 31))
+    assert parse_datetime("2026-01-30", now=NOW, end=True) == next_day
+    assert parse_datetime("20260130", now=NOW, end=True) == next_day
+    assert parse_datetime("2026-01-30T00:00", now=NOW, end=True) == day
+    assert parse_datetime("3d", now=NOW, end=True) == NOW - timedelta(days=3)
 
 
 @pytest.mark.parametrize("said", ["", "yesterday", "3", "3y", "-3d", "2026-13-01", "9" * 7 + "d", "999999w"])
 def test_what_is_no_moment(said: str) -> None:
-    with pytest.raises(OptionError, match="is no moment"):
-        parsed_moment(said, now=NOW)
+    with pytest.raises(OptionError, match="Invalid date or age"):
+        parse_datetime(said, now=NOW)
 
 
 def test_ages() -> None:
-    assert parsed_age("2w") == timedelta(days=14)
+    assert parse_duration("2w") == timedelta(days=14)
     for said in ("2026-01-31", "soon", ""):
-        with pytest.raises(OptionError, match="no span of time"):
-            parsed_age(said)
+        with pytest.raises(OptionError, match="Invalid duration"):
+            parse_duration(said)

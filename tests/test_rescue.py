@@ -15,7 +15,7 @@ import pytest
 from gems.errors import CorruptStoreError, DiskFullError, ImageMissingError
 from gems.events import ImageDrawn, Stopped
 from gems.memory import locks
-from gems.outcomes import result_of
+from gems.outcomes import build_result
 from gems.results import RunResult
 from gems.runs.recovery import Known, rescued_state
 from tests.scripted import checks
@@ -56,7 +56,7 @@ async def test_rounds_are_rebuilt_behind_what_is_readable(house: House, rounds: 
         kept = state | {name: state[name][:rounds] for name in ("rounds", "experiences")}
         kept["draw_prompt"] = state["rounds"][rounds - 1]["prompt"]
     rescued, unheard = rescued_state(kept, row, Known(heard, drawings), FULL)
-    found = unchanging(result_of(rescued, row, "done"))
+    found = unchanging(build_result(rescued, row, "done"))
     assert (rescued["stop_reason"], unheard) == ("failed", [])
     assert found.pop("failure")["error"] == "DiskFullError"
     assert found | {"failure": None, "stop_reason": "max_rounds"} == unchanging(result)
@@ -67,7 +67,7 @@ async def test_drawing_that_was_not_judged_comes_behind_the_judged_ones(house: H
     result, row, events, _, drawings = await three_rounds(house)
     last = max(index for index, event in enumerate(events) if isinstance(event, ImageDrawn))
     rescued, _ = rescued_state({}, row, Known(events[: last + 1], drawings), FULL)
-    found = result_of(rescued, row, "failed")
+    found = build_result(rescued, row, "failed")
     assert [turn["score"] for turn in found.rounds] == [0.0, 0.5, 0.0]
     assert found.rounds[2]["candidates"] == result.rounds[2]["candidates"]
     assert found.rounds[2]["prompt"] == result.rounds[2]["prompt"]
@@ -82,7 +82,7 @@ async def test_round_that_was_judged_again_has_its_newest_verdicts(house: House)
     kept = state | {"rounds": [rounds[0], older, rounds[2]]}
     rescued, _ = rescued_state(kept, row, Known(events, drawings), FULL)
     assert rescued["rounds"] == rounds
-    assert result_of(rescued, row, "done").best_round == result.best_round
+    assert build_result(rescued, row, "done").best_round == result.best_round
 
 
 async def test_run_without_an_image_cannot_be_rescued(house: House) -> None:

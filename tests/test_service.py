@@ -248,9 +248,9 @@ async def test_run_can_be_named_and_its_name_is_taken_once(house: House) -> None
     async with house.gems() as gems:
         result = await gems.run("a red cat", new_id="my-run.1")
         assert result.run_id == "my-run.1"
-        with pytest.raises(OptionError, match=r"There is a run 'my-run\.1' already"):
+        with pytest.raises(OptionError, match=r"The run 'my-run\.1' already exists"):
             await gems.run("a red cat", new_id="my-run.1")
         for name in ("../x", "", ".x", "a/b", "x" * 101):
-            with pytest.raises(OptionError, match="cannot be a run's id"):
+            with pytest.raises(OptionError, match="Invalid run id"):
                 await gems.run("a red cat", new_id=name)
         assert [row["run_id"] for row in await gems.runs()] == ["my-run.1"]

@@ -24,7 +24,7 @@ from gems.nodes.generator import generate
 from gems.nodes.judge import judge
 from gems.nodes.reflector import reflect
 from gems.nodes.scoring import best_verdict
-from gems.options import resolved
+from gems.options import resolve_options
 from gems.skills.registry import SkillRegistry
 from gems.state import Context, State
 from gems.types import Candidate, GeneratorCapabilities, ImageRequest, Role, Round
@@ -157,7 +157,7 @@ async def run(painting: Painting, errors: Errors, **given: Any) -> Course:
     mind, calls = Mind(painting, errors), list[int]()
     asked = {"prompt": painting.prompt, "draw_prompt": painting.prompt, "seed": painting.number}
     state = cast("State", {**asked, "rounds": [], "experiences": [], **given})
-    state["options"] = resolved(state, _CONTEXT)
+    state["options"] = resolve_options(state, _CONTEXT)
     # The planner's question about skills is part of every run.
     mind.reply("route", "", ())
     state["requirements"] = await state_requirements(painting.prompt, _desk(state, mind))

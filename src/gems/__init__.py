@@ -3,7 +3,7 @@
     from gems import generate
     result = generate("three red circles above a blue striped square")
 
-Names are imported when they are first used, so that importing the package costs nothing.
+Names are imported on first use, so that importing the package is fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gems.sync import generate, resume
     from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
-_HOMES = {
+_MODULES = {
     "GemsError": "gems.errors",
     "build_graph": "gems.graphs.loop",
     "ImageGenerator": "gems.models.base",
@@ -54,8 +54,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'gems' has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""What can be said about a run besides its prompt."""
+"""Options and arguments of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gems.runs.source_images import SourceImage
 from gems.state import Input
 from gems.types import Profile
 
-# What a fork may do otherwise than its source; the rest has decided what is shared.
+# Options that a fork may change; the others determined the shared rounds.
 FORK_OPTIONS = (
     "max_rounds",
     "candidates",
@@ -43,28 +43,28 @@ class RunOptions(TypedDict, total=False):
 
 
 class Target(TypedDict, total=False):
-    """Where the result is written."""
+    """Output of the result."""
 
     out: str | Path | None
     """A `.png` file or a folder; `outputs` in GEMS_HOME by default."""
     metadata: bool
-    """Whether the PNG says what made it; it does by default."""
+    """Whether the PNG contains metadata of the run; true by default."""
     owner: str
-    """Whose run it is, where a server tells its users apart; of a resumed or forked run it stays."""
+    """The user whose run it is, on servers with users; kept when a run is resumed or forked."""
 
 
 class RunArguments(RunOptions, Target, total=False):
-    """Everything that can be said about a run besides its prompt."""
+    """All arguments of a run besides its prompt."""
 
     source: bytes | Path | SourceImage | None
-    """A picture that is edited instead of drawing from nothing: a PNG, JPEG or WebP file or its bytes."""
+    """An image to edit: a PNG, JPEG or WebP file or its bytes."""
     new_id: str | None
-    """The new run's id, so that whoever is killed before hearing it finds the run again. Letters, digits,
-    `.`, `_` and `-`, 100 at most, and no other run's; one by time and chance by default."""
+    """The new run's id, for callers that must know it in advance. At most 100 letters, digits, `.`, `_` and
+    `-`, and unused; by default built from the time and a random part."""
 
 
 def as_input(row: RunRow) -> Input:
-    """A run's complete options in the form that the graph takes: resolving them again changes nothing."""
+    """Return a run's complete options as graph input; resolving them again changes nothing."""
     options = row["options"]
     given: dict[str, Any] = {name: options.get(name) for name in RunOptions.__annotations__}
     given |= {
@@ -73,7 +73,7 @@ def as_input(row: RunRow) -> Input:
         "owner": row["owner"] or None,
         "source": options.get("source"),
         "run_id": row["run_id"],
-        # Where the user asked for none, a skill may still ask for another one.
+        # If the user set no size, a skill may still change it.
         "size": f"{options['width']}x{options['height']}" if options.get("sized", True) else None,
     }
     return cast("Input", {name: value for name, value in given.items() if value is not None})

@@ -1,4 +1,4 @@
-"""Draw lessons from the store's experiences, and take away those that rest on nothing anymore."""
+"""Build lessons from the store's experiences, and delete lessons without sources."""
 
 from __future__ import annotations
 
@@ -19,18 +19,15 @@ from gems.models.schemas import ExperienceReply
 from gems.nodes.prompts import numbered, question
 
 Values = Mapping[str, Mapping[str, Any]]
-_BATCH = 200
-_MOST_GENERATORS = 10_000
+_DELETE_BATCH = 200
+_MAX_GENERATORS = 10_000
 
 
 class Distiller:
-    """Has a chat model write lessons.
-
-    Args:
-        client: The model.
+    """Lets a chat model write lessons.
 
     Attributes:
-        faults: Why it wrote none, once per failure.
+        faults: The error message of each failure.
     """
 
     def __init__(self, client: ChatClient) -> None:
@@ -38,10 +35,10 @@ class Distiller:
         self.faults: list[str] = []
 
     async def write(self, cluster: Cluster) -> str | None:
-        """The lesson of a cluster; None where the model does not answer usably."""
-        told = numbered(text_with_outcome(dict(value)) for value in cluster.values)
+        """Write the lesson of a cluster; None if the model gives no usable answer."""
+        experiences = numbered(text_with_outcome(dict(value)) for value in cluster.values)
         try:
-            reply = await self._client.ask(question("distil", {"experiences": told}))
+            reply = await self._client.ask(question("distil", {"experiences": experiences}))
         except ProviderError as error:
             self.faults.append(str(error))
             return None
@@ -51,66 +48,64 @@ class Distiller:
 async def consolidate(
     store: ChromaStore, distiller: Distiller | None, progress: Callable[[int, int], None] | None = None
 ) -> ConsolidationReport:
-    """Draw a lesson from each cluster of similar experiences; nothing changes where nothing is new.
+    """Build a lesson from each cluster of similar experiences; without new experiences nothing changes.
 
-    A lesson is written before those that it takes the place of go, so that a process which dies between the
-    two loses none; the next consolidation takes away the rest.
+    A lesson is written before the lessons that it replaces are deleted, so that a process that dies in
+    between loses none; the next consolidation deletes the rest.
 
     Args:
-        store: Holds experiences and lessons.
-        distiller: Writes the lessons; the middle experiences speak where there is none.
-        progress: Told how many clusters of a generator are done, of how many.
-
-    Raises:
-        ConfigurationError: the chat model's key is not accepted.
-        StorageError: the store cannot be used.
+        store: Has the experiences and lessons.
+        distiller: Writes the lessons; None for the text of the experience nearest to the centroid.
+        progress: Called with the number of clusters of a generator that are done, and their total.
     """
-    looked, lessons, added, removed = 0, 0, 0, 0
-    for place in await store.alist_namespaces(prefix=(EXPERIENCES,), limit=_MOST_GENERATORS):
-        found, experiences = await _found(store, place)
-        looked += len(experiences)
-        space = (LESSONS, *place[1:])
-        known = {item.key: item.value for item in await store.items(space)}
-        for number, cluster in enumerate(found, 1):
+    count, lessons, added, removed = 0, 0, 0, 0
+    for namespace in await store.alist_namespaces(prefix=(EXPERIENCES,), limit=_MAX_GENERATORS):
+        clusters, experiences = await _find_clusters(store, namespace)
+        count += len(experiences)
+        lesson_space = (LESSONS, *namespace[1:])
+        known = {item.key: item.value for item in await store.items(lesson_space)}
+        for number, cluster in enumerate(clusters, 1):
             if cluster.name not in known:
-                await store.abatch([await _put(space, cluster, known, distiller)])
+                await store.abatch([await _lesson_put(lesson_space, cluster, known, distiller)])
                 added += 1
             if progress is not None:
-                progress(number, len(found))
-        stale = known.keys() - {cluster.name for cluster in found} - _foreign(known, experiences)
-        gone: list[Op] = [PutOp(space, key, None) for key in sorted(stale)]
-        for start in range(0, len(gone), _BATCH):
-            await store.abatch(gone[start : start + _BATCH])
+                progress(number, len(clusters))
+        stale = known.keys() - {cluster.name for cluster in clusters} - _imported(known, experiences)
+        gone: list[Op] = [PutOp(lesson_space, key, None) for key in sorted(stale)]
+        for start in range(0, len(gone), _DELETE_BATCH):
+            await store.abatch(gone[start : start + _DELETE_BATCH])
         removed += len(stale)
-    for space in await store.alist_namespaces(prefix=(LESSONS,), limit=_MOST_GENERATORS):
+    for space in await store.alist_namespaces(prefix=(LESSONS,), limit=_MAX_GENERATORS):
         lessons += await store.count(space)
     faults = distiller.faults if distiller else []
     return ConsolidationReport(
-        experiences=looked, lessons=lessons, added=added, removed=removed, unwritten=faults
+        experiences=count, lessons=lessons, added=added, removed=removed, unwritten=faults
     )
 
 
-async def _found(store: ChromaStore, place: tuple[str, ...]) -> tuple[list[Cluster], Values]:
-    keys, vectors = await store.vectors(place)
-    # Read after their vectors; what came or went meanwhile waits for the next time.
-    items = {item.key: item.value for item in await store.items(place)}
-    there = [number for number, key in enumerate(keys) if key in items]
-    kept = [keys[number] for number in there]
+async def _find_clusters(store: ChromaStore, namespace: tuple[str, ...]) -> tuple[list[Cluster], Values]:
+    keys, vectors = await store.vectors(namespace)
+    # Read after their vectors; items added or deleted meanwhile are left for the next time.
+    items = {item.key: item.value for item in await store.items(namespace)}
+    positions = [number for number, key in enumerate(keys) if key in items]
+    kept = [keys[number] for number in positions]
     values = [items[key] for key in kept]
-    # Ten thousand take a second, in which runs of this process are to go on.
-    found = await asyncio.to_thread(cluster_experiences, kept, values, vectors[there])
-    return found, dict(zip(kept, values, strict=True))
+    # Ten thousand take a second, in which other runs of this process must not block.
+    clusters = await asyncio.to_thread(cluster_experiences, kept, values, vectors[positions])
+    return clusters, dict(zip(kept, values, strict=True))
 
 
-async def _put(space: tuple[str, ...], cluster: Cluster, known: Values, distiller: Distiller | None) -> PutOp:
+async def _lesson_put(
+    space: tuple[str, ...], cluster: Cluster, known: Values, distiller: Distiller | None
+) -> PutOp:
     record = sum_records([known[key]["record"] for key in replaced_lessons(cluster, known)])
     text = await distiller.write(cluster) if distiller else None
     lesson = build_lesson(cluster, text, str(cluster.values[0]["generator"]), record)
     return PutOp(space, cluster.name, dict(lesson))
 
 
-def _foreign(lessons: Values, experiences: Values) -> set[str]:
-    """Lessons that were imported without the experiences they rest on: those are nobody's to remove."""
+def _imported(lessons: Values, experiences: Values) -> set[str]:
+    """Return lessons that were imported without their experiences; those are kept."""
     return {
         key
         for key, lesson in lessons.items()

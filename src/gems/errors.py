@@ -1,48 +1,48 @@
-"""Every error GEMS raises on purpose, with whose fault it is and what to do.
+"""All errors that GEMS raises on purpose, with their cause and a hint.
 
     GemsError
-    ├── RequestError               the request cannot be carried out as asked           exit 2
+    ├── RequestError               the request is invalid                             exit 2
     │   ├── PromptError            the prompt is empty or too long
     │   ├── OptionError            an option is out of range
-    │   ├── SizeError              the generator cannot draw this size
+    │   ├── SizeError              the generator does not support this size
     │   ├── EditingUnsupportedError  the generator cannot edit an image
-    │   ├── AnswerNeededError      a skill has asked something that a person must answer
+    │   ├── AnswerNeededError      a skill asks a question that a person must answer
     │   ├── RunNotFoundError       no run has this id
     │   └── RunBusyError           another process is working on this run
-    ├── ConfigurationError         the settings do not fit together                     exit 2
-    │   ├── ModelSpecError         a model spec is not understood
+    ├── ConfigurationError         the settings are invalid                           exit 2
+    │   ├── ModelSpecError         a model spec is invalid
     │   ├── MissingExtraError      an optional dependency is not installed
     │   ├── ModelFilesError        the model's files are missing or damaged
     │   ├── SkillError             a skill's folder or code cannot be used
     │   ├── EmbedderMismatchError  the store of experiences was filled by another embedder
-    │   ├── AuthenticationError    the endpoint does not accept the key
+    │   ├── AuthenticationError    the endpoint rejects the key
     │   ├── ModelUnavailableError  the endpoint lacks the model, or the account may not use it
-    │   └── DataError              a benchmark's data are missing, damaged, or of another edition
-    ├── ProviderError              a model endpoint did not do its part                 exit 1
-    │   ├── UnreachableError       nothing answers at the address
+    │   └── DataError              a benchmark's data are missing, damaged, or of another version
+    ├── ProviderError              a model endpoint failed                            exit 1
+    │   ├── UnreachableError       no server answers at the address
     │   ├── ProviderTimeoutError   no answer in time
     │   ├── RateLimitError         too many requests
     │   ├── ServerError            the endpoint failed (5xx)
-    │   ├── RejectedRequestError   the endpoint refuses the form of the request (4xx)
-    │   │   └── TooManyImagesError   more images in one request than it takes
-    │   ├── UnreadableReplyError   the answer cannot be read
-    │   ├── InvalidImageError      what came is not an image
-    │   ├── OutOfMemoryError       the accelerator's memory does not suffice
-    │   └── RefusedError           the provider's filter refuses the content
-    ├── StorageError               something could not be kept or found again           exit 1
+    │   ├── RejectedRequestError   the endpoint rejects the request (4xx)
+    │   │   └── TooManyImagesError   more images in one request than it accepts
+    │   ├── UnreadableReplyError   the answer cannot be parsed
+    │   ├── InvalidImageError      the response is not an image
+    │   ├── OutOfMemoryError       the accelerator is out of memory
+    │   └── RefusedError           the provider's filter rejects the content
+    ├── StorageError               data could not be stored or read                   exit 1
     │   ├── DiskFullError          no space is left
-    │   ├── ImageMissingError      a stored image is gone or damaged
+    │   ├── ImageMissingError      a stored image is missing or damaged
     │   ├── CorruptStoreError      a database is damaged
-    │   ├── MemoryUnavailableError  the Chroma server does not do its part
+    │   ├── MemoryUnavailableError  the Chroma server failed
     │   └── StoreVersionError      a database was written by another version
-    ├── LimitReached               not a fault: a limit of the run ends it              exit 1
+    ├── LimitReached               a limit ends the run                               exit 1
     │   ├── DeadlineReachedError   the run's time is used up
     │   ├── BudgetReachedError     another image would cost more than is left
-    │   ├── RunDrainedError        its process is being stopped; it goes on later
+    │   ├── RunDrainedError        its process is being stopped; it can be resumed
     │   └── RunCancelledError      somebody cancelled the run
     └── InternalError              a defect in GEMS                                     exit 1
 
-Messages never carry secrets: what a provider sends goes through `gems.observability.redaction` first.
+Messages never contain secrets: texts of providers go through `gems.observability.redaction` first.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ class GemsError(Exception):
     """Base of all errors raised on purpose.
 
     Args:
-        message: What was wrong, as one sentence.
-        hint: What to do about it; the class's default where empty.
+        message: What is wrong, as one sentence.
+        hint: What to do about it; by default the class's hint.
 
     Attributes:
-        run_id: The run that can be resumed; empty where none was begun.
+        run_id: The run that can be resumed; empty if none was started.
     """
 
     run_id: str = ""
@@ -123,12 +123,12 @@ class GemsError(Exception):
         return f"{self.message} {self.hint}".strip()
 
     def _asdict(self) -> dict[str, str]:
-        """What LangGraph's server tells its clients; of errors without this it says that one occurred."""
+        """Return the error for clients of LangGraph's server, which hides errors without this method."""
         return {"error": type(self).__name__, "message": str(self)}
 
 
 class RequestError(GemsError):
-    """The request cannot be carried out as asked."""
+    """The request is invalid."""
 
     fault = "request"
     exit_code = 2
@@ -145,17 +145,17 @@ class OptionError(RequestError):
 
 
 class SizeError(RequestError):
-    """The generator cannot draw this size."""
+    """The generator does not support this size."""
 
 
 class EditingUnsupportedError(RequestError):
     """The generator cannot edit an image."""
 
-    default_hint = "Use a generator that can."
+    default_hint = "Use a generator with editing support."
 
 
 class AnswerNeededError(RequestError):
-    """A skill has asked something; the run goes on once it is answered."""
+    """A skill asks a question; the run continues once it is answered."""
 
     default_hint = "Answer with `gems resume RUN --answer TEXT`."
 
@@ -169,11 +169,11 @@ class RunNotFoundError(RequestError):
 class RunBusyError(RequestError):
     """Another process is working on this run."""
 
-    default_hint = "Wait for it to finish, or end it first."
+    default_hint = "Wait for it to finish, or cancel it first."
 
 
 class ConfigurationError(GemsError):
-    """The settings do not fit together."""
+    """The settings are invalid."""
 
     fault = "configuration"
     exit_code = 2
@@ -181,15 +181,15 @@ class ConfigurationError(GemsError):
 
 
 class ModelSpecError(ConfigurationError):
-    """A model spec is not understood."""
+    """A model spec is invalid."""
 
 
 class MissingExtraError(ConfigurationError):
     """An optional dependency is not installed.
 
     Args:
-        what: What needs it, for the message.
-        extra: The extra of `gems-agent` that brings it.
+        what: The feature that needs it, for the message.
+        extra: The extra of `gems-agent` that installs it.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -205,46 +205,48 @@ class ModelFilesError(ConfigurationError):
 
 
 class SkillError(ConfigurationError):
-    """A skill's folder or code cannot be used; runs go on without it and say so."""
+    """A skill's folder or code cannot be used; runs continue without it, with a warning."""
 
-    default_hint = "`gems skills validate DIR` says what is wrong."
+    default_hint = "Run `gems skills validate DIR` for details."
 
 
 class AuthenticationError(ConfigurationError):
-    """The endpoint does not accept the key."""
+    """The endpoint rejects the key."""
 
-    default_hint = "Check the API key in the settings; `gems doctor` tries it."
+    default_hint = "Check the API key in the settings; `gems doctor` tests it."
 
 
 class ModelUnavailableError(ConfigurationError):
     """The endpoint does not have this model, or the account may not use it."""
 
-    default_hint = "Check the model's name and the account; `gems doctor` tries each model."
+    default_hint = "Check the model's name and the account; `gems doctor` tests each model."
 
 
 class DataError(ConfigurationError):
-    """A benchmark's data are missing, damaged, or of another edition than the one that is read."""
+    """A benchmark's data are missing, damaged, or of another version than the supported one."""
 
-    default_hint = "`gems eval data` says where each benchmark's data come from and checks what is there."
+    default_hint = "Run `gems eval data` to see where each benchmark's data come from and check them."
 
 
 class EmbedderMismatchError(ConfigurationError):
-    """The store of experiences was filled by another embedder than the one that is set."""
+    """The store of experiences was filled by another embedder than the configured one."""
 
-    default_hint = "`gems memory reindex` embeds everything anew; or set GEMS_EMBEDDER to the other one."
+    default_hint = (
+        "Run `gems memory reindex` to embed everything again, or set GEMS_EMBEDDER to the other one."
+    )
 
 
 class ProviderError(GemsError):
-    """A model endpoint did not do its part.
+    """A model endpoint failed.
 
     Args:
-        message: What the endpoint said.
-        retry_after: Seconds the endpoint asks to wait, None where it does not say.
-        hint: What to do about it; the class's default where empty.
+        message: What is wrong, as one sentence.
+        retry_after: Seconds the endpoint asks to wait; None if it does not say.
+        hint: What to do about it; by default the class's hint.
     """
 
     fault: ClassVar[Fault] = "provider"
-    default_hint = "`gems doctor` tries each model; `gems resume` goes on once it works."
+    default_hint = "Run `gems doctor` to test each model, then continue with `gems resume`."
 
     def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -252,7 +254,7 @@ class ProviderError(GemsError):
 
 
 class UnreachableError(ProviderError):
-    """Nothing answers at the address."""
+    """No server answers at the address."""
 
     retryable = True
 
@@ -276,15 +278,15 @@ class ServerError(ProviderError):
 
 
 class RejectedRequestError(ProviderError):
-    """The endpoint refuses the form of the request (4xx); asking again changes nothing."""
+    """The endpoint rejects the request (4xx); retrying does not help."""
 
 
 class TooManyImagesError(RejectedRequestError):
-    """More images in one request than the endpoint takes.
+    """More images in one request than the endpoint accepts.
 
     Args:
-        message: What the endpoint said.
-        limit: How many it takes, None where it does not say.
+        message: What is wrong, as one sentence.
+        limit: The number it accepts; None if it does not say.
     """
 
     def __init__(self, message: str, *, limit: int | None = None) -> None:
@@ -293,46 +295,46 @@ class TooManyImagesError(RejectedRequestError):
 
 
 class UnreadableReplyError(ProviderError):
-    """The answer cannot be read: empty, truncated, or not what was asked for."""
+    """The answer cannot be parsed: empty, truncated, or not what was asked for."""
 
     retryable = True
 
 
 class InvalidImageError(ProviderError):
-    """What came is not an image; the message quotes its first bytes."""
+    """The response is not an image; the message quotes its first bytes."""
 
     retryable = True
 
 
 class OutOfMemoryError(ProviderError):
-    """The accelerator's memory does not suffice."""
+    """The accelerator is out of memory."""
 
     fault = "machine"
-    default_hint = "Ask for a smaller size or fewer candidates, or set GEMS_GENERATOR__OFFLOAD=model."
+    default_hint = "Use a smaller size or fewer candidates, or set GEMS_GENERATOR__OFFLOAD=model."
 
 
 class RefusedError(ProviderError):
-    """The provider's filter refuses the content."""
+    """The provider's filter rejects the content."""
 
     fault = "request"
     default_hint = "Reword the prompt, or use another model."
 
 
 class StorageError(GemsError):
-    """Something could not be kept or found again."""
+    """Data could not be stored or read."""
 
     fault = "machine"
-    default_hint = "Check GEMS_HOME: does it exist, is it writable, is space left?"
+    default_hint = "Check that GEMS_HOME exists, is writable and has free space."
 
 
 class DiskFullError(StorageError):
     """No space is left."""
 
-    default_hint = "Free some space or set GEMS_HOME to another disk, then `gems resume` the run."
+    default_hint = "Free some space or set GEMS_HOME to another disk, then continue with `gems resume`."
 
 
 class ImageMissingError(StorageError):
-    """A stored image is gone or damaged."""
+    """A stored image is missing or damaged."""
 
 
 class CorruptStoreError(StorageError):
@@ -340,20 +342,20 @@ class CorruptStoreError(StorageError):
 
 
 class MemoryUnavailableError(StorageError):
-    """The Chroma server does not do its part."""
+    """The Chroma server failed."""
 
-    default_hint = "Check GEMS_EXPERIENCE and that the server runs."
+    default_hint = "Check GEMS_EXPERIENCE and that the server is running."
 
 
 class StoreVersionError(StorageError):
     """A database was written by another version of GEMS."""
 
 
-class LimitReached(GemsError):  # noqa: N818 - not a fault, so not named an error
-    """A limit of the run ends it. Raised to a caller only where there is no image to hand back."""
+class LimitReached(GemsError):  # noqa: N818 - a limit is not an error
+    """A limit ends the run. Raised to a caller only if there is no image to return."""
 
     fault = "nobody"
-    default_hint = "`gems resume` goes on with the run."
+    default_hint = "Continue with `gems resume`."
 
 
 class DeadlineReachedError(LimitReached):
@@ -365,9 +367,9 @@ class BudgetReachedError(LimitReached):
 
 
 class RunDrainedError(LimitReached):
-    """The process that works on the run is being stopped; everything that was done is kept."""
+    """The process of the run is being stopped; everything done so far is stored."""
 
-    default_hint = "`gems resume RUN` goes on."
+    default_hint = "Continue with `gems resume RUN`."
 
 
 class RunCancelledError(LimitReached):
@@ -377,4 +379,4 @@ class RunCancelledError(LimitReached):
 class InternalError(GemsError):
     """A defect in GEMS; the cause is chained."""
 
-    default_hint = "This is a defect: please report it with the traceback from the log."
+    default_hint = "This is a bug: please report it with the traceback from the log."

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on."""
+"""Events of a run."""
 
 from __future__ import annotations
 
@@ -139,9 +139,9 @@ Event = Annotated[
     Field(discriminator="type"),
 ]
 
-_READER: TypeAdapter[Event] = TypeAdapter(Event)
+_EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 
 
 def read_event(value: dict[str, Any]) -> Event:
-    """The event that the graph's custom stream carries as a plain dictionary."""
-    return _READER.validate_python(value)
+    """Parse an event from the graph's custom stream."""
+    return _EVENT_ADAPTER.validate_python(value)

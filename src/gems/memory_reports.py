@@ -1,4 +1,4 @@
-"""What `Gems.memory` hands back."""
+"""Results of `Gems.memory`."""
 
 from __future__ import annotations
 

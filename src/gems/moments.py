@@ -1,4 +1,4 @@
-"""Moments as people say them."""
+"""Parse dates and durations."""
 
 from __future__ import annotations
 
@@ -12,19 +12,13 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DAY = re.compile(r"\d{4}-?\d{2}-?\d{2}")
 
 
-def parsed_moment(said: str, *, now: datetime, end: bool = False) -> datetime:
-    """The moment that `said` means; a date without a zone is local.
+def parse_datetime(value: str, *, now: datetime, end: bool = False) -> datetime:
+    """Parse a date, or how long ago something was: `30m`, `12h`, `3d`, `2w`; OptionError if it is neither.
 
-    Args:
-        said: `2026-01-31` or `2026-01-31T12:00`, with or without a zone; or how long ago: `30m`, `12h`, `3d`,
-            `2w`.
-        now: With a zone.
-        end: Whether a whole day means its end rather than its beginning.
-
-    Raises:
-        OptionError: it is none of these.
+    Dates look like `2026-01-31` or `2026-01-31T12:00` and are local without a time zone. With `end`, a date
+    without a time means the end of that day. `now` needs a time zone.
     """
-    text = said.strip()
+    text = value.strip()
     try:
         if ago := _AGO.fullmatch(text.lower()):
             return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -32,18 +26,14 @@ def parsed_moment(said: str, *, now: datetime, end: bool = False) -> datetime:
         return moment + timedelta(days=1) if end and _DAY.fullmatch(text) else moment
     except (ValueError, OverflowError, OSError):
         raise OptionError(
-            f"{said[:40]!r} is no moment.",
-            hint="Say a date such as 2026-01-31 or 2026-01-31T12:00, or how long ago: 30m, 12h, 3d, 2w.",
+            f"Invalid date or age: {value[:40]!r}.",
+            hint="Use a date such as 2026-01-31 or 2026-01-31T12:00, or an age such as 30m, 12h, 3d or 2w.",
         ) from None
 
 
-def parsed_age(said: str) -> timedelta:
-    """The span that `said` means: `30m`, `12h`, `3d`, `2w`.
-
-    Raises:
-        OptionError: it is none of these.
-    """
-    found = _AGO.fullmatch(said.strip().lower())
+def parse_duration(value: str) -> timedelta:
+    """Parse a duration such as `30m`, `12h`, `3d` or `2w`; OptionError if it is none."""
+    found = _AGO.fullmatch(value.strip().lower())
     if found is None:
-        raise OptionError(f"{said[:40]!r} is no span of time.", hint="Say for example 30m, 12h, 3d or 2w.")
+        raise OptionError(f"Invalid duration: {value[:40]!r}.", hint="Use for example 30m, 12h, 3d or 2w.")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})

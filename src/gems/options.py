@@ -1,4 +1,4 @@
-"""What a caller asks for, checked and completed before anything is paid for."""
+"""Check and complete the options of a run before anything is paid for."""
 
 from __future__ import annotations
 
@@ -17,64 +17,61 @@ DEFAULT_ROUNDS = 5
 MAX_CANDIDATES = 16
 SEEDS = 2**31
 _PLATEAU: dict[Profile, int] = {"balanced": 7, "paper": 0}
-_SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - people type the sign too
+_SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - users type this character too
 
 
-def checked_prompt(prompt: Any) -> str:
-    """The prompt as it was given.
-
-    Raises:
-        PromptError: it is empty, no text, or longer than 20,000 characters.
-    """
+def check_prompt(prompt: Any) -> str:
+    """Return the prompt unchanged; PromptError if it is empty, not text, or longer than 20,000 characters."""
     if not isinstance(prompt, str) or not prompt.strip():
-        raise PromptError("The prompt is empty.", hint="Say what to draw.")
+        raise PromptError("The prompt is empty.", hint="Describe the image to generate.")
     if len(prompt) > MAX_PROMPT:
         raise PromptError(
-            f"The prompt has {len(prompt):,} characters; at most {MAX_PROMPT:,} are taken.",
+            f"The prompt has {len(prompt):,} characters; the maximum is {MAX_PROMPT:,}.",
             hint="Shorten it.",
         )
     if not is_unicode(prompt):
-        raise PromptError("The prompt is no Unicode text.", hint="It holds half a surrogate pair; remove it.")
+        raise PromptError("The prompt is not valid Unicode.", hint="Remove the lone surrogate.")
     return prompt
 
 
-def resolved(given: Input, context: Context) -> Options:
-    """All options of a run: those given, checked, and defaults for the rest.
+def resolve_options(given: Input, context: Context) -> Options:
+    """Return all options of a run: the given ones, checked, and defaults for the rest.
 
     Raises:
-        OptionError: an option is out of range, or a budget is set where prices are not known.
-        SizeError: the generator cannot draw the size.
-        EditingUnsupportedError: there is a picture to edit, and the generator edits none.
+        OptionError: an option is out of range, or a budget is set and not all prices are known.
+        SizeError: the generator does not support the size.
+        EditingUnsupportedError: there is a source image, and the generator cannot edit.
     """
-    options = _complete(given, context)
+    options = _resolve_options(given, context)
     if options["budget_usd"] is not None:
         _check_prices(context)
     return options
 
 
-def _complete(given: Input, context: Context) -> Options:
+def _resolve_options(given: Input, context: Context) -> Options:
     generator = context.generator.capabilities
     profile: Profile = given.get("profile") or "balanced"
     if profile not in get_args(Profile):
-        raise OptionError(f"There is no profile {profile!r}.", hint="Choose balanced or paper.")
-    width, height = parsed_size(given["size"]) if given.get("size") else generator.default_size
+        raise OptionError(f"Invalid profile: {profile!r}.", hint="Use balanced or paper.")
+    width, height = parse_size(given["size"]) if given.get("size") else generator.default_size
     generator.check_size(width, height)
     seed = given.get("seed")
     options: Options = {
-        "max_rounds": _whole("max_rounds", given.get("max_rounds"), DEFAULT_ROUNDS, MAX_ROUNDS),
-        "candidates": _whole("candidates", given.get("candidates"), 1, MAX_CANDIDATES),
+        "max_rounds": _check_int("max_rounds", given.get("max_rounds"), DEFAULT_ROUNDS, MAX_ROUNDS),
+        "candidates": _check_int("candidates", given.get("candidates"), 1, MAX_CANDIDATES),
         "width": width,
         "height": height,
         "sized": bool(given.get("size")),
-        "seed": secrets.randbelow(SEEDS) if seed is None else _whole("seed", seed, 0, SEEDS - 1, least=0),
+        "seed": secrets.randbelow(SEEDS) if seed is None else _check_int("seed", seed, 0, SEEDS - 1, least=0),
         "profile": profile,
-        "negative_prompt": _text("negative_prompt", given.get("negative_prompt")),
+        "negative_prompt": _check_text("negative_prompt", given.get("negative_prompt")),
         "skills": given.get("skills") or context.default_skills,
-        "max_images": _limit("max_images", given.get("max_images")),
-        "budget_usd": _amount("budget_usd", given.get("budget_usd")),
-        "deadline_s": _amount("deadline_s", given.get("deadline_s")),
-        "plateau": _whole("plateau", given.get("plateau"), _PLATEAU[profile], MAX_ROUNDS, least=0) or None,
-        "memory": _yes_or_no("memory", given.get("memory"), default=True),
+        "max_images": _check_limit("max_images", given.get("max_images")),
+        "budget_usd": _check_positive("budget_usd", given.get("budget_usd")),
+        "deadline_s": _check_positive("deadline_s", given.get("deadline_s")),
+        "plateau": _check_int("plateau", given.get("plateau"), _PLATEAU[profile], MAX_ROUNDS, least=0)
+        or None,
+        "memory": _check_bool("memory", given.get("memory"), default=True),
     }
     if source := given.get("source"):
         check_editing(generator)
@@ -83,11 +80,7 @@ def _complete(given: Input, context: Context) -> Options:
 
 
 def check_editing(generator: GeneratorCapabilities) -> None:
-    """Rule out a picture to edit before it is looked at.
-
-    Raises:
-        EditingUnsupportedError: the generator edits none.
-    """
+    """Raise EditingUnsupportedError if the generator cannot edit images."""
     if not generator.editing:
         raise EditingUnsupportedError(
             f"{generator.model} cannot edit images.",
@@ -96,7 +89,7 @@ def check_editing(generator: GeneratorCapabilities) -> None:
 
 
 def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> str | None:
-    """The size of an edited picture where none is asked for: its own, or None where that cannot be drawn."""
+    """Return the default size for editing an image: its own, or None if the generator does not support it."""
     try:
         generator.check_size(width, height)
     except SizeError:
@@ -105,7 +98,7 @@ def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> s
 
 
 def _check_prices(context: Context) -> None:
-    """A budget means nothing where a price is unknown: say so rather than overspend."""
+    """Reject a budget if a price is unknown, rather than overspend."""
     unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
     hints = [
         f"GEMS_{role.upper()}__INPUT_USD_PER_MILLION and ..._OUTPUT_USD_PER_MILLION" for role in unknown[:1]
@@ -119,20 +112,16 @@ def _check_prices(context: Context) -> None:
         )
 
 
-def parsed_size(text: str) -> tuple[int, int]:
-    """Width and height in pixels of `WIDTHxHEIGHT`.
-
-    Raises:
-        OptionError: `text` is not of that form.
-    """
+def parse_size(text: str) -> tuple[int, int]:
+    """Return width and height in pixels from `WIDTHxHEIGHT`; OptionError for anything else."""
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise OptionError(f"{text!r} is no size.", hint="Write it as WIDTHxHEIGHT, for example 1024x1024.")
+        raise OptionError(f"Invalid size: {text!r}.", hint="Use WIDTHxHEIGHT, e.g. 1024x1024.")
     return int(found.group(1)), int(found.group(2))
 
 
 def candidate_seed(seed: int, number: int, candidate: int) -> int:
-    """The seed of a candidate: the run's own for the very first image, then unrelated ones.
+    """Return the seed of a candidate: the run's own for the very first image, then unrelated ones.
 
     They are hashed rather than counted, so that runs with neighbouring seeds share none.
     """
@@ -142,12 +131,12 @@ def candidate_seed(seed: int, number: int, candidate: int) -> int:
 
 
 def derived_seed(*identity: object) -> int:
-    """A seed in [0, SEEDS) that the identity alone decides, unrelated to those of others."""
+    """Return a seed in [0, SEEDS) that depends only on the identity."""
     digest = hashlib.sha256("/".join(map(str, identity)).encode()).digest()
     return int.from_bytes(digest[:4]) % SEEDS
 
 
-def _whole(name: str, value: Any, default: int, most: int, *, least: int = 1) -> int:
+def _check_int(name: str, value: Any, default: int, most: int, *, least: int = 1) -> int:
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -155,28 +144,28 @@ def _whole(name: str, value: Any, default: int, most: int, *, least: int = 1) ->
     return value
 
 
-def _text(name: str, value: Any) -> str:
+def _check_text(name: str, value: Any) -> str:
     if not isinstance(value or "", str) or not is_unicode(value or ""):
-        raise OptionError(f"{name} is no Unicode text.")
+        raise OptionError(f"{name} is not valid Unicode.")
     return value or ""
 
 
 def is_unicode(text: str) -> bool:
-    """Whether `text` can be stored and sent: half a surrogate pair, as JSON can hold it, cannot."""
+    """Return whether the text can be stored and sent; lone surrogates, which JSON can contain, cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _yes_or_no(name: str, value: Any, *, default: bool) -> bool:
+def _check_bool(name: str, value: Any, *, default: bool) -> bool:
     if value is not None and not isinstance(value, bool):
         raise OptionError(f"{name} is {value!r}; it must be true or false.")
     return default if value is None else value
 
 
-def _limit(name: str, value: Any) -> int | None:
-    return None if value is None else _whole(name, value, 1, 1_000_000)
+def _check_limit(name: str, value: Any) -> int | None:
+    return None if value is None else _check_int(name, value, 1, 1_000_000)
 
 
-def _amount(name: str, value: Any) -> float | None:
+def _check_positive(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):

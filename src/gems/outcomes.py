@@ -1,4 +1,4 @@
-"""The result that a run's state amounts to, however far the run came."""
+"""Build a RunResult from a run's state, however far the run came."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from gems.state import State
 from gems.types import Round
 
 
-def result_of(state: State, row: RunRow, status: RunStatus) -> RunResult:
-    """The result of a run in this state, without the picture's bytes."""
+def build_result(state: State, row: RunRow, status: RunStatus) -> RunResult:
+    """Build the result of a run from its state, without the image's bytes."""
     rounds = all_rounds(state)
     found: dict[str, Any] = (
         outcome(rounds)
@@ -30,7 +30,7 @@ def result_of(state: State, row: RunRow, status: RunStatus) -> RunResult:
         final_prompt=found["final_prompt"],
         best_round=found["best_round"],
         rounds=rounds,
-        requirements=_checked(state, rounds, found["best_round"]),
+        requirements=_check_requirements(state, rounds, found["best_round"]),
         experiences=state.get("experiences") or [],
         recalls=state.get("recalls") or [],
         skill_uses=state.get("skill_uses") or [],
@@ -40,15 +40,15 @@ def result_of(state: State, row: RunRow, status: RunStatus) -> RunResult:
         models=row["models"],
         warnings=state.get("warnings") or [],
         failure=state.get("failure"),
-        seconds=round(sum(sum(turn["seconds"].values()) for turn in rounds), 3),
+        seconds=round(sum(sum(round_["seconds"].values()) for round_ in rounds), 3),
         forked_from=row["forked_from"],
     )
 
 
-def _checked(state: State, rounds: list[Round], best: int) -> list[CheckedRequirement]:
-    """The requirements with the answers for the best image; unknown while there is none."""
-    turn = next((turn for turn in rounds if turn["number"] == best), None)
-    answers = {a["requirement"]: a for a in turn["verdicts"][turn["best"]]["answers"]} if turn else {}
+def _check_requirements(state: State, rounds: list[Round], best: int) -> list[CheckedRequirement]:
+    """Return the requirements with the answers for the best image; unknown while there is none."""
+    round_ = next((round_ for round_ in rounds if round_["number"] == best), None)
+    answers = {a["requirement"]: a for a in round_["verdicts"][round_["best"]]["answers"]} if round_ else {}
     checked = []
     for requirement in state.get("requirements") or []:
         answer = answers.get(requirement["id"])

@@ -1,4 +1,4 @@
-"""A picture that says what made it, in text chunks that other programs read.
+"""Write metadata of a run into a PNG, in text chunks that other programs read.
 
 `parameters` is the infotext of A1111-style tools; `gems` is JSON with the run, its rounds and verdicts.
 """
@@ -15,46 +15,43 @@ from gems._version import __version__
 from gems.results import RunResult
 from gems.types import Candidate
 
-_SIGNATURE = 8
-# Length, kind and checksum of a chunk.
-_FRAME = 12
-# What the pixels and their colours need; texts of whoever drew it are not passed on.
-_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"IDAT", b"IEND"})
+_PNG_SIGNATURE_BYTES = 8
+# Length, type and checksum of a chunk.
+_CHUNK_OVERHEAD = 12
+# Chunks for pixels and colours; texts of the image model are not passed on.
+_KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"IDAT", b"IEND"})
 
 
 def with_provenance(png: bytes, result: RunResult) -> bytes:
-    """The same pixels with what made them written into the file. Blocking: call it in a thread."""
-    turn = next(turn for turn in result.rounds if turn["number"] == result.best_round)
-    candidate = turn["candidates"][turn["best"]]
+    """Return the PNG with metadata of the run. Blocking: call it in a thread."""
+    best = next(best for best in result.rounds if best["number"] == result.best_round)
+    candidate = best["candidates"][best["best"]]
     texts = PngInfo()
     texts.add_itxt("parameters", infotext(result, candidate))
-    texts.add_itxt("gems", json.dumps(record(result, candidate), ensure_ascii=False))
+    texts.add_itxt("gems", json.dumps(provenance_record(result, candidate), ensure_ascii=False))
     return _with_texts(png, texts)
 
 
 def _with_texts(png: bytes, texts: PngInfo) -> bytes:
-    """The picture as it is compressed, with these texts in place of all others.
-
-    Compressing it anew would take longer than everything else that ends a run.
-    """
+    """Replace all texts of the PNG without compressing its pixels again, which would take long."""
     out = io.BytesIO()
-    out.write(png[:_SIGNATURE])
-    at = _SIGNATURE
-    while at < len(png):
-        end = at + _FRAME + int.from_bytes(png[at : at + 4])
-        kind = png[at + 4 : at + 8]
-        if kind in _KEPT:
-            out.write(png[at:end])
+    out.write(png[:_PNG_SIGNATURE_BYTES])
+    position = _PNG_SIGNATURE_BYTES
+    while position < len(png):
+        end = position + _CHUNK_OVERHEAD + int.from_bytes(png[position : position + 4])
+        kind = png[position + 4 : position + 8]
+        if kind in _KEPT_CHUNKS:
+            out.write(png[position:end])
         if kind == b"IHDR":
             for name, data, *_ in texts.chunks:
                 putchunk(out, name, data)
-        at = end
+        position = end
     return out.getvalue()
 
 
 def infotext(result: RunResult, candidate: Candidate) -> str:
-    """The text that A1111-style tools read: prompt, negative prompt, then parameters by name."""
-    turn = next(turn for turn in result.rounds if turn["number"] == result.best_round)
+    """Return the text that A1111-style tools read: prompt, negative prompt, then parameters by name."""
+    best = next(best for best in result.rounds if best["number"] == result.best_round)
     parameters = candidate["parameters"]
     used = parameters.get("seed_used")
     named = {
@@ -66,15 +63,17 @@ def infotext(result: RunResult, candidate: Candidate) -> str:
         "Model": candidate["model"],
         "Version": f"GEMS {__version__}",
     }
-    lines = [turn["prompt"]]
-    if turn["negative_prompt"]:
-        lines.append(f"Negative prompt: {turn['negative_prompt']}")
-    lines.append(", ".join(f"{name}: {_value(value)}" for name, value in named.items() if value is not None))
+    lines = [best["prompt"]]
+    if best["negative_prompt"]:
+        lines.append(f"Negative prompt: {best['negative_prompt']}")
+    lines.append(
+        ", ".join(f"{name}: {_format_value(value)}" for name, value in named.items() if value is not None)
+    )
     return "\n".join(lines)
 
 
-def record(result: RunResult, candidate: Candidate) -> dict[str, Any]:
-    """What the `gems` chunk holds."""
+def provenance_record(result: RunResult, candidate: Candidate) -> dict[str, Any]:
+    """Return the content of the `gems` chunk."""
     return {
         "version": __version__,
         "run_id": result.run_id,
@@ -95,7 +94,7 @@ def record(result: RunResult, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _value(value: Any) -> str:
-    """A value as infotext writes it: quoted where a comma or a line break would end it."""
+def _format_value(value: Any) -> str:
+    """Format a value for infotext: quoted if a comma or a line break would end it."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",:\n") else text

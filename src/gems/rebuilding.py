@@ -1,4 +1,4 @@
-"""The store of experiences made anew from the trajectories of all runs."""
+"""Rebuild the store of experiences from the trajectories of all runs."""
 
 from __future__ import annotations
 
@@ -29,26 +29,23 @@ async def rebuild(
     *,
     dry_run: bool = False,
 ) -> Rebuilt:
-    """Move the store aside and fill a new one with what the trajectories hold.
+    """Move the store aside and fill a new one from the trajectories.
 
-    Experiences and their track records come back, also what was forgotten of runs that are still there.
-    Lessons are drawn anew by `consolidate`, and what was imported has to be imported again.
+    Experiences and their track records come back, including forgotten ones of runs that still exist. Lessons
+    are built again by `consolidate`, and imported items must be imported again.
 
     Args:
         graph: The compiled graph, which reads the trajectories.
         resources: The stores.
-        memories: What is rebuilt.
-        checkpoints: The trajectories' file, for what is wrong with it.
-        progress: Told how many runs are done, of how many.
+        memories: The admin interface of the store.
+        checkpoints: The trajectories' file, for error messages.
+        progress: Called with the number of runs that are done, and their total.
         dry_run: Only read the trajectories and count.
-
-    Raises:
-        StorageError: the old store cannot be moved, or the new one not be written.
     """
     aside = "" if dry_run else await memories.begin_anew()
     rows = [row for row in await resources.ledger.runs() if row["options"].get("memory", True)]
-    merits: list[PendingOp] = []
-    # Other ids than the runs' own, which were carried out on the old store.
+    credit_puts: list[PendingOp] = []
+    # Different ids than the runs' own, which are marked as done on the old store.
     token = secrets.token_hex(8)
     unreadable: list[str] = []
     count = 0
@@ -58,29 +55,29 @@ async def rebuild(
         except StorageError:
             unreadable.append(row["run_id"])
         else:
-            puts = _puts(values, row)
+            puts = _experience_puts(values, row)
             count += len(puts)
-            merits += _credits(values, row, token)
+            credit_puts += _lesson_credits(values, row, token)
             if not dry_run:
                 await memories.take(puts)
         if progress is not None:
             progress(number, len(rows))
     if not dry_run:
         await memories.flush()
-        # Behind all experiences: a credit for what is not there is dropped.
-        await memories.take(merits)
+        # After all experiences: a credit for a missing item is dropped.
+        await memories.take(credit_puts)
         await memories.flush()
     return Rebuilt(runs=len(rows), experiences=count, unreadable=unreadable, aside=aside, done=not dry_run)
 
 
-def _puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
+def _experience_puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
     generator = memory_namespace(row["models"]["generator"], row["owner"])
     put = experience_ops(values, row["run_id"], generator)
     return [{**op, "value": {**op["value"], "at": row["updated"]}} for op in put]
 
 
-def _credits(values: dict[str, Any], row: RunRow, token: str) -> list[PendingOp]:
-    judged = {turn["number"] for turn in values.get("rounds") or []}
+def _lesson_credits(values: dict[str, Any], row: RunRow, token: str) -> list[PendingOp]:
+    judged = {round_["number"] for round_ in values.get("rounds") or []}
     recalls = cast("list[Recall]", values.get("recalls") or [])
     name = f"rebuilt/{token}/{row['run_id']}"
     return [op for recall in recalls if recall["round"] in judged for op in credit_ops(recall, values, name)]

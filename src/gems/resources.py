@@ -1,4 +1,4 @@
-"""Models and stores, opened from settings."""
+"""Open models and stores from settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from gems.types import Role
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiences:
-    """What runs learn from each other: where it is kept, and how it gets there."""
+    """The store of experiences with its outbox and writer."""
 
     store: ChromaStore
     outbox: Outbox
@@ -45,7 +45,7 @@ class Experiences:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What runs share: made once, used by any number of runs side by side."""
+    """Opened models and stores, shared by all runs."""
 
     chats: dict[Role, ChatClient]
     generator: ImageGenerator
@@ -59,11 +59,11 @@ class Resources:
     skill_timeout_s: float = 300.0
     tracing: Tracing = OFF
     experiences: Experiences | None = None
-    """None where memory is off."""
+    """None if memory is off."""
     encodings: Encodings = field(default_factory=Encodings)
 
     def context(self) -> Context:
-        """The context of one run, which begins now, with the skills that were there at the last look."""
+        """Return the context of a run that starts now, with the skills of the last refresh."""
         return Context(
             chats=self.chats,
             generator=self.generator,
@@ -80,7 +80,7 @@ class Resources:
         )
 
     def models(self) -> dict[str, str]:
-        """The names of the models by role, and of the generator."""
+        """Return the names of the models by role, and of the generator."""
         names: dict[str, str] = {role: client.name for role, client in self.chats.items()}
         return names | {"generator": self.generator.capabilities.model}
 
@@ -93,13 +93,13 @@ async def open_resources(
     generator: ImageGenerator | None = None,
     skills: SkillRegistry | None = None,
 ) -> AsyncIterator[Resources]:
-    """Everything that the settings describe; nothing is loaded and no endpoint is called.
+    """Open everything that the settings describe; nothing is loaded and no endpoint is called.
 
     Args:
         settings: What to open.
-        chat: A chat model of the caller's own, for all roles whose settings name no model of their own.
-        generator: A generator of the caller's own, in place of the settings'; it is not closed.
-        skills: The skills that can be chosen, in place of those in the settings' folders.
+        chat: A chat model for all roles whose settings do not name a model.
+        generator: A generator to use instead of the settings'; it is not closed.
+        skills: The skills that can be chosen, instead of those in the settings' folders.
 
     Raises:
         ConfigurationError: a model cannot be opened as configured.
@@ -134,14 +134,14 @@ def _open_images(settings: Settings) -> ImageStore:
     folder = settings.home / "images"
     if not settings.images:
         return ImageStore(folder)
-    # Only whoever shares images needs fsspec.
+    # Only shared images need fsspec.
     from gems.memory.shared_images import SharedImageStore  # noqa: PLC0415
 
     return SharedImageStore(folder, settings.images)
 
 
 async def _open_skills(settings: Settings, fixed: SkillRegistry | None) -> SkillCatalogue:
-    """The skills of all places, looked for once."""
+    """Load the skills of all search paths."""
     if fixed is not None:
         return SkillCatalogue(fixed=fixed)
     catalogue = SkillCatalogue(skill_places(settings).places)
@@ -150,7 +150,7 @@ async def _open_skills(settings: Settings, fixed: SkillRegistry | None) -> Skill
 
 
 def skill_places(settings: Settings) -> Where:
-    """Where skills are looked for; the project is the current folder."""
+    """Return the search paths of skills; the project is the current folder."""
     return Where(
         home=settings.home,
         path=settings.skills_path,
@@ -161,7 +161,7 @@ def skill_places(settings: Settings) -> Where:
 
 
 async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experiences | None:
-    """The store of experiences, which is not reached for before it is needed."""
+    """Open the store of experiences, which connects on first use."""
     if settings.experience == "off":
         return None
     store = await stack.enter_async_context(
@@ -175,19 +175,19 @@ async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experi
     return Experiences(store=store, outbox=outbox, writer=writer)
 
 
-def _open_chats(settings: Settings, own: BaseChatModel | None) -> dict[Role, ChatClient]:
-    """One client per role; roles with equal settings share one, and with it what it learns."""
+def _open_chats(settings: Settings, custom: BaseChatModel | None) -> dict[Role, ChatClient]:
+    """Open one client per role; roles with equal settings share one, and with it what it learns."""
     roles: tuple[Role, ...] = get_args(Role)
-    wrapped = wrap_chat(own, settings.chat) if own is not None else None
+    wrapped = wrap_chat(custom, settings.chat) if custom is not None else None
     clients: list[tuple[object, ChatClient]] = []
     chats: dict[Role, ChatClient] = {}
     for role in roles:
         if wrapped is not None and "model" not in getattr(settings, role).model_fields_set:
             chats[role] = wrapped
             continue
-        wanted = settings.chat_for(role)
-        chats[role] = next((client for known, client in clients if known == wanted), None) or open_chat(
-            wanted
-        )
-        clients.append((wanted, chats[role]))
+        chat_settings = settings.chat_for(role)
+        chats[role] = next(
+            (client for known, client in clients if known == chat_settings), None
+        ) or open_chat(chat_settings)
+        clients.append((chat_settings, chats[role]))
     return chats

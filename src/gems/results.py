@@ -1,4 +1,4 @@
-"""What a run hands back to people and programs."""
+"""Results of runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class CheckedRequirement(BaseModel):
-    """A requirement with the answer for the image that is handed back."""
+    """A requirement with the answer for the returned image."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -47,7 +47,7 @@ class CheckedRequirement(BaseModel):
 class RunResult(BaseModel):
     """A run and its best image.
 
-    `image` opens the picture; everything else is plain data, the same as `gems run --json` prints.
+    `image` opens the image; everything else is plain data, the same as `gems run --json` prints.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,16 +82,16 @@ class RunResult(BaseModel):
     )
 
     _data: bytes | None = PrivateAttr(default=None)
-    _at_hand: Callable[[str], bytes | None] | None = PrivateAttr(default=None)
+    _load_image: Callable[[str], bytes | None] | None = PrivateAttr(default=None)
 
     @property
     def image(self) -> Image:
-        """The picture.
+        """The image as a `PIL.Image`.
 
         Raises:
             ValueError: the run has no image.
         """
-        from PIL import Image  # noqa: PLC0415 - only those who look at the picture need it
+        from PIL import Image  # noqa: PLC0415 - only needed here
 
         if self._data is None:
             raise ValueError(f"The run {self.run_id} has no image.")
@@ -99,31 +99,28 @@ class RunResult(BaseModel):
 
     @property
     def passed(self) -> bool:
-        """Whether every requirement is met, and nothing kept that from being confirmed."""
+        """Whether every requirement is met, and this was confirmed."""
         met = bool(self.requirements) and all(item.answer == "yes" for item in self.requirements)
         return met and self.failure is None
 
     def with_image(
         self, data: bytes, path: Path | None, at_hand: Callable[[str], bytes | None] | None = None
     ) -> RunResult:
-        """The same result with the picture's bytes and the file they were written to.
+        """Return a copy with the image's PNG bytes and file (None if it could not be written).
 
-        Args:
-            data: PNG bytes.
-            path: The file; None where it could not be written.
-            at_hand: Looks up the images of all rounds where somebody wants to see them.
+        `at_hand` returns the bytes of images of any round, for notebooks.
         """
         copy = self.model_copy(update={"path": str(path) if path else None})
-        copy._data, copy._at_hand = data, at_hand  # noqa: SLF001 - a copy of one's own
+        copy._data, copy._load_image = data, at_hand  # noqa: SLF001 - an own copy
         return copy
 
     def _repr_png_(self) -> bytes | None:
-        """Shown where there is room for a picture alone."""
+        """Show the image where only images are supported."""
         return self._data
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
-        """Shown by notebooks."""
-        from gems.reporting.notebook import result_html, result_summary  # noqa: PLC0415 - only notebooks need it
+        """Show the run in notebooks."""
+        from gems.reporting.notebook import result_html, result_summary  # noqa: PLC0415 - only for notebooks
 
-        page = result_html(self, self._data, self._at_hand or (lambda _image: None))
+        page = result_html(self, self._data, self._load_image or (lambda _image: None))
         return {"text/html": page, "text/plain": f"{self.prompt}\n{result_summary(self)}"}

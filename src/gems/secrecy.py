@@ -1,4 +1,4 @@
-"""All secrets that a process knows, for what may quote any of them: tracebacks and logs."""
+"""Collect all secrets that a process knows, for redaction of tracebacks and logs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,12 @@ from pydantic import SecretStr
 from gems.observability.redaction import secrets_in, secrets_of_address
 from gems.settings import Settings
 
-_OF_THE_ENVIRONMENT = ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
+_KEY_VARIABLES = ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
 
 
 def known_secrets(settings: Settings | None) -> tuple[str, ...]:
-    """The keys in settings and environment, and what looks like one in addresses and further fields.
-
-    Args:
-        settings: None where they cannot be read.
-    """
-    found = [os.environ.get(name, "") for name in _OF_THE_ENVIRONMENT]
+    """Return the keys in settings (None if unreadable) and environment, and likely ones in URLs and fields."""
+    found = [os.environ.get(name, "") for name in _KEY_VARIABLES]
     if settings is not None:
         chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
         parts = (*chats, settings.generator)
@@ -30,13 +26,13 @@ def known_secrets(settings: Settings | None) -> tuple[str, ...]:
         models = (part.model.partition(":")[2].rpartition("@http") for part in parts)
         addresses = (f"http{url}" if at else url for _, at, url in models)
         for address in (*addresses, settings.otel, checkpoint):
-            found += _of_address(address)
+            found += _secrets_of_url(address)
     return tuple(dict.fromkeys(secret for secret in found if secret))
 
 
-def _of_address(address: str) -> list[str]:
+def _secrets_of_url(address: str) -> list[str]:
     try:
         return list(secrets_of_address(address))
     except ValueError:
-        # No address, so that nothing is sent there; it is told of where it is to be used.
+        # Not a URL, so nothing is sent there; its use reports the error.
         return []

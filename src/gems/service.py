@@ -1,4 +1,4 @@
-"""The one place that runs, streams, resumes and cancels a trajectory; every way in calls it.
+"""The service that runs, streams, resumes and cancels runs; all interfaces call it.
 
     async with Gems() as gems:
         result = await gems.run("three red circles above a blue striped square")
@@ -37,8 +37,8 @@ from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import named_skills
-from gems.options import check_editing, checked_prompt, editing_size, resolved
-from gems.outcomes import result_of
+from gems.options import check_editing, check_prompt, editing_size, resolve_options
+from gems.outcomes import build_result
 from gems.rebuilding import rebuild
 from gems.reporting import report_page
 from gems.reporting.lessons import lesson_lines
@@ -61,24 +61,23 @@ from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
 from gems.state import Input, State
 from gems.types import Options
-from gems.waiting import going_on
+from gems.waiting import resume_input
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-# Where a run that a fault or a limit ended goes on: the node whose routing leads to the one that failed.
-_BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+# Where a failed run is resumed: the node whose routing leads to the failed one.
+_NODE_BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
 
 
 class Gems:
-    """Models and stores, opened: carries out any number of runs until it is closed.
+    """The service with opened models and stores, for any number of runs.
 
     Args:
         settings: Read from the environment and `.env` by default.
-        chat: A LangChain chat model of the caller's own, for all roles whose settings name no model of
-            their own.
-        generator: An image generator of the caller's own, in place of the settings'; it is not closed.
-        skills: The skills that can be chosen, in place of those in folders; see `gems.skills.places`.
-        graph: Builds another graph of the same state, input and output; the loop by default. Runs can only be
-            resumed with the graph that they were begun with.
+        chat: A LangChain chat model for all roles whose settings do not name a model.
+        generator: An image generator to use instead of the settings'; it is not closed.
+        skills: The skills that can be chosen, instead of those in folders; see `gems.skills.places`.
+        graph: Builds another graph with the same state, input and output; the loop by default. Runs can only
+            be resumed with the graph that they were started with.
 
     Raises:
         ConfigurationError: the settings cannot be used.
@@ -101,9 +100,9 @@ class Gems:
         self._opened: Resources | None = None
 
     async def __aenter__(self) -> Self:
-        """Open everything; see `open_resources` for what can be wrong."""
+        """Open models and stores; errors as in `open_resources`."""
         self._opened = await self._stack.enter_async_context(self._opening)
-        # Code of skills is imported here.
+        # Imports code of skills.
         graph = await asyncio.to_thread(self._build, self.resources.skills.current.all())
         experiences = self.resources.experiences
         self._graph = graph.compile(
@@ -130,133 +129,132 @@ class Gems:
 
     @property
     def memory(self) -> Memories:
-        """What runs have learnt."""
+        """The experiences and lessons of runs."""
         return Memories(self.resources)
 
     @property
     def skills(self) -> SkillWorkshop:
-        """Skills, for their authors."""
+        """Tools for authors of skills."""
         return SkillWorkshop(self.resources, self.settings.home)
 
     async def rebuild_memory(
         self, progress: Callable[[int, int], None] | None = None, *, dry_run: bool = False
     ) -> Rebuilt:
-        """Make the store of experiences anew from the trajectories of all runs; see `rebuild`."""
-        with self._faults():
+        """Rebuild the store of experiences from the trajectories of all runs; see `rebuild`."""
+        with self._translate_errors():
             checkpoints = self.settings.checkpoints_path
             return await rebuild(
                 self._graph, self.resources, self.memory, checkpoints, progress, dry_run=dry_run
             )
 
     async def run(self, prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
-        """Carry out a run and hand back its best image.
+        """Run the loop and return its best image.
 
         Args:
-            prompt: What to draw, 1 to 20,000 characters.
-            **arguments: See `RunArguments`. With a `source` each round edits that picture with the round's
-                prompt.
+            prompt: What to generate, 1 to 20,000 characters.
+            **arguments: See `RunArguments`. With a `source` each round edits that image with its prompt.
 
         Raises:
-            RequestError: the prompt, an option or the source is not usable; nothing was paid for.
+            RequestError: the prompt, an option or the source is invalid; nothing was paid for.
             GemsError: the run ended before there was an image; the error's `run_id` names it.
         """
-        return await _last(self.stream(prompt, **arguments))
+        return await _last_result(self.stream(prompt, **arguments))
 
     async def stream(self, prompt: str, **arguments: Unpack[RunArguments]) -> AsyncGenerator[Event]:
-        """The same as `run`, told as it happens; the last event is `Finished` with the result.
+        """Do the same as `run` and yield its events; the last one is `Finished` with the result.
 
-        A consumer that stops listening interrupts the run, which can be resumed.
+        If the consumer stops iterating, the run is interrupted and can be resumed.
         """
         await self.resources.skills.refreshed()
-        checked_prompt(prompt)
+        check_prompt(prompt)
         source = await self._source(arguments)
-        options = self._resolved(arguments, source)
+        options = self._resolve_options(arguments, source)
         target = await self._target(arguments)
         if source is not None:
             await keep_source(source, self.resources.images)
         run_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(run_id):
-            await self._check_free(run_id)
+            await self._check_unused(run_id)
             row = await self.resources.ledger.begin(
                 run_id, prompt, options, self.resources.models(), arguments.get("owner", "")
             )
             if source is not None:
-                # Until now, deleting another run could have taken it away.
+                # Until now, deleting another run could have deleted it.
                 await keep_source(source, self.resources.images)
             async with aclosing(self._carrier.carry_out(row, as_input(row), target)) as events:
                 async for event in events:
                     yield event
 
     async def resume(self, run_id: str, answer: str | None = None, **target: Unpack[Target]) -> RunResult:
-        """Go on with a run that was interrupted, failed, was cancelled or ran out of time.
+        """Continue a run that was interrupted, failed, was cancelled or ran out of time.
 
-        A run that came to its end is handed back as it is. Nothing that was drawn or answered is paid again.
+        A finished run is returned as it is. Nothing that was generated or answered is paid for again.
 
         Args:
             run_id: The run.
-            answer: What a skill has asked for; see `AnswerNeededError`.
+            answer: The answer to a skill's question; see `AnswerNeededError`.
             **target: See `Target`.
 
         Raises:
-            AnswerNeededError: a skill has asked something, and there is no answer.
+            AnswerNeededError: a skill asks a question, and there is no answer.
             RunNotFoundError: no run has this id.
             RunBusyError: another process is working on it.
             GemsError: the run ended before there was an image.
         """
-        return await _last(self.stream_resume(run_id, answer, **target))
+        return await _last_result(self.stream_resume(run_id, answer, **target))
 
     async def stream_resume(
         self, run_id: str, answer: str | None = None, **target: Unpack[Target]
     ) -> AsyncGenerator[Event]:
-        """The same as `resume`, told as it happens."""
-        row = await self._row(run_id)
+        """Do the same as `resume` and yield its events."""
+        row = await self._find_row(run_id)
         checked = await self._target(target)
         await self.resources.skills.refreshed()
         async with self.resources.locks.hold(run_id):
             await self.resources.ledger.catch_up()
-            start = going_on(run_id, await self._snapshot(run_id), answer) or await self._next_input(row)
-            note = await self._other_models(row) if await self._goes_on(run_id, start) else ""
-            if note:
-                yield Warned(run_id=run_id, message=note)
+            start = resume_input(run_id, await self._snapshot(run_id), answer) or await self._next_input(row)
+            warning = await self._update_models(row) if await self._has_work_left(run_id, start) else ""
+            if warning:
+                yield Warned(run_id=run_id, message=warning)
             async with aclosing(self._carrier.carry_out(row, start, checked)) as events:
                 async for event in events:
-                    yield _with_warning(event, note) if note else event
+                    yield _with_warning(event, warning) if warning else event
 
     async def fork(
         self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
     ) -> RunResult:
-        """Carry out a new run that shares the history of another one up to a round and goes on from there.
+        """Start a new run that shares the history of another one up to a round, and continue from there.
 
-        Nothing that is shared is drawn or asked again, and the other run stays as it is. The new run's usage
-        and limits count what is shared.
+        Nothing shared is generated or asked again, and the other run does not change. The new run's usage and
+        limits include what is shared.
 
         Args:
-            run_id: The other run; it may be going on.
-            number: The last round that is shared, from 1.
-            prompt: What to draw next; what the reflector wrote, or now writes, where there is none.
-            **arguments: Options that differ; `profile`, `size` and `skills` stay. There may be one round more
-                than are shared at least.
+            run_id: The other run; it may be in progress.
+            number: The last shared round, from 1.
+            prompt: The next prompt; the reflector's by default.
+            **arguments: Options that differ; `profile`, `size` and `skills` cannot. `max_rounds` is raised to
+                allow at least one round more than are shared.
 
         Raises:
             RunNotFoundError: no run has this id.
-            RequestError: it has no such round, or an option is not usable.
+            RequestError: it has no such round, or an option is invalid.
             GemsError: see `run`.
         """
-        return await _last(self.stream_fork(run_id, number, prompt, **arguments))
+        return await _last_result(self.stream_fork(run_id, number, prompt, **arguments))
 
     async def stream_fork(
         self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
     ) -> AsyncGenerator[Event]:
-        """The same as `fork`, told as it happens; `show` tells what is shared."""
-        source, target = await self._row(run_id), await self._target(arguments)
+        """Do the same as `fork` and yield its events; `show` returns what is shared."""
+        source, target = await self._find_row(run_id), await self._target(arguments)
         await self.resources.skills.refreshed()
         options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
         wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
         new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):
-            await self._check_free(new_id)
+            await self._check_unused(new_id)
             async with kept_from_deletion(self.resources.locks, source):
-                with self._faults():
+                with self._translate_errors():
                     point = await fork_point(self._graph, source, wish, self.resources)
                     row = await write_fork(self._graph, source, new_id, point, self.resources)
             async with aclosing(self._carrier.carry_out(row, None, target)) as events:
@@ -264,28 +262,28 @@ class Gems:
                     yield event
 
     async def verify(self, image: bytes | Path, prompt: str) -> Verification:
-        """Check any picture against a prompt, as runs check their own; nothing is drawn or kept.
+        """Check any image against a prompt as runs check their own; nothing is generated or stored.
 
         Args:
             image: A PNG, JPEG or WebP file or its bytes, at most 50 MB and 64 million pixels.
-            prompt: What the picture should show.
+            prompt: What the image should show.
 
         Raises:
-            RequestError: the prompt or the picture is not usable; nothing was paid for.
-            GemsError: a chat model could not be asked.
+            RequestError: the prompt or the image is invalid; nothing was paid for.
+            GemsError: a chat model failed.
         """
         await self.resources.skills.refreshed()
         return await verified(image, prompt, self.resources)
 
     async def cancel(self, run_id: str) -> None:
-        """End a run, in this process or another, at the next possible moment.
+        """End a run, in this process or another, as soon as possible.
 
-        Whoever carries it out gets its best image so far. A run that nobody works on is left as it is.
+        Its caller gets the best image so far. A run that is not in progress is left as it is.
 
         Raises:
             RunNotFoundError: no run has this id.
         """
-        await self._row(run_id)
+        await self._find_row(run_id)
         if run_id in self._carrier.working:
             self._carrier.working[run_id].cancelled.set()
         elif await self.resources.locks.is_locked(run_id):
@@ -297,7 +295,7 @@ class Gems:
             context.control.request_drain()
 
     async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
-        """The runs of this home that are wanted, newest first, with their true status."""
+        """Return the runs of this home that match, newest first, with their actual status."""
         if wanted.status is not None:
             marked = await self.resources.ledger.running()
             wanted = replace(wanted, working=await self.resources.locks.locked(marked))
@@ -307,63 +305,63 @@ class Gems:
         return rows
 
     async def show(self, run_id: str) -> RunResult:
-        """A run as far as it came.
+        """Return a run as far as it came.
 
         Raises:
             RunNotFoundError: no run has this id.
         """
-        row = await self._row(run_id)
-        result = await self._so_far(row)
+        row = await self._find_row(run_id)
+        result = await self._partial_result(row)
         if result.image_id is None:
             return result
         return await with_picture(result, self.resources.images, row["summary"].get("path"))
 
     async def report(self, run_id: str) -> str:
-        """A run as one self-contained HTML page.
+        """Return a run as one self-contained HTML page.
 
         Raises:
             RunNotFoundError: no run has this id.
         """
-        row = await self._row(run_id)
-        result = await self._so_far(row)
+        row = await self._find_row(run_id)
+        result = await self._partial_result(row)
         return await report_page(result, row, self.resources.images, lesson_lines(result))
 
     async def delete(self, run_id: str, *, dry_run: bool = False) -> Deletion:
         """Delete a run: checkpoints, ledger rows, and images that no other run uses.
 
-        The picture in `outputs` goes too; files that were written elsewhere stay.
+        The image in `outputs` is deleted too; files written elsewhere stay.
 
         Raises:
             RunNotFoundError: no run has this id.
             RunBusyError: it is being worked on.
         """
-        row = await self._row(run_id)
-        with self._faults():
+        row = await self._find_row(run_id)
+        with self._translate_errors():
             return await delete_run(self._graph, row, self.resources, self.settings, dry_run=dry_run)
 
     async def gc(
         self, *, dry_run: bool = False, min_age: timedelta = MIN_AGE, unlisted: bool = False
     ) -> Garbage:
-        """Clear away images and files that nobody refers to; see `clear_garbage`."""
+        """Delete unreferenced images and files; see `clear_garbage`."""
         limits: dict[str, Any] = {"dry_run": dry_run, "min_age": min_age, "unlisted": unlisted}
-        with self._faults():
+        with self._translate_errors():
             return await clear_garbage(self._graph, self.resources, self.settings, **limits)
 
-    def _faults(self) -> AbstractContextManager[None]:
-        """Names what is wrong with the checkpoints; the other stores name their faults themselves."""
+    def _translate_errors(self) -> AbstractContextManager[None]:
+        """Translate errors of the checkpoints' file; the other stores translate their own."""
         return translate_storage_errors(self.settings.checkpoints_path)
 
-    async def _so_far(self, row: RunRow) -> RunResult:
-        """A run as far as it came; of damaged checkpoints, what the ledger still knows."""
+    async def _partial_result(self, row: RunRow) -> RunResult:
+        """Return a run as far as it came; if checkpoints are damaged, what the ledger still knows."""
         try:
             snapshot = await self._snapshot(row["run_id"])
             state = cast("State", snapshot.values)
         except CorruptStoreError as error:
             state = salvaged_state(row, await known_drawings(self.resources.ledger, row["run_id"]), error)
-        return result_of(state, row, await self._status(row))
+        return build_result(state, row, await self._status(row))
 
     async def _status(self, row: RunRow) -> RunStatus:
-        """A run marked as running that no process works on was killed."""
+        """Return a run's actual status: one marked as running that no process works on was killed."""
         run_id = row["run_id"]
         if row["status"] != "running" or run_id in self._carrier.working:
             return row["status"]
@@ -373,20 +371,20 @@ class Gems:
         return await self._carrier.snapshot(run_id)
 
     async def _source(self, arguments: RunArguments) -> SourceImage | None:
-        """The picture to edit, once it is known that it can be."""
+        """Read the image to edit, after checking that the generator can edit."""
         given = arguments.get("source")
         if given is None:
             return None
         check_editing(self.resources.generator.capabilities)
         return await asyncio.to_thread(source_image, given)
 
-    def _resolved(self, arguments: RunArguments, source: SourceImage | None) -> Options:
-        """The complete options, once everything that can be known to be wrong was ruled out."""
+    def _resolve_options(self, arguments: RunArguments, source: SourceImage | None) -> Options:
+        """Check and complete the options."""
         given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
         if source is not None:
-            own = editing_size(source.width, source.height, self.resources.generator.capabilities)
-            given |= {"source": source.id, "size": given.get("size") or own}
-        options = resolved(cast("Input", given), self.resources.context())
+            default_size = editing_size(source.width, source.height, self.resources.generator.capabilities)
+            given |= {"source": source.id, "size": given.get("size") or default_size}
+        options = resolve_options(cast("Input", given), self.resources.context())
         if options["skills"] not in ("auto", "none"):
             named_skills(options["skills"], self.resources.skills.current)
         return options
@@ -396,15 +394,15 @@ class Gems:
         await asyncio.to_thread(check_target, out)
         return {"out": out, "metadata": arguments.get("metadata", True)}
 
-    async def _goes_on(self, run_id: str, start: Start) -> bool:
-        """Whether anything is left to do for a run that is to be resumed."""
+    async def _has_work_left(self, run_id: str, start: Start) -> bool:
+        """Return whether a run that is resumed has anything left to do."""
         return start is not None or bool((await self._snapshot(run_id)).next)
 
-    async def _other_models(self, row: RunRow) -> str:
-        """Record the models that a run goes on with; what to say where they are other ones than before."""
+    async def _update_models(self, row: RunRow) -> str:
+        """Record the models that a run continues with; return a warning if they changed."""
         now = self.resources.models()
         changed = [
-            f"{role} was {was} and is {now[role]} now"
+            f"{role} was {was} and is now {now[role]}"
             for role, was in row["models"].items()
             if now[role] != was
         ]
@@ -412,79 +410,54 @@ class Gems:
             return ""
         row["models"] = now
         await self.resources.ledger.name_models(row["run_id"], now)
-        return f"The run goes on with other models: {'; '.join(changed)}."
+        return f"The run continues with other models: {'; '.join(changed)}."
 
-    async def _check_free(self, run_id: str) -> None:
+    async def _check_unused(self, run_id: str) -> None:
         if await self.resources.ledger.run(run_id) is not None:
-            raise OptionError(f"There is a run {run_id!r} already.", hint=f"`gems resume {run_id}` goes on.")
+            raise OptionError(
+                f"The run {run_id!r} already exists.", hint=f"Continue it with `gems resume {run_id}`."
+            )
 
-    async def _row(self, run_id: str) -> RunRow:
+    async def _find_row(self, run_id: str) -> RunRow:
         row = await self.resources.ledger.run(run_id)
         if row is None:
             raise RunNotFoundError(f"There is no run {run_id[:80]!r} in {self.settings.home}.")
         return row
 
     async def _next_input(self, row: RunRow) -> Input | None:
-        """What to invoke the graph with so that a run goes on; None where its checkpoints say it all."""
+        """Return the graph input to resume a run with; None if its checkpoints are complete."""
         config = thread(row["run_id"])
         snapshot = await self._snapshot(row["run_id"])
         if not snapshot.values.get("prompt"):
-            # Killed before the first checkpoint: the index knows what was asked for.
+            # Killed before the first checkpoint: the index has the request.
             return as_input(row)
         failure = snapshot.values.get("failure")
-        if not snapshot.next and failure is not None and failure["node"] in _BEFORE:
+        if not snapshot.next and failure is not None and failure["node"] in _NODE_BEFORE:
             reopened = {"stop_reason": None, "failure": None}
             with reading(self.settings.checkpoints_path):
-                await self._graph.aupdate_state(config, reopened, as_node=_BEFORE[failure["node"]])
+                await self._graph.aupdate_state(config, reopened, as_node=_NODE_BEFORE[failure["node"]])
         return None
 
 
-async def run(prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
-    """`Gems.run` with the settings of the environment, opened for this run alone."""
-    async with Gems() as gems:
-        return await gems.run(prompt, **arguments)
-
-
-async def stream(prompt: str, **arguments: Unpack[RunArguments]) -> AsyncGenerator[Event]:
-    """`Gems.stream` with the settings of the environment, opened for this run alone."""
-    async with Gems() as gems, aclosing(gems.stream(prompt, **arguments)) as events:
-        async for event in events:
-            yield event
-
-
-async def resume(run_id: str, answer: str | None = None, **target: Unpack[Target]) -> RunResult:
-    """`Gems.resume` with the settings of the environment, opened for this run alone."""
-    async with Gems() as gems:
-        return await gems.resume(run_id, answer, **target)
-
-
-async def cancel(run_id: str) -> None:
-    """`Gems.cancel` with the settings of the environment, for a run of any process of this home."""
-    async with Gems() as gems:
-        await gems.cancel(run_id)
-
-
 def _new_id(wanted: str | None) -> str:
-    """The id of a new run: the one that the caller wants, or one by time and chance."""
+    """Return the id of a new run: the given one, or one from the time and a random part."""
     if wanted is None:
         return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-    # It becomes part of file names.
-    if not _ID.fullmatch(wanted):
-        raise OptionError(
-            f"{wanted[:120]!r} cannot be a run's id.", hint="Use letters, digits, `.`, `_`, `-`."
-        )
+    # The id becomes part of file names.
+    if not _RUN_ID.fullmatch(wanted):
+        raise OptionError(f"Invalid run id: {wanted[:120]!r}.", hint="Use letters, digits, `.`, `_` and `-`.")
     return wanted
 
 
 def _with_warning(event: Event, warning: str) -> Event:
-    """The event that ends a stream with a warning in its result; others as they are."""
+    """Add a warning to the result of a `Finished` event; return others unchanged."""
     if not isinstance(event, Finished):
         return event
     result = event.result.model_copy(update={"warnings": [*event.result.warnings, warning]})
     return event.model_copy(update={"result": result})
 
 
-async def _last(events: AsyncGenerator[Event]) -> RunResult:
+async def _last_result(events: AsyncGenerator[Event]) -> RunResult:
     async with aclosing(events):
         async for event in events:
             if isinstance(event, Finished):

@@ -1,4 +1,4 @@
-"""Ledger, checkpointer and locks: in files of the home, or in a database that machines share."""
+"""Open ledger, checkpointer and locks: in files of the home, or in a shared database."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gems.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """What knows of runs.
+    """The stores of runs.
 
     Attributes:
-        ledger: What was paid for, and the index of runs.
-        checkpointer: The truth about a run.
-        locks: One process at a time works on a run.
-        label: Where they are, for people.
+        ledger: Paid results, and the index of runs.
+        checkpointer: Checkpoints of runs.
+        locks: Locks of runs.
+        label: Their location, for messages.
     """
 
     ledger: Ledger
@@ -34,19 +34,14 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """The stores that the settings describe.
-
-    Raises:
-        ConfigurationError: the database is not named rightly, or what it needs is not installed.
-        StorageError: a store cannot be opened.
-    """
-    opening = _in_files(settings) if settings.checkpoint is None else _on_server(settings)
+    """Open the stores that the settings describe."""
+    opening = _open_file_stores(settings) if settings.checkpoint is None else _open_server_stores(settings)
     async with opening as stores:
         yield stores
 
 
 @asynccontextmanager
-async def _in_files(settings: Settings) -> AsyncIterator[Stores]:
+async def _open_file_stores(settings: Settings) -> AsyncIterator[Stores]:
     async with (
         open_ledger(settings.ledger_path) as ledger,
         open_checkpointer(settings.checkpoints_path) as checkpointer,
@@ -56,10 +51,10 @@ async def _in_files(settings: Settings) -> AsyncIterator[Stores]:
 
 
 @asynccontextmanager
-async def _on_server(settings: Settings) -> AsyncIterator[Stores]:
-    """Stores in PostgreSQL, with a file beside them for what is paid for while the server is away."""
+async def _open_server_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """Open stores in PostgreSQL, with a local file for paid results while the server is unreachable."""
     try:
-        # Only whoever uses PostgreSQL needs its packages.
+        # Only PostgreSQL users need its packages.
         from gems.memory import postgres  # noqa: PLC0415
         from gems.memory.server import open_server  # noqa: PLC0415
     except ImportError as error:

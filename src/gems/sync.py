@@ -1,4 +1,4 @@
-"""For programs without an event loop: the service on a loop of its own, in a thread of its own.
+"""Blocking functions for programs without an event loop; the service runs on a loop in a thread.
 
 Models stay loaded between calls with the same settings, until the program ends.
 """
@@ -34,15 +34,15 @@ class _Background:
         self._lock = threading.Lock()
         self._opening = asyncio.Lock()
 
-    def run(self, doing: Coroutine[Any, Any, T]) -> T:
-        """Await `doing` on the loop; an interrupt here cancels it there."""
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Await a coroutine on the loop; an interrupt here cancels it there."""
         with self._lock:
             if self._loop is None:
                 self._loop, self._opening = asyncio.new_event_loop(), asyncio.Lock()
                 self._thread = threading.Thread(target=self._loop.run_forever, name="gems", daemon=True)
                 self._thread.start()
                 atexit.register(self.close)
-        future = asyncio.run_coroutine_threadsafe(doing, self._loop)
+        future = asyncio.run_coroutine_threadsafe(call, self._loop)
         try:
             return future.result()
         except KeyboardInterrupt:
@@ -52,7 +52,7 @@ class _Background:
     async def service(
         self, settings: Settings, chat: BaseChatModel | None, generator: ImageGenerator | None
     ) -> Gems:
-        """The service for these settings and models, opened once."""
+        """Return the service for these settings and models, opened once."""
         key = (settings.identity(), id(chat), id(generator))
         async with self._opening:
             if key not in self._services:
@@ -88,29 +88,29 @@ def generate(
     metadata: bool = True,
     **options: Unpack[RunOptions],
 ) -> RunResult:
-    """Draw a prompt, check the image, and go on until it is right; blocks until then.
+    """Generate an image, check it, and repeat until it is right; blocks until then.
 
         result = generate("three red circles above a blue striped square", seed=7)
         result.image.show()
 
     Args:
-        prompt: What to draw, 1 to 20,000 characters.
+        prompt: What to generate, 1 to 20,000 characters.
         chat: Model spec or LangChain chat model; the settings' by default.
         judge: Model spec of another judge.
         generator: Model spec or generator; the settings' by default.
         out: A `.png` file or a folder for the result.
-        metadata: Whether the PNG says what made it.
+        metadata: Whether the PNG contains metadata of the run.
         **options: `max_rounds`, `candidates`, `size`, `seed` and so on; see `gems.state.Input`.
 
     Raises:
-        GemsError: there is no image to hand back.
+        GemsError: there is no image to return.
     """
 
-    async def doing() -> RunResult:
-        service = await _service_with(chat, judge, generator)
+    async def call() -> RunResult:
+        service = await _open_service(chat, judge, generator)
         return await service.run(prompt, out=out, metadata=metadata, **options)
 
-    return _background.run(doing())
+    return _background.run(call())
 
 
 def resume(
@@ -123,7 +123,7 @@ def resume(
     metadata: bool = True,
     answer: str | None = None,
 ) -> RunResult:
-    """Go on with a run; see `Gems.resume`. Name the same models as when it was begun.
+    """Continue a run; see `Gems.resume`. Use the same models as when it was started.
 
     Args:
         run_id: The run.
@@ -132,28 +132,28 @@ def resume(
         generator: As for `generate`.
         out: As for `generate`.
         metadata: As for `generate`.
-        answer: What a skill has asked for.
+        answer: The answer to a skill's question.
 
     Raises:
-        GemsError: there is no such run, somebody works on it, or there is no image to hand back.
+        GemsError: no run has this id, it is being worked on, or there is no image to return.
     """
 
-    async def doing() -> RunResult:
-        service = await _service_with(chat, judge, generator)
+    async def call() -> RunResult:
+        service = await _open_service(chat, judge, generator)
         return await service.resume(run_id, answer, out=out, metadata=metadata)
 
-    return _background.run(doing())
+    return _background.run(call())
 
 
-async def _service_with(
+async def _open_service(
     chat: str | BaseChatModel | None, judge: str | None, generator: str | ImageGenerator | None
 ) -> Gems:
-    """The service with the models that a call names, as specs or as objects."""
-    settings = with_models(load_settings(), chat=_spec(chat), judge=judge, generator=_spec(generator))
+    """Return the service with the models of a call, given as specs or as objects."""
+    settings = with_models(load_settings(), chat=_spec_of(chat), judge=judge, generator=_spec_of(generator))
     own_chat = chat if isinstance(chat, BaseChatModel) else None
     own_generator = None if generator is None or isinstance(generator, str) else generator
     return await _background.service(settings, own_chat, own_generator)
 
 
-def _spec(model: object) -> str | None:
+def _spec_of(model: object) -> str | None:
     return model if isinstance(model, str) else None

@@ -1,4 +1,4 @@
-"""Runs that wait for an answer, since a skill has asked a person something."""
+"""Runs that wait for a person's answer to a skill's question."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from langgraph.types import Command, Interrupt, StateSnapshot
 from gems.errors import AnswerNeededError, OptionError
 
 
-def asked_in(snapshot: StateSnapshot) -> Interrupt | None:
-    """What a run waits for; None where it waits for nothing."""
+def pending_question(snapshot: StateSnapshot) -> Interrupt | None:
+    """Return the question that a run waits for, if any."""
     return snapshot.interrupts[0] if snapshot.interrupts else None
 
 
-def answer_needed(run_id: str, asked: Interrupt) -> AnswerNeededError:
-    """The error that says what is asked and how to answer."""
+def answer_needed_error(run_id: str, question: Interrupt) -> AnswerNeededError:
+    """Return the error with the question and how to answer it."""
     error = AnswerNeededError(
-        f"A skill asks: {' '.join(str(asked.value).split())[:500]}",
+        f"A skill asks: {' '.join(str(question.value).split())[:500]}",
         hint=f"Answer with: gems resume {run_id} --answer TEXT",
     )
     error.run_id = run_id
     return error
 
 
-def going_on(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Command[Any] | None:
-    """What goes into the graph of a run that was asked to go on; None where nothing is to be answered.
+def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Command[Any] | None:
+    """Return the input to resume a run with; None if there is no question.
 
-    Raises:
-        AnswerNeededError: it waits for an answer, and none is given.
-        OptionError: an answer is given that nothing waits for.
+    Raises AnswerNeededError if the answer is missing, OptionError if there is no question to answer.
     """
-    asked = asked_in(snapshot)
-    if asked is None:
+    question = pending_question(snapshot)
+    if question is None:
         if answer is not None:
-            raise OptionError(f"The run {run_id} asks nothing.", hint="Go on without an answer.")
+            raise OptionError(
+                f"The run {run_id} does not ask a question.", hint="Resume it without an answer."
+            )
         return None
     if answer is None:
-        raise answer_needed(run_id, asked)
-    return Command(resume={asked.id: answer})
+        raise answer_needed_error(run_id, question)
+    return Command(resume={question.id: answer})

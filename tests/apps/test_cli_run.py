@@ -119,7 +119,7 @@ def test_bad_settings_are_2_without_a_traceback() -> None:
     done = gems("run", PROMPT, GEMS_CHAT__TIMEOUT_S="soon")
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("error: The settings cannot be used: GEMS_CHAT__TIMEOUT_S")
+    assert done.stderr.startswith("error: Invalid settings: GEMS_CHAT__TIMEOUT_S")
     assert "Traceback" not in done.stderr
 
 

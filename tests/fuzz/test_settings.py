@@ -22,8 +22,8 @@ from gems.models.generators.addresses import on_same_server, shown_address
 from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.specs import parse_chat_spec, parse_generator_spec
-from gems.moments import parsed_age, parsed_moment
-from gems.options import checked_prompt, parsed_size
+from gems.moments import parse_datetime, parse_duration
+from gems.options import check_prompt, parse_size
 from gems.secrecy import known_secrets
 from gems.settings import Settings, load_settings, with_models
 from gems.types import GeneratorCapabilities
@@ -119,17 +119,17 @@ def test_settings(name: str, spec: str) -> None:
 @example("٣x٣", CAPABILITIES[1])
 def test_sizes(text: str, capabilities: GeneratorCapabilities) -> None:
     try:
-        width, height = parsed_size(text)
+        width, height = parse_size(text)
     except GemsError:
         pass
     else:
-        assert parsed_size(f"{width}x{height}") == (width, height)
+        assert parse_size(f"{width}x{height}") == (width, height)
     try:
         fitting = drawable(text, capabilities)
     except AnswerError:
         return
     if fitting is not None:
-        capabilities.check_size(*parsed_size(fitting))
+        capabilities.check_size(*parse_size(fitting))
 
 
 @given(
@@ -139,7 +139,7 @@ def test_sizes(text: str, capabilities: GeneratorCapabilities) -> None:
 @example("9999-12-31", True)
 @example("999999w", False)
 def test_moments(text: str, end: bool) -> None:
-    for reading in (lambda: parsed_moment(text, now=NOW, end=end), lambda: parsed_age(text)):
+    for reading in (lambda: parse_datetime(text, now=NOW, end=end), lambda: parse_duration(text)):
         try:
             reading()
         except GemsError:
@@ -167,7 +167,7 @@ def test_hosts_and_images(text: str) -> None:
 @given(st.one_of(values, odd_texts))
 def test_prompts(prompt: Any) -> None:
     try:
-        assert checked_prompt(prompt) == prompt
+        assert check_prompt(prompt) == prompt
     except GemsError:
         return
     prompt.encode()

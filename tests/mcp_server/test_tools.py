@@ -99,10 +99,10 @@ async def test_tools_say_what_they_take() -> None:
 @pytest.mark.parametrize(
     ("tool", "arguments", "message"),
     [
-        ("generate_image", {"prompt": " "}, "The prompt is empty. Say what to draw."),
+        ("generate_image", {"prompt": " "}, "The prompt is empty. Describe the image to generate."),
         ("generate_image", {"prompt": "a", "max_rounds": 99}, "a whole number from 1 to 50"),
         ("generate_image", {"prompt": "a", "rounds": 2}, "There is no argument 'rounds'."),
-        ("generate_image", {"prompt": "a", "size": "big"}, "'big' is no size"),
+        ("generate_image", {"prompt": "a", "size": "big"}, "Invalid size: 'big'"),
         ("generate_image", {"prompt": "a", "out": "x.jpg"}, ".png"),
         ("generate_image", {}, "prompt"),
         ("edit_image", {"prompt": "a"}, "exactly one picture"),

@@ -121,7 +121,7 @@ async def test_minilm_without_network_says_what_to_do() -> None:
 
 
 async def test_a_local_model_needs_its_folder_and_its_extra(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="no folder"):
+    with pytest.raises(ConfigurationError, match="does not exist"):
         await open_embedder(f"local:{tmp_path / 'none'}").embed(["a cat"])
     with pytest.raises(MissingExtraError, match="embeddings"):
         await open_embedder(f"local:{tmp_path}").embed(["a cat"])

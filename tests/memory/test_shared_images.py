@@ -53,7 +53,7 @@ async def test_image_that_cannot_be_shared_is_not_promised(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(file_store, "write_whole", full)
+    monkeypatch.setattr(file_store, "write_atomically", full)
     image = await store.put(b"a picture")
     assert "no space is left" in str(store.unsaved[image])
     assert await store.load(image) == b"a picture"

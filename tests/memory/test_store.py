@@ -198,7 +198,7 @@ async def test_embedding_anew_that_died_begins_again(
     await store.aput(SPACE, "a", {"text_indexed": "a cat"})
     monkeypatch.setattr(LexicalEmbedder, "identity", "lexical:2/384")
     with monkeypatch.context() as patch:
-        patch.setattr(store_module, "_swapped", lambda client, namespace: 1 / 0)
+        patch.setattr(store_module, "_swap", lambda client, namespace: 1 / 0)
         with pytest.raises(Exception, match="division by zero"):
             await store.reindex()
     assert await store.aget(SPACE, "a") is not None

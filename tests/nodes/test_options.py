@@ -10,12 +10,12 @@ import pytest
 
 from gems.errors import OptionError, PromptError, SizeError
 from gems.models.chat.capabilities import ChatLimits
-from gems.options import MAX_PROMPT, SEEDS, candidate_seed, checked_prompt, parsed_size, resolved
+from gems.options import MAX_PROMPT, SEEDS, candidate_seed, check_prompt, parse_size, resolve_options
 from tests.scripted import FREE, Desk, FlatGenerator, opened_desk
 
 
 def completed(desk: Desk, **given: Any) -> Any:
-    return resolved(given, desk.context)  # type: ignore[arg-type]
+    return resolve_options(given, desk.context)  # type: ignore[arg-type]
 
 
 async def test_defaults(desk: Desk) -> None:
@@ -112,18 +112,18 @@ async def test_size_that_cannot_be_drawn(desk: Desk, size: str) -> None:
 
 @pytest.mark.parametrize("text", ["640x480", "640X480", " 640 x 480 ", "640×480"])  # noqa: RUF001
 def test_sizes_as_people_type_them(text: str) -> None:
-    assert parsed_size(text) == (640, 480)
+    assert parse_size(text) == (640, 480)
 
 
 @pytest.mark.parametrize("prompt", ["", "  \n", None, 3, ["a cat"], "x" * (MAX_PROMPT + 1)])
 def test_prompts_that_cannot_be_drawn(prompt: Any) -> None:
     with pytest.raises(PromptError):
-        checked_prompt(prompt)
+        check_prompt(prompt)
 
 
 def test_prompt_stays_as_it_was_given() -> None:
-    assert checked_prompt("  a cat\n") == "  a cat\n"
-    assert checked_prompt("x" * MAX_PROMPT)
+    assert check_prompt("  a cat\n") == "  a cat\n"
+    assert check_prompt("x" * MAX_PROMPT)
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,7 @@ async def test_a_run_without_a_prompt_says_what_is_wrong(client: LangGraphClient
     parts = [part async for part in client.runs.stream(thread, "gems", input={"skills": "none"})]
     (error,) = [part.data for part in parts if part.event == "error"]
     assert error["error"] == "PromptError"
-    assert error["message"] == "The prompt is empty. Say what to draw."
+    assert error["message"] == "The prompt is empty. Describe the image to generate."
 
 
 async def assistant(client: LangGraphClient) -> str:

@@ -88,7 +88,7 @@ async def test_fields_may_be_empty(tmp_path: Path) -> None:
         ("a cat", 2, "9x9", "9 ?[x×]"),  # noqa: RUF001
         ("a cat", 3, "-1", "is no seed"),
         ("a cat", 3, "9" * 19, "seed"),
-        ("a cat", 4, "nonsense", "There is no profile"),
+        ("a cat", 4, "nonsense", "Invalid profile"),
         ("a cat", 5, "nonsense", "nonsense"),
     ],
 )

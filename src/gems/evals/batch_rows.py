@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gems.arguments import RunOptions
 from gems.errors import GemsError, RequestError
 from gems.nodes.planner import named_skills
-from gems.options import checked_prompt, resolved
+from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input
 from gems.types import Profile
@@ -110,8 +110,8 @@ def read_batch_list(file: Path) -> BatchList:
 
 
 def _check_row(row: BatchRow, resources: Resources) -> None:
-    checked_prompt(row.prompt)
-    options = resolved(cast("Input", dict(row.options())), resources.context())
+    check_prompt(row.prompt)
+    options = resolve_options(cast("Input", dict(row.options())), resources.context())
     if options["skills"] not in ("auto", "none"):
         named_skills(options["skills"], resources.skills.current)
 

@@ -21,7 +21,7 @@ from gems.memory.ledger import RunRow, RunStatus
 from gems.nodes.lessons import UNREACHABLE, is_told
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
-from gems.outcomes import result_of
+from gems.outcomes import build_result
 from gems.resources import Resources
 from gems.results import RunResult
 from gems.runs.fork import thread
@@ -29,7 +29,7 @@ from gems.runs.output import save_result
 from gems.runs.recovery import Known, known_drawings, named_error, readable_state, rescued_state, snapshot_of
 from gems.settings import Settings
 from gems.state import Context, Input, State
-from gems.waiting import answer_needed, asked_in
+from gems.waiting import answer_needed_error, pending_question
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Carrier:
                             heard.append(event)
                         yield event
                 snapshot = await self.snapshot(run_id)
-                state, asked = cast("State", snapshot.values), asked_in(snapshot)
+                state, asked = cast("State", snapshot.values), pending_question(snapshot)
         except GraphDrained:
             await self._mark(run_id, "interrupted", {"drained": True})
             raise _drained(run_id) from None
@@ -116,7 +116,7 @@ class Carrier:
             state, unheard = await self._rescued(row, error, heard)
         if asked is not None:
             await self._mark(run_id, "interrupted")
-            raise answer_needed(run_id, asked)
+            raise answer_needed_error(run_id, asked)
         if note := await self._learnt(row, state):
             state = state | {"warnings": [*(state.get("warnings") or []), note]}
             unheard.append(note)
@@ -177,7 +177,7 @@ class Carrier:
 
     async def _finished(self, row: RunRow, state: State, target: Target) -> Finished:
         status: RunStatus = "failed" if state.get("stop_reason") == "failed" else "done"
-        result = result_of(state, row, status)
+        result = build_result(state, row, status)
         folder = self._settings.home / "outputs"
         result = await save_result(
             result, self._resources.images, target.get("out") or folder, metadata=target["metadata"]

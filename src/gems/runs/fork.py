@@ -16,7 +16,7 @@ from gems.errors import OptionError, RunBusyError, StorageError
 from gems.memory.ledger import RunRow
 from gems.memory.locking import RunLocks
 from gems.nodes.stopping import images_drawn
-from gems.options import checked_prompt, resolved
+from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input, State
 from gems.types import Options
@@ -63,7 +63,7 @@ async def fork_point(graph: Graph, row: RunRow, wish: Wish, resources: Resources
         OptionError: the run has no such round, or the options leave nothing to do.
         PromptError: the prompt is empty or too long.
     """
-    prompt = None if wish.prompt is None else checked_prompt(wish.prompt)
+    prompt = None if wish.prompt is None else check_prompt(wish.prompt)
     snapshot = await _snapshot(graph, row, wish.round)
     state = cast("State", snapshot.values)
     options = _options(row["options"], state, wish, resources)
@@ -161,7 +161,7 @@ def _options(source: Options, state: State, wish: Wish, resources: Resources) ->
         "size": f"{source['width']}x{source['height']}" if source.get("sized", True) else None,
         "max_rounds": max(source["max_rounds"], wish.round + 1),
     }
-    options = resolved(cast("Input", {**kept, **given}), resources.context())
+    options = resolve_options(cast("Input", {**kept, **given}), resources.context())
     if options["max_rounds"] <= wish.round:
         raise OptionError(
             f"{options['max_rounds']} rounds leave none after round {wish.round}.",

@@ -19,7 +19,7 @@ from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills
 from gems.nodes.prompts import numbered, question
-from gems.options import resolved
+from gems.options import resolve_options
 from gems.skill_reports import TriedExample
 from gems.skills.examples import Example
 from gems.state import Context, Input, State
@@ -100,7 +100,7 @@ class ExampleTrial:
         return {
             "prompt": prompt,
             "draw_prompt": prompt,
-            "options": resolved(wanted, self.context),
+            "options": resolve_options(wanted, self.context),
             "plan": {"skills": [self.skill], "why": "It is tried.", "prompt": prompt},
             "requirements": requirements,
             "skill_uses": [],

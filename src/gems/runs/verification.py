@@ -17,7 +17,7 @@ from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.scoring import pass_rate
 from gems.nodes.skill_verifying import answered_by_skills
-from gems.options import checked_prompt
+from gems.options import check_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement
 from gems.runs.source_images import readable_png
@@ -44,7 +44,7 @@ class Verification(BaseModel):
 async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Verification:
     """Check a picture; see `Gems.verify`."""
     started = time.monotonic()
-    checked_prompt(prompt)
+    check_prompt(prompt)
     held = _HeldImage(await asyncio.to_thread(readable_png, image))
     work = NodeContext(
         context=replace(resources.context(), images=held),

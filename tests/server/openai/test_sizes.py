@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.sizes import drawable
-from gems.options import parsed_size
+from gems.options import parse_size
 from gems.types import GeneratorCapabilities
 
 FIXED = GeneratorCapabilities(
@@ -57,7 +57,7 @@ def test_whatever_is_asked_for_can_be_drawn(width: int, height: int) -> None:
     for generator in (FIXED, STEPPED):
         drawn = drawable(f"{width}x{height}", generator)
         assert drawn is not None
-        generator.check_size(*parsed_size(drawn))
+        generator.check_size(*parse_size(drawn))
 
 
 @pytest.mark.parametrize("size", ["large", "1024", "-1x5", "1e3x5"])

@@ -47,9 +47,9 @@ def gc(
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.apps.cli.runner import looked_up  # noqa: PLC0415
-        from gems.moments import parsed_age  # noqa: PLC0415
+        from gems.moments import parse_duration  # noqa: PLC0415
 
-        age = parsed_age(min_age)
+        age = parse_duration(min_age)
         found = looked_up(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))
         if not json:
             _tell(found, unlisted=unlisted)

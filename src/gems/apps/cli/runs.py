@@ -77,12 +77,12 @@ def _wanted(
     since: str | None, until: str | None, status: Status | None, text: str | None, min_score: float | None
 ) -> RunFilter:
     from gems.memory.run_filter import RunFilter  # noqa: PLC0415 - loads the stores
-    from gems.moments import parsed_moment  # noqa: PLC0415
+    from gems.moments import parse_datetime  # noqa: PLC0415
 
     now = datetime.now(UTC)
     return RunFilter(
-        since=None if since is None else parsed_moment(since, now=now),
-        until=None if until is None else parsed_moment(until, now=now, end=True),
+        since=None if since is None else parse_datetime(since, now=now),
+        until=None if until is None else parse_datetime(until, now=now, end=True),
         status=status,
         text=text,
         min_score=min_score,

@@ -22,7 +22,7 @@ from gems.apps.server.schemas import (
 )
 from gems.apps.serving import beginning
 from gems.memory.run_filter import RunFilter
-from gems.moments import parsed_moment
+from gems.moments import parse_datetime
 from gems.runs.cleanup import Deletion
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -58,8 +58,8 @@ async def runs(
     """Your runs, newest first; of several filters all must hold."""
     now = datetime.now(UTC)
     wanted = RunFilter(
-        since=None if since is None else parsed_moment(since, now=now),
-        until=None if until is None else parsed_moment(until, now=now, end=True),
+        since=None if since is None else parse_datetime(since, now=now),
+        until=None if until is None else parse_datetime(until, now=now, end=True),
         status=status,
         text=text,
         min_score=min_score,

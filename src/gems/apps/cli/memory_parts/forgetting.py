@@ -48,9 +48,9 @@ def forget(
         from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
-        from gems.moments import parsed_age  # noqa: PLC0415
+        from gems.moments import parse_duration  # noqa: PLC0415
 
-        before = None if older_than is None else datetime.now(UTC) - parsed_age(older_than)
+        before = None if older_than is None else datetime.now(UTC) - parse_duration(older_than)
 
         async def doing(gems: Gems, *, dry: bool) -> Forgotten:
             return await gems.memory.forget(run=run, older_than=before, matching=matching, dry_run=dry)

@@ -6,7 +6,7 @@ import math
 
 from gems.apps.server.openai.errors import AnswerError
 from gems.errors import OptionError
-from gems.options import parsed_size
+from gems.options import parse_size
 from gems.types import GeneratorCapabilities
 
 
@@ -19,7 +19,7 @@ def drawable(size: str | None, generator: GeneratorCapabilities) -> str | None:
     if size is None or size.strip().lower() in ("", "auto"):
         return None
     try:
-        width, height = parsed_size(size)
+        width, height = parse_size(size)
     except OptionError:
         raise AnswerError("size is to be `auto` or WIDTHxHEIGHT, such as 1024x1024.", param="size") from None
     width, height = max(width, 1), max(height, 1)
