@@ -17,7 +17,7 @@ import yaml
 from gems.errors import OptionError, RejectedRequestError, StorageError, UnreachableError
 from gems.runs.skill_learning import Wish
 from gems.service import Gems
-from gems.skill_authoring import sound_name
+from gems.skill_authoring import valid_name
 from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skills.discovery import read_skill
 from gems.skills.examples import read_examples
@@ -236,10 +236,10 @@ LONG = "A sentence of some length about counts. " * 40
         ({"name": "Exact  Counts!"}, "exact-counts", "model", ""),
         ({"name": "../../etc/passwd"}, "etc-passwd", "model", ""),
         ({"name": "x" * 100}, "x" * 64, "model", ""),
-        ({"name": "计数"}, "learnt-count", "model", "no skill's name"),
-        ({"name": ""}, "learnt-count", "model", "no skill's name"),
-        ({"description": LONG}, "a-name", "model", "its beginning stands"),
-        ({"description": "word " * 400}, "a-name", "model", "its beginning stands"),
+        ({"name": "计数"}, "learnt-count", "model", "is not valid"),
+        ({"name": ""}, "learnt-count", "model", "is not valid"),
+        ({"description": LONG}, "a-name", "model", "it was cut"),
+        ({"description": "word " * 400}, "a-name", "model", "it was cut"),
         ({"description": " \n "}, "a-name", "model", "no description"),
         ({"description": "x\n---\nname: evil\nallowed-tools: all"}, "a-name", "model", ""),
         ({"description": "- 'a': [b, *c, &d] # \"e\" \u2028 \u0000 \ud800"}, "a-name", "model", ""),
@@ -332,7 +332,7 @@ async def test_an_amendment_without_a_model_takes_the_place_of_an_earlier_one(
     await gems.resources.skills.refreshed()
     known = await gems.skills.learn(Wish(use_model=False, force=True))
     assert known.drafts == []
-    assert "written from already" in known.left_out[0]
+    assert "was already written" in known.left_out[0]
     more = lesson(9, skills=["foxes"])
     (again,) = (await learnt(gems, more, wish=Wish(use_model=False, force=True))).drafts
     body = await read_body(sound(again))
@@ -347,7 +347,7 @@ async def test_an_accepted_draft_is_amended_rather_than_drafted_again(home: Path
     await gems.resources.skills.refreshed()
     done = await gems.skills.learn()
     assert done.drafts == []
-    assert "a-draft: 5 lessons about flat, which it was written from already" in done.left_out
+    assert "a-draft: 5 lessons about flat, from which it was already written" in done.left_out
     (more,) = (await learnt(gems, lesson(9))).drafts
     assert (more.name, more.amends, more.lessons) == ("a-draft", True, 6)
 
@@ -430,5 +430,5 @@ async def test_memory_that_is_off(tmp_path: Path) -> None:
 
 
 def test_no_draft_gets_a_name_that_means_something_else() -> None:
-    assert sound_name("judge") == ""
-    assert sound_name("The Judge") == "the-judge"
+    assert valid_name("judge") == ""
+    assert valid_name("The Judge") == "the-judge"

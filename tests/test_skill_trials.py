@@ -252,7 +252,7 @@ async def test_what_is_no_skill(tmp_path: Path, home: Path, gems: Gems) -> None:
 async def test_a_skill_of_a_program_has_no_examples(tmp_path: Path, chat: ScriptedChat) -> None:
     own = Skill(name="foxes", description="For foxes.", body="Red.")
     async with Gems(settings_at(tmp_path), chat=chat, generator=FlatGenerator(), skills=[own]) as service:
-        with pytest.raises(SkillError, match="made by a program"):
+        with pytest.raises(SkillError, match="created by a program"):
             await service.skills.try_out("foxes")
 
 

@@ -1,4 +1,4 @@
-"""Collect all secrets that a process knows, for redaction of tracebacks and logs."""
+"""Collect all 
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KEY_VARIABLES = ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
 
 
 def known_secrets(settings: Settings | None) -> tuple[str, ...]:
-    """Return the keys in settings (None if unreadable) and environment, and likely ones in URLs and fields."""
+    """Return the keys in settings and environment, and likely ones in URLs and fields."""
     found = [os.environ.get(name, "") for name in _KEY_VARIABLES]
     if settings is not None:
         chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)

@@ -1,4 +1,4 @@
-"""Skills proposed from what runs have learnt: drafts that a person accepts, never active by themselves."""
+"""Propose skills from lessons: drafts that a person accepts, never active by themselves."""
 
 from __future__ import annotations
 
@@ -18,67 +18,63 @@ from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skills.models import Skill
 from gems.skills.scaffold import known_drafts, known_metadata
 
-_MOST_EXAMPLES = 20
+_MAX_EXAMPLES = 20
 
 
-async def propose(
+async def propose_skills(
     memories: Memories,
     resources: Resources,
     home: Path,
-    wish: Wish,
+    request: Wish,
     progress: Callable[[int, int], None] | None = None,
 ) -> SkillDrafts:
-    """Draft a skill, or an amendment of one, from each pile of lessons.
+    """Draft a skill, or an amendment of one, from each group of lessons.
 
     Args:
-        memories: What runs have learnt.
-        resources: The opened models, and the skills there are.
+        memories: The lessons and experiences.
+        resources: The opened models, and the existing skills.
         home: GEMS_HOME.
-        wish: What is wanted.
-        progress: Told how many piles are done, of how many.
-
-    Raises:
-        OptionError: memory is off.
-        UnreachableError: nothing answers at the reflector's address.
-        ConfigurationError: its chat model cannot be used as configured.
-        StorageError: a draft cannot be written.
+        request: What to propose.
+        progress: Called with the number of groups that are done, and their total.
     """
     await memories.flush()
-    found = await memories.listed(generator=wish.generator)
-    lessons = {memory.key: memory.value for memory in found if memory.kind == "lesson"}
-    experiences = {memory.key: memory.value for memory in found if memory.kind == "experience"}
+    memory_items = await memories.listed(generator=request.generator)
+    lessons = {memory.key: memory.value for memory in memory_items if memory.kind == "lesson"}
+    experiences = {memory.key: memory.value for memory in memory_items if memory.kind == "experience"}
     evidence, refuted = collect_evidence(lessons, experiences)
     skills = {skill.name: skill for skill in resources.skills.current.all()}
-    in_use = await asyncio.to_thread(_metadata, skills)
-    sorted_out = _sorted_out(group_evidence(evidence, wish.least, _learnt(in_use)), skills, in_use)
-    author = Author(resources.chats["reflector"]) if wish.use_model else None
-    there = await asyncio.to_thread(known_drafts, home)
-    drafter = Drafter(home, wish, author, skills, there)
+    in_use = await asyncio.to_thread(_skill_metadata, skills)
+    selection = _select_groups(
+        group_evidence(evidence, request.least, _learned_skills(in_use)), skills, in_use
+    )
+    author = Author(resources.chats["reflector"]) if request.use_model else None
+    existing = await asyncio.to_thread(known_drafts, home)
+    drafter = Drafter(home, request, author, skills, existing)
     drafts: list[SkillDraft] = []
-    for number, pile in enumerate(sorted_out.kept, 1):
+    for number, group in enumerate(selection.kept, 1):
         try:
-            drafts.append(await drafter.draft(pile, await _prompts(pile, experiences, resources)))
+            drafts.append(await drafter.draft(group, await _prompts(group, experiences, resources)))
         except SkillError as error:
-            sorted_out.left_out.append(f"{pile.skill}: {error.message}")
+            selection.left_out.append(f"{group.skill}: {error.message}")
         if progress is not None:
-            progress(number, len(sorted_out.kept))
+            progress(number, len(selection.kept))
     return SkillDrafts(
-        lessons=len(evidence) + refuted, refuted=refuted, drafts=drafts, left_out=sorted_out.left_out
+        lessons=len(evidence) + refuted, refuted=refuted, drafts=drafts, left_out=selection.left_out
     )
 
 
 @dataclass
-class _Sorted:
+class _Selection:
     kept: list[LessonGroup] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
 
-def _metadata(skills: Mapping[str, Skill]) -> dict[str, dict[str, str]]:
+def _skill_metadata(skills: Mapping[str, Skill]) -> dict[str, dict[str, str]]:
     return {name: known_metadata(skill.folder) for name, skill in skills.items() if skill.folder is not None}
 
 
-def _learnt(in_use: Metadata) -> dict[tuple[str, str], str]:
-    """Generator and kind of the skills that were drafted from lessons without a skill and accepted."""
+def _learned_skills(in_use: Metadata) -> dict[tuple[str, str], str]:
+    """Return generator and kind of the accepted skills that were drafted from lessons without a skill."""
     return {
         (data[GENERATOR], data[KINDS]): name
         for name, data in in_use.items()
@@ -86,41 +82,43 @@ def _learnt(in_use: Metadata) -> dict[tuple[str, str], str]:
     }
 
 
-def _sorted_out(found: Sequence[LessonGroup], skills: Mapping[str, Skill], in_use: Metadata) -> _Sorted:
-    """The piles to write of: of several about one skill the greatest, and none that it knows already."""
-    result = _Sorted()
+def _select_groups(
+    memory_items: Sequence[LessonGroup], skills: Mapping[str, Skill], in_use: Metadata
+) -> _Selection:
+    """Select the groups to draft: only the largest about each skill, and none that it already includes."""
+    result = _Selection()
     amended: dict[str, str] = {}
-    for pile in found:
-        count = f"{len(pile.evidence)} lessons about {pile.generator}"
-        if pile.skill is None:
-            result.kept.append(pile)
-        elif pile.skill not in skills:
-            result.left_out.append(f"{pile.skill}: {count}, but there is no such skill anymore")
-        elif in_use.get(pile.skill, {}).get(STAMP) == pile.stamp:
-            result.left_out.append(f"{pile.skill}: {count}, which it was written from already")
-        elif pile.skill in amended:
+    for group in memory_items:
+        count = f"{len(group.evidence)} lessons about {group.generator}"
+        if group.skill is None:
+            result.kept.append(group)
+        elif group.skill not in skills:
+            result.left_out.append(f"{group.skill}: {count}, but the skill no longer exists")
+        elif in_use.get(group.skill, {}).get(STAMP) == group.stamp:
+            result.left_out.append(f"{group.skill}: {count}, from which it was already written")
+        elif group.skill in amended:
             result.left_out.append(
-                f"{pile.skill}: {count}, but one amendment at a time: more are about {amended[pile.skill]}"
+                f"{group.skill}: {count}, but only one amendment at a time: {amended[group.skill]} has more"
             )
         else:
-            amended[pile.skill] = pile.generator
-            result.kept.append(pile)
+            amended[group.skill] = group.generator
+            result.kept.append(group)
     return result
 
 
 async def _prompts(
-    pile: LessonGroup, experiences: Mapping[str, Mapping[str, str]], resources: Resources
+    group: LessonGroup, experiences: Mapping[str, Mapping[str, str]], resources: Resources
 ) -> list[str]:
-    """Prompts of the runs that a pile's lessons come from, as far as they are known."""
+    """Return known prompts of the runs that a group's lessons come from."""
     prompts: dict[str, None] = {}
     known = {(value["run"]): value["prompt"] for value in experiences.values()}
-    for run in dict.fromkeys(run for item in pile.evidence for run, _ in item.sources):
+    for run in dict.fromkeys(run for item in group.evidence for run, _ in item.sources):
         prompt = known.get(run)
         if prompt is None:
             row = await resources.ledger.run(run)
             prompt = row["prompt"] if row else ""
         if prompt.strip() and len(prompt) <= MAX_PROMPT:
             prompts[prompt] = None
-        if len(prompts) == _MOST_EXAMPLES:
+        if len(prompts) == _MAX_EXAMPLES:
             break
     return list(prompts)

@@ -1,4 +1,4 @@
-"""What `Gems.skills` hands back."""
+"""Results of `Gems.skills`."""
 
 from __future__ import annotations
 

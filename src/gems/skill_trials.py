@@ -1,6 +1,6 @@
-"""A skill tried on its own examples: is it chosen where it should be, and what do its prompts lose?
+"""Test a skill on its own examples: whether it is chosen, and what its prompts lose.
 
-Nothing is drawn and no run is recorded.
+Nothing is generated and no run is recorded.
 """
 
 from __future__ import annotations
@@ -24,42 +24,40 @@ from gems.skills.registry import SkillRegistry
 from gems.types import Usage
 
 T = TypeVar("T")
-_AT_A_TIME = 8
-"""Examples; how many questions an endpoint gets at a time is the clients' own business."""
+_CONCURRENCY = 8
+"""Examples at a time; the clients limit the requests to each endpoint."""
 
 
-async def tried(
+async def run_skill_test(
     wanted: str | Path,
     resources: Resources,
     *,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> SkillTrial:
-    """Try a skill on its examples.
+    """Test a skill on its examples.
 
     Args:
-        wanted: The skill's name; or its folder, which must be among those that are looked into.
+        wanted: The skill's name, or its folder, which must be below a search path.
         resources: The opened models, and the catalogue that the planner chooses from.
-        limit: Take only so many examples, the first ones.
-        progress: Told how many examples are done, of how many.
+        limit: Use only this many examples, the first ones.
+        progress: Called with the number of examples that are done, and their total.
 
     Raises:
         OptionError: there is no such skill.
-        SkillError: it has no examples, or broken ones.
-        UnreachableError: nothing answers at a chat model's address.
-        ConfigurationError: a chat model cannot be used as configured.
+        SkillError: it has no examples, or invalid ones.
     """
     started = time.monotonic()
-    skill = known_skill(wanted, resources.skills.current)
+    skill = find_skill(wanted, resources.skills.current)
     if skill.folder is None:
-        raise SkillError(f"The skill {skill.name} was made by a program and has no folder with examples.")
+        raise SkillError(f"The skill {skill.name} was created by a program and has no folder with examples.")
     examples = (await asyncio.to_thread(read_examples, skill.folder))[:limit]
     with suppress(SkillError):
-        # Code that hangs is waited for once, and told about with each example.
+        # Code that hangs is awaited only once; each example reports it.
         await asyncio.to_thread(skill_graph, skill)
     context, done = resources.context(), 0
 
-    async def trial_of(example: Example) -> ExampleTrial:
+    async def run_trial(example: Example) -> ExampleTrial:
         nonlocal done
         trial = ExampleTrial(skill.name, example, context)
         await trial.carry_out()
@@ -68,16 +66,12 @@ async def tried(
             progress(done, len(examples))
         return trial
 
-    trials = await _at_a_time(trial_of, examples)
-    return _report(skill.name, trials, time.monotonic() - started)
+    trials = await _map_concurrently(run_trial, examples)
+    return _build_report(skill.name, trials, time.monotonic() - started)
 
 
-def known_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
-    """The skill that a person means, by its name or its folder.
-
-    Raises:
-        OptionError: there is none, or it cannot be used.
-    """
+def find_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
+    """Return the skill with this name or folder; OptionError if there is none or it is not valid."""
     faulty = [item for item in registry.left_out if isinstance(item, FaultySkill)]
     if isinstance(wanted, Path):
         skills = [skill for skill in registry.all() if skill.folder and skill.folder.resolve() == wanted]
@@ -89,25 +83,25 @@ def known_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
     if found is not None and (skill := registry.get(found)) is not None:
         return skill
     if fault is not None:
-        raise OptionError(f"{fault}", hint="`gems skills validate` says what is wrong with it.")
+        raise OptionError(f"{fault}", hint="Run `gems skills validate` for details.")
     if isinstance(wanted, Path):
-        raise OptionError(f"There is no skill in {wanted}.", hint="A skill's folder holds a SKILL.md.")
+        raise OptionError(f"There is no skill in {wanted}.", hint="A skill's folder has a SKILL.md.")
     return registry.named(wanted)
 
 
-def _report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> SkillTrial:
+def _build_report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> SkillTrial:
     examples = [trial.report() for trial in trials]
     usage: dict[str, Usage] = {}
     for trial in trials:
         usage = merged(usage, trial.usage())
     answered = [example for example in examples if example.chosen is not None]
-    right = sum(example.trigger and bool(example.chosen) for example in answered)
+    true_positives = sum(example.trigger and bool(example.chosen) for example in answered)
     kept = sum(len(example.kept) for example in examples)
     return SkillTrial(
         skill=name,
         passed=all(example.passed for example in examples),
-        precision=_share(right, sum(bool(example.chosen) for example in answered)),
-        recall=_share(right, sum(example.trigger for example in answered)),
+        precision=_ratio(true_positives, sum(bool(example.chosen) for example in answered)),
+        recall=_ratio(true_positives, sum(example.trigger for example in answered)),
         kept=kept,
         checked=kept + sum(len(example.lost) for example in examples),
         unanswered=sum(bool(example.unanswered) for example in examples),
@@ -118,19 +112,21 @@ def _report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> SkillT
     )
 
 
-def _share(part: int, whole: int) -> float | None:
+def _ratio(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-async def _at_a_time(doing: Callable[[Example], Awaitable[T]], examples: Iterable[Example]) -> list[T]:
-    """All results in order, a few at a time; the first error ends all the others."""
-    places = asyncio.Semaphore(_AT_A_TIME)
+async def _map_concurrently(
+    function: Callable[[Example], Awaitable[T]], examples: Iterable[Example]
+) -> list[T]:
+    """Return all results in order, running a few at a time; the first error cancels the others."""
+    semaphore = asyncio.Semaphore(_CONCURRENCY)
 
-    async def placed(example: Example) -> T:
-        async with places:
-            return await doing(example)
+    async def limited(example: Example) -> T:
+        async with semaphore:
+            return await function(example)
 
-    tasks = [asyncio.create_task(placed(example)) for example in examples]
+    tasks = [asyncio.create_task(limited(example)) for example in examples]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

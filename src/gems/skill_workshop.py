@@ -1,4 +1,4 @@
-"""Skills, for their authors: tried on their examples, drafted from what runs have learnt."""
+"""Test and draft skills."""
 
 from __future__ import annotations
 
@@ -8,20 +8,15 @@ from pathlib import Path
 from gems.resources import Resources
 from gems.runs.memory_admin import Memories
 from gems.runs.skill_learning import Wish
-from gems.skill_drafts import propose
+from gems.skill_drafts import propose_skills
 from gems.skill_reports import SkillDrafts, SkillTrial
-from gems.skill_trials import tried
+from gems.skill_trials import run_skill_test
 
 Progress = Callable[[int, int], None]
 
 
 class SkillWorkshop:
-    """Use `Gems.skills`.
-
-    Args:
-        resources: The opened stores and models.
-        home: GEMS_HOME.
-    """
+    """Tools for authors of skills; see `Gems.skills`."""
 
     def __init__(self, resources: Resources, home: Path) -> None:
         self._resources, self._home = resources, home
@@ -29,10 +24,10 @@ class SkillWorkshop:
     async def try_out(
         self, skill: str | Path, limit: int | None = None, progress: Progress | None = None
     ) -> SkillTrial:
-        """Try a skill on its own examples; see `gems.skill_trials.tried`."""
-        return await tried(skill, self._resources, limit=limit, progress=progress)
+        """Test a skill on its own examples; see `run_skill_test`."""
+        return await run_skill_test(skill, self._resources, limit=limit, progress=progress)
 
-    async def learn(self, wish: Wish | None = None, progress: Progress | None = None) -> SkillDrafts:
-        """Draft skills from what runs have learnt; see `gems.skill_drafts.propose`."""
+    async def learn(self, request: Wish | None = None, progress: Progress | None = None) -> SkillDrafts:
+        """Draft skills from lessons; see `propose_skills`."""
         memories = Memories(self._resources)
-        return await propose(memories, self._resources, self._home, wish or Wish(), progress)
+        return await propose_skills(memories, self._resources, self._home, request or Wish(), progress)

@@ -1,4 +1,4 @@
-"""Graph input, state and output, and the context a run is given."""
+"""Graph input, state and output, and the context of a run."""
 
 from __future__ import annotations
 
@@ -47,48 +47,52 @@ if TYPE_CHECKING:
     from gems.skills.registry import SkillRegistry
 
 
-def _appended(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
-    """All writes behind one another; a delta channel calls it with several writes at once."""
+def _append(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:
+    """Append all writes; a delta channel calls this with several writes at once."""
     return [*(kept or ()), *(item for write in writes for item in write)]
 
 
-def _newest(kept: str | None, writes: Sequence[str]) -> str:
-    """The last write."""
+def _keep_last(kept: str | None, writes: Sequence[str]) -> str:
+    """Return the last write."""
     return writes[-1] if writes else kept or ""
 
 
-def _conversation(kept: Sequence[Any] | None, writes: Sequence[Any]) -> list[Any]:
-    """The messages and those that came, each with an id.
+def _add_messages(kept: Sequence[Any] | None, writes: Sequence[Any]) -> list[Any]:
+    """Append new messages, each with an id.
 
-    A delta channel calls it again whenever it is read, so ids are made from places and not by chance.
+    A delta channel repeats this whenever it is read, so ids depend on positions and not on chance.
     """
     messages: Any = list(kept or ())
     for write in writes:
-        came = convert_to_messages(write if isinstance(write, list | tuple) else [write])
-        named: Any = [_named(message, len(messages) + number) for number, message in enumerate(came)]
-        messages = add_messages(messages, named)
+        new_messages = convert_to_messages(write if isinstance(write, list | tuple) else [write])
+        with_ids: Any = [
+            _with_id(message, len(messages) + number) for number, message in enumerate(new_messages)
+        ]
+        messages = add_messages(messages, with_ids)
     return list(messages)
 
 
-def _named(message: BaseMessage, place: int) -> BaseMessage:
-    """The message with an id."""
+def _with_id(message: BaseMessage, position: int) -> BaseMessage:
+    """Return the message with an id."""
     if message.id:
         return message
-    identity = f"{place}/{message.type}/{message.text}".encode(errors="replace")
+    identity = f"{position}/{message.type}/{message.text}".encode(errors="replace")
     return message.model_copy(update={"id": hashlib.sha256(identity).hexdigest()[:32]})
 
 
 class Form(TypedDict, total=False):
-    """A picture to draw: say what, or send a message that says it. Everything else has a default."""
+    """An image to generate: pass a prompt, or a message with it. Everything else has a default."""
 
-    # Descriptions and ranges reach the forms that servers make of this; `gems.options` checks them.
-    prompt: Annotated[str, Field(description="What to draw, 1 to 20,000 characters.")]
-    max_rounds: Annotated[int, Field(description="At most so many rounds; 5 by default.", ge=1, le=50)]
+    # Servers build forms from these descriptions and ranges; `gems.options` checks them.
+    prompt: Annotated[str, Field(description="What to generate, 1 to 20,000 characters.")]
+    max_rounds: Annotated[int, Field(description="Maximum number of rounds; 5 by default.", ge=1, le=50)]
     size: Annotated[str, Field(description="WIDTHxHEIGHT in pixels; the generator's own by default.")]
     seed: Annotated[
-        int, Field(description="Repeats a run; drawn by chance and recorded by default.", ge=0, lt=2**31)
+        int, Field(description="Random seed; chosen at random and recorded by default.", ge=0, lt=2**31)
     ]
-    profile: Annotated[Profile, Field(description="balanced by default; paper repeats the paper's method.")]
+    profile: Annotated[
+        Profile, Field(description="balanced by default; paper reproduces the paper's method.")
+    ]
     skills: Annotated[
         str, Field(description="auto, none, or names separated by commas; the server's setting by default.")
     ]
@@ -103,37 +107,37 @@ class Form(TypedDict, total=False):
             le=50,
         ),
     ]
-    max_images: Annotated[int, Field(description="At most so many images; no limit by default.", ge=1)]
-    budget_usd: Annotated[float, Field(description="At most so many US dollars; no limit by default.", gt=0)]
-    deadline_s: Annotated[float, Field(description="At most so many seconds; no limit by default.", gt=0)]
+    max_images: Annotated[int, Field(description="Maximum number of images; no limit by default.", ge=1)]
+    budget_usd: Annotated[float, Field(description="Maximum cost in US dollars; no limit by default.", gt=0)]
+    deadline_s: Annotated[float, Field(description="Maximum time in seconds; no limit by default.", gt=0)]
     memory: Annotated[
-        bool, Field(description="Whether the run learns from others, and others from it; true by default.")
+        bool, Field(description="Learn from other runs, and let them learn from this one; true by default.")
     ]
     messages: Annotated[
         list[AnyMessage],
-        DeltaChannel(_conversation),
-        Field(description="A conversation: its newest message is the prompt where none is given."),
+        DeltaChannel(_add_messages),
+        Field(description="A conversation: its newest message is the prompt if none is given."),
     ]
 
 
 class Input(Form, total=False):
-    """What a run is given: a form, and what only the service says."""
+    """Input of a run: a form, and fields that only the service sets."""
 
     owner: str
-    """Whose run it is, where a server tells its users apart: what it learns is for their other runs only."""
+    """The user whose run it is, on servers with users; only their own runs learn from it."""
     run_id: str
     """Set by the service; the thread's id otherwise."""
     source: str
-    """Id of the stored picture to edit, put there by the service: a caller who could name any id would get to
-    see pictures of others."""
+    """Id of the stored image to edit. Set only by the service: a caller who could name any id could see
+    images of other users."""
 
 
 class State(Input, total=False):
-    """Everything a run knows. JSON-native but for messages, small, without images."""
+    """State of a run. JSON-native except for messages, small, without images."""
 
     heard: str
-    """Digest of the newest run's prompt, in a conversation: so that a prompt that is given is told from one
-    that was left by an earlier run. Written by begin."""
+    """Digest of the newest run's prompt in a conversation, to distinguish a new prompt from one that an
+    earlier run left. Written by begin."""
 
     options: Options
     """Complete and checked. Written by begin."""
@@ -142,47 +146,47 @@ class State(Input, total=False):
     requirements: list[Requirement]
     """Written by decomposer, appended to by skills."""
     skill_uses: list[SkillUse]
-    """Chosen skills that have had their turn, in order. Written by the skills' nodes."""
+    """Results of the chosen skills, in order. Written by the skills' nodes."""
     drawing: DrawingSettings
-    """How skills want images drawn. Written by the skills' nodes."""
+    """Settings of skills for the generator. Written by the skills' nodes."""
     draw_prompt: str
-    """The prompt of the next drawing. Written by planner, skill and reflector."""
+    """The prompt of the next images. Written by planner, skill and reflector."""
     drawn: list[Candidate]
-    """The newest candidates, not judged yet. Written by generator, emptied by judge."""
-    thought: Annotated[str, DeltaChannel(_newest)]
-    """The judge's reasoning about the newest round. Written by judge, emptied by reflector.
-    A delta channel, so that it is kept once and not again in every checkpoint until it is emptied."""
+    """The newest candidates, not judged yet. Written by generator, cleared by judge."""
+    thought: Annotated[str, DeltaChannel(_keep_last)]
+    """The judge's reasoning about the newest round. Written by judge, cleared by reflector.
+    A delta channel, so that only one checkpoint stores it."""
     timings: dict[str, float]
     """Seconds of the current round by node. Written by generator, read by judge."""
-    rounds: Annotated[list[Round], DeltaChannel(_appended)]
+    rounds: Annotated[list[Round], DeltaChannel(_append)]
     """All judged rounds. Appended by judge. A delta channel, so that checkpoints grow linearly."""
-    experiences: Annotated[list[Experience], DeltaChannel(_appended)]
+    experiences: Annotated[list[Experience], DeltaChannel(_append)]
     """One per round but the last. Appended by reflector."""
-    recalls: Annotated[list[Recall], DeltaChannel(_appended)]
-    """What earlier runs' lessons rounds were drawn with. Appended by planner and reflector."""
+    recalls: Annotated[list[Recall], DeltaChannel(_append)]
+    """Lessons of earlier runs that rounds used. Appended by planner and reflector."""
     usage: Annotated[dict[str, Usage], merged]
-    """What was consumed so far by role, and by `generator`. Added to by every node."""
-    warnings: Annotated[list[str], DeltaChannel(_appended)]
-    """What went wrong without ending the run."""
+    """Usage so far by role, and of `generator`. Added to by every node."""
+    warnings: Annotated[list[str], DeltaChannel(_append)]
+    """Problems that did not end the run."""
     stop_reason: StopReason | None
-    """Why the loop ends; None while it goes on. Written by judge, or by a node that failed."""
+    """Why the loop ends; None while it is running. Written by judge, or by a node that failed."""
     failure: Failure | None
-    """Set where a fault ended the loop."""
+    """Set if an error ended the loop."""
     image: str | None
     """The best image. Written by finish."""
     image_url: str
-    """Where the image can be looked at, if a server shows it: the newest one, and in the end the best one.
-    Written by generator and finish."""
+    """Link to the newest image, and in the end to the best one, if a server shows images. Written by
+    generator and finish."""
     score: float
     """The best image's share of requirements met, in [0, 1]. Written by finish."""
     best_round: int
     """The best image's round, from 1. Written by finish."""
     final_prompt: str
-    """The prompt that made the best image. Written by finish."""
+    """The prompt of the best image. Written by finish."""
 
 
 class Output(TypedDict, total=False):
-    """What a run hands back."""
+    """Output of a run."""
 
     run_id: str
     prompt: str
@@ -200,7 +204,7 @@ class Output(TypedDict, total=False):
     recalls: list[Recall]
     skill_uses: list[SkillUse]
     drawn: list[Candidate]
-    """Images that were not judged, since a fault or a limit came first."""
+    """Images that were not judged because of an error or a limit."""
     usage: dict[str, Usage]
     warnings: list[str]
     failure: Failure | None
@@ -209,24 +213,24 @@ class Output(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What one run works with; built by the service, never by a node.
+    """The dependencies of one run; built by the service, never by a node.
 
     Attributes:
         chats: The chat model of each role.
-        generator: Draws the images.
-        images: Keeps them.
-        ledger: Remembers what was paid for.
+        generator: The image generator.
+        images: The image store.
+        ledger: Paid results.
         skills: The skills that can be chosen.
-        ranking: Says which of many skills the planner is shown; by their words alone where it is None.
-        default_skills: What is chosen from where a run does not say: `auto`, `none` or names.
-        skill_timeout_s: Seconds that one skill may take.
+        ranking: Selects the skills that the planner is shown, if there are many; None: by their words alone.
+        default_skills: The skills of runs that do not say: `auto`, `none` or names.
+        skill_timeout_s: Time limit of one skill in seconds.
         learning: Whether runs learn from the store that the graph was compiled with, and write to it.
-        tracing: Makes spans of what is done; None where nobody wants them.
-        writer: Takes what later runs can learn from; None where the store is written to directly.
-        control: Asked to drain, the run stops at the next step and can be resumed.
-        cancelled: Set to end the run at the next possible moment.
-        encodings: The last pictures as chat models were shown them.
-        links: What stands before an image's id in a link to it; None where no server shows images.
+        tracing: Creates spans; None for no tracing.
+        writer: Writes experiences in the background; None to write to the store directly.
+        control: If asked to drain, the run stops at the next step and can be resumed.
+        cancelled: Set to end the run as soon as possible.
+        encodings: The last images as chat models were shown them.
+        links: Prefix of links to images; None if no server shows images.
         started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
     """
 
@@ -248,10 +252,10 @@ class Context:
     started: float = field(default_factory=time.monotonic)
 
     def link(self, image: str) -> str | None:
-        """A link to an image; None where no server shows images."""
+        """Return a link to an image; None if no server shows images."""
         return None if self.links is None else f"{self.links}{image}.png"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
-        """Servers ask for a schema of what a caller may pass as context; of this, nothing can be sent."""
+        """Return a schema for servers that describe the context; callers cannot send one."""
         return core_schema.any_schema()

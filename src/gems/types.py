@@ -1,8 +1,8 @@
-"""The values that travel through the graph and its stores.
+"""Plain data of the graph and its stores.
 
-Everything that is checkpointed is a `TypedDict` of JSON-native values, so that any checkpointer,
-Studio and plain JSON can hold it. Images are never among them: an image is its SHA-256.
-Requests and results of image generators are frozen dataclasses, since they carry bytes.
+Everything in checkpoints is a `TypedDict` of JSON-native values, readable by any checkpointer, Studio and
+plain JSON. An image is its SHA-256. Requests and results of image generators are frozen dataclasses, since
+they contain bytes.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ Role = Literal["planner", "judge", "reflector"]
 
 
 class Requirement(TypedDict):
-    """A yes/no question about the image that yes answers well."""
+    """A yes/no question about the image to which yes is the good answer."""
 
     id: str
     """`r1`, `r2`, ... in the order of the user's prompt."""
     question: str
     kind: RequirementKind
     parents: list[str]
-    """Ids of requirements without which this one makes no sense."""
+    """Ids of requirements that this one presupposes."""
     skill: NotRequired[str]
-    """Name of the skill that added it; left out where the user's prompt says it."""
+    """Name of the skill that added it; missing if it comes from the user's prompt."""
 
 
 class Answer(TypedDict):
-    """What a judge says about one requirement of one image."""
+    """A judge's answer to one requirement of one image."""
 
     requirement: str
     """Id of the requirement."""
     answer: AnswerValue
     evidence: str
-    """One line that says what was seen."""
+    """One line that describes what was seen."""
     probability: float | None
-    """Probability of yes in [0, 1]; None where the endpoint gives no logprobs."""
+    """Probability of yes in [0, 1]; None if the endpoint gives no logprobs."""
     source: str
-    """Who answered: `judge`, `confirmation`, `parent`, or the name of a skill's verifier."""
+    """Source of the answer: `judge`, `confirmation`, `parent`, or the name of a skill's verifier."""
 
 
 class Candidate(TypedDict):
@@ -62,13 +62,13 @@ class Candidate(TypedDict):
     image: str
     """SHA-256 of the PNG bytes, lower-case hexadecimal."""
     seed: int
-    """The seed that was asked for."""
+    """The requested seed."""
     width: int
     height: int
     model: str
-    """What really drew it."""
+    """The model that generated it."""
     parameters: dict[str, Any]
-    """Further parameters that made the image, as the generator reports them."""
+    """Other parameters, as the generator reports them."""
     seconds: float
 
 
@@ -83,12 +83,12 @@ class Verdict(TypedDict):
 
 
 class Round(TypedDict):
-    """One turn of the loop: what was drawn and what the judge said."""
+    """One round of the loop: its images and their verdicts."""
 
     number: int
     """From 1."""
     prompt: str
-    """The prompt that was drawn."""
+    """The prompt of the images."""
     negative_prompt: str
     candidates: list[Candidate]
     verdicts: list[Verdict]
@@ -102,17 +102,17 @@ class Round(TypedDict):
 
 
 class TrackRecord(TypedDict):
-    """What came of showing a lesson to rounds."""
+    """How often a lesson was shown, helped and hurt."""
 
     shown: int
     helped: int
-    """Rounds in which what it was about then passed."""
+    """Rounds in which the requirements it is about then passed."""
     hurt: int
-    """Rounds in which it failed all the same."""
+    """Rounds in which one of them still failed."""
 
 
 class Experience(TypedDict):
-    """The compressed summary of a round."""
+    """The summary of a round."""
 
     round: int
     text: str
@@ -127,26 +127,26 @@ class Recalled(TypedDict):
     namespace: list[str]
     key: str
     kind: Literal["lesson", "experience"]
-    """A lesson was drawn from several experiences."""
+    """A lesson is built from several experiences."""
     text: str
     kinds: list[RequirementKind]
-    """Kinds of requirements that it is about."""
+    """Kinds of requirements that the lesson is about."""
     similarity: float
-    """To the prompt and to what failed; higher is better, at most 1."""
+    """Similarity to the prompt and to what failed; higher is better, at most 1."""
     record: TrackRecord
-    """What had come of it until then."""
+    """Its track record at that time."""
 
 
 class Recall(TypedDict):
-    """What earlier runs' lessons a round was drawn with."""
+    """The lessons of earlier runs that a round used."""
 
     round: int
-    """The round whose prompt they went into."""
+    """The round whose prompt they influenced."""
     lessons: list[Recalled]
 
 
 class Plan(TypedDict):
-    """What the planner decided before the first round."""
+    """The planner's decision before the first round."""
 
     skills: list[str]
     """Names of the chosen skills, empty for none."""
@@ -156,10 +156,10 @@ class Plan(TypedDict):
 
 
 class DrawingSettings(TypedDict, total=False):
-    """How a skill wants images drawn; what the user asked for goes first."""
+    """A skill's settings for the generator; the user's options take precedence."""
 
     negative_prompt: str
-    """What to avoid, in addition to what the user wants avoided."""
+    """What to avoid, in addition to the user's negative prompt."""
     guidance: float
     """Guidance scale, at least 0."""
     steps: int
@@ -169,22 +169,22 @@ class DrawingSettings(TypedDict, total=False):
 
 
 class SkillUse(TypedDict):
-    """What came of a chosen skill."""
+    """The result of a chosen skill."""
 
     name: str
     prompt: str
-    """The prompt that it made; the one before where it failed."""
+    """The prompt that it wrote; the previous one if it failed."""
     restored: list[str]
-    """Questions of requirements that the new prompt had lost and that were put back."""
+    """Questions of requirements that the new prompt had lost and that were restored."""
     requirements: list[str]
     """Ids of the requirements that it added."""
     drawing: DrawingSettings
     fault: str
-    """Why the run went on without it; empty where it did its part."""
+    """Why the run continued without it; empty if it succeeded."""
 
 
 class Failure(TypedDict):
-    """Why a run could not go on."""
+    """Why a run could not continue."""
 
     node: str
     """The node that failed; a resumed run starts there."""
@@ -194,16 +194,16 @@ class Failure(TypedDict):
 
 
 class Fork(TypedDict):
-    """Where a run came from: it shares another run's history up to a round."""
+    """The origin of a fork, which shares another run's history up to a round."""
 
     run_id: str
     """The other run, which may have been deleted since."""
     round: int
-    """The last round that both share."""
+    """The last shared round."""
 
 
 class Usage(TypedDict):
-    """What a role or a run consumed so far."""
+    """Consumption of a role or a run so far."""
 
     calls: int
     input_tokens: int
@@ -213,18 +213,18 @@ class Usage(TypedDict):
     seconds: float
     """Wall time of the calls, summed; parallel calls count each."""
     usd: float | None
-    """None where the price is not known."""
+    """None if the price is not known."""
 
 
 class Options(TypedDict):
-    """How a run is to be carried out; complete and checked."""
+    """Options of a run, complete and checked."""
 
     max_rounds: int
     candidates: int
     width: int
     height: int
     sized: bool
-    """Whether the user asked for this size; a skill may change it otherwise."""
+    """Whether the user set this size; otherwise a skill may change it."""
     seed: int
     profile: Profile
     negative_prompt: str
@@ -238,29 +238,29 @@ class Options(TypedDict):
     memory: bool
     """Whether the run learns from others, and others from it."""
     source: NotRequired[str]
-    """SHA-256 of the stored picture that each round edits; left out where images are drawn from nothing."""
+    """SHA-256 of the stored image that each round edits; missing if there is none."""
 
 
 Progress = Callable[[int, int], None]
-"""Called with (inference steps done, steps in all)."""
+"""Called with (inference steps done, total steps)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
-    """One image to draw.
+    """One image to generate.
 
     Attributes:
-        prompt: What to draw.
-        seed: In [0, 2**31); there is no default, since an image must be repeatable.
+        prompt: What to generate.
+        seed: In [0, 2**31); there is no default, since an image must be reproducible.
         width: Pixels.
         height: Pixels.
         negative_prompt: What to avoid; empty for nothing.
-        steps: Inference steps; None for the generator's own.
-        guidance: Guidance scale; None for the generator's own.
-        source: PNG bytes of an image to edit; None to draw from nothing.
-        alone: Draw it in a batch of its own. Not part of the request's identity: neighbours make no more than
+        steps: Inference steps; None for the generator's default.
+        guidance: Guidance scale; None for the generator's default.
+        source: PNG bytes of an image to edit, if any.
+        alone: Generate it in a batch of its own. Not part of the request's identity: a batch only changes
             floating-point noise.
-        on_progress: Told about inference steps, on any thread. Not part of the request's identity.
+        on_progress: Called after inference steps, on any thread. Not part of the request's identity.
     """
 
     prompt: str
@@ -275,7 +275,7 @@ class ImageRequest:
     on_progress: Progress | None = field(default=None, compare=False, repr=False)
 
     def fingerprint(self, model: str) -> str:
-        """SHA-256 of everything that decides the pixels: the same request to the same model."""
+        """Return the SHA-256 of everything that decides the pixels, including the model."""
         identity = [
             model,
             self.prompt,
@@ -292,18 +292,17 @@ class ImageRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedImage:
-    """One drawn image and what really made it.
+    """One generated image and what was used to generate it.
 
     Attributes:
         data: PNG bytes, opened and verified.
         width: Pixels.
         height: Pixels.
-        seed: The seed that made it; None where the generator takes none.
-        model: What drew it.
+        seed: The seed that was used; None if the generator takes none.
+        model: The model that generated it.
         parameters: JSON-native; steps, guidance, revised prompt and whatever else decided the pixels.
-        seconds: Wall time of the drawing.
-        pixels: The same picture as it was opened for verifying it, so that nobody need open it again; None
-            where it was not.
+        seconds: Wall time of the generation.
+        pixels: The image as it was opened for verification, if it was, so that it need not be opened again.
     """
 
     data: bytes = field(repr=False)
@@ -318,20 +317,20 @@ class GeneratedImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorCapabilities:
-    """What an image generator can do.
+    """Capabilities of an image generator.
 
     Attributes:
         model: Name for records, for example `diffusers:z-image-turbo`.
-        default_size: Width and height in pixels where the user asks for none.
-        sizes: The only sizes it draws; None where any within the limits below will do.
+        default_size: Width and height in pixels if the user sets no size.
+        sizes: The only supported sizes; None for any within the limits below.
         size_multiple: Width and height must be multiples of this.
         min_side: Smallest width or height in pixels.
         max_side: Largest width or height in pixels.
         seeds: Whether a seed decides the pixels.
-        negative_prompts: Whether a negative prompt is heeded.
-        editing: Whether a request may carry a source image.
-        max_batch: How many waiting requests it may draw in one batch.
-        price_usd: US dollars per image; None where not known.
+        negative_prompts: Whether negative prompts are supported.
+        editing: Whether a request may have a source image.
+        max_batch: How many waiting requests it may generate in one batch.
+        price_usd: US dollars per image; None if not known.
     """
 
     model: str
@@ -347,28 +346,28 @@ class GeneratorCapabilities:
     price_usd: float | None = None
 
     def check_size(self, width: int, height: int) -> None:
-        """Say what is wrong with a size before anything is paid for.
+        """Check a size before anything is paid for.
 
         Raises:
-            SizeError: the generator cannot draw `width` x `height` pixels.
+            SizeError: the generator does not support `width` x `height` pixels.
         """
-        asked = f"{self.model} cannot draw {width}x{height}"
+        message = f"{self.model} does not support {width}x{height}"
         if self.sizes is not None and (width, height) not in self.sizes:
             known = ", ".join(f"{w}x{h}" for w, h in self.sizes)
-            raise SizeError(f"{asked}.", hint=f"Choose one of: {known}.")
+            raise SizeError(f"{message}.", hint=f"Choose one of: {known}.")
         for side in (width, height):
             if not self.min_side <= side <= self.max_side:
                 raise SizeError(
-                    f"{asked}: each side must be {self.min_side} to {self.max_side} pixels.",
+                    f"{message}: each side must be {self.min_side} to {self.max_side} pixels.",
                     hint=f"The default is {self.default_size[0]}x{self.default_size[1]}.",
                 )
         if width % self.size_multiple or height % self.size_multiple:
             raise SizeError(
-                f"{asked}: width and height must be multiples of {self.size_multiple}.",
+                f"{message}: width and height must be multiples of {self.size_multiple}.",
                 hint=f"The nearest size is {self._nearest(width)}x{self._nearest(height)}.",
             )
 
     def _nearest(self, side: int) -> int:
-        """The nearest multiple that is within the limits."""
+        """Return the nearest multiple within the limits."""
         least, most = -(-self.min_side // self.size_multiple), self.max_side // self.size_multiple
         return min(max(round(side / self.size_multiple), least), most) * self.size_multiple

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gems.errors import GemsError
-from gems.skill_authoring import cleaned, sound_name
+from gems.skill_authoring import remove_control_characters, valid_name
 from gems.skills.discovery import read_skill
 from gems.skills.examples import FILE, read_examples
 from gems.skills.files import read_text, within
@@ -49,7 +49,10 @@ def test_skill_folders(tmp_path: Path, raw: bytes) -> None:
 
 @given(texts, st.text(max_size=60))
 def test_a_draft_reads_as_it_was_written(body: str, description: str) -> None:
-    body, description = cleaned(body).strip(), " ".join(cleaned(description).split())
+    body, description = (
+        remove_control_characters(body).strip(),
+        " ".join(remove_control_characters(description).split()),
+    )
     fields = {"name": "my-skill", "description": description, "metadata": {"x": description}}
     draft = Draft(name="my-skill", fields=fields, body=body)
     if not draft.faults():
@@ -61,7 +64,7 @@ def test_a_draft_reads_as_it_was_written(body: str, description: str) -> None:
 def test_names(text: str) -> None:
     name = skill_name(text)
     assert skill_name(name) == name
-    assert is_skill_name(sound_name(text)) or not sound_name(text)
+    assert is_skill_name(valid_name(text)) or not valid_name(text)
 
 
 @given(st.lists(st.one_of(as_json(shaped("prompt", "trigger", "keeps")), texts), max_size=5))

@@ -167,7 +167,7 @@ async def test_size_that_the_generator_cannot_draw_is_told(desk: Desk, tmp_path:
     graph = known(desk, coded(tmp_path / "wanting", WANTING.replace("96x32", "9x9")))
     output = await carried_out(desk, graph, skills="wanting")
     assert (desk.generator.requests[0].width, desk.generator.requests[0].steps) == (64, 7)
-    assert "flat cannot draw 9x9" in output["warnings"][0]
+    assert "flat does not support 9x9" in output["warnings"][0]
     assert output["skill_uses"][0]["fault"] == ""
 
 

@@ -135,7 +135,7 @@ def test_what_is_no_json() -> None:
     assert "line: " in fault("[1]")
     assert fault(" " * (MAX_LINE + 1)) == "it has 65,537 bytes; the maximum is 65,536"
     # Bytes count, not characters.
-    assert "bytes; at most" in fault(json.dumps("\u4e09" * 30_000, ensure_ascii=False))
+    assert "bytes; the maximum is" in fault(json.dumps("\u4e09" * 30_000, ensure_ascii=False))
 
 
 def test_lines_are_numbered_with_the_blank_ones() -> None:

@@ -79,7 +79,7 @@ def test_size_that_cannot_be_drawn_is_told(desk: Desk) -> None:
     work = desk.work()
     update = applied("mine", {"prompt": "a lion", "drawing": {"size": "9x9"}}, STATE, work)
     assert (update["draw_prompt"], "drawing" in update) == ("a lion", False)
-    assert "flat cannot draw 9x9" in work.warnings[0]
+    assert "flat does not support 9x9" in work.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_what_says_nothing_is_nothing(given: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"size": "8x8"}, "flat cannot draw 8x8"),
+        ({"size": "8x8"}, "flat does not support 8x8"),
         ({"size": "100x100"}, "multiples of 16"),
         ({"size": "huge"}, "no size"),
         ({"sampler": "euler"}, "no setting 'sampler'"),

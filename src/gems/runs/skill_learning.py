@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gems.errors import InternalError
 from gems.memory.piling import LessonGroup
-from gems.skill_authoring import Author, Guidance, amended_list, plain_list, sound_name
+from gems.skill_authoring import Author, Guidance, append_lessons, list_lessons, valid_name
 from gems.skill_reports import SkillDraft
 from gems.skills.models import Skill
 from gems.skills.reading import read_body
@@ -95,8 +95,8 @@ class Drafter:
         """A name that neither a skill nor a draft has: accepting the draft must take no skill's place."""
         if wanted not in self._taken:
             return wanted
-        named = sound_name(f"{wanted}-{pile.generator}") or wanted
-        numbered = (sound_name(f"{wanted[:50]}-{number}") for number in range(2, len(self._taken) + 3))
+        named = valid_name(f"{wanted}-{pile.generator}") or wanted
+        numbered = (valid_name(f"{wanted[:50]}-{number}") for number in range(2, len(self._taken) + 3))
         return next(name for name in (named, *numbered) if name and name not in self._taken)
 
     def _checked(
@@ -104,7 +104,7 @@ class Drafter:
     ) -> Draft:
         """The draft in the model's words; with the plain list where these make no sound skill. Blocking."""
         skill = self._skills[pile.skill] if pile.skill is not None else None
-        listed = amended_list(body, pile) if skill is not None else plain_list(name, pile)
+        listed = append_lessons(body, pile) if skill is not None else list_lessons(name, pile)
         warnings = list(guidance.warnings)
         if skill is not None and skill.code:
             warnings.append("The skill brings code, which runs once the draft stands among your skills.")
