@@ -1,4 +1,4 @@
-"""Collect all 
+"""Collect all secrets that a process knows, for redaction of tracebacks and logs."""
 
 from __future__ import annotations
 
