@@ -173,6 +173,7 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert bool(stub.requests) == (stub.base_url in script)
     for wanted in PAGES[page]:
         assert wanted in done.stdout
     for name in FILES.get(page, []):
