@@ -18,12 +18,12 @@ from pathlib import Path
 
 from benchmarks._results import write
 from gems.memory.retrieval import estimate_tokens
-from gems.nodes.planner import catalogue
+from gems.nodes.planner import format_catalogue
 from gems.nodes.prompts import question
 from gems.skills.catalogue import SkillCatalogue
 from gems.skills.parser import MAX_DESCRIPTION
 from gems.skills.places import Place
-from gems.skills.ranking import MOST_SHOWN, SkillRanking
+from gems.skills.ranking import MAX_SHOWN, SkillRanking
 
 BOUNDS = {"warm_scan_ms": 300, "planner_tokens": 3_000}
 PROMPT = "a harbour at dawn with seven fishing boats, the word FRESH on a red awning, gulls above " * 2
@@ -75,7 +75,7 @@ def measure(count: int) -> dict[str, float]:
         began = time.perf_counter()
         shown = asyncio.run(ranking.most_relevant(skills, PROMPT))
         ranked = 1000 * (time.perf_counter() - began)
-    asked = question("route", {"user_prompt": PROMPT, "skills": catalogue(shown)})
+    asked = question("route", {"user_prompt": PROMPT, "skills": format_catalogue(shown)})
     return {
         "skills": len(skills),
         "first_scan_ms": statistics.median(first),
@@ -83,7 +83,7 @@ def measure(count: int) -> dict[str, float]:
         "changed_scan_ms": statistics.median(changed),
         "first_ranking_ms": embedding,
         "ranking_ms": ranked,
-        "shown": min(len(shown), MOST_SHOWN),
+        "shown": min(len(shown), MAX_SHOWN),
         "planner_tokens": estimate_tokens(asked.system)
         + sum(estimate_tokens(str(part)) for part in asked.parts),
     }

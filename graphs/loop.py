@@ -17,13 +17,13 @@ from langgraph.graph import END, START, StateGraph
 from gems.graphs.routing import (
     ANY_SKILL,
     SKILL_NODE,
-    after_drawing,
-    after_judging,
+    after_generator,
+    after_judge,
     after_planning,
-    after_reflecting,
+    after_reflector,
 )
 from gems.graphs.skills import any_skill_node, skill_node
-from gems.nodes.base import BEGIN, Doing, as_node
+from gems.nodes.base import BEGIN, NodeFunction, as_node
 from gems.nodes.begin import begin
 from gems.nodes.decomposer import decompose
 from gems.nodes.finish import finish
@@ -37,13 +37,13 @@ from gems.state import Context, Form, Input, Output, State
 RECURSION_LIMIT = 1_000
 """Supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
 
-MOST_SKILL_NODES = 30
+MAX_SKILL_NODES = 30
 """Skills beyond that, and those that appear later, share one node."""
 
 GraphBuilder = Callable[[Iterable[Skill]], "StateGraph[State, Context, Input, Output]"]
 """Builds the loop, or another graph of the same state, input and output."""
 
-_NODES: dict[str, Doing] = {
+_NODES: dict[str, NodeFunction] = {
     BEGIN: begin,
     "planner": plan,
     "decomposer": decompose,
@@ -58,7 +58,7 @@ def build_graph(
     skills: Iterable[Skill] = (),
     *,
     context: Context | None = None,
-    instead: Mapping[str, Doing] = MappingProxyType({}),
+    instead: Mapping[str, NodeFunction] = MappingProxyType({}),
 ) -> StateGraph[State, Context, Input, Output]:
     """The loop, not yet compiled: compile it with a checkpointer of your own, or make it part of a graph.
 
@@ -82,15 +82,15 @@ def build_graph(
     for name, doing in {**_NODES, **instead}.items():
         graph.add_node(name, as_node(name, doing, context))
     graph.add_node("ready", _ready)
-    _add_skills(graph, list(skills), context)
+    _add_skill_nodes(graph, list(skills), context)
     graph.add_edge(START, BEGIN)
     graph.add_edge(BEGIN, "planner")
     graph.add_edge(BEGIN, "decomposer")
     # Skills see the requirements, so that nothing of them is lost.
     graph.add_edge(["planner", "decomposer"], "ready")
-    graph.add_conditional_edges("generator", after_drawing)
-    graph.add_conditional_edges("judge", after_judging)
-    graph.add_conditional_edges("reflector", after_reflecting)
+    graph.add_conditional_edges("generator", after_generator)
+    graph.add_conditional_edges("judge", after_judge)
+    graph.add_conditional_edges("reflector", after_reflector)
     graph.add_edge("finish", END)
     return graph
 
@@ -100,11 +100,11 @@ async def _ready(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph pa
     return {}
 
 
-def _add_skills(
+def _add_skill_nodes(
     graph: StateGraph[State, Context, Input, Output], skills: list[Skill], context: Context | None
 ) -> None:
     """A node for each skill and one for all others, between planning and drawing."""
-    nodes = {SKILL_NODE.format(skill.name): skill for skill in skills[:MOST_SKILL_NODES]}
+    nodes = {SKILL_NODE.format(skill.name): skill for skill in skills[:MAX_SKILL_NODES]}
     for name, skill in nodes.items():
         graph.add_node(name, skill_node(skill, context))
     graph.add_node(ANY_SKILL, any_skill_node(context))

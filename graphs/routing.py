@@ -34,16 +34,16 @@ def after_planning(nodes: frozenset[str]) -> Callable[[State], str]:
     return route
 
 
-def after_drawing(state: State) -> Literal["judge", "finish"]:
+def after_generator(state: State) -> Literal["judge", "finish"]:
     """The judge, unless drawing ended the run."""
     return "finish" if state.get("stop_reason") else "judge"
 
 
-def after_judging(state: State) -> Literal["reflector", "finish"]:
+def after_judge(state: State) -> Literal["reflector", "finish"]:
     """The reflector while the loop goes on."""
     return "finish" if state.get("stop_reason") else "reflector"
 
 
-def after_reflecting(state: State) -> Literal["generator", "finish"]:
+def after_reflector(state: State) -> Literal["generator", "finish"]:
     """The generator, unless reflecting ended the run."""
     return "finish" if state.get("stop_reason") else "generator"

@@ -23,22 +23,22 @@ from gems.errors import (
     UnreachableError,
 )
 from gems.graphs.routing import SKILL_NODE, next_skill
-from gems.nodes.base import Node, Update, accounts, begun, context_of, turn
+from gems.nodes.base import Node, Update, create_node_context, get_context, trace_node, usage_update
 from gems.nodes.context import NodeContext
 from gems.nodes.skill_graphs import SkillGraph, skill_graph
-from gems.nodes.skills import applied, checked_accounts, left_out
+from gems.nodes.skills import apply_result, check_usage, skip_skill
 from gems.observability.tracing import Span
-from gems.skills.loader import told
+from gems.skills.loader import format_code_error
 from gems.skills.models import Skill
 from gems.state import Context, State
 
 logger = logging.getLogger(__name__)
 
-_ENDING = (UnreachableError, AuthenticationError, ModelUnavailableError, LimitReached, StorageError)
+_FATAL = (UnreachableError, AuthenticationError, ModelUnavailableError, LimitReached, StorageError)
 """What would end any other node too, and is no fault of a skill."""
 
 
-_FILES = "skill_files"
+_FILES_KEY = "skill_files"
 """Key of checkpoints' metadata: what a skill's files were when its graph began."""
 
 
@@ -55,10 +55,10 @@ def skill_node(skill: Skill, default: Context | None = None) -> Node:
         inner = None
 
     async def node(state: State, *, runtime: Runtime[Context]) -> Update:
-        context = context_of(runtime, default)
+        context = get_context(runtime, default)
         # Changed since the graph was built: then it is not what is drawn, but what the files say now.
         is_same = context.skills.get(skill.name) == skill
-        return await _turn(skill.name, inner if is_same else None, state, runtime, context)
+        return await _run_skill(skill.name, inner if is_same else None, state, runtime, context)
 
     node.__name__ = node.__qualname__ = skill.name
     return node
@@ -71,13 +71,13 @@ def any_skill_node(default: Context | None = None) -> Node:
         name = next_skill(state)
         if name is None:
             return {}
-        return await _turn(name, None, state, runtime, context_of(runtime, default))
+        return await _run_skill(name, None, state, runtime, get_context(runtime, default))
 
     node.__name__ = node.__qualname__ = "any_skill"
     return node
 
 
-async def _turn(
+async def _run_skill(
     name: str, graph: SkillGraph | None, state: State, runtime: Runtime[Context], context: Context
 ) -> Update:
     """Run a skill's graph and take what it hands back; where it fails, the run goes on without it.
@@ -85,36 +85,38 @@ async def _turn(
     Raises:
         GemsError: what would end any other node too: nothing answers, the key is not accepted, a limit.
     """
-    work = begun(state, runtime, context)
+    work = create_node_context(state, runtime, context)
     work.check_limits()
-    with turn(work, SKILL_NODE.format(name)) as span:
-        return await _tried(name, graph, state, work, span)
+    with trace_node(work, SKILL_NODE.format(name)) as span:
+        return await _run_or_skip(name, graph, state, work, span)
 
 
-async def _tried(name: str, graph: SkillGraph | None, state: State, work: NodeContext, span: Span) -> Update:
+async def _run_or_skip(
+    name: str, graph: SkillGraph | None, state: State, work: NodeContext, span: Span
+) -> Update:
     context = work.context
     so_far: dict[str, Any] = {}
     try:
-        await work.within_limits(_carried_out(name, graph, state, context, so_far))
-        update = applied(name, so_far, state, work)
+        await work.within_limits(_stream_graph(name, graph, state, context, so_far))
+        update = apply_result(name, so_far, state, work)
     except ParentCommand:
         # It would lead the loop elsewhere.
-        update = left_out(name, "It commands the graph that it is part of.", state, work)
-    except (GraphBubbleUp, *_ENDING):
+        update = skip_skill(name, "It commands the graph that it is part of.", state, work)
+    except (GraphBubbleUp, *_FATAL):
         raise
     except GemsError as error:
         span.failed(error)
-        update = left_out(name, str(error), state, work)
+        update = skip_skill(name, str(error), state, work)
     except Exception as error:  # noqa: BLE001 - code of somebody else's
         span.failed(error)
-        update = left_out(name, told(error), state, work)
+        update = skip_skill(name, format_code_error(error), state, work)
     # What a skill that failed paid for until then counts as well.
-    work.usage, warnings = checked_accounts(so_far)
+    work.usage, warnings = check_usage(so_far)
     work.warnings = [*warnings, *work.warnings]
-    return update | accounts(work)
+    return update | usage_update(work)
 
 
-async def _carried_out(
+async def _stream_graph(
     name: str, graph: SkillGraph | None, state: State, context: Context, so_far: dict[str, Any]
 ) -> None:
     """Run a skill's graph; what it hands back after each step goes into `so_far`."""
@@ -123,10 +125,10 @@ async def _carried_out(
         raise SkillError("It has vanished since it was chosen.", hint="Was its folder moved or changed?")
     if graph is None:
         graph = await asyncio.to_thread(skill_graph, skill)
-    state_of_files = f"{skill.folder} {skill.stamp} {skill.runs_code}"
-    if await _stands_elsewhere(graph, state_of_files):
+    files = f"{skill.folder} {skill.stamp} {skill.runs_code}"
+    if await _files_have_changed(graph, files):
         graph = graph.copy(update={"checkpointer": False})
-    config: RunnableConfig = {"metadata": {_FILES: state_of_files}}
+    config: RunnableConfig = {"metadata": {_FILES_KEY: files}}
     given = {
         "prompt": state["draw_prompt"],
         "user_prompt": state["prompt"],
@@ -152,7 +154,7 @@ async def _carried_out(
         raise
 
 
-async def _stands_elsewhere(graph: SkillGraph, state_of_files: str) -> bool:
+async def _files_have_changed(graph: SkillGraph, files: str) -> bool:
     """Whether the run stopped within this skill when its files said something else.
 
     Its graph then begins anew and keeps no steps: those that were kept are another graph's.
@@ -161,5 +163,5 @@ async def _stands_elsewhere(graph: SkillGraph, state_of_files: str) -> bool:
         stopped = await graph.aget_state(get_config())
     except ValueError:  # no checkpointer
         return False
-    before = (stopped.metadata or {}).get(_FILES)
-    return before is not None and before != state_of_files
+    before = (stopped.metadata or {}).get(_FILES_KEY)
+    return before is not None and before != files

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 Update = dict[str, Any]
 BEGIN = "begin"
 """Name of the node that a run begins with."""
-Doing = Callable[[Any, NodeContext], Awaitable[Update]]
+NodeFunction = Callable[[Any, NodeContext], Awaitable[Update]]
 
 
 class Node(Protocol):
@@ -43,8 +43,8 @@ class Node(Protocol):
         ...
 
 
-def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
-    """The graph node that does `doing` in a turn of its own.
+def as_node(name: str, function: NodeFunction, default: Context | None = None) -> Node:
+    """Wrap `function` as a graph node in a turn of its own.
 
     What the turn consumed goes into the update, also where it failed. Once the run has an image, an error
     becomes a stop reason, so that the best image is handed back; before that it is raised, and the run can
@@ -52,51 +52,51 @@ def as_node(name: str, doing: Doing, default: Context | None = None) -> Node:
 
     Args:
         name: The node's name in the graph.
-        doing: What it does.
+        function: The node function.
         default: The context where the run is given none.
     """
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
-        work = begun(state, runtime, context_of(runtime, default))
-        with turn(work, name) as span:
+        work = create_node_context(state, runtime, get_context(runtime, default))
+        with trace_node(work, name) as span:
             try:
                 if not state.get("stop_reason"):
                     # A run that has ended begins nothing new; its end must be written whatever the limits.
                     work.check_limits()
-                update = await doing(state, work)
+                update = await function(state, work)
             except GraphBubbleUp:
                 raise
             except Exception as error:  # noqa: BLE001 - the run must hand back its best image whatever happens
                 span.failed(error)
                 # At the beginning, what the state holds is an earlier run's.
                 has_image = name != BEGIN and bool(state.get("rounds") or state.get("drawn"))
-                update = _stopped(name, error, has_image=has_image)
-        return update | accounts(work)
+                update = _stop_update(name, error, has_image=has_image)
+        return update | usage_update(work)
 
     node.__name__ = node.__qualname__ = name
-    node.__doc__ = doing.__doc__
+    node.__doc__ = function.__doc__
     return node
 
 
-def as_step(doing: Doing) -> Node:
+def as_step(function: NodeFunction) -> Node:
     """The step of a skill's graph that does `doing` in a turn of its own.
 
     Its errors go to the skill's node, which decides whether the run goes on without the skill.
     """
 
     async def step(state: Any, *, runtime: Runtime[Context]) -> Update:
-        work = begun(state, runtime, context_of(runtime))
-        with turn(work, step.__name__):
+        work = create_node_context(state, runtime, get_context(runtime))
+        with trace_node(work, step.__name__):
             work.check_limits()
-            update = await doing(state, work)
-        return update | accounts(work)
+            update = await function(state, work)
+        return update | usage_update(work)
 
-    step.__name__ = step.__qualname__ = getattr(doing, "__name__", "step")
-    step.__doc__ = doing.__doc__
+    step.__name__ = step.__qualname__ = getattr(function, "__name__", "step")
+    step.__doc__ = function.__doc__
     return step
 
 
-def context_of(runtime: Runtime[Context], default: Context | None = None) -> Context:
+def get_context(runtime: Runtime[Context], default: Context | None = None) -> Context:
     """What a run is given.
 
     Raises:
@@ -111,7 +111,7 @@ def context_of(runtime: Runtime[Context], default: Context | None = None) -> Con
     return context
 
 
-def begun(state: Any, runtime: Runtime[Context], context: Context) -> NodeContext:
+def create_node_context(state: Any, runtime: Runtime[Context], context: Context) -> NodeContext:
     """A node's turn."""
     thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
     store = runtime.store if context.learning else None
@@ -119,19 +119,19 @@ def begun(state: Any, runtime: Runtime[Context], context: Context) -> NodeContex
 
 
 @contextmanager
-def turn(work: NodeContext, name: str) -> Iterator[Span]:
+def trace_node(work: NodeContext, name: str) -> Iterator[Span]:
     """A node's turn as logs and traces see it."""
     with within_run(work.run_id, work.round), work.span("node", name, node=name) as span:
         yield span
 
 
-def accounts(work: NodeContext) -> Update:
+def usage_update(work: NodeContext) -> Update:
     """What a turn consumed and warned about; every key of an update becomes a row in the checkpointer."""
     kept = {"usage": work.usage, "warnings": work.warnings}
     return {name: value for name, value in kept.items() if value}
 
 
-def _stopped(name: str, error: Exception, *, has_image: bool) -> Update:
+def _stop_update(name: str, error: Exception, *, has_image: bool) -> Update:
     if not isinstance(error, GemsError):
         # Not by `exc_info`: a provider's words in the traceback may repeat a key.
         logger.error("The node %s failed\n%s", name, redact("".join(traceback.format_exception(error))))
@@ -142,10 +142,10 @@ def _stopped(name: str, error: Exception, *, has_image: bool) -> Update:
     if not has_image:
         raise error
     failure = {"node": name, "error": type(error).__name__, "message": str(error)}
-    return {"stop_reason": reason_of(error), "failure": failure}
+    return {"stop_reason": stop_reason_for(error), "failure": failure}
 
 
-def reason_of(error: GemsError) -> StopReason:
+def stop_reason_for(error: GemsError) -> StopReason:
     """The stop reason of a run that an error ended."""
     if isinstance(error, DeadlineReachedError | BudgetReachedError):
         return "budget"

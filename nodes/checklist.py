@@ -16,7 +16,7 @@ from gems.types import Answer, Requirement
 
 _MAX_EVIDENCE = 300
 # Numbers of attempts: each is a question of its own, which the ledger tells apart.
-_FIRST = (0, 1)
+_FIRST_ATTEMPTS = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Judgement:
     thought: str
 
 
-async def judged(
+async def judge_image(
     image: str,
     requirements: Sequence[Requirement],
     work: NodeContext,
@@ -46,13 +46,13 @@ async def judged(
     """
     known = known or {}
     open_ones = [requirement for requirement in requirements if requirement["id"] not in known]
-    asked = await _judged_by_model(image, open_ones, work) if open_ones else Judgement([], "")
+    asked = await _ask_model(image, open_ones, work) if open_ones else Judgement([], "")
     answers = {answer["requirement"]: answer for answer in asked.answers} | dict(known)
     judgement = Judgement([answers[requirement["id"]] for requirement in requirements], asked.thought)
-    return judgement if work.profile == "paper" else _parents_applied(judgement, requirements)
+    return judgement if work.profile == "paper" else _apply_parents(judgement, requirements)
 
 
-async def _judged_by_model(image: str, requirements: Sequence[Requirement], work: NodeContext) -> Judgement:
+async def _ask_model(image: str, requirements: Sequence[Requirement], work: NodeContext) -> Judgement:
     """The chat model's answers.
 
     Profile `paper` asks one question per call; otherwise one call answers the whole list, and what it leaves
@@ -61,11 +61,11 @@ async def _judged_by_model(image: str, requirements: Sequence[Requirement], work
     Raises:
         GemsError: no requirement could be asked about.
     """
-    ask = asked_each if work.profile == "paper" else asked_as_list
-    return await ask(await shown(image, work), requirements, work, _FIRST)
+    ask = ask_individually if work.profile == "paper" else ask_checklist
+    return await ask(await pictures_to_judge(image, work), requirements, work, _FIRST_ATTEMPTS)
 
 
-async def shown(image: str, work: NodeContext) -> list[Picture]:
+async def pictures_to_judge(image: str, work: NodeContext) -> list[Picture]:
     """The picture to check; where it was edited, the original before it."""
     if not work.is_editing:
         return [await work.picture(image, "judge")]
@@ -77,7 +77,7 @@ def is_verified(answer: Answer) -> bool:
     return answer["source"] not in ("judge", "confirmation", "parent")
 
 
-async def asked_as_list(
+async def ask_checklist(
     pictures: Sequence[Picture],
     requirements: Sequence[Requirement],
     work: NodeContext,
@@ -91,14 +91,14 @@ async def asked_as_list(
         GemsError: see `asked_each`.
     """
     try:
-        listed = await _listed(pictures, requirements, work, attempts[0])
+        listed = await _ask_list(pictures, requirements, work, attempts[0])
     except (UnreadableReplyError, RefusedError) as error:
         work.warn(f"The checklist is asked one by one, since it was not answered usably: {error}")
-        return await asked_each(pictures, requirements, work, attempts)
-    return await _asked_again(pictures, listed, requirements, work, attempts[-1:])
+        return await ask_individually(pictures, requirements, work, attempts)
+    return await _retry_unknown(pictures, listed, requirements, work, attempts[-1:])
 
 
-async def _listed(
+async def _ask_list(
     pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempt: int
 ) -> Judgement:
     reply = await work.ask(
@@ -108,10 +108,10 @@ async def _listed(
             pictures=pictures,
             attempt=attempt,
             editing=work.is_editing,
-            again=attempt not in _FIRST,
+            again=attempt not in _FIRST_ATTEMPTS,
         )
     )
-    by_number = _by_number(reply.form(ChecklistReply).answers)
+    by_number = _answers_by_number(reply.form(ChecklistReply).answers)
     answers: list[Answer] = []
     for number, requirement in enumerate(requirements, 1):
         found = by_number.get(number)
@@ -119,7 +119,7 @@ async def _listed(
             {
                 "requirement": requirement["id"],
                 "answer": found.answer if found else "unknown",
-                "evidence": one_line(found.evidence if found else "left out of the answer"),
+                "evidence": shorten_evidence(found.evidence if found else "left out of the answer"),
                 "probability": None,
                 "source": "judge",
             }
@@ -127,7 +127,7 @@ async def _listed(
     return Judgement(answers, reply.thought)
 
 
-def _by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
+def _answers_by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
     """The answers of a checklist by the question's number; one that contradicts another leaves it unknown."""
     found: dict[int, AnswerReply] = {}
     for answer in given:
@@ -138,7 +138,7 @@ def _by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
     return found
 
 
-async def _asked_again(
+async def _retry_unknown(
     pictures: Sequence[Picture],
     judgement: Judgement,
     requirements: Sequence[Requirement],
@@ -151,7 +151,7 @@ async def _asked_again(
         return judgement
     asked = [requirement for requirement in requirements if requirement["id"] in unclear]
     try:
-        again = await asked_each(pictures, asked, work, attempts)
+        again = await ask_individually(pictures, asked, work, attempts)
     except ProviderError as error:
         work.warn(f"{len(asked)} requirements stay unknown: {error}")
         return judgement
@@ -160,7 +160,7 @@ async def _asked_again(
     return Judgement(answers, "\n".join(filter(None, (judgement.thought, again.thought))))
 
 
-async def asked_each(
+async def ask_individually(
     pictures: Sequence[Picture],
     requirements: Sequence[Requirement],
     work: NodeContext,
@@ -175,7 +175,7 @@ async def asked_each(
         GemsError: every call failed; the first failure is raised.
     """
     results = await asyncio.gather(
-        *(_asked(pictures, requirement, work, attempts) for requirement in requirements),
+        *(_ask_one(pictures, requirement, work, attempts) for requirement in requirements),
         return_exceptions=True,
     )
     failures = [result for result in results if isinstance(result, BaseException)]
@@ -185,14 +185,14 @@ async def asked_each(
     answers, thoughts = [], []
     for requirement, result in zip(requirements, results, strict=True):
         if isinstance(result, BaseException):
-            answers.append(unknown(requirement, f"could not be asked: {result}"))
+            answers.append(unknown_answer(requirement, f"could not be asked: {result}"))
         else:
             answers.append(result[0])
             thoughts.append(result[1])
     return Judgement(answers, "\n".join(filter(None, thoughts)))
 
 
-async def _asked(
+async def _ask_one(
     pictures: Sequence[Picture], requirement: Requirement, work: NodeContext, attempts: Sequence[int]
 ) -> tuple[Answer, str]:
     asked = question(
@@ -209,21 +209,21 @@ async def _asked(
     except RefusedError:
         if last:
             raise
-        return await _asked(pictures, requirement, work, attempts[1:])
+        return await _ask_one(pictures, requirement, work, attempts[1:])
     value, evidence = read_answer(reply.text)
     if value == "unknown" and not last:
-        return await _asked(pictures, requirement, work, attempts[1:])
+        return await _ask_one(pictures, requirement, work, attempts[1:])
     answer: Answer = {
         "requirement": requirement["id"],
         "answer": value,
-        "evidence": one_line(evidence),
+        "evidence": shorten_evidence(evidence),
         "probability": reply.yes_probability,
         "source": "judge",
     }
     return answer, reply.thought
 
 
-def _parents_applied(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
+def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
     """Turn to no what makes no sense, since a parent's answer is no.
 
     A wrong count is no such answer: of four cats where three were asked for, one can still say whether they
@@ -245,17 +245,17 @@ def _parents_applied(judgement: Judgement, requirements: Sequence[Requirement]) 
     return Judgement([answers[requirement["id"]] for requirement in requirements], judgement.thought)
 
 
-def unknown(requirement: Requirement, evidence: str) -> Answer:
+def unknown_answer(requirement: Requirement, evidence: str) -> Answer:
     """The answer where nothing is known; `evidence` says why."""
     return {
         "requirement": requirement["id"],
         "answer": "unknown",
-        "evidence": one_line(evidence),
+        "evidence": shorten_evidence(evidence),
         "probability": None,
         "source": "judge",
     }
 
 
-def one_line(text: str) -> str:
+def shorten_evidence(text: str) -> str:
     """Evidence as it is kept: on one line, 300 characters at most."""
     return " ".join(text.split())[:_MAX_EVIDENCE]

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from gems.nodes.checklist import Judgement, asked_as_list, asked_each, shown
+from gems.nodes.checklist import Judgement, ask_checklist, ask_individually, pictures_to_judge
 from gems.nodes.context import NodeContext
 from gems.types import Answer, AnswerValue, Requirement
 
-DOUBTED = 1
+MAX_DOUBTFUL = 1
 """So many noes of the first look are asked about again before they are believed."""
 # Numbers of attempts: each is a question of its own, which the ledger tells apart.
-_SECOND = (2, 3)
-_THIRD = (4, 5)
+_SECOND_ATTEMPTS = (2, 3)
+_THIRD_ATTEMPTS = (4, 5)
 
 
-def is_complete(answers: Sequence[Answer]) -> bool:
+def all_met(answers: Sequence[Answer]) -> bool:
     """Whether every answer is yes."""
     return all(answer["answer"] == "yes" for answer in answers)
 
 
-def doubtful(answers: Sequence[Answer]) -> list[str]:
+def doubtful_answers(answers: Sequence[Answer]) -> list[str]:
     """The requirements whose no should be asked about again; empty where that is not worth it.
 
     Args:
@@ -34,25 +34,25 @@ def doubtful(answers: Sequence[Answer]) -> list[str]:
     """
     unmet = [answer for answer in answers if answer["answer"] != "yes"]
     asked = [a["requirement"] for a in unmet if a["answer"] == "no" and a["source"] == "judge"]
-    return asked if len(asked) == len(unmet) <= DOUBTED else []
+    return asked if len(asked) == len(unmet) <= MAX_DOUBTFUL else []
 
 
-def promising(judged: Sequence[Sequence[Answer]]) -> list[int]:
+def candidates_to_confirm(judged: Sequence[Sequence[Answer]]) -> list[int]:
     """Which candidates deserve a closer look, in order: complete ones, then those with a doubtful no.
 
     Args:
         judged: The answers of each candidate.
     """
-    complete = [index for index, answers in enumerate(judged) if is_complete(answers)]
-    return complete + [index for index, answers in enumerate(judged) if doubtful(answers)]
+    complete = [index for index, answers in enumerate(judged) if all_met(answers)]
+    return complete + [index for index, answers in enumerate(judged) if doubtful_answers(answers)]
 
 
-def _values(name: str, *looks: Mapping[str, Answer]) -> set[AnswerValue]:
+def _different_answers(name: str, *looks: Mapping[str, Answer]) -> set[AnswerValue]:
     """The different answers that were given about a requirement."""
     return {look[name]["answer"] for look in looks if name in look}
 
 
-async def confirmed(
+async def confirm(
     image: str, judgement: Judgement, requirements: Sequence[Requirement], work: NodeContext
 ) -> Judgement:
     """Ask about each requirement again that was not yet.
@@ -69,10 +69,10 @@ async def confirmed(
         GemsError: none of them could be asked about.
     """
     once = {answer["requirement"] for answer in judgement.answers if answer["source"] == "judge"}
-    return await looked_at_again(image, judgement, once, requirements, work)
+    return await recheck(image, judgement, once, requirements, work)
 
 
-async def looked_at_again(
+async def recheck(
     image: str,
     judgement: Judgement,
     names: Collection[str],
@@ -90,20 +90,20 @@ async def looked_at_again(
     asked = [requirement for requirement in requirements if requirement["id"] in names]
     if not asked:
         return judgement
-    pictures = await shown(image, work)
+    pictures = await pictures_to_judge(image, work)
     first = {answer["requirement"]: answer for answer in judgement.answers}
     # Backwards and in other words, so that what swayed an answer has no such sway over the second.
-    ask = asked_each if len(asked) == 1 else asked_as_list
-    second = await ask(pictures, asked[::-1], work, _SECOND)
+    ask = ask_individually if len(asked) == 1 else ask_checklist
+    second = await ask(pictures, asked[::-1], work, _SECOND_ATTEMPTS)
     final = {
         answer["requirement"]: answer
         for answer in second.answers
         if answer["answer"] != "unknown" or first[answer["requirement"]]["answer"] == "yes"
     }
-    torn = [r for r in asked if _values(r["id"], first, final) == {"yes", "no"}]
+    torn = [r for r in asked if _different_answers(r["id"], first, final) == {"yes", "no"}]
     thoughts = [judgement.thought, second.thought]
     if torn:
-        third = await asked_each(pictures, torn, work, _THIRD)
+        third = await ask_individually(pictures, torn, work, _THIRD_ATTEMPTS)
         final |= {a["requirement"]: a for a in third.answers if a["answer"] != "unknown"}
         thoughts.append(third.thought)
     answers: list[Answer] = [

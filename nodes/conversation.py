@@ -12,17 +12,17 @@ from gems.nodes.base import Update
 from gems.state import Context, State
 from gems.types import Answer, Round
 
-_SHOWN = 10
+_MAX_LISTED = 10
 """Requirements that an answer names; more would be no answer but a table."""
 
 
-def heard(state: State) -> Update:
+def prompt_from_messages(state: State) -> Update:
     """What to draw where messages came: the newest one's text, unless this run was given a prompt as well."""
     messages = state.get("messages")
     if not messages:
         return {}
     prompt = state.get("prompt") or ""
-    if is_unanswered(messages) and (not prompt or _is_left_over(prompt, state)):
+    if is_unanswered(messages) and (not prompt or _is_from_earlier_run(prompt, state)):
         prompt = messages[-1].text
     return {"prompt": prompt, "heard": _digest(prompt)}
 
@@ -32,7 +32,7 @@ def is_unanswered(messages: Sequence[AnyMessage]) -> bool:
     return bool(messages) and messages[-1].type == "human"
 
 
-def _is_left_over(prompt: str, state: State) -> bool:
+def _is_from_earlier_run(prompt: str, state: State) -> bool:
     """Whether the prompt is an earlier run's; a thread's values stay until they are written anew."""
     before = state.get("heard")
     return _digest(prompt) == before if before else bool(state.get("plan"))
@@ -42,7 +42,7 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 
-def answered(state: State, found: dict[str, Any], rounds: Sequence[Round], context: Context) -> Update:
+def answer_update(state: State, found: dict[str, Any], rounds: Sequence[Round], context: Context) -> Update:
     """The message that shows the best image and says what it has and lacks; nothing where nobody wrote.
 
     It holds a link and never the picture, which would be kept again in the thread's checkpoints.
@@ -57,7 +57,9 @@ def answered(state: State, found: dict[str, Any], rounds: Sequence[Round], conte
     if not is_unanswered(messages):
         return {}
     best = next(turn for turn in rounds if turn["number"] == found["best_round"])
-    content: list[str | dict[str, Any]] = [{"type": "text", "text": told(state, found, best, len(rounds))}]
+    content: list[str | dict[str, Any]] = [
+        {"type": "text", "text": format_answer(state, found, best, len(rounds))}
+    ]
     link = context.link(found["image"])
     if link is not None:
         content.insert(0, {"type": "image_url", "image_url": {"url": link}})
@@ -65,7 +67,7 @@ def answered(state: State, found: dict[str, Any], rounds: Sequence[Round], conte
     return {"messages": [AIMessage(content=content, response_metadata=facts)]}
 
 
-def told(state: State, found: dict[str, Any], best: Round, rounds: int) -> str:
+def format_answer(state: State, found: dict[str, Any], best: Round, rounds: int) -> str:
     """The checklist of the best round in words, what is not met first."""
     answers = {answer["requirement"]: answer for answer in best["verdicts"][best["best"]]["answers"]}
     checked = [(item["question"], answers.get(item["id"])) for item in state["requirements"]]
@@ -73,15 +75,15 @@ def told(state: State, found: dict[str, Any], best: Round, rounds: int) -> str:
     which = "1 round" if rounds == 1 else f"round {found['best_round']} of {rounds}"
     lines = [f"{met} of {len(checked)} requirements are met, after {which}."]
     checked.sort(key=lambda item: item[1] is not None and item[1]["answer"] == "yes")
-    lines += [_line(question, answer) for question, answer in checked[:_SHOWN]]
-    if len(checked) > _SHOWN:
-        lines.append(f"- and {len(checked) - _SHOWN} more")
+    lines += [_format_line(question, answer) for question, answer in checked[:_MAX_LISTED]]
+    if len(checked) > _MAX_LISTED:
+        lines.append(f"- and {len(checked) - _MAX_LISTED} more")
     if failure := state.get("failure"):
         lines.append(f"It stopped early: {failure['message']}")
     return "\n".join(lines)
 
 
-def _line(question: str, answer: Answer | None) -> str:
+def _format_line(question: str, answer: Answer | None) -> str:
     if answer is None:
         return f"- unknown: {question}"
     why = f" ({answer['evidence'][:200]})" if answer["evidence"] and answer["answer"] != "yes" else ""

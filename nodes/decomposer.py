@@ -41,13 +41,13 @@ async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement
         except ProviderError as error:
             fault = str(error)
             break
-        if requirements := tidied(reply.form(RequirementsReply).requirements):
+        if requirements := clean_requirements(reply.form(RequirementsReply).requirements):
             return requirements
     work.warn(f"The image is checked as a whole only, since the prompt could not be decomposed: {fault}")
     return [{"id": "r1", "question": f"Does this image show: {prompt}?", "kind": "other", "parents": []}]
 
 
-def tidied(stated: Sequence[RequirementReply]) -> list[Requirement]:
+def clean_requirements(stated: Sequence[RequirementReply]) -> list[Requirement]:
     """At most 20 requirements without duplicates or empty questions, parents only among earlier ones.
 
     Args:

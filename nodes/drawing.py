@@ -20,7 +20,7 @@ def negative_prompt(state: State) -> str:
     return ", ".join(text for text in wanted if text)
 
 
-def size(state: State) -> tuple[int, int]:
+def image_size(state: State) -> tuple[int, int]:
     """Width and height in pixels: the user's, else a skill's, else the generator's own."""
     options, drawing = state["options"], state.get("drawing") or {}
     if options["sized"] or "size" not in drawing:
@@ -28,13 +28,13 @@ def size(state: State) -> tuple[int, int]:
     return parse_size(drawing["size"])
 
 
-def linked(image: str, context: Context) -> dict[str, str]:
+def image_url_update(image: str, context: Context) -> dict[str, str]:
     """The update that says where an image can be looked at; nothing where no server shows images."""
     link = context.link(image)
     return {} if link is None else {"image_url": link}
 
 
-def merged_drawing(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:
+def merge_overrides(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:
     """What two skills want; where they want different things, the first one counts."""
     both = DrawingSettings(**{**second, **first})
     texts = (first.get("negative_prompt", ""), second.get("negative_prompt", ""))
@@ -43,7 +43,7 @@ def merged_drawing(first: DrawingSettings, second: DrawingSettings) -> DrawingSe
     return both
 
 
-def checked_drawing(
+def check_overrides(
     given: Any, options: Options, generator: GeneratorCapabilities
 ) -> tuple[DrawingSettings, list[str]]:
     """The settings of a skill that can be used, and why others cannot.
@@ -62,7 +62,7 @@ def checked_drawing(
     for name, value in (given or {}).items():
         if value is None:
             continue
-        fault = _fault(name, value, options, generator)
+        fault = _check_setting(name, value, options, generator)
         if fault:
             faults.append(fault)
         elif value != "":
@@ -70,10 +70,10 @@ def checked_drawing(
     return kept, faults
 
 
-def _fault(name: str, value: Any, options: Options, generator: GeneratorCapabilities) -> str:
+def _check_setting(name: str, value: Any, options: Options, generator: GeneratorCapabilities) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     match name:
-        case "negative_prompt" if isinstance(value, str) and _is_negative(value):
+        case "negative_prompt" if isinstance(value, str) and _is_negative_prompt(value):
             unheeded = bool(value) and not generator.negative_prompts
             return f"{generator.model} takes no negative prompt" if unheeded else ""
         case "guidance" if number and 0 <= value <= _MAX_GUIDANCE:
@@ -81,21 +81,21 @@ def _fault(name: str, value: Any, options: Options, generator: GeneratorCapabili
         case "steps" if isinstance(value, int) and number and 1 <= value <= _MAX_STEPS:
             return ""
         case "size" if isinstance(value, str):
-            return _size_fault(value, options, generator)
+            return _check_size(value, options, generator)
         case "negative_prompt" | "guidance" | "steps" | "size":
-            raise SkillError(f"In its drawing, {name} cannot be {_shown(value)}.")
-    return f"there is no setting {_shown(name)}"
+            raise SkillError(f"In its drawing, {name} cannot be {_short_repr(value)}.")
+    return f"there is no setting {_short_repr(name)}"
 
 
-def _is_negative(text: str) -> bool:
+def _is_negative_prompt(text: str) -> bool:
     return len(text) <= _MAX_NEGATIVE and is_unicode(text)
 
 
-def _shown(value: Any) -> str:
+def _short_repr(value: Any) -> str:
     return f"{value!r:.80}"
 
 
-def _size_fault(value: str, options: Options, generator: GeneratorCapabilities) -> str:
+def _check_size(value: str, options: Options, generator: GeneratorCapabilities) -> str:
     if options["sized"]:
         return ""
     try:

@@ -7,12 +7,12 @@ from typing import Any
 from gems.errors import InternalError
 from gems.events import Stopped
 from gems.nodes.base import Update
-from gems.nodes.checklist import unknown
+from gems.nodes.checklist import unknown_answer
 from gems.nodes.context import NodeContext
-from gems.nodes.conversation import answered
-from gems.nodes.drawing import linked, negative_prompt
-from gems.nodes.lessons import settle
-from gems.nodes.scoring import best_round, verdict
+from gems.nodes.conversation import answer_update
+from gems.nodes.drawing import image_url_update, negative_prompt
+from gems.nodes.lessons import record_outcome
+from gems.nodes.scoring import best_round, build_verdict
 from gems.state import State
 from gems.types import Round
 
@@ -24,11 +24,15 @@ async def finish(state: State, work: NodeContext) -> Update:
     if reason is None or not rounds:
         raise InternalError(f"The run ended without an image or a reason (reason {reason!r}).")
     found = outcome(rounds)
-    await settle(state, work)
+    await record_outcome(state, work)
     work.emit(
         Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure"))
     )
-    return found | linked(found["image"], work.context) | answered(state, found, rounds, work.context)
+    return (
+        found
+        | image_url_update(found["image"], work.context)
+        | answer_update(state, found, rounds, work.context)
+    )
 
 
 def outcome(rounds: list[Round]) -> dict[str, Any]:
@@ -52,13 +56,13 @@ def all_rounds(state: State) -> list[Round]:
     candidates = state.get("drawn") or []
     if not candidates:
         return judged
-    answers = [unknown(requirement, "not judged") for requirement in state["requirements"]]
+    answers = [unknown_answer(requirement, "not judged") for requirement in state["requirements"]]
     unjudged: Round = {
         "number": len(judged) + 1,
         "prompt": state["draw_prompt"],
         "negative_prompt": negative_prompt(state),
         "candidates": candidates,
-        "verdicts": [verdict(candidate["image"], answers) for candidate in candidates],
+        "verdicts": [build_verdict(candidate["image"], answers) for candidate in candidates],
         "best": 0,
         "score": 0.0,
         "seconds": state.get("timings") or {},

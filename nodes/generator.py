@@ -10,8 +10,8 @@ from typing import TypeVar
 from gems.errors import BudgetReachedError
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.drawing import linked, negative_prompt, size
-from gems.nodes.stopping import images_drawn, spent_usd
+from gems.nodes.drawing import image_size, image_url_update, negative_prompt
+from gems.nodes.stopping import count_images, spent_usd
 from gems.options import candidate_seed
 from gems.state import State
 from gems.types import Candidate, ImageRequest
@@ -27,9 +27,9 @@ async def generate(state: State, work: NodeContext) -> Update:
     results = await asyncio.gather(
         *(work.draw(index, request) for index, request in enumerate(requests)), return_exceptions=True
     )
-    drawn: list[Candidate] = [candidate for candidate in succeeded(results, work) if candidate is not None]
+    drawn: list[Candidate] = [candidate for candidate in drop_failed(results, work) if candidate is not None]
     timings = {"generator": round(time.perf_counter() - started, 4)}
-    return {"drawn": drawn, "timings": timings} | linked(drawn[0]["image"], work.context)
+    return {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
 
 
 def candidate_requests(state: State, number: int, source: bytes | None = None) -> list[ImageRequest]:
@@ -44,9 +44,9 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
     options = state["options"]
     count = options["candidates"]
     if options["max_images"] is not None:
-        count = min(count, options["max_images"] - images_drawn(state.get("rounds") or []))
+        count = min(count, options["max_images"] - count_images(state.get("rounds") or []))
     drawing = state.get("drawing") or {}
-    width, height = size(state)
+    width, height = image_size(state)
     return [
         ImageRequest(
             prompt=state["draw_prompt"],
@@ -83,7 +83,7 @@ def affordable_images(state: State, work: NodeContext) -> int | None:
     return images
 
 
-def succeeded(results: Sequence[T | BaseException], work: NodeContext) -> list[T | None]:
+def drop_failed(results: Sequence[T | BaseException], work: NodeContext) -> list[T | None]:
     """The results in their places, None where one failed; a failure is told about.
 
     Raises:

@@ -23,7 +23,7 @@ UNREACHABLE = "Earlier runs' lessons cannot be used:"
 """How the warning about a store that is down begins; a run tells it once."""
 
 
-async def lessons(state: State, work: NodeContext, number: int) -> list[Recalled]:
+async def recall_lessons(state: State, work: NodeContext, number: int) -> list[Recalled]:
     """What earlier runs learnt that fits the prompt of round `number`; nothing where memory is off.
 
     What was found is entered into the ledger: a turn that starts again asks the model the same question.
@@ -36,11 +36,11 @@ async def lessons(state: State, work: NodeContext, number: int) -> list[Recalled
     if kept is not None:
         return cast("list[Recalled]", json.loads(kept["text"]))
     try:
-        found = await work.within_limits(recall(work.store, _wanted(state, work)))
+        found = await work.within_limits(recall(work.store, _lesson_query(state, work)))
     except (LimitReached, InternalError):
         raise
     except GemsError as error:
-        if not is_told((*(state.get("warnings") or ()), *work.warnings)):
+        if not has_store_warning((*(state.get("warnings") or ()), *work.warnings)):
             work.warn(f"{UNREACHABLE} {error}")
         return []
     if work.run_id:
@@ -61,12 +61,12 @@ def lesson_lines(found: Sequence[Recalled]) -> str:
     return numbered(format_lesson(lesson) for lesson in found)
 
 
-def recalled(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
+def recalls_update(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
     """The update that records what round `number` is drawn with."""
     return {"recalls": [{"round": number, "lessons": found}]} if found else {}
 
 
-async def settle(state: State, work: NodeContext) -> None:
+async def record_outcome(state: State, work: NodeContext) -> None:
     """Hand on what the newest judged round decided: the experience before it, and its lessons' worth.
 
     An experience of the newest round itself is handed on as well: there is one only where no round followed.
@@ -75,7 +75,7 @@ async def settle(state: State, work: NodeContext) -> None:
         return
     newest, run = state["rounds"][-1]["number"], run_name(state, work)
     values = cast("dict[str, Any]", state)
-    put = experience_ops(values, run, _shelf(state, work))
+    put = experience_ops(values, run, _namespace(state, work))
     operations = [op for op in put if op["value"]["round"] >= newest - 1]
     for given in state.get("recalls") or []:
         if given["round"] == newest:
@@ -84,21 +84,21 @@ async def settle(state: State, work: NodeContext) -> None:
         await work.hand_on(op)
 
 
-def is_told(warnings: Iterable[str]) -> bool:
+def has_store_warning(warnings: Iterable[str]) -> bool:
     """Whether somebody has said already that the store is down."""
     return any(warning.startswith(UNREACHABLE) for warning in warnings)
 
 
-def _shelf(state: State, work: NodeContext) -> str:
+def _namespace(state: State, work: NodeContext) -> str:
     return memory_namespace(work.context.generator.capabilities.model, state.get("owner") or "")
 
 
-def _wanted(state: State, work: NodeContext) -> LessonQuery:
+def _lesson_query(state: State, work: NodeContext) -> LessonQuery:
     rounds = state.get("rounds") or []
     failed = requirements_with_answer(rounds[-1], state["requirements"], "no") if rounds else []
     return LessonQuery(
         prompt=state["prompt"],
-        generator=_shelf(state, work),
+        generator=_namespace(state, work),
         without=frozenset({run_name(state, work)}),
         failing=[item["question"] for item in failed],
         kinds=frozenset(item["kind"] for item in failed),

@@ -19,9 +19,9 @@ from gems.models.chat.messages import ChatReply
 from gems.models.schemas import SkillChoice
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.lessons import lesson_lines, lessons, recalled
+from gems.nodes.lessons import lesson_lines, recall_lessons, recalls_update
 from gems.nodes.prompts import question
-from gems.nodes.rewrite import rewritten
+from gems.nodes.rewrite import rewrite_prompt
 from gems.skills.models import Skill
 from gems.skills.ranking import SkillRanking
 from gems.skills.registry import SkillRegistry
@@ -39,13 +39,13 @@ async def plan(state: State, work: NodeContext) -> Update:
     if options["negative_prompt"] and not generator.negative_prompts:
         work.warn(f"{generator.model} takes no negative prompt: what is given makes no difference.")
     chosen = await choose_skills(prompt, options["skills"], work)
-    found = await lessons(state, work, 1)
-    first = await prepared(prompt, lesson_lines(found), work)
+    found = await recall_lessons(state, work, 1)
+    first = await prepare_prompt(prompt, lesson_lines(found), work)
     work.emit(Planned(plan=chosen | {"prompt": first}))
-    return {"plan": chosen | {"prompt": first}, "draw_prompt": first} | recalled(1, found)
+    return {"plan": chosen | {"prompt": first}, "draw_prompt": first} | recalls_update(1, found)
 
 
-async def prepared(prompt: str, learnt: str, work: NodeContext) -> str:
+async def prepare_prompt(prompt: str, learnt: str, work: NodeContext) -> str:
     """The first prompt: the user's own, rewritten by what earlier runs learnt where there is something.
 
     Raises:
@@ -55,7 +55,7 @@ async def prepared(prompt: str, learnt: str, work: NodeContext) -> str:
     if not learnt:
         return prompt
     slots = {"user_prompt": prompt, "lessons": learnt}
-    return await rewritten(question("prepare", slots, editing=work.is_editing), prompt, work)
+    return await rewrite_prompt(question("prepare", slots, editing=work.is_editing), prompt, work)
 
 
 async def choose_skills(prompt: str, wanted: str, work: NodeContext) -> Plan:
@@ -77,22 +77,22 @@ async def choose_skills(prompt: str, wanted: str, work: NodeContext) -> Plan:
     if wanted == "none":
         return {"skills": [], "why": "The user wanted none.", "prompt": prompt}
     if wanted != "auto":
-        return {"skills": named_skills(wanted, registry), "why": "The user chose.", "prompt": prompt}
+        return {"skills": parse_skill_names(wanted, registry), "why": "The user chose.", "prompt": prompt}
     # The paper's pattern asks even where there is nothing to choose from.
     if not registry.all() and work.profile != "paper":
         return {"skills": [], "why": "There is no skill to choose from.", "prompt": prompt}
-    shown = await _shown(prompt, work)
+    shown = await _skills_to_show(prompt, work)
     try:
-        reply = await work.ask(question("route", {"user_prompt": prompt, "skills": catalogue(shown)}))
+        reply = await work.ask(question("route", {"user_prompt": prompt, "skills": format_catalogue(shown)}))
     except UnreachableError:
         raise
     except ProviderError as error:
         work.warn(f"No skill could be chosen: {error}")
         return {"skills": [], "why": "The planner did not answer usably.", "prompt": prompt}
-    return {"skills": _chosen(reply, work), "why": reply.form(SkillChoice).why, "prompt": prompt}
+    return {"skills": _valid_choices(reply, work), "why": reply.form(SkillChoice).why, "prompt": prompt}
 
 
-async def _shown(prompt: str, work: NodeContext) -> list[Skill]:
+async def _skills_to_show(prompt: str, work: NodeContext) -> list[Skill]:
     """The skills to choose from: of very many those that are most like the prompt."""
     skills, ranking = work.context.skills.all(), work.context.ranking or SkillRanking()
     try:
@@ -104,7 +104,7 @@ async def _shown(prompt: str, work: NodeContext) -> list[Skill]:
         return await SkillRanking().most_relevant(skills, prompt)
 
 
-def catalogue(skills: Sequence[Skill]) -> str:
+def format_catalogue(skills: Sequence[Skill]) -> str:
     """The skills as the planner is shown them, one line each: name and description.
 
     Long descriptions are cut where all together would be too much.
@@ -113,10 +113,10 @@ def catalogue(skills: Sequence[Skill]) -> str:
     if sum(map(estimate_tokens, lines)) <= _CATALOGUE_TOKENS:
         return "\n".join(lines)
     most = _CATALOGUE_TOKENS // len(lines)
-    return "\n".join(_cut(line, most) for line in lines)
+    return "\n".join(_truncate_line(line, most) for line in lines)
 
 
-def _cut(line: str, most: int) -> str:
+def _truncate_line(line: str, most: int) -> str:
     """As much of a line as has `most` tokens."""
     if estimate_tokens(line) <= most:
         return line
@@ -124,7 +124,7 @@ def _cut(line: str, most: int) -> str:
     return f"{line[:size].rstrip()} …"
 
 
-def named_skills(wanted: str, registry: SkillRegistry) -> list[str]:
+def parse_skill_names(wanted: str, registry: SkillRegistry) -> list[str]:
     """The skills a user named, at most three.
 
     Raises:
@@ -135,29 +135,29 @@ def named_skills(wanted: str, registry: SkillRegistry) -> list[str]:
     if len(skills) > MAX_SKILLS:
         raise OptionError(f"{len(skills)} skills were named; at most {MAX_SKILLS} work together.")
     for index, name in enumerate(skills):
-        if against := conflicting(name, skills[:index], registry):
+        if against := find_conflict(name, skills[:index], registry):
             raise OptionError(f"The skills {against} and {name} work against each other.", hint="Name one.")
     return skills
 
 
-def conflicting(name: str, others: Sequence[str], registry: SkillRegistry) -> str | None:
+def find_conflict(name: str, others: Sequence[str], registry: SkillRegistry) -> str | None:
     """The first of `others` that does not work together with the skill `name`; None where all do."""
-    return next((other for other in others if _conflict(name, other, registry)), None)
+    return next((other for other in others if _are_in_conflict(name, other, registry)), None)
 
 
-def _conflict(one: str, other: str, registry: SkillRegistry) -> bool:
+def _are_in_conflict(one: str, other: str, registry: SkillRegistry) -> bool:
     pairs = ((registry.get(one), other), (registry.get(other), one))
     return any(skill is not None and name in skill.conflicts for skill, name in pairs)
 
 
-def _chosen(reply: ChatReply, work: NodeContext) -> list[str]:
+def _valid_choices(reply: ChatReply, work: NodeContext) -> list[str]:
     """Known skills among those the model named; others are told about and left out."""
     skills: list[str] = []
     for name in reply.form(SkillChoice).skills:
         found = work.context.skills.match(name)
         if found is None:
             work.warn(f"The planner chose {name[:80]!r}, which is no skill.")
-        elif against := conflicting(found, skills, work.context.skills):
+        elif against := find_conflict(found, skills, work.context.skills):
             work.warn(f"The planner chose {found}, which works against {against}: it is left out.")
         elif found not in skills:
             skills.append(found)

@@ -11,9 +11,9 @@ from gems.models.chat.messages import Picture
 from gems.models.schemas import ExperienceReply, PromptReply, ReflectionReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.lessons import lesson_lines, lessons, recalled, settle
+from gems.nodes.lessons import lesson_lines, recall_lessons, recalls_update, record_outcome
 from gems.nodes.prompts import ORIGINAL, numbered, question
-from gems.nodes.rewrite import SPELLED
+from gems.nodes.rewrite import QUESTIONS_PREFIX
 from gems.nodes.scoring import best_round
 from gems.state import State
 from gems.types import Answer, Experience, Recalled, Requirement, Round
@@ -21,18 +21,18 @@ from gems.types import Answer, Experience, Recalled, Requirement, Round
 MAX_WORDS = 100
 _HISTORY = 6
 _ATTEMPTS = 2
-_UNUSABLE = (UnreadableReplyError, RefusedError, RejectedRequestError)
-_SPELLED_BEFORE = re.compile(rf"\n{re.escape(SPELLED)}[^\n]*")
+_UNUSABLE_REPLY = (UnreadableReplyError, RefusedError, RejectedRequestError)
+_EARLIER_QUESTIONS = re.compile(rf"\n{re.escape(QUESTIONS_PREFIX)}[^\n]*")
 
 
 async def reflect(state: State, work: NodeContext) -> Update:
     """Compress the newest round and write the next prompt."""
     rounds, requirements = state["rounds"], state["requirements"]
-    await settle(state, work)
+    await record_outcome(state, work)
     found: list[Recalled] = []
     if failed_questions(rounds[-1], requirements):
-        found = await lessons(state, work, rounds[-1]["number"] + 1)
-        text, prompt = await _written(state, work, lesson_lines(found))
+        found = await recall_lessons(state, work, rounds[-1]["number"] + 1)
+        text, prompt = await _write_reflection(state, work, lesson_lines(found))
     else:
         # Nothing is known to be wrong: another image of the same prompt, not another prompt.
         text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
@@ -46,24 +46,24 @@ async def reflect(state: State, work: NodeContext) -> Update:
         "experiences": [experience],
         "draw_prompt": experience["next_prompt"],
         "thought": "",
-    } | recalled(rounds[-1]["number"] + 1, found)
+    } | recalls_update(rounds[-1]["number"] + 1, found)
 
 
-async def _written(state: State, work: NodeContext, learnt: str) -> tuple[str, str]:
+async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tuple[str, str]:
     """The experience and the next prompt, by the model or, where it does not answer usably, spelled out."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     slots = round_slots(state) | {"lessons": learnt}
     write = _in_two_calls if work.profile == "paper" else _in_one_call
-    pictures = await _pictures(state, work)
+    pictures = await _pictures_to_show(state, work)
     # What was understood before something could not be is kept.
     texts: list[str] = []
     try:
         prompt = await write(work, slots, pictures, turn["prompt"], texts)
-    except _UNUSABLE as error:
+    except _UNUSABLE_REPLY as error:
         work.warn(f"The failed requirements are spelled out, since the reflector did not answer: {error}")
         texts.append(f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.")
         prompt = ""
-    return texts[0], prompt or spelled_out(turn, requirements)
+    return texts[0], prompt or append_questions(turn, requirements)
 
 
 async def _in_one_call(
@@ -105,7 +105,7 @@ async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
     return ""
 
 
-async def _pictures(state: State, work: NodeContext) -> list[Picture]:
+async def _pictures_to_show(state: State, work: NodeContext) -> list[Picture]:
     """The images to look at, oldest first: all of them for the paper, else the newest and a better one.
 
     Where one is edited, the original comes before them.
@@ -138,7 +138,7 @@ def round_slots(state: State) -> dict[str, str]:
     return {
         "user_prompt": state["prompt"],
         "drawn_prompt": turn["prompt"],
-        "passed": numbered(_questions(turn, requirements, "yes")),
+        "passed": numbered(_questions_with(turn, requirements, "yes")),
         "failed": numbered(failed_questions(turn, requirements)),
         "thought": state.get("thought") or "",
         "experiences": "\n".join(experiences[-_HISTORY:]),
@@ -148,10 +148,10 @@ def round_slots(state: State) -> dict[str, str]:
 
 def failed_questions(turn: Round, requirements: Sequence[Requirement]) -> list[str]:
     """Each unmet requirement of the round's best image with the evidence; unknown ones are no fault of it."""
-    return _questions(turn, requirements, "no", with_evidence=True)
+    return _questions_with(turn, requirements, "no", with_evidence=True)
 
 
-def _questions(
+def _questions_with(
     turn: Round, requirements: Sequence[Requirement], wanted: str, *, with_evidence: bool = False
 ) -> list[str]:
     answers: dict[str, Answer] = {
@@ -166,11 +166,11 @@ def _questions(
     return lines
 
 
-def spelled_out(turn: Round, requirements: Sequence[Requirement]) -> str:
+def append_questions(turn: Round, requirements: Sequence[Requirement]) -> str:
     """The round's prompt with the failed requirements behind it, as a prompt of last resort.
 
     What was spelled out for an earlier round makes way, so that prompts do not grow from round to round.
     """
     # On one line, by which it is found again; a question about the whole prompt may have several.
-    failed = " ".join(" ".join(_questions(turn, requirements, "no")).split())
-    return f"{_SPELLED_BEFORE.sub('', turn['prompt'])}\n{SPELLED} {failed}"
+    failed = " ".join(" ".join(_questions_with(turn, requirements, "no")).split())
+    return f"{_EARLIER_QUESTIONS.sub('', turn['prompt'])}\n{QUESTIONS_PREFIX} {failed}"

@@ -14,7 +14,7 @@ from gems.nodes.prompts import numbered, question
 from gems.options import MAX_PROMPT
 from gems.types import Requirement
 
-SPELLED = "The answer to each of these must be yes:"
+QUESTIONS_PREFIX = "The answer to each of these must be yes:"
 """Begins the line that puts requirements into a prompt as questions, where no model words them."""
 # A single sign within a word is an apostrophe.
 _QUOTED = re.compile(
@@ -25,7 +25,7 @@ _CHECKS = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RestoredPrompt:
     """A prompt that has all the user asked for.
 
     Attributes:
@@ -45,10 +45,10 @@ async def enhance(prompt: str, guidance: str, work: NodeContext) -> str:
         ConfigurationError: the chat model cannot be used as configured.
     """
     slots = {"user_prompt": prompt, "skill": guidance}
-    return await rewritten(question("enhance", slots, editing=work.is_editing), prompt, work)
+    return await rewrite_prompt(question("enhance", slots, editing=work.is_editing), prompt, work)
 
 
-async def rewritten(asked: Question, prompt: str, work: NodeContext) -> str:
+async def rewrite_prompt(asked: Question, prompt: str, work: NodeContext) -> str:
     """What the chat model makes of a prompt; the prompt as it was where it does not answer usably.
 
     Raises:
@@ -69,7 +69,9 @@ async def rewritten(asked: Question, prompt: str, work: NodeContext) -> str:
     return new or prompt
 
 
-async def keep(prompt: str, user_prompt: str, requirements: Sequence[Requirement], work: NodeContext) -> Kept:
+async def restore_lost(
+    prompt: str, user_prompt: str, requirements: Sequence[Requirement], work: NodeContext
+) -> RestoredPrompt:
     """Put back what the user asked for and a new prompt drops or contradicts.
 
     The model that checks is not shown the skill, so that nothing in there can talk it out of it. What cannot
@@ -87,11 +89,11 @@ async def keep(prompt: str, user_prompt: str, requirements: Sequence[Requirement
         ConfigurationError: the chat model cannot be used as configured.
     """
     if work.profile == "paper" or prompt.strip() == user_prompt.strip():
-        return Kept(prompt)
+        return RestoredPrompt(prompt)
     own = [requirement["question"] for requirement in requirements if "skill" not in requirement]
     restored: dict[str, None] = {}
     for check in _CHECKS:
-        found = await _lost(prompt, user_prompt, own, work, check)
+        found = await _find_lost(prompt, user_prompt, own, work, check)
         lost = {own[loss.number - 1]: loss.how for loss in found.lost if 0 < loss.number <= len(own)}
         if not lost:
             break
@@ -104,12 +106,14 @@ async def keep(prompt: str, user_prompt: str, requirements: Sequence[Requirement
             prompt = user_prompt
             break
         else:
-            prompt = f"{prompt}\n{SPELLED} {' '.join(lost)}"
+            prompt = f"{prompt}\n{QUESTIONS_PREFIX} {' '.join(lost)}"
             break
-    return Kept(_with_texts(prompt, user_prompt), tuple(restored))
+    return RestoredPrompt(_restore_texts(prompt, user_prompt), tuple(restored))
 
 
-async def _lost(prompt: str, user_prompt: str, own: list[str], work: NodeContext, check: int) -> KeptReply:
+async def _find_lost(
+    prompt: str, user_prompt: str, own: list[str], work: NodeContext, check: int
+) -> KeptReply:
     slots = {"user_prompt": user_prompt, "new_prompt": prompt, "questions": numbered(own)}
     try:
         reply = await work.ask(question("keep", slots, attempt=check))
@@ -121,14 +125,14 @@ async def _lost(prompt: str, user_prompt: str, own: list[str], work: NodeContext
     return reply.form(KeptReply)
 
 
-def _with_texts(prompt: str, user_prompt: str) -> str:
+def _restore_texts(prompt: str, user_prompt: str) -> str:
     """The prompt with every quoted text of the user's in it, letter by letter."""
     # A text may be broken into lines that are quoted one by one.
-    written = _letters("".join(_quoted(prompt)))
+    written = _letters_of("".join(_quoted_texts(prompt)))
     gone = [
         text
-        for text in dict.fromkeys(_quoted(user_prompt))
-        if text not in prompt and _letters(text) not in written
+        for text in dict.fromkeys(_quoted_texts(user_prompt))
+        if text not in prompt and _letters_of(text) not in written
     ]
     if not gone:
         return prompt
@@ -136,10 +140,10 @@ def _with_texts(prompt: str, user_prompt: str) -> str:
     return f"{prompt}\nThe picture shows the text {named}."
 
 
-def _quoted(text: str) -> list[str]:
+def _quoted_texts(text: str) -> list[str]:
     return [next(filter(None, found)) for found in _QUOTED.findall(text)]
 
 
-def _letters(text: str) -> str:
+def _letters_of(text: str) -> str:
     """The letters and digits of a text, in order."""
     return "".join(filter(str.isalnum, text))

@@ -23,7 +23,7 @@ def pass_rate(answers: Sequence[AnswerValue]) -> float:
     return sum(answer == "yes" for answer in answers) / len(answers)
 
 
-def verdict(image: str, answers: list[Answer]) -> Verdict:
+def build_verdict(image: str, answers: list[Answer]) -> Verdict:
     """The answers for one image with their score."""
     return {"image": image, "answers": answers, "score": pass_rate([a["answer"] for a in answers])}
 

@@ -14,12 +14,12 @@ from gems.errors import SkillError
 from gems.nodes.base import Update, as_step
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import consultation
-from gems.nodes.rewrite import enhance, keep
+from gems.nodes.rewrite import enhance, restore_lost
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
-from gems.skills.guarding import guard
-from gems.skills.loader import built_graph, built_verifiers, told
+from gems.skills.guarding import isolate_steps
+from gems.skills.loader import build_skill_graph, build_verifiers, format_code_error
 from gems.skills.models import Skill
-from gems.skills.reading import guidance, read_body, read_reference
+from gems.skills.reading import read_body, read_guidance, read_reference
 from gems.state import Context
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ def skill_graph(skill: Skill) -> SkillGraph:
     Raises:
         SkillError: its code cannot be used.
     """
-    return _unless_error(_compiled(skill))
+    return _raise_if_error(_compile_graph(skill))
 
 
 def skill_verifiers(skill: Skill) -> list[Verifier]:
@@ -42,10 +42,10 @@ def skill_verifiers(skill: Skill) -> list[Verifier]:
     Raises:
         SkillError: its code cannot be used.
     """
-    return _unless_error(_verifiers(skill))
+    return _raise_if_error(_load_verifiers(skill))
 
 
-def _unless_error(found: T | SkillError) -> T:
+def _raise_if_error(found: T | SkillError) -> T:
     """What was remembered; an error is raised anew, since one that is raised again grows its traceback."""
     if isinstance(found, SkillError):
         raise SkillError(found.message, hint=found.hint)
@@ -54,12 +54,12 @@ def _unless_error(found: T | SkillError) -> T:
 
 # What fails is remembered too: code that hangs would hold up every run anew.
 @lru_cache(maxsize=512)
-def _compiled(skill: Skill) -> SkillGraph | SkillError:
+def _compile_graph(skill: Skill) -> SkillGraph | SkillError:
     context = skill_context(skill)
     try:
         if skill.runs_code:
-            graph = built_graph(skill, context)
-            guard(graph)
+            graph = build_skill_graph(skill, context)
+            isolate_steps(graph)
         else:
             graph = context.default()
         # The outer graph's checkpointer covers the whole node; a skill keeps none of its own.
@@ -67,15 +67,17 @@ def _compiled(skill: Skill) -> SkillGraph | SkillError:
     except SkillError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a graph of somebody else's that cannot be compiled
-        return SkillError(f"The graph of the skill {skill.name} cannot be compiled: {told(error)}")
+        return SkillError(
+            f"The graph of the skill {skill.name} cannot be compiled: {format_code_error(error)}"
+        )
 
 
 @lru_cache(maxsize=512)
-def _verifiers(skill: Skill) -> list[Verifier] | SkillError:
+def _load_verifiers(skill: Skill) -> list[Verifier] | SkillError:
     if not skill.runs_code:
         return []
     try:
-        return built_verifiers(skill, skill_context(skill))
+        return build_verifiers(skill, skill_context(skill))
     except SkillError as error:
         return error
 
@@ -84,7 +86,7 @@ def skill_context(skill: Skill) -> SkillContext:
     """What the skill's code is built with."""
 
     async def load(_state: Any, work: NodeContext) -> Update:
-        text, faults = await guidance(skill)
+        text, faults = await read_guidance(skill)
         for fault in faults:
             work.warn(fault)
         return {"guidance": text}
@@ -93,7 +95,7 @@ def skill_context(skill: Skill) -> SkillContext:
         return {"prompt": await enhance(state["prompt"], state["guidance"], work)}
 
     async def check(state: Any, work: NodeContext) -> Update:
-        kept = await keep(state["prompt"], state["user_prompt"], state["requirements"], work)
+        kept = await restore_lost(state["prompt"], state["user_prompt"], state["requirements"], work)
         return {"prompt": kept.prompt, "restored": list(kept.restored)}
 
     steps = {"load": as_step(load), "enhance": as_step(write), "keep": as_step(check)}
@@ -113,7 +115,7 @@ def skill_context(skill: Skill) -> SkillContext:
         consult=_consult,
         node=as_step,
         graph=empty_graph,
-        default=lambda: _default(steps),
+        default=lambda: _default_graph(steps),
     )
 
 
@@ -130,6 +132,6 @@ def empty_graph() -> StateGraph[Any, Any, Any, Any]:
     return StateGraph(SkillState, context_schema=Context, input_schema=SkillInput, output_schema=SkillOutput)
 
 
-def _default(steps: dict[str, Any]) -> StateGraph[Any, Any, Any, Any]:
+def _default_graph(steps: dict[str, Any]) -> StateGraph[Any, Any, Any, Any]:
     graph = empty_graph().add_sequence(list(steps.items()))
     return graph.add_edge(START, "load").add_edge("keep", END)

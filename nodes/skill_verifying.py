@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from gems.errors import GemsError, LimitReached, SkillError
-from gems.nodes.checklist import one_line
+from gems.nodes.checklist import shorten_evidence
 from gems.nodes.context import NodeContext
 from gems.nodes.skill_graphs import skill_verifiers
 from gems.nodes.skills import used_skills
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
-from gems.skills.guarding import without_exit
-from gems.skills.loader import told
+from gems.skills.guarding import forbid_exit
+from gems.skills.loader import format_code_error
 from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement
 
 
-async def answered_by_skills(image: str, state: State, work: NodeContext) -> dict[str, Answer]:
+async def ask_verifiers(image: str, state: State, work: NodeContext) -> dict[str, Answer]:
     """Answers by requirement; what no verifier can decide is left out, and the judge is asked about it.
 
     The first skill that answers counts. A verifier that fails costs no run: it is told once.
@@ -32,48 +32,50 @@ async def answered_by_skills(image: str, state: State, work: NodeContext) -> dic
     for name in used_skills(state):
         waiting = [item for item in state["requirements"] if item["id"] not in answers]
         try:
-            answers |= await _answers(name, image, waiting, state["prompt"], work)
+            answers |= await _answers_of_skill(name, image, waiting, state["prompt"], work)
         except LimitReached:
             raise
         except (GemsError, TimeoutError) as error:
             _warn_once(f"The skill {name} verifies nothing: {error}", state, work)
         except Exception as error:  # noqa: BLE001 - code of somebody else's
-            _warn_once(f"The skill {name} verifies nothing: {told(error)}", state, work)
+            _warn_once(f"The skill {name} verifies nothing: {format_code_error(error)}", state, work)
     return answers
 
 
-async def _answers(
+async def _answers_of_skill(
     name: str, image: str, requirements: Sequence[Requirement], prompt: str, work: NodeContext
 ) -> dict[str, Answer]:
     skill = work.context.skills.get(name)
     verifiers = await asyncio.to_thread(skill_verifiers, skill) if skill is not None else []
     answers: dict[str, Answer] = {}
     for verifier in verifiers:
-        taken = [item for item in requirements if item["id"] not in answers and _takes(verifier, item)]
+        taken = [
+            item for item in requirements if item["id"] not in answers and _takes_requirement(verifier, item)
+        ]
         if taken:
             data = await work.context.images.load(image)
             request = VerifierRequest(image=data, user_prompt=prompt, requirements=taken)
-            found = await _verified(verifier, request, work)
+            found = await _run_verifier(verifier, request, work)
             for item in taken:
-                if (said := found.get(item["id"])) is not None and _value(said) != "unknown":
-                    answers[item["id"]] = _answer(item, said, name)
+                if (said := found.get(item["id"])) is not None and _checked_value(said) != "unknown":
+                    answers[item["id"]] = _to_answer(item, said, name)
     return answers
 
 
-def _takes(verifier: Verifier, requirement: Requirement) -> bool:
+def _takes_requirement(verifier: Verifier, requirement: Requirement) -> bool:
     try:
         return bool(verifier.takes(requirement))
     except SystemExit as error:
         raise SkillError(f"Its verifier wants to end the program: SystemExit: {error}.") from None
 
 
-async def _verified(
+async def _run_verifier(
     verifier: Verifier, request: VerifierRequest, work: NodeContext
 ) -> Mapping[str, VerifierAnswer]:
     seconds = work.context.skill_timeout_s
     try:
         async with asyncio.timeout(seconds) as limit:
-            found = await work.within_limits(without_exit(verifier.verify)(request))
+            found = await work.within_limits(forbid_exit(verifier.verify)(request))
     except TimeoutError:
         if limit.expired():
             raise SkillError(f"It did not come to an end within {seconds:g} s.") from None
@@ -85,18 +87,18 @@ async def _verified(
     return found
 
 
-def _value(said: VerifierAnswer) -> AnswerValue:
+def _checked_value(said: VerifierAnswer) -> AnswerValue:
     value = getattr(said, "answer", None)
     if value not in get_args(AnswerValue):
         raise SkillError(f"Its verifier answers {value!r:.80}; it must be yes, no or unknown.")
     return said.answer
 
 
-def _answer(requirement: Requirement, said: VerifierAnswer, name: str) -> Answer:
+def _to_answer(requirement: Requirement, said: VerifierAnswer, name: str) -> Answer:
     return {
         "requirement": requirement["id"],
         "answer": said.answer,
-        "evidence": one_line(str(said.evidence)),
+        "evidence": shorten_evidence(str(said.evidence)),
         "probability": None,
         "source": name,
     }

@@ -10,7 +10,7 @@ from gems.events import RequirementsListed, SkillUsed
 from gems.models.usage import NOTHING
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.drawing import checked_drawing, merged_drawing
+from gems.nodes.drawing import check_overrides, merge_overrides
 from gems.options import MAX_PROMPT, is_unicode
 from gems.state import State
 from gems.types import Requirement, RequirementKind, SkillUse, Usage
@@ -20,7 +20,7 @@ MAX_EXTRA = 10
 _MAX_QUESTION = 500
 
 
-def applied(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
+def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
     """The update that a skill's result makes.
 
     Args:
@@ -32,12 +32,12 @@ def applied(name: str, result: Mapping[str, Any], state: State, work: NodeContex
     Raises:
         SkillError: the result has not the form that `gems.skills.authoring.SkillOutput` says.
     """
-    prompt = _prompt(result, state["draw_prompt"])
-    restored = _restored(result.get("restored"))
+    prompt = _check_prompt(result, state["draw_prompt"])
+    restored = _check_restored(result.get("restored"))
     before = state["requirements"]
-    extra = _extra(name, result.get("extra_requirements"), before, work)
+    extra = _check_extra(name, result.get("extra_requirements"), before, work)
     generator = work.context.generator.capabilities
-    drawing, faults = checked_drawing(result.get("drawing"), state["options"], generator)
+    drawing, faults = check_overrides(result.get("drawing"), state["options"], generator)
     for fault in faults:
         work.warn(f"What the skill {name} wants of the drawing is left out: {fault}.")
     use: SkillUse = {
@@ -53,12 +53,12 @@ def applied(name: str, result: Mapping[str, Any], state: State, work: NodeContex
         update["requirements"] = [*before, *extra]
         work.emit(RequirementsListed(requirements=update["requirements"]))
     if drawing:
-        update["drawing"] = merged_drawing(state.get("drawing") or {}, drawing)
+        update["drawing"] = merge_overrides(state.get("drawing") or {}, drawing)
     work.emit(SkillUsed(use=use))
     return update
 
 
-def left_out(name: str, fault: str, state: State, work: NodeContext) -> Update:
+def skip_skill(name: str, fault: str, state: State, work: NodeContext) -> Update:
     """The update of a run that goes on without a skill, since it failed."""
     work.warn(f"The run goes on without the skill {name}: {fault}")
     use: SkillUse = {
@@ -73,7 +73,7 @@ def left_out(name: str, fault: str, state: State, work: NodeContext) -> Update:
     return {"skill_uses": [*(state.get("skill_uses") or []), use]}
 
 
-def checked_accounts(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]:
+def check_usage(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]:
     """What a skill's graph says that it consumed and warned about, as far as it has the form."""
     usage, warnings = result.get("usage"), result.get("warnings")
     used = usage.items() if isinstance(usage, Mapping) else ()
@@ -96,7 +96,7 @@ def used_skills(state: State) -> list[str]:
     return [use["name"] for use in state.get("skill_uses") or [] if not use["fault"]]
 
 
-def _prompt(result: Mapping[str, Any], before: str) -> str:
+def _check_prompt(result: Mapping[str, Any], before: str) -> str:
     prompt = result.get("prompt", before)
     if not isinstance(prompt, str):
         raise SkillError(f"Its prompt is {type(prompt).__name__}; it must be a text.")
@@ -107,18 +107,20 @@ def _prompt(result: Mapping[str, Any], before: str) -> str:
     return prompt.strip() or before
 
 
-def _restored(given: Any) -> list[str]:
+def _check_restored(given: Any) -> list[str]:
     listed = given or []
     if not isinstance(listed, list | tuple) or not all(isinstance(item, str) for item in listed):
         raise SkillError("Its restored must be a list of questions.")
     return list(listed)
 
 
-def _extra(name: str, given: Any, before: Sequence[Requirement], work: NodeContext) -> list[Requirement]:
+def _check_extra(
+    name: str, given: Any, before: Sequence[Requirement], work: NodeContext
+) -> list[Requirement]:
     """The requirements that the skill adds, without those that are asked for already."""
     if not isinstance(given or [], list | tuple):
         raise SkillError(f"Its extra_requirements are {type(given).__name__}; they must be a list.")
-    known = {_same(requirement["question"]) for requirement in before}
+    known = {_normalise(requirement["question"]) for requirement in before}
     extra: list[Requirement] = []
     for item in given or ():
         question = item.get("question") if isinstance(item, Mapping) else None
@@ -127,12 +129,12 @@ def _extra(name: str, given: Any, before: Sequence[Requirement], work: NodeConte
         text = " ".join(question.split())
         if not is_unicode(text):
             raise SkillError("The question of an extra requirement is no Unicode text.")
-        if _same(text) in known:
+        if _normalise(text) in known:
             continue
         if len(extra) == MAX_EXTRA:
             work.warn(f"Of the requirements that the skill {name} adds, only {MAX_EXTRA} are checked.")
             break
-        known.add(_same(text))
+        known.add(_normalise(text))
         kind = item.get("kind")
         extra.append(
             {
@@ -146,5 +148,5 @@ def _extra(name: str, given: Any, before: Sequence[Requirement], work: NodeConte
     return extra
 
 
-def _same(question: str) -> str:
+def _normalise(question: str) -> str:
     return " ".join(question.split()).casefold().rstrip("?. ")

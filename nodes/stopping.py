@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gems.types import Options, Round, StopReason, Usage
 
 
-def stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> StopReason | None:
+def find_stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> StopReason | None:
     """Why no further round should begin; None where one should.
 
     The deadline is not among the reasons: every node looks at it by itself, before and during its work.
@@ -21,12 +21,12 @@ def stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usag
         return "passed"
     if len(rounds) >= options["max_rounds"]:
         return "max_rounds"
-    if _budget_is_used_up(options, rounds, usage):
+    if _is_budget_spent(options, rounds, usage):
         return "budget"
     return "plateau" if _is_plateau(options["plateau"], [turn["score"] for turn in rounds]) else None
 
 
-def images_drawn(rounds: Sequence[Round]) -> int:
+def count_images(rounds: Sequence[Round]) -> int:
     """How many images the rounds hold."""
     return sum(len(turn["candidates"]) for turn in rounds)
 
@@ -37,9 +37,9 @@ def spent_usd(usage: dict[str, Usage]) -> float | None:
     return None if None in prices else sum(price for price in prices if price is not None)
 
 
-def _budget_is_used_up(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> bool:
+def _is_budget_spent(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> bool:
     limit = options["max_images"]
-    if limit is not None and images_drawn(rounds) >= limit:
+    if limit is not None and count_images(rounds) >= limit:
         return True
     budget, spent = options["budget_usd"], spent_usd(usage)
     if budget is None or spent is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from gems.skills.discovery import Scanner, one_of_each
+from gems.skills.discovery import Scanner, resolve_duplicates
 from gems.skills.places import Places
 from gems.skills.registry import SkillRegistry
 
@@ -44,6 +44,6 @@ class SkillCatalogue:
         if self._places is None:
             return self._current
         with self._lock:
-            skills, left_out = one_of_each(self._scanner.scan(self._places()))
+            skills, left_out = resolve_duplicates(self._scanner.scan(self._places()))
             self._current = SkillRegistry(skills, left_out)
             return self._current

@@ -19,42 +19,42 @@ logger = logging.getLogger(__name__)
 FILE_NAMES = ("SKILL.md", "skill.md")
 CODE = "graph.py"
 Stamp = tuple[int, ...]
-Found = Skill | FaultySkill
+ScannedSkill = Skill | FaultySkill
 
 
 class Scanner:
     """Looks through places for skills. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, Place], tuple[Stamp, Found]] = {}
+        self._known: dict[tuple[Path, Place], tuple[Stamp, ScannedSkill]] = {}
         self._told: set[str] = set()
 
-    def scan(self, places: Iterable[Place]) -> list[Found]:
+    def scan(self, places: Iterable[Place]) -> list[ScannedSkill]:
         """What stands in the places, in their order, and in each by the folders' names. Blocking.
 
         A folder that cannot be used is told about once, by a warning in the log.
         """
         listed = list(places)
-        found: list[Found] = []
-        known: dict[tuple[Path, Place], tuple[Stamp, Found]] = {}
+        found: list[ScannedSkill] = []
+        known: dict[tuple[Path, Place], tuple[Stamp, ScannedSkill]] = {}
         for place in listed:
-            for folder in self._folders(place, [other.folder for other in listed]):
+            for folder in self._folders_of(place, [other.folder for other in listed]):
                 key = (folder, place)
-                stamp = _stamp(folder)
-                before = self._known.get(key)
-                if before is None or before[0] != stamp:
+                stamp = _file_stamp(folder)
+                known_item = self._known.get(key)
+                if known_item is None or known_item[0] != stamp:
                     item = read_skill(folder, place.name, trusted=place.runs_code, stamp=stamp)
                     if isinstance(item, FaultySkill):
                         logger.warning("%s", item)
-                    before = (stamp, item)
-                known[key] = before
-                found.append(before[1])
+                    known_item = (stamp, item)
+                known[key] = known_item
+                found.append(known_item[1])
         self._known = known
         return found
 
-    def _folders(self, place: Place, others: list[Path]) -> list[Path]:
+    def _folders_of(self, place: Place, others: list[Path]) -> list[Path]:
         try:
-            return list(_folders(place, others))
+            return list(_skill_folders(place, others))
         except OSError as error:
             message = f"The skills in {place.folder} cannot be looked for: {error.strerror or error}"
             if message not in self._told:
@@ -63,7 +63,7 @@ class Scanner:
             return []
 
 
-def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None) -> Found:
+def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None) -> ScannedSkill:
     """The skill in a folder, or what keeps it from being one. Blocking.
 
     Args:
@@ -72,8 +72,8 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
         trusted: Whether its code may run.
         stamp: What the files looked like; looked up where it is not given.
     """
-    name = file_name(folder)
-    findings = _links(folder, name)
+    name = skill_file_name(folder)
+    findings = _check_links(folder, name)
     if findings:
         return FaultySkill(folder=folder, place=place, findings=tuple(findings))
     has_code = os.path.exists(folder / CODE)
@@ -95,48 +95,48 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
         code=has_code,
         trusted=trusted,
         conflicts=document.conflicts,
-        stamp=_stamp(folder) if stamp is None else stamp,
+        stamp=_file_stamp(folder) if stamp is None else stamp,
         findings=document.findings,
     )
 
 
-def file_name(folder: Path) -> str:
+def skill_file_name(folder: Path) -> str:
     """The name of the folder's SKILL.md, however it is spelled; `SKILL.md` where there is none."""
     return next((name for name in FILE_NAMES if os.path.lexists(folder / name)), FILE_NAMES[0])
 
 
-def one_of_each(found: Iterable[Found]) -> tuple[list[Skill], list[Found]]:
+def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list[ScannedSkill]]:
     """Of each name the skill that counts, and what is left out.
 
     A later place goes before an earlier one; within a place the first folder counts.
     """
     chosen: dict[str, Skill] = {}
-    left_out: list[Found] = []
+    left_out: list[ScannedSkill] = []
     for item in found:
         if isinstance(item, FaultySkill):
             left_out.append(item)
             continue
-        before = chosen.get(item.name)
-        if before is None or before.folder is None or item.folder is None:
+        known_item = chosen.get(item.name)
+        if known_item is None or known_item.folder is None or item.folder is None:
             chosen[item.name] = item
-        elif before.folder == item.folder:
+        elif known_item.folder == item.folder:
             # Named by two places: what the later one allows counts.
             chosen[item.name] = item
-        elif before.folder.parent == item.folder.parent:
-            left_out.append(_shadowed(item, before))
+        elif known_item.folder.parent == item.folder.parent:
+            left_out.append(_mark_shadowed(item, known_item))
         else:
-            left_out.append(_shadowed(before, item))
+            left_out.append(_mark_shadowed(known_item, item))
             chosen[item.name] = item
     return list(chosen.values()), left_out
 
 
-def _shadowed(skill: Skill, other: Skill) -> Skill:
+def _mark_shadowed(skill: Skill, other: Skill) -> Skill:
     message = f"Another skill {other.name!r} goes before it: {other.folder}."
     finding = Finding(file=skill.file, line=0, level="advice", message=message)
     return replace(skill, findings=(*skill.findings, finding))
 
 
-def _folders(place: Place, others: list[Path]) -> Iterator[Path]:
+def _skill_folders(place: Place, others: list[Path]) -> Iterator[Path]:
     """Folders of a place that hold a skill; the place itself where it is one."""
     if any(os.path.lexists(place.folder / name) for name in FILE_NAMES):
         # Named by the user, so that a link is followed.
@@ -172,7 +172,7 @@ def _may_hold_skill(folder: Path) -> bool:
     return any(os.path.lexists(folder / file) for file in FILE_NAMES) or not os.access(folder, os.X_OK)
 
 
-def _links(folder: Path, name: str) -> list[Finding]:
+def _check_links(folder: Path, name: str) -> list[Finding]:
     """Links of a skill that lead out of where they stand."""
     findings = []
     if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
@@ -186,7 +186,7 @@ def _links(folder: Path, name: str) -> list[Finding]:
     return findings
 
 
-def _stamp(folder: Path) -> Stamp:
+def _file_stamp(folder: Path) -> Stamp:
     """Differs where the files that were read have changed."""
     values: list[int] = []
     for name in (*FILE_NAMES, CODE):

@@ -17,7 +17,7 @@ from gems.skills.files import read_text
 FILE = "examples.jsonl"
 _MAX_PROMPT = 20_000
 _MAX_STATEMENT = 500
-_MOST_FAULTS = 20
+_MAX_FAULTS = 20
 _HINT = 'A line is {"prompt": "…", "trigger": true or false, "keeps": ["…"]}.'
 
 
@@ -65,34 +65,34 @@ def read_examples(folder: Path) -> list[Example]:
         if not line.strip():
             continue
         try:
-            examples.append(_read(number, line))
+            examples.append(_parse_line(number, line))
         except ValueError as error:
             faults.append(f"line {number}: {error}")
     if faults:
-        raise SkillError(f"{FILE} in {folder} has broken lines: {_listed(faults)}.", hint=_HINT)
+        raise SkillError(f"{FILE} in {folder} has broken lines: {_list_faults(faults)}.", hint=_HINT)
     if not examples:
         raise SkillError(f"{FILE} in {folder} holds no example.", hint=_HINT)
     return examples
 
 
-def _listed(faults: list[str]) -> str:
-    more = len(faults) - _MOST_FAULTS
-    shown = "; ".join(faults[:_MOST_FAULTS])
-    numbers = ", ".join(fault.partition(":")[0].removeprefix("line ") for fault in faults[_MOST_FAULTS:])
+def _list_faults(faults: list[str]) -> str:
+    more = len(faults) - _MAX_FAULTS
+    shown = "; ".join(faults[:_MAX_FAULTS])
+    numbers = ", ".join(fault.partition(":")[0].removeprefix("line ") for fault in faults[_MAX_FAULTS:])
     return f"{shown}; and lines {numbers}" if more > 0 else shown
 
 
-def _read(number: int, line: str) -> Example:
+def _parse_line(number: int, line: str) -> Example:
     try:
         stated = _Statement.model_validate_json(line)
     except ValidationError as error:
-        raise ValueError(_told(error)) from None
-    if fault := _unusable(stated.keeps):
+        raise ValueError(_format_errors(error)) from None
+    if fault := _check_keeps(stated.keeps):
         raise ValueError(fault)
     return Example(line=number, prompt=stated.prompt, trigger=stated.trigger, keeps=tuple(stated.keeps))
 
 
-def _unusable(keeps: Iterable[str]) -> str:
+def _check_keeps(keeps: Iterable[str]) -> str:
     for statement in keeps:
         if not statement.strip():
             return "keeps: a statement is empty"
@@ -101,7 +101,7 @@ def _unusable(keeps: Iterable[str]) -> str:
     return ""
 
 
-def _told(error: ValidationError) -> str:
+def _format_errors(error: ValidationError) -> str:
     return ", ".join(
         f"{'.'.join(str(part) for part in fault['loc']) or 'it'}: {fault['msg'].rstrip('.').lower()}"
         for fault in error.errors(include_input=False, include_url=False)[:5]

@@ -37,8 +37,8 @@ def read_bytes(folder: Path, relative: str) -> bytes:
     """The bytes of a file within a skill's folder; see `read_text`."""
     path = within(folder, relative)
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
-            if not _is_plain(file.fileno()):
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            if not _is_regular_file(file.fileno()):
                 raise SkillError(f"{relative} is no plain file.")
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -71,11 +71,11 @@ def within(folder: Path, relative: str) -> Path:
     return path
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     """Opening a pipe would otherwise wait for somebody to write to it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _is_plain(descriptor: int) -> bool:
+def _is_regular_file(descriptor: int) -> bool:
     """Whether it is a file: a pipe or a device may never end."""
     return stat.S_ISREG(os.fstat(descriptor).st_mode)

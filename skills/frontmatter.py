@@ -14,7 +14,7 @@ from gems.skills.models import Finding, Level
 _FENCE = "---"
 _MAX_DEPTH = 20
 # Plain text behind these is often written without quotation marks although it holds a colon.
-_PLAIN = re.compile(
+_UNQUOTED = re.compile(
     r"^(name|description|license|compatibility):[ \t]+(?![\"'>|\[{&*!#])(\S.*)$", re.MULTILINE
 )
 
@@ -43,7 +43,7 @@ class Fields:
         self.findings.append(Finding(file=self.file, line=line, level=level, message=message))
 
 
-def split(text: str) -> tuple[str, int, int] | None:
+def split_front_matter(text: str) -> tuple[str, int, int] | None:
     """The YAML between the fences, the line on which it begins, and the line on which the body begins.
 
     Returns:
@@ -69,7 +69,7 @@ def read_fields(source: str, first_line: int, file: str) -> Fields:
     """
     fields = Fields(file)
     try:
-        node = _composed(source, first_line, fields)
+        node = _compose(source, first_line, fields)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = first_line + (mark.line if mark else 0)
@@ -87,29 +87,31 @@ def read_fields(source: str, first_line: int, file: str) -> Fields:
         fields.found(first_line, "unusable", "The front matter holds no fields such as `name: my-skill`.")
         return fields
     for key, value in node.value:
-        _take(fields, key, value, first_line)
+        _add_field(fields, key, value, first_line)
     return fields
 
 
-def _composed(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
+def _compose(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
     """The YAML's nodes, which know their lines; scalars stay texts.
 
     A colon within plain text makes no sense to YAML but is clear to people, so the text is put in quotation
     marks and read again.
     """
     try:
-        return _node(source)
+        return _parse_yaml(source)
     except yaml.MarkedYAMLError as error:
         if error.problem is None or "mapping values are not allowed" not in error.problem:
             raise
-        quoted = _PLAIN.sub(lambda found: f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}", source)
-        node = _node(quoted)
+        quoted = _UNQUOTED.sub(
+            lambda found: f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}", source
+        )
+        node = _parse_yaml(quoted)
         line = first_line + (error.problem_mark.line if error.problem_mark else 0)
         fields.found(line, "nonstandard", "Text with a colon in it belongs in quotation marks.")
         return node
 
 
-def _node(source: str) -> yaml.Node | None:
+def _parse_yaml(source: str) -> yaml.Node | None:
     """The nodes of YAML that is not nested deeply: the parser in C would crash the whole program."""
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     depth = 0
@@ -121,7 +123,7 @@ def _node(source: str) -> yaml.Node | None:
     return yaml.compose(source, Loader=loader)
 
 
-def _take(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int) -> None:
+def _add_field(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int) -> None:
     line = first_line + key.start_mark.line
     if not isinstance(key, yaml.ScalarNode):
         fields.found(line, "nonstandard", "A field's name must be a plain text.")
@@ -131,10 +133,10 @@ def _take(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int) -> 
         fields.found(line, "nonstandard", f"The field {name} is given twice; the first one counts.")
         return
     fields.lines[name] = line
-    fields.values[name] = _plain(value)
+    fields.values[name] = _plain_value(value)
 
 
-def _plain(node: yaml.Node) -> Any:
+def _plain_value(node: yaml.Node) -> Any:
     """Texts, lists of texts and one level of fields; None for what is nested deeper."""
     if isinstance(node, yaml.ScalarNode):
         return node.value

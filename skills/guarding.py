@@ -16,7 +16,7 @@ from langgraph.graph import StateGraph
 from gems.errors import SkillError
 
 
-class Attempt:
+class IsolatedCall:
     """Somebody else's function, begun in a thread that is left behind where it hangs.
 
     Args:
@@ -32,9 +32,9 @@ class Attempt:
     """
 
     def __init__(
-        self, doing: Callable[[], Any], name: str, finished: Callable[[], None] = lambda: None
+        self, function: Callable[[], Any], name: str, finished: Callable[[], None] = lambda: None
     ) -> None:
-        self._doing, self._finished = doing, finished
+        self._doing, self._finished = function, finished
         self.is_done = False
         self.result: Any = None
         self.fault: BaseException | None = None
@@ -50,55 +50,55 @@ class Attempt:
         self._finished()
 
 
-def guard(graph: StateGraph[Any, Any, Any, Any]) -> None:
+def isolate_steps(graph: StateGraph[Any, Any, Any, Any]) -> None:
     """Let no step and no choice between steps of a graph do more than fail.
 
     An event loop ends where a task raises SystemExit. A plain function would run in one of the loop's
     threads, which the program waits for at its end; here it gets one that is left behind where it hangs.
     """
     for node in graph.nodes.values():
-        _guard_step(node.runnable)
+        _isolate_step(node.runnable)
     for branches in graph.branches.values():
         for branch in branches.values():
-            _guard_step(branch.path)
+            _isolate_step(branch.path)
 
 
-def _guard_step(step: Any) -> None:
+def _isolate_step(step: Any) -> None:
     inner = getattr(step, "builder", None)
     if isinstance(inner, StateGraph):
-        guard(inner)
+        isolate_steps(inner)
         return
     if not hasattr(step, "afunc"):
         # Somebody's Runnable rather than a function.
         return
     plain, waiting = getattr(step, "func", None), step.afunc
     if callable(plain):
-        step.afunc = _in_thread(plain)
+        step.afunc = _isolate_function(plain)
     elif callable(waiting) and not inspect.isasyncgenfunction(waiting):
-        step.afunc = without_exit(waiting)
+        step.afunc = forbid_exit(waiting)
 
 
-def without_exit(doing: Callable[..., Any]) -> Callable[..., Any]:
+def forbid_exit(function: Callable[..., Any]) -> Callable[..., Any]:
     """`doing`, whose `sys.exit` is an error like others."""
 
-    @wraps(doing)
+    @wraps(function)
     async def step(*args: Any, **kwargs: Any) -> Any:
         try:
-            return await doing(*args, **kwargs)
+            return await function(*args, **kwargs)
         except SystemExit as error:
-            raise _exit(error) from None
+            raise _exit_error(error) from None
 
     return step
 
 
-def _exit(error: BaseException) -> SkillError:
+def _exit_error(error: BaseException) -> SkillError:
     return SkillError(f"It wants to end the program: {type(error).__name__}: {error}.")
 
 
-def _in_thread(doing: Callable[..., Any]) -> Callable[..., Any]:
+def _isolate_function(function: Callable[..., Any]) -> Callable[..., Any]:
     """`doing` in a thread of its own, which does not keep the program from ending."""
 
-    @wraps(doing)
+    @wraps(function)
     async def step(*args: Any, **kwargs: Any) -> Any:
         loop, context = asyncio.get_running_loop(), copy_context()
         done = asyncio.Event()
@@ -107,12 +107,12 @@ def _in_thread(doing: Callable[..., Any]) -> Callable[..., Any]:
             with suppress(RuntimeError):  # nobody waits any more: the loop is closed
                 loop.call_soon_threadsafe(done.set)
 
-        attempt = Attempt(lambda: context.run(doing, *args, **kwargs), "skill-step", finished)
+        attempt = IsolatedCall(lambda: context.run(function, *args, **kwargs), "skill-step", finished)
         await done.wait()
         if attempt.fault is None:
             return attempt.result
         if isinstance(attempt.fault, Exception):
             raise attempt.fault
-        raise _exit(attempt.fault)
+        raise _exit_error(attempt.fault)
 
     return step

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
-class Headed:
+class HeadingSections:
     """A skill file that is told by headings.
 
     Attributes:
@@ -21,7 +21,7 @@ class Headed:
     body: str | None
 
 
-def read_headings(text: str) -> Headed:
+def read_headings(text: str) -> HeadingSections:
     """The sections of a skill file without front matter.
 
     Headings are found by a Markdown parser: what looks like one within a block of code is none.
@@ -30,7 +30,7 @@ def read_headings(text: str) -> Headed:
     Source: the format of the skills that came with GEMS (arXiv:2603.28088).
     """
     lines = text.split("\n")
-    headings = _headings(text)
+    headings = _find_headings(text)
     found: dict[str, tuple[int, str]] = {}
     for index, (name, line, level) in enumerate(headings):
         word = name.strip().rstrip(":").lower()
@@ -39,10 +39,10 @@ def read_headings(text: str) -> Headed:
             end = later[0] - 1 if later and word == "description" else len(lines)
             found[word] = (line, "\n".join(lines[line:end]).strip())
     line, description = found.get("description", (0, None))
-    return Headed(description, line, found.get("instructions", (0, None))[1])
+    return HeadingSections(description, line, found.get("instructions", (0, None))[1])
 
 
-def _headings(text: str) -> list[tuple[str, int, int]]:
+def _find_headings(text: str) -> list[tuple[str, int, int]]:
     """Text, line from 1, and level of each heading."""
     from markdown_it import MarkdownIt  # noqa: PLC0415 - only few files need it
 

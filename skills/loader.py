@@ -19,25 +19,25 @@ from gems.observability.redaction import redact
 from gems.skills.authoring import SkillContext, Verifier
 from gems.skills.discovery import CODE
 from gems.skills.files import read_bytes, within
-from gems.skills.guarding import Attempt
+from gems.skills.guarding import IsolatedCall
 from gems.skills.models import Skill
 
 T = TypeVar("T")
 TIMEOUT_S = 20.0
 """Seconds that importing or building may take."""
-_LOADING: dict[str, threading.Lock] = {}
+_IMPORT_LOCKS: dict[str, threading.Lock] = {}
 
 
-def built_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
+def build_skill_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
     """What the skill's `build` makes. Blocking.
 
     Raises:
         SkillError: the code cannot be loaded, raises, takes too long, or makes something else.
     """
-    build = _function(skill, "build")
+    build = _find_function(skill, "build")
     if build is None:
         raise SkillError(f"{CODE} of the skill {skill.name} has no function build(context).")
-    graph = _carried_out(skill, "build", lambda: build(context))
+    graph = _run_in_thread(skill, "build", lambda: build(context))
     if not isinstance(graph, StateGraph):
         raise SkillError(
             f"build of the skill {skill.name} returns {type(graph).__name__}; it must return a StateGraph "
@@ -46,16 +46,16 @@ def built_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any
     return graph
 
 
-def built_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
+def build_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
     """What the skill's `verifiers` makes; nothing where it has no such function. Blocking.
 
     Raises:
         SkillError: see `built_graph`.
     """
-    make = _function(skill, "verifiers")
+    make = _find_function(skill, "verifiers")
     if make is None:
         return []
-    made = _carried_out(skill, "verifiers", lambda: make(context))
+    made = _run_in_thread(skill, "verifiers", lambda: make(context))
     if not isinstance(made, list | tuple) or not all(_is_verifier(item) for item in made):
         raise SkillError(
             f"verifiers of the skill {skill.name} must return a list of objects with takes, verify."
@@ -63,14 +63,14 @@ def built_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
     return list(made)
 
 
-def _function(skill: Skill, name: str) -> Callable[..., Any] | None:
-    function = getattr(_module(skill), name, None)
+def _find_function(skill: Skill, name: str) -> Callable[..., Any] | None:
+    function = getattr(_load_module(skill), name, None)
     if function is not None and not callable(function):
         raise SkillError(f"{name} in {CODE} of the skill {skill.name} is no function.")
     return function
 
 
-def _module(skill: Skill) -> ModuleType:
+def _load_module(skill: Skill) -> ModuleType:
     """The module, imported once for each state of the file."""
     if skill.folder is None or not skill.code:
         raise SkillError(f"The skill {skill.name} has no {CODE}.")
@@ -84,11 +84,11 @@ def _module(skill: Skill) -> ModuleType:
     identity = hashlib.sha256(f"{path}\0{skill.stamp}".encode()).hexdigest()[:16]
     name = f"gems_skill_{skill.name.replace('-', '_')}_{identity}"
     # Two runs side by side must not see each other's half of a module; other skills need not wait.
-    with _LOADING.setdefault(name, threading.Lock()):
-        return sys.modules.get(name) or _imported(skill, folder, path, name)
+    with _IMPORT_LOCKS.setdefault(name, threading.Lock()):
+        return sys.modules.get(name) or _import_file(skill, folder, path, name)
 
 
-def _imported(skill: Skill, folder: Path, path: Path, name: str) -> ModuleType:
+def _import_file(skill: Skill, folder: Path, path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None:
         raise SkillError(f"{path} cannot be loaded.")
@@ -103,27 +103,29 @@ def _imported(skill: Skill, folder: Path, path: Path, name: str) -> ModuleType:
     # Data classes and type hints look their module up there.
     sys.modules[name] = module
     try:
-        _carried_out(skill, "its import", load)
+        _run_in_thread(skill, "its import", load)
     except SkillError:
         sys.modules.pop(name, None)
         raise
     return module
 
 
-def _carried_out(skill: Skill, what: str, doing: Callable[[], T]) -> T:
+def _run_in_thread(skill: Skill, what: str, function: Callable[[], T]) -> T:
     """What `doing` returns, in a thread of its own, which is left behind where it hangs."""
-    attempt = Attempt(doing, f"skill-{skill.name}")
+    attempt = IsolatedCall(function, f"skill-{skill.name}")
     attempt.thread.join(TIMEOUT_S)
     if not attempt.is_done:
         raise SkillError(
             f"{CODE} of the skill {skill.name} does not come to an end in {what} within {TIMEOUT_S:g} s."
         )
     if (fault := attempt.fault) is not None:
-        raise SkillError(f"{CODE} of the skill {skill.name} failed in {what}: {told(fault)}") from fault
+        raise SkillError(
+            f"{CODE} of the skill {skill.name} failed in {what}: {format_code_error(fault)}"
+        ) from fault
     return cast("T", attempt.result)
 
 
-def told(error: BaseException) -> str:
+def format_code_error(error: BaseException) -> str:
     """An error of a skill's code on one line, with the line of `graph.py` that it came from."""
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(CODE)

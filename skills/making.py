@@ -7,14 +7,14 @@ from string import Template
 
 from gems.errors import OptionError, StorageError
 from gems.skills.discovery import CODE
-from gems.skills.parser import MAX_NAME, RESERVED, is_skill_name, skill_name
+from gems.skills.parser import MAX_NAME, RESERVED, is_skill_name, normalise_name
 
 _SKELETON = Path(__file__).parent / "skeleton"
 # So that no tool takes a template for a module.
-_TEMPLATE = ".tmpl"
+_TEMPLATE_SUFFIX = ".tmpl"
 
 
-def make_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool = False) -> Path:
+def create_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool = False) -> Path:
     """Write a working skeleton. Blocking.
 
     Args:
@@ -31,12 +31,12 @@ def make_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool 
         StorageError: it cannot be written.
     """
     if not is_skill_name(name):
-        like = skill_name(name)[:MAX_NAME].strip("-")
+        like = normalise_name(name)[:MAX_NAME].strip("-")
         like = f"my-{like}" if like in RESERVED else like or "my-skill"
         raise OptionError(f"{name[:80]!r} cannot be a skill's name.", hint=f"Call it for example {like}.")
     folder = parent / name
     words = {"name": name, "title": name.replace("-", " "), "author": author}
-    files = {path.name.removesuffix(_TEMPLATE): path for path in sorted(_SKELETON.iterdir())}
+    files = {path.name.removesuffix(_TEMPLATE_SUFFIX): path for path in sorted(_SKELETON.iterdir())}
     if not with_graph:
         files.pop(CODE)
     try:

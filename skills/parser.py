@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from gems.skills.frontmatter import Fields, read_fields, split
+from gems.skills.frontmatter import Fields, read_fields, split_front_matter
 from gems.skills.headings import read_headings
 from gems.skills.models import Finding
 
@@ -51,18 +51,18 @@ class Document:
     def conflicts(self) -> frozenset[str]:
         """Names of skills that it does not work together with."""
         return frozenset(
-            skill_name(word) for word in self.metadata.get(CONFLICTS, "").replace(",", " ").split()
+            normalise_name(word) for word in self.metadata.get(CONFLICTS, "").replace(",", " ").split()
         )
 
 
-def skill_name(text: str) -> str:
+def normalise_name(text: str) -> str:
     """`text` as a skill's name: lower-case letters, digits and single hyphens; empty where it has neither."""
     return _NOT_A_NAME.sub("-", unicodedata.normalize("NFKC", text).lower()).strip("-")
 
 
 def is_skill_name(text: str) -> bool:
     """Whether a new skill can be called so: a standard name that means nothing else to GEMS."""
-    return bool(text) and skill_name(text) == text and len(text) <= MAX_NAME and text not in RESERVED
+    return bool(text) and normalise_name(text) == text and len(text) <= MAX_NAME and text not in RESERVED
 
 
 def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: bool = False) -> Document:
@@ -74,16 +74,16 @@ def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: b
         file: The file's name, for the findings.
         has_code: Whether a `graph.py` that may run stands beside it: then it needs no body.
     """
-    parts = split(text)
+    parts = split_front_matter(text)
     if parts is None:
-        fields, body = _from_headings(text, file)
+        fields, body = _read_heading_sections(text, file)
     else:
-        fields, body = _from_front_matter(text, *parts, file)
-    name = _checked_name(fields, folder)
+        fields, body = _read_front_matter(text, *parts, file)
+    name = _read_name(fields, folder)
     if name in RESERVED:
         message = f"The name {name!r} means something else to GEMS; choose another one."
         fields.found(fields.lines.get("name", 1), "unusable", message)
-    description = _checked_description(fields)
+    description = _read_description(fields)
     _check_body(fields, body, has_code=has_code)
     metadata = fields.values.get("metadata")
     kept = {key: value for key, value in metadata.items() if value} if isinstance(metadata, dict) else {}
@@ -91,7 +91,7 @@ def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: b
     return Document(name, description, body.strip(), kept, tuple(found))
 
 
-def _from_front_matter(
+def _read_front_matter(
     text: str, source: str, first_line: int, body_line: int, file: str
 ) -> tuple[Fields, str]:
     if not body_line:
@@ -105,7 +105,7 @@ def _from_front_matter(
     return fields, "\n".join(text.split("\n")[body_line - 1 :])
 
 
-def _from_headings(text: str, file: str) -> tuple[Fields, str]:
+def _read_heading_sections(text: str, file: str) -> tuple[Fields, str]:
     headed, fields = read_headings(text), Fields(file, is_headed=True)
     if headed.description is None and headed.body is None:
         fields.is_readable = False
@@ -145,18 +145,18 @@ def _check_fields(fields: Fields) -> None:
         )
 
 
-def _checked_name(fields: Fields, folder: str) -> str:
+def _read_name(fields: Fields, folder: str) -> str:
     """The name, from the folder's where the file gives none; anything can be made a name but nothing."""
     given: Any = fields.values.get("name")
     line = fields.lines.get("name", 1)
-    from_folder = skill_name(folder)
+    from_folder = normalise_name(folder)
     if not isinstance(given, str) or not given.strip():
         if fields.is_readable and not fields.is_headed:
             fields.found(
                 line, "nonstandard", f"There is no name; it is called {from_folder!r} by its folder."
             )
         return from_folder
-    name = skill_name(given)
+    name = normalise_name(given)
     plain = unicodedata.normalize("NFKC", given.strip())
     if not name:
         fields.found(line, "nonstandard", f"{given!r} holds no letter; it is called {from_folder!r}.")
@@ -173,7 +173,7 @@ def _checked_name(fields: Fields, folder: str) -> str:
     return name
 
 
-def _checked_description(fields: Fields) -> str:
+def _read_description(fields: Fields) -> str:
     given: Any = fields.values.get("description")
     line = fields.lines.get("description", 1)
     if isinstance(given, str) and given.strip():

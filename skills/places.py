@@ -11,7 +11,7 @@ from typing import Literal
 from gems.skills.trust import is_trusted, trusted_folders
 
 BUILTIN = Path(__file__).parent / "builtin"
-_OF_OTHERS = (Path(".agents", "skills"), Path(".claude", "skills"))
+_SHARED_FOLDERS = (Path(".agents", "skills"), Path(".claude", "skills"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
+class SkillSearchPath:
     """What decides where skills are looked for.
 
     Attributes:
@@ -63,13 +63,15 @@ class Where:
             return not self.is_doubtful(name, place) or is_trusted(place, folders)
 
         found = [Place("built-in", BUILTIN, runs_code=True)]
-        for relative in _OF_OTHERS:
+        for relative in _SHARED_FOLDERS:
             if (user := _user_home()) is not None:
                 found.append(Place("user", user / relative, is_trusted(user / relative, folders)))
         own = self.home / "skills"
         found.append(Place("home", own, runs_code("home", own)))
         if self.project is not None and is_trusted(self.project, folders):
-            found += [Place("project", self.project / relative, runs_code=True) for relative in _OF_OTHERS]
+            found += [
+                Place("project", self.project / relative, runs_code=True) for relative in _SHARED_FOLDERS
+            ]
         named = [Path(os.path.expanduser(part)) for part in self.path.split(os.pathsep) if part.strip()]
         return [*found, *(Place("path", folder, runs_code("skills_path", folder)) for folder in named)]
 
@@ -80,7 +82,7 @@ class Where:
         if self.project == _user_home():
             # Read as the user's own.
             return []
-        return [folder for relative in _OF_OTHERS if (folder := self.project / relative).is_dir()]
+        return [folder for relative in _SHARED_FOLDERS if (folder := self.project / relative).is_dir()]
 
 
 Places = Callable[[], list[Place]]

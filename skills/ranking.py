@@ -9,7 +9,7 @@ import numpy as np
 from gems.memory.embeddings import Embedder, LexicalEmbedder, Vector
 from gems.skills.models import Skill
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 
 
 class SkillRanking:
@@ -24,7 +24,7 @@ class SkillRanking:
         self._vectors: dict[str, Vector] = {}
 
     async def most_relevant(
-        self, skills: Sequence[Skill], prompt: str, limit: int = MOST_SHOWN
+        self, skills: Sequence[Skill], prompt: str, limit: int = MAX_SHOWN
     ) -> list[Skill]:
         """At most `limit` skills, by name.
 

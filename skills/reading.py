@@ -10,12 +10,12 @@ from gems.skills.files import read_text
 from gems.skills.models import Skill
 from gems.skills.parser import read_document
 
-_LINK = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
+_REFERENCE = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
 MAX_CHARACTERS = 40_000
 """Of a body and the files that it names: about 10,000 tokens."""
 
 
-async def guidance(skill: Skill) -> tuple[str, list[str]]:
+async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
     """The skill's body, with the files of `references/` that it names behind it, and what could not be read.
 
     Raises:
@@ -27,7 +27,7 @@ async def guidance(skill: Skill) -> tuple[str, list[str]]:
         faults.append(f"Of the skill {skill.name} only the first {MAX_CHARACTERS:,} characters are sent.")
         body = body[:MAX_CHARACTERS]
     parts, size = [body], len(body)
-    for relative in referenced(body):
+    for relative in find_references(body):
         try:
             text = (await read_reference(skill, relative)).strip()
         except SkillError as error:
@@ -45,7 +45,7 @@ async def read_body(skill: Skill) -> str:
     """The text below the skill's front matter; see `guidance`."""
     if skill.body is not None or skill.folder is None:
         return skill.body or ""
-    return await asyncio.to_thread(_body, skill)
+    return await asyncio.to_thread(_read_body, skill)
 
 
 async def read_reference(skill: Skill, relative: str) -> str:
@@ -63,12 +63,12 @@ async def read_reference(skill: Skill, relative: str) -> str:
     return await asyncio.to_thread(read_text, skill.folder, relative)
 
 
-def referenced(body: str) -> list[str]:
+def find_references(body: str) -> list[str]:
     """Files of `references/` that a body names, in order and without repeats."""
-    return list(dict.fromkeys(_LINK.findall(body)))
+    return list(dict.fromkeys(_REFERENCE.findall(body)))
 
 
-def _body(skill: Skill) -> str:
+def _read_body(skill: Skill) -> str:
     folder = skill.folder
     if folder is None:
         return ""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gems.errors import OptionError
-from gems.skills.discovery import Found
+from gems.skills.discovery import ScannedSkill
 from gems.skills.models import Skill
-from gems.skills.parser import skill_name
+from gems.skills.parser import normalise_name
 
 
 class SkillRegistry:
@@ -18,7 +18,7 @@ class SkillRegistry:
         left_out: What was found and cannot be chosen.
     """
 
-    def __init__(self, skills: Iterable[Skill] = (), left_out: Sequence[Found] = ()) -> None:
+    def __init__(self, skills: Iterable[Skill] = (), left_out: Sequence[ScannedSkill] = ()) -> None:
         self._skills = {skill.name: skill for skill in skills}
         self.left_out = tuple(left_out)
 
@@ -47,7 +47,7 @@ class SkillRegistry:
 
         Case, punctuation and underscores do not matter; a first word is enough where it fits one skill only.
         """
-        wanted = skill_name(answered).removeprefix("skill-id-")
+        wanted = normalise_name(answered).removeprefix("skill-id-")
         if wanted in self._skills:
             return wanted
         fitting = [name for name in self._skills if wanted and name.startswith(f"{wanted}-")]

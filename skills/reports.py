@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.skills.models import Finding, Level, Skill
-from gems.skills.places import Where
+from gems.skills.places import SkillSearchPath
 from gems.skills.registry import SkillRegistry
 from gems.skills.validator import Validation
 
@@ -108,10 +108,10 @@ class NewSkill(BaseModel):
     files: list[str]
 
 
-def listed(registry: SkillRegistry, where: Where) -> SkillList:
+def list_skills(registry: SkillRegistry, where: SkillSearchPath) -> SkillList:
     """The skills of a registry. Blocking."""
     return SkillList(
-        skills=[entry(skill) for skill in registry.all()],
+        skills=[skill_entry(skill) for skill in registry.all()],
         left_out=[
             LeftOut(folder=str(item.folder), place=item.place, findings=_findings(item.findings))
             for item in registry.left_out
@@ -120,7 +120,7 @@ def listed(registry: SkillRegistry, where: Where) -> SkillList:
     )
 
 
-def entry(skill: Skill) -> SkillEntry:
+def skill_entry(skill: Skill) -> SkillEntry:
     """What is told about a skill."""
     return SkillEntry(
         name=skill.name,
@@ -134,7 +134,7 @@ def entry(skill: Skill) -> SkillEntry:
     )
 
 
-def validated(found: Validation) -> Validated:
+def validation_entry(found: Validation) -> Validated:
     """What is told about a folder that was checked."""
     return Validated(
         folder=str(found.folder),

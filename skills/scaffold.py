@@ -15,23 +15,23 @@ import yaml
 
 from gems.errors import SkillError
 from gems.memory.faults import storage_error
-from gems.skills.discovery import FILE_NAMES, file_name
+from gems.skills.discovery import FILE_NAMES, skill_file_name
 from gems.skills.examples import FILE as EXAMPLES
 from gems.skills.examples import read_examples
 from gems.skills.files import read_text
-from gems.skills.frontmatter import read_fields, split
+from gems.skills.frontmatter import read_fields, split_front_matter
 from gems.skills.models import Skill
 from gems.skills.parser import MAX_COMPATIBILITY, read_document
 
 _FILE = FILE_NAMES[0]
-_NOT_COPIED = ("__pycache__",)
+_SKIPPED_FOLDERS = ("__pycache__",)
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-_KEPT: dict[str, Callable[[Any], bool]] = {
+_KEPT_FIELDS: dict[str, Callable[[Any], bool]] = {
     "license": _is_text,
     "compatibility": lambda value: _is_text(value) and len(value) <= MAX_COMPATIBILITY,
     "allowed-tools": lambda value: all(map(_is_text, value if isinstance(value, list) else [value])),
@@ -89,7 +89,7 @@ def drafts_folder(home: Path) -> Path:
 def known_metadata(folder: Path) -> dict[str, str]:
     """The metadata of the skill in a folder; nothing where it cannot be read. Blocking."""
     try:
-        return read_document(read_text(folder, file_name(folder)), folder.name).metadata
+        return read_document(read_text(folder, skill_file_name(folder)), folder.name).metadata
     except SkillError:
         return {}
 
@@ -114,9 +114,11 @@ def standard_fields(skill: Skill) -> dict[str, Any]:
     fields: dict[str, Any] = {"name": skill.name, "description": skill.description}
     if skill.folder is None:
         return fields
-    parts = split(read_text(skill.folder, skill.file))
+    parts = split_front_matter(read_text(skill.folder, skill.file))
     given = read_fields(parts[0], parts[1], skill.file).values if parts is not None else {}
-    fields |= {name: given[name] for name, fits in _KEPT.items() if name in given and fits(given[name])}
+    fields |= {
+        name: given[name] for name, fits in _KEPT_FIELDS.items() if name in given and fits(given[name])
+    }
     fields["metadata"] = known_metadata(skill.folder)
     return fields
 
@@ -143,7 +145,7 @@ def write_draft(home: Path, draft: Draft, *, force: bool = False) -> Path:
         new, old = scratch / "new", scratch / "old"
         new.mkdir()
         if draft.source is not None:
-            draft.warnings.extend(_copy(draft.source, new))
+            draft.warnings.extend(_copy_files(draft.source, new))
         (new / _FILE).write_text(draft.text(), encoding="utf-8", newline="\n")
         _write_examples(new, draft)
         if folder.exists():
@@ -162,7 +164,7 @@ def write_draft(home: Path, draft: Draft, *, force: bool = False) -> Path:
     return folder
 
 
-def _copy(source: Path, target: Path) -> Iterator[str]:
+def _copy_files(source: Path, target: Path) -> Iterator[str]:
     """Copy a skill's files, without its SKILL.md; yields what is left out."""
     for root, folders, names in os.walk(source):
         for name in sorted(names + [folder for folder in folders if (Path(root) / folder).is_symlink()]):
@@ -177,7 +179,7 @@ def _copy(source: Path, target: Path) -> Iterator[str]:
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / relative)
         folders[:] = [
-            folder for folder in folders if not folder.startswith(".") and folder not in _NOT_COPIED
+            folder for folder in folders if not folder.startswith(".") and folder not in _SKIPPED_FOLDERS
         ]
 
 

@@ -52,7 +52,7 @@ def trust(home: Path, folder: Path) -> Path:
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is no folder.", hint="Name the folder of your project.")
     resolved = folder.resolve()
-    _write(home, trusted_folders(home) | {resolved})
+    _write_folders(home, trusted_folders(home) | {resolved})
     return resolved
 
 
@@ -69,11 +69,11 @@ def distrust(home: Path, folder: Path) -> Path:
             f"It is trusted through {above[0]}." if above else "`gems skills trust --list` shows which are."
         )
         raise ConfigurationError(f"{resolved} is not among the trusted folders.", hint=hint)
-    _write(home, known - {resolved})
+    _write_folders(home, known - {resolved})
     return resolved
 
 
-def _write(home: Path, folders: frozenset[Path]) -> None:
+def _write_folders(home: Path, folders: frozenset[Path]) -> None:
     text = json.dumps({"folders": sorted(map(str, folders))}, indent=2, ensure_ascii=False)
     path = home / _FILE
     try:

@@ -11,7 +11,7 @@ from gems.skills.discovery import CODE, read_skill
 from gems.skills.files import read_text, within
 from gems.skills.models import FaultySkill, Finding, Skill
 from gems.skills.parser import read_document
-from gems.skills.reading import referenced
+from gems.skills.reading import find_references
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _reference_findings(skill: Skill) -> list[Finding]:
     text = read_text(folder, skill.file)
     body = read_document(text, folder.name, file=skill.file, has_code=skill.code).body
     findings = []
-    for relative in referenced(body):
+    for relative in find_references(body):
         try:
             read_text(folder, relative)
         except SkillError as error:
@@ -82,14 +82,14 @@ def _code_findings(folder: Path) -> list[Finding]:
         line = getattr(error, "lineno", 0) or 0
         return [Finding(file=CODE, line=line, level="unusable", message=f"It is no Python: {error}.")]
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    names |= {name for node in tree.body for name in _bound(node)}
+    names |= {name for node in tree.body for name in _bound_names(node)}
     if "build" in names:
         return []
     message = "It has no function build(context) that makes the skill's graph."
     return [Finding(file=CODE, line=0, level="unusable", message=message)]
 
 
-def _bound(node: ast.stmt) -> list[str]:
+def _bound_names(node: ast.stmt) -> list[str]:
     """Names that an import or an assignment binds."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name for alias in node.names]

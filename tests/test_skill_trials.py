@@ -19,7 +19,7 @@ from gems.nodes.skill_graphs import skill_context
 from gems.service import Gems
 from gems.skill_reports import SkillTrial
 from gems.skills.discovery import read_skill
-from gems.skills.loader import built_graph
+from gems.skills.loader import build_skill_graph
 from gems.skills.models import Skill
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, requirements, script, settings_at
 from tests.skillmaking import example, skill_folder
@@ -229,7 +229,7 @@ async def test_code_is_loaded_once_by_several_at_a_time(home: Path, gems: Gems) 
     skill = read_skill(folder, "home", trusted=True)
     assert isinstance(skill, Skill)
     context = skill_context(skill)
-    built = [asyncio.to_thread(built_graph, skill, context) for _ in range(4)]
+    built = [asyncio.to_thread(build_skill_graph, skill, context) for _ in range(4)]
     assert len(await asyncio.gather(*built)) == 4
 
 

@@ -56,15 +56,15 @@ class Job:
 
     async def _courses(self) -> list[Course]:
         options = _OPTIONS[self.policy] | self.options
-        usual = confirming.DOUBTED
-        confirming.DOUBTED = usual if self.doubted is None else self.doubted
+        usual = confirming.MAX_DOUBTFUL
+        confirming.MAX_DOUBTFUL = usual if self.doubted is None else self.doubted
         try:
             return [
                 await run(painting(number, self.nature), self.errors, **options)
                 for number in range(self.first, self.first + self.count)
             ]
         finally:
-            confirming.DOUBTED = usual
+            confirming.MAX_DOUBTFUL = usual
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import Any, cast
 from benchmarks.simulation.models import Mind
 from benchmarks.simulation.world import Errors, Painting
 from gems.events import Event
-from gems.graphs.routing import after_judging
+from gems.graphs.routing import after_judge
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.models.usage import NOTHING
@@ -165,7 +165,7 @@ async def run(painting: Painting, errors: Errors, **given: Any) -> Course:
         _take(state, await generate(state, _desk(state, mind)))
         _take(state, await judge(state, _desk(state, mind)))
         calls.append(mind.calls.total())
-        if after_judging(state) == "finish":
+        if after_judge(state) == "finish":
             return Course(painting, state["rounds"], str(state["stop_reason"]), calls)
         _take(state, await reflect(state, _desk(state, mind)))
 

@@ -13,12 +13,12 @@ CLOSE = 0.5
 """Normalised edit distance up to which two words are one word with faults."""
 _SAME_LETTERS = 0.25
 """The same for words that a reader ran together or took apart: they must look the same."""
-_SKIP = 0.02
+_SKIP_COST = 0.02
 """Cost of passing over a read unit, in missing units: so that a match does not reach across the picture."""
-_ODD = 0.01
+_RUN_TOGETHER_COST = 0.01
 """Cost of words run together, so that words as they are go first."""
-_MOST_RUN_TOGETHER = 4
-_MOST_PIECES = 3
+_MAX_RUN_TOGETHER = 4
+_MAX_PIECES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class Match:
     distance: float
 
 
-def key(found: Sequence[Unit]) -> str:
+def joined_key(found: Sequence[Unit]) -> str:
     """What is compared of several units; blanks do not count, since readers lose and invent them."""
     return "".join(unit.key for unit in found)
 
 
-def distance(one: str, other: str) -> float:
+def edit_distance(one: str, other: str) -> float:
     """Normalised edit distance in [0, 1].
 
     Raises:
@@ -64,7 +64,7 @@ def _levenshtein() -> Callable[[str, str], float]:
     return Levenshtein.normalized_distance
 
 
-def aligned(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:
+def align(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:
     """The cheapest way to find the wanted units among the read ones, in order.
 
     Args:
@@ -79,12 +79,12 @@ def aligned(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) 
         best.append([float(i)] * (len(read) + 1))
         came.append([None] * (len(read) + 1))
         for j in range(1, len(read) + 1):
-            _step(i, j, _Search(wanted, read, free, best, came))
-    return _traced(len(wanted), len(read), best, came)
+            _fill_cell(i, j, _Table(wanted, read, free, best, came))
+    return _trace_back(len(wanted), len(read), best, came)
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
+class _Table:
     wanted: Sequence[Unit]
     read: Sequence[Unit]
     free: Sequence[bool]
@@ -92,10 +92,10 @@ class _Search:
     came: list[list[Match | None]]
 
 
-def _step(i: int, j: int, search: _Search) -> None:
+def _fill_cell(i: int, j: int, search: _Table) -> None:
     best = search.best
     # Behind the last wanted unit the rest of the picture is passed over for nothing.
-    passing = best[i][j - 1] + (0.0 if i == len(search.wanted) else _SKIP)
+    passing = best[i][j - 1] + (0.0 if i == len(search.wanted) else _SKIP_COST)
     cheapest = min(passing, best[i - 1][j] + 1)
     match = None
     if search.free[j - 1]:
@@ -106,7 +106,7 @@ def _step(i: int, j: int, search: _Search) -> None:
     best[i][j], search.came[i][j] = cheapest, match
 
 
-def _candidates(i: int, j: int, search: _Search) -> Iterator[tuple[Match, float]]:
+def _candidates(i: int, j: int, search: _Table) -> Iterator[tuple[Match, float]]:
     """Matches that end with wanted unit i and read unit j, and what they cost."""
     word, other = search.wanted[i - 1], search.read[j - 1]
     if word.key == other.key:
@@ -114,30 +114,30 @@ def _candidates(i: int, j: int, search: _Search) -> Iterator[tuple[Match, float]
         return
     if word.ideographic or other.ideographic:
         return
-    off = distance(word.key, other.key)
+    off = edit_distance(word.key, other.key)
     if off <= CLOSE:
         yield Match(i - 1, i, j - 1, j, off), off
-    for count in range(2, min(_MOST_RUN_TOGETHER, i) + 1):
-        off = _looks(search.wanted[i - count : i], [other])
+    for count in range(2, min(_MAX_RUN_TOGETHER, i) + 1):
+        off = _joined_distance(search.wanted[i - count : i], [other])
         if off <= _SAME_LETTERS:
-            yield Match(i - count, i, j - 1, j, off), off * count + _ODD
-    for count in range(2, min(_MOST_PIECES, j) + 1):
+            yield Match(i - count, i, j - 1, j, off), off * count + _RUN_TOGETHER_COST
+    for count in range(2, min(_MAX_PIECES, j) + 1):
         pieces = search.read[j - count : j]
         if all(search.free[j - count : j]) and pieces[0].line == other.line:
-            off = _looks([word], pieces)
+            off = _joined_distance([word], pieces)
             if off <= _SAME_LETTERS:
-                yield Match(i - 1, i, j - count, j, off), off + _ODD
+                yield Match(i - 1, i, j - count, j, off), off + _RUN_TOGETHER_COST
 
 
-def _looks(wanted: Sequence[Unit], read: Sequence[Unit]) -> float:
+def _joined_distance(wanted: Sequence[Unit], read: Sequence[Unit]) -> float:
     if any(unit.ideographic for unit in (*wanted, *read)):
         return 1.0
-    one, other = key(wanted), key(read)
+    one, other = joined_key(wanted), joined_key(read)
     lengths = abs(len(one) - len(other)) / max(len(one), len(other))
-    return 1.0 if lengths > _SAME_LETTERS else distance(one, other)
+    return 1.0 if lengths > _SAME_LETTERS else edit_distance(one, other)
 
 
-def _traced(i: int, j: int, best: list[list[float]], came: list[list[Match | None]]) -> list[Match]:
+def _trace_back(i: int, j: int, best: list[list[float]], came: list[list[Match | None]]) -> list[Match]:
     matches: list[Match] = []
     while i > 0 and j > 0:
         match = came[i][j]

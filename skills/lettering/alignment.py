@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gems.skills.lettering.aligning import Match, aligned, distance, key
-from gems.skills.lettering.units import Unit, joined, units
+from gems.skills.lettering.aligning import Match, align, edit_distance, joined_key
+from gems.skills.lettering.units import Unit, join_units, split_units
 
-_COMMON = frozenset(
+_COMMON_WORDS = frozenset(
     {
         "and",
         "are",
@@ -33,7 +33,7 @@ _COMMON = frozenset(
     }
 )
 """Words that other text in a picture may well have."""
-_TELLING = 3
+_DISTINCTIVE_LENGTH = 3
 """Letters from which a word that stands elsewhere again is a repetition and no chance."""
 
 
@@ -69,17 +69,17 @@ class Page:
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = list(lines)
-        self._read = units(lines)
+        self._read = split_units(lines)
         self._free = [True] * len(self._read)
 
     def holds(self, wanted: Sequence[Unit]) -> bool:
         """Whether the units stand there as they are, one behind the other."""
-        return bool(self._runs(key(wanted)))
+        return bool(self._runs(joined_key(wanted)))
 
     def claim(self, wanted: list[Unit]) -> Fit:
         """Take what fits best; it is gone for the texts that follow."""
         fit = Fit(wanted)
-        matches = aligned(wanted, self._read, self._free)
+        matches = align(wanted, self._read, self._free)
         taken = {index for match in matches for index in range(match.start, match.end)}
         self._note_wrong(fit, matches)
         self._take(taken)
@@ -89,16 +89,18 @@ class Page:
         self._add_between(fit, taken)
         self._take(taken)
         fit.taken = sorted(taken)
-        fit.found = joined(self._read[index] for index in fit.taken)
+        fit.found = join_units(self._read[index] for index in fit.taken)
         if taken:
-            fit.distance = distance(key(wanted), key([self._read[index] for index in fit.taken]))
+            fit.distance = edit_distance(
+                joined_key(wanted), joined_key([self._read[index] for index in fit.taken])
+            )
         return fit
 
     def repeats(self, fit: Fit) -> bool:
         """Whether the whole text is there once more, beside what was taken."""
-        for start, end in self._runs(key(fit.wanted)):
+        for start, end in self._runs(joined_key(fit.wanted)):
             fills = self._fills(start, end)
-            if fills or end - start > 1 or len(key(fit.wanted)) >= _TELLING:
+            if fills or end - start > 1 or len(joined_key(fit.wanted)) >= _DISTINCTIVE_LENGTH:
                 return True
         return False
 
@@ -106,7 +108,7 @@ class Page:
         """Units of the text that are there once more, however far from what was taken."""
         if not fit.taken:
             return []
-        keys = {unit.key for unit in fit.wanted if _telling(unit)}
+        keys = {unit.key for unit in fit.wanted if _is_distinctive(unit)}
         return [
             unit.shown for unit, free in zip(self._read, self._free, strict=True) if free and unit.key in keys
         ]
@@ -137,11 +139,11 @@ class Page:
             if match.distance == 0:
                 continue
             wanted, read = fit.wanted[match.first : match.last], self._read[match.start : match.end]
-            times = len(key(read)) // len(key(wanted))
-            if times > 1 and key(read) == key(wanted) * times:
-                fit.doubled.append(joined(wanted))
+            times = len(joined_key(read)) // len(joined_key(wanted))
+            if times > 1 and joined_key(read) == joined_key(wanted) * times:
+                fit.doubled.append(join_units(wanted))
             else:
-                fit.wrong.append((joined(wanted), joined(read)))
+                fit.wrong.append((join_units(wanted), join_units(read)))
 
     @staticmethod
     def _unmatched(wanted: Sequence[Unit], matches: Sequence[Match]) -> list[int]:
@@ -188,7 +190,7 @@ class Page:
         for index in left:
             unit = fit.wanted[index]
             for place, read in enumerate(self._read):
-                near = read.line in lines or _telling(unit)
+                near = read.line in lines or _is_distinctive(unit)
                 if self._free[place] and read.key == unit.key and near:
                     self._take([place])
                     taken.add(place)
@@ -221,5 +223,9 @@ class Page:
         )
 
 
-def _telling(unit: Unit) -> bool:
-    return not unit.ideographic and len(unit.key) >= _TELLING and unit.shown.casefold() not in _COMMON
+def _is_distinctive(unit: Unit) -> bool:
+    return (
+        not unit.ideographic
+        and len(unit.key) >= _DISTINCTIVE_LENGTH
+        and unit.shown.casefold() not in _COMMON_WORDS
+    )

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gems.skills.lettering.alignment import Fit, Page
-from gems.skills.lettering.units import plain, units
+from gems.skills.lettering.units import single_line, split_units
 
-_LINE = 300
-_FAULTS = 150
+_MAX_LINE = 300
+_MAX_FAULTS = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,32 +57,32 @@ def compare(wanted: Sequence[str], lines: Sequence[str]) -> list[Comparison]:
     """
     page = Page(lines)
     fits: dict[int, Fit] = {}
-    for number in _order(wanted, page):
-        fits[number] = page.claim(units(wanted[number].splitlines()))
+    for number in _claim_order(wanted, page):
+        fits[number] = page.claim(split_units(wanted[number].splitlines()))
     # What is left over is known only once every text has taken its own.
-    return [_comparison(text, fits[number], page) for number, text in enumerate(wanted)]
+    return [_build_comparison(text, fits[number], page) for number, text in enumerate(wanted)]
 
 
 def told(comparison: Comparison) -> str:
     """One line of at most 300 characters: what was wanted and read, and what exactly is missing or wrong."""
-    faults = _shortened("; ".join(_faults(comparison)), _FAULTS)
-    room = (_LINE - len(faults) - len('wanted ""; read ""; ')) // 2
-    wanted = f'wanted "{_shortened(plain(comparison.text), room)}"'
+    faults = _shorten("; ".join(_list_faults(comparison)), _MAX_FAULTS)
+    room = (_MAX_LINE - len(faults) - len('wanted ""; read ""; ')) // 2
+    wanted = f'wanted "{_shorten(single_line(comparison.text), room)}"'
     if not comparison.found:
         return f"{wanted}; nothing like it was read"
-    read = f'{wanted}; read "{_shortened(comparison.found, room)}"'
+    read = f'{wanted}; read "{_shorten(comparison.found, room)}"'
     return f"{read}; {faults}" if faults else read
 
 
-def _order(wanted: Sequence[str], page: Page) -> list[int]:
+def _claim_order(wanted: Sequence[str], page: Page) -> list[int]:
     """Texts that are there as they are choose first, and longer ones before those that they contain."""
-    found = [units(text.splitlines()) for text in wanted]
+    found = [split_units(text.splitlines()) for text in wanted]
     return sorted(range(len(wanted)), key=lambda n: (not page.holds(found[n]), -len(found[n]), n))
 
 
-def _comparison(text: str, fit: Fit, page: Page) -> Comparison:
+def _build_comparison(text: str, fit: Fit, page: Page) -> Comparison:
     if not fit.wanted:
-        return _signs_only(text, page)
+        return _compare_signs(text, page)
     repeated = page.repeated(fit)
     return Comparison(
         text=text,
@@ -91,18 +91,18 @@ def _comparison(text: str, fit: Fit, page: Page) -> Comparison:
         recall=1 - (len(fit.missing) + len(fit.wrong)) / len(fit.wanted),
         missing=tuple(fit.missing),
         wrong=tuple(fit.wrong),
-        doubled=(plain(text),) if page.repeats(fit) else tuple(dict.fromkeys(fit.doubled + repeated)),
+        doubled=(single_line(text),) if page.repeats(fit) else tuple(dict.fromkeys(fit.doubled + repeated)),
     )
 
 
-def _signs_only(text: str, page: Page) -> Comparison:
+def _compare_signs(text: str, page: Page) -> Comparison:
     """A text such as "?": there or not."""
-    there = any(plain(text) in line for line in page.lines)
-    found, missing = (plain(text), ()) if there else ("", (plain(text),))
+    there = any(single_line(text) in line for line in page.lines)
+    found, missing = (single_line(text), ()) if there else ("", (single_line(text),))
     return Comparison(text=text, found=found, distance=1.0 - there, recall=float(there), missing=missing)
 
 
-def _faults(comparison: Comparison) -> list[str]:
+def _list_faults(comparison: Comparison) -> list[str]:
     faults = []
     if comparison.missing:
         faults.append("missing: " + ", ".join(f'"{unit}"' for unit in comparison.missing))
@@ -115,7 +115,7 @@ def _faults(comparison: Comparison) -> list[str]:
     return faults
 
 
-def _shortened(text: str, length: int) -> str:
+def _shorten(text: str, length: int) -> str:
     """Cut in the middle: the beginning tells which text it is, and faults are often at the end."""
     if len(text) <= length:
         return text

@@ -9,7 +9,7 @@ BLANK = "\ufffc"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class NamedText:
     """A text that a prompt names.
 
     Attributes:

@@ -96,33 +96,33 @@ class RapidReader:
             ModelFilesError: the package lacks its models.
             InternalError: the package failed.
         """
-        return await asyncio.get_running_loop().run_in_executor(_worker(), _read, png)
+        return await asyncio.get_running_loop().run_in_executor(_ocr_thread(), _read_png, png)
 
 
-def in_reading_order(lines: Iterable[TextLine]) -> list[TextLine]:
+def sort_lines(lines: Iterable[TextLine]) -> list[TextLine]:
     """Top to bottom; lines at about the same height form a row that goes from left to right."""
     rows: list[list[TextLine]] = []
     for line in sorted(lines, key=lambda line: line.top + line.bottom):
         # The row's first line decides: comparing with the last one would let a slanting column become a row.
-        if rows and _beside(rows[-1][0], line):
+        if rows and _are_in_same_row(rows[-1][0], line):
             rows[-1].append(line)
         else:
             rows.append([line])
     return [line for row in rows for line in sorted(row, key=lambda line: line.left)]
 
 
-def _beside(one: TextLine, other: TextLine) -> bool:
+def _are_in_same_row(one: TextLine, other: TextLine) -> bool:
     shared = min(one.bottom, other.bottom) - max(one.top, other.top)
     return shared > 0.5 * min(one.height, other.height)
 
 
 @cache
-def _worker() -> ThreadPoolExecutor:
+def _ocr_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="gems-ocr")
 
 
 @cache
-def _engine() -> Any:
+def _load_engine() -> Any:
     """The loaded package; only the worker's thread uses it."""
     from rapidocr import RapidOCR  # noqa: PLC0415 - takes half a second and is optional
 
@@ -142,46 +142,46 @@ def _engine() -> Any:
     return RapidOCR(params=params)
 
 
-def _read(png: bytes) -> list[TextLine]:
-    picture = _opened(png)
+def _read_png(png: bytes) -> list[TextLine]:
+    picture = _open_image(png)
     shorter, longer = sorted(picture.size)
-    fine = _seen(picture, max(1.0, min(_SMALL_SIDE / shorter, _MOST_ZOOM, _LONGEST_SIDE / longer)))
+    fine = _detect_lines(picture, max(1.0, min(_SMALL_SIDE / shorter, _MOST_ZOOM, _LONGEST_SIDE / longer)))
     if shorter < _LARGE_SIDE:
-        return in_reading_order(fine)
-    coarse = _seen(picture, _SMALL_SIDE / shorter)
+        return sort_lines(fine)
+    coarse = _detect_lines(picture, _SMALL_SIDE / shorter)
     # Reduced lines of small print may run together, as high as large letters: the full size tells.
     large = [
         line
         for line in coarse
         if line.height >= _LARGE_LETTERS
-        and all(2 * other.height >= line.height for other in fine if _covers(line, other))
+        and all(2 * other.height >= line.height for other in fine if _overlaps(line, other))
     ]
-    return in_reading_order(_without_repeats([*large, *fine, *coarse]))
+    return sort_lines(_drop_overlapping([*large, *fine, *coarse]))
 
 
-def _without_repeats(lines: Iterable[TextLine]) -> list[TextLine]:
+def _drop_overlapping(lines: Iterable[TextLine]) -> list[TextLine]:
     """Lines that do not cover one that went before."""
     kept: list[TextLine] = []
     for line in lines:
-        if not any(_covers(line, other) for other in kept):
+        if not any(_overlaps(line, other) for other in kept):
             kept.append(line)
     return kept
 
 
-def _covers(one: TextLine, other: TextLine) -> bool:
+def _overlaps(one: TextLine, other: TextLine) -> bool:
     across = min(one.right, other.right) - max(one.left, other.left)
     down = min(one.bottom, other.bottom) - max(one.top, other.top)
     smaller = min((line.right - line.left) * line.height for line in (one, other))
     return across > 0 and down > 0 and across * down > 0.3 * smaller
 
 
-def _seen(picture: Image.Image, zoom: float) -> list[TextLine]:
+def _detect_lines(picture: Image.Image, zoom: float) -> list[TextLine]:
     """The lines that are read at a scale, in no order, with their places in the picture as it is."""
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
     scaled = picture if zoom == 1 else picture.resize(size, Image.Resampling.LANCZOS)
     # The package expects blue first.
     pixels = np.ascontiguousarray(np.asarray(scaled)[:, :, ::-1])
-    engine = _engine()
+    engine = _load_engine()
     try:
         found = engine(pixels)
     except Exception as error:
@@ -189,13 +189,13 @@ def _seen(picture: Image.Image, zoom: float) -> list[TextLine]:
     if found.boxes is None or not found.txts:
         return []
     return [
-        _line(text, score, box / zoom)
+        _to_text_line(text, score, box / zoom)
         for text, score, box in zip(found.txts, found.scores, found.boxes, strict=True)
         if text.strip()
     ]
 
 
-def _line(text: str, score: float, corners: NDArray[np.float64]) -> TextLine:
+def _to_text_line(text: str, score: float, corners: NDArray[np.float64]) -> TextLine:
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     edges: Sequence[int] = [round(float(edge)) for edge in (left, top, right, bottom)]
     return TextLine(
@@ -208,7 +208,7 @@ def _line(text: str, score: float, corners: NDArray[np.float64]) -> TextLine:
     )
 
 
-def _opened(png: bytes) -> Image.Image:
+def _open_image(png: bytes) -> Image.Image:
     """The picture without transparency, on white."""
     try:
         with Image.open(io.BytesIO(png)) as opened:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-_TOKEN = re.compile(r"[ \t]*([^\s,.;:!?()\[\]{}<>|—–…\"“”，。；：！？、\ufffc]+(?:[.,:/]\d+)*[!?]*)")
-SMALL = frozenset(
+_WORD = re.compile(r"[ \t]*([^\s,.;:!?()\[\]{}<>|—–…\"“”，。；：！？、\ufffc]+(?:[.,:/]\d+)*[!?]*)")
+TITLE_WORDS = frozenset(
     {"of", "the", "and", "a", "an", "to", "for", "in", "on", "at", "with", "or", "de", "la", "und"}
 )
 """Words that stand in lower case within a title."""
@@ -26,7 +26,7 @@ _NOT_OF_A_TITLE = frozenset(
     | {"times", "comic", "gothic", "garamond", "futura", "impact", "roman", "cyrillic", "kanji", "art"}
 )
 """Words behind "in" that say how a text is written."""
-STOPS = frozenset(
+STOP_WORDS = frozenset(
     {
         "in",
         "on",
@@ -99,17 +99,17 @@ STOPS = frozenset(
         "its",
     }
 )
-_VERBS = frozenset(
+_STOP_VERBS = frozenset(
     {"is", "are", "was", "were", "be", "has", "have", "should", "must", "can", "it", "its", "there"}
 )
-_PLACES = STOPS - _VERBS
-_LONGEST_LOWER = 8
+_STOPS_AFTER_COLON = STOP_WORDS - _STOP_VERBS
+_MAX_LOWER_CASE_WORDS = 8
 
 
-def tokens(text: str, start: int) -> list[str]:
+def words_from(text: str, start: int) -> list[str]:
     """The words from `start` up to punctuation or a line's end."""
     found = []
-    while match := _TOKEN.match(text, start):
+    while match := _WORD.match(text, start):
         found.append(match[1])
         start = match.end()
         if found[-1][-1] in "!?":
@@ -129,7 +129,7 @@ def is_loud(words: Sequence[str]) -> bool:
     return all(map(is_capitals, words)) and sum(c.isalpha() for word in words for c in word) >= 2
 
 
-def phrase(words: Sequence[str], *, announced: bool = False, single: bool = False) -> list[str]:
+def find_phrase(words: Sequence[str], *, announced: bool = False, single: bool = False) -> list[str]:
     """The beginning of `words` that is the text.
 
     Args:
@@ -140,10 +140,12 @@ def phrase(words: Sequence[str], *, announced: bool = False, single: bool = Fals
     if not words:
         return []
     if is_capitals(words[0]) and not _is_article_of_title(words):
-        return _capitals(words)
-    if words[0][0].isupper() and (len(words) < 2 or single or not _goes_on_small(words[1])):
-        return _title(words)
-    return _small(words, _PLACES if announced else STOPS)[: 1 if single else None]
+        return _phrase_in_capitals(words)
+    if words[0][0].isupper() and (len(words) < 2 or single or not _continues_in_lower_case(words[1])):
+        return _phrase_in_title_case(words)
+    return _phrase_in_lower_case(words, _STOPS_AFTER_COLON if announced else STOP_WORDS)[
+        : 1 if single else None
+    ]
 
 
 def _is_article_of_title(words: Sequence[str]) -> bool:
@@ -151,26 +153,26 @@ def _is_article_of_title(words: Sequence[str]) -> bool:
     return words[0] in {"A", "I"} and len(words) > 1 and not is_capitals(words[1])
 
 
-def _goes_on_small(word: str) -> bool:
-    return word[0].islower() and word not in STOPS and word not in SMALL
+def _continues_in_lower_case(word: str) -> bool:
+    return word[0].islower() and word not in STOP_WORDS and word not in TITLE_WORDS
 
 
-def _capitals(words: Sequence[str]) -> list[str]:
+def _phrase_in_capitals(words: Sequence[str]) -> list[str]:
     taken = 1
     while taken < len(words) and is_capitals(words[taken]):
         taken += 1
     # `GO 3 times`: the number counts what follows.
-    counts = taken < len(words) and words[taken] not in STOPS and words[taken][0].islower()
+    counts = taken < len(words) and words[taken] not in STOP_WORDS and words[taken][0].islower()
     while counts and taken > 1 and words[taken - 1].isdigit():
         taken -= 1
     return list(words[:taken])
 
 
-def _title(words: Sequence[str]) -> list[str]:
+def _phrase_in_title_case(words: Sequence[str]) -> list[str]:
     taken = 1
     while taken < len(words):
         ahead = taken
-        while ahead < len(words) and ahead < taken + 2 and words[ahead] in SMALL:
+        while ahead < len(words) and ahead < taken + 2 and words[ahead] in TITLE_WORDS:
             ahead += 1
         if ahead >= len(words) or not (words[ahead][0].isupper() or is_capitals(words[ahead])):
             break
@@ -180,8 +182,8 @@ def _title(words: Sequence[str]) -> list[str]:
     return list(words[:taken])
 
 
-def _small(words: Sequence[str], stops: frozenset[str]) -> list[str]:
+def _phrase_in_lower_case(words: Sequence[str], stops: frozenset[str]) -> list[str]:
     taken = 0
-    while taken < len(words) and taken < _LONGEST_LOWER and words[taken] not in stops:
+    while taken < len(words) and taken < _MAX_LOWER_CASE_WORDS and words[taken] not in stops:
         taken += 1
     return list(words[:taken])

@@ -19,12 +19,12 @@ _PAIRS = {
     "《": "》",
 }
 _SINGLE = frozenset("'’")
-LONGEST_SENTENCE = 1_000
+MAX_SENTENCE = 1_000
 """Characters before a text that are looked at."""
-_LONGEST = 3000
+_MAX_QUOTE = 3000
 _NO_OPENING = re.compile(r"'(?:\d0s\b|n'|tis\b|twas\b|em\b|cause\b|til\b)", re.IGNORECASE)
 
-WRITING = re.compile(
+WRITING_WORDS = re.compile(
     r"\b(?:sign(?:s|age|post|board)?|posters?|banners?|billboards?|labels?|label+ed|placards?|plaques?|stickers?"
     r"|logos?|brand(?:ed|ing)?|titles?|titled|entitled|heading|headlines?|subtitles?|captions?|captioned|slogans?"
     r"|taglines?|mottos?|text|texts|words?|wording|letters?|lettering|lettered|phrases?|quotes?|messages?"
@@ -59,16 +59,16 @@ _MANNER = re.compile(
     r"|^[\s的]*(?:风格|感觉|氛围)",
     re.IGNORECASE,
 )
-_NEGATED = re.compile(
+_NEGATED_QUOTE = re.compile(
     r"(?:\b(?:without|no|not|never|avoid|instead of|rather than|don'?t|remove|excluding)\b[^.;,!?\n]{0,40}"
     r"|(?:不要|没有|不写|去掉|避免)[^。；，！？\n]{0,12})$",
     re.IGNORECASE,
 )
-_BUT = re.compile(r"\b(?:but|except|other than|besides|apart from|only|just|than)\b|除", re.IGNORECASE)
+_EXCEPTION = re.compile(r"\b(?:but|except|other than|besides|apart from|only|just|than)\b|除", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Quoted:
+class QuotedText:
     """A text in quotation marks.
 
     Attributes:
@@ -84,20 +84,20 @@ class Quoted:
     mark: str
 
 
-def quoted(prompt: str) -> list[Quoted]:
+def find_quoted(prompt: str) -> list[QuotedText]:
     """Everything between quotation marks, whatever it is for; marks within marks belong to the text."""
     found, at = [], 0
     while at < len(prompt):
-        closing = _closing(prompt, at) if _opens(prompt, at) else None
+        closing = _find_closing(prompt, at) if _opens_quote(prompt, at) else None
         if closing is None:
             at += 1
             continue
-        found.append(Quoted(at, closing + 1, _lines(prompt[at + 1 : closing]), prompt[at]))
+        found.append(QuotedText(at, closing + 1, _clean_lines(prompt[at + 1 : closing]), prompt[at]))
         at = closing + 1
     return [one for one in found if one.text]
 
 
-def is_to_be_written(prompt: str, one: Quoted) -> bool:
+def is_wanted(prompt: str, one: QuotedText) -> bool:
     """Whether a quoted text is meant to be seen as text in the picture, as most are.
 
     Not meant are names of living things and the like (`a dog called "Rex"`, with no sign, label, book or shop
@@ -105,20 +105,20 @@ def is_to_be_written(prompt: str, one: Quoted) -> bool:
     forbidden (`without the word "SALE"`). Titles in 《》 are meant only behind a word of writing.
     """
     # No sentence is longer; a prompt of a thousand quotations would be read through for each of them.
-    before = re.split(r"(?<=[.!?。！？])\s+|\n", prompt[max(0, one.start - LONGEST_SENTENCE) : one.start])[-1]
-    negated = _NEGATED.search(before)
-    if negated and not _BUT.search(negated[0]):
+    before = re.split(r"(?<=[.!?。！？])\s+|\n", prompt[max(0, one.start - MAX_SENTENCE) : one.start])[-1]
+    negated = _NEGATED_QUOTE.search(before)
+    if negated and not _EXCEPTION.search(negated[0]):
         return False
     if _WRITING_AT_ONCE.search(before):
         return True
     if _ALLUDING.search(before) or _MANNER.search(prompt[one.end : one.end + 20]):
         return False
     if one.mark == "《" or _NAMING.search(before):
-        return WRITING.search(before) is not None
+        return WRITING_WORDS.search(before) is not None
     return True
 
 
-def _opens(prompt: str, at: int) -> bool:
+def _opens_quote(prompt: str, at: int) -> bool:
     mark = prompt[at]
     if mark not in _PAIRS:
         return False
@@ -133,18 +133,18 @@ def _opens(prompt: str, at: int) -> bool:
     return True
 
 
-def _closing(prompt: str, at: int) -> int | None:
+def _find_closing(prompt: str, at: int) -> int | None:
     ends = _PAIRS[prompt[at]]
-    for place in range(at + 1, min(len(prompt), at + _LONGEST)):
+    for place in range(at + 1, min(len(prompt), at + _MAX_QUOTE)):
         if prompt[place] not in ends:
             continue
-        if prompt[place] in _SINGLE and not _closes_single(prompt, at, place):
+        if prompt[place] in _SINGLE and not _closes_single_quote(prompt, at, place):
             continue
         return place
     return None
 
 
-def _closes_single(prompt: str, at: int, place: int) -> bool:
+def _closes_single_quote(prompt: str, at: int, place: int) -> bool:
     before, after = prompt[place - 1], prompt[place + 1 : place + 2]
     if (after.isalnum() and after.isascii()) or before.isspace():
         return False
@@ -156,7 +156,7 @@ def _closes_single(prompt: str, at: int, place: int) -> bool:
     return better is None
 
 
-def _lines(text: str) -> str:
+def _clean_lines(text: str) -> str:
     """The lines of a text without blanks and escapes around them, and the comma of American habit."""
     lines = [line.strip() for line in text.replace("\\n", "\n").strip("\\ ").splitlines()]
     return "\n".join(line for line in lines if line).rstrip(",，").strip()

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_KEPT = frozenset("&%@#+=$€£¥°♥★☆")
+_SIGNIFICANT_SIGNS = frozenset("&%@#+=$€£¥°♥★☆")
 """Signs that carry meaning and that a reader rarely loses."""
 _BETWEEN_DIGITS = frozenset(".:/")
 _LOOK_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})
@@ -37,18 +37,18 @@ class Unit:
         return _CJK.fullmatch(self.shown) is not None
 
 
-def units(lines: Iterable[str]) -> list[Unit]:
+def split_units(lines: Iterable[str]) -> list[Unit]:
     """The units of lines of text, in order."""
     found = []
     for number, line in enumerate(lines):
         for word in _CJK.sub(r" \g<0> ", unicodedata.normalize("NFKC", line)).split():
-            key = _key(word)
+            key = _comparison_key(word)
             if key:
-                found.append(Unit(shown=_trimmed(word), key=key, line=number))
+                found.append(Unit(shown=_trim_punctuation(word), key=key, line=number))
     return found
 
 
-def joined(found: Iterable[Unit]) -> str:
+def join_units(found: Iterable[Unit]) -> str:
     """Units as text: blanks between words, none between characters of Chinese, Japanese and Korean."""
     text, before = "", None
     for unit in found:
@@ -58,12 +58,12 @@ def joined(found: Iterable[Unit]) -> str:
     return text
 
 
-def plain(text: str) -> str:
+def single_line(text: str) -> str:
     """A text as it is shown on one line."""
     return " ".join(text.split())
 
 
-def _key(word: str) -> str:
+def _comparison_key(word: str) -> str:
     """What is compared of a word.
 
     Upper and lower case, and glyphs that look alike (O and 0; l, I, i and 1), are one: a reader cannot tell
@@ -73,7 +73,7 @@ def _key(word: str) -> str:
     kept = [
         character
         for at, character in enumerate(folded)
-        if _counts(character)
+        if _is_significant(character)
         or (
             character in _BETWEEN_DIGITS
             and folded[at - 1 : at].isdigit()
@@ -83,14 +83,18 @@ def _key(word: str) -> str:
     return "".join(kept).translate(_LOOK_ALIKE)
 
 
-def _trimmed(word: str) -> str:
+def _trim_punctuation(word: str) -> str:
     start, end = 0, len(word)
-    while start < end and not _counts(word[start]):
+    while start < end and not _is_significant(word[start]):
         start += 1
-    while end > start and not _counts(word[end - 1]):
+    while end > start and not _is_significant(word[end - 1]):
         end -= 1
     return word[start:end] or word
 
 
-def _counts(character: str) -> bool:
-    return character.isalnum() or character in _KEPT or unicodedata.category(character).startswith("M")
+def _is_significant(character: str) -> bool:
+    return (
+        character.isalnum()
+        or character in _SIGNIFICANT_SIGNS
+        or unicodedata.category(character).startswith("M")
+    )

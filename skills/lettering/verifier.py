@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.lettering.comparing import Comparison, compare, told
 from gems.skills.lettering.ocr import TextLine, TextReader
-from gems.skills.lettering.quotes import WRITING, quoted
-from gems.skills.lettering.units import units
+from gems.skills.lettering.quotes import WRITING_WORDS, find_quoted
+from gems.skills.lettering.units import split_units
 from gems.skills.lettering.wanted import wanted_texts
 from gems.types import Requirement
 
-_LOOK = re.compile(
+_APPEARANCE = re.compile(
     r"\b(?:fonts?|typefaces?|typography|serif|sans|cursive|script|italics?|bold|handwritten|calligraph\w*"
     r"|colou?r(?:ed|s)?|red|orange|yellow|green|blue|purple|pink|brown|black|white|gr[ae]y|gold(?:en)?|silver|neon"
     r"|glowing|large|larger|largest|big|bigger|small|smaller|tiny|huge|size|legible|readable|style|styled"
@@ -26,7 +26,7 @@ _LOOK = re.compile(
     re.IGNORECASE,
 )
 """Words about how or where a text is, which reading it does not tell."""
-_NEGATED = re.compile(
+_NEGATED_QUESTION = re.compile(
     r"\b(?:no|not|without|free of|lack(?:s|ing)?|never|absent|missing|any other|anything else)\b|n't\b"
     r"|没有|不"
     r"|\b(?:at least|at most|exactly|two|three|four|five|six|twice|three times|\d+ times|how many)\b",
@@ -39,7 +39,7 @@ _HARMLESS = re.compile(
     re.IGNORECASE,
 )
 """What sounds like counting or negation and is what every comparison tells."""
-_UNSURE = 0.8
+_LOW_CONFIDENCE = 0.8
 """Confidence below which a line may have been misread, so that a difference in it proves nothing."""
 
 
@@ -57,9 +57,10 @@ class TextVerifier:
         """Whether it asks if certain text is there or rightly spelled, not about its look or place."""
         question = requirement["question"]
         about_text = requirement["kind"] == "text" or (
-            requirement["kind"] in ("object", "other") and WRITING.search(_unquoted(question)) is not None
+            requirement["kind"] in ("object", "other")
+            and WRITING_WORDS.search(_unquoted(question)) is not None
         )
-        return about_text and _asks_what_is_written(question) and bool(_asked(question))
+        return about_text and _asks_what_is_written(question) and bool(_texts_asked(question))
 
     async def verify(self, request: VerifierRequest) -> Mapping[str, VerifierAnswer]:
         """Yes where every text of the question is there, rightly spelled and no more often than wanted.
@@ -74,24 +75,24 @@ class TextVerifier:
         if not taken:
             return {}
         lines = await self._reader.read(request.image)
-        return await asyncio.to_thread(_answers, taken, wanted_texts(request.user_prompt), lines)
+        return await asyncio.to_thread(_answer_all, taken, wanted_texts(request.user_prompt), lines)
 
 
-def _answers(
+def _answer_all(
     requirements: Sequence[Requirement], prompted: Sequence[str], lines: Sequence[TextLine]
 ) -> dict[str, VerifierAnswer]:
     texts = [line.text for line in lines]
-    together = {_same(found.text): found for found in compare(prompted, texts)}
+    together = {_same_key(found.text): found for found in compare(prompted, texts)}
     answers = {}
     for requirement in requirements:
-        asked = _asked(requirement["question"])
+        asked = _texts_asked(requirement["question"])
         # Among the prompt's other texts, so that a word that two of them share is not taken for a repetition.
-        found = [together.get(_same(text)) or compare([text], texts)[0] for text in asked]
-        answers[requirement["id"]] = _answer(found, lines)
+        found = [together.get(_same_key(text)) or compare([text], texts)[0] for text in asked]
+        answers[requirement["id"]] = _answer_one(found, lines)
     return answers
 
 
-def _answer(found: Sequence[Comparison], lines: Sequence[TextLine]) -> VerifierAnswer:
+def _answer_one(found: Sequence[Comparison], lines: Sequence[TextLine]) -> VerifierAnswer:
     failed = [one for one in found if not one.is_met]
     if not failed:
         return VerifierAnswer(answer="yes", evidence=told(found[0]))
@@ -102,31 +103,32 @@ def _answer(found: Sequence[Comparison], lines: Sequence[TextLine]) -> VerifierA
 
 def _may_be_misread(one: Comparison, lines: Sequence[TextLine]) -> bool:
     """Whether what differs was read without confidence."""
-    differing = {unit.key for _, read in one.wrong for unit in units([read])}
+    differing = {unit.key for _, read in one.wrong for unit in split_units([read])}
     return any(
-        line.confidence < _UNSURE and differing & {unit.key for unit in units([line.text])} for line in lines
+        line.confidence < _LOW_CONFIDENCE and differing & {unit.key for unit in split_units([line.text])}
+        for line in lines
     )
 
 
 def _asks_what_is_written(question: str) -> bool:
     asked = _HARMLESS.sub(" ", _unquoted(question))
-    return _LOOK.search(asked) is None and _NEGATED.search(asked) is None
+    return _APPEARANCE.search(asked) is None and _NEGATED_QUESTION.search(asked) is None
 
 
-def _asked(question: str) -> list[str]:
+def _texts_asked(question: str) -> list[str]:
     """The texts that a question names; its own question mark belongs to none of them."""
     return wanted_texts(question.rstrip("?？ "))
 
 
 def _unquoted(question: str) -> str:
     """The question without the texts that it names, whose words say nothing about what is asked."""
-    marked = quoted(question)
+    marked = find_quoted(question)
     for one in reversed(marked):
         question = f"{question[: one.start]} {question[one.end :]}"
-    for text in [] if marked else _asked(question):
+    for text in [] if marked else _texts_asked(question):
         question = question.replace(text, " ")
     return question
 
 
-def _same(text: str) -> str:
+def _same_key(text: str) -> str:
     return " ".join(text.casefold().split())

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 
-from gems.skills.lettering.quotes import is_to_be_written, quoted
-from gems.skills.lettering.wanted_text import BLANK, Found, named
+from gems.skills.lettering.found import BLANK, NamedText
+from gems.skills.lettering.quotes import find_quoted, is_wanted
+from gems.skills.lettering.wanted_text import find_unquoted
 
-_SAYS_SOMETHING = re.compile(r"[^\s.,…\-–—_*]")
+_CONTENT = re.compile(r"[^\s.,…\-–—_*]")
 
 
 def wanted_texts(prompt: str) -> list[str]:
     r"""The texts that a picture shall contain, in the prompt's order, none twice.
 
     Quoted texts go first: all of them are taken but those that are clearly not to be written, which
-    `quotes.is_to_be_written` tells (a dog called "Rex", "vaporwave" style, without the word "SALE"). When in
+    `quotes.is_wanted` tells (a dog called "Rex", "vaporwave" style, without the word "SALE"). When in
     doubt a quoted text is taken. Several lines within one pair of marks stay one text, joined by `\n`.
 
     Texts without quotation marks are taken where the prompt says that they are written: the word GO, a sign
@@ -25,19 +26,19 @@ def wanted_texts(prompt: str) -> list[str]:
     Args:
         prompt: In any language for quoted texts, in English or Chinese for others.
     """
-    marked = quoted(prompt)
+    marked = find_quoted(prompt)
     texts = [
-        Found(one.start, one.text) for one in marked if is_to_be_written(prompt, one) and _says(one.text)
+        NamedText(one.start, one.text) for one in marked if is_wanted(prompt, one) and _has_content(one.text)
     ]
     rest = prompt
     for one in marked:
         rest = rest[: one.start] + BLANK * (one.end - one.start) + rest[one.end :]
-    texts += [found for found in named(rest, capitals_only=bool(marked)) if _says(found.text)]
+    texts += [found for found in find_unquoted(rest, capitals_only=bool(marked)) if _has_content(found.text)]
     kept: dict[str, str] = {}
     for found in sorted(texts, key=lambda found: found.start):
         kept.setdefault(" ".join(found.text.casefold().split()), found.text)
     return list(kept.values())
 
 
-def _says(text: str) -> bool:
-    return _SAYS_SOMETHING.search(text) is not None
+def _has_content(text: str) -> bool:
+    return _CONTENT.search(text) is not None

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from gems.skills.lettering.chinese import named_in_chinese
-from gems.skills.lettering.found import BLANK, Found
-from gems.skills.lettering.phrases import SMALL, STOPS, is_capitals, is_loud, phrase, tokens
-from gems.skills.lettering.quotes import LONGEST_SENTENCE
-
-__all__ = ["BLANK", "Found", "named"]
+from gems.skills.lettering.chinese import find_chinese
+from gems.skills.lettering.found import BLANK, NamedText
+from gems.skills.lettering.phrases import (
+    STOP_WORDS,
+    TITLE_WORDS,
+    find_phrase,
+    is_capitals,
+    is_loud,
+    words_from,
+)
+from gems.skills.lettering.quotes import MAX_SENTENCE
 
 _ADVERBS = r"(?:clearly|simply|just|only|boldly|proudly|out|loudly|prominently|with)"
 _HOW = r"(?:\s+in\s+(?:[a-z-]+\s+){0,4}(?:letters|capitals|font|type|script|lettering|handwriting|neon))?"
@@ -45,11 +50,11 @@ _PEOPLE = re.compile(
     r"|grandfather|bears?|owls?|crowd|king|queen|knight|bab(?:y|ies)|tourists?|commuters?|scholars?|nurses?)\b",
     re.IGNORECASE,
 )
-_SHOUTED = re.compile(
+_CAPITALS_CUE = re.compile(
     r"\b(?:sign|banner|poster|billboard|placard|plaque|label|sticker|logo|button|headline|slogan|caption)s?"
     r"[: ]\s*(?=[A-Z0-9])"
 )
-_BEHIND = re.compile(
+_WRITTEN_VERB = re.compile(
     r"\s(?:is |are )?(?:boldly |clearly |neatly )?(?P<verb>written|spelled|lettered|inscribed|engraved"
     r"|painted|printed|embroidered|carved|stamped|stitched)\s(?:out\s)?(?:on|in|across|above|below|along|over|at|upon|with)\b"
 )
@@ -67,56 +72,56 @@ _ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "its", "my", "yo
 _IS = re.compile(r"\s(?:is|are)\b", re.IGNORECASE)
 """The title is Dune, but: the title is red."""
 _LIST = re.compile(r"\s*(?:,\s*and|,\s*or|,|and|or|&)\s+", re.IGNORECASE)
-_NEGATED = re.compile(
+_NEGATED_TEXT = re.compile(
     r"\b(?:without|no|not|never|avoid|instead of|rather than|don'?t)\b[^.;,!?\n]{0,25}$", re.I
 )
 
 
-def named(prompt: str, *, capitals_only: bool) -> list[Found]:
+def find_unquoted(prompt: str, *, capitals_only: bool) -> list[NamedText]:
     """The texts that a prompt names.
 
     Args:
         prompt: With `BLANK` in place of everything that is quoted.
         capitals_only: Whether only texts in capital letters are believed.
     """
-    found = [*_behind_cues(prompt), *_before_verbs(prompt), *_shouted(prompt)]
+    found = [*_find_after_cues(prompt), *_find_before_verbs(prompt), *_find_capitals(prompt)]
     if capitals_only:
         found = [one for one in found if is_loud(one.text.split())]
-    found += named_in_chinese(prompt)
-    kept: list[Found] = []
+    found += find_chinese(prompt)
+    kept: list[NamedText] = []
     for one in sorted(found, key=lambda one: (one.start, -len(one.text))):
         inside = any(other.start <= one.start < other.start + len(other.text) for other in kept)
-        if not inside and not _NEGATED.search(prompt[: one.start]):
+        if not inside and not _NEGATED_TEXT.search(prompt[: one.start]):
             kept.append(one)
     return kept
 
 
-def _behind_cues(prompt: str) -> Iterator[Found]:
+def _find_after_cues(prompt: str) -> Iterator[NamedText]:
     for cue in _CUES.finditer(prompt):
-        words = tokens(prompt, cue.end())
+        words = words_from(prompt, cue.end())
         kind = cue.lastgroup or ""
         if not words or BLANK in prompt[cue.end() : cue.end() + 2] or _CUES.match(prompt, cue.end()):
             continue
-        text = phrase(
+        text = find_phrase(
             words,
             announced=":" in cue[0],
             single=cue[0].strip(" :,").lower() in {"word", "name", "letter", "number"},
         )
-        if text and _believed(kind, cue, text, prompt):
-            yield from _with_list(prompt, cue.end(), text)
+        if text and _is_text(kind, cue, text, prompt):
+            yield from _expand_list(prompt, cue.end(), text)
 
 
-def _believed(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bool:
+def _is_text(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bool:
     """Whether what stands behind a cue is a text and not the rest of a sentence."""
     first = text[0].casefold()
-    before = prompt[max(0, cue.start() - LONGEST_SENTENCE) : cue.start()].split()
+    before = prompt[max(0, cue.start() - MAX_SENTENCE) : cue.start()].split()
     colon = ":" in cue[0]
     loud = is_loud(text)
     if _IS.search(cue[0]) and text[0][0].islower():
         return False
     if kind == "noun":
         title = len(text) > 1 and all(word[0].isupper() for word in (text[0], text[-1]))
-        return loud or colon or title or first not in STOPS | _NOT_BEHIND_A_NOUN
+        return loud or colon or title or first not in STOP_WORDS | _NOT_BEHIND_A_NOUN
     if kind == "letters":
         return all(map(is_capitals, text)) or (colon and len(text[0]) <= 3)
     if kind == "number":
@@ -126,33 +131,33 @@ def _believed(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bo
     if kind == "marked":
         return all(map(is_capitals, text))
     if kind == "labelled":
-        return not (before and before[-1].casefold() in _ARTICLES) and first not in STOPS - {"in", "is"}
+        return not (before and before[-1].casefold() in _ARTICLES) and first not in STOP_WORDS - {"in", "is"}
     return loud or _is_said(kind, cue, text, prompt)
 
 
 def _is_said(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bool:
     """Whether something says or reads the text, and nobody speaks it or reads a book."""
-    clause = re.split(r"[.;!?\n]", prompt[max(0, cue.start() - LONGEST_SENTENCE) : cue.start()])[-1]
+    clause = re.split(r"[.;!?\n]", prompt[max(0, cue.start() - MAX_SENTENCE) : cue.start()])[-1]
     bearers, people = list(_BEARERS.finditer(clause)), list(_PEOPLE.finditer(clause))
-    if text[0].casefold() in STOPS or text == ["nothing"]:
+    if text[0].casefold() in STOP_WORDS or text == ["nothing"]:
         return False
     if bearers and (not people or bearers[-1].start() > people[-1].start()):
         return True
     return kind == "says" and not people and text[0].casefold() not in _ARTICLES
 
 
-def _with_list(prompt: str, start: int, text: list[str]) -> Iterator[Found]:
+def _expand_list(prompt: str, start: int, text: list[str]) -> Iterator[NamedText]:
     """The text, and those in capitals that are listed behind it: the words LOVE, PEACE and JOY."""
     place = prompt.index(text[0], start)
     end = _end(prompt, place, text)
-    yield Found(place, " ".join(text))
+    yield NamedText(place, " ".join(text))
     while all(map(is_capitals, text)) and (comma := _LIST.match(prompt, end)):
-        text = phrase(tokens(prompt, comma.end()))
+        text = find_phrase(words_from(prompt, comma.end()))
         if not text or not all(map(is_capitals, text)) or text[0][0].isdigit():
             return
         place = prompt.index(text[0], comma.end())
         end = _end(prompt, place, text)
-        yield Found(place, " ".join(text))
+        yield NamedText(place, " ".join(text))
 
 
 def _end(prompt: str, place: int, text: list[str]) -> int:
@@ -161,23 +166,23 @@ def _end(prompt: str, place: int, text: list[str]) -> int:
     return place
 
 
-def _before_verbs(prompt: str) -> Iterator[Found]:
+def _find_before_verbs(prompt: str) -> Iterator[NamedText]:
     """Texts in front of a verb: GO written in the sand, Happy Birthday written on the cake."""
-    for verb in _BEHIND.finditer(prompt):
+    for verb in _WRITTEN_VERB.finditer(prompt):
         run: list[str] = []
         for word in reversed(re.split(r"[.,;:()\n]", prompt[: verb.start()])[-1].split()):
             title = verb["verb"] in {"written", "spelled", "lettered", "inscribed"} and word[0].isupper()
             if BLANK in word or not (
-                is_capitals(word) or title or word[0].isdigit() or (run and word in SMALL)
+                is_capitals(word) or title or word[0].isdigit() or (run and word in TITLE_WORDS)
             ):
                 break
             run.insert(0, word)
-        while run and run[0] in SMALL:
+        while run and run[0] in TITLE_WORDS:
             run.pop(0)
         if run and run[0] in {"A", "An", "The"} and not all(map(is_capitals, run)):
             run = []
         if run and (all(map(is_capitals, run)) or not _PEOPLE.search(" ".join(run))):
-            yield Found(
+            yield NamedText(
                 prompt.rindex(run[0], 0, verb.start()) if len(run) == 1 else _run_start(prompt, verb, run),
                 " ".join(run),
             )
@@ -190,9 +195,9 @@ def _run_start(prompt: str, verb: re.Match[str], run: list[str]) -> int:
     return place
 
 
-def _shouted(prompt: str) -> Iterator[Found]:
+def _find_capitals(prompt: str) -> Iterator[NamedText]:
     """Capitals straight behind what bears them: a neon sign OPEN."""
-    for bearer in _SHOUTED.finditer(prompt):
-        text = phrase(tokens(prompt, bearer.end()))
+    for bearer in _CAPITALS_CUE.finditer(prompt):
+        text = find_phrase(words_from(prompt, bearer.end()))
         if text and is_loud(text):
-            yield Found(prompt.index(text[0], bearer.end()), " ".join(text))
+            yield NamedText(prompt.index(text[0], bearer.end()), " ".join(text))

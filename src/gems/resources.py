@@ -26,7 +26,7 @@ from gems.models.images import Encodings
 from gems.observability.tracing import OFF, Tracing, open_tracing
 from gems.settings import Settings
 from gems.skills.catalogue import SkillCatalogue
-from gems.skills.places import Where
+from gems.skills.places import SkillSearchPath
 from gems.skills.ranking import SkillRanking
 from gems.skills.registry import SkillRegistry
 from gems.state import Context
@@ -149,9 +149,9 @@ async def _open_skills(settings: Settings, fixed: SkillRegistry | None) -> Skill
     return catalogue
 
 
-def skill_places(settings: Settings) -> Where:
+def skill_places(settings: Settings) -> SkillSearchPath:
     """Return the search paths of skills; the project is the current folder."""
-    return Where(
+    return SkillSearchPath(
         home=settings.home,
         path=settings.skills_path,
         project=Path.cwd(),

@@ -36,7 +36,7 @@ from gems.memory.ledger import RunRow, RunStatus
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
-from gems.nodes.planner import named_skills
+from gems.nodes.planner import parse_skill_names
 from gems.options import check_editing, check_prompt, editing_size, resolve_options
 from gems.outcomes import build_result
 from gems.rebuilding import rebuild
@@ -386,7 +386,7 @@ class Gems:
             given |= {"source": source.id, "size": given.get("size") or default_size}
         options = resolve_options(cast("Input", given), self.resources.context())
         if options["skills"] not in ("auto", "none"):
-            named_skills(options["skills"], self.resources.skills.current)
+            parse_skill_names(options["skills"], self.resources.skills.current)
         return options
 
     async def _target(self, arguments: RunArguments | Target) -> Target:

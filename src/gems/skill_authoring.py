@@ -10,7 +10,7 @@ from gems.memory.piling import LessonGroup
 from gems.models.chat.client import ChatClient
 from gems.models.schemas import DraftReply
 from gems.nodes.prompts import numbered, question
-from gems.skills.parser import MAX_DESCRIPTION, MAX_NAME, is_skill_name, skill_name
+from gems.skills.parser import MAX_DESCRIPTION, MAX_NAME, is_skill_name, normalise_name
 from gems.skills.reading import MAX_CHARACTERS
 
 SECTION = "## What earlier runs learnt"
@@ -84,7 +84,7 @@ def _check_reply(reply: DraftReply, old_body: str) -> Guidance:
 
 def valid_name(text: str) -> str:
     """Convert text to a valid skill name of ASCII letters; "" if that is impossible."""
-    name = skill_name(text)[:MAX_NAME].strip("-")
+    name = normalise_name(text)[:MAX_NAME].strip("-")
     return name if _NAME.fullmatch(name) and is_skill_name(name) else ""
 
 

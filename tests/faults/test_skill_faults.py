@@ -28,7 +28,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 from typing_extensions import TypedDict
 from gems import errors
-from gems.skills import code
+from gems.skills import loader
 
 class Loose(TypedDict, total=False):
     prompt: Any
@@ -138,7 +138,7 @@ async def test_code_that_hangs_while_it_runs(
 ) -> None:
     release = threading.Event()
     monkeypatch.setattr(loader, "release", release, raising=False)
-    body = "code.release.wait()" if plain else "await asyncio.Event().wait()"
+    body = "loader.release.wait()" if plain else "await asyncio.Event().wait()"
     desk.context = replace(desk.context, skill_timeout_s=0.2)
     skill = skill_in(write(tmp_path / "mine", {"graph.py": step(body, plain=plain)}))
     assert "within 0.2 s" in await left_out(desk, with_skills(desk, skill))
@@ -149,7 +149,7 @@ async def test_code_that_hangs_at_import(desk: Desk, tmp_path: Path, monkeypatch
     release = threading.Event()
     monkeypatch.setattr(loader, "TIMEOUT_S", 0.05)
     monkeypatch.setattr(loader, "release", release, raising=False)
-    source = "from gems.skills import code\ncode.release.wait()\n"
+    source = "from gems.skills import loader\nloader.release.wait()\n"
     skill = skill_in(write(tmp_path / "mine", {"graph.py": source}))
     assert "its import" in await left_out(desk, with_skills(desk, skill))
     release.set()

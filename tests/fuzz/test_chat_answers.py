@@ -22,7 +22,7 @@ from gems.models.schemas import (
     tagged,
     untagged,
 )
-from gems.nodes.decomposer import MAX_REQUIREMENTS, tidied
+from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements
 from gems.nodes.prompts import REPLIES
 from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address
 from gems.types import AnswerValue, RequirementKind
@@ -72,7 +72,7 @@ def test_requirements_are_sound_whatever_was_stated(text: str) -> None:
         stated = read_json(text, RequirementsReply).requirements
     except UnreadableReplyError:
         return
-    kept = tidied(stated)
+    kept = clean_requirements(stated)
     ids = [item["id"] for item in kept]
     assert ids == [f"r{number}" for number in range(1, len(kept) + 1)]
     assert len(kept) <= MAX_REQUIREMENTS

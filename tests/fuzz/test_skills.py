@@ -14,8 +14,8 @@ from gems.skills.discovery import read_skill
 from gems.skills.examples import FILE, read_examples
 from gems.skills.files import read_text, within
 from gems.skills.lettering import wanted_texts
-from gems.skills.parser import is_skill_name, read_document, skill_name
-from gems.skills.reading import referenced
+from gems.skills.parser import is_skill_name, normalise_name, read_document
+from gems.skills.reading import find_references
 from gems.skills.scaffold import Draft
 from gems.skills.trust import distrust, trust, trusted_folders
 from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts
@@ -36,7 +36,7 @@ def test_skill_files(text: str, has_code: bool) -> None:
     document = read_document(text.replace("\r", ""), "my-folder", has_code=has_code)
     assert document.is_usable or document.findings
     if document.is_usable:
-        assert document.name == skill_name(document.name) != ""
+        assert document.name == normalise_name(document.name) != ""
         assert 0 < len(document.description) <= 1024
         assert all(name for name in document.conflicts) or not document.conflicts
 
@@ -62,8 +62,8 @@ def test_a_draft_reads_as_it_was_written(body: str, description: str) -> None:
 
 @given(odd_texts)
 def test_names(text: str) -> None:
-    name = skill_name(text)
-    assert skill_name(name) == name
+    name = normalise_name(text)
+    assert normalise_name(name) == name
     assert is_skill_name(valid_name(text)) or not valid_name(text)
 
 
@@ -100,7 +100,7 @@ def test_references(tmp_path: Path, relative: str) -> None:
 @example("references/" + "a" * 50_000)
 @example("../" * 20_000 + "references/x.md")
 def test_references_in_bodies(body: str) -> None:
-    assert all(path.endswith((".md", ".txt")) and "references/" in path for path in referenced(body))
+    assert all(path.endswith((".md", ".txt")) and "references/" in path for path in find_references(body))
 
 
 @given(texts)

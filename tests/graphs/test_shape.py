@@ -8,7 +8,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from gems.graphs.loop import build_graph
-from gems.graphs.routing import after_drawing, after_judging, after_planning, after_reflecting
+from gems.graphs.routing import after_generator, after_judge, after_planning, after_reflector
 from gems.skills.models import Skill
 from gems.state import Context
 from tests.graphs.running import compiled
@@ -77,7 +77,7 @@ def test_thirty_skills_get_nodes_of_their_own_and_the_rest_share_one() -> None:
 
 
 def test_a_stop_reason_leads_to_the_end_from_everywhere() -> None:
-    routes = {after_drawing: "judge", after_judging: "reflector", after_reflecting: "generator"}
+    routes = {after_generator: "judge", after_judge: "reflector", after_reflector: "generator"}
     for route, onwards in routes.items():
         assert route({"stop_reason": None}) == onwards
         assert route({}) == onwards

@@ -9,7 +9,7 @@ import pytest
 from gems.errors import SkillError
 from gems.models.usage import NOTHING
 from gems.nodes.rewrite import MAX_PROMPT
-from gems.nodes.skills import MAX_EXTRA, applied, checked_accounts, left_out, used_skills
+from gems.nodes.skills import MAX_EXTRA, apply_result, check_usage, skip_skill, used_skills
 from tests.scripted import OPTIONS, Desk
 
 STATE: Any = {
@@ -29,7 +29,7 @@ def asks(*questions: str) -> dict[str, Any]:
     [({}, "a cat drawn"), ({"prompt": " "}, "a cat drawn"), ({"prompt": " a lion "}, "a lion")],
 )
 def test_prompt(result: Any, prompt: str, desk: Desk) -> None:
-    update = applied("mine", result, STATE, desk.work())
+    update = apply_result("mine", result, STATE, desk.work())
     assert update["draw_prompt"] == prompt
     assert update["skill_uses"] == [
         {"name": "mine", "prompt": prompt, "restored": [], "requirements": [], "drawing": {}, "fault": ""}
@@ -44,7 +44,7 @@ def test_requirements_are_appended_with_ids_of_their_own(desk: Desk) -> None:
             {"question": "B?", "kind": 5},
         ]
     }
-    update = applied("mine", result, STATE, desk.work())
+    update = apply_result("mine", result, STATE, desk.work())
     assert update["requirements"][1:] == [
         {"id": "r2", "question": "Is it sharp?", "kind": "style", "parents": [], "skill": "mine"},
         {"id": "r3", "question": "B?", "kind": "other", "parents": [], "skill": "mine"},
@@ -54,15 +54,15 @@ def test_requirements_are_appended_with_ids_of_their_own(desk: Desk) -> None:
 
 
 def test_what_is_asked_already_is_not_asked_again(desk: Desk) -> None:
-    update = applied("mine", asks("is there  a CAT", "Is it red?", "is it red"), STATE, desk.work())
+    update = apply_result("mine", asks("is there  a CAT", "Is it red?", "is it red"), STATE, desk.work())
     assert [item["question"] for item in update["requirements"][1:]] == ["Is it red?"]
-    assert "requirements" not in applied("mine", asks("Is there a cat?"), STATE, desk.work())
+    assert "requirements" not in apply_result("mine", asks("Is there a cat?"), STATE, desk.work())
 
 
 @pytest.mark.parametrize("count", [MAX_EXTRA, MAX_EXTRA + 1])
 def test_ten_requirements_at_most(count: int, desk: Desk) -> None:
     work = desk.work()
-    update = applied("mine", asks(*(f"Is {n} there?" for n in range(count))), STATE, work)
+    update = apply_result("mine", asks(*(f"Is {n} there?" for n in range(count))), STATE, work)
     assert len(update["requirements"]) == 1 + MAX_EXTRA
     assert len(work.warnings) == count - MAX_EXTRA
 
@@ -70,14 +70,14 @@ def test_ten_requirements_at_most(count: int, desk: Desk) -> None:
 def test_settings_of_skills_come_together(desk: Desk) -> None:
     given = STATE | {"drawing": {"steps": 4, "negative_prompt": "blur"}}
     result = {"drawing": {"steps": 8, "negative_prompt": "noise", "size": "96x96"}}
-    update = applied("mine", result, given, desk.work())
+    update = apply_result("mine", result, given, desk.work())
     assert update["drawing"] == {"steps": 4, "negative_prompt": "blur, noise", "size": "96x96"}
     assert update["skill_uses"][0]["drawing"] == result["drawing"]
 
 
 def test_size_that_cannot_be_drawn_is_told(desk: Desk) -> None:
     work = desk.work()
-    update = applied("mine", {"prompt": "a lion", "drawing": {"size": "9x9"}}, STATE, work)
+    update = apply_result("mine", {"prompt": "a lion", "drawing": {"size": "9x9"}}, STATE, work)
     assert (update["draw_prompt"], "drawing" in update) == ("a lion", False)
     assert "flat does not support 9x9" in work.warnings[0]
 
@@ -104,18 +104,18 @@ def test_size_that_cannot_be_drawn_is_told(desk: Desk) -> None:
 )
 def test_what_has_not_the_form_is_a_fault(result: Any, desk: Desk) -> None:
     with pytest.raises(SkillError):
-        applied("mine", result, STATE, desk.work())
+        apply_result("mine", result, STATE, desk.work())
     assert desk.events == []
 
 
 def test_a_skill_that_is_left_out_is_told(desk: Desk) -> None:
     work = desk.work()
-    update = left_out("mine", "It broke.", STATE, work)
+    update = skip_skill("mine", "It broke.", STATE, work)
     assert "draw_prompt" not in update
     assert update["skill_uses"][0]["fault"] == "It broke."
     assert work.warnings == ["The run goes on without the skill mine: It broke."]
     assert used_skills(STATE | update) == []
-    assert used_skills(STATE | applied("mine", {}, STATE | update, work)) == ["mine"]
+    assert used_skills(STATE | apply_result("mine", {}, STATE | update, work)) == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -130,4 +130,4 @@ def test_a_skill_that_is_left_out_is_told(desk: Desk) -> None:
     ],
 )
 def test_accounts_that_make_no_sense_are_not_kept(result: Any, kept: Any) -> None:
-    assert checked_accounts(result) == kept
+    assert check_usage(result) == kept

@@ -16,7 +16,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from gems.errors import PromptError, UnreachableError
 from gems.graphs.loop import build_graph
 from gems.memory.checkpointer import open_checkpointer
-from gems.nodes.conversation import heard
+from gems.nodes.conversation import prompt_from_messages
 from gems.state import _conversation
 from gems.types import ImageRequest
 from tests.scripted import Desk, checks, opened_desk, requirements
@@ -144,6 +144,6 @@ def test_the_same_messages_get_the_same_ids() -> None:
 
 
 def test_a_prompt_of_a_form_is_left_alone() -> None:
-    assert heard({"prompt": "a cat"}) == {}
+    assert prompt_from_messages({"prompt": "a cat"}) == {}
     answered: Any = {"prompt": "a cat", "messages": [HumanMessage("a dog"), AIMessage("here")]}
-    assert heard(answered)["prompt"] == "a cat"
+    assert prompt_from_messages(answered)["prompt"] == "a cat"

@@ -14,7 +14,7 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.models.schemas import RequirementReply
-from gems.nodes.decomposer import MAX_REQUIREMENTS, decompose, state_requirements, tidied
+from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements, decompose, state_requirements
 from tests.scripted import Desk, requirements
 
 
@@ -23,14 +23,14 @@ def stated(*given: tuple[str, list[int]]) -> list[RequirementReply]:
 
 
 def test_requirements_get_ids_in_order() -> None:
-    assert tidied(stated(("Is there a cat?", []), ("Is it red?", [1]))) == [
+    assert clean_requirements(stated(("Is there a cat?", []), ("Is it red?", [1]))) == [
         {"id": "r1", "question": "Is there a cat?", "kind": "other", "parents": []},
         {"id": "r2", "question": "Is it red?", "kind": "other", "parents": ["r1"]},
     ]
 
 
 def test_duplicates_are_one_and_their_parents_follow() -> None:
-    found = tidied(
+    found = clean_requirements(
         stated(("Is there a cat?", []), ("is there  a CAT", []), ("Is it red?", [2]), ("Big?", [1, 2]))
     )
     assert [item["question"] for item in found] == ["Is there a cat?", "Is it red?", "Big?"]
@@ -38,25 +38,25 @@ def test_duplicates_are_one_and_their_parents_follow() -> None:
 
 
 def test_empty_questions_are_left_out_and_positions_stay_right() -> None:
-    found = tidied(stated(("  ", []), ("?", []), ("Is there a cat?", []), ("Is it red?", [3])))
+    found = clean_requirements(stated(("  ", []), ("?", []), ("Is there a cat?", []), ("Is it red?", [3])))
     assert [(item["id"], item["parents"]) for item in found] == [("r1", []), ("r2", ["r1"])]
 
 
 def test_parents_are_earlier_requirements_only() -> None:
-    found = tidied(stated(("A?", [1, 2, 0, -1, 99]), ("B?", [1, 1, 2])))
+    found = clean_requirements(stated(("A?", [1, 2, 0, -1, 99]), ("B?", [1, 1, 2])))
     assert [item["parents"] for item in found] == [[], ["r1"]]
 
 
 def test_no_more_than_twenty() -> None:
     many = stated(*((f"Is there object {n}?", [n - 1]) for n in range(1, 31)))
-    found = tidied(many)
+    found = clean_requirements(many)
     assert [item["id"] for item in found] == [f"r{n}" for n in range(1, MAX_REQUIREMENTS + 1)]
     assert all(int(parent[1:]) < int(item["id"][1:]) for item in found for parent in item["parents"])
 
 
 async def test_a_parent_beyond_the_limit_is_dropped() -> None:
     questions = [(f"Is there object {n}?", []) for n in range(1, 22)]
-    assert tidied(stated(*questions, ("Is there object 1?", [21])))[0]["parents"] == []
+    assert clean_requirements(stated(*questions, ("Is there object 1?", [21])))[0]["parents"] == []
 
 
 async def test_decomposer_reads_the_users_prompt_and_tells(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.errors import SkillError
-from gems.nodes.drawing import checked_drawing, merged_drawing, negative_prompt, size
+from gems.nodes.drawing import check_overrides, image_size, merge_overrides, negative_prompt
 from gems.types import DrawingSettings, GeneratorCapabilities
 from tests.scripted import OPTIONS
 
@@ -36,26 +36,26 @@ def test_negative_prompts_are_joined(users: str, skills: str, drawn: str) -> Non
     ],
 )
 def test_size_is_the_users_first(drawing: Any, sized: bool, drawn: tuple[int, int]) -> None:
-    assert size(state(drawing, sized=sized)) == drawn
+    assert image_size(state(drawing, sized=sized)) == drawn
 
 
 def test_of_two_skills_the_first_counts() -> None:
     first: DrawingSettings = {"negative_prompt": "blur", "steps": 4}
     second: DrawingSettings = {"negative_prompt": "noise", "steps": 8, "guidance": 2.0}
-    assert merged_drawing(first, second) == {"negative_prompt": "blur, noise", "steps": 4, "guidance": 2.0}
-    assert merged_drawing({}, {"steps": 1}) == {"steps": 1}
+    assert merge_overrides(first, second) == {"negative_prompt": "blur, noise", "steps": 4, "guidance": 2.0}
+    assert merge_overrides({}, {"steps": 1}) == {"steps": 1}
 
 
 @pytest.mark.parametrize(
     "given", [{}, {"steps": 1, "guidance": 0, "size": "512x16", "negative_prompt": "blur"}]
 )
 def test_what_can_be_drawn_is_kept(given: Any) -> None:
-    assert checked_drawing(given, FREE, ANY) == (given, [])
+    assert check_overrides(given, FREE, ANY) == (given, [])
 
 
 @pytest.mark.parametrize("given", [None, {"steps": None}, {"negative_prompt": ""}])
 def test_what_says_nothing_is_nothing(given: Any) -> None:
-    assert checked_drawing(given, FREE, ANY) == ({}, [])
+    assert check_overrides(given, FREE, ANY) == ({}, [])
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_what_says_nothing_is_nothing(given: Any) -> None:
     ],
 )
 def test_what_cannot_be_drawn_is_told_and_the_rest_kept(given: Any, told: str) -> None:
-    kept, (fault,) = checked_drawing(given | {"steps": 3}, FREE, ANY)
+    kept, (fault,) = check_overrides(given | {"steps": 3}, FREE, ANY)
     assert kept == {"steps": 3}
     assert told in fault
 
 
 def test_a_negative_prompt_that_is_not_heeded_is_told() -> None:
     deaf = GeneratorCapabilities(model="flat", default_size=(64, 64), negative_prompts=False)
-    kept, faults = checked_drawing({"negative_prompt": "blur"}, FREE, deaf)
+    kept, faults = check_overrides({"negative_prompt": "blur"}, FREE, deaf)
     assert (kept, faults) == ({}, ["flat takes no negative prompt"])
 
 
@@ -99,4 +99,4 @@ def test_a_negative_prompt_that_is_not_heeded_is_told() -> None:
 )
 def test_what_has_not_the_form_is_a_fault(given: Any) -> None:
     with pytest.raises(SkillError, match="drawing"):
-        checked_drawing(given, FREE, ANY)
+        check_overrides(given, FREE, ANY)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.errors import RejectedRequestError, UnreachableError
-from gems.nodes.rewrite import MAX_PROMPT, SPELLED, Kept, enhance, keep
+from gems.nodes.rewrite import MAX_PROMPT, QUESTIONS_PREFIX, RestoredPrompt, enhance, restore_lost
 from gems.types import Requirement
 from tests.scripted import Desk
 
@@ -25,9 +25,9 @@ def lost(*numbers: int, how: str = "dropped", prompt: str = "") -> dict[str, Any
     return {"lost": [{"number": number, "how": how} for number in numbers], "prompt": prompt}
 
 
-async def kept(desk: Desk, answer: Any, prompt: str = "a cat", user: str = USER) -> Kept:
+async def kept(desk: Desk, answer: Any, prompt: str = "a cat", user: str = USER) -> RestoredPrompt:
     desk.chat.script["keep"] = answer
-    return await keep(prompt, user, [*OWN, ADDED], desk.work())
+    return await restore_lost(prompt, user, [*OWN, ADDED], desk.work())
 
 
 @pytest.mark.parametrize(
@@ -35,21 +35,25 @@ async def kept(desk: Desk, answer: Any, prompt: str = "a cat", user: str = USER)
     [
         ([NOTHING], "a cat", ()),
         ([lost(2, prompt="a red cat"), NOTHING], "a red cat", (RED,)),
-        ([lost(2), NOTHING], f"a cat\n{SPELLED} {RED}", (RED,)),
-        ([lost(2, 3, prompt="a cat"), NOTHING], f"a cat\n{SPELLED} {RED} {MAT}", (RED, MAT)),
-        ([lost(2, prompt="a red cat"), lost(3)], f"a red cat\n{SPELLED} {MAT}", (RED, MAT)),
-        ([lost(2, prompt="a red cat"), lost(2, prompt="a third")], f"a red cat\n{SPELLED} {RED}", (RED,)),
+        ([lost(2), NOTHING], f"a cat\n{QUESTIONS_PREFIX} {RED}", (RED,)),
+        ([lost(2, 3, prompt="a cat"), NOTHING], f"a cat\n{QUESTIONS_PREFIX} {RED} {MAT}", (RED, MAT)),
+        ([lost(2, prompt="a red cat"), lost(3)], f"a red cat\n{QUESTIONS_PREFIX} {MAT}", (RED, MAT)),
+        (
+            [lost(2, prompt="a red cat"), lost(2, prompt="a third")],
+            f"a red cat\n{QUESTIONS_PREFIX} {RED}",
+            (RED,),
+        ),
         ([lost(1, how="contradicted")], USER, (CAT,)),
         ([lost(1, how="contradicted", prompt="a cat again"), NOTHING], "a cat again", (CAT,)),
         ([lost(1, how="contradicted", prompt="a dog"), lost(1, how="contradicted")], USER, (CAT,)),
         ([lost(0, 4, 9, prompt="nonsense")], "a cat", ()),
-        ([lost(2, prompt="x" * (MAX_PROMPT + 1))], f"a cat\n{SPELLED} {RED}", (RED,)),
+        ([lost(2, prompt="x" * (MAX_PROMPT + 1))], f"a cat\n{QUESTIONS_PREFIX} {RED}", (RED,)),
     ],
 )
 async def test_what_was_lost_is_put_back(
     answers: list[Any], prompt: str, restored: tuple[str, ...], desk: Desk
 ) -> None:
-    assert await kept(desk, list(answers)) == Kept(prompt, restored)
+    assert await kept(desk, list(answers)) == RestoredPrompt(prompt, restored)
 
 
 async def test_the_checker_is_shown_what_the_user_asked_for_only(desk: Desk) -> None:
@@ -66,8 +70,8 @@ async def test_the_checker_is_shown_what_the_user_asked_for_only(desk: Desk) -> 
 async def test_a_checker_that_does_not_answer_usably(answer: Any, desk: Desk) -> None:
     desk.chat.script["keep"] = answer
     work = desk.work()
-    found = await keep("a cat", f'{USER} named "TOM"', OWN, work)
-    assert found == Kept('a cat\nThe picture shows the text "TOM".')
+    found = await restore_lost("a cat", f'{USER} named "TOM"', OWN, work)
+    assert found == RestoredPrompt('a cat\nThe picture shows the text "TOM".')
     assert len(work.warnings) == isinstance(answer, RejectedRequestError | str)
 
 
@@ -99,8 +103,8 @@ async def test_quoted_texts_stay_letter_by_letter(
 
 
 async def test_nothing_is_asked_where_nothing_can_be_lost(desk: Desk) -> None:
-    assert await keep(f" {USER}\n", USER, OWN, desk.work()) == Kept(f" {USER}\n")
-    assert await keep("a dog", USER, OWN, desk.work(profile="paper")) == Kept("a dog")
+    assert await restore_lost(f" {USER}\n", USER, OWN, desk.work()) == RestoredPrompt(f" {USER}\n")
+    assert await restore_lost("a dog", USER, OWN, desk.work(profile="paper")) == RestoredPrompt("a dog")
     assert desk.chat.asked == []
 
 

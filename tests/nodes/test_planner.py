@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from gems.errors import ModelUnavailableError, OptionError, RejectedRequestError, UnreachableError
 from gems.nodes.begin import begin
-from gems.nodes.planner import choose_skills, named_skills, plan
+from gems.nodes.planner import choose_skills, parse_skill_names, plan
 from gems.nodes.rewrite import enhance
 from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
@@ -109,12 +109,12 @@ async def test_nobody_is_asked_where_the_choice_is_made(skilled: Desk, desk: Des
 def test_names_that_cannot_be_used_are_refused() -> None:
     registry = SkillRegistry(SKILLS)
     with pytest.raises(OptionError, match="spatial, text-rendering"):
-        named_skills("cooking", registry)
+        parse_skill_names("cooking", registry)
     with pytest.raises(OptionError, match="at most 3"):
-        named_skills(",".join(skill.name for skill in SKILLS), registry)
+        parse_skill_names(",".join(skill.name for skill in SKILLS), registry)
     with pytest.raises(OptionError, match="none yet"):
-        named_skills("spatial", SkillRegistry())
-    assert named_skills(" spatial ,, spatial", registry) == ["spatial"]
+        parse_skill_names("spatial", SkillRegistry())
+    assert parse_skill_names(" spatial ,, spatial", registry) == ["spatial"]
 
 
 async def test_enhanced_prompt_is_taken(desk: Desk) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from gems.errors import RefusedError, RejectedRequestError, ServerError, UnreadableReplyError
 from gems.nodes.prompts import NOTHING
-from gems.nodes.reflector import MAX_WORDS, reflect, round_slots, spelled_out
-from gems.nodes.scoring import verdict
+from gems.nodes.reflector import MAX_WORDS, append_questions, reflect, round_slots
+from gems.nodes.scoring import build_verdict
 from gems.types import AnswerValue, ImageRequest
 from tests.scripted import OPTIONS, Desk
 from tests.stub.brains import flat_picture
@@ -27,7 +27,7 @@ async def drawn_round(desk: Desk, number: int, *answers: AnswerValue) -> Any:
         {"requirement": f"r{n}", "answer": said, "evidence": f"evidence {n}", "source": "judge"}
         for n, said in enumerate(answers, 1)
     ]
-    found = verdict(image, told)
+    found = build_verdict(image, told)
     return {
         "number": number,
         "prompt": prompt,
@@ -132,10 +132,12 @@ async def test_what_is_spelled_out_does_not_stack_up(desk: Desk, drawn: str) -> 
     given = await state(desk, ("yes", "no", "no"))
     turn, asked = given["rounds"][0] | {"prompt": drawn}, given["requirements"]
     asked[1]["question"] = "Does this image show: a cat,\nred?"
-    once = spelled_out(turn, asked)
+    once = append_questions(turn, asked)
     assert once.startswith(f"{drawn}\nThe answer")
-    assert spelled_out(turn | {"prompt": once}, asked) == once
-    assert spelled_out(turn | {"prompt": f"{once}\nin oil"}, asked).startswith(f"{drawn}\nin oil\nThe answer")
+    assert append_questions(turn | {"prompt": once}, asked) == once
+    assert append_questions(turn | {"prompt": f"{once}\nin oil"}, asked).startswith(
+        f"{drawn}\nin oil\nThe answer"
+    )
 
 
 async def test_reflector_that_is_down_is_an_error(desk: Desk) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gems.models.usage import NOTHING
 from gems.nodes.scoring import best_round, best_verdict, pass_rate
-from gems.nodes.stopping import images_drawn, spent_usd, stop_reason
+from gems.nodes.stopping import count_images, find_stop_reason, spent_usd
 from tests.scripted import OPTIONS
 
 
@@ -31,7 +31,7 @@ def usage(**usd: float | None) -> Any:
 
 def ended(scores: list[float], spent: Any = None, images: int = 1, **options: Any) -> Any:
     settled: Any = OPTIONS | options
-    return stop_reason(settled, rounds(*scores, images=images), spent or {})
+    return find_stop_reason(settled, rounds(*scores, images=images), spent or {})
 
 
 def test_unknown_counts_as_unmet() -> None:
@@ -76,7 +76,7 @@ def test_max_rounds() -> None:
 def test_budget_by_images() -> None:
     assert ended([0.1, 0.2], images=2, max_images=5) is None
     assert ended([0.1, 0.2], images=2, max_images=4) == "budget"
-    assert images_drawn(rounds(0.1, 0.2, images=3)) == 6
+    assert count_images(rounds(0.1, 0.2, images=3)) == 6
 
 
 def test_budget_by_dollars_leaves_room_for_a_whole_round() -> None:

@@ -14,7 +14,7 @@ import pytest
 from gems.errors import RunCancelledError, SkillError
 from gems.nodes import skill_verifying
 from gems.nodes.judge import judge
-from gems.nodes.skill_verifying import answered_by_skills
+from gems.nodes.skill_verifying import ask_verifiers
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
@@ -76,7 +76,7 @@ async def state(desk: Desk, **more: Any) -> Any:
 
 async def answered(desk: Desk, work: Any = None, **more: Any) -> dict[str, Any]:
     given = await state(desk, **more)
-    found = await answered_by_skills(given["drawn"][0]["image"], given, work or desk.work())
+    found = await ask_verifiers(given["drawn"][0]["image"], given, work or desk.work())
     return {name: (answer["answer"], answer["source"]) for name, answer in found.items()}
 
 

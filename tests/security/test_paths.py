@@ -18,7 +18,7 @@ from gems.apps.serving.keys import KeyFile
 from gems.errors import GemsError, OptionError
 from gems.memory.images import ImageStore
 from gems.skill_authoring import valid_name
-from gems.skills.parser import is_skill_name, skill_name
+from gems.skills.parser import is_skill_name, normalise_name
 from tests.apps.terminal import here
 from tests.mcp_server.clients import served, text_of
 from tests.server.running import app_of, begun, result, serving
@@ -182,7 +182,7 @@ async def test_every_tool_that_takes_an_id(tool: str, outside: Path, tmp_path: P
 def test_no_name_is_a_path(hostile: str, tmp_path: Path, outside: Path) -> None:
     with pytest.raises(GemsError):
         ImageStore(tmp_path / "home").path(hostile)
-    for name in (skill_name(hostile), valid_name(hostile)):
+    for name in (normalise_name(hostile), valid_name(hostile)):
         assert not set(name) & set("/\\.:~\0\n%$")
     assert is_skill_name(hostile) == (hostile == "con")
     if hostile != "con":

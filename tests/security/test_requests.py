@@ -21,7 +21,7 @@ from gems.models.generators.addresses import on_same_server
 from gems.nodes.prompts import question
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings
-from gems.skills.reading import guidance, referenced
+from gems.skills.reading import find_references, read_guidance
 from gems.types import ImageRequest
 from tests.faults.helpers import PROMPT, Script, settings_for
 from tests.mcp_server.clients import served, text_of
@@ -172,9 +172,9 @@ async def test_references_of_a_skill_are_files_of_its_folder(
         f"Read {inside.url}/references/a.md, [b]({inside.url}/references/b.md), file:///references/c.md, "
         "//host/references/d.md and references/fine.md."
     )
-    assert referenced(body) == ["references/fine.md"]
+    assert find_references(body) == ["references/fine.md"]
     skill = skill_in(write(tmp_path / "mine", {"references/fine.md": "fine"}, body=body))
-    text, faults = await guidance(skill)
+    text, faults = await read_guidance(skill)
     assert (text.endswith("fine"), faults, reached) == (True, [], [])
 
 

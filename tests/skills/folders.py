@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gems.skills.discovery import Found, Scanner, read_skill
+from gems.skills.discovery import ScannedSkill, Scanner, read_skill
 from gems.skills.models import FaultySkill, Skill
 from gems.skills.places import Place
 
@@ -44,7 +44,7 @@ def changed(path: Path, text: str) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
 
 
-def found_in(*places: Path | Place, scanner: Scanner | None = None) -> list[Found]:
+def found_in(*places: Path | Place, scanner: Scanner | None = None) -> list[ScannedSkill]:
     """What stands in places, which are trusted where nothing else is said."""
     listed = [place if isinstance(place, Place) else Place("home", place, runs_code=True) for place in places]
     return (scanner or Scanner()).scan(listed)
@@ -62,7 +62,7 @@ def coded(folder: Path, code: str, **more: Any) -> Skill:
     return skill_in(write(folder, {"graph.py": code}, **more))
 
 
-def faults(found: Found) -> list[str]:
+def faults(found: ScannedSkill) -> list[str]:
     """What keeps a folder from being used, as it is told."""
     assert isinstance(found, FaultySkill), found
     return [str(finding) for finding in found.findings if finding.level == "unusable"]

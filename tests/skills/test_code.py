@@ -19,7 +19,7 @@ from langgraph.runtime import Runtime
 from gems.errors import SkillError
 from gems.nodes.skill_graphs import skill_graph, skill_verifiers
 from gems.skills import loader
-from gems.skills.guarding import guard
+from gems.skills.guarding import isolate_steps
 from tests.skills.folders import changed, coded, skill_in, write
 
 NO_GRAPH = {
@@ -81,7 +81,7 @@ def test_code_that_hangs_is_left_behind(where: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(loader, "TIMEOUT_S", 0.05)
     release = threading.Event()
     monkeypatch.setattr(loader, "release", release, raising=False)
-    waiting = "from gems.skills import code\n{}code.release.wait()\n"
+    waiting = "from gems.skills import loader\n{}loader.release.wait()\n"
     source = waiting.format("") if where == "import" else waiting.format("def build(context): ")
     with pytest.raises(SkillError, match="does not come to an end"):
         skill_graph(coded(tmp_path / "mine", source))
@@ -92,17 +92,17 @@ def test_code_is_imported_once_for_each_state_of_the_file(tmp_path: Path) -> Non
     source = "NUMBER = {}\ndef build(context):\n    return context.default()\n"
     folder = write(tmp_path / "mine", {"graph.py": source.format(1)})
     first = skill_in(folder)
-    assert loader._module(first) is loader._module(skill_in(folder))
+    assert loader._load_module(first) is loader._load_module(skill_in(folder))
     # Of the same size and within the same second, where Python's own cache sees no difference.
     changed(folder / "graph.py", source.format(2))
     second = skill_in(folder)
-    assert (loader._module(first).NUMBER, loader._module(second).NUMBER) == (1, 2)
+    assert (loader._load_module(first).NUMBER, loader._load_module(second).NUMBER) == (1, 2)
     assert sorted(path.name for path in folder.iterdir()) == ["SKILL.md", "graph.py"]
 
 
 def test_modules_of_two_skills_are_two(tmp_path: Path) -> None:
     one, two = (coded(tmp_path / place / "mine", f"PLACE = {place!r}") for place in ("a", "b"))
-    assert (loader._module(one).PLACE, loader._module(two).PLACE) == ("a", "b")
+    assert (loader._load_module(one).PLACE, loader._load_module(two).PLACE) == ("a", "b")
 
 
 def test_data_classes_and_hints_find_their_module(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ async def test_no_step_ends_the_program(step: Any, where: str) -> None:
     graph = graph_of((lambda _: {}) if where == "edge" else step)
     if where == "inner":
         graph = graph_of(graph.compile())
-    guard(graph)
+    isolate_steps(graph)
     with pytest.raises(SkillError, match="wants to end the program"):
         await graph.compile().ainvoke({"a": 1})
 
@@ -219,7 +219,7 @@ async def test_steps_of_every_kind_still_work(step: Any) -> None:
     graph = StateGraph(dict)
     graph.add_node("step", step)
     graph.add_edge(START, "step")
-    guard(graph)
+    isolate_steps(graph)
     assert await graph.compile().ainvoke({"a": 1}, {"metadata": {"two": "ab"}}) == {"a": 2}
 
 
@@ -236,7 +236,7 @@ async def test_a_step_that_hangs_keeps_no_thread_of_the_loop() -> None:
     graph = StateGraph(dict)
     graph.add_node("step", hangs)
     graph.add_edge(START, "step")
-    guard(graph)
+    isolate_steps(graph)
     running = asyncio.create_task(graph.compile().ainvoke({"a": 1}))
     await asyncio.to_thread(started.wait)
     running.cancel()

@@ -9,7 +9,7 @@ import pytest
 import skills_ref
 
 from gems.skills.discovery import read_skill
-from gems.skills.parser import Document, is_skill_name, read_document, skill_name
+from gems.skills.parser import Document, is_skill_name, normalise_name, read_document
 from tests.skills.folders import faults, text_of, write
 
 NAME = "my-skill"
@@ -198,7 +198,7 @@ def test_headings_that_lack_a_part(text: str) -> None:
     ],
 )
 def test_names_are_made_of_anything(written: str, name: str) -> None:
-    assert skill_name(written) == name
+    assert normalise_name(written) == name
 
 
 def test_conflicts() -> None:

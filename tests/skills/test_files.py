@@ -10,7 +10,7 @@ import pytest
 from gems.errors import SkillError
 from gems.skills.files import MAX_BYTES, read_text, within
 from gems.skills.models import Skill
-from gems.skills.reading import MAX_CHARACTERS, guidance, referenced
+from gems.skills.reading import MAX_CHARACTERS, find_references, read_guidance
 from tests.skills.folders import skill_in, write
 
 NOTES = "references/notes.md"
@@ -89,14 +89,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_a_body_names(body: str, named: list[str]) -> None:
-    assert referenced(body) == named
+    assert find_references(body) == named
 
 
 async def test_named_files_stand_behind_the_body(tmp_path: Path) -> None:
     files = {NOTES: "The notes.", "references/other.md": "Not named."}
     skill = skill_in(write(tmp_path / "skill", files, body=f"Read {NOTES}."))
     assert skill.body is None
-    assert await guidance(skill) == (f"Read {NOTES}.\n\n## {NOTES}\n\nThe notes.", [])
+    assert await read_guidance(skill) == (f"Read {NOTES}.\n\n## {NOTES}\n\nThe notes.", [])
 
 
 @pytest.mark.parametrize("named", ["references/none.md", "../references/up.md", "references/out.md"])
@@ -104,7 +104,7 @@ async def test_named_files_that_cannot_be_read_are_told(named: str, tmp_path: Pa
     write(tmp_path, {"references/up.md": "secret", "secret.md": "secret"})
     folder = write(tmp_path / "skill", {NOTES: "The notes."}, body=f"Read {named} and {NOTES}.")
     (folder / "references/out.md").symlink_to(tmp_path / "secret.md")
-    text, faults = await guidance(skill_in(folder))
+    text, faults = await read_guidance(skill_in(folder))
     assert "secret" not in text
     assert "The notes." in text
     assert len(faults) == 1
@@ -114,11 +114,11 @@ async def test_named_files_that_cannot_be_read_are_told(named: str, tmp_path: Pa
 async def test_no_more_is_sent_than_a_model_takes(tmp_path: Path) -> None:
     files = {"references/long.md": "l" * MAX_CHARACTERS, "references/short.md": "The short one."}
     body = "references/long.md references/short.md"
-    text, faults = await guidance(skill_in(write(tmp_path / "skill", files, body=body)))
+    text, faults = await read_guidance(skill_in(write(tmp_path / "skill", files, body=body)))
     assert text.endswith("The short one.")
     assert len(faults) == 1
     assert "references/long.md" in faults[0]
-    text, faults = await guidance(Skill(name="a", description="b", body="c" * 100_000))
+    text, faults = await read_guidance(Skill(name="a", description="b", body="c" * 100_000))
     assert (len(text), len(faults)) == (MAX_CHARACTERS, 1)
 
 
@@ -126,14 +126,14 @@ async def test_what_changed_since_it_was_found(tmp_path: Path) -> None:
     folder = write(tmp_path / "skill", body="Old.")
     skill = skill_in(folder)
     write(folder, body="New.")
-    assert await guidance(skill) == ("New.", [])
+    assert await read_guidance(skill) == ("New.", [])
     for broken in ('---\nname: "skill\n---\nbody', "---\nname: skill\ndescription: x\n---\n"):
         (folder / "SKILL.md").write_text(broken)
         with pytest.raises(SkillError, match="has changed and cannot be used"):
-            await guidance(skill)
+            await read_guidance(skill)
     (folder / "SKILL.md").unlink()
     with pytest.raises(SkillError, match="There is no file"):
-        await guidance(skill)
+        await read_guidance(skill)
 
 
 def test_half_a_character_names_no_file(tmp_path: Path) -> None:

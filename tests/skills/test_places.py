@@ -10,8 +10,8 @@ import pytest
 from gems.errors import ConfigurationError, SkillError
 from gems.nodes.skill_graphs import skill_graph, skill_verifiers
 from gems.skills.catalogue import SkillCatalogue
-from gems.skills.loader import built_graph
-from gems.skills.places import BUILTIN, Where
+from gems.skills.loader import build_skill_graph
+from gems.skills.places import BUILTIN, SkillSearchPath
 from gems.skills.registry import SkillRegistry
 from gems.skills.trust import distrust, is_trusted, trust, trusted_folders
 from tests.skills.folders import write
@@ -28,18 +28,18 @@ RELATIVE = {
 
 
 @pytest.fixture
-def where(tmp_path: Path) -> Where:
+def where(tmp_path: Path) -> SkillSearchPath:
     """The user's home is the test's folder."""
     (tmp_path / "project").mkdir()
     path = os.pathsep.join(map(str, (tmp_path / "path", "", tmp_path / "later")))
-    return Where(home=tmp_path / "gems", path=path, project=tmp_path / "project")
+    return SkillSearchPath(home=tmp_path / "gems", path=path, project=tmp_path / "project")
 
 
-def scanned(where: Where) -> SkillRegistry:
+def scanned(where: SkillSearchPath) -> SkillRegistry:
     return SkillCatalogue(where.places).scan()
 
 
-def test_the_later_place_counts(where: Where, tmp_path: Path) -> None:
+def test_the_later_place_counts(where: SkillSearchPath, tmp_path: Path) -> None:
     trust(where.home, tmp_path / "project")
     write(tmp_path / ".agents/skills/spatial-layout")
     before = scanned(where).get("spatial-layout")
@@ -53,13 +53,13 @@ def test_the_later_place_counts(where: Where, tmp_path: Path) -> None:
     assert len(scanned(where).left_out) == len(RELATIVE)
 
 
-def test_built_in_skills_are_there(where: Where) -> None:
+def test_built_in_skills_are_there(where: SkillSearchPath) -> None:
     assert {"spatial-layout", "text-rendering"} <= {
         skill.name for skill in scanned(where).all() if skill.place == "built-in"
     }
 
 
-def test_a_project_is_not_looked_into_before_it_is_trusted(where: Where, tmp_path: Path) -> None:
+def test_a_project_is_not_looked_into_before_it_is_trusted(where: SkillSearchPath, tmp_path: Path) -> None:
     folder = tmp_path / "project/.agents/skills"
     write(folder / "mine")
     assert scanned(where).get("mine") is None
@@ -85,7 +85,9 @@ def verifiers(context):
     ("place", "runs"),
     [("agents", False), ("claude", False), ("home", True), ("project agents", True), ("path", True)],
 )
-def test_code_runs_from_trusted_places_only(place: str, runs: bool, where: Where, tmp_path: Path) -> None:
+def test_code_runs_from_trusted_places_only(
+    place: str, runs: bool, where: SkillSearchPath, tmp_path: Path
+) -> None:
     trust(where.home, tmp_path / "project")
     folder = write(tmp_path / RELATIVE[place] / "mine", {"graph.py": MARKING})
     skill = scanned(where).get("mine")
@@ -95,16 +97,18 @@ def test_code_runs_from_trusted_places_only(place: str, runs: bool, where: Where
     assert (folder / "ran").exists() == runs
 
 
-def test_untrusted_code_cannot_be_loaded_by_mistake(where: Where, tmp_path: Path) -> None:
+def test_untrusted_code_cannot_be_loaded_by_mistake(where: SkillSearchPath, tmp_path: Path) -> None:
     folder = write(tmp_path / ".agents/skills/mine", {"graph.py": MARKING})
     skill = scanned(where).get("mine")
     assert skill is not None
     with pytest.raises(SkillError, match="not trusted"):
-        built_graph(skill, None)  # type: ignore[arg-type]
+        build_skill_graph(skill, None)  # type: ignore[arg-type]
     assert not (folder / "ran").exists()
 
 
-def test_code_of_other_programs_skills_runs_once_it_is_trusted(where: Where, tmp_path: Path) -> None:
+def test_code_of_other_programs_skills_runs_once_it_is_trusted(
+    where: SkillSearchPath, tmp_path: Path
+) -> None:
     folder = write(tmp_path / ".claude/skills/mine", {"graph.py": MARKING})
     trust(where.home, tmp_path / ".claude")
     skill = scanned(where).get("mine")
@@ -115,12 +119,12 @@ def test_code_of_other_programs_skills_runs_once_it_is_trusted(where: Where, tmp
 
 def test_a_skill_of_the_path_may_be_named_itself(tmp_path: Path) -> None:
     folder = write(tmp_path / "somewhere" / "mine")
-    assert scanned(Where(home=tmp_path / "gems", path=str(folder))).get("mine") is not None
+    assert scanned(SkillSearchPath(home=tmp_path / "gems", path=str(folder))).get("mine") is not None
 
 
 @pytest.mark.parametrize("part", ["~nobody-of-this-name/skills", "nowhere"])
 def test_a_path_that_leads_nowhere_breaks_nothing(part: str, tmp_path: Path) -> None:
-    assert scanned(Where(home=tmp_path / "gems", path=part)).get("spatial-layout") is not None
+    assert scanned(SkillSearchPath(home=tmp_path / "gems", path=part)).get("spatial-layout") is not None
 
 
 def test_trust_covers_what_stands_below(tmp_path: Path) -> None:

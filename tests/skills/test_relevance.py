@@ -10,9 +10,9 @@ import pytest
 from gems.errors import OptionError, ServerError
 from gems.memory.embeddings import LexicalEmbedder, Vector
 from gems.memory.retrieval import estimate_tokens
-from gems.nodes.planner import catalogue, choose_skills, named_skills
+from gems.nodes.planner import choose_skills, format_catalogue, parse_skill_names
 from gems.skills.models import Skill
-from gems.skills.ranking import MOST_SHOWN, SkillRanking
+from gems.skills.ranking import MAX_SHOWN, SkillRanking
 from gems.skills.reading import read_body
 from gems.skills.registry import SkillRegistry
 from tests.scripted import opened_desk
@@ -46,10 +46,10 @@ class Broken(LexicalEmbedder):
         raise ServerError("down")
 
 
-@pytest.mark.parametrize("count", [MOST_SHOWN, MOST_SHOWN + 1, 300])
+@pytest.mark.parametrize("count", [MAX_SHOWN, MAX_SHOWN + 1, 300])
 async def test_the_fitting_skill_is_among_those_shown(count: int) -> None:
     shown = await SkillRanking().most_relevant(many(count), "a zebra with red stripes")
-    assert len(shown) == MOST_SHOWN
+    assert len(shown) == MAX_SHOWN
     assert "zebra-stripes" in [skill.name for skill in shown]
     assert shown == sorted(shown, key=lambda skill: skill.name)
 
@@ -73,7 +73,7 @@ async def test_the_planner_is_shown_twenty(ranking: SkillRanking | None, tmp_pat
         work = desk.work()
         plan = await choose_skills("a zebra with stripes", "auto", work)
         assert (plan["skills"], plan["why"]) == (["zebra-stripes"], "Stripes.")
-        assert len(desk.chat.asked[0].lines("skills")) == MOST_SHOWN
+        assert len(desk.chat.asked[0].lines("skills")) == MAX_SHOWN
         assert len(work.warnings) == (ranking is not None and isinstance(ranking._embedder, Broken))
 
 
@@ -83,7 +83,7 @@ def test_long_descriptions_are_cut_to_the_budget(sign: str, count: int) -> None:
     skills = [Skill(name=f"skill-{n}", description=(sign * 1024)[:1024]) for n in range(count - 1)] + [
         Skill(name="short", description="For short things.")
     ]
-    lines = catalogue(skills).splitlines()
+    lines = format_catalogue(skills).splitlines()
     assert len(lines) == count
     assert lines[-1] == "short: For short things."
     whole = sum(estimate_tokens(f"{skill.name}: {skill.description}") for skill in skills) <= 2_000
@@ -137,8 +137,8 @@ def test_skills_that_work_against_each_other_are_not_named_together(wanted: str,
     write(tmp_path / "a", metadata="\n  gems-conflicts: b")
     skills = [skill_in(tmp_path / "a"), *(skill_in(write(tmp_path / name)) for name in "bc")]
     with pytest.raises(OptionError, match="work against each other"):
-        named_skills(wanted, SkillRegistry(skills))
-    assert named_skills("a,c", SkillRegistry(skills)) == ["a", "c"]
+        parse_skill_names(wanted, SkillRegistry(skills))
+    assert parse_skill_names("a,c", SkillRegistry(skills)) == ["a", "c"]
 
 
 def test_registry_hands_out_by_exact_name() -> None:

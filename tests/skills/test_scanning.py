@@ -11,7 +11,7 @@ import pytest
 
 from gems.skills import discovery
 from gems.skills.catalogue import SkillCatalogue
-from gems.skills.discovery import Scanner, one_of_each
+from gems.skills.discovery import Scanner, resolve_duplicates
 from gems.skills.files import MAX_BYTES
 from gems.skills.models import FaultySkill, Skill
 from gems.skills.parser import read_document
@@ -227,21 +227,21 @@ def test_what_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch: pyt
 def test_of_two_in_one_place_the_first_folder_counts(tmp_path: Path) -> None:
     write(tmp_path / "my-skill", body="Hyphen.")
     write(tmp_path / "my_skill", body="Underscore.")
-    (kept,), (left,) = one_of_each(found_in(tmp_path))
+    (kept,), (left,) = resolve_duplicates(found_in(tmp_path))
     assert (kept.folder, left.folder) == (tmp_path / "my-skill", tmp_path / "my_skill")
     assert str(tmp_path / "my-skill") in left.findings[-1].message
 
 
 def test_of_two_in_two_places_the_later_place_counts(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a" / "mine"), write(tmp_path / "b" / "mine")
-    (kept,), (left,) = one_of_each(found_in(tmp_path / "a", tmp_path / "b"))
+    (kept,), (left,) = resolve_duplicates(found_in(tmp_path / "a", tmp_path / "b"))
     assert (kept.folder, left.folder) == (second, first)
 
 
 def test_a_faulty_one_does_not_stand_in_for_a_good_one(tmp_path: Path) -> None:
     first = write(tmp_path / "a" / "mine")
     write(tmp_path / "b" / "mine", {"SKILL.md": "broken"})
-    (kept,), (left,) = one_of_each(found_in(tmp_path / "a", tmp_path / "b"))
+    (kept,), (left,) = resolve_duplicates(found_in(tmp_path / "a", tmp_path / "b"))
     assert kept.folder == first
     assert isinstance(left, FaultySkill)
 
@@ -249,7 +249,7 @@ def test_a_faulty_one_does_not_stand_in_for_a_good_one(tmp_path: Path) -> None:
 def test_of_a_folder_in_two_places_the_later_one_says_whether_code_runs(tmp_path: Path) -> None:
     write(tmp_path / "mine", {"graph.py": ""})
     places = [Place("user", tmp_path, runs_code=False), Place("path", tmp_path, runs_code=True)]
-    (kept,), left = one_of_each(found_in(*places))
+    (kept,), left = resolve_duplicates(found_in(*places))
     assert (kept.place, kept.runs_code, left) == ("path", True, [])
 
 

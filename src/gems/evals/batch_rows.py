@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gems.arguments import RunOptions
 from gems.errors import GemsError, RequestError
-from gems.nodes.planner import named_skills
+from gems.nodes.planner import parse_skill_names
 from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input
@@ -113,7 +113,7 @@ def _check_row(row: BatchRow, resources: Resources) -> None:
     check_prompt(row.prompt)
     options = resolve_options(cast("Input", dict(row.options())), resources.context())
     if options["skills"] not in ("auto", "none"):
-        named_skills(options["skills"], resources.skills.current)
+        parse_skill_names(options["skills"], resources.skills.current)
 
 
 def _read_json_rows(text: str) -> Iterator[tuple[int, Any]]:

@@ -18,7 +18,7 @@ from gems.models.schemas import PromptReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import question
-from gems.nodes.reflector import failed_questions, round_slots, spelled_out
+from gems.nodes.reflector import append_questions, failed_questions, round_slots
 from gems.state import State
 
 _REFINE_ATTEMPTS = 2
@@ -38,7 +38,7 @@ async def refine_newest(state: State, work: NodeContext) -> Update:
     except (UnreadableReplyError, RefusedError, RejectedRequestError) as error:
         work.warn(f"The failed requirements are spelled out, since the refiner did not answer: {error}")
         prompt = ""
-    return {"draw_prompt": prompt or spelled_out(turn, requirements), "thought": ""}
+    return {"draw_prompt": prompt or append_questions(turn, requirements), "thought": ""}
 
 
 async def _ask_new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> str:

@@ -18,7 +18,7 @@ from gems.errors import GemsError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
 from gems.memory.ledger import RunRow, RunStatus
-from gems.nodes.lessons import UNREACHABLE, is_told
+from gems.nodes.lessons import UNREACHABLE, has_store_warning
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
 from gems.outcomes import build_result
@@ -199,7 +199,7 @@ class Carrier:
         if experiences is None or not row["options"].get("memory", True):
             return ""
         fault = await experiences.writer.flush(_HAND_ON_S)
-        told = is_told(state.get("warnings") or ())
+        told = has_store_warning(state.get("warnings") or ())
         return f"{UNREACHABLE} {fault} What this run learnt is written later." if fault and not told else ""
 
     async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:

@@ -15,7 +15,7 @@ from langgraph.types import StateSnapshot
 from gems.errors import OptionError, RunBusyError, StorageError
 from gems.memory.ledger import RunRow
 from gems.memory.locking import RunLocks
-from gems.nodes.stopping import images_drawn
+from gems.nodes.stopping import count_images
 from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input, State
@@ -167,7 +167,7 @@ def _options(source: Options, state: State, wish: Wish, resources: Resources) ->
             f"{options['max_rounds']} rounds leave none after round {wish.round}.",
             hint=f"Allow more than {wish.round} rounds.",
         )
-    limit, drawn = options["max_images"], images_drawn(state["rounds"])
+    limit, drawn = options["max_images"], count_images(state["rounds"])
     if limit is not None and limit <= drawn:
         raise OptionError(
             f"{limit} images leave none after the {drawn} that are shared.",

@@ -11,12 +11,12 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.memory.images import ImageStore
-from gems.nodes.checklist import Judgement, judged
-from gems.nodes.confirming import confirmed, doubtful, is_complete, looked_at_again
+from gems.nodes.checklist import Judgement, judge_image
+from gems.nodes.confirming import all_met, confirm, doubtful_answers, recheck
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.scoring import pass_rate
-from gems.nodes.skill_verifying import answered_by_skills
+from gems.nodes.skill_verifying import ask_verifiers
 from gems.options import check_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement
@@ -74,10 +74,10 @@ async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Ve
 async def _answered(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> Judgement:
     """The same questions as in the loop: all at once, and a closer look where little is missing."""
     known = await _read_texts(image, prompt, requirements, work)
-    judgement = await judged(image, requirements, work, known)
-    judgement = await looked_at_again(image, judgement, doubtful(judgement.answers), requirements, work)
-    if is_complete(judgement.answers):
-        return await confirmed(image, judgement, requirements, work)
+    judgement = await judge_image(image, requirements, work, known)
+    judgement = await recheck(image, judgement, doubtful_answers(judgement.answers), requirements, work)
+    if all_met(judgement.answers):
+        return await confirm(image, judgement, requirements, work)
     return judgement
 
 
@@ -103,7 +103,7 @@ async def _read_texts(
             }
         ],
     }
-    return await answered_by_skills(image, state, work)
+    return await ask_verifiers(image, state, work)
 
 
 def _checked(requirement: Requirement, answer: Answer) -> CheckedRequirement:

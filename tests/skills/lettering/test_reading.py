@@ -16,7 +16,7 @@ from PIL import Image
 from gems.errors import InvalidImageError, MissingExtraError
 from gems.models.blocks.generator import render
 from gems.skills.lettering import RapidReader, TextLine, compare
-from gems.skills.lettering.ocr import in_reading_order
+from gems.skills.lettering.ocr import sort_lines
 from tests.skills.lettering.conftest import Draw
 from tests.skills.lettering.pictures import as_png, chinese_font
 
@@ -165,9 +165,9 @@ def box(text: str, left: int, top: int, height: int = 20) -> TextLine:
 
 def test_lines_at_about_the_same_height_form_a_row() -> None:
     lines = [box("d", 200, 63), box("b", 200, 2), box("a", 10, 8), box("c", 10, 60)]
-    assert [line.text for line in in_reading_order(lines)] == ["a", "b", "c", "d"]
+    assert [line.text for line in sort_lines(lines)] == ["a", "b", "c", "d"]
 
 
 def test_a_slanting_column_is_no_row() -> None:
     lines = [box("c", 0, 24), box("b", 60, 12), box("a", 120, 0)]
-    assert in_reading_order(lines)[0].text == "a"
+    assert sort_lines(lines)[0].text == "a"

@@ -12,7 +12,7 @@ from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
     from gems.skills.catalogue import SkillCatalogue
-    from gems.skills.places import Where
+    from gems.skills.places import SkillSearchPath
     from gems.skills.reports import SkillFinding
 
 
@@ -37,10 +37,10 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import one_line  # noqa: PLC0415
-        from gems.skills.reports import listed  # noqa: PLC0415
+        from gems.skills.reports import list_skills  # noqa: PLC0415
 
         catalogue, where = scanned()
-        found = listed(catalogue.current, where)
+        found = list_skills(catalogue.current, where)
         if json:
             print_json(found)
             return
@@ -78,7 +78,7 @@ def show(
 
         from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.skills.reading import read_body  # noqa: PLC0415
-        from gems.skills.reports import SkillPage, entry  # noqa: PLC0415
+        from gems.skills.reports import SkillPage, skill_entry  # noqa: PLC0415
 
         registry = scanned()[0].current
         skill = registry.named(name)
@@ -86,7 +86,7 @@ def show(
         folder = skill.folder or Path()
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         files = [file for file in files if "__pycache__" not in file]
-        page = SkillPage(skill=entry(skill), body=asyncio.run(read_body(skill)), files=files)
+        page = SkillPage(skill=skill_entry(skill), body=asyncio.run(read_body(skill)), files=files)
         if json:
             print_json(page)
             return
@@ -101,7 +101,7 @@ def show(
         typer.echo(f"\n{page.body}")
 
 
-def scanned() -> tuple[SkillCatalogue, Where]:
+def scanned() -> tuple[SkillCatalogue, SkillSearchPath]:
     """The skills of the settings' places. What is wrong with them is listed, so it is not logged too."""
     import logging  # noqa: PLC0415 - heavy
 

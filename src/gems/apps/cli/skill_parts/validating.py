@@ -37,10 +37,10 @@ def validate(
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import clean  # noqa: PLC0415
-        from gems.skills.reports import ValidationList, validated  # noqa: PLC0415
+        from gems.skills.reports import ValidationList, validation_entry  # noqa: PLC0415
         from gems.skills.validator import validate as checked  # noqa: PLC0415
 
-        found = [validated(checked(_folder(folder))) for folder in folders]
+        found = [validation_entry(checked(_folder(folder))) for folder in folders]
         if json:
             print_json(ValidationList(skills=found))
         else:
