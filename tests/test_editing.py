@@ -25,7 +25,7 @@ from gems.errors import (
 from gems.events import ImageDrawn
 from gems.nodes.prompts import EDITED, ORIGINAL
 from gems.results import RunResult
-from gems.runs.source_images import MAX_BYTES, source_image
+from gems.runs.source_images import MAX_BYTES, read_source_image
 from gems.service import Gems
 from gems.types import ImageRequest
 from tests.serving import FILES_ONLY, House, told
@@ -147,7 +147,7 @@ async def test_a_generator_that_cannot_edit_costs_nothing(house: House) -> None:
         (b"\0" * (MAX_BYTES + 1), "more than 50,000,000 bytes"),
         (Path("missing.png"), "There is no file"),
         (Path(), "There is no file"),
-        ("photo.png", "The source is no picture"),
+        ("photo.png", "The source is not an image"),
     ],
     ids=["empty", "text", "cut", "bomb", "huge", "missing", "folder", "a text"],
 )
@@ -214,7 +214,7 @@ def turned() -> bytes:
     ids=["PNG", "JPEG", "WebP"],
 )
 def test_only_the_pixels_are_kept(given: bytes, size: tuple[int, int]) -> None:
-    source = source_image(given)
+    source = read_source_image(given)
     assert b"sesame" not in source.png
     with Image.open(io.BytesIO(source.png)) as picture:
         assert (picture.format, picture.size, picture.info) == ("PNG", size, {})
@@ -224,20 +224,20 @@ def test_only_the_pixels_are_kept(given: bytes, size: tuple[int, int]) -> None:
 def test_what_is_transparent_stays_so() -> None:
     out = io.BytesIO()
     Image.new("RGBA", SIZE, (255, 0, 0, 0)).save(out, "PNG")
-    with Image.open(io.BytesIO(source_image(out.getvalue()).png)) as picture:
+    with Image.open(io.BytesIO(read_source_image(out.getvalue()).png)) as picture:
         assert (picture.mode, picture.getpixel((0, 0))) == ("RGBA", (255, 0, 0, 0))
 
 
 def test_sixteen_bits_are_scaled() -> None:
     out = io.BytesIO()
     Image.new("I;16", SIZE, 0x8000).save(out, "PNG")
-    with Image.open(io.BytesIO(source_image(out.getvalue()).png)) as picture:
+    with Image.open(io.BytesIO(read_source_image(out.getvalue()).png)) as picture:
         assert picture.getpixel((0, 0)) == (128, 128, 128)
 
 
 def test_damaged_words_beside_whole_pixels_do_no_harm() -> None:
     for form in ("JPEG", "PNG"):
-        assert source_image(photo(form=form, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).width == SIZE[0]
+        assert read_source_image(photo(form=form, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")).width == SIZE[0]
 
 
 async def drained(gems: Gems) -> None:
@@ -317,7 +317,7 @@ async def test_what_a_run_edits_is_no_garbage(stored_house: House) -> None:
         run = await edited(gems)
         row = await gems.resources.ledger.run(run.run_id)
         assert row is not None
-        fresh = source_image(photo("green"))
+        fresh = read_source_image(photo("green"))
         await gems.resources.images.put(fresh.png)
         # Of this one, nothing but its row is there yet.
         options = row["options"] | {"source": fresh.id}

@@ -15,7 +15,7 @@ from langgraph.store.base import PutOp
 from gems.errors import OptionError, RejectedRequestError, StorageError
 from gems.memory.experience import EXPERIENCES, LESSONS, namespace
 from gems.memory.store import ChromaStore
-from gems.runs.memory_admin import Memories
+from gems.runs.memory_admin import MemoryAdmin
 from gems.service import Gems
 from gems.settings import Settings
 from tests.scripted import FlatGenerator, ScriptedChat, failing, script, settings_at
@@ -57,7 +57,7 @@ def opened(home: Path, chat: ScriptedChat, **more: Any) -> Gems:
     return Gems(settings, chat=chat, generator=FlatGenerator())
 
 
-async def filled(memory: Memories, *values: dict[str, Any]) -> None:
+async def filled(memory: MemoryAdmin, *values: dict[str, Any]) -> None:
     report = await memory.import_lines(json.dumps(value) for value in values)
     assert (report.added, report.faults) == (len(values), [])
 
@@ -67,7 +67,7 @@ def _store(gems: Gems) -> ChromaStore:
     return gems.resources.experiences.store
 
 
-async def keys(memory: Memories, kind: Any = None) -> list[str]:
+async def keys(memory: MemoryAdmin, kind: Any = None) -> list[str]:
     return sorted(found.key for found in await memory.listed(kind=kind))
 
 
@@ -79,7 +79,7 @@ async def test_nothing_is_remembered_at_first(gems: Gems, tmp_path: Path) -> Non
     stats = await gems.memory.stats()
     assert (stats.experiences, stats.lessons, stats.pending) == ({}, {}, 0)
     assert (stats.where, stats.embedder) == (str(tmp_path / "experience"), "lexical:1/384")
-    with pytest.raises(OptionError, match="Nothing is remembered as 'x'"):
+    with pytest.raises(OptionError, match="There is no experience or lesson 'x'"):
         await gems.memory.show("x")
 
 
@@ -225,7 +225,7 @@ async def test_forget(gems: Gems) -> None:
     assert (old_cats.experiences, old_cats.lessons, old_cats.done) == (3, 1, True)
     assert await keys(gems.memory) == ["new:1", "ship:1"]
     assert (await gems.memory.forget(run="nobody")).experiences == 0
-    with pytest.raises(OptionError, match="Nothing says what to forget"):
+    with pytest.raises(OptionError, match="There is no condition for what to forget"):
         await gems.memory.forget()
 
 

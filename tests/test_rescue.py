@@ -17,7 +17,7 @@ from gems.events import ImageDrawn, Stopped
 from gems.memory import locks
 from gems.outcomes import build_result
 from gems.results import RunResult
-from gems.runs.recovery import Known, rescued_state
+from gems.runs.recovery import RunEvidence, recover_state
 from tests.scripted import checks
 from tests.serving import House, Pause, content, removed, told, unchanging
 
@@ -55,7 +55,7 @@ async def test_rounds_are_rebuilt_behind_what_is_readable(house: House, rounds: 
     if rounds:
         kept = state | {name: state[name][:rounds] for name in ("rounds", "experiences")}
         kept["draw_prompt"] = state["rounds"][rounds - 1]["prompt"]
-    rescued, unheard = rescued_state(kept, row, Known(heard, drawings), FULL)
+    rescued, unheard = recover_state(kept, row, RunEvidence(heard, drawings), FULL)
     found = unchanging(build_result(rescued, row, "done"))
     assert (rescued["stop_reason"], unheard) == ("failed", [])
     assert found.pop("failure")["error"] == "DiskFullError"
@@ -66,7 +66,7 @@ async def test_rounds_are_rebuilt_behind_what_is_readable(house: House, rounds: 
 async def test_drawing_that_was_not_judged_comes_behind_the_judged_ones(house: House) -> None:
     result, row, events, _, drawings = await three_rounds(house)
     last = max(index for index, event in enumerate(events) if isinstance(event, ImageDrawn))
-    rescued, _ = rescued_state({}, row, Known(events[: last + 1], drawings), FULL)
+    rescued, _ = recover_state({}, row, RunEvidence(events[: last + 1], drawings), FULL)
     found = build_result(rescued, row, "failed")
     assert [turn["score"] for turn in found.rounds] == [0.0, 0.5, 0.0]
     assert found.rounds[2]["candidates"] == result.rounds[2]["candidates"]
@@ -80,7 +80,7 @@ async def test_round_that_was_judged_again_has_its_newest_verdicts(house: House)
     rounds = state["rounds"]
     older = rounds[1] | {"verdicts": rounds[0]["verdicts"], "score": 0.0}
     kept = state | {"rounds": [rounds[0], older, rounds[2]]}
-    rescued, _ = rescued_state(kept, row, Known(events, drawings), FULL)
+    rescued, _ = recover_state(kept, row, RunEvidence(events, drawings), FULL)
     assert rescued["rounds"] == rounds
     assert build_result(rescued, row, "done").best_round == result.best_round
 
@@ -89,7 +89,7 @@ async def test_run_without_an_image_cannot_be_rescued(house: House) -> None:
     _, row, events, _, _ = await three_rounds(house)
     first = next(index for index, event in enumerate(events) if isinstance(event, ImageDrawn))
     with pytest.raises(DiskFullError) as caught:
-        rescued_state({}, row, Known(events[:first], []), FULL)
+        recover_state({}, row, RunEvidence(events[:first], []), FULL)
     assert caught.value is FULL
 
 
@@ -99,7 +99,7 @@ async def test_what_broke_a_run_is_logged_without_secrets(
     _, row, events, state, drawings = await three_rounds(house)
     error = DiskFullError("full")
     error.__cause__ = LookupError("you sent Authorization: Bearer tops3cret-0123456789")
-    rescued_state(state, row, Known(events, drawings), error)
+    recover_state(state, row, RunEvidence(events, drawings), error)
     assert "you sent" in caplog.text
     assert "tops3cret" not in caplog.text
 

@@ -199,7 +199,7 @@ async def test_a_collector_that_is_away_fails_no_run(
         if record.name.startswith(("gems.observability.opentelemetry", "opentelemetry"))
     ]
     assert [record.getMessage() for record in told] == [
-        f"Traces cannot be sent to http://127.0.0.1:{port}; runs go on without."
+        f"Traces cannot be sent to http://127.0.0.1:{port}; runs continue without."
     ]
 
 

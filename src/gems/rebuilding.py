@@ -15,15 +15,15 @@ from gems.memory.outbox import PendingOp
 from gems.memory_reports import Rebuilt
 from gems.resources import Resources
 from gems.runs.fork import Graph, thread
-from gems.runs.memory_admin import Memories
-from gems.runs.recovery import snapshot_of
+from gems.runs.memory_admin import MemoryAdmin
+from gems.runs.recovery import read_snapshot
 from gems.types import Recall
 
 
 async def rebuild(
     graph: Graph,
     resources: Resources,
-    memories: Memories,
+    memories: MemoryAdmin,
     checkpoints: Path,
     progress: Callable[[int, int], None] | None = None,
     *,
@@ -51,7 +51,7 @@ async def rebuild(
     count = 0
     for number, row in enumerate(rows, 1):
         try:
-            values: dict[str, Any] = (await snapshot_of(graph, thread(row["run_id"]), checkpoints)).values
+            values: dict[str, Any] = (await read_snapshot(graph, thread(row["run_id"]), checkpoints)).values
         except StorageError:
             unreadable.append(row["run_id"])
         else:

@@ -45,16 +45,16 @@ from gems.reporting.lessons import lesson_lines
 from gems.resources import Resources, open_resources
 from gems.results import RunResult
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
-from gems.runs.executor import Carrier, Start
-from gems.runs.fork import Wish, fork_point, kept_from_deletion, thread, write_fork
-from gems.runs.memory_admin import Memories
-from gems.runs.output import check_target, with_picture
+from gems.runs.executor import RunExecutor, Start
+from gems.runs.fork import ForkRequest, fork_point, prevent_deletion, thread, write_fork
+from gems.runs.memory_admin import MemoryAdmin
+from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import (
-    known_drawings,
-    salvaged_state,
+    ledger_drawings,
+    state_from_ledger,
 )
-from gems.runs.source_images import SourceImage, keep_source, source_image
-from gems.runs.verification import Verification, verified
+from gems.runs.source_images import SourceImage, read_source_image, store_source
+from gems.runs.verification import Verification, verify_image
 from gems.settings import Settings, load_settings
 from gems.skill_workshop import SkillWorkshop
 from gems.skills.models import Skill
@@ -110,7 +110,7 @@ class Gems:
             store=experiences.store if experiences else None,
             name="gems",
         )
-        self._carrier = Carrier(self._graph, self.resources, self.settings)
+        self._executor = RunExecutor(self._graph, self.resources, self.settings)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -128,9 +128,9 @@ class Gems:
         return self._opened
 
     @property
-    def memory(self) -> Memories:
+    def memory(self) -> MemoryAdmin:
         """The experiences and lessons of runs."""
-        return Memories(self.resources)
+        return MemoryAdmin(self.resources)
 
     @property
     def skills(self) -> SkillWorkshop:
@@ -171,7 +171,7 @@ class Gems:
         options = self._resolve_options(arguments, source)
         target = await self._target(arguments)
         if source is not None:
-            await keep_source(source, self.resources.images)
+            await store_source(source, self.resources.images)
         run_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(run_id):
             await self._check_unused(run_id)
@@ -180,8 +180,8 @@ class Gems:
             )
             if source is not None:
                 # Until now, deleting another run could have deleted it.
-                await keep_source(source, self.resources.images)
-            async with aclosing(self._carrier.carry_out(row, as_input(row), target)) as events:
+                await store_source(source, self.resources.images)
+            async with aclosing(self._executor.execute(row, as_input(row), target)) as events:
                 async for event in events:
                     yield event
 
@@ -216,7 +216,7 @@ class Gems:
             warning = await self._update_models(row) if await self._has_work_left(run_id, start) else ""
             if warning:
                 yield Warned(run_id=run_id, message=warning)
-            async with aclosing(self._carrier.carry_out(row, start, checked)) as events:
+            async with aclosing(self._executor.execute(row, start, checked)) as events:
                 async for event in events:
                     yield _with_warning(event, warning) if warning else event
 
@@ -249,15 +249,15 @@ class Gems:
         source, target = await self._find_row(run_id), await self._target(arguments)
         await self.resources.skills.refreshed()
         options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
-        wish = Wish(round=number, prompt=prompt, options=cast("Input", options))
+        wish = ForkRequest(round=number, prompt=prompt, options=cast("Input", options))
         new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):
             await self._check_unused(new_id)
-            async with kept_from_deletion(self.resources.locks, source):
+            async with prevent_deletion(self.resources.locks, source):
                 with self._translate_errors():
                     point = await fork_point(self._graph, source, wish, self.resources)
                     row = await write_fork(self._graph, source, new_id, point, self.resources)
-            async with aclosing(self._carrier.carry_out(row, None, target)) as events:
+            async with aclosing(self._executor.execute(row, None, target)) as events:
                 async for event in events:
                     yield event
 
@@ -273,7 +273,7 @@ class Gems:
             GemsError: a chat model failed.
         """
         await self.resources.skills.refreshed()
-        return await verified(image, prompt, self.resources)
+        return await verify_image(image, prompt, self.resources)
 
     async def cancel(self, run_id: str) -> None:
         """End a run, in this process or another, as soon as possible.
@@ -284,14 +284,14 @@ class Gems:
             RunNotFoundError: no run has this id.
         """
         await self._find_row(run_id)
-        if run_id in self._carrier.working:
-            self._carrier.working[run_id].cancelled.set()
+        if run_id in self._executor.working:
+            self._executor.working[run_id].cancelled.set()
         elif await self.resources.locks.is_locked(run_id):
             await self.resources.ledger.request_cancel(run_id)
 
     def drain(self) -> None:
         """Stop every run of this process at its next step; each ends with `RunDrainedError`."""
-        for context in self._carrier.working.values():
+        for context in self._executor.working.values():
             context.control.request_drain()
 
     async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
@@ -314,7 +314,7 @@ class Gems:
         result = await self._partial_result(row)
         if result.image_id is None:
             return result
-        return await with_picture(result, self.resources.images, row["summary"].get("path"))
+        return await load_saved_image(result, self.resources.images, row["summary"].get("path"))
 
     async def report(self, run_id: str) -> str:
         """Return a run as one self-contained HTML page.
@@ -357,18 +357,18 @@ class Gems:
             snapshot = await self._snapshot(row["run_id"])
             state = cast("State", snapshot.values)
         except CorruptStoreError as error:
-            state = salvaged_state(row, await known_drawings(self.resources.ledger, row["run_id"]), error)
+            state = state_from_ledger(row, await ledger_drawings(self.resources.ledger, row["run_id"]), error)
         return build_result(state, row, await self._status(row))
 
     async def _status(self, row: RunRow) -> RunStatus:
         """Return a run's actual status: one marked as running that no process works on was killed."""
         run_id = row["run_id"]
-        if row["status"] != "running" or run_id in self._carrier.working:
+        if row["status"] != "running" or run_id in self._executor.working:
             return row["status"]
         return "running" if await self.resources.locks.is_locked(run_id) else "interrupted"
 
     async def _snapshot(self, run_id: str) -> Any:
-        return await self._carrier.snapshot(run_id)
+        return await self._executor.snapshot(run_id)
 
     async def _source(self, arguments: RunArguments) -> SourceImage | None:
         """Read the image to edit, after checking that the generator can edit."""
@@ -376,7 +376,7 @@ class Gems:
         if given is None:
             return None
         check_editing(self.resources.generator.capabilities)
-        return await asyncio.to_thread(source_image, given)
+        return await asyncio.to_thread(read_source_image, given)
 
     def _resolve_options(self, arguments: RunArguments, source: SourceImage | None) -> Options:
         """Check and complete the options."""

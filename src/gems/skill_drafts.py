@@ -11,8 +11,8 @@ from gems.errors import SkillError
 from gems.memory.piling import LessonGroup, collect_evidence, group_evidence
 from gems.options import MAX_PROMPT
 from gems.resources import Resources
-from gems.runs.memory_admin import Memories
-from gems.runs.skill_learning import GENERATOR, KINDS, STAMP, Drafter, Metadata, Wish
+from gems.runs.memory_admin import MemoryAdmin
+from gems.runs.skill_learning import GENERATOR, KINDS, STAMP, DraftRequest, DraftWriter, Metadata
 from gems.skill_authoring import Author
 from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skills.models import Skill
@@ -22,10 +22,10 @@ _MAX_EXAMPLES = 20
 
 
 async def propose_skills(
-    memories: Memories,
+    memories: MemoryAdmin,
     resources: Resources,
     home: Path,
-    request: Wish,
+    request: DraftRequest,
     progress: Callable[[int, int], None] | None = None,
 ) -> SkillDrafts:
     """Draft a skill, or an amendment of one, from each group of lessons.
@@ -49,7 +49,7 @@ async def propose_skills(
     )
     author = Author(resources.chats["reflector"]) if request.use_model else None
     existing = await asyncio.to_thread(known_drafts, home)
-    drafter = Drafter(home, request, author, skills, existing)
+    drafter = DraftWriter(home, request, author, skills, existing)
     drafts: list[SkillDraft] = []
     for number, group in enumerate(selection.kept, 1):
         try:

@@ -60,7 +60,7 @@ async def run_skill_test(
     async def run_trial(example: Example) -> ExampleTrial:
         nonlocal done
         trial = ExampleTrial(skill.name, example, context)
-        await trial.carry_out()
+        await trial.run()
         done += 1
         if progress is not None:
             progress(done, len(examples))

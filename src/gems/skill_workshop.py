@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gems.resources import Resources
-from gems.runs.memory_admin import Memories
-from gems.runs.skill_learning import Wish
+from gems.runs.memory_admin import MemoryAdmin
+from gems.runs.skill_learning import DraftRequest
 from gems.skill_drafts import propose_skills
 from gems.skill_reports import SkillDrafts, SkillTrial
 from gems.skill_trials import run_skill_test
@@ -27,7 +27,11 @@ class SkillWorkshop:
         """Test a skill on its own examples; see `run_skill_test`."""
         return await run_skill_test(skill, self._resources, limit=limit, progress=progress)
 
-    async def learn(self, request: Wish | None = None, progress: Progress | None = None) -> SkillDrafts:
+    async def learn(
+        self, request: DraftRequest | None = None, progress: Progress | None = None
+    ) -> SkillDrafts:
         """Draft skills from lessons; see `propose_skills`."""
-        memories = Memories(self._resources)
-        return await propose_skills(memories, self._resources, self._home, request or Wish(), progress)
+        memories = MemoryAdmin(self._resources)
+        return await propose_skills(
+            memories, self._resources, self._home, request or DraftRequest(), progress
+        )

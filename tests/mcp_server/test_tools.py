@@ -112,9 +112,9 @@ async def test_tools_say_what_they_take() -> None:
         ("cancel_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
         ("resume_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
         ("verify_image", {"prompt": "a", "path": "missing.png"}, "There is no file missing.png."),
-        ("verify_image", {"prompt": "a", "path": ".env"}, ".env is no whole picture."),
+        ("verify_image", {"prompt": "a", "path": ".env"}, ".env is not a valid image or is truncated."),
         ("verify_image", {"prompt": "a"}, "exactly one picture"),
-        ("verify_image", {"prompt": "a", "image": "?"}, "is no base64"),
+        ("verify_image", {"prompt": "a", "image": "?"}, "is not valid base64"),
         ("verify_image", {"prompt": "", "path": "x"}, "The prompt is empty."),
     ],
 )
@@ -154,7 +154,7 @@ async def test_edit_a_picture(tmp_path: Path) -> None:
                 with Image.open(found["path"]) as edited:
                     assert edited.size == (64, 48)
                     assert edited.getpixel((0, 47)) == (255, 0, 0)
-            for name, said in (("none.png", "There is no file"), (".env", "is no whole picture")):
+            for name, said in (("none.png", "There is no file"), (".env", "is not a valid image")):
                 (tmp_path / ".env").write_text("SECRET=sesame\n")
                 answer = await client.call_tool("edit_image", {"prompt": PROMPT, "path": name})
                 assert answer.is_error

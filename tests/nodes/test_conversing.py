@@ -17,7 +17,7 @@ from gems.errors import PromptError, UnreachableError
 from gems.graphs.loop import build_graph
 from gems.memory.checkpointer import open_checkpointer
 from gems.nodes.conversation import prompt_from_messages
-from gems.state import _conversation
+from gems.state import _add_messages
 from gems.types import ImageRequest
 from tests.scripted import Desk, checks, opened_desk, requirements
 
@@ -136,11 +136,11 @@ async def test_messages_add_little_to_a_checkpoint(desk: Desk, tmp_path: Path) -
 
 def test_the_same_messages_get_the_same_ids() -> None:
     writes = [[said("a cat")], said("a cat"), [AIMessage("here", id="mine")]]
-    once, again = _conversation(None, writes), _conversation(None, writes)
+    once, again = _add_messages(None, writes), _add_messages(None, writes)
     assert once == again
     assert len({message.id for message in once}) == 3
-    assert once == _conversation(_conversation(None, writes[:1]), writes[1:])
-    assert _conversation(once, [[RemoveMessage(id="mine")]]) == once[:2]
+    assert once == _add_messages(_add_messages(None, writes[:1]), writes[1:])
+    assert _add_messages(once, [[RemoveMessage(id="mine")]]) == once[:2]
 
 
 def test_a_prompt_of_a_form_is_left_alone() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gems.reporting.templates import Piece, changes
+from gems.reporting.templates import Piece, diff_prompts
 
 CASES = [
     ("a red cat", "a red cat"),
@@ -21,13 +21,13 @@ CASES = [
 
 @pytest.mark.parametrize(("before", "after"), CASES)
 def test_pieces_make_up_the_new_prompt(before: str, after: str) -> None:
-    pieces = changes(before, after)
+    pieces = diff_prompts(before, after)
     assert "".join(piece.text for piece in pieces if piece.kind != "gone") == after
     assert all(piece.text for piece in pieces)
 
 
 def test_a_word_is_replaced() -> None:
-    assert changes("a red cat sits", "a blue cat sits") == [
+    assert diff_prompts("a red cat sits", "a blue cat sits") == [
         Piece("same", "a "),
         Piece("gone", "red "),
         Piece("new", "blue "),
@@ -36,13 +36,13 @@ def test_a_word_is_replaced() -> None:
 
 
 def test_words_are_added_at_the_end() -> None:
-    pieces = changes("a red cat", "a red cat on a mat")
+    pieces = diff_prompts("a red cat", "a red cat on a mat")
     assert [piece.text for piece in pieces if piece.kind == "new"] == ["on a mat"]
     assert [piece for piece in pieces if piece.kind == "gone"] == []
 
 
 def test_a_prompt_written_anew_is_shown_whole() -> None:
     other = "quite another text here"
-    assert changes("one two three four", other) == [Piece("new", other)]
-    kinds = {piece.kind for piece in changes("a red cat", "a red cat")}
+    assert diff_prompts("one two three four", other) == [Piece("new", other)]
+    kinds = {piece.kind for piece in diff_prompts("a red cat", "a red cat")}
     assert kinds == {"same"}

@@ -26,7 +26,7 @@ from gems.models.generators import http as http_generator
 from gems.models.generators import openai
 from gems.models.pictures import MAX_PIXELS, verified_png
 from gems.nodes.prompts import question
-from gems.runs.source_images import readable_png
+from gems.runs.source_images import read_png
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest
 from tests.apps.terminal import here
@@ -137,7 +137,7 @@ def test_of_gems_verify(name: str, tmp_path: Path) -> None:
     assert "error: bomb " in done.stderr
     for sent in (path, BOMBS[name]):
         with little_memory(), pytest.raises(RequestError):
-            readable_png(sent)
+            read_png(sent)
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])

@@ -207,7 +207,7 @@ async def test_no_tool_of_mcp_fetches(inside: Receiver, tmp_path: Path) -> None:
         for sent in ({"image": f"{inside.url}/x.png"}, {"path": f"{inside.url}/x.png"}):
             answer = await client.call_tool("verify_image", {"prompt": "a cat", **sent})
             assert answer.is_error
-            assert "no base64" in text_of(answer) or "not read" in text_of(answer)
+            assert "not valid base64" in text_of(answer) or "not read" in text_of(answer)
 
 
 async def test_a_run_reaches_its_models_and_nothing_else(reached: list[Any], tmp_path: Path) -> None:

@@ -185,9 +185,9 @@ def test_a_picture_is_edited(client: httpx.Client, house: House) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("/etc/hostname", "no base64"),
-        ("file:///etc/hostname", "no base64"),
-        ("http://127.0.0.1:1/a.png", "no base64"),
+        ("/etc/hostname", "not valid base64"),
+        ("file:///etc/hostname", "not valid base64"),
+        ("http://127.0.0.1:1/a.png", "not valid base64"),
         ("aGVsbG8=", "no whole picture"),
         ("", "no whole picture"),
     ],

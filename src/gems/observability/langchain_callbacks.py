@@ -1,7 +1,7 @@
-"""What LangChain's tracers, LangSmith's among them, see of a question: no picture's bytes, and no keys.
+"""Hide image bytes and keys from LangChain's tracers, including LangSmith's.
 
-A tracer is inherited from the graph, which may be a part of somebody else's program, or comes with the
-environment. Each call of a model is therefore shown to discreet copies of the tracers that there are.
+Tracers are inherited from the graph, which may be part of another program, or come from the environment. So
+each model call gets copies of the tracers that mask images and secrets.
 """
 
 from __future__ import annotations
@@ -19,33 +19,31 @@ from langchain_core.tracers.base import BaseTracer
 from gems.observability.redaction import redact
 
 IMAGES = "gems_images"
-"""Key of a call's metadata: the ids of the images it shows, in order."""
-_UNSEEN = ("extra_body", "extra_headers", "extra_query")
+"""Key of a call's metadata: the ids of its images, in order."""
+_HIDDEN_PARAMETERS = ("extra_body", "extra_headers", "extra_query")
 
 
-def discreet_config(images: Sequence[str], secrets: tuple[str, ...]) -> RunnableConfig | None:
-    """How to call a model so that tracers see images by their ids; None where nobody traces.
+def masked_config(images: Sequence[str], secrets: tuple[str, ...]) -> RunnableConfig | None:
+    """Return the call config with masking tracers; None if there are no tracers.
 
-    Args:
-        images: Ids of the images in the messages, in order.
-        secrets: Texts that no tracer may see.
+    `images` are the ids of the images in the messages, in order; `secrets` are redacted.
     """
     callbacks = AsyncCallbackManager.configure(inheritable_callbacks=ensure_config()["callbacks"])
-    found = {id(each): each for each in callbacks.handlers if isinstance(each, BaseTracer)}
-    if not found:
+    tracers = {id(each): each for each in callbacks.handlers if isinstance(each, BaseTracer)}
+    if not tracers:
         return None
-    discreet = {key: _discreet(tracer, secrets) for key, tracer in found.items()}
+    copies = {key: _masking_copy(tracer, secrets) for key, tracer in tracers.items()}
 
-    def replaced(handlers: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
-        return [discreet.get(id(each), each) for each in handlers]
+    def replace_tracers(handlers: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
+        return [copies.get(id(each), each) for each in handlers]
 
-    callbacks.handlers = replaced(callbacks.handlers)
-    callbacks.inheritable_handlers = replaced(callbacks.inheritable_handlers)
+    callbacks.handlers = replace_tracers(callbacks.handlers)
+    callbacks.inheritable_handlers = replace_tracers(callbacks.inheritable_handlers)
     return {"callbacks": callbacks, "metadata": {IMAGES: list(images)}}
 
 
-class _Discreet:
-    """Goes before a tracer's class; LangChain copies tracers by their class."""
+class _MaskingMixin:
+    """Mixin in front of a tracer's class; LangChain copies tracers by their class."""
 
     secrets: tuple[str, ...] = ()
 
@@ -53,52 +51,52 @@ class _Discreet:
         self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any
     ) -> Any:
         images = iter((kwargs.get("metadata") or {}).get(IMAGES) or ())
-        shown = [[_without_pictures(message, images) for message in batch] for batch in messages]
+        shown = [[_mask_images(message, images) for message in batch] for batch in messages]
         for name in ("invocation_params", "metadata"):
-            kwargs[name] = _without_bodies(kwargs.get(name))
+            kwargs[name] = _drop_hidden(kwargs.get(name))
         return super().on_chat_model_start(serialized, shown, **kwargs)  # type: ignore[misc]
 
     def copy_with_metadata_defaults(self, *, metadata: Any = None, **kwargs: Any) -> Any:
-        # What a model is called with comes this way too.
+        # A call's parameters are passed here too.
         return super().copy_with_metadata_defaults(  # type: ignore[misc]
-            metadata=_without_bodies(metadata), **kwargs
+            metadata=_drop_hidden(metadata), **kwargs
         )
 
     def on_llm_error(self, error: BaseException, **kwargs: Any) -> Any:
-        # Neither the error itself nor the answer: a provider's words may repeat a key.
+        # Neither the error itself nor the answer: a provider's message may contain a key.
         kwargs.pop("response", None)
-        said = RuntimeError(f"{type(error).__name__}: {redact(str(error), *self.secrets)}")
-        return super().on_llm_error(said, **kwargs)  # type: ignore[misc]
+        redacted = RuntimeError(f"{type(error).__name__}: {redact(str(error), *self.secrets)}")
+        return super().on_llm_error(redacted, **kwargs)  # type: ignore[misc]
 
 
-def _without_bodies(parameters: Any) -> Any:
-    """Parameters of a call without those fields of a request in which users may have put keys."""
+def _drop_hidden(parameters: Any) -> Any:
+    """Drop the parameters of a call in which users may have put keys."""
     if not isinstance(parameters, Mapping):
         return parameters
-    return {name: value for name, value in parameters.items() if name not in _UNSEEN}
+    return {name: value for name, value in parameters.items() if name not in _HIDDEN_PARAMETERS}
 
 
-def _discreet(tracer: BaseTracer, secrets: tuple[str, ...]) -> BaseCallbackHandler:
-    """A copy that shares what the tracer knows, above all the runs that calls are part of."""
-    kind = _discreet_class(type(tracer), secrets)
+def _masking_copy(tracer: BaseTracer, secrets: tuple[str, ...]) -> BaseCallbackHandler:
+    """Return a masking copy that shares the tracer's state, above all its parent runs."""
+    kind = _masking_class(type(tracer), secrets)
     copied = kind.__new__(kind)
     copied.__dict__.update(tracer.__dict__)
     return copied
 
 
 @cache
-def _discreet_class(kind: type[BaseTracer], secrets: tuple[str, ...]) -> type[BaseTracer]:
-    return type(kind.__name__, (_Discreet, kind), {"secrets": secrets, "__module__": kind.__module__})
+def _masking_class(kind: type[BaseTracer], secrets: tuple[str, ...]) -> type[BaseTracer]:
+    return type(kind.__name__, (_MaskingMixin, kind), {"secrets": secrets, "__module__": kind.__module__})
 
 
-def _without_pictures(message: BaseMessage, images: Iterator[str]) -> BaseMessage:
+def _mask_images(message: BaseMessage, images: Iterator[str]) -> BaseMessage:
     if isinstance(message.content, str):
         return message
-    content = [_without_picture(block, images) for block in message.content]
+    content = [_mask_image(block, images) for block in message.content]
     return message.model_copy(update={"content": content})
 
 
-def _without_picture(block: str | dict[str, Any], images: Iterator[str]) -> str | dict[str, Any]:
+def _mask_image(block: str | dict[str, Any], images: Iterator[str]) -> str | dict[str, Any]:
     if not isinstance(block, dict) or block.get("type") != "image_url":
         return block
     return {"type": "text", "text": f"[image {next(images, '')}]"}

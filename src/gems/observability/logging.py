@@ -1,6 +1,6 @@
-"""Logs of ways in that live long: each line knows its run, as text or as JSON.
+"""Logs of long-running processes: each line has its run, as text or as JSON.
 
-The command line shows what happens in its own way and does not use this.
+The command line prints progress in its own way and does not use this.
 """
 
 from __future__ import annotations
@@ -23,30 +23,25 @@ _RUN: ContextVar[tuple[str, int]] = ContextVar("gems_run", default=("", 0))
 
 @contextmanager
 def within_run(run_id: str, number: int = 0) -> Iterator[None]:
-    """What is logged within belongs to a run, and to a round where there is one."""
+    """Mark log records in the block as belonging to a run, and to a round if there is one."""
     before = _RUN.get()
     _RUN.set((run_id, number))
     try:
         yield
     finally:
-        # Not by a token: a run is a generator, which may be closed in another context than it began in.
+        # Not by a token: a run is a generator, which may be closed in another context than it started in.
         _RUN.set(before)
 
 
 def current_run() -> str:
-    """The run that the caller works for; empty outside of runs."""
+    """Return the run that the caller works for; empty outside of runs."""
     return _RUN.get()[0]
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None, *, debug: bool = False) -> None:
-    """Log to stderr as the settings say, for the whole process; calling it again changes how.
+    """Log to stderr (or `stream`) in the configured format, for the whole process; can be repeated.
 
-    Ours is told from INFO on, what others log from WARNING on.
-
-    Args:
-        settings: `log` says which form lines have.
-        stream: In place of stderr.
-        debug: Tell everything of ours.
+    Records of GEMS are logged from INFO on (with `debug` from DEBUG on), others from WARNING on.
     """
     handler = _Handler(stream or sys.stderr)
     secrets = known_secrets(settings)
@@ -59,47 +54,42 @@ def configure_logging(settings: Settings, stream: TextIO | None = None, *, debug
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Ours among those of the root logger; what it cannot say costs nobody anything."""
+    """Marks the root logger's handler of GEMS, so that it can be replaced."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.addFilter(_with_run)
+        self.addFilter(_add_run)
 
 
-def _with_run(record: logging.LogRecord) -> bool:
+def _add_run(record: logging.LogRecord) -> bool:
     record.run_id, record.round = _RUN.get()
     return True
 
 
-class _Discreet(logging.Formatter):
-    """Without secrets.
-
-    Args:
-        secrets: Those that are known; others are told by their shapes.
-    """
+class _RedactingFormatter(logging.Formatter):
+    """Formatter that redacts the given secrets, and others by their shape."""
 
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._secrets = secrets
 
     def message(self, record: logging.LogRecord) -> str:
-        """What the record says."""
+        """Return the redacted message."""
         return redact(record.getMessage(), *self._secrets)
 
     def traceback(self, record: logging.LogRecord) -> str:
-        """Its traceback; empty where there is none."""
+        """Return the redacted traceback, or ""."""
         if record.exc_info is None or record.exc_info[0] is None:
             return ""
         return redact(self.formatException(record.exc_info), *self._secrets)
 
 
-class JsonLines(_Discreet):
-    """One JSON object per line, without secrets."""
+class JsonLines(_RedactingFormatter):
+    """One JSON object per line, redacted."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON."""
         line = {
-            "time": _time(record),
+            "time": _format_time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": self.message(record),
@@ -111,19 +101,18 @@ class JsonLines(_Discreet):
         return json.dumps(line, ensure_ascii=False)
 
 
-class TextLines(_Discreet):
-    """One line per record, and the traceback where there is one, without secrets."""
+class TextLines(_RedactingFormatter):
+    """One line per record, followed by the traceback if there is one, redacted."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as a line."""
         run, number = getattr(record, "run_id", ""), getattr(record, "round", 0)
-        place = f" [{run}{f' round {number}' if number else ''}]" if run else ""
-        # What users and models wrote begins no lines of its own.
+        context = f" [{run}{f' round {number}' if number else ''}]" if run else ""
+        # Texts of users and models must not start new lines.
         message = " ".join(self.message(record).splitlines())
-        line = f"{_time(record)} {record.levelname:7} {record.name}{place}: {message}"
+        line = f"{_format_time(record)} {record.levelname:7} {record.name}{context}: {message}"
         error = self.traceback(record)
         return f"{line}\n{error}" if error else line
 
 
-def _time(record: logging.LogRecord) -> str:
+def _format_time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""Keep secrets out of errors and logs."""
+"""Redact secrets in errors and logs."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
-_NAMES = re.compile(r"(?i)key|token|secret|passw|auth|credential|signature")
-# Written without blanks, with letters and digits, and longer than words and names of models' options are.
+_SECRET_NAMES = re.compile(r"(?i)key|token|secret|passw|auth|credential|signature")
+# Without spaces, with letters and digits, and longer than words and option names.
 _LOOKS_RANDOM = re.compile(r"(?=\S*[A-Za-z])(?=\S*\d)\S{20,}")
-_SHORTEST = 4
-_BEGINNING = 8
-"""Characters of a longer secret that are hidden even where nothing follows."""
+_MIN_SECRET = 4
+_PREFIX = 8
+"""Characters of a longer secret that are hidden even if nothing follows."""
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 [secret]"),
     (re.compile(r"\b(?:sk|pk|rk|hf|gsk|xai|key)[-_][\w*.-]{6,}"), "[secret]"),
@@ -22,14 +22,14 @@ _PATTERNS = (
         ),
         r"\1[secret]",
     ),
-    # A user without a password counts too: some servers take a token there. The scheme is bounded, since
-    # every letter may begin one.
+    # A user without a password counts too: some servers accept a token there. The scheme's length is limited,
+    # since any letter may start one.
     (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^/\s@]+@"), r"\1[secret]@"),
 )
 
 
 def redact(text: str, *secrets: str) -> str:
-    """Replace secrets in `text`: the given ones, whole or cut off, others by their usual shapes."""
+    """Replace secrets in `text`: the given ones, complete or truncated, and others by their usual shapes."""
     text = hide(text, *secrets)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
@@ -37,57 +37,52 @@ def redact(text: str, *secrets: str) -> str:
 
 
 def hide(text: str, *secrets: str) -> str:
-    """Replace the given secrets in `text`, and what is left of them where a quotation was cut."""
-    # Whole ones first: where two begin alike, the beginning of one would take a part of the other away.
+    """Replace the given secrets in `text`, also truncated ones."""
+    # Complete ones first: if two share a prefix, hiding the prefix would leave a part of the other.
     for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= _SHORTEST:
+        if len(secret) >= _MIN_SECRET:
             text = text.replace(secret, "[secret]")
     for secret in secrets:
-        if len(secret) >= 2 * _BEGINNING:
-            text = _without_beginnings(text, secret)
+        if len(secret) >= 2 * _PREFIX:
+            text = _hide_prefixes(text, secret)
     return text
 
 
-def _without_beginnings(text: str, secret: str) -> str:
-    at = text.find(secret[:_BEGINNING])
+def _hide_prefixes(text: str, secret: str) -> str:
+    at = text.find(secret[:_PREFIX])
     while at >= 0:
-        end = at + _BEGINNING
+        end = at + _PREFIX
         while end < len(text) and text[end] == secret[end - at]:
             end += 1
         text = f"{text[:at]}[secret]{text[end:]}"
-        at = text.find(secret[:_BEGINNING], at + len("[secret]"))
+        at = text.find(secret[:_PREFIX], at + len("[secret]"))
     return text
 
 
 def scrub(error: BaseException, *secrets: str) -> None:
-    """Redact what an error and those that it came from say: tracebacks end up in logs and traces."""
+    """Redact the messages of an error and of its causes: tracebacks end up in logs and traces."""
     seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        each = waiting.pop()
+    pending: list[BaseException | None] = [error]
+    while pending:
+        each = pending.pop()
         if each is None or id(each) in seen:
             continue
         seen.add(id(each))
         each.args = tuple(redact(part, *secrets) if isinstance(part, str) else part for part in each.args)
-        waiting += [each.__cause__, each.__context__]
+        pending += [each.__cause__, each.__context__]
 
 
 def shorten(text: str, limit: int = 300) -> str:
-    """At most `limit` characters of `text` on one line."""
+    """Cut `text` to `limit` characters on one line."""
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def secrets_in(values: Any, *, named: bool = False) -> Iterator[str]:
-    """The texts among further fields of requests that may be keys: by their name, or by their looks.
-
-    Args:
-        values: As in `extra_body`.
-        named: Whether what holds them has a name such as `api_key`.
-    """
+    """Yield likely keys in extra request fields, by name or shape; `named`: the parent is named so."""
     if isinstance(values, Mapping):
         for name, value in values.items():
-            yield from secrets_in(value, named=named or _NAMES.search(str(name)) is not None)
+            yield from secrets_in(value, named=named or _SECRET_NAMES.search(str(name)) is not None)
     elif isinstance(values, list | tuple):
         for value in values:
             yield from secrets_in(value, named=named)
@@ -96,7 +91,7 @@ def secrets_in(values: Any, *, named: bool = False) -> Iterator[str]:
 
 
 def secrets_of_address(url: str) -> Iterator[str]:
-    """The parts of an address that may be keys, as they are written and as they are meant."""
+    """Yield the parts of a URL that may be keys, as written and decoded."""
     parts = urlsplit(url)
     user, _, _ = parts.netloc.rpartition("@")
     found = [part for part in user.split(":", 1) if part]

@@ -1,4 +1,4 @@
-"""Traces: a span for each run, node and call of a model, for whoever wants to see where time and money go.
+"""Tracing protocol: a span for each run, node and model call.
 
 Off by default, and then nothing is imported and nothing done. `gems.observability.opentelemetry` sends spans
 to a collector.
@@ -17,54 +17,50 @@ from gems.types import Usage
 
 
 class Span:
-    """What is told about a piece of work while it goes on; here, nobody listens."""
+    """Records facts about a piece of work in progress; this base class records nothing."""
 
     def tell(self, **facts: Any) -> None:
-        """Numbers, names and ids, never what users and models wrote."""
+        """Record numbers, names and ids, never texts of users and models."""
 
     def texts(self, **texts: str) -> None:
-        """What users and models wrote, kept only where that is wanted."""
+        """Record texts of users and models, stored only if configured."""
 
     def used(self, usage: Usage) -> None:
-        """What a model's answer consumed; several are added up."""
+        """Record the usage of a model's answer; several are summed."""
 
     def failed(self, error: BaseException | str) -> None:
-        """The work failed; an error counts by its class, since its words may hold anything."""
+        """Record a failure, by the error's class only, since its message may contain anything."""
 
 
 class Tracing:
-    """Makes spans; here, none."""
+    """Creates spans; this base class creates none."""
 
     def span(self, kind: str, name: str = "", **facts: Any) -> AbstractContextManager[Span]:
-        """A span for a piece of work within a coroutine.
+        """Open a span for a piece of work within a coroutine.
 
         Args:
             kind: `node`, `chat` or `draw`.
-            name: Which one.
+            name: The name of the node or model.
             **facts: See `Span.tell`.
         """
         del kind, name, facts
-        return _NOTHING
+        return _NO_SPAN_CONTEXT
 
     def run(self, run_id: str, **facts: Any) -> AbstractContextManager[tuple[Span, Tracing]]:
-        """A span for a run, and what makes the spans below it."""
+        """Open a span for a run; also return the factory of spans below it."""
         del run_id, facts
-        return nullcontext((_NOBODY, self))
+        return nullcontext((_NO_SPAN, self))
 
 
-_NOBODY = Span()
-_NOTHING: AbstractContextManager[Span] = nullcontext(_NOBODY)
+_NO_SPAN = Span()
+_NO_SPAN_CONTEXT: AbstractContextManager[Span] = nullcontext(_NO_SPAN)
 OFF = Tracing()
-"""Nothing is traced."""
+"""No tracing."""
 
 
 @asynccontextmanager
 async def open_tracing(settings: Settings) -> AsyncIterator[Tracing]:
-    """What the settings say; what is still to be sent is sent at the end, but never waited for long.
-
-    Raises:
-        MissingExtraError: traces are wanted, and OpenTelemetry is not installed.
-    """
+    """Open the configured tracing; MissingExtraError if OpenTelemetry is not installed."""
     if not settings.otel:
         yield OFF
         return
@@ -76,11 +72,7 @@ async def open_tracing(settings: Settings) -> AsyncIterator[Tracing]:
 
 
 def check_installed(settings: Settings) -> None:
-    """Rule out that a package is missing.
-
-    Raises:
-        MissingExtraError: one is.
-    """
+    """Raise MissingExtraError if a package for the configured tracing is missing."""
     try:
         found = find_spec("opentelemetry.sdk.trace") is not None
         if settings.otel != "console":

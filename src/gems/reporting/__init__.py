@@ -1,4 +1,4 @@
-"""A run as one self-contained page to look at."""
+"""HTML reports of runs."""
 
 from gems.reporting.page import report_page
 

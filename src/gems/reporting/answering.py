@@ -1,4 +1,4 @@
-"""Requirements across rounds: what was met, what was lost again, and what was seen."""
+"""Requirements across rounds: met, lost, and the evidence."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gems.results import CheckedRequirement
 from gems.types import Answer, AnswerValue, Round
 
 State = Literal["yes", "no", "unknown", "none"]
-_SIGNS: dict[State, str] = {"yes": "✓", "no": "✗", "unknown": "?", "none": "–"}  # noqa: RUF001 - a sign
-_WORDS: dict[State, str] = {"yes": "met", "no": "not met", "unknown": "unknown", "none": "not asked"}
+_STATE_SIGNS: dict[State, str] = {"yes": "✓", "no": "✗", "unknown": "?", "none": "–"}  # noqa: RUF001 - a sign
+_STATE_WORDS: dict[State, str] = {"yes": "met", "no": "not met", "unknown": "unknown", "none": "not asked"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,24 +21,24 @@ class Cell:
     round: int
     state: State
     lost: bool
-    """Not met although an earlier round met it."""
+    """Not met, although an earlier round met it."""
     gained: bool
-    """Met although the round before did not meet it."""
+    """Met, although the round before did not meet it."""
     question: str
     evidence: str
     likely: str
-    """The probability of yes in words; empty where it is not known."""
+    """The probability of yes as text; empty if it is not known."""
     source: str
 
     @property
     def sign(self) -> str:
-        """One character."""
-        return _SIGNS[self.state]
+        """A one-character symbol."""
+        return _STATE_SIGNS[self.state]
 
     @property
     def word(self) -> str:
-        """The same in words."""
-        return "lost" if self.lost else _WORDS[self.state]
+        """The state in words."""
+        return "lost" if self.lost else _STATE_WORDS[self.state]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +62,13 @@ class Row:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the last round still lacks what an earlier one had."""
+        """Whether the last round does not meet what an earlier one met."""
         return bool(self.cells) and self.cells[-1].lost
 
 
 def matrix(requirements: Sequence[CheckedRequirement], rounds: Sequence[Round]) -> list[Row]:
-    """One row per requirement with a cell per round, which tells of the round's best image."""
-    answers = [_answers(turn) for turn in rounds]
+    """Return one row per requirement with a cell per round, for the round's best image."""
+    answers = [_best_answers(round_) for round_ in rounds]
     return [
         Row(
             id=requirement.id,
@@ -85,18 +85,18 @@ def _cells(
 ) -> list[Cell]:
     cells: list[Cell] = []
     was_met = False
-    for turn, found in zip(rounds, answers, strict=True):
+    for round_, found in zip(rounds, answers, strict=True):
         answer = found.get(requirement.id)
         value: AnswerValue | None = answer["answer"] if answer else None
         cells.append(
             Cell(
-                round=turn["number"],
+                round=round_["number"],
                 state=value or "none",
                 lost=was_met and value == "no",
                 gained=value == "yes" and bool(cells) and cells[-1].state != "yes",
                 question=requirement.question,
                 evidence=answer["evidence"] if answer else "",
-                likely=_likely(answer),
+                likely=_format_probability(answer),
                 source=answer["source"] if answer else "",
             )
         )
@@ -104,9 +104,9 @@ def _cells(
     return cells
 
 
-def _answers(turn: Round) -> dict[str, Answer]:
-    return {answer["requirement"]: answer for answer in turn["verdicts"][turn["best"]]["answers"]}
+def _best_answers(round_: Round) -> dict[str, Answer]:
+    return {answer["requirement"]: answer for answer in round_["verdicts"][round_["best"]]["answers"]}
 
 
-def _likely(answer: Answer | None) -> str:
+def _format_probability(answer: Answer | None) -> str:
     return f"{answer['probability']:.0%} yes" if answer and answer["probability"] is not None else ""

@@ -1,4 +1,4 @@
-"""Scores as a line: positions in percent, so that letters and dots keep their size on every screen."""
+"""The score chart; positions are in percent, so that text and dots keep their size on every screen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gems.types import Round
 
 LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 9.0, 80.0
-_LABELS = 12
+_MAX_LABELS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Dot:
     best: bool
     """Whether it is the run's best image."""
     label: str
-    """The round's number below the axis, empty where there is no room for it."""
+    """The round's number below the axis; empty if there is no room for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,45 +33,46 @@ class Chart:
 
     dots: list[Dot]
     line: str
-    """Points of the line, in a square of 100 by 100 that fills the chart's inside."""
+    """Points of the line, in a square of 100 by 100 that fills the plot area."""
     grid: list[tuple[float, str]]
     """Heights in percent of the chart, with their labels."""
     said: str
-    """The same in words."""
+    """Text alternative of the chart."""
 
 
 def chart(rounds: Sequence[Round], best_round: int) -> Chart:
-    """The scores of all images; the line joins the best of each round."""
-    every = -(-len(rounds) // _LABELS) or 1
+    """Build the chart of the scores of all images; the line connects the best of each round."""
+    every = -(-len(rounds) // _MAX_LABELS) or 1
     dots: list[Dot] = []
-    for position, turn in enumerate(rounds):
-        for index, verdict in enumerate(turn["verdicts"]):
-            chosen = index == turn["best"]
+    for position, round_ in enumerate(rounds):
+        for index, verdict in enumerate(round_["verdicts"]):
+            chosen = index == round_["best"]
             dots.append(
                 Dot(
-                    x=LEFT + (RIGHT - LEFT) * _share(position, len(rounds)),
-                    y=_height(verdict["score"]),
-                    round=turn["number"],
+                    x=LEFT + (RIGHT - LEFT) * _x_share(position, len(rounds)),
+                    y=_y_percent(verdict["score"]),
+                    round=round_["number"],
                     score=verdict["score"],
                     chosen=chosen,
-                    best=chosen and turn["number"] == best_round,
-                    label=str(turn["number"]) if chosen and position % every == 0 else "",
+                    best=chosen and round_["number"] == best_round,
+                    label=str(round_["number"]) if chosen and position % every == 0 else "",
                 )
             )
-    # Those that matter are drawn last, above the others.
+    # The best ones are drawn last, above the others.
     dots.sort(key=lambda dot: (dot.chosen, dot.best))
     line = " ".join(
-        f"{100 * _share(n, len(rounds)):.2f},{100 - 100 * turn['score']:.2f}" for n, turn in enumerate(rounds)
+        f"{100 * _x_share(n, len(rounds)):.2f},{100 - 100 * round_['score']:.2f}"
+        for n, round_ in enumerate(rounds)
     )
-    said = ", ".join(f"round {turn['number']}: {turn['score']:.0%}" for turn in rounds)
-    grid = [(_height(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
+    said = ", ".join(f"round {round_['number']}: {round_['score']:.0%}" for round_ in rounds)
+    grid = [(_y_percent(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
     return Chart(dots=dots, line=line, grid=grid, said=said)
 
 
-def _share(position: int, count: int) -> float:
-    """How far to the right, in [0, 1]; a single round stands in the middle."""
+def _x_share(position: int, count: int) -> float:
+    """Return the horizontal position in [0, 1]; a single round is in the middle."""
     return position / (count - 1) if count > 1 else 0.5
 
 
-def _height(score: float) -> float:
+def _y_percent(score: float) -> float:
     return BOTTOM - (BOTTOM - TOP) * score

@@ -1,4 +1,4 @@
-"""What earlier runs taught a run, and what came of it, as the page tells it."""
+"""Lessons of earlier runs in a run's report, with their outcome."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from gems.types import Requirement
 
 
 def lesson_lines(result: RunResult) -> list[str]:
-    """One line per lesson and round: when it was used, what it says, and whether it held."""
-    judged = {turn["number"] for turn in result.rounds}
+    """Return one line per lesson and round: when it was used, its text, and whether it held."""
+    judged = {round_["number"] for round_ in result.rounds}
     requirements: list[Requirement] = [
         {"id": item.id, "question": item.question, "kind": item.kind, "parents": item.parents}
         for item in result.requirements
     ]
     lines = []
-    for given in result.recalls:
-        if given["round"] not in judged:
-            lines += [f"Round {given['round']}: {format_lesson(lesson)}" for lesson in given["lessons"]]
+    for recall in result.recalls:
+        if recall["round"] not in judged:
+            lines += [f"Round {recall['round']}: {format_lesson(lesson)}" for lesson in recall["lessons"]]
             continue
-        merits = lesson_credits(given, result.rounds, requirements)
-        for lesson, credit in zip(given["lessons"], merits, strict=True):
-            came = "It held." if credit["helped"] else "It did not hold." if credit["hurt"] else ""
-            lines.append(f"Round {given['round']}: {format_lesson(lesson)} {came}".strip())
+        credit_list = lesson_credits(recall, result.rounds, requirements)
+        for lesson, credit in zip(recall["lessons"], credit_list, strict=True):
+            outcome = "It held." if credit["helped"] else "It did not hold." if credit["hurt"] else ""
+            lines.append(f"Round {recall['round']}: {format_lesson(lesson)} {outcome}".strip())
     return lines

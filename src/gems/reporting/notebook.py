@@ -1,4 +1,4 @@
-"""A run as notebooks show it: the picture, the checklist, the rounds."""
+"""Show a run in notebooks: the image, the checklist, the rounds."""
 
 from __future__ import annotations
 
@@ -9,44 +9,41 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Template
 
-from gems.reporting.picturing import Shown, shown
+from gems.reporting.picturing import Thumbnail, make_thumbnail
 from gems.reporting.templating import environment
 from gems.types import Round
 
 if TYPE_CHECKING:
     from gems.results import RunResult
 
-_HERO, _ROUND = 384, 96
-"""Longest sides in pixels: a notebook keeps every picture that it shows."""
+_NOTEBOOK_HERO, _NOTEBOOK_ROUND = 384, 96
+"""Longest sides in pixels; small, since notebooks store all images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Turn:
+class _NotebookRound:
     number: int
     score: str
     best: bool
     prompt: str
-    picture: Shown | None
+    picture: Thumbnail | None
 
 
-def result_html(result: RunResult, picture: bytes | None, at_hand: Callable[[str], bytes | None]) -> str:
-    """A run as a piece of HTML that needs nothing else; whatever users and models wrote is escaped.
+def result_html(result: RunResult, picture: bytes | None, load_image: Callable[[str], bytes | None]) -> str:
+    """Render a run as self-contained, escaped HTML.
 
-    Args:
-        result: The run as far as it came.
-        picture: PNG bytes of its best image.
-        at_hand: PNG bytes of a stored image, None where they are not at hand.
+    `picture` is its best image as PNG; `at_hand` returns stored images as PNG, or None.
     """
-    return _template().render(
+    return _notebook_template().render(
         result=result,
         summary=result_summary(result),
-        hero=_small(picture, _HERO),
-        turns=_turns(result.rounds, result.best_round, at_hand),
+        hero=_thumbnail(picture, _NOTEBOOK_HERO),
+        turns=_notebook_rounds(result.rounds, result.best_round, load_image),
     )
 
 
 def result_summary(result: RunResult) -> str:
-    """A run in one line."""
+    """Summarize a run in one line."""
     met = sum(item.answer == "yes" for item in result.requirements)
     count = len(result.rounds)
     parts = [
@@ -59,23 +56,25 @@ def result_summary(result: RunResult) -> str:
     return " · ".join(parts)
 
 
-def _turns(rounds: Sequence[Round], best_round: int, at_hand: Callable[[str], bytes | None]) -> list[_Turn]:
+def _notebook_rounds(
+    rounds: Sequence[Round], best_round: int, load_image: Callable[[str], bytes | None]
+) -> list[_NotebookRound]:
     return [
-        _Turn(
-            number=turn["number"],
-            score=f"{turn['score']:.0%}",
-            best=turn["number"] == best_round,
-            prompt=turn["prompt"],
-            picture=_small(at_hand(turn["candidates"][turn["best"]]["image"]), _ROUND),
+        _NotebookRound(
+            number=round_["number"],
+            score=f"{round_['score']:.0%}",
+            best=round_["number"] == best_round,
+            prompt=round_["prompt"],
+            picture=_thumbnail(load_image(round_["candidates"][round_["best"]]["image"]), _NOTEBOOK_ROUND),
         )
-        for turn in rounds
+        for round_ in rounds
     ]
 
 
-def _small(png: bytes | None, side: int) -> Shown | None:
-    return shown(png, side) if png is not None else None
+def _thumbnail(png: bytes | None, side: int) -> Thumbnail | None:
+    return make_thumbnail(png, side) if png is not None else None
 
 
 @cache
-def _template() -> Template:
+def _notebook_template() -> Template:
     return environment("gems.reporting").get_template("result.html.jinja")

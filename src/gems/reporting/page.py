@@ -1,4 +1,4 @@
-"""The page of a run: what the template shows, put together."""
+"""Render the HTML report of a run."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from gems.memory.ledger import RunRow
 from gems.models.usage import NOTHING, added
 from gems.reporting.answering import Cell, Row, matrix
 from gems.reporting.charting import chart
-from gems.reporting.picturing import Shown, shown, stored
-from gems.reporting.templates import Piece, changes
+from gems.reporting.picturing import Thumbnail, load_images, make_thumbnail
+from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, policy_hash
 from gems.results import RunResult
 from gems.types import Candidate, Round, Usage
 
 _HERO, _ROUND, _OTHER = 1024, 640, 200
 """Longest sides in pixels."""
-_MANY = 16
-"""With more rounds than this their pictures are smaller, so that the page stays within a few megabytes."""
+_MANY_ROUNDS = 16
+"""With more rounds, their images are smaller, so that the page stays within a few megabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
     """One image of a round."""
 
-    picture: Shown
+    picture: Thumbnail
     candidate: Candidate
     score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One round as the page shows it."""
+    """One round on the page."""
 
     number: int
     best: bool
@@ -47,7 +47,7 @@ class Turn:
     prompt: str
     pieces: list[Piece]
     since: str
-    """What the prompt is compared with."""
+    """Name of the prompt that this one is compared with."""
     drawing: Drawing
     others: list[Drawing]
     cells: list[Cell]
@@ -56,46 +56,44 @@ class Turn:
 
 
 async def report_page(result: RunResult, row: RunRow, images: ImageStore, lessons: Sequence[str] = ()) -> str:
-    """The page of a run as HTML that needs nothing else.
+    """Render a run as self-contained HTML; missing images are reported in their place.
 
-    Args:
-        result: The run as far as it came.
-        row: Its place in the index.
-        images: Where its images are; a missing one is told about in its place.
-        lessons: What earlier runs taught this one.
+    `lessons` are lines about lessons of earlier runs.
     """
-    wanted = {candidate["image"] for turn in result.rounds for candidate in turn["candidates"]}
+    image_ids = {candidate["image"] for round_ in result.rounds for candidate in round_["candidates"]}
     if "source" in result.options:
-        wanted.add(result.options["source"])
-    found = await stored(images, wanted)
-    # Scaling pictures takes long enough to be noticed by other runs of this loop.
-    return await asyncio.to_thread(_page, result, row, found, lessons)
+        image_ids.add(result.options["source"])
+    loaded = await load_images(images, image_ids)
+    # Scaling images would block other runs on this event loop.
+    return await asyncio.to_thread(_render, result, row, loaded, lessons)
 
 
-def _page(result: RunResult, row: RunRow, found: dict[str, bytes | str], lessons: Sequence[str]) -> str:
+def _render(result: RunResult, row: RunRow, loaded: dict[str, bytes | str], lessons: Sequence[str]) -> str:
     rows = matrix(result.requirements, result.rounds)
-    turns = _turns(result, rows, found)
-    best = next((turn for turn in result.rounds if turn["number"] == result.best_round), None)
-    style, script = _asset("page.css"), _asset("page.js")
+    turns = _page_rounds(result, rows, loaded)
+    best = next((round_ for round_ in result.rounds if round_["number"] == result.best_round), None)
+    style, script = _read_asset("page.css"), _read_asset("page.js")
     return (
         environment("gems.reporting")
         .get_template("page.html.jinja")
         .render(
             result=result,
             met=sum(item.answer == "yes" for item in result.requirements),
-            hero=shown(found[result.image_id], _HERO) if result.image_id else None,
-            source=shown(found[result.options["source"]], _OTHER) if "source" in result.options else None,
+            hero=make_thumbnail(loaded[result.image_id], _HERO) if result.image_id else None,
+            source=make_thumbnail(loaded[result.options["source"]], _OTHER)
+            if "source" in result.options
+            else None,
             best=best["candidates"][best["best"]] if best else None,
             rows=rows,
             turns=turns,
             chart=chart(result.rounds, result.best_round) if result.rounds else None,
             lessons=lessons,
-            total=_total(result.usage),
+            total=_total_usage(result.usage),
             begun=datetime.fromisoformat(row["created"]),
             updated=datetime.fromisoformat(row["updated"]),
-            images=sum(len(turn["candidates"]) for turn in result.rounds),
-            style=Markup(style),  # noqa: S704 - ours
-            script=Markup(script),  # noqa: S704 - ours
+            images=sum(len(round_["candidates"]) for round_ in result.rounds),
+            style=Markup(style),  # noqa: S704 - our own file
+            script=Markup(script),  # noqa: S704 - our own file
             style_hash=policy_hash(style),
             script_hash=policy_hash(script),
             version=__version__,
@@ -103,47 +101,47 @@ def _page(result: RunResult, row: RunRow, found: dict[str, bytes | str], lessons
     )
 
 
-def _turns(result: RunResult, rows: list[Row], found: dict[str, bytes | str]) -> list[Turn]:
-    learned = {experience["round"]: experience["text"] for experience in result.experiences}
-    side = _ROUND if len(result.rounds) <= _MANY else _ROUND // 2
+def _page_rounds(result: RunResult, rows: list[Row], loaded: dict[str, bytes | str]) -> list[Turn]:
+    experiences = {experience["round"]: experience["text"] for experience in result.experiences}
+    side = _ROUND if len(result.rounds) <= _MANY_ROUNDS else _ROUND // 2
     turns: list[Turn] = []
     before, since = result.prompt, "your prompt"
-    for position, turn in enumerate(result.rounds):
-        drawings = [_drawing(turn, index, found, side) for index in range(len(turn["candidates"]))]
+    for position, round_ in enumerate(result.rounds):
+        drawings = [_round_image(round_, index, loaded, side) for index in range(len(round_["candidates"]))]
         turns.append(
             Turn(
-                number=turn["number"],
-                best=turn["number"] == result.best_round,
-                score=turn["score"],
-                prompt=turn["prompt"],
-                pieces=changes(before, turn["prompt"]),
+                number=round_["number"],
+                best=round_["number"] == result.best_round,
+                score=round_["score"],
+                prompt=round_["prompt"],
+                pieces=diff_prompts(before, round_["prompt"]),
                 since=since,
-                drawing=drawings[turn["best"]],
-                others=[drawing for index, drawing in enumerate(drawings) if index != turn["best"]],
+                drawing=drawings[round_["best"]],
+                others=[drawing for index, drawing in enumerate(drawings) if index != round_["best"]],
                 cells=[requirement.cells[position] for requirement in rows],
-                experience=learned.get(turn["number"], ""),
-                seconds=turn["seconds"],
+                experience=experiences.get(round_["number"], ""),
+                seconds=round_["seconds"],
             )
         )
-        before, since = turn["prompt"], f"round {turn['number']}"
+        before, since = round_["prompt"], f"round {round_['number']}"
     return turns
 
 
-def _drawing(turn: Round, index: int, found: dict[str, bytes | str], side: int) -> Drawing:
-    candidate = turn["candidates"][index]
+def _round_image(round_: Round, index: int, loaded: dict[str, bytes | str], side: int) -> Drawing:
+    candidate = round_["candidates"][index]
     return Drawing(
-        picture=shown(found[candidate["image"]], side if index == turn["best"] else _OTHER),
+        picture=make_thumbnail(loaded[candidate["image"]], side if index == round_["best"] else _OTHER),
         candidate=candidate,
-        score=turn["verdicts"][index]["score"],
+        score=round_["verdicts"][index]["score"],
     )
 
 
-def _total(usage: dict[str, Usage]) -> Usage:
+def _total_usage(usage: dict[str, Usage]) -> Usage:
     total = NOTHING
     for used in usage.values():
         total = added(total, used)
     return total
 
 
-def _asset(name: str) -> str:
+def _read_asset(name: str) -> str:
     return (files("gems.reporting") / name).read_text(encoding="utf-8")

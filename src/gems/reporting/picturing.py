@@ -1,4 +1,4 @@
-"""Pictures small enough to be part of a page."""
+"""Thumbnails for pages."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _QUALITY = 82
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """A picture as a page holds it; `url` is empty where it is missing, and `why` says why."""
+class Thumbnail:
+    """An image on a page; if it is missing, `url` is empty and `why` has the reason."""
 
     url: str = ""
     width: int = 0
@@ -24,31 +24,26 @@ class Shown:
     why: str = ""
 
 
-async def stored(images: ImageStore, wanted: set[str]) -> dict[str, bytes | str]:
-    """PNG bytes by image id; what is wrong where an image cannot be loaded."""
-    found: dict[str, bytes | str] = {}
-    for image in wanted:
+async def load_images(images: ImageStore, image_ids: set[str]) -> dict[str, bytes | str]:
+    """Load PNG bytes by image id; an error message for images that cannot be loaded."""
+    loaded: dict[str, bytes | str] = {}
+    for image in image_ids:
         try:
-            found[image] = await images.load(image)
+            loaded[image] = await images.load(image)
         except StorageError as error:
-            # The page tells about it in the picture's place.
-            found[image] = error.message
-    return found
+            # The page shows the message instead of the image.
+            loaded[image] = error.message
+    return loaded
 
 
-def shown(png: bytes | str, side: int) -> Shown:
-    """A picture as a data URL in WebP.
-
-    Args:
-        png: PNG bytes; or what is wrong, if there are none.
-        side: Longest side in pixels; larger pictures are scaled down.
-    """
+def make_thumbnail(png: bytes | str, side: int) -> Thumbnail:
+    """Return an image as a WebP data URL, scaled down to `side` pixels; or an error message as it is."""
     if isinstance(png, str):
-        return Shown(why=png)
+        return Thumbnail(why=png)
     with Image.open(io.BytesIO(png)) as opened:
         picture = opened.convert("RGBA" if "A" in opened.mode or "transparency" in opened.info else "RGB")
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=_QUALITY, method=4)
     encoded = base64.b64encode(out.getvalue()).decode()
-    return Shown(f"data:image/webp;base64,{encoded}", *picture.size)
+    return Thumbnail(f"data:image/webp;base64,{encoded}", *picture.size)

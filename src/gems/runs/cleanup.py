@@ -1,4 +1,4 @@
-"""Delete runs, and clear away what nobody refers to."""
+"""Delete runs and unreferenced files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gems.runs.fork import Graph, thread
 from gems.settings import Settings
 
 MIN_AGE = timedelta(hours=1)
-"""Images younger than this are left alone: a run that goes on has them before its ledger has."""
+"""Younger images are never deleted: a run in progress stores them before its ledger refers to them."""
 
 
 class Deletion(BaseModel):
@@ -55,37 +55,35 @@ class Garbage(BaseModel):
 
     @property
     def nothing(self) -> bool:
-        """Whether there is nothing to free, apart from runs that are not listed."""
+        """Whether there is nothing to delete, apart from runs that are not listed."""
         return not (self.images or self.leftovers or self.locks)
 
 
 async def delete_run(
     graph: Graph, row: RunRow, resources: Resources, settings: Settings, *, dry_run: bool
 ) -> Deletion:
-    """Delete a run: its checkpoints, its rows, the picture in `outputs`, and images that it alone uses.
+    """Delete a run: its checkpoints, its rows, the image in `outputs`, and images that only it uses.
 
-    Raises:
-        RunBusyError: the run is being worked on.
-        StorageError: something could not be removed; deleting the run again removes the rest.
+    Raises RunBusyError if it is being worked on. After a StorageError, repeating the call deletes the rest.
     """
-    run, began = row["run_id"], time.time()
+    run, started = row["run_id"], time.time()
     async with resources.locks.hold(run):
         own = await resources.ledger.images_of(run) | await _images_of_state(graph, run)
-        picture = _picture(row, settings)
+        output_image = _output_image(row, settings)
         rows = await resources.ledger.rows_of(run)
         if not dry_run:
             await resources.checkpointer.adelete_thread(run)
-            if picture is not None:
-                await asyncio.to_thread(clearing.remove_file, picture)
-            # The rows go before the images: a run that is forked or drawn meanwhile enters its own.
+            if output_image is not None:
+                await asyncio.to_thread(clearing.remove_file, output_image)
+            # Rows are deleted before images: a run that is forked or generates meanwhile enters its own.
             await resources.ledger.forget(run)
         others = await resources.ledger.images_of_others(run)
-        others |= await _images_of_states(graph, await _doubtful(resources, run))
+        others |= await _images_of_states(graph, await _runs_with_missing_rows(resources, run))
         sizes = await asyncio.to_thread(clearing.image_sizes, resources.images, own - others)
-        before = await _before(resources, run, began)
-        free = {image: size for image, size in sizes.items() if _is_older(resources, image, before)}
+        cutoff = await _cutoff_time(resources, run, started)
+        free = {image: size for image, size in sizes.items() if _is_older(resources, image, cutoff)}
         if not dry_run:
-            free = await asyncio.to_thread(_removed, resources, free, before)
+            free = await asyncio.to_thread(_delete_images, resources, free, cutoff)
             await resources.locks.remove_held(run)
     return Deletion(
         run_id=run,
@@ -94,7 +92,7 @@ async def delete_run(
         images=len(free),
         image_bytes=sum(free.values()),
         kept_images=len(own) - len(free),
-        path=str(picture) if picture else None,
+        path=str(output_image) if output_image else None,
         done=not dry_run,
     )
 
@@ -108,35 +106,32 @@ async def clear_garbage(
     min_age: timedelta = MIN_AGE,
     unlisted: bool = False,
 ) -> Garbage:
-    """Clear away images and files that nobody refers to.
+    """Delete unreferenced images and files.
 
     Args:
         graph: The compiled graph.
         resources: The stores.
         settings: Where they are.
-        dry_run: Only say what there is.
-        min_age: What is younger is left alone; never less than an hour.
-        unlisted: Also free runs that have rows but are not listed.
-
-    Raises:
-        StorageError: something could not be read or removed.
+        dry_run: Only report what would be deleted.
+        min_age: Younger files are kept; never less than an hour.
+        unlisted: Also delete runs that have rows but are not listed.
     """
-    before = time.time() - max(min_age, MIN_AGE).total_seconds()
+    cutoff = time.time() - max(min_age, MIN_AGE).total_seconds()
     listed = {row["run_id"] for row in await resources.ledger.runs()}
-    strangers = await _strangers(resources, before)
-    rows = sum([await resources.ledger.rows_of(run) for run in strangers])
+    unlisted_runs = await _unlisted_runs(resources, cutoff)
+    rows = sum([await resources.ledger.rows_of(run) for run in unlisted_runs])
     if unlisted and not dry_run:
-        for run in strangers:
+        for run in unlisted_runs:
             await resources.checkpointer.adelete_thread(run)
             await resources.ledger.forget(run)
-    used = await _used(graph, resources, without=strangers if unlisted else ())
-    stored = await asyncio.to_thread(clearing.stored_images, resources.images, before)
+    used = await _used_images(graph, resources, without=unlisted_runs if unlisted else ())
+    stored = await asyncio.to_thread(clearing.stored_images, resources.images, cutoff)
     free = {image: size for image, size in stored.items() if image not in used}
     folders = (resources.images.folder, settings.home / "outputs")
-    files = await asyncio.to_thread(clearing.leftovers, folders, before)
+    files = await asyncio.to_thread(clearing.leftovers, folders, cutoff)
     locks = await resources.locks.idle(listed)
     if not dry_run:
-        free = await asyncio.to_thread(_removed, resources, free, before)
+        free = await asyncio.to_thread(_delete_images, resources, free, cutoff)
         files = {p: size for p, size in files.items() if await asyncio.to_thread(clearing.remove_file, p)}
         locks = [run for run in locks if await resources.locks.remove(run)]
     return Garbage(
@@ -145,17 +140,17 @@ async def clear_garbage(
         leftovers=len(files),
         leftover_bytes=sum(files.values()),
         locks=len(locks),
-        unlisted_runs=len(strangers),
+        unlisted_runs=len(unlisted_runs),
         unlisted_rows=rows,
         done=not dry_run,
     )
 
 
-async def _used(graph: Graph, resources: Resources, without: Collection[str]) -> set[str]:
-    """The ids of all images that a row or the state of a run refers to."""
+async def _used_images(graph: Graph, resources: Resources, without: Collection[str]) -> set[str]:
+    """Return the ids of all images that a row or the state of a run refers to."""
     rows = await resources.ledger.runs()
     used = {row["summary"]["image"] for row in rows if row["summary"].get("image")}
-    # Of a run that has not drawn yet, only its row may know it.
+    # Before a run's first image, only its row may refer to the source image.
     used |= {row["options"]["source"] for row in rows if "source" in row["options"]}
     if without:
         drawn = await resources.ledger.drawn_by_run()
@@ -166,17 +161,19 @@ async def _used(graph: Graph, resources: Resources, without: Collection[str]) ->
     return used | await _images_of_states(graph, [row["run_id"] for row in rows])
 
 
-async def _strangers(resources: Resources, before: float) -> list[str]:
-    """Runs with rows of their own that are neither listed nor being worked on, and have rested for long."""
-    rested = datetime.fromtimestamp(before, UTC).isoformat(timespec="milliseconds")
+async def _unlisted_runs(resources: Resources, cutoff: float) -> list[str]:
+    """Return old runs that have rows but are neither listed nor being worked on."""
+    cutoff_text = datetime.fromtimestamp(cutoff, UTC).isoformat(timespec="milliseconds")
     unlisted = await resources.ledger.unlisted()
     return [
-        run for run, newest in unlisted.items() if newest < rested and not await resources.locks.is_busy(run)
+        run
+        for run, newest in unlisted.items()
+        if newest < cutoff_text and not await resources.locks.is_busy(run)
     ]
 
 
-async def _doubtful(resources: Resources, without: str) -> list[str]:
-    """Other runs that may refer to images which are not in the ledger: it could not be written, perhaps."""
+async def _runs_with_missing_rows(resources: Resources, without: str) -> list[str]:
+    """Return other runs that may refer to images missing in the ledger, e.g. because it was not writable."""
     drawn = await resources.ledger.drawn_by_run()
     rows = [row for row in await resources.ledger.runs() if row["run_id"] != without]
     return [row["run_id"] for row in rows if drawn.get(row["run_id"], 0) < row["summary"].get("images", 1)]
@@ -193,37 +190,37 @@ async def _images_of_state(graph: Graph, run: str) -> set[str]:
     values: dict[str, Any] = (await graph.aget_state(thread(run))).values
     drawn = [
         *(values.get("drawn") or ()),
-        *(c for turn in values.get("rounds") or () for c in turn["candidates"]),
+        *(c for round_ in values.get("rounds") or () for c in round_["candidates"]),
     ]
-    edited = (values.get("options") or {}).get("source")
-    return {candidate["image"] for candidate in drawn} | ({edited} if edited else set())
+    source = (values.get("options") or {}).get("source")
+    return {candidate["image"] for candidate in drawn} | ({source} if source else set())
 
 
-async def _before(resources: Resources, run: str, began: float) -> float:
-    """How long an image must have rested to be removed with a run.
+async def _cutoff_time(resources: Resources, run: str, started: float) -> float:
+    """Return the time before which an image must have been written to be deleted with a run.
 
-    Another run that goes on may just have drawn the same image without having entered it yet.
+    Another run in progress may just have generated the same image without having entered it yet.
     """
     running = [name for name in await resources.ledger.running() if name != run]
     busy = [name for name in running if await resources.locks.is_busy(name)]
-    return began - MIN_AGE.total_seconds() if busy else began
+    return started - MIN_AGE.total_seconds() if busy else started
 
 
-def _is_older(resources: Resources, image: str, before: float) -> bool:
+def _is_older(resources: Resources, image: str, cutoff: float) -> bool:
     path = resources.images.path(image)
-    return path.exists() and path.stat().st_mtime < before
+    return path.exists() and path.stat().st_mtime < cutoff
 
 
-def _removed(resources: Resources, images: dict[str, int], before: float) -> dict[str, int]:
-    """Those of the images that could be removed, with their sizes. Blocking."""
+def _delete_images(resources: Resources, images: dict[str, int], cutoff: float) -> dict[str, int]:
+    """Delete images if possible; return the deleted ones with their sizes. Blocking."""
     return {
         image: size
         for image, size in images.items()
-        if clearing.remove_image(resources.images, image, before)
+        if clearing.remove_image(resources.images, image, cutoff)
     }
 
 
-def _picture(row: RunRow, settings: Settings) -> Path | None:
-    """The picture that was written to the home because the user named no other place."""
+def _output_image(row: RunRow, settings: Settings) -> Path | None:
+    """Return the image that was written to the home because the user named no other target."""
     path = settings.home / "outputs" / f"{row['run_id']}.png"
     return path if path.is_file() else None

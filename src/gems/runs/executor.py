@@ -1,4 +1,4 @@
-"""Carrying out one run: the graph to its end, the result saved, something handed back whatever happens."""
+"""Execute one run: run the graph to its end, save the result, and return an image even after an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ from gems.resources import Resources
 from gems.results import RunResult
 from gems.runs.fork import thread
 from gems.runs.output import save_result
-from gems.runs.recovery import Known, known_drawings, named_error, readable_state, rescued_state, snapshot_of
+from gems.runs.recovery import (
+    RunEvidence,
+    ledger_drawings,
+    read_snapshot,
+    read_state,
+    recover_state,
+    to_gems_error,
+)
 from gems.settings import Settings
 from gems.state import Context, Input, State
 from gems.waiting import answer_needed_error, pending_question
@@ -34,28 +41,23 @@ from gems.waiting import answer_needed_error, pending_question
 logger = logging.getLogger(__name__)
 
 Start = Input | Command[Any] | None
-"""What the graph is invoked with: a request, an answer, or nothing where the checkpoints say it all."""
+"""Graph input: a request, an answer, or None to continue from the checkpoints."""
 _CANCEL_POLL_S = 0.5
-_HAND_ON_S = 10.0
-_TOLD: tuple[Literal["profile", "seed", "max_rounds", "candidates"], ...] = (
+_FLUSH_TIMEOUT_S = 10.0
+_TRACED_OPTIONS: tuple[Literal["profile", "seed", "max_rounds", "candidates"], ...] = (
     "profile",
     "seed",
     "max_rounds",
     "candidates",
 )
-"""The options that traces tell."""
+"""Options in traces."""
 
 
-class Carrier:
-    """Carries out runs on an opened graph.
-
-    Args:
-        graph: Compiled with the resources' checkpointer and store.
-        resources: The opened models and stores.
-        settings: Where files are.
+class RunExecutor:
+    """Executes runs on a compiled graph.
 
     Attributes:
-        working: The contexts of the runs that are going on, by their ids.
+        working: The contexts of the runs in progress, by id.
     """
 
     def __init__(
@@ -65,71 +67,67 @@ class Carrier:
         self.working: dict[str, Context] = {}
 
     async def snapshot(self, run_id: str) -> Any:
-        """The newest checkpoint of a run.
+        """Return the newest checkpoint of a run; CorruptStoreError if it cannot be read."""
+        return await read_snapshot(self._graph, thread(run_id), self._settings.checkpoints_path)
 
-        Raises:
-            CorruptStoreError: it cannot be read.
-        """
-        return await snapshot_of(self._graph, thread(run_id), self._settings.checkpoints_path)
-
-    async def carry_out(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
-        """Run the graph to its end, save the result, and hand back what there is whatever happens."""
+    async def execute(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
+        """Run the graph to its end, save the result, and yield the events."""
         context = self._resources.context()
-        facts = {name: row["options"][name] for name in _TOLD}
+        facts = {name: row["options"][name] for name in _TRACED_OPTIONS}
         with (
             within_run(row["run_id"]),
             self._resources.tracing.run(row["run_id"], **facts) as (span, tracing),
         ):
             span.texts(prompt=row["prompt"])
-            carrying = self._carried(row, start, target, replace(context, tracing=tracing))
-            async with aclosing(carrying) as events:
+            run_events = self._run_graph(row, start, target, replace(context, tracing=tracing))
+            async with aclosing(run_events) as events:
                 async for event in events:
                     if isinstance(event, Finished):
-                        _tell(span, event.result)
+                        _trace_result(span, event.result)
                     yield event
 
-    async def _carried(
+    async def _run_graph(
         self, row: RunRow, start: Start, target: Target, context: Context
     ) -> AsyncGenerator[Event]:
         run_id = row["run_id"]
         await self._resources.ledger.mark(run_id, "running")
-        heard: list[Event] = []
-        unheard: list[str] = []
-        asked: Interrupt | None = None
+        emitted: list[Event] = []
+        new_warnings: list[str] = []
+        question: Interrupt | None = None
         try:
-            async with self._watched(run_id, context):
+            async with self._watch(run_id, context):
                 yield Started(run_id=run_id, resumed=start is None or isinstance(start, Command))
                 async with aclosing(self._events(run_id, start, context)) as events:
                     async for event in events:
                         if event.type != "step":
-                            heard.append(event)
+                            emitted.append(event)
                         yield event
                 snapshot = await self.snapshot(run_id)
-                state, asked = cast("State", snapshot.values), pending_question(snapshot)
+                state, question = cast("State", snapshot.values), pending_question(snapshot)
         except GraphDrained:
             await self._mark(run_id, "interrupted", {"drained": True})
-            raise _drained(run_id) from None
+            raise _drained_error(run_id) from None
         except (asyncio.CancelledError, GeneratorExit):
             await asyncio.shield(self._mark(run_id, "interrupted"))
             raise
-        except Exception as error:  # noqa: BLE001 - an image that exists is handed back whatever happens
-            state, unheard = await self._rescued(row, error, heard)
-        if asked is not None:
+        except Exception as error:  # noqa: BLE001 - an existing image is always returned
+            state, new_warnings = await self._recover(row, error, emitted)
+        if question is not None:
             await self._mark(run_id, "interrupted")
-            raise answer_needed_error(run_id, asked)
-        if note := await self._learnt(row, state):
+            raise answer_needed_error(run_id, question)
+        if note := await self._flush_experiences(row, state):
             state = state | {"warnings": [*(state.get("warnings") or []), note]}
-            unheard.append(note)
-        finished = await self._finished(row, state, target)
-        # What went wrong with the checkpoints and with saving; everything else was told by the loop.
-        unheard += finished.result.warnings[len(state.get("warnings") or []) :]
-        for message in unheard:
+            new_warnings.append(note)
+        finished = await self._finish(row, state, target)
+        # Problems with checkpoints and saving; the loop emitted all other warnings.
+        new_warnings += finished.result.warnings[len(state.get("warnings") or []) :]
+        for message in new_warnings:
             yield Warned(run_id=run_id, message=message)
         yield finished
 
     @asynccontextmanager
-    async def _watched(self, run_id: str, context: Context) -> AsyncIterator[None]:
-        """Known as going on, and ended where another process asks for it."""
+    async def _watch(self, run_id: str, context: Context) -> AsyncIterator[None]:
+        """Register the run as in progress, and cancel it if another process requests it."""
         self.working[run_id] = context
         watching = asyncio.create_task(self._watch_for_cancel(run_id, context))
         try:
@@ -139,10 +137,10 @@ class Carrier:
             watching.cancel()
             (watched,) = await asyncio.gather(watching, return_exceptions=True)
             if isinstance(watched, Exception):
-                logger.warning("Requests to cancel %s could not be looked for: %s", run_id, watched)
+                logger.warning("Requests to cancel %s could not be checked: %s", run_id, watched)
 
     async def _events(self, run_id: str, start: Start, context: Context) -> AsyncGenerator[Event]:
-        # With subgraphs, or what skills tell would not be heard.
+        # With subgraphs, to include the events of skills.
         stream = self._graph.astream(
             start,
             {**thread(run_id), "recursion_limit": RECURSION_LIMIT},
@@ -156,26 +154,26 @@ class Carrier:
             yield read_event(cast("dict[str, Any]", value))
 
     async def _watch_for_cancel(self, run_id: str, context: Context) -> None:
-        """Look for a request to cancel from another process until one comes."""
+        """Poll for a request to cancel from another process until there is one."""
         while not context.cancelled.is_set():
             if await self._resources.ledger.cancel_requested(run_id):
                 context.cancelled.set()
             with suppress(TimeoutError):
                 await asyncio.wait_for(context.cancelled.wait(), _CANCEL_POLL_S)
 
-    async def _rescued(self, row: RunRow, cause: Exception, heard: list[Event]) -> tuple[State, list[str]]:
+    async def _recover(self, row: RunRow, cause: Exception, emitted: list[Event]) -> tuple[State, list[str]]:
         run_id, checkpoints = row["run_id"], self._settings.checkpoints_path
-        error = named_error(cause, checkpoints)
+        error = to_gems_error(cause, checkpoints)
         error.run_id = run_id
-        state = await readable_state(self._graph, thread(run_id), checkpoints)
-        known = Known(heard, await known_drawings(self._resources.ledger, run_id))
+        state = await read_state(self._graph, thread(run_id), checkpoints)
+        known = RunEvidence(emitted, await ledger_drawings(self._resources.ledger, run_id))
         try:
-            return rescued_state(state, row, known, error)
+            return recover_state(state, row, known, error)
         except GemsError:
             await self._mark(run_id, "failed")
             raise
 
-    async def _finished(self, row: RunRow, state: State, target: Target) -> Finished:
+    async def _finish(self, row: RunRow, state: State, target: Target) -> Finished:
         status: RunStatus = "failed" if state.get("stop_reason") == "failed" else "done"
         result = build_result(state, row, status)
         folder = self._settings.home / "outputs"
@@ -193,24 +191,25 @@ class Carrier:
         await self._mark(result.run_id, status, summary)
         return Finished(run_id=result.run_id, result=result)
 
-    async def _learnt(self, row: RunRow, state: State) -> str:
-        """See that what the run learnt is in the store; what to say where that has to wait."""
+    async def _flush_experiences(self, row: RunRow, state: State) -> str:
+        """Flush the run's experiences to the store; return a warning if that must wait."""
         experiences = self._resources.experiences
         if experiences is None or not row["options"].get("memory", True):
             return ""
-        fault = await experiences.writer.flush(_HAND_ON_S)
-        told = has_store_warning(state.get("warnings") or ())
-        return f"{UNREACHABLE} {fault} What this run learnt is written later." if fault and not told else ""
+        fault = await experiences.writer.flush(_FLUSH_TIMEOUT_S)
+        if fault is None or has_store_warning(state.get("warnings") or ()):
+            return ""
+        return f"{UNREACHABLE} {fault} The experiences of this run will be written later."
 
     async def _mark(self, run_id: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
-        """Bring the index up to date; it only serves listing, so a fault of it takes nothing away."""
+        """Update the index, which only serves listing, so errors are only logged."""
         try:
             await self._resources.ledger.mark(run_id, status, summary)
         except GemsError as error:
             logger.warning("The run %s could not be marked as %s: %s", run_id, status, error)
 
 
-def _tell(span: Span, result: RunResult) -> None:
+def _trace_result(span: Span, result: RunResult) -> None:
     span.tell(
         status=result.status,
         stop_reason=result.stop_reason,
@@ -222,7 +221,7 @@ def _tell(span: Span, result: RunResult) -> None:
         span.failed(result.failure["error"])
 
 
-def _drained(run_id: str) -> RunDrainedError:
-    error = RunDrainedError("The run was stopped with its process.")
+def _drained_error(run_id: str) -> RunDrainedError:
+    error = RunDrainedError("The run was interrupted because its process is stopping.")
     error.run_id = run_id
     return error

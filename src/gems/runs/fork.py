@@ -1,4 +1,4 @@
-"""Fork a trajectory: a new run that shares the history of another one up to a round."""
+"""Fork a run: start a new run that shares the history of another one up to a round."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What is asked of a fork.
+class ForkRequest:
+    """A request for a fork.
 
     Attributes:
-        round: The last round that is shared, from 1.
-        prompt: What to draw next; None for the reflector's own.
-        options: Options of the new run in the form that the graph takes; the source's for the rest.
+        round: The last shared round, from 1.
+        prompt: The next prompt; None for the reflector's.
+        options: Options of the new run as graph input; the source's for the rest.
     """
 
     round: int
@@ -41,12 +41,12 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForkPoint:
-    """Where two runs part.
+    """The checkpoint to fork at.
 
     Attributes:
-        snapshot: The source's state after the round that is shared last.
-        node: The node that seems to have been carried out last: the next one follows from it.
-        update: What the new run's state has in place of the source's.
+        snapshot: The source's state after the last shared round.
+        node: The node after which the graph continues.
+        update: Values in the new run's state that differ from the source's.
         options: The new run's options.
     """
 
@@ -56,17 +56,15 @@ class ForkPoint:
     options: Options
 
 
-async def fork_point(graph: Graph, row: RunRow, wish: Wish, resources: Resources) -> ForkPoint:
-    """Where a run can be forked as wished; nothing is written.
+async def fork_point(graph: Graph, row: RunRow, request: ForkRequest, resources: Resources) -> ForkPoint:
+    """Find the checkpoint to fork at; nothing is written.
 
-    Raises:
-        OptionError: the run has no such round, or the options leave nothing to do.
-        PromptError: the prompt is empty or too long.
+    Raises OptionError if the run has no such round or the options leave nothing to do.
     """
-    prompt = None if wish.prompt is None else check_prompt(wish.prompt)
-    snapshot = await _snapshot(graph, row, wish.round)
+    prompt = None if request.prompt is None else check_prompt(request.prompt)
+    snapshot = await _find_snapshot(graph, row, request.round)
     state = cast("State", snapshot.values)
-    options = _options(row["options"], state, wish, resources)
+    options = _fork_options(row["options"], state, request, resources)
     update: dict[str, Any] = {"options": options, "stop_reason": None, "failure": None}
     if prompt is not None:
         return ForkPoint(
@@ -79,8 +77,8 @@ async def fork_point(graph: Graph, row: RunRow, wish: Wish, resources: Resources
         return ForkPoint(snapshot=snapshot, node="reflector", update=update, options=options)
     if state["rounds"][-1]["score"] == 1.0:
         raise OptionError(
-            f"Round {wish.round} of {row['run_id']} meets every requirement: nothing is left to do.",
-            hint="Say what to draw next with --prompt.",
+            f"Round {request.round} of {row['run_id']} meets every requirement: nothing is left to do.",
+            hint="Set the next prompt with --prompt.",
         )
     return ForkPoint(snapshot=snapshot, node="judge", update=update, options=options)
 
@@ -88,7 +86,7 @@ async def fork_point(graph: Graph, row: RunRow, wish: Wish, resources: Resources
 async def write_fork(
     graph: Graph, source: RunRow, run: str, point: ForkPoint, resources: Resources
 ) -> RunRow:
-    """Make the new run: its checkpoints, its part of the ledger, and last its place in the index."""
+    """Create the new run: its checkpoints, its part of the ledger, and last its entry in the index."""
     config = thread(run)
     shared = len(point.snapshot.values["rounds"])
     try:
@@ -106,29 +104,25 @@ async def write_fork(
 
 
 @asynccontextmanager
-async def kept_from_deletion(locks: RunLocks, row: RunRow) -> AsyncIterator[None]:
-    """See to it that a run is not deleted meanwhile, even if it is being carried out.
-
-    Raises:
-        RunBusyError: it is being deleted or forked already.
-    """
+async def prevent_deletion(locks: RunLocks, row: RunRow) -> AsyncIterator[None]:
+    """Keep a run from being deleted meanwhile; RunBusyError if it is being deleted or forked already."""
     async with AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(locks.hold(row["run_id"]))
         except RunBusyError:
-            # Whoever carries it out holds its lock, and keeps it from being deleted just as well.
+            # The process that executes the run holds its lock, which prevents deletion too.
             if row["status"] != "running":
                 raise
         yield
 
 
 def thread(run: str) -> RunnableConfig:
-    """The configuration that names a run's thread."""
+    """Return the configuration with a run's thread."""
     return {"configurable": {"thread_id": run}}
 
 
-async def _snapshot(graph: Graph, row: RunRow, number: int) -> StateSnapshot:
-    """The state right after the reflector's turn in a round; after the judge's where it had none."""
+async def _find_snapshot(graph: Graph, row: RunRow, number: int) -> StateSnapshot:
+    """Return the state right after the reflector ran in a round; after the judge if it did not run."""
     judged = 0
     chosen: StateSnapshot | None = None
     async for snapshot in graph.aget_state_history(thread(row["run_id"])):
@@ -137,12 +131,12 @@ async def _snapshot(graph: Graph, row: RunRow, number: int) -> StateSnapshot:
         if rounds < number:
             break
         if rounds == number and (chosen is None or _is_reflected(snapshot) or not _is_reflected(chosen)):
-            # The history is told backwards, so that the first state of its kind comes last.
+            # The history is in reverse order, so the first state of its kind comes last.
             chosen = snapshot
     if chosen is None or number < 1:
-        has = f"has {judged} judged round{'' if judged == 1 else 's'}"
+        rounds_text = f"has {judged} judged round{'' if judged == 1 else 's'}"
         raise OptionError(
-            f"The run {row['run_id']} {has}, so it cannot be forked at round {number}.",
+            f"The run {row['run_id']} {rounds_text}, so it cannot be forked at round {number}.",
             hint="`gems show RUN` shows its rounds.",
         )
     return chosen
@@ -152,20 +146,20 @@ def _is_reflected(snapshot: StateSnapshot) -> bool:
     return "generator" in snapshot.next and not snapshot.values.get("stop_reason")
 
 
-def _options(source: Options, state: State, wish: Wish, resources: Resources) -> Options:
-    """The new run's options, which leave room for a round at least."""
-    given = {name: value for name, value in wish.options.items() if value is not None}
-    kept: Mapping[str, Any] = {
+def _fork_options(source: Options, state: State, request: ForkRequest, resources: Resources) -> Options:
+    """Return the new run's options, which must allow at least one more round."""
+    given = {name: value for name, value in request.options.items() if value is not None}
+    saved: Mapping[str, Any] = {
         **source,
         "plateau": source["plateau"] or 0,
         "size": f"{source['width']}x{source['height']}" if source.get("sized", True) else None,
-        "max_rounds": max(source["max_rounds"], wish.round + 1),
+        "max_rounds": max(source["max_rounds"], request.round + 1),
     }
-    options = resolve_options(cast("Input", {**kept, **given}), resources.context())
-    if options["max_rounds"] <= wish.round:
+    options = resolve_options(cast("Input", {**saved, **given}), resources.context())
+    if options["max_rounds"] <= request.round:
         raise OptionError(
-            f"{options['max_rounds']} rounds leave none after round {wish.round}.",
-            hint=f"Allow more than {wish.round} rounds.",
+            f"{options['max_rounds']} rounds leave none after round {request.round}.",
+            hint=f"Allow more than {request.round} rounds.",
         )
     limit, drawn = options["max_images"], count_images(state["rounds"])
     if limit is not None and limit <= drawn:
@@ -179,33 +173,35 @@ def _options(source: Options, state: State, wish: Wish, resources: Resources) ->
 async def _copy_history(saver: BaseCheckpointSaver[Any], point: RunnableConfig, run: str) -> None:
     """Copy a checkpoint and all before it to the thread of `run`.
 
-    The writes that belong to the last one are left out: with them the source went on.
+    The writes of the last one are left out: they led to the source's next step.
     """
     last = point["configurable"]["checkpoint_id"]
     source = {"configurable": {"thread_id": point["configurable"]["thread_id"], "checkpoint_ns": ""}}
-    known = {kept.checkpoint["id"]: kept async for kept in saver.alist(cast("RunnableConfig", source))}
+    checkpoints = {
+        saved.checkpoint["id"]: saved async for saved in saver.alist(cast("RunnableConfig", source))
+    }
     chain: list[CheckpointTuple] = []
-    following: str | None = last
-    while following is not None:
-        if following not in known:
+    checkpoint_id: str | None = last
+    while checkpoint_id is not None:
+        if checkpoint_id not in checkpoints:
             raise StorageError(f"A checkpoint of {source['configurable']['thread_id']} is missing.")
-        chain.append(known[following])
-        parent = known[following].parent_config
-        following = parent["configurable"]["checkpoint_id"] if parent else None
-    for kept in reversed(chain):
-        await _copy_checkpoint(saver, kept, run, with_writes=kept.checkpoint["id"] != last)
+        chain.append(checkpoints[checkpoint_id])
+        parent = checkpoints[checkpoint_id].parent_config
+        checkpoint_id = parent["configurable"]["checkpoint_id"] if parent else None
+    for saved in reversed(chain):
+        await _copy_checkpoint(saver, saved, run, with_writes=saved.checkpoint["id"] != last)
 
 
 async def _copy_checkpoint(
-    saver: BaseCheckpointSaver[Any], kept: CheckpointTuple, run: str, *, with_writes: bool
+    saver: BaseCheckpointSaver[Any], saved: CheckpointTuple, run: str, *, with_writes: bool
 ) -> None:
-    parent = kept.parent_config["configurable"]["checkpoint_id"] if kept.parent_config else None
-    at: dict[str, Any] = {"thread_id": run, "checkpoint_ns": ""}
-    config: RunnableConfig = {"configurable": at | ({"checkpoint_id": parent} if parent else {})}
-    versions = kept.checkpoint["channel_versions"]
-    copied = await saver.aput(config, kept.checkpoint, kept.metadata, versions)
+    parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
+    target: dict[str, Any] = {"thread_id": run, "checkpoint_ns": ""}
+    config: RunnableConfig = {"configurable": target | ({"checkpoint_id": parent} if parent else {})}
+    versions = saved.checkpoint["channel_versions"]
+    copied = await saver.aput(config, saved.checkpoint, saved.metadata, versions)
     by_task: dict[str, list[tuple[str, Any]]] = {}
-    for task, channel, value in (kept.pending_writes or ()) if with_writes else ():
+    for task, channel, value in (saved.pending_writes or ()) if with_writes else ():
         by_task.setdefault(task, []).append((channel, value))
     for task, writes in by_task.items():
         await saver.aput_writes(copied, writes, task)

@@ -1,7 +1,7 @@
-"""Hand back an image although the run broke outside of its nodes, or its checkpoints can no longer be read.
+"""Recover the best image of a run that failed outside of its nodes, or with unreadable checkpoints.
 
-Nodes turn their own errors into stop reasons once there is an image. What is left are errors before the
-first image, and those of the checkpointer.
+Nodes turn their own errors into stop reasons once there is an image. What remains are errors before the first
+image, and those of the checkpointer.
 """
 
 from __future__ import annotations
@@ -36,158 +36,143 @@ EventT = TypeVar("EventT", bound=Event)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a run besides its checkpoints.
+class RunEvidence:
+    """Information about a run besides its checkpoints.
 
     Attributes:
-        heard: What it told since this process began to work on it.
-        drawings: What the ledger says was drawn, in order.
+        heard: Its events since this process began to work on it.
+        drawings: Its images in the ledger, in order.
     """
 
-    heard: Sequence[Event]
+    events: Sequence[Event]
     drawings: Sequence[Candidate]
 
-    def told(self, kind: type[EventT]) -> list[EventT]:
-        """The events of one kind."""
-        return [event for event in self.heard if isinstance(event, kind)]
+    def events_of(self, kind: type[EventT]) -> list[EventT]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
 
 
-def named_error(cause: Exception, checkpoints: Path) -> GemsError:
-    """The GEMS error for what broke a run; `checkpoints` is the file that SQLite errors are about."""
+def to_gems_error(cause: Exception, checkpoints: Path) -> GemsError:
+    """Convert the error of a failed run to a GemsError; `checkpoints` is the file of SQLite errors."""
     if isinstance(cause, GemsError):
         return cause
     if isinstance(cause, sqlite3.Error | OSError):
         return storage_error(cause, checkpoints)
-    error = InternalError(f"The run broke: {type(cause).__name__}: {cause}.")
+    error = InternalError(f"The run failed: {type(cause).__name__}: {cause}.")
     error.__cause__ = cause
     return error
 
 
-async def snapshot_of(graph: Any, config: Any, checkpoints: Path) -> Any:
-    """The graph's snapshot of the run that `config` names.
-
-    Raises:
-        CorruptStoreError: the file is damaged, or what it holds of the run cannot be decoded.
-        StorageError: it cannot be read.
-    """
+async def read_snapshot(graph: Any, config: Any, checkpoints: Path) -> Any:
+    """Return the newest snapshot of a run; CorruptStoreError or StorageError if it cannot be read."""
     with reading(checkpoints):
         return await graph.aget_state(config)
 
 
-async def readable_state(graph: Any, config: Any, checkpoints: Path) -> dict[str, Any]:
-    """The state of a broken run; empty where the store that broke it cannot be read either."""
+async def read_state(graph: Any, config: Any, checkpoints: Path) -> dict[str, Any]:
+    """Return the state of a failed run; empty if its checkpoints cannot be read."""
     try:
-        return dict((await snapshot_of(graph, config, checkpoints)).values)
+        return dict((await read_snapshot(graph, config, checkpoints)).values)
     except StorageError as error:
-        logger.error("The run's checkpoints cannot be read: %s", error)  # noqa: TRY400 - told, not a defect
+        logger.error("The run's checkpoints cannot be read: %s", error)  # noqa: TRY400 - not a bug
         return {}
 
 
-async def known_drawings(ledger: Ledger, run_id: str) -> list[Candidate]:
-    """What the ledger says was drawn for a run; nothing where it cannot be read."""
+async def ledger_drawings(ledger: Ledger, run_id: str) -> list[Candidate]:
+    """Return a run's images in the ledger; empty if it cannot be read."""
     try:
         return await ledger.drawings(run_id)
     except StorageError as error:
-        logger.error("The run's drawings cannot be looked up: %s", error)  # noqa: TRY400 - told, not a defect
+        logger.error("The run's images cannot be looked up: %s", error)  # noqa: TRY400 - not a bug
         return []
 
 
-def rescued_state(
-    state: dict[str, Any], row: RunRow, known: Known, error: GemsError
+def recover_state(
+    state: dict[str, Any], row: RunRow, known: RunEvidence, error: GemsError
 ) -> tuple[State, list[str]]:
-    """The state of a broken run that has an image, and the warnings in it that nobody heard yet.
+    """Rebuild the state of a failed run that has an image; also return new warnings.
 
-    What was told goes behind what the checkpoints know. A run that came to its end before its checkpoints
-    failed keeps its reason; otherwise the failure is written into the state.
-
-    Args:
-        state: What can be read of it.
-        row: The run.
-        known: What is known besides.
-        error: What broke it; raised where there is no image to hand back.
+    Events are added to what the checkpoints have. A run that ended before its checkpoints failed keeps its
+    stop reason; otherwise the failure is written into the state. Without an image, `error` is raised.
     """
-    rebuilt = state | _rebuilt(state, row, known)
+    rebuilt = state | _merge_events(state, row, known)
     if not rebuilt["rounds"] and not rebuilt["drawn"]:
         raise error
-    traced = redact("".join(traceback.format_exception(error)))
-    logger.error("The run %s broke: %s\n%s", row["run_id"], error, traced)
-    ends = known.told(Stopped)
-    if not ends:
+    trace = redact("".join(traceback.format_exception(error)))
+    logger.error("The run %s failed: %s\n%s", row["run_id"], error, trace)
+    stopped = known.events_of(Stopped)
+    if not stopped:
         failure = {"node": "", "error": type(error).__name__, "message": str(error)}
         return cast("State", rebuilt | {"stop_reason": "failed", "failure": failure}), []
     warning = (
-        "Only this result knows the whole run, and not all of its usage, since the checkpoints could not be "
-        f"kept: {error}"
+        "Only this result has the complete run, with incomplete usage, because the checkpoints could not be "
+        f"stored: {error}"
     )
-    end = {"stop_reason": ends[-1].stop_reason, "failure": ends[-1].failure}
+    end = {"stop_reason": stopped[-1].stop_reason, "failure": stopped[-1].failure}
     warnings = [*rebuilt["warnings"], warning]
     return cast("State", rebuilt | end | {"warnings": warnings}), [warning]
 
 
-def salvaged_state(row: RunRow, drawings: Sequence[Candidate], error: CorruptStoreError) -> State:
-    """What can be shown of a run whose checkpoints cannot be read: its best image as far as that is known.
-
-    Args:
-        row: The run.
-        drawings: What the ledger says was drawn.
-        error: Raised where nothing was.
-    """
+def state_from_ledger(row: RunRow, drawings: Sequence[Candidate], error: CorruptStoreError) -> State:
+    """Return a state with the known images of a run without checkpoints; raise `error` if there are none."""
     if not drawings:
         raise error
     best = row["summary"].get("image") or drawings[-1]["image"]
     warning = (
-        f"{error} Of this run, only its images are known ({len(drawings)}), which are still there; the "
-        f"{'best' if row['summary'] else 'newest'} stands first. Prompts and verdicts cannot be read."
+        f"{error} Only the images of this run are known ({len(drawings)}) and still stored; the "
+        f"{'best' if row['summary'] else 'newest'} comes first. Prompts and verdicts cannot be read."
     )
     return {
         "drawn": sorted(drawings, key=lambda candidate: candidate["image"] != best),
         "draw_prompt": "",
-        "requirements": [_whole(row)],
+        "requirements": [_whole_prompt_requirement(row)],
         "options": row["options"],
         "stop_reason": row["summary"].get("stop_reason"),
         "warnings": [warning],
     }
 
 
-def _rebuilt(state: dict[str, Any], row: RunRow, known: Known) -> dict[str, Any]:
-    """The parts of a state that the events tell of, behind what `state` has of them."""
-    rounds = _numbered(state.get("rounds") or [], "number")
+def _merge_events(state: dict[str, Any], row: RunRow, known: RunEvidence) -> dict[str, Any]:
+    """Merge the events into the parts of the state that they describe."""
+    rounds = _by_number(state.get("rounds") or [], "number")
     last = max(rounds, default=0)
-    experiences = _numbered(state.get("experiences") or [], "round")
-    for reflected in known.told(Reflected):
+    experiences = _by_number(state.get("experiences") or [], "round")
+    for reflected in known.events_of(Reflected):
         experiences.setdefault(reflected.experience["round"], reflected.experience)
-    prompts = _prompts(state, row, known, experiences.values())
-    for judged in known.told(Judged):
-        turn = rounds.get(judged.round) or _round(judged, state, row, known, prompts)
-        # What was told is never older than what was kept: a resumed run may have judged the round again.
+    prompts = _prompts_by_round(state, row, known, experiences.values())
+    for judged in known.events_of(Judged):
+        round_ = rounds.get(judged.round) or _judged_round(judged, state, row, known, prompts)
+        # Events are never older than checkpoints: a resumed run may have judged the round again.
         newer = {"verdicts": judged.verdicts, "best": judged.best, "score": judged.score}
-        rounds[judged.round] = turn | newer
-    newest = max((event.round for event in known.told(ImageDrawn)), default=0)
+        rounds[judged.round] = round_ | newer
+    newest = max((event.round for event in known.events_of(ImageDrawn)), default=0)
     drawn = [] if max(rounds, default=0) > last else state.get("drawn") or []
     if newest > max(rounds, default=0):
-        drawn = _drawn(known, newest)
+        drawn = _candidates_of_round(known, newest)
     warnings = state.get("warnings") or []
-    unkept = [event.message for event in known.told(Warned) if event.message not in warnings]
+    new_warnings = [event.message for event in known.events_of(Warned) if event.message not in warnings]
     return {
         "rounds": [rounds[number] for number in sorted(rounds)],
         "experiences": [experiences[number] for number in sorted(experiences)],
         "drawn": drawn,
         "draw_prompt": prompts.get(newest) or state.get("draw_prompt") or row["prompt"],
-        "requirements": state.get("requirements") or _listed(known) or [_whole(row)],
+        "requirements": state.get("requirements")
+        or _known_requirements(known)
+        or [_whole_prompt_requirement(row)],
         "options": row["options"],
-        "plan": state.get("plan") or next((event.plan for event in known.told(Planned)), None),
-        "warnings": [*warnings, *unkept],
+        "plan": state.get("plan") or next((event.plan for event in known.events_of(Planned)), None),
+        "warnings": [*warnings, *new_warnings],
     }
 
 
-def _round(
-    judged: Judged, state: dict[str, Any], row: RunRow, known: Known, prompts: dict[int, str]
+def _judged_round(
+    judged: Judged, state: dict[str, Any], row: RunRow, known: RunEvidence, prompts: dict[int, str]
 ) -> Round:
-    """A judged round; its times are not known."""
-    candidates = _drawn(known, judged.round)
+    """Build a judged round; its times are unknown."""
+    candidates = _candidates_of_round(known, judged.round)
     shown = [verdict["image"] for verdict in judged.verdicts]
     if [candidate["image"] for candidate in candidates] != shown:
-        # Found in the ledger instead of drawn again, so nothing was told about them.
+        # Found in the ledger instead of generated again, so there were no events.
         by_image = {c["image"]: c for c in (*known.drawings, *(state.get("drawn") or []), *candidates)}
         candidates = [by_image[image] for image in shown]
     return {
@@ -202,33 +187,35 @@ def _round(
     }
 
 
-def _prompts(
-    state: dict[str, Any], row: RunRow, known: Known, experiences: Iterable[Experience]
+def _prompts_by_round(
+    state: dict[str, Any], row: RunRow, known: RunEvidence, experiences: Iterable[Experience]
 ) -> dict[int, str]:
-    """The prompt of each round as far as it is known; what was really drawn with counts most."""
+    """Return the known prompt of each round; those of generated images take precedence."""
     written = {experience["round"] + 1: experience["next_prompt"] for experience in experiences}
-    planned = dict(enumerate((event.plan["prompt"] for event in known.told(Planned)[:1]), 1))
+    planned = dict(enumerate((event.plan["prompt"] for event in known.events_of(Planned)[:1]), 1))
     reached = {len(state.get("rounds") or []) + 1: state.get("draw_prompt") or row["prompt"]}
-    return planned | reached | written | {event.round: event.prompt for event in known.told(ImageDrawn)}
+    return planned | reached | written | {event.round: event.prompt for event in known.events_of(ImageDrawn)}
 
 
-def _drawn(known: Known, number: int) -> list[Candidate]:
+def _candidates_of_round(known: RunEvidence, number: int) -> list[Candidate]:
     drawn = {
-        event.candidate["index"]: event.candidate for event in known.told(ImageDrawn) if event.round == number
+        event.candidate["index"]: event.candidate
+        for event in known.events_of(ImageDrawn)
+        if event.round == number
     }
     return [drawn[index] for index in sorted(drawn)]
 
 
-def _listed(known: Known) -> list[Requirement]:
-    lists = known.told(RequirementsListed)
+def _known_requirements(known: RunEvidence) -> list[Requirement]:
+    lists = known.events_of(RequirementsListed)
     return lists[-1].requirements if lists else []
 
 
-def _whole(row: RunRow) -> Requirement:
-    """What stands for the requirements where they are not known."""
+def _whole_prompt_requirement(row: RunRow) -> Requirement:
+    """Return a single requirement for the whole prompt, if the requirements are unknown."""
     question = f"Does this image show: {row['prompt']}?"
     return {"id": "r1", "question": question, "kind": "other", "parents": []}
 
 
-def _numbered(items: Iterable[Any], key: str) -> dict[int, Any]:
+def _by_number(items: Iterable[Any], key: str) -> dict[int, Any]:
     return {item[key]: item for item in items}

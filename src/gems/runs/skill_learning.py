@@ -1,4 +1,4 @@
-"""Drafts written from piles of lessons, each under a name of its own."""
+"""Draft skills from groups of lessons, each under a unique name."""
 
 from __future__ import annotations
 
@@ -15,60 +15,65 @@ from gems.skills.models import Skill
 from gems.skills.reading import read_body
 from gems.skills.scaffold import Draft, drafts_folder, standard_fields, write_draft
 
-LEAST = 5
+MIN_LESSONS = 5
 GENERATOR, KINDS, SOURCES, STAMP = "gems-generator", "gems-kinds", "gems-sources", "gems-lessons"
-"""Keys of a draft's metadata: whose lessons, about what, how many, and a digest of which."""
+"""Keys of a draft's metadata: generator, kinds, number and digest of its lessons."""
 Metadata = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What is to be proposed.
+class DraftRequest:
+    """A request for skill drafts.
 
     Attributes:
-        least: Lessons of one kind that a proposal needs.
-        generator: Only from lessons about this generator.
-        use_model: Whether the reflector's chat model writes; a plain list of the best lessons otherwise.
-        force: Whether drafts that exist are replaced.
-        dry_run: Only say what would be written.
+        least: Minimum number of lessons of one kind.
+        generator: Only lessons about this generator.
+        use_model: Whether the reflector's chat model writes; otherwise a list of the best lessons is used.
+        force: Replace existing drafts.
+        dry_run: Only report what would be written.
     """
 
-    least: int = LEAST
+    least: int = MIN_LESSONS
     generator: str | None = None
     use_model: bool = True
     force: bool = False
     dry_run: bool = False
 
 
-class Drafter:
-    """Writes the drafts of one call, each under a name of its own."""
+class DraftWriter:
+    """Writes the drafts of one call, each under a unique name."""
 
     def __init__(
-        self, home: Path, wish: Wish, author: Author | None, skills: Mapping[str, Skill], there: Metadata
+        self,
+        home: Path,
+        request: DraftRequest,
+        author: Author | None,
+        skills: Mapping[str, Skill],
+        existing: Metadata,
     ) -> None:
-        self._home, self._wish, self._author = home, wish, author
-        self._skills, self._there = skills, there
-        self._taken = {*skills, *there}
+        self._home, self._request, self._author = home, request, author
+        self._skills, self._existing = skills, existing
+        self._taken = {*skills, *existing}
 
-    async def draft(self, pile: LessonGroup, prompts: Sequence[str]) -> SkillDraft:
-        """Draft what a pile is worth.
-
-        Raises:
-            SkillError: the skill that is to be amended cannot be read.
-        """
-        before = self._before(pile)
-        if before is not None and not self._wish.force:
-            return self._report(pile, before, "exists")
-        if self._wish.dry_run:
-            return self._report(pile, before or pile.skill or self._free(_named_after(pile), pile), "planned")
-        skill = self._skills[pile.skill] if pile.skill is not None else None
+    async def draft(self, group: LessonGroup, prompts: Sequence[str]) -> SkillDraft:
+        """Draft a skill from a group; SkillError if the skill to amend cannot be read."""
+        existing_name = self._existing_draft(group)
+        if existing_name is not None and not self._request.force:
+            return self._report(group, existing_name, "exists")
+        if self._request.dry_run:
+            return self._report(
+                group,
+                existing_name or group.skill or self._unused_name(_default_name(group), group),
+                "planned",
+            )
+        skill = self._skills[group.skill] if group.skill is not None else None
         body = (await read_body(skill)).strip() if skill is not None else ""
-        guidance = await self._author.write(pile, body) if self._author else Guidance()
-        name = pile.skill or before or self._free(guidance.name or _named_after(pile), pile)
-        draft = await asyncio.to_thread(self._checked, pile, name, guidance, body, prompts)
+        guidance = await self._author.write(group, body) if self._author else Guidance()
+        name = group.skill or existing_name or self._unused_name(guidance.name or _default_name(group), group)
+        draft = await asyncio.to_thread(self._build_draft, group, name, guidance, body, prompts)
         self._taken.add(name)
-        await asyncio.to_thread(write_draft, self._home, draft, force=self._wish.force)
-        written = self._report(pile, name, "written")
+        await asyncio.to_thread(write_draft, self._home, draft, force=self._request.force)
+        written = self._report(group, name, "written")
         return written.model_copy(
             update={
                 "by": "model" if draft.body == guidance.body else "list",
@@ -77,41 +82,41 @@ class Drafter:
             }
         )
 
-    def _before(self, pile: LessonGroup) -> str | None:
-        """The draft that there is already of the same matter."""
-        if pile.skill is not None:
-            return pile.skill if pile.skill in self._there else None
-        matter = (pile.generator, " ".join(pile.kinds))
+    def _existing_draft(self, group: LessonGroup) -> str | None:
+        """Return the existing draft for the same skill, or the same generator and kinds."""
+        if group.skill is not None:
+            return group.skill if group.skill in self._existing else None
+        key = (group.generator, " ".join(group.kinds))
         return next(
             (
                 name
-                for name, data in self._there.items()
-                if name not in self._skills and (data.get(GENERATOR), data.get(KINDS)) == matter
+                for name, data in self._existing.items()
+                if name not in self._skills and (data.get(GENERATOR), data.get(KINDS)) == key
             ),
             None,
         )
 
-    def _free(self, wanted: str, pile: LessonGroup) -> str:
-        """A name that neither a skill nor a draft has: accepting the draft must take no skill's place."""
-        if wanted not in self._taken:
-            return wanted
-        named = valid_name(f"{wanted}-{pile.generator}") or wanted
-        numbered = (valid_name(f"{wanted[:50]}-{number}") for number in range(2, len(self._taken) + 3))
+    def _unused_name(self, base_name: str, group: LessonGroup) -> str:
+        """Return a name that neither a skill nor a draft has, so that a draft never replaces a skill."""
+        if base_name not in self._taken:
+            return base_name
+        named = valid_name(f"{base_name}-{group.generator}") or base_name
+        numbered = (valid_name(f"{base_name[:50]}-{number}") for number in range(2, len(self._taken) + 3))
         return next(name for name in (named, *numbered) if name and name not in self._taken)
 
-    def _checked(
-        self, pile: LessonGroup, name: str, guidance: Guidance, body: str, prompts: Sequence[str]
+    def _build_draft(
+        self, group: LessonGroup, name: str, guidance: Guidance, body: str, prompts: Sequence[str]
     ) -> Draft:
-        """The draft in the model's words; with the plain list where these make no sound skill. Blocking."""
-        skill = self._skills[pile.skill] if pile.skill is not None else None
-        listed = append_lessons(body, pile) if skill is not None else list_lessons(name, pile)
+        """Build the draft from the model's text, or from the list of lessons if that is invalid. Blocking."""
+        skill = self._skills[group.skill] if group.skill is not None else None
+        listed = append_lessons(body, group) if skill is not None else list_lessons(name, group)
         warnings = list(guidance.warnings)
         if skill is not None and skill.code:
-            warnings.append("The skill brings code, which runs once the draft stands among your skills.")
+            warnings.append("The skill has code, which is executed once the draft is among your skills.")
         for text, description in ((guidance.body, guidance.description), (listed, "")):
             if not text:
                 continue
-            fields = self._fields(pile, name, description, skill)
+            fields = self._fields(group, name, description, skill)
             draft = Draft(
                 name=name,
                 fields=fields,
@@ -123,13 +128,15 @@ class Drafter:
             faults = draft.faults()
             if not faults:
                 return draft
-            warnings.append(f"The plain list stands for what the chat model wrote: {' '.join(faults)}")
-        raise InternalError(f"The draft {name} is no sound skill: {' '.join(faults)}")
+            warnings.append(
+                f"The list of lessons is used instead of the chat model's text: {' '.join(faults)}"
+            )
+        raise InternalError(f"The draft {name} is not a valid skill: {' '.join(faults)}")
 
     def _fields(
-        self, pile: LessonGroup, name: str, description: str, skill: Skill | None
+        self, group: LessonGroup, name: str, description: str, skill: Skill | None
     ) -> dict[str, object]:
-        about = ", ".join(pile.kinds)
+        about = ", ".join(group.kinds)
         plain = (
             f"What earlier runs learnt about requirements of the kind {about}. For prompts whose main "
             f"difficulty is of this kind; not for plain ones."
@@ -137,25 +144,25 @@ class Drafter:
         fields: dict[str, object] = {"name": name, "description": description or plain}
         metadata: dict[str, str] = {}
         if skill is not None:
-            # The model is not shown the description, which says when the skill is chosen: it stays.
+            # The description decides when the skill is chosen; the model does not see it, so it stays.
             fields = standard_fields(skill)
             metadata = dict(fields.get("metadata") or {})  # type: ignore[call-overload]
         own = {
-            GENERATOR: pile.generator,
-            KINDS: " ".join(pile.kinds),
-            SOURCES: str(len(pile.evidence)),
-            STAMP: pile.stamp,
+            GENERATOR: group.generator,
+            KINDS: " ".join(group.kinds),
+            SOURCES: str(len(group.evidence)),
+            STAMP: group.stamp,
         }
         return fields | {"metadata": metadata | own}
 
-    def _report(self, pile: LessonGroup, name: str, state: str) -> SkillDraft:
+    def _report(self, group: LessonGroup, name: str, state: str) -> SkillDraft:
         return SkillDraft.model_validate(
             {
                 "name": name,
-                "amends": pile.skill is not None,
-                "generator": pile.generator,
-                "kinds": list(pile.kinds),
-                "lessons": len(pile.evidence),
+                "amends": group.skill is not None,
+                "generator": group.generator,
+                "kinds": list(group.kinds),
+                "lessons": len(group.evidence),
                 "by": None,
                 "state": state,
                 "folder": str(drafts_folder(self._home) / name),
@@ -165,5 +172,5 @@ class Drafter:
         )
 
 
-def _named_after(pile: LessonGroup) -> str:
-    return f"learnt-{pile.kinds[0]}"
+def _default_name(group: LessonGroup) -> str:
+    return f"learnt-{group.kinds[0]}"

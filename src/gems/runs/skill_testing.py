@@ -1,4 +1,4 @@
-"""One example of a skill, tried: what the planner chooses for it, and what the skill's prompt loses."""
+"""Test one example of a skill: what the planner chooses, and what the skill's prompt loses."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from gems.skills.examples import Example
 from gems.state import Context, Input, State
 from gems.types import Role, Usage
 
-_ASKS = "__interrupt__"
-"""Where LangGraph puts the questions of a graph that a person is to answer."""
+_INTERRUPT = "__interrupt__"
+"""LangGraph's key of a graph's questions to a person."""
 
 
 @dataclass
 class ExampleTrial:
-    """One example; `carry_out` fills in what came of it."""
+    """One example with its outcome, which `run` sets."""
 
     skill: str
     example: Example
@@ -51,24 +51,19 @@ class ExampleTrial:
 
     @property
     def unanswered(self) -> list[str]:
-        """Why models gave no usable answers."""
+        """The errors of models that gave no usable answers."""
         return list(dict.fromkeys(fault for client in self._clients.values() for fault in client.faults))
 
     def usage(self) -> dict[str, Usage]:
-        """What was consumed, by role."""
+        """Return the usage by role."""
         used: dict[str, Usage] = {}
         for role, client in self._clients.items():
             for usage in client.spent:
                 used = merged(used, {role: usage})
         return used
 
-    async def carry_out(self) -> None:
-        """Ask the planner, and where the skill is called for, make its prompt and look at it.
-
-        Raises:
-            UnreachableError: nothing answers at a chat model's address.
-            ConfigurationError: a chat model cannot be used as configured.
-        """
+    async def run(self) -> None:
+        """Ask the planner, and if the example calls for the skill, write its prompt and check it."""
         plan = await choose_skills(self.example.prompt, "auto", self._work())
         if not self.unanswered:
             self.skills, self.chosen = plan["skills"], self.skill in plan["skills"]
@@ -77,56 +72,58 @@ class ExampleTrial:
 
     async def _rewrite(self) -> None:
         before = len(self.unanswered)
-        update = await _stage().ainvoke(await self._state(), context=self.context)
-        if _ASKS in update:
-            self.fault = "It asks a person something, and nobody is there to answer."
+        update = await _skill_graph().ainvoke(await self._initial_state(), context=self.context)
+        if _INTERRUPT in update:
+            self.fault = "The skill asks a person a question, which a test cannot answer."
             return
         self.fault = update["skill_uses"][-1]["fault"]
-        # A prompt that nobody answered for is the user's own, which keeps everything.
+        # Without an answer the prompt is the user's own, which keeps everything.
         if self.fault or len(self.unanswered) > before:
             return
         self.new_prompt = update["draw_prompt"]
-        lost = await self._lost(self.new_prompt)
+        lost = await self._find_lost(self.new_prompt)
         if len(self.unanswered) == before:
             self.lost = lost
             self.kept = [statement for statement in self.example.keeps if statement not in lost]
 
-    async def _state(self) -> State:
-        """A run's state at the moment when it is the skill's turn."""
+    async def _initial_state(self) -> State:
+        """Return a run's state right before the skill's node."""
         prompt = self.example.prompt
-        # Every time the same, and nothing that a default of the settings could forbid.
-        wanted: Input = {"prompt": prompt, "seed": 0, "skills": self.skill, "memory": False}
+        # Reproducible, and independent of the settings' defaults.
+        graph_input: Input = {"prompt": prompt, "seed": 0, "skills": self.skill, "memory": False}
         requirements = await state_requirements(prompt, self._work())
         return {
             "prompt": prompt,
             "draw_prompt": prompt,
-            "options": resolve_options(wanted, self.context),
+            "options": resolve_options(graph_input, self.context),
             "plan": {"skills": [self.skill], "why": "It is tried.", "prompt": prompt},
             "requirements": requirements,
             "skill_uses": [],
         }
 
-    async def _lost(self, new_prompt: str) -> list[str]:
-        """The statements that a new prompt does not keep: neither word by word nor, says the model, in sense.
+    async def _find_lost(self, new_prompt: str) -> list[str]:
+        """Return the statements that a new prompt lost: neither verbatim nor, by the model, in meaning.
 
-        Nothing where it does not answer; `unanswered` says so.
+        Empty if the model gives no answer; `unanswered` has the error.
         """
-        said = _folded(new_prompt)
-        open_ = [statement for statement in self.example.keeps if _folded(statement) not in said]
-        if not open_:
+        folded_prompt = _normalize_text(new_prompt)
+        open_statements = [
+            statement for statement in self.example.keeps if _normalize_text(statement) not in folded_prompt
+        ]
+        if not open_statements:
             return []
         slots = {
             "user_prompt": self.example.prompt,
             "new_prompt": new_prompt,
-            "questions": numbered(open_),
+            "questions": numbered(open_statements),
         }
         try:
             reply = await self._work().ask(question("keep", slots))
         except ProviderError:
-            # Remembered by the client; what never answers at all has ended the trial before.
+            # The client records the error; unreachable models have already ended the test.
             return []
         numbers = {loss.number for loss in reply.form(KeptReply).lost}
-        return [statement for number, statement in enumerate(open_, 1) if number in numbers]
+        return [statement for number, statement in enumerate(open_statements, 1) if number in numbers]
 
     def _work(self) -> NodeContext:
         """A turn of no run: nothing is entered into the ledger."""
@@ -140,9 +137,9 @@ class ExampleTrial:
         )
 
     def report(self) -> TriedExample:
-        """What came of it."""
+        """Return the outcome."""
         example, unanswered = self.example, self.unanswered
-        came_out = self.chosen == example.trigger and not self.lost
+        is_as_expected = self.chosen == example.trigger and not self.lost
         return TriedExample(
             line=example.line,
             prompt=example.prompt,
@@ -154,13 +151,13 @@ class ExampleTrial:
             lost=self.lost,
             unanswered=unanswered,
             fault=self.fault,
-            passed=came_out and not unanswered and not self.fault,
+            passed=is_as_expected and not unanswered and not self.fault,
         )
 
 
 @cache
-def _stage() -> CompiledStateGraph[Any, Any, Any, Any]:
-    """A graph of nothing but a skill's turn; without a checkpointer nothing of it is kept."""
+def _skill_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
+    """Build a graph of only a skill's node, without a checkpointer."""
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(State, context_schema=Context)
     graph.add_node(ANY_SKILL, any_skill_node())
     graph.add_edge(START, ANY_SKILL)
@@ -168,6 +165,6 @@ def _stage() -> CompiledStateGraph[Any, Any, Any, Any]:
     return graph.compile(name="trial")
 
 
-def _folded(text: str) -> str:
-    """Without what does not matter: case, and how blanks are written."""
+def _normalize_text(text: str) -> str:
+    """Normalize case and whitespace."""
     return " ".join(text.split()).casefold()

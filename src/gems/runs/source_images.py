@@ -1,4 +1,4 @@
-"""Pictures that users give as files, bytes or base64, checked before anything is done with them."""
+"""Read and check images that users pass as files, bytes or base64."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gems.memory.images import ImageStore
 from gems.models.pictures import MAX_PIXELS, opened, upright, verified_png
 
 MAX_BYTES = 50_000_000
-"""Largest file that is read as a picture."""
+"""Maximum size of an image file."""
 MAX_BASE64 = MAX_BYTES * 3 // 2
-"""Characters of the longest base64 that is decoded."""
+"""Maximum number of base64 characters."""
 
 
 @dataclass(frozen=True)
 class SourceImage:
-    """A picture to edit: upright, without anything that a camera or a program wrote beside the pixels.
+    """An image to edit: upright, without metadata.
 
     Attributes:
         png: RGB or RGBA.
@@ -42,95 +42,76 @@ class SourceImage:
         return hashlib.sha256(self.png).hexdigest()
 
 
-def source_image(given: bytes | Path | SourceImage) -> SourceImage:
-    """The picture to edit. Blocking.
+def read_source_image(given: bytes | Path | SourceImage) -> SourceImage:
+    """Read an image to edit: a PNG, JPEG or WebP file or its bytes, at most 50 MB and 64 million pixels.
 
-    Args:
-        given: A PNG, JPEG or WebP file or its bytes, at most 50 MB and 64 million pixels.
-
-    Raises:
-        RequestError: there is no such file, or it holds no picture that can be taken.
+    Raises RequestError if it cannot be read. Blocking.
     """
     if isinstance(given, SourceImage):
         return given
     if not isinstance(given, bytes | Path):
-        # A text could be meant as a path, which a caller from outside must never get read.
-        raise RequestError("The source is no picture.", hint="Give a pathlib.Path, or the picture's bytes.")
-    plain = _without_metadata(readable_png(given))
+        # A string could be a path, which remote callers must never be able to read.
+        raise RequestError("The source is not an image.", hint="Pass a pathlib.Path, or the image's bytes.")
+    plain = _without_metadata(read_png(given))
     out = io.BytesIO()
     plain.save(out, "PNG")
     return SourceImage(out.getvalue(), *plain.size)
 
 
-async def keep_source(source: SourceImage, images: ImageStore) -> None:
-    """Put a picture to edit where runs find it.
-
-    Raises:
-        StorageError: it cannot be written; held in memory only, it would end with this process.
-    """
+async def store_source(source: SourceImage, images: ImageStore) -> None:
+    """Store an image to edit; StorageError if it cannot be written, since memory ends with this process."""
     await images.put(source.png)
     if (fault := images.unsaved.get(source.id)) is not None:
         raise fault
 
 
-def readable_png(image: bytes | Path) -> bytes:
-    """PNG bytes of a picture in a common format, upright. Blocking.
-
-    Raises:
-        RequestError: there is no such file, or it holds no picture that can be taken.
-    """
-    name = image.name if isinstance(image, Path) else "What was sent"
-    data = _content(image) if isinstance(image, Path) else image
+def read_png(image: bytes | Path) -> bytes:
+    """Return upright PNG bytes of a PNG, JPEG or WebP image; RequestError if it cannot be read. Blocking."""
+    name = image.name if isinstance(image, Path) else "The image"
+    data = _read_file(image) if isinstance(image, Path) else image
     if len(data) > MAX_BYTES:
-        raise RequestError(f"{name} has more than {MAX_BYTES:,} bytes.", hint="Send a smaller picture.")
+        raise RequestError(f"{name} has more than {MAX_BYTES:,} bytes.", hint="Send a smaller image.")
     try:
         png, _, _ = verified_png(data, name)
     except InvalidImageError as error:
-        # What a file holds that is no picture is nobody's business, so it is not quoted.
+        # The content of a file that is not an image may be private, so it is not quoted.
         if error.__cause__ is None or isinstance(error.__cause__, Image.DecompressionBombError):
             raise RequestError(
-                f"{name} has more than {MAX_PIXELS:,} pixels.", hint="Send a smaller picture."
+                f"{name} has more than {MAX_PIXELS:,} pixels.", hint="Send a smaller image."
             ) from None
-        raise RequestError(f"{name} is no whole picture.", hint="PNG, JPEG and WebP can be read.") from None
-    return png if png is data else _upright(data, png)
+        raise RequestError(
+            f"{name} is not a valid image or is truncated.", hint="Use PNG, JPEG or WebP."
+        ) from None
+    return png if png is data else _rotate_upright(data, png)
 
 
-def decoded_picture(text: str, name: str, hint: str = "") -> bytes:
-    """The bytes of base64, with or without what browsers put before it.
-
-    Args:
-        text: What was sent.
-        name: Of the field it was sent in.
-        hint: What to do where it is none.
-
-    Raises:
-        RequestError: it is too long, or no base64.
-    """
+def decode_base64(text: str, name: str, hint: str = "") -> bytes:
+    """Decode base64, with or without a data URL's prefix; RequestError, with `hint`, if it is invalid."""
     if len(text) > MAX_BASE64:
-        raise RequestError(f"The picture has more than {MAX_BYTES:,} bytes.", hint="Send a smaller one.")
+        raise RequestError(f"The image has more than {MAX_BYTES:,} bytes.", hint="Send a smaller image.")
     payload = text.partition(",")[2] if text.startswith("data:") else text
     try:
         return base64.b64decode("".join(payload.split()), validate=True)
     except (binascii.Error, ValueError):
-        raise RequestError(f"`{name}` is no base64.", hint=hint) from None
+        raise RequestError(f"`{name}` is not valid base64.", hint=hint) from None
 
 
-def _content(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         if not path.is_file():
-            raise RequestError(f"There is no file {path}.", hint="Give the path of a picture.")
+            raise RequestError(f"There is no file {path}.", hint="Pass the path of an image.")
         # A file may be larger than memory.
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no path"
+        reason = getattr(error, "strerror", None) or "it is not a valid path"
         raise RequestError(
-            f"{str(path)[:200]} cannot be read: {reason}.", hint="Give the path of a picture."
+            f"{str(path)[:200]} cannot be read: {reason}.", hint="Pass the path of an image."
         ) from None
 
 
-def _upright(data: bytes, png: bytes) -> bytes:
-    """The converted picture, turned as cameras say it should be."""
+def _rotate_upright(data: bytes, png: bytes) -> bytes:
+    """Rotate the converted image as its EXIF orientation says."""
     with opened(data) as original:
         turned = upright(original)
         if turned is original:
@@ -141,13 +122,13 @@ def _upright(data: bytes, png: bytes) -> bytes:
 
 
 def _without_metadata(png: bytes) -> Image.Image:
-    """The first frame's pixels alone; what is transparent stays so, since editors may paint there."""
-    with opened(png) as picture:
-        sees_through = "A" in picture.getbands() or "transparency" in picture.info
-        turned = upright(picture)
+    """Return the first frame's pixels alone; transparency is kept, since editors may paint there."""
+    with opened(png) as source:
+        has_alpha = "A" in source.getbands() or "transparency" in source.info
+        turned = upright(source)
         if turned.mode.startswith("I"):
             # Pillow would cut 16 bits off at 255 instead of scaling them.
             turned = turned.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-        plain = turned.convert("RGBA" if sees_through else "RGB")
+        plain = turned.convert("RGBA" if has_alpha else "RGB")
     plain.info = {}
     return plain

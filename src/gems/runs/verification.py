@@ -1,4 +1,4 @@
-"""Any picture checked against a prompt, as the loop checks its own; nothing is drawn and nothing is kept."""
+"""Check any image against a prompt, as the loop checks its own; nothing is generated or stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gems.nodes.skill_verifying import ask_verifiers
 from gems.options import check_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement
-from gems.runs.source_images import readable_png
+from gems.runs.source_images import read_png
 from gems.state import State
 from gems.types import Answer, Requirement, Usage
 
@@ -41,11 +41,11 @@ class Verification(BaseModel):
     seconds: float
 
 
-async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Verification:
-    """Check a picture; see `Gems.verify`."""
+async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -> Verification:
+    """Check an image; see `Gems.verify`."""
     started = time.monotonic()
     check_prompt(prompt)
-    held = _HeldImage(await asyncio.to_thread(readable_png, image))
+    held = _SingleImageStore(await asyncio.to_thread(read_png, image))
     work = NodeContext(
         context=replace(resources.context(), images=held),
         run_id="",
@@ -55,14 +55,14 @@ async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Ve
         write=lambda _event: None,
     )
     requirements = await state_requirements(prompt, work)
-    judgement = await _answered(held.image, prompt, requirements, work)
+    judgement = await _judge_image(held.image, prompt, requirements, work)
     answers = [answer["answer"] for answer in judgement.answers]
     return Verification(
         prompt=prompt,
         passed=all(answer == "yes" for answer in answers),
         score=pass_rate(answers),
         requirements=[
-            _checked(requirement, answer)
+            _check_requirement(requirement, answer)
             for requirement, answer in zip(requirements, judgement.answers, strict=True)
         ],
         usage=work.usage,
@@ -71,8 +71,10 @@ async def verified(image: bytes | Path, prompt: str, resources: Resources) -> Ve
     )
 
 
-async def _answered(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> Judgement:
-    """The same questions as in the loop: all at once, and a closer look where little is missing."""
+async def _judge_image(
+    image: str, prompt: str, requirements: list[Requirement], work: NodeContext
+) -> Judgement:
+    """Ask the same questions as the loop: all at once, and again where little is missing."""
     known = await _read_texts(image, prompt, requirements, work)
     judgement = await judge_image(image, requirements, work, known)
     judgement = await recheck(image, judgement, doubtful_answers(judgement.answers), requirements, work)
@@ -84,8 +86,8 @@ async def _answered(image: str, prompt: str, requirements: list[Requirement], wo
 async def _read_texts(
     image: str, prompt: str, requirements: list[Requirement], work: NodeContext
 ) -> dict[str, Answer]:
-    """What the reader of the skill for texts says, where the prompt wants some to be seen."""
-    from gems.skills.lettering import wanted_texts  # noqa: PLC0415 - much code that few commands need
+    """Read the texts in the image if the prompt asks for some, with the skill for texts."""
+    from gems.skills.lettering import wanted_texts  # noqa: PLC0415 - much code for few commands
 
     if not wanted_texts(prompt) or work.context.skills.get(_TEXT_SKILL) is None:
         return {}
@@ -106,13 +108,13 @@ async def _read_texts(
     return await ask_verifiers(image, state, work)
 
 
-def _checked(requirement: Requirement, answer: Answer) -> CheckedRequirement:
+def _check_requirement(requirement: Requirement, answer: Answer) -> CheckedRequirement:
     found = {name: answer[name] for name in ("answer", "evidence", "probability", "source")}
     return CheckedRequirement.model_validate({**requirement, **found})
 
 
-class _HeldImage(ImageStore):
-    """A single picture in memory, where the nodes look for stored ones."""
+class _SingleImageStore(ImageStore):
+    """A single image in memory, as the image store of nodes."""
 
     def __init__(self, png: bytes) -> None:
         super().__init__(Path())

@@ -16,7 +16,7 @@ from gems.apps.run_manager import RunHub
 from gems.apps.server.auth import Access, Caller
 from gems.errors import GemsError, RequestError
 from gems.memory.ledger import RunRow
-from gems.runs.source_images import decoded_picture
+from gems.runs.source_images import decode_base64
 
 _HINT = "Send the picture as base64 in `image`."
 
@@ -110,4 +110,4 @@ class Desk:
             raise RequestError("There must be exactly one picture.", hint=hint)
         if path is not None:
             return Path(path).expanduser()
-        return decoded_picture(image or "", "image", _HINT)
+        return decode_base64(image or "", "image", _HINT)

@@ -10,7 +10,7 @@ from gems.apps.server.dependencies import Service
 from gems.apps.server.schemas import ForkRequest, RunRequest
 from gems.errors import RequestError
 from gems.options import DEFAULT_ROUNDS
-from gems.runs.source_images import decoded_picture
+from gems.runs.source_images import decode_base64
 
 
 async def begin(service: Service, caller: Caller, request: RunRequest) -> str:
@@ -25,7 +25,7 @@ async def begin(service: Service, caller: Caller, request: RunRequest) -> str:
     async with service.access.beginning(caller, most_images(given)):
         if "source" in given:
             # Decoded here, so that no text of a caller's is ever taken for a path.
-            given["source"] = decoded_picture(given["source"], "source")
+            given["source"] = decode_base64(given["source"], "source")
         return await service.hub.start(**given, owner=caller.owner)
 
 

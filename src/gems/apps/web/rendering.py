@@ -15,7 +15,7 @@ from gems.apps.run_view import Story, Turn
 from gems.errors import GemsError
 from gems.memory.ledger import RunRow
 from gems.models.usage import NOTHING, added
-from gems.reporting.templates import Piece, changes
+from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, percent
 from gems.types import Answer, Usage
 
@@ -159,8 +159,8 @@ def _cards(story: Story, turns: Sequence[Turn]) -> list[Card]:
                     if name in turn.answers
                 ],
                 since=since,
-                pieces=changes(before, turn.prompt) if turn.prompt else [],
-                next_pieces=changes(turn.prompt, turn.next_prompt) if turn.next_prompt else [],
+                pieces=diff_prompts(before, turn.prompt) if turn.prompt else [],
+                next_pieces=diff_prompts(turn.prompt, turn.next_prompt) if turn.next_prompt else [],
             )
         )
         before, since = turn.prompt or before, f"round {turn.number}"

@@ -12,7 +12,7 @@ from gems.evals.comparison.sections import Section
 from gems.evals.records import SampleRow
 from gems.evals.samples import SampleKey
 from gems.evals.tables.measuring import Measured
-from gems.reporting.picturing import Shown, shown
+from gems.reporting.picturing import Thumbnail, make_thumbnail
 
 _THUMBNAIL_SIDE = 220
 """Longest side in pixels."""
@@ -23,7 +23,7 @@ class ImageCell:
     """One image with its score."""
 
     label: str
-    picture: Shown
+    picture: Thumbnail
     value: str
     images: int
     why: str
@@ -77,11 +77,11 @@ async def _image_cell(section: Section, each: Measured, key: SampleKey) -> Image
     )
 
 
-async def _load_picture(drawn: FolderData, row: SampleRow | None) -> Shown:
+async def _load_picture(drawn: FolderData, row: SampleRow | None) -> Thumbnail:
     if row is None:
-        return Shown(why="It was not drawn.")
+        return Thumbnail(why="It was not drawn.")
     try:
         png = await drawn.folder.image(row)
     except ImageMissingError as error:
-        return Shown(why=error.message)
-    return await asyncio.to_thread(shown, png, _THUMBNAIL_SIDE)
+        return Thumbnail(why=error.message)
+    return await asyncio.to_thread(make_thumbnail, png, _THUMBNAIL_SIDE)

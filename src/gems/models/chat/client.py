@@ -40,7 +40,7 @@ from gems.models.chat.parsing import first_token, mended, read_json, split_thoug
 from gems.models.concurrency import Places
 from gems.models.http import translate, with_retries
 from gems.models.usage import NOTHING, added
-from gems.observability.langchain_callbacks import discreet_config
+from gems.observability.langchain_callbacks import masked_config
 from gems.observability.redaction import hide, redact, shorten
 from gems.types import Usage
 
@@ -168,7 +168,7 @@ class ChatClient:
         pictures = question.pictures
         left_out = 0 if shown is None else max(0, len(pictures) - shown)
         sent = pictures[left_out:]
-        discreet = discreet_config([picture.image for picture in sent], self._secrets)
+        discreet = masked_config([picture.image for picture in sent], self._secrets)
         config = _UNHEARD | (discreet or {})
         async with self._places.one():
             started = time.perf_counter()

@@ -11,7 +11,7 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import reported
 
 if TYPE_CHECKING:
-    from gems.runs.skill_learning import Wish
+    from gems.runs.skill_learning import DraftRequest
     from gems.skill_reports import SkillDraft, SkillDrafts
 
 
@@ -51,10 +51,12 @@ def learn(
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.runs.skill_learning import Wish  # noqa: PLC0415
+        from gems.runs.skill_learning import DraftRequest  # noqa: PLC0415
 
         use_model = not no_model and not dry_run
-        wish = Wish(least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run)
+        wish = DraftRequest(
+            least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run
+        )
         done = _drafted(wish, options.Models(chat=chat))
         if json:
             print_json(done)
@@ -62,7 +64,7 @@ def learn(
         _show(done)
 
 
-def _drafted(wish: Wish, models: options.Models) -> SkillDrafts:
+def _drafted(wish: DraftRequest, models: options.Models) -> SkillDrafts:
     """Carry it out. No generator is needed, and a chat model only where it writes."""
     from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
     from gems.apps.cli.runner import asked, looked_up, settings_with  # noqa: PLC0415

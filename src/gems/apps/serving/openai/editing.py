@@ -8,7 +8,7 @@ from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.bodies import EditBody
 from gems.errors import RequestError
 from gems.options import check_editing
-from gems.runs.source_images import SourceImage, source_image
+from gems.runs.source_images import SourceImage, read_source_image
 from gems.types import GeneratorCapabilities
 
 
@@ -40,6 +40,6 @@ async def source_of(body: EditBody, generator: GeneratorCapabilities) -> SourceI
             code="too_many_images",
         )
     try:
-        return await asyncio.to_thread(source_image, await uploads[0].read())
+        return await asyncio.to_thread(read_source_image, await uploads[0].read())
     except RequestError as error:
         raise AnswerError(f"image cannot be used. {error}", param="image", code="invalid_image") from None
