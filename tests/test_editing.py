@@ -140,9 +140,9 @@ async def test_a_generator_that_cannot_edit_costs_nothing(house: House) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (b"", "no whole picture"),
-        (b"sesame=secret", "no whole picture"),
-        (photo()[:60], "no whole picture"),
+        (b"", "not a valid image"),
+        (b"sesame=secret", "not a valid image"),
+        (photo()[:60], "not a valid image"),
         (bomb(), "more than 64,000,000 pixels"),
         (b"\0" * (MAX_BYTES + 1), "more than 50,000,000 bytes"),
         (Path("missing.png"), "There is no file"),

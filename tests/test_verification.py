@@ -118,9 +118,9 @@ async def test_photographs_are_shown_upright(gems: Gems, chat: ScriptedChat) -> 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "no whole picture"),
-        (b"sesame=secret", "no whole picture"),
-        (picture()[:60], "no whole picture"),
+        (b"", "not a valid image"),
+        (b"sesame=secret", "not a valid image"),
+        (picture()[:60], "not a valid image"),
         (bomb(), "more than 64,000,000 pixels"),
         (b"\0" * (MAX_BYTES + 1), "more than 50,000,000 bytes"),
     ],

@@ -188,8 +188,8 @@ def test_a_picture_is_edited(client: httpx.Client, house: House) -> None:
         ("/etc/hostname", "not valid base64"),
         ("file:///etc/hostname", "not valid base64"),
         ("http://127.0.0.1:1/a.png", "not valid base64"),
-        ("aGVsbG8=", "no whole picture"),
-        ("", "no whole picture"),
+        ("aGVsbG8=", "not a valid image"),
+        ("", "not a valid image"),
     ],
 )
 def test_sources_that_are_none(client: httpx.Client, house: House, source: str, message: str) -> None:
