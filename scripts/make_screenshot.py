@@ -44,7 +44,7 @@ def main() -> int:
         options.click()
         page.get_by_label("Seed").fill(str(SEED))
         options.click()
-        page.get_by_role("button", name="Draw").click()
+        page.get_by_role("button", name="Generate").click()
         page.get_by_label("Feedback").wait_for(timeout=60_000)
         page.evaluate("document.activeElement.blur()")
         page.wait_for_function(

@@ -241,7 +241,7 @@ def test_traces_are_off_by_default() -> None:
 
 def test_a_server_that_nobody_may_reach_is_told() -> None:
     assert checkup("--no-draw")[1]["server"]["detail"].endswith(
-        "for this machine alone, since there are no keys"
+        "for this machine only, since there are no keys"
     )
     code, checks = checkup("--no-draw", GEMS_SERVE__HOST="0.0.0.0")
     assert (code, failed(checks)) == (1, {"server"})
@@ -257,7 +257,7 @@ def test_a_collector_is_tried() -> None:
         code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url.replace("//", "//user:hunter2@"))
         assert [path for path, _ in receiver.bodies] == ["/v1/traces"]
     assert code == 0
-    assert checks["traces"]["detail"] == f"{receiver.url} takes traces, without prompts and answers"
+    assert checks["traces"]["detail"] == f"{receiver.url} accepts traces, without prompts and answers"
     code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url.replace("//", "//user:hunter2@"))
     assert code == 1
     assert failed(checks) == {"traces"}
@@ -271,7 +271,7 @@ def test_what_takes_no_traces(status: int, fine: bool) -> None:
     with Receiver(lambda _path: (status, b"")) as receiver:
         code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url)
     assert (code == 0) == fine
-    assert ("wants a key" if fine else f"answered {status}") in checks["traces"]["detail"]
+    assert ("requires a key" if fine else f"answered {status}") in checks["traces"]["detail"]
 
 
 def test_langsmith_is_named_and_not_shown() -> None:
@@ -289,7 +289,7 @@ def test_langsmith_is_named_and_not_shown() -> None:
     assert checks["traces"]["detail"] == "to stderr"
     names = "LANGSMITH_API_KEY, LANGSMITH_ENDPOINT, LANGSMITH_TRACING"
     assert checks["langsmith"]["status"] == "ok"
-    assert checks["langsmith"]["detail"].endswith(f"set are {names}")
+    assert checks["langsmith"]["detail"].endswith(f"set variables: {names}")
     assert "tops3cret" not in done.stdout
 
 

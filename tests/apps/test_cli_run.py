@@ -111,8 +111,8 @@ def test_bad_usage_is_2(
     assert said in error["message"]
     lines = printed.err.splitlines()
     assert lines[0] == f"error: {error['message']}"
-    assert lines[1] == f"fault: the {error['fault']}"
-    assert not error["hint"] or lines[2] == f"to do: {error['hint']}"
+    assert lines[1] == f"cause: invalid {error['fault']}"
+    assert not error["hint"] or lines[2] == f"hint: {error['hint']}"
 
 
 def test_bad_settings_are_2_without_a_traceback() -> None:
@@ -131,7 +131,7 @@ def test_failure_is_1_and_says_how_to_go_on(stub: StubServer) -> None:
     assert (error["type"], error["fault"]) == ("ServerError", "provider")
     assert "Traceback" in done.stderr
     go_on = shlex.join(["gems", "resume", error["run_id"], *named(stub)])
-    assert done.stderr.splitlines()[-1] == f"go on: {go_on}"
+    assert done.stderr.splitlines()[-1] == f"resume with: {go_on}"
     stub.behave()
     assert gems(*shlex.split(go_on)[1:], "--quiet").returncode in (0, 3)
 
@@ -164,12 +164,12 @@ def test_interrupted_is_130_and_goes_on(stub: StubServer, number: signal.Signals
     assert out == ""
     assert "Traceback" not in err
     told, go_on = err.splitlines()[-2:]
-    assert told == "Interrupted; everything so far is kept."
-    assert go_on.startswith("go on: gems resume ")
+    assert told == "Interrupted; progress is saved."
+    assert go_on.startswith("resume with: gems resume ")
     assert " interrupted " in here("runs").stdout
 
     stub.behave()
-    done = gems(*shlex.split(go_on.removeprefix("go on: "))[1:])
+    done = gems(*shlex.split(go_on.removeprefix("resume with: "))[1:])
     assert done.returncode in (0, 3), done.stderr
     drawn = [(call.body["prompt"], call.body["seed"]) for call in stub.calls("generate")]
     assert len(drawn) == len(set(drawn))

@@ -26,7 +26,7 @@ def test_a_key_from_its_making_to_its_end() -> None:
     assert (found.name, found.runs_at_a_time, found.images_per_day) == ("ann", 4, 1000)
     listed = here("keys", "list").stdout
     assert listed.split()[0] == "ann"
-    assert "runs: 4 at a time  images a day: 1,000" in listed
+    assert "runs: 4 in parallel  images per day: 1,000" in listed
     assert key not in listed
     assert found.sha256 not in here("keys", "list", "--json").stdout
     assert "ann" in here("keys", "revoke", "ann").stdout
@@ -50,7 +50,7 @@ def test_names_that_cannot_be(words: tuple[str, ...]) -> None:
     here("keys", "add", "ann")
     refused = here("keys", *words)
     assert refused.exit_code == 2
-    assert "to do: " in refused.stderr
+    assert "hint: " in refused.stderr
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,9 +81,9 @@ def test_what_did_not_come_out_is_listed(home: Path) -> None:
     done = here("skills", "test", "lettering")
     assert done.exit_code == 3
     first, second, summary = done.stdout.splitlines()
-    assert first.startswith("line   4  not chosen; lost: a golden dragon")
+    assert first.startswith("line   4  not selected; lost: a golden dragon")
     assert first.endswith("two red circles")
-    assert second.startswith("line   5  chosen, though it should not be")
+    assert second.startswith("line   5  selected, but should not be")
     assert summary.startswith("lettering: precision 0.67, recall 0.67, kept 3 of 4")
     assert told("test", "lettering", code=3)["passed"] is False
 

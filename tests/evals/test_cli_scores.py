@@ -49,7 +49,7 @@ def test_blocks_bench_from_drawing_to_files() -> None:
     assert "blocks-bench/atomicity/3" in shown.stdout
     assert "6 of 200, partial" in shown.stdout
     again = here("eval", "score", "out/rewrite")
-    assert "0 prompts scored by truth, 6 prompts kept from earlier." in again.stdout
+    assert "0 prompts scored by truth, 6 prompts scored earlier." in again.stdout
     compared = here("eval", "compare", "out/single", "out/rewrite", "--out", "cmp")
     assert compared.exit_code == 0, compared.stderr
     assert "rewrite against single" in compared.stdout
@@ -99,7 +99,7 @@ def test_nonsense_is_listed_and_never_zero(geneval2: str) -> None:
     with StubServer(chat=lambda messages: "") as judge:
         done = here("eval", "score", geneval2, "--judge", f"openai:eyes@{judge.base_url}")
     assert done.exit_code == 3
-    assert "1 sample without a score, never counted as 0:" in done.stderr
+    assert "1 sample without a score, not counted as 0:" in done.stderr
     headline = next(line for line in done.stdout.splitlines() if line.split()[:1] == ["geneval2"])
     assert headline.split()[2:6] == ["–", "0", "of", "800,"]  # noqa: RUF001
 

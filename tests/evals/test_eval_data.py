@@ -100,7 +100,7 @@ def test_bad_usage() -> None:
     assert "There is no benchmark 'nonsense'" in done.stderr
     done = here("eval", "data", "--data", "own")
     assert done.exit_code == 2
-    assert "the folder of one benchmark" in done.stderr
+    assert "--data needs a benchmark" in done.stderr
     done = here("eval", "data", "wise-verified")
     assert done.exit_code == 2
     assert "not built in" in done.stderr

@@ -106,7 +106,7 @@ def test_interrupted_it_says_how_to_go_on(how: int, tmp_path: Path, stub: StubSe
         process.send_signal(how)
         _out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert "Interrupted; everything so far is kept." in err
+    assert "Interrupted; progress is saved." in err
     assert "gems eval run geneval --data" in err
     gate.allow(1000)
     assert here(*arguments).exit_code == 0
@@ -139,7 +139,7 @@ def test_failures_are_listed_and_make_the_exit_code_3(tmp_path: Path, stub: Stub
     assert done.exit_code == 3, done.stderr
     assert "8 of 12 samples done" in done.stdout
     assert done.stdout.count("failed: geneval/en/00001 sample") == 4
-    assert "tries again what failed" in done.stderr
+    assert "retry what failed" in done.stderr
     stub.behave()
     assert here(*arguments).exit_code == 0
 
@@ -166,7 +166,7 @@ def test_budget_needs_prices_and_ends_it(
     ("more", "said"),
     [
         (["--harness", "best"], "Unknown harness: 'best'."),
-        (["--engine", "slurm"], "There is no engine 'slurm'."),
+        (["--engine", "slurm"], "Unknown engine: 'slurm'."),
         (["--languages", "zh"], "geneval has no prompts in zh."),
         (["--harness", "best-of-n", "--images", "17"], "best-of-n draws at most 16 images"),
         (["--harness", "paper", "--learn"], "cannot learn from each other"),

@@ -126,7 +126,7 @@ def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: Stu
         finally:
             process.kill()
     assert process.returncode == 130, err
-    assert err.startswith("Interrupted; everything so far is kept.")
+    assert err.startswith("Interrupted; progress is saved.")
     gate.give_up()
     gate.allow(1000)
     done = gems(*arguments)

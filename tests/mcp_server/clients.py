@@ -18,7 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from gems.apps.mcp.guarding import KeyGuard
 from gems.apps.mcp.serving import http_app
-from gems.apps.server.app import listening
+from gems.apps.server.app import open_socket
 from gems.apps.server.dependencies import open_service
 from gems.service import Gems
 from tests.apps.terminal import started
@@ -65,7 +65,7 @@ async def process_over_http(*arguments: str, **environment: str) -> AsyncIterato
         try:
             assert process.stderr is not None
             line = await asyncio.to_thread(process.stderr.readline)
-            assert "MCP is served at" in line, line + process.stderr.read()
+            assert "Serving MCP at" in line, line + process.stderr.read()
             yield line.split()[-1]
         finally:
             process.terminate()
@@ -84,14 +84,14 @@ async def served(house: House, **serve: Any) -> AsyncIterator[str]:
         config = uvicorn.Config(KeyGuard(app, service), lifespan="off", log_config=None, access_log=False)
         config.timeout_graceful_shutdown = 1
         server = uvicorn.Server(config)
-        with closing(listening("127.0.0.1", 0)) as listener:
+        with closing(open_socket("127.0.0.1", 0)) as listener:
             async with app.router.lifespan_context(app):
                 task = asyncio.create_task(server._serve([listener]))
                 try:
                     yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
                 finally:
                     server.should_exit = True
-                    await service.hub.drain(1)
+                    await service.manager.drain(1)
                     await task
 
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from mcp import Client
 
-from gems.apps.mcp.desk import Desk
-from gems.apps.run_manager import RunHub
+from gems.apps.mcp.desk import ToolState
+from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller
 from gems.apps.serving.keys import KeyFile
 from gems.errors import RunCancelledError
@@ -74,12 +74,12 @@ async def test_limits_of_a_key(house: House, keys: KeyFile) -> None:
     async with served(house) as address, with_key(address, key) as client:
         many = await client.call_tool("generate_image", {**CALL, "max_rounds": 2, "candidates": 3})
         assert many.is_error
-        assert "this run may draw 6; 5 are allowed" in text_of(many)
+        assert "this run may add 6. The limit is 5" in text_of(many)
         begun = await client.call_tool("generate_image", {**CALL, "wait": False})
         await pause.wait()
         second = await client.call_tool("generate_image", CALL)
         assert second.is_error
-        assert "so many may at a time" in text_of(second)
+        assert "the limit for this key is 1" in text_of(second)
         run = {"run_id": begun.structured_content["run_id"]}  # type: ignore[index]
         ended = await client.call_tool("cancel_run", run)
         assert ended.is_error
@@ -93,9 +93,9 @@ async def test_paths_of_the_server_are_neither_read_nor_written(house: House, tm
         read = await client.call_tool("verify_image", {"prompt": "a red cat", "path": str(file)})
         written = await client.call_tool("generate_image", {**CALL, "out": str(tmp_path / "out.png")})
         assert read.is_error
-        assert "Paths of the server are not read." in text_of(read)
+        assert "Remote callers cannot read paths of the server." in text_of(read)
         assert written.is_error
-        assert "Nothing is written" in text_of(written)
+        assert "Remote callers cannot write" in text_of(written)
         assert not (tmp_path / "out.png").exists()
         for prefix in ("", "data:image/png;base64,"):
             sent = {"prompt": "a red cat", "image": prefix + base64.b64encode(picture()).decode()}
@@ -114,7 +114,7 @@ async def test_edit_a_picture(house: House, keys: KeyFile, tmp_path: Path) -> No
         for given in ({"path": str(file)}, {"path": str(file), "image": sent["image"]}):
             read = await client.call_tool("edit_image", {"prompt": "make it blue"} | given)
             assert read.is_error
-            assert "Paths of the server are not read." in text_of(read)
+            assert "Remote callers cannot read paths of the server." in text_of(read)
         assert house.drawn() == []
         found = (await client.call_tool("edit_image", sent)).structured_content
         assert found is not None
@@ -168,13 +168,15 @@ async def test_whoever_goes_before_the_run_has_an_id_ends_it_too(house: House) -
     pause = Pause()
     house.on_drawing(1, pause)
     async with house.gems() as gems:
-        hub = RunHub(gems)
-        desk = Desk(hub=hub, access=Access(KeyFile(house.home / "keys.json"), hub), local=True)
-        asking = asyncio.create_task(desk.begun(Caller(), 1, hub.start("a red cat", seed=7)))
+        manager = RunManager(gems)
+        state = ToolState(
+            manager=manager, access=Access(KeyFile(house.home / "keys.json"), manager), local=True
+        )
+        asking = asyncio.create_task(state.start_run(Caller(), 1, manager.start("a red cat", seed=7)))
         await asyncio.sleep(0)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asking
         (row,) = await gems.runs()
         with pytest.raises(RunCancelledError):
-            await hub.result(row["run_id"])
+            await manager.result(row["run_id"])

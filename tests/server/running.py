@@ -14,7 +14,7 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from gems.apps.server.app import listening
+from gems.apps.server.app import open_socket
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
 from gems.service import Gems
@@ -25,7 +25,7 @@ from tests.serving import PATIENCE_S, House
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """Serve an app; its address."""
-    listener = listening("127.0.0.1", 0)
+    listener = open_socket("127.0.0.1", 0)
     config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])), daemon=True)

@@ -98,8 +98,8 @@ def test_half_a_character_is_no_key(settings: Settings) -> None:
 
 async def test_without_keys_everybody_on_the_machine_is_let_in(service: Service) -> None:
     caller = service.access.caller(None)
-    run_id = await service.hub.start("a red cat", seed=7, max_rounds=1)
-    await service.hub.result(run_id)
+    run_id = await service.manager.start("a red cat", seed=7, max_rounds=1)
+    await service.manager.result(run_id)
     assert (await service.access.row(caller, run_id))["run_id"] == run_id
     await service.access.admit(caller, 100)
 
@@ -108,8 +108,8 @@ async def test_a_key_sees_its_own_runs_and_images_only(
     service: Service, settings: Settings, client: httpx.AsyncClient
 ) -> None:
     tokens = {name: keys(settings).add(name) for name in ("ann", "bob")}
-    run_id = await service.hub.start("a red cat", seed=7, max_rounds=1, owner="ann")
-    result = await service.hub.result(run_id)
+    run_id = await service.manager.start("a red cat", seed=7, max_rounds=1, owner="ann")
+    result = await service.manager.result(run_id)
     ann, bob = (service.access.caller(f"Bearer {tokens[name]}") for name in ("ann", "bob"))
     assert (await service.access.row(ann, run_id))["owner"] == "ann"
     with pytest.raises(RunNotFoundError):
@@ -132,11 +132,13 @@ async def test_naming_an_image_makes_nobody_its_owner(
 ) -> None:
     """Generators record what they were asked, so that ids can stand in other people's drawings."""
     tokens = {name: keys(settings).add(name) for name in ("ann", "bob")}
-    hers = await service.hub.result(await service.hub.start("a red cat", seed=7, max_rounds=1, owner="ann"))
+    hers = await service.manager.result(
+        await service.manager.start("a red cat", seed=7, max_rounds=1, owner="ann")
+    )
     image = hers.image_id or ""
     generator.parameters = {"negative_prompt": image, "steps": f'"image": "{image}"'}
-    his = await service.hub.start("a blue dog", seed=8, max_rounds=1, negative_prompt=image, owner="bob")
-    await service.hub.result(his)
+    his = await service.manager.start("a blue dog", seed=8, max_rounds=1, negative_prompt=image, owner="bob")
+    await service.manager.result(his)
     for name, status in (("ann", 200), ("bob", 404)):
         sent = {"authorization": f"Bearer {tokens[name]}"}
         assert (await client.get(f"/images/{image}.png", headers=sent)).status_code == status
@@ -158,8 +160,8 @@ async def test_limits_of_a_key(service: Service, settings: Settings, generator: 
     token = keys(settings).add("ann", runs_at_a_time=1, images_per_day=3)
     caller = service.access.caller(f"Bearer {token}")
     await service.access.admit(caller, 3)
-    run_id = await service.hub.start("a red cat", seed=7, max_rounds=1, owner="ann")
-    await service.hub.result(run_id)
+    run_id = await service.manager.start("a red cat", seed=7, max_rounds=1, owner="ann")
+    await service.manager.result(run_id)
     await service.access.admit(caller, 2)
     with pytest.raises(TooManyRunsError, match="1 images were drawn"):
         await service.access.admit(caller, 3)
@@ -169,12 +171,12 @@ async def test_limits_of_a_key(service: Service, settings: Settings, generator: 
         await pause()
 
     generator.before = before
-    await service.hub.start("a red cat", seed=8, owner="ann")
+    await service.manager.start("a red cat", seed=8, owner="ann")
     await pause.wait()
     with pytest.raises(TooManyRunsError, match="1 of your runs"):
         await service.access.admit(caller, 1)
     # Or the server would wait for it at its end.
-    await service.hub.drain(0)
+    await service.manager.drain(0)
 
 
 async def test_a_body_that_is_too_large_is_refused(client: httpx.AsyncClient, settings: Settings) -> None:

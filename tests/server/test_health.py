@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from gems.apps.run_manager import RunHub
+from gems.apps.run_manager import RunManager
 from gems.apps.server.health import Metrics
 from gems.errors import UnreachableError
 from tests.server.running import app_of, bearer, begun, gated, heard, keys_of, result, serving
@@ -66,18 +66,18 @@ async def test_what_a_resumed_run_consumed_before_counts_once(house: House) -> N
 
     house.never_pass()
     async with house.gems() as gems:
-        hub = RunHub(gems)
-        metrics.listen(hub)
+        manager = RunManager(gems)
+        metrics.listen(manager)
 
         async def cancelling() -> None:
-            await hub.cancel(hub.working()[0])
+            await manager.cancel(manager.working()[0])
 
         house.on_drawing(2, cancelling)
-        run_id = await hub.start("a red cat", max_rounds=3)
-        assert (await hub.result(run_id)).stop_reason == "cancelled"
+        run_id = await manager.start("a red cat", max_rounds=3)
+        assert (await manager.result(run_id)).stop_reason == "cancelled"
         house.on_drawing(1, None)
-        await hub.resume(run_id)
-        result = await hub.result(run_id)
+        await manager.resume(run_id)
+        result = await manager.result(run_id)
     tokens = result.usage["judge"]["input_tokens"]
     assert sample("gems_tokens_total", role="judge", direction="input") == tokens
     assert sample("gems_runs_total", stop_reason="cancelled") == 1
@@ -114,7 +114,7 @@ def test_not_ready_without_its_home_or_while_stopping(house: House) -> None:
         assert "home: PermissionError" in answer.json()["problems"]
         assert str(house.home) not in answer.text
         shutil.move(kept, house.home)
-        app.state.service.hub._draining = True
+        app.state.service.manager._draining = True
         assert client.get("/readyz").json() == {"is_ready": False, "problems": ["stopping"]}
         assert client.post("/runs", json={"prompt": "x"}).status_code == 503
         assert client.get("/healthz").status_code == 200

@@ -53,7 +53,7 @@ def test_malformed_configs(client: httpx.Client, house: House, path: str) -> Non
     asked = {"inputs": [{"prompt": "x"}]} if path.endswith("batch") else {"input": {"prompt": "x"}}
     for config in (5, "x", {"configurable": 5}, {"configurable": {"thread_id": []}}, {"tags": 5}, [5]):
         assert client.post(path, json=asked | {"config": config}).status_code == 422
-    for name in ("__gems_asked", "nonsense"):
+    for name in ("__gems_context", "nonsense"):
         # What nobody asked for is left out.
         sent = asked | {"config": {"configurable": {name: {"run_id": "x"}}}}
         assert client.post(path, json=sent).status_code == 200

@@ -7,7 +7,7 @@ import base64
 import httpx
 import pytest
 
-from gems.apps.run_manager import RunHub
+from gems.apps.run_manager import RunManager
 from tests.server.running import begun, gated, heard, result
 from tests.serving import House
 from tests.test_verification import picture
@@ -147,19 +147,19 @@ def test_what_is_wrong_with_a_request_is_told_at_once(client: httpx.Client) -> N
 
 async def test_a_hub_says_what_is_told(house: House) -> None:
     async with house.gems() as gems:
-        hub = RunHub(gems)
-        run_id = await hub.start("a red cat")
-        assert hub.stretch(run_id)
-        assert hub.stretch("other") == ""
-        assert not hub.is_told(run_id, 0)
-        await hub.result(run_id)
-        assert hub.is_told(run_id, 100)
-        first = hub.stretch(run_id)
-        await hub.result(await hub.resume(run_id))
-        assert hub.stretch(run_id) != first
-        assert not hub.is_draining
-        await hub.drain()
-        assert hub.is_draining
+        manager = RunManager(gems)
+        run_id = await manager.start("a red cat")
+        assert manager.stretch(run_id)
+        assert manager.stretch("other") == ""
+        assert not manager.has_all_events(run_id, 0)
+        await manager.result(run_id)
+        assert manager.has_all_events(run_id, 100)
+        first = manager.stretch(run_id)
+        await manager.result(await manager.resume(run_id))
+        assert manager.stretch(run_id) != first
+        assert not manager.is_draining
+        await manager.drain()
+        assert manager.is_draining
 
 
 @pytest.mark.parametrize("what", ["", "/events", "/report"])

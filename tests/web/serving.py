@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page
 
 from gems.apps.serving.app import create_app
 from gems.apps.web import mount
-from gems.apps.web.controller import Desk
+from gems.apps.web.controller import Controller
 from gems.apps.web.rendering import problem_html, status_text, style
 from gems.errors import GemsError
 from gems.service import Gems
@@ -54,7 +54,7 @@ class Served:
     """A server that goes on in a thread of its own."""
 
     url: str
-    desk: Desk
+    desk: Controller
     loop: asyncio.AbstractEventLoop
 
     def __call__(self, doing: Any) -> Any:
@@ -63,7 +63,7 @@ class Served:
         return told.result(60)
 
     def finished(self, run_id: str) -> str:
-        self(self.desk.service.hub.result(run_id))
+        self(self.desk.service.manager.result(run_id))
         return run_id
 
 
@@ -71,7 +71,7 @@ class Served:
 def served(settings: Settings, gems: Gems | None = None) -> Iterator[Served]:
     """The server with frames around what the page shows: runs at `/frame?run=`, all at `/frame`."""
     app = create_app(settings, gems)
-    desk = mount.make_desk(app, settings)
+    desk = mount.create_controller(app, settings)
     _add_frames(app, desk)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as taken:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
@@ -89,7 +89,7 @@ def served(settings: Settings, gems: Gems | None = None) -> Iterator[Served]:
             loop.close()
 
 
-def _add_frames(app: FastAPI, desk: Desk) -> None:
+def _add_frames(app: FastAPI, desk: Controller) -> None:
     @app.get("/frame", response_class=HTMLResponse)
     async def frame(run: str = "", chosen: int | None = None, text: str = "") -> str:
         status = ""

@@ -112,6 +112,6 @@ def test_search_finds_words(browser: Browser, at: Served, runs: dict[str, str]) 
         links = page.eval_on_selector_all(".g-gallery a", "all => all.map(a => a.getAttribute('href'))")
         assert links == [f"?run={runs['plain']}"]
     with Watched(browser, at.url, "/frame?text=<script>nothing", PHONE) as page:
-        assert "No run has “<script>nothing”" in page.locator("main").inner_text()
+        assert "No prompt contains “<script>nothing”" in page.locator("main").inner_text()
     with Watched(browser, at.url, "/frame?run=<script>alert(1)</script>", PHONE) as page:
         assert "There is no run" in page.get_by_role("alert").inner_text()

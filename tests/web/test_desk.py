@@ -16,7 +16,7 @@ from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
 from gems.apps.web import mount
 from gems.apps.web.asking import Form
-from gems.apps.web.controller import Desk
+from gems.apps.web.controller import Controller
 from gems.apps.web.links import Links
 from gems.errors import OptionError, PromptError, RunNotFoundError
 from tests.reporting.pages import Page
@@ -38,10 +38,10 @@ def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def opened(house: House) -> AsyncIterator[tuple[Desk, httpx.AsyncClient]]:
+async def opened(house: House) -> AsyncIterator[tuple[Controller, httpx.AsyncClient]]:
     settings = settings_at(house.home)
     app = create_app(settings, house.gems())  # type: ignore[arg-type]
-    desk = mount.make_desk(app, settings)
+    desk = mount.create_controller(app, settings)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -53,8 +53,8 @@ def keys_of(house: House, **more: Any) -> dict[str, str]:
     return {name: keys.add(name, **more) for name in ("ann", "bob")}
 
 
-async def done(desk: Desk, run_id: str) -> None:
-    await desk.service.hub.result(run_id)
+async def done(desk: Controller, run_id: str) -> None:
+    await desk.service.manager.result(run_id)
 
 
 async def test_a_run_is_followed_by_any_number_of_tabs_and_after_a_reload(house: House) -> None:
@@ -75,7 +75,7 @@ async def test_a_run_is_followed_by_any_number_of_tabs_and_after_a_reload(house:
         await desk.cancel(caller, run_id)
         last = [story async for story in desk.follow(caller, run_id)][-1]
         assert (last.status, last.doing) == ("done", "Cancelled")
-        assert desk.service.hub.working() == []
+        assert desk.service.manager.working() == []
 
 
 async def test_feedback_goes_on_from_a_round_with_its_prompt(house: House) -> None:
@@ -119,7 +119,7 @@ async def test_gallery_and_search(house: House) -> None:
         assert [link["href"] for link in Page(await desk.gallery(caller, " blue ")).all("a")] == [
             f"?run={ids[1]}"
         ]
-        assert "No run has “100%”" in await desk.gallery(caller, "100%")
+        assert "No prompt contains “100%”" in await desk.gallery(caller, "100%")
 
 
 async def test_keys_show_own_runs_only(house: House) -> None:

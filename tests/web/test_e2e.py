@@ -73,7 +73,7 @@ def home(house: House) -> Iterator[str]:
 
 def draw(page: Page, prompt: str = PROMPT) -> None:
     page.get_by_label("Prompt", exact=True).fill(prompt)
-    page.get_by_role("button", name="Draw").click()
+    page.get_by_role("button", name="Generate").click()
 
 
 def finished(page: Page) -> None:
@@ -113,7 +113,7 @@ def test_a_whole_run_with_the_keyboard_only(browser: Browser, world: str) -> Non
         expect(page.get_by_role("heading", name="GEMS")).to_be_visible()
         tab_to(page, "Prompt")
         page.keyboard.type(PROMPT)
-        tab_to(page, "Draw")
+        tab_to(page, "Generate")
         page.keyboard.press("Enter")
         finished(page)
         expect(page).to_have_url(re.compile(r"/web/\?run=[\w-]+$"))
@@ -178,7 +178,7 @@ def test_another_round_is_picked_and_feedback_goes_on_from_it(
         expect(page.locator("figcaption")).to_contain_text("Picked by you: round 1")
         finished(page)
         page.get_by_role("button", name="Continue with feedback").click()
-        expect(page.get_by_role("alert")).to_contain_text("There is no feedback.")
+        expect(page.get_by_role("alert")).to_contain_text("The feedback is empty.")
         page.get_by_label("Feedback").fill("The square must be green")
         page.get_by_role("button", name="Continue with feedback").click()
         expect(page.get_by_role("link", name=run_id)).to_be_visible()
@@ -203,7 +203,7 @@ def test_past_runs_are_found(browser: Browser, world: str, run_id: str) -> None:
         shot(page, "gallery")
         search.fill("<img src=x onerror=alert(1)>")
         search.press("Enter")
-        expect(page.get_by_text("No run has “<img src=x onerror=alert(1)>” in its prompt.")).to_be_visible()
+        expect(page.get_by_text("No prompt contains “<img src=x onerror=alert(1)>”.")).to_be_visible()
         search.fill("green")
         search.press("Enter")
         gallery.get_by_role("link").click()
@@ -215,7 +215,7 @@ def test_each_key_sees_its_own(browser: Browser, home: str, house: House) -> Non
     tokens = {name: keys_of(house).add(name) for name in ("ann", "bob")}
 
     def enter(page: Page, name: str, token: str) -> None:
-        page.get_by_label("Name of your key").fill(name)
+        page.get_by_label("Name").fill(name)
         page.get_by_label("Key", exact=True).fill(token)
         page.get_by_role("button", name="Sign in").click()
 
@@ -239,12 +239,12 @@ def test_each_key_sees_its_own(browser: Browser, home: str, house: House) -> Non
 
 
 @pytest.mark.parametrize(
-    ("label", "value", "told"), [("Seed", "abc", "is no seed"), ("Size", "huge", "huge")]
+    ("label", "value", "told"), [("Seed", "abc", "Invalid seed"), ("Size", "huge", "huge")]
 )
 def test_what_is_wrong_is_told(browser: Browser, world: str, label: str, value: str, told: str) -> None:
     with Watched(browser, world, "/web/?run=<b>nothing</b>", DESKTOP) as page:
         expect(page.get_by_role("alert")).to_contain_text("There is no run '<b>nothing</b>'.")
-        page.get_by_role("button", name="Draw").click()
+        page.get_by_role("button", name="Generate").click()
         expect(page.get_by_text("The prompt is empty.")).to_be_visible()
         option(page, label, value)
         draw(page)

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from gems.apps.serving.app import create_app
 from gems.apps.serving.keys import KeyFile
 from gems.apps.web import mount
-from gems.apps.web.visitors import COOKIE, LASTS_S, Visitors
+from gems.apps.web.visitors import COOKIE, LASTS_S, Sessions
 from gems.settings import Settings
 from tests.scripted import settings_at
 from tests.serving import House
@@ -199,7 +199,7 @@ async def test_with_keys_one_signs_in(settings: Settings) -> None:
         for wrong in ({"name": "bob"}, {"key": "wrong"}, {"key": ""}, {"name": '"><script>'}):
             refused = await client.post("/web/sign-in", data=form | wrong)
             assert refused.status_code == 403
-            assert "no such name and key" in refused.text
+            assert "Invalid name or key" in refused.text
             assert "<script>" not in refused.text
         foreign = {"origin": "https://evil.example"}
         assert (await client.post("/web/sign-in", data=form, headers=foreign)).status_code == 403
@@ -240,11 +240,11 @@ def test_cookies_hold_for_a_while_and_here_only(tmp_path: Path) -> None:
     now = [1e9]
     keys = KeyFile(tmp_path / "keys.json")
     token = keys.add("ann")
-    visitors = Visitors(keys, lambda: now[0])
+    visitors = Sessions(keys, lambda: now[0])
     cookie = visitors.cookie_for("ann", token)
     assert cookie is not None
     assert visitors.name_of(cookie) == "ann"
-    assert Visitors(keys, lambda: now[0]).name_of(cookie) is None
+    assert Sessions(keys, lambda: now[0]).name_of(cookie) is None
     name, until, sign = cookie.split(".")
     for other in (
         "",

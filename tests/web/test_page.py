@@ -31,7 +31,7 @@ async def opened(house: House) -> AsyncIterator[Any]:
 
     settings = settings_at(house.home, serve=ServeSettings(web=False))
     app = create_app(settings, house.gems())  # type: ignore[arg-type]
-    desk = mount.make_desk(app, settings)
+    desk = mount.create_controller(app, settings)
     async with app.router.lifespan_context(app):
         yield _Page(desk)
 
@@ -81,12 +81,12 @@ async def test_fields_may_be_empty(tmp_path: Path) -> None:
         ("", 0, 3.0, "The prompt is empty."),
         (None, 0, 3.0, "The prompt is empty."),
         ("x" * 20_001, 0, 3.0, "at most 20,000"),
-        ("a cat", 0, None, "Rounds must be a whole number."),
-        ("a cat", 0, float("inf"), "Rounds must be a whole number."),
-        ("a cat", 1, 17.0, "Images per round must be a whole number."),
+        ("a cat", 0, None, "Rounds must be an integer."),
+        ("a cat", 0, float("inf"), "Rounds must be an integer."),
+        ("a cat", 1, 17.0, "Images per round must be an integer."),
         ("a cat", 2, "big", "&#x27;big&#x27;|&#39;big&#39;"),
         ("a cat", 2, "9x9", "9 ?[x×]"),  # noqa: RUF001
-        ("a cat", 3, "-1", "is no seed"),
+        ("a cat", 3, "-1", "Invalid seed"),
         ("a cat", 3, "9" * 19, "seed"),
         ("a cat", 4, "nonsense", "Invalid profile"),
         ("a cat", 5, "nonsense", "nonsense"),

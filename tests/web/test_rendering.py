@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from gems.apps.run_view import Story
-from gems.apps.web.rendering import Places, gallery_html, problem_html, run_html, status_text, style
+from gems.apps.web.rendering import PageUrls, gallery_html, problem_html, run_html, status_text, style
 from gems.errors import PromptError, RateLimitError
 from gems.events import Finished, Started, StepDone, Warned
 from gems.results import RunResult
 from tests.reporting.pages import HOSTILE, Page, eventful
 
-PLACES = Places(image=lambda image: f"/i/{image}.png?a=1&b=2", report=lambda run_id: f"/r/{run_id}")
+PLACES = PageUrls(image=lambda image: f"/i/{image}.png?a=1&b=2", report=lambda run_id: f"/r/{run_id}")
 
 
 async def played(home: Path, prompt: str = "a red cat", text: str = "seen", **options: Any) -> list[Story]:

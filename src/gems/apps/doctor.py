@@ -1,7 +1,4 @@
-"""Try each configured piece with a real small request, and say of each whether it works.
-
-Nothing here gives up because one piece is broken: every check is carried out and told on its own.
-"""
+"""Checks of `gems doctor`: each component gets a small real request, independent of the others."""
 
 from __future__ import annotations
 
@@ -52,61 +49,56 @@ from gems.types import GeneratorCapabilities, ImageRequest, Role
 _SMALL = 256
 _SEED = 7
 _NOT_OFFERED = ("dev", "test")
-# The errors' own hints send people to the doctor, where they are already.
+# The default hints of these errors recommend `gems doctor` itself.
 _HINTS: tuple[tuple[type[GemsError], str], ...] = (
     (AuthenticationError, "Check the API key in the settings."),
-    (UnreachableError, "Is the server running, and is the address in the model's spec right?"),
+    (UnreachableError, "Check that the server is running and that the URL in the model spec is correct."),
     (
         ProviderTimeoutError,
-        "Is the server still loading the model? If it is slow, raise the TIMEOUT_S setting.",
+        "The server may still be loading the model. If it is slow, raise the TIMEOUT_S setting.",
     ),
-    (ProviderError, "Try it again, and look into the server's log."),
+    (ProviderError, "Try again, and check the server's log."),
 )
 _OWN = re.compile(r"gems-agent\[(?P<extras>[^\]]+)\]")
 _REQUIREMENT = re.compile(r"""^(?P<name>[\w.-]+).*extra\s*==\s*['"](?P<extra>[\w.-]+)['"]""")
 
 
 class Check(BaseModel):
-    """One piece and how it fares."""
+    """Result of checking one component."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     status: Literal["ok", "failed", "skipped", "missing"] = Field(
-        description="missing: an optional part is not installed, which is no fault."
+        description="missing: an optional extra is not installed."
     )
     detail: str = ""
-    hint: str = Field("", description="What to do about it.")
+    hint: str = Field("", description="Suggested action.")
 
 
 class DoctorReport(BaseModel):
-    """All checks."""
+    """Results of all checks."""
 
     model_config = ConfigDict(frozen=True)
 
-    ok: bool = Field(description="Whether no check failed.")
+    ok: bool = Field(description="True if no check failed.")
     version: str = Field(__version__, description="Version of GEMS.")
     checks: list[Check]
 
 
 async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator[Check]:
-    """Every check, told as soon as it is done.
-
-    Args:
-        load: Reads the settings.
-        draw: Whether an image is drawn, which may cost money.
-    """
+    """Run all checks and yield each result; `draw` allows a test image, which may cost money."""
     try:
         settings = load()
     except GemsError as error:
-        yield _failed("settings", error)
+        yield _failed_check("settings", error)
     else:
         yield Check(name="settings", status="ok", detail="read from the environment and .env")
         async for check in _stores(settings):
             yield check
         yield await _memory(settings)
         yield await _skills(settings)
-        for roles, wanted in _distinct(settings):
+        for roles, wanted in _group_roles(settings):
             async for check in _chat(roles, wanted):
                 yield check
         yield await _generator(settings.generator, draw=draw)
@@ -118,7 +110,7 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
 
 
 def _server(settings: Settings) -> Check:
-    """Whether `gems serve` may listen where it is to, and for whom."""
+    """Check the address and keys of `gems serve`, without listening."""
     try:
         from gems.apps.server.app import check_reach  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
@@ -128,13 +120,13 @@ def _server(settings: Settings) -> Check:
         check_reach(settings)
         keys = KeyFile(serve.keys_path(settings)).all()
     except GemsError as error:
-        return _failed("server", error)
-    whom = f"for {len(keys)} with keys" if keys else "for this machine alone, since there are no keys"
+        return _failed_check("server", error)
+    whom = f"for {len(keys)} users with keys" if keys else "for this machine only, since there are no keys"
     return Check(name="server", status="ok", detail=f"may listen on {serve.host}, port {serve.port}, {whom}")
 
 
 def smallest_size(generator: GeneratorCapabilities) -> tuple[int, int]:
-    """The smallest size worth drawing: most models make nothing of less than 256 pixels."""
+    """Return the smallest useful size, at least 256 pixels a side: most models fail below that."""
     if generator.sizes is not None:
         return min(generator.sizes, key=lambda size: size[0] * size[1])
     least = max(generator.min_side, min(_SMALL, generator.max_side))
@@ -143,11 +135,11 @@ def smallest_size(generator: GeneratorCapabilities) -> tuple[int, int]:
 
 
 def extras() -> Iterator[Check]:
-    """Which optional parts are installed."""
+    """Yield a check for each optional extra."""
     try:
         lines = metadata.requires("gems-agent") or []
     except metadata.PackageNotFoundError:
-        yield Check(name="extras", status="skipped", detail="GEMS runs from source, without being installed")
+        yield Check(name="extras", status="skipped", detail="GEMS is not installed as a package")
         return
     needed: dict[str, list[str]] = {}
     for found in filter(None, map(_REQUIREMENT.match, lines)):
@@ -159,7 +151,7 @@ def extras() -> Iterator[Check]:
             continue
         absent = [package for package in _packages(extra, needed) if not _installed(package)]
         if absent:
-            hint = f"Install it with: pip install 'gems-agent[{extra}]'"
+            hint = f"Install with: pip install 'gems-agent[{extra}]'"
             detail = f"not installed: {', '.join(absent)}"
             yield Check(name=f"extra {extra}", status="missing", detail=detail, hint=hint)
         else:
@@ -167,7 +159,7 @@ def extras() -> Iterator[Check]:
 
 
 def _packages(extra: str, needed: dict[str, list[str]]) -> list[str]:
-    """What an extra needs, also by other extras, whose names stand in brackets."""
+    """List the packages of an extra, following other extras, whose names are in brackets."""
     found: list[str] = []
     for name in needed.get(extra, []):
         found += _packages(name.strip("[]"), needed) if name.startswith("[") else [name]
@@ -177,87 +169,87 @@ def _packages(extra: str, needed: dict[str, list[str]]) -> list[str]:
 async def _traces(settings: Settings) -> Check:
     if not settings.otel:
         return Check(name="traces", status="skipped", detail="GEMS_OTEL is not set")
-    return await _tried("traces", seeing.collector(settings))
+    return await _check_result("traces", seeing.collector(settings))
 
 
 async def _langsmith() -> Check:
     if not seeing.langsmith_is_on():
         return Check(name="langsmith", status="skipped", detail="LANGSMITH_TRACING is not true")
-    return await _tried("langsmith", seeing.langsmith())
+    return await _check_result("langsmith", seeing.langsmith())
 
 
-async def _tried(name: str, doing: Awaitable[str]) -> Check:
-    """The check that `doing` amounts to; it returns a detail or raises."""
+async def _check_result(name: str, result: Awaitable[str]) -> Check:
+    """Convert the detail that an awaitable returns, or its error, to a check."""
     try:
-        return Check(name=name, status="ok", detail=await doing)
-    except Exception as error:  # noqa: BLE001 - whatever is broken, the other pieces are checked too
-        return _failed(name, error)
+        return Check(name=name, status="ok", detail=await result)
+    except Exception as error:  # noqa: BLE001 - the other components must be checked too
+        return _failed_check(name, error)
 
 
-def _failed(name: str, error: Exception) -> Check:
+def _failed_check(name: str, error: Exception) -> Check:
     if isinstance(error, GemsError):
         hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
         own = hint if hint and error.hint == error.default_hint else error.hint
         return Check(name=name, status="failed", detail=error.message, hint=own)
-    hint = "This is a defect of GEMS or of a library: please report it."
+    hint = "This is a bug in GEMS or a library. Please report it."
     return Check(name=name, status="failed", detail=f"{type(error).__name__}: {error}", hint=hint)
 
 
 async def _stores(settings: Settings) -> AsyncGenerator[Check]:
     async def ledger() -> str:
         async with open_ledger(settings.ledger_path):
-            return await asyncio.to_thread(_sound, settings.ledger_path)
+            return await asyncio.to_thread(_check_sqlite, settings.ledger_path)
 
     async def checkpoints() -> str:
         async with open_checkpointer(settings.checkpoints_path):
-            return await asyncio.to_thread(_sound, settings.checkpoints_path)
+            return await asyncio.to_thread(_check_sqlite, settings.checkpoints_path)
 
     async def database() -> str:
         async with open_stores(settings) as stores:
             return stores.label
 
-    yield await _tried("home", asyncio.to_thread(_written, settings.home))
-    yield await _tried("images", asyncio.to_thread(_written, settings.home / "images"))
+    yield await _check_result("home", asyncio.to_thread(_check_writable, settings.home))
+    yield await _check_result("images", asyncio.to_thread(_check_writable, settings.home / "images"))
     if settings.checkpoint is not None:
-        yield await _tried("database", database())
+        yield await _check_result("database", database())
         return
-    yield await _tried("ledger", ledger())
-    yield await _tried("checkpoints", checkpoints())
+    yield await _check_result("ledger", ledger())
+    yield await _check_result("checkpoints", checkpoints())
 
 
 async def _skills(settings: Settings) -> Check:
-    """The skills that can be chosen; folders of others that give none are no fault of this installation."""
+    """Count usable skills; invalid folders do not fail the check."""
     catalogue = SkillCatalogue(skill_places(settings).places)
     try:
         registry = await catalogue.refreshed()
     except GemsError as error:
-        return _failed("skills", error)
+        return _failed_check("skills", error)
     faulty = sum(isinstance(item, FaultySkill) for item in registry.left_out)
-    detail = f"{len(registry.all())} can be chosen"
+    detail = f"{len(registry.all())} available"
     if not faulty:
         return Check(name="skills", status="ok", detail=detail)
-    hint = "`gems skills list` says what is wrong with them."
-    return Check(name="skills", status="ok", detail=f"{detail}, {faulty} left out", hint=hint)
+    hint = "Run `gems skills list` to see what is wrong with them."
+    return Check(name="skills", status="ok", detail=f"{detail}, {faulty} skipped", hint=hint)
 
 
 async def _memory(settings: Settings) -> Check:
-    """The store of experiences and its embedder; which one `auto` takes is told."""
+    """Check the experience store, and name the embedder that `auto` selects."""
     if settings.experience == "off":
         return Check(name="memory", status="skipped", detail="GEMS_EXPERIENCE is off")
 
-    async def searched() -> str:
+    async def search_store() -> str:
         where, folder = settings.experience, settings.experience_path
         async with open_store(where, folder, settings.embedder, settings.embedder_api_key) as store:
             embedder = await store.embedder()
             await embedder.embed(["a red circle"])
             await store.asearch((EXPERIENCES,), query="a red circle", limit=1)
-            return f"{store.where}, found by {embedder.identity}"
+            return f"{store.where}, embedder {embedder.identity}"
 
-    return await _tried("memory", searched())
+    return await _check_result("memory", search_store())
 
 
-def _sound(path: Path) -> str:
-    """The path of a SQLite file whose pages are in order."""
+def _check_sqlite(path: Path) -> str:
+    """Check the integrity of a SQLite file, and return its path."""
     with reading(path), closing(sqlite3.connect(path)) as connection:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
@@ -265,7 +257,7 @@ def _sound(path: Path) -> str:
     return str(path)
 
 
-def _written(folder: Path) -> str:
+def _check_writable(folder: Path) -> str:
     probe = folder / f".doctor-{time.monotonic_ns()}"
     try:
         write_atomically(probe, b"written by gems doctor")
@@ -273,11 +265,11 @@ def _written(folder: Path) -> str:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         raise storage_error(error, folder) from error
-    return f"{folder} can be written, {free / 1e9:,.1f} GB free"
+    return f"{folder} is writable, {free / 1e9:,.1f} GB free"
 
 
-def _distinct(settings: Settings) -> list[tuple[list[Role], ChatSettings]]:
-    """Roles that share a chat model, with its settings."""
+def _group_roles(settings: Settings) -> list[tuple[list[Role], ChatSettings]]:
+    """Group the roles that share a chat model."""
     groups: list[tuple[list[Role], ChatSettings]] = []
     for role in get_args(Role):
         wanted = settings.chat_for(role)
@@ -292,59 +284,59 @@ def _distinct(settings: Settings) -> list[tuple[list[Role], ChatSettings]]:
 async def _chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
     name = f"chat model of {', '.join(roles)}"
     try:
-        # One attempt: who asks the doctor wants to know what is wrong now.
+        # One attempt: retries would hide and delay the error.
         client = open_chat(wanted.model_copy(update={"attempts": 1}))
-    except Exception as error:  # noqa: BLE001 - see `_tried`
-        yield _failed(name, error)
+    except Exception as error:  # noqa: BLE001 - see `_check_result`
+        yield _failed_check(name, error)
         return
     try:
-        answers = await _tried(name, _answered(client))
+        answers = await _check_result(name, _check_reply(client))
         yield answers
-        asked = [("structured output", _structured)]
+        asked = [("structured output", _check_structured_output)]
         if roles != ["planner"]:
-            asked.insert(0, ("sees images", _seen))
+            asked.insert(0, ("sees images", _check_vision))
         for what, ask in asked:
             if answers.status == "ok":
-                yield await _tried(f"{name}: {what}", ask(client))
+                yield await _check_result(f"{name}: {what}", ask(client))
             else:
                 yield Check(name=f"{name}: {what}", status="skipped", detail="the model does not answer")
     finally:
         await client.aclose()
 
 
-async def _answered(client: ChatClient) -> str:
+async def _check_reply(client: ChatClient) -> str:
     started = time.monotonic()
     asked = Question(task="verify", system="You are being tried out.", parts=("Say the word: ready",))
     await client.ask(asked)
     return f"{client.name} answered in {time.monotonic() - started:.1f} s"
 
 
-async def _seen(client: ChatClient) -> str:
+async def _check_vision(client: ChatClient) -> str:
     words = "What colour is the big square in this picture? Answer in one word."
     picture = Picture(image="", data=await asyncio.to_thread(red_square), media_type="image/png")
     reply = await client.ask(Question(task="verify", system="Look at the picture.", parts=(picture, words)))
     if not re.search(r"(?i)\bred\b", reply.text):
         raise ConfigurationError(
-            f"Shown a red square and asked for its colour, it said: {' '.join(reply.text.split())[:200]!r}.",
-            hint="Choose a model that sees images, at least for GEMS_JUDGE__MODEL and GEMS_REFLECTOR__MODEL.",
+            f"Asked for the colour of a red square, it answered: {' '.join(reply.text.split())[:200]!r}.",
+            hint="Use a model with vision, at least for GEMS_JUDGE__MODEL and GEMS_REFLECTOR__MODEL.",
         )
-    return "told the colour of a square"
+    return "recognized the colour of a square"
 
 
-async def _structured(client: ChatClient) -> str:
+async def _check_structured_output(client: ChatClient) -> str:
     try:
         await client.ask(question("decompose", {"user_prompt": "a red square"}))
     except UnreadableReplyError as error:
-        hint = "Choose a model that follows instructions, or raise GEMS_CHAT__MAX_TOKENS if it is cut off."
+        hint = "Use a model that follows instructions, or raise GEMS_CHAT__MAX_TOKENS if it is cut off."
         raise UnreadableReplyError(error.message, hint=hint) from error
     return {
         "json_schema": "by JSON schema (json_schema)",
-        "json_mode": "by JSON mode (json_mode), since schemas are refused",
-    }.get(client.structured_output, "asked for in words (text)")
+        "json_mode": "by JSON mode (json_mode), since the endpoint refuses schemas",
+    }.get(client.structured_output, "requested in the prompt (text)")
 
 
 def red_square(side: int = 224) -> bytes:
-    """PNG bytes of a big red square on white. Blocking."""
+    """Return PNG bytes of a big red square on white. Blocking."""
     picture = Image.new("RGB", (side, side), "white")
     edge = side // 6
     ImageDraw.Draw(picture).rectangle((edge, edge, side - edge, side - edge), fill=(220, 20, 20))
@@ -356,21 +348,23 @@ def red_square(side: int = 224) -> bytes:
 async def _generator(settings: GeneratorSettings, *, draw: bool) -> Check:
     try:
         generator = open_generator(settings.model_copy(update={"attempts": 1}))
-    except Exception as error:  # noqa: BLE001 - see `_tried`
-        return _failed("generator", error)
+    except Exception as error:  # noqa: BLE001 - see `_check_result`
+        return _failed_check("generator", error)
     try:
         able = generator.capabilities
         if not draw:
-            return Check(name="generator", status="skipped", detail=f"{able.model}: nothing drawn, as asked")
+            return Check(name="generator", status="skipped", detail=f"{able.model}: skipped with --no-draw")
         width, height = smallest_size(able)
         request = ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height)
 
-        async def drawn() -> str:
+        async def draw_image() -> str:
             image = await generator.generate(request)
             price = "" if not able.price_usd else f" for ${able.price_usd:g}"
-            return f"{able.model} drew {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
+            return (
+                f"{able.model} generated {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
+            )
 
-        return await _tried("generator", drawn())
+        return await _check_result("generator", draw_image())
     finally:
         await generator.aclose()
 

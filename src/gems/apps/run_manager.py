@@ -1,9 +1,9 @@
-"""Runs that live in the service and not in a connection: anybody may watch, leave, and come back.
+"""Background runs, independent of connections: clients can watch, leave and return.
 
 async with Gems() as gems:
-    hub = RunHub(gems)
-    run_id = await hub.start("two green stars")
-    async for event in hub.watch(run_id):
+    manager = RunManager(gems)
+    run_id = await manager.start("two green stars")
+    async for event in manager.watch(run_id):
         print(event.type)
 """
 
@@ -29,23 +29,23 @@ from gems.service import Gems
 logger = logging.getLogger(__name__)
 
 KEPT = 200
-"""Runs that came to their end and can still be watched from their beginning."""
+"""Finished runs whose events are kept."""
 
 
 @dataclass(slots=True)
 class _Channel:
-    """What one run has told so far, and who waits for more."""
+    """Events of one run so far, and its watchers."""
 
     events: list[Event] = field(default_factory=list)
     step: Event | None = None
-    """The newest inference step, which is not kept among the events: there are too many."""
+    """The newest inference step; there are too many to keep."""
     error: BaseException | None = None
     is_done: bool = False
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     task: asyncio.Task[None] | None = None
 
-    async def tell(self, event: Event) -> None:
+    async def publish(self, event: Event) -> None:
         async with self.changed:
             if event.type == "step":
                 self.step = event
@@ -59,14 +59,10 @@ class _Channel:
             self.changed.notify_all()
 
 
-class RunHub:
-    """Carries runs out beside whoever asked for them.
+class RunManager:
+    """Executes runs in background tasks of an opened service.
 
-    Args:
-        gems: The opened service.
-
-    Attributes:
-        listeners: Told every event of every run, and the error that a run ends with; they must be quick.
+    `listeners` are called with every event of every run, and with errors that end runs; they must be fast.
     """
 
     def __init__(self, gems: Gems) -> None:
@@ -76,42 +72,35 @@ class RunHub:
         self._draining = False
 
     async def start(self, prompt: str, **arguments: Unpack[RunArguments]) -> str:
-        """Begin a run; it goes on whoever listens.
-
-        Returns:
-            Its id.
+        """Start a run and return its id.
 
         Raises:
-            RequestError: the prompt or an option is not usable; nothing was paid for.
-            RunDrainedError: the process is being stopped.
+            RequestError: the prompt or an option is invalid; nothing was paid for.
+            RunDrainedError: the process is stopping.
         """
-        return await self._begun(self.gems.stream(prompt, **arguments))
+        return await self._start(self.gems.stream(prompt, **arguments))
 
     async def resume(self, run_id: str, answer: str | None = None, **target: Unpack[Target]) -> str:
-        """Go on with a run; nothing happens where it goes on already. See `Gems.resume`."""
+        """Resume a run, unless it is in progress already."""
         if self.is_working(run_id):
             return run_id
-        return await self._begun(self.gems.stream_resume(run_id, answer, **target))
+        return await self._start(self.gems.stream_resume(run_id, answer, **target))
 
     async def fork(
         self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
     ) -> str:
-        """Begin a fork; see `Gems.fork`."""
-        return await self._begun(self.gems.stream_fork(run_id, number, prompt, **arguments))
+        """Start a fork and return its id."""
+        return await self._start(self.gems.stream_fork(run_id, number, prompt, **arguments))
 
     async def watch(self, run_id: str, after: int = 0) -> AsyncGenerator[Event]:
-        """What a run tells, from its beginning in this process on; the last event is `Finished`.
+        """Yield the events of a run, past ones included; the last is `Finished`.
 
-        Of inference steps only the newest is told to who comes late. A run that this process does not know
-        tells nothing but its result, where it has come to its end.
-
-        Args:
-            run_id: The run.
-            after: So many events, steps not counted, are known already.
+        Late watchers get only the newest inference step. A run of another process yields only its result.
+        `after` skips this number of events, steps not counted.
 
         Raises:
-            RunNotFoundError: no run has this id.
-            GemsError: the run ended before there was an image, or another process works on it.
+            RunNotFoundError: there is no such run.
+            GemsError: the run ended without an image, or another process executes it.
         """
         channel = self._channels.get(run_id)
         if channel is None:
@@ -137,7 +126,7 @@ class RunHub:
                 return
 
     async def result(self, run_id: str) -> RunResult:
-        """The result of a run, once it has come to its end; see `watch`."""
+        """Wait for a run to end, and return its result; raises as `watch` does."""
         async with aclosing(self.watch(run_id)) as events:
             async for event in events:
                 if isinstance(event, Finished):
@@ -145,43 +134,42 @@ class RunHub:
         raise InternalError("A run ended without a result.")
 
     async def cancel(self, run_id: str) -> None:
-        """End a run with its best image so far; see `Gems.cancel`."""
+        """Stop a run, keeping its best image."""
         await self.gems.cancel(run_id)
 
     def is_working(self, run_id: str) -> bool:
-        """Whether this process works on the run."""
+        """Return whether this process executes the run."""
         channel = self._channels.get(run_id)
         return channel is not None and not channel.is_done
 
     def working(self) -> list[str]:
-        """The runs that this process works on."""
+        """List the runs that this process executes."""
         return [run_id for run_id in self._channels if self.is_working(run_id)]
 
     @property
     def is_draining(self) -> bool:
-        """Whether nothing new is begun any more."""
+        """Whether the process is stopping, so that no runs are started."""
         return self._draining
 
     def stretch(self, run_id: str) -> str:
-        """Names what `watch` tells: it begins anew when a run is resumed, and with another process.
+        """Return an id of the event sequence that `watch` yields; a resumed run starts a new one.
 
-        Empty where this process has done nothing for the run, or forgot it.
+        Empty if this process has no events of the run.
         """
         channel = self._channels.get(run_id)
         return channel.name if channel else ""
 
-    def is_told(self, run_id: str, after: int) -> bool:
-        """Whether who knows so many events, with the error that may have come last, knows everything."""
+    def has_all_events(self, run_id: str, after: int) -> bool:
+        """Return whether a client that has `after` events, with a final error, has all of them."""
         channel = self._channels.get(run_id)
         if channel is None:
             return after >= 1
         return channel.is_done and after >= len(channel.events) + (channel.error is not None)
 
     async def drain(self, patience_s: float = 20.0) -> None:
-        """Stop all runs, each at its next step, so that `resume_drained` goes on with them.
+        """Stop all runs at their next step, so that `resume_drained` can resume them.
 
-        Args:
-            patience_s: Seconds after which what does not stop is interrupted where it is.
+        Runs that do not stop within `patience_s` seconds are interrupted.
         """
         self._draining = True
         self.gems.drain()
@@ -194,21 +182,21 @@ class RunHub:
         await asyncio.gather(*late, return_exceptions=True)
 
     async def resume_drained(self) -> list[str]:
-        """Go on with the runs that were stopped with an earlier process."""
+        """Resume the runs that an earlier process drained, and return their ids."""
         rows = await self.gems.runs(wanted=RunFilter(status="interrupted"))
-        going_on = []
+        resumed = []
         for row in rows:
             if row["summary"].get("drained"):
                 try:
-                    going_on.append(await self.resume(row["run_id"]))
+                    resumed.append(await self.resume(row["run_id"]))
                 except GemsError as error:
-                    logger.warning("The run %s cannot go on: %s", row["run_id"], error)
-        return going_on
+                    logger.warning("Cannot resume run %s: %s", row["run_id"], error)
+        return resumed
 
-    async def _begun(self, events: AsyncGenerator[Event]) -> str:
-        """Follow a stream in a task of its own, from the moment when the run has an id."""
+    async def _start(self, events: AsyncGenerator[Event]) -> str:
+        """Consume a stream in a background task, and return the run id once it is known."""
         if self._draining:
-            raise RunDrainedError("This process is being stopped and begins nothing new.")
+            raise RunDrainedError("The server is stopping and does not start new runs.")
         channel = _Channel()
         known: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         channel.task = asyncio.create_task(self._follow(events, channel, known))
@@ -224,22 +212,22 @@ class RunHub:
                     if not known.done() and isinstance(event, Started | Finished):
                         self._register(event.run_id, channel)
                         known.set_result(event.run_id)
-                    self._tell(event)
-                    await channel.tell(event)
+                    self._notify(event)
+                    await channel.publish(event)
         except asyncio.CancelledError:
-            error = RunDrainedError("The run was interrupted with its process.")
-        except Exception as fault:  # noqa: BLE001 - told to everybody who watches
+            error = RunDrainedError("The run was interrupted because its process stopped.")
+        except Exception as fault:  # noqa: BLE001 - raised to all watchers
             error = fault
         if error is not None:
-            self._tell(error)
+            self._notify(error)
         await channel.end(error)
         if not known.done():
-            # Nothing was begun: whoever asked is told, and nobody else knows of it.
-            known.set_exception(error or InternalError("A run ended before it began."))
+            # The run never started, so only the caller gets the error.
+            known.set_exception(error or InternalError("A run ended before it started."))
         elif error is not None and not isinstance(error, GemsError):
             logger.error("A run failed: %s", error)
 
-    def _tell(self, news: Event | BaseException) -> None:
+    def _notify(self, news: Event | BaseException) -> None:
         for listener in self.listeners:
             listener(news)
 

@@ -1,4 +1,4 @@
-"""Whether those who want to see inside can: OpenTelemetry's collector and LangSmith, as the doctor tells."""
+"""Checks of OpenTelemetry's collector and LangSmith for `gems doctor`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,7 @@ _ENDPOINTS = ("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT")
 
 
 async def collector(settings: Settings) -> str:
-    """What there is to say about where traces go; they are tried with one that holds nothing.
-
-    Raises:
-        MissingExtraError: a package is missing.
-        UnreachableError: nothing answers there.
-        RejectedRequestError: what answers takes no traces.
-    """
+    """Send an empty trace to the collector, and describe it; raise GemsError if it does not accept traces."""
     check_installed(settings)
     if settings.otel == "console":
         return "to stderr"
@@ -37,37 +31,33 @@ async def collector(settings: Settings) -> str:
             answer = await client.post(traces_url(settings.otel), content=b"", headers=headers)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UnreachableError(
-            f"{where} could not be reached: {type(error).__name__}.",
-            hint="Does a collector run there that takes OTLP/HTTP, usually at port 4318? See GEMS_OTEL.",
+            f"Cannot reach {where}: {type(error).__name__}.",
+            hint="Set GEMS_OTEL to the URL of a collector that accepts OTLP/HTTP, usually on port 4318.",
         ) from error
-    # Headers for it are OpenTelemetry's business; without them a collector that wants a key is there as well.
+    # OpenTelemetry sends the headers, not this probe; a collector that requires a key is up as well.
     if answer.status_code in (401, 403):
-        return f"{where} is there and wants a key (OTEL_EXPORTER_OTLP_HEADERS)"
+        return f"{where} is reachable and requires a key (OTEL_EXPORTER_OTLP_HEADERS)"
     if not answer.is_success:
         raise RejectedRequestError(
-            f"{where} answered {answer.status_code} and takes no traces.",
-            hint="GEMS_OTEL is to name a collector that takes OTLP/HTTP, usually at port 4318.",
+            f"{where} answered {answer.status_code} and does not accept traces.",
+            hint="Set GEMS_OTEL to a collector that accepts OTLP/HTTP, usually on port 4318.",
         )
     texts = "with prompts and answers" if settings.otel_text else "without prompts and answers"
-    return f"{where} takes traces, {texts}"
+    return f"{where} accepts traces, {texts}"
 
 
 def langsmith_is_on() -> bool:
-    """Whether LangChain sends traces to LangSmith."""
+    """Return whether LangChain sends traces to LangSmith."""
     return any(os.environ.get(name, "").lower() == "true" for name in _SWITCHES)
 
 
 async def langsmith() -> str:
-    """Which of LangSmith's variables are set; what they hold is not shown.
-
-    Raises:
-        ConfigurationError: tracing is on, and there is no key for it.
-    """
+    """List the LangSmith variables that are set, without values; raise ConfigurationError without a key."""
     names = sorted(name for name in os.environ if name.startswith(("LANGSMITH_", "LANGCHAIN_")))
     named = [name for name in names if os.environ[name]]
     if not any(name in named for name in (*_KEYS, *_ENDPOINTS)):
         raise ConfigurationError(
-            "Traces are to be sent to LangSmith, and no key for it is set.",
-            hint="Set LANGSMITH_API_KEY in the environment, or take LANGSMITH_TRACING away.",
+            "LangSmith tracing is enabled, but no key is set.",
+            hint="Set LANGSMITH_API_KEY in the environment, or unset LANGSMITH_TRACING.",
         )
-    return f"traces go there, with texts and without pictures; set are {', '.join(named)}"
+    return f"traces are sent with texts and without images; set variables: {', '.join(named)}"

@@ -1,7 +1,6 @@
-"""What langgraph.json names, for LangGraph Studio and the LangGraph server: graph, stores and images.
+"""Entry points in langgraph.json for LangGraph Studio and the LangGraph server.
 
-Checkpoints, experiences and images are where `gems` keeps them too. Models come from the settings. All of it
-is opened once and stays open as long as the server lives. Which threads there are, the server remembers.
+They use the stores and models of the settings, opened once per process. The server keeps its own threads.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from gems.settings import load_settings
 
 
 class _Shared:
-    """Resources that are opened once."""
+    """Resources opened once per process."""
 
     def __init__(self) -> None:
         self._stack = AsyncExitStack()
@@ -37,7 +36,7 @@ class _Shared:
         self._opened: Resources | None = None
 
     async def get(self) -> Resources:
-        """The resources, opened with the first call."""
+        """Return the resources; the first call opens them."""
         async with self._lock:
             if self._opened is None:
                 settings = await asyncio.to_thread(load_settings)
@@ -45,7 +44,7 @@ class _Shared:
             return self._opened
 
     async def aclose(self) -> None:
-        """Close them; the next call opens them anew."""
+        """Close the resources; the next call of `get` reopens them."""
         async with self._lock:
             self._opened = None
             await self._stack.aclose()
@@ -55,23 +54,23 @@ shared = _Shared()
 
 
 async def graph() -> CompiledStateGraph[Any, Any, Any, Any]:
-    """The loop, with a context of its own for this run; called by the server for every run."""
+    """Build the graph with its own context; the server calls this for every run."""
     resources = await shared.get()
     skills = await resources.skills.refreshed()
-    # Code of skills is imported there, once for each state of its file.
+    # Building imports the code of skills, once per version of a file.
     context = replace(resources.context(), links=_links())
     built = await asyncio.to_thread(build_graph, skills.all(), context=context)
     return built.compile(name="gems")
 
 
 def _links() -> str:
-    """What links to images begin with: the server's address, since front ends are pages of other servers."""
+    """Return the absolute prefix of image links, since front ends are served from elsewhere."""
     return f"{os.environ.get('LANGGRAPH_API_URL', '').rstrip('/')}/images/"
 
 
 @asynccontextmanager
 async def checkpointer() -> AsyncIterator[BaseCheckpointSaver[str]]:
-    """The checkpointer; the server lets go of it last, and of everything else with it."""
+    """Yield the checkpointer; the server closes it last, and all resources with it."""
     try:
         yield (await shared.get()).checkpointer
     finally:
@@ -80,14 +79,14 @@ async def checkpointer() -> AsyncIterator[BaseCheckpointSaver[str]]:
 
 @asynccontextmanager
 async def store() -> AsyncIterator[BaseStore]:
-    """The store of experiences, which the server hands to every run and serves to its clients."""
+    """Yield the experience store."""
     experiences = (await shared.get()).experiences
-    # A server needs one in any case; with GEMS_EXPERIENCE=off no run looks into it.
+    # The server requires a store; runs do not use it with GEMS_EXPERIENCE=off.
     yield experiences.store if experiences else InMemoryStore()
 
 
 async def image(request: Request) -> Response:
-    """The PNG of an image by its id."""
+    """Return the PNG of an image id."""
     found = image_id(request.path_params["name"])
     if found is None:
         return missing()
@@ -96,4 +95,4 @@ async def image(request: Request) -> Response:
 
 
 app = Starlette(routes=[Route("/images/{name}", image)])
-"""Routes besides the server's own."""
+"""Additional routes of the server."""

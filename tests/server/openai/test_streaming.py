@@ -57,13 +57,13 @@ def test_none_is_sent_on_the_way_where_none_is_wanted(openai: OpenAI, house: Hou
 )
 def test_the_newest_rounds_are_shown(wanted: int, rounds: int, sent: list[int]) -> None:
     partials = Partials(wanted, rounds)
-    assert [number for number in range(1, rounds + 1) if partials.heard(judged(number, 0.5))] == sent
+    assert [number for number in range(1, rounds + 1) if partials.select_image(judged(number, 0.5))] == sent
 
 
 def test_the_round_that_passes_is_shown() -> None:
     partials = Partials(1, 5)
-    assert partials.heard(judged(1, 0.5)) is None
-    assert partials.heard(judged(2, 1.0)) == "2"
+    assert partials.select_image(judged(1, 0.5)) is None
+    assert partials.select_image(judged(2, 1.0)) == "2"
 
 
 def judged(number: int, score: float) -> Judged:
@@ -88,7 +88,7 @@ def test_silence_is_broken(serve: Serve, house: House, monkeypatch: pytest.Monke
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["x-gems-run-id"]
         text = answer.read().decode()
-    assert ": going on\n\n" in text
+    assert ": keep-alive\n\n" in text
     assert text.count("event: image_generation.completed\n") == 1
 
 

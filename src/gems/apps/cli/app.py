@@ -1,8 +1,4 @@
-"""The commands put together.
-
-Importing this loads nothing heavy, so that `gems --help` answers at once; each command imports what it needs
-when it is called.
-"""
+"""The Typer app. Commands import heavy modules when called, so that `gems --help` is fast."""
 
 from __future__ import annotations
 
@@ -59,8 +55,8 @@ app.command()(mcp)
 app.command()(doctor)
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"gems {__version__}")
         raise typer.Exit
 
@@ -68,14 +64,14 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _gems(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Draw complicated prompts right: an agent loop around any text-to-image model.
+    """Generate images that match complex prompts: an agent loop around any text-to-image model.
 
-    Without settings everything runs on the built-in world of shapes, with no key, GPU or download. Models
-    are named by --chat and --generator, or by GEMS_CHAT__MODEL and GEMS_GENERATOR__MODEL in the environment
-    or in .env.
+    Without configuration the built-in simulated models are used; they need no key, GPU or download. Select
+    real models with --chat and --generator, or with GEMS_CHAT__MODEL and GEMS_GENERATOR__MODEL in the
+    environment or in .env.
 
     \b
     Example:
@@ -84,10 +80,10 @@ def _gems(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Carry out the command line and exit with its code."""
+    """Run the command line and exit with its code."""
     arguments = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that knows few characters shows question marks rather than breaking a run.
+        # Print question marks instead of failing where the terminal cannot encode a character.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
@@ -95,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Abort:
         code = 1
     except Exception as error:
-        # Typer's usage errors, whichever library they are defined in; all else was told by the commands.
+        # Only Typer's usage errors, from whichever library; the commands report all others themselves.
         if not hasattr(error, "format_message"):
             raise
         code = told(usage_error(error), as_json="--json" in arguments)

@@ -1,4 +1,4 @@
-"""Ask before something is taken away."""
+"""Confirmation of destructive commands."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ from gems.errors import OptionError
 
 
 def agreed(question: str, *, yes: bool, as_json: bool) -> bool:
-    """Whether the user says yes; no where standard input has ended.
-
-    Raises:
-        OptionError: JSON is expected, so that nobody can be asked.
-    """
+    """Ask for confirmation on standard error; the end of standard input means no."""
     if yes:
         return True
     if as_json:
-        raise OptionError("With --json nobody is asked.", hint="Say --yes, or --dry-run to look only.")
-    # Not Typer's own question, of which a part goes to standard output.
+        raise OptionError("Cannot ask for confirmation with --json.", hint="Pass --yes, or --dry-run.")
+    # Not typer.confirm: it prints part of the question to standard output.
     typer.echo(f"{question} [y/N] ", err=True, nl=False)
     answer = sys.stdin.readline().strip().lower()
     if answer not in ("y", "yes"):

@@ -16,7 +16,9 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
     file: Annotated[
         Path,
         typer.Argument(
-            parser=shared.path, metavar="FILE", help="The list: JSON Lines, or CSV if it ends in .csv."
+            parser=shared.path,
+            metavar="FILE",
+            help="Prompts as JSON Lines, or as CSV if the name ends in .csv.",
         ),
     ],
     out: options.Out,
@@ -26,11 +28,11 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
     seed: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, max=2**31 - 1, help="What the seeds of rows that name none are derived from."
+            metavar="N", min=0, max=2**31 - 1, help="Base seed; rows without a seed derive theirs from it."
         ),
     ] = 0,
     learn: Annotated[
-        bool, typer.Option("--learn", help="Let runs learn from each other and from earlier ones.")
+        bool, typer.Option("--learn", help="Share memory between these runs and earlier ones.")
     ] = False,
     concurrency: options.Concurrency = 4,
     budget_usd: options.Budget = None,
@@ -42,15 +44,14 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
     quiet: options.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
-    """Draw a list of prompts into a folder, each as `gems run` would, and each once.
+    """Generate an image for each prompt in a file, as `gems run` does.
 
-    A line is {"id": "cover", "prompt": "two green stars", "seed": 7}. Only the prompt is needed; a line may
-    also hold size, profile, max_rounds, candidates, negative_prompt, skills, max_images, plateau, budget_usd
-    and deadline_s. The id names the image, ID.png; without one it is the line's number. Bad lines are told
-    all together before anything is drawn.
+    A line looks like {"id": "cover", "prompt": "two green stars", "seed": 7}. Only the prompt is required; a
+    line may also set size, profile, max_rounds, candidates, negative_prompt, skills, max_images, plateau,
+    budget_usd and deadline_s. The image is named ID.png; the default id is the line number. All invalid lines
+    are reported before anything is generated.
 
-    Ended at any moment, by whatever, the same command goes on where it stopped. What came of each prompt
-    stands in manifest.jsonl.
+    You can interrupt the command at any time; run it again to resume. Results are recorded in manifest.jsonl.
 
     \b
     Examples:
@@ -59,11 +60,11 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
 
     \b
     Exit codes:
-      0    every prompt has its image
-      3    some failed, or the budget is spent
-      2    bad usage or configuration, or bad lines
+      0    every prompt has an image
+      3    some prompts failed, or the budget is spent
+      2    bad usage or configuration, or invalid lines
       1    failure
-      130  interrupted; the same command goes on
+      130  interrupted; run the same command again to resume
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.eval_parts.batching import batched  # noqa: PLC0415 - heavy

@@ -21,11 +21,11 @@ def delete(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Delete a run, and the images that no other run uses.
+    """Delete a run and the images that no other run uses.
 
-    Its checkpoints, its rows in the ledger and its picture in outputs of GEMS_HOME go too; a file that was
-    written elsewhere with --out stays. A run that is being worked on is not deleted. Runs that were forked
-    from it keep everything they share.
+    Also deletes its checkpoints, its rows in the ledger and its image in GEMS_HOME/outputs. Files written
+    elsewhere with --out stay. A run in progress is not deleted. Forks of the run keep what they share with
+    it.
 
     \b
     Examples:
@@ -34,9 +34,9 @@ def delete(
 
     \b
     Exit codes:
-      0    deleted, or only looked at
-      2    bad usage or configuration, no such run, or it is being worked on
-      1    not deleted: the answer was no, or a failure
+      0    deleted, or --dry-run
+      2    bad usage or configuration, no such run, or the run is in progress
+      1    not confirmed, or failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
@@ -52,7 +52,7 @@ def delete(
 
         found = looked_up(looking)
         images = f"{counted(found.images, 'image')} ({decimal(found.image_bytes)})"
-        kept = f"; {counted(found.kept_images, 'image')} of it used elsewhere" if found.kept_images else ""
+        kept = f"; {counted(found.kept_images, 'image')} also used elsewhere" if found.kept_images else ""
         if not json:
             typer.echo(f"{found.run_id}: {one_line(found.prompt, 80)}", err=True)
             typer.echo(f"  {counted(found.rows, 'row')}, {images} to delete{kept}", err=True)

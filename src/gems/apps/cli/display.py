@@ -1,4 +1,4 @@
-"""How progress is shown: the choice of a display, and the ones that need no terminal."""
+"""Progress displays without a terminal, and their protocol."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Display(AbstractContextManager["Display"], Protocol):
     """Shows a run on standard error."""
 
     def tell(self, event: Event, story: Story) -> None:
-        """Show what happened; `story` has taken the event already."""
+        """Show an event; `story` includes it already."""
         ...
 
     def note(self, message: str) -> None:
-        """Show a line that belongs to no event."""
+        """Show a line without an event."""
         ...
 
 
 class Silent:
-    """Shows nothing."""
+    """Display without output."""
 
     def __enter__(self) -> Self:
         return self
@@ -55,25 +55,25 @@ class Silent:
         return None
 
     def tell(self, event: Event, story: Story) -> None:
-        """Nothing is shown."""
+        """Do nothing."""
 
     def note(self, message: str) -> None:
-        """Nothing is shown."""
+        """Do nothing."""
 
 
 class Plain(Silent):
-    """One line for everything that happens, for logs and pipes."""
+    """Display of one line per event, for logs and pipes."""
 
     def __init__(self) -> None:
         self._steps_shown = time.monotonic()
 
     def tell(self, event: Event, story: Story) -> None:
-        """Write the event's lines."""
+        """Print the lines of an event."""
         for line in self._lines(event, story):
             self.note(f"{event.seconds:8.1f} s  {line}")
 
     def note(self, message: str) -> None:
-        """Write a line."""
+        """Print a line."""
         typer.echo(one_line(message) if "\n" in message else message, err=True)
 
     def _lines(self, event: Event, story: Story) -> list[str]:  # noqa: C901 - one case per event
@@ -91,7 +91,7 @@ class Plain(Silent):
             case StepDone():
                 lines = self._step(event)
             case ImageDrawn():
-                lines = [f"round {event.round}: drew {event.path} with seed {event.candidate['seed']}"]
+                lines = [f"round {event.round}: generated {event.path} with seed {event.candidate['seed']}"]
             case Judged():
                 lines = _judged(event, story)
             case LessonsRecalled():
@@ -106,7 +106,7 @@ class Plain(Silent):
         return lines
 
     def _step(self, event: StepDone) -> list[str]:
-        """Now and then a line; a line for every step would drown the log."""
+        """Format a step every few seconds only, to keep logs short."""
         if time.monotonic() - self._steps_shown < _STEPS_EVERY_S:
             return []
         self._steps_shown = time.monotonic()
@@ -114,20 +114,20 @@ class Plain(Silent):
 
 
 def skill_line(use: SkillUse) -> str:
-    """What came of a chosen skill."""
+    """Format the use of a skill."""
     if use["fault"]:
-        return f"skill {use['name']}: left out"
-    notes = [counted(len(use["requirements"]), "requirement") + " more"] if use["requirements"] else []
-    notes += [f"{len(use['restored'])} put back"] if use["restored"] else []
+        return f"skill {use['name']}: skipped"
+    notes = [counted(len(use["requirements"]), "requirement") + " added"] if use["requirements"] else []
+    notes += [f"{len(use['restored'])} restored"] if use["restored"] else []
     notes += [f"{name} {value}" for name, value in use["drawing"].items()]
     more = f" ({', '.join(notes)})" if notes else ""
     return f"skill {use['name']}{more}: {one_line(use['prompt'], 200)}"
 
 
 def recalled_line(recall: Recall) -> str:
-    """How many lessons of earlier runs a round is drawn with, and the first of them."""
+    """Format the number of lessons from earlier runs, and the first one."""
     lessons = recall["lessons"]
-    return f"{counted(len(lessons), 'lesson')} of earlier runs: {one_line(format_lesson(lessons[0]), 160)}"
+    return f"{counted(len(lessons), 'lesson')} from earlier runs: {one_line(format_lesson(lessons[0]), 160)}"
 
 
 def _judged(event: Judged, story: Story) -> list[str]:

@@ -18,16 +18,16 @@ def doctor(
     judge: options.Judge = None,
     generator: options.Generator = None,
     no_draw: Annotated[
-        bool, typer.Option("--no-draw", help="Draw no image: with a paid generator it costs one.")
+        bool, typer.Option("--no-draw", help="Skip the test image, which costs money with a paid generator.")
     ] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Try each configured piece with a real small request.
+    """Check the configuration with small real requests.
 
-    Does each chat model answer, see an image and give structured output? Does the generator draw? It is asked
-    for one image of its smallest size, which may cost money: --no-draw leaves that out. Can the stores be
-    written? Can traces be sent where they are to go? Which extras are installed?
+    Checks that each chat model answers, sees images and returns structured output; that the generator can
+    generate one image of its smallest size (this may cost money; skip it with --no-draw); that the stores are
+    writable; that traces can be exported; and which extras are installed.
 
     \b
     Examples:
@@ -36,8 +36,8 @@ def doctor(
 
     \b
     Exit codes:
-      0    everything that is configured works
-      1    something does not; its line says what to do
+      0    every check passed
+      1    a check failed; its line says what to do
       2    bad usage
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart

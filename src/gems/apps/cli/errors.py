@@ -1,4 +1,4 @@
-"""What went wrong, told: what it is, whose fault it is, what to do, and how to go on."""
+"""Print errors with cause, hint and resume command, and map them to exit codes."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ from gems.errors import GemsError
 
 MET, FAILED, USAGE, BEST_EFFORT, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
-_WHOSE = {
-    "request": "the request",
-    "configuration": "the configuration",
+_CAUSES = {
+    "request": "invalid request",
+    "configuration": "invalid configuration",
     "provider": "the model's endpoint",
     "machine": "this machine",
-    "nobody": "nobody's",
-    "gems": "GEMS itself",
+    "gems": "a bug in GEMS",
 }
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing is wrong
-    """Somebody pressed Ctrl-C or ended the process."""
+    """Ctrl-C or SIGTERM."""
 
     def __init__(self, run_id: str = "", command: str = "") -> None:
         super().__init__("Interrupted.")
@@ -37,7 +36,7 @@ class Interrupted(Exception):  # noqa: N818 - nothing is wrong
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """What is told about an error; the fields are those of the JSON object."""
+    """A reported error; the fields are those of the JSON object."""
 
     type: str
     message: str
@@ -50,22 +49,19 @@ class Failure:
 def reported(
     *, as_json: bool = False, debug: bool = False, resume_command: Callable[[str], str] | None = None
 ) -> Iterator[None]:
-    """Tell about whatever goes wrong inside, and exit with its code.
+    """Print any error raised inside and exit with its code; `debug` adds the traceback.
 
-    Args:
-        as_json: Whether a JSON object is expected on standard output.
-        debug: Whether the traceback is shown too.
-        resume_command: What to type to go on with a run.
+    `resume_command` returns the command that resumes a run id.
     """
     try:
         yield
     except typer.Exit:
         raise
     except BrokenPipeError:
-        # Whoever read the output has gone; what is left in the buffer must not fail again at exit.
+        # The reader of the output is gone; flushing the rest at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(FAILED) from None
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error is told
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error is reported
         if debug and not isinstance(error, Interrupted | KeyboardInterrupt):
             typer.echo(_traced(error), err=True, nl=False)
         failure, code = _failure(error, resume_command)
@@ -74,35 +70,32 @@ def reported(
 
 
 def told(failure: Failure, *, as_json: bool, resume_command: Callable[[str], str] | None = None) -> int:
-    """Tell about a failure on standard error, and on standard output where JSON is expected.
-
-    Returns the exit code of bad usage.
-    """
+    """Print an error to standard error, and as JSON to standard output; return the exit code of bad usage."""
     if as_json:
         typer.echo(json.dumps({"error": asdict(failure)}, indent=2))
     lines = [f"error: {failure.message}"] if failure.type != "Interrupted" else [failure.message]
     if failure.fault != "nobody":
-        lines.append(f"fault: {_WHOSE[failure.fault]}")
+        lines.append(f"cause: {_CAUSES[failure.fault]}")
     if failure.hint and not (failure.type == "Interrupted" and failure.run_id):
-        lines.append(f"to do: {failure.hint}")
+        lines.append(f"hint: {failure.hint}")
     if failure.run_id and resume_command is not None:
-        lines.append(f"go on: {resume_command(failure.run_id)}")
+        lines.append(f"resume with: {resume_command(failure.run_id)}")
     typer.echo(clean("\n".join(lines)), err=True)
     return USAGE
 
 
 def usage_error(error: Exception) -> Failure:
-    """What is told about a command line that Typer does not understand."""
+    """Convert a usage error of Typer."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "gems"
     message = error.format_message()  # type: ignore[attr-defined]
     return Failure(
-        type="UsageError", message=message, fault="request", hint=f"`{command} --help` says what is possible."
+        type="UsageError", message=message, fault="request", hint=f"Run `{command} --help` for usage."
     )
 
 
 def _traced(error: BaseException) -> str:
-    """The traceback without secrets: errors of libraries quote servers, which may repeat the key they got."""
+    """Format the traceback without secrets: servers may echo the key, and libraries quote servers."""
     return _without_secrets("".join(traceback.format_exception(error)))
 
 
@@ -112,7 +105,7 @@ def _without_secrets(text: str) -> str:
     from gems.settings import load_settings  # noqa: PLC0415
 
     settings = None
-    # Settings that cannot be read may be the very error that is told, and have given no key to anybody.
+    # Unreadable settings may be the reported error itself; then no key was loaded.
     with suppress(GemsError):
         settings = load_settings()
     return redact(text, *known_secrets(settings))
@@ -128,11 +121,11 @@ def _failure(error: BaseException, resume_command: Callable[[str], str] | None) 
     if isinstance(error, Interrupted | KeyboardInterrupt):
         run_id = error.run_id if isinstance(error, Interrupted) else ""
         command = error.command if isinstance(error, Interrupted) else ""
-        message = "Interrupted; everything so far is kept." if run_id or command else "Interrupted."
+        message = "Interrupted; progress is saved." if run_id or command else "Interrupted."
         hint = resume_command(run_id) if run_id and resume_command is not None else command
         return Failure(
             type="Interrupted", message=message, fault="nobody", hint=hint, run_id=run_id
         ), INTERRUPTED
     message = _without_secrets(f"{type(error).__name__}: {error}")
-    hint = "This is a defect: please report it with what the same command says with --debug."
+    hint = "This is a bug. Please report it with the output of the same command with --debug."
     return Failure(type="InternalError", message=message, fault="gems", hint=hint), FAILED

@@ -1,4 +1,4 @@
-"""What `gems eval` commands find out about output folders."""
+"""Queries of `gems eval` about output folders."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gems.settings import Settings, load_settings, with_models
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A comparison, the files it was written to, and what had to be left out of them."""
+    """A comparison, the files written, and warnings about what they omit."""
 
     sections: Sequence[Section]
     paths: Sequence[Path]
@@ -36,22 +36,18 @@ class Compared:
 
 @dataclass(slots=True)
 class Nobody:
-    """The judge of benchmarks that know the truth."""
+    """Judge of benchmarks with ground truth; it is never asked."""
 
     name: str
     samples: int = 1
 
     async def ask(self, question: JudgeQuestion) -> JudgeReply:
-        """Never.
-
-        Raises:
-            ConfigurationError: always.
-        """
-        raise ConfigurationError(f"No judge is named who could answer {question.text!r}.")
+        """Raise ConfigurationError."""
+        raise ConfigurationError(f"No judge is configured to answer {question.text!r}.")
 
 
 def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> ScoreReport:
-    """Score a folder; see `gems.evals.scoring.score_folder`."""
+    """Score a folder; `spec` names the chat model that judges."""
 
     async def doing() -> ScoreReport:
         folder = await EvalFolder.open(url)
@@ -80,14 +76,14 @@ def _judge_settings(spec: str | None, about: Task) -> Settings:
     settings = with_models(load_settings(), eval_judge=spec)
     if "model" not in settings.eval_judge.model_fields_set:
         raise ConfigurationError(
-            f"{about.title} is scored by a chat model that sees images, and none is named.",
-            hint="Name one with --judge or GEMS_EVAL_JUDGE__MODEL; better not the loop's own judge.",
+            f"{about.title} is scored by a chat model that sees images, and none is configured.",
+            hint="Pass --judge or set GEMS_EVAL_JUDGE__MODEL; not the loop's own judge.",
         )
     return settings
 
 
 def exported(url: str, out: Path, data: Path | None) -> EvalExport:
-    """Export a folder; see `gems.evals.official.export_folder`."""
+    """Export a folder for the official scorer."""
 
     async def doing() -> EvalExport:
         folder = await EvalFolder.open(url)
@@ -97,7 +93,7 @@ def exported(url: str, out: Path, data: Path | None) -> EvalExport:
 
 
 def imported(url: str, file: Path, language: str | None, data: Path | None) -> EvalImport:
-    """Take over official scores; see `gems.evals.official.import_scores`."""
+    """Import official scores into a folder."""
 
     async def doing() -> EvalImport:
         folder = await EvalFolder.open(url)
@@ -109,7 +105,7 @@ def imported(url: str, file: Path, language: str | None, data: Path | None) -> E
 
 
 def compared(urls: Sequence[str], judge: str | None, out: Path | None, pictures: int) -> Compared:
-    """Compare folders, and write the comparison where it is wanted."""
+    """Compare folders, and write the comparison to `out` if given."""
 
     async def doing() -> Compared:
         folders = await _read(urls)
@@ -123,7 +119,7 @@ def compared(urls: Sequence[str], judge: str | None, out: Path | None, pictures:
 
 
 def tabled(urls: Sequence[str], out: Path | None) -> list[Table]:
-    """The paper's tables with what some folders hold, written where it is wanted."""
+    """Build the paper's tables with the numbers of the folders, and write them to `out` if given."""
 
     async def doing() -> list[Table]:
         tables = paper_tables(await _read(urls))

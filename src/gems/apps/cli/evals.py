@@ -12,53 +12,57 @@ from gems.apps.cli.eval_parts import options
 
 
 def run(  # noqa: PLR0913, PLR0917 - the command's options
-    task: Annotated[str, typer.Argument(metavar="TASK", help="The benchmark; `gems eval data` lists them.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Benchmark; `gems eval data` lists them.")],
     out: options.Out,
     harness: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop, balanced.",
+            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop balanced.",
         ),
     ] = "balanced",
     chat: shared.Chat = None,
     judge: shared.Judge = None,
     generator: shared.Generator = None,
     generator_profile: Annotated[
-        str, typer.Option(metavar="NAME", help="Named settings of the generator: paper or recommended.")
+        str, typer.Option(metavar="NAME", help="Named generator settings: paper or recommended.")
     ] = "",
     size: Annotated[
-        str, typer.Option(metavar="WxH", help="Width and height in pixels; the generator's own by default.")
+        str, typer.Option(metavar="WxH", help="Width and height in pixels. Default: the generator's own.")
     ] = "",
     images: Annotated[
-        int, typer.Option(metavar="N", min=1, max=50, help="Most images that a sample may take.")
+        int, typer.Option(metavar="N", min=1, max=50, help="Maximum number of images per sample.")
     ] = 5,
     languages: Annotated[
-        str, typer.Option(metavar="CODES", help="en, zh or en,zh; all of the benchmark's by default.")
+        str, typer.Option(metavar="CODES", help="en, zh or en,zh. Default: all of the benchmark's.")
     ] = "",
     limit: Annotated[
         int | None,
-        typer.Option("--limit", "-n", metavar="N", min=1, help="Only the first N prompts of each language."),
+        typer.Option(
+            "--limit", "-n", metavar="N", min=1, help="Use only the first N prompts of each language."
+        ),
     ] = None,
     samples: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=100, help="Samples of each prompt; the benchmark's own number by default."
+            metavar="N", min=1, max=100, help="Samples per prompt. Default: the benchmark's own number."
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(metavar="N", min=0, max=2**31 - 1, help="What the seeds of samples are derived from."),
+        typer.Option(
+            metavar="N", min=0, max=2**31 - 1, help="Base seed; the seeds of samples are derived from it."
+        ),
     ] = 0,
     data: Annotated[
         str,
-        typer.Option(metavar="DIR", help="The benchmark's data; benchmarks/TASK in GEMS_HOME by default."),
+        typer.Option(
+            metavar="DIR", help="Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK."
+        ),
     ] = "",
     learn: Annotated[
         bool,
-        typer.Option(
-            "--learn", help="Let runs learn from each other, which makes samples depend on their order."
-        ),
+        typer.Option("--learn", help="Share memory between runs; samples then depend on their order."),
     ] = False,
     concurrency: options.Concurrency = 4,
     budget_usd: options.Budget = None,
@@ -70,10 +74,10 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     quiet: options.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
-    """Draw the samples of a benchmark by a harness, each once.
+    """Generate the samples of a benchmark with a harness.
 
-    Ended at any moment, by whatever, the same command goes on where it stopped: what was drawn or answered is
-    not paid again, and what failed is tried again. Every harness is given the same seeds.
+    You can interrupt the command at any time; run it again to resume. Finished images and answers are not
+    paid for again, and failed samples are retried. Every harness gets the same seeds.
 
     \b
     Examples:
@@ -84,11 +88,11 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
 
     \b
     Exit codes:
-      0    every sample has its image
-      3    some failed, or the budget is spent
-      2    bad usage or configuration, or the folder holds something else
+      0    every sample has an image
+      3    some samples failed, or the budget is spent
+      2    bad usage or configuration, or the folder holds another benchmark run
       1    failure
-      130  interrupted; the same command goes on
+      130  interrupted; run the same command again to resume
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.eval_parts.drawing import EvalWish, drawn  # noqa: PLC0415 - heavy

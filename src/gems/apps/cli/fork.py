@@ -13,40 +13,44 @@ from gems.apps.cli.errors import reported
 def fork(  # noqa: PLR0913, PLR0917 - the command's options
     run_id: options.RunId,
     number: Annotated[
-        int, typer.Option("--round", metavar="K", min=1, help="The last round that both runs share.")
+        int, typer.Option("--round", metavar="K", min=1, help="Last round that both runs share.")
     ],
     prompt: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What to draw next; the reflector's next prompt by default."),
+        typer.Option(metavar="TEXT", help="Next prompt. Default: the reflector's next prompt."),
     ] = None,
     rounds: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, max=50, help="Most rounds, shared ones included; as before, at least K+1."
+            metavar="N",
+            min=1,
+            max=50,
+            help="Maximum number of rounds, shared ones included. Default: as before, at least K+1.",
         ),
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round; as before by default.")
+        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round. Default: as before.")
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=2**31 - 1, help="Where chance begins; as before by default."),
+        typer.Option(metavar="N", min=0, max=2**31 - 1, help="Random seed. Default: as before."),
     ] = None,
     negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to avoid; as before by default.")
+        str | None, typer.Option(metavar="TEXT", help="What to avoid. Default: as before.")
     ] = None,
     chat: options.Chat = None,
     judge: options.Judge = None,
     generator: options.Generator = None,
     out: options.Out = None,
     budget_usd: Annotated[
-        float | None, typer.Option(metavar="USD", help="Begin nothing new once so much is spent.")
+        float | None,
+        typer.Option(metavar="USD", help="Stop starting new work after spending this many US dollars."),
     ] = None,
     max_images: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Most images in all, shared ones included.")
+        int | None, typer.Option(metavar="N", min=1, help="Maximum number of images, shared ones included.")
     ] = None,
     deadline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Stop after so long with the best so far.")
+        float | None, typer.Option(metavar="SECONDS", help="Stop after this time and keep the best image.")
     ] = None,
     plateau: Annotated[
         int | None,
@@ -59,12 +63,11 @@ def fork(  # noqa: PLR0913, PLR0917 - the command's options
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Go on from a round of a run in a new run of its own.
+    """Start a new run from a round of another one.
 
-    The new run shares the history up to round K; nothing of it is drawn or asked again, and the other run
-    stays as it is. The same prompt with the same seed gives the same image: name another --prompt or --seed
-    to come out elsewhere. Where the run was begun with --chat, --judge or --generator, name the same ones
-    again.
+    The new run shares the history up to round K at no cost; the other run is not changed. The same prompt and
+    seed give the same image, so pass another --prompt or --seed. If the run was started with --chat, --judge
+    or --generator, pass them again.
 
     \b
     Examples:
@@ -74,10 +77,10 @@ def fork(  # noqa: PLR0913, PLR0917 - the command's options
     \b
     Exit codes:
       0    every requirement is met
-      3    the best image lacks something, or could not be checked
+      3    the best image misses a requirement, or could not be checked
       2    bad usage or configuration, or no such run or round
-      1    failure, and no image
-      130  interrupted; `gems resume RUN` goes on with the new run
+      1    failure without an image
+      130  interrupted; resume the new run with `gems resume RUN`
     """  # noqa: D301 - \b keeps the lines apart
     models = options.Models(chat, judge, generator)
     view = options.View(json=json, quiet=quiet, debug=debug)

@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 def gc(
     min_age: Annotated[
-        str, typer.Option(metavar="AGE", help="Leave alone what is younger; never less than an hour.")
+        str, typer.Option(metavar="AGE", help="Keep everything younger than this; at least 1h.")
     ] = "1h",
     unlisted: Annotated[
         bool,
-        typer.Option("--unlisted", help="Also free runs that are not listed: Studio's, your own programs'."),
+        typer.Option("--unlisted", help="Also delete unlisted runs: those of Studio and your own programs."),
     ] = False,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Free what nobody refers to: images that no run uses, and what killed processes left behind.
+    """Delete images that no run uses, and files left by killed processes.
 
-    Says what it would free before it does, and asks. Runs that are going on are left alone.
+    Reports what would be deleted and asks first. Runs in progress are not touched.
 
     \b
     Examples:
@@ -38,9 +38,9 @@ def gc(
 
     \b
     Exit codes:
-      0    freed, or there was nothing to free
+      0    deleted, or nothing to delete
       2    bad usage or configuration
-      1    not freed: the answer was no, or a failure
+      1    not confirmed, or failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
@@ -55,11 +55,11 @@ def gc(
             _tell(found, unlisted=unlisted)
         empty = found.nothing and not (unlisted and found.unlisted_runs)
         if not dry_run and not empty:
-            if not agreed("Free it?", yes=yes, as_json=json):
+            if not agreed("Delete them?", yes=yes, as_json=json):
                 raise typer.Exit(FAILED)
             found = looked_up(lambda gems: gems.gc(min_age=age, unlisted=unlisted))
             if not json:
-                typer.echo("freed")
+                typer.echo("deleted")
         if json:
             print_json(found)
 
@@ -76,6 +76,6 @@ def _tell(found: Garbage, *, unlisted: bool) -> None:
     ]
     if found.unlisted_runs:
         runs = f"{counted(found.unlisted_runs, 'run')} with {counted(found.unlisted_rows, 'row')}"
-        more = "" if unlisted else "; --unlisted frees them too"
+        more = "" if unlisted else "; --unlisted deletes them too"
         lines.append(f"{runs} that `gems runs` does not list{more}")
     typer.echo("\n".join(lines), err=True)

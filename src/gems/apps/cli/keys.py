@@ -1,4 +1,4 @@
-"""`gems keys`: who may use the server."""
+"""`gems keys`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ keys = typer.Typer(
     rich_markup_mode=None,
     invoke_without_command=True,
 )
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="User of the key.")]
 
 
 @keys.callback()
 def _keys(context: typer.Context) -> None:
-    """Keys of the server's users; they take effect at once, also where the server runs already."""
+    """API keys of the server's users. Changes take effect immediately, also in a running server."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -31,18 +31,19 @@ def _keys(context: typer.Context) -> None:
 def add(
     name: Name,
     runs_at_a_time: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Runs that may go on at a time.")
+        int, typer.Option(metavar="N", min=1, help="Maximum number of runs in parallel.")
     ] = 2,
     images_per_day: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Images in 24 hours; no limit by default.")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Maximum number of images in 24 hours. Default: no limit."),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Make a key for a user of the server.
+    """Create an API key for a user of the server.
 
-    It is shown only now: on standard output, alone on its line. Their runs and what they learn belong to
-    the name, and nobody else's key sees them. The first key ends serving without keys.
+    The key is printed to standard output once and cannot be shown again. Runs and memory belong to the name
+    and are invisible to other keys. As soon as one key exists, the server requires keys.
 
     \b
     Examples:
@@ -51,7 +52,7 @@ def add(
 
     \b
     Exit codes:
-      0  made
+      0  created
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
@@ -64,12 +65,12 @@ def add(
             print_json(NewKey(name=name, key=token))
             return
         typer.echo(token)
-        typer.echo(f"This is the key of {name}. Keep it: it is not shown again.", err=True)
+        typer.echo(f"Key of {name}. Store it now: it is not shown again.", err=True)
 
 
 @keys.command("list")
 def list_(json: options.Json = False, debug: options.Debug = False) -> None:
-    """List the users of the server, and how much they may do; never their keys.
+    """List the users of the server and their limits, without their keys.
 
     \b
     Exit codes:
@@ -85,20 +86,20 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
             print_json(KeyList(keys=[KeyLine(**key.model_dump(exclude={"sha256"})) for key in found]))
             return
         if not found:
-            typer.echo("There are no keys; the server serves this machine alone.", err=True)
+            typer.echo("There are no keys; the server accepts requests from this machine only.", err=True)
         for key in found:
-            images = "any number of" if key.images_per_day is None else f"{key.images_per_day:,}"
-            runs = f"{key.runs_at_a_time} at a time"
-            typer.echo(f"{key.name:<40}  since {key.created[:10]}  runs: {runs}  images a day: {images}")
+            images = "unlimited" if key.images_per_day is None else f"{key.images_per_day:,}"
+            runs = f"{key.runs_at_a_time} in parallel"
+            typer.echo(f"{key.name:<40}  since {key.created[:10]}  runs: {runs}  images per day: {images}")
 
 
 @keys.command()
 def revoke(name: Name, json: options.Json = False, debug: options.Debug = False) -> None:
-    """Take a key back. Its runs stay, and belong to whoever gets a key of the same name.
+    """Revoke a key. Its runs stay and belong to the next key of the same name.
 
     \b
     Exit codes:
-      0  taken back
+      0  revoked
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
@@ -110,7 +111,7 @@ def revoke(name: Name, json: options.Json = False, debug: options.Debug = False)
         if json:
             print_json(RevokedKey(name=name))
         else:
-            typer.echo(f"The key of {name} is not accepted any more.")
+            typer.echo(f"The key of {name} is revoked.")
 
 
 def _file() -> KeyFile:

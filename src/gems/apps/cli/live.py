@@ -1,4 +1,4 @@
-"""Progress on a terminal: finished rounds scroll by, a table of all answers stays below them."""
+"""Live progress on a terminal: finished rounds scroll, a table of all answers stays below."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUESTION = 40
 
 
 class Marks:
-    """How answers are drawn; plain letters where the terminal has no ticks."""
+    """Symbols for answers; ASCII if the terminal cannot encode ticks."""
 
     def __init__(self, encoding: str) -> None:
         try:
@@ -43,18 +43,13 @@ class Marks:
             self._signs = {"yes": "+", "no": "-", "unknown": "?"}
 
     def __call__(self, answer: str | None) -> Text:
-        """The mark of an answer; blank for none."""
+        """Return the symbol of an answer; blank for None."""
         style = {"yes": "bold green", "no": "bold red", "unknown": "bold yellow"}
         return Text(self._signs.get(answer or "", ""), style=style.get(answer or "", ""))
 
 
 class LiveDisplay:
-    """A live table on standard error.
-
-    Args:
-        console: Writes to standard error.
-        story: What is shown.
-    """
+    """A live table on standard error, to which `console` must write."""
 
     def __init__(self, console: Console, story: Story) -> None:
         self._console = console
@@ -76,7 +71,7 @@ class LiveDisplay:
             self._console.print(Padding(table, (1, 0)))
 
     def tell(self, event: Event, story: Story) -> None:
-        """Show what happened."""
+        """Show an event."""
         match event:
             case Started():
                 self._print(Text.assemble(("run ", "dim"), (event.run_id, "bold")))
@@ -106,14 +101,14 @@ class LiveDisplay:
         self._console.print(Padding(text, (0, 0, 0, indent)))
 
     def _view(self) -> RenderableType:
-        # The table comes last, since a low terminal cuts off what stands below.
+        # The table comes last, since a short terminal cuts off the end.
         parts: list[RenderableType] = ["", self._status()]
         if self._story.questions:
             parts += ["", answers_table(self._story, self._marks, self._console.width)]
         return Group(*parts)
 
     def _status(self) -> Table:
-        """What goes on now, the inference steps, and the best round so far, on one line."""
+        """Format the current step, inference progress and the best round on one line."""
         line = Table.grid(padding=(0, 2, 0, 0))
         cells: list[RenderableType] = [self._spinner, Text(self._story.doing)]
         if steps := self._story.steps:
@@ -126,14 +121,14 @@ class LiveDisplay:
 
 
 def round_line(turn: Turn, requirements: int) -> Text:
-    """The heading of a judged round."""
+    """Format the heading of a judged round."""
     met = sum(answer["answer"] == "yes" for answer in turn.answers.values())
     style = "green" if met == requirements else "yellow"
     return Text.assemble((f"round {turn.number}", "bold"), "  ", (f"{met} of {requirements} met", style))
 
 
 def answers_table(story: Story, marks: Marks, width: int) -> Table:
-    """Requirements down, rounds across; of more rounds than fit, the newest."""
+    """Build a table with requirements as rows and the newest rounds that fit as columns."""
     fitting = max(3, (width - _QUESTION) // _COLUMN)
     turns = [turn for _, turn in sorted(story.turns.items()) if turn.score is not None][-fitting:]
     best = story.best

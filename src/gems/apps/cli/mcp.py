@@ -13,7 +13,7 @@ from gems.errors import MissingExtraError
 
 def mcp(
     http: Annotated[
-        bool, typer.Option("--http", help="Serve streamable HTTP at /mcp in place of standard input.")
+        bool, typer.Option("--http", help="Serve streamable HTTP at /mcp instead of standard input.")
     ] = False,
     host: options.Host = None,
     port: options.Port = None,
@@ -22,10 +22,10 @@ def mcp(
     generator: options.Generator = None,
     debug: options.Debug = False,
 ) -> None:
-    """Serve GEMS as tools of the Model Context Protocol.
+    """Serve GEMS as tools over the Model Context Protocol (MCP).
 
-    By default on standard input and output, for a client on this machine that starts the command. With --http
-    for any number of clients, each with a key of the server where it has keys.
+    By default on standard input and output, for a client that starts the command. With --http for any number
+    of clients, which need an API key if the server has keys.
 
     \b
     Examples:
@@ -34,7 +34,7 @@ def mcp(
 
     \b
     Exit codes:
-      0    the client has gone, or the server was stopped
+      0    the client disconnected, or the server was stopped
       2    bad usage or configuration
       1    failure
       130  interrupted
@@ -55,12 +55,12 @@ def mcp(
         settings = settings_with(options.Models(chat, judge, generator))
         configure_logging(settings, debug=debug)
         if http:
-            # The server heeds signals itself, and lets runs come to a good end first.
+            # The server handles signals itself, since it stops runs gracefully.
             asyncio.run(serving.serve_http(listening_at(settings, host, port), _announce))
         else:
             interruptibly(serving.serve_stdio(settings))
 
 
 def _announce(address: str) -> None:
-    # Standard output stays empty in every mode.
-    typer.echo(f"MCP is served at {address}", err=True)
+    # Standard output stays empty in both modes.
+    typer.echo(f"Serving MCP at {address}", err=True)

@@ -12,23 +12,21 @@ from gems.apps.cli.errors import reported
 if TYPE_CHECKING:
     from gems.memory_reports import Memory, Stats
 
-Generator = Annotated[str | None, typer.Option(metavar="NAME", help="Only about this generator.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Show so many.")]
+Generator = Annotated[str | None, typer.Option(metavar="NAME", help="Only those about this generator.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number shown.")]
 
 
 def list_(
     limit: Limit = 20,
     generator: Generator = None,
-    kind: Annotated[
-        Literal["experience", "lesson"] | None, typer.Option(help="Only experiences, or only lessons.")
-    ] = None,
+    kind: Annotated[Literal["experience", "lesson"] | None, typer.Option(help="Show only this kind.")] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """List lessons and experiences, the newest of each first.
+    """List lessons and experiences, newest first.
 
-    A lesson was drawn from several experiences by `gems memory consolidate`. An experience's key is its run
-    and round.
+    `gems memory consolidate` derives lessons from several experiences. The key of an experience consists of
+    its run and round.
 
     \b
     Examples:
@@ -48,13 +46,13 @@ def list_(
 
 
 def search(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What they are to be about.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Search text.")],
     limit: Limit = 10,
     generator: Generator = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Find lessons and experiences that are alike to a text, the most similar first.
+    """Find lessons and experiences similar to a text, most similar first.
 
     \b
     Example:
@@ -73,7 +71,7 @@ def search(
 
 
 def show(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="A key of `gems memory list`.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Key from `gems memory list`.")],
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -86,7 +84,7 @@ def show(
     \b
     Exit codes:
       0  shown
-      2  bad usage or configuration, or there is no such key
+      2  bad usage or configuration, or no such key
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
@@ -104,11 +102,11 @@ def show(
 
 
 def stats(json: options.Json = False, debug: options.Debug = False) -> None:
-    """Say what is kept, where, by which embedder it is found, and what came of it.
+    """Show the location, embedder, size and track record of the memory.
 
     \b
     Exit codes:
-      0  told
+      0  shown
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
@@ -125,8 +123,8 @@ def stats(json: options.Json = False, debug: options.Debug = False) -> None:
             each = ", ".join(f"{count} about {generator}" for generator, count in counts.items())
             typer.echo(f"{name}: {sum(counts.values())}{f' ({each})' if each else ''}")
         record = found.record
-        typer.echo(f"shown {record['shown']} times, helped {record['helped']}, did not {record['hurt']}")
-        typer.echo(f"still to be written: {found.pending}")
+        typer.echo(f"shown {record['shown']} times, helped {record['helped']}, did not help {record['hurt']}")
+        typer.echo(f"waiting to be written: {found.pending}")
 
 
 def _print(found: list[Memory], *, as_json: bool) -> None:
@@ -137,7 +135,7 @@ def _print(found: list[Memory], *, as_json: bool) -> None:
     elif found:
         typer.echo("\n".join(line for memory in found for line in _heading(memory)))
     else:
-        typer.echo("Nothing is remembered here.", err=True)
+        typer.echo("No lessons or experiences found.", err=True)
 
 
 def _heading(memory: Memory) -> list[str]:

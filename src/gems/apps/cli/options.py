@@ -1,4 +1,4 @@
-"""The options that commands share, and the models that they name."""
+"""Options shared by commands."""
 
 from __future__ import annotations
 
@@ -11,70 +11,66 @@ import typer
 
 
 def path(text: str) -> Path:
-    """A path, but not the current folder for an empty one, as an unset variable of a shell makes it."""
+    """Parse a path; reject an empty one, e.g. from an unset shell variable."""
     if not str(text).strip():
         raise typer.BadParameter("the path is empty")
     return Path(text)
 
 
 def shown_spec(spec: str) -> str:
-    """A spec without its query, which may hold a secret."""
+    """Strip the query of a model spec, which may hold a secret."""
     return spec.partition("?")[0]
 
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or last.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or last.")]
 Chat = Annotated[
     str | None,
-    typer.Option(
-        metavar="SPEC", help="Chat model: blocks or openai:MODEL@BASE_URL; the settings' by default."
-    ),
+    typer.Option(metavar="SPEC", help="Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings."),
 ]
 Judge = Annotated[
     str | None,
-    typer.Option(metavar="SPEC", help="Another chat model for judging."),
+    typer.Option(metavar="SPEC", help="Chat model that judges. Default: the chat model."),
 ]
 Generator = Annotated[
     str | None,
     typer.Option(
         metavar="SPEC",
-        help="Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL; the "
-        "settings' by default.",
+        help="Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL. Default: "
+        "from settings.",
     ),
 ]
-Host = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Where to listen; 127.0.0.1 by default.")]
+Host = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")
+]
 Port = Annotated[
     int | None,
-    typer.Option(metavar="N", min=0, max=65535, help="8765 by default; 0 takes a free one."),
+    typer.Option(
+        metavar="N", min=0, max=65535, help="Port to listen on; 0 selects a free one. Default: 8765."
+    ),
 ]
 Out = Annotated[
     Path | None,
     typer.Option(
         parser=path,
         metavar="PATH",
-        help="A .png file or a folder for the image; outputs in GEMS_HOME by default.",
+        help="PNG file or folder for the image. Default: GEMS_HOME/outputs.",
     ),
 ]
-NoMetadata = Annotated[bool, typer.Option("--no-metadata", help="Leave out of the PNG what made it.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; docs/json.md describes it.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; print only the path.")]
+NoMetadata = Annotated[
+    bool, typer.Option("--no-metadata", help="Do not write prompt and options into the PNG.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; see docs/json.md.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be deleted.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress; print only the path.")]
 Debug = Annotated[
-    bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs, and the traceback of an error.")
+    bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs and the traceback of an error.")
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What a command names in place of the settings, and a resumed run must be told again.
-
-    Attributes:
-        chat: Spec of the chat model.
-        judge: Spec of the judge.
-        generator: Spec of the generator.
-        out: Where the result goes.
-        no_metadata: Whether the PNG is to say nothing.
-    """
+    """Model specs and output options of a command, which resuming a run must repeat."""
 
     chat: str | None = None
     judge: str | None = None
@@ -83,10 +79,7 @@ class Models:
     no_metadata: bool = False
 
     def resume_command(self, run_id: str) -> str:
-        """What to type to go on with a run in the same way.
-
-        An address is shown without its query, which may hold a secret.
-        """
+        """Return the command that resumes a run with the same options, without secrets."""
         out = str(self.out) if self.out is not None else None
         specs = (("--chat", self.chat), ("--judge", self.judge), ("--generator", self.generator))
         named = [(name, spec and shown_spec(spec)) for name, spec in specs] + [("--out", out)]
@@ -96,7 +89,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How a command shows what goes on: `json` and `quiet` as the options say, `debug` with all logs."""
+    """Output options of a command."""
 
     json: bool = False
     quiet: bool = False

@@ -1,4 +1,4 @@
-"""The result of a run on standard output."""
+"""Results of runs on standard output."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gems.results import RunResult
 
 
 def print_json(value: BaseModel | dict[str, Any]) -> None:
-    """One JSON object. In ASCII, so that it survives every encoding on its way."""
+    """Print a JSON object in ASCII, so that it survives every encoding."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     typer.echo(json.dumps(plain, indent=2))
 
 
 def handed_over(result: RunResult, view: View, models: Models) -> int:
-    """Print the result of a run; returns the exit code."""
+    """Print the result of a run and return the exit code."""
     if view.json:
         print_json(result)
     elif not view.quiet:
@@ -35,7 +35,7 @@ def handed_over(result: RunResult, view: View, models: Models) -> int:
 
 
 def verdict_line(result: RunResult) -> str:
-    """How the run came out, on one line."""
+    """Format requirements met, rounds, stop reason and score."""
     met = sum(item.answer == "yes" for item in result.requirements)
     rounds = counted(len(result.rounds), "round")
     reason = result.stop_reason or result.status
@@ -44,7 +44,7 @@ def verdict_line(result: RunResult) -> str:
 
 
 def usage_line(result: RunResult) -> str:
-    """What the run consumed, on one line."""
+    """Format images, chat calls, tokens, seconds and cost."""
     drawn = result.usage.get("generator")
     asked = [used for role, used in result.usage.items() if role != "generator"]
     prices = [used["usd"] for used in result.usage.values()]
@@ -69,12 +69,12 @@ def _summary(result: RunResult) -> list[str]:
 
 
 def _complain(result: RunResult, models: Models) -> None:
-    """Say on standard error what went wrong although there is a result."""
+    """Print failures of a run that has a result to standard error."""
     if result.failure is not None:
         failure = result.failure
         message = f"{failure['error']}: {failure['message']}"
-        typer.echo(clean(f"warning: the run could not go on: {message}"), err=True)
-        typer.echo(f"go on: {models.resume_command(result.run_id)}", err=True)
+        typer.echo(clean(f"warning: the run stopped early: {message}"), err=True)
+        typer.echo(f"resume with: {models.resume_command(result.run_id)}", err=True)
     if result.path is None:
         reason = result.warnings[-1] if result.warnings else "The image could not be written."
         typer.echo(clean(f"error: {reason}"), err=True)

@@ -1,4 +1,4 @@
-"""How far long commands have come, on standard error."""
+"""Progress counts on standard error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STEPS = 10
 
 
 def told(noun: str) -> Callable[[int, int], None]:
-    """Tells how many of something are done: all of them on a terminal, else about ten times."""
+    """Return a callback that prints counts: every one on a terminal, else about ten."""
 
     def tell(done: int, total: int) -> None:
         from gems.apps.cli.text import counted  # noqa: PLC0415 - only needed here

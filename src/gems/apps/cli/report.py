@@ -18,14 +18,19 @@ def report(
     run_id: options.RunId,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="The page; RUN.html here by default, - for stdout."),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="HTML file; - for stdout. Default: RUN.html in the current folder.",
+        ),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write everything about a run to one page to look at.
+    """Write a self-contained HTML report of a run.
 
-    The page holds its images and needs no network: open it in a browser, send it, keep it.
+    The page embeds all images and needs no network.
 
     \b
     Examples:
@@ -34,7 +39,7 @@ def report(
 
     \b
     Exit codes:
-      0  written; standard output says where
+      0  written; the path is on standard output
       2  bad usage or configuration, or no such run
       1  failure
     """  # noqa: D301 - \b keeps the lines apart

@@ -17,18 +17,17 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
     generator: options.Generator = None,
     out: options.Out = None,
     answer: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="The answer to what a skill of the run has asked.")
+        str | None, typer.Option(metavar="TEXT", help="Answer to a question that a skill asked.")
     ] = None,
     no_metadata: options.NoMetadata = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Go on with a run where it was interrupted.
+    """Resume a run that was interrupted, failed, was cancelled or ran out of time.
 
-    The same for a run that failed, was cancelled or ran out of time. Nothing that was drawn or answered is
-    paid for again; a run that came to its end is handed back as it is. Where the run was begun with --chat,
-    --judge or --generator, name the same ones again.
+    Finished images and answers are not paid for again. A completed run is returned unchanged. If the run was
+    started with --chat, --judge or --generator, pass them again.
 
     \b
     Examples:
@@ -39,10 +38,10 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
     \b
     Exit codes:
       0    every requirement is met
-      3    the best image lacks something, or could not be checked
+      3    the best image misses a requirement, or could not be checked
       2    bad usage or configuration, or no such run
-      1    failure, and no image
-      130  interrupted; the same command goes on
+      1    failure without an image
+      130  interrupted; run the same command again to resume
     """  # noqa: D301 - \b keeps the lines apart
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)

@@ -15,36 +15,36 @@ from gems.types import Profile
 
 
 def run(  # noqa: PLR0913, PLR0917 - the command's options
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw; - reads it from stdin.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to generate; - reads it from stdin.")],
     source: Annotated[
         Path | None,
         typer.Option(
             parser=options.path,
             metavar="FILE",
-            help="Edit this PNG, JPEG or WebP picture; the prompt says what to change.",
+            help="PNG, JPEG or WebP image to edit; the prompt says what to change.",
         ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=50, help="Most rounds; 5 by default.")
+        int | None, typer.Option(metavar="N", min=1, max=50, help="Maximum number of rounds. Default: 5.")
     ] = None,
     candidates: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round; 1 by default.")
+        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round. Default: 1.")
     ] = None,
     size: Annotated[
         str | None,
         typer.Option(
-            metavar="WxH", help="Width and height in pixels; the source's or the generator's own by default."
+            metavar="WxH", help="Width and height in pixels. Default: that of the source or the generator."
         ),
     ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, max=2**31 - 1, help="Where chance begins; random and recorded by default."
+            metavar="N", min=0, max=2**31 - 1, help="Random seed. Chosen at random and recorded if omitted."
         ),
     ] = None,
     profile: Annotated[
         Profile | None,
-        typer.Option(help="balanced is the default; paper makes the same calls as the paper."),
+        typer.Option(help="balanced, or paper for the same calls as the paper. Default: balanced."),
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to avoid.")] = None,
     chat: options.Chat = None,
@@ -52,15 +52,18 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     generator: options.Generator = None,
     skills: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="auto, none, or names separated by commas; auto by default."),
+        typer.Option(metavar="NAMES", help="auto, none, or names separated by commas. Default: auto."),
     ] = None,
     out: options.Out = None,
     budget_usd: Annotated[
-        float | None, typer.Option(metavar="USD", help="Begin nothing new once so much is spent.")
+        float | None,
+        typer.Option(metavar="USD", help="Stop starting new work after spending this many US dollars."),
     ] = None,
-    max_images: Annotated[int | None, typer.Option(metavar="N", min=1, help="Most images in all.")] = None,
+    max_images: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Maximum number of images.")
+    ] = None,
     deadline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Stop after so long with the best so far.")
+        float | None, typer.Option(metavar="SECONDS", help="Stop after this time and keep the best image.")
     ] = None,
     plateau: Annotated[
         int | None,
@@ -68,21 +71,21 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             metavar="N",
             min=0,
             max=50,
-            help="Stop after N rounds without progress, 0 for never; 7 by default, 0 with paper.",
+            help="Stop after N rounds without progress; 0 means never. Default: 7, or 0 with paper.",
         ),
     ] = None,
     no_memory: Annotated[
-        bool, typer.Option("--no-memory", help="Learn nothing from other runs, and leave them nothing.")
+        bool, typer.Option("--no-memory", help="Do not use or record lessons and experiences.")
     ] = False,
     no_metadata: options.NoMetadata = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draw a prompt, check the image, and go on until it is right.
+    """Generate an image, check it against the prompt, and refine it until it matches.
 
-    Progress goes to standard error. On standard output stands the result, and on its last line the path of
-    the best image.
+    Progress is printed to standard error and the result to standard output; its last line is the path of the
+    best image.
 
     \b
     Examples:
@@ -96,10 +99,10 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     \b
     Exit codes:
       0    every requirement is met
-      3    the best image lacks something, or could not be checked
+      3    the best image misses a requirement, or could not be checked
       2    bad usage or configuration
-      1    failure, and no image
-      130  interrupted; `gems resume RUN` goes on
+      1    failure without an image
+      130  interrupted; resume with `gems resume RUN`
     """  # noqa: D301 - \b keeps the lines apart
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
@@ -136,4 +139,4 @@ def _text(prompt: str) -> str:
     try:
         return sys.stdin.read().strip()
     except UnicodeDecodeError:
-        raise PromptError("Standard input holds no text.", hint="Send the prompt as UTF-8.") from None
+        raise PromptError("Standard input is not valid UTF-8.", hint="Encode the prompt as UTF-8.") from None

@@ -1,4 +1,4 @@
-"""Commands carried out by the service, interruptible at any moment."""
+"""Run commands on the service, with clean interruption."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings, with_models
 
 T = TypeVar("T")
-# What the loop itself warns about comes as an event; these have no other way to be heard.
+# Warnings of the loop arrive as events; these loggers have no other channel.
 _HEARD = (
     "gems.models",
     "gems.service",
@@ -38,12 +38,7 @@ _HEARD = (
 
 
 def begun(prompt: str, models: Models, view: View, **arguments: Unpack[RunArguments]) -> RunResult:
-    """Carry out a new run and show how it goes.
-
-    Raises:
-        Interrupted: by Ctrl-C or SIGTERM; what was done is kept.
-        GemsError: see `Gems.run`.
-    """
+    """Execute a new run and show its progress; raise Interrupted on Ctrl-C or SIGTERM."""
 
     async def doing() -> RunResult:
         async with Gems(settings_with(models)) as gems:
@@ -56,7 +51,7 @@ def begun(prompt: str, models: Models, view: View, **arguments: Unpack[RunArgume
 def resumed(
     name: str, models: Models, view: View, answer: str | None = None, **target: Unpack[Target]
 ) -> RunResult:
-    """Go on with a run and show how it goes; see `begun`."""
+    """Resume a run and show its progress."""
 
     async def doing() -> RunResult:
         async with Gems(settings_with(models)) as gems:
@@ -71,7 +66,7 @@ def resumed(
 def forked(
     name: str, number: int, prompt: str | None, models: Models, view: View, **arguments: Unpack[RunArguments]
 ) -> RunResult:
-    """Carry out a fork and show how it goes; see `begun`."""
+    """Fork a run and show its progress."""
 
     async def doing() -> RunResult:
         async with Gems(settings_with(models)) as gems:
@@ -90,19 +85,13 @@ def forked(
 
 
 def looked_up(looking: Callable[[Gems], Awaitable[T]]) -> T:
-    """What `looking` finds out from the stores.
-
-    No model is needed for that, so one that is not usable stands in nobody's way.
-    """
+    """Run a query on the stores, which needs no model, so unusable ones do not matter."""
     unneeded = {name: ChatSettings() for name in ("chat", "planner", "judge", "reflector")}
     return asked(load_settings().model_copy(update=unneeded), looking)
 
 
 def asked(settings: Settings, asking: Callable[[Gems], Awaitable[T]]) -> T:
-    """What `asking` finds out with the help of chat models.
-
-    No generator is needed for that, so one that is not usable stands in nobody's way.
-    """
+    """Run a task that needs chat models but no generator, so an unusable one does not matter."""
 
     async def doing() -> T:
         async with Gems(settings.model_copy(update={"generator": GeneratorSettings()})) as gems:
@@ -112,42 +101,34 @@ def asked(settings: Settings, asking: Callable[[Gems], Awaitable[T]]) -> T:
 
 
 def settings_with(models: Models) -> Settings:
-    """The settings of the environment with the models that the command names."""
+    """Load the settings, with the models of the command."""
     return with_models(load_settings(), chat=models.chat, judge=models.judge, generator=models.generator)
 
 
 def listening_at(settings: Settings, host: str | None, port: int | None) -> Settings:
-    """The settings with the address that a command names."""
+    """Return the settings with the address of a command."""
     named = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     return settings.model_copy(update={"serve": settings.serve.model_copy(update=named)})
 
 
 async def run_named(gems: Gems, name: str) -> str:
-    """The id of the run that `name` means; `last` is the newest one.
-
-    Raises:
-        RunNotFoundError: there is no run at all.
-    """
+    """Return the run id; `last` is the newest run."""
     if name != "last":
         return name
     newest = await gems.runs(1)
     if not newest:
         raise RunNotFoundError(
-            f"There is no run in {gems.settings.home} yet.", hint="`gems run` makes the first one."
+            f"There are no runs in {gems.settings.home}.", hint="Start one with `gems run`."
         )
     return newest[0]["run_id"]
 
 
 def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
-    """Carry out `doing`; Ctrl-C and SIGTERM end it cleanly.
-
-    Raises:
-        Interrupted: by one of them.
-    """
+    """Run a coroutine; raise Interrupted on Ctrl-C or SIGTERM, after it has been cancelled."""
 
     async def terminable() -> T:
         task = asyncio.current_task()
-        # Not on Windows, and not outside of the main thread. Ctrl-C is asyncio's own business.
+        # Unsupported on Windows and outside of the main thread. asyncio handles Ctrl-C itself.
         with suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # type: ignore[union-attr]
         return await doing
@@ -160,7 +141,7 @@ def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def told_once(*, debug: bool) -> Iterator[None]:
-    """What nodes warn about is in the result; the log repeats it with --debug only."""
+    """Mute warnings of nodes, which are in the result, unless with --debug."""
     logger = logging.getLogger("gems.nodes.context")
     kept = logger.level
     if not debug:
@@ -190,7 +171,7 @@ async def _followed(events: AsyncGenerator[Event], story: Story, view: View, not
 def _display(story: Story, view: View) -> Display:
     if view.quiet:
         return Silent()
-    # Logs would tear a live table apart.
+    # Logs would break a live table.
     if view.debug or not sys.stderr.isatty():
         return Plain()
     console = Console(stderr=True, highlight=False)
@@ -198,10 +179,7 @@ def _display(story: Story, view: View) -> Display:
 
 
 class _Logs(logging.Handler):
-    """Shows what the models' clients and the service warn about; with --debug everything.
-
-    Use it as a context manager.
-    """
+    """Context manager that shows warnings of model clients and the service; all logs with --debug."""
 
     def __init__(self, display: Display, view: View) -> None:
         super().__init__(logging.DEBUG if view.debug else logging.WARNING)

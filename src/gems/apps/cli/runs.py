@@ -18,30 +18,32 @@ Status = Literal["running", "interrupted", "done", "failed"]
 
 
 def runs(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Show so many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of runs.")] = 20,
     since: Annotated[
         str | None,
-        typer.Option(metavar="WHEN", help="Begun then or later: 2026-01-31, or 3d for 3 days ago."),
+        typer.Option(metavar="WHEN", help="Started at or after WHEN: 2026-01-31, or 3d for 3 days ago."),
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="Begun by then; a day counts whole.")
+        str | None,
+        typer.Option(metavar="WHEN", help="Started at or before WHEN; a date includes the whole day."),
     ] = None,
-    status: Annotated[Status | None, typer.Option(help="In this state.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only runs with this status.")] = None,
     text: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="With this in the prompt, in whatever case.")
+        str | None, typer.Option(metavar="TEXT", help="Prompt contains TEXT, ignoring case.")
     ] = None,
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="SHARE", min=0, max=1, help="Best image meets this share of the requirements."),
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="Best image meets at least this share of the requirements."
+        ),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """List the runs of this home, newest first.
+    """List the runs in GEMS_HOME, newest first.
 
-    Times are local; the id begins with the same time in UTC. A run that is interrupted or failed goes on
-    with `gems resume RUN`. Of several filters all must hold; WHEN is a date, with or without a time, or how
-    long ago: 30m, 12h, 3d, 2w.
+    Times are local; run ids start with the time in UTC. Resume an interrupted or failed run with `gems resume
+    RUN`. Filters are combined with AND. WHEN is a date with or without a time, or an age: 30m, 12h, 3d, 2w.
 
     \b
     Examples:
@@ -68,9 +70,9 @@ def runs(
         elif found:
             runs_table(found)
         elif any(value is not None for value in (since, until, status, text, min_score)):
-            typer.echo("There is no such run.", err=True)
+            typer.echo("No run matches.", err=True)
         else:
-            typer.echo("There are no runs yet; `gems run` makes the first one.", err=True)
+            typer.echo("There are no runs yet. Start one with `gems run`.", err=True)
 
 
 def _wanted(

@@ -30,7 +30,7 @@ from gems.skills.reports import NewSkill, SkillList, SkillPage, TrustedFolders, 
 
 
 class RunList(BaseModel):
-    """The runs of a home, newest first."""
+    """Runs, newest first."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -38,7 +38,7 @@ class RunList(BaseModel):
 
 
 class ReportFile(BaseModel):
-    """A page that was written."""
+    """A written report."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,7 +48,7 @@ class ReportFile(BaseModel):
 
 
 class MemoryList(BaseModel):
-    """Lessons and experiences; those that were searched for begin with the most similar."""
+    """Lessons and experiences; search results are ordered by similarity."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,7 +56,7 @@ class MemoryList(BaseModel):
 
 
 class ExportFile(BaseModel):
-    """An export that was written."""
+    """A written export."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,21 +65,21 @@ class ExportFile(BaseModel):
 
 
 class Reindexed(BaseModel):
-    """What was embedded anew."""
+    """Result of re-embedding."""
 
     model_config = ConfigDict(frozen=True)
 
-    items: int = Field(description="Lessons and experiences that another embedder had embedded.")
-    embedder: str = Field(description="The embedder that all of them are found by now.")
+    items: int = Field(description="Number of re-embedded lessons and experiences.")
+    embedder: str = Field(description="The current embedder.")
 
 
 class NewKey(BaseModel):
-    """A key that was made."""
+    """A created API key."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    key: str = Field(description="Shown only now.")
+    key: str = Field(description="Shown only once.")
 
 
 class KeyLine(BaseModel):
@@ -90,11 +90,11 @@ class KeyLine(BaseModel):
     name: str
     created: str = Field(description="UTC, ISO 8601.")
     runs_at_a_time: int
-    images_per_day: int | None = Field(description="In the last 24 hours; null for no limit.")
+    images_per_day: int | None = Field(description="Limit within 24 hours; null for no limit.")
 
 
 class KeyList(BaseModel):
-    """The users of the server, by name."""
+    """Users of the server, sorted by name."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,7 +102,7 @@ class KeyList(BaseModel):
 
 
 class RevokedKey(BaseModel):
-    """A key that was taken back."""
+    """A revoked API key."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -110,19 +110,19 @@ class RevokedKey(BaseModel):
 
 
 class ErrorDetails(BaseModel):
-    """What went wrong."""
+    """Details of an error."""
 
     model_config = ConfigDict(frozen=True)
 
-    type: str = Field(description="A class of `gems.errors`, or `UsageError`, or `Interrupted`.")
+    type: str = Field(description="Class name in `gems.errors`, `UsageError` or `Interrupted`.")
     message: str
-    fault: Fault = Field(description="Whose fault it is.")
-    hint: str = Field(description="What to do; may be empty.")
-    run_id: str = Field(description="The run that `gems resume` goes on with; empty where none was begun.")
+    fault: Fault = Field(description="Cause of the error.")
+    hint: str = Field(description="Suggested action; may be empty.")
+    run_id: str = Field(description="Run to resume with `gems resume`; empty if none was started.")
 
 
 class ErrorReport(BaseModel):
-    """What is printed in place of a result where there is none."""
+    """Printed instead of a result after an error."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -130,7 +130,7 @@ class ErrorReport(BaseModel):
 
 
 def schemas() -> dict[str, dict[str, Any]]:
-    """JSON schemas by name."""
+    """Return the JSON schemas by name."""
     models: tuple[type[BaseModel], ...] = (
         RunResult,
         RunList,

@@ -22,15 +22,15 @@ def serve(
     generator: options.Generator = None,
     debug: options.Debug = False,
 ) -> None:
-    """Serve runs over HTTP: OpenAI's API below /v1, LangServe below /gems, /runs, /metrics, /docs.
+    """Serve an HTTP API: OpenAI-compatible under /v1, LangServe under /gems, /runs, /metrics and /docs.
 
-    Without keys it serves this machine alone. To reach it from others, make a key with `gems keys add` for
-    everybody who may use it, and name an address with --host. On standard output stands where it listens.
+    Without API keys the server accepts requests from this machine only. To serve others, create a key for
+    each user with `gems keys add` and pass --host. The address is printed to standard output.
 
-    With the extra `web` installed, the page of `gems web` is there too, at /web; GEMS_SERVE__WEB=false leaves
-    it out.
+    If the extra `web` is installed, the page of `gems web` is served at /web; GEMS_SERVE__WEB=false disables
+    it.
 
-    Ctrl-C or SIGTERM stops all runs at their next step. They go on with the next `gems serve`.
+    Ctrl-C or SIGTERM stops all runs at their next step. The next `gems serve` resumes them.
 
     \b
     Examples:
@@ -57,19 +57,9 @@ def served(
     debug: bool,
     page: bool = False,
 ) -> None:
-    """Serve until the process is told to stop.
+    """Serve until the process is stopped.
 
-    Args:
-        host: Where to listen; the settings' where it is None.
-        port: The same.
-        models: What was named on the command line.
-        ready: Told the address.
-        debug: Whether to log everything.
-        page: Whether the web page has to be there.
-
-    Raises:
-        MissingExtraError: something that this needs is not installed.
-        GemsError: see `gems.apps.server.app.serve`.
+    `host` and `port` override the settings; `ready` is called with the address; `page` requires the web page.
     """
     from gems.apps.cli.runner import listening_at, settings_with  # noqa: PLC0415 - heavy
 
@@ -102,4 +92,4 @@ def _serve(settings: Settings, ready: Callable[[str], None], *, debug: bool, pag
 
 def _ready(address: str) -> None:
     typer.echo(address)
-    typer.echo(f"GEMS serves {address}, documented at {address}/docs; Ctrl-C stops it.", err=True)
+    typer.echo(f"Serving at {address}; API docs at {address}/docs. Press Ctrl-C to stop.", err=True)

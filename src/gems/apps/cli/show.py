@@ -19,9 +19,7 @@ def show(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show everything about a run.
-
-    Its rounds with prompts, answers and their evidence, its experiences, usage and path.
+    """Show a run: its rounds with prompts, answers and evidence, its experiences, usage and image path.
 
     \b
     Examples:

@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 
 
 def list_(json: options.Json = False, debug: options.Debug = False) -> None:
-    """List the skills that can be chosen, and the folders that give none.
+    """List the available skills, and folders without a valid skill.
 
-    Of two skills of one name that of the later place counts: built-in, ~/.agents/skills, ~/.claude/skills,
-    skills in GEMS_HOME, .agents/skills and .claude/skills of the current folder once it is trusted, and
-    GEMS_SKILLS_PATH.
+    Later locations override earlier ones: built-in, ~/.agents/skills, ~/.claude/skills, GEMS_HOME/skills,
+    .agents/skills and .claude/skills of the current folder if it is trusted, and GEMS_SKILLS_PATH.
 
     \b
     Examples:
@@ -45,23 +44,23 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
             print_json(found)
             return
         for skill in found.skills:
-            code = {(True, True): ", graph.py", (True, False): ", graph.py does not run"}
+            code = {(True, True): ", graph.py", (True, False): ", graph.py is not trusted"}
             notes = f"{skill.place}{code.get((skill.code, skill.runs_code), '')}"
             typer.echo(f"{skill.name}  ({notes})\n  {one_line(skill.description, 200)}")
             _tell(skill.findings)
         for folder in found.left_out:
-            typer.echo(f"left out: {folder.folder} ({folder.place})")
+            typer.echo(f"skipped: {folder.folder} ({folder.place})")
             _tell(folder.findings)
         for path in found.untrusted:
-            typer.echo(f"not read: {path}; `gems skills trust .` reads the skills of this folder", err=True)
+            typer.echo(f"not trusted: {path}. Run `gems skills trust .` to load its skills.", err=True)
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A skill of `gems skills list`.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Skill name from `gems skills list`.")],
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show everything about one skill, its guidance included.
+    """Show a skill with its instructions.
 
     \b
     Example:
@@ -70,7 +69,7 @@ def show(
     \b
     Exit codes:
       0  shown
-      2  bad usage or configuration, or there is no such skill
+      2  bad usage or configuration, or no such skill
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
@@ -82,7 +81,7 @@ def show(
 
         registry = scanned()[0].current
         skill = registry.named(name)
-        # Those that were scanned all have one.
+        # All scanned skills have one.
         folder = skill.folder or Path()
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         files = [file for file in files if "__pycache__" not in file]
@@ -94,15 +93,15 @@ def show(
         typer.echo(f"{told.name}  ({told.place})\n{told.description}\n\nfolder: {told.folder}")
         typer.echo(f"files: {', '.join(files)}")
         if told.conflicts:
-            typer.echo(f"not together with: {', '.join(told.conflicts)}")
+            typer.echo(f"conflicts with: {', '.join(told.conflicts)}")
         if told.code and not told.runs_code:
-            typer.echo("graph.py does not run: the place is not trusted")
+            typer.echo("graph.py does not run: its folder is not trusted")
         _tell(told.findings)
         typer.echo(f"\n{page.body}")
 
 
 def scanned() -> tuple[SkillCatalogue, SkillSearchPath]:
-    """The skills of the settings' places. What is wrong with them is listed, so it is not logged too."""
+    """Scan the skill search path; findings are listed, so they are not logged too."""
     import logging  # noqa: PLC0415 - heavy
 
     from gems.resources import skill_places  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Runs on standard output, for people."""
+"""Tables of runs and checks on standard output."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ _STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed"
 
 
 def runs_table(rows: list[RunRow]) -> None:
-    """One line per run; on a narrow terminal the prompt stands on a line of its own."""
+    """Print one line per run; on a narrow terminal the prompt gets its own line."""
     console = _console()
-    heading = f"{'run':<22}  {'begun':<11}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
+    heading = (
+        f"{'run':<22}  {'started':<11}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
+    )
     room = console.width - len(heading) - 2 if console.is_terminal else 60
     own_line = room < _NARROW
     console.print(Text(heading if own_line else f"{heading}  prompt", style="dim"), soft_wrap=True)
@@ -42,7 +44,7 @@ def runs_table(rows: list[RunRow]) -> None:
 
 
 def show_run(result: RunResult, path_of: Callable[[str], Path]) -> None:
-    """Everything about a run that a person wants to know."""
+    """Print all details of a run."""
     console = _console()
     questions = {item.id: item.question for item in result.requirements}
     for line in _heading(result, path_of):
@@ -63,7 +65,7 @@ def show_run(result: RunResult, path_of: Callable[[str], Path]) -> None:
 
 
 def show_check(check: Check) -> None:
-    """One line, and another one that says what to do."""
+    """Print a check, and its hint on a second line."""
     line = Text.assemble((f"{check.status:<7}", _CHECKED[check.status]), f"  {check.name}")
     if check.detail:
         line.append(f": {one_line(check.detail)}")
@@ -160,7 +162,7 @@ def _usage(used: Usage) -> str:
 
 
 def _named(name: str, value: str, *, indent: int = 0, style: str = "") -> Text:
-    """A named value; further lines of it are indented."""
+    """Format a named value; further lines are indented."""
     margin = " " * indent
     text = clean(value.strip()).replace("\n", f"\n{margin}  ")
     return Text.assemble((f"{margin}{name}: ", "dim"), (text, style))

@@ -1,4 +1,4 @@
-"""Texts of people and models, made fit for a terminal."""
+"""Formatting and sanitizing of text for a terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def clean(text: str) -> str:
-    """The text without anything that a terminal would act upon; line breaks and tabs stay."""
+    """Replace characters that a terminal interprets, except line breaks and tabs."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(text: str, most: int | None = None) -> str:
-    """The text on one line, cut with an ellipsis where it has more than `most` characters."""
+    """Join lines, and truncate to `most` characters with an ellipsis."""
     line = clean(" ".join(text.split()))
     return (
         line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
@@ -22,10 +22,10 @@ def one_line(text: str, most: int | None = None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 round`, `2 rounds`."""
+    """Format a count: `1 round`, `2 rounds`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def money(usd: float) -> str:
-    """US dollars, to the cent, and finer where it is less than one."""
+    """Format US dollars: to the cent, and amounts below one cent to 0.0001."""
     return f"${usd:,.4f}" if 0 < usd < 0.01 else f"${usd:,.2f}"

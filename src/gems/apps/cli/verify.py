@@ -18,16 +18,16 @@ _TICKS = {"yes": "met", "no": "not met", "unknown": "unknown"}
 
 
 def verify(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file.")],
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the picture should show.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP file.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the image should show.")],
     chat: options.Chat = None,
     judge: options.Judge = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Check any picture against a prompt; nothing is drawn.
+    """Check any image against a prompt, without generating one.
 
-    The prompt is taken apart into requirements, and each is answered from the picture, as in a run.
+    The prompt is decomposed into requirements, and each is checked in the image, as in a run.
 
     \b
     Examples:
@@ -37,8 +37,8 @@ def verify(
     \b
     Exit codes:
       0    every requirement is met
-      3    the picture lacks something, or something could not be told
-      2    bad usage or configuration, or no usable picture
+      3    the image misses a requirement, or one could not be checked
+      2    bad usage or configuration, or invalid image
       1    failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
@@ -48,7 +48,7 @@ def verify(
         from gems.service import Gems  # noqa: PLC0415
         from gems.settings import GeneratorSettings  # noqa: PLC0415
 
-        # No generator is needed, so one that is not usable stands in nobody's way.
+        # No generator is needed, so an unusable one must not fail.
         settings = settings_with(options.Models(chat, judge)).model_copy(
             update={"generator": GeneratorSettings()}
         )

@@ -17,10 +17,10 @@ def web(
     generator: options.Generator = None,
     debug: options.Debug = False,
 ) -> None:
-    """Open the web page: see the loop happen, and go on with feedback in words.
+    """Serve the web page: watch runs, and continue them with feedback in words.
 
-    It is `gems serve` with the page, whose address goes to standard output. Ctrl-C ends the server; runs go
-    on with its next start. The page needs the extra `web`: pip install 'gems-agent[web]'.
+    This is `gems serve` with the web page, whose address is printed to standard output. Ctrl-C stops the
+    server; its next start resumes the runs. Requires the extra `web`: pip install 'gems-agent[web]'.
 
     \b
     Examples:
@@ -29,7 +29,7 @@ def web(
 
     \b
     Exit codes:
-      0  ended
+      0  stopped
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
@@ -39,4 +39,4 @@ def web(
 
 def _ready(address: str) -> None:
     typer.echo(f"{address}/web/")
-    typer.echo(f"The page is at {address}/web/; Ctrl-C stops its server.", err=True)
+    typer.echo(f"Web page at {address}/web/. Press Ctrl-C to stop the server.", err=True)

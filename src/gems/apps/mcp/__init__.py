@@ -1,1 +1,1 @@
-"""GEMS as tools of the Model Context Protocol."""
+"""GEMS as a server of the Model Context Protocol (MCP)."""

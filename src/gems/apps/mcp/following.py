@@ -10,14 +10,14 @@ import anyio
 from mcp.server.mcpserver import Context
 
 from gems.apps.cli.text import counted
-from gems.apps.run_manager import RunHub
+from gems.apps.run_manager import RunManager
 from gems.errors import GemsError, InternalError
 from gems.events import Event, Finished, ImageDrawn, Judged, RequirementsListed, Started
 from gems.results import RunResult
 from gems.types import Options
 
 
-async def followed(hub: RunHub, run_id: str, context: Context[Any, Any]) -> RunResult:
+async def followed(manager: RunManager, run_id: str, context: Context[Any, Any]) -> RunResult:
     """The result of a run, its progress told on the way.
 
     Whoever cancels the call cancels the run, which keeps its best image.
@@ -25,17 +25,17 @@ async def followed(hub: RunHub, run_id: str, context: Context[Any, Any]) -> RunR
     Raises:
         GemsError: the run ended before there was an image.
     """
-    row = await hub.gems.resources.ledger.run(run_id)
+    row = await manager.gems.resources.ledger.run(run_id)
     progress = _Progress(context, row["options"] if row is not None else None)
     try:
-        async with aclosing(hub.watch(run_id)) as events:
+        async with aclosing(manager.watch(run_id)) as events:
             async for event in events:
                 await progress.tell(event)
                 if isinstance(event, Finished):
                     return event.result
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True), suppress(GemsError):
-            await hub.cancel(run_id)
+            await manager.cancel(run_id)
         raise
     raise InternalError("A run ended without a result.")
 

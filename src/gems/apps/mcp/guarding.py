@@ -1,4 +1,4 @@
-"""Who is let in over HTTP."""
+"""Authentication of MCP over HTTP."""
 
 from __future__ import annotations
 
@@ -12,27 +12,22 @@ from gems.errors import GemsError
 
 
 class KeyGuard:
-    """ASGI middleware that turns away whomever the server's other ways in would turn away.
-
-    Args:
-        app: The app behind it.
-        service: Knows the keys.
-    """
+    """ASGI middleware that applies the access rules of the HTTP server."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle an ASGI connection."""
         if scope["type"] == "http":
             try:
                 caller_at(self._service, HTTPConnection(scope))
             except GemsError as error:
-                await _refusal(error)(scope, receive, send)
+                await _unauthorized_response(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-def _refusal(error: GemsError) -> JSONResponse:
+def _unauthorized_response(error: GemsError) -> JSONResponse:
     headers = {"www-authenticate": "Bearer"} if isinstance(error, UnknownKeyError) else {}
     return JSONResponse({"error": error_details(error)}, status_of(error), headers)

@@ -1,4 +1,4 @@
-"""Standard input, read so that a signal can end the server while nothing comes."""
+"""Standard input, read so that a signal can stop the server while it waits."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _CHUNK = 65_536
 
 
 async def standard_input() -> AsyncIterator[str]:
-    """The lines of standard input, until it is closed.
+    """Yield the lines of standard input until it is closed.
 
-    They are read by a thread that nobody waits for: a read cannot be interrupted, and the event loop's own
-    threads would keep the process until the next line. What this process starts finds nothing to read.
+    A daemon thread reads them: a read cannot be interrupted, and threads of the event loop's executor would
+    keep the process alive until the next line. Child processes get an empty standard input.
     """
     loop = asyncio.get_running_loop()
     lines: asyncio.Queue[str | None] = asyncio.Queue()
-    source = _taken(sys.stdin.fileno())
+    source = _take_descriptor(sys.stdin.fileno())
 
     def read() -> None:
         # The loop may be closed already.
         with suppress(RuntimeError, OSError):
-            for line in _lines(source):
+            for line in _read_lines(source):
                 loop.call_soon_threadsafe(lines.put_nowait, line)
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(lines.put_nowait, None)
@@ -35,8 +35,8 @@ async def standard_input() -> AsyncIterator[str]:
         yield line
 
 
-def _taken(descriptor: int) -> int:
-    """A descriptor of our own in place of one that now reads nothing."""
+def _take_descriptor(descriptor: int) -> int:
+    """Duplicate a descriptor, and redirect the original to /dev/null."""
     own = os.dup(descriptor)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, descriptor)
@@ -44,8 +44,8 @@ def _taken(descriptor: int) -> int:
     return own
 
 
-def _lines(source: int) -> Iterator[str]:
-    # Not a file object, whose lock would be missed at the end of the process.
+def _read_lines(source: int) -> Iterator[str]:
+    # Not a file object, whose lock would block the interpreter's shutdown.
     parts: list[bytes] = []
     while chunk := os.read(source, _CHUNK):
         *whole, rest = chunk.split(b"\n")

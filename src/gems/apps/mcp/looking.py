@@ -1,4 +1,4 @@
-"""The tools that look at pictures and runs, and the one that ends a run."""
+"""Tools that verify images, and show or cancel runs."""
 
 from __future__ import annotations
 
@@ -9,60 +9,58 @@ from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from gems.apps.mcp.desk import Desk
+from gems.apps.mcp.desk import ToolState
 from gems.apps.mcp.results import CheckReport, check_answer, run_answer
 from gems.apps.mcp.tools import Answer, Link, RunId
 from gems.errors import GemsError
 
 
 class LookingTools:
-    """The methods are tools; their docstrings and arguments are what clients see.
+    """Methods are tools; clients see their docstrings and arguments."""
 
-    Args:
-        desk: What all tools share.
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, state: ToolState) -> None:
+        self._state = state
 
     async def verify_image(
         self,
         context: Context[Any, Any],
-        prompt: Annotated[str, Field(description="What the picture should show.")],
-        path: Annotated[str | None, Field(description="A PNG, JPEG or WebP file; not over HTTP.")] = None,
-        image: Annotated[str | None, Field(description="In place of a path: the picture as base64.")] = None,
+        prompt: Annotated[str, Field(description="What the image should show.")],
+        path: Annotated[str | None, Field(description="PNG, JPEG or WebP file; not over HTTP.")] = None,
+        image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
     ) -> Annotated[CallToolResult, CheckReport]:
-        """Check any picture against a prompt, requirement by requirement. Nothing is drawn."""
-        self._desk.caller(context)
-        return check_answer(await self._desk.hub.gems.verify(self._desk.picture(path, image), prompt))
+        """Check any image against a prompt, requirement by requirement. Generates no image."""
+        self._state.caller(context)
+        return check_answer(await self._state.manager.gems.verify(self._state.picture(path, image), prompt))
 
     async def get_run(self, context: Context[Any, Any], run_id: RunId, link: Link = False) -> Answer:
-        """Tell how a run came out, or how far it came."""
-        await self._desk.row(run_id, context)
-        return await self._shown(run_id, link=link)
+        """Return the result or the progress of a run."""
+        await self._state.row(run_id, context)
+        return await self._show_run(run_id, link=link)
 
     async def cancel_run(self, context: Context[Any, Any], run_id: RunId) -> Answer:
-        """End a run; its best image so far is kept. A run that has ended stays as it is."""
-        await self._desk.row(run_id, context)
-        hub = self._desk.hub
-        await hub.cancel(run_id)
-        if hub.is_working(run_id):
-            result = await hub.result(run_id)
-            return await run_answer(result, hub.gems.resources.images, local=self._desk.local, link=False)
-        return await self._shown(run_id, link=False)
+        """Cancel a run, keeping its best image. A finished run is not changed."""
+        await self._state.row(run_id, context)
+        manager = self._state.manager
+        await manager.cancel(run_id)
+        if manager.is_working(run_id):
+            result = await manager.result(run_id)
+            return await run_answer(
+                result, manager.gems.resources.images, local=self._state.local, link=False
+            )
+        return await self._show_run(run_id, link=False)
 
     async def run_image(self, run_id: str, context: Context[Any, Any]) -> bytes:
-        """The best image of a run in its full size."""
+        """The best image of a run in full size."""
         try:
-            await self._desk.row(run_id, context)
-            result = await self._desk.hub.gems.show(run_id)
+            await self._state.row(run_id, context)
+            result = await self._state.manager.gems.show(run_id)
             if result.image_id is not None:
-                return await self._desk.hub.gems.resources.images.load(result.image_id)
+                return await self._state.manager.gems.resources.images.load(result.image_id)
         except GemsError as error:
             raise ResourceNotFoundError(str(error)) from None
-        raise ResourceNotFoundError(f"The run {run_id} has no image.")
+        raise ResourceNotFoundError(f"Run {run_id} has no image.")
 
-    async def _shown(self, run_id: str, *, link: bool) -> Answer:
-        gems = self._desk.hub.gems
+    async def _show_run(self, run_id: str, *, link: bool) -> Answer:
+        gems = self._state.manager.gems
         result = await gems.show(run_id)
-        return await run_answer(result, gems.resources.images, local=self._desk.local, link=link)
+        return await run_answer(result, gems.resources.images, local=self._state.local, link=link)

@@ -1,4 +1,4 @@
-"""What tools answer: text to read, a small picture to look at, and the same as data."""
+"""Results of tools: text, a small image, and structured content."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gems.results import CheckedRequirement, RunResult
 from gems.runs.verification import Verification
 
 SIDE = 512
-"""Longest side in pixels of the picture in an answer."""
+"""Longest side in pixels of the image in a result."""
 MAX_JPEG = 200_000
-"""Bytes; clients choke on large answers."""
+"""Bytes; clients fail on large results."""
 _TICKS = {"yes": "[x]", "no": "[ ]", "unknown": "[?]"}
 
 
@@ -33,11 +33,11 @@ class Check(BaseModel):
 
 
 class RunReport(BaseModel):
-    """How a run came out, or how far it came."""
+    """Result or progress of a run."""
 
     run_id: str
     status: str = Field(description="done, running, interrupted or failed.")
-    path: str | None = Field(description="The PNG file on the server's machine, for its own user only.")
+    path: str | None = Field(description="PNG file on the server's machine; only for its own user.")
     score: float = Field(description="Share of requirements met, in [0, 1].")
     passed: bool
     stop_reason: str | None
@@ -48,7 +48,7 @@ class RunReport(BaseModel):
 
 
 class CheckReport(BaseModel):
-    """What a picture has of what a prompt asks for."""
+    """Result of checking an image against a prompt."""
 
     score: float = Field(description="Share of requirements met, in [0, 1].")
     passed: bool
@@ -57,19 +57,12 @@ class CheckReport(BaseModel):
 
 
 def image_uri(run_id: str) -> str:
-    """Where a run's image can be read as a resource."""
+    """Return the resource URI of a run's image."""
     return f"gems://runs/{run_id}/image"
 
 
 async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link: bool) -> CallToolResult:
-    """The answer about a run.
-
-    Args:
-        result: The run.
-        images: Where its image is kept.
-        local: Whether the caller can open files of this machine.
-        link: Whether the image is to be linked in its full size.
-    """
+    """Format a run; `local` adds the file path, and `link` a resource link to the full-size image."""
     report = RunReport(
         run_id=result.run_id,
         status=result.status,
@@ -82,7 +75,7 @@ async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link
         rounds=len(result.rounds),
         warnings=_warnings(result),
     )
-    content: list[ContentBlock] = [TextContent(text=_told(report))]
+    content: list[ContentBlock] = [TextContent(text=_format_report(report))]
     if result.image_id is not None:
         jpeg = await asyncio.to_thread(small_jpeg, await images.load(result.image_id))
         content.append(ImageContent(data=base64.b64encode(jpeg).decode(), mime_type="image/jpeg"))
@@ -93,7 +86,7 @@ async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link
 
 
 def check_answer(found: Verification) -> CallToolResult:
-    """The answer about a picture that was checked."""
+    """Format the verification of an image."""
     checks = _checks(found.requirements)
     report = CheckReport(score=found.score, passed=found.passed, requirements=checks, warnings=found.warnings)
     lines = [f"{_met(checks)}, score {found.score:.2f}", *_checklist(checks), *_notes(found.warnings)]
@@ -103,15 +96,15 @@ def check_answer(found: Verification) -> CallToolResult:
 
 
 def error_answer(error: GemsError) -> CallToolResult:
-    """The answer where there is none: what was wrong, and what to do."""
+    """Format an error as a tool result."""
     text = str(error)
     if error.run_id:
-        text += f" The tool resume_run goes on with the run {error.run_id}."
+        text += f" Resume run {error.run_id} with the tool resume_run."
     return CallToolResult(content=[TextContent(text=text)], is_error=True)
 
 
 def small_jpeg(png: bytes) -> bytes:
-    """A JPEG of at most 512 pixels a side and 200 kB. Blocking."""
+    """Return a JPEG of at most 512 pixels a side and 200 kB. Blocking."""
     jpeg, _ = encoded_picture(png, SIDE)
     for quality in (75, 50, 25):
         if len(jpeg) < MAX_JPEG:
@@ -123,7 +116,7 @@ def small_jpeg(png: bytes) -> bytes:
     return jpeg
 
 
-def _told(report: RunReport) -> str:
+def _format_report(report: RunReport) -> str:
     reason = report.stop_reason or report.status
     after = f"after {counted(report.rounds, 'round')} ({reason})"
     lines = [

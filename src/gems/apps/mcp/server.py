@@ -1,4 +1,4 @@
-"""The tools put together."""
+"""The MCP server and its tools."""
 
 from __future__ import annotations
 
@@ -9,31 +9,30 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 
 from gems._version import __version__
-from gems.apps.mcp.desk import Desk
+from gems.apps.mcp.desk import ToolState
 from gems.apps.mcp.looking import LookingTools
 from gems.apps.mcp.results import error_answer, image_uri
 from gems.apps.mcp.tools import DrawingTools
 from gems.errors import GemsError, OptionError
 
 _INSTRUCTIONS = (
-    "generate_image draws a prompt with a loop that checks each requirement and tries again; it answers with "
-    "the file, a small copy and a checklist. edit_image changes a picture in the same way. verify_image "
-    "checks any picture against a prompt. A run goes on by its id: get_run, cancel_run, resume_run."
+    "generate_image generates an image, checks it against each requirement of the prompt and refines it; it "
+    "returns the file, a small copy and a checklist. edit_image edits an image in the same way. verify_image "
+    "checks any image against a prompt. Manage runs by id with get_run, cancel_run and resume_run."
 )
 
 
 class _Tools(MCPServer[Any]):
-    """Errors of GEMS are answers; arguments that a tool does not have are errors."""
+    """MCP server that returns errors of GEMS as results, and rejects unknown arguments."""
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
-        """See `MCPServer`."""
         known = {tool.name: tool.input_schema["properties"] for tool in await self.list_tools()}
         unknown = [argument for argument in arguments if argument not in known.get(name, arguments)]
         if unknown:
-            possible = f"The arguments of {name} are {', '.join(known[name])}."
-            return error_answer(OptionError(f"There is no argument {unknown[0][:80]!r}.", hint=possible))
+            possible = f"Valid arguments of {name}: {', '.join(known[name])}."
+            return error_answer(OptionError(f"Unknown argument: {unknown[0][:80]!r}.", hint=possible))
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
@@ -42,16 +41,12 @@ class _Tools(MCPServer[Any]):
             raise
 
 
-def create_server(desk: Desk) -> MCPServer[Any]:
-    """The server with all tools.
-
-    Args:
-        desk: The runs, and who may see them.
-    """
+def create_server(state: ToolState) -> MCPServer[Any]:
+    """Create the server with all tools."""
     server = _Tools(
         "gems", title="GEMS", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
     )
-    drawing, looking = DrawingTools(desk), LookingTools(desk)
+    drawing, looking = DrawingTools(state), LookingTools(state)
     reading = ToolAnnotations(read_only_hint=True)
     changing = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     for tool, kind in (

@@ -1,4 +1,4 @@
-"""The tools that draw."""
+"""Tools that generate and edit images, and resume runs."""
 
 from __future__ import annotations
 
@@ -8,49 +8,45 @@ from mcp.server.mcpserver import Context
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from gems.apps.mcp.desk import Desk
+from gems.apps.mcp.desk import ToolState
 from gems.apps.mcp.following import followed
 from gems.apps.mcp.results import RunReport, run_answer
 from gems.apps.serving.beginning import most_images
 from gems.arguments import RunArguments
 from gems.types import Profile
 
-Rounds = Annotated[int | None, Field(description="Most rounds, 1 to 50; 5 by default.")]
-Seed = Annotated[int | None, Field(description="Where chance begins; random by default.")]
+Rounds = Annotated[int | None, Field(description="Maximum number of rounds, 1 to 50. Default: 5.")]
+Seed = Annotated[int | None, Field(description="Random seed. Chosen at random if omitted.")]
 Negative = Annotated[str | None, Field(description="What to avoid.")]
 Skills = Annotated[str | None, Field(description="auto, none, or names separated by commas.")]
-Candidates = Annotated[int | None, Field(description="Images per round, 1 to 16; 1 by default.")]
-Budget = Annotated[float | None, Field(description="Begin nothing new once so much is spent.")]
-Deadline = Annotated[
-    float | None, Field(description="Stop after so many seconds with the best image so far.")
+Candidates = Annotated[int | None, Field(description="Images per round, 1 to 16. Default: 1.")]
+Budget = Annotated[
+    float | None, Field(description="Stop starting new work after spending this many US dollars.")
 ]
-Out = Annotated[str | None, Field(description="A .png file or a folder for the image; not over HTTP.")]
-RunId = Annotated[str, Field(description="The id of a run, as generate_image answers it.")]
-Link = Annotated[bool, Field(description="Also link the image in its full size as a resource.")]
-Wait = Annotated[bool, Field(description="false: answer at once; get_run tells how the run goes.")]
+Deadline = Annotated[float | None, Field(description="Stop after this many seconds and keep the best image.")]
+Out = Annotated[str | None, Field(description="PNG file or folder for the image; not over HTTP.")]
+RunId = Annotated[str, Field(description="Run id, as returned by generate_image.")]
+Link = Annotated[bool, Field(description="Also link the full-size image as a resource.")]
+Wait = Annotated[bool, Field(description="If false, return at once; check the run with get_run.")]
 Answer = Annotated[CallToolResult, RunReport]
 
 
 class DrawingTools:
-    """The methods are tools; their docstrings and arguments are what clients see.
+    """Methods are tools; clients see their docstrings and arguments."""
 
-    Args:
-        desk: What all tools share.
-    """
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, state: ToolState) -> None:
+        self._state = state
 
     async def generate_image(  # noqa: PLR0913, PLR0917 - the tool's arguments
         self,
         context: Context[Any, Any],
-        prompt: Annotated[str, Field(description="What to draw, in as much detail as wanted.")],
+        prompt: Annotated[str, Field(description="What to generate, in any detail.")],
         max_rounds: Rounds = None,
         size: Annotated[str | None, Field(description="WIDTHxHEIGHT in pixels.")] = None,
         seed: Seed = None,
         negative_prompt: Negative = None,
         skills: Skills = None,
-        profile: Annotated[Profile | None, Field(description="balanced by default.")] = None,
+        profile: Annotated[Profile | None, Field(description="balanced or paper. Default: balanced.")] = None,
         candidates: Candidates = None,
         budget_usd: Budget = None,
         deadline_s: Deadline = None,
@@ -58,10 +54,10 @@ class DrawingTools:
         link: Link = False,
         wait: Wait = True,
     ) -> Answer:
-        """Draw a prompt, check the image against each of its requirements, and go on until it is right.
+        """Generate an image, check it against each requirement of the prompt, and refine it until it matches.
 
-        Answers with the best image, its path, score and checklist. Takes seconds to minutes; progress is
-        reported. Cancelling the call ends the run with its best image.
+        Returns the best image, its path, score and checklist. Takes seconds to minutes and reports progress.
+        Cancelling the call cancels the run, keeping its best image.
         """
         arguments: RunArguments = {
             "max_rounds": max_rounds,
@@ -73,38 +69,40 @@ class DrawingTools:
             "candidates": candidates,
             "budget_usd": budget_usd,
             "deadline_s": deadline_s,
-            "out": self._desk.target(out),
+            "out": self._state.target(out),
         }
-        return await self._drawn(context, prompt, arguments, link=link, wait=wait)
+        return await self._run(context, prompt, arguments, link=link, wait=wait)
 
     async def resume_run(
         self,
         context: Context[Any, Any],
         run_id: RunId,
-        answer: Annotated[str | None, Field(description="The answer to what a skill has asked.")] = None,
+        answer: Annotated[str | None, Field(description="Answer to a question that a skill asked.")] = None,
         link: Link = False,
         wait: Wait = True,
     ) -> Answer:
-        """Go on with a run that was interrupted, cancelled, failed, or waits for an answer.
+        """Resume a run that was interrupted, cancelled, failed, or waits for an answer.
 
-        Nothing that was drawn is paid for again.
+        Finished images are not paid for again.
         """
-        desk, caller = self._desk, self._desk.caller(context)
-        row = await desk.access.row(caller, run_id)
-        if not desk.hub.is_working(run_id):
-            options, known = row["options"], await desk.hub.gems.show(run_id)
+        state, caller = self._state, self._state.caller(context)
+        row = await state.access.row(caller, run_id)
+        if not state.manager.is_working(run_id):
+            options, known = row["options"], await state.manager.gems.show(run_id)
             most = (options["max_rounds"] - len(known.rounds)) * options["candidates"]
-            await desk.begun(caller, most, desk.hub.resume(run_id, answer))
+            await state.start_run(caller, most, state.manager.resume(run_id, answer))
         return await self._answer(run_id, context, link=link, wait=wait)
 
     async def edit_image(  # noqa: PLR0913, PLR0917 - the tool's arguments
         self,
         context: Context[Any, Any],
-        prompt: Annotated[str, Field(description="What to change; the rest is to stay as it is.")],
-        path: Annotated[str | None, Field(description="A PNG, JPEG or WebP file; not over HTTP.")] = None,
-        image: Annotated[str | None, Field(description="In place of a path: the picture as base64.")] = None,
+        prompt: Annotated[str, Field(description="What to change; everything else should stay the same.")],
+        path: Annotated[str | None, Field(description="PNG, JPEG or WebP file; not over HTTP.")] = None,
+        image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
         max_rounds: Rounds = None,
-        size: Annotated[str | None, Field(description="WIDTHxHEIGHT; the picture's own by default.")] = None,
+        size: Annotated[
+            str | None, Field(description="WIDTHxHEIGHT in pixels. Default: that of the image.")
+        ] = None,
         seed: Seed = None,
         negative_prompt: Negative = None,
         skills: Skills = None,
@@ -115,12 +113,12 @@ class DrawingTools:
         link: Link = False,
         wait: Wait = True,
     ) -> Answer:
-        """Change a picture, check the result against what was asked for, and go on until it is right.
+        """Edit an image, check the result against the prompt, and retry until it matches.
 
-        Every round changes the picture that was given, never the last result. Answers as generate_image does.
+        Every round edits the given image, never the last result. Returns the same as generate_image.
         """
         arguments: RunArguments = {
-            "source": self._desk.picture(path, image),
+            "source": self._state.picture(path, image),
             "max_rounds": max_rounds,
             "size": size,
             "seed": seed,
@@ -129,19 +127,21 @@ class DrawingTools:
             "candidates": candidates,
             "budget_usd": budget_usd,
             "deadline_s": deadline_s,
-            "out": self._desk.target(out),
+            "out": self._state.target(out),
         }
-        return await self._drawn(context, prompt, arguments, link=link, wait=wait)
+        return await self._run(context, prompt, arguments, link=link, wait=wait)
 
-    async def _drawn(
+    async def _run(
         self, context: Context[Any, Any], prompt: str, arguments: RunArguments, *, link: bool, wait: bool
     ) -> Answer:
-        desk, caller = self._desk, self._desk.caller(context)
-        starting = desk.hub.start(prompt, **arguments | {"owner": caller.owner})
-        run_id = await desk.begun(caller, most_images(arguments), starting)
+        state, caller = self._state, self._state.caller(context)
+        starting = state.manager.start(prompt, **arguments | {"owner": caller.owner})
+        run_id = await state.start_run(caller, most_images(arguments), starting)
         return await self._answer(run_id, context, link=link, wait=wait)
 
     async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:
-        desk = self._desk
-        result = await followed(desk.hub, run_id, context) if wait else await desk.hub.gems.show(run_id)
-        return await run_answer(result, desk.hub.gems.resources.images, local=desk.local, link=link)
+        state = self._state
+        result = (
+            await followed(state.manager, run_id, context) if wait else await state.manager.gems.show(run_id)
+        )
+        return await run_answer(result, state.manager.gems.resources.images, local=state.local, link=link)

@@ -1,1 +1,1 @@
-"""One HTTP server for every way in: LangServe, the OpenAI-compatible API, images, runs, health, metrics."""
+"""HTTP server: OpenAI-compatible API, LangServe, runs, images, health and metrics."""

@@ -1,4 +1,4 @@
-"""The server as a process: it listens, and stops without losing what its runs have done."""
+"""The server process: listening, and stopping without losing the progress of runs."""
 
 from __future__ import annotations
 
@@ -19,39 +19,28 @@ from gems.settings import Settings
 
 _BACKLOG = 2048
 _ANSWERS_S = 5
-"""Seconds for what is still to be sent, once all runs have stopped."""
+"""Seconds for open responses after all runs have stopped."""
 
 
 async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | None = None) -> None:
-    """Serve until the process is told to stop; runs stop at their next step and go on with the next server.
+    """Serve until the process is stopped; runs stop at their next step, and the next server resumes them.
 
-    Args:
-        settings: Of the server.
-        ready: Told the address once everything is open.
-        gems: Not yet opened, in place of one made from the settings.
-
-    Raises:
-        ConfigurationError: it may not listen there, or cannot.
-        GemsError: a model or a store cannot be opened; see `Gems`.
+    `ready` is called with the address. `gems` replaces the service made from the settings; it must be closed.
     """
     check_reach(settings)
     app = create_app(settings, gems)
-    with closing(listening(settings.serve.host, settings.serve.port)) as listener:
-        # Opened here, so that what is wrong is told as every other error is.
+    with closing(open_socket(settings.serve.host, settings.serve.port)) as listener:
+        # Opened here, so that errors are reported like those of other commands.
         async with app.router.lifespan_context(app):
-            await answer(app, listener, app.state.service, ready)
+            await serve_app(app, listener, app.state.service, ready)
 
 
-async def answer(
+async def serve_app(
     app: ASGIApp, listener: socket.socket, service: Service, ready: Callable[[str], None]
 ) -> None:
-    """Answer requests until the process is told to stop, then let runs stop at their next step.
+    """Handle requests until the process is stopped, then drain the runs of the service.
 
-    Args:
-        app: Whatever begins and shows runs of the service.
-        listener: Where requests come.
-        service: Opened, and closed by the caller.
-        ready: Told the address.
+    The caller opens and closes the service. `ready` is called with the address.
     """
     config = uvicorn.Config(
         app,
@@ -67,22 +56,18 @@ async def answer(
 
 
 def check_reach(settings: Settings) -> None:
-    """See to it that only who has a key reaches the server from other machines.
-
-    Raises:
-        ConfigurationError: there are no keys, and the host is not this machine alone.
-    """
+    """Raise ConfigurationError if other machines could use the server without a key."""
     host = settings.serve.host
     path = settings.serve.keys_path(settings)
     if not is_loopback(host) and not KeyFile(path).all():
         raise ConfigurationError(
-            f"On {host}, other machines could use the models, and there are no keys in {path}.",
+            f"Listening on {host} would let other machines use the models, and there are no keys in {path}.",
             hint="Add one with `gems keys add NAME`, or listen on 127.0.0.1.",
         )
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that lets runs stop before it waits for its answers, which wait for the runs."""
+    """uvicorn server that drains runs before it waits for open responses."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -96,31 +81,27 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
-        await self._service.hub.drain(self._service.settings.serve.drain_s)
+        await self._service.manager.drain(self._service.settings.serve.drain_s)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
-        # What was asked for is done: the signal is not raised again once the server has stopped.
+        # The signal has been handled; uvicorn must not raise it again after the shutdown.
         self._captured_signals.clear()
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there.
-
-    Raises:
-        ConfigurationError: it cannot.
-    """
+def open_socket(host: str, port: int) -> socket.socket:
+    """Open a listening socket, or raise ConfigurationError."""
     bare = host.strip("[]")
     try:
         family = socket.getaddrinfo(bare, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((bare, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
-            f"The server cannot listen on {host}, port {port}: {error.strerror or error}.",
-            hint="Name another address with --host and --port; port 0 takes a free one.",
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}.",
+            hint="Choose another address with --host and --port; port 0 selects a free one.",
         ) from None
-    # With the protocol named, or asyncio lets small answers wait for 40 ms to be sent along with more.
+    # asyncio sets TCP_NODELAY only if the protocol is set; otherwise small responses wait for 40 ms.
     return socket.socket(fileno=listener.detach(), proto=socket.IPPROTO_TCP)
 
 

@@ -1,4 +1,4 @@
-"""Who calls, and whether they may."""
+"""Authentication of callers and limits of their keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from gems.apps.run_manager import RunHub
+from gems.apps.run_manager import RunManager
 from gems.apps.serving.keys import Key, KeyFile
 from gems.errors import AnswerNeededError, GemsError, RequestError, RunBusyError, RunNotFoundError
 from gems.memory.ledger import RunRow
@@ -19,76 +19,62 @@ _RUN_ID = re.compile(r"[\w.:-]{1,200}")
 
 
 class UnknownKeyError(RequestError):
-    """No key, or one that is not known."""
+    """No API key, or an unknown one."""
 
-    default_hint = "Send `Authorization: Bearer KEY`; `gems keys add NAME` makes one."
+    default_hint = "Send `Authorization: Bearer KEY`; create a key with `gems keys add NAME`."
 
 
 class ForeignPageError(RequestError):
-    """A web page of somebody else's wants to use a server that has no keys."""
+    """A web page of another site tried to use the server."""
 
-    default_hint = "Name the page in GEMS_SERVE__CORS_ORIGINS, or use the server by its own address."
+    default_hint = "Add the origin to GEMS_SERVE__CORS_ORIGINS, or open the server by its own address."
 
 
 class TooManyRunsError(RequestError):
-    """The key's runs at a time or images per day are used up."""
+    """The key's limit of runs in parallel or images per day is reached."""
 
-    default_hint = "Wait until one of your runs has come to its end."
+    default_hint = "Wait until one of your runs has finished."
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request.
-
-    Attributes:
-        key: Their key; None where the server has no keys and serves its own machine only.
-    """
+    """Sender of a request; `key` is None on a server without keys."""
 
     key: Key | None = None
 
     @property
     def owner(self) -> str:
-        """Whose runs they begin."""
+        """Owner of the runs that the caller starts."""
         return self.key.name if self.key else ""
 
     def may_see(self, row: RunRow) -> bool:
-        """Whether a run is theirs; without keys every run of the home is."""
+        """Return whether the caller owns a run; without keys they own all."""
         return self.key is None or row["owner"] == self.key.name
 
 
 class Access:
-    """Lets callers in.
+    """Authenticates callers and enforces the limits of their keys."""
 
-    Args:
-        keys: The server's keys.
-        hub: The runs.
-    """
-
-    def __init__(self, keys: KeyFile, hub: RunHub) -> None:
-        self._keys, self._hub = keys, hub
+    def __init__(self, keys: KeyFile, manager: RunManager) -> None:
+        self._keys, self._hub = keys, manager
         self._had_keys = bool(keys.all())
         self._beginning: dict[str, asyncio.Lock] = {}
 
     @property
     def needs_key(self) -> bool:
-        """Whether callers need a key: once there was one, revoking the last lets nobody in.
+        """Whether callers need a key; stays true after the last key was revoked.
 
-        Raises:
-            ConfigurationError: the file of keys cannot be read.
+        Raises ConfigurationError if the key file cannot be read.
         """
         self._had_keys = self._had_keys or bool(self._keys.all())
         return self._had_keys
 
     def caller(self, authorization: str | None, api_key: str | None = None) -> Caller:
-        """The caller with these headers.
-
-        Args:
-            authorization: The header of this name: `Bearer KEY`.
-            api_key: The header `api-key`, which some clients send in its place.
+        """Authenticate a caller by the headers `authorization` (`Bearer KEY`) or `api-key`.
 
         Raises:
-            UnknownKeyError: the server has keys, and none of them was sent.
-            ConfigurationError: the file of keys cannot be read.
+            UnknownKeyError: a required key is missing or invalid.
+            ConfigurationError: the key file cannot be read.
         """
         if not self.needs_key:
             return Caller()
@@ -96,53 +82,38 @@ class Access:
         sent = token.strip() if scheme.lower() == "bearer" else (api_key or "").strip()
         key = self._keys.find(sent) if sent else None
         if key is None:
-            raise UnknownKeyError("The key is not known." if sent else "There is no key with the request.")
+            raise UnknownKeyError("The API key is invalid." if sent else "The API key is missing.")
         return Caller(key)
 
     async def admit(self, caller: Caller, images: int, runs: int = 1) -> None:
-        """See to it that a caller may begin one more run, or several.
-
-        Args:
-            caller: Who begins them.
-            images: How many images they may draw at most.
-            runs: How many runs.
-
-        Raises:
-            TooManyRunsError: a limit of the key is reached.
-        """
+        """Raise TooManyRunsError unless the caller may start `runs` runs of `images` images in all."""
         key = caller.key
         if key is None:
             return
         working = [row for row in await self._rows_of(key) if self._hub.is_working(row["run_id"])]
         if len(working) + runs > key.runs_at_a_time:
-            raise TooManyRunsError(f"{len(working)} of your runs are going on; so many may at a time.")
+            raise TooManyRunsError(
+                f"{len(working)} runs are in progress; the limit for this key is {key.runs_at_a_time}."
+            )
         if key.images_per_day is not None:
             since = datetime.now(UTC) - timedelta(days=1)
             drawn = await self._hub.gems.resources.ledger.drawn_for(key.name, since)
             if drawn + images > key.images_per_day:
                 raise TooManyRunsError(
-                    f"{drawn} images were drawn for you in 24 hours, and this run may draw {images}; "
-                    f"{key.images_per_day} are allowed.",
-                    hint="Ask for fewer rounds, or wait.",
+                    f"{drawn} images were generated with this key in 24 hours; this run may add {images}. "
+                    f"The limit is {key.images_per_day}.",
+                    hint="Request fewer rounds, or wait.",
                 )
 
     @asynccontextmanager
     async def beginning(self, caller: Caller, images: int, runs: int = 1) -> AsyncIterator[None]:
-        """The same as `admit`, for as long as it takes to begin: two at once do not both get the last place.
-
-        Raises:
-            TooManyRunsError: a limit of the key is reached.
-        """
+        """Check as `admit` does, under a lock until the run has started, so that requests cannot race."""
         async with self._beginning.setdefault(caller.owner, asyncio.Lock()):
             await self.admit(caller, images, runs)
             yield
 
     async def row(self, caller: Caller, run_id: str) -> RunRow:
-        """A run that the caller may see.
-
-        Raises:
-            RunNotFoundError: there is no such run, or it is somebody else's, which sounds the same.
-        """
+        """Return a run that the caller may see; raise RunNotFoundError for any other."""
         is_id = _RUN_ID.fullmatch(run_id) is not None
         row = await self._hub.gems.resources.ledger.run(run_id) if is_id else None
         if row is None or not caller.may_see(row):
@@ -150,7 +121,7 @@ class Access:
         return row
 
     async def may_see_image(self, caller: Caller, image: str) -> bool:
-        """Whether an image was drawn for a run of the caller's."""
+        """Return whether an image belongs to a run of the caller."""
         return caller.key is None or await self._hub.gems.resources.ledger.owns_image(caller.owner, image)
 
     async def _rows_of(self, key: Key) -> list[RunRow]:
@@ -158,7 +129,7 @@ class Access:
 
 
 def status_of(error: GemsError) -> int:
-    """The HTTP status that tells of an error."""
+    """Return the HTTP status of an error."""
     if isinstance(error, UnknownKeyError):
         return 401
     if isinstance(error, TooManyRunsError):
@@ -173,7 +144,7 @@ def status_of(error: GemsError) -> int:
 
 
 def error_details(error: GemsError) -> dict[str, str]:
-    """What is told about an error, in the same form as on the command line."""
+    """Return the JSON details of an error, the same as those of the CLI."""
     return {
         "type": type(error).__name__,
         "message": error.message,

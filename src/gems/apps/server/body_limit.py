@@ -1,4 +1,4 @@
-"""Bodies of requests that are too large, refused before they are read to their end."""
+"""Size limit of request bodies."""
 
 from __future__ import annotations
 
@@ -9,33 +9,28 @@ from gems.apps.server.openai.errors import Details, Failure
 
 
 class BodyLimit:
-    """ASGI middleware that refuses larger bodies with 413.
-
-    Args:
-        app: The app behind it.
-        most: Bytes.
-    """
+    """ASGI middleware that answers 413 to bodies of more than `most` bytes."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app, self._most = app, most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._most:
-            await self._refusal(scope)(scope, receive, send)
+            await self._too_large_response(scope)(scope, receive, send)
             return
-        await self._counted(scope, receive, send)
+        await self._call_with_limit(scope, receive, send)
 
-    async def _counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count what comes: a length need not be declared, or not be true."""
+    async def _call_with_limit(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Count the received bytes: the declared length may be missing or wrong."""
         got = 0
         is_answered = False
 
-        async def counting() -> Message:
+        async def receive_counted() -> Message:
             nonlocal got
             message = await receive()
             got += len(message.get("body", b""))
@@ -43,23 +38,23 @@ class BodyLimit:
                 raise _TooLargeError
             return message
 
-        async def watching(message: Message) -> None:
+        async def send_unless_exceeded(message: Message) -> None:
             nonlocal is_answered
-            # What reads bodies makes an answer of its own of every fault that it meets there.
+            # Body parsers of the app answer such errors themselves; discard their response.
             if got <= self._most or is_answered:
                 is_answered = True
                 await send(message)
 
         try:
-            await self._app(scope, counting, watching)
+            await self._app(scope, receive_counted, send_unless_exceeded)
         except _TooLargeError:
             if is_answered:
                 raise
         if got > self._most and not is_answered:
-            await self._refusal(scope)(scope, receive, send)
+            await self._too_large_response(scope)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> JSONResponse:
-        message = f"The request's body has more than {self._most:,} bytes."
+    def _too_large_response(self, scope: Scope) -> JSONResponse:
+        message = f"The request body is larger than {self._most:,} bytes."
         if scope["path"].startswith("/v1/"):
             shaped = Details(message=message, type="invalid_request_error", code="request_too_large")
             return JSONResponse(Failure(error=shaped).model_dump(), 413)
@@ -68,4 +63,4 @@ class BodyLimit:
 
 
 class _TooLargeError(Exception):
-    """More came than may."""
+    """The body exceeds the limit."""

@@ -1,4 +1,4 @@
-"""What all routes of the server share, opened once."""
+"""State shared by all routes, and its dependencies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from fastapi import Request
 from starlette.requests import HTTPConnection
 
-from gems.apps.run_manager import RunHub
+from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller, ForeignPageError, UnknownKeyError
 from gems.apps.server.health import Metrics
 from gems.apps.serving.keys import KeyFile
@@ -20,83 +20,69 @@ from gems.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """Use `service_of` within a route.
-
-    Attributes:
-        settings: Of the server.
-        gems: The opened models and stores.
-        hub: The runs that go on.
-        access: Who may do what.
-        metrics: Counts what the hub does.
-    """
+    """Opened resources of a server; routes get it from `service_of`."""
 
     settings: Settings
     gems: Gems
-    hub: RunHub
+    manager: RunManager
     access: Access
     metrics: Metrics = field(default_factory=Metrics)
 
 
 @asynccontextmanager
 async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIterator[Service]:
-    """Open everything, go on with runs of a server that was stopped, and stop all runs at the end.
+    """Open the service and resume drained runs; drain all runs at the end.
 
-    Args:
-        settings: What to open.
-        gems: Not yet opened, in place of one made from the settings.
-
-    Raises:
-        GemsError: see `Gems`.
+    `gems` replaces the service made from the settings; it must not be open.
     """
     async with gems or Gems(settings) as opened:
-        hub = RunHub(opened)
+        manager = RunManager(opened)
         keys = KeyFile(settings.serve.keys_path(settings))
-        service = Service(settings=settings, gems=opened, hub=hub, access=Access(keys, hub))
-        service.metrics.listen(hub)
-        await hub.resume_drained()
+        service = Service(settings=settings, gems=opened, manager=manager, access=Access(keys, manager))
+        service.metrics.listen(manager)
+        await manager.resume_drained()
         try:
             yield service
         finally:
-            await hub.drain(settings.serve.drain_s)
+            await manager.drain(settings.serve.drain_s)
 
 
 def service_of(request: Request) -> Service:
-    """The service of the app that a request came to."""
+    """Return the service of the app."""
     service: Service = request.app.state.service
     return service
 
 
 def caller_of(request: Request) -> Caller:
-    """Who sent a request; use it as a dependency.
+    """Authenticate the sender of a request, as a dependency.
 
     Raises:
-        UnknownKeyError: the server has keys, and none of them was sent; or it has none and serves only its
-            own machine.
-        ForeignPageError: there are no keys, and a page of another site sent it.
+        UnknownKeyError: a required key is missing or invalid; or there are no keys and another machine asks.
+        ForeignPageError: there are no keys, and a page of another site sent the request.
     """
     return caller_at(service_of(request), request)
 
 
 def caller_at(service: Service, request: HTTPConnection) -> Caller:
-    """The same for an app of another kind; raises the same."""
+    """Authenticate the sender of a connection; raises as `caller_of` does."""
     if not service.access.needs_key:
         check_neighbour(request, service.settings)
     return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
 
 
 def is_local(request: HTTPConnection) -> bool:
-    """Whether a request comes from this machine."""
+    """Return whether a request comes from this machine."""
     if request.client is None:
         return True
     try:
         return ip_address(request.client.host).is_loopback
     except ValueError:
-        # What came over a network has an address.
+        # Network clients always have an IP address.
         return True
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or a name can only mean this machine."""
+    """Return whether a host can only be this machine."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -104,38 +90,34 @@ def is_loopback(host: str) -> bool:
 
 
 def check_neighbour(request: HTTPConnection, settings: Settings) -> None:
-    """Without keys, only this machine is served, and none of the web pages that its browser shows.
+    """Accept only this machine, and no web pages of other sites, on a server without keys.
 
     Raises:
-        UnknownKeyError: another machine asks.
-        ForeignPageError: a page of another site does.
+        UnknownKeyError: the request comes from another machine.
+        ForeignPageError: a page of another site sent the request.
     """
     if not is_local(request):
-        raise UnknownKeyError("Without keys, this server answers only its own machine.")
+        raise UnknownKeyError("This server has no API keys and accepts requests from its own machine only.")
     host = request.headers.get("host", "")
-    # A name of another site may have been made to mean this machine; such names have a dot.
+    # DNS rebinding: a name of another site may resolve to this machine; such names have a dot.
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    if "." in name and not is_loopback(name) and not _is_named(request, settings):
-        raise _foreign()
+    if "." in name and not is_loopback(name) and not _is_allowed_origin(request, settings):
+        raise _foreign_page()
     check_origin(request, settings)
 
 
 def check_origin(request: HTTPConnection, settings: Settings) -> None:
-    """See to it that no page of another site sent a request.
-
-    Raises:
-        ForeignPageError: one did.
-    """
+    """Raise ForeignPageError if a page of another site sent the request."""
     origin, host = request.headers.get("origin"), request.headers.get("host", "")
-    if origin is None or _is_named(request, settings):
+    if origin is None or _is_allowed_origin(request, settings):
         return
     if origin.partition("://")[2] != host:
-        raise _foreign()
+        raise _foreign_page()
 
 
-def _is_named(request: HTTPConnection, settings: Settings) -> bool:
+def _is_allowed_origin(request: HTTPConnection, settings: Settings) -> bool:
     return request.headers.get("origin") in settings.serve.cors_origins
 
 
-def _foreign() -> ForeignPageError:
-    return ForeignPageError("A page of another site may not use this server.")
+def _foreign_page() -> ForeignPageError:
+    return ForeignPageError("Pages of other sites may not use this server.")

@@ -1,4 +1,4 @@
-"""What the server's runs do, counted for Prometheus. No label tells of a prompt or a user."""
+"""Prometheus metrics of runs. No label contains prompts or users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from gems.apps.run_manager import RunHub
+from gems.apps.run_manager import RunManager
 from gems.errors import GemsError
 from gems.events import Event, Finished
 from gems.results import RunResult
@@ -18,40 +18,36 @@ Tokens = Mapping[tuple[str, str], int]
 
 
 class Metrics:
-    """The figures of one server. They begin with the process; each has a registry of its own."""
+    """Metrics of one server, in their own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._runs = Counter(
-            "gems_runs", "Runs that came to their end.", ["stop_reason"], registry=self.registry
-        )
-        self._rounds = Counter("gems_rounds", "Rounds that were judged.", registry=self.registry)
-        self._images = Counter("gems_images", "Images that were drawn.", registry=self.registry)
+        self._runs = Counter("gems_runs", "Finished runs.", ["stop_reason"], registry=self.registry)
+        self._rounds = Counter("gems_rounds", "Judged rounds.", registry=self.registry)
+        self._images = Counter("gems_images", "Generated images.", registry=self.registry)
         self._seconds = Histogram(
             "gems_run_seconds", "Wall time of runs, rounds summed.", buckets=_SECONDS, registry=self.registry
         )
         self._tokens = Counter(
             "gems_tokens", "Tokens of finished runs.", ["role", "direction"], registry=self.registry
         )
-        self._errors = Counter(
-            "gems_errors", "What ended runs, or left them without an end.", ["kind"], registry=self.registry
-        )
-        self._working = Gauge("gems_runs_going_on", "Runs that are being worked on.", registry=self.registry)
-        # Runs that are resumed tell everything again that they consumed before.
+        self._errors = Counter("gems_errors", "Errors that stopped runs.", ["kind"], registry=self.registry)
+        self._working = Gauge("gems_runs_going_on", "Runs in progress.", registry=self.registry)
+        # Resumed runs report their earlier usage again.
         self._counted: OrderedDict[str, Tokens] = OrderedDict()
 
-    def listen(self, hub: RunHub) -> None:
-        """Count what a hub does."""
-        hub.listeners.append(self._take)
-        self._working.set_function(lambda: len(hub.working()))
+    def listen(self, manager: RunManager) -> None:
+        """Count the events of a run manager."""
+        manager.listeners.append(self._take)
+        self._working.set_function(lambda: len(manager.working()))
 
     def page(self) -> bytes:
-        """Everything in Prometheus' own form."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self.registry)
 
     def _take(self, news: Event | BaseException) -> None:
         if isinstance(news, BaseException):
-            # Names of other classes are the libraries' own, and there is no end of them.
+            # Class names of libraries would be unbounded label values.
             kind = type(news).__name__ if isinstance(news, GemsError) else "InternalError"
             self._errors.labels(kind).inc()
         elif isinstance(news, Finished):
@@ -70,7 +66,7 @@ class Metrics:
         }
         self._remember(result.run_id, tokens)
         if before == tokens:
-            # Handed back as it was.
+            # The finished run was only returned again.
             return
         for labels, count in tokens.items():
             self._tokens.labels(*labels).inc(max(0, count - before.get(labels, 0)))

@@ -1,4 +1,4 @@
-"""Runs as a LangChain `Runnable`, for LangServe: the runs go on in the hub, whoever listens."""
+"""Runs as a LangChain `Runnable` for LangServe, executed by the run manager."""
 
 from __future__ import annotations
 
@@ -13,27 +13,22 @@ from langchain_core.runnables.config import ensure_config, get_config_list
 from langchain_core.runnables.utils import ConfigurableFieldSpec
 from langserve import CustomUserType
 from pydantic import BaseModel
+from typing_extensions import override
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
-from gems.apps.server.schemas import RunAnswer, RunRequest, told_event
+from gems.apps.server.schemas import RunAnswer, RunRequest, event_json
 from gems.apps.serving.beginning import attach, begin
 from gems.errors import InternalError
 from gems.events import Finished
 
-ASKED = "__gems_asked"
-"""Where a request's `Asked` stands among what is configurable; LangChain keeps such names to itself."""
+CONTEXT_KEY = "__gems_context"
+"""Key of a `RequestContext` in `configurable`; LangChain does not trace keys with this prefix."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Who sends a request, and to which server.
-
-    Attributes:
-        service: The server's.
-        caller: Whoever sent it.
-        run_id: The run it is about, where that is known already; one is begun otherwise.
-    """
+class RequestContext:
+    """Server and sender of a request; `run_id` is empty if a run has yet to be started."""
 
     service: Service
     caller: Caller
@@ -41,55 +36,47 @@ class Asked:
 
 
 class RunInput(RunRequest, CustomUserType):
-    """A run that is asked for; LangServe hands it on as it is."""
+    """A run request; LangServe passes it on unchanged."""
 
 
 class GemsRunnable(Runnable[RunInput | dict[str, Any], dict[str, Any]]):
-    """Draws a prompt.
-
-    A stream tells what the run tells; its last part is what `ainvoke` returns.
-    """
+    """Executes runs. A stream yields the events of the run, and last the result of `ainvoke`."""
 
     name = "gems"
 
     @property
+    @override
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        """The thread id: a run of one's own to hear of again."""
         return [
             ConfigurableFieldSpec(
                 id="thread_id",
                 annotation=str,
                 name="Run",
-                description="A run to listen to again, and to go on with where it was interrupted; left out, "
-                "a run is begun.",
+                description="Run to attach to, and to resume if interrupted. Starts a new run if omitted.",
                 default="",
             )
         ]
 
-    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
-        """What is asked for."""
+    @override
+    def get_input_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
         return RunInput
 
-    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:  # noqa: ARG002
-        """What comes back."""
+    @override
+    def get_output_schema(self, config: RunnableConfig | None = None) -> type[BaseModel]:
         return RunAnswer
 
     def invoke(self, *_: Any, **__: Any) -> dict[str, Any]:
-        """There is none.
+        """Raise InternalError."""
+        raise InternalError("invoke is not supported.", hint="Use ainvoke.")
 
-        Raises:
-            InternalError: always.
-        """
-        raise InternalError("Runs need an event loop.", hint="Use ainvoke.")
-
+    @override
     async def ainvoke(
         self,
-        input: RunInput | dict[str, Any],  # noqa: A002 - LangChain's name
+        input: RunInput | dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Carry out a run to its end."""
-        return await self._acall_with_config(self._result, _plain(input), config, **kwargs)
+        return await self._acall_with_config(self._result, _to_dict(input), config, **kwargs)
 
     async def abatch(
         self,
@@ -99,37 +86,39 @@ class GemsRunnable(Runnable[RunInput | dict[str, Any], dict[str, Any]]):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[dict[str, Any]]:
-        """Carry out several runs, as many at a time as the caller may."""
+        """Execute several runs within the parallel limit of the caller's key."""
         configs = get_config_list(config, len(inputs))
         for each in configs:
-            key = _asked(each).caller.key
+            key = _request_context(each).caller.key
             if key is not None:
                 each["max_concurrency"] = key.runs_at_a_time
         return await super().abatch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
+    @override
     async def astream(
         self,
-        input: RunInput | dict[str, Any],  # noqa: A002 - LangChain's name
+        input: RunInput | dict[str, Any],
         config: RunnableConfig | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[dict[str, Any]]:
-        """What a run tells, and its result in the end."""
 
-        async def given() -> AsyncIterator[RunInput | dict[str, Any]]:
-            yield _plain(input)
+        async def single_input() -> AsyncIterator[RunInput | dict[str, Any]]:
+            yield _to_dict(input)
 
-        parts = self._atransform_stream_with_config(given(), self._parts, ensure_config(config), **kwargs)
+        parts = self._atransform_stream_with_config(
+            single_input(), self._parts, ensure_config(config), **kwargs
+        )
         async for part in parts:
             yield part
 
     async def _result(
         self,
-        asked_for: RunInput | dict[str, Any],
+        request: RunInput | dict[str, Any],
         run_manager: AsyncCallbackManagerForChainRun,  # noqa: ARG002 - LangChain's signature
         config: RunnableConfig,
     ) -> dict[str, Any]:
-        asked = _asked(config)
-        result = await asked.service.hub.result(await _run(asked, asked_for, config))
+        context = _request_context(config)
+        result = await context.service.manager.result(await _run(context, request, config))
         return RunAnswer.of(result).model_dump(mode="json")
 
     async def _parts(
@@ -138,51 +127,47 @@ class GemsRunnable(Runnable[RunInput | dict[str, Any], dict[str, Any]]):
         run_manager: AsyncCallbackManagerForChainRun,  # noqa: ARG002 - LangChain's signature
         config: RunnableConfig,
     ) -> AsyncIterator[dict[str, Any]]:
-        asked = _asked(config)
-        async for asked_for in given:
-            run_id = await _run(asked, asked_for, config)
-            async with aclosing(asked.service.hub.watch(run_id)) as events:
+        context = _request_context(config)
+        async for request in given:
+            run_id = await _run(context, request, config)
+            async with aclosing(context.service.manager.watch(run_id)) as events:
                 async for event in events:
                     if isinstance(event, Finished):
                         yield RunAnswer.of(event.result).model_dump(mode="json")
                         return
-                    told = told_event(event)
-                    await adispatch_custom_event(f"gems.{event.type}", told, config=config)
-                    yield told
+                    payload = event_json(event)
+                    await adispatch_custom_event(f"gems.{event.type}", payload, config=config)
+                    yield payload
 
 
-def _plain(given: RunInput | dict[str, Any]) -> dict[str, Any]:
-    """The same as a dictionary, which callbacks can be told."""
+def _to_dict(given: RunInput | dict[str, Any]) -> dict[str, Any]:
+    """Convert the input to a dictionary for callbacks."""
     return given.given() if isinstance(given, RunInput) else given
 
 
 def requests_in(body: dict[str, Any]) -> Sequence[RunRequest]:
-    """What a body asks for.
-
-    Raises:
-        ValidationError: it does not.
-    """
+    """Parse the run requests of a body; raise ValidationError if invalid."""
     inputs = body["inputs"] if "inputs" in body else [body.get("input")]
     return [RunRequest.model_validate(one) for one in inputs]
 
 
-def _asked(config: RunnableConfig) -> Asked:
-    asked = (config.get("configurable") or {}).get(ASKED)
-    if not isinstance(asked, Asked):
-        raise InternalError("It is not known whose request this is.", hint="It is made to be served.")
-    return asked
+def _request_context(config: RunnableConfig) -> RequestContext:
+    context = (config.get("configurable") or {}).get(CONTEXT_KEY)
+    if not isinstance(context, RequestContext):
+        raise InternalError("The request context is missing.", hint="Use GemsRunnable with `gems serve`.")
+    return context
 
 
-async def _run(asked: Asked, asked_for: RunInput | dict[str, Any], config: RunnableConfig) -> str:
-    """The run that a request is about."""
-    if asked.run_id:
-        return asked.run_id
-    request = RunRequest.model_validate(asked_for)
-    return await run_for(asked, request, (config.get("configurable") or {}).get("thread_id"))
+async def _run(context: RequestContext, request: RunInput | dict[str, Any], config: RunnableConfig) -> str:
+    """Return the run of a request; start it if necessary."""
+    if context.run_id:
+        return context.run_id
+    parsed = RunRequest.model_validate(request)
+    return await run_for(context, parsed, (config.get("configurable") or {}).get("thread_id"))
 
 
-async def run_for(asked: Asked, request: RunRequest, thread_id: str | None) -> str:
-    """Begin a run, or see to it that the one of a thread goes on; returns its id."""
+async def run_for(context: RequestContext, request: RunRequest, thread_id: str | None) -> str:
+    """Start a run, or attach to that of a thread; return its id."""
     if thread_id:
-        return await attach(asked.service, asked.caller, thread_id, request.prompt)
-    return await begin(asked.service, asked.caller, request)
+        return await attach(context.service, context.caller, thread_id, request.prompt)
+    return await begin(context.service, context.caller, request)

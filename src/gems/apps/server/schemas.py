@@ -1,4 +1,4 @@
-"""The forms of what the routes take and give."""
+"""Request and response bodies of the routes."""
 
 from __future__ import annotations
 
@@ -18,96 +18,112 @@ from gems.types import Fork, Options, Profile
 Status = Literal["running", "interrupted", "done", "failed"]
 
 
-class Limits(BaseModel):
-    """The options that runs and forks share."""
+class RunOptionsModel(BaseModel):
+    """Options of runs and forks."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    max_rounds: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="5 by default.")
-    candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Per round; 1 by default.")
-    seed: int | None = Field(None, ge=0, lt=SEEDS, description="Random and recorded by default.")
+    max_rounds: int | None = Field(
+        None, ge=1, le=MAX_ROUNDS, description="Maximum number of rounds. Default: 5."
+    )
+    candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Images per round. Default: 1.")
+    seed: int | None = Field(
+        None, ge=0, lt=SEEDS, description="Random seed. Chosen at random and recorded if omitted."
+    )
     negative_prompt: str | None = Field(None, max_length=MAX_PROMPT, description="What to avoid.")
-    max_images: int | None = Field(None, ge=1, le=1_000_000, description="Most images in all.")
-    budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False)
-    deadline_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    max_images: int | None = Field(None, ge=1, le=1_000_000, description="Maximum number of images.")
+    budget_usd: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Stop starting new work after spending this many US dollars.",
+    )
+    deadline_s: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Stop after this many seconds and keep the best image.",
+    )
     plateau: int | None = Field(
-        None, ge=0, le=MAX_ROUNDS, description="Rounds without progress to stop after, 0 for never."
+        None, ge=0, le=MAX_ROUNDS, description="Stop after this many rounds without progress; 0 means never."
     )
 
     def given(self) -> dict[str, Any]:
-        """What was said of it."""
+        """Return the fields that are set."""
         return {name: value for name, value in self.model_dump().items() if value is not None}
 
 
-class RunRequest(Limits):
-    """A run that is asked for."""
+class RunRequest(RunOptionsModel):
+    """Request to start a run."""
 
-    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What to draw.")
-    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT; the generator's by default.")
-    profile: Profile | None = Field(None, description="balanced by default.")
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What to generate.")
+    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT. Default: that of the generator.")
+    profile: Profile | None = Field(None, description="balanced or paper. Default: balanced.")
     skills: str | None = Field(
         None,
         max_length=2000,
-        description="auto, none, or names separated by commas; the server's by default.",
+        description="auto, none, or names separated by commas. Default: that of the server.",
     )
-    memory: bool | None = Field(None, description="Whether it learns from your other runs; true by default.")
+    memory: bool | None = Field(None, description="Use and record lessons of your runs. Default: true.")
 
 
 class RunBody(RunRequest):
-    """A run that is asked for, which may edit a picture.
+    """Request to start a run, which may edit an image.
 
-    LangServe takes none: LangChain's callbacks would be told all of it.
+    LangServe does not accept images: they would be passed to LangChain's callbacks.
     """
 
     source: str | None = Field(
         None,
         max_length=MAX_BASE64,
-        description="A PNG, JPEG or WebP picture to edit, as base64; the prompt says what to change.",
+        description="PNG, JPEG or WebP image to edit, as base64; the prompt says what to change.",
     )
 
 
-class ForkRequest(Limits):
-    """A fork that is asked for."""
+class ForkRequest(RunOptionsModel):
+    """Request to start a fork."""
 
-    round: int = Field(ge=1, le=MAX_ROUNDS, description="The last round that is shared.")
+    round: int = Field(ge=1, le=MAX_ROUNDS, description="Last round that both runs share.")
     prompt: str | None = Field(
         None,
         min_length=1,
         max_length=MAX_PROMPT,
-        description="What to draw next; the reflector's by default.",
+        description="Next prompt. Default: that of the reflector.",
     )
 
 
 class ResumeRequest(BaseModel):
-    """How a run is to go on."""
+    """Request to resume a run."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    answer: str | None = Field(None, max_length=MAX_PROMPT, description="What a skill has asked for.")
+    answer: str | None = Field(
+        None, max_length=MAX_PROMPT, description="Answer to a question that a skill asked."
+    )
 
 
 class RunBegun(BaseModel):
-    """A run that is worked on."""
+    """A run in progress."""
 
     run_id: str
     url: str = Field(description="Path of the run.")
-    events_url: str = Field(description="Path of what it tells, as server-sent events.")
+    events_url: str = Field(description="Path of its events, as server-sent events.")
 
     @classmethod
     def of(cls, run_id: str) -> RunBegun:
-        """The answer for a run."""
+        """Build the response for a run."""
         return cls(run_id=run_id, url=f"/runs/{run_id}", events_url=f"/runs/{run_id}/events")
 
 
 class RunAnswer(RunResult):
-    """A run and its best image. Paths of the server's files are left out."""
+    """A run with its best image, without file paths of the server."""
 
     image_url: str | None = Field(description="Path of the best image on this server.")
-    source_url: str | None = Field(None, description="Path of the image that is edited, where one is.")
+    source_url: str | None = Field(None, description="Path of the source image of an edit.")
 
     @classmethod
     def of(cls, result: RunResult) -> RunAnswer:
-        """The answer with a result."""
+        """Build the response from a result."""
         plain = result.model_dump() | {"path": None}
         return cls(
             **plain,
@@ -127,7 +143,7 @@ class RunEntry(BaseModel):
     options: Options
     models: dict[str, str]
     forked_from: Fork | None
-    score: float | None = Field(description="None while the run goes on, as the following ones.")
+    score: float | None = Field(description="Null while the run is in progress, as are the following fields.")
     stop_reason: str | None
     rounds: int | None
     images: int | None
@@ -135,11 +151,11 @@ class RunEntry(BaseModel):
 
     @classmethod
     def of(cls, row: RunRow) -> RunEntry:
-        """The entry of a row of the index."""
+        """Build the entry of a row of the ledger."""
         summary = row["summary"]
-        told = {name: summary.get(name) for name in ("score", "stop_reason", "rounds", "images")}
+        progress = {name: summary.get(name) for name in ("score", "stop_reason", "rounds", "images")}
         own = {name: value for name, value in row.items() if name in cls.model_fields}
-        return cls(**own, **told, image_url=image_url(summary.get("image")))
+        return cls(**own, **progress, image_url=image_url(summary.get("image")))
 
 
 class RunEntries(BaseModel):
@@ -149,20 +165,20 @@ class RunEntries(BaseModel):
 
 
 class AsciiJSON(JSONResponse):
-    """JSON that can be sent whatever is in it: half a surrogate pair, for example."""
+    """JSON response in ASCII, which can hold lone surrogates."""
 
     def render(self, content: Any) -> bytes:
-        """The bytes of the body."""
+        """Encode the body."""
         return json.dumps(content).encode("ascii")
 
 
 def image_url(image_id: str | None) -> str | None:
-    """The path of an image on this server."""
+    """Return the path of an image on this server."""
     return f"/images/{image_id}.png" if image_id else None
 
 
-def told_event(event: Event) -> dict[str, Any]:
-    """An event as it is sent: with paths on this server in place of the server's files."""
+def event_json(event: Event) -> dict[str, Any]:
+    """Convert an event to JSON, with URL paths instead of file paths."""
     if isinstance(event, Finished):
         return event.model_dump(mode="json") | {"result": RunAnswer.of(event.result).model_dump(mode="json")}
     plain = event.model_dump(mode="json")

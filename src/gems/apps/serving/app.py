@@ -1,4 +1,4 @@
-"""The server's app put together."""
+"""The ASGI app of the server."""
 
 from __future__ import annotations
 
@@ -25,11 +25,9 @@ from gems.settings import Settings
 
 
 def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
-    """The app; models and stores are opened when it starts.
+    """Create the app, which opens models and stores on startup.
 
-    Args:
-        settings: Of the server.
-        gems: Not yet opened, in place of one made from the settings.
+    `gems` replaces the service made from the settings; it must not be open.
     """
 
     @asynccontextmanager
@@ -48,8 +46,8 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
             allow_headers=["authorization", "content-type", "api-key", "last-event-id"],
             expose_headers=[RUN_HEADER],
         )
-    app.add_exception_handler(GemsError, _told)
-    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(GemsError, _gems_error_response)
+    app.add_exception_handler(RequestValidationError, _validation_error_response)
     for part in (health, images, runs, run_events, openai):
         app.include_router(part.router)
     app.include_router(chain_routes.router())
@@ -58,15 +56,15 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
     return app
 
 
-async def _told(_request: Request, error: Exception) -> Response:
-    """An error as JSON, the same form as the command line's."""
+async def _gems_error_response(_request: Request, error: Exception) -> Response:
+    """Return an error as JSON, in the format of the CLI."""
     if not isinstance(error, GemsError):
         raise error
     return AsciiJSON({"error": error_details(error)}, status_of(error))
 
 
-async def _invalid(_request: Request, error: Exception) -> Response:
-    """What is wrong with the form of a request, without repeating what was sent."""
+async def _validation_error_response(_request: Request, error: Exception) -> Response:
+    """Return validation errors without repeating the input."""
     if not isinstance(error, RequestValidationError):
         raise error
     faults = [

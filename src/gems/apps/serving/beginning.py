@@ -1,4 +1,4 @@
-"""Beginning runs for callers, within the limits of their keys."""
+"""Start and resume runs within the limits of the caller's key."""
 
 from __future__ import annotations
 
@@ -14,65 +14,65 @@ from gems.runs.source_images import decode_base64
 
 
 async def begin(service: Service, caller: Caller, request: RunRequest) -> str:
-    """Begin a run that belongs to the caller; returns its id.
+    """Start a run of the caller and return its id.
 
     Raises:
         TooManyRunsError: a limit of the key is reached.
-        RequestError: the request is not usable.
-        RunDrainedError: the server is being stopped.
+        RequestError: the request is invalid.
+        RunDrainedError: the server is stopping.
     """
     given = request.given()
     async with service.access.beginning(caller, most_images(given)):
         if "source" in given:
-            # Decoded here, so that no text of a caller's is ever taken for a path.
+            # Decoded here, so that a caller's text is never used as a path.
             given["source"] = decode_base64(given["source"], "source")
-        return await service.hub.start(**given, owner=caller.owner)
+        return await service.manager.start(**given, owner=caller.owner)
 
 
 async def go_on(service: Service, caller: Caller, run_id: str, answer: str | None = None) -> str:
-    """Go on with a run of the caller's; nothing happens where it goes on already. Raises as `begin` does.
+    """Resume a run of the caller, unless it is in progress already. Raises as `begin` does.
 
     Raises:
-        RunNotFoundError: it is not theirs.
-        RunBusyError: another process works on it.
+        RunNotFoundError: the caller has no such run.
+        RunBusyError: another process executes it.
     """
     row = await service.access.row(caller, run_id)
-    if service.hub.is_working(run_id):
+    if service.manager.is_working(run_id):
         return run_id
     drawn = len(await service.gems.resources.ledger.drawings(run_id))
     async with service.access.beginning(caller, max(0, most_images(row["options"]) - drawn)):
-        return await service.hub.resume(run_id, answer)
+        return await service.manager.resume(run_id, answer)
 
 
 async def attach(service: Service, caller: Caller, run_id: str, prompt: str) -> str:
-    """See to it that a run of the caller's has come to its end or goes on. Raises as `go_on` does.
+    """Resume a run of the caller unless it is done. Raises as `go_on` does.
 
     Raises:
-        RequestError: it draws another prompt.
+        RequestError: the run has another prompt.
     """
     row = await service.access.row(caller, run_id)
     if row["prompt"] != prompt:
         raise RequestError(
-            f"The run {run_id!r} draws another prompt.",
-            hint="Leave out thread_id to begin a run; send the run's own prompt to hear of it.",
+            f"Run {run_id!r} has another prompt.",
+            hint="Omit thread_id to start a run, or send the prompt of the run to attach to it.",
         )
     is_done = (await service.gems.show(run_id)).status == "done"
     return run_id if is_done else await go_on(service, caller, run_id)
 
 
 async def fork(service: Service, caller: Caller, run_id: str, request: ForkRequest) -> str:
-    """Begin a fork of a run of the caller's; returns its id. Raises as `go_on` does."""
+    """Start a fork of a run of the caller and return its id. Raises as `go_on` does."""
     row = await service.access.row(caller, run_id)
     given = request.given()
     number, prompt = given.pop("round"), given.pop("prompt", None)
     options: dict[str, Any] = {**row["options"], **given}
     left = max(1, options["max_rounds"] - number) * options["candidates"]
     async with service.access.beginning(caller, left):
-        return await service.hub.fork(run_id, number, prompt, **given)
+        return await service.manager.fork(run_id, number, prompt, **given)
 
 
 def most_images(options: Mapping[str, Any]) -> int:
-    """How many images a run may draw."""
+    """Return the maximum number of images of a run."""
     rounds = options.get("max_rounds")
     images = (DEFAULT_ROUNDS if rounds is None else rounds) * (options.get("candidates") or 1)
     most = options.get("max_images")

@@ -1,4 +1,4 @@
-"""LangServe's routes below `/gems`."""
+"""LangServe routes under `/gems`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sse_starlette import EventSourceResponse
 
 from gems.apps.server.auth import status_of
 from gems.apps.server.dependencies import caller_of, service_of
-from gems.apps.server.langserve import ASKED, Asked, GemsRunnable, requests_in, run_for
+from gems.apps.server.langserve import CONTEXT_KEY, GemsRunnable, RequestContext, requests_in, run_for
 from gems.errors import GemsError
 
 PATH = "/gems"
@@ -27,7 +27,7 @@ class _Configurable(BaseModel):
 
 
 class _Config(BaseModel):
-    """What may be said of it has the right form; LangServe takes what it needs."""
+    """Validates the fields that LangServe reads."""
 
     configurable: _Configurable | None = None
     tags: list[str] | None = None
@@ -44,50 +44,50 @@ class _Body(StreamEventsParameters):
 
 
 class _CheckedRoute(APIRoute):
-    """Looks at a body before LangServe does, which answers 500 to some forms that are wrong."""
+    """Validates bodies before LangServe, which answers 500 to some invalid ones."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
             if request.method == "POST":
-                # Whoever may not ask is told that first.
+                # Check access before the body.
                 caller_of(request)
-                await _check(request)
+                await _validate_body(request)
             try:
                 response = await handle(request)
             except (OSError, ValueError):
                 if "file_path" not in request.path_params:
                     raise
-                # LangServe keeps to its playground's folder, but takes whatever is named there for a text.
-                return Response("There is no such page.", 404, media_type="text/plain")
+                # LangServe stays within its playground folder, but reads any file there as text.
+                return Response("Page not found.", 404, media_type="text/plain")
             if isinstance(response, EventSourceResponse):
-                response.body_iterator = _with_reasons(response.body_iterator)
+                response.body_iterator = _with_error_messages(response.body_iterator)
             return response
 
         return checked
 
 
 def router() -> APIRouter:
-    """The routes, made anew for each app: LangServe registers the paths that it has seen."""
+    """Create the routes. Each app needs its own router, since LangServe registers paths."""
     made = APIRouter(route_class=_CheckedRoute)
     add_routes(
         made,
         GemsRunnable(),
         path=PATH,
         config_keys=("configurable",),
-        per_req_config_modifier=_with_asked,
+        per_req_config_modifier=_with_request_context,
         dependencies=[Depends(caller_of)],
         enable_feedback_endpoint=False,
         enable_public_trace_link_endpoint=False,
-        # Links that carry a configuration would hold nothing but a run's id.
+        # Links with a configuration would contain only a run id.
         disabled_endpoints=["config_hashes"],
     )
     return made
 
 
-async def _with_reasons(parts: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    """Say why a stream failed: LangServe hides it, but our own messages are meant to be read."""
+async def _with_error_messages(parts: AsyncIterable[Any]) -> AsyncIterator[Any]:
+    """Replace the error event of LangServe, which hides the message of a GemsError."""
     hidden: Any = None
     try:
         async for part in parts:
@@ -99,7 +99,7 @@ async def _with_reasons(parts: AsyncIterable[Any]) -> AsyncIterator[Any]:
         yield hidden | {"data": json.dumps({"status_code": status_of(error), "message": str(error)})}
 
 
-async def _check(request: Request) -> None:
+async def _validate_body(request: Request) -> None:
     try:
         body = await request.json()
         _Body.model_validate(body)
@@ -108,16 +108,16 @@ async def _check(request: Request) -> None:
         raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
     except (ValueError, RecursionError):
         raise RequestValidationError(
-            [{"type": "json_invalid", "loc": ("body",), "msg": "The body is no JSON."}]
+            [{"type": "json_invalid", "loc": ("body",), "msg": "The body is not valid JSON."}]
         ) from None
 
 
-async def _with_asked(config: dict[str, Any], request: Request) -> dict[str, Any]:
-    """Say whose request it is; a run is begun before the answer is, so that errors have their status."""
-    asked = Asked(service_of(request), caller_of(request))
+async def _with_request_context(config: dict[str, Any], request: Request) -> dict[str, Any]:
+    """Add the request context; start a single run now, so that errors set the HTTP status."""
+    context = RequestContext(service_of(request), caller_of(request))
     body, configurable = await request.json(), config.get("configurable") or {}
     if "inputs" not in body:
-        (wanted,) = requests_in(body)
-        run_id = await run_for(asked, wanted, configurable.get("thread_id"))
-        asked = Asked(asked.service, asked.caller, run_id)
-    return config | {"configurable": configurable | {ASKED: asked}}
+        (run_request,) = requests_in(body)
+        run_id = await run_for(context, run_request, configurable.get("thread_id"))
+        context = RequestContext(context.service, context.caller, run_id)
+    return config | {"configurable": configurable | {CONTEXT_KEY: context}}

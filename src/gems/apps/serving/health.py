@@ -1,4 +1,4 @@
-"""Whether the server lives, whether it takes work, and figures about what it does."""
+"""Routes of health, readiness and metrics."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether runs can be begun."""
+    """Whether runs can be started."""
 
     is_ready: bool
-    problems: list[str] = Field(description="What is not reachable, and why; empty where all is well.")
+    problems: list[str] = Field(description="Unreachable components with the error; empty if ready.")
 
 
 @router.get("/healthz")
 async def healthz() -> Health:
-    """Answers as long as the process lives."""
+    """Report that the process is alive."""
     return Health()
 
 
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def readyz(request: Request) -> Response:
-    """Whether the stores can be reached and the server is not being stopped."""
+    """Report whether the stores are reachable and the server is not stopping."""
     service = service_of(request)
-    problems = ["stopping"] if service.hub.is_draining else await _problems(service)
+    problems = ["stopping"] if service.manager.is_draining else await _problems(service)
     answer = Readiness(is_ready=not problems, problems=problems)
     return AsciiJSON(answer.model_dump(), 503 if problems else 200)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(request: Request) -> Response:
-    """Figures for Prometheus; from this machine without a key."""
+    """Return Prometheus metrics. Requests from this machine need no key."""
     if not is_local(request):
         caller_of(request)
     return Response(service_of(request).metrics.page(), media_type=CONTENT_TYPE_LATEST)
@@ -64,7 +64,7 @@ async def _problems(service: Service) -> list[str]:
     found = await asyncio.gather(
         *(asyncio.wait_for(look, _PATIENCE_S) for look in looks.values()), return_exceptions=True
     )
-    # What an error says may name the server's files.
+    # Error messages may contain paths of the server.
     return [
         f"{name}: {type(fault).__name__}"
         for name, fault in zip(looks, found, strict=True)

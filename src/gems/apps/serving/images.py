@@ -1,4 +1,4 @@
-"""Images by their ids."""
+"""Route of images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["images"])
 
 @router.get("/images/{name}", response_class=FileResponse)
 async def image(name: str, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
-    """The PNG of an image: its id, and `.png` behind it if one likes. What it shows never changes."""
+    """Return the PNG of an image id, with or without `.png`. Its content never changes."""
     service = service_of(request)
     found = image_id(name)
     if found is None or not await service.access.may_see_image(caller, found):

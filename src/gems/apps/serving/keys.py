@@ -1,4 +1,4 @@
-"""Keys of a server's users: who they are, and how much they may do."""
+"""API keys of the server's users, with their limits."""
 
 from __future__ import annotations
 
@@ -19,23 +19,19 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 class Key(BaseModel):
-    """A user of the server. The key itself is not kept."""
+    """A user of the server; only the hash of the key is stored."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str = Field(description="Names the user, and owns their runs.")
-    sha256: str = Field(description="Of the key. Keys are 256 random bits, so no slow hash is needed.")
+    name: str = Field(description="Name of the user, who owns their runs.")
+    sha256: str = Field(description="Hash of the key. Keys are 256 random bits, so no slow hash is needed.")
     created: str = Field(description="UTC, ISO 8601.")
     runs_at_a_time: int = Field(2, ge=1)
-    images_per_day: int | None = Field(None, ge=1, description="In the last 24 hours; null for no limit.")
+    images_per_day: int | None = Field(None, ge=1, description="Limit within 24 hours; null for no limit.")
 
 
 class KeyFile:
-    """The keys of a server, read anew whenever the file changes. All of it is blocking and quick.
-
-    Args:
-        path: The file; there need not be one.
-    """
+    """The key file of a server, reread when it changes; it may be missing. Methods are blocking and fast."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -43,18 +39,14 @@ class KeyFile:
         self._keys: dict[str, Key] = {}
 
     def all(self) -> list[Key]:
-        """All keys by name.
-
-        Raises:
-            ConfigurationError: the file cannot be read.
-        """
+        """List all keys sorted by name; raise ConfigurationError if the file cannot be read."""
         try:
             status = self._path.stat()
         except (FileNotFoundError, NotADirectoryError):
             self._stamp, self._keys = None, {}
             return []
         except OSError as error:
-            raise ConfigurationError(f"{self._path} cannot be read: {error.strerror or error}.") from None
+            raise ConfigurationError(f"Cannot read {self._path}: {error.strerror or error}.") from None
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp != self._stamp:
             self._keys = {key.sha256: key for key in self._read()}
@@ -62,35 +54,28 @@ class KeyFile:
         return sorted(self._keys.values(), key=lambda key: key.name)
 
     def find(self, token: str) -> Key | None:
-        """The key whose token this is, or None.
-
-        Raises:
-            ConfigurationError: the file cannot be read.
-        """
+        """Return the key of a token, or None; raise ConfigurationError if the file cannot be read."""
         self.all()
-        # Found by its hash, so that comparing tells nothing about other keys.
-        return self._keys.get(_hashed(token))
+        # Looked up by hash, so that timing reveals nothing about other keys.
+        return self._keys.get(_hash_token(token))
 
     def add(self, name: str, *, runs_at_a_time: int = 2, images_per_day: int | None = None) -> str:
-        """Make a key.
-
-        Returns:
-            The token, which can be seen only now.
+        """Create a key and return its token, which is not stored.
 
         Raises:
-            OptionError: the name is taken or cannot be one.
+            OptionError: the name is invalid or in use.
             StorageError: the file cannot be written.
         """
         if _NAME.fullmatch(name) is None:
             raise OptionError(
-                f"{name[:60]!r} cannot be a key's name.", hint="Use lower-case letters, digits and hyphens."
+                f"Invalid key name: {name[:60]!r}.", hint="Use lower-case letters, digits and hyphens."
             )
         if any(key.name == name for key in self.all()):
-            raise OptionError(f"There is a key {name!r} already.", hint="Revoke it first.")
+            raise OptionError(f"Key {name!r} exists already.", hint="Revoke it first.")
         token = _PREFIX + secrets.token_urlsafe(32)
         key = Key(
             name=name,
-            sha256=_hashed(token),
+            sha256=_hash_token(token),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             runs_at_a_time=runs_at_a_time,
             images_per_day=images_per_day,
@@ -99,16 +84,16 @@ class KeyFile:
         return token
 
     def revoke(self, name: str) -> None:
-        """Take a key back; its runs stay.
+        """Delete a key; its runs stay.
 
         Raises:
-            OptionError: there is none of this name.
+            OptionError: there is no such key.
             StorageError: the file cannot be written.
         """
         kept = [key for key in self.all() if key.name != name]
         if len(kept) == len(self._keys):
-            known = ", ".join(key.name for key in kept) or "there are none"
-            raise OptionError(f"There is no key {name[:60]!r}.", hint=f"Known keys: {known}.")
+            known = ", ".join(key.name for key in kept) or "none"
+            raise OptionError(f"Key not found: {name[:60]!r}.", hint=f"Known keys: {known}.")
         self._write(kept)
 
     def _read(self) -> list[Key]:
@@ -117,8 +102,8 @@ class KeyFile:
             return [Key.model_validate(item) for item in listed]
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
             raise ConfigurationError(
-                f"The file of keys {self._path} cannot be read: {type(error).__name__}.",
-                hint="Mend it, or delete it and add the keys anew with `gems keys add`.",
+                f"Cannot read the key file {self._path}: {type(error).__name__}.",
+                hint="Repair the file, or delete it and create the keys again with `gems keys add`.",
             ) from None
 
     def _write(self, keys: list[Key]) -> None:
@@ -130,10 +115,10 @@ class KeyFile:
                 file.write(f"{text}\n")
             scratch.replace(self._path)
         except OSError as error:
-            raise StorageError(f"{self._path} cannot be written: {error.strerror or error}.") from None
+            raise StorageError(f"Cannot write {self._path}: {error.strerror or error}.") from None
         self._stamp = None
 
 
-def _hashed(token: str) -> str:
-    # Clients send anything; halves of characters are in no key.
+def _hash_token(token: str) -> str:
+    # Clients may send lone surrogates, which no key contains.
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""What a form of the page says, in the words of the service."""
+"""The form of the web page, converted to run options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gems.types import Profile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """The fields of the page as a browser sends them: any may be missing, and a number may be a float."""
+    """Fields as sent by a browser: any may be missing, and integers may be floats."""
 
     rounds: float | None = 5
     candidates: float | None = 1
@@ -25,42 +25,34 @@ class Form:
     memory: bool | None = True
 
     def arguments(self) -> RunArguments:
-        """Options of a run; what is left empty is the service's to choose.
-
-        Raises:
-            OptionError: a field holds something else than it should.
-        """
+        """Return run options, or raise OptionError; empty fields are left to the service."""
         return {
-            "max_rounds": whole("Rounds", self.rounds, MAX_ROUNDS),
-            "candidates": whole("Images per round", self.candidates, MAX_CANDIDATES),
-            "size": _text(self.size) or None,
-            "seed": _seed(_text(self.seed)),
+            "max_rounds": parse_integer("Rounds", self.rounds, MAX_ROUNDS),
+            "candidates": parse_integer("Images per round", self.candidates, MAX_CANDIDATES),
+            "size": _strip(self.size) or None,
+            "seed": _parse_seed(_strip(self.seed)),
             "profile": cast("Profile", self.profile or "balanced"),
-            "skills": _text(self.skills) or None,
-            "negative_prompt": _text(self.negative_prompt) or None,
+            "skills": _strip(self.skills) or None,
+            "negative_prompt": _strip(self.negative_prompt) or None,
             "memory": bool(self.memory),
         }
 
 
-def whole(name: str, value: float | None, most: int) -> int:
-    """A whole number from 1 on, as a field holds it.
-
-    Raises:
-        OptionError: it holds something else.
-    """
+def parse_integer(name: str, value: float | None, most: int) -> int:
+    """Parse an integer from 1 to `most`, or raise OptionError."""
     if value is None or not 1 <= value <= most or value != int(value):
-        raise OptionError(f"{name} must be a whole number.", hint=f"Choose 1 to {most}.")
+        raise OptionError(f"{name} must be an integer.", hint=f"Use a value from 1 to {most}.")
     return int(value)
 
 
-def _text(value: str | None) -> str:
+def _strip(value: str | None) -> str:
     return (value or "").strip()
 
 
-def _seed(text: str) -> int | None:
-    # A text rather than a number: browsers round large numbers.
+def _parse_seed(text: str) -> int | None:
+    # A text field, since browsers round large numbers.
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise OptionError(f"{text[:40]!r} is no seed.", hint="Write a whole number, or leave it empty.")
+        raise OptionError(f"Invalid seed: {text[:40]!r}.", hint="Use an integer, or leave the field empty.")
     return int(text)

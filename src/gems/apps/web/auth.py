@@ -1,4 +1,4 @@
-"""The page to sign in, where the server has keys."""
+"""Routes to sign in and out, for servers with keys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from gems.apps.server.dependencies import check_origin, service_of
 from gems.apps.web.rendering import sign_in_html
-from gems.apps.web.visitors import COOKIE, LASTS_S, Visitors
+from gems.apps.web.visitors import COOKIE, LASTS_S, Sessions
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -21,8 +21,8 @@ _HEADERS = {
 Text = Annotated[str, Form(max_length=200)]
 
 
-def router_of(visitors: Visitors, page: str) -> APIRouter:
-    """The routes to sign in and out, below `page`."""
+def sign_in_router(sessions: Sessions, page: str) -> APIRouter:
+    """Create the routes under the path `page`."""
     router = APIRouter(prefix=page, include_in_schema=False)
 
     @router.get("/sign-in")
@@ -32,7 +32,7 @@ def router_of(visitors: Visitors, page: str) -> APIRouter:
     @router.post("/sign-in")
     async def sign_in(request: Request, name: Text = "", key: Text = "", run: Text = "") -> Response:
         check_origin(request, service_of(request).settings)
-        cookie = visitors.cookie_for(name, key)
+        cookie = sessions.cookie_for(name, key)
         if cookie is None:
             return HTMLResponse(sign_in_html(run, name, is_refused=True), 403, headers=_HEADERS)
         answer = RedirectResponse(f"{page}/?{urlencode({'run': run})}" if run else f"{page}/", 303)

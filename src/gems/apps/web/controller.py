@@ -1,4 +1,4 @@
-"""What can be done on the page, without a word about how it looks: the page's one way to the service."""
+"""Actions of the web page on the service, without its layout."""
 
 from __future__ import annotations
 
@@ -12,23 +12,20 @@ from gems.apps.serving.beginning import most_images
 from gems.apps.serving.keys import KeyFile
 from gems.apps.web.asking import Form
 from gems.apps.web.links import Links
-from gems.apps.web.rendering import Places, gallery_html, run_html
+from gems.apps.web.rendering import PageUrls, gallery_html, run_html
 from gems.errors import GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
 from gems.memory.run_filter import RunFilter
 from gems.options import MAX_ROUNDS
 
 SHOWN = 48
-"""Most runs in the gallery."""
+"""Maximum number of runs in the gallery."""
 
 
-class Desk:
-    """Acts for whoever is signed in.
+class Controller:
+    """Executes actions for a signed-in user.
 
-    Args:
-        service: The opened service; asked for with each action, since it opens after the page is made.
-        keys: The server's keys.
-        links: Makes addresses of images and reports.
+    `service` is called for each action, since the service opens after the page is made.
     """
 
     def __init__(self, service: Callable[[], Service], keys: KeyFile, links: Links) -> None:
@@ -36,15 +33,11 @@ class Desk:
 
     @property
     def service(self) -> Service:
-        """The opened service."""
+        """The open service."""
         return self._service()
 
     def caller(self, name: str | None) -> Caller:
-        """Who is signed in by this name; whoever it is where there are no keys.
-
-        Raises:
-            UnknownKeyError: nobody, or their key was revoked.
-        """
+        """Return the caller of a name; raise UnknownKeyError if a required key is missing or was revoked."""
         if not self.service.access.needs_key:
             return Caller()
         key = next((key for key in self._keys.all() if key.name == name), None)
@@ -53,106 +46,88 @@ class Desk:
         return Caller(key)
 
     async def begin(self, caller: Caller, prompt: str, form: Form) -> str:
-        """Begin a run.
-
-        Returns:
-            Its id.
-
-        Raises:
-            GemsError: see `RunHub.start` and `Access.beginning`.
-        """
+        """Start a run and return its id; raises as `RunManager.start` and `Access.beginning` do."""
         arguments = form.arguments()
         arguments["owner"] = caller.owner
         async with self.service.access.beginning(caller, most_images(arguments)):
-            return await self.service.hub.start(prompt, **arguments)
+            return await self.service.manager.start(prompt, **arguments)
 
     async def go_on(self, caller: Caller, run_id: str, number: int | None, feedback: str, rounds: int) -> str:
-        """Begin a run that goes on from a round of another one, with feedback in words.
+        """Fork a run with feedback appended to the prompt of a round, and return the id of the fork.
 
-        Args:
-            caller: Who gives it.
-            run_id: The other run.
-            number: The round; its best one where there is none.
-            feedback: Added to the prompt of that round.
-            rounds: Most rounds that follow.
-
-        Raises:
-            GemsError: see `RunHub.fork` and `Access.beginning`.
+        `number` defaults to the best round; `rounds` limits the rounds that follow. Raises as
+        `RunManager.fork` and `Access.beginning` do.
         """
         if not feedback.strip():
-            raise PromptError("There is no feedback.", hint="Say what should be different.")
+            raise PromptError("The feedback is empty.", hint="Describe what should change.")
         story = await self.story(caller, run_id)
         turn = story.turns.get(number) if number else story.best
         if turn is None or turn.score is None:
-            raise OptionError("There is no such round to go on from.", hint="Wait until one is judged.")
+            raise OptionError("This round cannot be continued.", hint="Wait until it has been judged.")
         prompt = f"{turn.prompt.rstrip().rstrip('.')}. {feedback.strip()}"
         most = min(MAX_ROUNDS, turn.number + max(1, rounds))
         options = story.result.options if story.result else None
         candidates = options["candidates"] if options else 1
         async with self.service.access.beginning(caller, (most - turn.number) * candidates):
-            return await self.service.hub.fork(run_id, turn.number, prompt, max_rounds=most)
+            return await self.service.manager.fork(run_id, turn.number, prompt, max_rounds=most)
 
     async def cancel(self, caller: Caller, run_id: str) -> None:
-        """End a run with its best image so far."""
+        """Cancel a run, keeping its best image."""
         await self.service.access.row(caller, run_id)
-        await self.service.hub.cancel(run_id)
+        await self.service.manager.cancel(run_id)
 
     async def story(self, caller: Caller, run_id: str) -> Story:
-        """A run as far as it came.
-
-        Raises:
-            RunNotFoundError: there is none, or it is somebody else's.
-        """
+        """Return the view of a run; raise RunNotFoundError if the caller may not see it."""
         await self.service.access.row(caller, run_id)
         return Story.of(await self.service.gems.show(run_id))
 
     async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[Story]:
-        """A run as far as it came, and again whenever it tells something; whoever leaves may come back.
+        """Yield the view of a run now and after each event.
 
         Raises:
-            RunNotFoundError: see `story`.
-            GemsError: the run ended with it, and without an image.
+            RunNotFoundError: the caller may not see the run.
+            GemsError: the run failed without an image.
         """
         story = await self.story(caller, run_id)
         yield story
-        if not self.service.hub.is_working(run_id):
+        if not self.service.manager.is_working(run_id):
             if story.status == "failed" and not story.turns:
-                # Raises what the run failed with, as far as this process knows it.
-                await self.service.hub.result(run_id)
+                # Raises the error of the run if this process knows it.
+                await self.service.manager.result(run_id)
             return
         try:
-            async with aclosing(self._told(run_id, story)) as stories:
-                async for told in stories:
-                    yield told
+            async with aclosing(self._watch_run(run_id, story)) as stories:
+                async for update in stories:
+                    yield update
         except GemsError:
             yield await self.story(caller, run_id)
             raise
 
-    async def _told(self, run_id: str, story: Story) -> AsyncGenerator[Story]:
-        async with aclosing(self.service.hub.watch(run_id)) as events:
+    async def _watch_run(self, run_id: str, story: Story) -> AsyncGenerator[Story]:
+        async with aclosing(self.service.manager.watch(run_id)) as events:
             async for event in events:
                 story.take(event)
                 if isinstance(event, Judged | Reflected | Stopped):
-                    # Events do not tell what was paid; the checkpoints do.
+                    # Events do not contain the usage; checkpoints do.
                     story.usage = (await self.service.gems.show(run_id)).usage or story.usage
                 yield story
 
     async def gallery(self, caller: Caller, text: str = "") -> str:
-        """Past runs with these words in their prompts, newest first."""
+        """Render past runs whose prompts contain a text, newest first."""
         owner = caller.owner if caller.key is not None else None
-        wanted = RunFilter(owner=owner, text=text.strip() or None)
+        run_filter = RunFilter(owner=owner, text=text.strip() or None)
         gems = self.service.gems
-        rows = await gems.runs(SHOWN, wanted)
+        rows = await gems.runs(SHOWN, run_filter)
         covers = {row["run_id"]: (await gems.show(row["run_id"])).image_id or "" for row in rows}
-        return gallery_html(rows, covers, self.places(caller), text)
+        return gallery_html(rows, covers, self.urls(caller), text)
 
     def html(self, caller: Caller, story: Story, chosen: int | None = None) -> str:
-        """A run as HTML for whoever is signed in."""
-        return run_html(story, self.places(caller), chosen)
+        """Render a run for a caller."""
+        return run_html(story, self.urls(caller), chosen)
 
-    def places(self, caller: Caller) -> Places:
-        """Addresses that open for a caller."""
-        return Places(
+    def urls(self, caller: Caller) -> PageUrls:
+        """Return functions that create links for a caller."""
+        return PageUrls(
             image=lambda image: self.links.to("image", image, caller.owner),
             report=lambda run_id: self.links.to("report", run_id, caller.owner),
         )

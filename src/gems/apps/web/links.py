@@ -1,6 +1,6 @@
-"""Addresses of images and reports that open for whoever was shown them, and for a day or two.
+"""Signed URLs of images and reports, valid for one to two days.
 
-A browser sends no key with the pictures of a page, so that the address itself says who may see them.
+Browsers send no key with the images of a page, so the URL itself grants access.
 """
 
 from __future__ import annotations
@@ -17,23 +17,18 @@ _DAY_S = 86_400
 
 
 class Links:
-    """Makes addresses and checks them.
-
-    Args:
-        base: Path that they begin with.
-        clock: Seconds since 1970.
-    """
+    """Creates and verifies signed URLs under the path `base`; `clock` returns the Unix time."""
 
     def __init__(self, base: str, clock: Callable[[], float] = time.time) -> None:
         self._base, self._clock, self._seal = base, clock, Seal()
 
     def to(self, kind: Kind, name: str, owner: str) -> str:
-        """The address of an image or report for an owner; the same all day, so that browsers keep it."""
+        """Create the URL of an image or report for an owner; constant for a day for caching."""
         until = (int(self._clock()) // _DAY_S + 2) * _DAY_S
         query = {"for": owner, "until": until, "sign": self._seal.sign(kind, name, owner, str(until))}
         ending = ".png" if kind == "image" else ".html"
         return f"{self._base}/{kind}/{quote(name, safe='')}{ending}?{urlencode(query)}"
 
     def holds(self, kind: Kind, name: str, owner: str, until: int, sign: str) -> bool:
-        """Whether an address was made here for this owner and is not too old."""
+        """Return whether a URL is signed for this owner and has not expired."""
         return self._seal.holds(sign, kind, name, owner, str(until)) and self._clock() < until

@@ -1,4 +1,4 @@
-"""The page as a part of the server, where Gradio is installed."""
+"""Mount the web page on the server if Gradio is installed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from starlette.routing import Mount
 from gems.apps.server.dependencies import Service
 from gems.apps.serving.keys import KeyFile
 from gems.apps.web import auth, routes
-from gems.apps.web.controller import Desk
+from gems.apps.web.controller import Controller
 from gems.apps.web.links import Links
-from gems.apps.web.proxy_guard import Guard
-from gems.apps.web.visitors import COOKIE, Visitors
+from gems.apps.web.proxy_guard import ProxyGuard
+from gems.apps.web.visitors import COOKIE, Sessions
 from gems.errors import InternalError
 from gems.settings import Settings
 
 PATH = "/web"
 _FILES = f"{PATH}/files"
 _LEAST = 6
-"""Older versions of Gradio take other arguments."""
+"""Older versions of Gradio have other arguments."""
 
 
 def is_installed() -> bool:
-    """Whether a Gradio is there that the page can be made with; it is not loaded."""
+    """Return whether a supported version of Gradio is installed, without importing it."""
     try:
         return int(version("gradio").partition(".")[0]) >= _LEAST
     except (PackageNotFoundError, ValueError):
@@ -37,59 +37,54 @@ def is_installed() -> bool:
 
 
 def mount(app: FastAPI, settings: Settings) -> None:
-    """Put the page at `/web` of the server's app; loads Gradio, which takes seconds.
-
-    Args:
-        app: Its state holds the service once it has started.
-        settings: Of the server.
-    """
-    desk = make_desk(app, settings)
-    visitors = Visitors(KeyFile(settings.serve.keys_path(settings)))
-    app.include_router(auth.router_of(visitors, PATH))
+    """Mount the page at `/web` of the app; imports Gradio, which takes seconds."""
+    controller = create_controller(app, settings)
+    sessions = Sessions(KeyFile(settings.serve.keys_path(settings)))
+    app.include_router(auth.sign_in_router(sessions, PATH))
 
     def name_of(request: Request) -> str:
-        return visitors.name_of(request.cookies.get(COOKIE, "")) or ""
+        return sessions.name_of(request.cookies.get(COOKIE, "")) or ""
 
-    async def adding() -> Mount:
+    async def mount_page() -> Mount:
         from gems.apps.web.page import add_page  # noqa: PLC0415 - heavy, and an extra
 
-        return add_page(app, desk, PATH, name_of)
+        return add_page(app, controller, PATH, name_of)
 
-    with _nothing_sent():
-        mounted = _carried_out(adding())
-    mounted.app = Guard(mounted.app, lambda: desk.service, visitors, f"{PATH}/sign-in")
+    with _no_analytics():
+        mounted = _run_without_await(mount_page())
+    mounted.app = ProxyGuard(mounted.app, lambda: controller.service, sessions, f"{PATH}/sign-in")
 
 
-def make_desk(app: FastAPI, settings: Settings) -> Desk:
-    """What the page acts through, with the routes of its images and reports."""
+def create_controller(app: FastAPI, settings: Settings) -> Controller:
+    """Create the controller of the page, and add the routes of its images and reports."""
 
     def service() -> Service:
         opened: Service = app.state.service
         return opened
 
-    desk = Desk(service, KeyFile(settings.serve.keys_path(settings)), Links(_FILES))
-    # Before the page itself, which answers everything below its path.
-    app.include_router(routes.router_of(desk, _FILES))
-    return desk
+    controller = Controller(service, KeyFile(settings.serve.keys_path(settings)), Links(_FILES))
+    # Before the page itself, which handles everything under its path.
+    app.include_router(routes.files_router(controller, _FILES))
+    return controller
 
 
-def _carried_out(adding: Coroutine[Any, Any, Mount]) -> Mount:
-    """Carry out what awaits nothing, within an event loop: Gradio leaves one open where it finds none."""
+def _run_without_await(coroutine: Coroutine[Any, Any, Mount]) -> Mount:
+    """Run a coroutine without awaits in an event loop: Gradio would leave one open if there is none."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(adding)
+        return asyncio.run(coroutine)
     try:
-        adding.send(None)
+        coroutine.send(None)
     except StopIteration as done:
         mounted: Mount = done.value
         return mounted
-    raise InternalError("Something was awaited while the page was made.")
+    raise InternalError("The web page awaited something during its set-up.")
 
 
 @contextmanager
-def _nothing_sent() -> Iterator[None]:
-    """Gradio is loaded and set up without telling its makers; the environment is as it was afterwards."""
+def _no_analytics() -> Iterator[None]:
+    """Disable the analytics of Gradio while it is imported and set up."""
     name = "GRADIO_ANALYTICS_ENABLED"
     before = os.environ.get(name)
     os.environ[name] = "False"

@@ -1,4 +1,4 @@
-"""The page itself, made with Gradio: fields, buttons and where HTML goes. Importing this is slow."""
+"""Layout and events of the web page, in Gradio. Importing this is slow."""
 
 from __future__ import annotations
 
@@ -10,57 +10,46 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from gems.apps.web.asking import Form, whole
-from gems.apps.web.controller import Desk
+from gems.apps.web.asking import Form, parse_integer
+from gems.apps.web.controller import Controller
 from gems.apps.web.rendering import heading_html, problem_html, status_text, style
 from gems.apps.web.theming import theme
 from gems.errors import GemsError
 from gems.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_ROUNDS
 
-# An extra, whose types are there in some versions only. Gradio knows by the annotation what to hand over.
+# An extra with types in some versions only. Gradio injects the request by its annotation.
 gr: Any = import_module("gradio")
 if TYPE_CHECKING:
     Request = Any
 else:
     Request = gr.Request
 
-# The address names the run, so that a reload or another tab finds it again.
-_REMEMBER = """(run) => {
+# Puts the run into the URL, so that a reload or another tab shows it again.
+_SET_URL = """(run) => {
   if (run) { const here = new URL(location.href); here.hash = "";
              here.search = "?run=" + encodeURIComponent(run); history.replaceState(null, "", here); }
   return run;
 }"""
-_ARRIVE = """() => { const asked = new URL(location.href).searchParams;
+_READ_URL = """() => { const asked = new URL(location.href).searchParams;
   return [asked.get("run") || "", asked.get("round") || ""]; }"""
-# Set once on what stays, since readers of the screen hear only of changes within what they know.
-_HEARD = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+# Set once on a permanent element, since screen readers announce only changes within known elements.
+_ANNOUNCE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 _HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-# Answered at once. In the queue, whose one stream Gradio closes when it is empty, it may lose what comes
-# just then.
-_PRESSED = _HIDDEN | {"queue": False}
-# Whoever watches is one of many.
-_WATCHING = _HIDDEN | {"concurrency_limit": None}
+# Not queued: Gradio closes the stream of an empty queue and may lose responses just then.
+_UNQUEUED = _HIDDEN | {"queue": False}
+# Many clients watch at the same time.
+_UNLIMITED = _HIDDEN | {"concurrency_limit": None}
 
 
-def add_page(app: FastAPI, desk: Desk, path: str, name_of: Callable[[Any], str]) -> Mount:
-    """Mount the page.
-
-    Args:
-        app: The server's app.
-        desk: What the page acts through.
-        path: Where it is.
-        name_of: Who signed in, by a request; empty for nobody.
-
-    Returns:
-        Where Gradio's app is mounted.
-    """
-    blocks = _Page(desk).blocks
+def add_page(app: FastAPI, controller: Controller, path: str, name_of: Callable[[Any], str]) -> Mount:
+    """Mount the page at a path; `name_of` returns the user of a request, empty for nobody."""
+    blocks = _Page(controller).blocks
     gr.mount_gradio_app(
         app,
         blocks,
         path=path,
         auth_dependency=name_of,
-        # Not as `css`, each rule of which Gradio would rewrite, those with commas within :is() wrongly.
+        # Not as `css`: Gradio rewrites its rules, and breaks those with commas within :is().
         head=f"<style>{style()}</style>",
         theme=theme(),
         footer_links=[],
@@ -72,67 +61,69 @@ def add_page(app: FastAPI, desk: Desk, path: str, name_of: Callable[[Any], str])
         show_error=False,
         max_file_size=1,
     )
-    # One connection less for each tab, of the six that a browser opens to a server.
+    # Saves one of the six connections that a browser opens to a server.
     blocks.config["connect_heartbeat"] = False
     return next(route for route in app.routes if isinstance(route, Mount) and route.path == path)
 
 
 def _html(value: str = "", **more: Any) -> Any:
-    """HTML with no style but the page's own, and no script."""
+    """Create an HTML block without Gradio's style and scripts."""
     return gr.HTML(value, **{"js_on_load": None, "apply_default_css": False} | more)
 
 
 class _Page:
-    """The blocks, and what happens when something is pressed."""
+    """Blocks of the page and their event handlers."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
         self._newest: dict[str, object] = {}
-        """What each open page watches: an older watch leaves the page to it."""
+        """Newest watch of each session; older ones stop."""
         with gr.Blocks(title="GEMS", analytics_enabled=False) as self.blocks:
             self._who = _html(heading_html(""), elem_id="heading")
-            # Fields rather than states, which the browser's side of the page could not read.
+            # Fields instead of states, which JavaScript could not read.
             self._run, self._round = (
                 gr.Textbox("", visible="hidden", label=name) for name in ("Run", "Round")
             )
             self._fields()
-            self._status = _html(js_on_load=_HEARD, elem_id="status")
-            # What a button could not do, and what ended a run, stand apart: neither clears the other.
-            self._problem, self._trouble = _html(), _html()
+            self._status = _html(js_on_load=_ANNOUNCE, elem_id="status")
+            # Errors of buttons and errors of runs are separate, so that neither clears the other.
+            self._button_error, self._run_error = _html(), _html()
             self._shown = _html()
             self._feedback()
             self._past()
-            self._wired()
+            self._connect_events()
 
     def _fields(self) -> None:
         self._prompt = gr.Textbox(
-            label="Prompt", lines=2, max_lines=12, placeholder="What to draw", elem_id="prompt"
+            label="Prompt", lines=2, max_lines=12, placeholder="Describe the image", elem_id="prompt"
         )
         with gr.Accordion("Options", open=False, elem_id="options"):
             with gr.Row():
                 rounds = gr.Slider(1, MAX_ROUNDS, DEFAULT_ROUNDS, step=1, label="Rounds", buttons=[])
                 candidates = gr.Slider(1, MAX_CANDIDATES, 1, step=1, label="Images per round", buttons=[])
             with gr.Row():
-                size = gr.Textbox(label="Size", info="WIDTHxHEIGHT in pixels", placeholder="the generator's")
-                seed = gr.Textbox(label="Seed", info="The same one draws the same", placeholder="random")
+                size = gr.Textbox(label="Size", info="WIDTHxHEIGHT in pixels", placeholder="default")
+                seed = gr.Textbox(
+                    label="Seed", info="The same seed gives the same image", placeholder="random"
+                )
                 profile = gr.Dropdown(
-                    ["balanced", "paper"], value="balanced", label="Profile", info="How rounds end"
+                    ["balanced", "paper"], value="balanced", label="Profile", info="Strategy of the loop"
                 )
             with gr.Row():
-                skills = gr.Textbox("auto", label="Skills", info="auto, none, or names with commas")
+                skills = gr.Textbox("auto", label="Skills", info="auto, none, or names separated by commas")
                 negative = gr.Textbox(label="Negative prompt", info="What to avoid")
-                memory = gr.Checkbox(True, label="Memory", info="Learn from other runs, and for them")
+                memory = gr.Checkbox(True, label="Memory", info="Use and record lessons")
         self._rounds = rounds
         self._options = [rounds, candidates, size, seed, profile, skills, negative, memory]
         with gr.Row(elem_id="acts"):
-            self._draw = gr.Button("Draw", variant="primary", elem_id="draw", scale=0, min_width=160)
+            self._generate = gr.Button("Generate", variant="primary", elem_id="draw", scale=0, min_width=160)
             self._cancel = gr.Button("Cancel", visible=False, elem_id="cancel", scale=0, min_width=160)
 
     def _feedback(self) -> None:
-        with gr.Column(visible=False, elem_id="feedback") as self._further:
+        with gr.Column(visible=False, elem_id="feedback") as self._feedback_box:
             self._words = gr.Textbox(
                 label="Feedback",
-                info="What should be different? A new run goes on from the image at the top.",
+                info="What should change? A new run continues from the image at the top.",
                 lines=2,
                 elem_id="words",
             )
@@ -141,35 +132,39 @@ class _Page:
     def _past(self) -> None:
         _html('<div class="gems g-past"><h2>Past runs</h2></div>')
         self._search = gr.Textbox(
-            label="Search past runs", placeholder="Words of the prompt", elem_id="search", max_lines=1
+            label="Search past runs", placeholder="Text in the prompt", elem_id="search", max_lines=1
         )
         self._gallery = _html(elem_id="gallery")
 
-    def _wired(self) -> None:
-        told = [self._status, self._trouble, self._shown, self._cancel, self._further]
-        watched: dict[str, Any] = {"fn": self._watch, "inputs": [self._run, self._round], "outputs": told}
+    def _connect_events(self) -> None:
+        watch_outputs = [self._status, self._run_error, self._shown, self._cancel, self._feedback_box]
+        watched: dict[str, Any] = {
+            "fn": self._watch,
+            "inputs": [self._run, self._round],
+            "outputs": watch_outputs,
+        }
         searched: dict[str, Any] = {"fn": self._find, "inputs": [self._search], "outputs": [self._gallery]}
         here = [self._run, self._round]
-        self.blocks.load(None, None, here, js=_ARRIVE, **_PRESSED).then(**watched, **_WATCHING)
-        self.blocks.load(**searched, **_PRESSED)
-        self.blocks.load(self._greet, None, [self._who], **_PRESSED)
-        self._search.submit(**searched, **_PRESSED)
-        begun = [*here, self._problem]
+        self.blocks.load(None, None, here, js=_READ_URL, **_UNQUEUED).then(**watched, **_UNLIMITED)
+        self.blocks.load(**searched, **_UNQUEUED)
+        self.blocks.load(self._greet, None, [self._who], **_UNQUEUED)
+        self._search.submit(**searched, **_UNQUEUED)
+        begun = [*here, self._button_error]
         for pressed, action, inputs in (
-            ([self._draw.click, self._prompt.submit], self._begin, [self._prompt, *self._options]),
+            ([self._generate.click, self._prompt.submit], self._begin, [self._prompt, *self._options]),
             ([self._go_on.click, self._words.submit], self._continue, [*here, self._words, self._rounds]),
         ):
-            remembered = gr.on(pressed, action, inputs, begun, **_PRESSED).success(
-                None, [self._run], [self._run], js=_REMEMBER, **_PRESSED
+            remembered = gr.on(pressed, action, inputs, begun, **_UNQUEUED).success(
+                None, [self._run], [self._run], js=_SET_URL, **_UNQUEUED
             )
-            remembered.then(**watched, **_WATCHING).then(**searched, **_PRESSED)
-        self._cancel.click(self._stop, [self._run], [self._problem], **_PRESSED)
+            remembered.then(**watched, **_UNLIMITED).then(**searched, **_UNQUEUED)
+        self._cancel.click(self._stop, [self._run], [self._button_error], **_UNQUEUED)
 
     async def _greet(self, request: Request) -> str:
         return heading_html(request.username or "")
 
     async def _watch(self, request: Request, run_id: str | None, number: str | None) -> AsyncGenerator[Any]:
-        """What the outputs of `told` become: status, trouble, the run, Cancel, and feedback."""
+        """Yield updates of status, error, run, Cancel and feedback."""
         token, session = object(), request.session_hash or ""
         self._newest[session] = token
         hidden, shown, before = gr.update(visible=False), gr.update(visible=True), ""
@@ -177,16 +172,16 @@ class _Page:
             yield "", "", "", hidden, hidden
             return
         try:
-            caller = self._desk.caller(request.username)
-            async with aclosing(self._desk.follow(caller, run_id)) as stories:
+            caller = self._controller.caller(request.username)
+            async with aclosing(self._controller.follow(caller, run_id)) as stories:
                 async for story in stories:
                     if self._newest.get(session) is not token:
                         return
-                    html = self._desk.html(caller, story, _round(number))
-                    further = shown if story.best and not story.is_working else hidden
-                    # What stays is not sent: whoever reads it would be thrown out of it.
+                    html = self._controller.html(caller, story, _round(number))
+                    feedback = shown if story.best and not story.is_working else hidden
+                    # Unchanged HTML is not sent again: it would reset focus and scrolling.
                     fresh = html if html != before else gr.skip()
-                    yield status_text(story), "", fresh, shown if story.is_working else hidden, further
+                    yield status_text(story), "", fresh, shown if story.is_working else hidden, feedback
                     before = html
         except GemsError as error:
             yield "", problem_html(error), gr.skip(), hidden, gr.skip()
@@ -198,7 +193,11 @@ class _Page:
         names = ("rounds", "candidates", "size", "seed", "profile", "skills", "negative_prompt", "memory")
         try:
             form = Form(**dict(zip(names, options, strict=True)))
-            return await self._desk.begin(self._desk.caller(request.username), prompt or "", form), "", ""
+            return (
+                await self._controller.begin(self._controller.caller(request.username), prompt or "", form),
+                "",
+                "",
+            )
         except GemsError as error:
             return gr.skip(), gr.skip(), problem_html(error)
 
@@ -211,26 +210,30 @@ class _Page:
         rounds: float | None,
     ) -> tuple[Any, ...]:
         try:
-            most = whole("Rounds", rounds, MAX_ROUNDS)
-            caller = self._desk.caller(request.username)
-            return await self._desk.go_on(caller, run_id or "", _round(number), words or "", most), "", ""
+            most = parse_integer("Rounds", rounds, MAX_ROUNDS)
+            caller = self._controller.caller(request.username)
+            return (
+                await self._controller.go_on(caller, run_id or "", _round(number), words or "", most),
+                "",
+                "",
+            )
         except GemsError as error:
             return gr.skip(), gr.skip(), problem_html(error)
 
     async def _stop(self, request: Request, run_id: str | None) -> str:
         try:
-            await self._desk.cancel(self._desk.caller(request.username), run_id or "")
+            await self._controller.cancel(self._controller.caller(request.username), run_id or "")
         except GemsError as error:
             return problem_html(error)
         return ""
 
     async def _find(self, request: Request, text: str | None) -> str:
         try:
-            return await self._desk.gallery(self._desk.caller(request.username), text or "")
+            return await self._controller.gallery(self._controller.caller(request.username), text or "")
         except GemsError as error:
             return problem_html(error)
 
 
 def _round(text: str | None) -> int | None:
-    """The number of a round as the page's address says it; None where it says none."""
+    """Parse the round in the URL; None if missing or invalid."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 4 else None

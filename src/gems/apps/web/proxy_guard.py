@@ -1,7 +1,7 @@
-"""What a request may ask of Gradio: to show the page and to press its buttons, and nothing else.
+"""Restricts requests to Gradio to showing the page and pressing its buttons.
 
-Gradio also stores uploads, serves files, and fetches addresses that a request names: among the values of
-fields too, where one claims to be a file. None of it is needed here.
+Gradio also stores uploads, serves files and fetches URLs in requests, even in field values that claim to be
+files. The page needs none of this.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gems.apps.server.auth import UnknownKeyError
 from gems.apps.server.dependencies import Service, check_neighbour, check_origin
-from gems.apps.web.visitors import COOKIE, Visitors
+from gems.apps.web.visitors import COOKIE, Sessions
 from gems.errors import RequestError
 
 _READ = re.compile(r"/|/config|/theme\.css|/(assets|static|svelte)/[\w./-]+|/gradio_api/queue/data")
-_PRESS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
+_BUTTON_PATHS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 _MOST = 1_000_000
-"""Bytes of what is pressed with all fields; the longest prompt, fully escaped, has a quarter of it."""
-# Gradio makes functions out of templates. Whatever got into the page, it could not call home.
+"""Maximum bytes of a body; the longest prompt, fully escaped, has a quarter of it."""
+# Gradio compiles templates, hence unsafe-eval; injected code could still not connect elsewhere.
 _HEADERS = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
@@ -38,8 +38,8 @@ _HEADERS = {
 }
 
 
-class Pressed(BaseModel):
-    """What a browser sends when something is pressed; its fields hold plain values only."""
+class ButtonPress(BaseModel):
+    """Body of a button press, with plain values only."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
@@ -49,46 +49,39 @@ class Pressed(BaseModel):
     trigger_id: int | None = None
 
 
-class Guard:
-    """ASGI app in front of Gradio's.
-
-    Args:
-        app: Gradio's.
-        service: The opened service.
-        visitors: Who signed in.
-        sign_in: Path of the page to sign in.
-    """
+class ProxyGuard:
+    """ASGI middleware in front of Gradio's app; `sign_in` is the path of the sign-in page."""
 
     def __init__(
-        self, app: ASGIApp, service: Callable[[], Service], visitors: Visitors, sign_in: str
+        self, app: ASGIApp, service: Callable[[], Service], sessions: Sessions, sign_in: str
     ) -> None:
-        self._app, self._service, self._visitors, self._sign_in = app, service, visitors, sign_in
+        self._app, self._service, self._sessions, self._sign_in = app, service, sessions, sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
-            raise RequestError("The page needs no such connection.", hint="Open its address in a browser.")
+            raise RequestError("Only HTTP is supported.", hint="Open the page in a browser.")
         request = Request(scope, receive)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         is_read = request.method in ("GET", "HEAD") and _READ.fullmatch(path) and "/." not in path
-        if not is_read and not (request.method == "POST" and path in _PRESS):
-            await Response("There is no such page.", 404, media_type="text/plain")(scope, receive, send)
+        if not is_read and not (request.method == "POST" and path in _BUTTON_PATHS):
+            await Response("Page not found.", 404, media_type="text/plain")(scope, receive, send)
             return
-        if not self._lets_in(request):
-            await self._to_sign_in(request, path)(scope, receive, send)
+        if not self._is_allowed(request):
+            await self._redirect_to_sign_in(request, path)(scope, receive, send)
             return
         if not is_read:
-            receive = _replaying(await _pressed(request))
+            receive = _replay_body(await _read_button_press(request))
             headers = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
             scope = {**scope, "headers": headers}
-        await self._app(scope, receive, _with_headers(send))
+        await self._app(scope, receive, _add_headers(send))
 
-    def _lets_in(self, request: Request) -> bool:
-        """Whether somebody may use the page.
+    def _is_allowed(self, request: Request) -> bool:
+        """Return whether the sender may use the page.
 
         Raises:
-            ForeignPageError: another site's page sent it.
-            UnknownKeyError: the server has no keys, and another machine asks.
+            ForeignPageError: a page of another site sent the request.
+            UnknownKeyError: the server has no keys, and the request comes from another machine.
         """
         service = self._service()
         if not service.access.needs_key:
@@ -96,41 +89,31 @@ class Guard:
             return True
         if request.method not in ("GET", "HEAD"):
             check_origin(request, service.settings)
-        return self._visitors.name_of(request.cookies.get(COOKIE, "")) is not None
+        return self._sessions.name_of(request.cookies.get(COOKIE, "")) is not None
 
-    def _to_sign_in(self, request: Request, path: str) -> Response:
-        """Leads to the page to sign in, whence one comes back to the same run.
-
-        Raises:
-            UnknownKeyError: no person asks for a page.
-        """
+    def _redirect_to_sign_in(self, request: Request, path: str) -> Response:
+        """Redirect to the sign-in page, keeping the run; raise UnknownKeyError for requests by scripts."""
         if path != "/":
             raise UnknownKeyError("You are not signed in.", hint="Reload the page.")
         run = quote(request.query_params.get("run", ""), safe="")
         return RedirectResponse(f"{self._sign_in}?run={run}" if run else self._sign_in, 303)
 
 
-async def _pressed(request: Request) -> bytes:
-    """The body of a request, reduced to plain values.
-
-    Raises:
-        RequestError: it holds something else, or too much.
-    """
+async def _read_button_press(request: Request) -> bytes:
+    """Validate and re-encode the body of a button press; raise RequestError if invalid or too large."""
     body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > _MOST:
-            raise RequestError(
-                f"What the page sent has more than {_MOST:,} bytes.", hint="Write less into its fields."
-            )
+            raise RequestError(f"The input has more than {_MOST:,} bytes.", hint="Shorten the texts.")
     try:
-        return Pressed.model_validate_json(bytes(body)).model_dump_json().encode()
+        return ButtonPress.model_validate_json(bytes(body)).model_dump_json().encode()
     except ValidationError:
-        raise RequestError("The page takes plain values only.", hint="Reload the page.") from None
+        raise RequestError("The request is invalid.", hint="Reload the page.") from None
 
 
-def _replaying(body: bytes) -> Receive:
-    """Hand over a body that has been read; then there is nothing more to come."""
+def _replay_body(body: bytes) -> Receive:
+    """Return a receive function that yields a body once."""
     messages = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
@@ -139,10 +122,10 @@ def _replaying(body: bytes) -> Receive:
     return receive
 
 
-def _with_headers(send: Send) -> Send:
-    async def sending(message: Message) -> None:
+def _add_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             MutableHeaders(scope=message).update(_HEADERS)
         await send(message)
 
-    return sending
+    return send_with_headers

@@ -1,4 +1,4 @@
-"""Runs as HTML: pure functions of what is known, with everything that people and models wrote as data."""
+"""Render runs as HTML. All text of users and models is escaped."""
 
 from __future__ import annotations
 
@@ -21,18 +21,13 @@ from gems.types import Answer, Usage
 
 _SIGNS = {"yes": "✓", "no": "✗", "unknown": "?"}
 _WORDS = {"yes": "met", "no": "not met", "unknown": "unknown"}
-# Gradio expands templates in the browser: signs that mean something to one never reach it as such.
+# Gradio expands templates in the browser, so their special characters are escaped.
 _NEUTRAL = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Addresses that a page refers to.
-
-    Attributes:
-        image: Of the image with an id.
-        report: Of the report of the run with an id.
-    """
+class PageUrls:
+    """Functions that return the URL of an image id and of the report of a run id."""
 
     image: Callable[[str], str]
     report: Callable[[str], str]
@@ -40,7 +35,7 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One requirement as a round's checklist shows it."""
+    """A requirement in the checklist of a round."""
 
     question: str
     state: str
@@ -52,88 +47,63 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One round as the page shows it."""
+    """A round on the page."""
 
     turn: Turn
     checks: list[Check]
     since: str
-    """What the prompt is compared with."""
+    """Name of the prompt that this one is compared with."""
     pieces: list[Piece]
     next_pieces: list[Piece]
 
 
-def run_html(story: Story, places: Places, chosen: int | None = None) -> str:
-    """A run as far as it is known.
-
-    Args:
-        story: The run.
-        places: Where its images are.
-        chosen: The round whose image somebody picked as the result; the best one where there is none.
-    """
+def run_html(story: Story, urls: PageUrls, chosen: int | None = None) -> str:
+    """Render a run; `chosen` is the round that the user picked as the result instead of the best one."""
     turns = [story.turns[number] for number in sorted(story.turns)]
     shown = story.turns.get(chosen) if chosen else None
-    return _rendered(
+    return _render(
         "run.html.jinja",
         story=story,
         cards=_cards(story, turns),
         shown=shown or story.best or (turns[-1] if turns else None),
         picked=shown is not None,
         total=total(story.usage),
-        places=places,
+        urls=urls,
     )
 
 
 def status_text(story: Story) -> str:
-    """What goes on, in one sentence that is read aloud; escaped."""
+    """Format the status for screen readers; escaped."""
     best = story.best
     met = f" Best so far: {percent(best.score or 0.0)} in round {best.number}." if best else ""
     said = met if story.is_working else met.replace("so far", "image")
     return str(escape(f"{story.doing}.{said}")).translate(_NEUTRAL)
 
 
-def gallery_html(rows: Sequence[RunRow], covers: dict[str, str], places: Places, text: str = "") -> str:
-    """Past runs as a gallery.
-
-    Args:
-        rows: The runs, in order.
-        covers: Image ids by run id, where there is one.
-        places: Where images are.
-        text: What was searched for.
-    """
+def gallery_html(rows: Sequence[RunRow], covers: dict[str, str], urls: PageUrls, text: str = "") -> str:
+    """Render past runs; `covers` maps run ids to image ids, and `text` is the search text."""
     begun = {row["run_id"]: datetime.fromisoformat(row["created"]) for row in rows}
-    return _rendered(
-        "gallery.html.jinja", rows=rows, covers=covers, places=places, text=text.strip(), begun=begun
-    )
+    return _render("gallery.html.jinja", rows=rows, covers=covers, urls=urls, text=text.strip(), begun=begun)
 
 
 def problem_html(error: GemsError) -> str:
-    """What went wrong, and what to do about it."""
-    return _rendered("problem.html.jinja", error=error)
+    """Render an error with its hint."""
+    return _render("problem.html.jinja", error=error)
 
 
 def heading_html(name: str) -> str:
-    """The top of the page.
-
-    Args:
-        name: Whoever signed in; empty for nobody.
-    """
-    return _rendered("heading.html.jinja", name=name)
+    """Render the top of the page; `name` is the signed-in user, or empty."""
+    return _render("heading.html.jinja", name=name)
 
 
 def sign_in_html(run: str, name: str = "", *, is_refused: bool = False) -> str:
-    """The page to sign in.
-
-    Args:
-        run: The run that is shown afterwards.
-        name: What was given before.
-        is_refused: Whether that, with its key, was wrong.
-    """
+    """Render the sign-in page; `run` is shown afterwards, `name` is the previous input."""
     template = _environment().get_template("sign_in.html.jinja")
     return template.render(run=run, name=name, is_refused=is_refused, style=Markup(style()))  # noqa: S704
 
 
 def total(usage: dict[str, Usage]) -> Usage:
-    """What all roles consumed together."""
+    """Sum the usage of all roles."""
     summed = NOTHING
     for used in usage.values():
         summed = added(summed, used)
@@ -142,7 +112,7 @@ def total(usage: dict[str, Usage]) -> Usage:
 
 @cache
 def style() -> str:
-    """The page's CSS."""
+    """Return the CSS of the page."""
     return (files("gems.apps.web") / "web.css").read_text(encoding="utf-8")
 
 
@@ -179,7 +149,7 @@ def _check(question: str, answer: Answer) -> Check:
     )
 
 
-def _rendered(template: str, /, **values: object) -> str:
+def _render(template: str, /, **values: object) -> str:
     return _environment().get_template(template).render(**values).translate(_NEUTRAL)
 
 

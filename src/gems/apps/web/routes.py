@@ -1,4 +1,4 @@
-"""Images and reports that the page shows, for those whose address says that they may see them."""
+"""Routes of images and reports with signed URLs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from gems.apps.server.auth import Caller
-from gems.apps.web.controller import Desk
+from gems.apps.web.controller import Controller
 from gems.apps.web.links import Kind
 from gems.errors import RunNotFoundError
 
@@ -23,39 +23,41 @@ _ICON = (
 _PRIVATE = {"cache-control": "private, max-age=86400", "referrer-policy": "no-referrer"}
 
 
-def router_of(desk: Desk, base: str) -> APIRouter:
-    """The routes below `base`."""
+def files_router(controller: Controller, base: str) -> APIRouter:
+    """Create the routes under the path `base`."""
     router = APIRouter(include_in_schema=False)
 
-    def who(kind: Kind, name: str, query: tuple[str, int, str]) -> Caller:
-        """Whose address it is.
+    def verify_caller(kind: Kind, name: str, query: tuple[str, int, str]) -> Caller:
+        """Return the caller that a URL was signed for.
 
         Raises:
-            RunNotFoundError: nobody's, or no longer.
-            UnknownKeyError: their key was revoked.
+            RunNotFoundError: the URL is invalid or has expired.
+            UnknownKeyError: the key of the caller was revoked.
         """
-        if not desk.links.holds(kind, name, *query):
-            raise RunNotFoundError("This address does not hold.", hint="Reload the page it came from.")
-        return desk.caller(query[0])
+        if not controller.links.holds(kind, name, *query):
+            raise RunNotFoundError(
+                "This link is invalid or has expired.", hint="Reload the page that contains it."
+            )
+        return controller.caller(query[0])
 
     @router.get(f"{base}/image/{{name}}.png", response_class=FileResponse)
     async def image(name: str, until: int, sign: str, owner: Owner = "") -> Response:
-        caller = who("image", name, (owner, until, sign))
-        service = desk.service
+        caller = verify_caller("image", name, (owner, until, sign))
+        service = controller.service
         known = _ID.fullmatch(name) and await service.access.may_see_image(caller, name)
         path = service.gems.resources.images.path(name) if known else None
         if path is None or not path.is_file():
-            return Response("There is no such image.", 404, media_type="text/plain")
+            return Response("Image not found.", 404, media_type="text/plain")
         return FileResponse(path, media_type="image/png", headers=_PRIVATE)
 
     @router.get(f"{base}/report/{{name}}.html")
     async def report(name: str, until: int, sign: str, owner: Owner = "") -> HTMLResponse:
-        caller = who("report", name, (owner, until, sign))
-        await desk.service.access.row(caller, name)
-        page = await desk.service.gems.report(name)
+        caller = verify_caller("report", name, (owner, until, sign))
+        await controller.service.access.row(caller, name)
+        page = await controller.service.gems.report(name)
         return HTMLResponse(page, headers=_PRIVATE | {"cache-control": "no-store"})
 
-    # Where every browser looks for it.
+    # Browsers request this path by default.
     @router.get("/favicon.ico")
     async def icon() -> Response:
         return Response(_ICON, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})

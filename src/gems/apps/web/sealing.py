@@ -1,4 +1,4 @@
-"""Signs that this process knows again, and nobody else can make."""
+"""Signatures with a random key of this process."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import secrets
 
 
 class Seal:
-    """Signs texts. Made anew with each process: what another one signed does not hold."""
+    """Signs texts with a key of this process; signatures of other processes are invalid."""
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
     def sign(self, *parts: str) -> str:
-        """The sign of these texts in this order."""
-        # Lengths are told too, so that no part can pass for a piece of its neighbour.
+        """Return the signature of texts in this order."""
+        # Lengths are included, so that boundaries between parts cannot be moved.
         text = "/".join(f"{len(part)}:{part}" for part in parts)
         return hmac.new(self._secret, text.encode(), hashlib.sha256).hexdigest()
 
     def holds(self, sign: str, *parts: str) -> bool:
-        """Whether this is their sign."""
+        """Return whether a signature is valid."""
         return hmac.compare_digest(self.sign(*parts).encode(), sign.encode())

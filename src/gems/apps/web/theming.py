@@ -1,4 +1,4 @@
-"""How Gradio's own fields and buttons look: as the rest of the page does. Importing this is slow."""
+"""Gradio theme of the page. Importing this is slow."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ gr: Any = import_module("gradio")
 
 
 def theme() -> Any:
-    """Gradio's theme of the page, light and dark."""
-    # Fonts of the system's own, so that none is fetched; colours of the page's own style.
+    """Create the theme, light and dark."""
+    # System fonts, so that none is fetched; colours as in web.css.
     base = gr.themes.Base(
         primary_hue="indigo",
         neutral_hue="slate",

@@ -1,4 +1,4 @@
-"""Who signed in on the page, known by a cookie."""
+"""Signed session cookies of the page."""
 
 from __future__ import annotations
 
@@ -12,19 +12,14 @@ COOKIE = "gems_key"
 LASTS_S = 7 * 86_400
 
 
-class Visitors:
-    """Makes cookies out of keys, and knows them again while the key is not revoked.
-
-    Args:
-        keys: The server's keys.
-        clock: Seconds since 1970.
-    """
+class Sessions:
+    """Creates session cookies for keys, which are valid until they expire or the key is revoked."""
 
     def __init__(self, keys: KeyFile, clock: Callable[[], float] = time.time) -> None:
         self._keys, self._clock, self._seal = keys, clock, Seal()
 
     def cookie_for(self, name: str, token: str) -> str | None:
-        """The cookie for whoever has the key of this name; None if it is not this key."""
+        """Create the cookie for a name and its key; None if they do not match."""
         key = self._keys.find(token.strip())
         if key is None or key.name != name.strip():
             return None
@@ -32,7 +27,7 @@ class Visitors:
         return f"{key.name}.{until}.{self._sign(key, until)}"
 
     def name_of(self, cookie: str) -> str | None:
-        """The name of the key that a cookie was made for; None if it does not hold."""
+        """Return the name of a cookie's key; None if the cookie is invalid."""
         name, _, rest = cookie.partition(".")
         until, _, sign = rest.partition(".")
         key = next((key for key in self._keys.all() if key.name == name), None)
@@ -41,5 +36,5 @@ class Visitors:
         return name if self._clock() < int(until) else None
 
     def _sign(self, key: Key, until: str) -> str:
-        # With the key itself, so that no cookie outlives it in a new key of the same name.
+        # Includes the key hash, so that a new key of the same name invalidates old cookies.
         return self._seal.sign("visitor", key.name, until, key.sha256)

@@ -20,7 +20,7 @@ evals = typer.Typer(
 
 @evals.callback()
 def _evals(context: typer.Context) -> None:
-    """Benchmarks: draw their samples by a harness, score them, and compare harnesses."""
+    """Benchmarks: generate samples with a harness, score them, and compare harnesses."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

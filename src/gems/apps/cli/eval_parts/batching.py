@@ -1,4 +1,4 @@
-"""What `gems batch` does."""
+"""Run `gems batch`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,7 @@ from gems.settings import Settings
 
 
 def batched(file: Path, models: Models, at: At, view: View, *, seed: int, learn: bool) -> WorkReport:
-    """Draw the list.
-
-    Raises:
-        Interrupted: by Ctrl-C or SIGTERM; the same command goes on.
-        GemsError: the list or the settings cannot be used, or something is wrong that no row would escape.
-    """
+    """Generate an image for each row of the file, and report the results."""
     settings = settings_for_jobs(settings_with(models), learn=learn)
     if at.budget_usd is not None:
         check_prices(settings)

@@ -14,7 +14,9 @@ from gems.apps.cli.errors import reported
 def compare(
     folders: Annotated[
         list[str],
-        typer.Argument(metavar="DIR...", help="Output folders; seeds of one harness make one entry."),
+        typer.Argument(
+            metavar="DIR...", help="Output folders; those of one harness with different seeds are merged."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -23,24 +25,24 @@ def compare(
             "-o",
             parser=options.path,
             metavar="FOLDER",
-            help="Write Markdown, CSV, plots, and a page with the images side by side.",
+            help="Write Markdown, CSV, plots and a page with the images side by side to this folder.",
         ),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only numbers by this judge, as tables name it.")
+        str | None, typer.Option(metavar="NAME", help="Only scores of this judge, named as in the tables.")
     ] = None,
     pictures: Annotated[
         int,
-        typer.Option(metavar="N", min=0, max=200, help="Prompts whose images stand on the page."),
+        typer.Option(metavar="N", min=0, max=200, help="Number of prompts shown on the page."),
     ] = 12,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare harnesses on what they drew, prompt by prompt.
+    """Compare harnesses prompt by prompt.
 
-    Means with bootstrap intervals, tests of each pair, numbers per category and per atomicity, and what a
-    sample takes: images, calls, tokens, seconds. Numbers of different judges, and of the official scorer,
-    stand in tables of their own.
+    Reports means with bootstrap intervals, pairwise tests, results per category and per atomicity, and the
+    cost of a sample: images, calls, tokens, seconds. Each judge, and the official scorer, has its own
+    tables.
 
     \b
     Examples:
@@ -50,7 +52,7 @@ def compare(
     \b
     Exit codes:
       0  compared
-      2  bad usage, no output folder, or nothing is scored
+      2  bad usage, no output folder, or no scores
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):

@@ -17,26 +17,24 @@ if TYPE_CHECKING:
 
 
 def data(
-    task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="One benchmark; all of them by default.")
-    ] = None,
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="A benchmark; all by default.")] = None,
     folder: Annotated[
         Path | None,
         typer.Option(
             "--data",
             parser=options.path,
             metavar="DIR",
-            help="The benchmark's data; benchmarks/TASK in GEMS_HOME by default.",
+            help="Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.",
         ),
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say where the benchmarks' data come from and under which licence, and check what is in place.
+    """Show the source and licence of the benchmarks' data, and check the local copies.
 
-    Nothing is downloaded: clone the named repository into the folder, or put the named files there. Files are
-    checked by count and size, and read as the task reads them. A part of a benchmark can be run; its figures
-    are then marked as partial.
+    Nothing is downloaded: clone the repository into the folder, or put the files there. Files are checked by
+    count and size, and parsed as the task does. You can run a partial benchmark; its results are marked as
+    partial.
 
     \b
     Examples:
@@ -45,8 +43,8 @@ def data(
 
     \b
     Exit codes:
-      0  everything is in place
-      3  something is missing, partial, damaged or of another edition; its line says what
+      0  all data are in place
+      3  some files are missing, partial, damaged or of another edition; see their lines
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
@@ -69,7 +67,7 @@ def _looked_at(name: str | None, folder: Path | None) -> DataReport:
     from gems.settings import load_settings  # noqa: PLC0415
 
     if name is None and folder is not None:
-        raise OptionError("--data is the folder of one benchmark.", hint="Name the benchmark before it.")
+        raise OptionError("--data needs a benchmark.", hint="Pass the benchmark, e.g. geneval2.")
     settings = load_settings()
     tasks = [load_task(each) for each in ([name] if name is not None else TASKS)]
     checks = [check_data(each, folder or data_folder(settings, each.name)) for each in tasks]
@@ -95,7 +93,7 @@ def _told(check: DataCheck) -> Iterator[str]:
 
 
 def _measured(file: FileCheck) -> str:
-    """What there is of what there should be."""
+    """Format record and byte counts against the expected ones."""
     there = file.size is not None
     parts = []
     for found, expected, unit in (

@@ -1,4 +1,4 @@
-"""What `gems eval run` does."""
+"""Run `gems eval run`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gems.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalWish:
-    """What is to be drawn, as the command's options say."""
+    """Options of `gems eval run` that define the samples."""
 
     task: str
     harness: str
@@ -41,16 +41,11 @@ class EvalWish:
 
 
 def drawn(wish: EvalWish, models: Models, at: At, view: View) -> WorkReport:
-    """Draw the samples.
-
-    Raises:
-        Interrupted: by Ctrl-C or SIGTERM; the same command goes on.
-        GemsError: the wish cannot be carried out, or something is wrong that no sample would escape.
-    """
+    """Generate the samples of a benchmark, and report the results."""
     task, harness = task_named(wish.task), harness_named(wish.harness)
     check_image_budget(harness, wish.images)
     if wish.learn and not harness.can_learn:
-        raise OptionError(f"Runs of {harness.name} cannot learn from each other.", hint="Leave --learn out.")
+        raise OptionError(f"Runs of {harness.name} cannot learn from each other.", hint="Omit --learn.")
     settings, extra = apply_profile(settings_with(models), wish.generator_profile)
     settings = settings_for_jobs(settings, uses_chat=harness.uses_chat, learn=wish.learn)
     if at.budget_usd is not None:
@@ -63,7 +58,7 @@ def drawn(wish: EvalWish, models: Models, at: At, view: View) -> WorkReport:
 def eval_settings(
     wish: EvalWish, task: Task, harness: Harness, settings: Settings, size: str = ""
 ) -> EvalSettings:
-    """What the output folder is to be about; `size` is that of the generator's profile."""
+    """Return the settings of the output folder; `size` is that of the generator profile."""
     languages = tuple(code for code in wish.languages.replace(" ", "").split(",") if code)
     chat, judge = settings.chat.model, settings.chat_for("judge").model
     return EvalSettings(

@@ -1,4 +1,4 @@
-"""Figures, scores and exports on standard output."""
+"""Tables of scores, comparisons and exports on standard output."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from gems.evals.scoring import ScoreReport, Unscored
 
 _LISTED = 10
 _WIDE = 400
-"""Columns where nobody looks at a terminal: nothing is wrapped for a file or a pipe."""
+"""Width for files and pipes, so that lines are not wrapped."""
 
 
 def show_figures(figures: Sequence[Figure]) -> None:
-    """A line for each figure: its name, language, value, what it rests on, and who judged."""
+    """Print a row per figure: name, language, value, samples and judge."""
     rows = [
         [
             figure.name,
@@ -39,28 +39,28 @@ def show_figures(figures: Sequence[Figure]) -> None:
 
 
 def show_scores(report: ScoreReport) -> None:
-    """Figures on standard output; what has no score on standard error."""
+    """Print figures to standard output, and samples without a score to standard error."""
     show_figures(report.figures)
     typer.echo(
         clean(
             f"{counted(report.scored, 'prompt')} scored by {report.judge}, "
-            f"{counted(report.kept, 'prompt')} kept from earlier."
+            f"{counted(report.kept, 'prompt')} scored earlier."
         )
     )
     _list(report.missing, "without an image")
-    _list(report.unscored, "without a score, never counted as 0")
+    _list(report.unscored, "without a score, not counted as 0")
 
 
 def show_export(found: EvalExport) -> None:
-    """Where the files are, what to run, and what is missing."""
+    """Print the folder, the commands to run, and the missing samples."""
     typer.echo(clean(found.path))
     for command in found.commands:
         typer.echo(clean(f"  {command}"))
     _list(found.missing, "without an image")
     if found.is_partial:
         typer.echo(
-            f"partial: {format_coverage(found.samples, found.expected).removesuffix(', partial')} samples; "
-            "what the official scorer says of them is not the benchmark's score.",
+            f"partial: {format_coverage(found.samples, found.expected).removesuffix(', partial')} samples. "
+            "The official scorer's result for them is not the benchmark's score.",
             err=True,
         )
 
@@ -78,7 +78,7 @@ def _list(samples: Sequence[Unscored], what: str) -> None:
 
 
 def show_section(section: Section) -> None:
-    """A section's notes and tables."""
+    """Print the notes and tables of a section."""
     console = _console()
     title = f"{section.title} ({section.language}), scored by {section.judge}"
     console.print(Text(clean(title), style="bold"))
@@ -89,7 +89,7 @@ def show_section(section: Section) -> None:
 
 
 def show_table(table: Table) -> None:
-    """A table for a terminal, and the notes below it."""
+    """Print a table and its notes."""
     console = _console()
     if table.title:
         console.print(Text(f"\n{one_line(table.title)}", style="bold"), soft_wrap=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""What became of a benchmark's samples or a batch's rows, on standard output."""
+"""Report of a batch or a benchmark run."""
 
 from __future__ import annotations
 
@@ -14,13 +14,7 @@ _MOST_LISTED = 20
 
 
 def handed_over(report: WorkReport, noun: str, view: View) -> int:
-    """Print a report; returns the exit code.
-
-    Args:
-        report: What became of them.
-        noun: What is counted, for instance `sample`.
-        view: How the command shows it.
-    """
+    """Print a report and return the exit code; `noun` names a unit, e.g. `sample`."""
     if view.json:
         print_json(report)
     elif not view.quiet:
@@ -28,9 +22,9 @@ def handed_over(report: WorkReport, noun: str, view: View) -> int:
     for warning in report.warnings:
         typer.echo(clean(f"warning: {warning}"), err=True)
     if report.out_of_money:
-        typer.echo("The budget is spent; the same command with a larger one goes on.", err=True)
+        typer.echo("The budget is spent. Run the same command with a larger budget to resume.", err=True)
     elif report.failed:
-        typer.echo("The same command tries again what failed.", err=True)
+        typer.echo("Run the same command again to retry what failed.", err=True)
     if not view.json:
         typer.echo(clean(report.out))
     return MET if report.done == report.total else BEST_EFFORT

@@ -17,17 +17,17 @@ def export(
     official: Annotated[
         Path,
         typer.Option(
-            parser=options.path, metavar="OUT", help="A new folder for the official scorer's files."
+            parser=options.path, metavar="OUT", help="New folder for the official scorer's input files."
         ),
     ],
     data: Data = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write a folder's samples exactly as the official scorer reads them.
+    """Export a folder's samples in the format of the official scorer.
 
-    The commands to run it are printed. Samples without an image are listed; a score without them is partial
-    and not the benchmark's.
+    Prints the commands that run the scorer. Samples without an image are listed; a score without them is
+    partial and not the benchmark's.
 
     \b
     Examples:
@@ -57,17 +57,17 @@ def export(
 def import_scores(
     folder: Folder,
     file: Annotated[
-        Path, typer.Argument(parser=options.path, metavar="FILE", help="What the official scorer wrote.")
+        Path, typer.Argument(parser=options.path, metavar="FILE", help="Output file of the official scorer.")
     ],
     language: Annotated[
         str | None,
-        typer.Option(metavar="CODE", help="en or zh, where the folder has both."),
+        typer.Option(metavar="CODE", help="en or zh; required if the folder has both."),
     ] = None,
     data: Data = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Take over what the official scorer wrote, beside the samples that it scored.
+    """Import the scores that the official scorer wrote.
 
     \b
     Examples:
@@ -75,8 +75,8 @@ def import_scores(
 
     \b
     Exit codes:
-      0  taken over
-      2  bad usage, no output folder, or not what the official scorer writes
+      0  imported
+      2  bad usage, no output folder, or not a file of the official scorer
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):

@@ -1,4 +1,4 @@
-"""The options that `gems eval run` and `gems batch` share."""
+"""Options shared by `gems eval run` and `gems batch`."""
 
 from __future__ import annotations
 
@@ -10,32 +10,37 @@ Out = Annotated[
     str,
     typer.Option(
         metavar="URL",
-        help="The output folder: a path, or a URL that fsspec knows, such as s3://bucket/folder.",
+        help="Output folder: a path or an fsspec URL, e.g. s3://bucket/folder.",
     ),
 ]
 Concurrency = Annotated[
-    int, typer.Option("--concurrency", "-j", metavar="N", min=1, max=1024, help="Runs at a time.")
+    int,
+    typer.Option(
+        "--concurrency", "-j", metavar="N", min=1, max=1024, help="Maximum number of runs in parallel."
+    ),
 ]
 Budget = Annotated[
     float | None,
     typer.Option(
-        metavar="USD", min=0, help="Begin nothing new once so much is spent, earlier calls included."
+        metavar="USD",
+        min=0,
+        help="Stop starting new work after spending this many US dollars, earlier calls included.",
     ),
 ]
 Retries = Annotated[
-    int, typer.Option(metavar="N", min=0, max=20, help="How often what failed is tried again in the end.")
+    int, typer.Option(metavar="N", min=0, max=20, help="Retries for failed samples after the first pass.")
 ]
 Engine = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="local: in this process. ray: on the cluster of RAY_ADDRESS, else on this machine.",
+        help="local runs in this process; ray on the cluster at RAY_ADDRESS, or on this machine if unset.",
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="With ray, processes that carry out runs; one for each processor by default."
+        metavar="N", min=1, help="With ray: number of processes that execute runs. Default: one per CPU."
     ),
 ]
 GeneratorActors = Annotated[
@@ -43,8 +48,8 @@ GeneratorActors = Annotated[
     typer.Option(
         metavar="N",
         min=0,
-        help="With ray, processes that draw, a GPU each where there are any; 0 draws where runs are carried "
-        "out. One for each GPU by default with Diffusers, else 0.",
+        help="With ray: number of generator processes, one GPU each if available; 0 generates in the "
+        "workers. Default: one per GPU with Diffusers, else 0.",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress; print only the output folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress; print only the output folder.")]

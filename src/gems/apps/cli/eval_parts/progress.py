@@ -1,4 +1,4 @@
-"""How far a benchmark or a batch has come, on a terminal."""
+"""Progress bar of a benchmark or a batch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from gems.evals.working import JobProgress, OnProgress
 
 @contextmanager
 def followed(noun: str, view: View) -> Iterator[OnProgress]:
-    """Shows a bar with what is done, how fast, at what cost and how long it will take; nothing elsewhere.
+    """Show a progress bar with rate, cost and time left if standard error is a terminal.
 
-    Args:
-        noun: What is counted, for instance `samples`.
-        view: How the command shows what goes on.
+    `noun` names the units, e.g. `samples`.
     """
     console = Console(stderr=True, highlight=False)
     if view.quiet or view.json or view.debug or not sys.stderr.isatty() or not console.is_terminal:
@@ -43,7 +41,7 @@ def followed(noun: str, view: View) -> Iterator[OnProgress]:
 
 
 def told(tally: JobProgress) -> str:
-    """Rate, images for each, cost and time left."""
+    """Format rate, images per sample, cost and time left."""
     parts = [f"{tally.images_per_sample:.2f} images each"]
     if tally.usd:
         parts.append(money(tally.usd))

@@ -1,4 +1,4 @@
-"""The forms of what `gems eval compare` and `gems eval table` print with `--json`."""
+"""JSON models of `gems eval compare` and `gems eval table`."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class EvalNumber(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    entry: str = Field(description="The harness, and what else tells it from the others.")
+    entry: str = Field(description="Harness, with whatever distinguishes it from other entries.")
     part: str = Field(description="`all`, `category/...` or `atomicity/...`.")
     metric: str
     mean: float
     low: float | None = Field(
-        description="Bootstrap interval of 95 %; null where prompts are too few or alike."
+        description="Lower bound of the 95 % bootstrap interval; null if prompts are too few or alike."
     )
     high: float | None
     prompts: int
 
 
 class EvalPair(BaseModel):
-    """Two harnesses on the prompts that both were scored on."""
+    """Two harnesses on the prompts scored for both."""
 
     model_config = ConfigDict(frozen=True)
 
     part: str = Field(description="`all`, `category/...` or `atomicity/...`.")
     first: str
     second: str
-    difference: float = Field(description="Mean of the first less mean of the second.")
+    difference: float = Field(description="Mean of the first minus mean of the second.")
     low: float | None
     high: float | None
     better: int = Field(description="Prompts on which the first is better.")
@@ -48,41 +48,41 @@ class EvalPair(BaseModel):
 
 
 class EvalSection(BaseModel):
-    """One benchmark in one language by one judge."""
+    """One benchmark in one language, scored by one judge."""
 
     model_config = ConfigDict(frozen=True)
 
     benchmark: str
     language: str
     judge: str
-    metric: str = Field(description="The number that pairs are compared by.")
+    metric: str = Field(description="Metric of the pairwise comparisons.")
     notes: list[str]
     numbers: list[EvalNumber]
     pairs: list[EvalPair]
 
 
 class EvalComparison(BaseModel):
-    """Harnesses compared."""
+    """Comparison of harnesses."""
 
     model_config = ConfigDict(frozen=True)
 
     sections: list[EvalSection]
-    paths: list[str] = Field(description="Files that were written.")
+    paths: list[str] = Field(description="Written files.")
 
 
 class EvalTable(BaseModel):
-    """One table as people read it."""
+    """A formatted table."""
 
     model_config = ConfigDict(frozen=True)
 
     title: str
     columns: list[str]
-    rows: list[list[str]] = Field(description="Empty texts where nothing was run.")
+    rows: list[list[str]] = Field(description="Cells without a run are empty.")
     notes: list[str]
 
 
 class EvalTables(BaseModel):
-    """The paper's tables with one's own numbers."""
+    """The paper's tables with your own results."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -90,7 +90,7 @@ class EvalTables(BaseModel):
 
 
 def tables_report(tables: Sequence[Table]) -> EvalTables:
-    """The same as plain data."""
+    """Convert tables to their JSON model."""
     return EvalTables(
         tables=[
             EvalTable(
@@ -105,7 +105,7 @@ def tables_report(tables: Sequence[Table]) -> EvalTables:
 
 
 def comparison_report(found: Compared) -> EvalComparison:
-    """The same as plain data."""
+    """Convert a comparison to its JSON model."""
     return EvalComparison(
         sections=[_section(section) for section in found.sections], paths=[str(path) for path in found.paths]
     )

@@ -12,14 +12,14 @@ from gems.apps.cli.errors import reported
 
 Folder = Annotated[
     str,
-    typer.Argument(metavar="DIR", help="An output folder: a path, or a URL that fsspec knows."),
+    typer.Argument(metavar="DIR", help="Output folder: a path or an fsspec URL."),
 ]
 Data = Annotated[
     Path | None,
     typer.Option(
         parser=options.path,
         metavar="DIR",
-        help="The benchmark's data, where they no longer lie where the folder was drawn from.",
+        help="Folder of the benchmark's data, if it has moved since the samples were generated.",
     ),
 ]
 
@@ -28,22 +28,29 @@ def score(
     folder: Folder,
     judge: Annotated[
         str | None,
-        typer.Option(metavar="SPEC", help="The chat model that scores; GEMS_EVAL_JUDGE__MODEL by default."),
+        typer.Option(metavar="SPEC", help="Chat model that scores. Default: GEMS_EVAL_JUDGE__MODEL."),
     ] = None,
     data: Data = None,
     concurrency: Annotated[
         int,
-        typer.Option("--concurrency", "-j", metavar="N", min=1, max=256, help="Prompts scored at a time."),
+        typer.Option(
+            "--concurrency",
+            "-j",
+            metavar="N",
+            min=1,
+            max=256,
+            help="Maximum number of prompts scored in parallel.",
+        ),
     ] = 4,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Score a folder's samples in house.
+    """Score a folder's samples with a chat model.
 
-    A chat model answers the scorers' questions, and its name with -inhouse stands in every number: such
-    numbers are not those of the official scorer. Name another model than the loop's own judge. blocks-bench
-    knows what was drawn and needs no judge. What is scored already stays, so an interrupted command goes on;
-    what the judge did not answer readably is listed, never counted as 0, and asked again next time.
+    Results carry the model's name with -inhouse, since they are not those of the official scorer. Use a model
+    other than the loop's own judge. blocks-bench has ground truth and needs no judge. Existing scores are
+    kept, so an interrupted command can be run again. Unreadable answers are listed, never counted as 0, and
+    asked again next time.
 
     \b
     Examples:
@@ -53,10 +60,10 @@ def score(
     \b
     Exit codes:
       0    every sample has a score
-      3    some have none: no image, or no readable answer
+      3    some have no score: no image, or no readable answer
       2    bad usage or configuration, or no output folder
       1    failure
-      130  interrupted; the same command goes on
+      130  interrupted; run the same command again to resume
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415

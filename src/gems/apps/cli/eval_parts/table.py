@@ -13,7 +13,7 @@ from gems.apps.cli.errors import reported
 
 def table(
     folders: Annotated[
-        list[str] | None, typer.Argument(metavar="[DIR...]", help="Output folders, of any benchmarks.")
+        list[str] | None, typer.Argument(metavar="[DIR...]", help="Output folders of any benchmark.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -22,10 +22,10 @@ def table(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Print the paper's Tables 1 and 2 with your own numbers beside them.
+    """Print the paper's Tables 1 and 2 with your own results.
 
-    Only what official scorers wrote (`gems eval import-scores`) stands beside the paper's numbers; what was
-    scored in house follows in tables of its own. Cells are empty where nothing was run.
+    Only official scores (`gems eval import-scores`) are shown next to the paper's; in-house scores follow in
+    separate tables. Cells without a run are empty.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Carrying out jobs for an output folder as a command wants it."""
+"""Engine options of a command, and interruption with a resume command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class At:
-    """Where jobs are worked off and how many at a time, as the command's options say."""
+    """Options that say where and how jobs are executed."""
 
     out: str
     engine: str = "local"
@@ -32,17 +32,13 @@ class At:
 
     @property
     def engine_name(self) -> EngineName:
-        """The engine.
-
-        Raises:
-            OptionError: there is no such engine.
-        """
+        """The engine, validated."""
         if self.engine not in get_args(EngineName):
-            raise OptionError(f"There is no engine {self.engine!r}.", hint="Choose local or ray.")
+            raise OptionError(f"Unknown engine: {self.engine!r}.", hint="Use local or ray.")
         return cast("EngineName", self.engine)
 
     def workplace(self, settings: Settings, graph: GraphBuilder = build_graph) -> EngineConfig:
-        """The same for an engine."""
+        """Return the configuration of the engine."""
         return EngineConfig(
             settings=settings,
             url=self.out,
@@ -54,11 +50,7 @@ class At:
 
 
 def interruptibly_told(doing: Coroutine[Any, Any, T]) -> T:
-    """Carry out `doing`; where it is interrupted, say how to go on.
-
-    Raises:
-        Interrupted: by Ctrl-C or SIGTERM; all runs in hand were stopped where they can go on.
-    """
+    """Run a coroutine; an interruption names the current command line as the one that resumes."""
     try:
         return interruptibly(doing)
     except Interrupted:

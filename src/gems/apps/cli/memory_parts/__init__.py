@@ -1,4 +1,4 @@
-"""`gems memory`: what runs have learnt."""
+"""`gems memory`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ memory = typer.Typer(
 
 @memory.callback()
 def _memory(context: typer.Context) -> None:
-    """What runs have learnt, and what later runs learn from."""
+    """Lessons and experiences that runs share."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

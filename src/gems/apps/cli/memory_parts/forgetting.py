@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
 
 def forget(
-    run: Annotated[str | None, typer.Option(metavar="RUN", help="Of this run.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those of this run.")] = None,
     older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="Written longer ago: 12h, 30d, 8w.")
+        str | None, typer.Option(metavar="AGE", help="Only those older than this, e.g. 12h, 30d, 8w.")
     ] = None,
     matching: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="With this in prompt or text, in whatever case.")
+        str | None,
+        typer.Option(metavar="TEXT", help="Only those with TEXT in prompt or text, ignoring case."),
     ] = None,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Forget experiences, and every lesson that was drawn from one of them.
+    """Delete experiences, and every lesson derived from one of them.
 
-    Of several conditions all must hold. The runs' own trajectories stay; `gems delete` removes those.
+    Conditions are combined with AND. The runs themselves stay; `gems delete` deletes those.
 
     \b
     Examples:
@@ -39,9 +40,9 @@ def forget(
 
     \b
     Exit codes:
-      0  forgotten, or only looked at
+      0  deleted, or --dry-run
       2  bad usage or configuration
-      1  not forgotten: the answer was no, or a failure
+      1  not confirmed, or failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
@@ -58,29 +59,29 @@ def forget(
         found = looked_up(lambda gems: doing(gems, dry=True))
         if not json:
             counts = f"{counted(found.experiences, 'experience')}, {counted(found.lessons, 'lesson')}"
-            waiting = f"; {found.pending} still to be written" if found.pending else ""
-            typer.echo(f"{counts} to forget{waiting}", err=True)
+            waiting = f"; {found.pending} waiting to be written" if found.pending else ""
+            typer.echo(f"{counts} to delete{waiting}", err=True)
         if not dry_run and found.experiences + found.lessons + found.pending:
-            if not agreed("Forget them?", yes=yes, as_json=json):
+            if not agreed("Delete them?", yes=yes, as_json=json):
                 raise typer.Exit(FAILED)
             found = looked_up(lambda gems: doing(gems, dry=False))
             if not json:
-                typer.echo("forgotten")
+                typer.echo("deleted")
         if json:
             print_json(found)
 
 
 def rebuild(
     yes: options.Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the trajectories hold.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what the runs contain.")] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Make the store of experiences anew from the trajectories of all runs, for one that is damaged or lost.
+    """Rebuild a damaged or lost experience store from all runs.
 
-    The old folder is moved aside; of a Chroma server, collections of GEMS are removed. Track records come
-    back, and so does what was forgotten of runs that are still there. Lessons are drawn anew by `gems memory
-    consolidate`, and what was imported has to be imported again.
+    The old folder is renamed; on a Chroma server the collections of GEMS are deleted. Track records are
+    restored, and so are deleted experiences of existing runs. Run `gems memory consolidate` afterwards to
+    derive lessons again, and repeat any imports.
 
     \b
     Examples:
@@ -89,9 +90,9 @@ def rebuild(
 
     \b
     Exit codes:
-      0  rebuilt, or only looked at
+      0  rebuilt, or --dry-run
       2  bad usage or configuration
-      1  not rebuilt: the answer was no, or a failure
+      1  not confirmed, or failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
@@ -100,15 +101,15 @@ def rebuild(
         from gems.apps.cli.runner import looked_up  # noqa: PLC0415
         from gems.apps.cli.text import counted  # noqa: PLC0415
 
-        question = "Replace the store of experiences by one made from the trajectories?"
+        question = "Replace the experience store with one rebuilt from all runs?"
         if not dry_run and not agreed(question, yes=yes, as_json=json):
             raise typer.Exit(FAILED)
         done: Rebuilt = looked_up(lambda gems: gems.rebuild_memory(told("run"), dry_run=dry_run))
         for run in done.unreadable:
-            typer.echo(f"warning: the trajectory of {run} cannot be read", err=True)
+            typer.echo(f"warning: run {run} cannot be read", err=True)
         if json:
             print_json(done)
             return
         typer.echo(f"{counted(done.experiences, 'experience')} of {counted(done.runs, 'run')}")
         if done.aside:
-            typer.echo(f"the old store is now {done.aside}", err=True)
+            typer.echo(f"The old store was moved to {done.aside}.", err=True)

@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 
 def export(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Standard output by default.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Output file. Default: standard output."),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object that says what was written; needs --out.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON summary; requires --out.")] = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write everything as JSON Lines: one lesson or experience a line.
+    """Export all lessons and experiences as JSON Lines.
 
     \b
     Examples:
@@ -47,7 +46,7 @@ def export(
         from gems.memory.images import write_atomically  # noqa: PLC0415
 
         if json and out is None:
-            raise OptionError("With --json the lines need a file.", hint="Name one with --out.")
+            raise OptionError("--json requires an output file.", hint="Pass --out FILE.")
 
         async def doing(gems: Gems) -> list[str]:
             return [line async for line in gems.memory.export()]
@@ -68,13 +67,13 @@ def export(
 
 
 def import_(
-    source: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines; - reads standard input.")],
+    source: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines file; - reads standard input.")],
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Take in an export; doing it again changes nothing.
+    """Import an export. Importing it twice changes nothing.
 
-    A line that cannot be read is named with its number, and all others are taken.
+    Invalid lines are reported by number; all others are imported.
 
     \b
     Examples:
@@ -83,8 +82,8 @@ def import_(
 
     \b
     Exit codes:
-      0  all lines were taken
-      1  some could not be read, or a failure
+      0  all lines were imported
+      1  some lines were invalid, or failure
       2  bad usage or configuration
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
@@ -111,5 +110,5 @@ def _lines(source: str) -> list[Any]:
         return Path(source).read_bytes().split(b"\n")
     except OSError as error:
         raise OptionError(
-            f"{source} cannot be read: {error.strerror}.", hint="Name a file of an export."
+            f"Cannot read {source}: {error.strerror}.", hint="Pass a file from `gems memory export`."
         ) from None

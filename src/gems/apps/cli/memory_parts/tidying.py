@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 def consolidate(
     chat: options.Chat = None,
     no_model: Annotated[
-        bool, typer.Option("--no-model", help="Let the middle experience of each cluster speak for it.")
+        bool,
+        typer.Option("--no-model", help="Use the most central experience of each cluster as its lesson."),
     ] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draw a lesson from each group of similar experiences; lessons are shown before experiences.
+    """Derive a lesson from each group of similar experiences.
 
-    The reflector's chat model writes them. Nothing changes, and nothing is asked, where nothing is new.
+    The reflector's chat model writes the lessons. Groups without new experiences are skipped. Runs are shown
+    lessons before experiences.
 
     \b
     Examples:
@@ -36,7 +38,7 @@ def consolidate(
       0    done
       2    bad usage or configuration
       1    failure
-      130  interrupted; what is done is kept
+      130  interrupted; finished lessons are kept
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
@@ -44,18 +46,18 @@ def consolidate(
 
         done = _drawn(None if no_model else options.Models(chat=chat))
         for reason in dict.fromkeys(done.unwritten):
-            typer.echo(f"warning: the middle experience stands for a lesson: {one_line(reason)}", err=True)
+            typer.echo(f"warning: used the most central experience as a lesson: {one_line(reason)}", err=True)
         if json:
             print_json(done)
             return
         typer.echo(
             f"{counted(done.lessons, 'lesson')} from {counted(done.experiences, 'experience')}: "
-            f"{done.added} new, {done.removed} gone"
+            f"{done.added} added, {done.removed} removed"
         )
 
 
 def _drawn(models: options.Models | None) -> ConsolidationReport:
-    """Carry it out, without a chat model where `models` is None. No generator is needed either way."""
+    """Consolidate without a generator, and without a chat model if `models` is None."""
     from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
     from gems.apps.cli.runner import asked, looked_up, settings_with  # noqa: PLC0415
 
@@ -65,14 +67,14 @@ def _drawn(models: options.Models | None) -> ConsolidationReport:
 
 
 def reindex(json: options.Json = False, debug: options.Debug = False) -> None:
-    """Embed everything anew that another embedder embedded, after GEMS_EMBEDDER was changed.
+    """Re-embed items of another embedder after GEMS_EMBEDDER was changed.
 
     \b
     Exit codes:
-      0    done, even if there was nothing to do
+      0    done, even if nothing had to be re-embedded
       2    bad usage or configuration
       1    failure
-      130  interrupted; begun again it does everything
+      130  interrupted; run the command again to start over
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
@@ -87,4 +89,4 @@ def reindex(json: options.Json = False, debug: options.Debug = False) -> None:
         if json:
             print_json(found)
         else:
-            typer.echo(f"{counted(found['items'], 'item')} embedded anew by {found['embedder']}")
+            typer.echo(f"{counted(found['items'], 'item')} re-embedded with {found['embedder']}")

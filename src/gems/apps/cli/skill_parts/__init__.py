@@ -1,4 +1,4 @@
-"""`gems skills`: expertise in folders."""
+"""`gems skills`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ skills = typer.Typer(
 
 @skills.callback()
 def _skills(context: typer.Context) -> None:
-    """Skills: expertise in folders, chosen by the planner where a prompt needs it."""
+    """Skills: folders of instructions that the planner selects for a prompt."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

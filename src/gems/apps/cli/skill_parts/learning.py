@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 
 def learn(
     least: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Lessons of one kind that a draft needs.")
+        int, typer.Option(min=1, metavar="N", help="Minimum number of lessons of one kind for a draft.")
     ] = 5,
     generator: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only from lessons about this generator.")
+        str | None, typer.Option(metavar="NAME", help="Use only lessons about this generator.")
     ] = None,
     chat: options.Chat = None,
     no_model: Annotated[
-        bool, typer.Option("--no-model", help="Write a plain list of the best lessons.")
+        bool, typer.Option("--no-model", help="Write a plain list of the best lessons without a chat model.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace drafts that exist.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be drafted.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing drafts.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be drafted.")] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Draft skills from what runs have learnt, where many lessons are of one kind.
+    """Draft skills from lessons where many are of one kind.
 
-    Lessons count, and experiences that no lesson was drawn from. What was made with a skill becomes an
-    amendment of it; all else a new skill for the kind of requirement. The reflector's chat model writes them.
-    A draft in GEMS_HOME/drafts/skills is used by no run before you move it.
+    Uses lessons, and experiences without a lesson. Lessons from runs with a skill become an amendment of it;
+    all others a new skill per kind of requirement. The reflector's chat model writes the drafts to
+    GEMS_HOME/drafts/skills. Runs do not use a draft until you move it.
 
     \b
     Examples:
@@ -44,10 +44,10 @@ def learn(
 
     \b
     Exit codes:
-      0    done, even if there was nothing to draft
+      0    done, even if nothing was drafted
       2    bad usage or configuration
       1    failure
-      130  interrupted; drafts that are written stay
+      130  interrupted; finished drafts are kept
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
@@ -65,7 +65,7 @@ def learn(
 
 
 def _drafted(wish: DraftRequest, models: options.Models) -> SkillDrafts:
-    """Carry it out. No generator is needed, and a chat model only where it writes."""
+    """Draft skills without a generator, and with a chat model only if it writes."""
     from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
     from gems.apps.cli.runner import asked, looked_up, settings_with  # noqa: PLC0415
 
@@ -82,7 +82,7 @@ def _show(done: SkillDrafts) -> None:
         for warning in draft.warnings:
             typer.echo(f"warning: {draft.name}: {one_line(warning)}", err=True)
     for reason in done.left_out:
-        typer.echo(f"left out: {one_line(reason)}", err=True)
+        typer.echo(f"skipped: {one_line(reason)}", err=True)
     if not done.drafts:
         typer.echo(_nothing(done), err=True)
     for draft in done.drafts:
@@ -91,9 +91,9 @@ def _show(done: SkillDrafts) -> None:
 
 
 def _nothing(done: SkillDrafts) -> str:
-    held = f" {done.refuted:,} of them did not hold and do not count." if done.refuted else ""
-    looked = f"{done.lessons:,} lessons and experiences were looked at."
-    return f"Nothing to draft: too few are of one kind. {looked}{held}"
+    held = f" {done.refuted:,} of them did not help and were ignored." if done.refuted else ""
+    looked = f"Checked {done.lessons:,} lessons and experiences."
+    return f"Nothing to draft: too few lessons of one kind. {looked}{held}"
 
 
 def _line(draft: SkillDraft) -> str:
@@ -102,17 +102,17 @@ def _line(draft: SkillDraft) -> str:
     place = {
         "written": f"drafted in {draft.folder}",
         "planned": f"would be drafted in {draft.folder}",
-        "exists": f"a draft is there already, which --force replaces: {draft.folder}",
+        "exists": f"a draft exists already in {draft.folder}; use --force to replace it",
     }
     return f"{what} from {about}: {place[draft.state]}"
 
 
 def _steps(draft: SkillDraft) -> list[str]:
-    """How a person accepts a draft."""
+    """List the steps to accept a draft."""
     folder = shlex.quote(draft.folder)
     return [
-        f"to accept {draft.name}: look at it, then",
+        f"to accept {draft.name}, review it, then run",
         f"  gems skills validate {folder}",
         f"  gems skills test {folder}",
-        "  and move the folder into skills in GEMS_HOME",
+        "  and move the folder to GEMS_HOME/skills",
     ]

@@ -17,17 +17,15 @@ def new(
     ],
     folder: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="DIR", help="Where to put it; skills in GEMS_HOME by default."),
+        typer.Option("--dir", metavar="DIR", help="Parent folder. Default: GEMS_HOME/skills."),
     ] = None,
     with_graph: Annotated[
-        bool, typer.Option("--with-graph", help="With a graph.py: a subgraph and a verifier of its own.")
+        bool, typer.Option("--with-graph", help="Add a graph.py with a subgraph and a verifier.")
     ] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write the skeleton of a skill, which works as it is.
-
-    On standard output stands the folder.
+    """Create a working skeleton of a skill, and print its folder.
 
     \b
     Examples:
@@ -36,8 +34,8 @@ def new(
 
     \b
     Exit codes:
-      0  written
-      2  bad usage or configuration, or the folder is there already
+      0  created
+      2  bad usage or configuration, or the folder exists already
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
@@ -53,7 +51,7 @@ def new(
             print_json(NewSkill(folder=str(made), files=files))
             return
         typer.echo(
-            f"Wrote {', '.join(files)}. Say in SKILL.md what it is for, then: gems skills validate {made}",
+            f"Wrote {', '.join(files)}. Edit SKILL.md, then run: gems skills validate {made}",
             err=True,
         )
         typer.echo(made)

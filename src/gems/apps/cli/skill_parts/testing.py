@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 
 
 def try_out(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A skill's name, or the folder of one: ./my-skill.")
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Skill name, or its folder, e.g. ./my-skill.")],
     chat: options.Chat = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Try so many examples, the first ones.")
+        int | None, typer.Option("--limit", "-n", min=1, help="Test only the first N examples.")
     ] = None,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Try a skill on its own examples.jsonl: is it chosen when it should be, and does it lose what was asked?
+    """Test a skill on its examples.jsonl: is it selected when it should be, and does it keep what was asked?
 
-    A line is {"prompt": "...", "trigger": true, "keeps": ["..."]}. The planner chooses for each prompt among
-    all skills. For those that call for this one, its prompt is made as in a run and must keep each statement:
-    word by word, or in the chat model's opinion. Nothing is drawn and no run is recorded.
+    A line looks like {"prompt": "...", "trigger": true, "keeps": ["..."]}. For each prompt the planner
+    selects among all skills. If `trigger` is true, the skill then writes its prompt as in a run, which must
+    keep each statement: verbatim, or according to the chat model. No image is generated and no run is
+    recorded.
 
     \b
     Examples:
@@ -42,9 +41,9 @@ def try_out(
 
     \b
     Exit codes:
-      0    everything came out as the examples say
-      3    something did not, or a model gave no usable answer
-      2    bad usage or configuration: no such skill, no examples, broken lines
+      0    all examples passed
+      3    an example failed, or a model gave no usable answer
+      2    bad usage or configuration: no such skill, no examples, invalid lines
       1    failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
@@ -71,7 +70,7 @@ def _tried(name: str, models: options.Models, limit: int | None) -> SkillTrial:
 
 
 def _placed(name: str, settings: Settings) -> tuple[Settings, str | Path]:
-    """The settings under which the skill is found: a folder joins those that are looked into."""
+    """Add the folder of a skill to the search path of the settings."""
     if not any(sign and sign in name for sign in (os.sep, os.altsep)) and name not in (".", ".."):
         return settings, name
     folder = Path(name).expanduser().resolve()
@@ -98,11 +97,11 @@ def _show(trial: SkillTrial) -> None:
 
 
 def _said(example: TriedExample) -> str:
-    """What did not come out as the example says."""
+    """Describe how the example failed."""
     parts = [f"unanswered: {reason}" for reason in example.unanswered]
     if example.chosen is not None and example.chosen != example.trigger:
         others = f" (but {', '.join(example.skills)})" if example.skills and not example.chosen else ""
-        parts.append("chosen, though it should not be" if example.chosen else f"not chosen{others}")
+        parts.append("selected, but should not be" if example.chosen else f"not selected{others}")
     if example.lost:
         parts.append(f"lost: {'; '.join(example.lost)}")
     if example.fault:

@@ -13,17 +13,17 @@ from gems.apps.cli.errors import reported
 
 def trust(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="A project, or a folder of skills.")
+        Path | None, typer.Argument(metavar="DIR", help="Project folder, or folder of skills.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take the trust back.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="Only list what is trusted.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Revoke trust in the folder.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Only list trusted folders.")] = False,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Trust a folder: the skills of a project in it are read, and the code of skills in it may run.
+    """Trust a folder: load the skills of projects in it and allow their code to run.
 
-    Skills are instructions to a model, and graph.py is a program with all your rights: look at them first.
-    What stands below the folder is trusted too. On standard output stands everything that is trusted.
+    Skills are instructions to a model, and graph.py runs with all your permissions: review them first.
+    Subfolders are trusted too. Prints all trusted folders.
 
     \b
     Examples:
@@ -46,11 +46,11 @@ def trust(
 
         home = load_settings().trust_home
         if folder is None and not listing:
-            raise OptionError("No folder is named.", hint="`gems skills trust .` trusts the current one.")
+            raise OptionError("No folder given.", hint="Run `gems skills trust .` for the current folder.")
         if folder is not None and not listing:
             (distrust if remove else trust)(home, folder)
         folders = sorted(map(str, trusted_folders(home)))
         if json:
             print_json(TrustedFolders(folders=folders))
         else:
-            typer.echo("\n".join(folders) or "Nothing is trusted.", err=not folders)
+            typer.echo("\n".join(folders) or "No folders are trusted.", err=not folders)

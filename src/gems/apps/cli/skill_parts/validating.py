@@ -14,14 +14,14 @@ from gems.apps.cli.errors import FAILED, reported
 def validate(
     folders: Annotated[
         list[Path],
-        typer.Argument(metavar="DIR...", help="Folders of skills, or names of `gems skills list`."),
+        typer.Argument(metavar="DIR...", help="Skill folders, or names from `gems skills list`."),
     ],
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Check skills against the Agent Skills standard, all faults of a file together.
+    """Check skills against the Agent Skills standard.
 
-    No code of a skill is run. What is only advice does not count as a fault.
+    Reports all problems of a skill at once, and runs none of its code. Advice does not make a skill invalid.
 
     \b
     Examples:
@@ -30,8 +30,8 @@ def validate(
 
     \b
     Exit codes:
-      0  all keep to the standard and can be used
-      1  one does not
+      0  all skills are valid
+      1  a skill is invalid
       2  bad usage
     """  # noqa: D301 - \b keeps the lines apart
     with reported(as_json=json, debug=debug):
@@ -45,14 +45,14 @@ def validate(
             print_json(ValidationList(skills=found))
         else:
             for item in found:
-                typer.echo(f"{item.folder}: {'valid' if item.valid else 'not valid'}")
+                typer.echo(f"{item.folder}: {'valid' if item.valid else 'invalid'}")
                 for finding in item.findings:
                     typer.echo(clean(f"  {finding}"))
         raise typer.Exit(0 if all(item.valid for item in found) else FAILED)
 
 
 def _folder(named: Path) -> Path:
-    """The folder; where there is none, that of the skill with this name."""
+    """Return the folder, or that of the skill of this name if it does not exist."""
     if named.exists() or len(named.parts) != 1:
         return named
     from gems.apps.cli.skills import scanned  # noqa: PLC0415 - heavy

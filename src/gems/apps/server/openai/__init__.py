@@ -1,1 +1,1 @@
-"""OpenAI's API over the run service."""
+"""OpenAI-compatible API."""

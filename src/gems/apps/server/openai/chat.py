@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`: a run that tells of itself, and ends with its image."""
+"""`POST /v1/chat/completions`: streams the progress of a run, and its image as Markdown."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from gems.results import RunResult
 
 router = new_router()
 _PIECE = 32_768
-"""Characters of one delta: an image comes in many, since some clients take no long lines."""
+"""Characters per delta; images are split, since some clients reject long lines."""
 
 
 @router.post("/v1/chat/completions", response_model=ChatAnswer, responses={200: STREAM})
 async def complete(
     body: ChatBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> ChatAnswer | StreamingResponse:
-    """Draw what the last message of the user says, tell how it goes, and end with the image as Markdown."""
+    """Generate an image from the last user message; reply with progress, then the image as Markdown."""
     service = service_of(request)
     begun = await begin(service, caller, prompt_of(body.messages), body)
     if body.stream:
-        return streamed(_chunks(service, begun, body), begun)
+        return streamed(_stream_chunks(service, begun, body), begun)
     response.headers[RUN_HEADER] = begun.run_ids[0]
-    return await _whole(service, begun)
+    return await _complete_reply(service, begun)
 
 
-async def _whole(service: Service, begun: Begun) -> ChatAnswer:
+async def _complete_reply(service: Service, begun: Begun) -> ChatAnswer:
     text, result = "", None
-    async with aclosing(_told(service, begun)) as news:
+    async with aclosing(_reply_pieces(service, begun)) as news:
         async for piece in news:
             if isinstance(piece, RunResult):
                 result = piece
@@ -63,22 +63,22 @@ async def _whole(service: Service, begun: Begun) -> ChatAnswer:
     if result is None:
         raise InternalError("A run ended without a result.")
     return ChatAnswer(
-        id=_new_id(),
+        id=_new_completion_id(),
         model=begun.model,
         choices=[Choice(message=ChatMessage(content=text))],
         usage=chat_usage(result),
     )
 
 
-async def _chunks(service: Service, begun: Begun, body: ChatBody) -> AsyncGenerator[str]:
-    frame = ChatChunk(id=_new_id(), created=now(), model=begun.model, choices=[])
+async def _stream_chunks(service: Service, begun: Begun, body: ChatBody) -> AsyncGenerator[str]:
+    frame = ChatChunk(id=_new_completion_id(), created=now(), model=begun.model, choices=[])
 
     def chunk(delta: Delta, *, is_last: bool = False) -> str:
         choice = ChunkChoice(delta=delta, finish_reason="stop" if is_last else None)
         return event(frame.model_copy(update={"choices": [choice]}))
 
     yield chunk(Delta(role="assistant", content=""))
-    async with aclosing(_told(service, begun)) as news:
+    async with aclosing(_reply_pieces(service, begun)) as news:
         async for piece in news:
             if piece is None:
                 yield BEAT
@@ -91,8 +91,8 @@ async def _chunks(service: Service, begun: Begun, body: ChatBody) -> AsyncGenera
     yield "data: [DONE]\n\n"
 
 
-async def _told(service: Service, begun: Begun) -> AsyncGenerator[str | RunResult | None]:
-    """Pieces of text, None for signs of life, and the result in the end."""
+async def _reply_pieces(service: Service, begun: Begun) -> AsyncGenerator[str | RunResult | None]:
+    """Yield pieces of text, None as keep-alive, and last the result."""
     teller = Teller()
     async with aclosing(followed(service, begun, begun.run_ids[0])) as events:
         async for news in events:
@@ -109,5 +109,5 @@ async def _told(service: Service, begun: Begun) -> AsyncGenerator[str | RunResul
                 yield news.result
 
 
-def _new_id() -> str:
+def _new_completion_id() -> str:
     return f"chatcmpl-{secrets.token_hex(12)}"

@@ -1,4 +1,4 @@
-"""Errors as clients of OpenAI expect them, on all routes of this API."""
+"""Errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from gems.errors import (
 
 logger = logging.getLogger(__name__)
 RUN_HEADER = "x-gems-run-id"
-"""The ids of the runs behind an answer, separated by commas."""
+"""Header with the ids of the runs of a response, separated by commas."""
 
 _WAIT_S = 10
-# What comes of no fault of the server's, with its status, code and field.
+# Errors caused by requests, with status, code and field.
 _KNOWN: dict[type[GemsError], tuple[int, str | None, str | None]] = {
     UnknownKeyError: (401, "invalid_api_key", None),
     TooManyRunsError: (429, "rate_limit_exceeded", None),
@@ -47,7 +47,7 @@ _OPTIONS = ("max_rounds", "candidates", "seed", "negative_prompt", "budget_usd",
 
 
 class Details(BaseModel):
-    """What was wrong."""
+    """Details of an error."""
 
     message: str
     type: str
@@ -56,20 +56,13 @@ class Details(BaseModel):
 
 
 class Failure(BaseModel):
-    """The body of every answer that is none."""
+    """Body of an error response."""
 
     error: Details
 
 
 class AnswerError(Exception):
-    """What was wrong with a request, in this API's own words.
-
-    Args:
-        message: As one sentence.
-        param: The field.
-        code: For programs.
-        status: Of HTTP.
-    """
+    """An invalid request, with the fields of an OpenAI error and an HTTP status."""
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = "invalid_value", status: int = 400
@@ -80,36 +73,36 @@ class AnswerError(Exception):
 
 
 class OpenAIRoute(APIRoute):
-    """A route whose errors have OpenAI's shape, whatever they are."""
+    """Route that converts all errors to OpenAI's format."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        """See FastAPI."""
+        """Wrap the handler."""
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
             try:
                 return await handle(request)
-            except Exception as error:  # noqa: BLE001 - told to the client, and logged where it is a defect
+            except Exception as error:  # noqa: BLE001 - reported to the client, and logged if unexpected
                 return failure(error)
 
         return handled
 
 
 def new_router() -> APIRouter:
-    """A router whose routes say in the OpenAPI document what their errors look like."""
+    """Create a router that documents its errors in the OpenAPI schema."""
     answers: dict[int | str, dict[str, Any]] = {"4XX": {"model": Failure}, "5XX": {"model": Failure}}
     return APIRouter(route_class=OpenAIRoute, tags=["OpenAI"], responses=answers)
 
 
 def failure(error: Exception) -> JSONResponse:
-    """The answer that tells of an error."""
+    """Return the response of an error."""
     status, details = described(error)
     headers = _headers(error, status)
     return JSONResponse(Failure(error=details).model_dump(), status, headers)
 
 
 def described(error: Exception) -> tuple[int, Details]:
-    """The HTTP status and the details of an error."""
+    """Return HTTP status and details of an error."""
     if isinstance(error, AnswerError):
         return error.status, error.details
     if isinstance(error, GemsError):
@@ -119,15 +112,15 @@ def described(error: Exception) -> tuple[int, Details]:
     if isinstance(error, HTTPException):
         return error.status_code, Details(message=str(error.detail), type="invalid_request_error")
     logger.error("A request failed.", exc_info=error)
-    message = "This is a defect of the server, whose log says more."
+    message = "Internal server error; see the server's log."
     return 500, Details(message=message, type="server_error", code="server_error")
 
 
 def _of_gems(error: GemsError) -> tuple[int, Details]:
-    known = next((told for kind, told in _KNOWN.items() if isinstance(error, kind)), None)
+    known = next((entry for kind, entry in _KNOWN.items() if isinstance(error, kind)), None)
     status, code, param = known or (status_of(error), None, None)
     if getattr(error, "retry_after", None) is not None and known is None:
-        # The models' server asks to wait, not this one.
+        # The model's endpoint asks to wait, not this server.
         status = 503
     if status >= 500:
         return status, Details(message=str(error), type="server_error", code="server_error")
@@ -137,7 +130,7 @@ def _of_gems(error: GemsError) -> tuple[int, Details]:
 
 
 def _option_of(error: GemsError) -> str | None:
-    """The option that an error is about: messages begin with its name, but for skills."""
+    """Return the option of an error; messages start with its name, except for skills."""
     if not isinstance(error, OptionError):
         return None
     named = next((name for name in _OPTIONS if error.message.startswith(name)), None)
@@ -145,13 +138,13 @@ def _option_of(error: GemsError) -> str | None:
 
 
 def _of_validation(error: RequestValidationError) -> Details:
-    """The first fault of a body; what was sent is not repeated."""
+    """Describe the first validation error, without repeating input."""
     fault: Mapping[str, Any] = error.errors()[0]
     path = [str(part) for part in fault["loc"][1:]]
     if fault["type"] == "json_invalid":
-        return Details(message="The body is no JSON.", type="invalid_request_error")
+        return Details(message="The body is not valid JSON.", type="invalid_request_error")
     if not path:
-        message = "The body is no JSON object; send one, with `Content-Type: application/json`."
+        message = "The body is not a JSON object; send one with `Content-Type: application/json`."
         return Details(message=message, type="invalid_request_error")
     is_missing = fault["type"] == "missing"
     code = "missing_required_parameter" if is_missing else "invalid_value"
@@ -166,7 +159,7 @@ def _headers(error: Exception, status: int) -> dict[str, str]:
     elif isinstance(error, ProviderError) and error.retry_after is not None:
         headers["retry-after"] = str(max(1, round(error.retry_after)))
     elif status >= 500 and isinstance(error, GemsError) and error.run_id:
-        # A client that tried again by itself would pay for another run.
+        # An automatic retry would pay for another run.
         headers["x-should-retry"] = "false"
     if run_id := getattr(error.__cause__ if isinstance(error, AnswerError) else error, "run_id", ""):
         headers[RUN_HEADER] = run_id

@@ -1,4 +1,4 @@
-"""An image that is streamed: the best so far as the rounds go on, and then the result."""
+"""Streaming of images: partial images while rounds continue, then the result."""
 
 from __future__ import annotations
 
@@ -24,32 +24,27 @@ _EVENTS: dict[tuple[bool, bool], ImageEventType] = {
     (True, True): "image_edit.partial_image",
     (True, False): "image_edit.completed",
 }
-"""Names of events, by whether the image is edited and whether it is still on its way."""
+"""Event names by (is edit, is partial)."""
 
 
 class Partials:
-    """Chooses the rounds after which the best image so far is sent: the newest ones.
+    """Selects the rounds after which the best image so far is sent.
 
-    How many rounds there will be is not known, only how many at most. So one is sent where no more rounds may
-    come than images may be sent, or where the loop is about to end; and one after the first round, unless
-    only one may be sent at all, since people wait for it.
-
-    Args:
-        wanted: So many at most.
-        rounds: So many at most.
+    The number of rounds is not known, only its maximum. An image is sent after the first round if more than
+    one is allowed, and later once no more rounds than images may be left or the loop is about to end.
     """
 
-    def __init__(self, wanted: int, rounds: int) -> None:
-        self._wanted, self._rounds = wanted, rounds
+    def __init__(self, limit: int, rounds: int) -> None:
+        self._limit, self._rounds = limit, rounds
         self.sent = 0
         self._score = -1.0
         self._image = ""
 
-    def heard(self, judged: Judged) -> str | None:
-        """The id of the image to be sent now, if any."""
+    def select_image(self, judged: Judged) -> str | None:
+        """Return the id of the image to send after a round, or None."""
         if judged.score > self._score:
             self._score, self._image = judged.score, judged.verdicts[judged.best]["image"]
-        left = self._wanted - self.sent
+        left = self._limit - self.sent
         is_early = judged.round == 1 and left > 1
         is_late = self._rounds - judged.round < left or judged.score == 1.0
         if left < 1 or not (is_early or is_late):
@@ -59,18 +54,18 @@ class Partials:
 
 
 def answer(service: Service, begun: Begun, body: ImageFields) -> StreamingResponse:
-    """The streamed answer."""
-    return streamed(_pieces(service, begun, body), begun)
+    """Return the streaming response."""
+    return streamed(_stream_image(service, begun, body), begun)
 
 
 def size_of(result: RunResult) -> str:
-    """The size of a result's image."""
+    """Return WIDTHxHEIGHT of a result's image."""
     turn = next(turn for turn in result.rounds if turn["number"] == result.best_round)
     drawn = turn["candidates"][turn["best"]]
     return f"{drawn['width']}x{drawn['height']}"
 
 
-async def _pieces(service: Service, begun: Begun, body: ImageFields) -> AsyncGenerator[str]:
+async def _stream_image(service: Service, begun: Begun, body: ImageFields) -> AsyncGenerator[str]:
     partials = Partials(body.partial_images or 0, body.rounds)
     (run_id,) = begun.run_ids
     size = ""
@@ -80,15 +75,15 @@ async def _pieces(service: Service, begun: Begun, body: ImageFields) -> AsyncGen
                 yield BEAT
             elif news.type == "image":
                 size = f"{news.candidate['width']}x{news.candidate['height']}"
-            elif isinstance(news, Judged) and (image := partials.heard(news)):
+            elif isinstance(news, Judged) and (image := partials.select_image(news)):
                 png = await service.gems.resources.images.load(image)
-                yield await _event(body, png, size, partial_image_index=partials.sent - 1)
+                yield await _image_event(body, png, size, partial_image_index=partials.sent - 1)
             elif isinstance(news, Finished):
-                yield await _completed(service, body, news.result)
+                yield await _completed_event(service, body, news.result)
 
 
-async def _completed(service: Service, body: ImageFields, result: RunResult) -> str:
-    return await _event(
+async def _completed_event(service: Service, body: ImageFields, result: RunResult) -> str:
+    return await _image_event(
         body,
         await png_of(service, result),
         size_of(result),
@@ -97,10 +92,10 @@ async def _completed(service: Service, body: ImageFields, result: RunResult) -> 
     )
 
 
-async def _event(body: ImageFields, png: bytes, size: str, **more: Any) -> str:
+async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) -> str:
     kind = body.output_format or "png"
     is_partial, is_edit = "partial_image_index" in more, isinstance(body, EditBody)
-    told = ImageEvent(
+    image_event = ImageEvent(
         type=_EVENTS[is_edit, is_partial],
         b64_json=await as_base64(png, kind, body.output_compression),
         output_format=kind,
@@ -108,4 +103,4 @@ async def _event(body: ImageFields, png: bytes, size: str, **more: Any) -> str:
         size=size,
         **more,
     )
-    return event(told, told.type)
+    return event(image_event, image_event.type)

@@ -1,4 +1,4 @@
-"""What is sent back, in OpenAI's form."""
+"""Request and response bodies of the OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gems.results import RunResult
 
 
 def now() -> int:
-    """Seconds since 1970."""
+    """Return the Unix time in seconds."""
     return int(time.time())
 
 
 class InputDetails(BaseModel):
-    """What the input tokens are made of; chat models do not tell, so that all count as text."""
+    """Breakdown of input tokens; all count as text, since chat models do not report it."""
 
     image_tokens: int = 0
     text_tokens: int
 
 
 class ImageUsage(BaseModel):
-    """Tokens of the chat models: the planner's, the judge's and the reflector's."""
+    """Tokens of all chat models of the loop."""
 
     input_tokens: int
     input_tokens_details: InputDetails
@@ -37,7 +37,7 @@ class ImageData(BaseModel):
     """One image."""
 
     b64_json: str
-    revised_prompt: str = Field(description="The prompt that drew it.")
+    revised_prompt: str = Field(description="Prompt that generated the image.")
 
 
 class ImagesAnswer(BaseModel):
@@ -76,7 +76,7 @@ class ImageEvent(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that can be asked for."""
+    """A model."""
 
     id: str
     object: Literal["model"] = "model"
@@ -92,7 +92,7 @@ class Models(BaseModel):
 
 
 class ChatUsage(BaseModel):
-    """The same tokens under the names that chats have for them."""
+    """Tokens of all chat models of the loop."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -100,7 +100,7 @@ class ChatUsage(BaseModel):
 
 
 class ChatMessage(BaseModel):
-    """What the assistant says."""
+    """The reply."""
 
     role: Literal["assistant"] = "assistant"
     content: str
@@ -116,7 +116,7 @@ class Choice(BaseModel):
 
 
 class ChatAnswer(BaseModel):
-    """A whole answer."""
+    """A complete response."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
@@ -127,14 +127,14 @@ class ChatAnswer(BaseModel):
 
 
 class Delta(BaseModel):
-    """What comes next of an answer."""
+    """The next piece of a response."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
 
 
 class ChunkChoice(BaseModel):
-    """The only choice, as far as it comes with one chunk."""
+    """The part of the only choice in one chunk."""
 
     index: int = 0
     delta: Delta
@@ -142,7 +142,7 @@ class ChunkChoice(BaseModel):
 
 
 class ChatChunk(BaseModel):
-    """A piece of a streamed answer."""
+    """A chunk of a streamed response."""
 
     id: str
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
@@ -153,13 +153,13 @@ class ChatChunk(BaseModel):
 
 
 def tokens(results: Iterable[RunResult]) -> tuple[int, int]:
-    """Input and output tokens of all chat models."""
+    """Return input and output tokens of all chat models."""
     shares = [share for result in results for role, share in result.usage.items() if role != "generator"]
     return sum(share["input_tokens"] for share in shares), sum(share["output_tokens"] for share in shares)
 
 
 def image_usage(results: Iterable[RunResult]) -> ImageUsage:
-    """The tokens of some runs."""
+    """Sum the tokens of runs."""
     given, made = tokens(results)
     return ImageUsage(
         input_tokens=given,
@@ -170,13 +170,13 @@ def image_usage(results: Iterable[RunResult]) -> ImageUsage:
 
 
 def chat_usage(result: RunResult) -> ChatUsage:
-    """The tokens of a run."""
+    """Return the tokens of a run."""
     given, made = tokens([result])
     return ChatUsage(prompt_tokens=given, completion_tokens=made, total_tokens=given + made)
 
 
 def quality_of(rounds: int) -> Literal["low", "medium", "high"]:
-    """The quality that so many rounds amount to."""
+    """Return the quality that corresponds to a number of rounds."""
     if rounds <= 1:
         return "low"
     return "medium" if rounds <= 3 else "high"

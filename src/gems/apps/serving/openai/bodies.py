@@ -1,4 +1,4 @@
-"""What clients send. Fields that are not known are ignored."""
+"""Request bodies. Unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -12,63 +12,66 @@ from gems.types import Profile
 
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"]
 ROUNDS: dict[Quality, int] = {"low": 1, "medium": 3}
-"""Rounds by quality; 5 for every other one."""
+"""Rounds by quality; 5 for all others."""
 Format = Literal["png", "jpeg", "webp"]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
 Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
 class RunFields(BaseModel):
-    """How a run is carried out; the fields that OpenAI does not have are GEMS's own."""
+    """Options of a run; fields that OpenAI does not have are specific to GEMS."""
 
     model_config = ConfigDict(extra="ignore")
 
-    model: str | None = Field(None, description="`gems`, or the generator's name; `gems` by default.")
+    model: str | None = Field(None, description="`gems`, or the name of the generator. Default: `gems`.")
     size: str | None = Field(
-        None, description="`auto` or `WIDTHxHEIGHT`; the nearest that the generator can draw."
+        None,
+        description="`auto` or `WIDTHxHEIGHT`; replaced by the nearest size that the generator supports.",
     )
     quality: Quality | None = Field(
-        None, description="Decides the rounds: `low` is 1, `medium` 3, everything else 5."
+        None, description="Sets the number of rounds: `low` is 1, `medium` 3, everything else 5."
     )
-    max_rounds: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="In place of `quality`.")
+    max_rounds: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="Overrides `quality`.")
     candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Images per round.")
-    seed: Seed | None = Field(None, description="Drawn by chance where it is left out.")
+    seed: Seed | None = Field(None, description="Random seed. Chosen at random if omitted.")
     negative_prompt: str | None = Field(None, max_length=MAX_PROMPT, description="What to avoid.")
-    budget_usd: float | None = Field(None, gt=0, allow_inf_nan=False, description="US dollars for one image.")
+    budget_usd: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Limit in US dollars per image."
+    )
     deadline_s: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Seconds for the answer; the server's own at most."
+        None, gt=0, allow_inf_nan=False, description="Seconds until the response; limited by the server."
     )
     skills: str | None = Field(None, description="`auto`, `none`, or names separated by commas.")
     profile: Profile | None = None
 
     @property
     def rounds(self) -> int:
-        """At most so many."""
+        """Maximum number of rounds."""
         return self.max_rounds or ROUNDS.get(self.quality or "auto", DEFAULT_ROUNDS)
 
 
 class ImageFields(RunFields):
-    """What generating and editing have in common."""
+    """Fields of generating and editing."""
 
     prompt: Prompt
-    n: int | None = Field(None, ge=1, le=10, description="Runs side by side; each draws one image.")
+    n: int | None = Field(None, ge=1, le=10, description="Number of images, each from its own run.")
     background: Literal["auto", "opaque"] | None = None
-    output_format: Format | None = Field(None, description="`png` by default.")
+    output_format: Format | None = Field(None, description="Default: `png`.")
     output_compression: int | None = Field(
-        None, ge=0, le=100, description="Quality of `jpeg` and `webp`; 100 by default."
+        None, ge=0, le=100, description="Quality of `jpeg` and `webp`. Default: 100."
     )
-    response_format: str | None = Field(None, description="Images are always sent as `b64_json`.")
+    response_format: str | None = Field(None, description="Ignored: images are always sent as `b64_json`.")
     stream: bool | None = None
     partial_images: int | None = Field(
         None,
         ge=0,
         le=3,
-        description="Images on the way, at most, where the answer is streamed.",
+        description="Maximum number of partial images in a stream.",
     )
 
     @property
     def count(self) -> int:
-        """How many images."""
+        """Number of images."""
         return self.n or 1
 
 
@@ -77,16 +80,18 @@ class ImageBody(ImageFields):
 
 
 class EditBody(ImageFields):
-    """The form of `POST /v1/images/edits`."""
+    """The form data of `POST /v1/images/edits`."""
 
     image: list[UploadFile] = Field(default_factory=list, description="One image: PNG, JPEG or WebP.")
-    images: list[UploadFile] = Field(default_factory=list, alias="image[]", description="The same.")
-    mask: UploadFile | None = Field(None, description="Refused: the prompt says what is to change.")
+    images: list[UploadFile] = Field(
+        default_factory=list, alias="image[]", description="Alternative name of `image`."
+    )
+    mask: UploadFile | None = Field(None, description="Not supported: describe the change in the prompt.")
     input_fidelity: str | None = None
 
     @property
     def uploads(self) -> list[UploadFile]:
-        """The images, whichever of the names they came under."""
+        """Images of both field names."""
         return [*self.image, *self.images]
 
 
@@ -97,11 +102,13 @@ class Part(BaseModel):
 
     type: str
     text: str | None = None
-    image_url: dict[str, Any] | str | None = Field(None, description="Refused: nothing is fetched or edited.")
+    image_url: dict[str, Any] | str | None = Field(
+        None, description="Not supported: images are neither fetched nor edited."
+    )
 
 
 class Message(BaseModel):
-    """A message of a conversation; only the last one of the user's is read."""
+    """A message of a conversation; only the last user message is used."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -110,7 +117,7 @@ class Message(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """How an answer is streamed."""
+    """Options of a streamed response."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -118,7 +125,7 @@ class StreamOptions(BaseModel):
 
 
 class ChatBody(RunFields):
-    """The body of `POST /v1/chat/completions`; the last message of the user is the prompt."""
+    """The body of `POST /v1/chat/completions`; the last user message is the prompt."""
 
     messages: list[Message] = Field(min_length=1)
     n: Literal[1] | None = None

@@ -1,4 +1,4 @@
-"""What to draw, from a conversation."""
+"""The prompt of a conversation."""
 
 from __future__ import annotations
 
@@ -10,37 +10,31 @@ from gems.options import MAX_PROMPT
 
 
 def prompt_of(messages: Sequence[Message]) -> str:
-    """The text of the user's last message.
-
-    Raises:
-        AnswerError: there is none, or it holds something else.
-    """
+    """Return the text of the last user message; raise AnswerError if it is missing or not text."""
     last = next((message for message in reversed(messages) if message.role == "user"), None)
     if last is None:
-        raise AnswerError("messages holds no message of the user.", param="messages")
-    text = _text(last).strip()
+        raise AnswerError("messages contains no user message.", param="messages")
+    text = _message_text(last).strip()
     if not text:
-        raise AnswerError("The last message of the user has no text.", param="messages")
+        raise AnswerError("The last user message has no text.", param="messages")
     if len(text) > MAX_PROMPT:
-        raise AnswerError(
-            f"The last message of the user has more than {MAX_PROMPT:,} characters.", param="messages"
-        )
+        raise AnswerError(f"The last user message has more than {MAX_PROMPT:,} characters.", param="messages")
     if text.startswith("### Task:") and "<chat_history>" in text:
-        # Open WebUI has titles and tags of conversations written by the model that is talked to.
+        # Open WebUI asks the selected model to write titles and tags of conversations.
         raise AnswerError(
-            "This model only draws; choose another one for Open WebUI's tasks.", param="messages"
+            "This model only generates images; select another one for Open WebUI tasks.", param="messages"
         )
     return text
 
 
-def _text(message: Message) -> str:
+def _message_text(message: Message) -> str:
     if not isinstance(message.content, list):
         return message.content or ""
     for part in message.content:
         if part.type != "text":
             raise AnswerError(
-                f"A part of type {part.type[:40]!r} cannot be used: only text is drawn. Addresses are never "
-                "fetched; images are edited by /v1/images/edits.",
+                f"Unsupported content type: {part.type[:40]!r}. Only text is allowed; URLs are not fetched. "
+                "Edit images with /v1/images/edits.",
                 param="messages",
             )
     return "\n".join(part.text or "" for part in message.content)

@@ -1,4 +1,4 @@
-"""The image that a request wants edited."""
+"""The image of an edit request."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from gems.types import GeneratorCapabilities
 
 
 async def source_of(body: EditBody, generator: GeneratorCapabilities) -> SourceImage:
-    """The only image of a request.
-
-    Args:
-        body: What was sent.
-        generator: What is to edit it.
+    """Decode the image of a request.
 
     Raises:
-        AnswerError: there is none, there are several, there is a mask, or what was sent cannot be opened.
-        EditingUnsupportedError: the generator edits none.
+        AnswerError: there is not exactly one valid image, or there is a mask.
+        EditingUnsupportedError: the generator cannot edit images.
     """
     uploads = body.uploads
     if not uploads:
@@ -29,17 +25,17 @@ async def source_of(body: EditBody, generator: GeneratorCapabilities) -> SourceI
     check_editing(generator)
     if body.mask is not None:
         raise AnswerError(
-            "Masks are not supported; leave mask out, and let the prompt say what is to change and where.",
+            "Masks are not supported. Omit mask, and describe in the prompt what to change and where.",
             param="mask",
             code="mask_unsupported",
         )
     if len(uploads) > 1:
         raise AnswerError(
-            f"{len(uploads)} images were sent, and one can be edited; send that one alone.",
+            f"{len(uploads)} images were sent, but only one can be edited.",
             param="image",
             code="too_many_images",
         )
     try:
         return await asyncio.to_thread(read_source_image, await uploads[0].read())
     except RequestError as error:
-        raise AnswerError(f"image cannot be used. {error}", param="image", code="invalid_image") from None
+        raise AnswerError(f"Invalid image. {error}", param="image", code="invalid_image") from None

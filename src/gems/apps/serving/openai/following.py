@@ -1,4 +1,4 @@
-"""Listening to runs until their answer is due."""
+"""Wait for runs until the deadline of their response."""
 
 from __future__ import annotations
 
@@ -15,26 +15,21 @@ from gems.events import Event, Finished
 from gems.results import RunResult
 
 BEAT_S = 15.0
-"""Silence after which a sign of life is due, since proxies cut connections that are silent for long."""
+"""Seconds of silence before a keep-alive, since proxies close idle connections."""
 
 
 async def followed(service: Service, begun: Begun, run_id: str) -> AsyncGenerator[Event | None]:
-    """What a run tells, ending with `Finished`; None wherever it has been silent for a while.
+    """Yield the events of a run, ending with `Finished`; None as keep-alive.
 
-    A run ends by itself before its answer is due. Where something holds it up, the best image so far stands
-    in for its result, and it goes on without anybody listening.
-
-    Args:
-        service: The server's.
-        begun: What was begun for the request.
-        run_id: One of its runs.
+    A run normally ends before the deadline. If it is late, its best image so far is used as the result, and
+    the run continues in the background.
 
     Raises:
-        AnswerError: the request left too little time for an image.
-        GemsError: the run ended before there was an image.
+        AnswerError: the request's deadline was too short for an image.
+        GemsError: the run ended without an image.
     """
     try:
-        async with aclosing(_listened(service, run_id, begun.until)) as events:
+        async with aclosing(_watch_until(service, run_id, begun.until)) as events:
             async for event in events:
                 yield event
     except DeadlineReachedError as error:
@@ -43,9 +38,9 @@ async def followed(service: Service, begun: Begun, run_id: str) -> AsyncGenerato
         raise AnswerError(str(error), param="deadline_s", code="deadline_reached") from error
 
 
-async def _listened(service: Service, run_id: str, until: float) -> AsyncGenerator[Event | None]:
-    """The same, whatever the reason for an end without an image."""
-    async with aclosing(service.hub.watch(run_id)) as events:
+async def _watch_until(service: Service, run_id: str, until: float) -> AsyncGenerator[Event | None]:
+    """Yield events as `followed` does, without converting errors."""
+    async with aclosing(service.manager.watch(run_id)) as events:
         coming = asyncio.ensure_future(anext(events))
         is_due = False
         try:
@@ -60,7 +55,7 @@ async def _listened(service: Service, run_id: str, until: float) -> AsyncGenerat
                     coming = asyncio.ensure_future(anext(events))
                 elif not is_due and time.monotonic() >= until:
                     is_due = True
-                    if (result := await _so_far(service, run_id)) is not None:
+                    if (result := await _current_result(service, run_id)) is not None:
                         yield Finished(run_id=run_id, result=result)
                         return
                 else:
@@ -71,13 +66,9 @@ async def _listened(service: Service, run_id: str, until: float) -> AsyncGenerat
 
 
 async def finished(service: Service, begun: Begun) -> list[RunResult]:
-    """The results of runs, once they are due: of all that came to an image, if any did.
-
-    Raises:
-        GemsError: none did.
-    """
-    listening = (_result(service, begun, run_id) for run_id in begun.run_ids)
-    ends = await asyncio.gather(*listening, return_exceptions=True)
+    """Wait for runs, and return the results with an image; raise the first error if there are none."""
+    waiting = (_wait_for_result(service, begun, run_id) for run_id in begun.run_ids)
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
     results = [end for end in ends if isinstance(end, RunResult)]
     faults = [end for end in ends if isinstance(end, BaseException)]
     if not results:
@@ -86,12 +77,12 @@ async def finished(service: Service, begun: Begun) -> list[RunResult]:
 
 
 async def png_of(service: Service, result: RunResult) -> bytes:
-    """The bytes of a result's picture: as it was saved, which says what made it."""
+    """Return the PNG of a result: the saved file with its metadata, or the stored image."""
     saved = result._repr_png_()
     return saved or await service.gems.resources.images.load(result.image_id or "")
 
 
-async def _result(service: Service, begun: Begun, run_id: str) -> RunResult:
+async def _wait_for_result(service: Service, begun: Begun, run_id: str) -> RunResult:
     async with aclosing(followed(service, begun, run_id)) as events:
         async for event in events:
             if isinstance(event, Finished):
@@ -99,8 +90,8 @@ async def _result(service: Service, begun: Begun, run_id: str) -> RunResult:
     raise InternalError("A run ended without a result.")
 
 
-async def _so_far(service: Service, run_id: str) -> RunResult | None:
-    """The run as far as it came; None while there is no image, or nothing can be read."""
+async def _current_result(service: Service, run_id: str) -> RunResult | None:
+    """Return the current state of a run; None without an image."""
     with suppress(GemsError):
         result = await service.gems.show(run_id)
         if result.image_id is not None:

@@ -28,8 +28,8 @@ router = new_router()
 async def generate(
     body: ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> ImagesAnswer | StreamingResponse:
-    """Draw one image or several; each comes from a run of its own that checks and improves it."""
-    return await _drawn(service_of(request), caller, body, response)
+    """Generate one or more images; each comes from its own run, which checks and refines it."""
+    return await _run_images(service_of(request), caller, body, response)
 
 
 @router.post("/v1/images/edits", response_model=ImagesAnswer, responses={200: STREAM})
@@ -39,16 +39,16 @@ async def edit(
     response: Response,
     caller: Annotated[Caller, Depends(caller_of)],
 ) -> ImagesAnswer | StreamingResponse:
-    """Edit an image; each result comes from a run that checks the change and tries again."""
+    """Edit an image; each result comes from its own run, which checks the change and retries."""
     service = service_of(request)
     generator = service.gems.resources.generator.capabilities
     check_model(service, body.model)
     drawable(body.size, generator)
     source = await source_of(body, generator)
-    return await _drawn(service, caller, body, response, source)
+    return await _run_images(service, caller, body, response, source)
 
 
-async def _drawn(
+async def _run_images(
     service: Service,
     caller: Caller,
     body: ImageFields,
@@ -56,15 +56,15 @@ async def _drawn(
     source: SourceImage | None = None,
 ) -> ImagesAnswer | StreamingResponse:
     if body.stream and body.count > 1:
-        raise AnswerError("A streamed answer has one image; leave n out.", param="n")
+        raise AnswerError("A streamed response contains one image; omit n.", param="n")
     begun = await begin(service, caller, body.prompt, body, body.count, source)
     if body.stream:
         return images.answer(service, begun, body)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
-    return await _answer(service, begun, body)
+    return await _images_response(service, begun, body)
 
 
-async def _answer(service: Service, begun: Begun, body: ImageFields) -> ImagesAnswer:
+async def _images_response(service: Service, begun: Begun, body: ImageFields) -> ImagesAnswer:
     results = await finished(service, begun)
     kind = body.output_format or "png"
     data = [

@@ -18,12 +18,12 @@ _STARTED = now()
 
 @router.get("/v1/models")
 async def models(request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Models:
-    """`gems`, and the name of the generator; both stand for the loop with that generator."""
+    """List `gems` and the name of the generator; both select the loop with that generator."""
     names = model_names(service_of(request))
     return Models(data=[Model(id=name, created=_STARTED) for name in names])
 
 
 @router.get("/v1/models/{name:path}")
 async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Model:
-    """One of them."""
+    """Return a model."""
     return Model(id=check_model(service_of(request), name), created=_STARTED)

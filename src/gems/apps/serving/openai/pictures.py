@@ -1,4 +1,4 @@
-"""Images as they are sent."""
+"""Encoding of images in responses."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from gems.apps.serving.openai.bodies import Format
 
 
 async def as_base64(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
-    """A PNG in the wanted format, in base64.
+    """Convert a PNG to a format and encode it as base64. PNGs keep their metadata.
 
-    Args:
-        png: Its bytes; sent as they are where PNG is wanted, with what they say about their making.
-        kind: The wanted format.
-        quality: Of JPEG and WebP, 0 to 100; 100 where it is None.
+    `quality` is that of JPEG and WebP, 0 to 100. Default: 100.
     """
-    return await asyncio.to_thread(_as_base64, png, kind, 100 if quality is None else quality)
+    return await asyncio.to_thread(_encode_base64, png, kind, 100 if quality is None else quality)
 
 
-def _as_base64(png: bytes, kind: Format, quality: int) -> str:
-    return base64.b64encode(png if kind == "png" else _converted(png, kind, quality)).decode()
+def _encode_base64(png: bytes, kind: Format, quality: int) -> str:
+    return base64.b64encode(png if kind == "png" else _convert_image(png, kind, quality)).decode()
 
 
-def _converted(png: bytes, kind: Format, quality: int) -> bytes:
+def _convert_image(png: bytes, kind: Format, quality: int) -> bytes:
     out = io.BytesIO()
     with Image.open(io.BytesIO(png)) as picture:
         picture.convert("RGB").save(out, kind.upper(), quality=quality)

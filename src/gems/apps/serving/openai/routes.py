@@ -1,4 +1,4 @@
-"""All routes of the OpenAI-compatible API."""
+"""Routes of the OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/c
     "/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"], include_in_schema=False
 )
 async def missing(rest: str, request: Request) -> Response:
-    """Everything else, so that it is refused in the form that clients of this API can read."""
-    asked = f"{request.method} /v1/{rest[:80]}"
+    """Reject all other paths in OpenAI's error format."""
+    requested = f"{request.method} /v1/{rest[:80]}"
     method = _METHODS.get(f"/v1/{rest}", "GET" if rest.split("/", maxsplit=1)[0] == "models" else None)
     if method is None:
-        return failure(AnswerError(f"There is no {asked}.", code="unknown_url", status=404))
+        return failure(AnswerError(f"Unknown URL: {requested}.", code="unknown_url", status=404))
     refused = failure(
-        AnswerError(f"{asked} is not allowed; use {method}.", code="method_not_supported", status=405)
+        AnswerError(f"{requested} is not allowed. Use {method}.", code="method_not_supported", status=405)
     )
     refused.headers["allow"] = method
     return refused

@@ -1,4 +1,4 @@
-"""The size that is drawn for the size that is asked for."""
+"""Mapping of requested sizes to supported ones."""
 
 from __future__ import annotations
 
@@ -11,17 +11,13 @@ from gems.types import GeneratorCapabilities
 
 
 def drawable(size: str | None, generator: GeneratorCapabilities) -> str | None:
-    """The nearest size that the generator can draw, as `WIDTHxHEIGHT`; None for its own.
-
-    Raises:
-        AnswerError: `size` is none.
-    """
+    """Return the nearest supported size as `WIDTHxHEIGHT`, or None for the default."""
     if size is None or size.strip().lower() in ("", "auto"):
         return None
     try:
         width, height = parse_size(size)
     except OptionError:
-        raise AnswerError("size is to be `auto` or WIDTHxHEIGHT, such as 1024x1024.", param="size") from None
+        raise AnswerError("Invalid size. Use auto or WIDTHxHEIGHT, e.g. 1024x1024.", param="size") from None
     width, height = max(width, 1), max(height, 1)
     if generator.sizes is not None:
         width, height = min(generator.sizes, key=lambda other: _distance(other, (width, height)))
@@ -31,7 +27,7 @@ def drawable(size: str | None, generator: GeneratorCapabilities) -> str | None:
 
 
 def _within(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
-    """The size scaled until its sides are within the limits, as far as its shape allows, and rounded."""
+    """Scale a size into the limits, keeping its aspect ratio if possible, and round it."""
     scale = min(1.0, generator.max_side / max(width, height))
     scale = max(scale, generator.min_side / min(width, height))
     step = generator.size_multiple
@@ -41,7 +37,7 @@ def _within(width: int, height: int, generator: GeneratorCapabilities) -> tuple[
 
 
 def _distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
-    """How different two sizes are: first by their shape, then by their area."""
+    """Return the distance of two sizes: first by aspect ratio, then by area."""
     shape = abs(math.log(one[0] / one[1]) - math.log(other[0] / other[1]))
     area = abs(math.log(one[0] * one[1]) - math.log(other[0] * other[1]))
     return round(shape, 3), area

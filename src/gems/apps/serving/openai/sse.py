@@ -1,4 +1,4 @@
-"""Answers that are streamed as server-sent events."""
+"""Streaming of responses as server-sent events."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from gems.apps.server.openai.errors import RUN_HEADER, described
 from gems.apps.server.openai.runs import Begun
 
 STREAM: dict[str, Any] = {
-    "description": "The answer; with `stream`, as server-sent events.",
+    "description": "The response; with `stream`, as server-sent events.",
     "content": {"text/event-stream": {"schema": {"type": "string"}}},
 }
-"""How a route that can stream describes its answer."""
+"""OpenAPI description of a response that can be streamed."""
 
-BEAT = ": going on\n\n"
-"""A comment, which clients skip."""
+BEAT = ": keep-alive\n\n"
+"""A comment, which clients ignore."""
 
 
 def event(data: BaseModel, name: str | None = None) -> str:
-    """One event."""
+    """Format an event."""
     head = f"event: {name}\n" if name else ""
     return f"{head}data: {data.model_dump_json(exclude_none=True)}\n\n"
 
 
 def streamed(pieces: AsyncGenerator[str], begun: Begun) -> StreamingResponse:
-    """The answer that sends these pieces, and tells of an error as its last event."""
+    """Return a response that streams pieces, and an error as its last event."""
     headers = {
         RUN_HEADER: ",".join(begun.run_ids),
         "cache-control": "no-cache",
-        # Proxies such as nginx would collect the events otherwise.
+        # Stops proxies such as nginx from buffering events.
         "x-accel-buffering": "no",
     }
     return StreamingResponse(_guarded(pieces), media_type="text/event-stream", headers=headers)
@@ -49,6 +49,6 @@ async def _guarded(pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
         async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
-    except Exception as error:  # noqa: BLE001 - the status is sent already, so that an event tells of it
+    except Exception as error:  # noqa: BLE001 - the status is sent already, so the error becomes an event
         _, details = described(error)
         yield event(_Broken(error=details.model_dump()), "error")
