@@ -44,7 +44,7 @@ def test_everything_fine() -> None:
     assert "failed" not in done.stdout
     for name in ("home", "images", "ledger", "checkpoints", ALL, f"{ALL}: sees images", "generator"):
         assert f"ok       {name}: " in done.stdout
-    assert "blocks drew 256x256 pixels" in done.stdout
+    assert "blocks generated 256x256 pixels" in done.stdout
 
 
 def test_extras_that_are_missing_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_unreachable_models() -> None:
     )
     assert "ok       chat model of planner, reflector: blocks answered" in done.stdout
     assert "failed   generator: " in done.stdout
-    assert done.stdout.count("\n         Is the server running") == 2
+    assert done.stdout.count("\n         Check that the server is running") == 2
     assert "gems doctor" not in done.stdout
     assert "ok       ledger" in done.stdout
 
@@ -134,7 +134,7 @@ def test_a_model_that_sees_nothing() -> None:
     assert code == 1
     assert failed(checks) == {f"{ALL}: sees images"}
     assert "coloured shape" in checks[f"{ALL}: sees images"]["detail"]
-    assert "sees images" in checks[f"{ALL}: sees images"]["hint"]
+    assert "model with vision" in checks[f"{ALL}: sees images"]["hint"]
     assert len(shown) == 1
 
 
@@ -247,7 +247,7 @@ def test_a_server_that_nobody_may_reach_is_told() -> None:
     assert (code, failed(checks)) == (1, {"server"})
     assert "gems keys add" in checks["server"]["hint"]
     assert here("keys", "add", "ann").exit_code == 0
-    assert "for 1 with keys" in checkup("--no-draw", GEMS_SERVE__HOST="0.0.0.0")[1]["server"]["detail"]
+    assert "protected by 1 API key" in checkup("--no-draw", GEMS_SERVE__HOST="0.0.0.0")[1]["server"]["detail"]
     (Path("gems") / "keys.json").write_text("nonsense")
     assert failed(checkup("--no-draw")[1]) == {"server"}
 
@@ -261,7 +261,7 @@ def test_a_collector_is_tried() -> None:
     code, checks = checkup("--no-draw", GEMS_OTEL=receiver.url.replace("//", "//user:hunter2@"))
     assert code == 1
     assert failed(checks) == {"traces"}
-    assert "could not be reached" in checks["traces"]["detail"]
+    assert "Cannot reach" in checks["traces"]["detail"]
     assert "4318" in checks["traces"]["hint"]
     assert "hunter2" not in json.dumps(checks)
 

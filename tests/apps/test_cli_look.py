@@ -37,7 +37,7 @@ def test_no_runs_yet() -> None:
 def test_runs_are_listed_newest_first(run_id: str) -> None:
     second = json.loads(here("run", f"{HOPELESS}, {'very ' * 40}big", "--rounds", "1", "--json").stdout)
     heading, newest, oldest = here("runs").stdout.splitlines()
-    assert heading.split() == ["run", "begun", "status", "score", "stop", "reason", "rounds", "prompt"]
+    assert heading.split() == ["run", "started", "status", "score", "stop", "reason", "rounds", "prompt"]
     assert oldest.startswith(run_id)
     assert oldest.split()[3:5] + oldest.split()[-5:] == ["done", "0.00", *HOPELESS.split()]
     assert " max_rounds " in oldest

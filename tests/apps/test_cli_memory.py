@@ -30,7 +30,7 @@ def run() -> str:
 def test_nothing_is_remembered_yet() -> None:
     done = here("memory", "list")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "Nothing is remembered" in done.stderr
+    assert "No lessons or experiences found" in done.stderr
     assert told("search", "a cat") == {"memories": []}
     assert told("stats")["experiences"] == {}
 
@@ -72,12 +72,12 @@ def test_consolidate(run: str) -> None:
 def test_forget_asks_first(run: str) -> None:
     declined = gems("memory", "forget", "--run", run, given="n\n")
     assert declined.returncode == 1
-    assert "1 experience, 0 lessons to forget" in declined.stderr
+    assert "1 experience, 0 lessons to delete" in declined.stderr
     assert told("forget", "--run", run, code=2)["error"]["type"] == "OptionError"
     assert told("forget", code=2)["error"]["type"] == "OptionError"
     assert Forgotten.model_validate(told("forget", "--older-than", "1d", "--dry-run")).experiences == 0
     done = gems("memory", "forget", "--run", run, given="y\n")
-    assert (done.returncode, done.stdout) == (0, "forgotten\n")
+    assert (done.returncode, done.stdout) == (0, "deleted\n")
     assert told("list") == {"memories": []}
 
 

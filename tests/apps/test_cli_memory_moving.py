@@ -79,7 +79,7 @@ def test_limits_of_lists(imported: Path) -> None:
 
 def test_progress_is_told_beside_the_result(imported: Path) -> None:
     done = here("memory", "consolidate", "--no-model")
-    assert done.stdout == "1 lesson from 3 experiences: 1 new, 0 gone\n"
+    assert done.stdout == "1 lesson from 3 experiences: 1 added, 0 removed\n"
     assert done.stderr == "1 of 1 cluster\n"
     again = ConsolidationReport.model_validate(told("consolidate"))
     assert (again.added, again.removed, again.lessons) == (0, 0, 1)
@@ -93,7 +93,7 @@ def test_consolidating_needs_no_generator(imported: Path, monkeypatch: pytest.Mo
 def test_forgetting_nothing_asks_nothing(imported: Path) -> None:
     done = here("memory", "forget", "--run", "nobody")
     assert (done.exit_code, done.stdout) == (0, "")
-    assert "0 experiences, 0 lessons to forget" in done.stderr
+    assert "0 experiences, 0 lessons to delete" in done.stderr
     both = told("forget", "--run", "beta", "--older-than", "1d", "--yes")
     assert Forgotten.model_validate(both).experiences == 0
     gone = told("forget", "--matching", "CATS", "--yes")
@@ -110,5 +110,5 @@ def test_rebuilding_can_be_looked_at_first(imported: Path) -> None:
     done = here("memory", "rebuild", "--yes")
     assert (done.exit_code, done.stdout) == (0, "1 experience of 1 run\n")
     assert "1 of 1 run\n" in done.stderr
-    assert "the old store is now" in done.stderr
+    assert "The old store was moved to" in done.stderr
     assert len(told("list")["memories"]) == 1

@@ -46,7 +46,7 @@ def test_all_met_is_0(tmp_path: Path) -> None:
     met, _, rest = summary[0].partition(" of ")
     assert rest.startswith(f"{met} requirement")
     assert "(passed)" in summary[0]
-    for told in ("run ", "plan: ", "r1: ", "round 1: drew ", "round 1: score ", "stopped: passed"):
+    for told in ("run ", "plan: ", "r1: ", "round 1: generated ", "round 1: score ", "stopped: passed"):
         assert f" s  {told}" in done.stderr
 
 

@@ -39,7 +39,7 @@ def test_list_says_where_skills_come_from_and_which_are_left_out() -> None:
     assert "broken (home)" in done.stdout
     assert "unusable: SKILL.md" in done.stdout
     assert "project-skill" not in done.stdout
-    assert "not read" in done.stderr
+    assert "not trusted" in done.stderr
     found = told("list")
     assert len(found["skills"]) == 7
     assert [Path(item["folder"]).name for item in found["left_out"]] == ["broken"]

@@ -174,7 +174,7 @@ def test_accepted_drafts_are_found(home: Path, tmp_path: Path) -> None:
     Path(draft.folder).rename(home / "skills" / draft.name)
     assert "learnt-count" in [skill["name"] for skill in told("list")["skills"]]
     done = here("skills", "learn")
-    assert "left out: learnt-count: 5 lessons about blocks, from which it was already written" in done.stderr
+    assert "skipped: learnt-count: 5 lessons about blocks, from which it was already written" in done.stderr
 
 
 def test_an_amendment_of_a_built_in_skill(home: Path, tmp_path: Path) -> None:

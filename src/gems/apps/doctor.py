@@ -121,7 +121,11 @@ def _server(settings: Settings) -> Check:
         keys = KeyFile(serve.keys_path(settings)).all()
     except GemsError as error:
         return _failed_check("server", error)
-    whom = f"for {len(keys)} users with keys" if keys else "for this machine only, since there are no keys"
+    whom = (
+        f"protected by {len(keys)} API key{'' if len(keys) == 1 else 's'}"
+        if keys
+        else "for this machine only, since there are no keys"
+    )
     return Check(name="server", status="ok", detail=f"may listen on {serve.host}, port {serve.port}, {whom}")
 
 
