@@ -1,1 +1,1 @@
-"""Draw a cyclic graph."""
+"""Graphs: the loop and its skill nodes."""

@@ -35,13 +35,13 @@ from gems.skills.models import Skill
 from gems.state import Context, Form, Input, Output, State
 
 RECURSION_LIMIT = 1_000
-"""Supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
+"""Maximum supersteps of one run: far above what 50 rounds and three skills need; the stop rules end a run."""
 
 MAX_SKILL_NODES = 30
-"""Skills beyond that, and those that appear later, share one node."""
+"""Further skills, and those added later, share one node."""
 
 GraphBuilder = Callable[[Iterable[Skill]], "StateGraph[State, Context, Input, Output]"]
-"""Builds the loop, or another graph of the same state, input and output."""
+"""Builds the loop, or another graph with the same state, input and output."""
 
 _NODES: dict[str, NodeFunction] = {
     BEGIN: begin,
@@ -60,20 +60,20 @@ def build_graph(
     context: Context | None = None,
     instead: Mapping[str, NodeFunction] = MappingProxyType({}),
 ) -> StateGraph[State, Context, Input, Output]:
-    """The loop, not yet compiled: compile it with a checkpointer of your own, or make it part of a graph.
+    """Return the loop, not yet compiled: compile it with your own checkpointer, or use it as part of a graph.
 
-    Invoke it with `context=` a `gems.state.Context`, which `gems.resources.open_resources` makes.
+    Invoke it with `context=` a `gems.state.Context`, which `gems.resources.open_resources` creates.
 
     Args:
-        skills: Each gets a node of its own, 30 at most. Building is blocking where they bring code.
-        context: Used where the caller of the compiled graph passes none. Such a graph is for servers: whoever
-            calls it fills in a form, and says neither whose run it is nor which.
-        instead: What nodes do instead of what they do in the loop, by their names.
+        skills: The first 30 get a node each. Building blocks if they have code.
+        context: Used if the caller of the compiled graph passes none. Such a graph is for servers: callers
+            fill in a form, and state neither the run's owner nor its id.
+        instead: Functions that replace those of the loop's nodes, by node name.
 
     Raises:
-        KeyError: `instead` names no node of the loop.
+        KeyError: `instead` names an unknown node.
     """
-    # With a context of its own the graph takes none: servers pass an empty one, which would not do.
+    # A graph with its own context accepts none: servers would pass an empty one.
     schema = Context if context is None else None
     given = cast("type[Input]", Input if context is None else Form)
     graph = StateGraph(State, context_schema=schema, input_schema=given, output_schema=Output)
@@ -86,7 +86,7 @@ def build_graph(
     graph.add_edge(START, BEGIN)
     graph.add_edge(BEGIN, "planner")
     graph.add_edge(BEGIN, "decomposer")
-    # Skills see the requirements, so that nothing of them is lost.
+    # Skills see the requirements, so that none gets lost.
     graph.add_edge(["planner", "decomposer"], "ready")
     graph.add_conditional_edges("generator", after_generator)
     graph.add_conditional_edges("judge", after_judge)
@@ -96,21 +96,21 @@ def build_graph(
 
 
 async def _ready(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph passes it by name
-    """Where the branches of planner and decomposer meet."""
+    """Join the branches of planner and decomposer."""
     return {}
 
 
 def _add_skill_nodes(
     graph: StateGraph[State, Context, Input, Output], skills: list[Skill], context: Context | None
 ) -> None:
-    """A node for each skill and one for all others, between planning and drawing."""
+    """Add a node for each skill and one for all others, between planning and generating."""
     nodes = {SKILL_NODE.format(skill.name): skill for skill in skills[:MAX_SKILL_NODES]}
     for name, skill in nodes.items():
         graph.add_node(name, skill_node(skill, context))
     graph.add_node(ANY_SKILL, any_skill_node(context))
     route = after_planning(frozenset(nodes))
     for name in ["ready", *nodes, ANY_SKILL]:
-        # The node of all others may have several turns.
+        # The shared node may run several times.
         ahead: dict[Hashable, str] = {
             other: other for other in ["generator", *nodes, ANY_SKILL] if other != name or other == ANY_SKILL
         }

@@ -1,4 +1,4 @@
-"""Where the graph goes next."""
+"""Conditional edges of the graph."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from gems.state import State
 
 SKILL_NODE = "skill_{}"
 ANY_SKILL = "skill"
-"""The node of every skill that has none of its own."""
+"""Node of every skill without its own node."""
 
 
 def next_skill(state: State) -> str | None:
-    """The chosen skill whose turn it is; None once each has had its turn."""
+    """Return the chosen skill to run next; None once all have run."""
     used = {use["name"] for use in state.get("skill_uses") or []}
     return next((name for name in state["plan"]["skills"] if name not in used), None)
 
 
 def after_planning(nodes: frozenset[str]) -> Callable[[State], str]:
-    """Where to go once planner and decomposer are done, and after each skill.
-
-    Args:
-        nodes: Names of the nodes of single skills.
-    """
+    """Return the router for `ready` and skill nodes, given the names of single skills' nodes."""
 
     def route(state: State) -> str:
         name = next_skill(state)
@@ -35,15 +31,15 @@ def after_planning(nodes: frozenset[str]) -> Callable[[State], str]:
 
 
 def after_generator(state: State) -> Literal["judge", "finish"]:
-    """The judge, unless drawing ended the run."""
+    """Go to the judge, unless the generator ended the run."""
     return "finish" if state.get("stop_reason") else "judge"
 
 
 def after_judge(state: State) -> Literal["reflector", "finish"]:
-    """The reflector while the loop goes on."""
+    """Go to the reflector while the loop continues."""
     return "finish" if state.get("stop_reason") else "reflector"
 
 
 def after_reflector(state: State) -> Literal["generator", "finish"]:
-    """The generator, unless reflecting ended the run."""
+    """Go to the generator, unless the reflector ended the run."""
     return "finish" if state.get("stop_reason") else "generator"

@@ -35,18 +35,18 @@ from gems.state import Context, State
 logger = logging.getLogger(__name__)
 
 _FATAL = (UnreachableError, AuthenticationError, ModelUnavailableError, LimitReached, StorageError)
-"""What would end any other node too, and is no fault of a skill."""
+"""Errors that would end any other node too and are not the skill's fault."""
 
 
 _FILES_KEY = "skill_files"
-"""Key of checkpoints' metadata: what a skill's files were when its graph began."""
+"""Key of checkpoint metadata: the state of a skill's files when its graph started."""
 
 
 def skill_node(skill: Skill, default: Context | None = None) -> Node:
-    """The loop's node for a skill: a closure over its graph, with explicit input and output.
+    """Return the loop's node for a skill, which calls the skill's graph with explicit input and output.
 
-    A graph used directly as a node would share every key with the loop's state. Blocking where the skill
-    brings code; one that cannot be used gets a node all the same, which says so when it is chosen.
+    A graph used directly as a node would share every key with the loop's state. Blocking if the skill has
+    code. An unusable skill gets a node as well, which warns when it is chosen.
     """
     try:
         inner: SkillGraph | None = skill_graph(skill)
@@ -56,7 +56,7 @@ def skill_node(skill: Skill, default: Context | None = None) -> Node:
 
     async def node(state: State, *, runtime: Runtime[Context]) -> Update:
         context = get_context(runtime, default)
-        # Changed since the graph was built: then it is not what is drawn, but what the files say now.
+        # If the files have changed since the graph was built, it is built again.
         is_same = context.skills.get(skill.name) == skill
         return await _run_skill(skill.name, inner if is_same else None, state, runtime, context)
 
@@ -65,7 +65,7 @@ def skill_node(skill: Skill, default: Context | None = None) -> Node:
 
 
 def any_skill_node(default: Context | None = None) -> Node:
-    """The loop's node for every skill that has none of its own, among them those that appeared later."""
+    """Return the loop's node for all skills without their own node, including those added later."""
 
     async def node(state: State, *, runtime: Runtime[Context]) -> Update:
         name = next_skill(state)
@@ -80,10 +80,9 @@ def any_skill_node(default: Context | None = None) -> Node:
 async def _run_skill(
     name: str, graph: SkillGraph | None, state: State, runtime: Runtime[Context], context: Context
 ) -> Update:
-    """Run a skill's graph and take what it hands back; where it fails, the run goes on without it.
+    """Run a skill's graph and use its output; if it fails, the run continues without it.
 
-    Raises:
-        GemsError: what would end any other node too: nothing answers, the key is not accepted, a limit.
+    Raises the errors that would end any other node too, such as a rejected key or a limit.
     """
     work = create_node_context(state, runtime, context)
     work.check_limits()
@@ -100,17 +99,17 @@ async def _run_or_skip(
         await work.within_limits(_stream_graph(name, graph, state, context, so_far))
         update = apply_result(name, so_far, state, work)
     except ParentCommand:
-        # It would lead the loop elsewhere.
+        # It would redirect the loop.
         update = skip_skill(name, "It commands the graph that it is part of.", state, work)
     except (GraphBubbleUp, *_FATAL):
         raise
     except GemsError as error:
         span.failed(error)
         update = skip_skill(name, str(error), state, work)
-    except Exception as error:  # noqa: BLE001 - code of somebody else's
+    except Exception as error:  # noqa: BLE001 - third-party code
         span.failed(error)
         update = skip_skill(name, format_code_error(error), state, work)
-    # What a skill that failed paid for until then counts as well.
+    # The usage of a failed skill counts as well.
     work.usage, warnings = check_usage(so_far)
     work.warnings = [*warnings, *work.warnings]
     return update | usage_update(work)
@@ -119,7 +118,7 @@ async def _run_or_skip(
 async def _stream_graph(
     name: str, graph: SkillGraph | None, state: State, context: Context, so_far: dict[str, Any]
 ) -> None:
-    """Run a skill's graph; what it hands back after each step goes into `so_far`."""
+    """Run a skill's graph and merge the values after each step into `so_far`."""
     skill = context.skills.get(name)
     if skill is None:
         raise SkillError("It has vanished since it was chosen.", hint="Was its folder moved or changed?")
@@ -155,9 +154,9 @@ async def _stream_graph(
 
 
 async def _files_have_changed(graph: SkillGraph, files: str) -> bool:
-    """Whether the run stopped within this skill when its files said something else.
+    """Return whether the run was interrupted within this skill when its files were different.
 
-    Its graph then begins anew and keeps no steps: those that were kept are another graph's.
+    Its graph then starts again without checkpoints: the saved ones belong to another graph.
     """
     try:
         stopped = await graph.aget_state(get_config())

@@ -1,1 +1,1 @@
-"""The nodes of the graph: planner, decomposer, generator, judge, reflector."""
+"""Nodes of the graph: planner, decomposer, generator, judge and reflector."""

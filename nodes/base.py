@@ -1,4 +1,4 @@
-"""What every node of the graph has in common: a turn of work, its accounts, and what becomes of errors."""
+"""Wrap functions as nodes of a LangGraph graph: limits, usage, logs, traces and errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 Update = dict[str, Any]
 BEGIN = "begin"
-"""Name of the node that a run begins with."""
+"""Name of the first node."""
 NodeFunction = Callable[[Any, NodeContext], Awaitable[Update]]
 
 
@@ -44,16 +44,11 @@ class Node(Protocol):
 
 
 def as_node(name: str, function: NodeFunction, default: Context | None = None) -> Node:
-    """Wrap `function` as a graph node in a turn of its own.
+    """Wrap `function` as a graph node.
 
-    What the turn consumed goes into the update, also where it failed. Once the run has an image, an error
-    becomes a stop reason, so that the best image is handed back; before that it is raised, and the run can
-    be resumed at this node.
-
-    Args:
-        name: The node's name in the graph.
-        function: The node function.
-        default: The context where the run is given none.
+    The update includes the usage, also if the function fails. Once the run has an image, an error becomes a
+    stop reason, so that the best image is returned. Before that it is raised, and the run can be resumed at
+    this node. `default` is the context for runs that are invoked without one.
     """
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
@@ -79,9 +74,9 @@ def as_node(name: str, function: NodeFunction, default: Context | None = None) -
 
 
 def as_step(function: NodeFunction) -> Node:
-    """The step of a skill's graph that does `doing` in a turn of its own.
+    """Wrap `function` as a step of a skill's graph.
 
-    Its errors go to the skill's node, which decides whether the run goes on without the skill.
+    Its errors are raised to the skill's node, which decides whether the run continues without the skill.
     """
 
     async def step(state: Any, *, runtime: Runtime[Context]) -> Update:
@@ -97,11 +92,7 @@ def as_step(function: NodeFunction) -> Node:
 
 
 def get_context(runtime: Runtime[Context], default: Context | None = None) -> Context:
-    """What a run is given.
-
-    Raises:
-        ConfigurationError: nothing, and there is no default.
-    """
+    """Return the run's context or the default; raise `ConfigurationError` if there is neither."""
     context = runtime.context or default
     if context is None:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""The beginning of a run: the request checked, its options made complete, an earlier run forgotten."""
+"""Start a run: check the request, complete its options, clear an earlier run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gems.state import State
 
 
 async def begin(state: State, work: NodeContext) -> Update:
-    """Check everything that can be known to be wrong before anything is paid for."""
+    """Check the request before anything is paid for."""
     said = prompt_from_messages(state)
     check_prompt(said.get("prompt", state.get("prompt")))
     update: Update = {"options": resolve_options(state, work.context)} | said
@@ -20,9 +20,9 @@ async def begin(state: State, work: NodeContext) -> Update:
 
 
 def reset_update() -> Update:
-    """The update that empties what an earlier run on the same thread left.
+    """Return the update that clears what an earlier run on the same thread left.
 
-    Without it a thread's second prompt would be handed the first one's picture. What was consumed stays,
+    Without it the second prompt of a thread would be answered with the first one's image. Usage is kept,
     since it belongs to the thread.
     """
     return {

@@ -1,4 +1,4 @@
-"""How one image is checked against the requirements."""
+"""Check one image against the requirements with the chat model."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.types import Answer, Requirement
 
 _MAX_EVIDENCE = 300
-# Numbers of attempts: each is a question of its own, which the ledger tells apart.
+# Attempt numbers make repeated questions distinct in the ledger.
 _FIRST_ATTEMPTS = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The answers for one image, one per requirement in plan order, and the thought behind them."""
+    """Answers for one image, one per requirement in plan order, and the judge's reasoning."""
 
     answers: list[Answer]
     thought: str
@@ -35,14 +35,8 @@ async def judge_image(
 ) -> Judgement:
     """Answer all requirements about one stored image.
 
-    Args:
-        image: The stored image.
-        requirements: In plan order.
-        work: This turn.
-        known: Answers of skills' verifiers by requirement; the chat model is not asked about these.
-
-    Raises:
-        GemsError: no requirement could be asked about.
+    The chat model is not asked about the requirements in `known`, which skills' verifiers have answered.
+    Raises the first `GemsError` if no requirement could be asked about.
     """
     known = known or {}
     open_ones = [requirement for requirement in requirements if requirement["id"] not in known]
@@ -53,27 +47,20 @@ async def judge_image(
 
 
 async def _ask_model(image: str, requirements: Sequence[Requirement], work: NodeContext) -> Judgement:
-    """The chat model's answers.
-
-    Profile `paper` asks one question per call; otherwise one call answers the whole list, and what it leaves
-    open is asked once more on its own.
-
-    Raises:
-        GemsError: no requirement could be asked about.
-    """
+    """Ask the chat model: one question per call in profile `paper`, otherwise all in one call."""
     ask = ask_individually if work.profile == "paper" else ask_checklist
     return await ask(await pictures_to_judge(image, work), requirements, work, _FIRST_ATTEMPTS)
 
 
 async def pictures_to_judge(image: str, work: NodeContext) -> list[Picture]:
-    """The picture to check; where it was edited, the original before it."""
+    """Return the image to check, preceded by the original if the run edits one."""
     if not work.is_editing:
         return [await work.picture(image, "judge")]
     return [await work.picture(work.source, "judge", ORIGINAL), await work.picture(image, "judge", EDITED)]
 
 
 def is_verified(answer: Answer) -> bool:
-    """Whether a skill's verifier gave the answer."""
+    """Return whether a skill's verifier gave the answer."""
     return answer["source"] not in ("judge", "confirmation", "parent")
 
 
@@ -83,17 +70,14 @@ async def ask_checklist(
     work: NodeContext,
     attempts: Sequence[int],
 ) -> Judgement:
-    """One question about all; one each, in the last attempt, about those that it leaves open.
+    """Ask all questions in one call, and those left unknown once more individually in the last attempt.
 
-    Where no usable list comes back, each is asked about on its own.
-
-    Raises:
-        GemsError: see `asked_each`.
+    Without a usable list each question is asked individually.
     """
     try:
         listed = await _ask_list(pictures, requirements, work, attempts[0])
     except (UnreadableReplyError, RefusedError) as error:
-        work.warn(f"The checklist is asked one by one, since it was not answered usably: {error}")
+        work.warn(f"The checklist reply was unusable; asking each question separately: {error}")
         return await ask_individually(pictures, requirements, work, attempts)
     return await _retry_unknown(pictures, listed, requirements, work, attempts[-1:])
 
@@ -128,7 +112,7 @@ async def _ask_list(
 
 
 def _answers_by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
-    """The answers of a checklist by the question's number; one that contradicts another leaves it unknown."""
+    """Map question numbers to answers; contradictory answers to one question become unknown."""
     found: dict[int, AnswerReply] = {}
     for answer in given:
         first = found.setdefault(answer.number, answer)
@@ -145,7 +129,7 @@ async def _retry_unknown(
     work: NodeContext,
     attempts: Sequence[int],
 ) -> Judgement:
-    """Ask on its own about each requirement whose answer is unknown."""
+    """Ask individually about each requirement whose answer is unknown."""
     unclear = {answer["requirement"] for answer in judgement.answers if answer["answer"] == "unknown"}
     if not unclear:
         return judgement
@@ -166,13 +150,10 @@ async def ask_individually(
     work: NodeContext,
     attempts: Sequence[int],
 ) -> Judgement:
-    """One question per call, all at once.
+    """Ask one question per call, all concurrently.
 
-    One whose answer is unknown or refused is asked again in the next attempt: what a model refuses once, it
-    may well answer the next time.
-
-    Raises:
-        GemsError: every call failed; the first failure is raised.
+    Unknown and refused answers are retried in the next attempt, since a model may answer what it refused
+    before. Raises the first failure if every call failed.
     """
     results = await asyncio.gather(
         *(_ask_one(pictures, requirement, work, attempts) for requirement in requirements),
@@ -224,10 +205,10 @@ async def _ask_one(
 
 
 def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
-    """Turn to no what makes no sense, since a parent's answer is no.
+    """Change answers to no where a parent's answer is no, since they make no sense without it.
 
-    A wrong count is no such answer: of four cats where three were asked for, one can still say whether they
-    are black.
+    A wrong count is an exception: of four cats where three were asked for, one can still say whether they are
+    black.
     """
     answers = {answer["requirement"]: answer for answer in judgement.answers}
     counts = {requirement["id"] for requirement in requirements if requirement["kind"] == "count"}
@@ -246,7 +227,7 @@ def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) ->
 
 
 def unknown_answer(requirement: Requirement, evidence: str) -> Answer:
-    """The answer where nothing is known; `evidence` says why."""
+    """Return the answer `unknown` with the reason as evidence."""
     return {
         "requirement": requirement["id"],
         "answer": "unknown",
@@ -257,5 +238,5 @@ def unknown_answer(requirement: Requirement, evidence: str) -> Answer:
 
 
 def shorten_evidence(text: str) -> str:
-    """Evidence as it is kept: on one line, 300 characters at most."""
+    """Return the text on one line, at most 300 characters."""
     return " ".join(text.split())[:_MAX_EVIDENCE]

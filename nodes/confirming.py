@@ -1,9 +1,8 @@
-"""A closer look at an image that may well meet everything.
+"""Check an image again that seems to meet all or nearly all requirements.
 
 A judge errs both ways. Wrong once in twenty, it passes an image that lacks something once in twenty, and over
-ten requirements it finds something missing in four of ten images that lack nothing. So an image that seems to
-meet everything, or all but very little, is asked about again, and where two answers contradict each other a
-third one, to a question of its own, decides. docs/policy.md shows what that is worth.
+ten requirements it finds something missing in four of ten complete images. So such an image is checked again,
+and if two answers contradict each other, a third question decides. docs/policy.md shows the effect.
 """
 
 from __future__ import annotations
@@ -15,58 +14,42 @@ from gems.nodes.context import NodeContext
 from gems.types import Answer, AnswerValue, Requirement
 
 MAX_DOUBTFUL = 1
-"""So many noes of the first look are asked about again before they are believed."""
-# Numbers of attempts: each is a question of its own, which the ledger tells apart.
+"""Number of no answers of the first check that are asked about again before they are accepted."""
+# Attempt numbers make repeated questions distinct in the ledger.
 _SECOND_ATTEMPTS = (2, 3)
 _THIRD_ATTEMPTS = (4, 5)
 
 
 def all_met(answers: Sequence[Answer]) -> bool:
-    """Whether every answer is yes."""
+    """Return whether every answer is yes."""
     return all(answer["answer"] == "yes" for answer in answers)
 
 
 def doubtful_answers(answers: Sequence[Answer]) -> list[str]:
-    """The requirements whose no should be asked about again; empty where that is not worth it.
-
-    Args:
-        answers: Of the first look.
-    """
+    """Return the requirements whose no should be asked about again; empty if that is not worthwhile."""
     unmet = [answer for answer in answers if answer["answer"] != "yes"]
     asked = [a["requirement"] for a in unmet if a["answer"] == "no" and a["source"] == "judge"]
     return asked if len(asked) == len(unmet) <= MAX_DOUBTFUL else []
 
 
 def candidates_to_confirm(judged: Sequence[Sequence[Answer]]) -> list[int]:
-    """Which candidates deserve a closer look, in order: complete ones, then those with a doubtful no.
-
-    Args:
-        judged: The answers of each candidate.
-    """
+    """Return the indices of candidates to check again: complete ones, then those with a doubtful no."""
     complete = [index for index, answers in enumerate(judged) if all_met(answers)]
     return complete + [index for index, answers in enumerate(judged) if doubtful_answers(answers)]
 
 
 def _different_answers(name: str, *looks: Mapping[str, Answer]) -> set[AnswerValue]:
-    """The different answers that were given about a requirement."""
+    """Return the different answers given about a requirement."""
     return {look[name]["answer"] for look in looks if name in look}
 
 
 async def confirm(
     image: str, judgement: Judgement, requirements: Sequence[Requirement], work: NodeContext
 ) -> Judgement:
-    """Ask about each requirement again that was not yet.
+    """Ask again about each requirement of a complete image that was answered once.
 
-    What a skill's verifier found is not put to the model: it looked closer.
-
-    Args:
-        image: The stored image.
-        judgement: Every answer is yes.
-        requirements: In plan order.
-        work: This turn.
-
-    Raises:
-        GemsError: none of them could be asked about.
+    Answers of skills' verifiers are not asked about: they look closer than the model. Raises `GemsError` if
+    no requirement could be asked about.
     """
     once = {answer["requirement"] for answer in judgement.answers if answer["source"] == "judge"}
     return await recheck(image, judgement, once, requirements, work)
@@ -81,18 +64,15 @@ async def recheck(
 ) -> Judgement:
     """Ask about some requirements again, and once more where the second answer contradicts the first.
 
-    Two of three answers decide; where the third is unknown, the second one does. A no stands where the second
-    answer is unknown: it is all that is known.
-
-    Raises:
-        GemsError: none of them could be asked about.
+    Two of three answers decide; if the third is unknown, the second does. A no stands if the second answer is
+    unknown. Raises `GemsError` if no requirement could be asked about.
     """
     asked = [requirement for requirement in requirements if requirement["id"] in names]
     if not asked:
         return judgement
     pictures = await pictures_to_judge(image, work)
     first = {answer["requirement"]: answer for answer in judgement.answers}
-    # Backwards and in other words, so that what swayed an answer has no such sway over the second.
+    # In reverse order and other words, so that what biased the first answer does not bias the second.
     ask = ask_individually if len(asked) == 1 else ask_checklist
     second = await ask(pictures, asked[::-1], work, _SECOND_ATTEMPTS)
     final = {

@@ -1,4 +1,4 @@
-"""What nodes and skills do their work with: asking once, drawing once, within the run's limits."""
+"""Give nodes and skills access to the models within the run's limits."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 GENERATOR = "generator"
-"""Name of the generator's share in a run's usage."""
-# Longest side in pixels of shown images. What is wrong with one the reflector reads in the judge's words.
+"""Name of the generator in a run's usage."""
+# Longest side in pixels of images shown to models; the reflector also reads the judge's findings.
 _SIDE = 1024
 _SIDES: dict[Role, int] = {"reflector": 512}
 
 
 @dataclass(slots=True)
 class NodeContext:
-    """One node's turn in one run.
+    """Context of one call of a node.
 
     Attributes:
-        context: What the run is given.
-        run_id: Names the run in the ledger; empty for a run that nothing could resume.
-        round: The round this turn belongs to, 0 before the first.
+        context: The run's context.
+        run_id: Names the run in the ledger; empty for a run that cannot be resumed.
+        round: The current round; 0 before the first.
         profile: Decides how images are shown.
-        deadline_s: Seconds the run may take, counted from `context.started`; None for no limit.
-        write: Takes events as plain dictionaries.
-        store: What other runs learnt; None where memory is off.
-        source: Id of the picture that the run edits; empty where it draws from nothing.
-        usage: What this turn consumed so far, by role and `generator`.
-        warnings: What went wrong in this turn without ending it.
+        deadline_s: Seconds that the run may take from `context.started`; None for no limit.
+        write: Receives events as dictionaries.
+        store: Lessons of other runs; None if memory is off.
+        source: Id of the image that the run edits; empty if there is none.
+        usage: Usage of this call so far, by role and `generator`.
+        warnings: Problems in this call that did not end it.
     """
 
     context: Context
@@ -75,7 +75,7 @@ class NodeContext:
         thread_id: str | None,
         store: BaseStore | None = None,
     ) -> NodeContext:
-        """A turn for the round that `state` is in."""
+        """Create the context for the round that `state` is in."""
         options = state.get("options")
         return cls(
             context=context,
@@ -90,46 +90,39 @@ class NodeContext:
 
     @property
     def is_editing(self) -> bool:
-        """Whether chat models are told that a picture is edited; what the paper asks stays as it is."""
+        """Whether chat models are told that an image is edited; the paper's questions stay unchanged."""
         return bool(self.source) and self.profile != "paper"
 
     def emit(self, event: Event) -> None:
-        """Tell whoever watches."""
+        """Emit an event to the run's subscribers."""
         stamped = event.model_copy(update={"run_id": self.run_id, "seconds": self.seconds()})
         self.write(stamped.model_dump())
 
     def warn(self, message: str) -> None:
-        """Record what went wrong and tell whoever watches."""
+        """Record a warning and emit it."""
         logger.warning("Run %s, round %d: %s", self.run_id, self.round, message)
         self.warnings.append(message)
         self.emit(Warned(message=message))
 
     def seconds(self) -> float:
-        """How long this process has worked on the run."""
+        """Return the seconds that this process has spent on the run."""
         return time.monotonic() - self.context.started
 
     def total_usage(self, state: State) -> dict[str, Usage]:
-        """What the run consumed so far, this turn included."""
+        """Return the run's usage so far, including this call's."""
         return merged(state.get("usage"), self.usage)
 
     def check_limits(self) -> None:
-        """Raise where the run should not begin anything new.
-
-        Raises:
-            RunCancelledError: somebody cancelled the run.
-            DeadlineReachedError: its time is used up.
-        """
+        """Raise `RunCancelledError` or `DeadlineReachedError` if the run should start nothing new."""
         if self.context.cancelled.is_set():
             raise RunCancelledError("The run was cancelled.")
         if (left := self._seconds_left()) is not None and left <= 0:
-            raise DeadlineReachedError(f"The run's {self.deadline_s:g} seconds are used up.")
+            raise DeadlineReachedError(f"The run reached its deadline of {self.deadline_s:g} s.")
 
     async def within_limits(self, doing: Awaitable[T]) -> T:
-        """Await `doing`, but no longer than until the deadline or a cancellation.
+        """Await `doing` until it is done, the deadline passes or the run is cancelled.
 
-        Raises:
-            RunCancelledError: the run was cancelled in the meantime.
-            DeadlineReachedError: the deadline came first.
+        Raises `RunCancelledError` or `DeadlineReachedError` in the latter cases.
         """
         task = asyncio.ensure_future(doing)
         cancelled = asyncio.ensure_future(self.context.cancelled.wait())
@@ -141,7 +134,7 @@ class NodeContext:
                 return task.result()
             if cancelled.done():
                 raise RunCancelledError("The run was cancelled.")
-            raise DeadlineReachedError(f"The run's {self.deadline_s:g} seconds are used up.")
+            raise DeadlineReachedError(f"The run reached its deadline of {self.deadline_s:g} s.")
         finally:
             cancelled.cancel()
             if not task.done():
@@ -149,10 +142,9 @@ class NodeContext:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def ask(self, question: Question) -> ChatReply:
-        """The answer to `question`: from the ledger where it was given before, else from the chat model.
+        """Return the answer to `question`, from the ledger if it was given before, else from the chat model.
 
-        Raises:
-            GemsError: see `ChatClient.ask` and `within_limits`.
+        Raises the `GemsError`s of `ChatClient.ask` and `within_limits`.
         """
         role = TASK_ROLES[question.task]
         key = _answer_key(self.round, question)
@@ -173,12 +165,10 @@ class NodeContext:
         return reply
 
     async def draw(self, index: int, request: ImageRequest) -> Candidate:
-        """The candidate for `request`: from the ledger where it was drawn before, else from the generator.
+        """Return the candidate for `request` from the ledger if it is there, else from the generator.
 
-        The image is stored and entered into the ledger before this returns.
-
-        Raises:
-            GemsError: see `ImageGenerator.generate` and `within_limits`.
+        The image is stored and recorded in the ledger before this returns. Raises the `GemsError`s of
+        `ImageGenerator.generate` and `within_limits`.
         """
         generator, ledger = self.context.generator, self.context.ledger
         fingerprint = request.fingerprint(generator.capabilities.model)
@@ -194,7 +184,7 @@ class NodeContext:
             span.tell(
                 seed=drawn.seed, width=drawn.width, height=drawn.height, seconds=round(drawn.seconds, 3)
             )
-        # Paid for: from here on the image must be kept, even if this turn is cancelled meanwhile.
+        # The image is paid for: keep it even if the node is cancelled meanwhile.
         keeping = asyncio.ensure_future(self._keep(index, request, drawn, fingerprint))
         try:
             return await asyncio.shield(keeping)
@@ -203,9 +193,9 @@ class NodeContext:
             raise
 
     async def hand_on(self, operation: PendingOp) -> None:
-        """Hand on what later runs can learn from; beside the loop where there is a writer.
+        """Pass an experience to memory, in the background if there is a writer.
 
-        A store that is down takes nothing from the run, which says so.
+        An unavailable store only causes a warning.
         """
         try:
             if self.context.writer is not None:
@@ -213,17 +203,17 @@ class NodeContext:
             elif self.store is not None:
                 await apply(self.store, [operation])
         except GemsError as error:
-            self.warn(f"What was learnt could not be handed on: {error}")
+            self.warn(f"The experience could not be stored: {error}")
 
     async def picture(self, image: str, role: Role, label: str = "") -> Picture:
-        """A stored image, encoded for showing it to the chat model of `role`."""
+        """Return a stored image, encoded for the chat model of `role`."""
         side = None if self.profile == "paper" else self._side(role)
         encodings, images = self.context.encodings, self.context.images
         encoded, media_type = await encodings.encoded(image, side, images.load)
         return Picture(image=image, data=encoded, media_type=media_type, label=label)
 
     def span(self, kind: str, name: str = "", **facts: Any) -> AbstractContextManager[Span]:
-        """A span of the trace for a piece of this turn; see `Tracing.span`."""
+        """Open a span of the trace for a part of this call."""
         tracing = self.context.tracing or OFF
         return tracing.span(kind, name, run_id=self.run_id, round=self.round, **facts)
 
@@ -264,7 +254,7 @@ class NodeContext:
         return candidate
 
     def _as_shown(self, drawn: GeneratedImage) -> dict[int, bytes]:
-        """What judge and reflector will be shown, made while the picture is at hand. Blocking."""
+        """Encode the image for judge and reflector while its pixels are in memory. Blocking."""
         if drawn.pixels is None or self.profile == "paper":
             return {}
         return jpegs(drawn.pixels, {self._side("judge"), self._side("reflector")})
@@ -285,9 +275,9 @@ class NodeContext:
         self._count(GENERATOR, NOTHING | {"calls": 1, "seconds": seconds, "usd": price})
 
     def _progress(self, index: int) -> Callable[[int, int], None]:
-        """A callback for any thread that tells about inference steps on the event loop."""
+        """Return a callback, callable from any thread, that emits inference steps on the event loop."""
         loop, of_node = asyncio.get_running_loop(), copy_context()
-        # A thread of a worker knows nothing of the graph, which asks what writes to its stream where it is.
+        # LangGraph finds its stream writer in context variables, which a worker thread does not have.
 
         def tell(done: int, total: int) -> None:
             step = StepDone(round=self.round, candidate=index, done=done, total=total)
@@ -309,7 +299,7 @@ class NodeContext:
                 },
             )
         except StorageError as error:
-            self.warn(f"An answer could not be entered into the ledger: {error}")
+            self.warn(f"An answer could not be recorded in the ledger: {error}")
 
     async def _enter_drawing(self, candidate: Candidate, fingerprint: str, request: ImageRequest) -> None:
         unsaved = self.context.images.unsaved.get(candidate["image"])
@@ -321,11 +311,11 @@ class NodeContext:
                     self.run_id, self.round, candidate, fingerprint, request
                 )
             except StorageError as error:
-                self.warn(f"A drawing could not be entered into the ledger: {error}")
+                self.warn(f"An image could not be recorded in the ledger: {error}")
 
 
 def _answer_key(number: int, question: Question) -> str:
-    """SHA-256 of the question and its place in the run; images stand by their ids."""
+    """Return the SHA-256 of the question and its position in the run; images are represented by their ids."""
     parts = [part if isinstance(part, str) else [part.image, part.label] for part in question.parts]
     identity = [number, question.task, question.system, parts, question.attempt]
     return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Conversations: a message of a person asks for a picture, and the answer shows it."""
+"""Use chat messages as the prompt, and answer with the image."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gems.state import Context, State
 from gems.types import Answer, Round
 
 _MAX_LISTED = 10
-"""Requirements that an answer names; more would be no answer but a table."""
+"""Number of requirements listed in an answer."""
 
 
 def prompt_from_messages(state: State) -> Update:
-    """What to draw where messages came: the newest one's text, unless this run was given a prompt as well."""
+    """Return the newest message's text as the prompt, unless this run was given a prompt as well."""
     messages = state.get("messages")
     if not messages:
         return {}
@@ -28,12 +28,12 @@ def prompt_from_messages(state: State) -> Update:
 
 
 def is_unanswered(messages: Sequence[AnyMessage]) -> bool:
-    """Whether the last word is a person's."""
+    """Return whether the last message is from a person."""
     return bool(messages) and messages[-1].type == "human"
 
 
 def _is_from_earlier_run(prompt: str, state: State) -> bool:
-    """Whether the prompt is an earlier run's; a thread's values stay until they are written anew."""
+    """Return whether the prompt is an earlier run's; values of a thread stay until they are overwritten."""
     before = state.get("heard")
     return _digest(prompt) == before if before else bool(state.get("plan"))
 
@@ -43,15 +43,9 @@ def _digest(text: str) -> str:
 
 
 def answer_update(state: State, found: dict[str, Any], rounds: Sequence[Round], context: Context) -> Update:
-    """The message that shows the best image and says what it has and lacks; nothing where nobody wrote.
+    """Return the message with the best image and its checklist; empty if there is no message to answer.
 
-    It holds a link and never the picture, which would be kept again in the thread's checkpoints.
-
-    Args:
-        state: The run's.
-        found: Its outcome.
-        rounds: All of them.
-        context: Knows links.
+    It contains a link and not the image, which would be stored again in the thread's checkpoints.
     """
     messages = state.get("messages") or []
     if not is_unanswered(messages):
@@ -68,7 +62,7 @@ def answer_update(state: State, found: dict[str, Any], rounds: Sequence[Round], 
 
 
 def format_answer(state: State, found: dict[str, Any], best: Round, rounds: int) -> str:
-    """The checklist of the best round in words, what is not met first."""
+    """Format the checklist of the best round, unmet requirements first."""
     answers = {answer["requirement"]: answer for answer in best["verdicts"][best["best"]]["answers"]}
     checked = [(item["question"], answers.get(item["id"])) for item in state["requirements"]]
     met = sum(answer is not None and answer["answer"] == "yes" for _, answer in checked)

@@ -1,4 +1,4 @@
-"""The decomposer: the user's prompt as yes/no requirements."""
+"""Decomposer: turn the user's prompt into yes/no requirements."""
 
 from __future__ import annotations
 
@@ -18,18 +18,16 @@ _ATTEMPTS = 2
 
 
 async def decompose(state: State, work: NodeContext) -> Update:
-    """State the requirements of the user's prompt, never of an enhanced one."""
+    """List the requirements of the user's prompt, never of an enhanced one."""
     requirements = await state_requirements(state["prompt"], work)
     work.emit(RequirementsListed(requirements=requirements))
     return {"requirements": requirements}
 
 
 async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement]:
-    """1 to 20 requirements; a single one about the whole prompt where the model states none.
+    """Return 1 to 20 requirements; a single one about the whole prompt if the model states none.
 
-    Raises:
-        UnreachableError: nothing answers at the chat model's address; nothing is paid for yet.
-        ConfigurationError: the chat model cannot be used as configured.
+    Raises `UnreachableError` and `ConfigurationError`, before anything is paid for.
     """
     fault = "the model stated none"
     for attempt in range(_ATTEMPTS):
@@ -43,15 +41,14 @@ async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement
             break
         if requirements := clean_requirements(reply.form(RequirementsReply).requirements):
             return requirements
-    work.warn(f"The image is checked as a whole only, since the prompt could not be decomposed: {fault}")
+    work.warn(f"The prompt could not be decomposed, so the image is only checked as a whole: {fault}")
     return [{"id": "r1", "question": f"Does this image show: {prompt}?", "kind": "other", "parents": []}]
 
 
 def clean_requirements(stated: Sequence[RequirementReply]) -> list[Requirement]:
-    """At most 20 requirements without duplicates or empty questions, parents only among earlier ones.
+    """Return at most 20 requirements without duplicates or empty questions.
 
-    Args:
-        stated: As the model stated them; parents are positions from 1.
+    Parents, given as positions from 1, refer to earlier requirements only.
     """
     kept: list[Requirement] = []
     ids_by_position: dict[int, str] = {}

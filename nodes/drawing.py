@@ -1,4 +1,4 @@
-"""How images are drawn: what the user asked for first, then what skills want."""
+"""Settings of generation: the user's come first, then those of skills."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MAX_NEGATIVE = 2_000
 
 
 def negative_prompt(state: State) -> str:
-    """What images must not show: what the user and the skills want avoided."""
+    """Return what images must not show, from the user and from skills."""
     wanted = (state["options"]["negative_prompt"], (state.get("drawing") or {}).get("negative_prompt", ""))
     return ", ".join(text for text in wanted if text)
 
 
 def image_size(state: State) -> tuple[int, int]:
-    """Width and height in pixels: the user's, else a skill's, else the generator's own."""
+    """Return width and height in pixels: the user's, else a skill's, else the generator's default."""
     options, drawing = state["options"], state.get("drawing") or {}
     if options["sized"] or "size" not in drawing:
         return options["width"], options["height"]
@@ -29,13 +29,13 @@ def image_size(state: State) -> tuple[int, int]:
 
 
 def image_url_update(image: str, context: Context) -> dict[str, str]:
-    """The update that says where an image can be looked at; nothing where no server shows images."""
+    """Return the update with the image's URL; empty if no server shows images."""
     link = context.link(image)
     return {} if link is None else {"image_url": link}
 
 
 def merge_overrides(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:
-    """What two skills want; where they want different things, the first one counts."""
+    """Merge the settings of two skills; the first one wins."""
     both = DrawingSettings(**{**second, **first})
     texts = (first.get("negative_prompt", ""), second.get("negative_prompt", ""))
     if any(texts):
@@ -46,15 +46,9 @@ def merge_overrides(first: DrawingSettings, second: DrawingSettings) -> DrawingS
 def check_overrides(
     given: Any, options: Options, generator: GeneratorCapabilities
 ) -> tuple[DrawingSettings, list[str]]:
-    """The settings of a skill that can be used, and why others cannot.
+    """Return the usable settings of a skill, and why others are ignored.
 
-    Args:
-        given: What the skill handed back.
-        options: The run's options.
-        generator: What the generator can do.
-
-    Raises:
-        SkillError: it is not of the form that `gems.types.DrawingSettings` says.
+    Raises `SkillError` if `given` does not have the form of `gems.types.DrawingSettings`.
     """
     if not isinstance(given or {}, dict):
         raise SkillError(f"Its drawing is {type(given).__name__}; it must be a dictionary.")

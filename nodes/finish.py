@@ -1,4 +1,4 @@
-"""The end of a run: the best image, and what it lacks."""
+"""End of a run: the best image and its result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def finish(state: State, work: NodeContext) -> Update:
 
 
 def outcome(rounds: list[Round]) -> dict[str, Any]:
-    """The best image of at least one round, with its score, its round and the prompt that made it."""
+    """Return the best image of at least one round with its score, round and prompt."""
     best = best_round(rounds)
     return {
         "image": best["candidates"][best["best"]]["image"],
@@ -47,10 +47,10 @@ def outcome(rounds: list[Round]) -> dict[str, Any]:
 
 
 def all_rounds(state: State) -> list[Round]:
-    """The judged rounds, and behind them what was drawn but never judged, if anything.
+    """Return the judged rounds, followed by one for images that were generated but not judged.
 
-    Images of the latter kind exist where a fault or a limit came before their judging. Their answers are all
-    unknown, so that they are neither lost nor passed off as verified.
+    Such images exist if an error or a limit occurred before they were judged. Their answers are all unknown,
+    so that they are neither lost nor reported as verified.
     """
     judged = list(state.get("rounds") or [])
     candidates = state.get("drawn") or []

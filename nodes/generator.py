@@ -1,4 +1,4 @@
-"""The generator: the candidates of a round."""
+"""Generator: the candidates of a round."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 async def generate(state: State, work: NodeContext) -> Update:
-    """Draw the round's candidates side by side, each with a seed of its own."""
+    """Generate the round's candidates concurrently, each with its own seed."""
     started = time.perf_counter()
     source = await work.context.images.load(work.source) if work.source else None
     requests = candidate_requests(state, work.round, source)[: affordable_images(state, work)]
@@ -33,13 +33,9 @@ async def generate(state: State, work: NodeContext) -> Update:
 
 
 def candidate_requests(state: State, number: int, source: bytes | None = None) -> list[ImageRequest]:
-    """The requests of round `number`, no more than the image budget leaves room for.
+    """Return the requests of round `number`, at most as many as the image budget allows.
 
-    Args:
-        state: The run's state.
-        number: The round.
-        source: PNG bytes of the picture to edit: always the user's, so that faults of one round's edit do not
-            pile up in the next.
+    `source` is the PNG of the image to edit: always the user's, so that errors do not accumulate over rounds.
     """
     options = state["options"]
     count = options["candidates"]
@@ -56,7 +52,7 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
             height=height,
             steps=drawing.get("steps"),
             guidance=drawing.get("guidance"),
-            # As the paper's calls are: one image each.
+            # The paper generates one image per call.
             alone=options["profile"] == "paper",
             source=source,
         )
@@ -65,30 +61,25 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
 
 
 def affordable_images(state: State, work: NodeContext) -> int | None:
-    """How many images what is left of the budget pays for; None where there is no such limit.
+    """Return how many images the remaining budget pays for; None if there is no such limit.
 
-    Raises:
-        BudgetReachedError: not even one.
+    Raises `BudgetReachedError` if it does not pay for a single image.
     """
     budget, price = state["options"]["budget_usd"], work.context.generator.capabilities.price_usd
     spent = spent_usd(state.get("usage") or {})
     if budget is None or spent is None or not price:
         return None
-    # A hair more, since sums of prices are not exact.
+    # Allow for rounding errors in sums of prices.
     images = int((budget - spent) / price + 1e-9)
     if images < 1:
         raise BudgetReachedError(
-            f"An image costs ${price:g}, and ${max(0.0, budget - spent):.4g} of the budget are left."
+            f"An image costs ${price:g}, but only ${max(0.0, budget - spent):.4g} of the budget is left."
         )
     return images
 
 
 def drop_failed(results: Sequence[T | BaseException], work: NodeContext) -> list[T | None]:
-    """The results in their places, None where one failed; a failure is told about.
-
-    Raises:
-        BaseException: all failed; the first failure is raised.
-    """
+    """Return the results, None for failures, which are warned about; raise the first if all failed."""
     failures = [result for result in results if isinstance(result, BaseException)]
     if len(failures) == len(results):
         raise failures[0]

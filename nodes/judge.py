@@ -1,4 +1,4 @@
-"""The judge: every requirement answered from the image."""
+"""Judge: check every requirement on the images of a round."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MAX_THOUGHT = 4_000
 
 
 async def judge(state: State, work: NodeContext) -> Update:
-    """Judge the round's candidates side by side and decide whether the loop ends."""
+    """Judge the round's candidates concurrently and decide whether the loop ends."""
     if not state.get("drawn"):
         return await _confirm_last_round(state, work)
     started = time.perf_counter()
@@ -44,16 +44,16 @@ async def judge(state: State, work: NodeContext) -> Update:
 
 
 async def _judge_candidate(image: str, state: State, work: NodeContext) -> Judgement:
-    """Skills' verifiers answer what they can, the chat model the rest."""
+    """Answer requirements by skills' verifiers if possible, the rest by the chat model."""
     known = await ask_verifiers(image, state, work)
     return await judge_image(image, state["requirements"], work, known)
 
 
 async def _confirm_last_round(state: State, work: NodeContext) -> Update:
-    """Confirm the newest round, which was judged before and could not be confirmed then."""
+    """Confirm the newest round, which was judged earlier but could not be confirmed then."""
     started = time.perf_counter()
     *earlier, before = state["rounds"]
-    # Its questions stand in the ledger under its own number.
+    # Its questions are in the ledger under its own number.
     work.round = before["number"]
     thought = state.get("thought") or ""
     judgements = [Judgement(verdict["answers"], thought) for verdict in before["verdicts"]]
@@ -71,10 +71,10 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
 def _decision_update(
     state: State, work: NodeContext, rounds: list[Round], thought: str, error: GemsError | None
 ) -> Update:
-    """Tell the newest verdicts, and say whether the loop ends.
+    """Emit the newest verdicts and decide whether the loop ends.
 
-    What could not be confirmed has not passed. Its verdicts are kept all the same, so that no worse image is
-    handed back in its place, and a resumed run only confirms them.
+    An unconfirmed image has not passed. Its verdicts are kept, so that no worse image is returned instead,
+    and a resumed run only needs to confirm them.
     """
     turn = rounds[-1]
     work.emit(Judged(round=turn["number"], verdicts=turn["verdicts"], best=turn["best"], score=turn["score"]))
@@ -84,7 +84,7 @@ def _decision_update(
     failure: Failure = {
         "node": "judge",
         "error": type(error).__name__,
-        "message": f"The image seems to meet everything, but that could not be confirmed: {error}",
+        "message": f"The image seems to meet all requirements, but this could not be confirmed: {error}",
     }
     return update | {
         "stop_reason": stop_reason_for(error),
@@ -98,10 +98,9 @@ async def _confirm_candidates(
     requirements: list[Requirement],
     work: NodeContext,
 ) -> tuple[list[Judgement], GemsError | None]:
-    """Look closer at candidates that may meet everything, one after another until one does.
+    """Check candidates again that may meet everything, one after another until one is confirmed.
 
-    Returns:
-        The judgements as far as they could be confirmed, and what came in the way.
+    Returns the judgements and the error that prevented confirming, if any.
     """
     found = list(judgements)
     if work.profile == "paper":
@@ -116,8 +115,7 @@ async def _confirm_candidates(
         except (ProviderError, LimitReached) as error:
             return found, error
         if all_met(found[index].answers):
-            # Later ones that seem to meet everything too are not asked about again: a tie keeps
-            # the one that was looked at closer.
+            # Later complete candidates need no confirmation: the confirmed one wins a tie.
             break
     return found, None
 
@@ -125,19 +123,19 @@ async def _confirm_candidates(
 async def _recheck_doubtful(
     image: str, judgement: Judgement, requirements: list[Requirement], work: NodeContext
 ) -> Judgement:
-    """The judgement after the few noes that may be wrong were asked about again."""
+    """Return the judgement after asking again about the few no answers that may be wrong."""
     try:
         return await recheck(image, judgement, doubtful_answers(judgement.answers), requirements, work)
     except ProviderError as error:
-        work.warn(f"What seems to be missing could not be asked about again: {error}")
+        work.warn(f"Requirements that seem unmet could not be checked again: {error}")
     except LimitReached:
-        # The run ends before anything else begins; until then the first look stands.
+        # The run ends before the next node; the first judgement stands until then.
         pass
     return judgement
 
 
 def _unknown_judgement(requirements: list[Requirement]) -> Judgement:
-    """A candidate whose judging failed, while that of others did not: nothing is known about it."""
+    """Return a judgement without answers for a candidate that could not be judged while others could."""
     return Judgement(
         answers=[unknown_answer(requirement, "not judged") for requirement in requirements],
         thought="",

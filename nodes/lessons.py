@@ -1,4 +1,4 @@
-"""Learning from other runs, and leaving them something to learn from."""
+"""Retrieve lessons of earlier runs, and record new ones."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gems.state import State
 from gems.types import Recall, Recalled
 
 UNREACHABLE = "Earlier runs' lessons cannot be used:"
-"""How the warning about a store that is down begins; a run tells it once."""
+"""Start of the warning about an unavailable store; a run emits it once."""
 
 
 async def recall_lessons(state: State, work: NodeContext, number: int) -> list[Recalled]:
-    """What earlier runs learnt that fits the prompt of round `number`; nothing where memory is off.
+    """Return lessons of earlier runs that fit the prompt of round `number`; empty if memory is off.
 
-    What was found is entered into the ledger: a turn that starts again asks the model the same question.
-    A store that is down costs no run.
+    The result is recorded in the ledger, so that a repeated node asks the model the same question. An
+    unavailable store only causes a warning.
     """
     if work.store is None or not state["options"].get("memory", True) or work.profile == "paper":
         return []
@@ -57,19 +57,19 @@ async def recall_lessons(state: State, work: NodeContext, number: int) -> list[R
 
 
 def lesson_lines(found: Sequence[Recalled]) -> str:
-    """The lessons as a chat model is shown them, one line each."""
+    """Format lessons for a chat model, one line each."""
     return numbered(format_lesson(lesson) for lesson in found)
 
 
 def recalls_update(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
-    """The update that records what round `number` is drawn with."""
+    """Return the update that records the lessons used in round `number`."""
     return {"recalls": [{"round": number, "lessons": found}]} if found else {}
 
 
 async def record_outcome(state: State, work: NodeContext) -> None:
-    """Hand on what the newest judged round decided: the experience before it, and its lessons' worth.
+    """Record the outcome of the newest judged round: the experience before it, and credits for lessons.
 
-    An experience of the newest round itself is handed on as well: there is one only where no round followed.
+    An experience of the newest round itself is recorded as well: it exists only if no round followed.
     """
     if work.store is None or not state["options"].get("memory", True) or not state.get("rounds"):
         return
@@ -85,7 +85,7 @@ async def record_outcome(state: State, work: NodeContext) -> None:
 
 
 def has_store_warning(warnings: Iterable[str]) -> bool:
-    """Whether somebody has said already that the store is down."""
+    """Return whether the run has already warned about an unavailable store."""
     return any(warning.startswith(UNREACHABLE) for warning in warnings)
 
 
@@ -106,7 +106,7 @@ def _lesson_query(state: State, work: NodeContext) -> LessonQuery:
 
 
 def run_name(state: State, work: NodeContext) -> str:
-    """What experiences call the run: its id, or for a graph without threads what makes it repeatable."""
+    """Return the run's name in experiences: its id, or a hash of prompt and seed without threads."""
     if work.run_id:
         return work.run_id
     identity = f"{state['prompt']}\x1f{state['options']['seed']}"

@@ -1,4 +1,4 @@
-"""The planner: a skill chosen, the first prompt."""
+"""Planner: choose skills and the first prompt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CATALOGUE_TOKENS = 2_000
 
 
 async def plan(state: State, work: NodeContext) -> Update:
-    """Choose skills, and set the first prompt to the user's own."""
+    """Choose skills and set the first prompt."""
     prompt, options = state["prompt"], state["options"]
     generator = work.context.generator.capabilities
     if options["negative_prompt"] and not generator.negative_prompts:
@@ -46,11 +46,9 @@ async def plan(state: State, work: NodeContext) -> Update:
 
 
 async def prepare_prompt(prompt: str, learnt: str, work: NodeContext) -> str:
-    """The first prompt: the user's own, rewritten by what earlier runs learnt where there is something.
+    """Return the first prompt: the user's own, rewritten if there are lessons of earlier runs.
 
-    Raises:
-        UnreachableError: nothing answers at the chat model's address.
-        ConfigurationError: the chat model cannot be used as configured.
+    Raises `UnreachableError` and `ConfigurationError` if the chat model cannot be used.
     """
     if not learnt:
         return prompt
@@ -59,55 +57,50 @@ async def prepare_prompt(prompt: str, learnt: str, work: NodeContext) -> str:
 
 
 async def choose_skills(prompt: str, wanted: str, work: NodeContext) -> Plan:
-    """The plan for a prompt: the user's choice of skills, or the model's.
+    """Return the plan for a prompt: the user's choice of skills, or the model's.
 
-    A plain request is left alone, and a model that does not answer usably costs no run.
-
-    Args:
-        prompt: The user's prompt.
-        wanted: `auto`, `none`, or names separated by commas.
-        work: This turn.
+    `wanted` is `auto`, `none`, or names separated by commas. An unusable reply only causes a warning.
 
     Raises:
-        OptionError: a name is no skill's.
-        UnreachableError: nothing answers at the chat model's address.
-        ConfigurationError: the chat model cannot be used as configured.
+        OptionError: A name is unknown.
+        UnreachableError: The chat model's endpoint cannot be reached.
+        ConfigurationError: The chat model cannot be used as configured.
     """
     registry = work.context.skills
     if wanted == "none":
-        return {"skills": [], "why": "The user wanted none.", "prompt": prompt}
+        return {"skills": [], "why": "The user chose no skills.", "prompt": prompt}
     if wanted != "auto":
         return {"skills": parse_skill_names(wanted, registry), "why": "The user chose.", "prompt": prompt}
-    # The paper's pattern asks even where there is nothing to choose from.
+    # The paper's pattern asks even without any skill.
     if not registry.all() and work.profile != "paper":
-        return {"skills": [], "why": "There is no skill to choose from.", "prompt": prompt}
+        return {"skills": [], "why": "No skills are available.", "prompt": prompt}
     shown = await _skills_to_show(prompt, work)
     try:
         reply = await work.ask(question("route", {"user_prompt": prompt, "skills": format_catalogue(shown)}))
     except UnreachableError:
         raise
     except ProviderError as error:
-        work.warn(f"No skill could be chosen: {error}")
-        return {"skills": [], "why": "The planner did not answer usably.", "prompt": prompt}
+        work.warn(f"Skills could not be chosen: {error}")
+        return {"skills": [], "why": "The planner's reply was unusable.", "prompt": prompt}
     return {"skills": _valid_choices(reply, work), "why": reply.form(SkillChoice).why, "prompt": prompt}
 
 
 async def _skills_to_show(prompt: str, work: NodeContext) -> list[Skill]:
-    """The skills to choose from: of very many those that are most like the prompt."""
+    """Return the skills to choose from; if there are many, the most relevant ones."""
     skills, ranking = work.context.skills.all(), work.context.ranking or SkillRanking()
     try:
         return await work.within_limits(ranking.most_relevant(skills, prompt))
     except (LimitReached, InternalError):
         raise
     except GemsError as error:
-        work.warn(f"Skills to choose from are found by their words alone: {error}")
+        work.warn(f"Skills are ranked by words only: {error}")
         return await SkillRanking().most_relevant(skills, prompt)
 
 
 def format_catalogue(skills: Sequence[Skill]) -> str:
-    """The skills as the planner is shown them, one line each: name and description.
+    """Format the skills for the planner, one line each: name and description.
 
-    Long descriptions are cut where all together would be too much.
+    Long descriptions are truncated if the list is too long.
     """
     lines = [f"{skill.name}: {' '.join(skill.description.split())}" for skill in skills]
     if sum(map(estimate_tokens, lines)) <= _CATALOGUE_TOKENS:
@@ -117,7 +110,7 @@ def format_catalogue(skills: Sequence[Skill]) -> str:
 
 
 def _truncate_line(line: str, most: int) -> str:
-    """As much of a line as has `most` tokens."""
+    """Truncate a line to `most` tokens."""
     if estimate_tokens(line) <= most:
         return line
     size = bisect_right(range(1, len(line) + 1), most - 1, key=lambda length: estimate_tokens(line[:length]))
@@ -125,23 +118,22 @@ def _truncate_line(line: str, most: int) -> str:
 
 
 def parse_skill_names(wanted: str, registry: SkillRegistry) -> list[str]:
-    """The skills a user named, at most three.
+    """Return the skills that a user named.
 
-    Raises:
-        OptionError: a name is no skill's, there are too many, or two work against each other.
+    Raises `OptionError` for unknown names, more than three skills, or two that conflict.
     """
     names = [name for name in (part.strip() for part in wanted.split(",")) if name]
     skills = list(dict.fromkeys(registry.named(name).name for name in names))
     if len(skills) > MAX_SKILLS:
-        raise OptionError(f"{len(skills)} skills were named; at most {MAX_SKILLS} work together.")
+        raise OptionError(f"{len(skills)} skills were named; at most {MAX_SKILLS} are allowed.")
     for index, name in enumerate(skills):
         if against := find_conflict(name, skills[:index], registry):
-            raise OptionError(f"The skills {against} and {name} work against each other.", hint="Name one.")
+            raise OptionError(f"The skills {against} and {name} conflict.", hint="Name only one of them.")
     return skills
 
 
 def find_conflict(name: str, others: Sequence[str], registry: SkillRegistry) -> str | None:
-    """The first of `others` that does not work together with the skill `name`; None where all do."""
+    """Return the first of `others` that conflicts with the skill `name`, or None."""
     return next((other for other in others if _are_in_conflict(name, other, registry)), None)
 
 
@@ -151,14 +143,14 @@ def _are_in_conflict(one: str, other: str, registry: SkillRegistry) -> bool:
 
 
 def _valid_choices(reply: ChatReply, work: NodeContext) -> list[str]:
-    """Known skills among those the model named; others are told about and left out."""
+    """Return the known skills that the model named; others are warned about."""
     skills: list[str] = []
     for name in reply.form(SkillChoice).skills:
         found = work.context.skills.match(name)
         if found is None:
-            work.warn(f"The planner chose {name[:80]!r}, which is no skill.")
+            work.warn(f"The planner chose an unknown skill: {name[:80]!r}.")
         elif against := find_conflict(found, skills, work.context.skills):
-            work.warn(f"The planner chose {found}, which works against {against}: it is left out.")
+            work.warn(f"The planner chose {found}, which conflicts with {against}; {found} is not used.")
         elif found not in skills:
             skills.append(found)
     return skills[:MAX_SKILLS]

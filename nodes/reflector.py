@@ -1,4 +1,4 @@
-"""The reflector: the round compressed into an experience, and the next prompt."""
+"""Reflector: summarize the round as an experience and write the next prompt."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EARLIER_QUESTIONS = re.compile(rf"\n{re.escape(QUESTIONS_PREFIX)}[^\n]*")
 
 
 async def reflect(state: State, work: NodeContext) -> Update:
-    """Compress the newest round and write the next prompt."""
+    """Summarize the newest round and write the next prompt."""
     rounds, requirements = state["rounds"], state["requirements"]
     await record_outcome(state, work)
     found: list[Recalled] = []
@@ -34,7 +34,7 @@ async def reflect(state: State, work: NodeContext) -> Update:
         found = await recall_lessons(state, work, rounds[-1]["number"] + 1)
         text, prompt = await _write_reflection(state, work, lesson_lines(found))
     else:
-        # Nothing is known to be wrong: another image of the same prompt, not another prompt.
+        # No requirement is known to fail: generate another image with the same prompt.
         text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
     experience: Experience = {
         "round": rounds[-1]["number"],
@@ -50,17 +50,19 @@ async def reflect(state: State, work: NodeContext) -> Update:
 
 
 async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tuple[str, str]:
-    """The experience and the next prompt, by the model or, where it does not answer usably, spelled out."""
+    """Return the experience and the next prompt, by the model or by appending the failed questions."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     slots = round_slots(state) | {"lessons": learnt}
     write = _in_two_calls if work.profile == "paper" else _in_one_call
     pictures = await _pictures_to_show(state, work)
-    # What was understood before something could not be is kept.
+    # Keeps the experience even if a later call fails.
     texts: list[str] = []
     try:
         prompt = await write(work, slots, pictures, turn["prompt"], texts)
     except _UNUSABLE_REPLY as error:
-        work.warn(f"The failed requirements are spelled out, since the reflector did not answer: {error}")
+        work.warn(
+            f"The reflector's reply was unusable; the failed requirements are appended to the prompt: {error}"
+        )
         texts.append(f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.")
         prompt = ""
     return texts[0], prompt or append_questions(turn, requirements)
@@ -69,7 +71,7 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
 async def _in_one_call(
     work: NodeContext, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
 ) -> str:
-    """The next prompt; the experiences go into `texts` as they come."""
+    """Return the next prompt; experiences are appended to `texts` as they arrive."""
 
     async def once(attempt: int) -> str:
         asked = question("reflect", slots, pictures=pictures, attempt=attempt, editing=work.is_editing)
@@ -84,7 +86,7 @@ async def _in_one_call(
 async def _in_two_calls(
     work: NodeContext, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
 ) -> str:
-    """The paper's pattern: summarise, then refine with every earlier image."""
+    """Follow the paper's pattern: summarise, then refine with every earlier image."""
     summary = await work.ask(question("summarise", slots, pictures=pictures[-1:]))
     texts.append(summary.form(ExperienceReply).experience)
 
@@ -97,7 +99,7 @@ async def _in_two_calls(
 
 
 async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
-    """A prompt other than the last one; empty where the model writes none when asked again either."""
+    """Return a prompt other than the last one; empty if the model writes none in two attempts."""
     for attempt in range(_ATTEMPTS):
         prompt = (await ask(attempt)).strip()
         if prompt and prompt != last.strip():
@@ -106,9 +108,9 @@ async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
 
 
 async def _pictures_to_show(state: State, work: NodeContext) -> list[Picture]:
-    """The images to look at, oldest first: all of them for the paper, else the newest and a better one.
+    """Return the images to show, oldest first: all for the paper, else the newest and a better one.
 
-    Where one is edited, the original comes before them.
+    If the run edits an image, the original comes first.
     """
     rounds = state["rounds"]
     newest, best = rounds[-1], best_round(rounds)
@@ -127,7 +129,7 @@ async def _pictures_to_show(state: State, work: NodeContext) -> list[Picture]:
 
 
 def round_slots(state: State) -> dict[str, str]:
-    """The texts that tell the reflector about the newest round, by tag."""
+    """Return the texts that describe the newest round to the reflector, by tag."""
     rounds, requirements = state["rounds"], state["requirements"]
     turn, best = rounds[-1], best_round(rounds)
     experiences = [f"Round {e['round']}: {e['text']}" for e in state.get("experiences") or []]
@@ -147,7 +149,7 @@ def round_slots(state: State) -> dict[str, str]:
 
 
 def failed_questions(turn: Round, requirements: Sequence[Requirement]) -> list[str]:
-    """Each unmet requirement of the round's best image with the evidence; unknown ones are no fault of it."""
+    """Return the failed requirements of the round's best image with evidence; unknown ones are left out."""
     return _questions_with(turn, requirements, "no", with_evidence=True)
 
 
@@ -167,10 +169,10 @@ def _questions_with(
 
 
 def append_questions(turn: Round, requirements: Sequence[Requirement]) -> str:
-    """The round's prompt with the failed requirements behind it, as a prompt of last resort.
+    """Return the round's prompt with the failed requirements appended, as a fallback.
 
-    What was spelled out for an earlier round makes way, so that prompts do not grow from round to round.
+    Questions appended for an earlier round are removed, so that prompts do not grow from round to round.
     """
-    # On one line, by which it is found again; a question about the whole prompt may have several.
+    # On one line, so that it can be removed later; a question about the whole prompt may span several.
     failed = " ".join(" ".join(_questions_with(turn, requirements, "no")).split())
     return f"{_EARLIER_QUESTIONS.sub('', turn['prompt'])}\n{QUESTIONS_PREFIX} {failed}"

@@ -1,4 +1,4 @@
-"""A prompt made better by a skill's guidance, without losing what the user asked for."""
+"""Improve a prompt with a skill's guidance without losing what the user asked for."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from gems.options import MAX_PROMPT
 from gems.types import Requirement
 
 QUESTIONS_PREFIX = "The answer to each of these must be yes:"
-"""Begins the line that puts requirements into a prompt as questions, where no model words them."""
-# A single sign within a word is an apostrophe.
+"""Starts the line that appends requirements to a prompt as questions if no model words them."""
+# A single quotation mark within a word is an apostrophe.
 _QUOTED = re.compile(
     r'"([^"]{1,500})"|“([^”]{1,500})”|„([^“”]{1,500})[“”]|«([^»]{1,500})»|「([^」]{1,500})」|『([^』]{1,500})』'
     r"|(?<!\w)['‘](\w(?:[^'’\n]|['’](?=\w)){0,199})['’](?!\w)"  # noqa: RUF001 - people type them
@@ -26,11 +26,11 @@ _CHECKS = (0, 1)
 
 @dataclass(frozen=True, slots=True)
 class RestoredPrompt:
-    """A prompt that has all the user asked for.
+    """A prompt that contains everything the user asked for.
 
     Attributes:
         prompt: The prompt.
-        restored: Questions of the requirements that had been lost and were put back.
+        restored: Questions of the requirements that were lost and have been restored.
     """
 
     prompt: str
@@ -38,33 +38,29 @@ class RestoredPrompt:
 
 
 async def enhance(prompt: str, guidance: str, work: NodeContext) -> str:
-    """The prompt rewritten by a skill's guidance; as it was where the model does not answer usably.
+    """Rewrite the prompt by a skill's guidance; unchanged if the reply is unusable.
 
-    Raises:
-        UnreachableError: nothing answers at the chat model's address.
-        ConfigurationError: the chat model cannot be used as configured.
+    Raises `UnreachableError` and `ConfigurationError` if the chat model cannot be used.
     """
     slots = {"user_prompt": prompt, "skill": guidance}
     return await rewrite_prompt(question("enhance", slots, editing=work.is_editing), prompt, work)
 
 
 async def rewrite_prompt(asked: Question, prompt: str, work: NodeContext) -> str:
-    """What the chat model makes of a prompt; the prompt as it was where it does not answer usably.
+    """Ask the chat model to rewrite a prompt; unchanged if the reply is unusable.
 
-    Raises:
-        UnreachableError: nothing answers at the chat model's address.
-        ConfigurationError: the chat model cannot be used as configured.
+    Raises `UnreachableError` and `ConfigurationError` if the chat model cannot be used.
     """
     try:
         reply = await work.ask(asked)
     except UnreachableError:
         raise
     except ProviderError as error:
-        work.warn(f"The prompt could not be enhanced: {error}")
+        work.warn(f"The prompt could not be rewritten: {error}")
         return prompt
     new = reply.form(PromptReply).prompt.strip()
     if len(new) > MAX_PROMPT:
-        work.warn(f"The prompt stays as it was: the model made {len(new):,} characters of it.")
+        work.warn(f"The rewritten prompt is ignored: it has {len(new):,} characters.")
         return prompt
     return new or prompt
 
@@ -72,21 +68,12 @@ async def rewrite_prompt(asked: Question, prompt: str, work: NodeContext) -> str
 async def restore_lost(
     prompt: str, user_prompt: str, requirements: Sequence[Requirement], work: NodeContext
 ) -> RestoredPrompt:
-    """Put back what the user asked for and a new prompt drops or contradicts.
+    """Restore what the user asked for and a new prompt drops or contradicts.
 
-    The model that checks is not shown the skill, so that nothing in there can talk it out of it. What cannot
-    be mended is undone: the user's prompt takes the place of one that contradicts it. Profile `paper` checks
-    nothing, as the paper's script does.
-
-    Args:
-        prompt: The new prompt.
-        user_prompt: What the user asked for.
-        requirements: What the user's prompt says; those that skills added are not looked at.
-        work: This turn.
-
-    Raises:
-        UnreachableError: nothing answers at the chat model's address.
-        ConfigurationError: the chat model cannot be used as configured.
+    The checking model does not see the skill, so that the skill cannot influence it. If a contradiction
+    cannot be corrected, the user's prompt is used instead. Profile `paper` checks nothing, as in the paper's
+    script. Requirements added by skills are not checked. Raises `UnreachableError` and `ConfigurationError`
+    if the chat model cannot be used.
     """
     if work.profile == "paper" or prompt.strip() == user_prompt.strip():
         return RestoredPrompt(prompt)
@@ -100,7 +87,7 @@ async def restore_lost(
         restored |= dict.fromkeys(lost)
         corrected = found.prompt.strip()
         if check == _CHECKS[0] and corrected and corrected != prompt and len(corrected) <= MAX_PROMPT:
-            # Looked at once more before it is believed.
+            # The correction is checked once more.
             prompt = corrected
         elif "contradicted" in lost.values():
             prompt = user_prompt
@@ -120,14 +107,14 @@ async def _find_lost(
     except UnreachableError:
         raise
     except ProviderError as error:
-        work.warn(f"Whether the new prompt keeps all that was asked for could not be checked: {error}")
+        work.warn(f"The new prompt could not be checked against the user's: {error}")
         return KeptReply()
     return reply.form(KeptReply)
 
 
 def _restore_texts(prompt: str, user_prompt: str) -> str:
-    """The prompt with every quoted text of the user's in it, letter by letter."""
-    # A text may be broken into lines that are quoted one by one.
+    """Add every quoted text of the user's prompt that is missing, letter by letter."""
+    # A text may be split into lines that are quoted separately.
     written = _letters_of("".join(_quoted_texts(prompt)))
     gone = [
         text
@@ -145,5 +132,5 @@ def _quoted_texts(text: str) -> list[str]:
 
 
 def _letters_of(text: str) -> str:
-    """The letters and digits of a text, in order."""
+    """Return the letters and digits of a text, in order."""
     return "".join(filter(str.isalnum, text))

@@ -1,4 +1,4 @@
-"""Scores of images, and which image is best."""
+"""Score images and choose the best one."""
 
 from __future__ import annotations
 
@@ -8,37 +8,30 @@ from gems.types import Answer, AnswerValue, Round, Verdict
 
 
 def pass_rate(answers: Sequence[AnswerValue]) -> float:
-    """Share of requirements met, in [0, 1]; unknown counts as unmet.
+    """Return the share of requirements met, in [0, 1]; unknown counts as unmet.
 
-    Args:
-        answers: One per requirement, in plan order.
-
-    Raises:
-        ValueError: `answers` is empty.
+    Raises `ValueError` if `answers` is empty.
 
     Source: GEMS (arXiv:2603.28088) counts passes; dividing is ours.
     """
     if not answers:
-        raise ValueError("There is no answer to score.")
+        raise ValueError("No answers to score.")
     return sum(answer == "yes" for answer in answers) / len(answers)
 
 
 def build_verdict(image: str, answers: list[Answer]) -> Verdict:
-    """The answers for one image with their score."""
+    """Return the answers for one image with their score."""
     return {"image": image, "answers": answers, "score": pass_rate([a["answer"] for a in answers])}
 
 
 def best_verdict(verdicts: Sequence[Verdict]) -> int:
-    """Position of the best image.
+    """Return the position of the best image; raise `ValueError` if there is none.
 
-    That is the highest score. Of equal ones it is that of which more was found to be met when asked again,
-    since a score of two looks is worth more than one of a single look; then the earlier one.
-
-    Raises:
-        ValueError: there is no verdict.
+    The highest score wins. Among equal scores the image with more confirmed answers wins, since a score
+    confirmed twice is more reliable; then the earlier one.
     """
     if not verdicts:
-        raise ValueError("There is no image to choose from.")
+        raise ValueError("No images to choose from.")
 
     def worth(index: int) -> tuple[float, int, int]:
         found = verdicts[index]
@@ -49,9 +42,5 @@ def best_verdict(verdicts: Sequence[Verdict]) -> int:
 
 
 def best_round(rounds: Sequence[Round]) -> Round:
-    """The round with the best image.
-
-    Raises:
-        ValueError: there is no round.
-    """
+    """Return the round with the best image; raise `ValueError` if there is no round."""
     return rounds[best_verdict([turn["verdicts"][turn["best"]] for turn in rounds])]

@@ -1,4 +1,4 @@
-"""The compiled graph of a skill: its own, or the default one of a skill without code."""
+"""Compile the graph of a skill: its own, or the default one of a skill without code."""
 
 from __future__ import annotations
 
@@ -28,31 +28,29 @@ SkillGraph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 def skill_graph(skill: Skill) -> SkillGraph:
-    """The graph of a skill, compiled once for each state of its files. Blocking where it brings code.
+    """Return the graph of a skill, compiled once per state of its files. Blocking if the skill has code.
 
-    Raises:
-        SkillError: its code cannot be used.
+    Raises `SkillError` if its code cannot be used.
     """
     return _raise_if_error(_compile_graph(skill))
 
 
 def skill_verifiers(skill: Skill) -> list[Verifier]:
-    """The verifiers of a skill; none where it brings no code that may run. Blocking.
+    """Return the verifiers of a skill; empty if it has no code that may run. Blocking.
 
-    Raises:
-        SkillError: its code cannot be used.
+    Raises `SkillError` if its code cannot be used.
     """
     return _raise_if_error(_load_verifiers(skill))
 
 
 def _raise_if_error(found: T | SkillError) -> T:
-    """What was remembered; an error is raised anew, since one that is raised again grows its traceback."""
+    """Return the cached value, or raise a new error: raising one instance repeatedly grows its traceback."""
     if isinstance(found, SkillError):
         raise SkillError(found.message, hint=found.hint)
     return found
 
 
-# What fails is remembered too: code that hangs would hold up every run anew.
+# Failures are cached too: code that hangs would delay every run again.
 @lru_cache(maxsize=512)
 def _compile_graph(skill: Skill) -> SkillGraph | SkillError:
     context = skill_context(skill)
@@ -62,7 +60,7 @@ def _compile_graph(skill: Skill) -> SkillGraph | SkillError:
             isolate_steps(graph)
         else:
             graph = context.default()
-        # The outer graph's checkpointer covers the whole node; a skill keeps none of its own.
+        # The outer graph's checkpointer covers the whole node.
         return graph.compile(checkpointer=None, name=skill.name)
     except SkillError as error:
         return error
@@ -83,7 +81,7 @@ def _load_verifiers(skill: Skill) -> list[Verifier] | SkillError:
 
 
 def skill_context(skill: Skill) -> SkillContext:
-    """What the skill's code is built with."""
+    """Return the context that the skill's code is built with."""
 
     async def load(_state: Any, work: NodeContext) -> Update:
         text, faults = await read_guidance(skill)
@@ -122,13 +120,12 @@ def skill_context(skill: Skill) -> SkillContext:
 async def _consult(
     work: NodeContext, instructions: str, user_prompt: str, reply: type[FormT], *, material: str = ""
 ) -> FormT:
-    """See `SkillContext.consult`."""
     answer = await work.ask(consultation(instructions, user_prompt, reply, material=material))
     return answer.form(reply)
 
 
 def empty_graph() -> StateGraph[Any, Any, Any, Any]:
-    """A skill's graph without any step."""
+    """Return a skill's graph without any step."""
     return StateGraph(SkillState, context_schema=Context, input_schema=SkillInput, output_schema=SkillOutput)
 
 

@@ -1,4 +1,4 @@
-"""Answers of skills' verifiers, which look closer than a general model."""
+"""Answer requirements by skills' verifiers, which look closer than a general model."""
 
 from __future__ import annotations
 
@@ -19,14 +19,9 @@ from gems.types import Answer, AnswerValue, Requirement
 
 
 async def ask_verifiers(image: str, state: State, work: NodeContext) -> dict[str, Answer]:
-    """Answers by requirement; what no verifier can decide is left out, and the judge is asked about it.
+    """Return answers by requirement; the judge is asked about those that no verifier can decide.
 
-    The first skill that answers counts. A verifier that fails costs no run: it is told once.
-
-    Args:
-        image: The stored image.
-        state: The run's state.
-        work: This turn.
+    The first skill that answers wins. A verifier that fails causes one warning and does not end the run.
     """
     answers: dict[str, Answer] = {}
     for name in used_skills(state):
@@ -36,9 +31,9 @@ async def ask_verifiers(image: str, state: State, work: NodeContext) -> dict[str
         except LimitReached:
             raise
         except (GemsError, TimeoutError) as error:
-            _warn_once(f"The skill {name} verifies nothing: {error}", state, work)
+            _warn_once(f"The verifier of the skill {name} failed: {error}", state, work)
         except Exception as error:  # noqa: BLE001 - code of somebody else's
-            _warn_once(f"The skill {name} verifies nothing: {format_code_error(error)}", state, work)
+            _warn_once(f"The verifier of the skill {name} failed: {format_code_error(error)}", state, work)
     return answers
 
 

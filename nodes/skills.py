@@ -1,4 +1,4 @@
-"""What a skill's graph handed back, checked before the run goes on with it."""
+"""Check the output of a skill's graph before the run uses it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,14 @@ from gems.state import State
 from gems.types import Requirement, RequirementKind, SkillUse, Usage
 
 MAX_EXTRA = 10
-"""Most requirements that one skill may add."""
+"""Maximum number of requirements that one skill may add."""
 _MAX_QUESTION = 500
 
 
 def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
-    """The update that a skill's result makes.
+    """Return the update for a skill's result.
 
-    Args:
-        name: The skill's.
-        result: What its graph handed back.
-        state: The run's state before.
-        work: This turn.
-
-    Raises:
-        SkillError: the result has not the form that `gems.skills.authoring.SkillOutput` says.
+    Raises `SkillError` if the result does not have the form of `gems.skills.authoring.SkillOutput`.
     """
     prompt = _check_prompt(result, state["draw_prompt"])
     restored = _check_restored(result.get("restored"))
@@ -39,7 +32,7 @@ def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeC
     generator = work.context.generator.capabilities
     drawing, faults = check_overrides(result.get("drawing"), state["options"], generator)
     for fault in faults:
-        work.warn(f"What the skill {name} wants of the drawing is left out: {fault}.")
+        work.warn(f"A setting of the skill {name} is ignored: {fault}.")
     use: SkillUse = {
         "name": name,
         "prompt": prompt,
@@ -59,8 +52,8 @@ def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeC
 
 
 def skip_skill(name: str, fault: str, state: State, work: NodeContext) -> Update:
-    """The update of a run that goes on without a skill, since it failed."""
-    work.warn(f"The run goes on without the skill {name}: {fault}")
+    """Return the update of a run that continues without a skill that failed."""
+    work.warn(f"The run continues without the skill {name}: {fault}")
     use: SkillUse = {
         "name": name,
         "prompt": state["draw_prompt"],
@@ -74,7 +67,7 @@ def skip_skill(name: str, fault: str, state: State, work: NodeContext) -> Update
 
 
 def check_usage(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]:
-    """What a skill's graph says that it consumed and warned about, as far as it has the form."""
+    """Return the valid usage and warnings that a skill's graph reports."""
     usage, warnings = result.get("usage"), result.get("warnings")
     used = usage.items() if isinstance(usage, Mapping) else ()
     told = warnings if isinstance(warnings, list | tuple) else ()
@@ -92,7 +85,7 @@ def _is_usage(counts: Any) -> bool:
 
 
 def used_skills(state: State) -> list[str]:
-    """Names of the skills that did their part."""
+    """Return the names of the skills that succeeded."""
     return [use["name"] for use in state.get("skill_uses") or [] if not use["fault"]]
 
 
@@ -117,7 +110,7 @@ def _check_restored(given: Any) -> list[str]:
 def _check_extra(
     name: str, given: Any, before: Sequence[Requirement], work: NodeContext
 ) -> list[Requirement]:
-    """The requirements that the skill adds, without those that are asked for already."""
+    """Return the requirements that the skill adds, without duplicates."""
     if not isinstance(given or [], list | tuple):
         raise SkillError(f"Its extra_requirements are {type(given).__name__}; they must be a list.")
     known = {_normalise(requirement["question"]) for requirement in before}

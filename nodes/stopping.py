@@ -1,4 +1,4 @@
-"""When the loop ends."""
+"""Decide when the loop ends."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from gems.types import Options, Round, StopReason, Usage
 
 
 def find_stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> StopReason | None:
-    """Why no further round should begin; None where one should.
+    """Return the reason to start no further round, or None to continue.
 
-    The deadline is not among the reasons: every node looks at it by itself, before and during its work.
-
-    Args:
-        options: The run's options.
-        rounds: All judged rounds, at least one.
-        usage: What was consumed so far.
+    `rounds` holds at least one judged round. The deadline is not checked here: every node checks it itself.
     """
     if rounds[-1]["score"] == 1.0:
         return "passed"
@@ -27,12 +22,12 @@ def find_stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str,
 
 
 def count_images(rounds: Sequence[Round]) -> int:
-    """How many images the rounds hold."""
+    """Count the images of the rounds."""
     return sum(len(turn["candidates"]) for turn in rounds)
 
 
 def spent_usd(usage: dict[str, Usage]) -> float | None:
-    """US dollars spent so far; None where a price is not known."""
+    """Return the US dollars spent so far; None if a price is unknown."""
     prices = [share["usd"] for share in usage.values()]
     return None if None in prices else sum(price for price in prices if price is not None)
 
@@ -44,12 +39,12 @@ def _is_budget_spent(options: Options, rounds: Sequence[Round], usage: dict[str,
     budget, spent = options["budget_usd"], spent_usd(usage)
     if budget is None or spent is None:
         return False
-    # The next round will cost about what a round has cost so far; it must still fit.
+    # The next round is expected to cost the average of the rounds so far.
     return spent + spent / len(rounds) > budget
 
 
 def _is_plateau(patience: int | None, scores: Sequence[float]) -> bool:
-    """Whether the last `patience` rounds brought nothing better than what there was before them."""
+    """Return whether the last `patience` rounds brought no improvement."""
     if patience is None or len(scores) <= patience:
         return False
     return max(scores[-patience:]) <= max(scores[:-patience])

@@ -134,7 +134,7 @@ async def test_a_broken_answer_leaves_the_prompt_alone(home: Home) -> None:
     await home.run()
     home.chat.script["prepare"] = "nothing that can be read"
     result = await home.run("a red cat asleep")
-    assert any("could not be enhanced" in warning for warning in result.warnings)
+    assert any("could not be rewritten" in warning for warning in result.warnings)
     assert result.rounds[0]["prompt"] == "a red cat asleep"
 
 

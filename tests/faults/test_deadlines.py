@@ -20,7 +20,7 @@ DEADLINE_S = 3.0
 async def test_before_there_is_an_image(stub: StubServer, home: Path) -> None:
     stub.fault(HANG, when=asks_for("decompose"))
     async with opened(stub, home, chat={"timeout_s": 100}) as gems:
-        with pytest.raises(DeadlineReachedError, match="seconds are used up") as caught:
+        with pytest.raises(DeadlineReachedError, match="reached its deadline") as caught:
             await gems.run(PROMPT, size=SIZE, deadline_s=DEADLINE_S)
         assert (caught.value.fault, bool(caught.value.hint)) == ("nobody", True)
         assert drawings(stub) == []

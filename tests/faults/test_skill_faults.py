@@ -107,7 +107,7 @@ async def left_out(desk: Desk, graph: Any, name: str = "mine") -> str:
     output = await carried_out(desk, graph, skills=name)
     (use,) = output["skill_uses"]
     assert (use["name"], use["prompt"]) == (name, "a red cat")
-    assert output["warnings"] == [f"The run goes on without the skill {name}: {use['fault']}"]
+    assert output["warnings"] == [f"The run continues without the skill {name}: {use['fault']}"]
     assert (output["stop_reason"], output["final_prompt"]) == ("passed", "a red cat")
     assert [event["message"] for event in desk.told("warning")] == output["warnings"]
     return str(use["fault"])

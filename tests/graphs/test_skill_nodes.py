@@ -14,7 +14,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
 from gems.errors import RejectedRequestError, RunCancelledError, UnreachableError
-from gems.graphs.loop import MOST_SKILL_NODES, build_graph
+from gems.graphs.loop import MAX_SKILL_NODES, build_graph
 from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
 from tests.graphs.running import carried_out, compiled, config
@@ -218,7 +218,7 @@ async def test_steps_of_a_skills_own_graph_are_shown(desk: Desk, tmp_path: Path)
 
 async def test_more_skills_than_nodes(desk: Desk) -> None:
     skills = [
-        Skill(name=f"skill-{n:02}", description="One.", body=f"B{n}") for n in range(MOST_SKILL_NODES + 5)
+        Skill(name=f"skill-{n:02}", description="One.", body=f"B{n}") for n in range(MAX_SKILL_NODES + 5)
     ]
     graph = known(desk, *skills)
     output = await carried_out(desk, graph, skills="skill-33,skill-00,skill-34")

@@ -113,7 +113,7 @@ def test_a_skill_that_is_left_out_is_told(desk: Desk) -> None:
     update = skip_skill("mine", "It broke.", STATE, work)
     assert "draw_prompt" not in update
     assert update["skill_uses"][0]["fault"] == "It broke."
-    assert work.warnings == ["The run goes on without the skill mine: It broke."]
+    assert work.warnings == ["The run continues without the skill mine: It broke."]
     assert used_skills(STATE | update) == []
     assert used_skills(STATE | apply_result("mine", {}, STATE | update, work)) == ["mine"]
 

@@ -179,7 +179,7 @@ async def test_a_bad_verifier_costs_a_warning_only(
     assert update["stop_reason"] == "passed"
     assert {answer["source"] for answer in update["rounds"][0]["verdicts"][0]["answers"]} == {"confirmation"}
     (warning,) = work.warnings
-    assert warning.startswith("The skill lettering verifies nothing: ")
+    assert warning.startswith("The verifier of the skill lettering failed: ")
     assert told in warning
     again = desk.work()
     await judge(given | {"warnings": [warning]}, again)

@@ -116,7 +116,7 @@ async def test_creative_and_counting_do_not_work_together(tmp_path: Path) -> Non
         result = await gems.run("a red cat", seed=7)
     assert result.plan is not None
     assert result.plan["skills"] == ["creative-drawing"]
-    assert "works against creative-drawing" in result.warnings[0]
+    assert "conflicts with creative-drawing" in result.warnings[0]
 
 
 # --- knowledge-grounding ---------------------------------------------------------------------------------
