@@ -12,7 +12,7 @@ import pytest
 
 from gems import __version__
 from gems.apps.cli.schemas import RunList
-from gems.apps.cli.text import clean, money, one_line
+from gems.apps.cli.text import clean, format_usd, one_line
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
 from tests.apps.terminal import HOPELESS, here
 
@@ -174,7 +174,7 @@ def test_texts() -> None:
     assert one_line("a  b\n c") == "a b c"
     assert one_line("abcdefgh", 5) == "abcd…"
     assert one_line("abcde", 5) == "abcde"
-    assert [money(amount) for amount in (0, 0.0012, 0.25, 1234.5)] == [
+    assert [format_usd(amount) for amount in (0, 0.0012, 0.25, 1234.5)] == [
         "$0.00",
         "$0.0012",
         "$0.25",

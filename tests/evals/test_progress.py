@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gems.apps.cli.eval_parts.progress import followed, told
+from gems.apps.cli.eval_parts.progress import format_progress, show_progress
 from gems.apps.cli.options import View
 from gems.evals.jobs import Job, JobResult
 from gems.evals.working import JobProgress
@@ -25,12 +25,12 @@ def tally() -> JobProgress:
 
 def test_rate_images_cost_and_time_left() -> None:
     counted = tally()
-    assert told(counted) == "2.00 images each, $1.00"
+    assert format_progress(counted) == "2.00 images each, $1.00"
     counted.add(ending("c"))
     counted.add(ending("d", images=4))
-    assert told(counted).startswith("2.50 images each, $1.50, 0.5/s, 0:00:12 left")
+    assert format_progress(counted).startswith("2.50 images each, $1.50, 0.5/s, 0:00:12 left")
     counted.add(ending("e", error="It broke."))
-    assert "1 failed" in told(counted)
+    assert "1 failed" in format_progress(counted)
 
 
 def test_what_failed_and_was_tried_again_counts_once() -> None:
@@ -45,13 +45,13 @@ def test_cost_that_is_not_known_is_not_told() -> None:
     counted = tally()
     counted.add(ending("c", usd=None))
     assert counted.usd is None
-    assert "$" not in told(counted)
+    assert "$" not in format_progress(counted)
     counted = tally()
     counted.add(ending("c", usd=None, images=0, error="Nothing began."))
     assert counted.usd is None, "a call was made, and nobody knows what it cost"
 
 
 def test_nothing_is_shown_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with followed("samples", View()) as tell:
+    with show_progress("samples", View()) as tell:
         tell(tally())
     assert capsys.readouterr() == ("", "")

@@ -11,7 +11,7 @@ from gems._version import __version__
 from gems.apps.cli.batch import batch
 from gems.apps.cli.delete import delete
 from gems.apps.cli.doctor import doctor
-from gems.apps.cli.errors import told, usage_error
+from gems.apps.cli.errors import print_error, usage_error
 from gems.apps.cli.eval_parts import evals
 from gems.apps.cli.fork import fork
 from gems.apps.cli.garbage import gc
@@ -94,5 +94,5 @@ def main(arguments: list[str] | None = None) -> None:
         # Only Typer's usage errors, from whichever library; the commands report all others themselves.
         if not hasattr(error, "format_message"):
             raise
-        code = told(usage_error(error), as_json="--json" in arguments)
+        code = print_error(usage_error(error), as_json="--json" in arguments)
     sys.exit(code if isinstance(code, int) else 0)

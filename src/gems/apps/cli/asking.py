@@ -9,7 +9,7 @@ import typer
 from gems.errors import OptionError
 
 
-def agreed(question: str, *, yes: bool, as_json: bool) -> bool:
+def confirm(question: str, *, yes: bool, as_json: bool) -> bool:
     """Ask for confirmation on standard error; the end of standard input means no."""
     if yes:
         return True

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options as shared
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 from gems.apps.cli.eval_parts import options
 
 
@@ -66,13 +66,13 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
       1    failure
       130  interrupted; run the same command again to resume
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.eval_parts.batching import batched  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.handing import handed_over  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.working import At  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.eval_parts.batching import run_batch  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_parts.handing import print_report  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.working import EngineOptions  # noqa: PLC0415
 
         view = shared.View(json=json, quiet=quiet, debug=debug)
-        at = At(
+        engine_options = EngineOptions(
             out=out,
             engine=engine,
             concurrency=concurrency,
@@ -82,5 +82,5 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
             retries=retries,
         )
         models = shared.Models(chat=chat, judge=judge, generator=generator)
-        report = batched(file, models, at, view, seed=seed, learn=learn)
-        raise typer.Exit(handed_over(report, "prompt", view))
+        report = run_batch(file, models, engine_options, view, seed=seed, learn=learn)
+        raise typer.Exit(print_report(report, "prompt", view))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import FAILED, reported
+from gems.apps.cli.errors import FAILED, handle_errors
 
 if TYPE_CHECKING:
     from gems.runs.cleanup import Deletion
@@ -39,27 +39,27 @@ def delete(
       1    not confirmed, or failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from rich.filesize import decimal  # noqa: PLC0415 - heavy, as is what follows
 
-        from gems.apps.cli.asking import agreed  # noqa: PLC0415
+        from gems.apps.cli.asking import confirm  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.runner import looked_up, run_named  # noqa: PLC0415
-        from gems.apps.cli.text import counted, one_line  # noqa: PLC0415
+        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
+        from gems.apps.cli.text import one_line, pluralize  # noqa: PLC0415
 
-        async def looking(gems: Gems) -> Deletion:
-            return await gems.delete(await run_named(gems, run_id), dry_run=True)
+        async def preview(gems: Gems) -> Deletion:
+            return await gems.delete(await resolve_run_id(gems, run_id), dry_run=True)
 
-        found = looked_up(looking)
-        images = f"{counted(found.images, 'image')} ({decimal(found.image_bytes)})"
-        kept = f"; {counted(found.kept_images, 'image')} also used elsewhere" if found.kept_images else ""
+        found = run_query(preview)
+        images = f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)})"
+        kept = f"; {pluralize(found.kept_images, 'image')} also used elsewhere" if found.kept_images else ""
         if not json:
             typer.echo(f"{found.run_id}: {one_line(found.prompt, 80)}", err=True)
-            typer.echo(f"  {counted(found.rows, 'row')}, {images} to delete{kept}", err=True)
+            typer.echo(f"  {pluralize(found.rows, 'row')}, {images} to delete{kept}", err=True)
         if not dry_run:
-            if not agreed(f"Delete {found.run_id}?", yes=yes, as_json=json):
+            if not confirm(f"Delete {found.run_id}?", yes=yes, as_json=json):
                 raise typer.Exit(FAILED)
-            found = looked_up(lambda gems: gems.delete(found.run_id))
+            found = run_query(lambda gems: gems.delete(found.run_id))
             if not json:
                 typer.echo(f"deleted {found.run_id}")
         if json:

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 import typer
 
 from gems.apps.cli.story import Story
-from gems.apps.cli.text import counted, one_line
+from gems.apps.cli.text import one_line, pluralize
 from gems.events import (
     Event,
     ImageDrawn,
@@ -87,15 +87,15 @@ class Plain(Silent):
             case RequirementsListed():
                 lines = [f"{item['id']}: {one_line(item['question'])}" for item in event.requirements]
             case SkillUsed():
-                lines = [skill_line(event.use)]
+                lines = [format_skill_use(event.use)]
             case StepDone():
                 lines = self._step(event)
             case ImageDrawn():
                 lines = [f"round {event.round}: generated {event.path} with seed {event.candidate['seed']}"]
             case Judged():
-                lines = _judged(event, story)
+                lines = _judged_lines(event, story)
             case LessonsRecalled():
-                lines = [f"round {event.recall['round']}: {recalled_line(event.recall)}"]
+                lines = [f"round {event.recall['round']}: {format_recall(event.recall)}"]
             case Reflected():
                 experience = event.experience
                 lines = [f"round {experience['round']}: {one_line(experience['text'])}"]
@@ -113,24 +113,26 @@ class Plain(Silent):
         return [f"round {event.round}: step {event.done} of {event.total}"]
 
 
-def skill_line(use: SkillUse) -> str:
+def format_skill_use(use: SkillUse) -> str:
     """Format the use of a skill."""
     if use["fault"]:
         return f"skill {use['name']}: skipped"
-    notes = [counted(len(use["requirements"]), "requirement") + " added"] if use["requirements"] else []
+    notes = [pluralize(len(use["requirements"]), "requirement") + " added"] if use["requirements"] else []
     notes += [f"{len(use['restored'])} restored"] if use["restored"] else []
     notes += [f"{name} {value}" for name, value in use["drawing"].items()]
     more = f" ({', '.join(notes)})" if notes else ""
     return f"skill {use['name']}{more}: {one_line(use['prompt'], 200)}"
 
 
-def recalled_line(recall: Recall) -> str:
+def format_recall(recall: Recall) -> str:
     """Format the number of lessons from earlier runs, and the first one."""
     lessons = recall["lessons"]
-    return f"{counted(len(lessons), 'lesson')} from earlier runs: {one_line(format_lesson(lessons[0]), 160)}"
+    return (
+        f"{pluralize(len(lessons), 'lesson')} from earlier runs: {one_line(format_lesson(lessons[0]), 160)}"
+    )
 
 
-def _judged(event: Judged, story: Story) -> list[str]:
+def _judged_lines(event: Judged, story: Story) -> list[str]:
     answers = event.verdicts[event.best]["answers"]
     listed = ", ".join(f"{answer['requirement']} {answer['answer']}" for answer in answers)
     best = f", best so far: round {story.best.number}" if story.best is not None else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import FAILED, MET, reported
+from gems.apps.cli.errors import FAILED, MET, handle_errors
 
 if TYPE_CHECKING:
     from gems.apps.doctor import Check
@@ -41,23 +41,23 @@ def doctor(
       2    bad usage
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import interruptibly, settings_with  # noqa: PLC0415
-        from gems.apps.cli.tables import show_check  # noqa: PLC0415
+        from gems.apps.cli.runner import run_async, settings_with  # noqa: PLC0415
+        from gems.apps.cli.tables import print_check  # noqa: PLC0415
         from gems.apps.doctor import DoctorReport, checkup  # noqa: PLC0415
 
         models = options.Models(chat, judge, generator)
 
-        async def doing() -> list[Check]:
+        async def run_checks() -> list[Check]:
             checks = []
             async for check in checkup(lambda: settings_with(models), draw=not no_draw):
                 checks.append(check)
                 if not json:
-                    show_check(check)
+                    print_check(check)
             return checks
 
-        checks = interruptibly(doing())
+        checks = run_async(run_checks())
         fine = all(check.status != "failed" for check in checks)
         if json:
             print_json(DoctorReport(ok=fine, checks=checks))

@@ -46,7 +46,7 @@ class Failure:
 
 
 @contextmanager
-def reported(
+def handle_errors(
     *, as_json: bool = False, debug: bool = False, resume_command: Callable[[str], str] | None = None
 ) -> Iterator[None]:
     """Print any error raised inside and exit with its code; `debug` adds the traceback.
@@ -63,13 +63,15 @@ def reported(
         raise typer.Exit(FAILED) from None
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error is reported
         if debug and not isinstance(error, Interrupted | KeyboardInterrupt):
-            typer.echo(_traced(error), err=True, nl=False)
-        failure, code = _failure(error, resume_command)
-        told(failure, as_json=as_json, resume_command=resume_command)
+            typer.echo(_format_traceback(error), err=True, nl=False)
+        failure, code = _convert_error(error, resume_command)
+        print_error(failure, as_json=as_json, resume_command=resume_command)
         raise typer.Exit(code) from None
 
 
-def told(failure: Failure, *, as_json: bool, resume_command: Callable[[str], str] | None = None) -> int:
+def print_error(
+    failure: Failure, *, as_json: bool, resume_command: Callable[[str], str] | None = None
+) -> int:
     """Print an error to standard error, and as JSON to standard output; return the exit code of bad usage."""
     if as_json:
         typer.echo(json.dumps({"error": asdict(failure)}, indent=2))
@@ -94,7 +96,7 @@ def usage_error(error: Exception) -> Failure:
     )
 
 
-def _traced(error: BaseException) -> str:
+def _format_traceback(error: BaseException) -> str:
     """Format the traceback without secrets: servers may echo the key, and libraries quote servers."""
     return _without_secrets("".join(traceback.format_exception(error)))
 
@@ -111,7 +113,7 @@ def _without_secrets(text: str) -> str:
     return redact(text, *known_secrets(settings))
 
 
-def _failure(error: BaseException, resume_command: Callable[[str], str] | None) -> tuple[Failure, int]:
+def _convert_error(error: BaseException, resume_command: Callable[[str], str] | None) -> tuple[Failure, int]:
     if isinstance(error, GemsError):
         kind = type(error).__name__
         failure = Failure(

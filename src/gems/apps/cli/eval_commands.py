@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gems.apps.cli.progress import told
-from gems.apps.cli.runner import interruptibly
+from gems.apps.cli.progress import print_progress
+from gems.apps.cli.runner import run_async
 from gems.errors import ConfigurationError
 from gems.evals.comparison.entries import FolderData, read_folder
 from gems.evals.comparison.export import write_comparison, write_tables
@@ -26,7 +26,7 @@ from gems.settings import Settings, load_settings, with_models
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class ComparisonResult:
     """A comparison, the files written, and warnings about what they omit."""
 
     sections: Sequence[Section]
@@ -35,7 +35,7 @@ class Compared:
 
 
 @dataclass(slots=True)
-class Nobody:
+class NoJudge:
     """Judge of benchmarks with ground truth; it is never asked."""
 
     name: str
@@ -46,15 +46,15 @@ class Nobody:
         raise ConfigurationError(f"No judge is configured to answer {question.text!r}.")
 
 
-def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> ScoreReport:
+def score_samples(url: str, spec: str | None, data: Path | None, concurrency: int) -> ScoreReport:
     """Score a folder; `spec` names the chat model that judges."""
 
-    async def doing() -> ScoreReport:
+    async def run() -> ScoreReport:
         folder = await EvalFolder.open(url)
         about, place = load_task(folder.settings.task), _data_of(folder, data)
-        tell = told("prompt")
+        tell = print_progress("prompt")
         if isinstance(about, KnowsTruth):
-            judge = Nobody(about.truth)
+            judge = NoJudge(about.truth)
             return await score_folder(
                 folder, about, judge, judge.name, data=place, concurrency=concurrency, on_progress=tell
             )
@@ -69,7 +69,7 @@ def scored(url: str, spec: str | None, data: Path | None, concurrency: int) -> S
                 on_progress=tell,
             )
 
-    return interruptibly(doing())
+    return run_async(run())
 
 
 def _judge_settings(spec: str | None, about: Task) -> Settings:
@@ -82,52 +82,54 @@ def _judge_settings(spec: str | None, about: Task) -> Settings:
     return settings
 
 
-def exported(url: str, out: Path, data: Path | None) -> EvalExport:
+def export_samples(url: str, out: Path, data: Path | None) -> EvalExport:
     """Export a folder for the official scorer."""
 
-    async def doing() -> EvalExport:
+    async def run() -> EvalExport:
         folder = await EvalFolder.open(url)
         return await export_folder(folder, load_task(folder.settings.task), _data_of(folder, data), out)
 
-    return interruptibly(doing())
+    return run_async(run())
 
 
-def imported(url: str, file: Path, language: str | None, data: Path | None) -> EvalImport:
+def import_official_scores(url: str, file: Path, language: str | None, data: Path | None) -> EvalImport:
     """Import official scores into a folder."""
 
-    async def doing() -> EvalImport:
+    async def run() -> EvalImport:
         folder = await EvalFolder.open(url)
         return await import_scores(
             folder, load_task(folder.settings.task), _data_of(folder, data), file, language
         )
 
-    return interruptibly(doing())
+    return run_async(run())
 
 
-def compared(urls: Sequence[str], judge: str | None, out: Path | None, pictures: int) -> Compared:
+def compare_folders(
+    urls: Sequence[str], judge: str | None, out: Path | None, pictures: int
+) -> ComparisonResult:
     """Compare folders, and write the comparison to `out` if given."""
 
-    async def doing() -> Compared:
+    async def run() -> ComparisonResult:
         folders = await _read(urls)
         # Thousands of resamplings take seconds.
         sections = await asyncio.to_thread(build_sections, folders, judge)
         if out is None:
-            return Compared(sections, (), ())
-        return Compared(sections, *await write_comparison(sections, out, pictures))
+            return ComparisonResult(sections, (), ())
+        return ComparisonResult(sections, *await write_comparison(sections, out, pictures))
 
-    return interruptibly(doing())
+    return run_async(run())
 
 
-def tabled(urls: Sequence[str], out: Path | None) -> list[Table]:
+def build_tables(urls: Sequence[str], out: Path | None) -> list[Table]:
     """Build the paper's tables with the numbers of the folders, and write them to `out` if given."""
 
-    async def doing() -> list[Table]:
+    async def run() -> list[Table]:
         tables = paper_tables(await _read(urls))
         if out is not None:
             await asyncio.to_thread(write_tables, out, tables)
         return tables
 
-    return interruptibly(doing())
+    return run_async(run())
 
 
 async def _read(urls: Sequence[str]) -> list[FolderData]:

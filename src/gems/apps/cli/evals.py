@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options as shared
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 from gems.apps.cli.eval_parts import options
 
 
@@ -94,14 +94,14 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
       1    failure
       130  interrupted; run the same command again to resume
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.eval_parts.drawing import EvalWish, drawn  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.handing import handed_over  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.working import At  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.eval_parts.drawing import EvalRequest, run_eval  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_parts.handing import print_report  # noqa: PLC0415
+        from gems.apps.cli.eval_parts.working import EngineOptions  # noqa: PLC0415
         from gems.apps.cli.options import Models, View  # noqa: PLC0415
 
         view = View(json=json, quiet=quiet, debug=debug)
-        wish = EvalWish(
+        request = EvalRequest(
             task=task,
             harness=harness,
             generator_profile=generator_profile,
@@ -114,7 +114,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             data=data,
             learn=learn,
         )
-        at = At(
+        engine_options = EngineOptions(
             out=out,
             engine=engine,
             concurrency=concurrency,
@@ -123,5 +123,5 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             budget_usd=budget_usd,
             retries=retries,
         )
-        report = drawn(wish, Models(chat=chat, judge=judge, generator=generator), at, view)
-        raise typer.Exit(handed_over(report, "sample", view))
+        report = run_eval(request, Models(chat=chat, judge=judge, generator=generator), engine_options, view)
+        raise typer.Exit(print_report(report, "sample", view))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 
 def fork(  # noqa: PLR0913, PLR0917 - the command's options
@@ -84,11 +84,11 @@ def fork(  # noqa: PLR0913, PLR0917 - the command's options
     """  # noqa: D301 - \b keeps the lines apart
     models = options.Models(chat, judge, generator)
     view = options.View(json=json, quiet=quiet, debug=debug)
-    with reported(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import handed_over  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import forked  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
+        from gems.apps.cli.output import print_run  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import fork_run  # noqa: PLC0415
 
-        result = forked(
+        result = fork_run(
             run_id,
             number,
             prompt,
@@ -105,4 +105,4 @@ def fork(  # noqa: PLR0913, PLR0917 - the command's options
             out=out,
             metadata=not no_metadata,
         )
-        raise typer.Exit(handed_over(result, view, models))
+        raise typer.Exit(print_run(result, view, models))

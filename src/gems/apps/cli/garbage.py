@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import FAILED, reported
+from gems.apps.cli.errors import FAILED, handle_errors
 
 if TYPE_CHECKING:
     from gems.runs.cleanup import Garbage
@@ -43,39 +43,39 @@ def gc(
       1    not confirmed, or failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.asking import confirm  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
         from gems.moments import parse_duration  # noqa: PLC0415
 
         age = parse_duration(min_age)
-        found = looked_up(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))
+        found = run_query(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))
         if not json:
-            _tell(found, unlisted=unlisted)
+            _print_garbage(found, unlisted=unlisted)
         empty = found.nothing and not (unlisted and found.unlisted_runs)
         if not dry_run and not empty:
-            if not agreed("Delete them?", yes=yes, as_json=json):
+            if not confirm("Delete them?", yes=yes, as_json=json):
                 raise typer.Exit(FAILED)
-            found = looked_up(lambda gems: gems.gc(min_age=age, unlisted=unlisted))
+            found = run_query(lambda gems: gems.gc(min_age=age, unlisted=unlisted))
             if not json:
                 typer.echo("deleted")
         if json:
             print_json(found)
 
 
-def _tell(found: Garbage, *, unlisted: bool) -> None:
+def _print_garbage(found: Garbage, *, unlisted: bool) -> None:
     from rich.filesize import decimal  # noqa: PLC0415 - only needed here
 
-    from gems.apps.cli.text import counted  # noqa: PLC0415
+    from gems.apps.cli.text import pluralize  # noqa: PLC0415
 
     lines = [
-        f"{counted(found.images, 'image')} ({decimal(found.image_bytes)}) that no run uses",
-        f"{counted(found.leftovers, 'unfinished file')} ({decimal(found.leftover_bytes)})",
-        counted(found.locks, "old lock file"),
+        f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)}) that no run uses",
+        f"{pluralize(found.leftovers, 'unfinished file')} ({decimal(found.leftover_bytes)})",
+        pluralize(found.locks, "old lock file"),
     ]
     if found.unlisted_runs:
-        runs = f"{counted(found.unlisted_runs, 'run')} with {counted(found.unlisted_rows, 'row')}"
+        runs = f"{pluralize(found.unlisted_runs, 'run')} with {pluralize(found.unlisted_rows, 'row')}"
         more = "" if unlisted else "; --unlisted deletes them too"
         lines.append(f"{runs} that `gems runs` does not list{more}")
     typer.echo("\n".join(lines), err=True)

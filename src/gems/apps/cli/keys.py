@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.apps.serving.keys import KeyFile
@@ -56,7 +56,7 @@ def add(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.schemas import NewKey  # noqa: PLC0415
 
@@ -77,7 +77,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
       0  listed, even if there are none
       2  bad usage or configuration
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.schemas import KeyLine, KeyList  # noqa: PLC0415
 
@@ -103,7 +103,7 @@ def revoke(name: Name, json: options.Json = False, debug: options.Debug = False)
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.schemas import RevokedKey  # noqa: PLC0415
 

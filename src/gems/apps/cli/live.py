@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gems.apps.cli.display import recalled_line, skill_line
+from gems.apps.cli.display import format_recall, format_skill_use
 from gems.apps.cli.story import Story, Turn
 from gems.apps.cli.text import clean, one_line
 from gems.events import (
@@ -79,12 +79,12 @@ class LiveDisplay:
             case Planned() if event.plan["skills"]:
                 self._print(Text(f"skill {', '.join(event.plan['skills'])}: {one_line(event.plan['why'])}"))
             case SkillUsed():
-                self._print(Text(skill_line(event.use), style="dim"), indent=2)
+                self._print(Text(format_skill_use(event.use), style="dim"), indent=2)
             case Judged():
                 self._print(round_line(story.turn(event.round), len(story.questions)))
                 self._print(Text(story.turn(event.round).path, style="dim", overflow="fold"), indent=2)
             case LessonsRecalled():
-                self._print(Text(recalled_line(event.recall), style="dim"), indent=2)
+                self._print(Text(format_recall(event.recall), style="dim"), indent=2)
             case Reflected():
                 self._print(Text(clean(event.experience["text"]), style="italic"), indent=2)
             case Warned():

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 from gems.errors import MissingExtraError
 
 
@@ -39,10 +39,10 @@ def mcp(
       1    failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(debug=debug):
+    with handle_errors(debug=debug):
         import asyncio  # noqa: PLC0415 - not needed for help
 
-        from gems.apps.cli.runner import interruptibly, listening_at, settings_with  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import run_async, settings_with, with_address  # noqa: PLC0415 - heavy
         from gems.observability.logging import configure_logging  # noqa: PLC0415
 
         try:
@@ -56,11 +56,11 @@ def mcp(
         configure_logging(settings, debug=debug)
         if http:
             # The server handles signals itself, since it stops runs gracefully.
-            asyncio.run(serving.serve_http(listening_at(settings, host, port), _announce))
+            asyncio.run(serving.serve_http(with_address(settings, host, port), _print_mcp_address))
         else:
-            interruptibly(serving.serve_stdio(settings))
+            run_async(serving.serve_stdio(settings))
 
 
-def _announce(address: str) -> None:
+def _print_mcp_address(address: str) -> None:
     # Standard output stays empty in both modes.
     typer.echo(f"Serving MCP at {address}", err=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.memory_reports import Memory, Stats
@@ -39,10 +39,10 @@ def list_(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415 - heavy
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415 - heavy
 
-        _print(looked_up(lambda gems: gems.memory.listed(limit, generator, kind)), as_json=json)
+        _print_memories(run_query(lambda gems: gems.memory.listed(limit, generator, kind)), as_json=json)
 
 
 def search(
@@ -64,10 +64,10 @@ def search(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415 - heavy
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415 - heavy
 
-        _print(looked_up(lambda gems: gems.memory.search(text, limit, generator)), as_json=json)
+        _print_memories(run_query(lambda gems: gems.memory.search(text, limit, generator)), as_json=json)
 
 
 def show(
@@ -87,18 +87,18 @@ def show(
       2  bad usage or configuration, or no such key
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
 
-        found: Memory = looked_up(lambda gems: gems.memory.show(key))
+        found: Memory = run_query(lambda gems: gems.memory.show(key))
         if json:
             print_json(found)
             return
-        typer.echo("\n".join(_heading(found)))
+        typer.echo("\n".join(_memory_lines(found)))
         for name, value in found.value.items():
             if name not in ("text", "text_indexed", "generator", "record"):
-                typer.echo(f"  {name}: {_plain(value)}")
+                typer.echo(f"  {name}: {_format_value(value)}")
 
 
 def stats(json: options.Json = False, debug: options.Debug = False) -> None:
@@ -110,11 +110,11 @@ def stats(json: options.Json = False, debug: options.Debug = False) -> None:
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
 
-        found: Stats = looked_up(lambda gems: gems.memory.stats())
+        found: Stats = run_query(lambda gems: gems.memory.stats())
         if json:
             print_json(found)
             return
@@ -127,18 +127,18 @@ def stats(json: options.Json = False, debug: options.Debug = False) -> None:
         typer.echo(f"waiting to be written: {found.pending}")
 
 
-def _print(found: list[Memory], *, as_json: bool) -> None:
+def _print_memories(found: list[Memory], *, as_json: bool) -> None:
     from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
 
     if as_json:
         print_json({"memories": [memory.model_dump() for memory in found]})
     elif found:
-        typer.echo("\n".join(line for memory in found for line in _heading(memory)))
+        typer.echo("\n".join(line for memory in found for line in _memory_lines(memory)))
     else:
         typer.echo("No lessons or experiences found.", err=True)
 
 
-def _heading(memory: Memory) -> list[str]:
+def _memory_lines(memory: Memory) -> list[str]:
     from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
 
     record = memory.value["record"]
@@ -151,11 +151,11 @@ def _heading(memory: Memory) -> list[str]:
     ]
 
 
-def _plain(value: object) -> str:
+def _format_value(value: object) -> str:
     from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
 
     if isinstance(value, list):
-        return one_line("; ".join(_plain(item) for item in value) or "none")
+        return one_line("; ".join(_format_value(item) for item in value) or "none")
     if isinstance(value, dict):
         return one_line(str(value.get("question", value)))
     return one_line(str(value))

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import Models, View
-from gems.apps.cli.text import clean, counted, money, one_line
+from gems.apps.cli.text import clean, format_usd, one_line, pluralize
 from gems.results import RunResult
 
 
@@ -20,13 +20,13 @@ def print_json(value: BaseModel | dict[str, Any]) -> None:
     typer.echo(json.dumps(plain, indent=2))
 
 
-def handed_over(result: RunResult, view: View, models: Models) -> int:
+def print_run(result: RunResult, view: View, models: Models) -> int:
     """Print the result of a run and return the exit code."""
     if view.json:
         print_json(result)
     elif not view.quiet:
-        typer.echo("\n".join(_summary(result)))
-    _complain(result, models)
+        typer.echo("\n".join(_run_summary(result)))
+    _print_problems(result, models)
     if result.path is None:
         return FAILED
     if not view.json:
@@ -37,9 +37,9 @@ def handed_over(result: RunResult, view: View, models: Models) -> int:
 def verdict_line(result: RunResult) -> str:
     """Format requirements met, rounds, stop reason and score."""
     met = sum(item.answer == "yes" for item in result.requirements)
-    rounds = counted(len(result.rounds), "round")
+    rounds = pluralize(len(result.rounds), "round")
     reason = result.stop_reason or result.status
-    all_of_them = counted(len(result.requirements), "requirement")
+    all_of_them = pluralize(len(result.requirements), "requirement")
     return f"{met} of {all_of_them} met after {rounds} ({reason}), score {result.score:.2f}"
 
 
@@ -49,17 +49,17 @@ def usage_line(result: RunResult) -> str:
     asked = [used for role, used in result.usage.items() if role != "generator"]
     prices = [used["usd"] for used in result.usage.values()]
     parts = [
-        counted(drawn["calls"] if drawn else 0, "image"),
-        counted(sum(used["calls"] for used in asked), "chat call"),
-        counted(sum(used["input_tokens"] + used["output_tokens"] for used in asked), "token"),
+        pluralize(drawn["calls"] if drawn else 0, "image"),
+        pluralize(sum(used["calls"] for used in asked), "chat call"),
+        pluralize(sum(used["input_tokens"] + used["output_tokens"] for used in asked), "token"),
         f"{result.seconds:,.1f} s",
     ]
     if prices and None not in prices:
-        parts.append(money(sum(price or 0.0 for price in prices)))
+        parts.append(format_usd(sum(price or 0.0 for price in prices)))
     return ", ".join(parts)
 
 
-def _summary(result: RunResult) -> list[str]:
+def _run_summary(result: RunResult) -> list[str]:
     lines = [verdict_line(result)]
     for item in result.requirements:
         if item.answer != "yes":
@@ -68,7 +68,7 @@ def _summary(result: RunResult) -> list[str]:
     return [*lines, f"  run {result.run_id}: {usage_line(result)}"]
 
 
-def _complain(result: RunResult, models: Models) -> None:
+def _print_problems(result: RunResult, models: Models) -> None:
     """Print failures of a run that has a result to standard error."""
     if result.failure is not None:
         failure = result.failure

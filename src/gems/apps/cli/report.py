@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.service import Gems
@@ -43,17 +43,17 @@ def report(
       2  bad usage or configuration, or no such run
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up, run_named  # noqa: PLC0415
+        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
         from gems.apps.cli.schemas import ReportFile  # noqa: PLC0415
         from gems.runs.output import write_page  # noqa: PLC0415
 
-        async def looking(gems: Gems) -> tuple[str, str]:
-            name = await run_named(gems, run_id)
+        async def build_report(gems: Gems) -> tuple[str, str]:
+            name = await resolve_run_id(gems, run_id)
             return name, await gems.report(name)
 
-        name, page = looked_up(looking)
+        name, page = run_query(build_report)
         if out == Path("-") and not json:
             typer.echo(page, nl=False)
             return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 
 def resume(  # noqa: PLR0913, PLR0917 - the command's options
@@ -45,9 +45,9 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
     """  # noqa: D301 - \b keeps the lines apart
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
-    with reported(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import handed_over  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import resumed  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
+        from gems.apps.cli.output import print_run  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import resume_run  # noqa: PLC0415
 
-        result = resumed(run_id, models, view, answer, out=out, metadata=not no_metadata)
-        raise typer.Exit(handed_over(result, view, models))
+        result = resume_run(run_id, models, view, answer, out=out, metadata=not no_metadata)
+        raise typer.Exit(print_run(result, view, models))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 from gems.errors import PromptError
 from gems.types import Profile
 
@@ -106,12 +106,12 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     """  # noqa: D301 - \b keeps the lines apart
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
-    with reported(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import handed_over  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import begun  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
+        from gems.apps.cli.output import print_run  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import start_run  # noqa: PLC0415
 
-        result = begun(
-            _text(prompt),
+        result = start_run(
+            _read_prompt(prompt),
             models,
             view,
             max_rounds=rounds,
@@ -130,10 +130,10 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             out=out,
             metadata=not no_metadata,
         )
-        raise typer.Exit(handed_over(result, view, models))
+        raise typer.Exit(print_run(result, view, models))
 
 
-def _text(prompt: str) -> str:
+def _read_prompt(prompt: str) -> str:
     if prompt != "-":
         return prompt
     try:

@@ -28,7 +28,7 @@ from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settin
 
 T = TypeVar("T")
 # Warnings of the loop arrive as events; these loggers have no other channel.
-_HEARD = (
+_SHOWN_LOGGERS = (
     "gems.models",
     "gems.service",
     "gems.runs.executor",
@@ -37,40 +37,40 @@ _HEARD = (
 )
 
 
-def begun(prompt: str, models: Models, view: View, **arguments: Unpack[RunArguments]) -> RunResult:
+def start_run(prompt: str, models: Models, view: View, **arguments: Unpack[RunArguments]) -> RunResult:
     """Execute a new run and show its progress; raise Interrupted on Ctrl-C or SIGTERM."""
 
-    async def doing() -> RunResult:
+    async def coroutine() -> RunResult:
         async with Gems(settings_with(models)) as gems:
             story = Story(prompt=prompt, path_of=gems.resources.images.path)
-            return await _followed(gems.stream(prompt, **arguments), story, view)
+            return await _show_events(gems.stream(prompt, **arguments), story, view)
 
-    return interruptibly(doing())
+    return run_async(coroutine())
 
 
-def resumed(
+def resume_run(
     name: str, models: Models, view: View, answer: str | None = None, **target: Unpack[Target]
 ) -> RunResult:
     """Resume a run and show its progress."""
 
-    async def doing() -> RunResult:
+    async def coroutine() -> RunResult:
         async with Gems(settings_with(models)) as gems:
-            run_id = await run_named(gems, name)
+            run_id = await resolve_run_id(gems, name)
             known = await gems.show(run_id)
             story = Story.so_far(known, gems.resources.images.path)
-            return await _followed(gems.stream_resume(run_id, answer, **target), story, view)
+            return await _show_events(gems.stream_resume(run_id, answer, **target), story, view)
 
-    return interruptibly(doing())
+    return run_async(coroutine())
 
 
-def forked(
+def fork_run(
     name: str, number: int, prompt: str | None, models: Models, view: View, **arguments: Unpack[RunArguments]
 ) -> RunResult:
     """Fork a run and show its progress."""
 
-    async def doing() -> RunResult:
+    async def coroutine() -> RunResult:
         async with Gems(settings_with(models)) as gems:
-            run_id = await run_named(gems, name)
+            run_id = await resolve_run_id(gems, name)
             known = await gems.show(run_id)
             shared = {
                 "rounds": known.rounds[:number],
@@ -79,25 +79,25 @@ def forked(
             }
             story = Story.so_far(known.model_copy(update=shared), gems.resources.images.path)
             events = gems.stream_fork(run_id, number, prompt, **arguments)
-            return await _followed(events, story, view, f"forked from {run_id} after round {number}")
+            return await _show_events(events, story, view, f"forked from {run_id} after round {number}")
 
-    return interruptibly(doing())
+    return run_async(coroutine())
 
 
-def looked_up(looking: Callable[[Gems], Awaitable[T]]) -> T:
+def run_query(query: Callable[[Gems], Awaitable[T]]) -> T:
     """Run a query on the stores, which needs no model, so unusable ones do not matter."""
     unneeded = {name: ChatSettings() for name in ("chat", "planner", "judge", "reflector")}
-    return asked(load_settings().model_copy(update=unneeded), looking)
+    return run_with_chat(load_settings().model_copy(update=unneeded), query)
 
 
-def asked(settings: Settings, asking: Callable[[Gems], Awaitable[T]]) -> T:
+def run_with_chat(settings: Settings, task: Callable[[Gems], Awaitable[T]]) -> T:
     """Run a task that needs chat models but no generator, so an unusable one does not matter."""
 
-    async def doing() -> T:
+    async def coroutine() -> T:
         async with Gems(settings.model_copy(update={"generator": GeneratorSettings()})) as gems:
-            return await asking(gems)
+            return await task(gems)
 
-    return interruptibly(doing())
+    return run_async(coroutine())
 
 
 def settings_with(models: Models) -> Settings:
@@ -105,13 +105,13 @@ def settings_with(models: Models) -> Settings:
     return with_models(load_settings(), chat=models.chat, judge=models.judge, generator=models.generator)
 
 
-def listening_at(settings: Settings, host: str | None, port: int | None) -> Settings:
+def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
     """Return the settings with the address of a command."""
     named = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     return settings.model_copy(update={"serve": settings.serve.model_copy(update=named)})
 
 
-async def run_named(gems: Gems, name: str) -> str:
+async def resolve_run_id(gems: Gems, name: str) -> str:
     """Return the run id; `last` is the newest run."""
     if name != "last":
         return name
@@ -123,24 +123,24 @@ async def run_named(gems: Gems, name: str) -> str:
     return newest[0]["run_id"]
 
 
-def interruptibly(doing: Coroutine[Any, Any, T]) -> T:
+def run_async(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine; raise Interrupted on Ctrl-C or SIGTERM, after it has been cancelled."""
 
-    async def terminable() -> T:
+    async def cancellable() -> T:
         task = asyncio.current_task()
         # Unsupported on Windows and outside of the main thread. asyncio handles Ctrl-C itself.
         with suppress(NotImplementedError, RuntimeError, ValueError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # type: ignore[union-attr]
-        return await doing
+        return await coroutine
 
     try:
-        return asyncio.run(terminable())
+        return asyncio.run(cancellable())
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise Interrupted from None
 
 
 @contextmanager
-def told_once(*, debug: bool) -> Iterator[None]:
+def mute_node_warnings(*, debug: bool) -> Iterator[None]:
     """Mute warnings of nodes, which are in the result, unless with --debug."""
     logger = logging.getLogger("gems.nodes.context")
     kept = logger.level
@@ -152,7 +152,7 @@ def told_once(*, debug: bool) -> Iterator[None]:
         logger.setLevel(kept)
 
 
-async def _followed(events: AsyncGenerator[Event], story: Story, view: View, note: str = "") -> RunResult:
+async def _show_events(events: AsyncGenerator[Event], story: Story, view: View, note: str = "") -> RunResult:
     try:
         with _display(story, view) as display, _Logs(display, view):
             if note:
@@ -197,6 +197,6 @@ class _Logs(logging.Handler):
         self._logger.level, self._logger.propagate = self._kept
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._view.debug or record.name.startswith(_HEARD):
+        if self._view.debug or record.name.startswith(_SHOWN_LOGGERS):
             text = self.format(record) if self._view.debug else one_line(record.getMessage())
             self._display.note(text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.memory.ledger import RunRow
@@ -58,24 +58,24 @@ def runs(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
-        from gems.apps.cli.tables import runs_table  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.apps.cli.tables import print_runs  # noqa: PLC0415
 
-        wanted = _wanted(since, until, status, text, min_score)
-        found: list[RunRow] = looked_up(lambda gems: gems.runs(limit, wanted))
+        run_filter = _run_filter(since, until, status, text, min_score)
+        found: list[RunRow] = run_query(lambda gems: gems.runs(limit, run_filter))
         if json:
             print_json({"runs": found})
         elif found:
-            runs_table(found)
+            print_runs(found)
         elif any(value is not None for value in (since, until, status, text, min_score)):
             typer.echo("No run matches.", err=True)
         else:
             typer.echo("There are no runs yet. Start one with `gems run`.", err=True)
 
 
-def _wanted(
+def _run_filter(
     since: str | None, until: str | None, status: Status | None, text: str | None, min_score: float | None
 ) -> RunFilter:
     from gems.memory.run_filter import RunFilter  # noqa: PLC0415 - loads the stores

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.settings import Settings
@@ -44,11 +44,11 @@ def serve(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(debug=debug):
-        served(host, port, options.Models(chat, judge, generator), _ready, debug=debug)
+    with handle_errors(debug=debug):
+        run_server(host, port, options.Models(chat, judge, generator), _print_server_address, debug=debug)
 
 
-def served(
+def run_server(
     host: str | None,
     port: int | None,
     models: options.Models,
@@ -61,15 +61,15 @@ def served(
 
     `host` and `port` override the settings; `ready` is called with the address; `page` requires the web page.
     """
-    from gems.apps.cli.runner import listening_at, settings_with  # noqa: PLC0415 - heavy
+    from gems.apps.cli.runner import settings_with, with_address  # noqa: PLC0415 - heavy
 
-    settings = listening_at(settings_with(models), host, port)
+    settings = with_address(settings_with(models), host, port)
     if page:
         settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"web": True})})
-    _serve(settings, ready, debug=debug, page=page)
+    _serve_http(settings, ready, debug=debug, page=page)
 
 
-def _serve(settings: Settings, ready: Callable[[str], None], *, debug: bool, page: bool) -> None:
+def _serve_http(settings: Settings, ready: Callable[[str], None], *, debug: bool, page: bool) -> None:
     import asyncio  # noqa: PLC0415 - not needed for help
 
     from gems.errors import MissingExtraError  # noqa: PLC0415
@@ -90,6 +90,6 @@ def _serve(settings: Settings, ready: Callable[[str], None], *, debug: bool, pag
     asyncio.run(serve(settings, ready))
 
 
-def _ready(address: str) -> None:
+def _print_server_address(address: str) -> None:
     typer.echo(address)
     typer.echo(f"Serving at {address}; API docs at {address}/docs. Press Ctrl-C to stop.", err=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.results import RunResult
@@ -32,16 +32,16 @@ def show(
       2  bad usage or configuration, or no such run
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up, run_named  # noqa: PLC0415
-        from gems.apps.cli.tables import show_run  # noqa: PLC0415
+        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
+        from gems.apps.cli.tables import print_details  # noqa: PLC0415
 
-        async def looking(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
-            return await gems.show(await run_named(gems, run_id)), gems.resources.images.path
+        async def load_run(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
+            return await gems.show(await resolve_run_id(gems, run_id)), gems.resources.images.path
 
-        result, path_of = looked_up(looking)
+        result, path_of = run_query(load_run)
         if json:
             print_json(result)
         else:
-            show_run(result, path_of)
+            print_details(result, path_of)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.skills.catalogue import SkillCatalogue
@@ -33,12 +33,12 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
       2  bad configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import one_line  # noqa: PLC0415
         from gems.skills.reports import list_skills  # noqa: PLC0415
 
-        catalogue, where = scanned()
+        catalogue, where = scan_skills()
         found = list_skills(catalogue.current, where)
         if json:
             print_json(found)
@@ -47,10 +47,10 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
             code = {(True, True): ", graph.py", (True, False): ", graph.py is not trusted"}
             notes = f"{skill.place}{code.get((skill.code, skill.runs_code), '')}"
             typer.echo(f"{skill.name}  ({notes})\n  {one_line(skill.description, 200)}")
-            _tell(skill.findings)
+            _print_findings(skill.findings)
         for folder in found.left_out:
             typer.echo(f"skipped: {folder.folder} ({folder.place})")
-            _tell(folder.findings)
+            _print_findings(folder.findings)
         for path in found.untrusted:
             typer.echo(f"not trusted: {path}. Run `gems skills trust .` to load its skills.", err=True)
 
@@ -72,14 +72,14 @@ def show(
       2  bad usage or configuration, or no such skill
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         import asyncio  # noqa: PLC0415 - heavy
 
         from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.skills.reading import read_body  # noqa: PLC0415
         from gems.skills.reports import SkillPage, skill_entry  # noqa: PLC0415
 
-        registry = scanned()[0].current
+        registry = scan_skills()[0].current
         skill = registry.named(name)
         # All scanned skills have one.
         folder = skill.folder or Path()
@@ -89,18 +89,18 @@ def show(
         if json:
             print_json(page)
             return
-        told = page.skill
-        typer.echo(f"{told.name}  ({told.place})\n{told.description}\n\nfolder: {told.folder}")
+        shown = page.skill
+        typer.echo(f"{shown.name}  ({shown.place})\n{shown.description}\n\nfolder: {shown.folder}")
         typer.echo(f"files: {', '.join(files)}")
-        if told.conflicts:
-            typer.echo(f"conflicts with: {', '.join(told.conflicts)}")
-        if told.code and not told.runs_code:
+        if shown.conflicts:
+            typer.echo(f"conflicts with: {', '.join(shown.conflicts)}")
+        if shown.code and not shown.runs_code:
             typer.echo("graph.py does not run: its folder is not trusted")
-        _tell(told.findings)
+        _print_findings(shown.findings)
         typer.echo(f"\n{page.body}")
 
 
-def scanned() -> tuple[SkillCatalogue, SkillSearchPath]:
+def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
     """Scan the skill search path; findings are listed, so they are not logged too."""
     import logging  # noqa: PLC0415 - heavy
 
@@ -110,17 +110,17 @@ def scanned() -> tuple[SkillCatalogue, SkillSearchPath]:
 
     where = skill_places(load_settings())
     catalogue = SkillCatalogue(where.places)
-    told = logging.getLogger("gems.skills")
-    level = told.level
-    told.setLevel(logging.ERROR)
+    logger = logging.getLogger("gems.skills")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         catalogue.scan()
     finally:
-        told.setLevel(level)
+        logger.setLevel(level)
     return catalogue, where
 
 
-def _tell(findings: list[SkillFinding]) -> None:
+def _print_findings(findings: list[SkillFinding]) -> None:
     from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
 
     for finding in findings:

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from gems.apps.cli.display import skill_line
+from gems.apps.cli.display import format_skill_use
 from gems.apps.cli.live import Marks
 from gems.apps.cli.output import verdict_line
-from gems.apps.cli.text import clean, counted, money, one_line
+from gems.apps.cli.text import clean, format_usd, one_line, pluralize
 from gems.apps.doctor import Check
 from gems.memory.ledger import RunRow
 from gems.memory.retrieval import format_lesson
@@ -25,7 +25,7 @@ _CHECKED = {"ok": "green", "failed": "bold red", "skipped": "yellow", "missing":
 _STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
-def runs_table(rows: list[RunRow]) -> None:
+def print_runs(rows: list[RunRow]) -> None:
     """Print one line per run; on a narrow terminal the prompt gets its own line."""
     console = _console()
     heading = (
@@ -43,28 +43,28 @@ def runs_table(rows: list[RunRow]) -> None:
         console.print(line, soft_wrap=True)
 
 
-def show_run(result: RunResult, path_of: Callable[[str], Path]) -> None:
+def print_details(result: RunResult, path_of: Callable[[str], Path]) -> None:
     """Print all details of a run."""
     console = _console()
     questions = {item.id: item.question for item in result.requirements}
-    for line in _heading(result, path_of):
+    for line in _run_heading(result, path_of):
         console.print(line, soft_wrap=True)
     experiences = {experience["round"]: experience["text"] for experience in result.experiences}
     lessons = {given["round"]: given["lessons"] for given in result.recalls}
     for turn in result.rounds:
         console.print()
-        for line in _round(turn, questions, path_of, Marks(console.encoding), best=result.best_round):
+        for line in _round_lines(turn, questions, path_of, Marks(console.encoding), best=result.best_round):
             console.print(line, soft_wrap=True)
         for lesson in lessons.get(turn["number"], ()):
-            console.print(_named("lesson", format_lesson(lesson), indent=2), soft_wrap=True)
+            console.print(_field("lesson", format_lesson(lesson), indent=2), soft_wrap=True)
         if turn["number"] in experiences:
-            console.print(_named("experience", experiences[turn["number"]], indent=2), soft_wrap=True)
+            console.print(_field("experience", experiences[turn["number"]], indent=2), soft_wrap=True)
     console.print()
-    for line in _closing(result):
+    for line in _run_footer(result):
         console.print(line, soft_wrap=True)
 
 
-def show_check(check: Check) -> None:
+def print_check(check: Check) -> None:
     """Print a check, and its hint on a second line."""
     line = Text.assemble((f"{check.status:<7}", _CHECKED[check.status]), f"  {check.name}")
     if check.detail:
@@ -94,43 +94,43 @@ def _run_line(row: RunRow) -> Text:
     )
 
 
-def _heading(result: RunResult, path_of: Callable[[str], Path]) -> Iterator[Text]:
+def _run_heading(result: RunResult, path_of: Callable[[str], Path]) -> Iterator[Text]:
     yield Text.assemble((result.run_id, "bold"), "  ", (result.status, _STYLES.get(result.status, "")))
     yield Text(verdict_line(result))
-    yield _named("prompt", result.prompt)
+    yield _field("prompt", result.prompt)
     options = result.options
     if "source" in options:
-        yield _named("source", str(path_of(options["source"])))
-    yield _named(
+        yield _field("source", str(path_of(options["source"])))
+    yield _field(
         "options",
         f"{options['width']}x{options['height']}, seed {options['seed']}, profile {options['profile']}, "
-        f"at most {counted(options['max_rounds'], 'round')} of {counted(options['candidates'], 'image')}",
+        f"at most {pluralize(options['max_rounds'], 'round')} of {pluralize(options['candidates'], 'image')}",
     )
-    yield _named("models", ", ".join(f"{role} {name}" for role, name in result.models.items()))
+    yield _field("models", ", ".join(f"{role} {name}" for role, name in result.models.items()))
     if result.forked_from is not None:
         source = result.forked_from
-        yield _named("forked from", f"{source['run_id']} after round {source['round']}")
+        yield _field("forked from", f"{source['run_id']} after round {source['round']}")
     if result.plan is not None:
-        yield _named("plan", f"{', '.join(result.plan['skills']) or 'no skill'}. {result.plan['why']}")
+        yield _field("plan", f"{', '.join(result.plan['skills']) or 'no skill'}. {result.plan['why']}")
     for use in result.skill_uses:
-        yield Text(skill_line(use), style="dim")
+        yield Text(format_skill_use(use), style="dim")
 
 
-def _round(
+def _round_lines(
     turn: Round, questions: dict[str, str], path_of: Callable[[str], Path], marks: Marks, *, best: int
 ) -> Iterator[Text]:
     verdict = turn["verdicts"][turn["best"]]
     candidate = turn["candidates"][turn["best"]]
     star = " (best)" if turn["number"] == best else ""
     yield Text.assemble((f"round {turn['number']}{star}", "bold"), f"  score {turn['score']:.2f}")
-    yield _named("prompt", turn["prompt"], indent=2)
+    yield _field("prompt", turn["prompt"], indent=2)
     several = f", best of {len(turn['candidates'])}" if len(turn["candidates"]) > 1 else ""
-    yield _named("image", f"{path_of(verdict['image'])}  seed {candidate['seed']}{several}", indent=2)
+    yield _field("image", f"{path_of(verdict['image'])}  seed {candidate['seed']}{several}", indent=2)
     for answer in verdict["answers"]:
-        yield _answer(answer, questions.get(answer["requirement"], answer["requirement"]), marks)
+        yield _answer_line(answer, questions.get(answer["requirement"], answer["requirement"]), marks)
 
 
-def _answer(answer: Answer, question: str, marks: Marks) -> Text:
+def _answer_line(answer: Answer, question: str, marks: Marks) -> Text:
     likely = f" ({answer['probability']:.0%} yes)" if answer["probability"] is not None else ""
     evidence = f"  {one_line(answer['evidence'])}" if answer["evidence"] else ""
     source = f"  [{answer['source']}]" if is_verified(answer) else ""
@@ -139,29 +139,29 @@ def _answer(answer: Answer, question: str, marks: Marks) -> Text:
     )
 
 
-def _closing(result: RunResult) -> Iterator[Text]:
+def _run_footer(result: RunResult) -> Iterator[Text]:
     for role, used in result.usage.items():
-        yield _named(f"usage of {role}", _usage(used))
+        yield _field(f"usage of {role}", _format_usage(used))
     for warning in result.warnings:
-        yield _named("warning", warning, style="yellow")
+        yield _field("warning", warning, style="yellow")
     if result.failure is not None:
         failure = result.failure
-        yield _named("failed", f"{failure['error']} in {failure['node']}: {failure['message']}", style="red")
-    yield _named("path", result.path or "no image yet")
+        yield _field("failed", f"{failure['error']} in {failure['node']}: {failure['message']}", style="red")
+    yield _field("path", result.path or "no image yet")
 
 
-def _usage(used: Usage) -> str:
-    parts = [counted(used["calls"], "call"), f"{used['seconds']:,.1f} s"]
+def _format_usage(used: Usage) -> str:
+    parts = [pluralize(used["calls"], "call"), f"{used['seconds']:,.1f} s"]
     if used["input_tokens"] or used["output_tokens"]:
         parts.append(f"{used['input_tokens']:,} tokens in, {used['output_tokens']:,} out")
     if used["images_sent"]:
-        parts.append(f"{counted(used['images_sent'], 'image')} sent ({used['image_bytes_sent']:,} bytes)")
+        parts.append(f"{pluralize(used['images_sent'], 'image')} sent ({used['image_bytes_sent']:,} bytes)")
     if used["usd"] is not None:
-        parts.append(money(used["usd"]))
+        parts.append(format_usd(used["usd"]))
     return ", ".join(parts)
 
 
-def _named(name: str, value: str, *, indent: int = 0, style: str = "") -> Text:
+def _field(name: str, value: str, *, indent: int = 0, style: str = "") -> Text:
     """Format a named value; further lines are indented."""
     margin = " " * indent
     text = clean(value.strip()).replace("\n", f"\n{margin}  ")

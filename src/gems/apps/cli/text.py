@@ -21,11 +21,11 @@ def one_line(text: str, most: int | None = None) -> str:
     )
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """Format a count: `1 round`, `2 rounds`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def money(usd: float) -> str:
+def format_usd(usd: float) -> str:
     """Format US dollars: to the cent, and amounts below one cent to 0.0001."""
     return f"${usd:,.4f}" if 0 < usd < 0.01 else f"${usd:,.2f}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, MET, reported
+from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
 from gems.apps.cli.text import clean, one_line
 
 if TYPE_CHECKING:
@@ -42,9 +42,9 @@ def verify(
       1    failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import interruptibly, settings_with, told_once  # noqa: PLC0415
+        from gems.apps.cli.runner import mute_node_warnings, run_async, settings_with  # noqa: PLC0415
         from gems.service import Gems  # noqa: PLC0415
         from gems.settings import GeneratorSettings  # noqa: PLC0415
 
@@ -53,20 +53,20 @@ def verify(
             update={"generator": GeneratorSettings()}
         )
 
-        async def doing() -> Verification:
+        async def verify_image() -> Verification:
             async with Gems(settings) as gems:
                 return await gems.verify(image, prompt)
 
-        with told_once(debug=debug):
-            found = interruptibly(doing())
+        with mute_node_warnings(debug=debug):
+            found = run_async(verify_image())
         if json:
             print_json(found)
         else:
-            _show(found)
+            _print_verification(found)
         raise typer.Exit(MET if found.passed else BEST_EFFORT)
 
 
-def _show(found: Verification) -> None:
+def _print_verification(found: Verification) -> None:
     for warning in found.warnings:
         typer.echo(clean(f"warning: {warning}"), err=True)
     for item in found.requirements:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
-from gems.apps.cli.serve import served
+from gems.apps.cli.errors import handle_errors
+from gems.apps.cli.serve import run_server
 
 
 def web(
@@ -33,10 +33,12 @@ def web(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(debug=debug):
-        served(host, port, options.Models(chat, judge, generator), _ready, debug=debug, page=True)
+    with handle_errors(debug=debug):
+        run_server(
+            host, port, options.Models(chat, judge, generator), _print_page_address, debug=debug, page=True
+        )
 
 
-def _ready(address: str) -> None:
+def _print_page_address(address: str) -> None:
     typer.echo(f"{address}/web/")
     typer.echo(f"Web page at {address}/web/. Press Ctrl-C to stop the server.", err=True)

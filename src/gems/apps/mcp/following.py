@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 from mcp.server.mcpserver import Context
 
-from gems.apps.cli.text import counted
+from gems.apps.cli.text import pluralize
 from gems.apps.run_manager import RunManager
 from gems.errors import GemsError, InternalError
 from gems.events import Event, Finished, ImageDrawn, Judged, RequirementsListed, Started
@@ -61,12 +61,12 @@ class _Progress:
         if isinstance(event, RequirementsListed) and not self._listed:
             # Skills may add some later.
             self._listed = True
-            return counted(len(event.requirements), "requirement")
+            return pluralize(len(event.requirements), "requirement")
         if isinstance(event, ImageDrawn):
             return f"round {event.round}: image {event.candidate['index'] + 1} is drawn"
         if isinstance(event, Judged):
             answers = event.verdicts[event.best]["answers"]
             met = sum(answer["answer"] == "yes" for answer in answers)
-            of_all = f"{met} of {counted(len(answers), 'requirement')} met"
+            of_all = f"{met} of {pluralize(len(answers), 'requirement')} met"
             return f"round {event.round}: {of_all}, score {event.score:.2f}"
         return ""

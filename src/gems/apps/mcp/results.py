@@ -10,7 +10,7 @@ from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from gems.apps.cli.text import counted
+from gems.apps.cli.text import pluralize
 from gems.errors import GemsError
 from gems.memory.images import ImageStore
 from gems.models.images import encoded_picture
@@ -118,7 +118,7 @@ def small_jpeg(png: bytes) -> bytes:
 
 def _format_report(report: RunReport) -> str:
     reason = report.stop_reason or report.status
-    after = f"after {counted(report.rounds, 'round')} ({reason})"
+    after = f"after {pluralize(report.rounds, 'round')} ({reason})"
     lines = [
         f"{_met(report.requirements)} {after}, score {report.score:.2f}",
         *([f"image: {report.path}"] if report.path else []),
@@ -135,7 +135,7 @@ def _checks(requirements: list[CheckedRequirement]) -> list[Check]:
 
 
 def _met(checks: list[Check]) -> str:
-    return f"{sum(check.answer == 'yes' for check in checks)} of {counted(len(checks), 'requirement')} met"
+    return f"{sum(check.answer == 'yes' for check in checks)} of {pluralize(len(checks), 'requirement')} met"
 
 
 def _checklist(checks: list[Check]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 
 def compare(
@@ -55,13 +55,13 @@ def compare(
       2  bad usage, no output folder, or no scores
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import compared  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.eval_commands import compare_folders  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_section  # noqa: PLC0415 - heavy
         from gems.apps.cli.eval_parts.reports import comparison_report  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415
 
-        found = compared(folders, judge, out, pictures)
+        found = compare_folders(folders, judge, out, pictures)
         for warning in found.warnings:
             typer.echo(f"warning: {warning}", err=True)
         if json:

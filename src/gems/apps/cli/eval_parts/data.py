@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, MET, reported
+from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,18 +48,18 @@ def data(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
 
-        report = _looked_at(task, folder)
+        report = _check_data(task, folder)
         if json:
             print_json(report)
         else:
-            typer.echo("\n\n".join("\n".join(_told(check)) for check in report.benchmarks))
+            typer.echo("\n\n".join("\n".join(_format_check(check)) for check in report.benchmarks))
         raise typer.Exit(MET if report.ok else BEST_EFFORT)
 
 
-def _looked_at(name: str | None, folder: Path | None) -> DataReport:
+def _check_data(name: str | None, folder: Path | None) -> DataReport:
     from gems.errors import OptionError  # noqa: PLC0415 - heavy
     from gems.evals.data_checks import DataReport, check_data  # noqa: PLC0415
     from gems.evals.registry import TASKS, load_task  # noqa: PLC0415
@@ -74,7 +74,7 @@ def _looked_at(name: str | None, folder: Path | None) -> DataReport:
     return DataReport(ok=all(check.ok for check in checks), benchmarks=checks)
 
 
-def _told(check: DataCheck) -> Iterator[str]:
+def _format_check(check: DataCheck) -> Iterator[str]:
     from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
 
     yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"
@@ -86,22 +86,22 @@ def _told(check: DataCheck) -> Iterator[str]:
     if check.files:
         yield clean(f"  folder: {check.folder}")
     for file in check.files:
-        yield clean(f"  {file.status:<8}  {file.path}{_measured(file)}")
+        yield clean(f"  {file.status:<8}  {file.path}{_format_counts(file)}")
     for each in check.prompts:
-        said = f"; {one_line(each.error)}" if each.error else ""
-        yield f"  prompts   {each.language}: {each.prompts:,} of {each.expected:,}{said}"
+        error = f"; {one_line(each.error)}" if each.error else ""
+        yield f"  prompts   {each.language}: {each.prompts:,} of {each.expected:,}{error}"
 
 
-def _measured(file: FileCheck) -> str:
+def _format_counts(file: FileCheck) -> str:
     """Format record and byte counts against the expected ones."""
-    there = file.size is not None
+    exists = file.size is not None
     parts = []
     for found, expected, unit in (
         (file.records, file.records_expected, "records"),
         (file.size, file.size_expected, "bytes"),
     ):
-        count = found if there else expected
+        count = found if exists else expected
         if count is not None:
-            whole = f" of {expected:,}" if there and expected not in (None, found) else ""
+            whole = f" of {expected:,}" if exists and expected not in (None, found) else ""
             parts.append(f"{count:,}{whole} {unit}")
     return f": {', '.join(parts)}" if parts else ""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gems.apps.cli.text import clean, counted, one_line
+from gems.apps.cli.text import clean, one_line, pluralize
 from gems.evals.comparison.sections import Section
 from gems.evals.comparison.table import NONE, Table, format_coverage
 from gems.evals.official import EvalExport
@@ -43,12 +43,12 @@ def show_scores(report: ScoreReport) -> None:
     show_figures(report.figures)
     typer.echo(
         clean(
-            f"{counted(report.scored, 'prompt')} scored by {report.judge}, "
-            f"{counted(report.kept, 'prompt')} scored earlier."
+            f"{pluralize(report.scored, 'prompt')} scored by {report.judge}, "
+            f"{pluralize(report.kept, 'prompt')} scored earlier."
         )
     )
-    _list(report.missing, "without an image")
-    _list(report.unscored, "without a score, not counted as 0")
+    _print_unscored(report.missing, "without an image")
+    _print_unscored(report.unscored, "without a score, not counted as 0")
 
 
 def show_export(found: EvalExport) -> None:
@@ -56,7 +56,7 @@ def show_export(found: EvalExport) -> None:
     typer.echo(clean(found.path))
     for command in found.commands:
         typer.echo(clean(f"  {command}"))
-    _list(found.missing, "without an image")
+    _print_unscored(found.missing, "without an image")
     if found.is_partial:
         typer.echo(
             f"partial: {format_coverage(found.samples, found.expected).removesuffix(', partial')} samples. "
@@ -65,10 +65,10 @@ def show_export(found: EvalExport) -> None:
         )
 
 
-def _list(samples: Sequence[Unscored], what: str) -> None:
+def _print_unscored(samples: Sequence[Unscored], what: str) -> None:
     if not samples:
         return
-    typer.echo(f"{counted(len(samples), 'sample')} {what}:", err=True)
+    typer.echo(f"{pluralize(len(samples), 'sample')} {what}:", err=True)
     for each in samples[:_LISTED]:
         typer.echo(
             f"  {each.language}/{each.prompt_id} sample {each.sample}: {one_line(each.why, 160)}", err=True
@@ -79,7 +79,7 @@ def _list(samples: Sequence[Unscored], what: str) -> None:
 
 def show_section(section: Section) -> None:
     """Print the notes and tables of a section."""
-    console = _console()
+    console = _wide_console()
     title = f"{section.title} ({section.language}), scored by {section.judge}"
     console.print(Text(clean(title), style="bold"))
     for note in section.notes:
@@ -90,7 +90,7 @@ def show_section(section: Section) -> None:
 
 def show_table(table: Table) -> None:
     """Print a table and its notes."""
-    console = _console()
+    console = _wide_console()
     if table.title:
         console.print(Text(f"\n{one_line(table.title)}", style="bold"), soft_wrap=not console.is_terminal)
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -104,6 +104,6 @@ def show_table(table: Table) -> None:
         console.print(Text(one_line(note), style="dim"), soft_wrap=not console.is_terminal)
 
 
-def _console() -> Console:
+def _wide_console() -> Console:
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_WIDE)

@@ -7,18 +7,18 @@ import typer
 from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.cli.options import View
 from gems.apps.cli.output import print_json
-from gems.apps.cli.text import clean, counted, money, one_line
+from gems.apps.cli.text import clean, format_usd, one_line, pluralize
 from gems.evals.reports import WorkReport
 
 _MOST_LISTED = 20
 
 
-def handed_over(report: WorkReport, noun: str, view: View) -> int:
+def print_report(report: WorkReport, noun: str, view: View) -> int:
     """Print a report and return the exit code; `noun` names a unit, e.g. `sample`."""
     if view.json:
         print_json(report)
     elif not view.quiet:
-        typer.echo("\n".join(_summary(report, noun)))
+        typer.echo("\n".join(_report_summary(report, noun)))
     for warning in report.warnings:
         typer.echo(clean(f"warning: {warning}"), err=True)
     if report.out_of_money:
@@ -30,11 +30,11 @@ def handed_over(report: WorkReport, noun: str, view: View) -> int:
     return MET if report.done == report.total else BEST_EFFORT
 
 
-def _summary(report: WorkReport, noun: str) -> list[str]:
+def _report_summary(report: WorkReport, noun: str) -> list[str]:
     each = report.images / report.done if report.done else 0.0
-    parts = [f"{report.done:,} of {counted(report.total, noun)} done", f"{each:.2f} images each"]
+    parts = [f"{report.done:,} of {pluralize(report.total, noun)} done", f"{each:.2f} images each"]
     if report.usd:
-        parts.append(money(report.usd))
+        parts.append(format_usd(report.usd))
     lines = [", ".join(parts)]
     lines += [
         f"  failed: {one_line(f'{job.name}: {job.error}', 200)}" for job in report.failed[:_MOST_LISTED]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 from gems.apps.cli.eval_parts.score import Data, Folder
 
 
@@ -40,13 +40,13 @@ def export(
       2  bad usage or configuration, no output folder, or no official scorer
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
-        from gems.apps.cli.eval_commands import exported  # noqa: PLC0415
+        from gems.apps.cli.eval_commands import export_samples  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_export  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
 
-        found = exported(folder, official, data)
+        found = export_samples(folder, official, data)
         if json:
             print_json(found)
         else:
@@ -79,12 +79,12 @@ def import_scores(
       2  bad usage, no output folder, or not a file of the official scorer
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import imported  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.eval_commands import import_official_scores  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_figures  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
 
-        found = imported(folder, file, language, data)
+        found = import_official_scores(folder, file, language, data)
         if json:
             print_json(found)
         else:

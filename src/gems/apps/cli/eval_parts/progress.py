@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gems.apps.cli.options import View
-from gems.apps.cli.text import money
+from gems.apps.cli.text import format_usd
 from gems.evals.working import JobProgress, OnProgress
 
 
 @contextmanager
-def followed(noun: str, view: View) -> Iterator[OnProgress]:
+def show_progress(noun: str, view: View) -> Iterator[OnProgress]:
     """Show a progress bar with rate, cost and time left if standard error is a terminal.
 
     `noun` names the units, e.g. `samples`.
@@ -34,17 +34,17 @@ def followed(noun: str, view: View) -> Iterator[OnProgress]:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(noun, total=None, told="")
 
-        def tell(tally: JobProgress) -> None:
-            bar.update(task, total=tally.total, completed=tally.done, told=told(tally))
+        def update(tally: JobProgress) -> None:
+            bar.update(task, total=tally.total, completed=tally.done, told=format_progress(tally))
 
-        yield tell
+        yield update
 
 
-def told(tally: JobProgress) -> str:
+def format_progress(tally: JobProgress) -> str:
     """Format rate, images per sample, cost and time left."""
     parts = [f"{tally.images_per_sample:.2f} images each"]
     if tally.usd:
-        parts.append(money(tally.usd))
+        parts.append(format_usd(tally.usd))
     if tally.failed:
         parts.append(f"{len(tally.failed)} failed")
     if tally.done > tally.done_before:

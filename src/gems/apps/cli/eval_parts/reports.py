@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gems.apps.cli.eval_commands import Compared
+    from gems.apps.cli.eval_commands import ComparisonResult
     from gems.evals.comparison.sections import Section
     from gems.evals.comparison.table import Table
 
@@ -104,7 +104,7 @@ def tables_report(tables: Sequence[Table]) -> EvalTables:
     )
 
 
-def comparison_report(found: Compared) -> EvalComparison:
+def comparison_report(found: ComparisonResult) -> EvalComparison:
     """Convert a comparison to its JSON model."""
     return EvalComparison(
         sections=[_section(section) for section in found.sections], paths=[str(path) for path in found.paths]

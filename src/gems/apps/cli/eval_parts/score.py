@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 Folder = Annotated[
     str,
@@ -65,13 +65,13 @@ def score(
       1    failure
       130  interrupted; run the same command again to resume
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
-        from gems.apps.cli.eval_commands import scored  # noqa: PLC0415
+        from gems.apps.cli.eval_commands import score_samples  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_scores  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
 
-        found = scored(folder, judge, data, concurrency)
+        found = score_samples(folder, judge, data, concurrency)
         if json:
             print_json(found)
         else:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 
 def table(
@@ -38,13 +38,13 @@ def table(
       2  bad usage, or no output folder
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import tabled  # noqa: PLC0415
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.eval_commands import build_tables  # noqa: PLC0415
         from gems.apps.cli.eval_parts.figures import show_table  # noqa: PLC0415 - heavy
         from gems.apps.cli.eval_parts.reports import tables_report  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415
 
-        found = tabled(folders or [], out)
+        found = build_tables(folders or [], out)
         if json:
             print_json(tables_report(found))
             return

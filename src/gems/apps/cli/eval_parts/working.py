@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_args
 
 from gems.apps.cli.errors import Interrupted
-from gems.apps.cli.runner import interruptibly
+from gems.apps.cli.runner import run_async
 from gems.errors import OptionError
 from gems.evals.engines import EngineConfig, EngineName
 from gems.graphs.loop import GraphBuilder, build_graph
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class At:
+class EngineOptions:
     """Options that say where and how jobs are executed."""
 
     out: str
@@ -49,9 +49,9 @@ class At:
         )
 
 
-def interruptibly_told(doing: Coroutine[Any, Any, T]) -> T:
+def run_resumable(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine; an interruption names the current command line as the one that resumes."""
     try:
-        return interruptibly(doing)
+        return run_async(coroutine)
     except Interrupted:
         raise Interrupted(command=shlex.join(["gems", *sys.argv[1:]])) from None

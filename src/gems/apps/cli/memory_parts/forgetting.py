@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import FAILED, reported
+from gems.apps.cli.errors import FAILED, handle_errors
 
 if TYPE_CHECKING:
     from gems.memory_reports import Forgotten, Rebuilt
@@ -44,27 +44,27 @@ def forget(
       2  bad usage or configuration
       1  not confirmed, or failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.asking import confirm  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
-        from gems.apps.cli.text import counted  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.apps.cli.text import pluralize  # noqa: PLC0415
         from gems.moments import parse_duration  # noqa: PLC0415
 
         before = None if older_than is None else datetime.now(UTC) - parse_duration(older_than)
 
-        async def doing(gems: Gems, *, dry: bool) -> Forgotten:
+        async def forget_matching(gems: Gems, *, dry: bool) -> Forgotten:
             return await gems.memory.forget(run=run, older_than=before, matching=matching, dry_run=dry)
 
-        found = looked_up(lambda gems: doing(gems, dry=True))
+        found = run_query(lambda gems: forget_matching(gems, dry=True))
         if not json:
-            counts = f"{counted(found.experiences, 'experience')}, {counted(found.lessons, 'lesson')}"
+            counts = f"{pluralize(found.experiences, 'experience')}, {pluralize(found.lessons, 'lesson')}"
             waiting = f"; {found.pending} waiting to be written" if found.pending else ""
             typer.echo(f"{counts} to delete{waiting}", err=True)
         if not dry_run and found.experiences + found.lessons + found.pending:
-            if not agreed("Delete them?", yes=yes, as_json=json):
+            if not confirm("Delete them?", yes=yes, as_json=json):
                 raise typer.Exit(FAILED)
-            found = looked_up(lambda gems: doing(gems, dry=False))
+            found = run_query(lambda gems: forget_matching(gems, dry=False))
             if not json:
                 typer.echo("deleted")
         if json:
@@ -94,22 +94,22 @@ def rebuild(
       2  bad usage or configuration
       1  not confirmed, or failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
-        from gems.apps.cli.asking import agreed  # noqa: PLC0415 - heavy
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.asking import confirm  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.progress import told  # noqa: PLC0415
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
-        from gems.apps.cli.text import counted  # noqa: PLC0415
+        from gems.apps.cli.progress import print_progress  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.apps.cli.text import pluralize  # noqa: PLC0415
 
         question = "Replace the experience store with one rebuilt from all runs?"
-        if not dry_run and not agreed(question, yes=yes, as_json=json):
+        if not dry_run and not confirm(question, yes=yes, as_json=json):
             raise typer.Exit(FAILED)
-        done: Rebuilt = looked_up(lambda gems: gems.rebuild_memory(told("run"), dry_run=dry_run))
+        done: Rebuilt = run_query(lambda gems: gems.rebuild_memory(print_progress("run"), dry_run=dry_run))
         for run in done.unreadable:
             typer.echo(f"warning: run {run} cannot be read", err=True)
         if json:
             print_json(done)
             return
-        typer.echo(f"{counted(done.experiences, 'experience')} of {counted(done.runs, 'run')}")
+        typer.echo(f"{pluralize(done.experiences, 'experience')} of {pluralize(done.runs, 'run')}")
         if done.aside:
             typer.echo(f"The old store was moved to {done.aside}.", err=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import FAILED, reported
+from gems.apps.cli.errors import FAILED, handle_errors
 from gems.errors import OptionError
 
 if TYPE_CHECKING:
@@ -38,20 +38,20 @@ def export(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
-        from gems.apps.cli.text import counted  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.apps.cli.text import pluralize  # noqa: PLC0415
         from gems.memory.faults import storage_error  # noqa: PLC0415
         from gems.memory.images import write_atomically  # noqa: PLC0415
 
         if json and out is None:
             raise OptionError("--json requires an output file.", hint="Pass --out FILE.")
 
-        async def doing(gems: Gems) -> list[str]:
+        async def export_lines(gems: Gems) -> list[str]:
             return [line async for line in gems.memory.export()]
 
-        lines = looked_up(doing)
+        lines = run_query(export_lines)
         text = "".join(f"{line}\n" for line in lines)
         if out is None:
             typer.echo(text, nl=False)
@@ -63,7 +63,7 @@ def export(
         if json:
             print_json({"path": str(out), "lines": len(lines)})
         else:
-            typer.echo(f"{counted(len(lines), 'line')} written to {out}", err=True)
+            typer.echo(f"{pluralize(len(lines), 'line')} written to {out}", err=True)
 
 
 def import_(
@@ -86,13 +86,13 @@ def import_(
       1  some lines were invalid, or failure
       2  bad usage or configuration
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
         from gems.apps.cli.text import one_line  # noqa: PLC0415
 
-        lines = _lines(source)
-        done: ImportReport = looked_up(lambda gems: gems.memory.import_lines(lines))
+        lines = _read_lines(source)
+        done: ImportReport = run_query(lambda gems: gems.memory.import_lines(lines))
         for number, fault in done.faults:
             typer.echo(f"line {number}: {one_line(fault, 200)}", err=True)
         if json:
@@ -103,7 +103,7 @@ def import_(
             raise typer.Exit(FAILED)
 
 
-def _lines(source: str) -> list[Any]:
+def _read_lines(source: str) -> list[Any]:
     if source == "-":
         return sys.stdin.buffer.read().split(b"\n")
     try:

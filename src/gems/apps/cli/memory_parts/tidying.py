@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.memory_reports import ConsolidationReport
@@ -40,30 +40,32 @@ def consolidate(
       1    failure
       130  interrupted; finished lessons are kept
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.text import counted, one_line  # noqa: PLC0415
+        from gems.apps.cli.text import one_line, pluralize  # noqa: PLC0415
 
-        done = _drawn(None if no_model else options.Models(chat=chat))
+        done = _consolidate(None if no_model else options.Models(chat=chat))
         for reason in dict.fromkeys(done.unwritten):
             typer.echo(f"warning: used the most central experience as a lesson: {one_line(reason)}", err=True)
         if json:
             print_json(done)
             return
         typer.echo(
-            f"{counted(done.lessons, 'lesson')} from {counted(done.experiences, 'experience')}: "
+            f"{pluralize(done.lessons, 'lesson')} from {pluralize(done.experiences, 'experience')}: "
             f"{done.added} added, {done.removed} removed"
         )
 
 
-def _drawn(models: options.Models | None) -> ConsolidationReport:
+def _consolidate(models: options.Models | None) -> ConsolidationReport:
     """Consolidate without a generator, and without a chat model if `models` is None."""
-    from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.runner import asked, looked_up, settings_with  # noqa: PLC0415
+    from gems.apps.cli.progress import print_progress  # noqa: PLC0415 - heavy
+    from gems.apps.cli.runner import run_query, run_with_chat, settings_with  # noqa: PLC0415
 
     if models is None:
-        return looked_up(lambda gems: gems.memory.consolidate(told("cluster"), use_model=False))
-    return asked(settings_with(models), lambda gems: gems.memory.consolidate(told("cluster")))
+        return run_query(lambda gems: gems.memory.consolidate(print_progress("cluster"), use_model=False))
+    return run_with_chat(
+        settings_with(models), lambda gems: gems.memory.consolidate(print_progress("cluster"))
+    )
 
 
 def reindex(json: options.Json = False, debug: options.Debug = False) -> None:
@@ -76,17 +78,17 @@ def reindex(json: options.Json = False, debug: options.Debug = False) -> None:
       1    failure
       130  interrupted; run the command again to start over
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import looked_up  # noqa: PLC0415
-        from gems.apps.cli.text import counted  # noqa: PLC0415
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.apps.cli.text import pluralize  # noqa: PLC0415
 
-        async def doing(gems: Gems) -> dict[str, Any]:
+        async def reindex_memory(gems: Gems) -> dict[str, Any]:
             count = await gems.memory.reindex(lambda done: typer.echo(f"{done} done", err=True))
             return {"items": count, "embedder": (await gems.memory.stats()).embedder}
 
-        found = looked_up(doing)
+        found = run_query(reindex_memory)
         if json:
             print_json(found)
         else:
-            typer.echo(f"{counted(found['items'], 'item')} re-embedded with {found['embedder']}")
+            typer.echo(f"{pluralize(found['items'], 'item')} re-embedded with {found['embedder']}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.runs.skill_learning import DraftRequest
@@ -49,54 +49,56 @@ def learn(
       1    failure
       130  interrupted; finished drafts are kept
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.runs.skill_learning import DraftRequest  # noqa: PLC0415
 
         use_model = not no_model and not dry_run
-        wish = DraftRequest(
+        request = DraftRequest(
             least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run
         )
-        done = _drafted(wish, options.Models(chat=chat))
+        done = _draft_skills(request, options.Models(chat=chat))
         if json:
             print_json(done)
             return
-        _show(done)
+        _print_drafts(done)
 
 
-def _drafted(wish: DraftRequest, models: options.Models) -> SkillDrafts:
+def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
     """Draft skills without a generator, and with a chat model only if it writes."""
-    from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.runner import asked, looked_up, settings_with  # noqa: PLC0415
+    from gems.apps.cli.progress import print_progress  # noqa: PLC0415 - heavy
+    from gems.apps.cli.runner import run_query, run_with_chat, settings_with  # noqa: PLC0415
 
-    if not wish.use_model:
-        return looked_up(lambda gems: gems.skills.learn(wish, told("draft")))
-    return asked(settings_with(models), lambda gems: gems.skills.learn(wish, told("draft")))
+    if not request.use_model:
+        return run_query(lambda gems: gems.skills.learn(request, print_progress("draft")))
+    return run_with_chat(
+        settings_with(models), lambda gems: gems.skills.learn(request, print_progress("draft"))
+    )
 
 
-def _show(done: SkillDrafts) -> None:
+def _print_drafts(done: SkillDrafts) -> None:
     from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
 
     for draft in done.drafts:
-        typer.echo(one_line(_line(draft)))
+        typer.echo(one_line(_format_draft(draft)))
         for warning in draft.warnings:
             typer.echo(f"warning: {draft.name}: {one_line(warning)}", err=True)
     for reason in done.left_out:
         typer.echo(f"skipped: {one_line(reason)}", err=True)
     if not done.drafts:
-        typer.echo(_nothing(done), err=True)
+        typer.echo(_format_no_drafts(done), err=True)
     for draft in done.drafts:
         if draft.state == "written":
-            typer.echo(clean("\n".join(_steps(draft))), err=True)
+            typer.echo(clean("\n".join(_acceptance_steps(draft))), err=True)
 
 
-def _nothing(done: SkillDrafts) -> str:
+def _format_no_drafts(done: SkillDrafts) -> str:
     held = f" {done.refuted:,} of them did not help and were ignored." if done.refuted else ""
     looked = f"Checked {done.lessons:,} lessons and experiences."
     return f"Nothing to draft: too few lessons of one kind. {looked}{held}"
 
 
-def _line(draft: SkillDraft) -> str:
+def _format_draft(draft: SkillDraft) -> str:
     what = f"amendment of {draft.name}" if draft.amends else f"new skill {draft.name}"
     about = f"{draft.lessons} lessons of {draft.generator} about {', '.join(draft.kinds)}"
     place = {
@@ -107,7 +109,7 @@ def _line(draft: SkillDraft) -> str:
     return f"{what} from {about}: {place[draft.state]}"
 
 
-def _steps(draft: SkillDraft) -> list[str]:
+def _acceptance_steps(draft: SkillDraft) -> list[str]:
     """List the steps to accept a draft."""
     folder = shlex.quote(draft.folder)
     return [

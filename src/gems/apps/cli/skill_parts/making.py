@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 
 def new(
@@ -38,7 +38,7 @@ def new(
       2  bad usage or configuration, or the folder exists already
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.settings import load_settings  # noqa: PLC0415
         from gems.skills.making import create_skill  # noqa: PLC0415

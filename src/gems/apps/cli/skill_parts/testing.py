@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, reported
+from gems.apps.cli.errors import BEST_EFFORT, handle_errors
 
 _WIDEST = 60
 
@@ -47,29 +47,29 @@ def try_out(
       1    failure
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import told_once  # noqa: PLC0415
+        from gems.apps.cli.runner import mute_node_warnings  # noqa: PLC0415
 
-        with told_once(debug=debug):
-            trial = _tried(name, options.Models(chat=chat), limit)
+        with mute_node_warnings(debug=debug):
+            trial = _test_skill(name, options.Models(chat=chat), limit)
         if json:
             print_json(trial)
         else:
-            _show(trial)
+            _print_trial(trial)
         if not trial.passed:
             raise typer.Exit(BEST_EFFORT)
 
 
-def _tried(name: str, models: options.Models, limit: int | None) -> SkillTrial:
-    from gems.apps.cli.progress import told  # noqa: PLC0415 - heavy
-    from gems.apps.cli.runner import asked, settings_with  # noqa: PLC0415
+def _test_skill(name: str, models: options.Models, limit: int | None) -> SkillTrial:
+    from gems.apps.cli.progress import print_progress  # noqa: PLC0415 - heavy
+    from gems.apps.cli.runner import run_with_chat, settings_with  # noqa: PLC0415
 
-    settings, wanted = _placed(name, settings_with(models))
-    return asked(settings, lambda gems: gems.skills.try_out(wanted, limit, told("example")))
+    settings, skill = _add_skill_folder(name, settings_with(models))
+    return run_with_chat(settings, lambda gems: gems.skills.try_out(skill, limit, print_progress("example")))
 
 
-def _placed(name: str, settings: Settings) -> tuple[Settings, str | Path]:
+def _add_skill_folder(name: str, settings: Settings) -> tuple[Settings, str | Path]:
     """Add the folder of a skill to the search path of the settings."""
     if not any(sign and sign in name for sign in (os.sep, os.altsep)) and name not in (".", ".."):
         return settings, name
@@ -78,25 +78,25 @@ def _placed(name: str, settings: Settings) -> tuple[Settings, str | Path]:
     return settings.model_copy(update={"skills_path": path}), folder
 
 
-def _show(trial: SkillTrial) -> None:
-    from gems.apps.cli.text import counted, one_line  # noqa: PLC0415 - heavy
+def _print_trial(trial: SkillTrial) -> None:
+    from gems.apps.cli.text import one_line, pluralize  # noqa: PLC0415 - heavy
 
-    rows = [(example, one_line(_said(example))) for example in trial.examples if not example.passed]
-    width = min(max((len(said) for _, said in rows), default=0), _WIDEST)
-    for example, said in rows:
-        typer.echo(f"line {example.line:>3}  {said:<{width}}  {one_line(example.prompt, 60)}")
+    rows = [(example, one_line(_format_failure(example))) for example in trial.examples if not example.passed]
+    width = min(max((len(failure) for _, failure in rows), default=0), _WIDEST)
+    for example, failure in rows:
+        typer.echo(f"line {example.line:>3}  {failure:<{width}}  {one_line(example.prompt, 60)}")
     parts = [
         f"precision {_share(trial.precision)}",
         f"recall {_share(trial.recall)}",
         f"kept {trial.kept} of {trial.checked}",
         *([f"unanswered {trial.unanswered}"] if trial.unanswered else []),
-        counted(trial.calls, "call"),
+        pluralize(trial.calls, "call"),
         f"{trial.seconds:,.1f} s",
     ]
     typer.echo(f"{trial.skill}: {', '.join(parts)}")
 
 
-def _said(example: TriedExample) -> str:
+def _format_failure(example: TriedExample) -> str:
     """Describe how the example failed."""
     parts = [f"unanswered: {reason}" for reason in example.unanswered]
     if example.chosen is not None and example.chosen != example.trigger:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import reported
+from gems.apps.cli.errors import handle_errors
 
 
 def trust(
@@ -37,7 +37,7 @@ def trust(
       2  bad usage or configuration
       1  failure
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.errors import OptionError  # noqa: PLC0415
         from gems.settings import load_settings  # noqa: PLC0415

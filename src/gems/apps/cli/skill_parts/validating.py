@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import FAILED, reported
+from gems.apps.cli.errors import FAILED, handle_errors
 
 
 def validate(
@@ -34,13 +34,13 @@ def validate(
       1  a skill is invalid
       2  bad usage
     """  # noqa: D301 - \b keeps the lines apart
-    with reported(as_json=json, debug=debug):
+    with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.text import clean  # noqa: PLC0415
         from gems.skills.reports import ValidationList, validation_entry  # noqa: PLC0415
         from gems.skills.validator import validate as checked  # noqa: PLC0415
 
-        found = [validation_entry(checked(_folder(folder))) for folder in folders]
+        found = [validation_entry(checked(_skill_folder(folder))) for folder in folders]
         if json:
             print_json(ValidationList(skills=found))
         else:
@@ -51,11 +51,11 @@ def validate(
         raise typer.Exit(0 if all(item.valid for item in found) else FAILED)
 
 
-def _folder(named: Path) -> Path:
+def _skill_folder(named: Path) -> Path:
     """Return the folder, or that of the skill of this name if it does not exist."""
     if named.exists() or len(named.parts) != 1:
         return named
-    from gems.apps.cli.skills import scanned  # noqa: PLC0415 - heavy
+    from gems.apps.cli.skills import scan_skills  # noqa: PLC0415 - heavy
 
-    skill = scanned()[0].current.get(named.name)
+    skill = scan_skills()[0].current.get(named.name)
     return named if skill is None or skill.folder is None else skill.folder
