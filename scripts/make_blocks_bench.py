@@ -24,7 +24,7 @@ from gems.models.blocks.error_model import Sketch, dice
 from gems.models.blocks.layout import placed
 from gems.models.blocks.prompt_spec import understand
 
-FILE = Path(__file__).resolve().parent.parent / "src" / "gems" / "evals" / "tasks" / "blocks_bench.jsonl"
+FILE = Path(__file__).resolve().parent.parent / "src" / "gems" / "evals" / "benchmarks" / "blocks_bench.jsonl"
 PROMPTS, SEED, SIDE = 200, 2026, 512
 LEVELS = range(3, 11)
 TOPICS: tuple[FactKind, ...] = ("count", "colour", "size", "texture", "relation", "text")

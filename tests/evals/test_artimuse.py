@@ -50,7 +50,7 @@ def test_official_scores(tmp_path: Path) -> None:
     (figure,) = artimuse.read_official(file, prompts, "en")
     assert (figure.value, figure.scored) == (55, 2)
     file.write_text(json.dumps({"0.png": 500.0, "average_score_all": 500.0}))
-    with pytest.raises(DataError, match="not from 0 to 100"):
+    with pytest.raises(DataError, match=r"not in \[0, 100\]"):
         artimuse.read_official(file, prompts, "en")
     file.write_text(json.dumps({"0.png": 50.0}))
     with pytest.raises(DataError, match="no average_score_all"):
@@ -60,5 +60,5 @@ def test_official_scores(tmp_path: Path) -> None:
 def test_the_file_of_geneval_is_another_one(tmp_path: Path) -> None:
     path = placed(tmp_path, "artimuse") / "eval" / "ArtiMuse" / "evaluation_metadata.jsonl"
     path.write_text((DATA / "geneval" / "invented.jsonl").read_text())
-    with pytest.raises(DataError, match="line 1: the prompt does not begin with 'Aesthetic Drawing: '"):
+    with pytest.raises(DataError, match="line 1: the prompt does not start with 'Aesthetic Drawing: '"):
         load_task("artimuse").prompts(tmp_path, "en")

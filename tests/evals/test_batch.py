@@ -120,11 +120,11 @@ def test_bad_lines_are_told_together_before_anything_is_drawn(tmp_path: Path) ->
     )
     done = batch(file)
     assert done.exit_code == 2
-    assert "holds 10 bad lines" in done.stderr
+    assert "contains 10 invalid lines" in done.stderr
     for number, said in {
-        2: "there is no option 'sed'", 3: "Expecting value", 4: "no JSON object", 5: "The prompt is empty",
-        6: "max_rounds is 99", 7: "seed: Input should be a valid integer", 8: "does not support 7x7",
-        9: "cooking", 10: "its id '000001' is that of line 1", 11: "prompt: Field required",
+        2: "unknown option 'sed'", 3: "Expecting value", 4: "not a JSON object", 5: "The prompt is empty",
+        6: "max_rounds is 99", 7: "seed: Input should be a valid integer", 8: "does not support 7x7", 9: "cooking",
+        10: "the id '000001' is already used in line 1", 11: "prompt: Field required",
     }.items():  # fmt: skip
         (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"  line {number}:")]
         assert said in line
@@ -133,7 +133,7 @@ def test_bad_lines_are_told_together_before_anything_is_drawn(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"", "holds no prompts"), (b"\xff\xfe", "no text in UTF-8"), (None, "cannot be read")],
+    [(b"", "contains no prompts"), (b"\xff\xfe", "not UTF-8 text"), (None, "cannot be read")],
 )
 def test_file_that_is_no_list(content: bytes | None, said: str, tmp_path: Path) -> None:
     file = tmp_path / "list.jsonl"
@@ -147,7 +147,7 @@ def test_file_that_is_no_list(content: bytes | None, said: str, tmp_path: Path) 
 def test_csv_with_cells_too_many_or_too_few(tmp_path: Path) -> None:
     done = batch(listed(tmp_path, "prompt,seed", "a cat,1,2", "a dog", "a bird,3", name="prompts.csv"))
     assert done.exit_code == 2
-    assert done.stderr.count("it has not as many cells as the first line") == 2
+    assert done.stderr.count("the number of cells differs from the first line") == 2
 
 
 def test_ids_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_folder_of_something_else(tmp_path: Path) -> None:
     assert batch(file).exit_code == 0
     other = batch(file, "--seed", "3")
     assert other.exit_code == 2
-    assert "seed is 0 there and 3 here" in other.stderr
+    assert "seed is 0 in the folder, 3 now" in other.stderr
     (tmp_path / "out" / "eval.json").write_text("{}")
     assert "holds samples of a benchmark" in batch(file).stderr
 

@@ -53,7 +53,7 @@ def test_blocks_bench_from_drawing_to_files() -> None:
     compared = here("eval", "compare", "out/single", "out/rewrite", "--out", "cmp")
     assert compared.exit_code == 0, compared.stderr
     assert "rewrite against single" in compared.stdout
-    assert "Scored by what was drawn; no judge was asked." in compared.stdout
+    assert "Scored by the true scenes, without a judge." in compared.stdout
     assert {path.name for path in Path("cmp").iterdir()} == {
         "compare.md",
         "compare.csv",
@@ -84,7 +84,7 @@ def test_a_judge_scores_in_house(geneval2: str) -> None:
     assert report.judge == f"{spec}-inhouse"
     assert all(figure.judge == report.judge for figure in report.figures)
     compared = here("eval", "compare", geneval2)
-    assert f"Judged by {spec}-inhouse, which is not the loop's own judge" in compared.stdout
+    assert f"Judged by {spec}-inhouse, which is not the loop's own judge in" in compared.stdout
 
 
 def test_the_judge_may_be_named_in_the_environment(geneval2: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +130,7 @@ def test_export_with_an_image_gone(tmp_path: Path) -> None:
     done = here("eval", "export", out, "--official", "official")
     assert done.exit_code == 3
     assert "1 sample without an image:" in done.stderr
-    assert "en/00001 sample 2: Its file is gone." in done.stderr
+    assert "en/00001 sample 2: The file is missing." in done.stderr
     assert "partial: 11 of 2,212 samples" in done.stderr
 
 
@@ -150,7 +150,7 @@ def test_official_scores_come_back(geneval2: str) -> None:
     Path("scores.json").write_text("[[1, 2], [3]]")
     bad = here("eval", "import-scores", geneval2, "scores.json")
     assert bad.exit_code == 2
-    assert "not those of the benchmark's data" in bad.stderr
+    assert "they differ from the benchmark's data" in bad.stderr
 
 
 def test_tables_go_to_a_file() -> None:
@@ -162,11 +162,11 @@ def test_tables_go_to_a_file() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("score", "nowhere"), "is no output folder"),
-        (("compare", "nowhere"), "is no output folder"),
-        (("export", "nowhere", "--official", "x"), "is no output folder"),
-        (("import-scores", "nowhere", "x"), "is no output folder"),
-        (("table", "nowhere"), "is no output folder"),
+        (("score", "nowhere"), "is not an output folder"),
+        (("compare", "nowhere"), "is not an output folder"),
+        (("export", "nowhere", "--official", "x"), "is not an output folder"),
+        (("import-scores", "nowhere", "x"), "is not an output folder"),
+        (("table", "nowhere"), "is not an output folder"),
     ],
 )
 def test_what_is_no_folder(arguments: tuple[str, ...], told: str) -> None:

@@ -56,7 +56,7 @@ async def test_quality_cost_and_parts_by_hand(tmp_path: Path) -> None:
     quality = table(section, "Quality")
     assert [cell.split(" (")[0] for cell in column(quality, "met")] == ["50.0 %", "75.0 %"]
     assert column(quality, "samples scored") == ["4 of 200, partial"] * 2
-    cost = table(section, "What a sample takes")
+    cost = table(section, "Cost per sample")
     assert column(cost, "images") == ["1.00", "3.00"]
     assert column(cost, "calls") == ["0.00", "12.00"]
     assert column(cost, "tokens in") == ["0.00", "1,000"]
@@ -80,7 +80,7 @@ async def test_pairs_are_tested_prompt_by_prompt(tmp_path: Path) -> None:
         "atomicity/10": (0, 0),
     }
     assert (pair.better, pair.worse, pair.p, pair.test) == (1, 0, 1.0, "McNemar, exact")
-    assert table(section, "Pairs, prompt by prompt").rows[0][:3] == [
+    assert table(section, "Paired comparison by prompt").rows[0][:3] == [
         "paper against single",
         "+25.0 (+0.0 to +75.0)",
         "1 / 0",
@@ -104,17 +104,17 @@ async def test_seeds_make_one_entry(tmp_path: Path) -> None:
 
 async def test_the_same_folder_twice_is_refused(tmp_path: Path) -> None:
     url, _ = await pair_of(tmp_path)
-    with pytest.raises(RequestError, match="hold the same: harness single, seed 1"):
+    with pytest.raises(RequestError, match="have the same harness and seed: single, 1"):
         await compared(url, url)
 
 
 async def test_nothing_scored_is_refused(tmp_path: Path) -> None:
     url = await folder_of(tmp_path / "a", {})
-    with pytest.raises(RequestError, match="nothing to compare") as error:
+    with pytest.raises(RequestError, match="Nothing to compare") as error:
         await compared(url)
     assert "gems eval score" in error.value.hint
     scored = await folder_of(tmp_path / "b", FOUR)
-    with pytest.raises(RequestError, match="by somebody; there are numbers by truth"):
+    with pytest.raises(RequestError, match="by somebody; there are scores by truth"):
         await compared(scored, judge="somebody")
 
 
@@ -136,10 +136,10 @@ async def test_judges_and_official_numbers_never_mix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("chat", "judge", "said"),
     [
-        ("openai:eyes", "", "also the loop's own judge of paper"),
-        ("openai:loop", "openai:eyes", "also the loop's own judge of paper"),
-        ("openai:eyes", "openai:other", "not the loop's own judge of any"),
-        ("openai:loop", "", "not the loop's own judge of any"),
+        ("openai:eyes", "", "also the loop's own judge in paper"),
+        ("openai:loop", "openai:eyes", "also the loop's own judge in paper"),
+        ("openai:eyes", "openai:other", "not the loop's own judge in any"),
+        ("openai:loop", "", "not the loop's own judge in any"),
     ],
 )
 async def test_the_table_says_whether_the_loop_was_judged_by_its_own_judge(
@@ -158,7 +158,7 @@ async def test_truth_and_official_numbers_say_who_made_them(tmp_path: Path) -> N
     url = await folder_of(tmp_path / "a", FOUR, figures=[figure(88.0, judge="official")])
     official, truth = await compared(url)
     assert official.notes[0] == "Scored by the official scorer."
-    assert truth.notes[0] == "Scored by what was drawn; no judge was asked."
+    assert truth.notes[0] == "Scored by the true scenes, without a judge."
 
 
 async def test_gaps_are_told_and_not_counted(tmp_path: Path) -> None:
@@ -170,10 +170,10 @@ async def test_gaps_are_told_and_not_counted(tmp_path: Path) -> None:
     assert section.measured[0].quality is not None
     assert section.measured[0].quality.value == 0.5
     assert (
-        "single: samples that could not be scored: 1; they are left out, not counted as 0." in section.notes
+        "single: samples that could not be scored: 1; they are excluded, not counted as 0." in section.notes
     )
-    assert "paper: samples without an image: 1; they are left out, not counted as 0." in section.notes
-    assert "The harnesses may draw different numbers of images: 3, 5." in section.notes
+    assert "paper: samples without an image: 1; they are excluded, not counted as 0." in section.notes
+    assert "The harnesses have different image budgets: 3, 5." in section.notes
 
 
 async def test_labels_say_what_differs(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ async def test_the_page_needs_nothing_and_runs_nothing(tmp_path: Path) -> None:
     assert all(str(image["src"]).startswith("data:image/") for image in page.all("img"))
     # The prompts on which the two differ come first; one image is gone, and the page says so.
     assert [str(image["alt"]) for image in page.all("img")[1:]].count("By single") == 3
-    assert "is gone" in page.text
+    assert "is missing" in page.text
     assert page.text.count("window.broken = 1") == 3
     assert "default-src 'none'" in html
 

@@ -78,5 +78,5 @@ def test_damaged_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 1: prompt"):
         load_task("crea").prompts(tmp_path, "en")
     path.write_text('{"prompt": "a creative lantern"}\n' * 2)
-    with pytest.raises(DataError, match="again in line 2"):
+    with pytest.raises(DataError, match="in line 1 and line 2"):
         load_task("crea").prompts(tmp_path, "en")

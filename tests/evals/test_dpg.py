@@ -75,7 +75,7 @@ async def test_a_missing_tile_leaves_the_picture_out(tmp_path: Path) -> None:
 async def test_tiles_of_several_sizes(tmp_path: Path) -> None:
     dpg, prompts = prompts_of(tmp_path / "data", "dpg")
     odd = frozen(prompts, 4, paint=lambda key: png(side=16 + key.sample))
-    with pytest.raises(RequestError, match="square ones of one size"):
+    with pytest.raises(RequestError, match="squares of one size"):
         await dpg.export(odd, tmp_path / "out")
 
 
@@ -94,7 +94,7 @@ def test_official_results(tmp_path: Path) -> None:
     assert figures["dpg/attribute"].value == 50.5
     assert set(figures) == {"dpg", "dpg/entity", "dpg/attribute"}
     file.write_text(text.replace("DPG-Bench score", "Score"))
-    with pytest.raises(DataError, match="no result of"):
+    with pytest.raises(DataError, match="not a result of"):
         dpg.read_official(file, prompts, "en")
 
 
@@ -102,9 +102,9 @@ def test_official_results(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda text: text.replace(",teapot,2,1,", ",teapot,2,x,"), "line 3: dependency 'x'"),
-        (lambda text: text.replace(",teapot,2,1,", ",teapot,1,0,"), "again in line 3"),
-        (lambda text: text.replace("invented_teapot", "other"), "no questions about invented_teapot"),
-        (lambda text: text.replace("dependency,", "parents,", 1), "no column dependency"),
+        (lambda text: text.replace(",teapot,2,1,", ",teapot,1,0,"), "in line 2 and line 3"),
+        (lambda text: text.replace("invented_teapot", "other"), "no questions for invented_teapot"),
+        (lambda text: text.replace("dependency,", "parents,", 1), "lacks the column dependency"),
         (lambda text: text[: text.rindex("relation")], "line 6"),
         (lambda text: text.replace(",teapot,3,0,", ",teapot,three,0,"), "line 4: proposition_id"),
     ],

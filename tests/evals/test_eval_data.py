@@ -50,7 +50,7 @@ def test_damage_is_told_with_its_line() -> None:
     path.write_text(path.read_text()[:-20])
     done = here("eval", "data", "geneval", "--data", "own")
     assert done.exit_code == 3
-    assert "0 of 553; own/prompts/evaluation_metadata.jsonl line 3 is no JSON" in done.stdout
+    assert "0 of 553; own/prompts/evaluation_metadata.jsonl line 3 is not valid JSON" in done.stdout
     # The hint would send people to the command they have just given.
     assert "gems eval data" not in done.stdout
 
@@ -97,10 +97,10 @@ def test_the_whole_is_in_place(tmp_path: Path) -> None:
 def test_bad_usage() -> None:
     done = here("eval", "data", "nonsense")
     assert done.exit_code == 2
-    assert "There is no benchmark 'nonsense'" in done.stderr
+    assert "Unknown benchmark: 'nonsense'" in done.stderr
     done = here("eval", "data", "--data", "own")
     assert done.exit_code == 2
     assert "--data needs a benchmark" in done.stderr
     done = here("eval", "data", "wise-verified")
     assert done.exit_code == 2
-    assert "not built in" in done.stderr
+    assert "is not supported" in done.stderr

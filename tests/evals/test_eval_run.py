@@ -168,12 +168,12 @@ def test_budget_needs_prices_and_ends_it(
         (["--harness", "best"], "Unknown harness: 'best'."),
         (["--engine", "slurm"], "Unknown engine: 'slurm'."),
         (["--languages", "zh"], "geneval has no prompts in zh."),
-        (["--harness", "best-of-n", "--images", "17"], "best-of-n draws at most 16 images"),
+        (["--harness", "best-of-n", "--images", "17"], "best-of-n generates at most 16 images"),
         (["--harness", "paper", "--learn"], "cannot learn from each other"),
         (["--out", "nonsense://x"], "cannot be opened"),
         (["--data", "nowhere"], "nowhere"),
-        (["--generator-profile", "best"], "There is no generator profile 'best'"),
-        (["--generator-profile", "paper"], "says nothing about blocks"),
+        (["--generator-profile", "best"], "Unknown generator profile: 'best'"),
+        (["--generator-profile", "paper"], "has no settings for blocks"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_drawn(more: list[str], said: str, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_folder_of_another_task_or_setting(tmp_path: Path) -> None:
     assert here(*command(tmp_path, "--harness", "single")).exit_code == 0
     other = here(*command(tmp_path, "--harness", "single", "--seed", "9"))
     assert other.exit_code == 2
-    assert "seed is 0 there and 9 here" in other.stderr
+    assert "seed is 0 in the folder, 9 now" in other.stderr
 
 
 def test_no_chat_model_is_needed_where_none_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

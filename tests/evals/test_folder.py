@@ -63,7 +63,7 @@ async def test_image_is_read_back_and_a_changed_one_is_noticed(url: str) -> None
     await folder.write_image(row().key, b"another one")
     with pytest.raises(ImageMissingError, match="was changed"):
         await folder.image(kept)
-    with pytest.raises(ImageMissingError, match="is gone"):
+    with pytest.raises(ImageMissingError, match="is missing"):
         await folder.image(row(1, file="images/en/00001_0.png", sha256=sha))
     with pytest.raises(ImageMissingError, match="has no image: it broke"):
         await folder.image(row(error="it broke"))
@@ -150,7 +150,9 @@ async def test_full_disk_leaves_the_manifest_as_it_was(
 async def test_folder_of_other_settings_is_refused_with_what_differs(url: str) -> None:
     await EvalFolder.create(url, SETTINGS)
     other = SETTINGS.model_copy(update={"task": "wise", "seed": 8})
-    with pytest.raises(RequestError, match=r"task is 'geneval' there and 'wise' here; seed is 7 there and 8"):
+    with pytest.raises(
+        RequestError, match=r"task is 'geneval' in the folder, 'wise' now; seed is 7 in the folder, 8 now"
+    ):
         await EvalFolder.create(url, other)
 
 
@@ -159,7 +161,7 @@ async def test_more_samples_can_be_added_and_fewer_are_refused(url: str) -> None
     await EvalFolder.create(url, SETTINGS.model_copy(update={"limit": 5, "samples": 4}))
     whole = SETTINGS.model_copy(update={"limit": None, "samples": 4})
     assert (await EvalFolder.create(url, whole)).settings.limit is None
-    with pytest.raises(RequestError, match="limit is None there and 5 here"):
+    with pytest.raises(RequestError, match="limit is None in the folder, 5 now"):
         await EvalFolder.create(url, whole.model_copy(update={"limit": 5}))
     settings = (await EvalFolder.open(url)).settings
     assert settings == whole.model_copy(update={"id": settings.id})
@@ -167,7 +169,7 @@ async def test_more_samples_can_be_added_and_fewer_are_refused(url: str) -> None
 
 
 async def test_what_is_no_output_folder(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"no output folder: there is no eval\.json"):
+    with pytest.raises(RequestError, match=r"not an output folder: it contains no eval\.json"):
         await EvalFolder.open(str(tmp_path))
     (tmp_path / "eval.json").write_text('{"task": 3}')
     with pytest.raises(DataError, match=r"eval\.json cannot be read"):

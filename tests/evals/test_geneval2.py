@@ -96,7 +96,7 @@ def test_official_scores(tmp_path: Path) -> None:
     assert figures["geneval2"].value == pytest.approx(100 * 0.25 ** (1 / 7))
     assert figures["geneval2"].judge == "official"
     file.write_text(json.dumps([[0.5, 1]]))
-    with pytest.raises(DataError, match="not those of the benchmark's data"):
+    with pytest.raises(DataError, match="they differ from the benchmark's data"):
         geneval2.read_official(file, prompts, "en")
     file.write_text('{"a": 1}')
     with pytest.raises(DataError, match="valid list"):
@@ -106,9 +106,12 @@ def test_official_scores(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text * 2, "in line 1 and again in line 2"),
-        (lambda text: text.replace('"count", "attribute"', '"count"', 1), "as many skills as questions"),
-        (lambda text: text.replace('"three"', '"lots"'), r"vqa_list\.0 has the answer 'lots'"),
+        (lambda text: text * 2, "in line 1 and line 2"),
+        (
+            lambda text: text.replace('"count", "attribute"', '"count"', 1),
+            "the numbers of skills and questions differ",
+        ),
+        (lambda text: text.replace('"three"', '"lots"'), r"vqa_list\.0 has the unexpected answer 'lots'"),
         (lambda text: text.replace('"atom_count": 6', '"atom_count": 60'), "line 1: atom_count"),
         (lambda text: text.replace('"prompt":', '"Prompt":'), "line 1: prompt"),
     ],

@@ -81,7 +81,7 @@ def test_official_results(tmp_path: Path) -> None:
 def test_damaged_data(tmp_path: Path) -> None:
     path = placed(tmp_path, "longtext") / "textbench" / "text_prompts.jsonl"
     path.write_text(path.read_text() * 2)
-    with pytest.raises(DataError, match="the id 0 is in line 1 and again in line 2"):
+    with pytest.raises(DataError, match="duplicate id 0 in line 1 and line 2"):
         load_task("longtext").prompts(tmp_path, "en")
     path.unlink()
     with pytest.raises(DataError, match=r"text_prompts\.jsonl is missing"):

@@ -128,7 +128,7 @@ def test_official_results(tmp_path: Path) -> None:
     dimensions = ("alignment", "text", "reasoning", "style", "diversity")
     results = tmp_path / "results"
     results.mkdir()
-    with pytest.raises(DataError, match="holds no results"):
+    with pytest.raises(DataError, match="contains no results"):
         oneig.read_official(results, prompts, "en")
     for index, (dimension, column) in enumerate(zip(dimensions, columns, strict=True)):
         official(results, dimension, column, f"0.{index + 1}", prompts=index + 1)
@@ -147,22 +147,26 @@ def test_official_results(tmp_path: Path) -> None:
     ("file", "change", "message"),
     [
         ("OneIG-Bench.csv", lambda text: text.replace("Object,000", "Object,0"), "line 2: id"),
-        ("OneIG-Bench.csv", lambda text: text.replace("General_Object", "Objects"), "'Objects' is not known"),
+        ("OneIG-Bench.csv", lambda text: text.replace("General_Object", "Objects"), "'Objects' is unknown"),
         (
             "OneIG-Bench.csv",
             lambda text: text[: text.index(",watercolor\n")],
-            "line 5 has not as many",
+            "line 5 has a different number of fields",
         ),
-        ("OneIG-Bench.csv", lambda text: text.replace("prompt_en", "prompt"), "no column prompt_en"),
-        ("OneIG-Bench.csv", lambda text: text + text.split("\n")[1], r"again in line 6"),
-        ("gt_answer.json", lambda text: text.replace("000", "001"), "says nothing about 000"),
-        ("gt_answer.json", lambda text: text.rstrip()[:-1], "cut off"),
+        ("OneIG-Bench.csv", lambda text: text.replace("prompt_en", "prompt"), "lacks the column prompt_en"),
+        ("OneIG-Bench.csv", lambda text: text + text.split("\n")[1], r"in line 2 and line 6"),
+        ("gt_answer.json", lambda text: text.replace("000", "001"), "has no entry for 000"),
+        ("gt_answer.json", lambda text: text.rstrip()[:-1], "truncated"),
         (
             "Q_D/object.json",
             lambda text: text.replace("dependency", "parents"),
-            "dependency is no JSON",
+            "dependency is not a JSON",
         ),
-        ("Q_D/object.json", lambda text: json.dumps({"000": {"question": "{}", "dependency": "{}"}}), "form"),
+        (
+            "Q_D/object.json",
+            lambda text: json.dumps({"000": {"question": "{}", "dependency": "{}"}}),
+            "wrong type",
+        ),
     ],
 )
 def test_damaged_data(tmp_path: Path, file: str, change, message: str) -> None:

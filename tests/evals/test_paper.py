@@ -50,7 +50,7 @@ def test_generator_profiles() -> None:
     assert (turbo.size, turbo.steps, turbo.guidance) == ("1024x1024", 9, 0.0)
     assert generator_profile("paper", "blocks") is None
     assert generator_profile("paper", "openai:other@http://z-image/v1") is None
-    with pytest.raises(OptionError, match="no generator profile 'best'"):
+    with pytest.raises(OptionError, match="Unknown generator profile: 'best'"):
         generator_profile("best", "blocks")
 
 

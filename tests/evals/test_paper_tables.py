@@ -90,8 +90,8 @@ async def test_in_house_numbers_stand_apart_and_name_their_judge(tmp_path: Path)
     (cells,) = inhouse.rows
     assert cells[:2] == ["Z-Image-Turbo", "paper"]
     assert cells[2:4] == ["0.610", ""]
-    assert "also the loop's own judge of paper" in inhouse.notes[0]
-    assert "Not to be compared with the paper's numbers" in inhouse.notes[0]
+    assert "also the loop's own judge in paper" in inhouse.notes[0]
+    assert "Not comparable with the paper's numbers" in inhouse.notes[0]
 
 
 async def test_other_generators_have_rows_of_their_own(tmp_path: Path) -> None:

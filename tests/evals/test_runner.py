@@ -219,7 +219,7 @@ async def test_budget_ends_it_and_a_larger_one_goes_on(bench: Bench) -> None:
 async def test_one_failure_after_another_ends_it(bench: Bench) -> None:
     bench.prompts = prompts(40)
     bench.fail(*(prompt.text for prompt in bench.prompts))
-    with pytest.raises(ProviderError, match=rf"{MAX_CONSECUTIVE_FAILURES} samples failed one after another"):
+    with pytest.raises(ProviderError, match=rf"{MAX_CONSECUTIVE_FAILURES} samples failed in a row"):
         await bench.draw(concurrency=1)
     assert len(await bench.rows()) == MAX_CONSECUTIVE_FAILURES
     assert len(bench.generator.requests) == MAX_CONSECUTIVE_FAILURES
@@ -269,7 +269,7 @@ async def test_full_disk_ends_it_and_costs_nothing(bench: Bench, monkeypatch: py
 async def test_two_processes_do_not_draw_into_one_folder(bench: Bench) -> None:
     folder = await EvalFolder.create(bench.url, bench.settings)
     async with folder.lock():
-        with pytest.raises(RequestError, match="Another process is drawing"):
+        with pytest.raises(RequestError, match="Another process is writing"):
             async with (await EvalFolder.open(bench.url)).lock():
                 pass
     async with folder.lock():

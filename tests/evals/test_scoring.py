@@ -131,7 +131,7 @@ async def test_missing_images_are_told_and_left_out(tmp_path: Path) -> None:
     (tmp_path / "images" / "en" / "000_0.png").unlink()
     report = await scored(folder, Scripted(lambda *_: 1.0))
     assert [(each.prompt_id, each.why.split("/")[-1]) for each in report.missing] == [
-        ("000", "000_0.png is gone."),
+        ("000", "000_0.png is missing."),
         ("002", "The endpoint failed."),
     ]
     assert (report.scored, report.figures[0].scored) == (1, 1)
@@ -141,7 +141,7 @@ async def test_samples_that_were_never_drawn_are_missing(tmp_path: Path) -> None
     folder = await drawn(tmp_path, 1)
     more = await EvalFolder.create(str(tmp_path), folder.settings.model_copy(update={"samples": 2}))
     report = await scored(more, Scripted(lambda *_: 1.0))
-    assert [(each.sample, each.why) for each in report.missing] == [(1, "It was not drawn yet.")]
+    assert [(each.sample, each.why) for each in report.missing] == [(1, "Not generated yet.")]
 
 
 async def test_a_judge_that_fails_once_leaves_its_prompt_for_later(tmp_path: Path) -> None:

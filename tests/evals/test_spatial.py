@@ -94,7 +94,7 @@ def test_official_results(tmp_path: Path) -> None:
     figures = by_name(spatial.read_official(file, prompts, "en"))
     assert (figures["spatial"].value, figures["spatial/basic"].value) == (40, 100)
     file.write_text((json.dumps(row) + "\n") * 2)
-    with pytest.raises(DataError, match="again in line 2"):
+    with pytest.raises(DataError, match="in line 1 and line 2"):
         spatial.read_official(file, prompts, "en")
 
 

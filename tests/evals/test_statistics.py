@@ -28,7 +28,7 @@ def test_where_nothing_differs_there_is_no_interval(values: list[float]) -> None
 
 
 def test_there_is_no_mean_of_nothing() -> None:
-    with pytest.raises(ValueError, match="nothing"):
+    with pytest.raises(ValueError, match="at least one value"):
         mean_with_interval([])
 
 

@@ -74,9 +74,9 @@ def test_official_scores(tmp_path: Path) -> None:
     assert figures["wise/culture"].scored == 1
     rows[0]["realism"] = 5
     (tmp_path / "a_scores.jsonl").write_text(json.dumps(rows[0]))
-    with pytest.raises(DataError, match="from 0 to 2"):
+    with pytest.raises(DataError, match=r"not in \[0, 2\]"):
         wise.read_official(tmp_path, prompts, "en")
-    with pytest.raises(DataError, match="holds no"):
+    with pytest.raises(DataError, match="contains no"):
         wise.read_official(tmp_path / "data", prompts, "en")
 
 
@@ -92,20 +92,20 @@ def test_other_edition_under_the_same_name(tmp_path: Path) -> None:
     path = placed(tmp_path, "wise") / CULTURE
     (record,) = json.loads(path.read_text())
     path.write_text(json.dumps([record | {"prompt_id": 641}]))
-    with pytest.raises(DataError, match="641 is not one of 1 to 400: it is another edition"):
+    with pytest.raises(DataError, match="641 is not in 1 to 400: it is another edition"):
         load_task("wise").prompts(tmp_path, "en")
     # All ids are there, and the words are others.
     path.write_text(json.dumps([record | {"prompt_id": number} for number in range(1, 401)]))
-    with pytest.raises(DataError, match="not as long as the file of 2025"):
+    with pytest.raises(DataError, match="differs in size from the file of 2025"):
         load_task("wise").prompts(tmp_path, "en")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text[:-20], "line 1 is no JSON"),
-        (lambda text: json.dumps(json.loads(text) * 2), "in record 1 and again in record 2"),
-        (lambda text: "{}", "no JSON array"),
+        (lambda text: text[:-20], "line 1 is not valid JSON"),
+        (lambda text: json.dumps(json.loads(text) * 2), "in record 1 and record 2"),
+        (lambda text: "{}", "not a JSON array"),
         (lambda text: text.replace('"prompt_id": 1', '"prompt_id": "1"'), "record 1: prompt_id"),
     ],
 )

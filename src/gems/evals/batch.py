@@ -33,11 +33,11 @@ class BatchSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field("", description="Names the folder in its runs' ids; drawn by chance when it is begun.")
+    id: str = Field("", description="Random id of the folder, part of its run ids.")
     generator: str
     chat: str
     judge: str = ""
-    seed: int = Field(ge=0, description="What the seeds of rows that name none are derived from.")
+    seed: int = Field(ge=0, description="Base of the seeds of rows without a seed.")
     learn: bool = False
 
 
@@ -47,7 +47,7 @@ class BatchLine(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    line: int = Field(description="Of the list, from 1.")
+    line: int = Field(description="Line number in the list, from 1.")
     prompt: str
     options: dict[str, str | int | float]
     run_id: str
@@ -62,7 +62,7 @@ class BatchLine(BaseModel):
     requirements: int
     met: int
     stop_reason: str
-    file: str = Field(description="The PNG, relative to the folder; empty where there is none.")
+    file: str = Field(description="The PNG, relative to the folder; empty if there is none.")
     sha256: str
     error: str
 
@@ -87,10 +87,12 @@ class Batch:
             known = wanted.model_copy(update={"id": secrets.token_hex(8)})
             await asyncio.to_thread(store.write, _SETTINGS_FILE, known.model_dump_json(indent=2).encode())
         here, there = known.model_dump(exclude={"id"}), wanted.model_dump(exclude={"id"})
-        if faults := [f"{n} is {here[n]!r} there and {there[n]!r} here" for n in here if here[n] != there[n]]:
+        if faults := [
+            f"{n} is {here[n]!r} in the folder, {there[n]!r} now" for n in here if here[n] != there[n]
+        ]:
             raise RequestError(
-                f"{store.label} was begun otherwise: {'; '.join(faults)}.",
-                hint="Name another folder, or the same settings.",
+                f"{store.label} was created with other settings: {'; '.join(faults)}.",
+                hint="Use another folder or the same settings.",
             )
         return cls(store, known, rows)
 
@@ -137,8 +139,8 @@ class Batch:
             found = [BatchLine.model_validate(line) for line in lines]
         except ValidationError as error:
             raise DataError(
-                f"{self._store.label}/manifest holds a line that is none of ours.",
-                hint="It was damaged, or written by another version of GEMS.",
+                f"Invalid line in {self._store.label}/manifest.",
+                hint="The file is damaged or was written by another version of GEMS.",
             ) from error
         return {line.id: line for line in found}
 
@@ -175,7 +177,7 @@ def _row_name(row: BatchRow) -> str:
 def _read_settings(store: FileStore) -> BatchSettings | None:
     if store.exists("eval.json"):
         raise RequestError(
-            f"{store.label} holds samples of a benchmark.", hint="Name another folder for this list."
+            f"{store.label} holds samples of a benchmark.", hint="Use another folder for this list."
         )
     try:
         data = store.read(_SETTINGS_FILE)
@@ -185,6 +187,6 @@ def _read_settings(store: FileStore) -> BatchSettings | None:
         return BatchSettings.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"{store.label}/{_SETTINGS_FILE} cannot be read.",
-            hint="It was damaged, or written by another version of GEMS.",
+            f"{store.label}/{_SETTINGS_FILE} is invalid.",
+            hint="The file is damaged or was written by another version of GEMS.",
         ) from error

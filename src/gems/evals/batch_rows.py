@@ -28,7 +28,7 @@ class BatchRow(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field("", max_length=200, description="Names the image; the line's number by default.")
+    id: str = Field("", max_length=200, description="Name of the image file; the line number by default.")
     prompt: str
     seed: int | None = None
     size: str | None = None
@@ -65,7 +65,7 @@ class BatchList:
             return
         same = next((other for other, known in self.rows.items() if known.id == row.id), None)
         if same is not None:
-            self.faults[number] = f"its id {row.id!r} is that of line {same}"
+            self.faults[number] = f"the id {row.id!r} is already used in line {same}"
         else:
             self.rows[number] = row
 
@@ -78,19 +78,19 @@ class BatchList:
                 self.faults[number] = str(error)
         if self.faults:
             raise RequestError(
-                self._told(), hint="Nothing was drawn. `gems batch --help` says what lines hold."
+                self._told(), hint="Nothing was generated. See `gems batch --help` for the format of lines."
             )
         if not self.rows:
             raise RequestError(
-                f"{self.file} holds no prompts.",
+                f"{self.file} contains no prompts.",
                 hint='A line is {"prompt": "..."}; a CSV has a column named prompt.',
             )
 
     def _told(self) -> str:
         lines = [f"line {number}: {fault}" for number, fault in sorted(self.faults.items())]
         more = [f"and {len(lines) - _MAX_REPORTED} more"] if len(lines) > _MAX_REPORTED else []
-        noun = "bad line" if len(lines) == 1 else "bad lines"
-        return "\n  ".join([f"{self.file} holds {len(lines)} {noun}:", *lines[:_MAX_REPORTED], *more])
+        noun = "invalid line" if len(lines) == 1 else "invalid lines"
+        return "\n  ".join([f"{self.file} contains {len(lines)} {noun}:", *lines[:_MAX_REPORTED], *more])
 
 
 def read_batch_list(file: Path) -> BatchList:
@@ -99,10 +99,10 @@ def read_batch_list(file: Path) -> BatchList:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise RequestError(
-            f"{file} cannot be read: {error.strerror}.", hint="Name a .jsonl or .csv file."
+            f"{file} cannot be read: {error.strerror}.", hint="Pass a .jsonl or .csv file."
         ) from error
     except UnicodeDecodeError as error:
-        raise RequestError(f"{file} is no text in UTF-8.", hint="Save it as UTF-8.") from error
+        raise RequestError(f"{file} is not UTF-8 text.", hint="Save it as UTF-8.") from error
     found = BatchList(file)
     for number, value in _read_csv_rows(text) if file.suffix.lower() == ".csv" else _read_json_rows(text):
         found.take(number, value)
@@ -130,12 +130,12 @@ def _read_csv_rows(text: str) -> Iterator[tuple[int, Any]]:
     try:
         for cells in reader:
             if None in cells or None in cells.values():
-                yield reader.line_num, ValueError("it has not as many cells as the first line")
+                yield reader.line_num, ValueError("the number of cells differs from the first line")
             elif any(cells.values()):
-                # An empty cell says nothing.
+                # An empty cell means that the option is not set.
                 yield reader.line_num, {name: cell for name, cell in cells.items() if cell}
     except csv.Error as error:
-        yield reader.line_num, ValueError(f"it is no CSV: {error}")
+        yield reader.line_num, ValueError(f"invalid CSV: {error}")
 
 
 def _parse_row(value: Any, number: int) -> BatchRow:
@@ -143,7 +143,7 @@ def _parse_row(value: Any, number: int) -> BatchRow:
     if isinstance(value, ValueError):
         raise value
     if not isinstance(value, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - what a line holds is a value
+        raise ValueError("not a JSON object")  # noqa: TRY004 - what a line holds is a value
     row = BatchRow.model_validate(value)
     return row if row.id else row.model_copy(update={"id": f"{number:06d}"})
 
@@ -156,4 +156,4 @@ def _error_text(error: ValueError) -> str:
 
 def _field_error(fault: Any) -> str:
     name = ".".join(map(str, fault["loc"]))
-    return f"there is no option {name!r}" if fault["type"] == "extra_forbidden" else f"{name}: {fault['msg']}"
+    return f"unknown option {name!r}" if fault["type"] == "extra_forbidden" else f"{name}: {fault['msg']}"

@@ -73,7 +73,7 @@ def read_json_array(path: Path, form: type[M]) -> list[DataRecord[M]]:
     """Return the records of a file that is one JSON array; raises `DataError`."""
     found = read_json(path)
     if not isinstance(found, list):
-        raise DataError(f"{path} is no JSON array.")
+        raise DataError(f"{path} is not a JSON array.")
     return [_validated(path, f"record {number}", raw, form) for number, raw in enumerate(found, 1)]
 
 
@@ -81,7 +81,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """Return a file that is one JSON object without duplicate keys; raises `DataError`."""
     found = read_json(path)
     if not isinstance(found, dict):
-        raise DataError(f"{path} is no JSON object.")
+        raise DataError(f"{path} is not a JSON object.")
     return found
 
 
@@ -99,7 +99,7 @@ def read_csv(path: Path, form: type[M], columns: Iterable[str]) -> list[DataReco
     try:
         lacking = [name for name in columns if name not in (reader.fieldnames or ())]
         if lacking:
-            raise DataError(f"{path} has no column {', '.join(lacking)}.")
+            raise DataError(f"{path} lacks the column {', '.join(lacking)}.")
         return [_csv_record(path, reader.line_num, row, form) for row in reader]
     except csv.Error as error:
         raise DataError(f"{path} line {reader.reader.line_num}: {error}.") from None
@@ -110,14 +110,16 @@ def check_unique(path: Path, entries: Sequence[DataRecord[Any]], ids: Sequence[H
     first: dict[Hashable, str] = {}
     for entry, name in zip(entries, ids, strict=True):
         if name in first:
-            raise DataError(f"{path}: the id {name} is in {first[name]} and again in {entry.location}.")
+            raise DataError(f"{path}: duplicate id {name} in {first[name]} and {entry.location}.")
         first[name] = entry.location
 
 
 def check_count(path: Path, found: int, most: int) -> None:
     """Check that a file has no more records than the benchmark; raises `DataError`."""
     if found > most:
-        raise DataError(f"{path} has {found:,} records and the benchmark {most:,}: it is another edition.")
+        raise DataError(
+            f"{path} has {found:,} records, but the benchmark has {most:,}: it is another edition."
+        )
 
 
 def _parse_json(path: Path, text: str, number: int | None = None) -> Any:
@@ -126,11 +128,11 @@ def _parse_json(path: Path, text: str, number: int | None = None) -> Any:
     except json.JSONDecodeError as error:
         location = number if number is not None else error.lineno
         ends = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
-        cut = " It seems to be cut off." if ends else ""
-        raise DataError(f"{path} line {location} is no JSON ({error.msg}).{cut}") from None
+        cut = " It seems to be truncated." if ends else ""
+        raise DataError(f"{path} line {location} is not valid JSON ({error.msg}).{cut}") from None
     except (ValueError, RecursionError) as error:
         where = f"{path} line {number}" if number is not None else str(path)
-        raise DataError(f"{where} is no JSON that can be used: {error}.") from None
+        raise DataError(f"{where} is not usable JSON: {error}.") from None
 
 
 def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -138,13 +140,13 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is duplicated")
     return found
 
 
 def _csv_record(path: Path, number: int, row: Mapping[Any, Any], form: type[M]) -> DataRecord[M]:
     if None in row or None in row.values():
-        raise DataError(f"{path} line {number} has not as many fields as the heading.")
+        raise DataError(f"{path} line {number} has a different number of fields than the header.")
     return _validated(path, f"line {number}", dict(row), form)
 
 

@@ -24,16 +24,16 @@ class FileCheck(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     path: str = Field(
-        description="Where it lies in the folder; of what is missing, where it is in the official repository."
+        description="Path in the folder; for missing files, the path in the official repository."
     )
     status: FileStatus = Field(
-        description="`ok`; `partial`: it has fewer records than the whole benchmark; `differs`: as many, but "
-        "its size is another one, as that of another edition; `missing`; `optional`: missing, and not needed."
+        description="`ok`; `partial`: fewer records than the complete benchmark; `differs`: other number of "
+        "records or other size, as in another edition; `missing`; `optional`: missing, but not needed."
     )
-    records: int | None = Field(description="Records found; null where they cannot be counted.")
-    records_expected: int | None = Field(description="Records of the whole; null where that is not known.")
-    size: int | None = Field(description="Bytes; null where it is missing.")
-    size_expected: int | None = Field(description="Bytes of the known edition; null where it is not known.")
+    records: int | None = Field(description="Records found; null if they cannot be counted.")
+    records_expected: int | None = Field(description="Records of the complete file; null if unknown.")
+    size: int | None = Field(description="Bytes; null if missing.")
+    size_expected: int | None = Field(description="Bytes of the supported edition; null if unknown.")
 
 
 class PromptCheck(BaseModel):
@@ -42,9 +42,9 @@ class PromptCheck(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     language: str
-    prompts: int = Field(description="Prompts that could be read.")
-    expected: int = Field(description="Prompts of the whole benchmark.")
-    error: str = Field(description="Why they cannot be read; empty where they can.")
+    prompts: int = Field(description="Readable prompts.")
+    expected: int = Field(description="Prompts of the complete benchmark.")
+    error: str = Field(description="Why they cannot be read; empty if they can.")
 
 
 class DataCheck(BaseModel):
@@ -54,11 +54,11 @@ class DataCheck(BaseModel):
 
     task: str
     title: str
-    url: str = Field(description="Where the data come from.")
+    url: str = Field(description="Download page of the data.")
     licence: str
     note: str
-    folder: str = Field(description="Where they are looked for.")
-    ok: bool = Field(description="Whether the whole benchmark is in place, as the task knows it.")
+    folder: str = Field(description="Folder of the data.")
+    ok: bool = Field(description="Whether the complete benchmark is present in the supported edition.")
     files: list[FileCheck]
     prompts: list[PromptCheck]
 
@@ -68,7 +68,7 @@ class DataReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    ok: bool = Field(description="Whether all of them are in place.")
+    ok: bool = Field(description="Whether all of them are complete.")
     benchmarks: list[DataCheck]
 
 
@@ -96,7 +96,7 @@ def _check_prompts(task: Task, folder: Path, language: str) -> PromptCheck:
     try:
         count = len(task.prompts(folder, language))
     except DataError as fault:
-        # The hint of most would send people here, where they are already.
+        # The default hint recommends this very command.
         error = fault.message if fault.hint == DataError.default_hint else str(fault)
     return PromptCheck(language=language, prompts=count, expected=task.size[language], error=error)
 
@@ -149,6 +149,6 @@ def _count_records(suffix: str, data: bytes) -> int | None:
             return sum(1 for _ in csv.DictReader(io.StringIO(text, newline="")))
         found = json.loads(text)
     except (ValueError, RecursionError, csv.Error):
-        # What is wrong with it is said where the task reads it.
+        # The error is reported when the task reads the file.
         return None
     return len(found) if isinstance(found, list | Mapping) else None

@@ -52,10 +52,10 @@ async def open_engine(name: EngineName, config: EngineConfig) -> AsyncIterator[E
     unusable.
     """
     if name == "ray":
-        # Read when Ray is imported: it would abort a process that SIGTERM asks to stop in order.
+        # Read on import of Ray, which would otherwise abort on SIGTERM instead of stopping in order.
         os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
         try:
-            # Only whoever uses Ray needs its packages.
+            # Needs the packages of an extra.
             from gems.evals.ray_engine import open_ray  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("--engine ray", "ray") from error
@@ -94,5 +94,5 @@ def check_prices(settings: Settings) -> None:
             break
     if unknown:
         raise OptionError(
-            "--budget-usd is set, but not all prices are known.", hint=f"Set {', '.join(unknown)}."
+            "--budget-usd needs prices, and some are not set.", hint=f"Set {', '.join(unknown)}."
         )

@@ -54,8 +54,8 @@ PROFILES: Mapping[str, Mapping[str, GeneratorProfile]] = {
             height=1328,
             steps=50,
             guidance_scale=4.0,
-            note="As the paper's code calls it. In Diffusers this leaves classifier-free guidance off: the "
-            "model does not use this argument, and there is no negative prompt.",
+            note="As in the paper's code. In Diffusers this leaves classifier-free guidance off: the model "
+            "ignores this argument, and there is no negative prompt.",
         ),
     },
     "recommended": {
@@ -67,7 +67,7 @@ PROFILES: Mapping[str, Mapping[str, GeneratorProfile]] = {
             steps=50,
             true_cfg_scale=4.0,
             negative_prompt=" ",
-            note="As the model's authors recommend, with classifier-free guidance.",
+            note="As recommended by the authors of the model, with classifier-free guidance.",
         ),
     },
 }
@@ -81,8 +81,8 @@ def generator_profile(name: str, generator: str) -> GeneratorProfile | None:
     """
     if name not in PROFILES:
         raise OptionError(
-            f"There is no generator profile {name!r}.", hint=f"There are {', '.join(PROFILES)}."
+            f"Unknown generator profile: {name!r}.", hint=f"Choose one of: {', '.join(PROFILES)}."
         )
-    # The address of an endpoint says nothing about its model.
+    # The URL of an endpoint does not identify its model.
     model = generator.partition("@http")[0].lower().replace("_", "-")
     return next((profile for known, profile in PROFILES[name].items() if known in model), None)

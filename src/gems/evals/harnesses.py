@@ -29,14 +29,14 @@ async def refine_newest(state: State, work: NodeContext) -> Update:
     """Write the next prompt from the feedback on the newest round alone."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     if not failed_questions(turn, requirements):
-        # As in the loop: where nothing is known to be wrong, the same prompt is drawn again.
+        # As in the loop: without a known failure the same prompt is used again.
         return {"draw_prompt": turn["prompt"], "thought": ""}
     newest: State = {**state, "rounds": [turn], "experiences": [], "thought": ""}
     slots = round_slots(newest) | {"experience": ""}
     try:
         prompt = await _ask_new_prompt(slots, turn["prompt"], work)
     except (UnreadableReplyError, RefusedError, RejectedRequestError) as error:
-        work.warn(f"The failed requirements are spelled out, since the refiner did not answer: {error}")
+        work.warn(f"No answer from the refiner; the failed requirements are appended to the prompt: {error}")
         prompt = ""
     return {"draw_prompt": prompt or append_questions(turn, requirements), "thought": ""}
 
@@ -56,7 +56,7 @@ WITHOUT_MEMORY = partial(build_graph, instead={"reflector": refine_newest})
 PAPER_NO_MEMORY = Harness(
     name="paper-no-memory",
     title="GEMS, without memory",
-    description="The paper's loop, whose refiner sees the feedback on the newest round alone.",
+    description="The paper's loop with a refiner that sees only the feedback on the newest round.",
     options=paper_options,
     graph=WITHOUT_MEMORY,
 )

@@ -121,7 +121,7 @@ async def _run_when_free(gems: Gems, job: Job, out: Path) -> RunResult:
         try:
             return await _resume_or_start(gems, job, out)
         except RunBusyError:
-            # Where a machine has died, its lock may outlive it for a moment.
+            # The lock of a dead machine may outlive it for a moment.
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(_BUSY_POLL_S)
@@ -155,7 +155,7 @@ async def _partial_result(gems: Gems, job: Job) -> JobResult:
     try:
         return _job_result(job, await gems.show(job.run_id))
     except GemsError:
-        # Nothing was begun, or the stores that would tell are what has failed.
+        # No run was started, or the stores themselves have failed.
         return JobResult(job=job)
 
 

@@ -39,7 +39,7 @@ class JsonLines:
         note = ""
         names = self._names()
         for name in names:
-            # A line that was being written when its process was killed was never counted on.
+            # Nothing depends on a line that was incomplete when its process was killed.
             found, half = _parse_lines(
                 self._store.read(name), f"{self._store.label}/{name}", name == names[-1]
             )
@@ -104,13 +104,13 @@ def _parse_lines(data: bytes, place: str, is_last: bool) -> tuple[list[dict[str,
             value = json.loads(line)
         except ValueError as error:
             if is_last and number == len(lines):
-                return found, f"The last line of {place} was half written and is left out."
+                return found, f"The last line of {place} is incomplete and ignored."
             raise DataError(
                 f"Line {number} of {place} is damaged: {error}.",
-                hint="Remove the line: what it told about is done again.",
+                hint="Remove the line; its sample is then processed again.",
             ) from error
         if not isinstance(value, dict):
-            raise DataError(f"Line {number} of {place} is no JSON object.", hint="Remove the line.")
+            raise DataError(f"Line {number} of {place} is not a JSON object.", hint="Remove the line.")
         found.append(value)
     return found, ""
 

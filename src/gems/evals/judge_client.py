@@ -30,8 +30,8 @@ def open_judge(settings: ChatSettings, samples: int = SAMPLES) -> ChatJudge:
     """
     if parse_chat_spec(settings.model).kind == "blocks":
         raise ConfigurationError(
-            "The chat model of the built-in world knows nothing but its shapes and cannot judge a benchmark.",
-            hint="Name a model that sees images: --judge openai:MODEL@BASE_URL.",
+            "The chat model of the built-in world cannot judge a benchmark: it only knows its own shapes.",
+            hint="Use a vision model: --judge openai:MODEL@BASE_URL.",
         )
     return ChatJudge(open_chat(settings), name=settings.model, samples=samples)
 
@@ -52,7 +52,7 @@ class ChatJudge:
         """Ask once; raises `ProviderError`, or `ConfigurationError` for a rejected key or image."""
         pictures = await gather_or_cancel(self._picture(png) for png in question.pictures)
         asked = Question(
-            # Nothing depends on it: requests carry no task, and this one is of the judge's kind.
+            # Required, but without effect: requests do not contain the task.
             task="verify",
             system=question.system,
             parts=(*pictures, question.text),

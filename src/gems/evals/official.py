@@ -24,10 +24,10 @@ class EvalExport(BaseModel):
     folder: str
     task: str
     path: str
-    commands: list[str] = Field(description="What to run in the official repository, in order.")
-    samples: int = Field(description="Samples that were written.")
-    expected: int = Field(description="Samples that the whole benchmark has.")
-    missing: list[Unscored] = Field(description="Samples without an image; nothing stands in for them.")
+    commands: list[str] = Field(description="Commands for the official repository, in order.")
+    samples: int = Field(description="Exported samples.")
+    expected: int = Field(description="Samples of the complete benchmark.")
+    missing: list[Unscored] = Field(description="Samples without an image, which are not exported.")
 
     @property
     def is_partial(self) -> bool:
@@ -56,7 +56,7 @@ async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -
     there = await folder.images()
     rows = {key: row for key, row in sample_set.rows.items() if row.file in there}
     if not rows:
-        raise RequestError(f"{folder.label} holds no image yet.", hint="`gems eval run` draws them.")
+        raise RequestError(f"{folder.label} contains no images yet.", hint="Run `gems eval run` first.")
     export = await task.export(replace(sample_set, rows=rows), out)
     wanted = len(sample_set.prompts) * folder.settings.samples
     return EvalExport(
@@ -92,9 +92,9 @@ def _choose_language(folder: EvalFolder, language: str | None) -> str:
     if language is None and len(languages) == 1:
         return languages[0]
     if language not in languages:
-        said = "which language is meant" if language is None else f"anything in {language!r}"
+        what = "has several languages" if language is None else f"has no samples in {language!r}"
         raise OptionError(
-            f"{folder.label} does not say {said}.",
-            hint=f"Name one with --language: {', '.join(languages)}.",
+            f"{folder.label} {what}.",
+            hint=f"Choose one with --language: {', '.join(languages)}.",
         )
     return language

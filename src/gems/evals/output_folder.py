@@ -75,8 +75,8 @@ class EvalFolder:
         if known is not None:
             if faults := known.differences(settings):
                 raise RequestError(
-                    f"{store.label} was begun otherwise: {'; '.join(faults)}.",
-                    hint="Name another folder, or the same settings.",
+                    f"{store.label} was created with other settings: {'; '.join(faults)}.",
+                    hint="Use another folder or the same settings.",
                 )
             settings = known.model_copy(update={"limit": settings.limit, "samples": settings.samples})
         else:
@@ -92,8 +92,8 @@ class EvalFolder:
         settings = await asyncio.to_thread(_read_settings, store)
         if settings is None:
             raise RequestError(
-                f"{store.label} is no output folder: there is no {_SETTINGS} in it.",
-                hint="`gems eval run` makes one.",
+                f"{store.label} is not an output folder: it contains no {_SETTINGS}.",
+                hint="Create one with `gems eval run`.",
             )
         return cls(store, settings)
 
@@ -135,18 +135,18 @@ class EvalFolder:
         """
         if not row.file:
             raise ImageMissingError(
-                f"{_sample_label(row.key)} has no image: {row.error or 'nothing was drawn'}."
+                f"{_sample_label(row.key)} has no image: {row.error or 'none was generated'}."
             )
         try:
             data = await asyncio.to_thread(self._store.read, image_name(row.key))
         except FileNotFoundError:
             raise ImageMissingError(
-                f"{self.label}/{row.file} is gone.", hint="`gems eval run` draws what is missing."
+                f"{self.label}/{row.file} is missing.", hint="`gems eval run` generates missing images."
             ) from None
         if hashlib.sha256(data).hexdigest() != row.sha256:
             raise ImageMissingError(
-                f"{self.label}/{row.file} was changed since it was written.",
-                hint="Delete it, and `gems eval run` writes it again.",
+                f"{self.label}/{row.file} was changed after it was written.",
+                hint="Delete it and run `gems eval run` to write it again.",
             )
         return data
 
@@ -205,7 +205,7 @@ class EvalFolder:
 async def lock_folder(store: FileStore) -> AsyncIterator[None]:
     """Keep other processes on this machine from writing rows; raises `RequestError` if locked."""
     if store.folder is None:
-        # Stores of objects have no locks; runs have.
+        # Object stores have no locks, but runs do.
         yield
         return
     async with AsyncExitStack() as stack:
@@ -213,8 +213,8 @@ async def lock_folder(store: FileStore) -> AsyncIterator[None]:
             await stack.enter_async_context(hold_run_lock(store.folder, ".writing"))
         except RunBusyError as error:
             raise RequestError(
-                f"Another process is drawing into {store.label}.",
-                hint="Wait for it to finish, or end it first.",
+                f"Another process is writing to {store.label}.",
+                hint="Wait until it has finished, or stop it.",
             ) from error
         yield
 
@@ -249,8 +249,8 @@ def _read_settings(store: FileStore) -> EvalSettings | None:
         return EvalSettings.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"{store.label}/{_SETTINGS} cannot be read: {_first_error(error)}.",
-            hint="It was damaged, or written by another version of GEMS.",
+            f"{store.label}/{_SETTINGS} is invalid: {_first_error(error)}.",
+            hint="The file is damaged or was written by another version of GEMS.",
         ) from error
 
 
@@ -262,7 +262,7 @@ def _validate_lines(model: type[ModelT], lines: Sequence[dict[str, Any]], place:
         except ValidationError as error:
             raise DataError(
                 f"Invalid line in {place} ({_first_error(error)}): {json.dumps(line)[:200]}",
-                hint="It was damaged, or written by another version of GEMS.",
+                hint="The file is damaged or was written by another version of GEMS.",
             ) from error
     return found
 

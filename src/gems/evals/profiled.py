@@ -23,12 +23,12 @@ def apply_profile(settings: Settings, name: str) -> tuple[Settings, RunOptions]:
     profile = generator_profile(name, spec)
     if profile is None:
         raise OptionError(
-            f"The generator profile {name!r} says nothing about {spec.partition('?')[0]}.",
-            hint="Leave it out, and use --size and the settings of the generator.",
+            f"The generator profile {name!r} has no settings for {spec.partition('?')[0]}.",
+            hint="Omit it, and use --size and the generator settings.",
         )
     settings = with_models(settings, generator=_spec_with_preset(spec, profile))
     changed = settings.generator.model_copy(update={"steps": profile.steps, "guidance": profile.guidance})
-    # Validated again, since copying does not.
+    # model_copy does not validate.
     generator = GeneratorSettings.model_validate(changed.model_dump(exclude_unset=True))
     options: RunOptions = {"size": profile.size}
     if profile.negative_prompt:

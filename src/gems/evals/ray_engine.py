@@ -50,7 +50,7 @@ async def open_ray(config: EngineConfig) -> AsyncIterator[RayEngine]:
     """
     store = await asyncio.to_thread(FileStore, config.url)
     started_here = not ray.is_initialized()
-    # A thread of Ray prints what befalls nodes, and standard output is for results.
+    # A thread of Ray prints events of nodes, and standard output is for results.
     with redirect_stdout(sys.stderr):
         await asyncio.to_thread(_connect)
         try:
@@ -134,18 +134,16 @@ class RayEngine:
                 continue
             self._free.put_nowait(worker)
             return await self._check_reply(reply)
-        return JobResult(
-            job=job, error=f"{_MAX_DEATHS} processes that carried it out ended, one after another."
-        )
+        return JobResult(job=job, error=f"{_MAX_DEATHS} worker processes died while running it.")
 
     async def _check_reply(self, reply: JobResult | RemoteError) -> JobResult:
         if isinstance(reply, RemoteError):
             raise reply.error()
         if reply.file and not await asyncio.to_thread(self.store.exists, reply.file):
             raise ConfigurationError(
-                f"A worker has written {reply.file}, and it is not in {self.store.label}: the machines do "
-                "not share that folder.",
-                hint="Give --out the URL of a store that all machines reach.",
+                f"A worker wrote {reply.file}, but it is not in {self.store.label}: the machines do not "
+                "share this folder.",
+                hint="Set --out to a URL that all machines can access.",
             )
         return reply
 
@@ -165,8 +163,8 @@ class RayEngine:
                     since = time.monotonic()
                 elif time.monotonic() - since > _NO_WORKER_TIMEOUT_S:
                     raise ServerError(
-                        "The cluster has no room for a process that carries out runs.",
-                        hint="`ray status` tells what there is and what is waited for.",
+                        "The cluster has no capacity for a worker process.",
+                        hint="Check resources and demands with `ray status`.",
                     ) from None
                 continue
             if worker.is_alive:
@@ -179,7 +177,7 @@ class RayEngine:
         task.add_done_callback(self._starting.discard)
 
     async def _open_worker(self) -> None:
-        # More than jobs may be under way, since closing and cancelling must not wait behind them.
+        # Two extra slots, so that closing and cancelling do not wait for jobs.
         actor = _remote_actor(Worker, num_cpus=1, max_concurrency=self._jobs_per_worker + 2).remote(
             self.config, self._generators
         )
@@ -189,7 +187,7 @@ class RayEngine:
             self._fatal_error = InternalError(f"A worker could not be opened: {error.cause}")
             return
         except RayError as error:
-            logger.warning("A worker ended before it was ready (%s); another one is started.", error)
+            logger.warning("A worker died before it was ready (%s); starting another one.", error)
             await asyncio.sleep(_POLL_S)
             self._start_worker()
             return
@@ -206,8 +204,8 @@ class RayEngine:
         if not worker.is_alive:
             return
         worker.is_alive = False
-        logger.warning("A worker has ended (%s); what it was doing goes on elsewhere.", type(error).__name__)
-        # Where it is only out of reach, it must not go on beside its successor.
+        logger.warning("A worker died (%s); its runs are resumed elsewhere.", type(error).__name__)
+        # If it is only unreachable, it must not run beside its successor.
         ray.kill(worker.actor)
         self._start_worker()
 
@@ -225,7 +223,7 @@ def _connect() -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigurationError(
             f"The Ray cluster cannot be reached: {error}.",
-            hint="Is RAY_ADDRESS right, and does `ray status` answer there?",
+            hint="Check RAY_ADDRESS and run `ray status` there.",
         ) from error
 
 
@@ -238,14 +236,13 @@ def _cluster_config(config: EngineConfig, store: FileStore) -> EngineConfig:
     machines = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
     if settings.checkpoint is None and machines > 1:
         raise ConfigurationError(
-            f"The cluster has {machines} machines, and a run that one of them has begun could not go on on "
-            "another.",
-            hint="Set GEMS_CHECKPOINT to a PostgreSQL database that all of them reach.",
+            f"The cluster has {machines} machines, but they could not resume each other's runs.",
+            hint="Set GEMS_CHECKPOINT to a PostgreSQL database that all of them can access.",
         )
     if settings.experience == "":
         raise ConfigurationError(
-            "Processes of a cluster cannot learn from each other through a folder of one home.",
-            hint="Set GEMS_EXPERIENCE to the address of a Chroma server.",
+            "The processes of a cluster cannot share experiences in a local folder.",
+            hint="Set GEMS_EXPERIENCE to the URL of a Chroma server.",
         )
     url = str(store.folder) if store.folder is not None else config.url
     changed = {"home": settings.home.absolute(), "images": settings.images or f"{url.rstrip('/')}/runs"}
@@ -262,7 +259,7 @@ def _generator_actor_count(config: EngineConfig) -> int:
 
 def _start_generator_actor(config: EngineConfig) -> Any:
     gpus = 1 if _cluster_resource("GPU") else 0
-    # What a drawer had in hand when it died is drawn again; nobody was given it yet.
+    # Requests of an actor that died are repeated; nobody has received their images.
     kept: dict[str, Any] = {
         "max_restarts": -1,
         "max_task_retries": _MAX_DEATHS,

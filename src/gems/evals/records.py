@@ -23,24 +23,24 @@ class SampleRow(BaseModel):
     generator_profile: str = Field(
         "", description="Named settings of the generator, for instance `recommended`."
     )
-    chat: str = Field(description="Spec of the loop's chat model; empty where the harness asks none.")
-    run_id: str = Field("", description="The run in the checkpointer; empty where none was begun.")
+    chat: str = Field(description="Spec of the loop's chat model; empty if the harness uses none.")
+    run_id: str = Field("", description="The run in the checkpointer; empty if none was started.")
     rounds: int = Field(0, ge=0)
-    images: int = Field(0, ge=0, description="Images drawn.")
+    images: int = Field(0, ge=0, description="Generated images.")
     calls: int = Field(0, ge=0, description="Chat calls.")
     input_tokens: int = Field(0, ge=0)
     output_tokens: int = Field(0, ge=0)
-    usd: float | None = Field(None, description="US dollars; None where prices are not known.")
+    usd: float | None = Field(None, description="US dollars; None if prices are unknown.")
     seconds: float = Field(0.0, ge=0)
-    skills: list[str] = Field(default_factory=list, description="Skills that were chosen.")
-    requirements: int = Field(0, ge=0, description="Requirements in the run's own checklist.")
+    skills: list[str] = Field(default_factory=list, description="Chosen skills.")
+    requirements: int = Field(0, ge=0, description="Requirements of the run.")
     met: int = Field(
-        0, ge=0, description="Of these, met by the image that was handed back, by the run's own judge."
+        0, ge=0, description="Requirements that the result meets according to the run's own judge."
     )
     stop_reason: str = ""
-    file: str = Field("", description="The PNG, relative to the output folder; empty where there is none.")
+    file: str = Field("", description="The PNG, relative to the output folder; empty if there is none.")
     sha256: str = Field("", description="Of the file's bytes.")
-    error: str = Field("", description="Why there is no image; empty where there is one.")
+    error: str = Field("", description="Why there is no image; empty if there is one.")
 
     @property
     def key(self) -> SampleKey:
@@ -56,19 +56,17 @@ class Score(BaseModel):
     benchmark: str
     language: str
     prompt_id: str
-    sample: int = Field(
-        ge=0, description="The sample, from 0; the first where a number is about all of a prompt's."
-    )
-    metric: str = Field(description="Name of the number, for instance `soft_tifa_gm`.")
-    value: float | None = Field(description="None where it could not be scored; that is never counted as 0.")
-    category: str = Field("", description="What it is averaged under, where the benchmark does so.")
+    sample: int = Field(ge=0, description="The sample, from 0; 0 for a score of all samples of a prompt.")
+    metric: str = Field(description="Name of the metric, for instance `soft_tifa_gm`.")
+    value: float | None = Field(description="None if it could not be scored; never counted as 0.")
+    category: str = Field("", description="Category for averages, if the benchmark has any.")
     facts: dict[str, float | str | list[float]] = Field(
-        default_factory=dict, description="What the value was computed from."
+        default_factory=dict, description="The data behind the value."
     )
-    explanation: str = Field("", description="For people: what the judge said, or why there is no value.")
+    explanation: str = Field("", description="The judge's reply, or why there is no value.")
     images: str = Field(
         "",
-        description="Digest of the prompt's images that were scored; tells whether they are the same still.",
+        description="Digest of the scored images, to detect changes.",
     )
 
     @property
@@ -84,13 +82,11 @@ class Figure(BaseModel):
 
     benchmark: str
     language: str
-    name: str = Field(description="For instance `geneval`, or `geneval/counting` for a part of it.")
-    value: float | None = Field(
-        description="On the scale the benchmark publishes; None where nothing was scored."
-    )
-    scored: int = Field(description="Samples it rests on.")
-    expected: int = Field(description="Samples the whole benchmark has.")
-    judge: str = Field(description="Who judged: a chat spec with `-inhouse`, or `official`.")
+    name: str = Field(description="For instance `geneval`, or `geneval/counting` for a part.")
+    value: float | None = Field(description="On the benchmark's scale; None without scores.")
+    scored: int = Field(description="Scored samples.")
+    expected: int = Field(description="Samples of the complete benchmark.")
+    judge: str = Field(description="The judge: a chat spec with `-inhouse`, or `official`.")
 
     @property
     def is_partial(self) -> bool:

@@ -23,8 +23,8 @@ TASKS: dict[str, str] = {
 """Module and attribute of each task, by name."""
 
 _UNSUPPORTED = {
-    "wise-verified": "WISE_Verified of April 2026 asks other prompts under other ids, and its judge says yes "
-    "or no; its numbers are not those of WISE, and it is not built in.",
+    "wise-verified": "WISE_Verified of April 2026 is not supported: it has other prompts and ids, and its "
+    "judge answers yes or no, so that its scores are not those of WISE.",
 }
 
 
@@ -37,8 +37,8 @@ def load_task(name: str) -> Task:
     """
     known = name.strip().lower().replace("_", "-")
     if known in _UNSUPPORTED:
-        raise DataError(_UNSUPPORTED[known], hint="Use `wise`, with the files of 2025.")
+        raise DataError(_UNSUPPORTED[known], hint="Use `wise` with the files of 2025.")
     if known not in TASKS:
-        raise OptionError(f"There is no benchmark {name!r}.", hint=f"There are {', '.join(TASKS)}.")
+        raise OptionError(f"Unknown benchmark: {name!r}.", hint=f"Choose one of: {', '.join(TASKS)}.")
     module, _, attribute = TASKS[known].partition(":")
     return cast("Task", getattr(import_module(module), attribute))

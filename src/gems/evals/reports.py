@@ -23,12 +23,12 @@ class WorkReport(BaseModel):
 
     out: str = Field(description="The output folder.")
     total: int
-    done: int = Field(description="Those that have their image, earlier calls' included.")
-    images: int = Field(description="Images drawn for those that are done.")
-    usd: float | None = Field(description="US dollars spent so far; None where prices are not known.")
-    out_of_money: bool = Field(description="Whether the budget ended it before all was begun.")
-    failed: list[FailedJob] = Field(description="Tried and failed; tried again by the next call.")
-    warnings: list[str] = Field(description="What was found wrong and could be lived with.")
+    done: int = Field(description="Those with an image, including those of earlier calls.")
+    images: int = Field(description="Images generated for those that are done.")
+    usd: float | None = Field(description="US dollars spent so far; None if prices are unknown.")
+    out_of_money: bool = Field(description="Whether the budget ran out before all were started.")
+    failed: list[FailedJob] = Field(description="Failed; the next call retries them.")
+    warnings: list[str] = Field(description="Problems that were tolerated.")
 
     @classmethod
     def of(cls, progress: JobProgress, out: str, warnings: list[str]) -> WorkReport:

@@ -62,7 +62,7 @@ def sample_seed(seed: int, key: SampleKey) -> int:
 def check_image_budget(harness: Harness, images: int) -> None:
     """Check that the harness can use so many images; raises `OptionError`."""
     if images > harness.most_images:
-        raise OptionError(f"{harness.name} draws at most {harness.most_images} images of a prompt.")
+        raise OptionError(f"{harness.name} generates at most {harness.most_images} images per prompt.")
 
 
 class BenchmarkRun:

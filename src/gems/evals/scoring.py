@@ -39,13 +39,11 @@ class ScoreReport(BaseModel):
 
     folder: str
     task: str
-    judge: str = Field(description="Who judged: a model with `-inhouse`, or `truth`.")
-    scored: int = Field(description="Prompts that were scored now.")
-    kept: int = Field(description="Prompts whose scores of earlier were kept.")
-    unscored: list[Unscored] = Field(
-        description="Samples that have an image and no score; never counted as 0."
-    )
-    missing: list[Unscored] = Field(description="Samples that have no image.")
+    judge: str = Field(description="The judge: a model with `-inhouse`, or `truth`.")
+    scored: int = Field(description="Prompts scored by this call.")
+    kept: int = Field(description="Prompts whose earlier scores were kept.")
+    unscored: list[Unscored] = Field(description="Samples with an image but no score; never counted as 0.")
+    missing: list[Unscored] = Field(description="Samples without an image.")
     figures: list[Figure]
 
 
@@ -77,7 +75,7 @@ async def score_folder(
     sample_set = await folder.sample_set([prompt for found in prompts.values() for prompt in found])
     work = _ScoringRun(folder, task, judge, name, sample_set, await folder.scores(name))
     await work.run(concurrency, on_progress)
-    # What is known of images that were drawn anew since is no longer true.
+    # Scores of images that were replaced since then no longer hold.
     scores = [score for score in await folder.scores(name) if work.is_current(score)]
     figures = [
         figure
@@ -113,7 +111,7 @@ class _ScoringRun:
         }
         self._digests: dict[tuple[str, str], str] = {}
         self._scored = self._kept = 0
-        # Lines of one prompt stay together, so that a prompt is scored in full or not at all.
+        # Keeps the lines of a prompt together, so that it is scored completely or not at all.
         self._write_lock = asyncio.Lock()
 
     async def run(self, concurrency: int, on_progress: OnPrompt | None) -> None:
@@ -133,7 +131,7 @@ class _ScoringRun:
             async with asyncio.TaskGroup() as group:
                 for prompt in self._sample_set.prompts:
                     group.create_task(score_one(prompt))
-        except* Exception as errors:  # noqa: BLE001 - only the first of several that say the same is told
+        except* Exception as errors:  # noqa: BLE001 - the others repeat the first one
             raise errors.exceptions[0] from None
 
     async def _score_prompt(self, prompt: BenchmarkPrompt) -> None:
@@ -205,7 +203,7 @@ def _group_rows(sample_set: SampleSet) -> Mapping[tuple[str, str], dict[SampleKe
 
 def missing_reason(row: SampleRow | None) -> str:
     """Return why a sample has no image."""
-    return "It was not drawn yet." if row is None else row.error or "Its file is gone."
+    return "Not generated yet." if row is None else row.error or "The file is missing."
 
 
 def _image_digest(images: Mapping[int, bytes]) -> str:

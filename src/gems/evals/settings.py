@@ -15,22 +15,22 @@ class EvalSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field("", description="Names the folder in its runs' ids; drawn by chance when it is begun.")
+    id: str = Field("", description="Random id of the folder, part of its run ids.")
     task: str
     languages: tuple[str, ...]
     harness: str
     generator: str = Field(description="Spec of the image generator.")
     generator_profile: str = Field("", description="Named settings of the generator; empty for none.")
-    chat: str = Field("", description="Spec of the loop's chat model; empty where the harness asks none.")
-    judge: str = Field("", description="Spec of the loop's judge where it is another one.")
-    size: str = Field("", description="WIDTHxHEIGHT in pixels; empty for the generator's own.")
-    images: int = Field(ge=1, description="Images that a sample may take.")
-    limit: int | None = Field(None, ge=1, description="Prompts of each language, the first ones; None: all.")
-    samples: int = Field(ge=1, description="Samples of each prompt.")
-    seed: int = Field(ge=0, description="What the seeds of samples are derived from.")
+    chat: str = Field("", description="Spec of the loop's chat model; empty if the harness uses none.")
+    judge: str = Field("", description="Spec of the loop's judge if it is another model.")
+    size: str = Field("", description="WIDTHxHEIGHT in pixels; empty for the generator's default.")
+    images: int = Field(ge=1, description="Maximum number of images per sample.")
+    limit: int | None = Field(None, ge=1, description="Maximum number of prompts per language; None for all.")
+    samples: int = Field(ge=1, description="Samples per prompt.")
+    seed: int = Field(ge=0, description="Base of the samples' seeds.")
     learn: bool = Field(False, description="Whether runs learn from each other.")
     data: str = Field("", description="The folder of the benchmark's data.")
-    version: str = Field(__version__, description="Of GEMS, when the folder was begun.")
+    version: str = Field(__version__, description="Version of GEMS that created the folder.")
 
     def differences(self, wanted: EvalSettings) -> list[str]:
         """Return the differences that keep `wanted` from using this folder, one line each.
@@ -44,5 +44,5 @@ class EvalSettings(BaseModel):
                 continue
             if name in _EXTENDABLE and (there is None or (here is not None and there > here)):
                 continue
-            faults.append(f"{name} is {here!r} there and {there!r} here")
+            faults.append(f"{name} is {here!r} in the folder, {there!r} now")
         return faults

@@ -128,8 +128,8 @@ async def _run_pass(
             in_a_row = in_a_row + 1 if result.error else 0
             if in_a_row >= MAX_CONSECUTIVE_FAILURES:
                 raise ProviderError(
-                    f"{in_a_row} samples failed one after another, the last with: {result.error}",
-                    hint="Mend what is wrong and run the same command again; it goes on where it stopped.",
+                    f"{in_a_row} samples failed in a row, the last one with: {result.error}",
+                    hint="Fix the cause and run the same command again to resume.",
                 )
 
 

@@ -33,10 +33,10 @@ class ArtiMuse:
     score = staticmethod(score_artimuse)
     source = DataSource(
         url="https://github.com/lcqysl/GEMS",
-        licence="prompts made from GenEval's, which are MIT",
+        licence="prompts derived from GenEval's, which are MIT",
         files=[DataFile(path=_FILE, records=553, size=95_716)],
-        note=f"GenEval's file with {AESTHETIC!r} before every prompt. The scoring model, from "
-        "https://github.com/thunderbolt215/ArtiMuse, states no licence.",
+        note=f"GenEval's file with the prefix {AESTHETIC!r}. The scoring model from "
+        "https://github.com/thunderbolt215/ArtiMuse states no licence.",
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
@@ -46,7 +46,7 @@ class ArtiMuse:
         check_count(path, len(entries), self.size[language])
         for entry in entries:
             if not entry.record.prompt.startswith(AESTHETIC):
-                raise DataError(f"{path} {entry.location}: the prompt does not begin with {AESTHETIC!r}.")
+                raise DataError(f"{path} {entry.location}: the prompt does not start with {AESTHETIC!r}.")
         return make_prompts(self.name, language, entries)
 
     async def export(self, sample_set: SampleSet, folder: Path) -> Export:
@@ -70,13 +70,13 @@ class ArtiMuse:
         """Read the `--output_file` of `eval_artimuse.py`."""
         found = read_json_object(file)
         if _MEAN_KEY not in found:
-            raise DataError(f"{file} has no {_MEAN_KEY}: it is no result of eval_artimuse.py.")
+            raise DataError(f"{file} has no {_MEAN_KEY}: it is not a result of eval_artimuse.py.")
         values = []
         for name, value in found.items():
             if name == _MEAN_KEY or value is None:
                 continue
             if not isinstance(value, int | float) or not 0 <= value <= _MAX_SCORE:
-                raise DataError(f"{file}: the score of {name} is not from 0 to {_MAX_SCORE}.")
+                raise DataError(f"{file}: the score of {name} is not in [0, {_MAX_SCORE}].")
             values.append(float(value))
         return self._figures(values, language, OFFICIAL)
 

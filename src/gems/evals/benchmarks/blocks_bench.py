@@ -25,8 +25,8 @@ from gems.evals.task import DataSource, Export, SampleSet
 NAME, LANGUAGE = "blocks-bench", "en"
 MET_METRIC, SHARE_METRIC = "met", "met_share"
 _KINDS = ("object", "count", "colour", "size", "texture", "relation", "text", "background")
-_NO_OFFICIAL_SCORER = "blocks-bench has no official scorer: what was drawn is the truth about it."
-_SCORE_HINT = "`gems eval score` scores it at once and needs no judge."
+_NO_OFFICIAL_SCORER = "blocks-bench has no official scorer: the true scenes of its images are known."
+_SCORE_HINT = "Score it with `gems eval score`; it needs no judge."
 
 
 class BlocksBench:
@@ -36,7 +36,7 @@ class BlocksBench:
     title = "blocks-bench"
     languages: Sequence[str] = (LANGUAGE,)
     samples_per_prompt = 1
-    source = DataSource(url="comes with GEMS", licence="Apache-2.0", files=())
+    source = DataSource(url="included in GEMS", licence="Apache-2.0", files=())
     size: Mapping[str, int] = {LANGUAGE: 200}
     metric = MET_METRIC
     truth = "truth"
@@ -144,7 +144,7 @@ def _score_image(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score
     for fact, answer in zip(facts, answers, strict=True):
         kinds[fact.kind].append(float(answer))
     missed = [describe_fact(fact) for fact, answer in zip(facts, answers, strict=True) if not answer]
-    told = f"Not so: {'; '.join(missed)}." if missed else ""
+    told = f"Not met: {'; '.join(missed)}." if missed else ""
     return [
         _make_score(prompt, sample, MET_METRIC, float(all(answers)), {"atomicity": atomicity, **kinds}, told),
         _make_score(prompt, sample, SHARE_METRIC, fmean(answers), {"atomicity": atomicity}, told),

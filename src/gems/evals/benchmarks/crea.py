@@ -58,7 +58,7 @@ class CREA:
         url="https://github.com/lcqysl/GEMS",
         licence="none stated",
         files=[DataFile(path=_FILE, records=len(SUBJECTS), size=373, optional=True)],
-        note="The twelve prompts are built in; a data.jsonl takes their place.",
+        note="The twelve prompts are built in; a data.jsonl replaces them.",
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:

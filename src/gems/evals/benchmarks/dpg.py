@@ -42,7 +42,7 @@ class DPGBench:
             DataFile(path=PROMPTS_FOLDER, records=1065, size=434_471),
             DataFile(path=QUESTIONS_FILE, records=None),
         ],
-        note="The official reader drops the first question of the table; figures tell both.",
+        note="The official reader drops the first question of the table; figures are given for both.",
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
@@ -66,8 +66,8 @@ class DPGBench:
         if len(sides) > 1:
             shown = ", ".join(map(str, sorted(sides)))
             raise RequestError(
-                f"The images have sides of {shown} pixels; the official scorer takes one size.",
-                hint="Draw all of them in one size.",
+                f"The images have different sizes ({shown} pixels); the official scorer needs a single size.",
+                hint="Generate all of them in one size.",
             )
         side = next(iter(sides), 1024)
         scoring = ("accelerate", "launch", "dpg_bench/compute_dpg_bench.py")
@@ -109,8 +109,8 @@ class DPGBench:
         totals = _SCORE_LINE.findall(text)
         images = _IMAGE_LINE.findall(text)
         if len(totals) != 1 or not images:
-            raise DataError(f"{file} is no result of compute_dpg_bench.py.")
-        # Behind the path stand the tiles and their mean.
+            raise DataError(f"{file} is not a result of compute_dpg_bench.py.")
+        # The path is followed by the tiles and their mean.
         count = sum(line.count(",") - 1 for line in images)
         expected = self.size[language] * self.samples_per_prompt
         figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)

@@ -26,7 +26,7 @@ class ExportWriter:
     """
 
     def __init__(self, task: Task, sample_set: SampleSet, folder: Path) -> None:
-        # Official commands are run elsewhere.
+        # The commands run in another working directory.
         self.folder = folder.absolute()
         self.missing: list[SampleKey] = []
         self._task, self._sample_set = task, sample_set
@@ -41,7 +41,7 @@ class ExportWriter:
         if await asyncio.to_thread(occupied):
             raise RequestError(
                 f"{self.folder} is not an empty folder.",
-                hint="Official scorers read all that lies there: name a new one.",
+                hint="Official scorers read every file in it; use a new folder.",
             )
         return self.folder
 
@@ -153,7 +153,7 @@ async def check_square(images: Sequence[bytes], name: str) -> int:
     if len(found) > 1 or width != height:
         shown = ", ".join(f"{w}x{h}" for w, h in sorted(found))
         raise RequestError(
-            f"The images of {name} are of {shown} pixels; the official scorer takes square ones of one size.",
-            hint="Draw them with --size, for instance 1024x1024.",
+            f"The images of {name} have {shown} pixels; the official scorer needs squares of one size.",
+            hint="Generate them with --size, e.g. 1024x1024.",
         )
     return width

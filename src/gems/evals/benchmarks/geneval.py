@@ -103,7 +103,7 @@ class GenEval:
         entries = read_json_lines(path, GenEvalRecord)
         check_count(path, len(entries), self.size[language])
         if any(entry.record.prompt.startswith(AESTHETIC) for entry in entries):
-            raise DataError(f"{path} holds the prompts of ArtiMuse, which begin with {AESTHETIC!r}.")
+            raise DataError(f"{path} contains the prompts of ArtiMuse, which start with {AESTHETIC!r}.")
         for entry in entries:
             _check_positions(f"{path} {entry.location}", entry.record)
         return make_prompts(self.name, language, entries)
@@ -137,7 +137,7 @@ class GenEval:
         entries = read_json_lines(file, _OfficialRow)
         names = [entry.record.filename for entry in entries]
         if len(set(names)) < len(names):
-            raise DataError(f"{file} holds an image twice.", hint="Score into a new file.")
+            raise DataError(f"{file} contains duplicate images.", hint="Score into a new file.")
         rates: dict[str, list[float]] = {}
         for entry in entries:
             rates.setdefault(entry.record.tag, []).append(float(entry.record.correct))
@@ -163,7 +163,7 @@ def _check_positions(where: str, record: GenEvalRecord) -> None:
             continue
         relation, other = item.position
         if not isinstance(relation, str) or not isinstance(other, int) or not 0 <= other < index:
-            raise DataError(f"{where}: include.{index}.position names no earlier object.")
+            raise DataError(f"{where}: include.{index}.position does not refer to an earlier object.")
 
 
 TASK = GenEval()

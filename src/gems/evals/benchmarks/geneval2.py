@@ -137,8 +137,8 @@ class GenEval2:
         lists = validate_record(str(file), read_json(file), _OfficialScores).root
         if [len(answers) for answers in lists] != [len(prompt.facts["vqa_list"]) for prompt in prompts]:
             raise DataError(
-                f"{file} has answers about {len(lists)} prompts that are not those of the benchmark's data.",
-                hint="Score all prompts that were drawn, with the data file of the export.",
+                f"{file} has answers for {len(lists)} prompts; they differ from the benchmark's data.",
+                hint="Score all prompts with the data file of the export.",
             )
         return self._figures(list(zip(prompts, lists, strict=True)), language, OFFICIAL)
 
@@ -171,14 +171,14 @@ class GenEval2:
 
 def _check_questions(where: str, record: _Record) -> None:
     if len(record.skills) != len(record.vqa_list):
-        raise DataError(f"{where}: there are not as many skills as questions.")
+        raise DataError(f"{where}: the numbers of skills and questions differ.")
     for index, pair in enumerate(record.vqa_list):
         if len(pair) != 2:
-            raise DataError(f"{where}: vqa_list.{index} is no question with its answer.")
+            raise DataError(f"{where}: vqa_list.{index} is not a pair of question and answer.")
         question, answer = pair
         counts = question.startswith("How many")
         if answer.lower() not in (NUMBERS if counts else ("yes",)):
-            raise DataError(f"{where}: vqa_list.{index} has the answer {answer!r}.")
+            raise DataError(f"{where}: vqa_list.{index} has the unexpected answer {answer!r}.")
 
 
 TASK = GenEval2()

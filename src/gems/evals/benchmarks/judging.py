@@ -124,7 +124,7 @@ def find_json_arrays(text: str) -> Iterator[list[Any]]:
 def _parse_yes_no(reply: str) -> bool:
     answer, _ = read_answer(reply)
     if answer == "unknown":
-        raise UnreadableReplyError(f"The judge says neither yes nor no: {reply[:120]!r}.")
+        raise UnreadableReplyError(f"The judge's reply is neither yes nor no: {reply[:120]!r}.")
     return answer == "yes"
 
 
@@ -132,9 +132,9 @@ def _parse_number(reply: str) -> int:
     found = {word.lower() for word in _NUMBER_PATTERN.findall(reply)}
     numbers = {NUMBERS.index(word) if word in NUMBERS else int(word) for word in found if len(word) < 10}
     if len(numbers) != 1:
-        raise UnreadableReplyError(f"The judge names no number, or several: {reply[:120]!r}.")
+        raise UnreadableReplyError(f"The judge's reply contains no number or several: {reply[:120]!r}.")
     return numbers.pop()
 
 
 def _unreadable_reply(judge: EvalJudge, said: str) -> UnreadableReplyError:
-    return UnreadableReplyError(f"{judge.name} says what is no answer: {said[:120]!r}.")
+    return UnreadableReplyError(f"The reply of {judge.name} is not an answer: {said[:120]!r}.")

@@ -119,7 +119,7 @@ class LongText:
         for entry in entries:
             row = entry.record
             if row.match_word_count > row.gt_word_count:
-                raise DataError(f"{file} {entry.location}: more words match than there are.")
+                raise DataError(f"{file} {entry.location}: more words match than expected words exist.")
             matches.append(TextMatch(row.match_word_count, row.gt_word_count, row.match_word_count))
         figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)
         expected = self.size[language] * self.samples_per_prompt

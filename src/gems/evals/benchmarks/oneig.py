@@ -114,9 +114,7 @@ def read_prompts(data: Path, benchmark: str, language: str) -> list[BenchmarkPro
     for entry in entries:
         kind, text = kinds.get(entry.record.category), entry.raw[column]
         if kind is None or not text.strip():
-            what = (
-                f"category {entry.record.category!r} is not known" if kind is None else "the prompt is empty"
-            )
+            what = f"category {entry.record.category!r} is unknown" if kind is None else "the prompt is empty"
             raise DataError(f"{path} {entry.location}: {what}.")
         prompts.append(
             BenchmarkPrompt(
@@ -157,7 +155,7 @@ class _ScorerFiles:
         if path not in self._read:
             self._read[path] = read(file)
         if name not in self._read[path]:
-            raise DataError(f"{file} says nothing about {name}.")
+            raise DataError(f"{file} has no entry for {name}.")
         return self._read[path][name]
 
 
@@ -189,9 +187,9 @@ def _parse_numbered(path: Path, name: str, field: str, entry: Any, kind: type) -
         found = json.loads(value) if isinstance(value, str) else value
         numbered = {int(number): each for number, each in found.items()}
     except (ValueError, AttributeError):
-        raise DataError(f"{path} {name}: {field} is no JSON object of numbers.") from None
+        raise DataError(f"{path} {name}: {field} is not a JSON object with numbers as keys.") from None
     if not numbered or not all(isinstance(each, kind) for each in numbered.values()):
-        raise DataError(f"{path} {name}: {field} has not the form it must have.")
+        raise DataError(f"{path} {name}: {field} is empty or has values of the wrong type.")
     return numbered
 
 

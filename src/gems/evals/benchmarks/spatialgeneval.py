@@ -101,7 +101,7 @@ class SpatialGenEval:
         paths = ("--image_pth", folder / "images", "--output_json", result)
         model = ("--api_name", "Qwen2.5-VL-72B-Instruct", "--base_url", "URL")
         return export.done(
-            # The script appends to what is there.
+            # The script appends to an existing file.
             ("rm", "-f", result),
             (*first, *paths, *model, "--rollout", 5, "--count", 4),
             ("python", "scripts/spatialgeneval_stage2_acc.py", result),

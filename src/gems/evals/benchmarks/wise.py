@@ -129,7 +129,7 @@ class WISE:
         """
         files = sorted(file.glob("*_scores.jsonl")) if file.is_dir() else [file]
         if not files:
-            raise DataError(f"{file} holds no *_scores.jsonl.")
+            raise DataError(f"{file} contains no *_scores.jsonl.")
         entries = [entry for each in files for entry in read_json_lines(each, _OfficialRow)]
         check_unique(file, entries, [entry.record.prompt_id for entry in entries])
         values: dict[str, list[float]] = {}
@@ -139,7 +139,7 @@ class WISE:
             if _UNREADABLE_RATING in rated:
                 continue
             if not all(0 <= rating <= 2 for rating in rated):
-                raise DataError(f"{file} {entry.location}: a rating is not from 0 to 2.", hint=_EDITION_HINT)
+                raise DataError(f"{file} {entry.location}: a rating is not in [0, 2].", hint=_EDITION_HINT)
             values.setdefault(get_field(row.prompt_id), []).append(wiscore(*rated))
         return self._figures(values, language, OFFICIAL)
 
@@ -162,21 +162,21 @@ def _result_options(part: str) -> tuple[str, ...]:
 
 def _read_records(data: Path, name: str, ids: range) -> list[DataRecord[_Record]]:
     if find_file(data, f"{_FOLDER}{name}") is None and _is_verified(data):
-        raise DataError(f"{data} holds WISE_Verified and no {name}.", hint=_EDITION_HINT)
+        raise DataError(f"{data} contains WISE_Verified, but no {name}.", hint=_EDITION_HINT)
     path = require_file(data, f"{_FOLDER}{name}")
     entries = read_json_array(path, _Record)
     for entry in entries:
         if entry.record.prompt_id not in ids:
             raise DataError(
-                f"{path} {entry.location}: prompt_id {entry.record.prompt_id} is not one of {ids.start} to "
+                f"{path} {entry.location}: prompt_id {entry.record.prompt_id} is not in {ids.start} to "
                 f"{ids.stop - 1}: it is another edition.",
                 hint=_EDITION_HINT,
             )
     check_unique(path, entries, [entry.record.prompt_id for entry in entries])
-    # All prompts in other words: the ids alone would not tell.
+    # An edition may reword all prompts under the same ids.
     if len(entries) == len(ids) and len(path.read_bytes().replace(b"\r\n", b"\n")) != _SIZES[name]:
         raise DataError(
-            f"{path} is not as long as the file of 2025: it is another edition.", hint=_EDITION_HINT
+            f"{path} differs in size from the file of 2025: it is another edition.", hint=_EDITION_HINT
         )
     return entries
 

@@ -143,9 +143,9 @@ def _check_seeds(group: Sequence[FolderData]) -> None:
     for each in group:
         if other := seen.get(each.settings.seed):
             raise RequestError(
-                f"{other.folder.label} and {each.folder.label} hold the same: harness "
-                f"{each.settings.harness}, seed {each.settings.seed}.",
-                hint="Name each folder once; a second seed is begun with --seed.",
+                f"{other.folder.label} and {each.folder.label} have the same harness and seed: "
+                f"{each.settings.harness}, {each.settings.seed}.",
+                hint="Pass each folder once; use --seed for runs with other seeds.",
             )
         seen[each.settings.seed] = each
 

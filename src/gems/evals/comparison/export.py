@@ -36,7 +36,7 @@ async def write_comparison(
         plots = [await asyncio.to_thread(plot_quality_against_cost, each) for each in sections]
     except MissingExtraError as error:
         plots = [None] * len(sections)
-        warnings.append(f"There is no plot: {error}")
+        warnings.append(f"The plot is omitted: {error}")
     shown = [
         SectionView(section=each.section, plot=plot, sides=each.sides)
         for each, plot in zip(shown, plots, strict=True)
@@ -83,7 +83,7 @@ def plot_file_name(section: Section) -> str:
 
 def render_markdown(shown: Sequence[SectionView]) -> str:
     """Render everything except the images."""
-    parts = ["# Harnesses compared"]
+    parts = ["# Comparison of harnesses"]
     for each in shown:
         section = each.section
         parts.append(f"## {section.title} ({section.language}), scored by {section.judge}")

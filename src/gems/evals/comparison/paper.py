@@ -28,7 +28,7 @@ _ABLATION_METHODS: Mapping[str, str] = {
 }
 _PAPER_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Qwen-Image-2512"}
 """Substring of a generator spec -> model in the paper."""
-_PARTIAL_NOTE = "* partial: rests on less than the whole benchmark, so it is not the benchmark's score."
+_PARTIAL_NOTE = "* partial: based on a part of the benchmark, so it is not the benchmark's score."
 _AVERAGE = "average"
 
 
@@ -80,7 +80,7 @@ def paper_tables(folders: Sequence[FolderData]) -> list[Table]:
     entries = [entry for group in group_entries(folders).values() for entry in group]
     for judge, rows in found.items():
         judged = [entry for entry in entries if _is_judged_by(entry, judge)]
-        note = f"{judge_note(judged, judge)} Not to be compared with the paper's numbers."
+        note = f"{judge_note(judged, judge)} Not comparable with the paper's numbers."
         tables += [table for half in _PAPER_TABLES if (table := _inhouse_table(half, rows, judge, note))]
     return tables
 
@@ -206,7 +206,7 @@ def _ablation_table(official: Sequence[OwnRow]) -> Table:
         ]
         rows.append([method, _format_value(value), ", ".join(_own_cell(each, column) for each in mine) or ""])
     return Table(
-        title=f"What memory and skills add: {COLUMN_TITLES[column]} with {model}, by the official scorer",
+        title=f"Ablation of memory and skills: {COLUMN_TITLES[column]} with {model}, by the official scorer",
         columns=["method", "paper", "ours"],
         rows=rows,
     )

@@ -64,10 +64,10 @@ def build_sections(folders: Sequence[FolderData], judge: str | None = None) -> l
         known = sorted(
             {name for each in folders for name in (*each.scores, *(f.judge for f in each.figures))}
         )
-        said = f" by {judge}; there are numbers by {', '.join(known)}" if judge and known else ""
+        suffix = f" by {judge}; there are scores by {', '.join(known)}" if judge and known else ""
         raise RequestError(
-            f"There is nothing to compare: none of these folders was scored{said}.",
-            hint="`gems eval score DIR` scores one.",
+            f"Nothing to compare: none of these folders has scores{suffix}.",
+            hint="Score a folder with `gems eval score DIR`.",
         )
     return found
 

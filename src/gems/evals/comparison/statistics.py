@@ -62,7 +62,7 @@ class PairedComparison:
 def mean_with_interval(values: Sequence[float]) -> Mean:
     """Return the mean with its bootstrap interval; raises `ValueError` for no values."""
     if not values:
-        raise ValueError("There is no mean of nothing.")
+        raise ValueError("The mean needs at least one value.")
     found = np.asarray(values, dtype=np.float64)
     low = high = None
     if found.size > 1 and np.ptp(found) > 0:
@@ -106,7 +106,7 @@ def _mcnemar(better: int, worse: int) -> float:
 
 
 def _sign_permutation(differences: Floats) -> float:
-    # Of a single one, both signs are as extreme.
+    # With a single difference both signs are equally extreme.
     if not differences.any() or differences.size == 1:
         return 1.0
     found = stats.permutation_test(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gems.evals.comparison.statistics import Mean
 
-NONE = "–"  # noqa: RUF001 - what stands where there is no number
+NONE = "–"  # noqa: RUF001 - the cell of a missing number
 _MIN_P = 0.001
 
 

@@ -35,7 +35,7 @@ async def run_concurrently(
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            # What has come to its end is told before anything that broke is raised.
+            # Results are yielded before errors are raised.
             for task in sorted(done, key=lambda task: task.exception() is not None):
                 yield task.result()
     finally:

@@ -67,7 +67,7 @@ class GeneratorActor:
             return RemoteError.of(error)
 
     def _open_generator(self) -> ImageGenerator:
-        # Not before the process is where it stays: a generator looks for the accelerator that it was given.
+        # Opened in the actor process, which has been assigned its accelerator.
         if self._generator is None:
             self._generator = open_generator(self._settings)
         return self._generator
@@ -93,8 +93,8 @@ class RemoteGenerator:
             raise
         except RayError as error:
             raise ServerError(
-                f"The process that drew ended: {type(error).__name__}.",
-                hint="It is started again; try again.",
+                f"The generator process died: {type(error).__name__}.",
+                hint="It is being restarted; try again.",
             ) from error
         finally:
             self._waiting[index] -= 1
@@ -131,7 +131,7 @@ class Worker:
     async def run_job(self, job: Job) -> JobResult | RemoteError:
         """Run a job; an error that affects every job is returned."""
         if self._gems is None or self._store is None:
-            return RemoteError.of(InternalError("A worker was given a job before it was opened."))
+            return RemoteError.of(InternalError("A worker received a job before it was opened."))
         try:
             return await run_job(self._gems, job, self._store)
         except GemsError as error:

@@ -13,7 +13,7 @@ def _balanced_options(images: int) -> RunOptions:
 BALANCED = Harness(
     name="balanced",
     title="GEMS, balanced",
-    description="The loop as it is by default: one checklist, confirmation, experiences, all skills.",
+    description="The loop with its defaults: one checklist, confirmation, experiences, all skills.",
     options=_balanced_options,
     can_learn=True,
 )

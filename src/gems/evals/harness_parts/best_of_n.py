@@ -12,7 +12,7 @@ from gems.options import MAX_CANDIDATES
 
 
 def _best_of_n_options(images: int) -> RunOptions:
-    # The paper's judge, as in the paper's search: each requirement is a question of its own, asked once.
+    # As in the paper's search: one question per requirement, asked once.
     return {"profile": "paper", "max_rounds": 1, "candidates": images, "skills": "none", "memory": False}
 
 

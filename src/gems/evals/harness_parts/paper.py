@@ -14,6 +14,6 @@ def paper_options(images: int) -> RunOptions:
 PAPER = Harness(
     name="paper",
     title="GEMS, as in the paper",
-    description="The paper's loop: a round for each image, experiences of earlier rounds, all skills.",
+    description="The paper's loop: one round per image, experiences of earlier rounds, all skills.",
     options=paper_options,
 )

@@ -14,6 +14,6 @@ def _paper_no_skill_options(images: int) -> RunOptions:
 PAPER_NO_SKILL = Harness(
     name="paper-no-skill",
     title="GEMS, without skills",
-    description="The paper's loop with experiences of earlier rounds; no skill can be chosen.",
+    description="The paper's loop with experiences of earlier rounds, without skills.",
     options=_paper_no_skill_options,
 )

@@ -12,10 +12,10 @@ from gems.types import Round
 
 async def keep_prompt(state: State, work: NodeContext) -> Update:
     """Use the user's prompt unchanged."""
-    return plan_update(state["prompt"], "The harness draws the prompt as it is.", work)
+    return plan_update(state["prompt"], "The harness uses the prompt unchanged.", work)
 
 
-async def skip_requirements(state: State, work: NodeContext) -> Update:  # noqa: ARG001 - as every node
+async def skip_requirements(state: State, work: NodeContext) -> Update:  # noqa: ARG001 - node signature
     """Set no requirements: nothing is checked."""
     return {"requirements": []}
 

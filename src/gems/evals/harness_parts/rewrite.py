@@ -34,7 +34,7 @@ def _rewrite_options(_images: int) -> RunOptions:
 REWRITE = Harness(
     name="rewrite",
     title="Rewritten prompt",
-    description="The chat model rewrites the prompt once, and the result is drawn once and not looked at.",
+    description="The chat model rewrites the prompt once; one image is generated from it and not judged.",
     options=_rewrite_options,
     graph=partial(
         build_graph,

@@ -17,7 +17,7 @@ def _single_options(_images: int) -> RunOptions:
 SINGLE = Harness(
     name="single",
     title="Single shot",
-    description="The prompt is drawn once, as it is; no chat model is asked.",
+    description="One image is generated from the unchanged prompt, without a chat model.",
     options=_single_options,
     graph=partial(
         build_graph,

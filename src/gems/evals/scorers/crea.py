@@ -51,5 +51,5 @@ def get_ratings(score: Score) -> list[float]:
     found = [score.facts.get(name) for name in CRITERIA]
     numbers = [value for value in found if isinstance(value, float)]
     if len(numbers) != len(CRITERIA):
-        raise ValueError(f"{score.key} has no six ratings.")
+        raise ValueError(f"{score.key} does not have six ratings.")
     return numbers

@@ -41,7 +41,7 @@ async def _score_geneval_image(facts: Mapping[str, Any], image: bytes, judge: Ev
         checks[f"fewer than {item['count']} {item['class']}"] = (
             None if found is None else found < item["count"]
         )
-    # What is not there has neither colour nor place.
+    # Missing objects have neither colour nor position.
     if False not in checks.values():
         questions = _attribute_questions(include)
         answers = await gather_or_cancel(

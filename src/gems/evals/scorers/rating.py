@@ -23,7 +23,7 @@ async def collect_replies(
     that error if too few replies are readable, `ProviderError` if the judge cannot be reached.
     """
     found: list[T] = []
-    asked, fault = 0, "nothing was asked"
+    asked, fault = 0, "none"
     while len(found) < wanted and asked < tries:
         several = range(asked, min(tries, asked + wanted - len(found)))
         asked += len(several)
@@ -36,7 +36,9 @@ async def collect_replies(
             else:
                 found.append(reply)
     if len(found) < wanted:
-        raise UnreadableReplyError(f"Only {len(found)} of {asked} replies can be read; the last: {fault}")
+        raise UnreadableReplyError(
+            f"Only {len(found)} of {asked} replies are readable; the last error: {fault}"
+        )
     return found
 
 
@@ -57,7 +59,9 @@ def parse_ratings(reply: str, count: int, least: float, most: float) -> list[flo
     for found in find_json_arrays(reply):
         if len(found) == count and all(_is_rating(each, least, most) for each in found):
             return [float(each) for each in found]
-    raise UnreadableReplyError(f"No {count} numbers from {least:g} to {most:g} are in it: {reply[:120]!r}.")
+    raise UnreadableReplyError(
+        f"The reply does not contain {count} numbers from {least:g} to {most:g}: {reply[:120]!r}."
+    )
 
 
 def _is_rating(value: Any, least: float, most: float) -> bool:

@@ -55,5 +55,5 @@ def _parse_letters(reply: str) -> list[str]:
     lines = [line for line in reply.splitlines() if line.strip()]
     found = [match.group(1) for line in lines if (match := _LETTER.match(line))]
     if len(lines) != QUESTION_COUNT or len(found) != QUESTION_COUNT:
-        raise UnreadableReplyError(f"The judge's reply is not {QUESTION_COUNT} answers: {reply[:120]!r}.")
+        raise UnreadableReplyError(f"The reply does not contain {QUESTION_COUNT} answers: {reply[:120]!r}.")
     return found

@@ -59,5 +59,5 @@ def _parse_wise_ratings(reply: str) -> dict[str, float]:
     """Return the last rating of each name: thoughts come before them."""
     found = {name.lower(): float(value) for name, value in _RATING_LINE.findall(reply)}
     if set(found) != set(RATINGS):
-        raise UnreadableReplyError(f"The judge gives no three ratings from 0 to 2: {reply[:120]!r}.")
+        raise UnreadableReplyError(f"The reply does not contain three ratings from 0 to 2: {reply[:120]!r}.")
     return found

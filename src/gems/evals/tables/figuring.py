@@ -95,7 +95,7 @@ def figure_table(entries: Sequence[Entry], language: str, judge: str) -> Table |
     ]
     notes = []
     if any(mean.is_partial for means in found.values() for mean in means.values()):
-        notes.append("* partial: rests on less than the whole benchmark, so it is not the benchmark's score.")
+        notes.append("* partial: based on a part of the benchmark, so it is not the benchmark's score.")
     if any(mean.spread is not None for means in found.values() for mean in means.values()):
         notes.append("± is the standard deviation over seeds.")
     return Table(title="The benchmark's own figures", columns=["figure", *found], rows=rows, notes=notes)

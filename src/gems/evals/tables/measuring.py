@@ -61,7 +61,7 @@ def quality_table(
         title="Quality",
         columns=["harness", *metrics, "samples scored", "seeds"],
         rows=rows,
-        notes=["In brackets: bootstrap interval of 95 % over prompts."],
+        notes=["In parentheses: 95 % bootstrap interval over prompts."],
     )
 
 
@@ -85,7 +85,7 @@ def _count_scored(entry: Entry, language: str, judge: str, metric: str) -> tuple
     figures = entry.figures(language, judge)
     about = load_task(entry.settings.task)
     whole = about.size[language] * about.samples_per_prompt * len(entry.seeds)
-    # Benchmarks with several kinds of numbers know better what each rests on.
+    # Figures know the expected samples of benchmarks with several metrics.
     expected = sum(found[0].expected for found in figures) if len(figures) == len(entry.seeds) else whole
     return scored, max(expected, scored)
 
@@ -117,8 +117,8 @@ def cost_table(measured: Sequence[Measured], language: str) -> Table:
             ]
         )
     return Table(
-        title="What a sample takes",
-        columns=["harness", "images at most", *COST_METRICS, "failed"],
+        title="Cost per sample",
+        columns=["harness", "max. images", *COST_METRICS, "failed"],
         rows=rows,
         notes=cost_notes([each.entry for each in measured], language),
     )

@@ -10,7 +10,7 @@ from gems.evals.registry import load_task
 from gems.evals.settings import EvalSettings
 from gems.evals.task import KnowsTruth
 
-_EXCLUDED = "they are left out, not counted as 0."
+_EXCLUDED = "they are excluded, not counted as 0."
 
 
 def section_notes(entries: Sequence[Entry], language: str, judge: str) -> list[str]:
@@ -27,16 +27,16 @@ def judge_note(entries: Sequence[Entry], judge: str) -> str:
     """Name the judge, and warn if the loop used the same model as its judge."""
     about = load_task(entries[0].settings.task)
     if isinstance(about, KnowsTruth) and judge == about.truth:
-        return "Scored by what was drawn; no judge was asked."
+        return "Scored by the true scenes, without a judge."
     if judge == OFFICIAL:
         return "Scored by the official scorer."
     same = [entry.label for entry in entries if loop_judge_name(entry.settings) == judge]
     if same:
         return (
-            f"Judged by {judge}, which is also the loop's own judge of {', '.join(same)}: what it overlooks, "
-            "it overlooks twice, so these numbers are too kind."
+            f"Judged by {judge}, which is also the loop's own judge in {', '.join(same)}: it overlooks the "
+            "same errors twice, so these scores are too high."
         )
-    return f"Judged by {judge}, which is not the loop's own judge of any of these harnesses."
+    return f"Judged by {judge}, which is not the loop's own judge in any of these harnesses."
 
 
 def loop_judge_name(settings: EvalSettings) -> str:
@@ -50,7 +50,7 @@ def _budget_notes(entries: Sequence[Entry]) -> list[str]:
     budgets = sorted({entry.settings.images for entry in entries})
     if len(budgets) < 2:
         return []
-    return [f"The harnesses may draw different numbers of images: {', '.join(map(str, budgets))}."]
+    return [f"The harnesses have different image budgets: {', '.join(map(str, budgets))}."]
 
 
 def _gap_notes(entry: Entry, language: str, judge: str) -> list[str]:
@@ -69,4 +69,4 @@ def _gap_notes(entry: Entry, language: str, judge: str) -> list[str]:
 def cost_notes(entries: Sequence[Entry], language: str) -> list[str]:
     """Return a note if prices are unknown."""
     unknown = [entry.label for entry in entries if any(row.usd is None for row in entry.rows(language))]
-    return [f"The price of some samples is not known: {', '.join(unknown)}."] if unknown else []
+    return [f"The price of some samples is unknown: {', '.join(unknown)}."] if unknown else []

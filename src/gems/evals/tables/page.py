@@ -39,7 +39,7 @@ def render_page(shown: Sequence[SectionView]) -> str:
         .get_template("compare.html.jinja")
         .render(
             version=__version__,
-            # Ours, and of this package; everything else on the page is data.
+            # From this package; everything else on the page is data.
             style=Markup(style),  # noqa: S704
             style_hash=policy_hash(style),
             shown=shown,

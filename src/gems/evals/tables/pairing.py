@@ -63,13 +63,13 @@ def pair_table(pairs: Sequence[Pair], scale: Scale) -> Table:
         for pair, p_adjusted in zip(pairs, adjusted, strict=True)
     ]
     return Table(
-        title="Pairs, prompt by prompt",
+        title="Paired comparison by prompt",
         columns=["pair", "difference", "better / worse", "p", "p, all pairs", "test", "p, Wilcoxon"],
         rows=rows,
         notes=[
-            "Differences of the means over the prompts that both were scored on, in points where they are "
-            "shares. `p, all pairs` is Holm's correction for looking at so many; `pairs.csv` has the same "
-            "within each part, without it."
+            "Differences of means over the prompts with scores of both, in percentage points for shares. "
+            "`p, all pairs` has Holm's correction for multiple comparisons; `pairs.csv` has the same for "
+            "each part, without correction."
         ]
         if rows
         else (),

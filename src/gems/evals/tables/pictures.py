@@ -79,7 +79,7 @@ async def _image_cell(section: Section, each: Measured, key: SampleKey) -> Image
 
 async def _load_picture(drawn: FolderData, row: SampleRow | None) -> Thumbnail:
     if row is None:
-        return Thumbnail(why="It was not drawn.")
+        return Thumbnail(why="Not generated.")
     try:
         png = await drawn.folder.image(row)
     except ImageMissingError as error:

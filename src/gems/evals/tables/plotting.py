@@ -16,7 +16,7 @@ from gems.evals.tables.measuring import Measured
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart by people who see colours differently too (Okabe and Ito), and by the marks.
+# Okabe and Ito's palette for colour blindness; the markers differ too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _PLOTTED_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
@@ -42,9 +42,9 @@ def _render_plot(section: Section, entries: Sequence[Measured]) -> bytes:
     except ImportError as error:
         raise MissingExtraError("The plot", "bench") from error
     settings: Any = {
-        # Names of models are no formulas.
+        # Model names are not formulas.
         "text.parse_math": False,
-        # The same numbers give the same file; letters stay letters.
+        # Reproducible files with real text.
         "svg.hashsalt": "compare",
         "svg.fonttype": "none",
         "font.size": 10,
@@ -86,7 +86,7 @@ def _plot_panel(
             capsize=2,
             label=f"{each.entry.label}  {section.scale.number(each.quality.value)}",
         )
-    # Nothing is a cost too, and its mark wants room.
+    # Leave room for a marker at 0.
     right = axes.get_xlim()[1]
     axes.set_xlim(-0.03 * right, right)
     axes.grid(alpha=0.25)

@@ -35,7 +35,7 @@ def read_prompts(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]
     check_count(folder, len(texts), most)
     empty = [name for name, text in texts.items() if not text]
     if empty or not texts:
-        what = f"{folder / empty[0]}.txt is empty" if empty else f"{folder} holds no prompts"
+        what = f"{folder / empty[0]}.txt is empty" if empty else f"{folder} contains no prompts"
         raise DataError(f"{what}.")
     table = require_file(data, QUESTIONS_FILE)
     entries = read_csv(table, _Question, _Question.model_fields)
@@ -45,8 +45,8 @@ def read_prompts(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]
         questions[entry.record.item_id].append(entry)
     lacking = [name for name in texts if name not in questions]
     if lacking:
-        raise DataError(f"{table} has no questions about {', '.join(lacking[:5])}.")
-    # The official reader passes over the first row behind the heading.
+        raise DataError(f"{table} has no questions for {', '.join(lacking[:5])}.")
+    # The official reader skips the first row after the header.
     first = entries[0].record
     return [
         BenchmarkPrompt(
@@ -72,6 +72,6 @@ def _question_facts(table: Path, entries: Sequence[DataRecord[_Question]]) -> di
 def _parse_parents(table: Path, entry: DataRecord[_Question]) -> list[int]:
     if not _PARENTS_PATTERN.fullmatch(entry.record.dependency):
         raise DataError(
-            f"{table} {entry.location}: dependency {entry.record.dependency!r} names no questions."
+            f"{table} {entry.location}: dependency {entry.record.dependency!r} is not a list of questions."
         )
     return [int(number) for number in entry.record.dependency.split(",")]

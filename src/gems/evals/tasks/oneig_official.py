@@ -23,7 +23,7 @@ _SCORE_COLUMNS = {
     "diversity": "total average",
 }
 _TILES_PER_PROMPT = 4
-_ONE_MODEL_HINT = "Score one model into a folder of its own."
+_ONE_MODEL_HINT = "Use a separate results folder for each model."
 
 
 class _AnyRow(BaseModel):
@@ -47,8 +47,8 @@ def read_official_figures(folder: Path, language: str, expected: Mapping[str, in
         counts[dimension] = _count_scored(prompts) * _TILES_PER_PROMPT
         parts.append(figure(f"oneig/{dimension}", values[dimension], counts[dimension], expected[dimension]))
     if not values:
-        raise DataError(f"{folder} holds no results such as alignment_score_{language.upper()}_TIME.csv.")
-    # Diversity is of every prompt.
+        raise DataError(f"{folder} contains no results such as alignment_score_{language.upper()}_TIME.csv.")
+    # Diversity covers every prompt.
     return [figure("oneig", oneig_score(values), counts.get("diversity", 0), expected["diversity"]), *parts]
 
 
@@ -61,20 +61,18 @@ def _find_newest(folder: Path, name: str) -> Path | None:
 def _read_value(path: Path, column: str) -> float:
     entries = read_csv(path, _AnyRow, [column])
     if len(entries) != 1:
-        raise DataError(
-            f"{path} has {len(entries)} models.", hint="Score one model into a folder of its own."
-        )
+        raise DataError(f"{path} has {len(entries)} models.", hint=_ONE_MODEL_HINT)
     return _parse_finite(path, entries[0].raw[column])
 
 
 def _count_scored(path: Path) -> int:
     """Count the prompts with a score."""
     if not path.is_file():
-        raise DataError(f"{path} is missing, so that nobody knows how many prompts were scored.")
+        raise DataError(f"{path} is missing, so the number of scored prompts is unknown.")
     entries = read_csv(path, _AnyRow, ())
     values = [list(entry.raw.values())[1:] for entry in entries]
     if any(len(each) != 1 for each in values):
-        raise DataError(f"{path} is not of one model.", hint=_ONE_MODEL_HINT)
+        raise DataError(f"{path} covers several models.", hint=_ONE_MODEL_HINT)
     return sum(each[0].strip() not in ("", "nan", "None") for each in values)
 
 
@@ -84,5 +82,5 @@ def _parse_finite(path: Path, text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise DataError(f"{path}: {text!r} is no number.")
+        raise DataError(f"{path}: {text!r} is not a number.")
     return value
