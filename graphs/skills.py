@@ -147,8 +147,8 @@ async def _stream_graph(
     except TimeoutError:
         if limit.expired():
             raise SkillError(
-                f"It did not come to an end within {context.skill_timeout_s:g} s.",
-                hint="GEMS_SKILL_TIMEOUT_S gives it longer.",
+                f"It did not finish within {context.skill_timeout_s:g} s.",
+                hint="Increase GEMS_SKILL_TIMEOUT_S.",
             ) from None
         raise
 

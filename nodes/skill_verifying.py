@@ -61,7 +61,7 @@ def _takes_requirement(verifier: Verifier, requirement: Requirement) -> bool:
     try:
         return bool(verifier.takes(requirement))
     except SystemExit as error:
-        raise SkillError(f"Its verifier wants to end the program: SystemExit: {error}.") from None
+        raise SkillError(f"Its verifier tried to exit the program: SystemExit: {error}.") from None
 
 
 async def _run_verifier(
@@ -73,7 +73,7 @@ async def _run_verifier(
             found = await work.within_limits(forbid_exit(verifier.verify)(request))
     except TimeoutError:
         if limit.expired():
-            raise SkillError(f"It did not come to an end within {seconds:g} s.") from None
+            raise SkillError(f"It did not finish within {seconds:g} s.") from None
         raise
     if not isinstance(found, Mapping):
         raise SkillError(

@@ -1,1 +1,1 @@
-"""Skills: expertise in folders, loaded on demand as subgraphs."""
+"""Skills: find, parse, check, rank and load them."""

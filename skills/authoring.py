@@ -1,7 +1,7 @@
-"""What a skill's `graph.py` is given and hands back. Stable: skills of others are built on it.
+"""Public API for a skill's `graph.py`. Stable, since third-party skills depend on it.
 
 def build(context: SkillContext) -> StateGraph: ...
-def verifiers(context: SkillContext) -> list[Verifier]: ...   # may be left out
+def verifiers(context: SkillContext) -> list[Verifier]: ...   # optional
 """
 
 from __future__ import annotations
@@ -49,69 +49,69 @@ __all__ = [
 ]
 
 Step = Callable[..., Awaitable[dict[str, Any]]]
-"""A node of a skill's graph as LangGraph takes it."""
+"""A node of a skill's graph in the form that LangGraph takes."""
 
 
 class ExtraRequirement(TypedDict):
-    """Something that a skill wants checked beyond what the user's prompt says."""
+    """A requirement that a skill adds to those of the user's prompt."""
 
     question: str
-    """A question about the image that yes answers well."""
+    """A question about the image for which yes is the good answer."""
     kind: NotRequired[RequirementKind]
     """`other` by default."""
 
 
 class SkillInput(TypedDict):
-    """What a skill's graph is given."""
+    """Input of a skill's graph."""
 
     prompt: str
-    """The prompt to make better: the planner's, or that of the skill before."""
+    """The prompt to improve: the planner's, or that of the previous skill."""
     user_prompt: str
-    """What the user asked for, word by word."""
+    """The user's prompt, verbatim."""
     requirements: list[Requirement]
-    """What the image is checked for so far."""
+    """The requirements so far."""
     options: Options
     """The run's options."""
     run_id: str
 
 
 class SkillState(SkillInput, total=False):
-    """What a skill's graph works on; a graph may declare a state of its own that has these keys."""
+    """State of a skill's graph; a graph may declare its own state with these keys."""
 
     guidance: str
     """The skill's body. Written by the step `load`."""
     extra_requirements: list[ExtraRequirement]
     drawing: DrawingSettings
     restored: list[str]
-    """Questions of what was lost and put back. Written by the step `keep`."""
+    """Questions of what was lost and restored. Written by the step `keep`."""
     usage: Annotated[dict[str, Usage], merged]
     warnings: Annotated[list[str], add]
 
 
 class SkillOutput(TypedDict, total=False):
-    """What a skill's graph hands back."""
+    """Output of a skill's graph."""
 
     prompt: str
-    """The better prompt; the one given where it is left out or empty."""
+    """The improved prompt; if missing or empty, the given prompt is used."""
     extra_requirements: list[ExtraRequirement]
-    """Appended to the requirements, ten of a skill at most."""
+    """Appended to the requirements, at most ten per skill."""
     drawing: DrawingSettings
-    """How images are to be drawn; what the user asked for goes first."""
+    """Settings of generation; the user's own take precedence."""
     restored: list[str]
     """Written by the step `keep`."""
     usage: Annotated[dict[str, Usage], merged]
     """Written by the steps that `SkillContext.node` makes."""
     warnings: Annotated[list[str], add]
-    """Likewise; or what the skill wants the user to know."""
+    """Likewise; or messages of the skill to the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierRequest:
-    """What a verifier is asked.
+    """Input of a verifier.
 
     Attributes:
-        image: The PNG's bytes.
-        user_prompt: What the user asked for.
+        image: PNG bytes.
+        user_prompt: The user's prompt.
         requirements: Those that the verifier takes.
     """
 
@@ -122,11 +122,11 @@ class VerifierRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifierAnswer:
-    """What a verifier says about one requirement.
+    """A verifier's answer to one requirement.
 
     Attributes:
         answer: `unknown` leaves the question to the judge.
-        evidence: What was found, exactly: the reflector is told so. 300 characters at most are kept.
+        evidence: The exact finding, which the reflector is shown. At most 300 characters are kept.
     """
 
     answer: AnswerValue
@@ -137,38 +137,38 @@ class Verifier(Protocol):
     """A tool that answers certain requirements better than a general model."""
 
     def takes(self, requirement: Requirement) -> bool:
-        """Whether it can answer this requirement."""
+        """Return whether it can answer this requirement."""
         ...
 
     async def verify(self, request: VerifierRequest) -> Mapping[str, VerifierAnswer]:
-        """Answers by the requirements' ids; the judge is asked about those that are left out.
+        """Return answers by requirement id; the judge is asked about missing ones.
 
         Raises:
-            GemsError: it cannot do its work; the judge is asked about everything then, with a warning.
+            GemsError: The verifier failed. The judge is then asked about all requirements, with a warning.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkillContext:
-    """What a skill's code is built with.
+    """Context for the functions of a skill's `graph.py`.
 
     Attributes:
-        name: The skill's.
-        folder: Where it stands.
+        name: The skill's name.
+        folder: The skill's folder.
         body: Reads the text below the front matter of SKILL.md.
         reference: Reads a text file of the folder by its relative path, such as `references/fonts.md`.
-        load: A step that reads the body into `guidance`.
-        enhance: A step that has the chat model rewrite `prompt` by `guidance`.
-        keep: A step that puts back what the user asked for and `prompt` lost.
-        consult: Asks the planner's chat model a question of the skill's own, and gives its answer back in the
-            form of a pydantic model: `await context.consult(work, instructions, user_prompt, Form,
-            material="...")`. The instructions, which say what to do and name the JSON form, are the skill's
-            own words; prompt and material are shown as data.
-        node: Makes a step of `async def doing(state, work) -> update`; `work` asks the chat model, warns,
-            and keeps the accounts.
-        graph: An empty graph of `SkillState`, to add steps to.
-        default: The graph of a skill without code: load, enhance, keep.
+        load: Step that reads the body into `guidance`.
+        enhance: Step that lets the chat model rewrite `prompt` by `guidance`.
+        keep: Step that restores what the user asked for and `prompt` lost.
+        consult: Asks the planner's chat model a question and returns the answer as an instance of a pydantic
+            model: `await context.consult(work, instructions, user_prompt, Form, material="...")`. The
+            instructions state the task and the JSON form in the skill's own words; prompt and material are
+            shown as data.
+        node: Makes a step from `async def doing(state, work) -> update`; `work`, a `NodeContext`, asks the
+            chat model, emits warnings and records usage.
+        graph: Returns an empty graph of `SkillState`, to add steps to.
+        default: Returns the graph of a skill without code: load, enhance, keep.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The skills of all places, looked for anew before each run."""
+"""Catalogue of all skills, scanned again before each run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gems.skills.registry import SkillRegistry
 
 
 class SkillCatalogue:
-    """What skills there are; a skill that is dropped into a place is known from the next scan on.
+    """The skills on the search path; a new folder is found by the next scan.
 
     Args:
-        places: Says where to look; None for skills that never change.
-        fixed: The skills where `places` is None.
+        places: Returns the folders to scan; None for skills that never change.
+        fixed: The skills if `places` is None.
     """
 
     def __init__(self, places: Places | None = None, *, fixed: SkillRegistry | None = None) -> None:
@@ -26,21 +26,20 @@ class SkillCatalogue:
 
     @property
     def current(self) -> SkillRegistry:
-        """What the last scan found."""
+        """The result of the last scan."""
         return self._current
 
     async def refreshed(self) -> SkillRegistry:
-        """What there is now.
+        """Scan again and return the skills.
 
-        Raises:
-            ConfigurationError: the list of trusted folders cannot be read.
+        Raises `ConfigurationError` if the list of trusted folders cannot be read.
         """
         if self._places is None:
             return self._current
         return await asyncio.to_thread(self.scan)
 
     def scan(self) -> SkillRegistry:
-        """See `refreshed`. Blocking: 1,000 skills take tens of milliseconds where few have changed."""
+        """Scan for skills. Blocking: 1,000 skills take tens of milliseconds if few have changed."""
         if self._places is None:
             return self._current
         with self._lock:

@@ -1,4 +1,4 @@
-"""Skills found in folders; what has not changed since the last scan is not read again."""
+"""Find skills in folders; unchanged ones are not read again."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ScannedSkill = Skill | FaultySkill
 
 
 class Scanner:
-    """Looks through places for skills. Not for several threads at once."""
+    """Scans folders for skills. Not thread-safe."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[Path, Place], tuple[Stamp, ScannedSkill]] = {}
         self._told: set[str] = set()
 
     def scan(self, places: Iterable[Place]) -> list[ScannedSkill]:
-        """What stands in the places, in their order, and in each by the folders' names. Blocking.
+        """Return the skills of the given places, in their order and within each by folder name. Blocking.
 
-        A folder that cannot be used is told about once, by a warning in the log.
+        A folder that cannot be used is logged as a warning once.
         """
         listed = list(places)
         found: list[ScannedSkill] = []
@@ -56,7 +56,7 @@ class Scanner:
         try:
             return list(_skill_folders(place, others))
         except OSError as error:
-            message = f"The skills in {place.folder} cannot be looked for: {error.strerror or error}"
+            message = f"Skills in {place.folder} cannot be listed: {error.strerror or error}"
             if message not in self._told:
                 self._told.add(message)
                 logger.warning("%s", message)
@@ -64,13 +64,9 @@ class Scanner:
 
 
 def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None) -> ScannedSkill:
-    """The skill in a folder, or what keeps it from being one. Blocking.
+    """Return the skill in a folder, or its faults. Blocking.
 
-    Args:
-        folder: The skill's folder.
-        place: See `Skill.place`.
-        trusted: Whether its code may run.
-        stamp: What the files looked like; looked up where it is not given.
+    `trusted` says whether its code may run; `stamp` is the state of its files, determined if omitted.
     """
     name = skill_file_name(folder)
     findings = _check_links(folder, name)
@@ -101,14 +97,14 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
 
 
 def skill_file_name(folder: Path) -> str:
-    """The name of the folder's SKILL.md, however it is spelled; `SKILL.md` where there is none."""
+    """Return the name of the folder's SKILL.md in its actual spelling; `SKILL.md` if there is none."""
     return next((name for name in FILE_NAMES if os.path.lexists(folder / name)), FILE_NAMES[0])
 
 
 def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list[ScannedSkill]]:
-    """Of each name the skill that counts, and what is left out.
+    """Return the skill to use for each name, and those left out.
 
-    A later place goes before an earlier one; within a place the first folder counts.
+    A later place takes precedence over an earlier one; within a place the first folder does.
     """
     chosen: dict[str, Skill] = {}
     left_out: list[ScannedSkill] = []
@@ -120,7 +116,7 @@ def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list
         if known_item is None or known_item.folder is None or item.folder is None:
             chosen[item.name] = item
         elif known_item.folder == item.folder:
-            # Named by two places: what the later one allows counts.
+            # Listed by two places: the later one's permission counts.
             chosen[item.name] = item
         elif known_item.folder.parent == item.folder.parent:
             left_out.append(_mark_shadowed(item, known_item))
@@ -131,15 +127,15 @@ def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list
 
 
 def _mark_shadowed(skill: Skill, other: Skill) -> Skill:
-    message = f"Another skill {other.name!r} goes before it: {other.folder}."
+    message = f"Another skill {other.name!r} takes precedence: {other.folder}."
     finding = Finding(file=skill.file, line=0, level="advice", message=message)
     return replace(skill, findings=(*skill.findings, finding))
 
 
 def _skill_folders(place: Place, others: list[Path]) -> Iterator[Path]:
-    """Folders of a place that hold a skill; the place itself where it is one."""
+    """Yield the folders of a place that hold a skill; the place itself if it is one."""
     if any(os.path.lexists(place.folder / name) for name in FILE_NAMES):
-        # Named by the user, so that a link is followed.
+        # Named by the user, so a link is followed.
         yield place.folder.resolve()
         return
     try:
@@ -147,14 +143,14 @@ def _skill_folders(place: Place, others: list[Path]) -> Iterator[Path]:
             listed = sorted((entry.name, entry.is_symlink()) for entry in entries if _is_folder(entry))
     except FileNotFoundError:
         if place.name == "path":
-            # The user named it; the other places need not be there.
+            # Named by the user; the other places are optional.
             raise
         return
     for name, is_link in listed:
         folder = place.folder / name
         if name.startswith(".") or not _may_hold_skill(folder):
             continue
-        # Installers link one place to another; the skill is found there already.
+        # Installers link one place to another; the skill is found there.
         if is_link and any(folder.resolve().parent == other.resolve() for other in others):
             continue
         yield folder
@@ -168,15 +164,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _may_hold_skill(folder: Path) -> bool:
-    """Whether a SKILL.md stands there; also where nobody can say, since that is worth a warning."""
+    """Return whether the folder has a SKILL.md, or cannot be read, which is worth a warning."""
     return any(os.path.lexists(folder / file) for file in FILE_NAMES) or not os.access(folder, os.X_OK)
 
 
 def _check_links(folder: Path, name: str) -> list[Finding]:
-    """Links of a skill that lead out of where they stand."""
+    """Return findings about links that lead out of the skill's folder."""
     findings = []
     if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
-        message = "The folder is a link that leads out of its place; name where it leads in GEMS_SKILLS_PATH."
+        message = "The folder is a link that leads out of its parent; add the target to GEMS_SKILLS_PATH."
         findings.append(Finding(file=name, line=0, level="unusable", message=message))
     for relative in (name, CODE):
         try:
@@ -187,7 +183,7 @@ def _check_links(folder: Path, name: str) -> list[Finding]:
 
 
 def _file_stamp(folder: Path) -> Stamp:
-    """Differs where the files that were read have changed."""
+    """Return numbers that change when the skill's files change."""
     values: list[int] = []
     for name in (*FILE_NAMES, CODE):
         try:

@@ -23,12 +23,12 @@ _HINT = 'A line is {"prompt": "…", "trigger": true or false, "keeps": ["…"]}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A prompt and what a skill is to make of it.
+    """A prompt and the expected behaviour of the skill.
 
     Attributes:
-        line: The line it stands on, from 1.
+        line: Line number, from 1.
         prompt: A user's prompt.
-        trigger: Whether the skill is to be chosen.
+        trigger: Whether the skill should be chosen.
         keeps: What the skill's prompt must still say.
     """
 
@@ -39,7 +39,7 @@ class Example:
 
 
 class _Statement(BaseModel):
-    """Unknown fields are faults: a misspelt `keeps` would check nothing and look well."""
+    """One line of the file. Unknown fields are errors: a misspelt `keeps` would check nothing and pass."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -49,18 +49,14 @@ class _Statement(BaseModel):
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """The examples of a skill, in their order. Blocking.
+    """Return a skill's examples in order. Blocking.
 
-    Args:
-        folder: The skill's.
-
-    Raises:
-        SkillError: there is no such file, or no example in it; or lines are broken, all of which are named.
+    Raises `SkillError` if the file is missing or has no example, or listing all invalid lines.
     """
     text = read_text(folder, FILE)
     examples: list[Example] = []
     faults: list[str] = []
-    # Not splitlines: JSON may hold what Unicode takes for the end of a line.
+    # Not splitlines(): JSON strings may contain Unicode line separators.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -69,9 +65,9 @@ def read_examples(folder: Path) -> list[Example]:
         except ValueError as error:
             faults.append(f"line {number}: {error}")
     if faults:
-        raise SkillError(f"{FILE} in {folder} has broken lines: {_list_faults(faults)}.", hint=_HINT)
+        raise SkillError(f"{FILE} in {folder} has invalid lines: {_list_faults(faults)}.", hint=_HINT)
     if not examples:
-        raise SkillError(f"{FILE} in {folder} holds no example.", hint=_HINT)
+        raise SkillError(f"{FILE} in {folder} has no examples.", hint=_HINT)
     return examples
 
 
@@ -97,7 +93,9 @@ def _check_keeps(keeps: Iterable[str]) -> str:
         if not statement.strip():
             return "keeps: a statement is empty"
         if len(statement) > _MAX_STATEMENT:
-            return f"keeps: a statement has {len(statement):,} characters; at most {_MAX_STATEMENT} are taken"
+            return (
+                f"keeps: a statement has {len(statement):,} characters; at most {_MAX_STATEMENT} are allowed"
+            )
     return ""
 
 

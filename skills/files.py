@@ -1,4 +1,4 @@
-"""Reading a skill's files, and nothing but a skill's files."""
+"""Read files within a skill's folder and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,37 +9,30 @@ from pathlib import Path, PurePosixPath
 from gems.errors import SkillError
 
 MAX_BYTES = 1_000_000
-"""A file that is larger is refused."""
+"""Larger files are rejected."""
 
 
 def read_text(folder: Path, relative: str) -> str:
-    """The text of a file within a skill's folder, with plain line feeds and without a byte order mark.
+    """Return the text of a file in a skill's folder, with plain line feeds and without a byte order mark.
 
-    Blocking.
-
-    Args:
-        folder: The skill's folder.
-        relative: Path within it, with slashes.
-
-    Raises:
-        SkillError: the path leads out of the folder; there is no such file; it is too large or no UTF-8.
+    Blocking. Raises `SkillError` if the path leaves the folder, or for a missing, large or non-UTF-8 file.
     """
     raw = read_bytes(folder, relative)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise SkillError(f"{relative}, line {line}, is no UTF-8.", hint="Save it as UTF-8.") from None
+        raise SkillError(f"{relative}, line {line}, is not UTF-8.", hint="Save it as UTF-8.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_bytes(folder: Path, relative: str) -> bytes:
-    """The bytes of a file within a skill's folder; see `read_text`."""
+    """Return the bytes of a file in a skill's folder; raises as `read_text`."""
     path = within(folder, relative)
     try:
         with open(path, "rb", opener=_open_nonblocking) as file:
             if not _is_regular_file(file.fileno()):
-                raise SkillError(f"{relative} is no plain file.")
+                raise SkillError(f"{relative} is not a regular file.")
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise SkillError(f"There is no file {relative} in {folder}.") from None
@@ -51,11 +44,7 @@ def read_bytes(folder: Path, relative: str) -> bytes:
 
 
 def within(folder: Path, relative: str) -> Path:
-    """The path of a file within a skill's folder, which it does not leave by `..` or by a link.
-
-    Raises:
-        SkillError: it does.
-    """
+    """Return the path of a file in a skill's folder; raise `SkillError` if `..` or a link leaves it."""
     parts = PurePosixPath(relative.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or Path(relative).drive or "\0" in relative:
         raise SkillError(f"{relative[:200]!r} leads out of the skill's folder.")
@@ -63,8 +52,8 @@ def within(folder: Path, relative: str) -> Path:
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
     except UnicodeEncodeError:
-        raise SkillError(f"{relative[:200]!r} is the name of no file.") from None
-    except (OSError, RuntimeError):  # links in a circle
+        raise SkillError(f"{relative[:200]!r} is not a valid file name.") from None
+    except (OSError, RuntimeError):  # circular links
         inside = False
     if not inside:
         raise SkillError(f"{relative} in {folder} is a link that leads out of the skill's folder.")
@@ -72,10 +61,10 @@ def within(folder: Path, relative: str) -> Path:
 
 
 def _open_nonblocking(path: str, flags: int) -> int:
-    """Opening a pipe would otherwise wait for somebody to write to it."""
+    """Open without blocking: opening a pipe would wait for a writer."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _is_regular_file(descriptor: int) -> bool:
-    """Whether it is a file: a pipe or a device may never end."""
+    """Return whether it is a regular file: a pipe or a device may never end."""
     return stat.S_ISREG(os.fstat(descriptor).st_mode)

@@ -1,4 +1,4 @@
-"""The front matter of a SKILL.md: which fields it has, and on which lines."""
+"""Parse the front matter of a SKILL.md, with the line of each field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gems.skills.models import Finding, Level
 
 _FENCE = "---"
 _MAX_DEPTH = 20
-# Plain text behind these is often written without quotation marks although it holds a colon.
+# Values of these are often unquoted although they contain a colon.
 _UNQUOTED = re.compile(
     r"^(name|description|license|compatibility):[ \t]+(?![\"'>|\[{&*!#])(\S.*)$", re.MULTILINE
 )
@@ -24,11 +24,11 @@ class Fields:
     """Fields of a front matter.
 
     Attributes:
-        values: Texts, and a dictionary of texts for `metadata`, by the field's name.
-        lines: The line of each, from 1.
-        findings: What is wrong with them.
-        is_readable: Whether it can be said what is there and what is missing.
-        is_headed: Whether they come from headings rather than from a front matter.
+        values: Texts by field name; for `metadata` a dictionary of texts.
+        lines: Line number of each field, from 1.
+        findings: Problems of the fields.
+        is_readable: Whether it is known what is present and what is missing.
+        is_headed: Whether the fields come from headings and not from a front matter.
     """
 
     file: str
@@ -44,10 +44,9 @@ class Fields:
 
 
 def split_front_matter(text: str) -> tuple[str, int, int] | None:
-    """The YAML between the fences, the line on which it begins, and the line on which the body begins.
+    """Return the YAML between the fences, its first line number, and that of the body.
 
-    Returns:
-        None where the text has no front matter. The second line number is 0 where it is not closed.
+    None if the text has no front matter. The body's line number is 0 if it is not closed.
     """
     lines = text.split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
@@ -60,12 +59,9 @@ def split_front_matter(text: str) -> tuple[str, int, int] | None:
 
 
 def read_fields(source: str, first_line: int, file: str) -> Fields:
-    """The fields of a front matter; whatever is wrong is among the findings.
+    """Return the fields of a front matter, with problems as findings.
 
-    Args:
-        source: The YAML.
-        first_line: The line of the file on which it begins.
-        file: The file's name, for the findings.
+    `first_line` is the line of `file` on which the YAML in `source` starts.
     """
     fields = Fields(file)
     try:
@@ -84,7 +80,7 @@ def read_fields(source: str, first_line: int, file: str) -> Fields:
         return fields
     if not isinstance(node, yaml.MappingNode):
         fields.is_readable = False
-        fields.found(first_line, "unusable", "The front matter holds no fields such as `name: my-skill`.")
+        fields.found(first_line, "unusable", "The front matter has no fields such as `name: my-skill`.")
         return fields
     for key, value in node.value:
         _add_field(fields, key, value, first_line)
@@ -92,10 +88,9 @@ def read_fields(source: str, first_line: int, file: str) -> Fields:
 
 
 def _compose(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
-    """The YAML's nodes, which know their lines; scalars stay texts.
+    """Return the YAML's nodes, which know their lines; scalars stay texts.
 
-    A colon within plain text makes no sense to YAML but is clear to people, so the text is put in quotation
-    marks and read again.
+    A colon within plain text is invalid YAML but clear to people, so the text is quoted and parsed again.
     """
     try:
         return _parse_yaml(source)
@@ -107,12 +102,12 @@ def _compose(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
         )
         node = _parse_yaml(quoted)
         line = first_line + (error.problem_mark.line if error.problem_mark else 0)
-        fields.found(line, "nonstandard", "Text with a colon in it belongs in quotation marks.")
+        fields.found(line, "nonstandard", "Text that contains a colon must be quoted.")
         return node
 
 
 def _parse_yaml(source: str) -> yaml.Node | None:
-    """The nodes of YAML that is not nested deeply: the parser in C would crash the whole program."""
+    """Return the YAML's nodes; reject deep nesting, which would crash the C parser."""
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
     depth = 0
     for event in yaml.parse(source, Loader=loader):
@@ -126,7 +121,7 @@ def _parse_yaml(source: str) -> yaml.Node | None:
 def _add_field(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int) -> None:
     line = first_line + key.start_mark.line
     if not isinstance(key, yaml.ScalarNode):
-        fields.found(line, "nonstandard", "A field's name must be a plain text.")
+        fields.found(line, "nonstandard", "A field name must be a plain text.")
         return
     name = key.value
     if name in fields.values:
@@ -137,7 +132,7 @@ def _add_field(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int
 
 
 def _plain_value(node: yaml.Node) -> Any:
-    """Texts, lists of texts and one level of fields; None for what is nested deeper."""
+    """Return texts, lists of texts and one level of fields; None for deeper nesting."""
     if isinstance(node, yaml.ScalarNode):
         return node.value
     if isinstance(node, yaml.SequenceNode):

@@ -1,4 +1,4 @@
-"""Steps of other people's graphs, kept from ending or holding up the whole program."""
+"""Isolate third-party steps, so that they can neither exit nor block the process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gems.errors import SkillError
 
 
 class IsolatedCall:
-    """Somebody else's function, begun in a thread that is left behind where it hangs.
+    """A third-party function running in its own thread, which is abandoned if it hangs.
 
     Args:
-        doing: The function.
-        name: The thread's.
-        finished: Called in that thread at the end, whatever it is.
+        function: The function.
+        name: The thread's name.
+        finished: Called in that thread when the function ends, however it ends.
 
     Attributes:
-        thread: To be waited for.
-        is_done: Whether the function came to an end.
-        result: What it returned.
-        fault: What it raised; SystemExit too is its own fault and ends nothing else.
+        thread: The thread, to wait for.
+        is_done: Whether the function has ended.
+        result: Its return value.
+        fault: What it raised, including SystemExit.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class IsolatedCall:
     def _work(self) -> None:
         try:
             self.result = self._doing()
-        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits
+        except BaseException as error:  # noqa: BLE001 - passed to the caller
             self.fault = error
         self.is_done = True
         self._finished()
 
 
 def isolate_steps(graph: StateGraph[Any, Any, Any, Any]) -> None:
-    """Let no step and no choice between steps of a graph do more than fail.
+    """Make sure that a graph's steps and branch functions can only fail.
 
-    An event loop ends where a task raises SystemExit. A plain function would run in one of the loop's
-    threads, which the program waits for at its end; here it gets one that is left behind where it hangs.
+    An event loop ends if a task raises SystemExit. A plain function would run in one of the loop's threads,
+    which the process waits for on exit; here it gets a thread that is abandoned if it hangs.
     """
     for node in graph.nodes.values():
         _isolate_step(node.runnable)
@@ -69,7 +69,7 @@ def _isolate_step(step: Any) -> None:
         isolate_steps(inner)
         return
     if not hasattr(step, "afunc"):
-        # Somebody's Runnable rather than a function.
+        # A Runnable, not a function.
         return
     plain, waiting = getattr(step, "func", None), step.afunc
     if callable(plain):
@@ -79,7 +79,7 @@ def _isolate_step(step: Any) -> None:
 
 
 def forbid_exit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`doing`, whose `sys.exit` is an error like others."""
+    """Wrap a coroutine function so that `sys.exit` raises a `SkillError`."""
 
     @wraps(function)
     async def step(*args: Any, **kwargs: Any) -> Any:
@@ -92,11 +92,11 @@ def forbid_exit(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _exit_error(error: BaseException) -> SkillError:
-    return SkillError(f"It wants to end the program: {type(error).__name__}: {error}.")
+    return SkillError(f"It tried to exit the program: {type(error).__name__}: {error}.")
 
 
 def _isolate_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`doing` in a thread of its own, which does not keep the program from ending."""
+    """Wrap a function to run in its own thread, which does not keep the process from exiting."""
 
     @wraps(function)
     async def step(*args: Any, **kwargs: Any) -> Any:
@@ -104,7 +104,7 @@ def _isolate_function(function: Callable[..., Any]) -> Callable[..., Any]:
         done = asyncio.Event()
 
         def finished() -> None:
-            with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+            with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(done.set)
 
         attempt = IsolatedCall(lambda: context.run(function, *args, **kwargs), "skill-step", finished)

@@ -1,4 +1,4 @@
-"""The format of the paper's own skills: `# Skill: Name`, `## Description`, `## Instructions`."""
+"""Read the format of the paper's skills: `# Skill: Name`, `## Description`, `## Instructions`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from itertools import pairwise
 
 @dataclass(frozen=True, slots=True)
 class HeadingSections:
-    """A skill file that is told by headings.
+    """Sections of a skill file that uses headings.
 
     Attributes:
-        description: The text below `## Description`; None where there is no such heading.
-        description_line: The heading's line, from 1; 0 where there is none.
-        body: The text below `## Instructions`; None where there is no such heading.
+        description: Text below `## Description`; None without this heading.
+        description_line: The heading's line, from 1; 0 without it.
+        body: Text below `## Instructions`; None without this heading.
     """
 
     description: str | None
@@ -22,10 +22,10 @@ class HeadingSections:
 
 
 def read_headings(text: str) -> HeadingSections:
-    """The sections of a skill file without front matter.
+    """Return the sections of a skill file without front matter.
 
-    Headings are found by a Markdown parser: what looks like one within a block of code is none.
-    Everything behind `## Instructions` belongs to the body.
+    A Markdown parser finds the headings, so that code blocks are not mistaken for headings. Everything after
+    `## Instructions` belongs to the body.
 
     Source: the format of the skills that came with GEMS (arXiv:2603.28088).
     """
@@ -43,7 +43,7 @@ def read_headings(text: str) -> HeadingSections:
 
 
 def _find_headings(text: str) -> list[tuple[str, int, int]]:
-    """Text, line from 1, and level of each heading."""
+    """Return text, line from 1, and level of each heading."""
     from markdown_it import MarkdownIt  # noqa: PLC0415 - only few files need it
 
     tokens = MarkdownIt("commonmark").parse(text)

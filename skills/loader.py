@@ -1,4 +1,4 @@
-"""A skill's `graph.py`: loaded by its path, from trusted places only, and never trusted to behave."""
+"""Load a skill's `graph.py` by its path, from trusted folders only, and isolated from the process."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ from gems.skills.models import Skill
 
 T = TypeVar("T")
 TIMEOUT_S = 20.0
-"""Seconds that importing or building may take."""
+"""Seconds allowed for importing or building."""
 _IMPORT_LOCKS: dict[str, threading.Lock] = {}
 
 
 def build_skill_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
-    """What the skill's `build` makes. Blocking.
+    """Return the result of the skill's `build`. Blocking.
 
-    Raises:
-        SkillError: the code cannot be loaded, raises, takes too long, or makes something else.
+    Raises `SkillError` if the code cannot be loaded, raises, takes too long, or returns something else.
     """
     build = _find_function(skill, "build")
     if build is None:
@@ -47,10 +46,9 @@ def build_skill_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, An
 
 
 def build_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
-    """What the skill's `verifiers` makes; nothing where it has no such function. Blocking.
+    """Return the result of the skill's `verifiers`; empty if it has no such function. Blocking.
 
-    Raises:
-        SkillError: see `built_graph`.
+    Raises as `build_skill_graph`.
     """
     make = _find_function(skill, "verifiers")
     if make is None:
@@ -66,24 +64,24 @@ def build_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
 def _find_function(skill: Skill, name: str) -> Callable[..., Any] | None:
     function = getattr(_load_module(skill), name, None)
     if function is not None and not callable(function):
-        raise SkillError(f"{name} in {CODE} of the skill {skill.name} is no function.")
+        raise SkillError(f"{name} in {CODE} of the skill {skill.name} is not a function.")
     return function
 
 
 def _load_module(skill: Skill) -> ModuleType:
-    """The module, imported once for each state of the file."""
+    """Return the module, imported once per state of the file."""
     if skill.folder is None or not skill.code:
         raise SkillError(f"The skill {skill.name} has no {CODE}.")
     if not skill.trusted:
         raise SkillError(
-            f"The code of the skill {skill.name} does not run, since {skill.folder} is not trusted.",
-            hint="Look at it, then `gems skills trust` its folder.",
+            f"The code of the skill {skill.name} is not run, since {skill.folder} is not trusted.",
+            hint="Review the code, then trust its folder with `gems skills trust`.",
         )
     folder = skill.folder
     path = within(folder, CODE)
     identity = hashlib.sha256(f"{path}\0{skill.stamp}".encode()).hexdigest()[:16]
     name = f"gems_skill_{skill.name.replace('-', '_')}_{identity}"
-    # Two runs side by side must not see each other's half of a module; other skills need not wait.
+    # Concurrent runs must not see a half-loaded module; other skills need not wait.
     with _IMPORT_LOCKS.setdefault(name, threading.Lock()):
         return sys.modules.get(name) or _import_file(skill, folder, path, name)
 
@@ -95,12 +93,12 @@ def _import_file(skill: Skill, folder: Path, path: Path, name: str) -> ModuleTyp
     module = importlib.util.module_from_spec(spec)
 
     def load() -> None:
-        # Not by the spec's loader: its cache takes a file of the same second and size for the same file, and
+        # Not by the spec's loader: its cache mistakes files of the same second and size for the same one, and
         # would be written into the skill's folder.
         source = compile(read_bytes(folder, CODE), path, "exec", dont_inherit=True)
         exec(source, module.__dict__)  # noqa: S102 - the user trusts the folder
 
-    # Data classes and type hints look their module up there.
+    # Data classes and type hints look up their module there.
     sys.modules[name] = module
     try:
         _run_in_thread(skill, "its import", load)
@@ -111,13 +109,11 @@ def _import_file(skill: Skill, folder: Path, path: Path, name: str) -> ModuleTyp
 
 
 def _run_in_thread(skill: Skill, what: str, function: Callable[[], T]) -> T:
-    """What `doing` returns, in a thread of its own, which is left behind where it hangs."""
+    """Return the result of `function`, run in a thread that is abandoned if it hangs."""
     attempt = IsolatedCall(function, f"skill-{skill.name}")
     attempt.thread.join(TIMEOUT_S)
     if not attempt.is_done:
-        raise SkillError(
-            f"{CODE} of the skill {skill.name} does not come to an end in {what} within {TIMEOUT_S:g} s."
-        )
+        raise SkillError(f"{CODE} of the skill {skill.name} did not finish {what} within {TIMEOUT_S:g} s.")
     if (fault := attempt.fault) is not None:
         raise SkillError(
             f"{CODE} of the skill {skill.name} failed in {what}: {format_code_error(fault)}"
@@ -126,7 +122,7 @@ def _run_in_thread(skill: Skill, what: str, function: Callable[[], T]) -> T:
 
 
 def format_code_error(error: BaseException) -> str:
-    """An error of a skill's code on one line, with the line of `graph.py` that it came from."""
+    """Format an error of a skill's code on one line, with its line in `graph.py`."""
     lines = [
         frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(CODE)
     ]

@@ -1,4 +1,4 @@
-"""A new skill's folder, with everything in it that makes it work."""
+"""Create a new skill from the skeleton."""
 
 from __future__ import annotations
 
@@ -10,30 +10,21 @@ from gems.skills.discovery import CODE
 from gems.skills.parser import MAX_NAME, RESERVED, is_skill_name, normalise_name
 
 _SKELETON = Path(__file__).parent / "skeleton"
-# So that no tool takes a template for a module.
+# Keeps tools from treating the template as a module.
 _TEMPLATE_SUFFIX = ".tmpl"
 
 
 def create_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool = False) -> Path:
-    """Write a working skeleton. Blocking.
+    """Write a working skeleton and return its folder. Blocking.
 
-    Args:
-        name: Lower-case letters, digits and single hyphens.
-        parent: The folder that gets the skill's folder.
-        author: Named in the front matter.
-        with_graph: Whether it brings a `graph.py`.
+    `name` is in lower-case letters, digits and single hyphens; `parent` gets the skill's folder.
 
-    Returns:
-        The skill's folder.
-
-    Raises:
-        OptionError: the name cannot be a skill's, or the folder is there already.
-        StorageError: it cannot be written.
+    Raises `OptionError` if the name is invalid or the folder exists, `StorageError` if it cannot be written.
     """
     if not is_skill_name(name):
         like = normalise_name(name)[:MAX_NAME].strip("-")
         like = f"my-{like}" if like in RESERVED else like or "my-skill"
-        raise OptionError(f"{name[:80]!r} cannot be a skill's name.", hint=f"Call it for example {like}.")
+        raise OptionError(f"Invalid skill name: {name[:80]!r}.", hint=f"Use for example {like}.")
     folder = parent / name
     words = {"name": name, "title": name.replace("-", " "), "author": author}
     files = {path.name.removesuffix(_TEMPLATE_SUFFIX): path for path in sorted(_SKELETON.iterdir())}
@@ -45,7 +36,7 @@ def create_skill(name: str, parent: Path, *, author: str = "me", with_graph: boo
             text = Template(path.read_text(encoding="utf-8")).safe_substitute(words)
             (folder / target).write_text(text, encoding="utf-8")
     except FileExistsError:
-        raise OptionError(f"{folder} is there already.", hint="Choose another name, or delete it.") from None
+        raise OptionError(f"{folder} already exists.", hint="Choose another name, or delete it.") from None
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror or error}.") from None
     return folder

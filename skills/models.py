@@ -1,4 +1,4 @@
-"""What a skill is, and what can be wrong with one."""
+"""Data of skills and findings about them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Level = Literal["unusable", "nonstandard", "advice"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """Something about a skill's files that its author should know.
+    """A problem in a skill's files.
 
     Attributes:
         file: Path relative to the skill's folder.
-        line: From 1; 0 for the file as a whole.
-        level: `unusable` keeps the skill from being used; `nonstandard` breaks the Agent Skills standard, but
-            its meaning is clear; `advice` breaks nothing.
+        line: From 1; 0 for the whole file.
+        level: `unusable` prevents its use; `nonstandard` violates the Agent Skills standard with a clear
+            meaning; `advice` is no violation.
         message: One sentence.
     """
 
@@ -33,20 +33,20 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:
-    """Expertise that the planner can choose.
+    """A skill that the planner can choose.
 
     Attributes:
         name: Lower-case letters, digits and single hyphens.
-        description: What it is for and when to use it; all that the planner sees.
-        body: The guidance; None where it is read from the folder once the skill is chosen.
-        folder: Where its files are; None for a skill that a program made.
+        description: Purpose and when to use it; all that the planner sees.
+        body: The guidance; None if it is read from the folder when the skill is chosen.
+        folder: Its folder; None for a skill made by a program.
         file: The name of its SKILL.md.
         place: Where it was found: `built-in`, `user`, `home`, `project`, `path`, or `program`.
         code: Whether it has a `graph.py`.
-        trusted: Whether that may run.
-        conflicts: Names of skills that it does not work together with.
-        stamp: Differs where its files differ.
-        findings: What is not as it should be, though it can be used.
+        trusted: Whether its code may run.
+        conflicts: Names of skills that it cannot be combined with.
+        stamp: Changes when its files change.
+        findings: Problems that do not prevent its use.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Skill:
 
     @property
     def runs_code(self) -> bool:
-        """Whether it brings a graph of its own that may run."""
+        """Whether it has a graph of its own that may run."""
         return self.code and self.trusted
 
 
@@ -74,7 +74,7 @@ class FaultySkill:
     Attributes:
         folder: Its path.
         place: See `Skill.place`.
-        findings: Why, and whatever else was found.
+        findings: The reasons and other findings.
     """
 
     folder: Path
@@ -83,4 +83,4 @@ class FaultySkill:
 
     def __str__(self) -> str:
         faults = [str(finding) for finding in self.findings if finding.level == "unusable"]
-        return f"The skill in {self.folder} is left out: {' '.join(faults)}"
+        return f"The skill in {self.folder} is ignored: {' '.join(faults)}"

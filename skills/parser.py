@@ -1,4 +1,4 @@
-"""A SKILL.md taken apart and checked against the Agent Skills standard, all faults together."""
+"""Parse a SKILL.md and check it against the Agent Skills standard, reporting all problems together."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _MAX_BODY_TOKENS = 5_000
 _FIELDS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
 _NOT_A_NAME = re.compile(r"[\W_]+")
 RESERVED = frozenset({"auto", "none", "judge", "confirmation", "parent"})
-"""Names that choices of skills and sources of answers have already."""
+"""Names used for choices of skills and sources of answers."""
 CONFLICTS = "gems-conflicts"
-"""Key of `metadata`: names of skills, separated by blanks, that this one does not work together with."""
+"""Key of `metadata`: names of skills, separated by blanks, that this one cannot be combined with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a SKILL.md says.
+    """Content of a SKILL.md.
 
     Attributes:
-        name: As it is to be called; see `skill_name`.
+        name: Normalised name; see `normalise_name`.
         description: At most 1,024 characters.
         body: The guidance.
         metadata: Texts by key.
-        findings: What is not as it should be.
+        findings: Problems.
     """
 
     name: str
@@ -44,24 +44,24 @@ class Document:
 
     @property
     def is_usable(self) -> bool:
-        """Whether nothing keeps it from being used."""
+        """Whether the skill can be used."""
         return not any(finding.level == "unusable" for finding in self.findings)
 
     @property
     def conflicts(self) -> frozenset[str]:
-        """Names of skills that it does not work together with."""
+        """Names of skills that it cannot be combined with."""
         return frozenset(
             normalise_name(word) for word in self.metadata.get(CONFLICTS, "").replace(",", " ").split()
         )
 
 
 def normalise_name(text: str) -> str:
-    """`text` as a skill's name: lower-case letters, digits and single hyphens; empty where it has neither."""
+    """Return `text` as a skill name: lower-case letters, digits and single hyphens; may be empty."""
     return _NOT_A_NAME.sub("-", unicodedata.normalize("NFKC", text).lower()).strip("-")
 
 
 def is_skill_name(text: str) -> bool:
-    """Whether a new skill can be called so: a standard name that means nothing else to GEMS."""
+    """Return whether a new skill may have this name: valid in the standard and not reserved."""
     return bool(text) and normalise_name(text) == text and len(text) <= MAX_NAME and text not in RESERVED
 
 
@@ -115,7 +115,7 @@ def _read_heading_sections(text: str, file: str) -> tuple[Fields, str]:
     fields.lines["description"] = headed.description_line or 1
     if headed.description is not None:
         fields.values["description"] = " ".join(headed.description.split())
-    # The folder's name is the skill's identity there, and the title no more than words.
+    # In this format the folder's name identifies the skill; the title is only text.
     return fields, headed.body or ""
 
 
@@ -146,7 +146,7 @@ def _check_fields(fields: Fields) -> None:
 
 
 def _read_name(fields: Fields, folder: str) -> str:
-    """The name, from the folder's where the file gives none; anything can be made a name but nothing."""
+    """Return the name; the folder's if the file has none."""
     given: Any = fields.values.get("name")
     line = fields.lines.get("name", 1)
     from_folder = normalise_name(folder)

@@ -1,4 +1,4 @@
-"""Where skills are looked for."""
+"""Folders in which skills are searched."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _SHARED_FOLDERS = (Path(".agents", "skills"), Path(".claude", "skills"))
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder of skills' folders.
+    """A folder that contains skill folders.
 
     Attributes:
         name: `built-in`, `user`, `home`, `project` or `path`.
-        folder: The folder, or with `path` also the folder of a single skill.
+        folder: The folder; for `path` it may also be that of a single skill.
         runs_code: Whether skills' code may run.
     """
 
@@ -31,15 +31,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class SkillSearchPath:
-    """What decides where skills are looked for.
+    """Settings that determine where skills are searched.
 
     Attributes:
         home: GEMS_HOME.
         path: GEMS_SKILLS_PATH: folders, separated as in PATH.
-        project: The folder of the project; None for none.
-        trust_home: Where it is kept which folders are trusted; None for the home.
-        is_doubtful: Whether a place, named by `home` or `skills_path`, comes with a project; code there runs
-            only where the user trusts it.
+        project: The project's folder, if any.
+        trust_home: Folder of the list of trusted folders; None for `home`.
+        is_doubtful: Whether a place, named by `home` or `skills_path`, comes from a project; its code runs
+            only if the user trusts it.
     """
 
     home: Path
@@ -49,13 +49,11 @@ class SkillSearchPath:
     is_doubtful: Callable[[Literal["home", "skills_path"], Path], bool] = lambda _name, _place: False
 
     def places(self) -> list[Place]:
-        """The places; of two skills of one name that of the later place counts. Blocking.
+        """Return the folders; of two skills with one name, that of the later folder is used. Blocking.
 
-        `~/.agents/skills` and `~/.claude/skills` are filled by other programs, so code there runs only where
-        the user trusts it. A project is not even looked into before that.
-
-        Raises:
-            ConfigurationError: the list of trusted folders cannot be read.
+        Other programs fill `~/.agents/skills` and `~/.claude/skills`, so code there runs only if the user
+        trusts it. A project is not even read before that. Raises `ConfigurationError` if the list of trusted
+        folders cannot be read.
         """
         folders = trusted_folders(self.trust_home or self.home)
 
@@ -76,11 +74,11 @@ class SkillSearchPath:
         return [*found, *(Place("path", folder, runs_code("skills_path", folder)) for folder in named)]
 
     def untrusted(self) -> list[Path]:
-        """Folders of skills in the project that wait for its being trusted. Blocking."""
+        """Return the skill folders of the project that are not read until it is trusted. Blocking."""
         if self.project is None or is_trusted(self.project, trusted_folders(self.trust_home or self.home)):
             return []
         if self.project == _user_home():
-            # Read as the user's own.
+            # These are the user's own folders.
             return []
         return [folder for relative in _SHARED_FOLDERS if (folder := self.project / relative).is_dir()]
 

@@ -1,4 +1,4 @@
-"""Which of many skills the planner is shown."""
+"""Rank skills by relevance to a prompt."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ MAX_SHOWN = 20
 
 
 class SkillRanking:
-    """Ranks skills by how alike description and prompt are; remembers what it has embedded.
+    """Ranks skills by similarity of description and prompt; caches embeddings.
 
     Args:
-        embedder: What decides it; None for words alone.
+        embedder: Measures similarity; None for words only.
     """
 
     def __init__(self, embedder: Embedder | None = None) -> None:
@@ -26,17 +26,16 @@ class SkillRanking:
     async def most_relevant(
         self, skills: Sequence[Skill], prompt: str, limit: int = MAX_SHOWN
     ) -> list[Skill]:
-        """At most `limit` skills, by name.
+        """Return at most `limit` skills, by name.
 
-        Raises:
-            GemsError: the embedder does not answer or cannot be loaded.
+        Raises `GemsError` if the embedder does not answer or cannot be loaded.
         """
         if len(skills) <= limit:
             return list(skills)
         texts = [f"{skill.name.replace('-', ' ')}: {skill.description}" for skill in skills]
         missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         *embedded, wanted = await self._embedder.embed([*missing, prompt])
-        # Only what is there now is kept, so that this does not grow as skills change.
+        # Keep current skills only, so that the cache does not grow as skills change.
         known = self._vectors | dict(zip(missing, embedded, strict=True))
         self._vectors = {text: known[text] for text in texts}
         likeness = np.stack([self._vectors[text] for text in texts]) @ wanted

@@ -1,4 +1,4 @@
-"""What is read of a skill only once it is wanted: its guidance, and the files that this names."""
+"""Read a skill's guidance and the files it references, once it is chosen."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from gems.skills.parser import read_document
 
 _REFERENCE = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
 MAX_CHARACTERS = 40_000
-"""Of a body and the files that it names: about 10,000 tokens."""
+"""Limit for a body and its referenced files: about 10,000 tokens."""
 
 
 async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
-    """The skill's body, with the files of `references/` that it names behind it, and what could not be read.
+    """Return the skill's body with the files of `references/` it names, and warnings about unreadable ones.
 
-    Raises:
-        SkillError: the skill has vanished since it was found, or is no longer usable.
+    Raises `SkillError` if the skill has vanished or is no longer usable.
     """
     body = await read_body(skill)
     faults: list[str] = []
@@ -31,10 +30,12 @@ async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
         try:
             text = (await read_reference(skill, relative)).strip()
         except SkillError as error:
-            faults.append(f"A file that the skill {skill.name} names is left out: {error.message}")
+            faults.append(f"A file referenced by the skill {skill.name} is ignored: {error.message}")
             continue
         if size + len(text) > MAX_CHARACTERS:
-            faults.append(f"{relative} of the skill {skill.name} is left out: it names too much to be sent.")
+            faults.append(
+                f"{relative} of the skill {skill.name} is ignored: its references are too long to send."
+            )
             continue
         size += len(text)
         parts.append(f"## {relative}\n\n{text}")
@@ -42,21 +43,16 @@ async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
 
 
 async def read_body(skill: Skill) -> str:
-    """The text below the skill's front matter; see `guidance`."""
+    """Return the text below the skill's front matter; raises as `read_guidance`."""
     if skill.body is not None or skill.folder is None:
         return skill.body or ""
     return await asyncio.to_thread(_read_body, skill)
 
 
 async def read_reference(skill: Skill, relative: str) -> str:
-    """The text of a file in the skill's folder.
+    """Return the text of a file in the skill's folder, by its relative path with slashes.
 
-    Args:
-        skill: The skill.
-        relative: Path within its folder, with slashes.
-
-    Raises:
-        SkillError: see `gems.skills.files.read_text`; or the skill has no folder.
+    Raises `SkillError` as `gems.skills.files.read_text`, or if the skill has no folder.
     """
     if skill.folder is None:
         raise SkillError(f"The skill {skill.name} has no folder, so there is no {relative}.")
@@ -64,7 +60,7 @@ async def read_reference(skill: Skill, relative: str) -> str:
 
 
 def find_references(body: str) -> list[str]:
-    """Files of `references/` that a body names, in order and without repeats."""
+    """Return the files of `references/` that a body names, in order and without duplicates."""
     return list(dict.fromkeys(_REFERENCE.findall(body)))
 
 

@@ -1,4 +1,4 @@
-"""The skills that can be chosen at one moment, by name."""
+"""Registry of the skills that can be chosen."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gems.skills.parser import normalise_name
 
 
 class SkillRegistry:
-    """Skills by name; never changes.
+    """Immutable registry of skills by name.
 
     Args:
-        skills: A later one stands in for an earlier one of the same name.
-        left_out: What was found and cannot be chosen.
+        skills: A later one replaces an earlier one of the same name.
+        left_out: Found skills that cannot be chosen.
     """
 
     def __init__(self, skills: Iterable[Skill] = (), left_out: Sequence[ScannedSkill] = ()) -> None:
@@ -23,29 +23,25 @@ class SkillRegistry:
         self.left_out = tuple(left_out)
 
     def all(self) -> list[Skill]:
-        """All skills, by name."""
+        """Return all skills, sorted by name."""
         return [self._skills[name] for name in sorted(self._skills)]
 
     def get(self, name: str) -> Skill | None:
-        """The skill of exactly this name, or None."""
+        """Return the skill of exactly this name, or None."""
         return self._skills.get(name)
 
     def named(self, wanted: str) -> Skill:
-        """The skill that a model or a person means; see `match`.
-
-        Raises:
-            OptionError: there is none.
-        """
+        """Return the skill that a model or a person means, see `match`; raise `OptionError` without one."""
         skill = self.get(self.match(wanted) or "")
         if skill is None:
             known = ", ".join(sorted(self._skills)) or "there are none yet"
-            raise OptionError(f"There is no skill {wanted[:80]!r}.", hint=f"Known skills: {known}.")
+            raise OptionError(f"Unknown skill: {wanted[:80]!r}.", hint=f"Known skills: {known}.")
         return skill
 
     def match(self, answered: str) -> str | None:
-        """The skill that a model or a person means, or None.
+        """Return the name of the skill that a model or a person means, or None.
 
-        Case, punctuation and underscores do not matter; a first word is enough where it fits one skill only.
+        Case, punctuation and underscores do not matter; the first word suffices if it fits only one skill.
         """
         wanted = normalise_name(answered).removeprefix("skill-id-")
         if wanted in self._skills:

@@ -1,4 +1,4 @@
-"""What is told about skills."""
+"""JSON forms of skills."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class NewSkill(BaseModel):
 
 
 def list_skills(registry: SkillRegistry, where: SkillSearchPath) -> SkillList:
-    """The skills of a registry. Blocking."""
+    """Return the skills of a registry in JSON form. Blocking."""
     return SkillList(
         skills=[skill_entry(skill) for skill in registry.all()],
         left_out=[
@@ -121,7 +121,7 @@ def list_skills(registry: SkillRegistry, where: SkillSearchPath) -> SkillList:
 
 
 def skill_entry(skill: Skill) -> SkillEntry:
-    """What is told about a skill."""
+    """Return a skill in JSON form."""
     return SkillEntry(
         name=skill.name,
         description=skill.description,
@@ -135,7 +135,7 @@ def skill_entry(skill: Skill) -> SkillEntry:
 
 
 def validation_entry(found: Validation) -> Validated:
-    """What is told about a folder that was checked."""
+    """Return the result of a validation in JSON form."""
     return Validated(
         folder=str(found.folder),
         name=found.skill.name if found.skill else None,

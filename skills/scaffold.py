@@ -1,4 +1,4 @@
-"""Drafts of skills: folders that a person looks at, and that nobody scans for skills."""
+"""Write drafts of skills: folders for a person to review, which are not scanned for skills."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ _KEPT_FIELDS: dict[str, Callable[[Any], bool]] = {
     "compatibility": lambda value: _is_text(value) and len(value) <= MAX_COMPATIBILITY,
     "allowed-tools": lambda value: all(map(_is_text, value if isinstance(value, list) else [value])),
 }
-"""Fields of a front matter that an amendment keeps where they are as the standard wants them."""
+"""Front matter fields that an amendment keeps if they conform to the standard."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What a draft's folder is to hold.
+    """Content of a draft's folder.
 
     Attributes:
-        name: The folder's and the skill's.
+        name: Name of the folder and the skill.
         fields: The front matter.
         body: The guidance.
-        prompts: For `examples.jsonl`: prompts that call for the skill.
-        source: The folder of the skill that is amended; everything in there is copied.
+        prompts: Prompts for `examples.jsonl` that call for the skill.
+        source: Folder of the amended skill, whose files are copied.
+        warnings: What could not be copied.
     """
 
     name: str
@@ -59,14 +60,14 @@ class Draft:
     warnings: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """The SKILL.md."""
+        """Return the text of SKILL.md."""
         front = yaml.safe_dump(
             dict(self.fields), sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
         )
         return f"---\n{front}---\n\n{self.body.strip()}\n"
 
     def faults(self) -> list[str]:
-        """What the standard has against it; nothing where it says what it is meant to say."""
+        """Return violations of the standard; empty if the draft is read as intended."""
         document = read_document(self.text(), self.name)
         found = [str(finding) for finding in document.findings if finding.level != "advice"]
         if not found and (document.description, document.body) != (
@@ -78,16 +79,12 @@ class Draft:
 
 
 def drafts_folder(home: Path) -> Path:
-    """Where drafts of skills stand; below no place of `gems.skills.places`.
-
-    Args:
-        home: GEMS_HOME.
-    """
+    """Return the folder of drafts below GEMS_HOME, which is no folder of `gems.skills.places`."""
     return home / "drafts" / "skills"
 
 
 def known_metadata(folder: Path) -> dict[str, str]:
-    """The metadata of the skill in a folder; nothing where it cannot be read. Blocking."""
+    """Return the metadata of the skill in a folder; empty if it cannot be read. Blocking."""
     try:
         return read_document(read_text(folder, skill_file_name(folder)), folder.name).metadata
     except SkillError:
@@ -95,7 +92,7 @@ def known_metadata(folder: Path) -> dict[str, str]:
 
 
 def known_drafts(home: Path) -> dict[str, dict[str, str]]:
-    """The metadata of the drafts that there are, by their folders' names. Blocking."""
+    """Return the metadata of all drafts by folder name. Blocking."""
     try:
         folders = [folder for folder in sorted(drafts_folder(home).iterdir()) if folder.is_dir()]
     except FileNotFoundError:
@@ -106,10 +103,9 @@ def known_drafts(home: Path) -> dict[str, dict[str, str]]:
 
 
 def standard_fields(skill: Skill) -> dict[str, Any]:
-    """The front matter of a skill, without what the standard does not have. Blocking.
+    """Return the front matter of a skill, limited to standard fields. Blocking.
 
-    Raises:
-        SkillError: its file cannot be read.
+    Raises `SkillError` if its file cannot be read.
     """
     fields: dict[str, Any] = {"name": skill.name, "description": skill.description}
     if skill.folder is None:
@@ -124,20 +120,14 @@ def standard_fields(skill: Skill) -> dict[str, Any]:
 
 
 def write_draft(home: Path, draft: Draft, *, force: bool = False) -> Path:
-    """Write a draft whole or not at all; `draft.warnings` says what was not taken over. Blocking.
+    """Write a draft atomically; `draft.warnings` lists what was not copied. Blocking.
 
-    Args:
-        home: GEMS_HOME.
-        draft: The draft.
-        force: Whether one of its name is replaced.
-
-    Raises:
-        StorageError: it cannot be written.
-        SkillError: there is one of its name.
+    `force` replaces a draft of the same name. Raises `SkillError` if one exists, `StorageError` if writing
+    fails.
     """
     folder = drafts_folder(home) / draft.name
     if folder.exists() and not force:
-        raise SkillError(f"There is a draft in {folder} already.", hint="--force replaces it.")
+        raise SkillError(f"A draft already exists in {folder}.", hint="Replace it with --force.")
     scratch: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +155,7 @@ def write_draft(home: Path, draft: Draft, *, force: bool = False) -> Path:
 
 
 def _copy_files(source: Path, target: Path) -> Iterator[str]:
-    """Copy a skill's files, without its SKILL.md; yields what is left out."""
+    """Copy a skill's files without its SKILL.md; yield what is skipped."""
     for root, folders, names in os.walk(source):
         for name in sorted(names + [folder for folder in folders if (Path(root) / folder).is_symlink()]):
             path = Path(root) / name
@@ -173,8 +163,8 @@ def _copy_files(source: Path, target: Path) -> Iterator[str]:
             if str(relative) in FILE_NAMES:
                 continue
             if path.is_symlink() or not path.is_file():
-                # It may lead to what is nobody's to share, or nowhere.
-                yield f"{relative} is a link or no file, and is not copied."
+                # A link may lead to private files, or nowhere.
+                yield f"{relative} is a link or not a regular file, and is not copied."
                 continue
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / relative)
@@ -184,7 +174,7 @@ def _copy_files(source: Path, target: Path) -> Iterator[str]:
 
 
 def _write_examples(folder: Path, draft: Draft) -> None:
-    """Add the prompts to the examples that the amended skill has."""
+    """Add the prompts to the examples of the amended skill."""
     path, before = folder / EXAMPLES, ""
     known: set[str] = set()
     if path.exists():
@@ -192,7 +182,7 @@ def _write_examples(folder: Path, draft: Draft) -> None:
             known = {example.prompt for example in read_examples(folder)}
             before = read_text(folder, EXAMPLES)
         except SkillError as error:
-            draft.warnings.append(f"No example was added: {error.message}")
+            draft.warnings.append(f"No examples were added: {error.message}")
             return
     lines = [
         json.dumps({"prompt": prompt, "trigger": True, "keeps": []}, ensure_ascii=False)

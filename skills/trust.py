@@ -1,4 +1,4 @@
-"""Which folders the user trusts: a project's skills are read, and their code is run, only there."""
+"""List of trusted folders: only there a project's skills are read and their code is run."""
 
 from __future__ import annotations
 
@@ -12,55 +12,46 @@ _FILE = "trusted.json"
 
 
 def trusted_folders(home: Path) -> frozenset[Path]:
-    """The folders that were trusted. Blocking.
+    """Return the trusted folders of GEMS_HOME. Blocking.
 
-    Args:
-        home: GEMS_HOME.
-
-    Raises:
-        ConfigurationError: the file that lists them cannot be read.
+    Raises `ConfigurationError` if the file that lists them cannot be read.
     """
     path = home / _FILE
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["folders"]
-        # What cannot be encoded is the name of no folder, and could not be written again.
+        # Text that cannot be encoded names no folder and could not be written again.
         return frozenset(Path(folder.encode().decode()) for folder in listed)
     except (FileNotFoundError, NotADirectoryError):
         return frozenset()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(
             f"{path} cannot be read: {type(error).__name__}.",
-            hint="Delete it and trust your folders anew with `gems skills trust DIR`.",
+            hint="Delete it and trust your folders again with `gems skills trust DIR`.",
         ) from None
 
 
 def is_trusted(path: Path, folders: frozenset[Path]) -> bool:
-    """Whether `path` is one of the folders or stands below one."""
+    """Return whether `path` is one of the folders or below one."""
     resolved = path.resolve()
     return any(resolved.is_relative_to(folder) for folder in folders)
 
 
 def trust(home: Path, folder: Path) -> Path:
-    """Trust a folder and everything below it. Blocking.
+    """Trust a folder and everything below it; return it with links resolved. Blocking.
 
-    Returns:
-        The folder as it was entered, without links.
-
-    Raises:
-        ConfigurationError: it is no folder.
+    Raises `ConfigurationError` if it is not a folder.
     """
     if not folder.is_dir():
-        raise ConfigurationError(f"{folder} is no folder.", hint="Name the folder of your project.")
+        raise ConfigurationError(f"{folder} is not a folder.", hint="Name the folder of your project.")
     resolved = folder.resolve()
     _write_folders(home, trusted_folders(home) | {resolved})
     return resolved
 
 
 def distrust(home: Path, folder: Path) -> Path:
-    """Take the trust in a folder back. Blocking.
+    """Remove a folder from the trusted ones. Blocking.
 
-    Raises:
-        ConfigurationError: it was not trusted by itself.
+    Raises `ConfigurationError` if it is not listed itself.
     """
     resolved, known = folder.resolve(), trusted_folders(home)
     if resolved not in known:

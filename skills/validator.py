@@ -1,4 +1,4 @@
-"""A skill's folder looked at as a whole: its SKILL.md, what this names, and its code as far as it may run."""
+"""Validate a skill's folder: its SKILL.md, the files it references, and its code without running it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gems.skills.reading import find_references
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What was found in a folder.
+    """Result of a validation.
 
     Attributes:
         folder: The folder.
-        skill: The skill; None where it cannot be used.
-        findings: Everything that its author should know.
+        skill: The skill; None if it cannot be used.
+        findings: All findings.
     """
 
     folder: Path
@@ -30,20 +30,16 @@ class Validation:
 
     @property
     def is_valid(self) -> bool:
-        """Whether it keeps to the standard and can be used."""
+        """Whether it conforms to the standard and can be used."""
         return all(finding.level == "advice" for finding in self.findings)
 
 
 def validate(folder: Path) -> Validation:
-    """Check a skill's folder; no code of it is run. Blocking.
-
-    Args:
-        folder: The skill's folder, or a SKILL.md in it.
-    """
+    """Check a skill's folder, or that of a SKILL.md; its code is not run. Blocking."""
     folder = folder.parent if folder.name.lower() == "skill.md" else folder
     folder = folder.absolute()
     if not folder.is_dir():
-        missing = Finding(file=str(folder), line=0, level="unusable", message="There is no such folder.")
+        missing = Finding(file=str(folder), line=0, level="unusable", message="The folder does not exist.")
         return Validation(folder, None, (missing,))
     found = read_skill(folder, "path", trusted=False)
     findings = list(found.findings)
@@ -70,7 +66,7 @@ def _reference_findings(skill: Skill) -> list[Finding]:
 
 
 def _code_findings(folder: Path) -> list[Finding]:
-    """What can be said about `graph.py` without running it."""
+    """Check `graph.py` without running it."""
     if not (folder / CODE).exists():
         return []
     try:
@@ -80,7 +76,7 @@ def _code_findings(folder: Path) -> list[Finding]:
         return [Finding(file=CODE, line=0, level="unusable", message=error.message)]
     except (SyntaxError, ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 0) or 0
-        return [Finding(file=CODE, line=line, level="unusable", message=f"It is no Python: {error}.")]
+        return [Finding(file=CODE, line=line, level="unusable", message=f"Not valid Python: {error}.")]
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     names |= {name for node in tree.body for name in _bound_names(node)}
     if "build" in names:
@@ -90,7 +86,7 @@ def _code_findings(folder: Path) -> list[Finding]:
 
 
 def _bound_names(node: ast.stmt) -> list[str]:
-    """Names that an import or an assignment binds."""
+    """Return the names that an import or an assignment binds."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         return [alias.asname or alias.name for alias in node.names]
     if isinstance(node, ast.Assign):

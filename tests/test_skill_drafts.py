@@ -399,7 +399,7 @@ async def test_broken_examples_of_a_skill_are_left_as_they_are(foxes: Path, gems
     values = [*with_skill(), experience("run0", skills=["foxes"])]
     (draft,) = (await learnt(gems, *values)).drafts
     assert (Path(draft.folder) / "examples.jsonl").read_text() == "broken\n"
-    assert "No example was added" in " ".join(draft.warnings)
+    assert "No examples were added" in " ".join(draft.warnings)
 
 
 async def test_guidance_that_lost_much_is_warned_of(foxes: Path, gems: Gems, chat: ScriptedChat) -> None:

@@ -115,7 +115,7 @@ async def test_a_faulty_skill_is_told_once_and_breaks_nothing(
         assert await world.drawn() == "better a red cat"
         await world.run()
     (record,) = [record for record in caplog.records if record.name.startswith("gems.skills")]
-    assert f"The skill in {folder} is left out: SKILL.md:1: There is no description." in record.getMessage()
+    assert f"The skill in {folder} is ignored: SKILL.md:1: There is no description." in record.getMessage()
 
 
 async def test_names_may_be_written_with_underscores(world: World) -> None:

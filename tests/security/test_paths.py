@@ -253,5 +253,5 @@ def test_a_skill_in_the_home_that_leads_out_is_left_out(tmp_path: Path) -> None:
     os.symlink(outside, skills / "mine")
     done = here("skills", "list")
     assert done.exit_code == 0
-    assert "leads out of its place" in " ".join((done.stdout + done.stderr).split())
+    assert "leads out of its parent" in " ".join((done.stdout + done.stderr).split())
     assert "it ran" not in done.stdout + done.stderr

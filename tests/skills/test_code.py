@@ -28,7 +28,7 @@ NO_GRAPH = {
     "raises": ("\nraise ValueError('on import')", "ValueError: on import \\(line 2\\)"),
     "exits": ("import sys; sys.exit(3)", "SystemExit: 3"),
     "empty": ("", "no function build"),
-    "constant": ("build = 5", "no function"),
+    "constant": ("build = 5", "is not a function"),
     "build raises": ("def build(context):\n    return 1 / 0", "ZeroDivisionError.* \\(line 2\\)"),
     "build exits": ("def build(context):\n    raise SystemExit('bye')", "SystemExit: bye"),
     "no arguments": ("def build(): ...", "TypeError"),
@@ -64,7 +64,7 @@ def test_code_without_a_graph_is_told(source: str, told: str, tmp_path: Path) ->
 
 @pytest.mark.timeout(20)
 def test_code_that_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
-    for name, told in (("pipe", "no plain file"), ("folder", "cannot be read"), ("large", "1,000,000")):
+    for name, told in (("pipe", "not a regular file"), ("folder", "cannot be read"), ("large", "1,000,000")):
         path = write(tmp_path / name) / "graph.py"
         if name == "pipe":
             os.mkfifo(path)
@@ -83,7 +83,7 @@ def test_code_that_hangs_is_left_behind(where: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(loader, "release", release, raising=False)
     waiting = "from gems.skills import loader\n{}loader.release.wait()\n"
     source = waiting.format("") if where == "import" else waiting.format("def build(context): ")
-    with pytest.raises(SkillError, match="does not come to an end"):
+    with pytest.raises(SkillError, match="did not finish"):
         skill_graph(coded(tmp_path / "mine", source))
     release.set()
 
@@ -137,7 +137,7 @@ def build(context):
         ("def verifiers(context): return None", "must return a list"),
         ("def verifiers(context): return [5]", "must return a list"),
         ("def verifiers(context): raise KeyError('x')", "KeyError"),
-        ("verifiers = []", "no function"),
+        ("verifiers = []", "is not a function"),
     ],
 )
 def test_verifiers_that_are_none(source: str, told: str, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_no_step_ends_the_program(step: Any, where: str) -> None:
     if where == "inner":
         graph = graph_of(graph.compile())
     isolate_steps(graph)
-    with pytest.raises(SkillError, match="wants to end the program"):
+    with pytest.raises(SkillError, match="tried to exit the program"):
         await graph.compile().ainvoke({"a": 1})
 
 

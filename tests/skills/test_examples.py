@@ -71,7 +71,7 @@ def test_no_examples(tmp_path: Path, text: str | None) -> None:
 def test_no_utf8(tmp_path: Path) -> None:
     folder = skill_folder(tmp_path, "foxes", [example("a")])
     (folder / "examples.jsonl").write_bytes(b"\n\xff\xfe")
-    with pytest.raises(SkillError, match="line 2, is no UTF-8"):
+    with pytest.raises(SkillError, match="line 2, is not UTF-8"):
         read_examples(folder)
 
 

@@ -56,7 +56,7 @@ def test_links_that_lead_out_are_refused_and_others_followed(tmp_path: Path) -> 
 def test_pipes_and_folders_are_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.md")
     (tmp_path / "folder.md").mkdir()
-    with pytest.raises(SkillError, match="no plain file"):
+    with pytest.raises(SkillError, match="not a regular file"):
         read_text(tmp_path, "pipe.md")
     with pytest.raises(SkillError, match="cannot be read"):
         read_text(tmp_path, "folder.md")
@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert len(read_text(tmp_path, "full.md")) == MAX_BYTES
     for relative, told in (
         ("big.md", "1,000,000"),
-        ("odd.md", "line 2, is no UTF-8"),
+        ("odd.md", "line 2, is not UTF-8"),
         ("none.md", "There is no file none.md"),
     ):
         with pytest.raises(SkillError, match=told):
@@ -137,5 +137,5 @@ async def test_what_changed_since_it_was_found(tmp_path: Path) -> None:
 
 
 def test_half_a_character_names_no_file(tmp_path: Path) -> None:
-    with pytest.raises(SkillError, match="name of no file"):
+    with pytest.raises(SkillError, match="not a valid file name"):
         read_text(tmp_path, "references/\ud800.md")

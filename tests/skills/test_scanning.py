@@ -57,10 +57,10 @@ def directory(folder: Path) -> None:
 
 
 FAULTY = {
-    "pipe": (pipe, "no plain file"),
+    "pipe": (pipe, "not a regular file"),
     "link": (link_out, "leads out"),
     "code": (code_out, "leads out"),
-    "folder": (folder_out, "leads out of its place"),
+    "folder": (folder_out, "leads out of its parent"),
     "circle": (circle, "SKILL.md"),
     "directory": (directory, "cannot be read"),
     "large": (holding(b"a" * (MAX_BYTES + 1)), "1,000,000"),
@@ -270,4 +270,4 @@ def test_a_folder_that_the_user_named_and_that_is_not_there_is_told(
     ]
     assert found_in(*places) == []
     (record,) = caplog.records
-    assert "mistyped cannot be looked for" in record.getMessage()
+    assert "mistyped cannot be listed" in record.getMessage()

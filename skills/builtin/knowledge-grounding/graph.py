@@ -1,4 +1,4 @@
-"""Knowledge: what must be visible is stated first, then asked for, then checked."""
+"""Knowledge grounding: state what must be visible, ask for it and check it."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Facts(BaseModel):
 
 
 def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
-    """Load the guidance, state the facts, enhance the prompt by both, and see that nothing is lost."""
+    """Load the guidance, state the facts, enhance the prompt with both, and restore what was lost."""
 
     async def ground(state: Any, work: NodeContext) -> dict[str, Any]:
-        """What must be visible and why: behind the guidance, and as requirements."""
+        """State what must be visible and why, as guidance and as requirements."""
         found = await context.consult(work, INSTRUCTIONS, state["user_prompt"], Facts)
         facts = [fact for fact in found.facts if fact.visible.strip()][:MOST_FACTS]
         if not facts:

@@ -1,4 +1,4 @@
-"""Text in pictures: every wanted text is asked for, and read by OCR rather than looked at."""
+"""Text rendering: ask for every wanted text and check it by OCR."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gems.types import Requirement
 
 
 def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
-    """Load, enhance and keep; then see that each text is checked."""
+    """Load, enhance and keep; then make sure that each text is checked."""
     steps = [
         ("load", context.load),
         ("enhance", context.enhance),
@@ -24,12 +24,12 @@ def build(context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
 
 
 def verifiers(context: SkillContext) -> list[Verifier]:  # noqa: ARG001 - the form that every skill has
-    """The reader, where it is installed."""
+    """Return the OCR verifier if it is installed."""
     return [TextVerifier(RapidReader())] if RapidReader.is_installed() else []
 
 
 async def require(state: Any, work: NodeContext) -> dict[str, Any]:
-    """A requirement for each wanted text that none asks about yet."""
+    """Add a requirement for each wanted text that no requirement asks about."""
     wanted = wanted_texts(state["user_prompt"])
     if wanted and not RapidReader.is_installed():
         work.warn(
@@ -40,7 +40,7 @@ async def require(state: Any, work: NodeContext) -> dict[str, Any]:
 
 
 def missing(wanted: Sequence[str], requirements: Sequence[Requirement]) -> list[ExtraRequirement]:
-    """Requirements for the texts that no requirement asks about."""
+    """Return requirements for the texts that no requirement asks about."""
     asked = {_same(text) for item in requirements for text in wanted_texts(item["question"])}
     extra: list[ExtraRequirement] = []
     for text in wanted:
