@@ -1,4 +1,4 @@
-"""Text in pictures: which text a prompt asks for, what is read in the picture, and how the two differ."""
+"""Text in images: the text a prompt asks for, the text read in the image, and their differences."""
 
 from gems.skills.lettering.comparing import Comparison, compare, told
 from gems.skills.lettering.ocr import RapidReader, TextLine, TextReader

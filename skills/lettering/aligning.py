@@ -1,4 +1,4 @@
-"""Finding the stretch of read units that fits a wanted text best, wherever in the picture it stands."""
+"""Align wanted text with the units read in an image, wherever they are."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from gems.errors import MissingExtraError
 from gems.skills.lettering.units import Unit
 
 CLOSE = 0.5
-"""Normalised edit distance up to which two words are one word with faults."""
+"""Normalised edit distance up to which two words count as one misspelt word."""
 _SAME_LETTERS = 0.25
-"""The same for words that a reader ran together or took apart: they must look the same."""
+"""The same for words that OCR joined or split, which must look the same."""
 _SKIP_COST = 0.02
-"""Cost of passing over a read unit, in missing units: so that a match does not reach across the picture."""
+"""Cost of skipping a read unit, in missing units; keeps a match from spanning the image."""
 _RUN_TOGETHER_COST = 0.01
-"""Cost of words run together, so that words as they are go first."""
+"""Cost of joined words, so that single words are preferred."""
 _MAX_RUN_TOGETHER = 4
 _MAX_PIECES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Wanted units `first` to `last` are the read units `start` to `end`, the ends not included.
+    """Wanted units `first` to `last` are the read units `start` to `end`, ends excluded.
 
     Attributes:
         first: Index of a wanted unit.
-        last: Behind the last one.
+        last: Index after the last one.
         start: Index of a read unit.
-        end: Behind the last one.
-        distance: Normalised edit distance in [0, 1]; 0 where they are the same.
+        end: Index after the last one.
+        distance: Normalised edit distance in [0, 1]; 0 if equal.
     """
 
     first: int
@@ -41,22 +41,21 @@ class Match:
 
 
 def joined_key(found: Sequence[Unit]) -> str:
-    """What is compared of several units; blanks do not count, since readers lose and invent them."""
+    """Join the keys of units; blanks do not count, since OCR loses and invents them."""
     return "".join(unit.key for unit in found)
 
 
 def edit_distance(one: str, other: str) -> float:
-    """Normalised edit distance in [0, 1].
+    """Return the normalised edit distance in [0, 1].
 
-    Raises:
-        MissingExtraError: rapidfuzz is not installed.
+    Raises `MissingExtraError` if rapidfuzz is not installed.
     """
     return _levenshtein()(one, other)
 
 
 @cache
 def _levenshtein() -> Callable[[str, str], float]:
-    # Only here: what a prompt wants, and whether text can be read at all, is asked without the extra too.
+    # Imported here, since the rest of the package is used without the extra too.
     try:
         from rapidfuzz.distance import Levenshtein  # noqa: PLC0415
     except ImportError as error:
@@ -65,14 +64,11 @@ def _levenshtein() -> Callable[[str, str], float]:
 
 
 def align(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:
-    """The cheapest way to find the wanted units among the read ones, in order.
+    """Return the cheapest alignment of the wanted units with the read ones, in order.
 
-    Args:
-        wanted: What is looked for.
-        read: Where it is looked for.
-        free: Whether each read unit is still to be had.
+    `free` tells which read units are still available.
     """
-    # best[i][j]: the first i wanted units were dealt with among the first j read ones.
+    # best[i][j]: cost of aligning the first i wanted units with the first j read ones.
     best: list[list[float]] = [[0.0] * (len(read) + 1)]
     came: list[list[Match | None]] = [[None] * (len(read) + 1)]
     for i in range(1, len(wanted) + 1):
@@ -94,7 +90,7 @@ class _Table:
 
 def _fill_cell(i: int, j: int, search: _Table) -> None:
     best = search.best
-    # Behind the last wanted unit the rest of the picture is passed over for nothing.
+    # After the last wanted unit the rest of the image is skipped at no cost.
     passing = best[i][j - 1] + (0.0 if i == len(search.wanted) else _SKIP_COST)
     cheapest = min(passing, best[i - 1][j] + 1)
     match = None
@@ -107,7 +103,7 @@ def _fill_cell(i: int, j: int, search: _Table) -> None:
 
 
 def _candidates(i: int, j: int, search: _Table) -> Iterator[tuple[Match, float]]:
-    """Matches that end with wanted unit i and read unit j, and what they cost."""
+    """Yield the matches that end with wanted unit i and read unit j, with their costs."""
     word, other = search.wanted[i - 1], search.read[j - 1]
     if word.key == other.key:
         yield Match(i - 1, i, j - 1, j, 0.0), 0.0

@@ -1,4 +1,4 @@
-"""The text of a whole picture, from which wanted texts take what fits them, each unit once."""
+"""Text read in an image, from which wanted texts claim the best fit, each unit once."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ _COMMON_WORDS = frozenset(
         "your",
     }
 )
-"""Words that other text in a picture may well have."""
+"""Words that unrelated text in an image is likely to contain."""
 _DISTINCTIVE_LENGTH = 3
-"""Letters from which a word that stands elsewhere again is a repetition and no chance."""
+"""Letters from which a word found elsewhere counts as a repetition and not as chance."""
 
 
 @dataclass(slots=True)
 class Fit:
-    """What a wanted text took.
+    """The units that a wanted text has claimed.
 
     Attributes:
         wanted: Its units.
-        taken: Indices of the read units, in reading order.
-        found: The stretch as text.
+        taken: Indices of the claimed read units, in reading order.
+        found: The claimed text.
         distance: Normalised edit distance in [0, 1].
-        missing: Units that are not there.
-        wrong: Wanted unit and what was read in its place.
-        doubled: Units that stand twice within the stretch.
+        missing: Units that were not found.
+        wrong: Wanted unit and what was read in its position.
+        doubled: Units that occur twice in the claimed text.
     """
 
     wanted: list[Unit]
@@ -61,7 +61,7 @@ class Fit:
 
 
 class Page:
-    """What was read, and which of it is still to be had.
+    """The text read in an image, and which units are unclaimed.
 
     Args:
         lines: In reading order.
@@ -73,11 +73,11 @@ class Page:
         self._free = [True] * len(self._read)
 
     def holds(self, wanted: Sequence[Unit]) -> bool:
-        """Whether the units stand there as they are, one behind the other."""
+        """Return whether the units occur unchanged, one after the other."""
         return bool(self._runs(joined_key(wanted)))
 
     def claim(self, wanted: list[Unit]) -> Fit:
-        """Take what fits best; it is gone for the texts that follow."""
+        """Claim the best fit; it is not available to later texts."""
         fit = Fit(wanted)
         matches = align(wanted, self._read, self._free)
         taken = {index for match in matches for index in range(match.start, match.end)}
@@ -97,7 +97,7 @@ class Page:
         return fit
 
     def repeats(self, fit: Fit) -> bool:
-        """Whether the whole text is there once more, beside what was taken."""
+        """Return whether the whole text occurs once more, besides what was claimed."""
         for start, end in self._runs(joined_key(fit.wanted)):
             fills = self._fills(start, end)
             if fills or end - start > 1 or len(joined_key(fit.wanted)) >= _DISTINCTIVE_LENGTH:
@@ -105,7 +105,7 @@ class Page:
         return False
 
     def repeated(self, fit: Fit) -> list[str]:
-        """Units of the text that are there once more, however far from what was taken."""
+        """Return the units of the text that occur once more anywhere."""
         if not fit.taken:
             return []
         keys = {unit.key for unit in fit.wanted if _is_distinctive(unit)}
@@ -118,7 +118,7 @@ class Page:
             self._free[index] = False
 
     def _runs(self, whole: str) -> list[tuple[int, int]]:
-        """Where free units that follow each other make up the whole."""
+        """Return the ranges of consecutive free units that make up the whole text."""
         found = []
         for start in range(len(self._read)):
             end, text = start, ""
@@ -130,7 +130,7 @@ class Page:
         return found
 
     def _fills(self, start: int, end: int) -> bool:
-        """Whether the units are all that their lines hold."""
+        """Return whether the units are all that their lines contain."""
         lines = {unit.line for unit in self._read[start:end]}
         return sum(unit.line in lines for unit in self._read) == end - start
 
@@ -153,7 +153,7 @@ class Page:
     def _pair_neighbours(
         self, fit: Fit, matches: Sequence[Match], left: Sequence[int], taken: set[int]
     ) -> list[int]:
-        """Wrong characters of Chinese, Japanese or Korean: known by their place."""
+        """Pair wrong characters of Chinese, Japanese or Korean by their position."""
         after = {match.last: match.end for match in matches}
         before = {match.first: match.start - 1 for match in matches}
         still: list[int] = []
@@ -178,14 +178,14 @@ class Page:
         return beside and wanted.ideographic and read.ideographic
 
     def _pair(self, fit: Fit, index: int, place: int | None, taken: set[int]) -> int:
-        assert place is not None  # noqa: S101 - `_stands_for` has said so
+        assert place is not None  # noqa: S101 - checked by `_stands_for`
         fit.wrong.append((fit.wanted[index].shown, self._read[place].shown))
         self._free[place] = False
         taken.add(place)
         return place
 
     def _find_elsewhere(self, fit: Fit, left: Sequence[int], taken: set[int]) -> None:
-        """Units in another order are there; those that say little count in the lines of the text only."""
+        """Find units in another order; short and common words count only in the lines of the text."""
         lines = {self._read[index].line for index in taken}
         for index in left:
             unit = fit.wanted[index]
@@ -199,7 +199,7 @@ class Page:
                 fit.missing.append(unit.shown)
 
     def _add_between(self, fit: Fit, taken: set[int]) -> None:
-        """Add what stands between taken units of a line, and repetitions beside them."""
+        """Add the units between claimed units of a line, and repetitions next to them."""
         keys = {unit.key for unit in fit.wanted}
         for line in {self._read[index].line for index in taken}:
             inside = sorted(index for index in taken if self._read[index].line == line)

@@ -1,4 +1,4 @@
-"""Texts that a Chinese prompt names without quotation marks."""
+"""Find texts that a Chinese prompt names without quotation marks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CHINESE_NO_TEXT = re.compile(
 
 
 def find_chinese(prompt: str) -> Iterator[NamedText]:
-    """Texts behind 写着, 印着, 文字为 and the like, and those before 字样."""
+    """Yield the texts after 写着, 印着, 文字为 and the like, and those before 字样."""
     taken: list[tuple[int, int]] = []
     for cue in (*_CHINESE_CUE.finditer(prompt), *_CHINESE_CHARACTERS.finditer(prompt)):
         start, end = cue.span("text")

@@ -1,4 +1,4 @@
-"""What was to be written, against what was read."""
+"""Compare wanted text with the text that was read."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _MAX_FAULTS = 150
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One wanted text and what became of it.
+    """Result of comparing one wanted text.
 
     Attributes:
-        text: As it was wanted.
-        found: The stretch of read text that fits best, on one line; empty where none does.
-        distance: Normalised edit distance in [0, 1] between the two; 0 is right, 1 where nothing was found.
-        recall: Share of the wanted units that were read, in [0, 1], in whatever order.
+        text: The wanted text.
+        found: The read text that fits best, on one line; empty if none does.
+        distance: Normalised edit distance in [0, 1] between the two; 0 is correct, 1 if nothing was found.
+        recall: Share of the wanted units that were read, in [0, 1], in any order.
         missing: Units that were not read.
-        wrong: A wanted unit and what stands in its place, such as `("STORE", "STROE")`.
-        doubled: Units, or the whole text, that are there more often than wanted.
+        wrong: A wanted unit and what was read in its position, such as `("STORE", "STROE")`.
+        doubled: Units, or the whole text, that occur more often than wanted.
     """
 
     text: str
@@ -36,35 +36,35 @@ class Comparison:
 
     @property
     def is_met(self) -> bool:
-        """Whether the text is there, spelled as wanted, and nothing of it twice."""
+        """Whether the text is present, spelled as wanted, without repetitions."""
         return self.distance == 0 and not self.doubled
 
 
 def compare(wanted: Sequence[str], lines: Sequence[str]) -> list[Comparison]:
-    """One comparison per wanted text, in order.
+    """Return one comparison per wanted text, in order.
 
-    Upper and lower case, punctuation, blanks, hyphens and line breaks do not count. A text may be spread over
-    several lines, and what is read once serves one wanted text only. Words that nobody wanted cost nothing,
-    unless they stand within a line of a wanted text or repeat it.
+    Case, punctuation, blanks, hyphens and line breaks are ignored. A text may span several lines, and each
+    unit read counts for one wanted text only. Other words cost nothing unless they are within a line of a
+    wanted text or repeat it.
 
     Args:
-        wanted: The texts that the picture shall contain.
+        wanted: The texts that the image should contain.
         lines: The lines that were read, in reading order.
 
-    Source: LongText-Bench (X-Omni) counts matches of words, for Chinese of characters, as multisets, and lets
-    extra text go; OneIG-Bench (NeurIPS 2025) joins edit distance, exact texts and word recall. Both pool over
-    many pictures and distinguish less: what is missing, wrong or doubled in one picture is ours.
+    Source: LongText-Bench (X-Omni) counts matches of words, for Chinese of characters, as multisets, and
+    ignores extra text; OneIG-Bench (NeurIPS 2025) combines edit distance, exact texts and word recall. Both
+    pool over many images and distinguish less: what is missing, wrong or doubled in one image is ours.
     """
     page = Page(lines)
     fits: dict[int, Fit] = {}
     for number in _claim_order(wanted, page):
         fits[number] = page.claim(split_units(wanted[number].splitlines()))
-    # What is left over is known only once every text has taken its own.
+    # Repetitions are known only after every text has claimed its units.
     return [_build_comparison(text, fits[number], page) for number, text in enumerate(wanted)]
 
 
 def told(comparison: Comparison) -> str:
-    """One line of at most 300 characters: what was wanted and read, and what exactly is missing or wrong."""
+    """Format a comparison on one line of at most 300 characters: wanted text, read text and errors."""
     faults = _shorten("; ".join(_list_faults(comparison)), _MAX_FAULTS)
     room = (_MAX_LINE - len(faults) - len('wanted ""; read ""; ')) // 2
     wanted = f'wanted "{_shorten(single_line(comparison.text), room)}"'
@@ -75,7 +75,7 @@ def told(comparison: Comparison) -> str:
 
 
 def _claim_order(wanted: Sequence[str], page: Page) -> list[int]:
-    """Texts that are there as they are choose first, and longer ones before those that they contain."""
+    """Return the order of claims: exact matches first, longer texts before those that they contain."""
     found = [split_units(text.splitlines()) for text in wanted]
     return sorted(range(len(wanted)), key=lambda n: (not page.holds(found[n]), -len(found[n]), n))
 
@@ -96,7 +96,7 @@ def _build_comparison(text: str, fit: Fit, page: Page) -> Comparison:
 
 
 def _compare_signs(text: str, page: Page) -> Comparison:
-    """A text such as "?": there or not."""
+    """Compare a text such as "?", which is present or not."""
     there = any(single_line(text) in line for line in page.lines)
     found, missing = (single_line(text), ()) if there else ("", (single_line(text),))
     return Comparison(text=text, found=found, distance=1.0 - there, recall=float(there), missing=missing)
@@ -116,7 +116,7 @@ def _list_faults(comparison: Comparison) -> list[str]:
 
 
 def _shorten(text: str, length: int) -> str:
-    """Cut in the middle: the beginning tells which text it is, and faults are often at the end."""
+    """Shorten in the middle: the start identifies the text, and errors are often at the end."""
     if len(text) <= length:
         return text
     kept = length - 1

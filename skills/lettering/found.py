@@ -1,11 +1,11 @@
-"""A text and where a prompt names it."""
+"""A text that a prompt names, and its position."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 BLANK = "\ufffc"
-"""Stands in for every character of what is quoted, so that places stay the same."""
+"""Replaces every character of quoted text, so that positions stay the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,8 +13,8 @@ class NamedText:
     """A text that a prompt names.
 
     Attributes:
-        start: Where in the prompt.
-        text: What is to be written.
+        start: Position in the prompt.
+        text: The text to be written.
     """
 
     start: int

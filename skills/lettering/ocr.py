@@ -1,4 +1,4 @@
-"""Reading the text in a picture by OCR, on the CPU and without any network."""
+"""Read the text in an image by OCR, on the CPU and offline."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ from gems.errors import InternalError, InvalidImageError, MissingExtraError, Mod
 
 _PACKAGES = ("rapidocr", "onnxruntime", "rapidfuzz")
 _SMALL_SIDE = 640
-"""Pixels; a picture whose shorter side has fewer is enlarged, since letters below 12 pixels are guessed."""
+"""Pixels; images with a shorter side below this are enlarged, since letters below 12 pixels are misread."""
 _LARGE_SIDE = 900
-"""Pixels; a picture whose shorter side has as many is read reduced as well: of large letters, single ones are
-overlooked at full size, where small print needs it."""
+"""Pixels; images with a shorter side of at least this are also read reduced: at full size, which small print
+needs, the reader overlooks single large letters.
+"""
 _LARGE_LETTERS = 56
-"""Pixels of a line's height from which the reduced picture is believed first."""
+"""Line height in pixels from which the reduced reading takes precedence."""
 _MOST_ZOOM = 4
 _LONGEST_SIDE = 2000
-"""Pixels; what the reader shrinks to by itself, so enlarging beyond it is wasted."""
+"""Pixels; the reader shrinks images to this size, so enlarging beyond it is useless."""
 _MODELS = {"Det.model_path": "*_det_*.onnx", "Rec.model_path": "*_rec_*.onnx"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLine:
-    """A line of text in a picture.
+    """A line of text in an image.
 
     Attributes:
         text: As it was read.
         confidence: In [0, 1]; higher is surer.
-        left: Pixels from the picture's left edge; `right` likewise.
-        top: Pixels from the picture's upper edge; `bottom` likewise.
-        right: Beyond `left`.
-        bottom: Below `top`.
+        left: Pixels from the image's left edge; `right` likewise.
+        top: Pixels from the image's upper edge; `bottom` likewise.
+        right: Greater than `left`.
+        bottom: Greater than `top`.
     """
 
     text: str
@@ -54,29 +55,29 @@ class TextLine:
 
     @property
     def height(self) -> int:
-        """Pixels."""
+        """Height in pixels."""
         return self.bottom - self.top
 
 
 class TextReader(Protocol):
-    """Something that reads the text in pictures."""
+    """Reads the text in images."""
 
     async def read(self, png: bytes) -> list[TextLine]:
-        """The lines from top to bottom; those at about the same height from left to right.
+        """Return the lines from top to bottom; those at about the same height from left to right.
 
         Raises:
-            GemsError: the picture cannot be read; a picture without text is no error.
+            GemsError: The image cannot be read; an image without text is no error.
         """
         ...
 
 
 class RapidReader:
-    """Reads Latin letters, Chinese and Japanese with the models that the package rapidocr carries.
+    """Reads Latin letters, Chinese and Japanese with the models that the package rapidocr contains.
 
-    All readers of a process share one loaded model and one thread, in which pictures wait for each other.
+    All readers of a process share one loaded model and one thread, which reads one image at a time.
 
     Raises:
-        MissingExtraError: rapidocr or what it needs is not installed.
+        MissingExtraError: rapidocr or a dependency is not installed.
     """
 
     def __init__(self) -> None:
@@ -85,25 +86,25 @@ class RapidReader:
 
     @staticmethod
     def is_installed() -> bool:
-        """Whether the packages are there; they are looked for, not imported."""
+        """Return whether the packages are installed, without importing them."""
         return all(importlib.util.find_spec(package) is not None for package in _PACKAGES)
 
     async def read(self, png: bytes) -> list[TextLine]:
-        """See `TextReader`.
+        """Read an image as `TextReader.read`.
 
         Raises:
-            InvalidImageError: the bytes are not an image.
-            ModelFilesError: the package lacks its models.
-            InternalError: the package failed.
+            InvalidImageError: The bytes are not an image.
+            ModelFilesError: The package lacks its models.
+            InternalError: The package failed.
         """
         return await asyncio.get_running_loop().run_in_executor(_ocr_thread(), _read_png, png)
 
 
 def sort_lines(lines: Iterable[TextLine]) -> list[TextLine]:
-    """Top to bottom; lines at about the same height form a row that goes from left to right."""
+    """Sort lines from top to bottom, and from left to right within a row of about the same height."""
     rows: list[list[TextLine]] = []
     for line in sorted(lines, key=lambda line: line.top + line.bottom):
-        # The row's first line decides: comparing with the last one would let a slanting column become a row.
+        # Compare with the row's first line: with the last one, a slanting column would become a row.
         if rows and _are_in_same_row(rows[-1][0], line):
             rows[-1].append(line)
         else:
@@ -123,20 +124,20 @@ def _ocr_thread() -> ThreadPoolExecutor:
 
 @cache
 def _load_engine() -> Any:
-    """The loaded package; only the worker's thread uses it."""
+    """Load the package's engine; only the OCR thread uses it."""
     from rapidocr import RapidOCR  # noqa: PLC0415 - takes half a second and is optional
 
     package = importlib.util.find_spec("rapidocr")
     folder = Path(package.origin).parent / "models" if package and package.origin else Path()
-    # Lines are not tried upside down: that turns short words such as NO round and gains nothing in pictures.
+    # No check for upside-down lines: it misreads short words such as NO and gains nothing in images.
     params: dict[str, Any] = {"Global.log_level": "critical", "Global.use_cls": False}
     for option, pattern in _MODELS.items():
-        # Without a path the package may look for its models on the network.
+        # Without a path the package may download its models.
         found = sorted(folder.glob(pattern))
         if not found:
             raise ModelFilesError(
-                "The package rapidocr lacks the models that its wheel carries.",
-                hint="Install it anew: pip install --force-reinstall rapidocr",
+                "The package rapidocr lacks the models that its wheel contains.",
+                hint="Reinstall it: pip install --force-reinstall rapidocr",
             )
         params[option] = str(found[0])
     return RapidOCR(params=params)
@@ -149,7 +150,7 @@ def _read_png(png: bytes) -> list[TextLine]:
     if shorter < _LARGE_SIDE:
         return sort_lines(fine)
     coarse = _detect_lines(picture, _SMALL_SIDE / shorter)
-    # Reduced lines of small print may run together, as high as large letters: the full size tells.
+    # Reduced lines of small print may merge and be as high as large letters; the full size decides.
     large = [
         line
         for line in coarse
@@ -160,7 +161,7 @@ def _read_png(png: bytes) -> list[TextLine]:
 
 
 def _drop_overlapping(lines: Iterable[TextLine]) -> list[TextLine]:
-    """Lines that do not cover one that went before."""
+    """Return the lines that do not overlap an earlier one."""
     kept: list[TextLine] = []
     for line in lines:
         if not any(_overlaps(line, other) for other in kept):
@@ -176,7 +177,7 @@ def _overlaps(one: TextLine, other: TextLine) -> bool:
 
 
 def _detect_lines(picture: Image.Image, zoom: float) -> list[TextLine]:
-    """The lines that are read at a scale, in no order, with their places in the picture as it is."""
+    """Return the lines read at a scale, unordered, with positions in the original image."""
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
     scaled = picture if zoom == 1 else picture.resize(size, Image.Resampling.LANCZOS)
     # The package expects blue first.
@@ -185,7 +186,7 @@ def _detect_lines(picture: Image.Image, zoom: float) -> list[TextLine]:
     try:
         found = engine(pixels)
     except Exception as error:
-        raise InternalError(f"Reading the text in a picture failed: {error}") from error
+        raise InternalError(f"Reading the text in an image failed: {error}") from error
     if found.boxes is None or not found.txts:
         return []
     return [
@@ -209,11 +210,11 @@ def _to_text_line(text: str, score: float, corners: NDArray[np.float64]) -> Text
 
 
 def _open_image(png: bytes) -> Image.Image:
-    """The picture without transparency, on white."""
+    """Return the image on a white background, without transparency."""
     try:
         with Image.open(io.BytesIO(png)) as opened:
             picture = opened.convert("RGBA")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidImageError(f"The picture cannot be opened: {error}") from error
+        raise InvalidImageError(f"The image cannot be opened: {error}") from error
     ground = Image.new("RGBA", picture.size, "white")
     return Image.alpha_composite(ground, picture).convert("RGB")

@@ -1,4 +1,4 @@
-"""Where an unquoted text ends."""
+"""Find the end of unquoted text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WORD = re.compile(r"[ \t]*([^\s,.;:!?()\[\]{}<>|—–…\"“”，。；：�
 TITLE_WORDS = frozenset(
     {"of", "the", "and", "a", "an", "to", "for", "in", "on", "at", "with", "or", "de", "la", "und"}
 )
-"""Words that stand in lower case within a title."""
+"""Words written in lower case within a title."""
 _NOT_OF_A_TITLE = frozenset(
     {
         "english",
@@ -25,7 +25,7 @@ _NOT_OF_A_TITLE = frozenset(
     }
     | {"times", "comic", "gothic", "garamond", "futura", "impact", "roman", "cyrillic", "kanji", "art"}
 )
-"""Words behind "in" that say how a text is written."""
+"""Words after "in" that say how a text is written."""
 STOP_WORDS = frozenset(
     {
         "in",
@@ -107,7 +107,7 @@ _MAX_LOWER_CASE_WORDS = 8
 
 
 def words_from(text: str, start: int) -> list[str]:
-    """The words from `start` up to punctuation or a line's end."""
+    """Return the words from `start` to punctuation or the line's end."""
     found = []
     while match := _WORD.match(text, start):
         found.append(match[1])
@@ -118,24 +118,23 @@ def words_from(text: str, start: int) -> list[str]:
 
 
 def is_capitals(token: str) -> bool:
-    """Whether it is written in capital letters, a number or a sign."""
+    """Return whether the token is in capital letters, a number or a sign."""
     return not any(character.islower() for character in token) and (
         any(character.isalnum() for character in token) or token in {"&", "+", "=", "-"}
     )
 
 
 def is_loud(words: Sequence[str]) -> bool:
-    """Whether words are a text in capitals, more than a single letter or a number."""
+    """Return whether the words are in capitals, and more than a single letter or a number."""
     return all(map(is_capitals, words)) and sum(c.isalpha() for word in words for c in word) >= 2
 
 
 def find_phrase(words: Sequence[str], *, announced: bool = False, single: bool = False) -> list[str]:
-    """The beginning of `words` that is the text.
+    """Return the beginning of `words` that is the text.
 
-    Args:
-        words: Up to punctuation.
-        announced: Whether a colon stands before them: a sentence with a verb of its own may follow.
-        single: Whether one word is announced; several are taken only in capitals or as a title.
+    `words` ends at punctuation. `announced` says that a colon precedes them, so that a sentence with its own
+    verb may follow. `single` says that one word is announced; several are accepted only in capitals or as a
+    title.
     """
     if not words:
         return []
@@ -149,7 +148,7 @@ def find_phrase(words: Sequence[str], *, announced: bool = False, single: bool =
 
 
 def _is_article_of_title(words: Sequence[str]) -> bool:
-    """`A Quiet Place`, and `I love you`: the next word tells how the text is written."""
+    """Return whether the next word decides how the text is written: `A Quiet Place`, `I love you`."""
     return words[0] in {"A", "I"} and len(words) > 1 and not is_capitals(words[1])
 
 
@@ -161,7 +160,7 @@ def _phrase_in_capitals(words: Sequence[str]) -> list[str]:
     taken = 1
     while taken < len(words) and is_capitals(words[taken]):
         taken += 1
-    # `GO 3 times`: the number counts what follows.
+    # `GO 3 times`: the number belongs to what follows.
     counts = taken < len(words) and words[taken] not in STOP_WORDS and words[taken][0].islower()
     while counts and taken > 1 and words[taken - 1].isdigit():
         taken -= 1

@@ -1,4 +1,4 @@
-"""Texts in quotation marks, and which of them are not to be written."""
+"""Find texts in quotation marks, and decide which are to be written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAIRS = {
 }
 _SINGLE = frozenset("'’")
 MAX_SENTENCE = 1_000
-"""Characters before a text that are looked at."""
+"""Characters before a text that are examined."""
 _MAX_QUOTE = 3000
 _NO_OPENING = re.compile(r"'(?:\d0s\b|n'|tis\b|twas\b|em\b|cause\b|til\b)", re.IGNORECASE)
 
@@ -37,7 +37,7 @@ WRITING_WORDS = re.compile(
     r"|[写印刻题标签牌匾幅报书字文题名店招语封]",
     re.IGNORECASE,
 )
-"""Words near which a quoted text is most likely written somewhere."""
+"""Words near which a quoted text is probably meant to be written."""
 _WRITING_AT_ONCE = re.compile(
     r"(?:\b(?:reads?|reading|says?|saying|text|words?|letters?|titled?|label+ed|written|spelling|spells|phrase)\b"
     r"|[写印刻题标字])\W*\w{0,4}\W*$",
@@ -72,9 +72,9 @@ class QuotedText:
     """A text in quotation marks.
 
     Attributes:
-        start: Where its opening mark stands.
-        end: Behind its closing mark.
-        text: What is between them.
+        start: Position of its opening mark.
+        end: Position after its closing mark.
+        text: The text between the marks.
         mark: The opening mark.
     """
 
@@ -85,7 +85,7 @@ class QuotedText:
 
 
 def find_quoted(prompt: str) -> list[QuotedText]:
-    """Everything between quotation marks, whatever it is for; marks within marks belong to the text."""
+    """Return all quoted texts; quotation marks within quotation marks belong to the text."""
     found, at = [], 0
     while at < len(prompt):
         closing = _find_closing(prompt, at) if _opens_quote(prompt, at) else None
@@ -98,13 +98,13 @@ def find_quoted(prompt: str) -> list[QuotedText]:
 
 
 def is_wanted(prompt: str, one: QuotedText) -> bool:
-    """Whether a quoted text is meant to be seen as text in the picture, as most are.
+    """Return whether a quoted text should be written in the image, as most should.
 
-    Not meant are names of living things and the like (`a dog called "Rex"`, with no sign, label, book or shop
-    in the sentence), styles and works alluded to (`"vaporwave" style`, `inspired by "Dune"`), and what is
-    forbidden (`without the word "SALE"`). Titles in 《》 are meant only behind a word of writing.
+    Exceptions are names of living things and the like (`a dog called "Rex"`, without a sign, label, book or
+    shop in the sentence), styles and works alluded to (`"vaporwave" style`, `inspired by "Dune"`), and
+    forbidden text (`without the word "SALE"`). Titles in 《》 count only after a word of writing.
     """
-    # No sentence is longer; a prompt of a thousand quotations would be read through for each of them.
+    # The limit avoids reading the whole prompt for each of a thousand quotations.
     before = re.split(r"(?<=[.!?。！？])\s+|\n", prompt[max(0, one.start - MAX_SENTENCE) : one.start])[-1]
     negated = _NEGATED_QUOTE.search(before)
     if negated and not _EXCEPTION.search(negated[0]):
@@ -124,7 +124,7 @@ def _opens_quote(prompt: str, at: int) -> bool:
         return False
     before, after = prompt[at - 1 : at], prompt[at + 1 : at + 2]
     if mark == "'":
-        # An apostrophe stands in or behind a word.
+        # An apostrophe is within or after a word.
         fits = not before.isalnum() or not before.isascii()
         return fits and bool(after.strip()) and not _NO_OPENING.match(prompt, at)
     if mark == '"':
@@ -150,13 +150,13 @@ def _closes_single_quote(prompt: str, at: int, place: int) -> bool:
         return False
     if before not in "sS":
         return True
-    # `'The Dogs' Home'`: a genitive's apostrophe, where a better end follows before the next beginning.
+    # `'The Dogs' Home'`: an apostrophe of a genitive, if a better end follows before the next start.
     rest = prompt[place + 1 : place + 40]
     better = re.match(rf"[^\n.;{prompt[at]}'’]*[^\W_sS][!?.]?['’](?!\w)", rest)
     return better is None
 
 
 def _clean_lines(text: str) -> str:
-    """The lines of a text without blanks and escapes around them, and the comma of American habit."""
+    """Strip blanks and escapes around the lines, and the trailing comma of American usage."""
     lines = [line.strip() for line in text.replace("\\n", "\n").strip("\\ ").splitlines()]
     return "\n".join(line for line in lines if line).rstrip(",，").strip()

@@ -1,4 +1,4 @@
-"""Texts cut into the units that are counted: words, and single characters of Chinese, Japanese and Korean."""
+"""Split text into the units that are compared: words, and characters of Chinese, Japanese and Korean."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _SIGNIFICANT_SIGNS = frozenset("&%@#+=$€£¥°♥★☆")
-"""Signs that carry meaning and that a reader rarely loses."""
+"""Signs that carry meaning and that OCR rarely loses."""
 _BETWEEN_DIGITS = frozenset(".:/")
 _LOOK_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})
 _CJK = re.compile(
@@ -22,9 +22,9 @@ class Unit:
     """A word, or one Chinese, Japanese or Korean character.
 
     Attributes:
-        shown: As it was written, without the punctuation around it.
-        key: What is compared.
-        line: The line it stands in, from 0.
+        shown: As written, without surrounding punctuation.
+        key: The normalised form that is compared.
+        line: Index of its line.
     """
 
     shown: str
@@ -33,12 +33,12 @@ class Unit:
 
     @property
     def ideographic(self) -> bool:
-        """Whether it is a character of a script that is written without blanks."""
+        """Whether it is a character of a script without blanks."""
         return _CJK.fullmatch(self.shown) is not None
 
 
 def split_units(lines: Iterable[str]) -> list[Unit]:
-    """The units of lines of text, in order."""
+    """Split lines of text into units, in order."""
     found = []
     for number, line in enumerate(lines):
         for word in _CJK.sub(r" \g<0> ", unicodedata.normalize("NFKC", line)).split():
@@ -49,7 +49,7 @@ def split_units(lines: Iterable[str]) -> list[Unit]:
 
 
 def join_units(found: Iterable[Unit]) -> str:
-    """Units as text: blanks between words, none between characters of Chinese, Japanese and Korean."""
+    """Join units to text: blanks between words, none between characters of Chinese, Japanese and Korean."""
     text, before = "", None
     for unit in found:
         glued = before is None or (before.ideographic and unit.ideographic)
@@ -59,15 +59,15 @@ def join_units(found: Iterable[Unit]) -> str:
 
 
 def single_line(text: str) -> str:
-    """A text as it is shown on one line."""
+    """Return the text on a single line."""
     return " ".join(text.split())
 
 
 def _comparison_key(word: str) -> str:
-    """What is compared of a word.
+    """Return the form of a word that is compared.
 
-    Upper and lower case, and glyphs that look alike (O and 0; l, I, i and 1), are one: a reader cannot tell
-    them apart in many typefaces. Punctuation is left out, except between digits: 3.50 is not 350.
+    Case and similar glyphs (O and 0; l, I, i and 1) are unified, since OCR cannot tell them apart in many
+    typefaces. Punctuation is removed, except between digits: 3.50 is not 350.
     """
     folded = word.casefold()
     kept = [

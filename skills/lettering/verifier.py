@@ -1,4 +1,4 @@
-"""Answers requirements about written text by reading the picture."""
+"""Answer requirements about text by reading the image."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ _APPEARANCE = re.compile(
     r"|字体|颜色|红色|金色|黑色|白色|蓝色|绿色|黄色|大小|上方|下方|左|右|中央|中间|居中|书法|楷书|草书",
     re.IGNORECASE,
 )
-"""Words about how or where a text is, which reading it does not tell."""
+"""Words about appearance or position, which OCR does not determine."""
 _NEGATED_QUESTION = re.compile(
     r"\b(?:no|not|without|free of|lack(?:s|ing)?|never|absent|missing|any other|anything else)\b|n't\b"
     r"|没有|不"
     r"|\b(?:at least|at most|exactly|two|three|four|five|six|twice|three times|\d+ times|how many)\b",
     re.IGNORECASE,
 )
-"""What turns a question round, or counts: answered by somebody who understands it."""
+"""Negations and counts: questions that the judge must answer."""
 _HARMLESS = re.compile(
     r"\b(?:exactly|only|just) (?:once|one(?: time)?)\b|\bboth\b|只出现一次"
     r"|\b(?:with(?:out| no)|free of|no) (?:any )?(?:spelling )?(?:mistakes?|errors?|typos?|misspellings?)\b",
     re.IGNORECASE,
 )
-"""What sounds like counting or negation and is what every comparison tells."""
+"""Phrases that look like counts or negations but are covered by every comparison."""
 _LOW_CONFIDENCE = 0.8
-"""Confidence below which a line may have been misread, so that a difference in it proves nothing."""
+"""Confidence below which a line may be misread, so that a difference in it proves nothing."""
 
 
 class TextVerifier:
     """A `gems.skills.authoring.Verifier` by OCR.
 
     Args:
-        reader: Reads the picture, once for all requirements.
+        reader: Reads the image, once for all requirements.
     """
 
     def __init__(self, reader: TextReader) -> None:
         self._reader = reader
 
     def takes(self, requirement: Requirement) -> bool:
-        """Whether it asks if certain text is there or rightly spelled, not about its look or place."""
+        """Return whether it asks if text is present or spelled correctly, not about its look or position."""
         question = requirement["question"]
         about_text = requirement["kind"] == "text" or (
             requirement["kind"] in ("object", "other")
@@ -63,13 +63,13 @@ class TextVerifier:
         return about_text and _asks_what_is_written(question) and bool(_texts_asked(question))
 
     async def verify(self, request: VerifierRequest) -> Mapping[str, VerifierAnswer]:
-        """Yes where every text of the question is there, rightly spelled and no more often than wanted.
+        """Answer yes if every text of the question is present, correctly spelled and not repeated.
 
-        Where the picture's only difference lies in lines that were read without confidence, the answer is
-        `unknown`, and the judge looks.
+        If the only difference is in lines that were read with low confidence, the answer is `unknown`, and
+        the judge decides.
 
         Raises:
-            GemsError: the picture cannot be read.
+            GemsError: The image cannot be read.
         """
         taken = [requirement for requirement in request.requirements if self.takes(requirement)]
         if not taken:
@@ -86,7 +86,7 @@ def _answer_all(
     answers = {}
     for requirement in requirements:
         asked = _texts_asked(requirement["question"])
-        # Among the prompt's other texts, so that a word that two of them share is not taken for a repetition.
+        # Compared along with the prompt's other texts, so that a word in two of them is no repetition.
         found = [together.get(_same_key(text)) or compare([text], texts)[0] for text in asked]
         answers[requirement["id"]] = _answer_one(found, lines)
     return answers
@@ -102,7 +102,7 @@ def _answer_one(found: Sequence[Comparison], lines: Sequence[TextLine]) -> Verif
 
 
 def _may_be_misread(one: Comparison, lines: Sequence[TextLine]) -> bool:
-    """Whether what differs was read without confidence."""
+    """Return whether the difference was read with low confidence."""
     differing = {unit.key for _, read in one.wrong for unit in split_units([read])}
     return any(
         line.confidence < _LOW_CONFIDENCE and differing & {unit.key for unit in split_units([line.text])}
@@ -116,12 +116,12 @@ def _asks_what_is_written(question: str) -> bool:
 
 
 def _texts_asked(question: str) -> list[str]:
-    """The texts that a question names; its own question mark belongs to none of them."""
+    """Return the texts that a question names, without the question's own question mark."""
     return wanted_texts(question.rstrip("?？ "))
 
 
 def _unquoted(question: str) -> str:
-    """The question without the texts that it names, whose words say nothing about what is asked."""
+    """Return the question without the texts it names, whose words say nothing about what is asked."""
     marked = find_quoted(question)
     for one in reversed(marked):
         question = f"{question[: one.start]} {question[one.end :]}"

@@ -1,4 +1,4 @@
-"""Which text a prompt wants to be seen in the picture."""
+"""Find the text that a prompt wants in the image."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _CONTENT = re.compile(r"[^\s.,…\-–—_*]")
 
 
 def wanted_texts(prompt: str) -> list[str]:
-    r"""The texts that a picture shall contain, in the prompt's order, none twice.
+    r"""Return the texts that an image should contain, in the prompt's order, without duplicates.
 
-    Quoted texts go first: all of them are taken but those that are clearly not to be written, which
-    `quotes.is_wanted` tells (a dog called "Rex", "vaporwave" style, without the word "SALE"). When in
-    doubt a quoted text is taken. Several lines within one pair of marks stay one text, joined by `\n`.
+    Quoted texts are taken except those that are clearly not to be written, see `quotes.is_wanted` (a dog
+    called "Rex", "vaporwave" style, without the word "SALE"). Several lines within one pair of quotation
+    marks stay one text, joined by `\n`.
 
-    Texts without quotation marks are taken where the prompt says that they are written: the word GO, a sign
-    that says Open Late, labelled Fresh Bread. Such a text ends at punctuation or where the sentence goes on.
-    In a prompt that quotes as well, only those in capital letters are taken: there the words behind "reads"
-    mostly describe the quoted text.
+    Unquoted texts are taken if the prompt says that they are written: the word GO, a sign that says Open
+    Late, labelled Fresh Bread. Such a text ends at punctuation or where the sentence continues. If the prompt
+    also has quoted text, only unquoted text in capital letters is taken: there the words after "reads" mostly
+    describe the quoted text.
 
     Args:
         prompt: In any language for quoted texts, in English or Chinese for others.

@@ -1,4 +1,4 @@
-"""Texts that a prompt names without quotation marks, which some clients strip."""
+"""Find texts that a prompt names without quotation marks, which some clients strip."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ _NOT_BEHIND_A_NOUN = frozenset(
     | {"message", "messages", "elements", "layout", "placement", "should", "you", "i", "we", "one"}
     | {"two"}
 )
-"""What goes on with the sentence: a text message, the words of the poem."""
+"""Continuations of the sentence: a text message, the words of the poem."""
 _ARTICLES = frozenset({"a", "an", "the", "his", "her", "their", "its", "my", "your", "this", "that"})
 _IS = re.compile(r"\s(?:is|are)\b", re.IGNORECASE)
-"""The title is Dune, but: the title is red."""
+"""Distinguishes "the title is Dune" from "the title is red"."""
 _LIST = re.compile(r"\s*(?:,\s*and|,\s*or|,|and|or|&)\s+", re.IGNORECASE)
 _NEGATED_TEXT = re.compile(
     r"\b(?:without|no|not|never|avoid|instead of|rather than|don'?t)\b[^.;,!?\n]{0,25}$", re.I
@@ -78,11 +78,9 @@ _NEGATED_TEXT = re.compile(
 
 
 def find_unquoted(prompt: str, *, capitals_only: bool) -> list[NamedText]:
-    """The texts that a prompt names.
+    """Return the texts that a prompt names.
 
-    Args:
-        prompt: With `BLANK` in place of everything that is quoted.
-        capitals_only: Whether only texts in capital letters are believed.
+    `prompt` has `BLANK` in place of quoted text. With `capitals_only`, only texts in capital letters count.
     """
     found = [*_find_after_cues(prompt), *_find_before_verbs(prompt), *_find_capitals(prompt)]
     if capitals_only:
@@ -112,7 +110,7 @@ def _find_after_cues(prompt: str) -> Iterator[NamedText]:
 
 
 def _is_text(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bool:
-    """Whether what stands behind a cue is a text and not the rest of a sentence."""
+    """Return whether the words after a cue are a text and not the rest of a sentence."""
     first = text[0].casefold()
     before = prompt[max(0, cue.start() - MAX_SENTENCE) : cue.start()].split()
     colon = ":" in cue[0]
@@ -136,7 +134,7 @@ def _is_text(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> boo
 
 
 def _is_said(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> bool:
-    """Whether something says or reads the text, and nobody speaks it or reads a book."""
+    """Return whether an object says or reads the text, and not a person who speaks or reads a book."""
     clause = re.split(r"[.;!?\n]", prompt[max(0, cue.start() - MAX_SENTENCE) : cue.start()])[-1]
     bearers, people = list(_BEARERS.finditer(clause)), list(_PEOPLE.finditer(clause))
     if text[0].casefold() in STOP_WORDS or text == ["nothing"]:
@@ -147,7 +145,7 @@ def _is_said(kind: str, cue: re.Match[str], text: list[str], prompt: str) -> boo
 
 
 def _expand_list(prompt: str, start: int, text: list[str]) -> Iterator[NamedText]:
-    """The text, and those in capitals that are listed behind it: the words LOVE, PEACE and JOY."""
+    """Yield the text, and those in capitals listed after it: the words LOVE, PEACE and JOY."""
     place = prompt.index(text[0], start)
     end = _end(prompt, place, text)
     yield NamedText(place, " ".join(text))
@@ -167,7 +165,7 @@ def _end(prompt: str, place: int, text: list[str]) -> int:
 
 
 def _find_before_verbs(prompt: str) -> Iterator[NamedText]:
-    """Texts in front of a verb: GO written in the sand, Happy Birthday written on the cake."""
+    """Yield texts before a verb: GO written in the sand, Happy Birthday written on the cake."""
     for verb in _WRITTEN_VERB.finditer(prompt):
         run: list[str] = []
         for word in reversed(re.split(r"[.,;:()\n]", prompt[: verb.start()])[-1].split()):
@@ -196,7 +194,7 @@ def _run_start(prompt: str, verb: re.Match[str], run: list[str]) -> int:
 
 
 def _find_capitals(prompt: str) -> Iterator[NamedText]:
-    """Capitals straight behind what bears them: a neon sign OPEN."""
+    """Yield text in capitals directly after its carrier: a neon sign OPEN."""
     for bearer in _CAPITALS_CUE.finditer(prompt):
         text = find_phrase(words_from(prompt, bearer.end()))
         if text and is_loud(text):
