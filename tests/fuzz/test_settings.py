@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gems.apps.server.dependencies import is_loopback
 from gems.apps.server.images import image_id
 from gems.apps.server.openai.errors import AnswerError
-from gems.apps.serving.openai.sizes import drawable
+from gems.apps.serving.openai.sizes import supported_size
 from gems.apps.serving.run_events import _known
 from gems.errors import GemsError
 from gems.memory.chroma import ServerConnection
@@ -125,7 +125,7 @@ def test_sizes(text: str, capabilities: GeneratorCapabilities) -> None:
     else:
         assert parse_size(f"{width}x{height}") == (width, height)
     try:
-        fitting = drawable(text, capabilities)
+        fitting = supported_size(text, capabilities)
     except AnswerError:
         return
     if fitting is not None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gems.apps.server.openai.errors import AnswerError
-from gems.apps.serving.openai.sizes import drawable
+from gems.apps.serving.openai.sizes import supported_size
 from gems.options import parse_size
 from gems.types import GeneratorCapabilities
 
@@ -21,7 +21,7 @@ STEPPED = GeneratorCapabilities(
 
 @pytest.mark.parametrize("size", [None, "", "auto", " AUTO "])
 def test_the_generators_own(size: str | None) -> None:
-    assert drawable(size, FIXED) is None
+    assert supported_size(size, FIXED) is None
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_the_generators_own(size: str | None) -> None:
     ],
 )
 def test_the_nearest_shape_of_a_few(size: str, drawn: str) -> None:
-    assert drawable(size, FIXED) == drawn
+    assert supported_size(size, FIXED) == drawn
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_the_nearest_shape_of_a_few(size: str, drawn: str) -> None:
     ],
 )
 def test_the_nearest_within_limits(size: str, drawn: str) -> None:
-    assert drawable(size, STEPPED) == drawn
+    assert supported_size(size, STEPPED) == drawn
 
 
 @given(st.integers(0, 99_999), st.integers(0, 99_999))
 def test_whatever_is_asked_for_can_be_drawn(width: int, height: int) -> None:
     for generator in (FIXED, STEPPED):
-        drawn = drawable(f"{width}x{height}", generator)
+        drawn = supported_size(f"{width}x{height}", generator)
         assert drawn is not None
         generator.check_size(*parse_size(drawn))
 
@@ -63,4 +63,4 @@ def test_whatever_is_asked_for_can_be_drawn(width: int, height: int) -> None:
 @pytest.mark.parametrize("size", ["large", "1024", "-1x5", "1e3x5"])
 def test_what_is_no_size_is_refused(size: str) -> None:
     with pytest.raises(AnswerError):
-        drawable(size, FIXED)
+        supported_size(size, FIXED)

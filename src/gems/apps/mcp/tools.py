@@ -11,7 +11,7 @@ from pydantic import Field
 from gems.apps.mcp.desk import ToolState
 from gems.apps.mcp.following import followed
 from gems.apps.mcp.results import RunReport, run_answer
-from gems.apps.serving.beginning import most_images
+from gems.apps.serving.beginning import max_images
 from gems.arguments import RunArguments
 from gems.types import Profile
 
@@ -136,7 +136,7 @@ class DrawingTools:
     ) -> Answer:
         state, caller = self._state, self._state.caller(context)
         starting = state.manager.start(prompt, **arguments | {"owner": caller.owner})
-        run_id = await state.start_run(caller, most_images(arguments), starting)
+        run_id = await state.start_run(caller, max_images(arguments), starting)
         return await self._answer(run_id, context, link=link, wait=wait)
 
     async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:

@@ -18,7 +18,7 @@ from typing_extensions import override
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
 from gems.apps.server.schemas import RunAnswer, RunRequest, event_json
-from gems.apps.serving.beginning import attach, begin
+from gems.apps.serving.beginning import attach_run, start_run
 from gems.errors import InternalError
 from gems.events import Finished
 
@@ -169,5 +169,5 @@ async def _run(context: RequestContext, request: RunInput | dict[str, Any], conf
 async def run_for(context: RequestContext, request: RunRequest, thread_id: str | None) -> str:
     """Start a run, or attach to that of a thread; return its id."""
     if thread_id:
-        return await attach(context.service, context.caller, thread_id, request.prompt)
-    return await begin(context.service, context.caller, request)
+        return await attach_run(context.service, context.caller, thread_id, request.prompt)
+    return await start_run(context.service, context.caller, request)

@@ -42,7 +42,7 @@ _REPORT_POLICY = (
 @router.post("", status_code=202)
 async def begin(body: RunBody, request: Request, caller: CurrentCaller) -> RunBegun:
     """Start a run in the background. Watch its events for progress."""
-    return RunBegun.of(await beginning.begin(service_of(request), caller, body))
+    return RunBegun.of(await beginning.start_run(service_of(request), caller, body))
 
 
 @router.get("")
@@ -93,13 +93,13 @@ async def resume(
 ) -> RunBegun:
     """Resume a run that was interrupted, failed, was cancelled, or waits for an answer."""
     answer = body.answer if body is not None else None
-    return RunBegun.of(await beginning.go_on(service_of(request), caller, run_id, answer))
+    return RunBegun.of(await beginning.resume_run(service_of(request), caller, run_id, answer))
 
 
 @router.post("/{run_id}/fork", status_code=202)
 async def fork(run_id: RunId, body: ForkRequest, request: Request, caller: CurrentCaller) -> RunBegun:
     """Start a run that shares the history of another one up to a round."""
-    return RunBegun.of(await beginning.fork(service_of(request), caller, run_id, body))
+    return RunBegun.of(await beginning.fork_run(service_of(request), caller, run_id, body))
 
 
 @router.get("/{run_id}/report", response_class=HTMLResponse)

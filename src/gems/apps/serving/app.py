@@ -48,8 +48,8 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
         )
     app.add_exception_handler(GemsError, _gems_error_response)
     app.add_exception_handler(RequestValidationError, _validation_error_response)
-    for part in (health, images, runs, run_events, openai):
-        app.include_router(part.router)
+    for part in (health.router, images.router, runs.router, run_events.events_router, openai.router):
+        app.include_router(part)
     app.include_router(chain_routes.router())
     if settings.serve.web and mount.is_installed():
         mount.mount(app, settings)

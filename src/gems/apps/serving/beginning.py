@@ -13,7 +13,7 @@ from gems.options import DEFAULT_ROUNDS
 from gems.runs.source_images import decode_base64
 
 
-async def begin(service: Service, caller: Caller, request: RunRequest) -> str:
+async def start_run(service: Service, caller: Caller, request: RunRequest) -> str:
     """Start a run of the caller and return its id.
 
     Raises:
@@ -22,14 +22,14 @@ async def begin(service: Service, caller: Caller, request: RunRequest) -> str:
         RunDrainedError: the server is stopping.
     """
     given = request.given()
-    async with service.access.beginning(caller, most_images(given)):
+    async with service.access.beginning(caller, max_images(given)):
         if "source" in given:
             # Decoded here, so that a caller's text is never used as a path.
             given["source"] = decode_base64(given["source"], "source")
         return await service.manager.start(**given, owner=caller.owner)
 
 
-async def go_on(service: Service, caller: Caller, run_id: str, answer: str | None = None) -> str:
+async def resume_run(service: Service, caller: Caller, run_id: str, answer: str | None = None) -> str:
     """Resume a run of the caller, unless it is in progress already. Raises as `begin` does.
 
     Raises:
@@ -40,11 +40,11 @@ async def go_on(service: Service, caller: Caller, run_id: str, answer: str | Non
     if service.manager.is_working(run_id):
         return run_id
     drawn = len(await service.gems.resources.ledger.drawings(run_id))
-    async with service.access.beginning(caller, max(0, most_images(row["options"]) - drawn)):
+    async with service.access.beginning(caller, max(0, max_images(row["options"]) - drawn)):
         return await service.manager.resume(run_id, answer)
 
 
-async def attach(service: Service, caller: Caller, run_id: str, prompt: str) -> str:
+async def attach_run(service: Service, caller: Caller, run_id: str, prompt: str) -> str:
     """Resume a run of the caller unless it is done. Raises as `go_on` does.
 
     Raises:
@@ -57,10 +57,10 @@ async def attach(service: Service, caller: Caller, run_id: str, prompt: str) -> 
             hint="Omit thread_id to start a run, or send the prompt of the run to attach to it.",
         )
     is_done = (await service.gems.show(run_id)).status == "done"
-    return run_id if is_done else await go_on(service, caller, run_id)
+    return run_id if is_done else await resume_run(service, caller, run_id)
 
 
-async def fork(service: Service, caller: Caller, run_id: str, request: ForkRequest) -> str:
+async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkRequest) -> str:
     """Start a fork of a run of the caller and return its id. Raises as `go_on` does."""
     row = await service.access.row(caller, run_id)
     given = request.given()
@@ -71,7 +71,7 @@ async def fork(service: Service, caller: Caller, run_id: str, request: ForkReque
         return await service.manager.fork(run_id, number, prompt, **given)
 
 
-def most_images(options: Mapping[str, Any]) -> int:
+def max_images(options: Mapping[str, Any]) -> int:
     """Return the maximum number of images of a run."""
     rounds = options.get("max_rounds")
     images = (DEFAULT_ROUNDS if rounds is None else rounds) * (options.get("candidates") or 1)

@@ -23,14 +23,14 @@ from gems.apps.server.runs import CurrentCaller, RunId
 from gems.apps.server.schemas import event_json
 from gems.errors import GemsError, InternalError
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+events_router = APIRouter(prefix="/runs", tags=["runs"])
 _PING_S = 15
 _UNREAD_S = 60
 """Seconds after which a client that does not read is disconnected; it can reconnect."""
 _NOTHING_KNOWN = "-"
 
 
-@router.get(
+@events_router.get(
     "/{run_id}/events",
     response_class=EventSourceResponse,
     responses={

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from gems.apps.run_view import Story
 from gems.apps.server.auth import Caller, UnknownKeyError
 from gems.apps.server.dependencies import Service
-from gems.apps.serving.beginning import most_images
+from gems.apps.serving.beginning import max_images
 from gems.apps.serving.keys import KeyFile
 from gems.apps.web.asking import Form
 from gems.apps.web.links import Links
@@ -49,7 +49,7 @@ class Controller:
         """Start a run and return its id; raises as `RunManager.start` and `Access.beginning` do."""
         arguments = form.arguments()
         arguments["owner"] = caller.owner
-        async with self.service.access.beginning(caller, most_images(arguments)):
+        async with self.service.access.beginning(caller, max_images(arguments)):
             return await self.service.manager.start(prompt, **arguments)
 
     async def go_on(self, caller: Caller, run_id: str, number: int | None, feedback: str, rounds: int) -> str:

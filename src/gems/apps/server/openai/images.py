@@ -9,12 +9,12 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 
 from gems.apps.server.dependencies import Service
-from gems.apps.server.openai.runs import Begun
+from gems.apps.server.openai.runs import StartedRuns
 from gems.apps.server.openai.schemas import ImageEvent, ImageEventType, image_usage, quality_of
 from gems.apps.serving.openai.bodies import EditBody, ImageFields
-from gems.apps.serving.openai.following import followed, png_of
-from gems.apps.serving.openai.pictures import as_base64
-from gems.apps.serving.openai.sse import BEAT, event, streamed
+from gems.apps.serving.openai.following import load_png, watch_until_due
+from gems.apps.serving.openai.pictures import encode_image
+from gems.apps.serving.openai.sse import BEAT, format_event, stream_response
 from gems.events import Finished, Judged
 from gems.results import RunResult
 
@@ -53,9 +53,9 @@ class Partials:
         return self._image
 
 
-def answer(service: Service, begun: Begun, body: ImageFields) -> StreamingResponse:
+def stream_image(service: Service, begun: StartedRuns, body: ImageFields) -> StreamingResponse:
     """Return the streaming response."""
-    return streamed(_stream_image(service, begun, body), begun)
+    return stream_response(_stream_image(service, begun, body), begun)
 
 
 def size_of(result: RunResult) -> str:
@@ -65,11 +65,11 @@ def size_of(result: RunResult) -> str:
     return f"{drawn['width']}x{drawn['height']}"
 
 
-async def _stream_image(service: Service, begun: Begun, body: ImageFields) -> AsyncGenerator[str]:
+async def _stream_image(service: Service, begun: StartedRuns, body: ImageFields) -> AsyncGenerator[str]:
     partials = Partials(body.partial_images or 0, body.rounds)
     (run_id,) = begun.run_ids
     size = ""
-    async with aclosing(followed(service, begun, run_id)) as events:
+    async with aclosing(watch_until_due(service, begun, run_id)) as events:
         async for news in events:
             if news is None:
                 yield BEAT
@@ -85,7 +85,7 @@ async def _stream_image(service: Service, begun: Begun, body: ImageFields) -> As
 async def _completed_event(service: Service, body: ImageFields, result: RunResult) -> str:
     return await _image_event(
         body,
-        await png_of(service, result),
+        await load_png(service, result),
         size_of(result),
         revised_prompt=result.final_prompt,
         usage=image_usage([result]),
@@ -97,10 +97,10 @@ async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) ->
     is_partial, is_edit = "partial_image_index" in more, isinstance(body, EditBody)
     image_event = ImageEvent(
         type=_EVENTS[is_edit, is_partial],
-        b64_json=await as_base64(png, kind, body.output_compression),
+        b64_json=await encode_image(png, kind, body.output_compression),
         output_format=kind,
         quality=quality_of(body.rounds),
         size=size,
         **more,
     )
-    return event(image_event, image_event.type)
+    return format_event(image_event, image_event.type)

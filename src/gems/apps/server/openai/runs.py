@@ -10,7 +10,7 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.bodies import RunFields
-from gems.apps.serving.openai.sizes import drawable
+from gems.apps.serving.openai.sizes import supported_size
 from gems.arguments import RunArguments
 from gems.errors import GemsError
 from gems.options import candidate_seed
@@ -23,7 +23,7 @@ _SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class StartedRuns:
     """Runs started for one request, in the order of their seeds.
 
     `until` is the `time.monotonic()` of the deadline; `is_hurried` means that the request set it.
@@ -53,14 +53,14 @@ def check_model(service: Service, name: str | None) -> str:
     )
 
 
-async def begin(
+async def start_runs(
     service: Service,
     caller: Caller,
     prompt: str,
     fields: RunFields,
     count: int = 1,
     source: SourceImage | None = None,
-) -> Begun:
+) -> StartedRuns:
     """Start `count` runs that differ in their seeds, or none if one fails.
 
     Args:
@@ -90,14 +90,14 @@ async def begin(
             for run_id in run_ids:
                 await service.manager.cancel(run_id)
             raise
-    return Begun(run_ids=tuple(run_ids), until=until, is_hurried=limit_s < most_s, model=model)
+    return StartedRuns(run_ids=tuple(run_ids), until=until, is_hurried=limit_s < most_s, model=model)
 
 
 def _arguments(service: Service, caller: Caller, fields: RunFields, limit_s: float) -> RunArguments:
     return {
         "max_rounds": fields.rounds,
         "candidates": fields.candidates,
-        "size": drawable(fields.size, service.gems.resources.generator.capabilities),
+        "size": supported_size(fields.size, service.gems.resources.generator.capabilities),
         "negative_prompt": fields.negative_prompt,
         "budget_usd": fields.budget_usd,
         # The rest of the time is for sending the image.

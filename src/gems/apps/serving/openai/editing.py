@@ -12,7 +12,7 @@ from gems.runs.source_images import SourceImage, read_source_image
 from gems.types import GeneratorCapabilities
 
 
-async def source_of(body: EditBody, generator: GeneratorCapabilities) -> SourceImage:
+async def load_source(body: EditBody, generator: GeneratorCapabilities) -> SourceImage:
     """Decode the image of a request.
 
     Raises:

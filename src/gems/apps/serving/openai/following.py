@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 
 from gems.apps.server.dependencies import Service
 from gems.apps.server.openai.errors import AnswerError
-from gems.apps.server.openai.runs import Begun
+from gems.apps.server.openai.runs import StartedRuns
 from gems.errors import DeadlineReachedError, GemsError, InternalError
 from gems.events import Event, Finished
 from gems.results import RunResult
@@ -18,7 +18,7 @@ BEAT_S = 15.0
 """Seconds of silence before a keep-alive, since proxies close idle connections."""
 
 
-async def followed(service: Service, begun: Begun, run_id: str) -> AsyncGenerator[Event | None]:
+async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> AsyncGenerator[Event | None]:
     """Yield the events of a run, ending with `Finished`; None as keep-alive.
 
     A run normally ends before the deadline. If it is late, its best image so far is used as the result, and
@@ -65,7 +65,7 @@ async def _watch_until(service: Service, run_id: str, until: float) -> AsyncGene
             await asyncio.gather(coming, return_exceptions=True)
 
 
-async def finished(service: Service, begun: Begun) -> list[RunResult]:
+async def wait_for_results(service: Service, begun: StartedRuns) -> list[RunResult]:
     """Wait for runs, and return the results with an image; raise the first error if there are none."""
     waiting = (_wait_for_result(service, begun, run_id) for run_id in begun.run_ids)
     ends = await asyncio.gather(*waiting, return_exceptions=True)
@@ -76,14 +76,14 @@ async def finished(service: Service, begun: Begun) -> list[RunResult]:
     return results
 
 
-async def png_of(service: Service, result: RunResult) -> bytes:
+async def load_png(service: Service, result: RunResult) -> bytes:
     """Return the PNG of a result: the saved file with its metadata, or the stored image."""
     saved = result._repr_png_()
     return saved or await service.gems.resources.images.load(result.image_id or "")
 
 
-async def _wait_for_result(service: Service, begun: Begun, run_id: str) -> RunResult:
-    async with aclosing(followed(service, begun, run_id)) as events:
+async def _wait_for_result(service: Service, begun: StartedRuns, run_id: str) -> RunResult:
+    async with aclosing(watch_until_due(service, begun, run_id)) as events:
         async for event in events:
             if isinstance(event, Finished):
                 return event.result

@@ -11,20 +11,20 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, new_router
-from gems.apps.server.openai.runs import Begun, begin, check_model
+from gems.apps.server.openai.runs import StartedRuns, check_model, start_runs
 from gems.apps.server.openai.schemas import ImageData, ImagesAnswer, image_usage, quality_of
 from gems.apps.serving.openai.bodies import EditBody, ImageBody, ImageFields
-from gems.apps.serving.openai.editing import source_of
-from gems.apps.serving.openai.following import finished, png_of
-from gems.apps.serving.openai.pictures import as_base64
-from gems.apps.serving.openai.sizes import drawable
+from gems.apps.serving.openai.editing import load_source
+from gems.apps.serving.openai.following import load_png, wait_for_results
+from gems.apps.serving.openai.pictures import encode_image
+from gems.apps.serving.openai.sizes import supported_size
 from gems.apps.serving.openai.sse import STREAM
 from gems.runs.source_images import SourceImage
 
-router = new_router()
+images_router = new_router()
 
 
-@router.post("/v1/images/generations", response_model=ImagesAnswer, responses={200: STREAM})
+@images_router.post("/v1/images/generations", response_model=ImagesAnswer, responses={200: STREAM})
 async def generate(
     body: ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> ImagesAnswer | StreamingResponse:
@@ -32,7 +32,7 @@ async def generate(
     return await _run_images(service_of(request), caller, body, response)
 
 
-@router.post("/v1/images/edits", response_model=ImagesAnswer, responses={200: STREAM})
+@images_router.post("/v1/images/edits", response_model=ImagesAnswer, responses={200: STREAM})
 async def edit(
     body: Annotated[EditBody, Form(media_type="multipart/form-data")],
     request: Request,
@@ -43,8 +43,8 @@ async def edit(
     service = service_of(request)
     generator = service.gems.resources.generator.capabilities
     check_model(service, body.model)
-    drawable(body.size, generator)
-    source = await source_of(body, generator)
+    supported_size(body.size, generator)
+    source = await load_source(body, generator)
     return await _run_images(service, caller, body, response, source)
 
 
@@ -57,19 +57,19 @@ async def _run_images(
 ) -> ImagesAnswer | StreamingResponse:
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
-    begun = await begin(service, caller, body.prompt, body, body.count, source)
+    begun = await start_runs(service, caller, body.prompt, body, body.count, source)
     if body.stream:
-        return images.answer(service, begun, body)
+        return images.stream_image(service, begun, body)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
     return await _images_response(service, begun, body)
 
 
-async def _images_response(service: Service, begun: Begun, body: ImageFields) -> ImagesAnswer:
-    results = await finished(service, begun)
+async def _images_response(service: Service, begun: StartedRuns, body: ImageFields) -> ImagesAnswer:
+    results = await wait_for_results(service, begun)
     kind = body.output_format or "png"
     data = [
         ImageData(
-            b64_json=await as_base64(await png_of(service, result), kind, body.output_compression),
+            b64_json=await encode_image(await load_png(service, result), kind, body.output_compression),
             revised_prompt=result.final_prompt,
         )
         for result in results

@@ -11,7 +11,7 @@ from PIL import Image
 from gems.apps.serving.openai.bodies import Format
 
 
-async def as_base64(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
+async def encode_image(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
     """Convert a PNG to a format and encode it as base64. PNGs keep their metadata.
 
     `quality` is that of JPEG and WebP, 0 to 100. Default: 100.

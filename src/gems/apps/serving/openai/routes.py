@@ -9,8 +9,8 @@ from gems.apps.server.openai.errors import AnswerError, failure, new_router
 from gems.apps.serving.openai import images, models
 
 router = new_router()
-for part in (models, images, chat):
-    router.include_router(part.router)
+for part in (models.models_router, images.images_router, chat.chat_router):
+    router.include_router(part)
 _METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/chat/completions": "POST"}
 
 
