@@ -92,7 +92,7 @@ async def test_half_written_last_line_is_told_and_written_over(tmp_path: Path) -
         file.write(row(1).model_dump_json().encode()[:40])
     again = await EvalFolder.open(str(tmp_path))
     assert len(await again.rows()) == 1
-    assert "half written" in again.warnings[0]
+    assert "is incomplete" in again.warnings[0]
     await again.append(row(2))
     after = await EvalFolder.open(str(tmp_path))
     assert [key.prompt_id for key in await after.rows()] == ["00000", "00002"]
@@ -172,7 +172,7 @@ async def test_what_is_no_output_folder(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"not an output folder: it contains no eval\.json"):
         await EvalFolder.open(str(tmp_path))
     (tmp_path / "eval.json").write_text('{"task": 3}')
-    with pytest.raises(DataError, match=r"eval\.json cannot be read"):
+    with pytest.raises(DataError, match=r"eval\.json is invalid"):
         await EvalFolder.open(str(tmp_path))
     with pytest.raises(ConfigurationError, match="cannot be opened"):
         await EvalFolder.open("nonsense://x")

@@ -53,18 +53,18 @@ async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -
     """
     prompts = await prompts_by_language(folder, task, data)
     sample_set = await folder.sample_set([prompt for found in prompts.values() for prompt in found])
-    there = await folder.images()
-    rows = {key: row for key, row in sample_set.rows.items() if row.file in there}
+    existing = await folder.images()
+    rows = {key: row for key, row in sample_set.rows.items() if row.file in existing}
     if not rows:
         raise RequestError(f"{folder.label} contains no images yet.", hint="Run `gems eval run` first.")
     export = await task.export(replace(sample_set, rows=rows), out)
-    wanted = len(sample_set.prompts) * folder.settings.samples
+    total = len(sample_set.prompts) * folder.settings.samples
     return EvalExport(
         folder=folder.label,
         task=task.name,
         path=str(export.folder),
         commands=list(export.commands),
-        samples=wanted - len(export.missing),
+        samples=total - len(export.missing),
         expected=export.expected,
         missing=[make_unscored(key, missing_reason(sample_set.rows.get(key))) for key in export.missing],
     )

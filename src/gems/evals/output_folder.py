@@ -155,8 +155,8 @@ class EvalFolder:
 
         Rows of other prompts, and samples beyond the number in the settings, are left out.
         """
-        wanted = {prompt.key(sample) for prompt in prompts for sample in range(self.settings.samples)}
-        rows = {key: row for key, row in (await self.rows()).items() if key in wanted}
+        keys = {prompt.key(sample) for prompt in prompts for sample in range(self.settings.samples)}
+        rows = {key: row for key, row in (await self.rows()).items() if key in keys}
         return SampleSet(prompts=prompts, rows=rows, image=self.image, samples=self.settings.samples)
 
     async def write_scores(self, judge: str, scores: Sequence[Score]) -> None:

@@ -94,8 +94,8 @@ class BenchmarkRun:
         """
         rows = await self.folder.rows()
         self._check_prompts(rows)
-        there = await self.folder.images()
-        done = {key for key, row in rows.items() if row.file in there and not row.error}
+        existing = await self.folder.images()
+        done = {key for key, row in rows.items() if row.file in existing and not row.error}
         progress = self._counted(list(rows.values()), done)
         on_progress(progress)
         jobs = [self._job(sample) for sample in self._samples if sample.key not in done]

@@ -51,8 +51,8 @@ async def prompts_by_language(
     folder: EvalFolder, task: Task, data: Path, language: str | None = None
 ) -> dict[str, list[BenchmarkPrompt]]:
     """Return the prompts of a folder by language; `language` restricts them to one."""
-    wanted = [each for each in folder.settings.languages if language in (None, each)]
-    found = {each: await asyncio.to_thread(task.prompts, data, each) for each in wanted}
+    languages = [each for each in folder.settings.languages if language in (None, each)]
+    found = {each: await asyncio.to_thread(task.prompts, data, each) for each in languages}
     return {each: prompts[: folder.settings.limit] for each, prompts in found.items()}
 
 

@@ -37,12 +37,12 @@ class EvalSettings(BaseModel):
 
         The limit and the number of samples may grow, but not shrink: it would be unclear which samples count.
         """
-        faults = []
+        differences = []
         for name in EvalSettings.model_fields:
-            here, there = getattr(self, name), getattr(wanted, name)
-            if name in _NOT_COMPARED or here == there:
+            current, new = getattr(self, name), getattr(wanted, name)
+            if name in _NOT_COMPARED or current == new:
                 continue
-            if name in _EXTENDABLE and (there is None or (here is not None and there > here)):
+            if name in _EXTENDABLE and (new is None or (current is not None and new > current)):
                 continue
-            faults.append(f"{name} is {here!r} in the folder, {there!r} now")
-        return faults
+            differences.append(f"{name} is {current!r} in the folder, {new!r} now")
+        return differences

@@ -81,17 +81,21 @@ class BlocksBench:
         valued = [score for score in scores if score.value is not None and score.prompt_id in known]
         samples = 1 + max((score.sample for score in valued), default=0)
         met = [score for score in valued if score.metric == MET_METRIC]
-        made = _FigureList(language, judge, samples * self.size[LANGUAGE], len(met))
-        made.add("", [score.value for score in met])
-        made.add("/requirements", [score.value for score in valued if score.metric == SHARE_METRIC])
+        figure_list = _FigureList(language, judge, samples * self.size[LANGUAGE], len(met))
+        figure_list.add("", [score.value for score in met])
+        figure_list.add("/requirements", [score.value for score in valued if score.metric == SHARE_METRIC])
         for category in dict.fromkeys(prompt.category for prompt in prompts):
-            made.add(f"/category/{category}", [score.value for score in met if score.category == category])
+            figure_list.add(
+                f"/category/{category}", [score.value for score in met if score.category == category]
+            )
         for level in sorted({int(prompt.facts["atomicity"]) for prompt in prompts}):
             found = [score.value for score in met if score.facts["atomicity"] == level]
-            made.add(f"/atomicity/{level}", found)
+            figure_list.add(f"/atomicity/{level}", found)
         for kind in _KINDS:
-            made.add(f"/requirement/{kind}", [value for score in met for value in _get_answers(score, kind)])
-        return made.figures
+            figure_list.add(
+                f"/requirement/{kind}", [value for score in met for value in _get_answers(score, kind)]
+            )
+        return figure_list.figures
 
 
 class _FigureList:
@@ -134,9 +138,9 @@ def _score_image(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score
     try:
         scene = read_scene(png)
     except InvalidImageError as error:
-        told = error.message
+        explanation_text = error.message
         return [
-            _make_score(prompt, sample, name, None, {"atomicity": atomicity}, told)
+            _make_score(prompt, sample, name, None, {"atomicity": atomicity}, explanation_text)
             for name in (MET_METRIC, SHARE_METRIC)
         ]
     answers = [shows_fact(scene, fact) for fact in facts]
@@ -144,10 +148,17 @@ def _score_image(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score
     for fact, answer in zip(facts, answers, strict=True):
         kinds[fact.kind].append(float(answer))
     missed = [describe_fact(fact) for fact, answer in zip(facts, answers, strict=True) if not answer]
-    told = f"Not met: {'; '.join(missed)}." if missed else ""
+    explanation_text = f"Not met: {'; '.join(missed)}." if missed else ""
     return [
-        _make_score(prompt, sample, MET_METRIC, float(all(answers)), {"atomicity": atomicity, **kinds}, told),
-        _make_score(prompt, sample, SHARE_METRIC, fmean(answers), {"atomicity": atomicity}, told),
+        _make_score(
+            prompt,
+            sample,
+            MET_METRIC,
+            float(all(answers)),
+            {"atomicity": atomicity, **kinds},
+            explanation_text,
+        ),
+        _make_score(prompt, sample, SHARE_METRIC, fmean(answers), {"atomicity": atomicity}, explanation_text),
     ]
 
 

@@ -138,8 +138,8 @@ def model_folder_name(sample_set: SampleSet) -> str:
 def all_or_none(images: Iterable[bytes | None]) -> list[bytes] | None:
     """Return all images; None if one is missing."""
     found = list(images)
-    there = [image for image in found if image is not None]
-    return there if len(there) == len(found) else None
+    existing = [image for image in found if image is not None]
+    return existing if len(existing) == len(found) else None
 
 
 async def check_square(images: Sequence[bytes], name: str) -> int:
@@ -151,9 +151,9 @@ async def check_square(images: Sequence[bytes], name: str) -> int:
     found = await asyncio.to_thread(sizes)
     width, height = next(iter(found))
     if len(found) > 1 or width != height:
-        shown = ", ".join(f"{w}x{h}" for w, h in sorted(found))
+        sizes_text = ", ".join(f"{w}x{h}" for w, h in sorted(found))
         raise RequestError(
-            f"The images of {name} have {shown} pixels; the official scorer needs squares of one size.",
+            f"The images of {name} have {sizes_text} pixels; the official scorer needs squares of one size.",
             hint="Generate them with --size, e.g. 1024x1024.",
         )
     return width

@@ -67,10 +67,10 @@ async def ask_number_probability(judge: EvalJudge, text: str, image: bytes, word
     Raises `UnreadableReplyError` or `ProviderError`.
     """
     number = NUMBERS.index(word.lower())
-    wanted = _ExpectedAnswer(
+    expected = _ExpectedAnswer(
         number_spellings(word), _NUMBER_TOKENS, lambda reply: _parse_number(reply) == number
     )
-    return await _ask_probability(judge, text, image, wanted)
+    return await _ask_probability(judge, text, image, expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +88,20 @@ class _ExpectedAnswer:
     read: Callable[[str], bool]
 
 
-async def _ask_probability(judge: EvalJudge, text: str, image: bytes, wanted: _ExpectedAnswer) -> Probability:
+async def _ask_probability(
+    judge: EvalJudge, text: str, image: bytes, expected: _ExpectedAnswer
+) -> Probability:
     reply = await judge.ask(
         JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP_LOGPROBS)
     )
     if reply.first_token:
-        if token_probability(reply.first_token, wanted.answers) < _MIN_PROBABILITY:
+        if token_probability(reply.first_token, expected.answers) < _MIN_PROBABILITY:
             raise _unreadable_reply(judge, reply.text or " ".join(reply.first_token))
-        return Probability(token_probability(reply.first_token, wanted.accepted), "logprobs")
+        return Probability(token_probability(reply.first_token, expected.accepted), "logprobs")
     if judge.samples <= 1:
-        return Probability(acceptance_rate([wanted.read(reply.text)]), "hard")
+        return Probability(acceptance_rate([expected.read(reply.text)]), "hard")
     several = await gather_or_cancel(_ask_again(judge, text, image, n) for n in range(1, judge.samples + 1))
-    return Probability(acceptance_rate([wanted.read(said) for said in several]), "frequency")
+    return Probability(acceptance_rate([expected.read(said) for said in several]), "frequency")
 
 
 async def _ask_again(judge: EvalJudge, text: str, image: bytes, attempt: int) -> str:

@@ -75,10 +75,10 @@ class Figures:
         `groups` holds scores with values by part, `expected` the samples of each part in the complete
         benchmark.
         """
-        made = []
+        figures = []
         for part, count in expected.items():
             found = groups.get(part, ())
             value = mean(get_value(score) for score in found)
             scaled = None if value is None else value * scale
-            made.append(self(f"{name}/{part}", scaled, len(found), count))
-        return made
+            figures.append(self(f"{name}/{part}", scaled, len(found), count))
+        return figures

@@ -155,10 +155,10 @@ def mean_by_prompt(scores: Iterable[Score]) -> dict[str, float]:
     return _group_means((score.prompt_id, score.value) for score in scores if score.value is not None)
 
 
-def cost_by_prompt(rows: Iterable[SampleRow], of: Callable[[SampleRow], float | None]) -> dict[str, float]:
+def cost_by_prompt(rows: Iterable[SampleRow], cost: Callable[[SampleRow], float | None]) -> dict[str, float]:
     """Return the mean cost over samples and seeds for each prompt with a value."""
-    told = ((row.prompt_id, of(row)) for row in rows)
-    return _group_means((prompt, value) for prompt, value in told if value is not None)
+    costs = ((row.prompt_id, cost(row)) for row in rows)
+    return _group_means((prompt, value) for prompt, value in costs if value is not None)
 
 
 def _group_means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:

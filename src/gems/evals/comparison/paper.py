@@ -131,9 +131,9 @@ def _official_table(half: _PaperTable, official: Sequence[OwnRow]) -> Table:
     for model in dict.fromkeys([*(row.model for row in PAPER_ROWS), *(each.model for each in official)]):
         left = [each for each in official if each.model == model]
         for row in (row for row in PAPER_ROWS if row.model == model):
-            mine = [each for each in left if PAPER_METHODS.get(each.harness) == row.method]
-            left = [each for each in left if each not in mine]
-            rows += [_merged_row(half, row, each) for each in mine] or [_merged_row(half, row, None)]
+            own = [each for each in left if PAPER_METHODS.get(each.harness) == row.method]
+            left = [each for each in left if each not in own]
+            rows += [_merged_row(half, row, each) for each in own] or [_merged_row(half, row, None)]
         rows += [_merged_row(half, None, each) for each in left]
     partial = any(value.is_partial for each in official for value in each.values.values())
     return Table(
@@ -145,40 +145,40 @@ def _official_table(half: _PaperTable, official: Sequence[OwnRow]) -> Table:
     )
 
 
-def _merged_row(half: _PaperTable, theirs: PaperRow | None, mine: OwnRow | None) -> list[str]:
-    method = theirs.method if theirs is not None else ""
-    if mine is not None:
-        method = f"{method} / {mine.label}" if method else mine.label
-    cells = [theirs.model if theirs is not None else mine.model if mine is not None else "", method]
+def _merged_row(half: _PaperTable, printed_row: PaperRow | None, own: OwnRow | None) -> list[str]:
+    method = printed_row.method if printed_row is not None else ""
+    if own is not None:
+        method = f"{method} / {own.label}" if method else own.label
+    cells = [printed_row.model if printed_row is not None else own.model if own is not None else "", method]
     for column in half.columns:
-        cells.append(_format_value(theirs.values[column]) if theirs is not None else "")
-        cells.append(_own_cell(mine, column))
-    cells.append(_format_value(half.printed(theirs)) if theirs is not None else "")
-    return [*cells, _own_average(half, mine)]
+        cells.append(_format_value(printed_row.values[column]) if printed_row is not None else "")
+        cells.append(_own_cell(own, column))
+    cells.append(_format_value(half.printed(printed_row)) if printed_row is not None else "")
+    return [*cells, _own_average(half, own)]
 
 
-def _own_cell(mine: OwnRow | None, column: str) -> str:
-    value = mine.values.get(column) if mine is not None else None
+def _own_cell(own: OwnRow | None, column: str) -> str:
+    value = own.values.get(column) if own is not None else None
     return "" if value is None else f"{_format_value(value.value)}{'*' if value.is_partial else ''}"
 
 
-def _own_average(half: _PaperTable, mine: OwnRow | None) -> str:
+def _own_average(half: _PaperTable, own: OwnRow | None) -> str:
     """Return the average; empty until every benchmark of the table has a value."""
-    if mine is None:
+    if own is None:
         return ""
-    average = half.average({name: value.value for name, value in mine.values.items()})
+    average = half.average({name: value.value for name, value in own.values.items()})
     if average is None:
         return ""
-    partial = any(mine.values[name].is_partial for name in half.columns)
+    partial = any(own.values[name].is_partial for name in half.columns)
     return f"{_format_value(average)}{'*' if partial else ''}"
 
 
 def _inhouse_table(half: _PaperTable, rows: Sequence[OwnRow], judge: str, note: str) -> Table | None:
-    those = [each for each in rows if any(name in each.values for name in half.columns)]
-    if not those:
+    shown_rows = [each for each in rows if any(name in each.values for name in half.columns)]
+    if not shown_rows:
         return None
     partial = any(
-        each.values[name].is_partial for each in those for name in half.columns if name in each.values
+        each.values[name].is_partial for each in shown_rows for name in half.columns if name in each.values
     )
     return Table(
         title=f"{half.title}, in house by {judge}",
@@ -190,7 +190,7 @@ def _inhouse_table(half: _PaperTable, rows: Sequence[OwnRow], judge: str, note: 
                 *(_own_cell(each, name) for name in half.columns),
                 _own_average(half, each),
             ]
-            for each in those
+            for each in shown_rows
         ],
         notes=[note, *([_PARTIAL_NOTE] if partial else [])],
         names=2,
@@ -201,10 +201,10 @@ def _ablation_table(official: Sequence[OwnRow]) -> Table:
     column, model = "geneval2/en", next(iter(_PAPER_MODELS.values()))
     rows = []
     for method, value in ABLATION.items():
-        mine = [
+        own = [
             each for each in official if each.model == model and _ABLATION_METHODS.get(each.harness) == method
         ]
-        rows.append([method, _format_value(value), ", ".join(_own_cell(each, column) for each in mine) or ""])
+        rows.append([method, _format_value(value), ", ".join(_own_cell(each, column) for each in own) or ""])
     return Table(
         title=f"Ablation of memory and skills: {COLUMN_TITLES[column]} with {model}, by the official scorer",
         columns=["method", "paper", "ours"],

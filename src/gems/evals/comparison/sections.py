@@ -87,13 +87,13 @@ def list_judges(entries: Iterable[Entry], language: str) -> list[str]:
 
 
 def _build_section(benchmark: str, language: str, judge: str, entries: Sequence[Entry]) -> Section:
-    about = load_task(benchmark)
-    measured = [measure_entry(entry, language, judge, about.metric) for entry in entries]
+    info = load_task(benchmark)
+    measured = [measure_entry(entry, language, judge, info.metric) for entry in entries]
     scale = Scale.of([value for each in measured for value in each.values.values()])
     pairs = compare_pairs({each.entry.label: each.values for each in measured})
-    parts = split_parts(entries, language, judge, about.metric)
+    parts = split_parts(entries, language, judge, info.metric)
     tables = [
-        quality_table(measured, language, judge, about.metric, scale),
+        quality_table(measured, language, judge, info.metric, scale),
         cost_table(measured, language),
         *part_tables(parts, scale),
         pair_table(pairs, scale),
@@ -101,15 +101,15 @@ def _build_section(benchmark: str, language: str, judge: str, entries: Sequence[
     ]
     return Section(
         benchmark=benchmark,
-        title=about.title,
+        title=info.title,
         language=language,
         judge=judge,
-        metric=about.metric,
+        metric=info.metric,
         scale=scale,
         measured=measured,
         pairs=[*pairs, *compare_pairs_by_part(parts)],
         tables=[table for table in tables if table is not None and table.rows],
-        records=_build_records(benchmark, language, judge, about.metric, measured, parts),
+        records=_build_records(benchmark, language, judge, info.metric, measured, parts),
         notes=section_notes(entries, language, judge),
     )
 

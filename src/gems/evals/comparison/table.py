@@ -63,11 +63,11 @@ class Scale:
         """Format `87.5 (81.0 to 93.0)`, with the unit if there is one."""
         if found is None:
             return NONE
-        said = self.number(found.value, signed=signed) + (" %" if self.percent and not signed else "")
+        text = self.number(found.value, signed=signed) + (" %" if self.percent and not signed else "")
         if found.low is None:
-            return said
+            return text
         low, high = (self.number(value, signed=signed) for value in (found.low, found.high))
-        return f"{said} ({low} to {high})"
+        return f"{text} ({low} to {high})"
 
 
 def format_p(p: float | None) -> str:

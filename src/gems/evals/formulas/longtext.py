@@ -14,6 +14,6 @@ def split_units(text: str, language: str) -> Sequence[str]:
     return normalize_text(text).lower().split()
 
 
-def compare_words(found: str, wanted: Sequence[str], language: str) -> TextMatch:
+def compare_words(found: str, expected: Sequence[str], language: str) -> TextMatch:
     """Compare the text read in an image with all expected texts."""
-    return match_units(split_units(found, language), split_units(" ".join(wanted), language))
+    return match_units(split_units(found, language), split_units(" ".join(expected), language))

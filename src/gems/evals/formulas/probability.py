@@ -25,8 +25,8 @@ def number_spellings(word: str) -> frozenset[str]:
 
 def token_probability(first_token: Mapping[str, float], accepted: Iterable[str]) -> float:
     """Return the probability in [0, 1] that the first token is one of `accepted`."""
-    wanted = frozenset(accepted)
-    return min(1.0, sum(p for token, p in first_token.items() if token.translate(_SPACE_MARKERS) in wanted))
+    tokens = frozenset(accepted)
+    return min(1.0, sum(p for token, p in first_token.items() if token.translate(_SPACE_MARKERS) in tokens))
 
 
 def acceptance_rate(accepted: Sequence[bool]) -> float:

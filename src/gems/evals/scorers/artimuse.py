@@ -34,7 +34,7 @@ async def score_artimuse(
 ) -> list[Score]:
     """Rate each image, in [0, 100]; not comparable with the official model trained for this."""
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         question = JudgeQuestion(text=_ATTRIBUTES_PROMPT, pictures=[image], temperature=1.0)
         found = await collect_replies(
             judge,
@@ -49,4 +49,4 @@ async def score_artimuse(
             explanation=", ".join(f"{sum(reply) / len(reply):.1f}" for reply in found),
         )
 
-    return await score_samples(prompt, images, ARTIMUSE_METRIC, look)
+    return await score_samples(prompt, images, ARTIMUSE_METRIC, score_image)

@@ -33,7 +33,7 @@ Reply with a JSON array of these six numbers in this order and nothing else, for
 async def score_crea(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
     """Return the sum of six ratings of each image, in [6, 30]; they are kept as facts."""
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         question = JudgeQuestion(
             text=f"Target prompt: {prompt.text}", pictures=[image], system=_CREA_SYSTEM, temperature=None
         )
@@ -43,7 +43,7 @@ async def score_crea(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge
             value=sum(found), facts=dict(zip(CRITERIA, found, strict=True)), explanation=reply.text
         )
 
-    return await score_samples(prompt, images, CREA_METRIC, look)
+    return await score_samples(prompt, images, CREA_METRIC, score_image)
 
 
 def get_ratings(score: Score) -> list[float]:

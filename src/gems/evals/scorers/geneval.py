@@ -61,20 +61,22 @@ async def _count_objects(judge: EvalJudge, name: str, image: bytes) -> int:
 
 
 def _attribute_questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
-    asked = []
+    questions = []
     for item in include:
         if color := item.get("color"):
-            asked.append(f"Is the {item['class']} in the image {color}?")
+            questions.append(f"Is the {item['class']} in the image {color}?")
         if place := item.get("position"):
             relation, other = place
-            asked.append(f"In the image, is the {item['class']} {relation} the {include[other]['class']}?")
-    return asked
+            questions.append(
+                f"In the image, is the {item['class']} {relation} the {include[other]['class']}?"
+            )
+    return questions
 
 
-async def _answer_or_none(asking: Awaitable[T]) -> T | None:
+async def _answer_or_none(answer: Awaitable[T]) -> T | None:
     """Return an answer; None if it is unreadable or refused."""
     try:
-        return await asking
+        return await answer
     except (UnreadableReplyError, RefusedError):
         return None
 
@@ -82,5 +84,5 @@ async def _answer_or_none(asking: Awaitable[T]) -> T | None:
 def _explain_checks(checks: Mapping[str, bool | None]) -> str:
     wrong = [what for what, holds in checks.items() if holds is False]
     unknown = [what for what, holds in checks.items() if holds is None]
-    told = (("not so", wrong), ("unreadable", unknown))
-    return ", ".join(f"{how}: {'; '.join(what)}" for how, what in told if what)
+    groups = (("not so", wrong), ("unreadable", unknown))
+    return ", ".join(f"{how}: {'; '.join(what)}" for how, what in groups if what)

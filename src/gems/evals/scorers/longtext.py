@@ -21,12 +21,12 @@ async def score_longtext(
 ) -> list[Score]:
     """Return the share of expected units read in each image, in [0, 1]; counts are kept as facts."""
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         read = await read_image_text(judge, image)
         match = await asyncio.to_thread(compare_words, read, prompt.facts["text"], prompt.language)
         return score_match(match, read)
 
-    return await score_samples(prompt, images, LONGTEXT_METRIC, look)
+    return await score_samples(prompt, images, LONGTEXT_METRIC, score_image)
 
 
 def score_match(match: TextMatch, read: str) -> ImageScore:

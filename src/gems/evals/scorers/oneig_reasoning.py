@@ -26,7 +26,7 @@ async def score_reasoning(
 ) -> list[Score]:
     """Rate each image, in [0, 1]; not comparable with the official cosine of embeddings."""
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         question = JudgeQuestion(
             text=_REASONING_PROMPT.format(answer=prompt.facts["gt_answer"]), pictures=[image]
         )
@@ -34,4 +34,4 @@ async def score_reasoning(
         (rating,) = parse_ratings(reply.text, 1, 0, 100)
         return ImageScore(value=rating / 100, explanation=reply.text)
 
-    return await score_samples(prompt, images, REASONING, look)
+    return await score_samples(prompt, images, REASONING, score_image)

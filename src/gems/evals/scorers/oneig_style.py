@@ -22,10 +22,10 @@ is of another style. Reply with a JSON array of one number from 0 to 100, for ex
 async def score_style(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
     """Rate each image, in [0, 1]; not comparable with the official style embeddings."""
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         style = str(prompt.facts["style"]).replace("_", " ")
         reply = await judge.ask(JudgeQuestion(text=_STYLE_PROMPT.format(style=style), pictures=[image]))
         (rating,) = parse_ratings(reply.text, 1, 0, 100)
         return ImageScore(value=rating / 100, explanation=reply.text)
 
-    return await score_samples(prompt, images, STYLE, look)
+    return await score_samples(prompt, images, STYLE, score_image)

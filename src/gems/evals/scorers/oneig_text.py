@@ -20,7 +20,7 @@ _TEXT_FACTS = ("edits", "matched", "wanted", "found")
 async def score_text(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
     """Return the text formula for each image, in [0, 1]; the benchmark pools the counts in the facts."""
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         read = await read_image_text(judge, image)
         found = await asyncio.to_thread(compare_text, read, prompt.facts["text_content"])
         counts = (found.edits, found.match.matched, found.match.wanted, found.match.found)
@@ -30,7 +30,7 @@ async def score_text(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge
             explanation=read,
         )
 
-    return await score_samples(prompt, images, TEXT, look)
+    return await score_samples(prompt, images, TEXT, score_image)
 
 
 def get_comparison(score: Score) -> TextComparison:

@@ -30,17 +30,19 @@ async def score_questions(
     """
     questions, parents = get_questions(prompt.facts), get_parents(prompt.facts)
 
-    async def look(image: bytes) -> ImageScore:
-        told = await gather_or_cancel(ask_yes_no(judge, question, image) for question in questions.values())
-        answers = dict(zip(questions, map(float, told), strict=True))
-        noes = [question for number, question in questions.items() if not answers[number]]
+    async def score_image(image: bytes) -> ImageScore:
+        replies = await gather_or_cancel(
+            ask_yes_no(judge, question, image) for question in questions.values()
+        )
+        answers = dict(zip(questions, map(float, replies), strict=True))
+        failed = [question for number, question in questions.items() if not answers[number]]
         return ImageScore(
             value=formula(answers, parents),
             facts={ANSWERS_FACT: list(answers.values())},
-            explanation=f"no: {' '.join(noes)}" if noes else "",
+            explanation=f"no: {' '.join(failed)}" if failed else "",
         )
 
-    return await score_samples(prompt, images, metric, look)
+    return await score_samples(prompt, images, metric, score_image)
 
 
 def get_questions(facts: Mapping[str, Any]) -> dict[int, str]:

@@ -23,7 +23,7 @@ async def collect_replies(
     that error if too few replies are readable, `ProviderError` if the judge cannot be reached.
     """
     found: list[T] = []
-    asked, fault = 0, "none"
+    asked, last_error = 0, "none"
     while len(found) < wanted and asked < tries:
         several = range(asked, min(tries, asked + wanted - len(found)))
         asked += len(several)
@@ -32,12 +32,12 @@ async def collect_replies(
         )
         for reply in replies:
             if isinstance(reply, UnreadableReplyError | RefusedError):
-                fault = reply.message
+                last_error = reply.message
             else:
                 found.append(reply)
     if len(found) < wanted:
         raise UnreadableReplyError(
-            f"Only {len(found)} of {asked} replies are readable; the last error: {fault}"
+            f"Only {len(found)} of {asked} replies are readable; the last error: {last_error}"
         )
     return found
 

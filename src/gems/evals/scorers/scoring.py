@@ -26,20 +26,22 @@ async def score_samples(
     prompt: BenchmarkPrompt,
     images: Mapping[int, bytes],
     metric: str,
-    look: Callable[[bytes], Awaitable[ImageScore]],
+    score_image: Callable[[bytes], Awaitable[ImageScore]],
 ) -> list[Score]:
     """Score every image of a prompt (PNG bytes by sample) with `look`.
 
     Raises `ProviderError` if the judge cannot be reached.
     """
-    found = await gather_or_cancel(unscored_if_unreadable(look(image)) for image in images.values())
-    return [make_score(prompt, sample, metric, scored) for sample, scored in zip(images, found, strict=True)]
+    results = await gather_or_cancel(unscored_if_unreadable(score_image(image)) for image in images.values())
+    return [
+        make_score(prompt, sample, metric, scored) for sample, scored in zip(images, results, strict=True)
+    ]
 
 
-async def unscored_if_unreadable(looking: Awaitable[ImageScore]) -> ImageScore:
+async def unscored_if_unreadable(scoring: Awaitable[ImageScore]) -> ImageScore:
     """Return the score; without a value if the judge's reply is unreadable or refused."""
     try:
-        return await looking
+        return await scoring
     except (UnreadableReplyError, RefusedError) as error:
         return ImageScore(value=None, explanation=error.message)
 

@@ -24,7 +24,7 @@ async def score_soft_tifa(
     pairs: Sequence[Sequence[str]] = prompt.facts["vqa_list"]
     atoms = float(prompt.facts["atom_count"])
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         found = await gather_or_cancel(_ask_answer(judge, image, *pair) for pair in pairs)
         answers = [answer.value for answer in found]
         return ImageScore(
@@ -37,7 +37,7 @@ async def score_soft_tifa(
             explanation=_least_likely(pairs, answers),
         )
 
-    scores = await score_samples(prompt, images, SOFT_TIFA_GM, look)
+    scores = await score_samples(prompt, images, SOFT_TIFA_GM, score_image)
     return [*scores, *(_arithmetic_score(score) for score in scores)]
 
 

@@ -38,7 +38,7 @@ async def score_spatial(
         count=QUESTION_COUNT, questions="\n".join(map(str.strip, prompt.facts["questions"]))
     )
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         question = JudgeQuestion(text=asked, pictures=[image], system=_QUESTIONS_SYSTEM, temperature=1.0)
         replies = await collect_replies(judge, question, _parse_letters, REPLY_COUNT, MAX_REPLIES)
         right = vote(replies, answers)
@@ -48,7 +48,7 @@ async def score_spatial(
             explanation=" ".join("".join(reply) for reply in replies),
         )
 
-    return await score_samples(prompt, images, SPATIAL_METRIC, look)
+    return await score_samples(prompt, images, SPATIAL_METRIC, score_image)
 
 
 def _parse_letters(reply: str) -> list[str]:

@@ -45,14 +45,14 @@ async def score_wise(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge
     """Return the WiScore of each image, in [0, 1]; its three ratings are kept as facts."""
     asked = _RATING_PROMPT.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
 
-    async def look(image: bytes) -> ImageScore:
+    async def score_image(image: bytes) -> ImageScore:
         reply = await judge.ask(JudgeQuestion(text=asked, pictures=[image], system=_RATING_SYSTEM))
         rated = _parse_wise_ratings(reply.text)
         return ImageScore(
             value=wiscore(*(rated[name] for name in RATINGS)), facts={**rated}, explanation=reply.text
         )
 
-    return await score_samples(prompt, images, WISE_METRIC, look)
+    return await score_samples(prompt, images, WISE_METRIC, score_image)
 
 
 def _parse_wise_ratings(reply: str) -> dict[str, float]:

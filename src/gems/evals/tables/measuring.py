@@ -55,8 +55,8 @@ def quality_table(
         scored, expected = _count_scored(each.entry, language, judge, metric)
         seeds = ", ".join(map(str, each.entry.seeds))
         scales = [scale, *(Scale.of([mean.value]) if mean else scale for mean in means[1:])]
-        said = [one.mean(mean) for one, mean in zip(scales, means, strict=True)]
-        rows.append([each.entry.label, *said, format_coverage(scored, expected), seeds])
+        means_text = [one.mean(mean) for one, mean in zip(scales, means, strict=True)]
+        rows.append([each.entry.label, *means_text, format_coverage(scored, expected), seeds])
     return Table(
         title="Quality",
         columns=["harness", *metrics, "samples scored", "seeds"],
@@ -83,8 +83,8 @@ def _count_scored(entry: Entry, language: str, judge: str, metric: str) -> tuple
     """Return the scored samples and those of the complete benchmark, over all seeds."""
     scored = sum(score.value is not None for score in entry.scores(language, judge, metric))
     figures = entry.figures(language, judge)
-    about = load_task(entry.settings.task)
-    whole = about.size[language] * about.samples_per_prompt * len(entry.seeds)
+    benchmark = load_task(entry.settings.task)
+    whole = benchmark.size[language] * benchmark.samples_per_prompt * len(entry.seeds)
     # Figures know the expected samples of benchmarks with several metrics.
     expected = sum(found[0].expected for found in figures) if len(figures) == len(entry.seeds) else whole
     return scored, max(expected, scored)
@@ -106,7 +106,7 @@ def cost_table(measured: Sequence[Measured], language: str) -> Table:
     rows = []
     for each in measured:
         drawn = each.entry.rows(language)
-        means = {name: _mean_cost(drawn, of) for name, of in COST_METRICS.items()}
+        means = {name: _mean_cost(drawn, cost) for name, cost in COST_METRICS.items()}
         failed = each.entry.failed(language)
         rows.append(
             [
@@ -124,6 +124,6 @@ def cost_table(measured: Sequence[Measured], language: str) -> Table:
     )
 
 
-def _mean_cost(rows: Sequence[SampleRow], of: Callable[[SampleRow], float | None]) -> float | None:
-    values = cost_by_prompt(rows, of)
+def _mean_cost(rows: Sequence[SampleRow], cost: Callable[[SampleRow], float | None]) -> float | None:
+    values = cost_by_prompt(rows, cost)
     return sum(values.values()) / len(values) if values else None

@@ -25,8 +25,8 @@ def section_notes(entries: Sequence[Entry], language: str, judge: str) -> list[s
 
 def judge_note(entries: Sequence[Entry], judge: str) -> str:
     """Name the judge, and warn if the loop used the same model as its judge."""
-    about = load_task(entries[0].settings.task)
-    if isinstance(about, KnowsTruth) and judge == about.truth:
+    benchmark = load_task(entries[0].settings.task)
+    if isinstance(benchmark, KnowsTruth) and judge == benchmark.truth:
         return "Scored by the true scenes, without a judge."
     if judge == OFFICIAL:
         return "Scored by the official scorer."

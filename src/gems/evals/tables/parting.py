@@ -39,10 +39,10 @@ class Part:
 def split_parts(entries: Sequence[Entry], language: str, judge: str, metric: str) -> list[Part]:
     """Return all parts in order; kinds with a single part are left out."""
     found: list[Part] = []
-    for kind, way in _GROUPINGS.items():
+    for kind, group_of in _GROUPINGS.items():
         groups: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
         for entry in entries:
-            for name, scores in _group_scores(entry.scores(language, judge, metric), way).items():
+            for name, scores in _group_scores(entry.scores(language, judge, metric), group_of).items():
                 if values := mean_by_prompt(scores):
                     groups[name][entry.label] = values
         if len(groups) > 1:
@@ -50,10 +50,10 @@ def split_parts(entries: Sequence[Entry], language: str, judge: str, metric: str
     return found
 
 
-def _group_scores(scores: Sequence[Score], way: Callable[[Score], str]) -> dict[str, list[Score]]:
+def _group_scores(scores: Sequence[Score], group_of: Callable[[Score], str]) -> dict[str, list[Score]]:
     groups: defaultdict[str, list[Score]] = defaultdict(list)
     for score in scores:
-        if name := way(score):
+        if name := group_of(score):
             groups[name].append(score)
     return dict(groups)
 
@@ -72,8 +72,8 @@ def part_tables(parts: Sequence[Part], scale: Scale) -> list[Table]:
     """Build one table per kind, with a row per part and a column per entry."""
     tables = []
     for kind in dict.fromkeys(part.kind for part in parts):
-        those = [part for part in parts if part.kind == kind]
-        labels = list(dict.fromkeys(label for part in those for label in part.means))
-        rows = [[part.name, *(scale.mean(part.means.get(label)) for label in labels)] for part in those]
+        same_kind = [part for part in parts if part.kind == kind]
+        labels = list(dict.fromkeys(label for part in same_kind for label in part.means))
+        rows = [[part.name, *(scale.mean(part.means.get(label)) for label in labels)] for part in same_kind]
         tables.append(Table(title=f"By {kind}", columns=[kind, *labels], rows=rows))
     return tables

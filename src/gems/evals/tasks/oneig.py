@@ -66,16 +66,16 @@ class OneIG:
         self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
     ) -> list[Score]:
         """Score the dimensions that the prompt has scoring data for."""
-        looks = [score_diversity(prompt, images)]
+        scorers = [score_diversity(prompt, images)]
         if "questions" in prompt.facts:
-            looks.append(score_alignment(prompt, images, judge))
+            scorers.append(score_alignment(prompt, images, judge))
         if "text_content" in prompt.facts:
-            looks.append(score_text(prompt, images, judge))
+            scorers.append(score_text(prompt, images, judge))
         if "gt_answer" in prompt.facts:
-            looks.append(score_reasoning(prompt, images, judge))
+            scorers.append(score_reasoning(prompt, images, judge))
         if "style" in prompt.facts:
-            looks.append(score_style(prompt, images, judge))
-        return [score for scores in await gather_or_cancel(looks) for score in scores]
+            scorers.append(score_style(prompt, images, judge))
+        return [score for scores in await gather_or_cancel(scorers) for score in scores]
 
     def figures(
         self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
@@ -119,9 +119,9 @@ def count_expected_images(language: str) -> dict[str, int]:
 
 def _count_fully_scored(scores: Sequence[Score], language: str) -> int:
     """Count the images all of whose scores have a value."""
-    mine = [score for score in scores if score.language == language and score.metric in DIMENSIONS]
-    looked_at = {score.key for score in mine if score.metric != DIVERSITY}
-    return len(looked_at - {score.key for score in mine if score.value is None})
+    own = [score for score in scores if score.language == language and score.metric in DIMENSIONS]
+    judged = {score.key for score in own if score.metric != DIVERSITY}
+    return len(judged - {score.key for score in own if score.value is None})
 
 
 def _count_compared_images(score: Score) -> int:
