@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gems.errors import GemsError, SkillError
 from gems.options import is_unicode, parse_size
 from gems.state import Context, State
-from gems.types import DrawingSettings, GeneratorCapabilities, Options
+from gems.types import DrawingSettings, GeneratorCapabilities, Options, Round
 
 _MAX_STEPS = 1_000
 _MAX_GUIDANCE = 100.0
@@ -32,6 +33,11 @@ def image_url_update(image: str, context: Context) -> dict[str, str]:
     """Return the update with the image's URL; empty if no server shows images."""
     link = context.link(image)
     return {} if link is None else {"image_url": link}
+
+
+def count_images(rounds: Sequence[Round]) -> int:
+    """Count the images of the rounds."""
+    return sum(len(turn["candidates"]) for turn in rounds)
 
 
 def merge_overrides(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:

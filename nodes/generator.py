@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gems.errors import BudgetReachedError
+from gems.models.usage import spent_usd
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.drawing import image_size, image_url_update, negative_prompt
-from gems.nodes.stopping import count_images, spent_usd
+from gems.nodes.drawing import count_images, image_size, image_url_update, negative_prompt
 from gems.options import candidate_seed
 from gems.state import State
 from gems.types import Candidate, ImageRequest

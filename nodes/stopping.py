@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gems.models.usage import spent_usd
+from gems.nodes.drawing import count_images
 from gems.types import Options, Round, StopReason, Usage
 
 
@@ -19,17 +21,6 @@ def find_stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str,
     if _is_budget_spent(options, rounds, usage):
         return "budget"
     return "plateau" if _is_plateau(options["plateau"], [turn["score"] for turn in rounds]) else None
-
-
-def count_images(rounds: Sequence[Round]) -> int:
-    """Count the images of the rounds."""
-    return sum(len(turn["candidates"]) for turn in rounds)
-
-
-def spent_usd(usage: dict[str, Usage]) -> float | None:
-    """Return the US dollars spent so far; None if a price is unknown."""
-    prices = [share["usd"] for share in usage.values()]
-    return None if None in prices else sum(price for price in prices if price is not None)
 
 
 def _is_budget_spent(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gems.errors import SkillError
 from gems.skills.files import read_text, within
-from gems.skills.models import FaultySkill, Finding, Skill
+from gems.skills.models import FaultySkill, Finding, ScannedSkill, Skill
 from gems.skills.parser import read_document
 from gems.skills.places import Place
 
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 FILE_NAMES = ("SKILL.md", "skill.md")
 CODE = "graph.py"
 Stamp = tuple[int, ...]
-ScannedSkill = Skill | FaultySkill
 
 
 class Scanner:

@@ -7,7 +7,8 @@ from string import Template
 
 from gems.errors import OptionError, StorageError
 from gems.skills.discovery import CODE
-from gems.skills.parser import MAX_NAME, RESERVED, is_skill_name, normalise_name
+from gems.skills.models import normalise_name
+from gems.skills.parser import MAX_NAME, RESERVED, is_skill_name
 
 _SKELETON = Path(__file__).parent / "skeleton"
 # Keeps tools from treating the template as a module.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Level = Literal["unusable", "nonstandard", "advice"]
+_NOT_A_NAME = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +87,11 @@ class FaultySkill:
     def __str__(self) -> str:
         faults = [str(finding) for finding in self.findings if finding.level == "unusable"]
         return f"The skill in {self.folder} is ignored: {' '.join(faults)}"
+
+
+ScannedSkill = Skill | FaultySkill
+
+
+def normalise_name(text: str) -> str:
+    """Return `text` as a skill name: lower-case letters, digits and single hyphens; may be empty."""
+    return _NOT_A_NAME.sub("-", unicodedata.normalize("NFKC", text).lower()).strip("-")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 from gems.skills.frontmatter import Fields, read_fields, split_front_matter
 from gems.skills.headings import read_headings
-from gems.skills.models import Finding
+from gems.skills.models import Finding, normalise_name
 
 MAX_NAME = 64
 MAX_DESCRIPTION = 1024
@@ -17,7 +16,6 @@ MAX_COMPATIBILITY = 500
 _MAX_BODY_LINES = 500
 _MAX_BODY_TOKENS = 5_000
 _FIELDS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
-_NOT_A_NAME = re.compile(r"[\W_]+")
 RESERVED = frozenset({"auto", "none", "judge", "confirmation", "parent"})
 """Names used for choices of skills and sources of answers."""
 CONFLICTS = "gems-conflicts"
@@ -53,11 +51,6 @@ class Document:
         return frozenset(
             normalise_name(word) for word in self.metadata.get(CONFLICTS, "").replace(",", " ").split()
         )
-
-
-def normalise_name(text: str) -> str:
-    """Return `text` as a skill name: lower-case letters, digits and single hyphens; may be empty."""
-    return _NOT_A_NAME.sub("-", unicodedata.normalize("NFKC", text).lower()).strip("-")
 
 
 def is_skill_name(text: str) -> bool:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from gems.errors import OptionError
-from gems.skills.discovery import ScannedSkill
-from gems.skills.models import Skill
-from gems.skills.parser import normalise_name
+from gems.skills.models import ScannedSkill, Skill, normalise_name
 
 
 class SkillRegistry:

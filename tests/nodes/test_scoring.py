@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from gems.models.usage import NOTHING
+from gems.models.usage import NOTHING, spent_usd
+from gems.nodes.drawing import count_images
 from gems.nodes.scoring import best_round, best_verdict, pass_rate
-from gems.nodes.stopping import count_images, find_stop_reason, spent_usd
+from gems.nodes.stopping import find_stop_reason
 from tests.scripted import OPTIONS
 
 

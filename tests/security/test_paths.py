@@ -18,7 +18,8 @@ from gems.apps.serving.keys import KeyFile
 from gems.errors import GemsError, OptionError
 from gems.memory.images import ImageStore
 from gems.skill_authoring import valid_name
-from gems.skills.parser import is_skill_name, normalise_name
+from gems.skills.models import normalise_name
+from gems.skills.parser import is_skill_name
 from tests.apps.terminal import here
 from tests.mcp_server.clients import served, text_of
 from tests.server.running import app_of, begun, result, serving

@@ -9,7 +9,8 @@ import pytest
 import skills_ref
 
 from gems.skills.discovery import read_skill
-from gems.skills.parser import Document, is_skill_name, normalise_name, read_document
+from gems.skills.models import normalise_name
+from gems.skills.parser import Document, is_skill_name, read_document
 from tests.skills.folders import faults, text_of, write
 
 NAME = "my-skill"

@@ -37,3 +37,9 @@ def merged(first: Mapping[str, Usage] | None, second: Mapping[str, Usage] | None
     for name, usage in (second or {}).items():
         total[name] = added(total.get(name, NOTHING), usage)
     return total
+
+
+def spent_usd(usage: dict[str, Usage]) -> float | None:
+    """Return the US dollars spent so far; None if a price is unknown."""
+    prices = [share["usd"] for share in usage.values()]
+    return None if None in prices else sum(price for price in prices if price is not None)
