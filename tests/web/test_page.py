@@ -80,7 +80,7 @@ async def test_fields_may_be_empty(tmp_path: Path) -> None:
     [
         ("", 0, 3.0, "The prompt is empty."),
         (None, 0, 3.0, "The prompt is empty."),
-        ("x" * 20_001, 0, 3.0, "at most 20,000"),
+        ("x" * 20_001, 0, 3.0, "the maximum is 20,000"),
         ("a cat", 0, None, "Rounds must be an integer."),
         ("a cat", 0, float("inf"), "Rounds must be an integer."),
         ("a cat", 1, 17.0, "Images per round must be an integer."),

@@ -109,7 +109,7 @@ async def _read_button_press(request: Request) -> bytes:
     try:
         return ButtonPress.model_validate_json(bytes(body)).model_dump_json().encode()
     except ValidationError:
-        raise RequestError("The request is invalid.", hint="Reload the page.") from None
+        raise RequestError("The page accepts plain values only.", hint="Reload the page.") from None
 
 
 def _replay_body(body: bytes) -> Receive:
