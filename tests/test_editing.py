@@ -344,7 +344,7 @@ async def test_a_source_that_is_given_while_another_run_is_deleted(
 
         # As if the clock had not moved since: what was just put looks as old as the deletion.
         monkeypatch.setattr("gems.runs.cleanup._is_older", lambda *_: True)
-        monkeypatch.setattr("gems.runs.cleanup._before", _in_an_hour)
+        monkeypatch.setattr("gems.runs.cleanup._cutoff_time", _in_an_hour)
         monkeypatch.setattr(gems.resources.ledger, "begin", begin_late)
         second = await edited(gems)
         assert second.options["source"] in stored(gems)

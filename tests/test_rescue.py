@@ -135,7 +135,7 @@ async def test_damaged_checkpoints_are_named_and_the_image_is_shown(
     assert shown.image.tobytes() == result.image.tobytes()
     assert {item.answer for item in shown.requirements} == {"unknown"}
     (warning,) = shown.warnings
-    assert "images are known (3), which are still there" in warning
+    assert "images of this run are known (3) and still stored" in warning
     assert "Move it away" in warning
 
 

@@ -91,7 +91,7 @@ def test_folder_that_may_not_be_looked_into_is_ruled_out(
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_without_permission_is_ruled_out(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(OptionError, match="cannot be written"):
+    with pytest.raises(OptionError, match="is not writable"):
         check_target(tmp_path / "locked" / "cat.png")
 
 
@@ -99,7 +99,7 @@ def test_folder_that_the_system_says_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
-    with pytest.raises(OptionError, match="cannot be written"):
+    with pytest.raises(OptionError, match="is not writable"):
         check_target(tmp_path / "cat.png")
 
 

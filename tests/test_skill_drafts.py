@@ -249,8 +249,8 @@ LONG = "A sentence of some length about counts. " * 40
         ({"body": "A\r\nB\x00\x1b[31m \ud83d"}, "a-name", "model", ""),
         ({"body": "  "}, "learnt-count", "list", "no guidance"),
         ({"body": "x" * 50_000}, "learnt-count", "list", "50,000 characters"),
-        (RejectedRequestError("no"), "learnt-count", "list", "wrote nothing usable"),
-        ("no JSON at all", "learnt-count", "list", "wrote nothing usable"),
+        (RejectedRequestError("no"), "learnt-count", "list", "gave no usable answer"),
+        ("no JSON at all", "learnt-count", "list", "gave no usable answer"),
     ],
 )
 async def test_answers_are_mended(
@@ -367,7 +367,7 @@ async def test_one_amendment_of_a_skill_at_a_time(foxes: Path, gems: Gems) -> No
 async def test_a_skill_that_is_gone(gems: Gems) -> None:
     done = await learnt(gems, *with_skill())
     assert done.drafts == []
-    assert "no such skill" in done.left_out[0]
+    assert "the skill no longer exists" in done.left_out[0]
 
 
 async def test_links_of_a_skill_are_not_followed(foxes: Path, tmp_path: Path, gems: Gems) -> None:

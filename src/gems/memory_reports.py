@@ -21,21 +21,21 @@ class Memory(_Report):
     kind: Kind
     key: str
     generator: str
-    similarity: float | None = Field(None, description="To what was searched for; higher is better.")
+    similarity: float | None = Field(None, description="Similarity to the search text; higher is better.")
     value: dict[str, Any]
 
 
 class Forgotten(_Report):
-    """What is, or would be, forgotten."""
+    """Deleted experiences and lessons."""
 
     experiences: int
-    lessons: int = Field(description="Lessons that were drawn from any of them.")
-    pending: int = Field(description="Experiences that were still to be written.")
-    done: bool = Field(description="False where it was only looked at.")
+    lessons: int = Field(description="Lessons built from any of them.")
+    pending: int = Field(description="Experiences that were not written yet.")
+    done: bool = Field(description="False for a dry run.")
 
 
 class ImportReport(_Report):
-    """What an import did."""
+    """Result of an import."""
 
     added: int
     updated: int
@@ -44,33 +44,31 @@ class ImportReport(_Report):
 
 
 class ConsolidationReport(_Report):
-    """What consolidation did."""
+    """Result of a consolidation."""
 
-    experiences: int = Field(description="Experiences looked at.")
-    lessons: int = Field(description="Lessons there are now.")
-    added: int = Field(description="New ones.")
-    removed: int = Field(
-        description="Those whose place new ones took, and those that rest on nothing anymore."
-    )
-    unwritten: list[str] = Field(description="Why the chat model wrote none, once per failure.")
+    experiences: int = Field(description="Number of experiences.")
+    lessons: int = Field(description="Number of lessons now.")
+    added: int = Field(description="New lessons.")
+    removed: int = Field(description="Lessons that were replaced or no longer have sources.")
+    unwritten: list[str] = Field(description="Errors of the chat model.")
 
 
 class Stats(_Report):
-    """What is kept."""
+    """Content of the store of experiences."""
 
     where: str
     embedder: str
     experiences: dict[str, int] = Field(description="By generator.")
     lessons: dict[str, int] = Field(description="By generator.")
-    pending: int = Field(description="Operations that are still to be carried out.")
-    record: TrackRecord = Field(description="Of all lessons and experiences together.")
+    pending: int = Field(description="Pending operations.")
+    record: TrackRecord = Field(description="Sum over all lessons and experiences.")
 
 
 class Rebuilt(_Report):
-    """What was made anew."""
+    """Result of a rebuild."""
 
     runs: int
     experiences: int
     unreadable: list[str] = Field(description="Runs whose trajectory cannot be read.")
-    aside: str = Field(description="Where the old store is now; empty where there was none.")
-    done: bool = Field(description="False where it was only looked at.")
+    aside: str = Field(description="Path of the old store; empty if there was none.")
+    done: bool = Field(description="False for a dry run.")

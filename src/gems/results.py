@@ -37,11 +37,13 @@ class CheckedRequirement(BaseModel):
     question: str
     kind: RequirementKind
     parents: list[str]
-    skill: str = Field("", description="The skill that added it; empty where the prompt says it.")
+    skill: str = Field("", description="The skill that added it; empty if it comes from the prompt.")
     answer: AnswerValue
     evidence: str
-    probability: float | None = Field(description="Probability of yes in [0, 1], where known.")
-    source: str = Field(description="Who answered: judge, confirmation, parent, or a verifier's name.")
+    probability: float | None = Field(description="Probability of yes in [0, 1], if known.")
+    source: str = Field(
+        description="Source of the answer: judge, confirmation, parent, or a verifier's name."
+    )
 
 
 class RunResult(BaseModel):
@@ -55,20 +57,20 @@ class RunResult(BaseModel):
     run_id: str
     status: str = Field(description="done, running, interrupted or failed.")
     prompt: str = Field(description="The user's prompt.")
-    path: str | None = Field(description="The PNG file; None where it could not be written.")
+    path: str | None = Field(description="The PNG file; None if it could not be written.")
     image_id: str | None = Field(description="SHA-256 of the stored PNG; None while there is no image.")
     score: float = Field(description="Share of requirements met, in [0, 1].")
-    stop_reason: StopReason | None = Field(description="None while the run goes on.")
-    final_prompt: str = Field(description="The prompt that made the image.")
+    stop_reason: StopReason | None = Field(description="None while the run is in progress.")
+    final_prompt: str = Field(description="The prompt of the image.")
     best_round: int = Field(description="The image's round, from 1; 0 while there is none.")
     rounds: list[Round]
     requirements: list[CheckedRequirement]
     experiences: list[Experience]
     recalls: list[Recall] = Field(
-        default_factory=list, description="Lessons of earlier runs, by the round they went into."
+        default_factory=list, description="Lessons of earlier runs, by the round that used them."
     )
     skill_uses: list[SkillUse] = Field(
-        default_factory=list, description="What came of the chosen skills, in order."
+        default_factory=list, description="Results of the chosen skills, in order."
     )
     usage: dict[str, Usage] = Field(description="By planner, judge, reflector and generator.")
     plan: Plan | None
@@ -78,7 +80,7 @@ class RunResult(BaseModel):
     failure: Failure | None
     seconds: float = Field(description="Wall time of the rounds, summed.")
     forked_from: Fork | None = Field(
-        None, description="The run whose history this one shares, and up to which round; usage counts it."
+        None, description="The run whose history this one shares, and up to which round; included in usage."
     )
 
     _data: bytes | None = PrivateAttr(default=None)

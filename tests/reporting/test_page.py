@@ -103,7 +103,7 @@ async def test_runs_that_did_not_come_far(tmp_path: Path) -> None:
         assert "ServerError" in page.text
         await gems.resources.ledger.begin("killed", "a dog", result.options, {})
         page = Page(await gems.report("killed"))
-        assert "No image has been drawn yet." in page.text
+        assert "No image has been generated yet." in page.text
         assert "interrupted" in page.text
         with pytest.raises(RunNotFoundError):
             await gems.report("nothing")

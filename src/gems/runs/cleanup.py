@@ -22,7 +22,7 @@ MIN_AGE = timedelta(hours=1)
 
 
 class Deletion(BaseModel):
-    """What deleting a run takes away."""
+    """What deleting a run removes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -31,27 +31,27 @@ class Deletion(BaseModel):
     rows: int = Field(description="Rows of the ledger.")
     images: int = Field(description="Images that no other run uses.")
     image_bytes: int
-    kept_images: int = Field(description="Images that other runs use too, and newer ones left to `gems gc`.")
-    path: str | None = Field(description="The picture in `outputs`; files written elsewhere stay.")
-    done: bool = Field(description="False where it was only looked at.")
+    kept_images: int = Field(description="Images that other runs use too, and newer ones left for `gems gc`.")
+    path: str | None = Field(description="The image in `outputs`; files written elsewhere stay.")
+    done: bool = Field(description="False for a dry run.")
 
 
 class Garbage(BaseModel):
-    """What nobody refers to."""
+    """Unreferenced files."""
 
     model_config = ConfigDict(frozen=True)
 
     images: int = Field(description="Images that no run refers to.")
     image_bytes: int
-    leftovers: int = Field(description="Files that a killed process was about to write.")
+    leftovers: int = Field(description="Unfinished files of killed processes.")
     leftover_bytes: int
-    locks: int = Field(description="Lock files of runs that are gone.")
+    locks: int = Field(description="Lock files of deleted runs.")
     unlisted_runs: int = Field(
-        description="Runs that `gems runs` does not list: Studio's, and those of programs of your own. They "
-        "are freed only where that is asked for."
+        description="Runs that `gems runs` does not list, e.g. of Studio or your own programs. They are "
+        "deleted only on request."
     )
-    unlisted_rows: int = Field(description="Their rows in the ledger, which are freed only with them.")
-    done: bool = Field(description="False where it was only looked at.")
+    unlisted_rows: int = Field(description="Their rows in the ledger, which are deleted with them.")
+    done: bool = Field(description="False for a dry run.")
 
     @property
     def nothing(self) -> bool:

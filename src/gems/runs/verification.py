@@ -28,11 +28,11 @@ _TEXT_SKILL = "text-rendering"
 
 
 class Verification(BaseModel):
-    """What a picture has of what a prompt asks for."""
+    """Result of checking an image against a prompt."""
 
     model_config = ConfigDict(frozen=True)
 
-    prompt: str = Field(description="What the picture was checked against.")
+    prompt: str = Field(description="The prompt that the image was checked against.")
     passed: bool = Field(description="Whether every requirement is met, asked twice.")
     score: float = Field(description="Share of requirements met, in [0, 1].")
     requirements: list[CheckedRequirement]
