@@ -234,7 +234,7 @@ async def test_code_is_loaded_once_by_several_at_a_time(home: Path, gems: Gems) 
 
 
 async def test_what_is_no_skill(tmp_path: Path, home: Path, gems: Gems) -> None:
-    with pytest.raises(OptionError, match="no skill 'bears'") as caught:
+    with pytest.raises(OptionError, match="Unknown skill: 'bears'") as caught:
         await gems.skills.try_out("bears")
     assert "foxes" in caught.value.hint
     with pytest.raises(SkillError, match=r"no file examples\.jsonl"):
