@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from benchmarks import zimage_random
 from benchmarks._results import write
 from gems.errors import GemsError, InvalidImageError
-from gems.models.generators.diffusers.inference import draw
+from gems.models.generators.diffusers.inference import generate_batch
 from gems.models.generators.diffusers.loading import LoadedPipeline
 from gems.models.generators.diffusers.presets import PRESETS
 from gems.models.generators.diffusers_compiling import compile_pipeline
@@ -172,7 +172,7 @@ def images(loaded: LoadedPipeline, batch: int, side: int, steps: int) -> None:
         ImageRequest(prompt=f"a red fox, number {n}", seed=n, width=side, height=side, steps=steps)
         for n in range(batch)
     ]
-    for result in draw(loaded, requests, model="random", on_step=lambda *_: None):
+    for result in generate_batch(loaded, requests, model="random", on_step=lambda *_: None):
         if isinstance(result, GemsError) and not isinstance(result, InvalidImageError):
             raise result
 

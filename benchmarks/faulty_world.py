@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from gems.models.schemas import untagged
+from gems.models.schemas import extract_tag
 from gems.types import ImageRequest
 
 THINGS = ("heron", "lantern", "kettle", "willow")
@@ -76,7 +76,7 @@ def _route(text: str, _content: Any) -> Any:
 
 
 def _enhance(text: str, _content: Any) -> Any:
-    return {"prompt": f"{untagged('user_prompt', text)}, in soft light"}
+    return {"prompt": f"{extract_tag('user_prompt', text)}, in soft light"}
 
 
 def _keep(_text: str, _content: Any) -> Any:
@@ -94,7 +94,7 @@ def _checklist(text: str, content: Any) -> Any:
     data = _picture(content)
     seen = dict(zip(THINGS, met(data), strict=True))
     answers = []
-    listed = re.findall(r"^(\d+)\. (.+)$", untagged("questions", text) or "", re.MULTILINE)
+    listed = re.findall(r"^(\d+)\. (.+)$", extract_tag("questions", text) or "", re.MULTILINE)
     for index, (number, asked) in enumerate(listed):
         right = all(seen[thing] for thing in named(asked))
         wanes = index >= len(listed) / 2
@@ -105,12 +105,12 @@ def _checklist(text: str, content: Any) -> Any:
 
 def _verify(text: str, content: Any) -> str:
     seen = dict(zip(THINGS, met(_picture(content)), strict=True))
-    right = all(seen[thing] for thing in named(untagged("question", text) or ""))
+    right = all(seen[thing] for thing in named(extract_tag("question", text) or ""))
     return "Yes. It is there." if right else "No. It is missing."
 
 
 def _reflect(text: str, _content: Any) -> Any:
-    drawn = untagged("drawn_prompt", text) or ""
+    drawn = extract_tag("drawn_prompt", text) or ""
     next_prompt = f"{re.sub(r' v[0-9]+$', '', drawn)} v{_version(drawn) + 1}"
     return {"experience": "Something was missing.", "prompt": next_prompt}
 

@@ -202,14 +202,14 @@ async def one_bare_run(gems: Gems, rounds: int) -> int:
 
 async def only_models(rounds: int) -> int:
     """What the stand-in models and the encoding of their pictures cost by themselves."""
-    from gems.models.images import encoded_picture  # noqa: PLC0415
+    from gems.models.images import encode_image  # noqa: PLC0415
 
     generator = Instant()
     for number in range(rounds):
         drawn = await generator.generate(ImageRequest(prompt="", seed=number, width=SIDE, height=SIDE))
         # For the judge and for the reflector.
-        await asyncio.to_thread(encoded_picture, drawn.data, SIDE)
-        await asyncio.to_thread(encoded_picture, drawn.data, SIDE // 2)
+        await asyncio.to_thread(encode_image, drawn.data, SIDE)
+        await asyncio.to_thread(encode_image, drawn.data, SIDE // 2)
     return rounds
 
 

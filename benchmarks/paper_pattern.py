@@ -14,7 +14,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from gems.models.schemas import TASK_TAGS, Task, tagged
+from gems.models.schemas import TASK_TAGS, Task, wrap_in_tag
 from gems.nodes.prompts import SYSTEM
 
 _THREADS = 10
@@ -74,7 +74,7 @@ class _Asking:
         self._client = client
 
     def __call__(self, task: Task, pictures: list[bytes], **slots: str) -> str:
-        text = "\n\n".join(tagged(tag, slots.get(tag, "")) for tag in TASK_TAGS[task])
+        text = "\n\n".join(wrap_in_tag(tag, slots.get(tag, "")) for tag in TASK_TAGS[task])
         content: list[Any] = [
             {
                 "type": "image_url",

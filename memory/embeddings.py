@@ -32,8 +32,8 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
-from gems.models.specs import checked_url
+from gems.models.limiting import MAX_CHAT_BYTES, UNCOMPRESSED, max_response_size
+from gems.models.specs import check_url
 from gems.observability.redaction import redact
 
 Vector = NDArray[np.float32]
@@ -90,7 +90,7 @@ def open_embedder(spec: str, *, api_key: SecretStr | None = None, recorded: str 
         return LocalEmbedder(Path(rest).expanduser())
     if kind == "openai" and rest:
         model, at, base = rest.partition("@")
-        return OpenAIEmbedder(model, checked_url(base, invalid) if at else _OPENAI_URL, api_key)
+        return OpenAIEmbedder(model, check_url(base, invalid) if at else _OPENAI_URL, api_key)
     raise invalid
 
 
@@ -241,7 +241,7 @@ class OpenAIEmbedder:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
             async with httpx.AsyncClient(
-                timeout=_TIMEOUT_S, headers=PLAIN, event_hooks=limited(MAX_CHAT_BYTES)
+                timeout=_TIMEOUT_S, headers=UNCOMPRESSED, event_hooks=max_response_size(MAX_CHAT_BYTES)
             ) as client:
                 reply = await client.post(
                     f"{self._base}/embeddings",

@@ -21,9 +21,9 @@ from gems.memory.outbox import PendingOp
 from gems.memory.writer import apply
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
-from gems.models.images import jpegs
+from gems.models.images import encode_jpegs
 from gems.models.schemas import TASK_ROLES
-from gems.models.usage import NOTHING, merged
+from gems.models.usage import NO_USAGE, merge_usage
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
 from gems.types import Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage
@@ -110,7 +110,7 @@ class NodeContext:
 
     def total_usage(self, state: State) -> dict[str, Usage]:
         """Return the run's usage so far, including this call's."""
-        return merged(state.get("usage"), self.usage)
+        return merge_usage(state.get("usage"), self.usage)
 
     def check_limits(self) -> None:
         """Raise `RunCancelledError` or `DeadlineReachedError` if the run should start nothing new."""
@@ -209,7 +209,7 @@ class NodeContext:
         """Return a stored image, encoded for the chat model of `role`."""
         side = None if self.profile == "paper" else self._side(role)
         encodings, images = self.context.encodings, self.context.images
-        encoded, media_type = await encodings.encoded(image, side, images.load)
+        encoded, media_type = await encodings.encode(image, side, images.load)
         return Picture(image=image, data=encoded, media_type=media_type, label=label)
 
     def span(self, kind: str, name: str = "", **facts: Any) -> AbstractContextManager[Span]:
@@ -236,7 +236,7 @@ class NodeContext:
         image, shown = await asyncio.gather(
             self.context.images.put(drawn.data), asyncio.to_thread(self._as_shown, drawn)
         )
-        self.context.encodings.hold(image, shown)
+        self.context.encodings.store(image, shown)
         candidate: Candidate = {
             "index": index,
             "image": image,
@@ -257,7 +257,7 @@ class NodeContext:
         """Encode the image for judge and reflector while its pixels are in memory. Blocking."""
         if drawn.pixels is None or self.profile == "paper":
             return {}
-        return jpegs(drawn.pixels, {self._side("judge"), self._side("reflector")})
+        return encode_jpegs(drawn.pixels, {self._side("judge"), self._side("reflector")})
 
     def _side(self, role: Role) -> int:
         return self.context.chats[role].limits.image_side or _SIDES.get(role, _SIDE)
@@ -268,11 +268,11 @@ class NodeContext:
         return max(0.0, self.context.started + self.deadline_s - time.monotonic())
 
     def _count(self, name: str, usage: Usage) -> None:
-        self.usage = merged(self.usage, {name: usage})
+        self.usage = merge_usage(self.usage, {name: usage})
 
     def _count_drawing(self, seconds: float) -> None:
         price = self.context.generator.capabilities.price_usd
-        self._count(GENERATOR, NOTHING | {"calls": 1, "seconds": seconds, "usd": price})
+        self._count(GENERATOR, NO_USAGE | {"calls": 1, "seconds": seconds, "usd": price})
 
     def _progress(self, index: int) -> Callable[[int, int], None]:
         """Return a callback, callable from any thread, that emits inference steps on the event loop."""

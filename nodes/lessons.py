@@ -13,7 +13,7 @@ from gems.memory.experience import memory_namespace
 from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.remembering import requirements_with_answer
 from gems.memory.retrieval import LessonQuery, format_lesson, recall
-from gems.models.usage import NOTHING
+from gems.models.usage import NO_USAGE
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered
 from gems.state import State
@@ -49,7 +49,7 @@ async def recall_lessons(state: State, work: NodeContext, number: int) -> list[R
             work.run_id,
             key,
             "recall",
-            {"text": text, "thought": "", "yes_probability": None, "usage": NOTHING},
+            {"text": text, "thought": "", "yes_probability": None, "usage": NO_USAGE},
         )
     if found:
         work.emit(LessonsRecalled(recall={"round": number, "lessons": found}))

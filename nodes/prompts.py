@@ -24,7 +24,7 @@ from gems.models.schemas import (
     RequirementsReply,
     SkillChoice,
     Task,
-    tagged,
+    wrap_in_tag,
 )
 
 _DATA = (
@@ -247,7 +247,7 @@ def question(
     """
     if set(slots) != set(TASK_TAGS[task]):
         raise TypeError(f"{task} takes the slots {TASK_TAGS[task]}, not {tuple(slots)}.")
-    text = "\n\n".join(tagged(tag, slots[tag].strip() or NOTHING) for tag in TASK_TAGS[task])
+    text = "\n\n".join(wrap_in_tag(tag, slots[tag].strip() or NOTHING) for tag in TASK_TAGS[task])
     added = [EDITING.get(task) if editing else None, AGAIN.get(task) if again else None]
     return Question(
         task=task,

@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
-from gems.models.usage import NOTHING
+from gems.models.usage import NO_USAGE
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.drawing import check_overrides, merge_overrides
@@ -78,7 +78,7 @@ def check_usage(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]
 
 
 def _is_usage(counts: Any) -> bool:
-    if not isinstance(counts, Mapping) or set(counts) != set(NOTHING):
+    if not isinstance(counts, Mapping) or set(counts) != set(NO_USAGE):
         return False
     numbers = [value for name, value in counts.items() if name != "usd" or value is not None]
     return all(isinstance(value, int | float) for value in numbers)

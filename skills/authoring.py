@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Protocol
 
 from typing_extensions import TypedDict
 
-from gems.models.usage import merged
+from gems.models.usage import merge_usage
 from gems.types import AnswerValue, DrawingSettings, Options, Requirement, RequirementKind, Usage
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class SkillState(SkillInput, total=False):
     drawing: DrawingSettings
     restored: list[str]
     """Questions of what was lost and restored. Written by the step `keep`."""
-    usage: Annotated[dict[str, Usage], merged]
+    usage: Annotated[dict[str, Usage], merge_usage]
     warnings: Annotated[list[str], add]
 
 
@@ -99,7 +99,7 @@ class SkillOutput(TypedDict, total=False):
     """Settings of generation; the user's own take precedence."""
     restored: list[str]
     """Written by the step `keep`."""
-    usage: Annotated[dict[str, Usage], merged]
+    usage: Annotated[dict[str, Usage], merge_usage]
     """Written by the steps that `SkillContext.node` makes."""
     warnings: Annotated[list[str], add]
     """Likewise; or messages of the skill to the user."""

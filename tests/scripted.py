@@ -20,7 +20,7 @@ from gems.memory.images import ImageStore
 from gems.memory.ledger import open_ledger
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
-from gems.models.schemas import untagged
+from gems.models.schemas import extract_tag
 from gems.nodes.context import NodeContext
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
@@ -60,7 +60,7 @@ class Asked:
     system: str
 
     def tag(self, name: str) -> str:
-        return untagged(name, self.text) or ""
+        return extract_tag(name, self.text) or ""
 
     def lines(self, name: str) -> list[str]:
         return [line for line in self.tag(name).splitlines() if line and line != "(none)"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.simulation.world import Errors, Painting, said
-from gems.models.schemas import Task, untagged
+from gems.models.schemas import Task, extract_tag
 
 _REQUIREMENT = re.compile(r"requirement (\d+)")
 
@@ -45,18 +45,20 @@ class Mind:
             case "decompose":
                 return json.dumps({"requirements": [{"question": q} for q in self.painting.questions]})
             case "verify":
-                return "Yes." if self._judged(images[-1], _numbers(untagged("question", text))[0]) else "No."
+                return (
+                    "Yes." if self._judged(images[-1], _numbers(extract_tag("question", text))[0]) else "No."
+                )
             case "checklist":
                 answers = [
                     {"number": number, "answer": "yes" if self._judged(images[-1], index) else "no"}
-                    for number, index in enumerate(_numbers(untagged("questions", text)), 1)
+                    for number, index in enumerate(_numbers(extract_tag("questions", text)), 1)
                 ]
                 return json.dumps({"answers": answers})
             case "summarise":
                 return '{"experience": "It lacks something."}'
             case "refine" | "reflect":
-                failed = _numbers(untagged("failed", text))
-                prompt = self.painting.refined(untagged("drawn_prompt", text) or "", failed)
+                failed = _numbers(extract_tag("failed", text))
+                prompt = self.painting.refined(extract_tag("drawn_prompt", text) or "", failed)
                 return json.dumps({"experience": "It lacks something.", "prompt": prompt})
         raise ValueError(f"Nothing is known about the task {task}.")
 

@@ -15,7 +15,7 @@ from gems.events import Event
 from gems.graphs.routing import after_judge
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
-from gems.models.usage import NOTHING
+from gems.models.usage import NO_USAGE
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
@@ -110,7 +110,7 @@ class Desk(NodeContext):
             thought="",
             parsed=read_json(told, question.reply) if question.reply is not None else None,
             yes_probability=None,
-            usage=NOTHING,
+            usage=NO_USAGE,
         )
 
     async def draw(self, index: int, request: ImageRequest) -> Candidate:

@@ -22,7 +22,7 @@ from gems.memory.writer import ExperienceWriter
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator, wrap_chat
-from gems.models.images import Encodings
+from gems.models.images import EncodedImageCache
 from gems.observability.tracing import OFF, Tracing, open_tracing
 from gems.settings import Settings
 from gems.skills.catalogue import SkillCatalogue
@@ -60,7 +60,7 @@ class Resources:
     tracing: Tracing = OFF
     experiences: Experiences | None = None
     """None if memory is off."""
-    encodings: Encodings = field(default_factory=Encodings)
+    encodings: EncodedImageCache = field(default_factory=EncodedImageCache)
 
     def context(self) -> Context:
         """Return the context of a run that starts now, with the skills of the last refresh."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gems.errors import OptionError, SkillError
-from gems.models.usage import merged
+from gems.models.usage import merge_usage
 from gems.nodes.skill_graphs import skill_graph
 from gems.resources import Resources
 from gems.runs.skill_testing import ExampleTrial
@@ -93,7 +93,7 @@ def _build_report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> 
     examples = [trial.report() for trial in trials]
     usage: dict[str, Usage] = {}
     for trial in trials:
-        usage = merged(usage, trial.usage())
+        usage = merge_usage(usage, trial.usage())
     answered = [example for example in examples if example.chosen is not None]
     true_positives = sum(example.trigger and bool(example.chosen) for example in answered)
     kept = sum(len(example.kept) for example in examples)

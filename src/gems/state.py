@@ -17,8 +17,8 @@ from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
-from gems.models.images import Encodings
-from gems.models.usage import merged
+from gems.models.images import EncodedImageCache
+from gems.models.usage import merge_usage
 from gems.types import (
     Candidate,
     DrawingSettings,
@@ -164,7 +164,7 @@ class State(Input, total=False):
     """One per round but the last. Appended by reflector."""
     recalls: Annotated[list[Recall], DeltaChannel(_append)]
     """Lessons of earlier runs that rounds used. Appended by planner and reflector."""
-    usage: Annotated[dict[str, Usage], merged]
+    usage: Annotated[dict[str, Usage], merge_usage]
     """Usage so far by role, and of `generator`. Added to by every node."""
     warnings: Annotated[list[str], DeltaChannel(_append)]
     """Problems that did not end the run."""
@@ -246,7 +246,7 @@ class Context:
     tracing: Tracing | None = None
     writer: ExperienceWriter | None = None
     links: str | None = None
-    encodings: Encodings = field(default_factory=Encodings)
+    encodings: EncodedImageCache = field(default_factory=EncodedImageCache)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)

@@ -12,7 +12,7 @@ from gems.errors import OptionError
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.registry import HARNESSES, load_harness
 from gems.evals.runner import check_image_budget
-from gems.models.schemas import untagged
+from gems.models.schemas import extract_tag
 from gems.results import RunResult
 from gems.service import Gems
 from tests.scripted import FlatGenerator, ScriptedChat, failing, settings_at
@@ -109,7 +109,7 @@ async def test_without_memory_the_refiner_sees_the_newest_feedback_alone(name: s
         assert asked.tag("drawn_prompt") == tried.prompts[number]
         assert asked.lines("failed")
         for tag in ("experiences", "experience", "thought", "lessons"):
-            assert untagged(tag, asked.text) == "(none)"
+            assert extract_tag(tag, asked.text) == "(none)"
     assert result.experiences == []
     assert tried.prompts == [PROMPT, f"{PROMPT} more", f"{PROMPT} more more"]
 

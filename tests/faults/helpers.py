@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from gems.models.schemas import untagged
+from gems.models.schemas import extract_tag
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.models import Skill
@@ -57,7 +57,7 @@ class Script:
         return {"skills": [], "why": "none is needed"}
 
     def _enhance(self, content: str) -> Any:
-        return {"prompt": f"{untagged('user_prompt', content)}, arranged in rows"}
+        return {"prompt": f"{extract_tag('user_prompt', content)}, arranged in rows"}
 
     def _keep(self, content: str) -> Any:
         return {"lost": [], "prompt": ""}
@@ -71,7 +71,7 @@ class Script:
     def _checklist(self, content: str) -> Any:
         square = ("yes" if self._accepts() else "no", "a square or none")
         circles = ("no" if self.worsens and self.written and not self._accepts() else "yes", "three circles")
-        asked = (untagged("questions", content) or "").splitlines()
+        asked = (extract_tag("questions", content) or "").splitlines()
         answers = [square if "blue square" in line else circles for line in asked]
         numbered = enumerate(answers, 1)
         return {"answers": [{"number": n, "answer": value, "evidence": why} for n, (value, why) in numbered]}
@@ -85,7 +85,7 @@ class Script:
 
     def _reflect(self, content: str) -> Any:
         self.written += 1
-        prompt = f"{untagged('user_prompt', content)}, better {self.written}"
+        prompt = f"{extract_tag('user_prompt', content)}, better {self.written}"
         return {"experience": "The square was missing.", "prompt": prompt}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gems.models.schemas import untagged
+from gems.models.schemas import extract_tag
 from gems.results import RunResult
 from gems.service import Gems
 from gems.skills.models import Skill
@@ -76,7 +76,7 @@ async def test_the_conversation_is_the_same(
     assert [call.body["prompt"] for call in drawings(stub)] == [prompt, f"{prompt}, better 1"]
     for call in stub.calls("chat"):
         if task_of(call.body) in ("route", "decompose", "reflect"):
-            assert untagged("user_prompt", text_of(call.body["messages"][1])) == prompt.strip()
+            assert extract_tag("user_prompt", text_of(call.body["messages"][1])) == prompt.strip()
 
 
 @pytest.mark.parametrize("hostile", HOSTILE[:6])
@@ -91,7 +91,7 @@ async def test_hostile_answers_stay_data_too(
     result = await carried_out(PROMPT, stub, home)
     assert (result.stop_reason, len(result.rounds)) == ("passed", 2)
     reflected = next(call for call in stub.calls("chat") if task_of(call.body) == "reflect")
-    failed = untagged("failed", text_of(reflected.body["messages"][1]))
+    failed = extract_tag("failed", text_of(reflected.body["messages"][1]))
     assert failed == f"1. Is there a blue square? - {' '.join(hostile.split())}"
 
 

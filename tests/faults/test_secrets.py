@@ -48,7 +48,7 @@ async def test_of_a_run_that_met_every_trouble(
     assert shown.failure is not None
     assert shown.failure["error"] == "AuthenticationError"
     assert len(shown.rounds) == 2
-    assert any("Asking again" in record.getMessage() for record in caplog.records)
+    assert any("Retrying" in record.getMessage() for record in caplog.records)
     for text in (*events, shown.model_dump_json(), repr(shown), listed, caplog.text, repr(gems.settings)):
         assert KEY not in text
     assert files_with(KEY, home) == []
@@ -83,7 +83,7 @@ async def test_of_a_server_that_repeats_what_it_is_sent(home: Path, caplog: pyte
 async def test_of_a_page_that_begins_with_the_key(kind: str, home: Path) -> None:
     with StubServer(chat=Script(), images=lambda _request: f"{KEY}!".encode()) as stub:
         async with opened(stub, home, generator=kind, key=KEY) as gems:
-            with pytest.raises(GemsError, match="no whole image") as caught:
+            with pytest.raises(GemsError, match="or are truncated") as caught:
                 await gems.run(PROMPT, size=SIZE)
     assert len(drawings(stub)) > 1
     assert KEY not in str(caught.value)

@@ -12,15 +12,21 @@ from langchain_core.messages import AIMessage
 from pydantic import BaseModel
 
 from gems.errors import GemsError, UnreadableReplyError
-from gems.models.chat.client import _reply
-from gems.models.chat.parsing import mended, read_answer, read_json, split_thought, yes_probability
-from gems.models.http import from_status
+from gems.models.chat.client import _parse_reply
+from gems.models.chat.parsing import (
+    read_answer,
+    read_json,
+    replace_surrogates,
+    split_thought,
+    yes_probability,
+)
+from gems.models.http import error_from_status
 from gems.models.schemas import (
     TASK_TAGS,
     ChecklistReply,
     RequirementsReply,
-    tagged,
-    untagged,
+    extract_tag,
+    wrap_in_tag,
 )
 from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements
 from gems.nodes.prompts import REPLIES
@@ -107,7 +113,7 @@ def test_plain_answers(text: str) -> None:
 def test_thoughts(text: str) -> None:
     thought, answer = split_thought(text)
     assert len(thought) + len(answer) <= len(text)
-    mended(text).encode()
+    replace_surrogates(text).encode()
 
 
 @given(values)
@@ -143,7 +149,7 @@ def _checked_probability(logprobs: Any) -> None:
 def test_whole_answers(content: Any, more: Any, about: Any, form: Any) -> None:
     message = AIMessage(content=content, additional_kwargs=more, response_metadata=about)
     try:
-        reply = _reply(message, form, "m at http://host/v1", ("sk-secret-0123456789",))
+        reply = _parse_reply(message, form, "m at http://host/v1", ("sk-secret-0123456789",))
     except GemsError:
         return
     f"{reply.text}{reply.thought}".encode()
@@ -157,7 +163,7 @@ def test_whole_answers(content: Any, more: Any, about: Any, form: Any) -> None:
 @example(400, '{"error": ' + "[" * 50_000)
 @example(400, "at most " + "9" * 5_000 + " images")
 def test_error_answers(status: int, body: str) -> None:
-    error = from_status(status, body, "m at http://host/v1", "sk-secret-0123456789")
+    error = error_from_status(status, body, "m at http://host/v1", "sk-secret-0123456789")
     assert isinstance(error, GemsError)
     assert len(error.message) < 400
 
@@ -192,7 +198,7 @@ def test_secrets_of_addresses(text: str) -> None:
 @example("user_prompt", "&lt;user_prompt " * 1_000)
 @example("user_prompt", "</user_prompt>")
 def test_data_comes_out_of_its_tag_as_it_was_put_in(tag: str, text: str) -> None:
-    found = untagged(tag, tagged(tag, text))
+    found = extract_tag(tag, wrap_in_tag(tag, text))
     # What looked like a hidden tag already cannot be told from one that was hidden.
     assert found is not None
     assert found == text or "&lt;" in text

@@ -17,7 +17,7 @@ from gems.errors import GemsError, InvalidImageError
 from gems.memory.export import MAX_LINE, format_line, read_line
 from gems.memory.faults import reading
 from gems.memory.serializing import checkpoint_serializer
-from gems.models.pictures import verified_png
+from gems.models.pictures import verify_png
 from gems.provenance import infotext, with_provenance
 from gems.results import RunResult
 from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts
@@ -107,7 +107,7 @@ def test_the_file_of_keys(tmp_path: Path, text: str, token: str) -> None:
 )
 def test_pictures(data: bytes) -> None:
     try:
-        png, width, height = verified_png(data, "server")
+        png, width, height = verify_png(data, "server")
     except InvalidImageError:
         return
     with Image.open(io.BytesIO(png)) as picture:

@@ -18,7 +18,7 @@ from gems.apps.serving.run_events import _known
 from gems.errors import GemsError
 from gems.memory.chroma import ServerConnection
 from gems.memory.embeddings import open_embedder
-from gems.models.generators.addresses import on_same_server, shown_address
+from gems.models.generators.addresses import display_url, resolve_on_same_server
 from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.specs import parse_chat_spec, parse_generator_spec
@@ -70,7 +70,7 @@ def test_specs(parse: Any) -> None:
 @example("http://a\nb")
 def test_addresses(url: str) -> None:
     try:
-        shown = shown_address(url)
+        shown = display_url(url)
     except GemsError:
         return
     assert shown.startswith(("http://", "https://"))
@@ -79,7 +79,7 @@ def test_addresses(url: str) -> None:
 
 @given(addresses, addresses)
 def test_two_addresses(one: str, other: str) -> None:
-    found = on_same_server(one, other)
+    found = resolve_on_same_server(one, other)
     assert found is None or isinstance(found, str)
 
 

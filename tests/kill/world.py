@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 from PIL import Image
 
-from gems.models.schemas import untagged
+from gems.models.schemas import extract_tag
 from gems.types import ImageRequest
 from tests.stub import Recorded
 
@@ -89,11 +89,11 @@ class World:
         }
 
     def verify(self, content: Any) -> Any:
-        met = QUESTIONS.index(untagged("question", text_of(content)) or "") < seen(content)
+        met = QUESTIONS.index(extract_tag("question", text_of(content)) or "") < seen(content)
         return "Yes. It is there." if met else "No. It is missing."
 
     def reflect(self, content: Any) -> Any:
-        drawn = untagged("drawn_prompt", text_of(content)) or ""
+        drawn = extract_tag("drawn_prompt", text_of(content)) or ""
         return {"experience": f"Version {version(drawn)} lacks something.", "prompt": next_prompt(drawn)}
 
 

@@ -13,14 +13,14 @@ import pytest_asyncio
 
 from gems.errors import StorageError
 from gems.memory.ledger import Ledger, open_ledger
-from gems.models.usage import NOTHING
+from gems.models.usage import NO_USAGE
 from gems.settings import load_settings
 from gems.stores import open_stores
 from gems.types import ImageRequest
 from tests.scripted import OPTIONS
 
 REQUEST = ImageRequest(prompt="ein Kätzchen 猫", seed=7, width=64, height=64)
-ANSWER: Any = {"text": "Ja, “yes” 👍", "thought": "hm", "yes_probability": 0.5, "usage": NOTHING}
+ANSWER: Any = {"text": "Ja, “yes” 👍", "thought": "hm", "yes_probability": 0.5, "usage": NO_USAGE}
 
 
 def candidate(index: int = 0, image: str = "0" * 64) -> Any:

@@ -7,8 +7,8 @@ import io
 import pytest
 from PIL import Image
 
-from gems.models.images import Encodings, encoded_picture, jpegs
-from gems.models.pictures import verified
+from gems.models.images import EncodedImageCache, encode_image, encode_jpegs
+from gems.models.pictures import verify_image
 
 
 def png(picture: Image.Image, **more: object) -> bytes:
@@ -25,7 +25,7 @@ def opened(data: bytes) -> Image.Image:
 
 def test_the_png_itself_where_no_side_is_given() -> None:
     data = png(Image.new("RGB", (3000, 20), "red"))
-    assert encoded_picture(data, None) == (data, "image/png")
+    assert encode_image(data, None) == (data, "image/png")
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_the_png_itself_where_no_side_is_given() -> None:
 def test_large_pictures_are_scaled_down_and_small_ones_left(
     size: tuple[int, int], side: int, expected: tuple[int, int]
 ) -> None:
-    data, media_type = encoded_picture(png(Image.new("RGB", size, "red")), side)
+    data, media_type = encode_image(png(Image.new("RGB", size, "red")), side)
     assert media_type == "image/jpeg"
     assert opened(data).format == "JPEG"
     assert opened(data).size == expected
@@ -52,7 +52,7 @@ def test_colours_stay_beside_one_another() -> None:
     picture = Image.new("RGB", (64, 64), "white")
     for x in range(0, 64, 2):
         picture.paste("red", (x, 0, x + 1, 64))
-    shown = opened(encoded_picture(png(picture), 64)[0]).convert("RGB")
+    shown = opened(encode_image(png(picture), 64)[0]).convert("RGB")
     stripe, ground = shown.getpixel((20, 32)), shown.getpixel((21, 32))
     assert isinstance(stripe, tuple)
     assert isinstance(ground, tuple)
@@ -68,14 +68,14 @@ def test_transparency_is_shown_on_white(mode: str) -> None:
         picture = Image.new("P", (32, 32), 0)
         picture.putpalette([0, 0, 0, 255, 0, 0])
         more = {"transparency": 0}
-    shown = opened(encoded_picture(png(picture, **more), 32)[0])
+    shown = opened(encode_image(png(picture, **more), 32)[0])
     assert shown.mode == "RGB"
     assert min(channel[0] for channel in shown.getextrema()) > 250  # type: ignore[index]
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I;16", "P", "RGB"])
 def test_every_png_mode_becomes_rgb(mode: str) -> None:
-    data, _ = encoded_picture(png(Image.new(mode, (16, 16))), 16)
+    data, _ = encode_image(png(Image.new(mode, (16, 16))), 16)
     assert opened(data).mode == "RGB"
 
 
@@ -86,31 +86,33 @@ async def test_a_picture_is_encoded_once_for_each_size_while_it_is_among_the_las
         loaded.append(image)
         return png(Image.new("RGB", (64, 32), "red"))
 
-    encodings = Encodings()
-    first = await encodings.encoded("a", 32, load)
-    assert await encodings.encoded("a", 32, load) == first
+    encodings = EncodedImageCache()
+    first = await encodings.encode("a", 32, load)
+    assert await encodings.encode("a", 32, load) == first
     assert opened(first[0]).size == (32, 16)
-    assert opened((await encodings.encoded("a", 16, load))[0]).size == (16, 8)
+    assert opened((await encodings.encode("a", 16, load))[0]).size == (16, 8)
     assert loaded == ["a", "a"]
-    small = Encodings(most_bytes=2 * len(first[0]))
+    small = EncodedImageCache(most_bytes=2 * len(first[0]))
     for image in ("a", "b", "a", "c"):
-        await small.encoded(image, 32, load)
+        await small.encode(image, 32, load)
     loaded.clear()
     for image in ("a", "c", "b"):
-        await small.encoded(image, 32, load)
+        await small.encode(image, 32, load)
     assert loaded == ["b"], "what was used last is held, as far as there is room"
-    assert (await encodings.encoded("a", None, load))[1] == "image/png"
+    assert (await encodings.encode("a", None, load))[1] == "image/png"
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
 async def test_a_picture_at_hand_is_shown_as_the_stored_one_would_be(mode: str) -> None:
-    stored, picture = verified(png(Image.new("RGBA", (64, 48), (200, 30, 40, 90)).convert(mode)), "server")
-    encodings = Encodings()
-    encodings.hold("a", jpegs(picture, {64, 16}))
+    stored, picture = verify_image(
+        png(Image.new("RGBA", (64, 48), (200, 30, 40, 90)).convert(mode)), "server"
+    )
+    encodings = EncodedImageCache()
+    encodings.store("a", encode_jpegs(picture, {64, 16}))
 
     async def gone(image: str) -> bytes:
         raise FileNotFoundError(image)
 
     for side in (64, 16):
-        assert await encodings.encoded("a", side, gone) == encoded_picture(stored, side)
+        assert await encodings.encode("a", side, gone) == encode_image(stored, side)
     assert picture.size == (64, 48), "what is at hand stays as it is"

@@ -121,11 +121,11 @@ def test_openai_needs_a_key(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: open_chat(ChatSettings(model=spec)),
         lambda: open_generator(GeneratorSettings(model=spec)),
     ):
-        with pytest.raises(ConfigurationError, match="needs a key") as caught:
+        with pytest.raises(ConfigurationError, match="needs an API key") as caught:
             opened()
         assert "OPENAI_API_KEY" in caught.value.hint
     monkeypatch.setenv("OPENAI_API_KEY", "")
-    with pytest.raises(ConfigurationError, match="needs a key"):
+    with pytest.raises(ConfigurationError, match="needs an API key"):
         open_chat(ChatSettings(model=spec))
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import InvalidImageError
-from gems.models.pictures import MAX_PIXELS, verified_png
+from gems.models.pictures import MAX_PIXELS, verify_png
 from tests.stub.faults import bomb
 
 
@@ -24,12 +24,12 @@ def encoded(form: str, mode: str = "RGB", size: tuple[int, int] = (40, 24)) -> b
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "1", "I;16"])
 def test_png_is_handed_on_untouched(mode: str) -> None:
     data = encoded("PNG", mode)
-    assert verified_png(data, "server") == (data, 40, 24)
+    assert verify_png(data, "server") == (data, 40, 24)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
 def test_other_formats_are_converted(form: str) -> None:
-    data, width, height = verified_png(encoded(form), "server")
+    data, width, height = verify_png(encoded(form), "server")
     with Image.open(io.BytesIO(data)) as picture:
         picture.load()
         assert (picture.format, picture.size) == ("PNG", (40, 24))
@@ -51,7 +51,7 @@ def test_other_formats_are_converted(form: str) -> None:
 )
 def test_what_is_no_picture(data: bytes) -> None:
     with pytest.raises(InvalidImageError) as caught:
-        verified_png(data, "the painter")
+        verify_png(data, "the painter")
     assert "the painter sent" in caught.value.message
     assert repr(data[:48]) in caught.value.message
 
@@ -61,7 +61,7 @@ def test_what_is_no_picture(data: bytes) -> None:
 def test_truncated_picture(form: str, share: float) -> None:
     data = encoded(form, size=(400, 300))
     with pytest.raises(InvalidImageError):
-        verified_png(data[: int(len(data) * share)], "server")
+        verify_png(data[: int(len(data) * share)], "server")
 
 
 @pytest.mark.parametrize("side", [8001, 9500, 13_000, 30_000])
@@ -72,7 +72,7 @@ def test_bomb_is_not_opened(side: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InvalidImageError, match="pixels"):
-            verified_png(bomb(side), "server")
+            verify_png(bomb(side), "server")
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
@@ -84,7 +84,7 @@ def test_damaged_pictures_raise_nothing_else(form: str) -> None:
         for _ in range(dice.randint(1, 8)):
             data[dice.randrange(len(data))] = dice.randrange(256)
         try:
-            verified_png(bytes(data), "server")
+            verify_png(bytes(data), "server")
         except InvalidImageError:
             refused += 1
     assert refused > 0
@@ -96,7 +96,7 @@ def test_threads_leave_the_warning_filters_alone() -> None:
 
     def refuse(_number: int) -> bool:
         with pytest.raises(InvalidImageError):
-            verified_png(data, "server")
+            verify_png(data, "server")
         return True
 
     # Threads that change places often meet in the middle of what is not atomic.

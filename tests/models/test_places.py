@@ -7,15 +7,15 @@ import asyncio
 import pytest
 
 from gems.errors import RateLimitError, ServerError
-from gems.models.concurrency import Places
+from gems.models.concurrency import AdaptiveLimiter
 from gems.observability.logging import within_run
 
 
 class Desk:
     """Requests that stay under way until they are let go."""
 
-    def __init__(self, places: Places) -> None:
-        self.places = places
+    def __init__(self, limiter: AdaptiveLimiter) -> None:
+        self.limiter = limiter
         self.order: list[str] = []
         self.most = 0
         self._under_way = 0
@@ -23,7 +23,7 @@ class Desk:
 
     async def ask(self, run: str, error: Exception | None = None) -> None:
         with within_run(run):
-            async with self.places.one():
+            async with self.limiter.slot():
                 self._under_way += 1
                 self.most = max(self.most, self._under_way)
                 self.order.append(run)
@@ -42,7 +42,7 @@ async def settled() -> None:
 
 
 async def test_no_more_than_so_many_at_a_time() -> None:
-    desk = Desk(Places(3))
+    desk = Desk(AdaptiveLimiter(3))
     asked = [asyncio.create_task(desk.ask(f"r{n}")) for n in range(10)]
     await settled()
     assert len(desk.order) == 3
@@ -52,7 +52,7 @@ async def test_no_more_than_so_many_at_a_time() -> None:
 
 
 async def test_a_run_with_many_questions_does_not_hold_up_others() -> None:
-    desk = Desk(Places(1))
+    desk = Desk(AdaptiveLimiter(1))
     asked = [asyncio.create_task(desk.ask("greedy")) for _ in range(5)]
     await settled()
     asked += [asyncio.create_task(desk.ask(run)) for run in ("b", "c", "b")]
@@ -63,7 +63,7 @@ async def test_a_run_with_many_questions_does_not_hold_up_others() -> None:
 
 
 async def test_who_gives_up_waiting_takes_no_place() -> None:
-    desk = Desk(Places(1))
+    desk = Desk(AdaptiveLimiter(1))
     first = asyncio.create_task(desk.ask("a"))
     await settled()
     impatient = [asyncio.create_task(desk.ask("b")) for _ in range(3)]
@@ -80,56 +80,56 @@ async def test_who_gives_up_waiting_takes_no_place() -> None:
 
 
 async def test_a_place_given_to_one_that_is_cancelled_goes_on() -> None:
-    places = Places(1)
-    async with places.one():
-        waiting = asyncio.create_task(Desk(places).ask("a"))
+    limiter = AdaptiveLimiter(1)
+    async with limiter.slot():
+        waiting = asyncio.create_task(Desk(limiter).ask("a"))
         await settled()
     # The place is its own by now, and it has not run since.
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(1), places.one():
+    async with asyncio.timeout(1), limiter.slot():
         pass
 
 
 async def test_requests_turned_away_together_halve_the_places_once() -> None:
-    desk = Desk(Places(8))
+    desk = Desk(AdaptiveLimiter(8))
     asked = [asyncio.create_task(desk.ask("a", RateLimitError("slow down"))) for _ in range(8)]
     await settled()
     desk.go.set()
     assert all(
         isinstance(end, RateLimitError) for end in await asyncio.gather(*asked, return_exceptions=True)
     )
-    assert desk.places.allowed == 4
+    assert desk.limiter.allowed == 4
     with pytest.raises(RateLimitError):
         await desk.ask("a", RateLimitError("slow down"))
-    assert desk.places.allowed == 2
+    assert desk.limiter.allowed == 2
 
 
 async def test_answers_let_more_in_again_and_never_more_than_allowed() -> None:
-    desk = Desk(Places(4))
+    desk = Desk(AdaptiveLimiter(4))
     desk.go.set()
     for _ in range(3):
         with pytest.raises(RateLimitError):
             await desk.ask("a", RateLimitError("slow down"))
-    assert desk.places.allowed == 1
+    assert desk.limiter.allowed == 1
     seen = []
     for _ in range(20):
         await desk.ask("a")
-        seen.append(desk.places.allowed)
+        seen.append(desk.limiter.allowed)
     assert seen == sorted(seen)
     assert (seen[0], seen[-1]) == (2, 4)
 
 
 async def test_other_faults_are_no_reason_to_hold_back() -> None:
-    desk = Desk(Places(4))
+    desk = Desk(AdaptiveLimiter(4))
     desk.go.set()
     with pytest.raises(ServerError):
         await desk.ask("a", ServerError("down"))
-    assert desk.places.allowed == 4
+    assert desk.limiter.allowed == 4
 
 
 async def test_nobody_asks_while_the_endpoint_wants_rest() -> None:
-    desk = Desk(Places(4))
+    desk = Desk(AdaptiveLimiter(4))
     desk.go.set()
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -144,20 +144,20 @@ async def test_nobody_asks_while_the_endpoint_wants_rest() -> None:
 
 
 def test_a_rest_that_an_event_loop_does_not_outlive_ends_all_the_same() -> None:
-    places = Places(1)
+    limiter = AdaptiveLimiter(1)
 
     async def turned_away() -> None:
-        async with places.one():
+        async with limiter.slot():
             raise RateLimitError("slow down", retry_after=0.2)
 
     async def impatient() -> None:
         with pytest.raises(RateLimitError):
             await turned_away()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Desk(places).ask("a"), 0.05)
+            await asyncio.wait_for(Desk(limiter).ask("a"), 0.05)
 
     async def later() -> None:
-        desk = Desk(places)
+        desk = Desk(limiter)
         desk.go.set()
         await asyncio.wait_for(desk.ask("b"), 2)
 

@@ -26,7 +26,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.http import from_status, retry_after, translate, with_retries
+from gems.models.http import error_from_status, parse_retry_after, translate_error, with_retries
 from tests.stub import Fault, StubServer
 
 SECRET = "tops3cret-value"
@@ -61,7 +61,7 @@ def body(message: str, **more: Any) -> str:
     ],
 )
 def test_every_status_has_its_error(status: int, text: str, expected: type[GemsError]) -> None:
-    error = from_status(status, text, "stub at http://host")
+    error = error_from_status(status, text, "stub at http://host")
     assert type(error) is expected
     assert error.message.startswith(f"stub at http://host answered {status}")
 
@@ -77,14 +77,14 @@ def test_every_status_has_its_error(status: int, text: str, expected: type[GemsE
     ],
 )
 def test_limit_on_images_is_read(words: str, limit: int | None) -> None:
-    error = from_status(400, body(words), "stub")
+    error = error_from_status(400, body(words), "stub")
     assert isinstance(error, TooManyImagesError)
     assert error.limit == limit
 
 
 def test_message_is_short_and_free_of_secrets() -> None:
     text = body(f"key {SECRET} in sk-abcdefghijkl, Authorization: Bearer abc.def-123456 " + "x" * 2000)
-    error = from_status(400, text, "stub", SECRET)
+    error = error_from_status(400, text, "stub", SECRET)
     assert SECRET not in error.message
     assert "sk-abc" not in error.message
     assert "abc.def" not in error.message
@@ -102,7 +102,7 @@ def test_message_is_short_and_free_of_secrets() -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after(httpx.Headers(headers)) == seconds
+    assert parse_retry_after(httpx.Headers(headers)) == seconds
 
 
 REQUEST = httpx.Request("POST", "http://host/v1")
@@ -125,14 +125,14 @@ REQUEST = httpx.Request("POST", "http://host/v1")
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_every_library_error_is_translated(raised: Exception, expected: type[GemsError]) -> None:
-    error = translate(raised, "stub at http://host", SECRET)
+    error = translate_error(raised, "stub at http://host", SECRET)
     assert type(error) is expected
     assert error.message.startswith("stub at http://host")
 
 
 def test_own_errors_stay() -> None:
     error = OptionError("mine")
-    assert translate(error, "stub") is error
+    assert translate_error(error, "stub") is error
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ async def test_what_the_openai_client_raises(fault: Fault, expected: type[GemsEr
                 await client.chat.completions.create(
                     model="stub", messages=[{"role": "user", "content": [picture]}]
                 )
-    error = translate(caught.value, "stub")
+    error = translate_error(caught.value, "stub")
     assert type(error) is expected
     assert getattr(error, "retry_after", None) == fault.retry_after
     assert not error.message.endswith(": ")
@@ -235,7 +235,7 @@ def test_tracebacks_of_translated_errors_hold_no_secret() -> None:
     cause.__cause__ = ValueError(SECRET, 7)
     cause.__cause__.__context__ = cause
     try:
-        raise translate(cause, "m", SECRET) from cause
+        raise translate_error(cause, "m", SECRET) from cause
     except GemsError as error:
         told = "".join(traceback.format_exception(error))
     assert SECRET not in told
@@ -250,5 +250,5 @@ def test_tracebacks_of_translated_errors_hold_no_secret() -> None:
 )
 def test_answers_of_any_kind_are_told_at_once(said: str) -> None:
     started = time.process_time()
-    assert len(from_status(400, said, "m", SECRET).message) < 400
+    assert len(error_from_status(400, said, "m", SECRET).message) < 400
     assert time.process_time() - started < 1.5

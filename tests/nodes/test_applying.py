@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.errors import SkillError
-from gems.models.usage import NOTHING
+from gems.models.usage import NO_USAGE
 from gems.nodes.rewrite import MAX_PROMPT
 from gems.nodes.skills import MAX_EXTRA, apply_result, check_usage, skip_skill, used_skills
 from tests.scripted import OPTIONS, Desk
@@ -122,11 +122,11 @@ def test_a_skill_that_is_left_out_is_told(desk: Desk) -> None:
     ("result", "kept"),
     [
         ({}, ({}, [])),
-        ({"usage": {"planner": NOTHING}, "warnings": ["a"]}, ({"planner": NOTHING}, ["a"])),
-        ({"usage": {"planner": NOTHING | {"usd": None}}}, ({"planner": NOTHING | {"usd": None}}, [])),
+        ({"usage": {"planner": NO_USAGE}, "warnings": ["a"]}, ({"planner": NO_USAGE}, ["a"])),
+        ({"usage": {"planner": NO_USAGE | {"usd": None}}}, ({"planner": NO_USAGE | {"usd": None}}, [])),
         ({"usage": "x", "warnings": "abc"}, ({}, [])),
-        ({"usage": {"planner": {}, 5: NOTHING}, "warnings": [5, "b"]}, ({}, ["b"])),
-        ({"usage": {"planner": NOTHING | {"calls": "many"}}, "warnings": 5}, ({}, [])),
+        ({"usage": {"planner": {}, 5: NO_USAGE}, "warnings": [5, "b"]}, ({}, ["b"])),
+        ({"usage": {"planner": NO_USAGE | {"calls": "many"}}, "warnings": 5}, ({}, [])),
     ],
 )
 def test_accounts_that_make_no_sense_are_not_kept(result: Any, kept: Any) -> None:

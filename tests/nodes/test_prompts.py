@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 
 from gems.models.chat.messages import Picture
-from gems.models.schemas import TASK_TAGS, Task, tagged, untagged
+from gems.models.schemas import TASK_TAGS, Task, extract_tag, wrap_in_tag
 from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "prompts"
@@ -144,12 +144,12 @@ def test_text_of_others_stays_inside_its_tag(hostile: str) -> None:
     ],
 )
 def test_all_other_text_stays_as_it_was_typed(harmless: str) -> None:
-    assert tagged("user_prompt", harmless) == f"<user_prompt>\n{harmless}\n</user_prompt>"
+    assert wrap_in_tag("user_prompt", harmless) == f"<user_prompt>\n{harmless}\n</user_prompt>"
 
 
 def test_tagged_text_is_read_back() -> None:
     typed = "a sign </user_prompt> and <skills> &lt;b> < /skill x>"
-    assert untagged("user_prompt", tagged("user_prompt", typed)) == typed
+    assert extract_tag("user_prompt", wrap_in_tag("user_prompt", typed)) == typed
 
 
 def test_pictures_are_blocks_of_their_own_wherever_a_user_types_image() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gems.models.usage import NOTHING, spent_usd
+from gems.models.usage import NO_USAGE, spent_usd
 from gems.nodes.drawing import count_images
 from gems.nodes.scoring import best_round, best_verdict, pass_rate
 from gems.nodes.stopping import find_stop_reason
@@ -27,7 +27,7 @@ def rounds(*scores: float, images: int = 1) -> Any:
 
 
 def usage(**usd: float | None) -> Any:
-    return {name: NOTHING | {"usd": price} for name, price in usd.items()}
+    return {name: NO_USAGE | {"usd": price} for name, price in usd.items()}
 
 
 def ended(scores: list[float], spent: Any = None, images: int = 1, **options: Any) -> Any:

@@ -24,7 +24,7 @@ from gems.memory.embeddings import OpenAIEmbedder
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
 from gems.models.generators import openai
-from gems.models.pictures import MAX_PIXELS, verified_png
+from gems.models.pictures import MAX_PIXELS, verify_png
 from gems.nodes.prompts import question
 from gems.runs.source_images import read_png
 from gems.settings import ChatSettings, GeneratorSettings
@@ -96,7 +96,7 @@ def test_of_every_kind(name: str) -> None:
     """What is refused is refused by its header; a small picture with a huge text may be taken for itself."""
     with little_memory():
         try:
-            data, width, height = verified_png(BOMBS[name], "the server")
+            data, width, height = verify_png(BOMBS[name], "the server")
         except InvalidImageError:
             return
     assert name in ("text", "profile")
@@ -123,7 +123,7 @@ def test_pillow_is_not_told_to_take_half_a_picture() -> None:
 async def test_of_a_generator(kind: str, name: str, tmp_path: Path) -> None:
     with StubServer(chat=Script(), images=lambda _request: BOMBS[name]) as stub:
         async with opened(stub, tmp_path / "home", generator=kind) as gems:
-            with little_memory(), pytest.raises(InvalidImageError, match=r"pixels|too large|no whole"):
+            with little_memory(), pytest.raises(InvalidImageError, match=r"pixels|too large|truncated"):
                 await gems.run(PROMPT, size="64x64")
     assert not (tmp_path / "home" / "images").exists()
 
@@ -246,7 +246,7 @@ async def ask(kind: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_of_an_answer(kind: str, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with endless(*ANSWERS[answer]) as address:
         tracemalloc.start()
-        with pytest.raises(UnreadableReplyError, match=r"more than|packed"):
+        with pytest.raises(UnreadableReplyError, match=r"more than|compressed"):
             await ask(kind, address, monkeypatch)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

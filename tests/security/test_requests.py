@@ -17,7 +17,7 @@ from mcp import Client
 
 from gems.errors import GemsError, RejectedRequestError
 from gems.models.factory import open_chat, open_generator
-from gems.models.generators.addresses import on_same_server
+from gems.models.generators.addresses import resolve_on_same_server
 from gems.nodes.prompts import question
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings
@@ -97,7 +97,7 @@ def inside() -> Iterator[Receiver]:
     ],
 )
 def test_an_address_elsewhere_is_not_on_the_same_server(address: str) -> None:
-    found = on_same_server(address, BASE)
+    found = resolve_on_same_server(address, BASE)
     if found is not None:
         # Then it was taken for a path of the server itself.
         assert httpx.URL(found).copy_with(path="/", query=None, fragment=None) == httpx.URL(BASE).copy_with(

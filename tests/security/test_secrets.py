@@ -199,7 +199,7 @@ def test_by_the_command_line(stub: StubServer, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize("user", ["tok-en", "anna:hunter2", ":hunter2", "anna:"])
 def test_no_spec_holds_a_user(user: str) -> None:
     for spec in (f"openai:m@http://{user}@host/v1", f"http:http://{user}@host/draw"):
-        with pytest.raises(ModelSpecError, match="holds a user or a password") as caught:
+        with pytest.raises(ModelSpecError, match="contains a user or a password") as caught:
             parse_generator_spec(spec)
         assert user.strip(":") not in str(caught.value)
     with pytest.raises(ModelSpecError) as caught:

@@ -123,7 +123,7 @@ def test_what_is_logged_knows_its_run(stub: StubServer) -> None:
         _, err = process.communicate(timeout=PATIENCE_S)
     first, *lines = err.splitlines()
     assert first.startswith("Serving at")
-    (retried,) = [told for told in map(json.loads, lines) if "Asking again" in told["message"]]
+    (retried,) = [told for told in map(json.loads, lines) if "Retrying" in told["message"]]
     assert (retried["run_id"], retried["level"]) == (run_id, "warning")
 
 

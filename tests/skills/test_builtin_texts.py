@@ -12,7 +12,7 @@ import yaml
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from gems.models.blocks import BlocksChat
-from gems.models.schemas import SkillChoice, tagged
+from gems.models.schemas import SkillChoice, wrap_in_tag
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILTIN = ROOT / "skills" / "builtin"
@@ -52,7 +52,7 @@ def alike(prompt: str) -> str:
 def chosen(prompt: str) -> list[str]:
     """What the rule-based planner of the built-in world chooses."""
     lines = "\n".join(f"{name}: {' '.join(parts(name)[0]['description'].split())}" for name in NAMES)
-    asked = tagged("user_prompt", prompt) + tagged("skills", lines)
+    asked = wrap_in_tag("user_prompt", prompt) + wrap_in_tag("skills", lines)
     reply = BlocksChat().invoke([SystemMessage("Task: route"), HumanMessage(asked)])
     return SkillChoice.model_validate_json(reply.text).skills
 

@@ -7,7 +7,7 @@ import os
 import httpx
 
 from gems.errors import ConfigurationError, RejectedRequestError, UnreachableError
-from gems.models.generators.addresses import shown_address
+from gems.models.generators.addresses import display_url
 from gems.observability.tracing import check_installed
 from gems.settings import Settings
 
@@ -24,7 +24,7 @@ async def collector(settings: Settings) -> str:
         return "to stderr"
     from gems.observability.opentelemetry import traces_url  # noqa: PLC0415 - only where it is installed
 
-    where = shown_address(settings.otel)
+    where = display_url(settings.otel)
     headers = {"content-type": "application/x-protobuf"}
     try:
         async with httpx.AsyncClient(timeout=_PATIENCE_S) as client:

@@ -12,9 +12,9 @@ from gems.evals.judge import JudgeQuestion, JudgeReply
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat
-from gems.models.images import encoded_picture
+from gems.models.images import encode_image
 from gems.models.specs import parse_chat_spec
-from gems.models.usage import NOTHING, added
+from gems.models.usage import NO_USAGE, add_usage
 from gems.settings import ChatSettings
 from gems.types import Usage
 
@@ -45,7 +45,7 @@ class ChatJudge:
     def __init__(self, client: ChatClient, *, name: str, samples: int = SAMPLES) -> None:
         self.name = name
         self.samples = samples
-        self.usage: Usage = NOTHING
+        self.usage: Usage = NO_USAGE
         self._client = client
 
     async def ask(self, question: JudgeQuestion) -> JudgeReply:
@@ -78,8 +78,8 @@ class ChatJudge:
 
     async def _picture(self, png: bytes) -> Picture:
         side = self._client.limits.image_side
-        data, media_type = await asyncio.to_thread(encoded_picture, png, side)
+        data, media_type = await asyncio.to_thread(encode_image, png, side)
         return Picture(image=hashlib.sha256(png).hexdigest(), data=data, media_type=media_type)
 
     def _count(self, usage: Usage) -> None:
-        self.usage = added(self.usage, usage)
+        self.usage = add_usage(self.usage, usage)

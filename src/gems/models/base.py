@@ -1,4 +1,4 @@
-"""The protocol of image generators."""
+"""Protocol of image generators."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 @runtime_checkable
 class ImageGenerator(Protocol):
-    """Draws images: one request in, one image out.
+    """Generates one image per request.
 
-    Candidates of a round are requested concurrently; a generator that can draw several requests in one
-    batch takes those that wait together (`capabilities.max_batch`).
+    Candidates of a round are requested concurrently; a generator may combine waiting requests into batches
+    of up to `capabilities.max_batch`.
     """
 
     @property
     def capabilities(self) -> GeneratorCapabilities:
-        """What this generator can do; costs nothing to ask."""
+        """Capabilities of this generator, available without a request."""
         ...
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
-        """Draw one image. Retries what is worth retrying; a cancelled call stops drawing soon.
+        """Generate one image. Retries retryable errors; a cancelled call soon stops the generation.
 
         Raises:
-            SizeError: the size cannot be drawn.
-            EditingUnsupportedError: the request carries a source and the generator cannot edit.
-            ConfigurationError: the key, the model or its files are not usable.
-            ProviderError: the model did not answer with a usable image.
+            SizeError: the size is not supported.
+            EditingUnsupportedError: the request has a source image and the generator cannot edit.
+            ConfigurationError: the key, the model or its files are invalid.
+            ProviderError: the model did not return a valid image.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections, threads and memory. Calling it twice is harmless."""
+        """Release connections, threads and memory. Idempotent."""
         ...

@@ -1,7 +1,7 @@
-"""How many requests an endpoint gets at a time, and whose turn it is.
+"""Limit the concurrent requests to an endpoint, fairly between runs.
 
-An endpoint that answers 429 gets fewer at a time and rests as long as it says; each answer lets a part of one
-more in again. That is how TCP finds what a line carries: halve on a loss, add on success.
+On HTTP 429 the limit is halved and requests pause for Retry-After; each success raises it again, as in TCP's
+congestion control (additive increase, multiplicative decrease).
 """
 
 from __future__ import annotations
@@ -15,42 +15,36 @@ from contextlib import asynccontextmanager
 from gems.errors import RateLimitError
 from gems.observability.logging import current_run
 
-# Rests longer than that are between the endpoint and whoever asked; see `gems.models.http`.
-_LONGEST_REST_S = 60.0
+# A longer Retry-After ends the request at once (`gems.models.http`) and must not stop all others.
+_MAX_PAUSE_S = 60.0
 
 
-class Places:
-    """The places at an endpoint, handed out to runs in turn: one with many questions does not hold up others.
+class AdaptiveLimiter:
+    """Grants up to `most` (at least 1) concurrent slots, to waiting runs in turn.
 
     May be used from several event loops, one after the other.
-
-    Args:
-        most: Requests at a time, from 1.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._allowed = float(most)
         self._taken = 0
-        # Counts reductions: of all requests under way when one came, one alone reduces.
+        # Counts reductions: of all requests in flight at a reduction, only the first one reduces.
         self._era = 0
-        self._rests_until = -math.inf
-        # The event loop that will hand places out after the rest; another one may have ended meanwhile.
+        self._paused_until = -math.inf
+        # The event loop that grants slots after the pause; the loop of an earlier pause may have ended.
         self._waking: asyncio.AbstractEventLoop | None = None
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @property
     def allowed(self) -> int:
-        """Requests at a time that the endpoint is given now, from 1."""
+        """Current limit of concurrent requests, at least 1."""
         return int(self._allowed)
 
     @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
-        """A place for one request, as soon as it is one's turn.
-
-        A `RateLimitError` that leaves the block is learnt from.
-        """
-        await self._turn()
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot and hold it; a `RateLimitError` that leaves the block lowers the limit."""
+        await self._acquire()
         era = self._era
         try:
             yield
@@ -60,48 +54,48 @@ class Places:
             raise
         finally:
             self._taken -= 1
-            self._hand_out()
+            self._grant_slots()
 
-    async def _turn(self) -> None:
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(current_run(), deque()).append(mine)
-        self._hand_out()
+    async def _acquire(self) -> None:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(current_run(), deque()).append(granted)
+        self._grant_slots()
         try:
-            await mine
+            await granted
         except asyncio.CancelledError:
-            if not mine.cancelled():
-                # It was given a place in the same moment.
+            if not granted.cancelled():
+                # The slot was granted just before the cancellation.
                 self._taken -= 1
-                self._hand_out()
+                self._grant_slots()
             raise
 
-    def _hand_out(self) -> None:
-        """Give free places away, one to each run in turn."""
+    def _grant_slots(self) -> None:
+        """Grant free slots, one to each run in turn."""
         while self._waiting and self._taken < self.allowed and self._is_awake():
-            asker, queue = self._waiting.popitem(last=False)
+            run, queue = self._waiting.popitem(last=False)
             first = queue.popleft()
             if queue:
-                self._waiting[asker] = queue
+                self._waiting[run] = queue
             if not first.cancelled():
                 first.set_result(None)
                 self._taken += 1
 
     def _is_awake(self) -> bool:
         loop = asyncio.get_running_loop()
-        if loop.time() >= self._rests_until:
+        if loop.time() >= self._paused_until:
             return True
         if self._waking is not loop:
             self._waking = loop
-            loop.call_at(self._rests_until, self._wake)
+            loop.call_at(self._paused_until, self._wake)
         return False
 
     def _wake(self) -> None:
         self._waking = None
-        self._hand_out()
+        self._grant_slots()
 
-    def _reduce(self, era: int, rest_s: float) -> None:
+    def _reduce(self, era: int, pause_s: float) -> None:
         if era == self._era:
             self._era += 1
             self._allowed = max(1.0, self._allowed / 2)
-        if rest_s <= _LONGEST_REST_S:
-            self._rests_until = max(self._rests_until, asyncio.get_running_loop().time() + rest_s)
+        if pause_s <= _MAX_PAUSE_S:
+            self._paused_until = max(self._paused_until, asyncio.get_running_loop().time() + pause_s)

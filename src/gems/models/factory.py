@@ -1,4 +1,4 @@
-"""Build models from settings. Heavy libraries are imported here, by the model that needs them."""
+"""Create models from settings. Heavy libraries are imported lazily, by the model that needs them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gems.errors import ConfigurationError, MissingExtraError
 from gems.models.base import ImageGenerator
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
-from gems.models.connecting import held_open
-from gems.models.generators.addresses import shown_address
+from gems.models.connecting import make_client_options
+from gems.models.generators.addresses import display_url
 from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
-from gems.models.limiting import MAX_CHAT_BYTES, PLAIN, limited
+from gems.models.limiting import MAX_CHAT_BYTES, UNCOMPRESSED, max_response_size
 from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
 from gems.observability.redaction import secrets_in
 from gems.settings import ChatSettings, GeneratorSettings
@@ -26,38 +26,34 @@ _PER_MILLION = 1e-6
 
 
 def open_chat(settings: ChatSettings) -> ChatClient:
-    """The chat client that `settings` describe; no request is made.
+    """Create the chat client that `settings` describe, without a request.
 
-    Raises:
-        ModelSpecError: the spec is not understood.
-        ConfigurationError: OpenAI is meant and no key is set.
+    Raises `ModelSpecError` for an invalid spec and `ConfigurationError` if OpenAI's key is not set.
     """
     spec = parse_chat_spec(settings.model)
-    limits = _limits(settings, free=spec.kind == "blocks")
+    limits = _make_chat_limits(settings, free=spec.kind == "blocks")
     if spec.kind == "blocks":
-        return ChatClient(_blocks_chat(), name="blocks", limits=limits)
-    return _openai_chat(spec, settings, limits)
+        return ChatClient(_open_blocks_chat(), name="blocks", limits=limits)
+    return _open_openai_chat(spec, settings, limits)
 
 
 def wrap_chat(model: BaseChatModel, settings: ChatSettings) -> ChatClient:
-    """A client around a LangChain chat model of the caller's own."""
-    return ChatClient(model, name=type(model).__name__, limits=_limits(settings, free=False))
+    """Wrap the caller's own LangChain chat model in a client."""
+    return ChatClient(model, name=type(model).__name__, limits=_make_chat_limits(settings, free=False))
 
 
 def open_generator(settings: GeneratorSettings) -> ImageGenerator:
-    """The image generator that `settings` describe; nothing is loaded and no request is made.
+    """Create the image generator that `settings` describe, without loading a model or sending a request.
 
-    Raises:
-        ModelSpecError: the spec is not understood.
-        MissingExtraError: the generator's packages are not installed.
-        ConfigurationError: OpenAI is meant and no key is set.
+    Raises `ModelSpecError` for an invalid spec, `MissingExtraError` if the generator's packages are not
+    installed, and `ConfigurationError` if OpenAI's key is not set.
     """
     spec = parse_generator_spec(settings.model)
     if spec.kind == "blocks":
-        return _made("blocks.generator", "BlocksGenerator")
+        return _instantiate("blocks.generator", "BlocksGenerator")
     if spec.kind == "diffusers":
-        return _diffusers(spec, settings)
-    key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
+        return _open_diffusers(spec, settings)
+    key = _select_key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
     common: dict[str, Any] = {
         "api_key": key,
         "timeout_s": settings.timeout_s,
@@ -69,8 +65,8 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
         "price_usd": settings.usd_per_image,
     }
     if spec.kind == "http":
-        return _made("generators.http", "HTTPGenerator", spec.url, **common)
-    return _made(
+        return _instantiate("generators.http", "HTTPGenerator", spec.url, **common)
+    return _instantiate(
         "generators.openai",
         "OpenAIImagesGenerator",
         spec.model,
@@ -80,15 +76,15 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     )
 
 
-def _made(module: str, name: str, *args: Any, **kwargs: Any) -> ImageGenerator:
+def _instantiate(module: str, name: str, *args: Any, **kwargs: Any) -> ImageGenerator:
     generator: ImageGenerator = getattr(import_module(f"gems.models.{module}"), name)(*args, **kwargs)
     return generator
 
 
-def _diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
+def _open_diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
     if find_spec("torch") is None or find_spec("diffusers") is None:
-        raise MissingExtraError("Drawing with Diffusers", "diffusers")
-    return _made(
+        raise MissingExtraError("Generating images with Diffusers", "diffusers")
+    return _instantiate(
         "generators.diffusers.generator",
         "DiffusersGenerator",
         spec.model,
@@ -104,24 +100,24 @@ def _diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
     )
 
 
-def _blocks_chat() -> BaseChatModel:
+def _open_blocks_chat() -> BaseChatModel:
     chat: BaseChatModel = import_module("gems.models.blocks.chat_model").BlocksChat()
     return chat
 
 
-def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) -> ChatClient:
+def _open_openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) -> ChatClient:
     import httpx  # noqa: PLC0415
 
     from gems.models.chat.openai import ReasoningChatOpenAI  # noqa: PLC0415 - takes about a second
 
-    key = _key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
+    key = _select_key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
     url = spec.url or OPENAI_URL
-    # A client of our own: langchain-openai shares one between event loops, which breaks when one ends.
+    # langchain-openai shares one client between event loops, which breaks when a loop ends.
     http = httpx.AsyncClient(
         timeout=settings.timeout_s,
-        headers=PLAIN,
-        event_hooks=limited(MAX_CHAT_BYTES),
-        **held_open(httpx.Limits),
+        headers=UNCOMPRESSED,
+        event_hooks=max_response_size(MAX_CHAT_BYTES),
+        **make_client_options(httpx.Limits),
     )
     model = ReasoningChatOpenAI(
         model=spec.model,
@@ -130,15 +126,15 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
         max_retries=0,
         timeout=settings.timeout_s,
         http_async_client=http,
-        # Or OPENAI_PROXY, which concerns OpenAI alone, would contradict a client of our own.
+        # OPENAI_PROXY would conflict with `http_async_client`.
         openai_proxy=None,
     )
     if not is_openai(url):
-        # The client takes these from OpenAI's environment variables; they concern nobody else.
+        # Read from OpenAI's environment variables, which other servers must not receive.
         model.root_async_client.organization = model.root_async_client.project = None
     return ChatClient(
         model,
-        name=f"{spec.model} at {shown_address(url)}",
+        name=f"{spec.model} at {display_url(url)}",
         limits=limits,
         adaptable=True,
         extra_body=settings.extra_body,
@@ -147,8 +143,8 @@ def _openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) ->
     )
 
 
-def _key(own: str | None, spec: ModelSpec) -> str | None:
-    """The key to send. OPENAI_API_KEY is meant for OpenAI: it goes nowhere else, nor there in the open."""
+def _select_key(own: str | None, spec: ModelSpec) -> str | None:
+    """Return the key to send. OPENAI_API_KEY is only sent to OpenAI, and only over HTTPS."""
     if own is not None or spec.kind != "openai":
         return own
     if not is_openai(spec.url or OPENAI_URL):
@@ -156,11 +152,12 @@ def _key(own: str | None, spec: ModelSpec) -> str | None:
     if key := os.environ.get("OPENAI_API_KEY"):
         return key
     raise ConfigurationError(
-        f"{spec} needs a key.", hint="Set OPENAI_API_KEY, or GEMS_CHAT__API_KEY and GEMS_GENERATOR__API_KEY."
+        f"{spec} needs an API key.",
+        hint="Set OPENAI_API_KEY, or GEMS_CHAT__API_KEY and GEMS_GENERATOR__API_KEY.",
     )
 
 
-def _limits(settings: ChatSettings, *, free: bool) -> ChatLimits:
+def _make_chat_limits(settings: ChatSettings, *, free: bool) -> ChatLimits:
     prices = (settings.input_usd_per_million, settings.output_usd_per_million)
     known = (0.0, 0.0) if free else tuple(None if p is None else p * _PER_MILLION for p in prices)
     return ChatLimits(

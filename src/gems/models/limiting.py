@@ -1,4 +1,4 @@
-"""Answers of endpoints that are longer than any answer, ended before they fill the memory."""
+"""Limit the size of HTTP responses before they fill the memory."""
 
 from __future__ import annotations
 
@@ -12,59 +12,56 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_CHAT_BYTES = 32 * 2**20
-"""Longest answer of a chat model or an embedder, with log probabilities."""
+"""Largest response of a chat model or an embedder, with log probabilities."""
 
-MAX_PICTURE_BYTES = 256 * 2**20
-"""Longest answer of an image server: the largest picture that is opened, as raw pixels, is smaller."""
+MAX_IMAGE_BYTES = 256 * 2**20
+"""Largest response of an image server: above the raw pixels of the largest accepted image."""
 
-# What is packed can stand for a thousand times as much, so nothing packed is asked for and none is taken.
-PLAIN = {"Accept-Encoding": "identity"}
-"""Headers of a client with `limited`."""
+# A compressed body can expand a thousandfold.
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
+"""Headers of a client with `max_response_size`: compressed responses are rejected."""
 
-Hooks = dict[str, list[Callable[..., Awaitable[Any]]]]
+EventHooks = dict[str, list[Callable[..., Awaitable[Any]]]]
 
 
-def limited(most: int) -> Hooks:
-    """Event hooks for an `httpx.AsyncClient` whose answers may have so many bytes, and may not be packed.
+def max_response_size(most: int) -> EventHooks:
+    """Return event hooks of an `httpx.AsyncClient` that limit responses to `most` bytes, uncompressed.
 
-    An answer that breaks this raises `UnreadableReplyError`, which the openai library wraps in an error of
-    its own; `gems.models.http.translate` finds it there.
-
-    Args:
-        most: Bytes.
+    They raise `UnreadableReplyError`, which the openai library wraps in an error of its own;
+    `gems.models.http.translate_error` unwraps it.
     """
 
-    async def watch(response: httpx.Response) -> None:
-        packed = response.headers.get("content-encoding", "identity").strip().lower()
-        if packed not in ("identity", ""):
+    async def limit(response: httpx.Response) -> None:
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", ""):
             raise UnreadableReplyError(
-                f"{_server(response)} sent a packed answer ({packed[:40]}), which was not asked for."
+                f"{_name_server(response)} sent a compressed response ({encoding[:40]}) without being asked."
             )
-        response.stream = _counted(response, most, _server(response))
+        response.stream = _limit_stream(response, most, _name_server(response))
 
-    return {"response": [watch]}
+    return {"response": [limit]}
 
 
-def _server(response: httpx.Response) -> str:
+def _name_server(response: httpx.Response) -> str:
     return f"The server at {response.request.url.host}"
 
 
-def _counted(response: Any, most: int, server: str) -> Any:
-    """The response's stream, which ends with an error where it is too long."""
+def _limit_stream(response: Any, most: int, server: str) -> Any:
+    """Return the response's stream, which raises once it is too long."""
     stream = response.stream
-    # That of the library which made the response: openai brings a httpx of its own under another name.
+    # The library that made the response: openai ships an httpx of its own under another name.
     library = sys.modules[type(response).__module__.partition(".")[0]]
 
-    class Counted(library.AsyncByteStream):  # type: ignore[misc, name-defined]
+    class LimitedStream(library.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            got = 0
+            received = 0
             async for part in stream:
-                got += len(part)
-                if got > most:
+                received += len(part)
+                if received > most:
                     raise UnreadableReplyError(f"{server} sent more than {most:,} bytes.")
                 yield part
 
         async def aclose(self) -> None:
             await stream.aclose()
 
-    return Counted()
+    return LimitedStream()

@@ -1,4 +1,4 @@
-"""Image bytes from outside, opened and verified before they are believed."""
+"""Open and verify untrusted image bytes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image, UnidentifiedImageError
 from gems.errors import InvalidImageError
 
 MAX_PIXELS = 64_000_000
-"""Largest picture that is opened: 8000x8000, against decompression bombs."""
+"""Largest accepted image, 8000x8000, against decompression bombs."""
 
-_FILTERS = threading.Lock()
+_WARNINGS_LOCK = threading.Lock()
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -26,30 +26,24 @@ _TURNS = {
 }
 
 
-def verified_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
-    """PNG bytes, width and height in pixels of a picture; see `verified`."""
-    png, picture = verified(data, origin)
+def verify_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
+    """Return the PNG bytes of `verify_image`, and width and height in pixels."""
+    png, picture = verify_image(data, origin)
     return png, picture.width, picture.height
 
 
-def verified(data: bytes, origin: str) -> tuple[bytes, Image.Image]:
-    """PNG bytes of a picture in any common format, and the picture itself with its pixels loaded.
+def verify_image(data: bytes, origin: str) -> tuple[bytes, Image.Image]:
+    """Return an image's PNG bytes, and the image with its pixels loaded. Blocking: call it in a thread.
 
-    PNG bytes are handed on untouched; other formats are converted. Blocking: call it in a thread.
-
-    Args:
-        data: What came.
-        origin: Where it came from, for the message.
-
-    Raises:
-        InvalidImageError: `data` is no whole picture, or has more than `MAX_PIXELS` pixels.
+    PNG bytes are returned unchanged; JPEG and WebP are converted. Raises `InvalidImageError`, which names
+    `origin`, if `data` is not a complete image or has more than `MAX_PIXELS` pixels.
     """
     try:
-        with opened(data) as picture:
+        with open_image(data) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise InvalidImageError(
-                    f"{origin} sent a picture of {width}x{height} pixels, more than {MAX_PIXELS}."
+                    f"{origin} sent an image of {width}x{height} pixels, more than {MAX_PIXELS}."
                 )
             picture.load()
             if picture.format == "PNG":
@@ -59,31 +53,29 @@ def verified(data: bytes, origin: str) -> tuple[bytes, Image.Image]:
             plain.save(converted, "PNG")
             return converted.getvalue(), plain
     except Image.DecompressionBombError as error:
-        raise InvalidImageError(f"{origin} sent a picture that is too large to open: {error}.") from error
+        raise InvalidImageError(f"{origin} sent an image that is too large to open: {error}.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise InvalidImageError(
-            f"{origin} sent {len(data)} bytes that are no whole image, beginning with {data[:48]!r}."
+            f"{origin} sent {len(data)} bytes that are not a valid image or are truncated, "
+            f"beginning with {data[:48]!r}."
         ) from error
 
 
-def upright(picture: Image.Image) -> Image.Image:
-    """The picture turned as its camera says it should be; as it is where nothing readable says so."""
-    with _FILTERS, warnings.catch_warnings():
+def apply_orientation(picture: Image.Image) -> Image.Image:
+    """Apply the EXIF orientation, if there is one that can be read."""
+    with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+            method = _TRANSPOSES.get(picture.getexif().get(_ORIENTATION, 1))
         except (OSError, SyntaxError, ValueError):
-            # What is written beside the pixels may be damaged where they are whole.
-            turn = None
-    return picture if turn is None else picture.transpose(turn)
+            # EXIF may be damaged although the pixels are complete.
+            method = None
+    return picture if method is None else picture.transpose(method)
 
 
-def opened(data: bytes) -> Image.Image:
-    """A PNG, JPEG or WebP picture with its header read, whatever stands in it.
-
-    Pillow would warn at a pixel limit of its own and at bad EXIF.
-    """
-    # The filters belong to the whole process: threads that changed them side by side would undo each other.
-    with _FILTERS, warnings.catch_warnings():
+def open_image(data: bytes) -> Image.Image:
+    """Open a PNG, JPEG or WebP image and read its header, without Pillow's warnings about size and EXIF."""
+    # Warning filters are global: threads that change them at the same time would undo each other.
+    with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])

@@ -1,8 +1,7 @@
-"""What a chat model can be asked, and the form of its answers.
+"""Tasks of the chat model and the schemas of its replies.
 
-The nodes ask in this form and the built-in world answers in it, so it stands below both. A request is a
-system message whose first line is `Task: <task>`, then a user message of tagged parts and images. The tags
-of each task are listed in `TASK_TAGS`. What a user, a skill or a model wrote goes inside a tag as data.
+A request is a system message whose first line is `Task: <task>`, then a user message of tagged parts (see
+`TASK_TAGS`) and images. Text from users, skills and models goes inside tags, as data.
 """
 
 from __future__ import annotations
@@ -62,14 +61,13 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "distil": ("experiences",),
     "author": ("skill", "lessons"),
 }
-"""`questions`, `passed` and `failed` hold one numbered line each: `1. question`, failed ones with
-` - evidence` behind; `skills` holds `name: description` lines; `experiences` holds `Round N: text`
-lines, for `distil` numbered ones; `skill` holds a skill's body; `lessons` holds numbered lines that begin
-with what came of them before, `[held 5 of 6 times]` or `[not tried yet]`."""
+"""Contents of the tags: `questions`, `passed` and `failed` are numbered lines `1. question`, failed ones
+followed by ` - evidence`; `skills` are `name: description` lines; `experiences` are `Round N: text` lines,
+numbered ones for `distil`; `skill` is a skill's body; `lessons` are numbered lines that begin with their
+record, `[held 5 of 6 times]` or `[not tried yet]`."""
 
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
-# A model may heed a tag in capital letters, with blanks in it or with an attribute as well.
-# Each pattern here and below is written so that no text takes it longer than its length.
+# Models also accept tags in capitals, with blanks or attributes. All patterns here run in linear time.
 _NAMED = rf"(?=\s*(?:/\s*)?(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
@@ -85,25 +83,24 @@ _NO_SKILL = ("", "none", "null", "no skill")
 _Form = TypeVar("_Form", bound=BaseModel)
 
 
-# What models write is met half way by the validators below. The JSON schema that servers are sent knows
-# nothing of them: it asks for the exact form.
+# The validators below accept near misses. The JSON schema sent to servers still asks for the exact form.
 
 
-def _text(value: Any) -> Any:
+def _coerce_text(value: Any) -> Any:
     return "" if value is None else str(value) if isinstance(value, bool | int | float) else value
 
 
-def _number(value: Any) -> Any:
-    found = re.search(r"\d+", value) if isinstance(value, str) else None
-    return int(found.group()) if found else value
+def _coerce_number(value: Any) -> Any:
+    match = re.search(r"\d+", value) if isinstance(value, str) else None
+    return int(match.group()) if match else value
 
 
-def _answer(value: Any) -> AnswerValue:
-    # The whole word, not the first: a model that copies the form answers "yes, no or unknown".
+def _coerce_answer(value: Any) -> AnswerValue:
+    # Only the whole text counts: a model that copies the schema answers "yes, no or unknown".
     return _ANSWERS.get(str(value).strip(" \t\r\n.,:;!*_`\"'").lower(), "unknown")
 
 
-def _kind(value: Any) -> str:
+def _coerce_kind(value: Any) -> str:
     kind = str(value).strip().lower()
     return kind if kind in get_args(RequirementKind) else "other"
 
@@ -114,30 +111,26 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _names(value: Any) -> list[str]:
+def _coerce_names(value: Any) -> list[str]:
     parts = value.split(",") if isinstance(value, str) else _as_list(value)
     names = [part.strip() for part in parts if isinstance(part, str)]
     return [name for name in names if name.lower() not in _NO_SKILL]
 
 
-def _positions(value: Any) -> list[int]:
-    numbers = [_number(item) for item in _as_list(value)]
+def _coerce_positions(value: Any) -> list[int]:
+    numbers = [_coerce_number(item) for item in _as_list(value)]
     return [number for number in numbers if isinstance(number, int) and not isinstance(number, bool)]
 
 
-def _usable(value: Any, form: type[_Form]) -> list[_Form | None]:
-    """The items of a list in their places, None for one that has not the form.
-
-    Raises:
-        ValueError: there are items, and none has it.
-    """
-    items = [_item(item, form) for item in _as_list(value)]
+def _parse_items(value: Any, form: type[_Form]) -> list[_Form | None]:
+    """Parse the items of a list, invalid ones to None; raise `ValueError` if all are invalid."""
+    items = [_parse_item(item, form) for item in _as_list(value)]
     if value is None or (items and not any(items)):
-        raise ValueError("nothing in the list can be used")
+        raise ValueError("the list has no valid item")
     return items
 
 
-def _item(value: Any, form: type[_Form]) -> _Form | None:
+def _parse_item(value: Any, form: type[_Form]) -> _Form | None:
     try:
         return form.model_validate(value)
     except ValidationError:
@@ -148,14 +141,14 @@ class SkillChoice(BaseModel):
     """Answer to `route`."""
 
     model_config = ConfigDict(extra="ignore")
-    skills: Annotated[list[str], BeforeValidator(_names)] = Field(
+    skills: Annotated[list[str], BeforeValidator(_coerce_names)] = Field(
         default_factory=list, description="Names of skills; empty for none."
     )
-    why: Annotated[str, BeforeValidator(_text)] = Field(default="", description="One sentence.")
+    why: Annotated[str, BeforeValidator(_coerce_text)] = Field(default="", description="One sentence.")
 
     @classmethod
     def from_plain(cls, text: str) -> SkillChoice | None:
-        """Read a bare name such as `Spatial.` or `SKILL_ID: spatial`; None where it is anything longer."""
+        """Parse a bare name such as `Spatial.` or `SKILL_ID: spatial`; None for anything longer."""
         name = re.sub(r"(?i)^\W*SKILL_ID\b", "", text).strip(" \t:`*\"'.\r\n")
         if not name or len(name) > 64 or "\n" in name or name.startswith(("{", "[")):
             return None
@@ -169,7 +162,7 @@ class PromptReply(BaseModel):
     prompt: str
 
 
-def _loss(value: Any) -> str:
+def _coerce_loss(value: Any) -> str:
     return "contradicted" if str(value).strip().lower().startswith("contra") else "dropped"
 
 
@@ -177,23 +170,25 @@ class LossReply(BaseModel):
     """A requirement that a new prompt no longer asks for."""
 
     model_config = ConfigDict(extra="ignore")
-    number: Annotated[int, BeforeValidator(_number)] = Field(description="The question's number, from 1.")
-    how: Annotated[Literal["dropped", "contradicted"], BeforeValidator(_loss)] = "dropped"
+    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(
+        description="The question's number, from 1."
+    )
+    how: Annotated[Literal["dropped", "contradicted"], BeforeValidator(_coerce_loss)] = "dropped"
 
 
-def _losses(value: Any) -> list[LossReply]:
+def _coerce_losses(value: Any) -> list[LossReply]:
     stated = [{"number": item} if isinstance(item, int | str) else item for item in _as_list(value)]
-    return [loss for item in stated if (loss := _item(item, LossReply)) is not None]
+    return [loss for item in stated if (loss := _parse_item(item, LossReply)) is not None]
 
 
 class KeptReply(BaseModel):
     """Answer to `keep`."""
 
     model_config = ConfigDict(extra="ignore")
-    lost: Annotated[list[LossReply], BeforeValidator(_losses)] = Field(
+    lost: Annotated[list[LossReply], BeforeValidator(_coerce_losses)] = Field(
         default_factory=list, description="Empty where nothing is lost."
     )
-    prompt: Annotated[str, BeforeValidator(_text)] = Field(
+    prompt: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="The new prompt with what was lost put back; empty where nothing is lost."
     )
 
@@ -202,7 +197,9 @@ class DraftReply(BaseModel):
     """Answer to `author`."""
 
     model_config = ConfigDict(extra="ignore")
-    name: Annotated[str, BeforeValidator(_text)] = Field(default="", description="Lower case, with hyphens.")
+    name: Annotated[str, BeforeValidator(_coerce_text)] = Field(
+        default="", description="Lower case, with hyphens."
+    )
     description: str = Field(description="What the skill is for and when to use it.")
     body: str = Field(description="The guidance, as Markdown.")
 
@@ -212,17 +209,17 @@ class RequirementReply(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     question: str = Field(description="A question about the image that yes answers well.")
-    kind: Annotated[RequirementKind, BeforeValidator(_kind)] = "other"
-    parents: Annotated[list[int], BeforeValidator(_positions)] = Field(
+    kind: Annotated[RequirementKind, BeforeValidator(_coerce_kind)] = "other"
+    parents: Annotated[list[int], BeforeValidator(_coerce_positions)] = Field(
         default_factory=list,
         description="Positions, from 1, of earlier questions without which this one makes no sense.",
     )
 
 
-def _requirements(value: Any) -> list[RequirementReply]:
-    """The usable ones; an empty question keeps the place of another, since parents are positions."""
+def _coerce_requirements(value: Any) -> list[RequirementReply]:
+    """Replace invalid items by empty questions, since parents are positions in the list."""
     stated = [{"question": item} if isinstance(item, str) else item for item in _as_list(value)]
-    usable = _usable(None if value is None else stated, RequirementReply)
+    usable = _parse_items(None if value is None else stated, RequirementReply)
     return [item or RequirementReply(question="") for item in usable]
 
 
@@ -230,29 +227,31 @@ class RequirementsReply(BaseModel):
     """Answer to `decompose`."""
 
     model_config = ConfigDict(extra="ignore")
-    requirements: Annotated[list[RequirementReply], BeforeValidator(_requirements)]
+    requirements: Annotated[list[RequirementReply], BeforeValidator(_coerce_requirements)]
 
 
 class AnswerReply(BaseModel):
     """Answer to one question of a checklist."""
 
     model_config = ConfigDict(extra="ignore")
-    number: Annotated[int, BeforeValidator(_number)] = Field(description="The question's number, from 1.")
-    answer: Annotated[AnswerValue, BeforeValidator(_answer)]
-    evidence: Annotated[str, BeforeValidator(_text)] = Field(
+    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(
+        description="The question's number, from 1."
+    )
+    answer: Annotated[AnswerValue, BeforeValidator(_coerce_answer)]
+    evidence: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="One line that says what is seen."
     )
 
 
-def _answers(value: Any) -> list[AnswerReply]:
-    return [item for item in _usable(value, AnswerReply) if item is not None]
+def _coerce_answers(value: Any) -> list[AnswerReply]:
+    return [item for item in _parse_items(value, AnswerReply) if item is not None]
 
 
 class ChecklistReply(BaseModel):
     """Answer to `checklist`."""
 
     model_config = ConfigDict(extra="ignore")
-    answers: Annotated[list[AnswerReply], BeforeValidator(_answers)]
+    answers: Annotated[list[AnswerReply], BeforeValidator(_coerce_answers)]
 
 
 class ExperienceReply(BaseModel):
@@ -270,15 +269,12 @@ class ReflectionReply(BaseModel):
     prompt: str = Field(description="The whole next prompt.")
 
 
-def tagged(tag: str, text: str) -> str:
-    """Put text inside a tag as data: none of our tags inside it can open or close anything.
-
-    Only the bracket of one of our own tags is replaced, so that all other text stays as it was typed.
-    """
+def wrap_in_tag(tag: str, text: str) -> str:
+    """Wrap text in a tag as data: escape the brackets of our own tags in it, and nothing else."""
     return f"<{tag}>\n{_ANY_TAG.sub('&lt;', text)}\n</{tag}>"
 
 
-def untagged(tag: str, content: str) -> str | None:
-    """The text inside the first `tag` of `content`; None where there is no such tag."""
-    found = re.search(rf"<{tag}>\n(.*?)\n</{tag}>", content, re.DOTALL)
-    return _HIDDEN_TAG.sub("<", found.group(1)) if found else None
+def extract_tag(tag: str, content: str) -> str | None:
+    """Return the text inside the first `tag` of `content`; None if there is none."""
+    match = re.search(rf"<{tag}>\n(.*?)\n</{tag}>", content, re.DOTALL)
+    return _HIDDEN_TAG.sub("<", match.group(1)) if match else None

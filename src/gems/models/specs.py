@@ -15,12 +15,9 @@ GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]` 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A parsed model spec.
+    """A parsed model spec of kind `blocks`, `openai`, `diffusers` or `http`.
 
-    Attributes:
-        kind: `blocks`, `openai`, `diffusers` or `http`.
-        model: The model's name or directory; empty where the kind has none.
-        url: Base URL; None for the kind's own.
+    `model` is a name or directory, empty if the kind has none; `url` is None for the kind's default.
     """
 
     kind: str
@@ -35,59 +32,46 @@ class ModelSpec:
 
 
 def parse_chat_spec(text: str) -> ModelSpec:
-    """The chat model that `text` names.
-
-    Raises:
-        ModelSpecError: `text` is no chat model spec.
-    """
-    return _parse(text, ("blocks", "openai"), "chat", CHAT_FORMS)
+    """Parse a chat model spec; raises `ModelSpecError`."""
+    return _parse_spec(text, ("blocks", "openai"), "chat", CHAT_FORMS)
 
 
 def parse_generator_spec(text: str) -> ModelSpec:
-    """The image generator that `text` names.
-
-    Raises:
-        ModelSpecError: `text` is no generator spec.
-    """
-    return _parse(text, ("blocks", "diffusers", "openai", "http"), "generator", GENERATOR_FORMS)
+    """Parse an image generator spec; raises `ModelSpecError`."""
+    return _parse_spec(text, ("blocks", "diffusers", "openai", "http"), "generator", GENERATOR_FORMS)
 
 
-def _parse(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
+def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
     kind, _, rest = text.strip().partition(":")
-    wrong = ModelSpecError(f"{redact(text)!r} is no {what} model spec.", hint=f"Write {forms}.")
+    wrong = ModelSpecError(f"Invalid {what} model spec: {redact(text)!r}.", hint=f"Use {forms}.")
     if kind not in kinds or (kind == "blocks") != (not rest):
         raise wrong
     if kind == "http":
-        return ModelSpec(kind, url=checked_url(rest, wrong))
-    # A model's name may hold "@" itself; only one before an address begins the address.
+        return ModelSpec(kind, url=check_url(rest, wrong))
+    # A model's name may contain "@"; only the one before `http` begins the URL.
     model, at, url = rest.rpartition("@http")
     if kind != "openai":
         return ModelSpec(kind, rest)
     if not at:
-        # An address without its scheme would otherwise be sent to OpenAI as a model's name.
+        # A URL without a scheme would otherwise be sent to OpenAI as a model name.
         if re.search(r"[/:]", rest.partition("@")[2]):
             raise wrong
         return ModelSpec(kind, rest)
     if not model:
         raise wrong
-    base = checked_url(f"http{url}", wrong)
+    base = check_url(f"http{url}", wrong)
     if "?" in base or "#" in base:
         raise ModelSpecError(
-            f"The base URL of {redact(model)!r} has a query, which no endpoint below it would get.",
-            hint="Write it up to /v1, and give keys by the API key setting.",
+            f"The base URL of {redact(model)!r} has a query or fragment, which is never sent.",
+            hint="Remove it, and use the API key setting for keys.",
         )
     return ModelSpec(kind, model, base)
 
 
-def checked_url(url: str, wrong: ConfigurationError) -> str:
-    """`url` without slashes at its end.
+def check_url(url: str, wrong: ConfigurationError) -> str:
+    """Return `url` without trailing slashes.
 
-    Args:
-        url: Of a spec.
-        wrong: Raised where it is no address.
-
-    Raises:
-        ModelSpecError: it holds a user or a password.
+    Raises `wrong` if it is not an HTTP URL, and `ModelSpecError` if it contains a user or a password.
     """
     try:
         parts = urlsplit(url)
@@ -99,7 +83,7 @@ def checked_url(url: str, wrong: ConfigurationError) -> str:
         raise wrong
     if parts is not None and "@" in parts.netloc:
         raise ModelSpecError(
-            f"The spec of {parts.hostname} holds a user or a password.",
-            hint="Give keys by the API key setting instead.",
+            f"The URL of {parts.hostname} contains a user or a password.",
+            hint="Use the API key setting instead.",
         )
     return url.rstrip("/")

@@ -1,4 +1,4 @@
-"""Adding up what calls consume."""
+"""Sums of usage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gems.types import Usage
 
-NOTHING: Usage = {
+NO_USAGE: Usage = {
     "calls": 0,
     "input_tokens": 0,
     "output_tokens": 0,
@@ -17,8 +17,8 @@ NOTHING: Usage = {
 }
 
 
-def added(first: Usage, second: Usage) -> Usage:
-    """The sum of two usages; the price is unknown as soon as one of them is."""
+def add_usage(first: Usage, second: Usage) -> Usage:
+    """Add two usages; the price is unknown if either is."""
     known = first["usd"] is not None and second["usd"] is not None
     return {
         "calls": first["calls"] + second["calls"],
@@ -31,11 +31,11 @@ def added(first: Usage, second: Usage) -> Usage:
     }
 
 
-def merged(first: Mapping[str, Usage] | None, second: Mapping[str, Usage] | None) -> dict[str, Usage]:
-    """The sum of two usages by role or model."""
+def merge_usage(first: Mapping[str, Usage] | None, second: Mapping[str, Usage] | None) -> dict[str, Usage]:
+    """Add usages by role or model."""
     total = dict(first or {})
     for name, usage in (second or {}).items():
-        total[name] = added(total.get(name, NOTHING), usage)
+        total[name] = add_usage(total.get(name, NO_USAGE), usage)
     return total
 
 

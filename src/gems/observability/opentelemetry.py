@@ -29,8 +29,8 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from gems._version import __version__
-from gems.models.generators.addresses import shown_address
-from gems.models.usage import NOTHING, added
+from gems.models.generators.addresses import display_url
+from gems.models.usage import NO_USAGE, add_usage
 from gems.observability.redaction import redact
 from gems.observability.tracing import Span, Tracing
 from gems.types import Usage
@@ -53,7 +53,7 @@ class OtelSpan(Span):
 
     def __init__(self, span: trace.Span, *, with_texts: bool) -> None:
         self._span, self._with_texts = span, with_texts
-        self._usage: Usage = NOTHING
+        self._usage: Usage = NO_USAGE
 
     def tell(self, **facts: Any) -> None:
         for name, value in facts.items():
@@ -66,7 +66,7 @@ class OtelSpan(Span):
                 self._span.set_attribute(f"gems.text.{name}", redact(text))
 
     def used(self, usage: Usage) -> None:
-        self._usage = total = added(self._usage, usage)
+        self._usage = total = add_usage(self._usage, usage)
         self._span.set_attribute("gen_ai.usage.input_tokens", total["input_tokens"])
         self._span.set_attribute("gen_ai.usage.output_tokens", total["output_tokens"])
         self.tell(
@@ -176,7 +176,7 @@ class WarnOnceExporter(SpanExporter):
     def __init__(self, where: str) -> None:
         from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415 - not for the console
 
-        self._where = shown_address(where)
+        self._where = display_url(where)
         self._exporter = trace_exporter.OTLPSpanExporter(endpoint=traces_url(where), timeout=_SEND_TIMEOUT_S)
         self._sending = threading.local()
         self._warned = False

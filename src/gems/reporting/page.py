@@ -13,7 +13,7 @@ from markupsafe import Markup
 from gems._version import __version__
 from gems.memory.images import ImageStore
 from gems.memory.ledger import RunRow
-from gems.models.usage import NOTHING, added
+from gems.models.usage import NO_USAGE, add_usage
 from gems.reporting.answering import Cell, Row, matrix
 from gems.reporting.charting import chart
 from gems.reporting.picturing import Thumbnail, load_images, make_thumbnail
@@ -137,9 +137,9 @@ def _round_image(round_: Round, index: int, loaded: dict[str, bytes | str], side
 
 
 def _total_usage(usage: dict[str, Usage]) -> Usage:
-    total = NOTHING
+    total = NO_USAGE
     for used in usage.values():
-        total = added(total, used)
+        total = add_usage(total, used)
     return total
 
 

@@ -12,9 +12,9 @@ from langgraph.graph.state import CompiledStateGraph
 from gems.errors import ProviderError
 from gems.graphs.routing import ANY_SKILL
 from gems.graphs.skills import any_skill_node
-from gems.models.chat.watching import WatchedClient
+from gems.models.chat.watching import RecordingClient
 from gems.models.schemas import KeptReply
-from gems.models.usage import merged
+from gems.models.usage import merge_usage
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills
@@ -44,22 +44,22 @@ class ExampleTrial:
     fault: str = ""
 
     def __post_init__(self) -> None:
-        self._clients: dict[Role, WatchedClient] = {
-            role: WatchedClient(client) for role, client in self.context.chats.items()
+        self._clients: dict[Role, RecordingClient] = {
+            role: RecordingClient(client) for role, client in self.context.chats.items()
         }
         self.context = replace(self.context, chats=self._clients)
 
     @property
     def unanswered(self) -> list[str]:
         """The errors of models that gave no usable answers."""
-        return list(dict.fromkeys(fault for client in self._clients.values() for fault in client.faults))
+        return list(dict.fromkeys(fault for client in self._clients.values() for fault in client.errors))
 
     def usage(self) -> dict[str, Usage]:
         """Return the usage by role."""
         used: dict[str, Usage] = {}
         for role, client in self._clients.items():
-            for usage in client.spent:
-                used = merged(used, {role: usage})
+            for usage in client.usages:
+                used = merge_usage(used, {role: usage})
         return used
 
     async def run(self) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gems.errors import InvalidImageError, RequestError
 from gems.memory.images import ImageStore
-from gems.models.pictures import MAX_PIXELS, opened, upright, verified_png
+from gems.models.pictures import MAX_PIXELS, apply_orientation, open_image, verify_png
 
 MAX_BYTES = 50_000_000
 """Maximum size of an image file."""
@@ -72,7 +72,7 @@ def read_png(image: bytes | Path) -> bytes:
     if len(data) > MAX_BYTES:
         raise RequestError(f"{name} has more than {MAX_BYTES:,} bytes.", hint="Send a smaller image.")
     try:
-        png, _, _ = verified_png(data, name)
+        png, _, _ = verify_png(data, name)
     except InvalidImageError as error:
         # The content of a file that is not an image may be private, so it is not quoted.
         if error.__cause__ is None or isinstance(error.__cause__, Image.DecompressionBombError):
@@ -112,8 +112,8 @@ def _read_file(path: Path) -> bytes:
 
 def _rotate_upright(data: bytes, png: bytes) -> bytes:
     """Rotate the converted image as its EXIF orientation says."""
-    with opened(data) as original:
-        turned = upright(original)
+    with open_image(data) as original:
+        turned = apply_orientation(original)
         if turned is original:
             return png
         out = io.BytesIO()
@@ -123,9 +123,9 @@ def _rotate_upright(data: bytes, png: bytes) -> bytes:
 
 def _without_metadata(png: bytes) -> Image.Image:
     """Return the first frame's pixels alone; transparency is kept, since editors may paint there."""
-    with opened(png) as source:
+    with open_image(png) as source:
         has_alpha = "A" in source.getbands() or "transparency" in source.info
-        turned = upright(source)
+        turned = apply_orientation(source)
         if turned.mode.startswith("I"):
             # Pillow would cut 16 bits off at 255 instead of scaling them.
             turned = turned.convert("I").point(lambda value: value * (1 / 256)).convert("L")

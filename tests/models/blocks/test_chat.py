@@ -19,7 +19,7 @@ from gems.models.schemas import (
     ReflectionReply,
     RequirementsReply,
     SkillChoice,
-    tagged,
+    wrap_in_tag,
 )
 from gems.nodes.prompts import REPLIES
 
@@ -33,7 +33,7 @@ def png(prompt, seed=0):
 
 
 def messages(task, image=None, **tags):
-    parts = [{"type": "text", "text": tagged(name, text)} for name, text in tags.items()]
+    parts = [{"type": "text", "text": wrap_in_tag(name, text)} for name, text in tags.items()]
     if image is not None:
         url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
         parts.append({"type": "image_url", "image_url": {"url": url}})

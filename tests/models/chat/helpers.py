@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat
-from gems.models.schemas import ChecklistReply, RequirementsReply, tagged
+from gems.models.schemas import ChecklistReply, RequirementsReply, wrap_in_tag
 from gems.settings import ChatSettings
 from tests.stub import StubServer
 
@@ -28,7 +28,7 @@ def client_of(stub: StubServer, **settings: Any) -> ChatClient:
 
 def plain(logprobs: bool = False) -> Question:
     """A question about a picture that is answered in words."""
-    content = tagged("question", "Is there a red circle?")
+    content = wrap_in_tag("question", "Is there a red circle?")
     return Question(task="verify", system="Task: verify", parts=(red_circle(), content), logprobs=logprobs)
 
 
@@ -37,7 +37,7 @@ def formed() -> Question:
     return Question(
         task="decompose",
         system="Task: decompose",
-        parts=(tagged("user_prompt", PROMPT),),
+        parts=(wrap_in_tag("user_prompt", PROMPT),),
         reply=RequirementsReply,
     )
 
@@ -47,7 +47,10 @@ def checklist(pictures: int = 1) -> Question:
     return Question(
         task="checklist",
         system="Task: checklist",
-        parts=(*(red_circle(n) for n in range(pictures)), tagged("questions", "1. Is there a red circle?")),
+        parts=(
+            *(red_circle(n) for n in range(pictures)),
+            wrap_in_tag("questions", "1. Is there a red circle?"),
+        ),
         reply=ChecklistReply,
     )
 

@@ -16,8 +16,8 @@ from gems.errors import (
 )
 from gems.models.chat.capabilities import (
     ChatLimits,
-    fewer_pictures,
-    next_to_leave_out,
+    find_feature_to_drop,
+    reduce_pictures,
     response_format,
     structured_mode,
 )
@@ -108,15 +108,15 @@ def test_json_mode_names_no_schema() -> None:
     ],
 )
 def test_fewer_pictures(error: GemsError, pictures: int, shown: int | None, expected: int | None) -> None:
-    assert fewer_pictures(error, pictures, shown) == expected
+    assert reduce_pictures(error, pictures, shown) == expected
 
 
 @pytest.mark.parametrize(
     "error", [TooManyImagesError("At most 0 image(s)", limit=0), TooManyImagesError("x")]
 )
 def test_a_model_that_sees_nothing_is_no_use(error: TooManyImagesError) -> None:
-    with pytest.raises(ConfigurationError, match="sees images"):
-        fewer_pictures(error, 1, None)
+    with pytest.raises(ConfigurationError, match="vision model"):
+        reduce_pictures(error, 1, None)
 
 
 @pytest.mark.parametrize(
@@ -139,10 +139,10 @@ def test_a_model_that_sees_nothing_is_no_use(error: TooManyImagesError) -> None:
 def test_what_to_leave_out_next(
     error: GemsError, question: Question, refused: set[str], expected: str | None
 ) -> None:
-    assert next_to_leave_out(error, question, refused, EVERYTHING) == expected
+    assert find_feature_to_drop(error, question, refused, EVERYTHING) == expected
 
 
 def test_what_was_not_sent_is_not_left_out() -> None:
     nothing_set = ChatLimits(logprobs=False)
     for words in ("temperature", "max_tokens", "logprobs"):
-        assert next_to_leave_out(rejected(words), PLAIN, set(), nothing_set) is None
+        assert find_feature_to_drop(rejected(words), PLAIN, set(), nothing_set) is None

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from gems.models.chat.messages import Picture, Question
-from gems.models.schemas import TASK_ROLES, TASK_TAGS, tagged, untagged
+from gems.models.schemas import TASK_ROLES, TASK_TAGS, extract_tag, wrap_in_tag
 
 HOSTILE = [
     "a < b and b > a &amp; c &lt;b&gt;",
@@ -25,9 +25,9 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_data_stays_inside_its_tag(text: str) -> None:
-    content = f"{tagged('user_prompt', text)}\n\n{tagged('skills', 'none')}"
-    assert untagged("user_prompt", content) == text
-    assert untagged("skills", content) == "none"
+    content = f"{wrap_in_tag('user_prompt', text)}\n\n{wrap_in_tag('skills', 'none')}"
+    assert extract_tag("user_prompt", content) == text
+    assert extract_tag("skills", content) == "none"
     for tag in ("user_prompt", "skills"):
         assert content.lower().count(f"<{tag}>") == content.lower().count(f"</{tag}>") == 1
     assert "<question" not in content
@@ -35,12 +35,12 @@ def test_data_stays_inside_its_tag(text: str) -> None:
 
 def test_other_markup_stays_as_it_was_typed() -> None:
     typed = "a <b>bold</b> sign with <image> & <userprompt> on it"
-    assert tagged("user_prompt", typed) == f"<user_prompt>\n{typed}\n</user_prompt>"
+    assert wrap_in_tag("user_prompt", typed) == f"<user_prompt>\n{typed}\n</user_prompt>"
 
 
 def test_an_absent_tag_is_none() -> None:
-    assert untagged("skill", tagged("skills", "x")) is None
-    assert untagged("user_prompt", "<user_prompt> on one line </user_prompt>") is None
+    assert extract_tag("skill", wrap_in_tag("skills", "x")) is None
+    assert extract_tag("user_prompt", "<user_prompt> on one line </user_prompt>") is None
 
 
 def test_every_task_has_a_role_and_tags() -> None:

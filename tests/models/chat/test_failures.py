@@ -109,9 +109,9 @@ async def test_the_wait_an_endpoint_asks_for_is_waited(
     stub.fault(Fault("429", retry_after=0.4), times=1)
     stub.fault(Fault("503", retry_after=0.2), times=1)
     await client.ask(plain())
-    said = [record.getMessage() for record in caplog.records if "Asking again" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "Retrying" in record.getMessage()]
     # The client's own waits are of a few milliseconds.
-    assert [line.rpartition("Asking again ")[2] for line in said] == ["in 0.4 s.", "in 0.2 s."]
+    assert [line.rpartition("Retrying ")[2] for line in said] == ["in 0.4 s.", "in 0.2 s."]
 
 
 async def test_nothing_answers() -> None:
@@ -216,7 +216,7 @@ async def test_secrets_stay_out_of_messages_and_logs(caplog: pytest.LogCaptureFi
             await client.ask(formed())
         await client.aclose()
     said = [str(unreadable.value), str(rejected.value), *(record.getMessage() for record in caplog.records)]
-    assert any("trying without" in line or "Asking again" in line for line in said)
+    assert any("retrying without" in line or "Retrying" in line for line in said)
     assert [line for line in said if SECRET in line] == []
     assert all(call.headers["authorization"] == f"Bearer {SECRET}" for call in stub.requests)
 

@@ -136,7 +136,7 @@ async def test_the_newest_pictures_are_kept(stub: StubServer, open_client: Open)
 
 async def test_a_model_that_takes_no_picture_is_a_wrong_setting(stub: StubServer, open_client: Open) -> None:
     stub.fault(Fault("too_many_images", limit=0))
-    with pytest.raises(ConfigurationError, match="sees images"):
+    with pytest.raises(ConfigurationError, match="vision model"):
         await open_client().ask(plain())
 
 

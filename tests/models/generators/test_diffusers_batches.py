@@ -253,8 +253,8 @@ async def test_a_batch_that_does_not_fit_is_drawn_in_smaller_ones(
         assert sizes == [1, 1, 1, 1, 1]
         small = await behind(generator, *(ask(seed=n, width=32) for n in range(4)))
     assert {image.parameters["batch"] for image in small} == {4}
-    assert "4 images in a batch" in caplog.text
-    assert "2 images in a batch" in caplog.text
+    assert "batch of 4 images" in caplog.text
+    assert "batch of 2 images" in caplog.text
 
 
 async def test_memory_that_does_not_suffice_for_one_image(

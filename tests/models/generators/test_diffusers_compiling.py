@@ -77,5 +77,5 @@ async def test_a_python_that_cannot_compile(root: Path, monkeypatch: pytest.Monk
 
 
 def test_layers_that_come_and_go_cannot_be_compiled() -> None:
-    with pytest.raises(ConfigurationError, match="layer by layer"):
+    with pytest.raises(ConfigurationError, match="Sequential offloading"):
         compile_pipeline(object(), "sequential")

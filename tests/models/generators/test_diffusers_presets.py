@@ -115,7 +115,7 @@ def test_an_index_that_cannot_be_used(tmp_path: Path, index: str) -> None:
 
 
 def test_a_directory_without_an_index(tmp_path: Path) -> None:
-    with pytest.raises(ModelFilesError, match=r"holds no model_index\.json"):
+    with pytest.raises(ModelFilesError, match=r"contains no model_index\.json"):
         find_recipe(str(tmp_path))
 
 

@@ -11,7 +11,7 @@ import pytest
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.models.generators.diffusers.loading import load_pipeline
 from gems.models.generators.diffusers.presets import find_recipe
-from gems.models.generators.diffusers_prompts import PromptEncoder, joined
+from gems.models.generators.diffusers_prompts import PromptEncoder, join_embeddings
 from gems.types import ImageRequest
 from tests import tinypipes
 from tests.models.generators.diffusers_helpers import ask, drawing, pixels
@@ -159,7 +159,7 @@ def test_no_more_bytes_are_kept_than_allowed(pipe: Any) -> None:
 def test_prompts_of_different_lengths_are_padded_behind_a_mask(pipe: Any) -> None:
     encoder = PromptEncoder(pipe, ("prompt_embeds", "prompt_embeds_mask"), max_bytes=0)
     short, long = encoder.encode("a cat", None), encoder.encode("a cat and a dog", None)
-    together = joined([short, long], "cpu")
+    together = join_embeddings([short, long], "cpu")
     length = short["prompt_embeds"].shape[1]
     assert together["prompt_embeds"].shape == (2, length + len(" and a dog"), 16)
     assert together["prompt_embeds_mask"].sum(dim=1).tolist() == [length, length + len(" and a dog")]

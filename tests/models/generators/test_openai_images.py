@@ -26,7 +26,7 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.models.generators.openai import OpenAIImagesGenerator
-from gems.models.generators.openai_parameters import complained_about, is_openai
+from gems.models.generators.openai_parameters import find_rejected_parameter, is_openai
 from gems.types import ImageRequest
 from tests.stub import Fault, StubServer
 from tests.stub.brains import flat_picture
@@ -161,7 +161,7 @@ async def test_other_unknown_parameters_are_an_error(stub: StubServer, make: Mak
 )
 def test_complaints_are_told_from_values(body: Any, expected: str | None) -> None:
     text = body if isinstance(body, str) else json.dumps(body)
-    assert complained_about(text, ["response_format", "seed"]) == expected
+    assert find_rejected_parameter(text, ["response_format", "seed"]) == expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from gems.apps.cli.text import pluralize
 from gems.errors import GemsError
 from gems.memory.images import ImageStore
-from gems.models.images import encoded_picture
+from gems.models.images import encode_image
 from gems.results import CheckedRequirement, RunResult
 from gems.runs.verification import Verification
 
@@ -105,7 +105,7 @@ def error_answer(error: GemsError) -> CallToolResult:
 
 def small_jpeg(png: bytes) -> bytes:
     """Return a JPEG of at most 512 pixels a side and 200 kB. Blocking."""
-    jpeg, _ = encoded_picture(png, SIDE)
+    jpeg, _ = encode_image(png, SIDE)
     for quality in (75, 50, 25):
         if len(jpeg) < MAX_JPEG:
             break

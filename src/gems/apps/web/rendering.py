@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from gems.apps.run_view import Story, Turn
 from gems.errors import GemsError
 from gems.memory.ledger import RunRow
-from gems.models.usage import NOTHING, added
+from gems.models.usage import NO_USAGE, add_usage
 from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, percent
 from gems.types import Answer, Usage
@@ -104,9 +104,9 @@ def sign_in_html(run: str, name: str = "", *, is_refused: bool = False) -> str:
 
 def total(usage: dict[str, Usage]) -> Usage:
     """Sum the usage of all roles."""
-    summed = NOTHING
+    summed = NO_USAGE
     for used in usage.values():
-        summed = added(summed, used)
+        summed = add_usage(summed, used)
     return summed
 
 

@@ -16,7 +16,7 @@ from gems.errors import RequestError
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Export, SampleSet, Task
 from gems.memory.faults import storage_error
-from gems.models.pictures import opened
+from gems.models.pictures import open_image
 
 
 class ExportWriter:
@@ -111,7 +111,7 @@ async def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]
 
 
 def _make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
-    tiles = [None if image is None else opened(image).convert("RGB") for image in images]
+    tiles = [None if image is None else open_image(image).convert("RGB") for image in images]
     width, height = next(tile.size for tile in tiles if tile is not None)
     columns = 2 if len(tiles) > 1 else 1
     sheet = Image.new("RGB", (width * columns, height * -(-len(tiles) // columns)))
@@ -146,7 +146,7 @@ async def check_square(images: Sequence[bytes], name: str) -> int:
     """Return the side in pixels of square images of one size; raises `RequestError` otherwise."""
 
     def sizes() -> set[tuple[int, int]]:
-        return {opened(image).size for image in images}
+        return {open_image(image).size for image in images}
 
     found = await asyncio.to_thread(sizes)
     width, height = next(iter(found))

@@ -15,7 +15,7 @@ from gems.evals.benchmarks.oneig_scoring import diversity_score
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.scoring import ImageScore, make_score
-from gems.models.pictures import opened
+from gems.models.pictures import open_image
 
 DIVERSITY = "diversity"
 _THUMBNAIL_SIDE = 16
@@ -42,7 +42,7 @@ def _pair_distances(images: Sequence[bytes]) -> list[float]:
 
 def _embed_thumbnail(image: bytes) -> NDArray[Any]:
     """Return the colours of a thumbnail as a unit vector."""
-    with opened(image) as picture:
+    with open_image(image) as picture:
         small = picture.convert("RGB").resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
     # Around middle grey, so that opposite pictures are as far apart as can be. The last component is for
     # pictures that are grey all over, which have no direction else.

@@ -11,7 +11,7 @@ from typing import get_args
 
 from langchain_core.messages import BaseMessage
 
-from gems.models.schemas import Task, untagged
+from gems.models.schemas import Task, extract_tag
 
 _TASK = re.compile(r"\A\s*Task:\s*(\S+)")
 _DATA_URL = re.compile(r"\Adata:[\w.+/-]*;base64,", re.IGNORECASE)
@@ -39,7 +39,7 @@ class Asked:
 
     def tag(self, name: str) -> str:
         """The text inside a tag; empty where there is none."""
-        return untagged(name, self.text) or ""
+        return extract_tag(name, self.text) or ""
 
 
 def asked(messages: Sequence[BaseMessage]) -> Asked:

@@ -1,4 +1,4 @@
-"""What to change about a request that an endpoint refused."""
+"""Features that endpoints support, and fallbacks after a rejected request."""
 
 from __future__ import annotations
 
@@ -24,19 +24,11 @@ _MENTIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatLimits:
-    """How a chat endpoint is to be treated.
+    """Settings of a chat endpoint.
 
-    Attributes:
-        concurrency: Requests at a time.
-        timeout_s: Seconds for one answer, from first to last byte.
-        attempts: Tries per request, where trying again can help.
-        first_wait_s: Seconds before the second try.
-        temperature: None for the endpoint's own.
-        max_tokens: None for the endpoint's own.
-        logprobs: Whether to ask for the probability of yes.
-        image_side: Longest side in pixels of images shown to it; None for what suits its role.
-        input_usd: US dollars per input token; None where not known.
-        output_usd: US dollars per output token; None where not known.
+    `timeout_s` covers one whole response; `attempts` counts per request and applies to retryable errors.
+    `temperature` and `max_tokens` are None for the endpoint's default, `image_side` (longest side in pixels)
+    for the default of the role. Prices are US dollars per token, None if unknown.
     """
 
     concurrency: int = 8
@@ -52,43 +44,42 @@ class ChatLimits:
 
 
 def structured_mode(refused: set[str]) -> str:
-    """The best way to ask for structured answers that was not refused: `json_schema`, `json_mode`, `text`."""
+    """Return the best mode for structured replies not refused yet: `json_schema`, `json_mode` or `text`."""
     return next((mode for mode in ("json_schema", "json_mode") if mode not in refused), "text")
 
 
 def response_format(form: type[BaseModel], mode: str) -> dict[str, Any]:
-    """The request field that asks for answers of the given form; `mode` as `structured_mode` gives it."""
+    """Return the request field for replies of the schema `form`; `mode` is `json_schema` or `json_mode`."""
     if mode == "json_mode":
         return {"type": "json_object"}
-    schema = _strict(form.model_json_schema())
+    schema = _make_strict(form.model_json_schema())
     return {"type": "json_schema", "json_schema": {"name": form.__name__, "schema": schema, "strict": True}}
 
 
-def _strict(schema: Any) -> Any:
-    """The JSON schema that OpenAI's strict mode takes: all fields required, no others, no defaults."""
+def _make_strict(schema: Any) -> Any:
+    """Convert a JSON schema to OpenAI's strict mode: all fields required, no others, no defaults."""
     if isinstance(schema, list):
-        return [_strict(item) for item in schema]
+        return [_make_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: _strict(value) for key, value in schema.items() if key not in ("default", "title")}
+    kept = {key: _make_strict(value) for key, value in schema.items() if key not in ("default", "title")}
     if "properties" in schema:
-        kept["properties"] = {name: _strict(value) for name, value in schema["properties"].items()}
+        kept["properties"] = {name: _make_strict(value) for name, value in schema["properties"].items()}
         kept |= {"required": list(schema["properties"]), "additionalProperties": False}
     return kept
 
 
-def fewer_pictures(error: GemsError, pictures: int, shown: int | None) -> int | None:
-    """How many pictures to send next after `error`; None where the pictures are not what is wrong.
+def reduce_pictures(error: GemsError, pictures: int, shown: int | None) -> int | None:
+    """Return how many images to send after `error`; None if the images are not the cause.
 
-    Raises:
-        ConfigurationError: the endpoint takes no pictures at all.
+    Raises `ConfigurationError` if the endpoint accepts no images at all.
     """
     sent = pictures if shown is None else min(pictures, shown)
     if isinstance(error, TooManyImagesError):
         limit = error.limit if error.limit is not None else sent // 2
         if limit < 1:
             raise ConfigurationError(
-                f"The model takes no images: {error.message}", hint="Choose a model that sees images."
+                f"The model accepts no images: {error.message}", hint="Choose a vision model."
             ) from error
         return min(limit, sent - 1) if sent > 1 else None
     if sent > 1 and isinstance(error, RejectedRequestError) and _TOO_LONG.search(error.message):
@@ -96,10 +87,10 @@ def fewer_pictures(error: GemsError, pictures: int, shown: int | None) -> int | 
     return None
 
 
-def next_to_leave_out(
+def find_feature_to_drop(
     error: GemsError, question: Question, refused: set[str], limits: ChatLimits
 ) -> str | None:
-    """The feature to try without after `error`; None where nothing is left that could help."""
+    """Return the feature to leave out after `error`; None if none is left that could be the cause."""
     sent = {
         "logprobs": question.logprobs and limits.logprobs,
         "temperature": question.temperature is not None or limits.temperature is not None,

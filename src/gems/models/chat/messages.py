@@ -1,4 +1,4 @@
-"""One question to a chat model, and what comes back."""
+"""A question to a chat model, and its reply."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ M = TypeVar("M", bound=BaseModel)
 class Picture:
     """An image inside a question.
 
-    Attributes:
-        image: SHA-256 of the stored image; stands for it wherever bytes are not wanted.
-        data: The encoded bytes that are sent.
-        media_type: For example `image/jpeg`.
-        label: Says what the picture is; sent before it, and left out with it.
+    `image` is the SHA-256 of the stored image, `data` the encoded bytes to send; `label` describes the image
+    and is sent before it.
     """
 
     image: str
@@ -34,17 +31,17 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a chat model is asked.
+    """A request to a chat model.
 
     Attributes:
         task: Decides the role; its name is the first line of `system`.
-        system: Instructions. Stable, so that servers' prefix caches hit; empty for none.
-        parts: Texts and pictures of the user message, in order.
-        reply: Form of a JSON answer; None for plain text.
-        logprobs: Whether the probabilities of yes and of the first token are wanted.
-        attempt: From 0; a deliberate repetition of a question raises it.
-        temperature: None for the client's own.
-        max_tokens: None for the client's own.
+        system: Instructions, stable so that servers' prefix caches hit; empty for none.
+        parts: Texts and images of the user message, in order.
+        reply: Schema of a JSON reply; None for plain text.
+        logprobs: Whether to request the probabilities of yes and of the first token.
+        attempt: From 0; raised when a question is repeated deliberately.
+        temperature: None for the client's default.
+        max_tokens: None for the client's default.
     """
 
     task: Task
@@ -58,17 +55,17 @@ class Question:
 
     @property
     def pictures(self) -> tuple[Picture, ...]:
-        """The pictures among the parts, in order."""
+        """Images among the parts, in order."""
         return tuple(part for part in self.parts if isinstance(part, Picture))
 
     @property
     def text(self) -> str:
-        """The user message in words; pictures stand in it by their ids."""
+        """Text of the user message, with the ids of its images."""
         parts = (part if isinstance(part, str) else f"[image {part.image}]" for part in self.parts)
         return "\n".join(parts)
 
     def messages(self, max_pictures: int | None = None) -> list[BaseMessage]:
-        """LangChain messages; of more pictures than `max_pictures` only the last, newest ones."""
+        """Convert to LangChain messages with the last `max_pictures` images."""
         left_out = 0 if max_pictures is None else max(0, len(self.pictures) - max_pictures)
         content: list[str | dict[str, Any]] = []
         for part in self.parts:
@@ -77,21 +74,21 @@ class Question:
             elif left_out:
                 left_out -= 1
             else:
-                content += _picture_blocks(part)
+                content += _make_image_blocks(part)
         return [*([SystemMessage(self.system)] if self.system else []), HumanMessage(content)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatReply:
-    """What a chat model answered.
+    """A chat model's reply.
 
     Attributes:
-        text: The answer without the thought.
-        thought: The reasoning, where the model shows it.
-        parsed: The answer in the form that was asked for; None for plain text.
-        yes_probability: In [0, 1]; None where not asked for or not given.
-        usage: What all attempts consumed.
-        first_token: Probabilities in [0, 1] of likely first tokens; empty where not asked for or not given.
+        text: The reply without the reasoning.
+        thought: The reasoning, if the model shows it.
+        parsed: The reply in the requested schema; None for plain text.
+        yes_probability: In [0, 1]; None if not requested or not available.
+        usage: Usage of all attempts.
+        first_token: Probabilities in [0, 1] of likely first tokens; empty if not requested or not available.
     """
 
     text: str
@@ -101,18 +98,14 @@ class ChatReply:
     usage: Usage
     first_token: dict[str, float] = field(default_factory=dict)
 
-    def form(self, wanted: type[M]) -> M:
-        """The parsed answer.
-
-        Raises:
-            TypeError: the question asked for another form.
-        """
-        if not isinstance(self.parsed, wanted):
-            raise TypeError(f"The answer is a {type(self.parsed).__name__}, not a {wanted.__name__}.")
+    def form(self, schema: type[M]) -> M:
+        """Return the parsed reply; raise `TypeError` if it has another schema."""
+        if not isinstance(self.parsed, schema):
+            raise TypeError(f"The reply is a {type(self.parsed).__name__}, not a {schema.__name__}.")
         return self.parsed
 
 
-def _picture_blocks(picture: Picture) -> list[str | dict[str, Any]]:
+def _make_image_blocks(picture: Picture) -> list[str | dict[str, Any]]:
     encoded = base64.b64encode(picture.data).decode()
     url = f"data:{picture.media_type};base64,{encoded}"
     image: dict[str, Any] = {"type": "image_url", "image_url": {"url": url}}

@@ -1,6 +1,6 @@
-"""A LangChain chat model for any OpenAI-compatible server that keeps the model's thought.
+"""LangChain chat model for OpenAI-compatible servers that keeps the model's reasoning.
 
-Importing this module loads langchain-openai, which takes about a second: only the factory imports it.
+Importing langchain-openai takes about a second: only the factory imports this module.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import openai
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
 
-_NAMES = ("reasoning_content", "reasoning")
+_THOUGHT_FIELDS = ("reasoning_content", "reasoning")
 
 
 class ReasoningChatOpenAI(BaseChatOpenAI):
-    """`BaseChatOpenAI` that copies the thought into `additional_kwargs["reasoning_content"]`.
+    """`BaseChatOpenAI` that copies the reasoning to `additional_kwargs["reasoning_content"]`.
 
-    Servers call it `reasoning_content` (SGLang, DeepSeek, Kimi) or `reasoning` (newer vLLM, OpenRouter);
+    Servers send `reasoning_content` (SGLang, DeepSeek, Kimi) or `reasoning` (newer vLLM, OpenRouter);
     langchain-openai drops both.
     """
 
@@ -27,7 +27,7 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
         result = super()._create_chat_result(response, generation_info)
         body = response if isinstance(response, dict) else response.model_dump(warnings=False)
         for choice, generation in zip(body.get("choices") or [], result.generations, strict=False):
-            thought = _thought(choice.get("message") or {})
+            thought = _find_thought(choice.get("message") or {})
             if thought:
                 generation.message.additional_kwargs["reasoning_content"] = thought
         return result
@@ -40,11 +40,11 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
         )
         choices = chunk.get("choices") or []
         if generation is not None and choices:
-            thought = _thought(choices[0].get("delta") or {})
+            thought = _find_thought(choices[0].get("delta") or {})
             if thought:
                 generation.message.additional_kwargs["reasoning_content"] = thought
         return generation
 
 
-def _thought(message: dict[str, Any]) -> str | None:
-    return next((message[name] for name in _NAMES if isinstance(message.get(name), str)), None)
+def _find_thought(message: dict[str, Any]) -> str | None:
+    return next((message[name] for name in _THOUGHT_FIELDS if isinstance(message.get(name), str)), None)

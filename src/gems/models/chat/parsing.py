@@ -1,4 +1,4 @@
-"""Read what chat models really answer: thoughts left in the text, prose, code fences, trailing words."""
+"""Parse chat replies: reasoning in the text, JSON in prose and code fences, yes/no answers, probabilities."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _LATER_ANSWER = re.compile(
     r"\b(?:the )?answer\s*(?:is\b(?:\s*:)?|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE
 )
 _WORD = re.compile(r"n/a\b|[a-z']+")
-# "No further remarks" below an answer is none itself.
-_ON_ITS_OWN = re.compile(r"\s*(?:$|[.,:;!*_`\"'\u2013\u2014-])")
+# A later line such as "No further remarks" is not an answer.
+_SET_OFF = re.compile(r"\s*(?:$|[.,:;!*_`\"'\u2013\u2014-])")
 _BRACKET = re.compile(r"[{\[]")
-# The language's name stays in, since JSON is looked for from its bracket on.
+# May include the language's name: JSON is searched from its first bracket.
 _FENCE = re.compile(r"```(.*?)```", re.DOTALL)
-_PATIENCE = 20
-"""Times that a text is read in search of JSON: every bracket may be the beginning of one that never ends."""
+_SCAN_BUDGET = 20
+"""Limit of the characters scanned for JSON, in lengths of the text: every bracket may begin a value."""
 
 
 def split_thought(content: str) -> tuple[str, str]:
-    """The thought that some servers leave in the content as `<think>` text, and the answer behind it.
+    """Split content into the reasoning inside `<think>` tags and the answer after it.
 
-    An opening tag may be missing (the chat template wrote it); a thought never closed has no answer. An
-    answer that is JSON from its beginning has no thought before it, even where a text in it holds the tag.
+    The opening tag may be missing if the chat template wrote it; unclosed reasoning has no answer. Content
+    that starts as JSON has no reasoning, even if a string in it contains the tag.
     """
     if content.lstrip().startswith(("{", "[", "```")):
         return "", content.strip()
@@ -51,29 +51,26 @@ def split_thought(content: str) -> tuple[str, str]:
     return "", content.strip()
 
 
-def mended(value: Any) -> Any:
-    """A JSON value without halves of surrogate pairs, which models write and nothing can store or send."""
+def replace_surrogates(value: Any) -> Any:
+    """Replace lone surrogates in a JSON value, which models write and which cannot be encoded."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [mended(item) for item in value]
+        return [replace_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {mended(name): mended(item) for name, item in value.items()}
+        return {replace_surrogates(name): replace_surrogates(item) for name, item in value.items()}
     return value
 
 
 def read_json(text: str, form: type[M]) -> M:
-    """The first JSON value in `text` that has the given form, whatever stands around it.
+    """Parse the first JSON value in `text` that matches the schema `form`, ignoring text around it.
 
-    A form that has `from_plain` may also be read from plain words.
-
-    Raises:
-        UnreadableReplyError: nothing in `text` has that form.
+    A schema with `from_plain` also accepts plain text. Raises `UnreadableReplyError`.
     """
-    fault = "it holds no JSON"
-    for value in _json_values(text):
+    fault = "it contains no JSON"
+    for value in _find_json_values(text):
         try:
-            return form.model_validate(_fitted(mended(value), form))
+            return form.model_validate(_wrap_list(replace_surrogates(value), form))
         except ValidationError as error:
             fault = error.errors(include_input=False, include_url=False)[0]["msg"]
     if (from_plain := getattr(form, "from_plain", None)) and (plain := from_plain(text)) is not None:
@@ -82,31 +79,30 @@ def read_json(text: str, form: type[M]) -> M:
 
 
 def read_answer(text: str) -> tuple[AnswerValue, str]:
-    """Yes, no or unknown as `text` says first, and what it says besides as evidence.
+    """Parse yes, no or unknown, and the remaining text as evidence.
 
-    The first word decides, never a search for "no" anywhere: "Yes, there is nothing else" is a yes.
-    Where the text begins with neither, a later "answer: yes" or "the answer is no" decides, and then the
-    first line that begins with an answer set off from what follows.
+    The first word decides: "Yes, there is nothing else" is a yes. Otherwise the last "answer: yes" or "the
+    answer is no" decides, then the first line that begins with an answer and punctuation.
     """
-    value, evidence = _leading_answer(text)
+    value, evidence = _parse_leading_answer(text)
     if value is not None:
         return value, evidence
     if later := _LATER_ANSWER.findall(text):
         return later[-1].lower(), text.strip()
     for line in text.splitlines():
-        value, evidence = _leading_answer(line, on_its_own=True)
+        value, evidence = _parse_leading_answer(line, on_its_own=True)
         if value is not None:
             return value, evidence
     return "unknown", text.strip()
 
 
-def _leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue | None, str]:
-    """The answer that the first word of `text` is, None where it is none, and what follows it."""
+def _parse_leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue | None, str]:
+    """Parse the first word as an answer, None if it is not one; also return the text after it."""
     rest = _LEADING.sub("", text, count=1)
-    found = _WORD.match(rest.lower())
-    word = found.group() if found else ""
-    # A single letter is a word of its own in other languages: the Spanish for "and", for example.
-    if (on_its_own or len(word) == 1) and not _ON_ITS_OWN.match(rest[len(word) :]):
+    match = _WORD.match(rest.lower())
+    word = match.group() if match else ""
+    # A single letter can be a word in other languages, e.g. the Spanish "y".
+    if (on_its_own or len(word) == 1) and not _SET_OFF.match(rest[len(word) :]):
         return None, ""
     evidence = rest[len(word) :].lstrip(" \t\r\n.,:;!*_-\u2013\u2014`\"')").rstrip(" \t\r\n*_`")
     values: tuple[tuple[tuple[str, ...], AnswerValue], ...] = (
@@ -118,20 +114,19 @@ def _leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue
 
 
 def yes_probability(logprobs: Any) -> float | None:
-    """Probability of yes in [0, 1] from a chat completion's logprobs; None where it cannot be told.
+    """Return the probability of yes in [0, 1] from OpenAI-style logprobs; None if they do not say.
 
-    The first token that spells yes or no is the answer; the probabilities of all spellings of yes among
-    its alternatives are added up. What has not the form of OpenAI's tells nothing.
+    Uses the first token that spells yes or no: the sum over all spellings of yes among its alternatives.
     """
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     for token in content[:8] if isinstance(content, list) else []:
-        if _spelling(token) not in ("yes", "no"):
+        if _normalize_token(token) not in ("yes", "no"):
             continue
         alternatives = token.get("top_logprobs") or [token]
         if not isinstance(alternatives, list):
             return None
-        # A probability is at most 1, so that no logarithm of one is above 0.
-        found = [a.get("logprob") for a in alternatives if _spelling(a) == "yes"]
+        # Logarithms above 0 would give probabilities above 1.
+        found = [a.get("logprob") for a in alternatives if _normalize_token(a) == "yes"]
         if not all(isinstance(value, int | float) and not math.isnan(value) for value in found):
             return None
         return min(1.0, sum(math.exp(min(0.0, value)) for value in found))
@@ -139,10 +134,7 @@ def yes_probability(logprobs: Any) -> float | None:
 
 
 def first_token(logprobs: Any) -> dict[str, float]:
-    """Probabilities in [0, 1] of likely first tokens from a chat completion's logprobs; empty for none.
-
-    Tokens are spelled as the server does. What has not the form of OpenAI's is left out.
-    """
+    """Return probabilities in [0, 1] of the first token's alternatives from OpenAI-style logprobs."""
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     first = content[0] if isinstance(content, list) and content else None
     alternatives = (first.get("top_logprobs") or [first]) if isinstance(first, dict) else []
@@ -154,36 +146,36 @@ def first_token(logprobs: Any) -> dict[str, float]:
     return found
 
 
-def _spelling(token: Any) -> str:
-    """What a token spells, without what tokenizers and sentences put around words; empty for no token."""
+def _normalize_token(token: Any) -> str:
+    """Return a token's word in lower case without punctuation and tokenizer marks; empty if invalid."""
     text = token.get("token") if isinstance(token, dict) else None
     return text.strip(" \n*_\"'`.,Ġ▁").lower() if isinstance(text, str) else ""
 
 
-def _json_values(text: str) -> Iterator[Any]:
-    """JSON objects and arrays in `text`, fenced ones first, then wherever one begins."""
+def _find_json_values(text: str) -> Iterator[Any]:
+    """Yield JSON objects and arrays in `text`, fenced ones first."""
     decoder = json.JSONDecoder(strict=False)
     for piece in [*_FENCE.findall(text), text]:
-        position, left = 0, _PATIENCE * len(piece)
+        position, left = 0, _SCAN_BUDGET * len(piece)
         while left >= 0 and (found := _BRACKET.search(piece, position)) is not None:
             try:
                 value, position = decoder.raw_decode(piece, found.start())
                 yield value
             except json.JSONDecodeError as error:
-                # Python counts the lines up to there, which is quick and yet adds up.
+                # Python counts the lines up to the error, which is fast but adds up.
                 left -= max(error.pos - found.start(), error.pos // 64)
                 position = found.start() + 1
             except ValueError:
-                # A number of more digits than Python reads; the error does not say how far it came.
+                # A number with too many digits for Python; the error has no position.
                 left -= len(piece)
                 position = found.start() + 1
             except RecursionError:
-                # A model caught in a loop writes brackets without end; nothing behind them is an answer.
+                # A model in a loop writes brackets endlessly; no answer follows.
                 break
 
 
-def _fitted(value: Any, form: type[BaseModel]) -> Any:
-    """Meet near misses: a bare list for a form that holds one list, wrapped in the form's only field."""
+def _wrap_list(value: Any, form: type[BaseModel]) -> Any:
+    """Wrap a bare list in the only field of a schema with one field."""
     if isinstance(value, list) and len(form.model_fields) == 1:
         name = next(iter(form.model_fields))
         return {name: [{"question": item} if isinstance(item, str) else item for item in value]}

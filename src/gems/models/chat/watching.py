@@ -1,4 +1,4 @@
-"""A chat model whose answers are watched, for whoever wants to know more than the nodes say."""
+"""Chat client that records usage and errors."""
 
 from __future__ import annotations
 
@@ -10,35 +10,29 @@ from gems.models.chat.messages import ChatReply, Question
 from gems.types import Usage
 
 
-class WatchedClient(ChatClient):
-    """A client that remembers what it was paid and what it could not answer.
+class RecordingClient(ChatClient):
+    """Forwards questions to `client` and records the usage of each reply and one error per failed question.
 
-    Nodes go on where a model does not answer, and skills of others may do so without a word.
-
-    Args:
-        client: Does the asking; its limits hold for all that watch it together.
-
-    Attributes:
-        spent: What each answer consumed.
-        faults: Why there was no usable answer, once per question.
+    Nodes and third-party skills may continue silently after such errors. All recording clients of one
+    client share its limits.
     """
 
     def __init__(self, client: ChatClient) -> None:
         super().__init__(client.model, name=client.name, limits=client.limits)
         self._client = client
-        self.spent: list[Usage] = []
-        self.faults: list[str] = []
+        self.usages: list[Usage] = []
+        self.errors: list[str] = []
 
     async def ask(self, question: Question, on_usage: Callable[[Usage], None] | None = None) -> ChatReply:
-        """See `ChatClient.ask`."""
+        """Ask the wrapped client and record usage and errors."""
 
-        def take(usage: Usage) -> None:
-            self.spent.append(usage)
+        def record(usage: Usage) -> None:
+            self.usages.append(usage)
             if on_usage is not None:
                 on_usage(usage)
 
         try:
-            return await self._client.ask(question, take)
+            return await self._client.ask(question, record)
         except ProviderError as error:
-            self.faults.append(str(error))
+            self.errors.append(str(error))
             raise

@@ -1,4 +1,4 @@
-"""Addresses of image servers: shown without secrets, and compared."""
+"""Display and compare URLs of image servers."""
 
 from __future__ import annotations
 
@@ -7,31 +7,25 @@ from urllib.parse import urljoin, urlsplit
 from gems.errors import ModelSpecError
 
 
-def shown_address(url: str) -> str:
-    """`url` for messages and records: without user, password, query and trailing slash.
-
-    Raises:
-        ModelSpecError: it is no http or https address.
-    """
+def display_url(url: str) -> str:
+    """Return an HTTP URL without user, password, query and trailing slash; raises `ModelSpecError`."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
     except ValueError as error:
-        raise ModelSpecError(f"The address of the image server cannot be read: {error}.") from error
+        raise ModelSpecError(f"Invalid URL of the image server: {error}.") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ModelSpecError(
-            "The address of the image server is not complete.", hint="Write it as http://host:port/path."
-        )
+        raise ModelSpecError("The URL of the image server is incomplete.", hint="Use http://host:port/path.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}{parts.path}".rstrip("/")
 
 
-def on_same_server(address: str, base_url: str) -> str | None:
-    """`address`, made absolute against `base_url`; None where its server is another or a doubtful one."""
+def resolve_on_same_server(address: str, base_url: str) -> str | None:
+    """Resolve `address` against `base_url`; None if it is on another server or ambiguous."""
     try:
         absolute = urljoin(f"{base_url}/", address)
         if any(mark in urlsplit(absolute).netloc for mark in "@\\"):
-            # Programs do not agree on which host such an address means.
+            # URL parsers disagree about the host of such an address.
             return None
         return absolute if _origin(absolute) == _origin(base_url) else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""Where a Diffusers pipeline computes, in which numbers, and how it fits into memory."""
+"""Device, dtype and offloading of a Diffusers pipeline."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _WORKING_BYTES = 4 * 2**30
 
 
 def find_device(asked: str) -> Any:
-    """The `torch.device` of that name; `auto` is the first there is of CUDA, MPS and CPU.
+    """Return the `torch.device` of that name; `auto` is the first available of CUDA, MPS and CPU.
 
-    Raises:
-        ConfigurationError: it is no device, or not here.
+    Raises `ConfigurationError` if the name is invalid or the device is not available.
     """
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
@@ -27,19 +26,19 @@ def find_device(asked: str) -> Any:
     if asked == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     try:
-        place = torch.device(asked)
+        device = torch.device(asked)
     except RuntimeError as error:
         raise ConfigurationError(
-            f"{asked!r} is no device.", hint="Use auto, cpu, cuda, cuda:1 or mps."
+            f"Invalid device: {asked!r}.", hint="Use auto, cpu, cuda, cuda:1 or mps."
         ) from error
-    there = {"cuda": cuda and (place.index or 0) < torch.cuda.device_count(), "mps": mps, "cpu": True}
-    if not there.get(place.type, False):
-        raise ConfigurationError(f"There is no device {asked} here.", hint="Use auto or cpu.")
-    return place
+    available = {"cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps, "cpu": True}
+    if not available.get(device.type, False):
+        raise ConfigurationError(f"The device {asked} is not available.", hint="Use auto or cpu.")
+    return device
 
 
-def number_format(asked: str, device: str) -> Any:
-    """The `torch.dtype` of that name; `auto` is bfloat16 on CUDA and else float32."""
+def resolve_dtype(asked: str, device: str) -> Any:
+    """Return the `torch.dtype` of that name; `auto` is bfloat16 on CUDA, else float32."""
     import torch  # noqa: PLC0415
 
     if asked == "auto":
@@ -48,16 +47,10 @@ def number_format(asked: str, device: str) -> Any:
 
 
 def choose_offload(asked: Offload, device: str, parts: Sequence[int], free: int) -> str:
-    """Where the weights wait while they are not computed with.
+    """Resolve an offload mode: `none`, `model` (one model at a time on the device) or `sequential` (a layer).
 
-    Args:
-        asked: What the user wants; `auto` decides by memory.
-        device: Type of the device; a CPU has nothing to offload from.
-        parts: Bytes of each of the pipeline's models.
-        free: Free bytes of the accelerator.
-
-    Returns:
-        `none`, `model` (one model at a time on the accelerator) or `sequential` (one layer at a time).
+    `auto` decides by memory: `parts` are the bytes of each of the pipeline's models, `free` the free bytes
+    of the accelerator.
     """
     if device == "cpu" or asked == "none":
         return "none"
@@ -68,8 +61,8 @@ def choose_offload(asked: Offload, device: str, parts: Sequence[int], free: int)
     return "model" if max(parts, default=0) + _WORKING_BYTES <= free else "sequential"
 
 
-def place_pipeline(pipe: Any, device: Any, offload: Offload) -> str:
-    """Move a loaded pipeline to `device`, whole or piece by piece; returns the offload mode in use."""
+def move_pipeline(pipe: Any, device: Any, offload: Offload) -> str:
+    """Move a loaded pipeline to `device`, or set up offloading; return the offload mode in use."""
     import torch  # noqa: PLC0415
 
     models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
@@ -86,7 +79,7 @@ def place_pipeline(pipe: Any, device: Any, offload: Offload) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a library's error says that memory ran out; not all of them have a class for it."""
+    """Whether a library's error means out of memory; not all libraries have a class for it."""
     text = str(error).lower()
     return (
         isinstance(error, MemoryError)
@@ -96,7 +89,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_accelerator_memory() -> None:
-    """Give unused memory back, once nothing refers to it any more."""
+    """Release memory that is no longer referenced."""
     import torch  # noqa: PLC0415
 
     gc.collect()

@@ -1,7 +1,7 @@
-"""Prompts as a Diffusers pipeline wants them: encoded one by one, remembered, and joined for a batch.
+"""Encode prompts for a Diffusers pipeline one by one, cache them, and join them for a batch.
 
-A text that is encoded by itself cannot be changed by the texts it shares a batch with. Candidates of a round
-have one prompt between them, and negative prompts stay from round to round: each is encoded once.
+A text encoded by itself does not depend on its batch. Candidates of a round share one prompt, and negative
+prompts stay from round to round: each is encoded once.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ from typing import Any
 _MAX_ENTRIES = 256
 
 Embeddings = dict[str, Any]
-"""By argument of the pipeline's call: a tensor of shape (1, ...), or a list of one (tokens, width)."""
+"""Argument of the pipeline's call -> tensor of shape (1, ...), or a list of one of shape (tokens, width)."""
 
 
 class PromptEncoder:
-    """Encodes single texts with a pipeline's `encode_prompt`, and keeps the newest in CPU memory.
+    """LRU cache around a pipeline's `encode_prompt`. Not thread-safe.
 
-    They lie in CPU memory whatever the device, where they take nothing from the images; those of a prompt
-    are a few megabytes, copied back in no time beside an image's. Not thread-safe.
-
-    Args:
-        pipe: The loaded pipeline. The encodings belong to it and to no other.
-        names: `Recipe.embeddings` of its class.
-        max_bytes: Most bytes to keep; 0 keeps nothing.
-        max_entries: Most texts to keep.
+    Embeddings are kept in CPU memory, which leaves the accelerator to the images: a prompt's few megabytes
+    are copied quickly. `names` are the `Recipe.embeddings` of the pipeline; `max_bytes` 0 disables the cache.
     """
 
     def __init__(
@@ -42,18 +36,13 @@ class PromptEncoder:
 
     @property
     def kept_bytes(self) -> int:
-        """How many bytes the kept encodings take."""
+        """Bytes of the cached embeddings."""
         return self._bytes
 
     def encode(self, prompt: str, negative_prompt: str | None) -> Embeddings:
-        """What stands for a prompt in the pipeline's call.
+        """Return the call's arguments for a prompt; `negative_prompt` is None if the call ignores it.
 
-        Args:
-            prompt: What to draw.
-            negative_prompt: What to avoid; None where the call heeds none.
-
-        Raises:
-            Exception: what the pipeline's tokenizer or text encoder raises.
+        May raise any exception of the pipeline's tokenizer or text encoder.
         """
         embeddings = dict(self._encode(prompt))
         if negative_prompt is not None:
@@ -65,45 +54,41 @@ class PromptEncoder:
         if text in self._kept:
             self._kept.move_to_end(text)
             return self._kept[text]
-        embeddings = self._encode_anew(text)
-        size = _bytes(embeddings)
+        embeddings = self._run_encoder(text)
+        size = _count_bytes(embeddings)
         if size <= self._max_bytes:
             self._kept[text] = embeddings
             self._bytes += size
         while self._bytes > self._max_bytes or len(self._kept) > self._max_entries:
-            self._bytes -= _bytes(self._kept.popitem(last=False)[1])
+            self._bytes -= _count_bytes(self._kept.popitem(last=False)[1])
         return embeddings
 
-    def _encode_anew(self, text: str) -> Embeddings:
+    def _run_encoder(self, text: str) -> Embeddings:
         import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
         with torch.no_grad():
-            # A new list each time: Z-Image rewrites the one it is given.
-            given = {"prompt": [text], "device": self._pipe._execution_device}  # noqa: SLF001 - as Diffusers' own callers do
-            made = self._pipe.encode_prompt(**self._arguments, **given)
-        made = made if isinstance(made, tuple) else (made,)
-        embeddings = {name: value for name, value in zip(self._names, made, strict=False) if name}
+            # A new list each time: Z-Image modifies it.
+            own = {"prompt": [text], "device": self._pipe._execution_device}  # noqa: SLF001 - as Diffusers' own callers do
+            encoded = self._pipe.encode_prompt(**self._arguments, **own)
+        encoded = encoded if isinstance(encoded, tuple) else (encoded,)
+        embeddings = {name: value for name, value in zip(self._names, encoded, strict=False) if name}
         if embeddings.get("prompt_embeds_mask", 0) is None:
-            # Left out where no token is padding; in a batch with a longer text there will be some.
+            # Omitted if no token is padding; in a batch with a longer text some will be.
             embeddings["prompt_embeds_mask"] = torch.ones(
                 embeddings["prompt_embeds"].shape[:2], dtype=torch.int64
             )
-        return {name: _moved(value, "cpu") for name, value in embeddings.items()}
+        return {name: _move(value, "cpu") for name, value in embeddings.items()}
 
 
-def joined(encoded: Sequence[Mapping[str, Any]], device: Any) -> Embeddings:
-    """The encodings of several prompts as one call wants them, shorter ones padded with zeros.
+def join_embeddings(encoded: Sequence[Mapping[str, Any]], device: Any) -> Embeddings:
+    """Join the embeddings of several prompts on `device`, shorter ones padded with zeros.
 
-    Only encodings with a mask differ in length, and their mask is 0 where there is padding.
-
-    Args:
-        encoded: One per image, all with the same names.
-        device: Where the pipeline computes.
+    Only embeddings with a mask differ in length; the mask is 0 at padding.
     """
-    return {name: _moved(_together([each[name] for each in encoded]), device) for name in encoded[0]}
+    return {name: _move(_concatenate([each[name] for each in encoded]), device) for name in encoded[0]}
 
 
-def _together(values: Sequence[Any]) -> Any:
+def _concatenate(values: Sequence[Any]) -> Any:
     import torch  # noqa: PLC0415
 
     if isinstance(values[0], list):
@@ -118,13 +103,13 @@ def _together(values: Sequence[Any]) -> Any:
     return torch.cat(padded)
 
 
-def _moved(value: Any, device: Any) -> Any:
+def _move(value: Any, device: Any) -> Any:
     if isinstance(value, list):
         return [tensor.to(device) for tensor in value]
     return value.to(device)
 
 
-def _bytes(embeddings: Embeddings) -> int:
+def _count_bytes(embeddings: Embeddings) -> int:
     tensors = [
         tensor for value in embeddings.values() for tensor in (value if isinstance(value, list) else [value])
     ]
@@ -132,10 +117,10 @@ def _bytes(embeddings: Embeddings) -> int:
 
 
 def _encoding_arguments(pipe: Any) -> dict[str, Any]:
-    """What `encode_prompt` is given besides text and device: what the pipeline's own call would give it."""
+    """Return further arguments of `encode_prompt`: the defaults of the pipeline's own call."""
     call = inspect.signature(type(pipe).__call__).parameters
     own = inspect.signature(type(pipe).encode_prompt).parameters
-    # The embeddings themselves are what is asked for; a negative prompt is encoded like any other text.
+    # Embeddings are the result, and a negative prompt is encoded like any other text.
     shared = [
         name for name in own if name in call and name not in ("self", "prompt") and "embeds" not in name
     ]

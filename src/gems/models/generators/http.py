@@ -1,4 +1,4 @@
-"""Image servers with a plain `POST /generate?prompt=...` that answers picture bytes, as in the paper."""
+"""Image servers with `POST /generate?prompt=...` that return image bytes, as in the paper."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from gems.models.connecting import held_open
-from gems.models.generators.addresses import shown_address
-from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
-from gems.models.http import from_status, retry_after
-from gems.models.limiting import MAX_PICTURE_BYTES, PLAIN, limited
+from gems.models.connecting import make_client_options
+from gems.models.generators.addresses import display_url
+from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
+from gems.models.http import error_from_status, parse_retry_after
+from gems.models.limiting import MAX_IMAGE_BYTES, UNCOMPRESSED, max_response_size
 from gems.observability.redaction import secrets_in, secrets_of_address
 from gems.types import GeneratorCapabilities, ImageRequest
 
@@ -18,33 +18,32 @@ if TYPE_CHECKING:
     import httpx
 
 MAX_URL = 8000
-"""Longest address in characters: nginx and other servers take 8 KiB for the whole request line."""
+"""Longest URL in characters: nginx and other servers accept 8 KiB for the whole request line."""
 
 
 class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
-    """Draws on a server that answers `POST url?prompt=...` with the bytes of a picture.
+    """Generates images with a server that answers `POST url?prompt=...` with image bytes.
 
-    Sends `prompt`, `seed`, `width`, `height` and, where set, `negative_prompt`, `steps` and `guidance` as
-    query parameters. A server that knows only `prompt`, such as the paper's, ignores the others: its pixels
-    then do not follow the seed, although `capabilities.seeds` says what was asked. Where the address would
-    be longer than `MAX_URL` the same fields go as a JSON object in the body instead, with no query; servers
-    that read only the query answer that with an error, which is reported as it is.
+    Sends `prompt`, `seed`, `width`, `height` and, if set, `negative_prompt`, `steps` and `guidance` as query
+    parameters. A server that knows only `prompt`, such as the paper's, ignores the others: its pixels then
+    do not depend on the seed, although `capabilities.seeds` is true. If the URL would exceed `MAX_URL`, the
+    fields are sent as a JSON object instead; servers that read only the query reject that.
 
     Args:
-        url: The whole address, for example `http://host:8000/generate`; its own query is kept.
-        api_key: Sent as a bearer token where given.
-        timeout_s: Seconds one attempt may take.
-        concurrency: Requests under way at a time.
-        size: Width and height in pixels where the user asks for none.
-        extra_body: Further parameters to send along.
-        price_usd: US dollars per image; None where not known.
+        url: Complete URL, e.g. `http://host:8000/generate`; its own query is kept.
+        api_key: Sent as a bearer token.
+        timeout_s: Seconds per attempt.
+        concurrency: Limit of concurrent requests.
+        size: Default width and height in pixels.
+        extra_body: Additional parameters to send.
+        price_usd: US dollars per image; None if unknown.
         attempts: Attempts per image.
-        steps: Inference steps of requests that name none.
-        guidance: Guidance scale of requests that name none.
+        steps: Default inference steps.
+        guidance: Default guidance scale.
         first_wait_s: Seconds before the second attempt.
 
     Raises:
-        ModelSpecError: `url` is no http or https address.
+        ModelSpecError: `url` is not an HTTP URL.
     """
 
     def __init__(  # noqa: PLR0913 - independent settings, all but the first by name
@@ -62,7 +61,7 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         steps: int | None = None,
         guidance: float | None = None,
     ) -> None:
-        address = shown_address(url)
+        address = display_url(url)
         super().__init__(
             GeneratorCapabilities(model=f"http:{address}", default_size=size, price_usd=price_usd),
             endpoint=f"The image server at {address}",
@@ -87,47 +86,47 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
     def _open(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415 - loaded with the first request
 
-        headers = {"Accept": "image/png, image/*"} | PLAIN
+        headers = {"Accept": "image/png, image/*"} | UNCOMPRESSED
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         return httpx.AsyncClient(
             headers=headers,
             timeout=self._limits.timeout_s,
-            event_hooks=limited(MAX_PICTURE_BYTES),
-            **held_open(httpx.Limits),
+            event_hooks=max_response_size(MAX_IMAGE_BYTES),
+            **make_client_options(httpx.Limits),
         )
 
     async def _close(self, client: httpx.AsyncClient) -> None:
         await client.aclose()
 
-    async def _draw(self, client: httpx.AsyncClient, request: ImageRequest) -> Drawn:
-        asked = _fields(request)
-        message = self._message(client, {**self._extra, **asked})
+    async def _draw(self, client: httpx.AsyncClient, request: ImageRequest) -> RawImage:
+        fields = _build_fields(request)
+        message = self._build_request(client, {**self._extra, **fields})
         response = await client.send(message)
         if not response.is_success:
-            raise from_status(
+            raise error_from_status(
                 response.status_code,
                 response.text,
                 self._endpoint,
                 *self._secrets,
-                retry_after=retry_after(response.headers),
+                retry_after=parse_retry_after(response.headers),
             )
         known = {"prompt", "seed", "width", "height"}
-        # What is recorded is shown and written into pictures.
-        kept = {name: value for name, value in self._extra.items() if not any(secrets_in({name: value}))}
-        parameters = {**kept, **{name: value for name, value in asked.items() if name not in known}}
-        return Drawn(data=response.content, seed=request.seed, parameters=parameters)
+        # Recorded parameters are displayed and written into images: no secrets.
+        public = {name: value for name, value in self._extra.items() if not any(secrets_in({name: value}))}
+        parameters = {**public, **{name: value for name, value in fields.items() if name not in known}}
+        return RawImage(data=response.content, seed=request.seed, parameters=parameters)
 
-    def _message(self, client: httpx.AsyncClient, fields: Mapping[str, Any]) -> httpx.Request:
+    def _build_request(self, client: httpx.AsyncClient, fields: Mapping[str, Any]) -> httpx.Request:
         import httpx  # noqa: PLC0415 - loaded by `_open`
 
-        # Measured before it is built: httpx itself refuses very long addresses.
+        # Measured first, since httpx itself rejects very long URLs.
         if len(self._url) + len(urlencode(fields)) <= MAX_URL:
             return client.build_request("POST", httpx.URL(self._url).copy_merge_params(fields))
         return client.build_request("POST", self._url, json=dict(fields))
 
 
-def _fields(request: ImageRequest) -> dict[str, Any]:
+def _build_fields(request: ImageRequest) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "prompt": request.prompt,
         "seed": request.seed,

@@ -1,4 +1,4 @@
-"""The OpenAI Images API, as OpenAI, vLLM-Omni, SGLang and LocalAI serve it."""
+"""OpenAI Images API, as served by OpenAI, vLLM-Omni, SGLang and LocalAI."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gems.errors import AuthenticationError, InvalidImageError, RejectedRequestError, UnreadableReplyError
-from gems.models.connecting import held_open
-from gems.models.generators.addresses import on_same_server, shown_address
+from gems.models.connecting import make_client_options
+from gems.models.generators.addresses import display_url, resolve_on_same_server
 from gems.models.generators.openai_parameters import (
     OPENAI_URL,
-    complained_about,
+    find_known_model,
+    find_rejected_parameter,
     is_openai,
-    known_model,
 )
-from gems.models.generators.remote import Drawn, RemoteGenerator, RemoteLimits
-from gems.models.limiting import MAX_PICTURE_BYTES, PLAIN, limited
+from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
+from gems.models.limiting import MAX_IMAGE_BYTES, UNCOMPRESSED, max_response_size
 from gems.observability.redaction import hide, redact, secrets_in, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
@@ -45,30 +45,30 @@ _RECORDED = {
 
 
 class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
-    """Draws with an endpoint that speaks the OpenAI Images API.
+    """Generates images with an endpoint of the OpenAI Images API.
 
-    The seed and `response_format="b64_json"` are always sent, since SGLang defaults to one fixed seed and to
-    an address instead of the picture; `negative_prompt`, `num_inference_steps` and `guidance_scale` where a
-    request sets them. An endpoint that calls one of these unknown is asked again without it and never sent
-    it again; `capabilities` then says so, and the result's `parameters["not_taken"]` names what was dropped.
+    Always sends the seed and `response_format="b64_json"`, since SGLang defaults to a fixed seed and to a
+    URL; `negative_prompt`, `num_inference_steps` and `guidance_scale` if the request sets them. A parameter
+    that the endpoint calls unknown is never sent again; `capabilities` and the result's
+    `parameters["not_taken"]` then say so.
 
     Args:
         model: The model's name at the endpoint.
-        base_url: Where the API is, usually ending in `/v1`; None for OpenAI.
-        api_key: None for `OPENAI_API_KEY` where the address is OpenAI's own, and for no key elsewhere.
-        timeout_s: Seconds one attempt may take.
-        concurrency: Requests under way at a time.
-        size: Width and height in pixels where the user asks for none.
-        extra_body: Further parameters to send along, for example `{"quality": "high"}`.
-        price_usd: US dollars per image; None where not known.
+        base_url: Usually ends in `/v1`; None for OpenAI.
+        api_key: None for `OPENAI_API_KEY` at OpenAI, and for no key elsewhere.
+        timeout_s: Seconds per attempt.
+        concurrency: Limit of concurrent requests.
+        size: Default width and height in pixels.
+        extra_body: Additional parameters to send, e.g. `{"quality": "high"}`.
+        price_usd: US dollars per image; None if unknown.
         attempts: Attempts per image.
-        steps: Inference steps of requests that name none.
-        guidance: Guidance scale of requests that name none.
+        steps: Default inference steps.
+        guidance: Default guidance scale.
         first_wait_s: Seconds before the second attempt.
 
     Raises:
-        ModelSpecError: `base_url` is no http or https address.
-        SizeError: `size` is none of those the model is known to draw.
+        ModelSpecError: `base_url` is not an HTTP URL.
+        SizeError: the model does not support `size`.
     """
 
     def __init__(  # noqa: PLR0913 - independent settings, all but the first two by name
@@ -87,11 +87,11 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         steps: int | None = None,
         guidance: float | None = None,
     ) -> None:
-        # Always explicit: the client would otherwise follow OPENAI_BASE_URL, and take the key there.
+        # Explicit, or the client would use OPENAI_BASE_URL and send the key there.
         self._base_url = (base_url or OPENAI_URL).rstrip("/")
-        shown = shown_address(self._base_url)
+        shown = display_url(self._base_url)
         self._openai = is_openai(self._base_url)
-        known = known_model(model) if self._openai else None
+        known = find_known_model(model) if self._openai else None
         self._not_taken: frozenset[str] = known.rejects if known else frozenset()
         capabilities = GeneratorCapabilities(
             model=f"openai:{model}",
@@ -124,13 +124,13 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         import openai  # noqa: PLC0415 - takes about a second; loaded with the first request
 
         key = self._api_key or (None if self._openai else "none")
-        # A redirect could lead a request, its key and its picture anywhere.
+        # A redirect could send the request, its key and its image anywhere.
         http_client = openai.DefaultAsyncHttpxClient(
             follow_redirects=False,
             timeout=self._limits.timeout_s,
-            headers=PLAIN,
-            event_hooks=limited(MAX_PICTURE_BYTES),
-            **held_open(type(openai.DEFAULT_CONNECTION_LIMITS)),
+            headers=UNCOMPRESSED,
+            event_hooks=max_response_size(MAX_IMAGE_BYTES),
+            **make_client_options(type(openai.DEFAULT_CONNECTION_LIMITS)),
         )
         try:
             client = openai.AsyncOpenAI(
@@ -141,9 +141,9 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
                 http_client=http_client,
             )
         except openai.OpenAIError as error:
-            raise AuthenticationError(f"{self._endpoint} needs an API key, and none is set.") from error
+            raise AuthenticationError(f"{self._endpoint} needs an API key, but none is set.") from error
         if not self._openai:
-            # The client takes these from OpenAI's environment variables; they concern nobody else.
+            # Read from OpenAI's environment variables, which other servers must not receive.
             client.organization = client.project = None
         if len(client.api_key) > len("none"):
             self._secrets = tuple(dict.fromkeys((client.api_key, *self._secrets)))
@@ -152,25 +152,25 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
     async def _close(self, client: openai.AsyncOpenAI) -> None:
         await client.close()
 
-    async def _draw(self, client: openai.AsyncOpenAI, request: ImageRequest) -> Drawn:
+    async def _draw(self, client: openai.AsyncOpenAI, request: ImageRequest) -> RawImage:
         import openai  # noqa: PLC0415 - loaded by `_open`
 
         while True:
             sent = self._optional(request)
             try:
-                answer = await self._ask(client, request, sent)
+                answer = await self._send(client, request, sent)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-                name = complained_about(error.response.text, sent)
+                name = find_rejected_parameter(error.response.text, sent)
                 if name is None:
                     raise
-                self._learn(name)
+                self._stop_sending(name)
                 continue
-            return await self._drawn(client, request, sent, answer)
+            return await self._read_image(client, request, sent, answer)
 
-    async def _ask(
+    async def _send(
         self, client: openai.AsyncOpenAI, request: ImageRequest, sent: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """The endpoint's answer, as the JSON object it is."""
+        """Send the request and return the JSON object of the response."""
         common: dict[str, Any] = {
             "model": self._model,
             "prompt": request.prompt,
@@ -189,14 +189,14 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             answer = None
         if not isinstance(answer, dict):
             raise UnreadableReplyError(
-                f"{self._endpoint} sent {len(raw.content)} bytes that are no JSON object, beginning with "
+                f"{self._endpoint} sent {len(raw.content)} bytes that are not a JSON object, beginning with "
                 f"{raw.content[:48]!r}."
             )
         return answer
 
     def _optional(self, request: ImageRequest) -> dict[str, Any]:
-        """The parameters an endpoint may not know, less those it is known to reject."""
-        wanted: dict[str, Any] = {
+        """Return optional parameters that the endpoint is not known to reject."""
+        optional: dict[str, Any] = {
             "response_format": "b64_json",
             "seed": request.seed,
             "negative_prompt": request.negative_prompt or None,
@@ -205,11 +205,11 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         }
         return {
             name: value
-            for name, value in wanted.items()
+            for name, value in optional.items()
             if value is not None and name not in self._not_taken and name not in self._extra
         }
 
-    def _learn(self, name: str) -> None:
+    def _stop_sending(self, name: str) -> None:
         self._not_taken |= {name}
         self._capabilities = replace(
             self._capabilities,
@@ -217,26 +217,26 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             negative_prompts="negative_prompt" not in self._not_taken,
         )
 
-    async def _drawn(
+    async def _read_image(
         self,
         client: openai.AsyncOpenAI,
         request: ImageRequest,
         sent: Mapping[str, Any],
         answer: Mapping[str, Any],
-    ) -> Drawn:
+    ) -> RawImage:
         items = answer.get("data")
         item = items[0] if isinstance(items, list) and items else None
         if not isinstance(item, dict):
-            said = shorten(redact(json.dumps(answer.get("error", answer)), *self._secrets))
-            raise UnreadableReplyError(f"{self._endpoint} sent no picture: {said}")
+            message = shorten(redact(json.dumps(answer.get("error", answer)), *self._secrets))
+            raise UnreadableReplyError(f"{self._endpoint} sent no image: {message}")
         if isinstance(encoded := item.get("b64_json"), str) and encoded:
-            data = self._decoded(encoded)
+            data = self._decode(encoded)
         elif isinstance(url := item.get("url"), str) and url:
-            data = await self._fetched(client, url)
+            data = await self._fetch(client, url)
         else:
-            raise UnreadableReplyError(f"{self._endpoint} sent neither a picture nor its address.")
+            raise UnreadableReplyError(f"{self._endpoint} sent neither an image nor its URL.")
         seed = {**self._extra, **sent}.get("seed")
-        return Drawn(data=data, seed=seed, parameters=self._parameters(request, sent, answer, item))
+        return RawImage(data=data, seed=seed, parameters=self._parameters(request, sent, answer, item))
 
     def _parameters(
         self,
@@ -245,7 +245,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         answer: Mapping[str, Any],
         item: Mapping[str, Any],
     ) -> dict[str, Any]:
-        # Only what is known to decide the pixels: further fields of the body may be secrets.
+        # Only parameters known to affect the pixels: other fields of the body may be secrets.
         parameters = {
             _RECORDED[name]: value for name, value in {**self._extra, **sent}.items() if name in _RECORDED
         }
@@ -257,30 +257,30 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         not_taken = sorted(self._not_taken - {"response_format"})
         return parameters | ({"not_taken": not_taken} if not_taken else {})
 
-    def _decoded(self, encoded: str) -> bytes:
-        # Some servers send a whole data URL where plain base64 belongs.
+    def _decode(self, encoded: str) -> bytes:
+        # Some servers send a data URL instead of base64.
         payload = encoded.partition(",")[2] if encoded.startswith("data:") else encoded
         try:
             return base64.b64decode(payload, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidImageError(
-                f"{self._endpoint} sent a picture that is no base64, beginning with {payload[:48]!r}."
+                f"{self._endpoint} sent an image that is not valid base64, beginning with {payload[:48]!r}."
             ) from error
 
-    async def _fetched(self, client: openai.AsyncOpenAI, url: str) -> bytes:
-        """The picture at `url`, only where the endpoint itself serves it.
+    async def _fetch(self, client: openai.AsyncOpenAI, url: str) -> bytes:
+        """Fetch the image at `url` if the endpoint itself serves it.
 
-        Any other address could be one inside this machine's network that the endpoint cannot reach itself.
+        Other URLs could be inside this machine's network, out of the endpoint's reach (SSRF).
         """
         import openai  # noqa: PLC0415 - loaded by `_open`
 
         if url.startswith("data:"):
-            return self._decoded(url)
-        if (address := on_same_server(url, self._base_url)) is None:
+            return self._decode(url)
+        if (address := resolve_on_same_server(url, self._base_url)) is None:
             raise RejectedRequestError(
-                f"{self._endpoint} sent an address on another server instead of the picture: "
+                f"{self._endpoint} sent a URL on another server instead of the image: "
                 f"{shorten(redact(url.partition('?')[0], *self._secrets), 120)}.",
-                hint="Set the server to answer b64_json.",
+                hint="Configure the server to return b64_json.",
             )
         answer = await client.get(address, cast_to=openai.HttpxBinaryResponseContent)
         return answer.content

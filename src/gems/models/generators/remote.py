@@ -1,4 +1,4 @@
-"""What all image generators behind an HTTP address share: limits, retries, and checked pictures."""
+"""Base class of HTTP image generators: limits, retries and verified images."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gems.errors import EditingUnsupportedError, GemsError
-from gems.models.concurrency import Places
-from gems.models.http import translate, with_retries
-from gems.models.pictures import verified
+from gems.models.concurrency import AdaptiveLimiter
+from gems.models.http import translate_error, with_retries
+from gems.models.pictures import verify_image
 from gems.observability.redaction import redact, scrub
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
@@ -25,15 +25,10 @@ ClientT = TypeVar("ClientT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteLimits:
-    """How patient a remote generator is.
+    """Limits and defaults of a remote generator.
 
-    Attributes:
-        timeout_s: Seconds one attempt may take in all, so that a slow drip ends too.
-        concurrency: Requests under way at a time; further ones wait their turn.
-        attempts: Attempts per image, at least 1.
-        first_wait_s: Seconds before the second attempt; later waits grow.
-        steps: Inference steps of requests that name none; None for the endpoint's own.
-        guidance: Guidance scale of requests that name none; None for the endpoint's own.
+    `timeout_s` covers a whole attempt, so that a slow response ends too. `attempts` is at least 1. `steps`
+    and `guidance` are the defaults of requests, None for the endpoint's own.
     """
 
     timeout_s: float = 180.0
@@ -45,8 +40,8 @@ class RemoteLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """What one attempt brought, not verified yet."""
+class RawImage:
+    """An image as received, not verified yet."""
 
     data: bytes = field(repr=False)
     seed: int | None
@@ -54,25 +49,20 @@ class Drawn:
 
 
 @dataclass(slots=True)
-class _Here(Generic[ClientT]):
-    """What belongs to one event loop: neither a semaphore nor a connection may cross to another."""
+class _LoopState(Generic[ClientT]):
+    """State of one event loop: neither limiters nor connections can be shared between loops."""
 
-    places: Places
+    limiter: AdaptiveLimiter
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     client: ClientT | None = None
 
 
 class RemoteGenerator(ABC, Generic[ClientT]):
-    """An image generator behind an HTTP address; subclasses say how to ask it once.
+    """An image generator behind a URL; subclasses implement a single attempt.
 
-    May be used from several event loops, one after the other or side by side; each has connections of its
-    own. `aclose` lets go of those of the running loop, and a later request opens new ones.
-
-    Args:
-        capabilities: What is known of the endpoint before it is asked.
-        endpoint: Its name for messages, free of secrets.
-        secrets: Texts that must not appear in messages.
-        limits: How patient to be.
+    May be used from several event loops, also concurrently; each has its own connections. `aclose` closes
+    those of the running loop, and a later request opens new ones. `endpoint` names the server in messages,
+    from which `secrets` are redacted.
     """
 
     def __init__(
@@ -87,24 +77,21 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         self._endpoint = endpoint
         self._secrets = secrets
         self._limits = limits
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Here[ClientT]] = (
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState[ClientT]] = (
             weakref.WeakKeyDictionary()
         )
 
     @property
     def capabilities(self) -> GeneratorCapabilities:
-        """What this generator can do, as far as known by now."""
+        """Capabilities, as far as known."""
         return self._capabilities
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
-        """Draw one image; see `gems.models.base.ImageGenerator.generate`.
-
-        Width and height of the result are those of the picture that came, even if others were asked for.
-        """
+        """Generate one image; width and height of the result are those of the received image."""
         self._capabilities.check_size(request.width, request.height)
         if request.source is not None and not self._capabilities.editing:
             raise EditingUnsupportedError(
-                f"{self._capabilities.model} cannot edit an image.", hint="Use a generator that can."
+                f"{self._capabilities.model} cannot edit images.", hint="Use a generator that can."
             )
         request = replace(
             request,
@@ -118,63 +105,63 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         )
 
     async def aclose(self) -> None:
-        """Close this event loop's connections. Calling it twice is harmless."""
-        here = self._loops.pop(asyncio.get_running_loop(), None)
-        if here is not None and here.client is not None:
-            await self._close(here.client)
+        """Close this event loop's connections. Idempotent."""
+        state = self._loops.pop(asyncio.get_running_loop(), None)
+        if state is not None and state.client is not None:
+            await self._close(state.client)
 
     async def _attempt(self, request: ImageRequest) -> GeneratedImage:
-        # A place for each attempt: a request that waits to be asked again leaves its own to others.
-        async with self._here().places.one():
+        # One slot per attempt: a request waiting for its retry leaves its slot to others.
+        async with self._loop_state().limiter.slot():
             started = time.perf_counter()
-            drawn, data, picture = await self._drawn_once(request)
+            raw, data, picture = await self._request_once(request)
             return GeneratedImage(
                 data=data,
                 width=picture.width,
                 height=picture.height,
-                seed=drawn.seed,
+                seed=raw.seed,
                 model=self._capabilities.model,
-                parameters=drawn.parameters,
+                parameters=raw.parameters,
                 seconds=time.perf_counter() - started,
                 pixels=picture,
             )
 
-    async def _drawn_once(self, request: ImageRequest) -> tuple[Drawn, bytes, Image]:
-        """What came, its PNG bytes, and the picture itself."""
+    async def _request_once(self, request: ImageRequest) -> tuple[RawImage, bytes, Image]:
+        """Return the received image, its PNG bytes, and the opened image."""
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                drawn = await self._draw(await self._client(), request)
-            return drawn, *await asyncio.to_thread(verified, drawn.data, self._endpoint)
+                raw = await self._draw(await self._client(), request)
+            return raw, *await asyncio.to_thread(verify_image, raw.data, self._endpoint)
         except GemsError as error:
-            # It may quote what came, and what came may repeat what was sent.
+            # The message may quote the response, and the response may repeat secrets of the request.
             error.message = redact(error.message, *self._secrets)
             scrub(error, *self._secrets)
             raise
         except Exception as error:
-            raise translate(error, self._endpoint, *self._secrets) from error
+            raise translate_error(error, self._endpoint, *self._secrets) from error
 
-    def _here(self) -> _Here[ClientT]:
+    def _loop_state(self) -> _LoopState[ClientT]:
         loop = asyncio.get_running_loop()
         if loop not in self._loops:
-            self._loops[loop] = _Here(Places(self._limits.concurrency))
+            self._loops[loop] = _LoopState(AdaptiveLimiter(self._limits.concurrency))
         return self._loops[loop]
 
     async def _client(self) -> ClientT:
-        here = self._here()
-        async with here.opening:
-            if here.client is None:
-                # Importing the client library and reading certificates take up to seconds.
-                here.client = await asyncio.to_thread(self._open)
-            return here.client
+        state = self._loop_state()
+        async with state.opening:
+            if state.client is None:
+                # Importing the client library and reading certificates can take seconds.
+                state.client = await asyncio.to_thread(self._open)
+            return state.client
 
     @abstractmethod
     def _open(self) -> ClientT:
-        """Make a client. Runs in a thread."""
+        """Create a client. Runs in a thread."""
 
     @abstractmethod
     async def _close(self, client: ClientT) -> None:
         """Close a client."""
 
     @abstractmethod
-    async def _draw(self, client: ClientT, request: ImageRequest) -> Drawn:
-        """Ask once. May raise what the client library raises."""
+    async def _draw(self, client: ClientT, request: ImageRequest) -> RawImage:
+        """Send one request. May raise exceptions of the client library."""

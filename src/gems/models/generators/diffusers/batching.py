@@ -1,6 +1,6 @@
-"""One thread that carries out requests, those that agree together.
+"""Worker thread that runs equal requests in batches.
 
-A Diffusers pipeline is not thread-safe: two threads on one gave silently wrong images.
+Diffusers pipelines are not thread-safe: two threads on one pipeline silently gave wrong images.
 """
 
 from __future__ import annotations
@@ -14,17 +14,12 @@ from gems.errors import GemsError, ProviderError
 from gems.types import GeneratedImage, ImageRequest
 
 _LINGER_S = 0.01
-"""How long the thread waits for a further request once one came: candidates of a round come within a
-millisecond of each other, and an image takes far longer than this."""
+"""Wait for further requests after the first: candidates of a round arrive within a millisecond of each
+other, and an image takes far longer than this."""
 
 
 class Job:
-    """A request that waits for its image.
-
-    Args:
-        request: What to draw.
-        key: Jobs with equal keys may be drawn in one batch.
-    """
+    """A request waiting for its image; jobs with equal keys may share a batch."""
 
     def __init__(self, request: ImageRequest, key: Hashable) -> None:
         self.request = request
@@ -35,21 +30,21 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether nobody waits any more: answered, failed or cancelled."""
+        """Whether the job is finished, failed or cancelled."""
         return self.future.done()
 
     def finish(self, image: GeneratedImage) -> None:
-        """Answer the request, unless nobody waits any more."""
+        """Set the result, unless the job is done."""
         if self._claim():
             self.future.set_result(image)
 
     def fail(self, error: Exception) -> None:
-        """Let the request fail, unless nobody waits any more."""
+        """Set the error, unless the job is done."""
         if self._claim():
             self.future.set_exception(error)
 
-    def tell(self, done: int, total: int) -> None:
-        """Report progress; a listener that raises fails its own request, and no other."""
+    def report_progress(self, done: int, total: int) -> None:
+        """Report progress; a callback that raises fails only its own job."""
         if self.request.on_progress is None or self.done:
             return
         try:
@@ -58,7 +53,7 @@ class Job:
             self.fail(error)
 
     def _claim(self) -> bool:
-        """Whether the caller is the one that answers; nobody can cancel from then on."""
+        """Claim the right to set the outcome; the job can no longer be cancelled."""
         with self._lock:
             if self._claimed:
                 return False
@@ -67,13 +62,10 @@ class Job:
 
 
 class BatchWorker:
-    """A thread with a queue. It starts with the first job.
+    """A thread with a queue, started with the first job.
 
-    Args:
-        name: The thread's name.
-        run: Carries out a batch; called on the thread. What it raises fails the batch's jobs.
-        end: Called on the thread as its last act.
-        max_batch: Most jobs of one batch.
+    `run` is called on the thread with each batch of up to `max_batch` jobs, which fail with what it raises;
+    `end` is called on the thread before it ends.
     """
 
     def __init__(
@@ -91,36 +83,25 @@ class BatchWorker:
         self._closed = False
 
     def submit(self, job: Job) -> None:
-        """Put a job into the queue.
-
-        Raises:
-            ProviderError: the worker is closed.
-        """
+        """Queue a job; raises `ProviderError` if the worker is closed."""
         with self._changed:
             if self._closed:
                 raise self._closed_error()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._thread = threading.Thread(target=self._loop, name=self._name, daemon=True)
                 self._thread.start()
             self._waiting.append(job)
             self._changed.notify()
 
     def limit(self, max_batch: int, key: Hashable = None) -> None:
-        """Make batches smaller from now on: those of jobs with this key, or all where it is None.
-
-        Called on the thread, by what carries out a batch.
-        """
+        """Lower the batch size for jobs with this key, or for all if it is None. Called on the thread."""
         if key is None:
             self._max_batch = min(self._max_batch, max_batch)
         else:
             self._limits[key] = max_batch
 
     def close(self, timeout_s: float) -> None:
-        """Fail all jobs and wait for the thread to end. Blocking; harmless to repeat.
-
-        Args:
-            timeout_s: Seconds to wait; a thread that takes longer ends by itself later.
-        """
+        """Fail all jobs and wait up to `timeout_s` for the thread to end. Blocking, idempotent."""
         with self._changed:
             self._closed = True
             unfinished = [*self._running, *self._waiting]
@@ -132,12 +113,11 @@ class BatchWorker:
             self._thread.join(timeout_s)
 
     def _closed_error(self) -> GemsError:
-        """What a job is told that comes too late or is not finished."""
         return ProviderError(
-            f"{self._name} was closed before the image was drawn.", hint="Make a new generator to go on."
+            f"{self._name} was closed before the image was generated.", hint="Create a new generator."
         )
 
-    def _work(self) -> None:
+    def _loop(self) -> None:
         try:
             while self._next_batch():
                 try:
@@ -149,7 +129,7 @@ class BatchWorker:
             self._end()
 
     def _next_batch(self) -> bool:
-        """Wait for jobs and take those that go together; False once the worker is closed."""
+        """Wait for jobs and take those that share a batch; return False once the worker is closed."""
         with self._changed:
             self._running = []
             while not self._closed:
@@ -158,13 +138,13 @@ class BatchWorker:
                 while seen < len(self._waiting) < self._max_batch:
                     seen = len(self._waiting)
                     self._changed.wait(_LINGER_S)
-                self._take()
+                self._take_batch()
                 if self._running:
                     return True
             return False
 
-    def _take(self) -> None:
-        """Move the oldest job that somebody waits for, and those that agree with it, to the running ones."""
+    def _take_batch(self) -> None:
+        """Move the oldest pending job, and those that can share its batch, to the running ones."""
         left: deque[Job] = deque()
         for job in self._waiting:
             if job.done:

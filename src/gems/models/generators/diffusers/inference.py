@@ -1,4 +1,4 @@
-"""Draw one batch with a loaded Diffusers pipeline. Blocking, for the worker thread."""
+"""Generate one batch with a loaded Diffusers pipeline. Blocking, for the worker thread."""
 
 from __future__ import annotations
 
@@ -13,136 +13,126 @@ from PIL import Image
 
 from gems.errors import GemsError, InvalidImageError, OutOfMemoryError, ProviderError, RefusedError
 from gems.models.generators.diffusers.loading import LoadedPipeline
-from gems.models.generators.diffusers_compiling import compiling_failed
+from gems.models.generators.diffusers_compiling import compilation_error
 from gems.models.generators.diffusers_device import free_accelerator_memory, is_out_of_memory
-from gems.models.generators.diffusers_prompts import Embeddings, joined
+from gems.models.generators.diffusers_prompts import Embeddings, join_embeddings
 from gems.observability.redaction import redact, shorten
 from gems.types import GeneratedImage, ImageRequest
 
 
-class DrawingStopped(Exception):  # noqa: N818 - not a fault
-    """Raised by a step callback to stop drawing."""
+class GenerationStopped(Exception):  # noqa: N818 - not a fault
+    """Raised by a step callback to stop the generation."""
 
 
-def draw(
+def generate_batch(
     loaded: LoadedPipeline,
     requests: Sequence[ImageRequest],
     *,
     model: str,
     on_step: Callable[[int, int], None],
 ) -> list[GeneratedImage | GemsError]:
-    """Draw requests that agree in size, steps and guidance in one batch.
+    """Generate requests of equal size, steps and guidance in one batch; return each one's image or error.
 
-    Args:
-        loaded: The pipeline.
-        requests: What to draw, one image each.
-        model: Name for records.
-        on_step: Told (steps done, steps in all) after each step; may raise `DrawingStopped`.
-
-    Returns:
-        For each request its image, or what is wrong with its prompt or its image.
-
-    Raises:
-        DrawingStopped: `on_step` raised it. The pipeline can be used again.
-        ConfigurationError: the model cannot be compiled.
-        OutOfMemoryError: the batch does not fit into memory.
-        ProviderError: the pipeline failed.
+    `on_step` receives (steps done, total steps) and may raise `GenerationStopped`, after which the pipeline
+    can be used again. Raises `ConfigurationError` if the model cannot be compiled, `OutOfMemoryError`, and
+    `ProviderError` if the pipeline failed.
     """
-    began = time.monotonic()
-    encoded = [_encoded(loaded, request, model) for request in requests]
-    sound = {n: each for n, each in enumerate(encoded) if not isinstance(each, GemsError)}
-    drawn = iter(_drawn(loaded, [requests[n] for n in sound], list(sound.values()), model, on_step, began))
-    return [each if isinstance(each, GemsError) else next(drawn) for each in encoded]
+    started = time.monotonic()
+    encoded = [_encode_prompts(loaded, request, model) for request in requests]
+    valid = {n: each for n, each in enumerate(encoded) if not isinstance(each, GemsError)}
+    valid_requests = [requests[n] for n in valid]
+    images = iter(_run_pipeline(loaded, valid_requests, list(valid.values()), model, on_step, started))
+    return [each if isinstance(each, GemsError) else next(images) for each in encoded]
 
 
-def _encoded(loaded: LoadedPipeline, request: ImageRequest, model: str) -> Embeddings | GemsError:
-    """The encoded prompts of a request, or why they cannot be encoded; empty where the pipeline does it."""
+def _encode_prompts(loaded: LoadedPipeline, request: ImageRequest, model: str) -> Embeddings | GemsError:
+    """Return a request's embeddings or its error; empty if the pipeline encodes prompts itself."""
     if loaded.prompts is None:
         return {}
-    heeded = loaded.recipe.heeds_negative(_effective(loaded, request)[1])
+    heeded = loaded.recipe.heeds_negative(_resolve_options(loaded, request)[1])
+    negative = _choose_negative_prompt(loaded, request) if heeded else None
     try:
-        return loaded.prompts.encode(request.prompt, _negative(loaded, request) if heeded else None)
+        return loaded.prompts.encode(request.prompt, negative)
     except Exception as error:  # noqa: BLE001 - handed to whoever awaits the request
         _clean_up(loaded, error)
-        fault = _drawing_error(model, error)
+        fault = _translate_failure(model, error)
         fault.__cause__ = error
         return fault
 
 
-def _drawn(
+def _run_pipeline(
     loaded: LoadedPipeline,
     requests: Sequence[ImageRequest],
     encoded: Sequence[Embeddings],
     model: str,
     on_step: Callable[[int, int], None],
-    began: float,
+    started: float,
 ) -> list[GeneratedImage | GemsError]:
     if not requests:
         return []
     try:
-        output = loaded.pipe(**_call_arguments(loaded, requests, encoded, on_step))
+        output = loaded.pipe(**_build_arguments(loaded, requests, encoded, on_step))
     except Exception as error:
         _clean_up(loaded, error)
-        if isinstance(error, DrawingStopped):
+        if isinstance(error, GenerationStopped):
             raise
-        raise _drawing_error(model, error) from error
+        raise _translate_failure(model, error) from error
     blocked = getattr(output, "nsfw_content_detected", None) or [False] * len(requests)
     results: list[GeneratedImage | GemsError] = []
     for request, pixels, refused in zip(requests, output.images, blocked, strict=True):
-        fault = _fault(pixels, request, model, refused=refused)
-        results.append(fault or _finished(loaded, request, pixels, model, len(requests), began))
+        fault = _check_pixels(pixels, request, model, refused=refused)
+        results.append(fault or _make_image(loaded, request, pixels, model, len(requests), started))
     return results
 
 
 def _clean_up(loaded: LoadedPipeline, error: Exception) -> None:
-    # The frames of the traceback hold the batch's tensors, which would live as long as the error.
+    # The traceback's frames hold the batch's tensors, which would live as long as the error.
     traceback.clear_frames(error.__traceback__)
-    # Where a whole call would have left it: with its models back in CPU memory, if they are offloaded.
+    # Moves offloaded models back to CPU memory, as at the end of a complete call.
     loaded.pipe.maybe_free_model_hooks()
     free_accelerator_memory()
 
 
-def _call_arguments(
+def _build_arguments(
     loaded: LoadedPipeline,
     requests: Sequence[ImageRequest],
     encoded: Sequence[Embeddings],
     on_step: Callable[[int, int], None],
 ) -> dict[str, Any]:
-    """The arguments of the pipeline's call. Lists are new, since Z-Image rewrites those it is given."""
+    """Return the arguments of the pipeline's call. Lists are new, since Z-Image modifies them."""
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
     recipe, first = loaded.recipe, requests[0]
-    steps, guidance = _effective(loaded, first)
+    steps, guidance = _resolve_options(loaded, first)
     arguments: dict[str, Any] = {
         "width": first.width,
         "height": first.height,
         "num_inference_steps": steps,
-        # On the CPU whatever the device, so that a seed means the same picture everywhere.
+        # Always on the CPU, so that a seed gives the same image on every device.
         "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in requests],
         "output_type": "np",
-        "callback_on_step_end": _step_callback(on_step, steps),
+        "callback_on_step_end": _make_step_callback(on_step, steps),
     }
     if guidance is not None:
         arguments[recipe.guidance_argument] = guidance
     if recipe.guidance_argument != "true_cfg_scale":
-        arguments["true_cfg_scale"] = (
-            1.0  # Off: some pipelines warn where it is on without a negative prompt.
-        )
+        # Off: some pipelines warn if it is on without a negative prompt.
+        arguments["true_cfg_scale"] = 1.0
     if loaded.prompts is not None:
-        arguments |= joined(encoded, loaded.pipe._execution_device)  # noqa: SLF001 - Diffusers has no other name
+        arguments |= join_embeddings(encoded, loaded.pipe._execution_device)  # noqa: SLF001 - Diffusers has no other name
     else:
         arguments["prompt"] = [request.prompt for request in requests]
         if recipe.heeds_negative(guidance):
-            arguments["negative_prompt"] = [_negative(loaded, request) for request in requests]
+            arguments["negative_prompt"] = [_choose_negative_prompt(loaded, request) for request in requests]
     return {name: value for name, value in arguments.items() if name in loaded.accepts and value is not None}
 
 
-def _negative(loaded: LoadedPipeline, request: ImageRequest) -> str:
+def _choose_negative_prompt(loaded: LoadedPipeline, request: ImageRequest) -> str:
     return request.negative_prompt or loaded.recipe.empty_negative
 
 
-def _effective(loaded: LoadedPipeline, request: ImageRequest) -> tuple[int | None, float | None]:
-    """Steps and guidance of a request; None where even the pipeline does not say its own."""
+def _resolve_options(loaded: LoadedPipeline, request: ImageRequest) -> tuple[int | None, float | None]:
+    """Return steps and guidance of a request; None if even the pipeline has no default."""
     recipe = loaded.recipe
     return (
         recipe.steps if request.steps is None else request.steps,
@@ -150,11 +140,11 @@ def _effective(loaded: LoadedPipeline, request: ImageRequest) -> tuple[int | Non
     )
 
 
-def _step_callback(
+def _make_step_callback(
     on_step: Callable[[int, int], None], steps: int | None
 ) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
     def after_step(pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        # Schedulers of higher order take more turns than the steps that were asked for.
+        # Higher-order schedulers take more steps than requested.
         total = getattr(pipe, "num_timesteps", None) or steps or index + 1
         on_step(index + 1, total)
         return tensors
@@ -162,30 +152,30 @@ def _step_callback(
     return after_step
 
 
-def _fault(pixels: Any, request: ImageRequest, model: str, *, refused: bool) -> GemsError | None:
-    """What is wrong with an image of floating-point pixels, shape (height, width, 3), in [0, 1]."""
+def _check_pixels(pixels: Any, request: ImageRequest, model: str, *, refused: bool) -> GemsError | None:
+    """Check an image of floats in [0, 1], shape (height, width, 3); return the error, if any."""
     if refused:
-        return RefusedError(f"The safety checker of {model} refuses the image.")
+        return RefusedError(f"The safety checker of {model} rejected the image.")
     height, width = pixels.shape[:2]
     if (width, height) != (request.width, request.height):
         return InvalidImageError(
-            f"{model} drew {width}x{height} pixels where {request.width}x{request.height} were asked for."
+            f"{model} generated {width}x{height} pixels instead of {request.width}x{request.height}."
         )
     if not bool(np.isfinite(pixels).all()):
         return InvalidImageError(
-            f"{model} drew an image that is not a number (NaN).",
+            f"{model} generated an image with invalid numbers (NaN).",
             hint="Its weights are damaged, or they overflow: set GEMS_GENERATOR__DTYPE=float32.",
         )
     if not bool(pixels.any()):
         return InvalidImageError(
-            f"{model} drew an entirely black image.",
+            f"{model} generated an entirely black image.",
             hint="Its weights are damaged, or they overflow: set GEMS_GENERATOR__DTYPE=float32.",
         )
     return None
 
 
-def _finished(
-    loaded: LoadedPipeline, request: ImageRequest, pixels: Any, model: str, batch: int, began: float
+def _make_image(
+    loaded: LoadedPipeline, request: ImageRequest, pixels: Any, model: str, batch: int, started: float
 ) -> GeneratedImage:
     data = io.BytesIO()
     picture = Image.fromarray((pixels * 255).round().astype("uint8"))
@@ -196,17 +186,17 @@ def _finished(
         height=request.height,
         seed=request.seed,
         model=model,
-        parameters=_parameters(loaded, request, batch),
-        seconds=time.monotonic() - began,
+        parameters=_record_parameters(loaded, request, batch),
+        seconds=time.monotonic() - started,
     )
 
 
-def _parameters(loaded: LoadedPipeline, request: ImageRequest, batch: int) -> dict[str, Any]:
-    """What decided the pixels besides prompt, seed and size."""
+def _record_parameters(loaded: LoadedPipeline, request: ImageRequest, batch: int) -> dict[str, Any]:
+    """Return everything that affects the pixels besides prompt, seed and size."""
     import diffusers  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    steps, guidance = _effective(loaded, request)
+    steps, guidance = _resolve_options(loaded, request)
     parameters: dict[str, Any] = {
         "steps": steps,
         "guidance": guidance,
@@ -228,10 +218,10 @@ def _parameters(loaded: LoadedPipeline, request: ImageRequest, batch: int) -> di
     return parameters
 
 
-def _drawing_error(model: str, error: Exception) -> GemsError:
-    told = shorten(redact(f"{type(error).__name__}: {error}"))
+def _translate_failure(model: str, error: Exception) -> GemsError:
+    message = shorten(redact(f"{type(error).__name__}: {error}"))
     if is_out_of_memory(error):
-        return OutOfMemoryError(f"Memory ran out while {model} was drawing: {told}")
-    if (fault := compiling_failed(error)) is not None:
+        return OutOfMemoryError(f"{model} ran out of memory while generating: {message}")
+    if (fault := compilation_error(error)) is not None:
         return fault
-    return ProviderError(f"{model} failed to draw: {told}")
+    return ProviderError(f"{model} failed to generate: {message}")

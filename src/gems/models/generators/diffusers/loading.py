@@ -1,8 +1,7 @@
-"""Load a Diffusers pipeline and make sure that all of it is there.
+"""Load a Diffusers pipeline and check that it is complete. Blocking, for the worker thread.
 
-Blocking, for the worker thread. Only safetensors are read and no code that comes with a model is run. Some
-damage goes unnoticed in the libraries (layers without weights, or with fresh random ones): it is looked
-for here, since it shows only as a bad picture.
+Only safetensors are read and no code of a model is run. The libraries do not report layers without weights
+or with random ones, which only show as bad images: they are checked here.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from gems.models.generators.diffusers_device import (
     Offload,
     find_device,
     is_out_of_memory,
-    number_format,
-    place_pipeline,
+    move_pipeline,
+    resolve_dtype,
 )
 from gems.models.generators.diffusers_prompts import PromptEncoder
 from gems.observability.redaction import redact, shorten
@@ -40,17 +39,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedPipeline:
-    """A pipeline that can draw, and how it was set up.
+    """A loaded Diffusers pipeline and its configuration.
 
-    Attributes:
-        pipe: The Diffusers pipeline.
-        recipe: How to call it, with what only the loaded class could tell.
-        accepts: Names of the arguments that its call takes.
-        dtype: Name of the number format of its weights.
-        device: Where it computes.
-        offload: Where its weights wait: `none`, `model` or `sequential`.
-        compiled: Whether its steps run through `torch.compile`.
-        prompts: Encodes prompts; None where the pipeline is to do it itself.
+    `recipe` is completed from the loaded class; `accepts` names the arguments of its call; `offload` is
+    `none`, `model` or `sequential`; `prompts` is None if the pipeline has to encode prompts itself.
     """
 
     pipe: Any
@@ -66,53 +58,44 @@ class LoadedPipeline:
 def load_pipeline(
     recipe: Recipe, *, dtype: str, device: str, offload: Offload, compiled: bool, prompt_bytes: int
 ) -> LoadedPipeline:
-    """Load the pipeline of `recipe`, from its directory, the cache, or the hub.
+    """Load the pipeline of `recipe` from its directory, the cache, or the Hub.
 
-    Args:
-        recipe: What to load.
-        dtype: Name of a number format, or `auto`.
-        device: Name of a device, or `auto`.
-        offload: Where weights wait, or `auto`.
-        compiled: Put `torch.compile` to work with the first image.
-        prompt_bytes: Most bytes of encoded prompts to keep.
-
-    Raises:
-        ConfigurationError: the device is not there, a package is missing, or compiling is not possible.
-        ModelFilesError: files are missing, damaged, pickled, or not to be had.
-        OutOfMemoryError: the model does not fit into memory.
+    `prompt_bytes` limits the cache of encoded prompts. Raises `ConfigurationError` if the device or a package
+    is missing or compilation is impossible, `ModelFilesError` if files are missing, damaged or pickled, and
+    `OutOfMemoryError`.
     """
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
-    place = find_device(device)
-    began = time.monotonic()
+    target = find_device(device)
+    started = time.monotonic()
     try:
-        folder = _folder(recipe.source)
-        number = number_format(dtype, place.type)
-        pipe = _assemble(folder, number)
+        folder = _fetch_folder(recipe.source)
+        torch_dtype = resolve_dtype(dtype, target.type)
+        pipe = _assemble_pipeline(folder, torch_dtype)
         _check_weights(pipe, folder)
-        mode = place_pipeline(pipe, place, offload)
+        mode = move_pipeline(pipe, target, offload)
         if compiled:
             compile_pipeline(pipe, mode)
     except GemsError:
         raise
     except Exception as error:
-        raise _loading_error(recipe.source, error) from error
-    _log.info("loaded %s in %.1f s on %s", recipe.source, time.monotonic() - began, place)
-    known = _completed(recipe, folder, pipe)
+        raise _translate_loading_error(recipe.source, error) from error
+    _log.info("loaded %s in %.1f s on %s", recipe.source, time.monotonic() - started, target)
+    known = _complete_recipe(recipe, folder, pipe)
     return LoadedPipeline(
         pipe=pipe,
         recipe=known,
         accepts=frozenset(_call_parameters(pipe)),
-        dtype=str(number).removeprefix("torch."),
-        device=torch.cuda.get_device_name(place) if place.type == "cuda" else place.type,
+        dtype=str(torch_dtype).removeprefix("torch."),
+        device=torch.cuda.get_device_name(target) if target.type == "cuda" else target.type,
         offload=mode,
         compiled=compiled,
         prompts=PromptEncoder(pipe, known.embeddings, max_bytes=prompt_bytes) if known.embeddings else None,
     )
 
 
-def _folder(source: str) -> Path:
-    """The directory of the pipeline, downloaded first where it is a name on the hub."""
+def _fetch_folder(source: str) -> Path:
+    """Return the directory of the pipeline; download it if `source` is a name on the Hub."""
     from diffusers import DiffusionPipeline  # noqa: PLC0415
 
     folder = Path(source).expanduser()
@@ -121,18 +104,18 @@ def _folder(source: str) -> Path:
     return Path(DiffusionPipeline.download(source, use_safetensors=True, trust_remote_code=False))
 
 
-def _assemble(folder: Path, number: Any) -> Any:
+def _assemble_pipeline(folder: Path, number: Any) -> Any:
     from diffusers import DiffusionPipeline  # noqa: PLC0415
 
-    recipe_of_folder(folder)  # Refuses pipelines with code of their own, in a clearer way than the library.
+    recipe_of_folder(folder)  # Rejects pipelines with custom code, with a clearer message than the library's.
     missing = [name for name in component_folders(folder) if not (folder / name).is_dir()]
     if missing:
         raise ModelFilesError(
             f"The model in {folder} is incomplete: {', '.join(missing)} is missing.",
             hint="Download the model again.",
         )
-    maker: Any = DiffusionPipeline
-    pipe = maker.from_pretrained(
+    pipeline_class: Any = DiffusionPipeline
+    pipe = pipeline_class.from_pretrained(
         str(folder),
         dtype=number,
         use_safetensors=True,
@@ -145,17 +128,17 @@ def _assemble(folder: Path, number: Any) -> Any:
     needs_image = "image" in call and ("Img2Img" in name or "Inpaint" in name)
     if needs_image or not {"prompt", "width", "height"} <= set(call):
         raise ModelFilesError(
-            f"{name} in {folder} does not draw images from text.", hint="Use another model."
+            f"{name} in {folder} is not a text-to-image pipeline.", hint="Use another model."
         )
     if hasattr(getattr(pipe, "vae", None), "enable_slicing"):
-        pipe.vae.enable_slicing()  # Decodes a batch image by image: the same pixels with less memory.
+        pipe.vae.enable_slicing()  # Decodes image by image: the same pixels with less memory.
     return pipe
 
 
 def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
-    """The pipeline's transformers models, loaded one by one to learn which weights were not found.
+    """Load the pipeline's transformers models one by one to find missing weights.
 
-    transformers fills such weights with random numbers and only logs it.
+    transformers initialises missing weights at random and only logs it.
     """
     import transformers  # noqa: PLC0415
 
@@ -163,10 +146,10 @@ def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
     models = {}
     for name in component_folders(folder):
         library, kind = index[name]
-        maker = getattr(transformers, kind, None) if library == "transformers" else None
-        if not (isinstance(maker, type) and issubclass(maker, transformers.PreTrainedModel)):
+        model_class = getattr(transformers, kind, None) if library == "transformers" else None
+        if not (isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel)):
             continue
-        load: Any = maker.from_pretrained
+        load: Any = model_class.from_pretrained
         model, report = load(
             str(folder / name),
             dtype=number,
@@ -174,15 +157,15 @@ def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
             local_files_only=True,
             output_loading_info=True,
         )
-        invented = sorted(set(report["missing_keys"]) & {key for key, _ in model.named_parameters()})
-        if invented:
-            raise _missing_weights(folder, name, invented)
+        missing = sorted(set(report["missing_keys"]) & {key for key, _ in model.named_parameters()})
+        if missing:
+            raise _missing_weights(folder, name, missing)
         models[name] = model
     return models
 
 
 def _check_weights(pipe: Any, folder: Path) -> None:
-    """Find layers that exist as names only: `meta` tensors, which some models draw with regardless."""
+    """Reject layers without weights (`meta` tensors), which some models ignore silently."""
     import torch  # noqa: PLC0415
 
     for name, model in pipe.components.items():
@@ -195,7 +178,7 @@ def _check_weights(pipe: Any, folder: Path) -> None:
 
 def _missing_weights(folder: Path, component: str, keys: Sequence[str]) -> ModelFilesError:
     return ModelFilesError(
-        f"The files in {folder / component} lack {len(keys)} weights of the model, such as {keys[0]}.",
+        f"The files in {folder / component} lack {len(keys)} weights of the model, e.g. {keys[0]}.",
         hint="Download the model again.",
     )
 
@@ -204,9 +187,9 @@ def _call_parameters(pipe: Any) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(type(pipe).__call__).parameters)
 
 
-def _completed(recipe: Recipe, folder: Path, pipe: Any) -> Recipe:
-    """`recipe` with what was not known before the pipeline's class was."""
-    found = type(pipe).__name__
+def _complete_recipe(recipe: Recipe, folder: Path, pipe: Any) -> Recipe:
+    """Complete `recipe` with defaults of the loaded pipeline's class."""
+    class_name = type(pipe).__name__
     if not recipe.pipeline:
         known = recipe_of_folder(folder)
         recipe = replace(
@@ -216,34 +199,34 @@ def _completed(recipe: Recipe, folder: Path, pipe: Any) -> Recipe:
             guidance=known.guidance if recipe.guidance is None else recipe.guidance,
         )
     call = _call_parameters(pipe)
-    if found not in FAMILIES and ("negative_prompt" not in call or "true_cfg_scale" in call):
+    if class_name not in FAMILIES and ("negative_prompt" not in call or "true_cfg_scale" in call):
         recipe = replace(recipe, cfg_above=None)
     return replace(
         recipe,
-        pipeline=found,
-        steps=recipe.steps or _default(call, "num_inference_steps", int),
-        guidance=_default(call, recipe.guidance_argument, float)
+        pipeline=class_name,
+        steps=recipe.steps or _find_default(call, "num_inference_steps", int),
+        guidance=_find_default(call, recipe.guidance_argument, float)
         if recipe.guidance is None
         else recipe.guidance,
     )
 
 
-def _default(call: dict[str, inspect.Parameter], name: str, kind: type) -> Any:
+def _find_default(call: dict[str, inspect.Parameter], name: str, kind: type) -> Any:
     value = call[name].default if name in call else None
     return kind(value) if isinstance(value, int | float) else None
 
 
-def _loading_error(source: str, error: Exception) -> GemsError:
-    told = shorten(redact(f"{type(error).__name__}: {error}"))
+def _translate_loading_error(source: str, error: Exception) -> GemsError:
+    message = shorten(redact(f"{type(error).__name__}: {error}"))
     if is_out_of_memory(error):
-        return OutOfMemoryError(f"The model {source} does not fit into memory: {told}")
+        return OutOfMemoryError(f"The model {source} does not fit into memory: {message}")
     if isinstance(error, ImportError):
-        return ConfigurationError(f"The model {source} needs a package that is not installed: {told}")
+        return ConfigurationError(f"The model {source} needs a package that is not installed: {message}")
     if Path(source).expanduser().is_dir():
-        hint = "Download the model again; weights must be safetensors files in the layout of Diffusers."
+        hint = "Download the model again; weights must be safetensors files in Diffusers layout."
     else:
         hint = (
-            "Connect to the internet for the first use, log in with `hf auth login` where that is asked,"
-            f" or name a directory or one of {', '.join(PRESETS)}."
+            "Connect to the internet for the first use, run `hf auth login` if the model requires it,"
+            f" or use a directory or one of {', '.join(PRESETS)}."
         )
-    return ModelFilesError(f"The model {source} cannot be loaded: {told}", hint=hint)
+    return ModelFilesError(f"The model {source} cannot be loaded: {message}", hint=hint)

@@ -1,8 +1,7 @@
-"""What is known about a Diffusers model before it is loaded, read without torch.
+"""Known Diffusers models and their defaults, read without torch.
 
-A recipe says how a pipeline class is called: its own size, steps and guidance, which argument carries the
-guidance, and from where on a negative prompt is heeded. Presets are recipes with the name of a model on
-the Hugging Face hub; for directories the recipe is found by the class named in `model_index.json`.
+A recipe describes how to call a pipeline class. Presets are recipes with the name of a model on the Hugging
+Face Hub; for directories the recipe is found by the class name in `model_index.json`.
 """
 
 from __future__ import annotations
@@ -21,24 +20,23 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a pipeline is to be called.
+    """How to call a pipeline.
 
     Attributes:
-        source: Directory or name on the hub.
-        pipeline: Class name of the pipeline; empty where it is not known before loading.
-        size: Width and height in pixels where the user asks for none.
-        sizes: The only sizes to draw; None for any multiple of `multiple`.
+        source: Directory or name on the Hub.
+        pipeline: Class name of the pipeline; empty if unknown before loading.
+        size: Default width and height in pixels.
+        sizes: The only supported sizes; None for any multiple of `multiple`.
         multiple: Width and height must be multiples of this many pixels.
-        steps: Inference steps; None for the pipeline's own.
+        steps: Inference steps; None for the pipeline's default.
         min_steps: Fewest inference steps.
-        guidance: Guidance scale; None for the pipeline's own.
-        guidance_argument: The argument of the pipeline that takes the guidance scale.
-        cfg_above: Negative prompts are heeded where the guidance is above this; None for never.
-        empty_negative: What stands for an empty negative prompt.
-        embeddings: What the pipeline's `encode_prompt` hands back for one text: names of arguments of the
-            call, in order, empty for what is not passed on. Those of a negative prompt have the same names
-            behind `negative_`. Empty where it is not known: such a pipeline draws one image at a time and
-            encodes every prompt anew.
+        guidance: Guidance scale; None for the pipeline's default.
+        guidance_argument: The argument of the pipeline for the guidance scale.
+        cfg_above: Negative prompts take effect if the guidance is above this; None for never.
+        empty_negative: Replaces an empty negative prompt.
+        embeddings: Names of the call's arguments for the results of `encode_prompt`, in order, empty for
+            unused ones; those of a negative prompt have the prefix `negative_`. Empty if unknown: such a
+            pipeline generates one image at a time and encodes every prompt itself.
     """
 
     source: str = ""
@@ -56,21 +54,15 @@ class Recipe:
 
     @property
     def batches(self) -> bool:
-        """Whether images of one batch are known not to depend on each other."""
+        """Whether images of one batch are known to be independent."""
         return bool(self.embeddings)
 
     def heeds_negative(self, guidance: float | None) -> bool:
-        """Whether a negative prompt has an effect at this guidance scale; None where it is not known."""
+        """Whether a negative prompt takes effect at this guidance scale (None if unknown)."""
         return self.cfg_above is not None and (guidance is None or guidance > self.cfg_above)
 
     def capabilities(self, model: str, max_batch: int, price_usd: float | None) -> GeneratorCapabilities:
-        """The recipe as the rest of GEMS wants it.
-
-        Args:
-            model: Name for records.
-            max_batch: Most requests drawn in one batch, where the pipeline can draw more than one.
-            price_usd: US dollars per image; None where not known.
-        """
+        """Convert to capabilities; `max_batch` is ignored if the pipeline cannot batch."""
         return GeneratorCapabilities(
             model=model,
             default_size=self.size,
@@ -85,10 +77,9 @@ class Recipe:
 
 _POOLED = ("prompt_embeds", "", "pooled_prompt_embeds")
 
-# Z-Image applies guidance as soon as it is above 0, all others above 1; Flux and its kin are distilled and
-# heed no negative prompt. Qwen-Image's schedule divides by zero where it has a single step. A directory with
-# Z-Image's class is taken for the Turbo model: the undistilled one has the same class and wants its steps
-# and guidance set.
+# Z-Image applies guidance above 0, all others above 1; Flux models are distilled and ignore negative prompts.
+# Qwen-Image's schedule divides by zero with a single step. A directory with Z-Image's class is treated as the
+# Turbo model: the undistilled model has the same class and needs explicit steps and guidance.
 FAMILIES: dict[str, Recipe] = {
     recipe.pipeline: recipe
     for recipe in (
@@ -136,20 +127,17 @@ _QWEN_IMAGE = replace(
 PRESETS: dict[str, Recipe] = {
     "z-image-turbo": replace(FAMILIES["ZImagePipeline"], source="Tongyi-MAI/Z-Image-Turbo"),
     "qwen-image": _QWEN_IMAGE,
-    # The paper's call: the guidance goes to an argument that this model does not use, and without a negative
-    # prompt there is no classifier-free guidance either.
+    # The paper's call passes the guidance to an argument that this model ignores, and no negative prompt, so
+    # that there is no classifier-free guidance.
     "qwen-image-paper": replace(_QWEN_IMAGE, guidance_argument="guidance_scale", cfg_above=None),
 }
 
 
 def find_recipe(model: str) -> Recipe:
-    """The recipe of a preset, a directory, or a name on the hub.
+    """Return the recipe of a preset, a directory, or a name on the Hub (read from the local cache, if there).
 
-    A name on the hub is not looked up there; where its `model_index.json` lies in the cache it is read.
-
-    Raises:
-        ModelFilesError: a directory is missing, or holds no pipeline that can be loaded.
-        ModelSpecError: `model` is none of the three.
+    Raises `ModelFilesError` if a directory is missing or contains no valid pipeline, and `ModelSpecError` if
+    `model` is none of the three.
     """
     if model in PRESETS:
         return PRESETS[model]
@@ -159,39 +147,35 @@ def find_recipe(model: str) -> Recipe:
     if folder.is_absolute() or model[:1] in (".", "~") or model.count("/") > 1 or "\\" in model:
         what = "is a file, not a directory" if folder.is_file() else "does not exist"
         raise ModelFilesError(
-            f"The model directory {model} {what}.", hint="Name a directory in the layout of Diffusers."
+            f"The model directory {model} {what}.", hint="Use a directory in Diffusers layout."
         )
     if not _HUB_NAME.fullmatch(model):
         raise ModelSpecError(
-            f"No Diffusers model is called {model!r}.",
-            hint=f"Choose one of {', '.join(PRESETS)}, a directory, or a hub name such as OWNER/MODEL.",
+            f"Unknown Diffusers model: {model!r}.",
+            hint=f"Use one of {', '.join(PRESETS)}, a directory, or a Hub name such as OWNER/MODEL.",
         )
-    cached = _cached_folder(model)
+    cached = _find_cached_folder(model)
     known = recipe_of_folder(cached) if cached else Recipe()
     return replace(known, source=model)
 
 
 def recipe_of_folder(folder: Path) -> Recipe:
-    """The recipe of a pipeline's directory, by its class and its own size.
-
-    Raises:
-        ModelFilesError: there is no readable `model_index.json`, or it asks for code of its own.
-    """
+    """Return the recipe of a pipeline's directory; raises `ModelFilesError`, also for custom code."""
     index = _read_json(folder / "model_index.json")
     name = index.get("_class_name")
     if not isinstance(name, str):
         raise ModelFilesError(
-            f"The model in {folder} is not one of the pipelines of Diffusers.",
-            hint="Models that bring code of their own are not loaded.",
+            f"The model in {folder} is not a pipeline of Diffusers.",
+            hint="Models with custom code are not supported.",
         )
     recipe = FAMILIES.get(name, Recipe(pipeline=name))
     if name == "Flux2KleinPipeline" and index.get("is_distilled") is False:
         recipe = replace(recipe, cfg_above=1.0)
-    return replace(recipe, source=str(folder), size=_own_size(folder) or recipe.size)
+    return replace(recipe, source=str(folder), size=_read_native_size(folder) or recipe.size)
 
 
 def component_folders(folder: Path) -> list[str]:
-    """Names of the components that a pipeline's directory must hold."""
+    """List the components that a pipeline's directory must contain."""
     index = _read_json(folder / "model_index.json")
     return [
         name
@@ -200,13 +184,13 @@ def component_folders(folder: Path) -> list[str]:
     ]
 
 
-def _own_size(folder: Path) -> tuple[int, int] | None:
-    """Width and height in pixels that the model was made for, where its files say so."""
-    vae = _optional_json(folder / "vae" / "config.json")
-    unet = _optional_json(folder / "unet" / "config.json")
+def _read_native_size(folder: Path) -> tuple[int, int] | None:
+    """Return width and height in pixels that the model was trained for, if its files say so."""
+    vae = _read_optional_json(folder / "vae" / "config.json")
+    unet = _read_optional_json(folder / "unet" / "config.json")
     side: Any = vae.get("sample_size")
     if unet.get("sample_size"):
-        # A UNet counts in latents, of which one stands for so many pixels in a row.
+        # A UNet's size is in latents; the VAE scales it to pixels.
         per_latent = 2 ** (len(vae.get("block_out_channels", ())) - 1) if vae else 8
         side = unet["sample_size"]
         side = [each * per_latent for each in side] if isinstance(side, list) else side * per_latent
@@ -216,7 +200,7 @@ def _own_size(folder: Path) -> tuple[int, int] | None:
     return (side, side) if isinstance(side, int) else None
 
 
-def _optional_json(path: Path) -> dict[str, Any]:
+def _read_optional_json(path: Path) -> dict[str, Any]:
     return _read_json(path) if path.is_file() else {}
 
 
@@ -225,16 +209,16 @@ def _read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ModelFilesError(
-            f"{path.parent} holds no {path.name}.", hint="Name a directory in the layout of Diffusers."
+            f"{path.parent} contains no {path.name}.", hint="Use a directory in Diffusers layout."
         ) from error
     except (OSError, ValueError) as error:
         raise ModelFilesError(f"{path} cannot be read: {error}.", hint="Download the model again.") from error
     if not isinstance(content, dict):
-        raise ModelFilesError(f"{path} holds no JSON object.", hint="Download the model again.")
+        raise ModelFilesError(f"{path} contains no JSON object.", hint="Download the model again.")
     return content
 
 
-def _cached_folder(name: str) -> Path | None:
+def _find_cached_folder(name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - comes with the extra only
 
     index = try_to_load_from_cache(name, "model_index.json")
