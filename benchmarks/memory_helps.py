@@ -21,7 +21,7 @@ from benchmarks._results import write
 from benchmarks.blocks_world import ROUNDS, truths
 from gems.models.blocks import BlocksPrompt, load_prompts
 from gems.models.blocks.error_model import EFFECTS
-from gems.models.blocks.wordings import TOPICS, outcome
+from gems.models.blocks.wordings import TOPICS, write_outcome
 from gems.service import Gems
 from gems.settings import Settings
 
@@ -64,8 +64,9 @@ def misleading(count: int, seed: int) -> list[str]:
         kind = "count" if fault == "miscount" else fault
         by_worth = sorted(EFFECTS[fault], key=lambda wording: EFFECTS[fault][wording])
         text = (
-            f"{outcome(kind, by_worth[-1], worked=True)} {outcome(kind, by_worth[0], worked=False)} "
-            f"{outcome(kind, by_worth[-1], worked=True)}"
+            f"{write_outcome(kind, by_worth[-1], worked=True)} "
+            f"{write_outcome(kind, by_worth[0], worked=False)} "
+            f"{write_outcome(kind, by_worth[-1], worked=True)}"
         )
         asked = {"count": "count", "relation": "relation", "text": "text"}.get(kind, "attribute")
         entry = {

@@ -20,9 +20,9 @@ from typing import Any
 
 from gems.evals.scorers.drawn_scene import Fact, FactKind, shows_fact
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.error_model import Sketch, dice
-from gems.models.blocks.layout import placed
-from gems.models.blocks.prompt_spec import understand
+from gems.models.blocks.error_model import Sketch, seeded_random
+from gems.models.blocks.layout import place_groups
+from gems.models.blocks.prompt_spec import parse_prompt
 
 FILE = Path(__file__).resolve().parent.parent / "src" / "gems" / "evals" / "benchmarks" / "blocks_bench.jsonl"
 PROMPTS, SEED, SIDE = 200, 2026, 512
@@ -134,14 +134,14 @@ def _group(rng: random.Random, shape: str, colour: str) -> Group:
 
 def understood(draft: Draft) -> bool:
     """Whether the world reads in the prompt what is meant: the same facts and no other."""
-    brief = understand(draft.text())
-    read = [fact for group in brief.groups for fact in _read(group)]
-    for link in brief.relations:
-        a, b = brief.groups[link.subject].noun, brief.groups[link.target].noun
+    spec = parse_prompt(draft.text())
+    read = [fact for group in spec.groups for fact in _read(group)]
+    for link in spec.relations:
+        a, b = spec.groups[link.subject].noun, spec.groups[link.target].noun
         read.append(Fact(kind="relation", shape=a, value=link.name, target=b))
-    if brief.background:
-        read.append(Fact(kind="background", value=brief.background))
-    return not brief.unknown and sorted(map(str, read)) == sorted(map(str, draft.facts()))
+    if spec.background:
+        read.append(Fact(kind="background", value=spec.background))
+    return not spec.unknown and sorted(map(str, read)) == sorted(map(str, draft.facts()))
 
 
 def _read(group: Any) -> list[Fact]:
@@ -152,12 +152,14 @@ def _read(group: Any) -> list[Fact]:
 def drawable(draft: Draft) -> bool:
     """Whether everything holds in every one of some layouts that were drawn without a fault."""
     text, facts = draft.text(), draft.facts()
-    brief = understand(text)
-    for group in brief.groups:
+    spec = parse_prompt(text)
+    for group in spec.groups:
         if group.noun != words.TEXT:
             group.attributes = {"colour": "gray", "texture": "plain", "size": "medium", **group.attributes}
-    sketch = Sketch(brief.groups, brief.relations, brief.background or "")
-    scenes = [placed(sketch, dice(text, seed, "layout"), SIDE, SIDE) for seed in range(LAYOUTS)]
+    sketch = Sketch(spec.groups, spec.relations, spec.background or "")
+    scenes = [
+        place_groups(sketch, seeded_random(text, seed, "layout"), SIDE, SIDE) for seed in range(LAYOUTS)
+    ]
     return all(shows_fact(scene, fact) for scene in scenes for fact in facts)
 
 

@@ -137,7 +137,7 @@ def without(*missing: str) -> Any:
 def test_settings_reach_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
     told: dict[str, Any] = {}
     monkeypatch.setattr(factory, "find_spec", lambda _name: object())
-    monkeypatch.setattr(factory, "_made", lambda *_names, **options: told.update(options))
+    monkeypatch.setattr(factory, "_instantiate", lambda *_names, **options: told.update(options))
     settings = GeneratorSettings(
         model="diffusers:z-image-turbo", max_batch=2, compile=True, prompt_cache_mb=7, offload="model"
     )

@@ -236,7 +236,7 @@ async def ask(kind: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     else:
         spec = f"openai:m@{address}/v1" if kind == "openai" else f"http:{address}/draw"
         module = openai if kind == "openai" else http_generator
-        monkeypatch.setattr(module, "MAX_PICTURE_BYTES", 2**23)
+        monkeypatch.setattr(module, "MAX_IMAGE_BYTES", 2**23)
         async with aclosing(open_generator(GeneratorSettings(model=spec, **quick))) as generator:
             await generator.generate(request)
 

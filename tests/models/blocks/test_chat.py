@@ -7,8 +7,8 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from gems.models.blocks import BlocksChat, render
-from gems.models.blocks.reflector import RoundReport, reflected
-from gems.models.blocks.wordings import Record, outcome
+from gems.models.blocks.reflector import RoundReport, reflect_on_round
+from gems.models.blocks.wordings import Record, write_outcome
 from gems.models.schemas import (
     TASK_TAGS,
     ChecklistReply,
@@ -151,7 +151,7 @@ def test_consult_admits_that_it_knows_nothing():
 
 
 def test_author_and_enhance_by_what_was_written():
-    lessons = f"1. [held 2 of 2 times] {outcome('count', 'exactly', worked=True)}"
+    lessons = f"1. [held 2 of 2 times] {write_outcome('count', 'exactly', worked=True)}"
     draft = DraftReply.model_validate_json(ask("author", skill="(none)", lessons=lessons).content)
     assert draft.name == "counting-shapes"
     reply = ask("enhance", user_prompt="six stars", skill=draft.body)
@@ -196,8 +196,8 @@ FAILED = "1. Are there exactly six red circles? - I see seven red circles."
 
 
 def test_a_wording_that_failed_is_replaced_and_that_is_told():
-    first = reflected(report())
-    second = reflected(report(drawn_prompt=first.prompt, experiences=f"Round 1: {first.experience}"))
+    first = reflect_on_round(report())
+    second = reflect_on_round(report(drawn_prompt=first.prompt, experiences=f"Round 1: {first.experience}"))
     assert second.prompt not in ("six red circles", first.prompt)
     assert "did not work" in second.experience
 
@@ -205,7 +205,7 @@ def test_a_wording_that_failed_is_replaced_and_that_is_told():
 def test_a_wording_that_worked_is_kept():
     prompt = "six red circles above a blue square"
     drawn = f"{prompt}\nExactly six red circles."
-    reflection = reflected(
+    reflection = reflect_on_round(
         RoundReport(
             user_prompt=prompt,
             drawn_prompt=drawn,
@@ -218,13 +218,15 @@ def test_a_wording_that_worked_is_kept():
 
 
 def test_lessons_of_other_runs_decide_the_wording():
-    assert "Exactly" not in reflected(report()).prompt
-    lessons = f"- a run about stars: {outcome('count', 'exactly', worked=True)} Another sentence."
-    assert "Exactly six red circles." in reflected(report(lessons=lessons)).prompt
+    assert "Exactly" not in reflect_on_round(report()).prompt
+    lessons = f"- a run about stars: {write_outcome('count', 'exactly', worked=True)} Another sentence."
+    assert "Exactly six red circles." in reflect_on_round(report(lessons=lessons)).prompt
 
 
 def test_experiences_can_be_read_again():
-    reflection = reflected(report(drawn_prompt="six red circles\nIMPORTANT: six red circles altogether."))
+    reflection = reflect_on_round(
+        report(drawn_prompt="six red circles\nIMPORTANT: six red circles altogether.")
+    )
     record = Record()
     record.learn(f"Round 3: {reflection.experience}")
     assert record.failed["count", "important"] == 1
@@ -236,7 +238,9 @@ def test_the_next_prompt_is_never_empty_nor_the_last_one(prompt):
     drawn = prompt
     for _ in range(6):
         failed = f"1. Does this image show: {prompt}? - No."
-        following = reflected(RoundReport(user_prompt=prompt, drawn_prompt=drawn, failed=failed)).prompt
+        following = reflect_on_round(
+            RoundReport(user_prompt=prompt, drawn_prompt=drawn, failed=failed)
+        ).prompt
         assert following.strip()
         assert following != drawn
         assert following.startswith(prompt.strip())
@@ -260,7 +264,7 @@ def test_what_a_missing_thing_lacks_is_not_stressed():
         "1. Is there a blue square? - I see no blue squares.\n"
         "2. Is the blue square striped? - I see no blue squares."
     )
-    reflection = reflected(RoundReport(user_prompt=EXAMPLE, drawn_prompt=EXAMPLE, failed=failed))
+    reflection = reflect_on_round(RoundReport(user_prompt=EXAMPLE, drawn_prompt=EXAMPLE, failed=failed))
     assert "presence" in reflection.experience
     assert "textures" not in reflection.experience
     assert "striped" not in reflection.prompt.removeprefix(EXAMPLE)
@@ -268,6 +272,6 @@ def test_what_a_missing_thing_lacks_is_not_stressed():
 
 def test_a_leaked_colour_is_told_from_a_missing_thing():
     failed = "1. Is there a blue square? - I see no blue squares, but one red square."
-    reflection = reflected(RoundReport(user_prompt=EXAMPLE, drawn_prompt=EXAMPLE, failed=failed))
+    reflection = reflect_on_round(RoundReport(user_prompt=EXAMPLE, drawn_prompt=EXAMPLE, failed=failed))
     assert "colours" in reflection.experience
     assert "the colour of the blue square is blue" in reflection.prompt

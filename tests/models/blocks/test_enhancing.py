@@ -3,10 +3,10 @@
 import pytest
 
 from gems.models.blocks import load_prompts, render, truth
-from gems.models.blocks.enhancing import enhanced, topics
-from gems.models.blocks.prompt_spec import understand
-from gems.models.blocks.questions import decomposed
-from gems.models.blocks.wordings import outcomes
+from gems.models.blocks.enhancing import enhance_prompt, find_topics
+from gems.models.blocks.prompt_spec import parse_prompt
+from gems.models.blocks.questions import decompose_prompt
+from gems.models.blocks.wordings import write_outcomes
 
 PROMPT = 'six red circles above a blue square, the word "GO", no stars'
 COUNTED = "Exactly six red circles."
@@ -33,44 +33,44 @@ SPELLED = 'The word "GO" is spelled G-O.'
     ],
 )
 def test_only_what_the_guidance_opens_with_is_stated(guidance, added):
-    assert enhanced(PROMPT, guidance) == "\n".join([PROMPT, *added])
+    assert enhance_prompt(PROMPT, guidance) == "\n".join([PROMPT, *added])
 
 
 def test_a_guidance_written_from_lessons_says_which_wording():
-    told = outcomes("count", "important", 4, 0)
-    assert "IMPORTANT: six red circles altogether." in enhanced(PROMPT, f"# Counting\n\n{told}")
-    told = outcomes("count", "exactly", 0, 4)
-    assert enhanced(PROMPT, f"# Counting\n\n{told}") == PROMPT
+    told = write_outcomes("count", "important", 4, 0)
+    assert "IMPORTANT: six red circles altogether." in enhance_prompt(PROMPT, f"# Counting\n\n{told}")
+    told = write_outcomes("count", "exactly", 0, 4)
+    assert enhance_prompt(PROMPT, f"# Counting\n\n{told}") == PROMPT
 
 
 def test_a_second_skill_adds_and_repeats_nothing():
-    once = enhanced(PROMPT, "# Counting")
-    assert enhanced(once, "# Counting") == once
-    assert enhanced(once, "# Spatial") == f"{once}\n{PLACED}"
+    once = enhance_prompt(PROMPT, "# Counting")
+    assert enhance_prompt(once, "# Counting") == once
+    assert enhance_prompt(once, "# Spatial") == f"{once}\n{PLACED}"
 
 
 @pytest.mark.parametrize("prompt", ["", "a cat", "?!", '"', "</user_prompt>"])
 def test_where_there_is_nothing_to_state_the_prompt_stays(prompt):
-    assert enhanced(prompt, "# Counting, positions and lettering") == prompt
+    assert enhance_prompt(prompt, "# Counting, positions and lettering") == prompt
 
 
 def test_topics():
-    assert topics("# A\n## Counting\n\nLetters.\n\nPlaces.") == {"count", "text"}
+    assert find_topics("# A\n## Counting\n\nLetters.\n\nPlaces.") == {"count", "text"}
 
 
 def test_what_is_added_never_changes_what_is_asked_for():
     for case in load_prompts():
-        prompt = enhanced(case.prompt, "# Counting, positions and lettering")
+        prompt = enhance_prompt(case.prompt, "# Counting, positions and lettering")
         assert prompt.startswith(case.prompt)
-        assert decomposed(prompt) == decomposed(case.prompt)
-        assert understand(prompt).groups == understand(case.prompt).groups
+        assert decompose_prompt(prompt) == decompose_prompt(case.prompt)
+        assert parse_prompt(prompt).groups == parse_prompt(case.prompt).groups
 
 
 def test_counts_come_out_right_more_often():
     prompt = "six red circles"
-    question = decomposed(prompt)[0].question
+    question = decompose_prompt(prompt)[0].question
 
     def met(text):
         return sum(truth(render(text, seed, 256, 256).scene, question) == "yes" for seed in range(60))
 
-    assert met(enhanced(prompt, "# Counting")) > met(prompt) + 10
+    assert met(enhance_prompt(prompt, "# Counting")) > met(prompt) + 10

@@ -9,7 +9,7 @@ from PIL import Image
 from gems.errors import EditingUnsupportedError, SizeError
 from gems.models.base import ImageGenerator
 from gems.models.blocks import BlocksGenerator, load_prompts, render
-from gems.models.blocks.generator import imagine
+from gems.models.blocks.generator import compose_scene
 from gems.types import ImageRequest
 
 EXAMPLE = 'three red circles above a blue striped square, and the word "GO"'
@@ -57,12 +57,12 @@ def test_crowded_and_contradictory_prompts_still_end():
     crowd = ", ".join(
         f"nine large {colour} stars" for colour in ("red", "blue", "green", "pink", "brown", "black")
     )
-    assert imagine(crowd, 1, 512, 512)[0].things
+    assert compose_scene(crowd, 1, 512, 512)[0].things
     circle = (
         "a red circle above a blue square. The blue square above a green star. "
         "The green star above the red circle."
     )
-    scene, _ = imagine(circle, 1, 512, 512)
+    scene, _ = compose_scene(circle, 1, 512, 512)
     assert {thing.noun for thing in scene.things} == {"circle", "square", "star"}
 
 
@@ -105,5 +105,5 @@ def test_shipped_prompts():
     prompts = load_prompts()
     assert len(prompts) == len({p.id for p in prompts}) == len({p.prompt for p in prompts}) == 60
     assert {p.difficulty for p in prompts} == {"easy", "medium", "hard"}
-    flawless = [not imagine(p.prompt, p.seed, 512, 512)[1] for p in prompts]
+    flawless = [not compose_scene(p.prompt, p.seed, 512, 512)[1] for p in prompts]
     assert 0.3 <= sum(flawless) / len(flawless) <= 0.4

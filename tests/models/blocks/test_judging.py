@@ -8,14 +8,14 @@ from PIL import Image, ImageDraw
 from gems.errors import InvalidImageError
 from gems.models.blocks import Scene, Thing, load_prompts, render, truth
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.detection import Eye, seen
-from gems.models.blocks.drawing import paint
-from gems.models.blocks.generator import imagine
-from gems.models.blocks.judge import judged
+from gems.models.blocks.detection import Detector, detect_scene
+from gems.models.blocks.drawing import paint_scene
+from gems.models.blocks.generator import compose_scene
+from gems.models.blocks.judge import judge_question
 from gems.models.blocks.palette import BACKGROUNDS
-from gems.models.blocks.prompt_spec import folded
-from gems.models.blocks.questions import decomposed
-from gems.models.blocks.scene import describe
+from gems.models.blocks.prompt_spec import fold_text
+from gems.models.blocks.questions import decompose_prompt
+from gems.models.blocks.scene import describe_scene
 
 SCENE = Scene(
     512,
@@ -78,16 +78,17 @@ SCENE = Scene(
 )
 def test_questions(question, answer):
     assert truth(SCENE, question) == answer
-    assert judged(question, SCENE).evidence
+    assert judge_question(question, SCENE).evidence
 
 
 def test_evidence_says_what_is_seen():
-    assert judged("Are there exactly three red circles?", SCENE).evidence == "I see two red circles."
+    assert judge_question("Are there exactly three red circles?", SCENE).evidence == "I see two red circles."
     assert (
-        judged("Is there a green circle?", SCENE).evidence == "I see no green circles, but two red circles."
+        judge_question("Is there a green circle?", SCENE).evidence
+        == "I see no green circles, but two red circles."
     )
-    assert judged('Does the image show the text "NO"?', SCENE).evidence == 'I read "GO".'
-    assert "built-in world" in judged("Does this image show: a cat?", SCENE).evidence
+    assert judge_question('Does the image show the text "NO"?', SCENE).evidence == 'I read "GO".'
+    assert "built-in world" in judge_question("Does this image show: a cat?", SCENE).evidence
 
 
 def jpeg(picture, side=None):
@@ -103,10 +104,12 @@ def test_the_judge_agrees_with_the_scene(side):
     asked = agreed = 0
     for case in load_prompts()[::3]:
         drawn = render(case.prompt, case.seed, 512, 512)
-        scene = Eye().see(jpeg(drawn.image, side))
-        for requirement in decomposed(case.prompt):
+        scene = Detector().detect(jpeg(drawn.image, side))
+        for requirement in decompose_prompt(case.prompt):
             asked += 1
-            agreed += judged(requirement.question, scene).answer == truth(drawn.scene, requirement.question)
+            agreed += judge_question(requirement.question, scene).answer == truth(
+                drawn.scene, requirement.question
+            )
     assert asked > 70
     assert agreed / asked >= 0.98
 
@@ -117,7 +120,7 @@ def test_every_shape_and_texture_is_recognised(colour):
         Thing(shape, colour, words.TEXTURES[(column + len(colour)) % 4], _cell(column))
         for column, shape in enumerate(words.SHAPES)
     )
-    scene = seen(Image.open(io.BytesIO(jpeg(paint(Scene(512, 512, "", things))))))
+    scene = detect_scene(Image.open(io.BytesIO(jpeg(paint_scene(Scene(512, 512, "", things))))))
     assert sorted((t.noun, t.colour, t.texture) for t in scene.things) == sorted(
         (t.noun, t.colour, t.texture) for t in things
     )
@@ -131,7 +134,7 @@ def _cell(index):
 @pytest.mark.parametrize("background", BACKGROUNDS)
 def test_every_background_is_recognised_behind_every_colour(background):
     things = tuple(Thing("circle", colour, "plain", _cell(i)) for i, colour in enumerate(words.COLOURS))
-    scene = seen(Image.open(io.BytesIO(jpeg(paint(Scene(512, 512, background, things))))))
+    scene = detect_scene(Image.open(io.BytesIO(jpeg(paint_scene(Scene(512, 512, background, things))))))
     assert scene.background == background
     assert sorted(t.colour for t in scene.things) == sorted(words.COLOURS)
 
@@ -141,9 +144,9 @@ def test_every_background_is_recognised_behind_every_colour(background):
 )
 def test_texts_are_read(word):
     prompt = f'the word "{word}"'
-    seed = next(s for s in range(99) if not imagine(prompt, s, 512, 512)[1])
-    scene = seen(Image.open(io.BytesIO(jpeg(render(prompt, seed, 512, 512).image))))
-    assert [folded(thing.word) for thing in scene.things] == [folded(word)]
+    seed = next(s for s in range(99) if not compose_scene(prompt, s, 512, 512)[1])
+    scene = detect_scene(Image.open(io.BytesIO(jpeg(render(prompt, seed, 512, 512).image))))
+    assert [fold_text(thing.word) for thing in scene.things] == [fold_text(word)]
 
 
 @pytest.mark.parametrize(
@@ -153,29 +156,29 @@ def test_texts_are_read(word):
 def test_plain_pictures_from_elsewhere(ground, fill, said):
     picture = Image.new("RGB", (200, 200), ground)
     ImageDraw.Draw(picture).rectangle((60, 60, 140, 140), fill=fill)
-    assert describe(seen(picture)) == f"a large {said} square on a {ground} background"
+    assert describe_scene(detect_scene(picture)) == f"a large {said} square on a {ground} background"
 
 
 def test_no_picture_is_no_scene():
     with pytest.raises(InvalidImageError):
-        Eye().see(b"not a picture")
+        Detector().detect(b"not a picture")
 
 
 @pytest.mark.parametrize("case", load_prompts(), ids=lambda case: case.id)
 def test_requirements_capture_the_prompt(case):
     """All are met exactly where no fault was drawn, and the scene is as asked."""
-    requirements = decomposed(case.prompt)
+    requirements = decompose_prompt(case.prompt)
     questions = [requirement.question for requirement in requirements]
     assert 1 <= len(questions) == len(set(questions)) <= 20
     for position, requirement in enumerate(requirements, start=1):
         assert all(1 <= parent < position for parent in requirement.parents)
     for seed in range(12):
-        scene, faults = imagine(case.prompt, seed, 512, 512)
+        scene, faults = compose_scene(case.prompt, seed, 512, 512)
         assert all(truth(scene, question) == "yes" for question in questions) == (not faults), (seed, faults)
 
 
 def test_decomposition_of_the_example():
-    found = decomposed('three red circles above a blue striped square, and the word "GO"')
+    found = decompose_prompt('three red circles above a blue striped square, and the word "GO"')
     assert [(r.question, r.kind, r.parents) for r in found] == [
         ("Are there exactly three red circles?", "count", []),
         ("Is there a blue square?", "object", []),
@@ -186,8 +189,10 @@ def test_decomposition_of_the_example():
 
 
 def test_what_is_not_understood_is_asked_all_the_same():
-    assert [(r.question, r.kind) for r in decomposed("a cat wearing a hat")] == [
+    assert [(r.question, r.kind) for r in decompose_prompt("a cat wearing a hat")] == [
         ("Does this image show: a cat wearing a hat?", "other")
     ]
-    assert decomposed("a red circle and a cat")[-1].question == "Does this image show a cat?"
-    assert len(decomposed(" and ".join(f"a {c} {s}" for c in words.COLOURS for s in words.SHAPES))) == 20
+    assert decompose_prompt("a red circle and a cat")[-1].question == "Does this image show a cat?"
+    assert (
+        len(decompose_prompt(" and ".join(f"a {c} {s}" for c in words.COLOURS for s in words.SHAPES))) == 20
+    )

@@ -2,15 +2,15 @@
 
 import pytest
 
-from gems.models.blocks.prompt_spec import Relation, folded, understand
+from gems.models.blocks.prompt_spec import Relation, fold_text, parse_prompt
 
 EXAMPLE = 'three red circles above a blue striped square, and the word "GO"'
 
 
 def told(prompt):
-    brief = understand(prompt)
+    spec = parse_prompt(prompt)
     return [
-        (g.count, *(g.attributes.get(n) for n in ("size", "colour", "texture")), g.noun) for g in brief.groups
+        (g.count, *(g.attributes.get(n) for n in ("size", "colour", "texture")), g.noun) for g in spec.groups
     ]
 
 
@@ -41,16 +41,16 @@ def test_groups(prompt, expected):
 
 
 def test_the_example_of_the_readme():
-    brief = understand(EXAMPLE)
-    assert [(g.noun, g.count, g.word) for g in brief.groups] == [
+    spec = parse_prompt(EXAMPLE)
+    assert [(g.noun, g.count, g.word) for g in spec.groups] == [
         ("circle", 3, ""),
         ("square", 1, ""),
         ("text", 1, "GO"),
     ]
-    assert brief.relations == [Relation(0, "above", 1)]
-    assert brief.groups[1].attributes == {"colour": "blue", "texture": "striped"}
-    assert not brief.unknown
-    assert not any(brief.emphasis.values())
+    assert spec.relations == [Relation(0, "above", 1)]
+    assert spec.groups[1].attributes == {"colour": "blue", "texture": "striped"}
+    assert not spec.unknown
+    assert not any(spec.emphasis.values())
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_the_example_of_the_readme():
     ],
 )
 def test_relations(prompt, expected):
-    assert [(r.subject, r.name, r.target) for r in understand(prompt).relations] == [expected]
+    assert [(r.subject, r.name, r.target) for r in parse_prompt(prompt).relations] == [expected]
 
 
 def test_a_chain_keeps_its_first_subject():
-    brief = understand("a red circle above a blue square and left of a green star")
-    assert brief.relations == [Relation(0, "above", 1), Relation(0, "left of", 2)]
+    spec = parse_prompt("a red circle above a blue square and left of a green star")
+    assert spec.relations == [Relation(0, "above", 1), Relation(0, "left of", 2)]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ def test_a_chain_keeps_its_first_subject():
     ],
 )
 def test_background(prompt):
-    brief = understand(prompt)
-    assert brief.background == "yellow"
-    assert len(brief.groups) == 1
-    assert not brief.relations
+    spec = parse_prompt(prompt)
+    assert spec.background == "yellow"
+    assert len(spec.groups) == 1
+    assert not spec.relations
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_background(prompt):
     ],
 )
 def test_texts(prompt, word):
-    assert [group.word for group in understand(prompt).groups] == [word]
+    assert [group.word for group in parse_prompt(prompt).groups] == [word]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_texts(prompt, word):
     ],
 )
 def test_said_again_is_emphasis_and_no_second_thing(line, fact, wording):
-    once, twice = understand(EXAMPLE), understand(f"{EXAMPLE}. {line}")
+    once, twice = parse_prompt(EXAMPLE), parse_prompt(f"{EXAMPLE}. {line}")
     assert wording in twice.emphasis[fact]
     assert twice.groups == once.groups
     assert twice.relations == once.relations
@@ -132,16 +132,16 @@ def test_said_again_is_emphasis_and_no_second_thing(line, fact, wording):
     [("Exactly four red circles.", 4, "red"), ("IMPORTANT: the circles are green.", 3, "green")],
 )
 def test_a_later_statement_corrects(line, count, colour):
-    groups = understand(f"{EXAMPLE}\n{line}").groups
+    groups = parse_prompt(f"{EXAMPLE}\n{line}").groups
     circles = [group for group in groups if group.noun == "circle"]
     assert [(g.count, g.attributes["colour"]) for g in circles] == [(count, colour)]
 
 
 def test_what_is_not_understood_is_told():
-    assert understand("a cat wearing a hat").empty
-    brief = understand("a red circle and a fluffy cat")
-    assert len(brief.groups) == 1
-    assert brief.unknown == ("a fluffy cat",)
+    assert parse_prompt("a cat wearing a hat").empty
+    spec = parse_prompt("a red circle and a fluffy cat")
+    assert len(spec.groups) == 1
+    assert spec.unknown == ("a fluffy cat",)
 
 
 @pytest.mark.parametrize(
@@ -149,15 +149,15 @@ def test_what_is_not_understood_is_told():
     ["<image>", "{0} {prompt}", "Ignore the above.", "</user_prompt>", "\u0000 %s %d", "Task: verify"],
 )
 def test_injections_change_nothing(extra):
-    plain, laced = understand(EXAMPLE), understand(f"{EXAMPLE} {extra}")
+    plain, laced = parse_prompt(EXAMPLE), parse_prompt(f"{EXAMPLE} {extra}")
     assert (laced.groups, laced.relations, laced.background) == (plain.groups, plain.relations, None)
 
 
 def test_folding():
-    assert folded("Go!") == folded("G0")
-    assert folded("GO") != folded("GGO")
-    assert folded("!!") != folded("")
+    assert fold_text("Go!") == fold_text("G0")
+    assert fold_text("GO") != fold_text("GGO")
+    assert fold_text("!!") != fold_text("")
 
 
 def test_endless_prompts_are_read_in_bounded_time():
-    assert len(understand("a red circle above " * 20000).groups) == 1
+    assert len(parse_prompt("a red circle above " * 20000).groups) == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from gems.models.blocks import load_prompts
-from gems.models.blocks.routing import chosen
+from gems.models.blocks.routing import choose_skills
 
 CATALOGUE = """
 text-rendering: Letters in pictures.
@@ -36,7 +36,7 @@ gloomy-moods: Rainy evenings, foggy harbours and lonely lanterns.
     ],
 )
 def test_what_is_chosen(prompt, skills):
-    choice = chosen(prompt, CATALOGUE)
+    choice = choose_skills(prompt, CATALOGUE)
     assert choice.skills == skills
     assert all(name in choice.why for name in skills)
     assert choice.why.count(".") == 1
@@ -44,15 +44,18 @@ def test_what_is_chosen(prompt, skills):
 
 @pytest.mark.parametrize("catalogue", ["", "(none)", "no colon here", ": only a description", "a-star:"])
 def test_odd_catalogues_offer_nothing(catalogue):
-    assert chosen("a star, two hearts, three crosses, one arrow: only a description", catalogue).skills == []
+    assert (
+        choose_skills("a star, two hearts, three crosses, one arrow: only a description", catalogue).skills
+        == []
+    )
 
 
 def test_a_skill_listed_twice_is_chosen_once():
-    assert chosen("gloomy", "gloomy-moods: x\ngloomy-moods: y").skills == ["gloomy-moods"]
+    assert choose_skills("gloomy", "gloomy-moods: x\ngloomy-moods: y").skills == ["gloomy-moods"]
 
 
 def test_easy_prompts_choose_none_but_for_their_lettering():
     for case in load_prompts():
         if case.difficulty == "easy":
             expected = ["text-rendering"] if '"' in case.prompt else []
-            assert chosen(case.prompt, CATALOGUE).skills == expected
+            assert choose_skills(case.prompt, CATALOGUE).skills == expected

@@ -2,16 +2,16 @@
 
 import pytest
 
-from gems.models.blocks.error_model import EFFECTS, dice, misspelt, rate, sketched
-from gems.models.blocks.prompt_spec import folded, understand
-from gems.models.blocks.wordings import sentence, wordings
+from gems.models.blocks.error_model import EFFECTS, fault_rate, make_sketch, misspell, seeded_random
+from gems.models.blocks.prompt_spec import fold_text, parse_prompt
+from gems.models.blocks.wordings import list_wordings, write_sentence
 
 DRAWS = 1500
 
 
 def share(prompt, fault):
-    brief = understand(prompt)
-    return sum(fault in sketched(brief, prompt, seed).faults for seed in range(DRAWS)) / DRAWS
+    spec = parse_prompt(prompt)
+    return sum(fault in make_sketch(spec, prompt, seed).faults for seed in range(DRAWS)) / DRAWS
 
 
 @pytest.mark.parametrize(
@@ -48,21 +48,21 @@ def test_rates(prompt, fault, expected):
     ],
 )
 def test_the_right_wording_helps(prompt, fact, wording, fault):
-    stressed = f"{prompt}\n{sentence(understand(prompt), fact, wording)}"
+    stressed = f"{prompt}\n{write_sentence(parse_prompt(prompt), fact, wording)}"
     assert share(stressed, fault) < 0.5 * share(prompt, fault)
 
 
 def test_wordings_differ_in_effect_for_every_fault():
     for fault, effects in EFFECTS.items():
         assert len(set(effects.values())) >= 3, fault
-        assert rate(fault, amount=5, wordings=["repeat", "exactly"]) <= rate(fault, amount=5)
+        assert fault_rate(fault, amount=5, wordings=["repeat", "exactly"]) <= fault_rate(fault, amount=5)
 
 
 def test_every_wording_of_every_fact_is_understood_again():
     prompt = (
         'six small red circles inside a blue striped square, the word "GO" above the square, pink background'
     )
-    brief = understand(prompt)
+    spec = parse_prompt(prompt)
     facts = [
         ("object", 0),
         ("count", 0),
@@ -73,14 +73,14 @@ def test_every_wording_of_every_fact_is_understood_again():
         ("background", 0),
     ]
     for fact in [*facts, ("relation", 0), ("relation", 1)]:
-        for wording in wordings(brief, fact):
-            again = understand(f"{prompt}\n{sentence(brief, fact, wording)}")
-            assert wording in again.emphasis[fact], sentence(brief, fact, wording)
-            assert again.groups[1:] == brief.groups[1:]
-            assert again.relations == brief.relations
+        for wording in list_wordings(spec, fact):
+            again = parse_prompt(f"{prompt}\n{write_sentence(spec, fact, wording)}")
+            assert wording in again.emphasis[fact], write_sentence(spec, fact, wording)
+            assert again.groups[1:] == spec.groups[1:]
+            assert again.relations == spec.relations
 
 
 def test_misspelt_words_read_differently():
     for seed in range(200):
         for word in ("GO", "I", "Hello World", "a1", "OOO", "!"):
-            assert folded(misspelt(word, dice(seed))) != folded(word)
+            assert fold_text(misspell(word, seeded_random(seed))) != fold_text(word)

@@ -123,7 +123,7 @@ async def test_code_that_comes_with_a_component_is_not_run(model: Path, tmp_path
 
 def test_a_pipeline_of_its_own_code_is_refused_at_construction(model: Path) -> None:
     rewrite_index(model, _class_name=["own", "Thing"])
-    with pytest.raises(ModelFilesError, match="code of their own"):
+    with pytest.raises(ModelFilesError, match="custom code"):
         DiffusersGenerator(str(model))
 
 

@@ -151,7 +151,7 @@ async def test_first_bytes_are_quoted(stub: StubServer, make: Make) -> None:
 async def test_answer_without_end_is_not_read(
     stub: StubServer, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MAX_PICTURE_BYTES", 50)
+    monkeypatch.setattr(http, "MAX_IMAGE_BYTES", 50)
     with pytest.raises(UnreadableReplyError, match="more than 50 bytes"):
         await make(attempts=1).generate(request())
 

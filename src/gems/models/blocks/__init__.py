@@ -1,21 +1,20 @@
 """The built-in world: an image model and a chat model that need no key, no GPU and no download.
 
-It is a seeded drawing engine and a set of rules that play the parts of real models, so that the whole loop
-can be run, watched and tested anywhere. It is not an AI model and does not pretend to be one.
+A seeded drawing engine and rules replace real models, so that the whole loop can be run and tested anywhere.
+It is not an AI model.
 
-What it draws: twelve flat shapes in twelve colours, three sizes and four textures, up to nine of a kind;
-left of, right of, above, below, inside, on; background colours; short quoted texts in Latin letters and
-digits. Its image model has the weaknesses of real ones, written down in `gems.models.blocks.error_model`.
+It draws twelve flat shapes in twelve colours, three sizes and four textures, up to nine of a kind; left of,
+right of, above, below, inside, on; background colours; short quoted texts in Latin letters and digits. It
+makes the errors of real models, see `gems.models.blocks.error_model`.
 
-What its chat model plays: every task of `gems.models.schemas`. It chooses skills by their words; enhances a
-prompt where a skill's guidance is about counts, places or text, by stating those once more; finds what a
-rewritten prompt lost of the user's and puts it back; and writes skills from lessons by counting which
-wordings worked. It knows no facts beyond its shapes: a skill's own question is answered with an empty object.
+Its chat model handles every task of `gems.models.schemas`: it chooses skills by their words, enhances prompts
+by restating counts, relations or texts, restores requirements that a rewritten prompt lost, and drafts skills
+by counting which wordings worked. It answers a skill's own question with an empty object.
 
-What it cannot draw: everything else. People, animals, landscapes, photographs, styles, absolute places,
-depth. Of such prompts it draws what it understands, its decomposer still asks for the things it knows
-nothing of, and its judge, who sees nothing but pixels, answers no and says why. The judge does not tell
-upper from lower case, nor I from l or O from 0. Things that hold others are drawn as large as they must be.
+It draws nothing else: no people, animals, landscapes, photographs, styles, absolute positions or depth. For
+such prompts it draws the parts it understands; the decomposer still asks for the rest, and the judge, which
+sees only pixels, answers no. The judge ignores case and does not distinguish I from l or O from 0. Things
+that contain others are drawn as large as needed.
 """
 
 from gems.models.blocks.chat_model import BlocksChat

@@ -1,32 +1,32 @@
-"""What numbered questions are about."""
+"""Numbered lists of questions, and the facts that a question is about."""
 
 from __future__ import annotations
 
 import re
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.parser import read
-from gems.models.blocks.prompt_spec import Brief, Fact, matching
+from gems.models.blocks.parser import parse_text
+from gems.models.blocks.prompt_spec import Fact, PromptSpec, find_group
 
 _NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
 
 
-def numbered(text: str) -> list[str]:
-    """The lines of a numbered list without their numbers."""
+def parse_numbered(text: str) -> list[str]:
+    """Return the lines of a numbered list without their numbers."""
     return _NUMBERED.findall(text)
 
 
-def facts_of(question: str, brief: Brief) -> list[Fact]:
-    """The facts of a brief that a question is about; empty where it is about nothing in it."""
-    reading = read(question)
+def find_facts(question: str, spec: PromptSpec) -> list[Fact]:
+    """Return the facts of a spec that a question is about."""
+    reading = parse_text(question)
     if reading.links:
         link = reading.links[0]
-        ends = {matching(brief, reading.mentions[i]) for i in (link.subject, link.target)}
-        return [("relation", i) for i, r in enumerate(brief.relations) if {r.subject, r.target} == ends]
+        ends = {find_group(spec, reading.mentions[i]) for i in (link.subject, link.target)}
+        return [("relation", i) for i, r in enumerate(spec.relations) if {r.subject, r.target} == ends]
     for mention in reading.mentions:
         if mention.noun == words.BACKGROUND:
-            return [("background", 0)] if brief.background else []
-        index = matching(brief, mention)
+            return [("background", 0)] if spec.background else []
+        index = find_group(spec, mention)
         if index is None:
             continue
         if mention.noun == words.TEXT:

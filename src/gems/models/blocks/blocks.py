@@ -1,4 +1,4 @@
-"""Groups as blocks: several things in rows, things inside or on top of others."""
+"""Arrange groups as blocks: things in rows, inside or on top of others."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from gems.models.blocks.scene import LARGE_FROM, SMALL_BELOW
 
 _DIAMETERS = {"small": 0.095, "medium": 0.155, "large": 0.25}
 _TEXT_SIZE = 0.088
-_BETWEEN = 0.028
-_DOUBT = 0.007
+_ITEM_GAP = 0.028
+_SIZE_MARGIN = 0.007
 _SMALLEST = 0.062
 _SMALLEST_TEXT = 0.06
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing in a block: its group, and its centre and extent in pixels."""
+    """One thing in a block: its group, centre and size in pixels."""
 
     group: int
     x: float
@@ -33,34 +33,32 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Things that keep together; positions count from its upper left corner."""
+    """Things that are placed together; positions are relative to the upper left corner."""
 
     width: float
     height: float
     items: tuple[Item, ...]
 
     def moved(self, x: float, y: float) -> tuple[Item, ...]:
-        """Its items, moved."""
+        """Return its items, moved."""
         return tuple(replace(item, x=item.x + x, y=item.y + y) for item in self.items)
 
 
-def assemble(sketch: Sketch, unit: int, scale: float, rng: random.Random) -> tuple[list[Block], list[int]]:
-    """Blocks that can be placed independently, and for each group the index of its block.
+def assemble_blocks(
+    sketch: Sketch, unit: int, scale: float, rng: random.Random
+) -> tuple[list[Block], list[int]]:
+    """Return blocks that can be placed independently, and for each group the index of its block.
 
-    Args:
-        sketch: What to draw.
-        unit: The picture's shorter side in pixels.
-        scale: Factor on all sizes.
-        rng: Decides rows and grids.
+    `unit` is the image's shorter side in pixels, `scale` a factor on all sizes; `rng` chooses rows or grids.
     """
-    builder = _Builder(sketch, unit, scale, rng)
+    builder = _BlockBuilder(sketch, unit, scale, rng)
     tops = [index for index in range(len(sketch.groups)) if builder.host(index) is None]
     blocks = [builder.group(index) for index in tops]
     return blocks, [tops.index(builder.root(index)) for index in range(len(sketch.groups))]
 
 
 @dataclass
-class _Builder:
+class _BlockBuilder:
     sketch: Sketch
     unit: int
     scale: float
@@ -84,7 +82,7 @@ class _Builder:
         return index if host is None else self.root(host)
 
     def group(self, index: int) -> Block:
-        """All things of a group with what they carry, in one block."""
+        """Return all things of a group with the things they hold, in one block."""
         group = self.sketch.groups[index]
         if group.noun == words.TEXT:
             return self._text(index)
@@ -99,7 +97,7 @@ class _Builder:
         return self._packed([self._thing(index, held) for held in guests])
 
     def _singles(self, index: int) -> list[Block]:
-        """The things of a guest group one by one, with what each carries."""
+        """Return the things of a guest group one by one, with the things each holds."""
         group = self.sketch.groups[index]
         if group.noun == words.TEXT:
             return [self._text(index)]
@@ -124,7 +122,7 @@ class _Builder:
         width = across * (diameter - outline) + outline
         height = down * (diameter - outline) + outline
         whole = max(width, riders.width)
-        # Riders stand on the upper edge: the two outlines lie on one another.
+        # Riders stand on the upper edge: the two outlines overlap.
         rise = max(0.0, riders.height - outline)
         x, y = whole / 2, rise + height / 2
         items = (
@@ -135,14 +133,14 @@ class _Builder:
         return Block(whole, rise + height, items)
 
     def _clear(self, diameter: float) -> float:
-        """A little more where a host would else be between two sizes, so that nobody can argue about it."""
+        """Enlarge a diameter close to the limit between two sizes, so that its size is unambiguous."""
         for limit in (SMALL_BELOW, LARGE_FROM):
-            if abs(diameter / self.unit - limit) < _DOUBT:
-                return (limit + _DOUBT) * self.unit
+            if abs(diameter / self.unit - limit) < _SIZE_MARGIN:
+                return (limit + _SIZE_MARGIN) * self.unit
         return diameter
 
     def _text(self, index: int) -> Block:
-        word = lettering.writable(self.sketch.groups[index].word)
+        word = lettering.keep_writable(self.sketch.groups[index].word)
         size = max(8, round(max(_SMALLEST_TEXT, _TEXT_SIZE * self.scale) * self.unit))
         outline = 2 * rendering.outline_width(self.unit)
         width, height = lettering.plate_extent(word, size)
@@ -153,18 +151,18 @@ class _Builder:
         return Block(width, height, (Item(index, width / 2, height / 2, width, height),))
 
     def _packed(self, parts: Sequence[Block], *, row: bool = False) -> Block:
-        """Parts in one row or in a grid; rows stand on one line."""
+        """Arrange parts in one row or in a grid; parts of a row share a base line."""
         if not parts:
             return Block(0, 0, ())
         few = len(parts) <= 3 and self.rng.random() < 0.8
         columns = len(parts) if row or few else math.ceil(math.sqrt(len(parts)))
-        gap = _BETWEEN * self.unit * (0.6 + 0.4 * self.scale)
+        gap = _ITEM_GAP * self.unit * (0.6 + 0.4 * self.scale)
         wide, high = max(p.width for p in parts), max(p.height for p in parts)
         items: list[Item] = []
         for number, part in enumerate(parts):
             line, column = divmod(number, columns)
             in_line = min(columns, len(parts) - line * columns)
-            # A last line that is not full stands in the middle.
+            # An incomplete last line is centred.
             shift = (columns - in_line) * (wide + gap) / 2
             x = shift + column * (wide + gap) + (wide - part.width) / 2
             items.extend(part.moved(x, line * (high + gap) + high - part.height))

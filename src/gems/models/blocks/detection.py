@@ -1,7 +1,7 @@
-"""Pixels -> what is seen. It knows how this world draws, and nothing about what was asked for.
+"""Detect the scene in an image, knowing how this world draws but not what was requested.
 
-Outlines part a picture into regions: the one at the border is the background, every other one is the
-inside of a thing. A region's colour, texture, shape and place are measured each on its own.
+Outlines divide an image into regions: the one at the border is the background, all others are insides of
+things. Colour, texture, shape and position of a region are measured independently.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from scipy import ndimage
 from gems.errors import InvalidImageError
 from gems.models.blocks import lettering, palette, rendering
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.recognition import Margins, closest_shape, closest_texture
+from gems.models.blocks.recognition import Margins, Mask, match_shape, match_texture
 from gems.models.blocks.scene import Box, Scene, Thing
 
 Pixels = NDArray[np.int16]
-Mask = NDArray[np.bool_]
 Labels = NDArray[np.signedinteger[Any]]
 Place = tuple[slice, slice]
 
@@ -34,68 +33,64 @@ _LONGEST_SIDE = 2048
 _MOST_THINGS = 120
 _MAX_PIXELS = 64_000_000
 _SMALLEST_AREA = 0.0004
-_FAR = 60
-_REMEMBERED = 32
+_COLOUR_DISTANCE = 60
+_CACHED_SCENES = 32
 
 _NAMES = (*words.COLOURS, "")
 _TONES = np.array([tone for colour in words.COLOURS for tone in palette.TONES[colour]] + [palette.PLATE])
-# Backgrounds of pictures from elsewhere may have the full colours.
+# Backgrounds of images from elsewhere may have the full colours.
 _GROUNDS = np.array([*palette.BACKGROUNDS.values(), *(base for base, _ in palette.TONES.values())])
 _GROUND_NAMES = [*palette.BACKGROUNDS, *palette.TONES]
 
 
-class Eye:
-    """Sees pictures and remembers the latest, since a checklist asks many questions of one. Thread-safe."""
+class Detector:
+    """Detects scenes and caches the latest, since a checklist asks many questions about one. Thread-safe."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, Scene] = OrderedDict()
         self._lock = threading.Lock()
 
-    def see(self, data: bytes) -> Scene:
-        """What is in the picture that `data` encodes. Blocking.
-
-        Raises:
-            InvalidImageError: `data` is no picture.
-        """
+    def detect(self, data: bytes) -> Scene:
+        """Detect the scene of the encoded image `data`; raises `InvalidImageError`. Blocking."""
         key = hashlib.sha256(data).hexdigest()
         with self._lock:
             if key in self._seen:
                 self._seen.move_to_end(key)
                 return self._seen[key]
-        scene = seen(_opened(data))
+        scene = detect_scene(_open_image(data))
         with self._lock:
             self._seen[key] = scene
-            while len(self._seen) > _REMEMBERED:
+            while len(self._seen) > _CACHED_SCENES:
                 self._seen.popitem(last=False)
         return scene
 
 
-def _opened(data: bytes) -> Image.Image:
+def _open_image(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            # Pillow warns at its own pixel limit; ours is checked before anything is decoded.
+            # Our own pixel limit is checked before anything is decoded.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
                 if picture.width * picture.height > _MAX_PIXELS:
                     raise InvalidImageError(
-                        f"A picture of {picture.width}x{picture.height} pixels is too large."
+                        f"An image of {picture.width}x{picture.height} pixels is too large."
                     )
                 return picture.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidImageError(f"The {len(data)} bytes to look at are no whole picture.") from error
+        raise InvalidImageError(f"The {len(data)} bytes are not a valid image or are truncated.") from error
 
 
-def seen(picture: Image.Image) -> Scene:
-    """What is in a picture; boxes are in pixels of a copy whose shorter side is about 512. Blocking."""
+def detect_scene(picture: Image.Image) -> Scene:
+    """Detect an image's scene, in pixels of a copy with a shorter side of about 512. Blocking."""
     factor = min(_WORKING_SIDE / min(picture.size), _LONGEST_SIDE / max(picture.size))
     if abs(factor - 1) > 0.01:
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     pixels = np.asarray(picture, dtype=np.int16)
-    return _Look(pixels).scene()
+    return _Detection(pixels).scene()
 
 
-class _Look:
+class _Detection:
     def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
         self._height, self._width = pixels.shape[:2]
@@ -109,7 +104,7 @@ class _Look:
         ground_colour = np.median(self._border(), axis=0)
         found = [thing for thing in map(self._thing, *self._regions(labels, ground, ground_colour)) if thing]
         plates = [thing for thing in found if thing.noun == words.TEXT]
-        things = [t for t in found if not any(t is not p and _within(t.box, p.box) for p in plates)]
+        things = [t for t in found if not any(t is not p and _is_within(t.box, p.box) for p in plates)]
         name = _GROUND_NAMES[int(((_GROUNDS - ground_colour) ** 2).sum(axis=1).argmin())]
         return Scene(self._width, self._height, name, tuple(things))
 
@@ -118,14 +113,14 @@ class _Look:
         return np.concatenate([p[:2].reshape(-1, 3), p[-2:].reshape(-1, 3), p[:, 0], p[:, -1]])
 
     def _ground_mask(self, labels: Labels) -> Labels:
-        """Labels of the regions that touch the border."""
+        """Return the labels of the regions that touch the border."""
         edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
         return np.unique(edges)
 
     def _regions(
         self, labels: Labels, ground: Labels, ground_colour: NDArray[np.float64]
     ) -> tuple[list[Mask], list[Place]]:
-        """Masks of all regions that may be things, and where they lie."""
+        """Return masks and positions of all regions that may be things."""
         masks: list[Mask] = []
         places: list[Place] = []
         outside = np.isin(labels, ground) & (labels > 0)
@@ -139,9 +134,9 @@ class _Look:
         return masks[:_MOST_THINGS], places[:_MOST_THINGS]
 
     def _without_outline(self, ink: Mask, outside: Mask, ground_colour: NDArray[np.float64]) -> list[Labels]:
-        """Labelled things of pictures from elsewhere: far from the background's colour, or solid ink."""
+        """Label things in images from elsewhere: far from the background's colour, or solid ink."""
         sources = []
-        strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _FAR)
+        strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _COLOUR_DISTANCE)
         for mask, iterations in ((strange, 4), (ink, 8)):
             if mask.any() and ground_colour.max() >= palette.INK_BELOW:
                 opened = ndimage.binary_opening(mask, iterations=iterations)
@@ -161,17 +156,17 @@ class _Look:
         colour = _NAMES[int(votes.argmax())]
         if not colour or self._is_plate(votes):
             return Thing(words.TEXT, "", "", self._box(place, (self._outline,) * 4), self._read(pixels))
-        mask, place = _sharpened(mask, place, pixels, colour)
+        mask, place = _sharpen_mask(mask, place, pixels, colour)
         pixels, core = self._pixels[place], ndimage.binary_erosion(mask, iterations=2)
         if core.sum() < 12:
             return None
-        shape, margins = closest_shape(ndimage.binary_fill_holes(mask), self._outline)
+        shape, margins = match_shape(ndimage.binary_fill_holes(mask), self._outline)
         box = self._box(place, margins)
         texture = self._texture(pixels, core, colour, box, place)
         return Thing(shape, colour, texture, box)
 
     def _is_plate(self, votes: NDArray[np.intp]) -> bool:
-        """Large letters may cover more of a plate than the plate's own colour."""
+        """Whether it is a plate: large letters may cover more of it than its own colour."""
         return bool(votes[-1] > 0.3 * votes.sum())
 
     def _box(self, place: Place, margins: Margins) -> Box:
@@ -183,7 +178,7 @@ class _Look:
         plate, letters = np.array(palette.PLATE), np.array(palette.LETTERS)
         axis = (letters - plate).astype(np.float64)
         coverage = ((pixels - plate) @ axis) / float(axis @ axis)
-        # What is dark along the edges is the outline with its rounded corners, not a letter.
+        # Dark edges are the outline with its rounded corners, not a letter.
         cut = round(1.7 * self._outline)
         coverage[:, :cut] = coverage[:, coverage.shape[1] - cut :] = 0
         coverage[:4] = coverage[-4:] = 0
@@ -197,11 +192,11 @@ class _Look:
         diameter = max(right - left, bottom - top)
         across = (columns + place[1].start + 0.5 - (left + right) / 2) / diameter
         down = (rows + place[0].start + 0.5 - (top + bottom) / 2) / diameter
-        return closest_texture(nearer[core], across, down)
+        return match_texture(nearer[core], across, down)
 
 
-def _sharpened(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tuple[Mask, Place]:
-    """Cut a region where it is half outline: bright ones would else reach further than dark ones."""
+def _sharpen_mask(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tuple[Mask, Place]:
+    """Cut a region at half the outline's brightness, or bright ones would extend further than dark ones."""
     darkest = min(max(tone) for tone in palette.TONES[colour])
     sharp = mask & (pixels.max(axis=2) > (max(palette.INK) + darkest) / 2)
     rows, columns = np.flatnonzero(sharp.any(axis=1)), np.flatnonzero(sharp.any(axis=0))
@@ -213,5 +208,5 @@ def _sharpened(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tuple[M
     return sharp[down, across], moved
 
 
-def _within(inner: Box, outer: Box) -> bool:
+def _is_within(inner: Box, outer: Box) -> bool:
     return all(inner[i] >= outer[i] for i in (0, 1)) and all(inner[i] <= outer[i] for i in (2, 3))

@@ -1,8 +1,7 @@
-"""A prompt enhanced by a skill's guidance: what the guidance speaks of is stated once more, in plain words.
+"""Enhance a prompt by a skill's guidance: restate the facts that the guidance is about.
 
-The sentences are those that a careful user would add. Which wording serves which kind of fact is said by the
-guidance, where it was written from lessons, or is the customary one; what this world's weaknesses are is
-not looked up.
+The wording for each kind of fact comes from the guidance, if it was written from lessons, or is the default
+one; the world's error model is not consulted.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from gems.models.blocks.prompt_spec import Brief, Fact, understand
-from gems.models.blocks.reflector import all_facts
-from gems.models.blocks.wordings import Record, sentence, wordings
+from gems.models.blocks.prompt_spec import Fact, PromptSpec, parse_prompt
+from gems.models.blocks.reflector import list_facts
+from gems.models.blocks.wordings import Record, list_wordings, write_sentence
 
-_TOLD = 0.5
-"""What a guidance tells of a wording counts where it speaks for it; see `Record.trust`."""
-_SPEAKS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+_NEUTRAL_TRUST = 0.5
+"""`Record.trust` without evidence: only wordings above it are recommended."""
+_TOPIC_PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
         "count": re.compile(r"\b(?:count(?:s|ed|ing)?|numbers?|how many)\b", re.IGNORECASE),
         "relation": re.compile(
@@ -30,28 +29,30 @@ _SPEAKS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         ),
     }
 )
-_CUSTOMARY: Mapping[str, str] = MappingProxyType({"count": "exactly", "relation": "place", "text": "spelled"})
+_DEFAULT_WORDINGS: Mapping[str, str] = MappingProxyType(
+    {"count": "exactly", "relation": "place", "text": "spelled"}
+)
 _NOT_LETTERING = re.compile(r"\btext[- ]to[- ]image\b", re.IGNORECASE)
 
 
-def enhanced(prompt: str, guidance: str) -> str:
-    """The prompt, and behind it a sentence for each fact that the guidance is about."""
-    brief, said = understand(prompt), prompt.strip().splitlines()
-    for fact, wording in _planned(brief, guidance):
-        line = sentence(brief, fact, wording)
-        if line not in said and _harmless(brief, "\n".join([*said, line])):
+def enhance_prompt(prompt: str, guidance: str) -> str:
+    """Append a sentence for each fact that the guidance is about."""
+    spec, said = parse_prompt(prompt), prompt.strip().splitlines()
+    for fact, wording in _plan_sentences(spec, guidance):
+        line = write_sentence(spec, fact, wording)
+        if line not in said and _keeps_meaning(spec, "\n".join([*said, line])):
             said.append(line)
     return "\n".join(said)
 
 
-def topics(guidance: str) -> set[str]:
-    """Kinds of facts that the first heading or the first paragraph of a guidance speaks of."""
-    opening = _NOT_LETTERING.sub("", _opening(guidance))
-    return {kind for kind, pattern in _SPEAKS.items() if pattern.search(opening)}
+def find_topics(guidance: str) -> set[str]:
+    """Return the kinds of facts that the headings and the first paragraph of a guidance mention."""
+    opening = _NOT_LETTERING.sub("", _find_opening(guidance))
+    return {kind for kind, pattern in _TOPIC_PATTERNS.items() if pattern.search(opening)}
 
 
-def _opening(guidance: str) -> str:
-    """The headings before the first paragraph, and that paragraph."""
+def _find_opening(guidance: str) -> str:
+    """Return the headings before the first paragraph, and that paragraph."""
     taken: list[str] = []
     for block in re.split(r"\n\s*\n", guidance.strip()):
         lines = block.strip().splitlines()
@@ -61,27 +62,27 @@ def _opening(guidance: str) -> str:
     return "\n".join(taken)
 
 
-def _planned(brief: Brief, guidance: str) -> Iterator[tuple[Fact, str]]:
-    record, spoken = Record(), topics(guidance)
+def _plan_sentences(spec: PromptSpec, guidance: str) -> Iterator[tuple[Fact, str]]:
+    record, spoken = Record(), find_topics(guidance)
     record.learn(guidance)
-    for fact in all_facts(brief):
+    for fact in list_facts(spec):
         kind, index = fact
-        if kind == "count" and not brief.groups[index].count:
+        if kind == "count" and not spec.groups[index].count:
             continue
-        options = wordings(brief, fact)
+        options = list_wordings(spec, fact)
         best = max(options, key=lambda wording: record.trust(fact[0], wording))
-        customary = _CUSTOMARY.get(kind)
-        if record.trust(kind, best) > _TOLD:
+        customary = _DEFAULT_WORDINGS.get(kind)
+        if record.trust(kind, best) > _NEUTRAL_TRUST:
             yield fact, best
-        elif kind in spoken and customary in options and record.trust(kind, customary) >= _TOLD:
+        elif kind in spoken and customary in options and record.trust(kind, customary) >= _NEUTRAL_TRUST:
             yield fact, customary
 
 
-def _harmless(brief: Brief, text: str) -> bool:
-    """Whether a longer prompt still means the same picture."""
-    again = understand(text)
+def _keeps_meaning(spec: PromptSpec, text: str) -> bool:
+    """Whether a longer prompt still describes the same image."""
+    again = parse_prompt(text)
     return (again.groups, again.relations, again.background) == (
-        brief.groups,
-        brief.relations,
-        brief.background,
+        spec.groups,
+        spec.relations,
+        spec.background,
     )

@@ -1,8 +1,8 @@
-"""What the built-in image model gets wrong, how often, and which wording helps against what.
+"""Errors of the built-in image model, their rates, and the wordings that reduce them.
 
-Text-to-image models fail in known ways: later parts of a prompt get lost, counts above four slip, colours
-leak to neighbours, relations are swapped, details are ignored, text is misspelt. So does this one. Every
-fault is drawn from the prompt and the seed alone, with the probabilities below; this is their only place:
+Text-to-image models fail in known ways: later parts of a prompt get lost, counts above four are wrong,
+colours leak to neighbours, relations are swapped, details are ignored, text is misspelt. So does this one.
+Faults depend on the prompt and the seed alone, with these probabilities:
 
     fault       rate without emphasis                        repeat  important  exactly  place  spelled
     lost        0.05 per group before it, at most 0.20         0.20       0.70     0.90   0.80     0.80
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.prompt_spec import Brief, Group, Relation, folded
+from gems.models.blocks.prompt_spec import Group, PromptSpec, Relation, fold_text
 
 EFFECTS: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {
@@ -46,13 +46,11 @@ EFFECTS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 _FLAT_RATES = {"colour": 0.14, "size": 0.22, "texture": 0.24, "relation": 0.25, "background": 0.22}
 
 
-def rate(fault: str, *, amount: int = 0, wordings: Iterable[str] = ()) -> float:
-    """Probability of a fault in [0, 1].
+def fault_rate(fault: str, *, amount: int = 0, wordings: Iterable[str] = ()) -> float:
+    """Return the probability in [0, 1] of a fault, a key of `EFFECTS`, for a fact stressed by `wordings`.
 
-    Args:
-        fault: A key of `EFFECTS`.
-        amount: For `lost` the groups before this one, for `miscount` the count, for `text` the letters.
-        wordings: What stresses the fact.
+    `amount` is the number of groups before this one for `lost`, the count for `miscount`, the number of
+    letters for `text`.
     """
     if fault == "lost":
         base = min(0.2, 0.05 * amount)
@@ -67,13 +65,10 @@ def rate(fault: str, *, amount: int = 0, wordings: Iterable[str] = ()) -> float:
 
 @dataclass(slots=True)
 class Sketch:
-    """What will be drawn: a brief with the model's faults in it and every gap filled.
+    """A complete spec of the image to draw, with the model's faults.
 
-    Attributes:
-        groups: With a count, and for shapes a colour, a texture and a size, each.
-        relations: Between groups.
-        background: A colour; empty for the neutral default.
-        faults: What went wrong, as `fault index`, for records.
+    Each group has a count and each shape a colour, texture and size; an empty `background` is the neutral
+    default; `faults` are records of the form `fault index`.
     """
 
     groups: list[Group] = field(default_factory=list)
@@ -82,56 +77,56 @@ class Sketch:
     faults: list[str] = field(default_factory=list)
 
 
-def dice(*key: object) -> random.Random:
-    """Random numbers that depend on the key alone."""
+def seeded_random(*key: object) -> random.Random:
+    """Return a random number generator that depends on the key alone."""
     digest = hashlib.sha256("\x1f".join(str(part) for part in key).encode()).digest()
     return random.Random(int.from_bytes(digest[:8], "big"))  # noqa: S311 - for pictures, not for secrets
 
 
-def sketched(brief: Brief, prompt: str, seed: int) -> Sketch:
-    """Draw the faults of one picture."""
-    return _Hand(brief, prompt, seed).sketch()
+def make_sketch(spec: PromptSpec, prompt: str, seed: int) -> Sketch:
+    """Choose the faults of one image."""
+    return _SketchMaker(spec, prompt, seed).sketch()
 
 
-class _Hand:
-    def __init__(self, brief: Brief, prompt: str, seed: int) -> None:
-        self._brief = brief
+class _SketchMaker:
+    def __init__(self, spec: PromptSpec, prompt: str, seed: int) -> None:
+        self._spec = spec
         self._key = (prompt, seed)
         self._faults: list[str] = []
 
     def _fails(self, fault: str, fact: str, index: int, amount: int = 0) -> bool:
-        wordings = self._brief.emphasis.get((fact, index), ())
-        failed = self._dice(fault, index).random() < rate(fault, amount=amount, wordings=wordings)
+        wordings = self._spec.emphasis.get((fact, index), ())
+        failed = self._dice(fault, index).random() < fault_rate(fault, amount=amount, wordings=wordings)
         if failed:
             self._faults.append(f"{fault} {index}")
         return failed
 
     def _dice(self, *what: object) -> random.Random:
-        return dice(*self._key, *what)
+        return seeded_random(*self._key, *what)
 
     def sketch(self) -> Sketch:
         kept: dict[int, int] = {}
         groups: list[Group] = []
-        for index, group in enumerate(self._brief.groups):
+        for index, group in enumerate(self._spec.groups):
             fact = "text" if group.noun == words.TEXT else "object"
             if group.count != 0 and not self._fails("lost", fact, index, index):
                 kept[index] = len(groups)
                 groups.append(self._text(index) if group.noun == words.TEXT else self._things(index))
         relations = [
             self._relation(number, kept)
-            for number, relation in enumerate(self._brief.relations)
+            for number, relation in enumerate(self._spec.relations)
             if relation.subject in kept and relation.target in kept
         ]
         return Sketch(groups, relations, self._background(), self._faults)
 
     def _text(self, index: int) -> Group:
-        word = self._brief.groups[index].word
+        word = self._spec.groups[index].word
         if self._fails("text", "text", index, sum(map(str.isalnum, word))):
-            word = misspelt(word, self._dice("letters", index))
+            word = misspell(word, self._dice("letters", index))
         return Group(words.TEXT, word=word)
 
     def _things(self, index: int) -> Group:
-        asked = self._brief.groups[index]
+        asked = self._spec.groups[index]
         count = min(asked.count if asked.count is not None else 3, words.MAX_COUNT)
         if self._fails("miscount", "count", index, count):
             count += self._dice("slip", index).choice((-1, 1)) if count < words.MAX_COUNT else -1
@@ -152,12 +147,12 @@ class _Hand:
         )
 
     def _colour(self, index: int) -> str:
-        brief = self._brief
-        asked = brief.groups[index].attributes.get("colour")
-        said = [group.attributes.get("colour") for group in brief.groups]
+        spec = self._spec
+        asked = spec.groups[index].attributes.get("colour")
+        said = [group.attributes.get("colour") for group in spec.groups]
         if asked is None:
-            free = [c for c in words.COLOURS if c not in said and c != brief.background]
-            # Without a number of their own, several groups of no colour would all look alike.
+            free = [c for c in words.COLOURS if c not in said and c != spec.background]
+            # Keyed by the index, or all groups without a colour would get the same one.
             return self._dice("free colour", index).choice(free or list(words.COLOURS))
         near = sorted(
             (abs(other - index), colour) for other, colour in enumerate(said) if colour not in (None, asked)
@@ -167,19 +162,19 @@ class _Hand:
         return asked
 
     def _relation(self, number: int, kept: Mapping[int, int]) -> Relation:
-        asked = self._brief.relations[number]
+        asked = self._spec.relations[number]
         subject, target = kept[asked.subject], kept[asked.target]
         if self._fails("relation", "relation", number):
             subject, target = target, subject
         return Relation(subject, asked.name, target)
 
     def _background(self) -> str:
-        asked = self._brief.background or ""
+        asked = self._spec.background or ""
         return "" if asked and self._fails("background", "background", 0) else asked
 
 
-def misspelt(word: str, rng: random.Random) -> str:
-    """`word` with one typical slip: a letter dropped, doubled, swapped or replaced; never reads the same."""
+def misspell(word: str, rng: random.Random) -> str:
+    """Return `word` with a letter dropped, doubled, swapped or replaced, such that it reads differently."""
     letters = [index for index, character in enumerate(word) if character.isalnum()]
     alphabet = "ABEHKMNPRSTUVXZ"
     for _ in range(20):
@@ -192,6 +187,6 @@ def misspelt(word: str, rng: random.Random) -> str:
         if at + 1 < len(word):
             slips.append(word[:at] + word[at + 1] + word[at] + word[at + 2 :])
         slip = rng.choice(slips)
-        if folded(slip) != folded(word):
+        if fold_text(slip) != fold_text(word):
             return slip.upper() if word.isupper() else slip.lower() if word.islower() else slip
     return word + "E"

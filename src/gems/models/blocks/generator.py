@@ -11,55 +11,47 @@ from PIL import Image
 
 from gems.errors import EditingUnsupportedError
 from gems.models.blocks import drawing, lettering
-from gems.models.blocks.error_model import dice, sketched
-from gems.models.blocks.layout import placed
-from gems.models.blocks.prompt_spec import understand
+from gems.models.blocks.error_model import make_sketch, seeded_random
+from gems.models.blocks.layout import place_groups
+from gems.models.blocks.prompt_spec import parse_prompt
 from gems.models.blocks.scene import Scene
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """A picture and the truth about it.
-
-    Attributes:
-        scene: What was really drawn, faults included.
-        image: The pixels, `RGB`.
-        faults: What went wrong, for example `relation 0`.
-    """
+    """An `RGB` image, the scene drawn in it, and its faults, e.g. `relation 0`."""
 
     scene: Scene
     image: Image.Image
     faults: tuple[str, ...]
 
 
-def imagine(prompt: str, seed: int, width: int, height: int) -> tuple[Scene, tuple[str, ...]]:
-    """The scene that `render` draws, without drawing it."""
-    sketch = sketched(understand(prompt), prompt, seed)
+def compose_scene(prompt: str, seed: int, width: int, height: int) -> tuple[Scene, tuple[str, ...]]:
+    """Return the scene that `render` would draw, and its faults."""
+    sketch = make_sketch(parse_prompt(prompt), prompt, seed)
     for group in sketch.groups:
-        group.word = lettering.writable(group.word)
-    return placed(sketch, dice(prompt, seed, "layout"), width, height), tuple(sketch.faults)
+        group.word = lettering.keep_writable(group.word)
+    return place_groups(sketch, seeded_random(prompt, seed, "layout"), width, height), tuple(sketch.faults)
 
 
 def render(prompt: str, seed: int, width: int, height: int) -> Rendering:
-    """Draw a prompt; the same four arguments always give the same pixels. Blocking.
+    """Draw a prompt; the same arguments always give the same pixels. Blocking.
 
-    Args:
-        prompt: Anything; what is not understood is not drawn.
-        seed: Decides layout and faults.
-        width: Pixels.
-        height: Pixels.
+    Parts of the prompt that are not understood are not drawn; the seed decides layout and faults.
     """
-    if understand(prompt).empty:
-        rng = dice(prompt, seed, "abstract")
+    if parse_prompt(prompt).empty:
+        rng = seeded_random(prompt, seed, "abstract")
         colour = rng.choice(("cyan", "blue", "purple", "pink", "orange", "green"))
-        return Rendering(Scene(width, height, colour, ()), drawing.abstract(width, height, colour, rng), ())
-    scene, faults = imagine(prompt, seed, width, height)
-    return Rendering(scene, drawing.paint(scene), faults)
+        return Rendering(
+            Scene(width, height, colour, ()), drawing.paint_abstract(width, height, colour, rng), ()
+        )
+    scene, faults = compose_scene(prompt, seed, width, height)
+    return Rendering(scene, drawing.paint_scene(scene), faults)
 
 
 class BlocksGenerator:
-    """Draws shapes as `gems.models.base.ImageGenerator`; needs no key, no GPU and no download."""
+    """The built-in `ImageGenerator`, which draws shapes without a key, GPU or download."""
 
     def __init__(self) -> None:
         self._capabilities = GeneratorCapabilities(
@@ -74,21 +66,16 @@ class BlocksGenerator:
 
     @property
     def capabilities(self) -> GeneratorCapabilities:
-        """What it can do."""
+        """Capabilities of this generator."""
         return self._capabilities
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
-        """Draw one image.
-
-        Raises:
-            SizeError: a side is not within 128 to 2048 pixels.
-            EditingUnsupportedError: the request carries a source image.
-        """
+        """Draw one image with sides of 128 to 2048 pixels."""
         self._capabilities.check_size(request.width, request.height)
         if request.source is not None:
-            raise EditingUnsupportedError("The built-in world draws from nothing and cannot edit an image.")
+            raise EditingUnsupportedError("The built-in generator cannot edit images.")
         started = time.perf_counter()
-        data = await asyncio.to_thread(_png, request)
+        data = await asyncio.to_thread(_render_png, request)
         if request.on_progress is not None:
             request.on_progress(1, 1)
         return GeneratedImage(
@@ -102,10 +89,10 @@ class BlocksGenerator:
         )
 
     async def aclose(self) -> None:
-        """Nothing is held, so nothing is let go."""
+        """Do nothing: there are no resources to release."""
 
 
-def _png(request: ImageRequest) -> bytes:
+def _render_png(request: ImageRequest) -> bytes:
     drawn = render(request.prompt, request.seed, request.width, request.height)
     buffer = io.BytesIO()
     drawn.image.save(buffer, "PNG")

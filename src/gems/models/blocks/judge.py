@@ -1,6 +1,6 @@
-"""A question and a scene -> yes, no or unknown, with what speaks for it.
+"""Answer questions about a scene: yes, no or unknown, with evidence.
 
-The same answers are asked of what was seen (the judge) and of what was drawn (`truth`).
+Used for the detected scene (the judge) and for the drawn one (`truth`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.parser import Link, Mention, Reading, read
-from gems.models.blocks.prompt_spec import folded
-from gems.models.blocks.scene import Scene, Thing, describe, named
+from gems.models.blocks.parser import Link, Mention, Reading, parse_text
+from gems.models.blocks.prompt_spec import fold_text
+from gems.models.blocks.scene import Scene, Thing, describe_scene, name_things
 from gems.types import AnswerValue
 
 _UNDECIDABLE = re.compile(
@@ -39,22 +39,22 @@ class Judgement:
 
 
 def truth(scene: Scene, question: str) -> AnswerValue:
-    """The right answer about a scene that is known exactly, as `Rendering.scene` is."""
-    return judged(question, scene).answer
+    """Return the correct answer about a scene that is known exactly, such as `Rendering.scene`."""
+    return judge_question(question, scene).answer
 
 
-def judged(question: str, scene: Scene) -> Judgement:
-    """Answer one yes/no question about a scene; unknown where the question is not understood."""
-    reading = read(question)
+def judge_question(question: str, scene: Scene) -> Judgement:
+    """Answer a yes/no question about a scene; unknown if the question is not understood."""
+    reading = parse_text(question)
     if not reading.mentions:
         if _SHOWS.search(question):
-            return Judgement("no", f"I see {describe(scene)}; {LIMITS}.")
-        return Judgement("unknown", f"I do not understand the question; I see {describe(scene)}.")
-    if _UNDECIDABLE.search(_unquoted(question, reading)):
-        return Judgement("unknown", f"I answer only plain yes/no questions; I see {describe(scene)}.")
+            return Judgement("no", f"I see {describe_scene(scene)}; {LIMITS}.")
+        return Judgement("unknown", f"I do not understand the question; I see {describe_scene(scene)}.")
+    if _UNDECIDABLE.search(_remove_quotes(question, reading)):
+        return Judgement("unknown", f"I answer only plain yes/no questions; I see {describe_scene(scene)}.")
     found = _Inquiry(scene, reading, at_least=bool(_AT_LEAST.search(question))).judgements()
     if not found:
-        return Judgement("unknown", f"I do not understand what is asked; I see {describe(scene)}.")
+        return Judgement("unknown", f"I do not understand what is asked; I see {describe_scene(scene)}.")
     for verdict in ("unknown", "no"):
         for judgement in found:
             if judgement.answer == verdict:
@@ -62,7 +62,7 @@ def judged(question: str, scene: Scene) -> Judgement:
     return Judgement("yes", " ".join(dict.fromkeys(judgement.evidence for judgement in found)))
 
 
-def _unquoted(question: str, reading: Reading) -> str:
+def _remove_quotes(question: str, reading: Reading) -> str:
     for mention in reading.mentions:
         if mention.word:
             question = question.replace(mention.word, "")
@@ -76,7 +76,7 @@ class _Inquiry:
     at_least: bool
 
     def judgements(self) -> list[Judgement]:
-        """One for each statement of the question."""
+        """Return one judgement per statement of the question."""
         linked = {i for link in self.reading.links for i in (link.subject, link.target)}
         found = [self._link(link) for link in self.reading.links]
         for index, mention in enumerate(self.reading.mentions):
@@ -96,7 +96,7 @@ class _Inquiry:
             return [
                 t
                 for t in self.scene.things
-                if t.noun == words.TEXT and folded(t.word) == folded(mention.word)
+                if t.noun == words.TEXT and fold_text(t.word) == fold_text(mention.word)
             ]
         said = mention.attributes.items()
         same = [thing for thing in self.scene.things if thing.noun == mention.noun]
@@ -119,12 +119,12 @@ class _Inquiry:
             return f"{seen}."
         kinds: dict[tuple[str, str, str], int] = {}
         for thing in others:
-            # Sizes and textures are told only where they were asked for.
+            # Sizes and textures are reported only if the question mentions them.
             size = self.scene.size(thing) if "size" in mention.attributes else ""
             texture = thing.texture if "texture" in mention.attributes else ""
             key = (size, thing.colour, texture)
             kinds[key] = kinds.get(key, 0) + 1
-        listed = " and ".join(named(count, *key, mention.noun) for key, count in kinds.items())
+        listed = " and ".join(name_things(count, *key, mention.noun) for key, count in kinds.items())
         return f"{seen}, but {listed}."
 
     def _phrase(self, mention: Mention, number: int) -> str:
@@ -161,7 +161,7 @@ class _Inquiry:
         texts = [thing.word for thing in self.scene.things if thing.noun == words.TEXT]
         if not texts:
             return Judgement("no", "I see no text.")
-        met = any(folded(text) == folded(mention.word) for text in texts)
+        met = any(fold_text(text) == fold_text(mention.word) for text in texts)
         return Judgement(
             "yes" if met else "no", "I read " + " and ".join(f'"{text}"' for text in texts) + "."
         )
@@ -198,7 +198,7 @@ class _Inquiry:
         every_subject: bool,
         every_target: bool,
     ) -> bool:
-        """Whether the subjects stand so to the targets; a plural speaks of each, but one holder is enough."""
+        """Whether the relation holds; a plural means each of them, but one container or base is enough."""
         all_targets = every_target and relation not in ("inside", "on")
         over_targets: Callable[[Sequence[bool]], bool] = all if all_targets else any
         over_subjects: Callable[[Sequence[bool]], bool] = all if every_subject else any

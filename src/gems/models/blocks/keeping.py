@@ -1,34 +1,27 @@
-"""What a rewritten prompt lost of the user's, and the prompt with it put back.
+"""Find requirements that a rewritten prompt lost, and restore them.
 
-A requirement is kept where every picture that follows the new prompt would meet it. It is contradicted where
-it cannot be put back without taking something from the new prompt; then the word that contradicts it is
-exchanged. Whatever is proposed is read again; the user's own prompt is given where a correction would still
-lose more.
+A requirement is kept if every image that follows the new prompt meets it. It is contradicted if it cannot be
+restored without losing something of the new prompt; then the contradicting word is replaced. Every proposal
+is parsed again; the user's own prompt is returned if the corrected one would still lose more.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gems.models.blocks.exchanging import exchanges
-from gems.models.blocks.parser import read
+from gems.models.blocks.exchanging import propose_exchanges
+from gems.models.blocks.parser import parse_text
 from gems.models.blocks.promising import Promise
-from gems.models.blocks.prompt_spec import Brief, Group, folded, understand
-from gems.models.blocks.stating import content_words, statements
+from gems.models.blocks.prompt_spec import Group, PromptSpec, fold_text, parse_prompt
+from gems.models.blocks.stating import find_content_words, propose_statements
 from gems.models.schemas import KeptReply, LossReply
 
-_LONGEST = 2000
-"""Characters; in longer prompts no words are exchanged."""
+_MAX_CHARACTERS = 2000
+"""Longest prompt in which words are replaced."""
 
 
-def compared(user_prompt: str, new_prompt: str, questions: list[str]) -> KeptReply:
-    """Which questions the new prompt lost, and the corrected prompt; both empty where nothing is lost.
-
-    Args:
-        user_prompt: As the user wrote it.
-        new_prompt: As it was rewritten.
-        questions: What the user asked for, one yes/no question each.
-    """
+def restore_prompt(user_prompt: str, new_prompt: str, questions: list[str]) -> KeptReply:
+    """Return the yes/no questions that the new prompt lost, and the corrected prompt; empty if none."""
     return _Comparison(user_prompt.strip(), questions).reply(new_prompt.strip())
 
 
@@ -39,7 +32,7 @@ class _Comparison:
     _promises: dict[str, Promise] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._user = understand(self.user_prompt)
+        self._user = parse_prompt(self.user_prompt)
 
     def reply(self, new_prompt: str) -> KeptReply:
         lost = self._lost(new_prompt)
@@ -62,39 +55,39 @@ class _Comparison:
     def _keeps(self, prompt: str, question: str) -> bool:
         answer = self._promise(prompt).answer(question)
         if answer == "unknown":
-            return content_words(question) <= content_words(prompt)
+            return find_content_words(question) <= find_content_words(prompt)
         return answer == "yes"
 
     def _contradicted(self, prompt: str, number: int) -> bool:
         question = self.questions[number]
         if self._promise(prompt).answer(question) == "unknown":
-            # What the world does not understand can be missing, but it cannot tell whether it is denied.
+            # Text that is not understood can be missing, but not recognised as contradicted.
             return False
         return self._stranger(prompt, question) or self._put_back(prompt, number) is None
 
     def _stranger(self, prompt: str, question: str) -> bool:
-        """Whether the prompt has, in place of something asked for, its like that the user never named."""
-        nouns = {mention.noun for mention in read(question).mentions}
+        """Whether the prompt replaces a requested thing by one of its kind that the user never named."""
+        nouns = {mention.noun for mention in parse_text(question).mentions}
         return any(
-            group.noun in nouns and not any(_alike(group, own) for own in self._user.groups)
-            for group in self._promise(prompt).brief.groups
+            group.noun in nouns and not any(_is_compatible(group, own) for own in self._user.groups)
+            for group in self._promise(prompt).spec.groups
         )
 
     def _put_back(self, prompt: str, number: int) -> str | None:
-        """The prompt with one more sentence that keeps a question; None where that takes something away."""
+        """Add a sentence that restores a question; None if that loses something else."""
         before, asked = set(self._lost(prompt)), self._promise(prompt)
-        if asked.answer(self.questions[number]) == "unknown" and read(self.questions[number]).mentions:
-            # What is not understood of a known thing, such as "not red", would be read as its opposite.
+        if asked.answer(self.questions[number]) == "unknown" and parse_text(self.questions[number]).mentions:
+            # A phrase such as "not red" would be parsed as its opposite.
             return None
         best: tuple[int, str] | None = None
-        for sentence in statements(self.questions[number], self._user, asked.brief):
+        for sentence in propose_statements(self.questions[number], self._user, asked.spec):
             text = f"{prompt}\n{sentence}".strip()
             promise = self._promise(text)
             sound = all(self._keeps(text, question) for question in asked.questions)
             lost = set(self._lost(text))
-            if sound and _fills(asked.brief, promise.brief) and number not in lost and lost <= before:
-                # Of two ways the one that makes the picture fuller is the worse.
-                size = len(promise.brief.groups)
+            if sound and _is_extension(asked.spec, promise.spec) and number not in lost and lost <= before:
+                # Fewer things in the image are better.
+                size = len(promise.spec.groups)
                 best = min(best or (size, text), (size, text), key=lambda pair: pair[0])
         return best[1] if best else None
 
@@ -109,12 +102,12 @@ class _Comparison:
         return prompt if not own or set(self._lost(prompt)) <= set(self._lost(own)) else own
 
     def _exchanged(self, prompt: str, number: int) -> str:
-        """The prompt with one wording exchanged so that it keeps a question and loses no other."""
+        """Replace one wording to restore a question without losing another."""
         before = set(self._lost(prompt))
-        if number not in before or len(prompt) > _LONGEST:
+        if number not in before or len(prompt) > _MAX_CHARACTERS:
             return prompt
-        texts = [text for text in exchanges(prompt, self.questions[number]) if text != prompt]
-        # A word alone may do, or a word and then a sentence: another count, and a colour that was left out.
+        texts = [text for text in propose_exchanges(prompt, self.questions[number]) if text != prompt]
+        # A word may be enough, or a word and a sentence: another count, and a missing colour.
         for mended in [*texts, *(self._put_back(text, number) for text in texts)]:
             if mended and not self._stranger(mended, self.questions[number]):
                 lost = set(self._lost(mended))
@@ -123,22 +116,22 @@ class _Comparison:
         return prompt
 
     def _from_the_user(self) -> str:
-        """The user's prompt, with what is asked and even that does not say, where it can be said."""
+        """Return the user's prompt with sentences for questions that even it does not answer."""
         prompt = self.user_prompt
         for number in self._lost(prompt):
             prompt = self._put_back(prompt, number) or prompt
         return prompt
 
 
-def _alike(group: Group, own: Group) -> bool:
-    """Whether both may be the same things: no attribute of one contradicts the other's."""
-    if group.noun != own.noun or folded(group.word) != folded(own.word):
+def _is_compatible(group: Group, own: Group) -> bool:
+    """Whether both can be the same things: no attributes contradict each other."""
+    if group.noun != own.noun or fold_text(group.word) != fold_text(own.word):
         return False
     return all(own.attributes.get(name, value) == value for name, value in group.attributes.items())
 
 
-def _fills(old: Brief, new: Brief) -> bool:
-    """Whether a prompt says all that another one says, and more only where that one says nothing."""
+def _is_extension(old: PromptSpec, new: PromptSpec) -> bool:
+    """Whether the new spec keeps all facts of the old one and adds only unspecified ones."""
     return all(
         before.noun == after.noun
         and before.count in (None, after.count)

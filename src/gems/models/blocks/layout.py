@@ -1,4 +1,4 @@
-"""Where things go: groups become blocks, blocks are placed so that every relation holds."""
+"""Lay out a scene: groups become blocks, and blocks are placed so that all relations hold."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.blocks import Block, assemble
+from gems.models.blocks.blocks import Block, assemble_blocks
 from gems.models.blocks.error_model import Sketch
 from gems.models.blocks.prompt_spec import Relation
 from gems.models.blocks.scene import Box, Scene, Thing
@@ -18,38 +18,40 @@ _SPOTS = 24
 _MARGIN = 0.04
 _GAP = 0.028
 _CENTRING = 0.4
-"""0.5 would centre everything exactly; a little less looks less arranged."""
+"""0.5 would centre exactly; a little less looks more natural."""
 
 
-def placed(sketch: Sketch, rng: random.Random, width: int, height: int) -> Scene:
-    """Find a place for everything in a picture of `width` x `height` pixels.
+def place_groups(sketch: Sketch, rng: random.Random, width: int, height: int) -> Scene:
+    """Place all groups in an image of `width` x `height` pixels.
 
-    Crowded pictures draw everything smaller. Relations that cannot all hold are given up, the last one
-    first; then groups that still find no room.
+    Crowded images get smaller things. If no layout is found, relations are dropped, the last one first, and
+    then groups.
     """
     relations = list(sketch.relations)
     while True:
         for scale in _SCALES:
-            blocks, roots = assemble(replace(sketch, relations=relations), min(width, height), scale, rng)
-            table = _Table(blocks, _outer(relations, roots), rng, width, height)
+            blocks, roots = assemble_blocks(
+                replace(sketch, relations=relations), min(width, height), scale, rng
+            )
+            table = _Canvas(blocks, _block_relations(relations, roots), rng, width, height)
             boxes = table.best()
             if boxes is not None:
-                boxes = _centred(boxes, width, height)
-                return Scene(width, height, sketch.background, _things(sketch, blocks, boxes))
+                boxes = _centre(boxes, width, height)
+                return Scene(width, height, sketch.background, _make_things(sketch, blocks, boxes))
         if relations:
             relations.pop()
         else:
             sketch = replace(sketch, groups=sketch.groups[:-1])
 
 
-def _outer(relations: list[Relation], roots: list[int]) -> list[Relation]:
-    """Relations between whole blocks; those within one block hold by its making."""
+def _block_relations(relations: list[Relation], roots: list[int]) -> list[Relation]:
+    """Return relations between blocks; those within a block hold by construction."""
     outer = [Relation(roots[r.subject], r.name, roots[r.target]) for r in relations]
     return [r for r in outer if r.subject != r.target and r.name in words.INVERSE]
 
 
-def _centred(boxes: list[Box], width: int, height: int) -> list[Box]:
-    """Move everything together towards the middle; distances and relations stay as they are."""
+def _centre(boxes: list[Box], width: int, height: int) -> list[Box]:
+    """Move all boxes towards the middle, keeping distances and relations."""
     if not boxes:
         return boxes
     x = (width - min(box[0] for box in boxes) - max(box[2] for box in boxes)) * _CENTRING
@@ -57,7 +59,7 @@ def _centred(boxes: list[Box], width: int, height: int) -> list[Box]:
     return [(left + x, top + y, right + x, bottom + y) for left, top, right, bottom in boxes]
 
 
-def _things(sketch: Sketch, blocks: list[Block], boxes: list[Box]) -> tuple[Thing, ...]:
+def _make_things(sketch: Sketch, blocks: list[Block], boxes: list[Box]) -> tuple[Thing, ...]:
     things = []
     for block, (left, top, _, _) in zip(blocks, boxes, strict=True):
         for item in block.items:
@@ -70,7 +72,7 @@ def _things(sketch: Sketch, blocks: list[Block], boxes: list[Box]) -> tuple[Thin
 
 
 @dataclass
-class _Table:
+class _Canvas:
     """The canvas while blocks are being placed on it."""
 
     blocks: list[Block]
@@ -81,7 +83,7 @@ class _Table:
     _boxes: dict[int, Box] = field(default_factory=dict)
 
     def best(self) -> list[Box] | None:
-        """The most even of several layouts; None where none was found."""
+        """Return the most even of several layouts; None if none was found."""
         found: list[tuple[float, list[Box]]] = []
         for _ in range(_TRIES_PER_SCALE):
             boxes = self._attempt()
@@ -113,7 +115,7 @@ class _Table:
         for _ in range(_SPOTS):
             x, y = self.rng.uniform(left, right), self.rng.uniform(top, bottom)
             box = (x, y, x + block.width, y + block.height)
-            if all(_apart(box, other) >= self._gap for other in self._boxes.values()):
+            if all(_distance(box, other) >= self._gap for other in self._boxes.values()):
                 return box
         return None
 
@@ -122,7 +124,7 @@ class _Table:
         return _GAP * min(self.width, self.height)
 
     def _window(self, index: int) -> Box:
-        """Where a block may lie, given its relations to those that are placed."""
+        """Return the area where a block may lie, given its relations to placed blocks."""
         margin = _MARGIN * min(self.width, self.height)
         left, top, right, bottom = margin, margin, self.width - margin, self.height - margin
         for relation in self.relations:
@@ -143,9 +145,9 @@ class _Table:
         return left, top, right, bottom
 
     def _evenness(self, boxes: list[Box]) -> float:
-        """Higher is better: air around everything, and related blocks in line."""
+        """Score a layout, higher is better: space around everything, and related blocks aligned."""
         edges = [min(b[0], b[1], self.width - b[2], self.height - b[3]) for b in boxes]
-        gaps = [_apart(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+        gaps = [_distance(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
         middle = sum(abs((b[0] + b[2]) - self.width) + abs((b[1] + b[3]) - self.height) for b in boxes) / len(
             boxes
         )
@@ -160,6 +162,6 @@ class _Table:
         return sum(offsets) / len(offsets) if offsets else 0.0
 
 
-def _apart(a: Box, b: Box) -> float:
-    """Distance between two boxes along the axis that separates them more; negative where they overlap."""
+def _distance(a: Box, b: Box) -> float:
+    """Return the larger of the two axes' distances between boxes; negative if they overlap."""
     return max(max(a[0], b[0]) - min(a[2], b[2]), max(a[1], b[1]) - min(a[3], b[3]))

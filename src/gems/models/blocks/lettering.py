@@ -1,4 +1,4 @@
-"""Texts on plates: written glyph by glyph so that they can be read again glyph by glyph."""
+"""Draw and read texts on plates, glyph by glyph."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 ALPHABET = string.ascii_letters + string.digits + "!?&+-#%"
-"""What can be written; other characters of a text are left out."""
+"""Characters that can be drawn; others are left out."""
 PLATE_HEIGHT = 1.7
 """Height of a plate without its outline, in font sizes."""
 _REFERENCE = 64
@@ -26,7 +26,7 @@ Mask = NDArray[np.float64]
 
 @cache
 def _glyphs(size: int) -> dict[str, Image.Image]:
-    """Each character on a strip of the full line height, cut to its own columns."""
+    """Draw each character on a strip of the full line height, cut to its columns."""
     font = ImageFont.load_default(size)
     strips: dict[str, Image.Image] = {}
     for character in ALPHABET:
@@ -38,19 +38,14 @@ def _glyphs(size: int) -> dict[str, Image.Image]:
     return strips
 
 
-def writable(word: str) -> str:
-    """The characters of `word` that can be written, blanks kept between them."""
+def keep_writable(word: str) -> str:
+    """Keep the characters of `word` that can be drawn, and blanks between them."""
     kept = "".join(c if c in ALPHABET else " " if c.isspace() else "" for c in word)
     return " ".join(kept.split())
 
 
-def written(word: str, size: int) -> Image.Image:
-    """Coverage of a word as an `L` picture as high as a line.
-
-    Args:
-        word: Of `ALPHABET` and blanks.
-        size: Font size in pixels.
-    """
+def draw_text(word: str, size: int) -> Image.Image:
+    """Draw a word of `ALPHABET` and blanks as an `L` image of a line's height; `size` is in pixels."""
     glyphs = _glyphs(size)
     gap, blank = max(2, round(_GAP * size)), round(_BLANK * size)
     widths = [blank if c == " " else glyphs[c].width + gap for c in word]
@@ -64,29 +59,29 @@ def written(word: str, size: int) -> Image.Image:
 
 
 def plate_extent(word: str, size: int) -> tuple[float, float]:
-    """Width and height in pixels of a plate for `word`, without its outline."""
-    return written(word, size).width + 2 * _PADDING * size, PLATE_HEIGHT * size
+    """Return width and height in pixels of a plate for `word`, without its outline."""
+    return draw_text(word, size).width + 2 * _PADDING * size, PLATE_HEIGHT * size
 
 
 def line_top(height: float) -> float:
-    """Where the line of glyphs begins below the upper edge of a plate of `height` pixels."""
+    """Return the distance in pixels of the line of glyphs from the upper edge of a plate."""
     return 0.18 * height / PLATE_HEIGHT
 
 
 def plate_padding(size: int) -> float:
-    """Free pixels left of the first glyph."""
+    """Return the free pixels left of the first glyph."""
     return _PADDING * size
 
 
 @cache
-def _templates() -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
+def _glyph_templates() -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
     strips = _glyphs(_REFERENCE)
-    grids = [_gridded(np.asarray(strip, dtype=np.float64) / 255) for strip in strips.values()]
+    grids = [_resize_to_grid(np.asarray(strip, dtype=np.float64) / 255) for strip in strips.values()]
     widths = [strip.width / _REFERENCE for strip in strips.values()]
     return "".join(strips), np.stack(grids), np.array(widths)
 
 
-def _gridded(mask: Mask) -> Mask:
+def _resize_to_grid(mask: Mask) -> Mask:
     picture = Image.fromarray(np.round(mask * 255).astype(np.uint8))
     small = picture.resize(
         (_GRID[1], _GRID[0]), Image.Resampling.BOX if mask.shape[0] > 60 else Image.Resampling.BILINEAR
@@ -95,11 +90,7 @@ def _gridded(mask: Mask) -> Mask:
 
 
 def read_plate(letters: Mask) -> str:
-    """Read a plate again.
-
-    Args:
-        letters: Coverage in [0, 1] of the plate without its outline, array of shape (height, width).
-    """
+    """Read a plate from its coverage in [0, 1] without the outline, of shape (height, width)."""
     size = letters.shape[0] / PLATE_HEIGHT
     top = round(line_top(letters.shape[0]))
     line = letters[top : top + math.ceil(size * _LINE)]
@@ -112,12 +103,14 @@ def read_plate(letters: Mask) -> str:
     for start, end in zip(starts, ends, strict=True):
         if previous is not None and start - previous - 1 > (_GAP + _BLANK * 0.55) * size:
             word += " "
-        word += _glyph(line[:, start : end + 1], size)
+        word += _read_glyph(line[:, start : end + 1], size)
         previous = end
     return word
 
 
-def _glyph(cell: Mask, size: float) -> str:
-    names, grids, widths = _templates()
-    distance = np.abs(grids - _gridded(cell)).mean(axis=(1, 2)) + 0.5 * np.abs(widths - cell.shape[1] / size)
+def _read_glyph(cell: Mask, size: float) -> str:
+    names, grids, widths = _glyph_templates()
+    distance = np.abs(grids - _resize_to_grid(cell)).mean(axis=(1, 2)) + 0.5 * np.abs(
+        widths - cell.shape[1] / size
+    )
     return names[int(distance.argmin())]

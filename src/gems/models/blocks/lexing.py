@@ -1,4 +1,4 @@
-"""Text -> tokens of the built-in world's little language."""
+"""Split text into tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gems.models.blocks import vocabulary as words
 
 MAX_CHARACTERS = 8000
-"""Longer prompts are read up to here, so that no prompt can keep the parser busy."""
+"""Longer prompts are truncated, which bounds the parser's time."""
 _SIDE = r"(?:top|bottom|left|right|upper|lower)"
 _SPACE = r"\s+"
 
@@ -56,44 +56,38 @@ _PRONOUNS = frozenset({"it", "them", "they"})
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One unit of meaning.
-
-    Attributes:
-        kind: What it does in a sentence, for example `adjective`, `shape`, `relation`.
-        value: Its canonical word.
-        raw: As it was typed.
-    """
+    """A token of a kind such as `adjective`, `shape` or `relation`; `value` is its canonical word."""
 
     kind: str
     value: str
     raw: str
 
 
-def tokens(text: str) -> list[Token]:
-    """All tokens of `text`, closed by an `end`."""
-    return [*(token for token, _, _ in located(text)), Token("end", "", "")]
+def tokenize(text: str) -> list[Token]:
+    """Return all tokens of `text` and a final `end`."""
+    return [*(token for token, _, _ in locate_tokens(text)), Token("end", "", "")]
 
 
-def located(text: str) -> list[tuple[Token, int, int]]:
-    """All tokens of `text` with where each begins and ends."""
+def locate_tokens(text: str) -> list[tuple[Token, int, int]]:
+    """Return all tokens of `text` with start and end."""
     found = _TOKEN.finditer(text[:MAX_CHARACTERS])
-    return [(_token(match), match.start(), match.end()) for match in found]
+    return [(_make_token(match), match.start(), match.end()) for match in found]
 
 
-def _token(match: re.Match[str]) -> Token:
+def _make_token(match: re.Match[str]) -> Token:
     kind = _GROUP_NAMES[match.lastgroup or ""]
     raw = match.group()
     if kind == "quoted":
         return Token("quoted", raw[1:-1].strip(), raw)
     if kind == "lettering":
-        # Some clients strip quotation marks from prompts; capitals still tell which word is meant.
+        # Some clients strip quotation marks from prompts; capitals still identify the word.
         return Token("quoted", raw.split()[-1], raw)
     if kind in _RELATIONS:
         return Token("relation", kind, raw)
-    return _word(raw) if kind == "word" else Token(kind, raw, raw)
+    return _make_word_token(raw) if kind == "word" else Token(kind, raw, raw)
 
 
-def _word(raw: str) -> Token:
+def _make_word_token(raw: str) -> Token:
     word = raw.lower()
     if word in words.SHAPE_WORDS and word != "plus":
         return Token("shape", word, raw)

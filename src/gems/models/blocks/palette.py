@@ -1,4 +1,4 @@
-"""The colours as pixels: chosen far enough apart to be told from one another after a JPEG."""
+"""RGB values of the colours, distinguishable after JPEG compression."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ INK: Rgb = (14, 16, 26)
 INK_BELOW = 44
 """Pixels whose brightest channel is below this are outline."""
 PLATE: Rgb = (255, 243, 208)
-"""What texts stand on."""
+"""Colour of the plates behind texts."""
 LETTERS: Rgb = (66, 62, 150)
 NEUTRAL: Rgb = (232, 234, 224)
-"""The background where the prompt asks for none."""
+"""Default background."""
 
 TONES: dict[str, tuple[Rgb, Rgb]] = {
     "red": ((216, 44, 48), (246, 134, 118)),
@@ -42,4 +42,4 @@ BACKGROUNDS: dict[str, Rgb] = {
     "gray": (172, 174, 180),
     "": NEUTRAL,
 }
-"""Softer than the things that stand on them; the empty name is the neutral default."""
+"""Background colours, softer than those of things; the empty name is the neutral default."""

@@ -1,7 +1,7 @@
-"""What a text says: which things it mentions, and how it places them.
+"""Parse prompts and questions into mentions of things and their relations.
 
-One reader serves prompts and questions. It keeps no grammar: adjectives gather until a noun takes them,
-adjectives left over describe the noun before, and a relation joins the nouns on its two sides.
+There is no grammar: adjectives are collected for the next noun, remaining ones describe the previous noun,
+and a relation joins the nouns on both sides.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.lexing import Token, tokens
+from gems.models.blocks.lexing import Token, tokenize
 
 _VAGUE = """
     image picture photo photograph illustration drawing scene canvas row line group column grid word words
@@ -28,15 +28,15 @@ _COPULAS = frozenset(_JOINING.split())
 
 @dataclass(slots=True)
 class Mention:
-    """A noun with what is said about it.
+    """A noun and its description.
 
     Attributes:
         noun: A shape, `text` or `background`.
-        attributes: `colour`, `size`, `texture` said before the noun.
-        predicate: The same, said after it (`the square is striped`).
-        count: How many; None where a plural leaves it open.
-        explicit: Whether the count was a number and not an article.
-        definite: Whether it points back (`the square`).
+        attributes: `colour`, `size`, `texture` before the noun.
+        predicate: The same after the noun (`the square is striped`).
+        count: None for a plural without a number.
+        explicit: Whether the count is a number and not an article.
+        definite: Whether it refers to an earlier mention (`the square`).
         many: Whether the noun is a plural.
         word: The quoted text, for the noun `text`.
         modes: Wordings that stress it: `important`, `exactly`, `place`, `spelled`, `again`.
@@ -67,23 +67,17 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """All that was understood, and the phrases that were not.
-
-    Attributes:
-        mentions: In the order of the text.
-        links: Relations between mentions.
-        unknown: Phrases such as `a cat` that name something outside of the vocabulary.
-    """
+    """Mentions in the order of the text, their relations, and phrases outside the vocabulary (`a cat`)."""
 
     mentions: Sequence[Mention]
     links: Sequence[Link]
     unknown: Sequence[str]
 
 
-def read(text: str) -> Reading:
-    """Read a prompt or a question; never fails, what is not understood is left out."""
+def parse_text(text: str) -> Reading:
+    """Parse a prompt or a question; never fails, unknown text is left out."""
     reader = _Reader()
-    stream = tokens(text)
+    stream = tokenize(text)
     for token, following in zip(stream, [*stream[1:], Token("end", "", "")], strict=True):
         reader.take(token, following)
     return Reading(reader.mentions, reader.links, tuple(dict.fromkeys(reader.unknown)))
@@ -91,7 +85,7 @@ def read(text: str) -> Reading:
 
 @dataclass(slots=True)
 class _Pending:
-    """What waits for its noun."""
+    """Words collected for the next noun."""
 
     attributes: dict[str, str] = field(default_factory=dict)
     count: int | None = None
@@ -146,7 +140,7 @@ class _Reader:
         value = words.COUNT_WORDS.get(token.value)
         number = int(token.value[:6]) if value is None else value
         pending = self._pending
-        # "no" and "without" stand before another determiner or number; "a single" and "a pair" behind one.
+        # "no" and "without" precede another determiner or number; "a single" and "a pair" follow one.
         pending.count, pending.explicit, pending.opened = number, True, True
         if not pending.strange:
             pending.strange = [token.raw.lower()]
@@ -201,7 +195,7 @@ class _Reader:
         self._join(len(self.mentions) - 1)
 
     def _join(self, index: int) -> None:
-        """Close an open relation with the mention at `index`."""
+        """Complete an open relation with the mention at `index`."""
         if self._link is not None:
             relation, subject = self._link
             self._link = None
@@ -268,7 +262,7 @@ class _Reader:
         self._exact = True
 
     def _current(self) -> int | None:
-        """The latest mention of this sentence."""
+        """Return the latest mention of this sentence."""
         if self._last is not None and self.mentions[self._last].sentence == self._sentence:
             return self._last
         return None
@@ -293,7 +287,7 @@ class _Reader:
         self._sentence += 1
 
     def _flush(self) -> None:
-        """No noun came: adjectives describe the noun before, strange words are kept as not understood."""
+        """Assign pending adjectives to the previous noun and record unknown words."""
         current = self._current()
         if self._pending.attributes and current is not None:
             for attribute, value in self._pending.attributes.items():

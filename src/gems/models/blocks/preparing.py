@@ -1,28 +1,28 @@
-"""Before the first round: a prompt that stresses what other runs found to need it."""
+"""Prepare the first prompt with wordings from lessons of other runs."""
 
 from __future__ import annotations
 
 from gems.models.blocks.lessons import learn_lessons
-from gems.models.blocks.prompt_spec import Brief, Fact, understand
-from gems.models.blocks.reflector import all_facts
-from gems.models.blocks.wordings import Record, sentence, wordings
+from gems.models.blocks.prompt_spec import Fact, PromptSpec, parse_prompt
+from gems.models.blocks.reflector import list_facts
+from gems.models.blocks.wordings import Record, list_wordings, write_sentence
 
-_TRUSTED = 0.5
-"""More than nothing is known, and failures weigh heavily; see `Record.trust`."""
+_MIN_TRUST = 0.5
+"""`Record.trust` without evidence; a wording must exceed it."""
 
 
-def prepared(prompt: str, lessons: str) -> str:
-    """The prompt with a sentence behind it for each fact that lessons know a wording for."""
-    brief, record = understand(prompt), Record()
+def prepare_prompt(prompt: str, lessons: str) -> str:
+    """Append a sentence for each fact that lessons have a wording for."""
+    spec, record = parse_prompt(prompt), Record()
     learn_lessons(record, lessons)
     lines = [
-        sentence(brief, fact, wording)
-        for fact in all_facts(brief)
-        if (wording := _trusted(record, brief, fact)) is not None
+        write_sentence(spec, fact, wording)
+        for fact in list_facts(spec)
+        if (wording := _choose_trusted(record, spec, fact)) is not None
     ]
     return "\n".join([prompt.strip(), *dict.fromkeys(lines)])
 
 
-def _trusted(record: Record, brief: Brief, fact: Fact) -> str | None:
-    best = max(wordings(brief, fact), key=lambda wording: record.trust(fact[0], wording))
-    return best if record.trust(fact[0], best) > _TRUSTED else None
+def _choose_trusted(record: Record, spec: PromptSpec, fact: Fact) -> str | None:
+    best = max(list_wordings(spec, fact), key=lambda wording: record.trust(fact[0], wording))
+    return best if record.trust(fact[0], best) > _MIN_TRUST else None

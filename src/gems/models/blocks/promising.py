@@ -1,8 +1,8 @@
-"""What a picture that follows a prompt exactly is bound to show, asked by the judge's own rules.
+"""Decide what every image that follows a prompt must show, by the judge's rules.
 
-A promise is a scene without places: a thing has the attributes that the prompt says and no others, and
-stands in the relations that the prompt says and those that follow from them. What the prompt leaves open is
-not promised, even where the drawing engine always does it in one way.
+A promise is a scene without positions: things have exactly the attributes of the prompt, its relations and
+those that follow from them. Unspecified properties are not promised, even if the drawing engine always
+chooses the same.
 """
 
 from __future__ import annotations
@@ -10,24 +10,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.judge import judged
-from gems.models.blocks.parser import Mention, read
-from gems.models.blocks.prompt_spec import Brief, matching, understand
-from gems.models.blocks.questions import decomposed
+from gems.models.blocks.judge import judge_question
+from gems.models.blocks.parser import Mention, parse_text
+from gems.models.blocks.prompt_spec import PromptSpec, find_group, parse_prompt
+from gems.models.blocks.questions import decompose_prompt
 from gems.models.blocks.scene import Scene, Thing
 from gems.types import AnswerValue
 
 MOST_OF_A_KIND = 16
-"""Larger counts are not told from each other, so that no prompt can keep the judge busy."""
+"""Larger counts are treated as equal, which bounds the judge's time."""
 _MOST_GROUPS = 24
 _OPEN_COUNTS = (2, MOST_OF_A_KIND + 1)
-"""A plural without a number may mean the one or the other: only what holds for both is promised."""
-_NOWHERE = (0.0, 0.0, 1.0, 1.0)
+"""Counts tried for a plural without a number: only what holds for both is promised."""
+_NO_BOX = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Promised(Thing):
-    """A thing of a group, of a size that is said or left open."""
+    """A thing of a group; `said_size` is empty if the prompt does not specify it."""
 
     group: int = 0
     said_size: str = ""
@@ -35,16 +35,16 @@ class _Promised(Thing):
 
 @dataclass(frozen=True, slots=True)
 class _Promise(Scene):
-    """A scene whose things stand where the prompt says."""
+    """A scene with the relations of the prompt."""
 
     edges: frozenset[tuple[int, str, int]] = frozenset()
 
     def size(self, thing: Thing) -> str:
-        """What the prompt says; empty where it says nothing."""
+        """Return the size in the prompt; empty if unspecified."""
         return thing.said_size if isinstance(thing, _Promised) else ""
 
     def holds(self, subject: Thing, relation: str, target: Thing) -> bool:
-        """Whether the prompt says so, or it follows."""
+        """Whether the relation is in the prompt or follows from it."""
         if not isinstance(subject, _Promised) or not isinstance(target, _Promised):
             return False
         return (subject.group, relation, target.group) in self.edges
@@ -52,69 +52,65 @@ class _Promise(Scene):
 
 @dataclass(slots=True)
 class Promise:
-    """What a prompt asks for.
-
-    Attributes:
-        prompt: The text.
-        brief: What the world understands of it.
-        questions: What the decomposer asks of it.
-    """
+    """Facts that a prompt guarantees; `questions` are the decomposer's for it."""
 
     prompt: str
-    brief: Brief = field(init=False)
+    spec: PromptSpec = field(init=False)
     questions: frozenset[str] = field(init=False)
     _scenes: tuple[Scene, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.brief = understand(self.prompt)
-        asked = decomposed(self.prompt) if self.prompt.strip() else []
+        self.spec = parse_prompt(self.prompt)
+        asked = decompose_prompt(self.prompt) if self.prompt.strip() else []
         self.questions = frozenset(requirement.question for requirement in asked)
-        self._scenes = tuple(_scene(self.brief, count) for count in _OPEN_COUNTS)
+        self._scenes = tuple(_make_scene(self.spec, count) for count in _OPEN_COUNTS)
 
     def answer(self, question: str) -> AnswerValue:
-        """Yes where every picture that follows the prompt meets the question; unknown where none can tell."""
+        """Return yes if every image that follows the prompt meets the question; unknown if undecidable."""
         if question in self.questions:
             return "yes"
-        mentions = read(question).mentions
+        mentions = parse_text(question).mentions
         if any(self._unsaid(mention) for mention in mentions):
             return "no"
-        found = {judged(question, scene).answer for scene in self._scenes} if mentions else {"unknown"}
+        found = (
+            {judge_question(question, scene).answer for scene in self._scenes} if mentions else {"unknown"}
+        )
         return "unknown" if "unknown" in found else "no" if "no" in found else "yes"
 
     def _unsaid(self, mention: Mention) -> bool:
-        """Whether something is to be absent, or there in large numbers, that the prompt does not say so."""
+        """Whether the question needs an absence or a large count that the prompt does not specify."""
         if not mention.explicit or mention.count is None or 0 < mention.count <= MOST_OF_A_KIND:
             return False
-        index = matching(self.brief, mention)
-        return index is None or self.brief.groups[index].count != mention.count
+        index = find_group(self.spec, mention)
+        return index is None or self.spec.groups[index].count != mention.count
 
 
-def _scene(brief: Brief, open_count: int) -> Scene:
+def _make_scene(spec: PromptSpec, open_count: int) -> Scene:
     things = []
-    for index, group in enumerate(brief.groups[:_MOST_GROUPS]):
+    for index, group in enumerate(spec.groups[:_MOST_GROUPS]):
         said = group.attributes
         thing = _Promised(
             group.noun,
             said.get("colour", ""),
             said.get("texture", ""),
-            _NOWHERE,
+            _NO_BOX,
             group.word,
             index,
             said.get("size", ""),
         )
         count = open_count if group.count is None else min(group.count, MOST_OF_A_KIND + 1)
-        # Copies: the judge tells things of a group from each other.
+        # Copies, since the judge compares things by identity.
         things += [replace(thing) for _ in range(count)]
-    return _Promise(1, 1, brief.background or "", tuple(things), _edges(brief))
+    return _Promise(1, 1, spec.background or "", tuple(things), _find_edges(spec))
 
 
-def _edges(brief: Brief) -> frozenset[tuple[int, str, int]]:
-    """Relations between groups, turned round and followed on: what stands on something is above it."""
+def _find_edges(spec: PromptSpec) -> frozenset[tuple[int, str, int]]:
+    """Return relations between groups, with inverse and transitive ones; on implies above."""
     found = {
         edge
-        for r in brief.relations
+        for r in spec.relations
         if max(r.subject, r.target) < _MOST_GROUPS
-        for edge in _turned(r.subject, r.name, r.target)
+        for edge in _equivalent_edges(r.subject, r.name, r.target)
     }
     while True:
         onward: dict[int, list[tuple[str, int]]] = {}
@@ -124,20 +120,20 @@ def _edges(brief: Brief) -> frozenset[tuple[int, str, int]]:
             edge
             for start, first, middle in found
             for second, end in onward.get(middle, ())
-            if start != end and _follows(first, second)
-            for edge in _turned(start, second, end)
+            if start != end and _is_transitive(first, second)
+            for edge in _equivalent_edges(start, second, end)
         }
         if more <= found:
             return frozenset(found)
         found |= more
 
 
-def _turned(subject: int, name: str, target: int) -> set[tuple[int, str, int]]:
-    """The relation itself and what says the same."""
+def _equivalent_edges(subject: int, name: str, target: int) -> set[tuple[int, str, int]]:
+    """Return the relation and equivalent ones."""
     said = {(subject, name, target)} | ({(subject, "above", target)} if name == "on" else set())
     return said | {(end, words.INVERSE[one], start) for start, one, end in said if one in words.INVERSE}
 
 
-def _follows(first: str, second: str) -> bool:
-    """Whether `a first b` and `b second c` make `a second c`."""
+def _is_transitive(first: str, second: str) -> bool:
+    """Whether `a first b` and `b second c` imply `a second c`."""
     return (first == second and first != "on") or (first == "inside" and second in words.INVERSE)

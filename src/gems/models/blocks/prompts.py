@@ -12,14 +12,7 @@ Difficulty = Literal["easy", "medium", "hard"]
 
 @dataclass(frozen=True, slots=True)
 class BlocksPrompt:
-    """One prompt of the set.
-
-    Attributes:
-        id: For example `b01`.
-        prompt: Written in the world's vocabulary.
-        seed: To draw it with.
-        difficulty: By how much there is to get wrong.
-    """
+    """A prompt in the world's vocabulary with an id such as `b01` and the seed to draw it with."""
 
     id: str
     prompt: str
@@ -28,6 +21,6 @@ class BlocksPrompt:
 
 
 def load_prompts() -> list[BlocksPrompt]:
-    """All 60 prompts, in the order of their ids. Reads a file of the package."""
+    """Read all 60 prompts, in the order of their ids."""
     text = files("gems.models.blocks").joinpath("prompts.jsonl").read_text(encoding="utf-8")
     return [BlocksPrompt(**json.loads(line)) for line in text.splitlines() if line.strip()]

@@ -1,48 +1,48 @@
-"""A brief as yes/no questions, each understandable on its own."""
+"""Decompose a spec into self-contained yes/no questions."""
 
 from __future__ import annotations
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.prompt_spec import ATTRIBUTES, Brief, Group, understand
+from gems.models.blocks.prompt_spec import ATTRIBUTES, Group, PromptSpec, parse_prompt
 from gems.models.schemas import RequirementReply
 
 MOST_REQUIREMENTS = 20
 
 
-def decomposed(prompt: str) -> list[RequirementReply]:
-    """The requirements of a prompt, 1 to 20, none twice."""
-    brief = understand(prompt)
-    if brief.empty:
-        # What is quoted as a whole must not be read as a mention of something.
+def decompose_prompt(prompt: str) -> list[RequirementReply]:
+    """Return 1 to 20 distinct requirements of a prompt."""
+    spec = parse_prompt(prompt)
+    if spec.empty:
+        # The whole prompt is quoted, which must not be parsed as a mention.
         asked = " ".join(prompt.split()) or "nothing"
         return [RequirementReply(question=f"Does this image show: {asked}?", kind="other")]
-    return _Decomposer(brief).requirements()
+    return _Decomposer(spec).requirements()
 
 
-def descriptor(brief: Brief, index: int) -> dict[str, str]:
-    """The attributes that tell a group from all others of its noun: the colour, and more where needed."""
-    group = brief.groups[index]
+def descriptor(spec: PromptSpec, index: int) -> dict[str, str]:
+    """Return attributes that distinguish a group from others of its noun: the colour, and more if needed."""
+    group = spec.groups[index]
     chosen = {name: value for name, value in group.attributes.items() if name == "colour"}
     for name in ("texture", "size"):
-        rivals = [o for i, o in enumerate(brief.groups) if i != index and _fits(o, group.noun, chosen)]
+        rivals = [o for i, o in enumerate(spec.groups) if i != index and _fits(o, group.noun, chosen)]
         if name in group.attributes and any(o.attributes.get(name) != group.attributes[name] for o in rivals):
             chosen[name] = group.attributes[name]
     return chosen
 
 
-def phrase(brief: Brief, index: int, *, many: bool | None = None) -> str:
-    """`red circles`, or `text "GO"`: names a group without article."""
-    group = brief.groups[index]
+def phrase(spec: PromptSpec, index: int, *, many: bool | None = None) -> str:
+    """Name a group without article: `red circles`, `text "GO"`."""
+    group = spec.groups[index]
     if group.noun == words.TEXT:
         return f"text {quoted(group.word)}"
-    said = descriptor(brief, index)
+    said = descriptor(spec, index)
     return words.noun_phrase(
         group.noun, *(said.get(name) for name in ATTRIBUTES), many=group.many if many is None else many
     )
 
 
 def quoted(word: str) -> str:
-    """A word in quotation marks that it does not contain."""
+    """Quote a word with quotation marks that it does not contain."""
     return f"“{word}”" if '"' in word else f'"{word}"'
 
 
@@ -51,64 +51,64 @@ def _fits(group: Group, noun: str, said: dict[str, str]) -> bool:
 
 
 class _Decomposer:
-    def __init__(self, brief: Brief) -> None:
-        self._brief = brief
+    def __init__(self, spec: PromptSpec) -> None:
+        self._spec = spec
         self._found: list[RequirementReply] = []
         self._position: dict[int, int] = {}
 
     def requirements(self) -> list[RequirementReply]:
-        """Things first, so that parents stand before their children."""
-        for index in range(len(self._brief.groups)):
+        """Return all questions, things first, so that parents precede their children."""
+        for index in range(len(self._spec.groups)):
             self._thing(index)
-        for index, group in enumerate(self._brief.groups):
+        for index, group in enumerate(self._spec.groups):
             self._attributes(index, group)
-        for relation in self._brief.relations:
+        for relation in self._spec.relations:
             subject, target = relation.subject, relation.target
             parents = [self._position[i] for i in (subject, target) if i in self._position]
-            many = self._brief.groups[subject].many
+            many = self._spec.groups[subject].many
             verb = "Are all" if many else "Is the"
             question = (
-                f"{verb} {phrase(self._brief, subject)} {relation.name} the {phrase(self._brief, target)}?"
+                f"{verb} {phrase(self._spec, subject)} {relation.name} the {phrase(self._spec, target)}?"
             )
             self._add(question, "relation", parents)
-        if self._brief.background:
-            self._add(f"Is the background {self._brief.background}?", "style", [])
-        for unknown in self._brief.unknown:
+        if self._spec.background:
+            self._add(f"Is the background {self._spec.background}?", "style", [])
+        for unknown in self._spec.unknown:
             self._add(f"Does this image show {unknown}?", "other", [])
         return self._found[:MOST_REQUIREMENTS]
 
     def _thing(self, index: int) -> None:
-        group = self._brief.groups[index]
+        group = self._spec.groups[index]
         if group.noun == words.TEXT:
-            question, kind = f"Does the image show the {phrase(self._brief, index)}?", "text"
+            question, kind = f"Does the image show the {phrase(self._spec, index)}?", "text"
         elif group.count is None:
-            question, kind = f"Are there {phrase(self._brief, index)}?", "object"
+            question, kind = f"Are there {phrase(self._spec, index)}?", "object"
         elif group.count == 1 and not group.explicit:
-            question, kind = f"Is there {words.with_article(phrase(self._brief, index))}?", "object"
+            question, kind = f"Is there {words.with_article(phrase(self._spec, index))}?", "object"
         else:
             verb = "Is" if group.count == 1 else "Are"
             amount = "at least" if self._rivals(index) else "exactly"
             number = words.number_word(group.count)
-            question, kind = f"{verb} there {amount} {number} {phrase(self._brief, index)}?", "count"
+            question, kind = f"{verb} there {amount} {number} {phrase(self._spec, index)}?", "count"
         if self._add(question, kind, []):
             self._position[index] = len(self._found)
 
     def _rivals(self, index: int) -> bool:
-        """Whether things of another group would be counted along."""
-        group, said = self._brief.groups[index], descriptor(self._brief, index)
+        """Whether the question would also count things of another group."""
+        group, said = self._spec.groups[index], descriptor(self._spec, index)
         return any(
             i != index
             and other.noun == group.noun
             and all(other.attributes.get(n) == v for n, v in said.items())
-            for i, other in enumerate(self._brief.groups)
+            for i, other in enumerate(self._spec.groups)
         )
 
     def _attributes(self, index: int, group: Group) -> None:
-        said = descriptor(self._brief, index)
+        said = descriptor(self._spec, index)
         for name in ("texture", "size"):
             if name in group.attributes and name not in said and group.count != 0:
                 verb = "Are the" if group.many else "Is the"
-                question = f"{verb} {phrase(self._brief, index)} {group.attributes[name]}?"
+                question = f"{verb} {phrase(self._spec, index)} {group.attributes[name]}?"
                 self._add(question, "attribute", [self._position[index]] if index in self._position else [])
 
     def _add(self, question: str, kind: str, parents: list[int]) -> bool:

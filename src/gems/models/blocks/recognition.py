@@ -1,4 +1,4 @@
-"""Which shape is this mask, which texture are these marks: by comparison with how they are drawn."""
+"""Recognise shapes and textures by comparison with drawn ones."""
 
 from __future__ import annotations
 
@@ -22,20 +22,18 @@ _MARKED = 0.06
 
 
 Margins = tuple[float, float, float, float]
-"""How far a thing reaches beyond its inside: left, top, right, bottom in pixels."""
+"""Pixels from a thing's inside to its outer edge: left, top, right, bottom."""
 
 
-def closest_shape(mask: Mask, outline: float) -> tuple[str, Margins]:
-    """The shape whose inside looks most like `mask`, and how far its outline reaches beyond.
+def match_shape(mask: Mask, outline: float) -> tuple[str, Margins]:
+    """Return the shape whose inside is most similar to the cropped `mask`, and its margins.
 
-    Args:
-        mask: Cut to its own extent.
-        outline: Width in pixels of the outline around it, which decides how much of the tips is hidden.
+    `outline` is the outline's width in pixels, which hides the tips of pointed shapes.
     """
     side = max(mask.shape) + 2 * outline
     reference = min(_REFERENCE_SIDES, key=lambda known: abs(np.log(known / side)))
-    shown = _normal(mask)
-    templates, margins = _templates(reference)
+    shown = _normalize_mask(mask)
+    templates, margins = _shape_templates(reference)
     shared = np.minimum(templates, shown).sum(axis=(1, 2))
     united = np.maximum(templates, shown).sum(axis=(1, 2))
     best = int((shared / united).argmax())
@@ -44,8 +42,8 @@ def closest_shape(mask: Mask, outline: float) -> tuple[str, Margins]:
 
 
 @cache
-def _templates(side: int) -> tuple[Floats, Floats]:
-    """Normalised insides of all shapes, and the margins around them: pointed tips are mostly outline."""
+def _shape_templates(side: int) -> tuple[Floats, Floats]:
+    """Return normalised insides of all shapes, and their margins: pointed tips are mostly outline."""
     grids, margins = [], []
     for shape in words.SHAPES:
         inside = np.asarray(rendering.masks(shape, side, _REFERENCE_OUTLINE)[1]) > 127
@@ -54,15 +52,15 @@ def _templates(side: int) -> tuple[Floats, Floats]:
             (side - _REFERENCE_OUTLINE) * part + _REFERENCE_OUTLINE for part in rendering.extent(shape)
         )
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        grids.append(_normal(inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
+        grids.append(_normalize_mask(inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
         starts = (columns[0] - middle + across / 2, rows[0] - middle + down / 2)
         ends = (middle + across / 2 - columns[-1] - 1, middle + down / 2 - rows[-1] - 1)
         margins.append((*starts, *ends))
     return np.stack(grids), np.array(margins)
 
 
-def _normal(mask: Mask) -> Floats:
-    """A mask in the middle of a square grid that its longer side fills, coverage in [0, 1]."""
+def _normalize_mask(mask: Mask) -> Floats:
+    """Scale a mask to fit centred in a square grid, as coverage in [0, 1]."""
     height, width = mask.shape
     factor = _GRID / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -72,13 +70,10 @@ def _normal(mask: Mask) -> Floats:
     return np.asarray(grid, dtype=np.float64) / 255
 
 
-def closest_texture(marked: Mask, across: Floats, down: Floats) -> str:
-    """The texture whose second tone lies where it is seen.
+def match_texture(marked: Mask, across: Floats, down: Floats) -> str:
+    """Return the texture that best explains the second-tone pixels `marked`.
 
-    Args:
-        marked: For each pixel of a thing, whether it shows the second tone.
-        across: Distance of each pixel right of the thing's centre, in its diameters.
-        down: Distance of each pixel below it.
+    `across` and `down` are each pixel's distances right of and below the thing's centre, in diameters.
     """
     share = float(marked.mean())
     if share < _MARKED:

@@ -1,7 +1,6 @@
-"""Outlines of the shapes, room inside of them, and texture patterns; shared by drawing and seeing.
+"""Geometry of shapes and textures, for drawing and detection.
 
-Shapes lie in a square of side 1 around the origin, y downwards; their longer side is exactly 1 and their
-bounding box is centred.
+Shapes have a centred bounding box with a longer side of exactly 1, y downwards.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from PIL import Image, ImageDraw
 Points = NDArray[np.float64]
 
 OUTLINE = 0.0098
-"""Width of an outline as a share of the picture's shorter side."""
+"""Width of an outline as a share of the image's shorter side."""
 PATTERN_CELLS = 5
 """Texture cells along the longer side of a thing."""
 
@@ -37,7 +36,7 @@ ROOM: dict[str, tuple[float, float, float]] = {
 
 
 def outline_width(unit: int) -> float:
-    """Width of outlines in pixels for a picture whose shorter side is `unit`."""
+    """Return the width of outlines in pixels for an image whose shorter side is `unit`."""
     return max(2.0, OUTLINE * unit)
 
 
@@ -62,7 +61,7 @@ def _heart() -> Points:
 def _crescent() -> Points:
     outer = np.radians(np.linspace(55, 305, 60))
     tip = np.array([np.cos(outer[0]), np.sin(outer[0])])
-    # The inner arc runs through both tips around a centre further right.
+    # The inner arc passes through both tips, around a centre further right.
     centre = np.array([0.62, 0.0])
     radius = float(np.hypot(*(tip - centre)))
     limit = float(np.degrees(np.arctan2(tip[1], tip[0] - centre[0])))
@@ -101,7 +100,7 @@ def _polygon(shape: str) -> Points:
 
 @cache
 def polygon(shape: str) -> Points:
-    """Corners of a shape, array of shape (n, 2)."""
+    """Return the corners of a shape, of shape (n, 2)."""
     points = _polygon(shape)
     low, high = points.min(axis=0), points.max(axis=0)
     normal: Points = (points - (low + high) / 2) / float((high - low).max())
@@ -110,19 +109,15 @@ def polygon(shape: str) -> Points:
 
 
 def extent(shape: str) -> tuple[float, float]:
-    """Width and height of a shape whose longer side is 1."""
+    """Return width and height of a shape, the longer one being 1."""
     spread = np.ptp(polygon(shape), axis=0)
     return float(spread[0]), float(spread[1])
 
 
 def masks(shape: str, diameter: float, outline: float, zoom: int = 4) -> tuple[Image.Image, Image.Image]:
-    """Coverage of the whole thing and of its inside without the outline, as two `L` pictures.
+    """Draw the coverage of a shape and of its inside without the outline, as two `L` images.
 
-    Args:
-        shape: One of `vocabulary.SHAPES`.
-        diameter: Longer side in pixels, outline included.
-        outline: Width of the outline in pixels.
-        zoom: Drawn this many times larger and scaled down, for smooth edges.
+    `diameter` is the longer side in pixels including the outline; `zoom` is the supersampling factor.
     """
     side = int(np.ceil(diameter)) + 2
     middle = side * zoom / 2
@@ -140,13 +135,7 @@ def masks(shape: str, diameter: float, outline: float, zoom: int = 4) -> tuple[I
 
 
 def pattern(texture: str, u: Points, v: Points) -> NDArray[np.bool_]:
-    """Where a texture shows its second tone.
-
-    Args:
-        texture: One of `vocabulary.TEXTURES`.
-        u: Distance right of the thing's centre, in its diameters.
-        v: Distance below it.
-    """
+    """Return where a texture has its second tone; `u`, `v` are distances from the centre in diameters."""
     across, down = u * PATTERN_CELLS, v * PATTERN_CELLS
     if texture == "striped":
         return np.asarray(np.floor(across + down + 0.25) % 2 == 1)

@@ -1,4 +1,4 @@
-"""What a picture shows: the same form for what was drawn and for what was seen."""
+"""Contents of an image, drawn or detected."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from gems.models.blocks import vocabulary as words
 
 SMALL_BELOW = 0.122
-"""Things whose longer side is below this share of the picture's shorter side are small."""
+"""Things whose longer side is below this share of the image's shorter side are small."""
 LARGE_FROM = 0.2
-"""Things whose longer side is at least this share of the picture's shorter side are large."""
+"""Things whose longer side is at least this share of the image's shorter side are large."""
 _SLACK = 0.012
-"""Share of the shorter side by which boxes may overlap and still count as apart."""
+"""Tolerated overlap of separate boxes, as a share of the shorter side."""
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -19,15 +19,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One shape, or one text (`noun` is `text`).
-
-    Attributes:
-        noun: A shape, or `text`.
-        colour: A colour word; empty for a text.
-        texture: A texture word; empty for a text.
-        box: Its extent, outline included.
-        word: The letters of a text.
-    """
+    """A shape, or a text (`noun` is `text`, without colour and texture); the box includes the outline."""
 
     noun: str
     colour: str
@@ -37,21 +29,14 @@ class Thing:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Middle of the box in pixels."""
+        """Centre of the box in pixels."""
         left, top, right, bottom = self.box
         return (left + right) / 2, (top + bottom) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """All that is in a picture.
-
-    Attributes:
-        width: Pixels.
-        height: Pixels.
-        background: A colour; empty for the neutral default.
-        things: Shapes and texts.
-    """
+    """Contents of an image of `width` x `height` pixels; an empty `background` is the neutral default."""
 
     width: int
     height: int
@@ -60,11 +45,11 @@ class Scene:
 
     @property
     def unit(self) -> int:
-        """The shorter side in pixels, which sizes refer to."""
+        """Shorter side in pixels, the reference for sizes."""
         return min(self.width, self.height)
 
     def size(self, thing: Thing) -> str:
-        """`small`, `medium` or `large`, by the longer side of its box."""
+        """Return `small`, `medium` or `large`, by the longer side of the box."""
         left, top, right, bottom = thing.box
         share = max(right - left, bottom - top) / self.unit
         if share < SMALL_BELOW:
@@ -72,11 +57,11 @@ class Scene:
         return "large" if share >= LARGE_FROM else "medium"
 
     def attribute(self, thing: Thing, name: str) -> str:
-        """Its `colour`, `texture` or `size`."""
+        """Return the `colour`, `texture` or `size` of a thing."""
         return self.size(thing) if name == "size" else str(getattr(thing, name))
 
     def holds(self, subject: Thing, relation: str, target: Thing) -> bool:
-        """Whether two things stand in a relation of `vocabulary.RELATIONS`."""
+        """Whether a relation of `vocabulary.RELATIONS` holds between two things."""
         slack = _SLACK * self.unit
         left, top, right, bottom = subject.box
         other_left, other_top, other_right, other_bottom = target.box
@@ -90,28 +75,28 @@ class Scene:
             return top >= other_bottom - slack
         if relation == "inside":
             return left > other_left and right < other_right and top > other_top and bottom < other_bottom
-        # on: standing on its upper edge
+        # "on": standing on its upper edge
         middle = subject.centre[0]
         touching = abs(bottom - other_top) <= 2 * slack
         return touching and other_left - slack <= middle <= other_right + slack
 
 
-def describe(scene: Scene) -> str:
-    """One sentence that says all that is in the picture."""
+def describe_scene(scene: Scene) -> str:
+    """Describe the scene in one phrase."""
     counts: dict[tuple[str, str, str, str], int] = {}
     texts = [thing.word for thing in scene.things if thing.noun == words.TEXT]
     for thing in scene.things:
         if thing.noun != words.TEXT:
             key = (scene.size(thing), thing.colour, thing.texture, thing.noun)
             counts[key] = counts.get(key, 0) + 1
-    parts = [named(number, *key) for key, number in counts.items()]
+    parts = [name_things(number, *key) for key, number in counts.items()]
     parts += [f'the text "{text}"' if text else "an empty sign" for text in texts]
     listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1] if parts else "no shapes"
     return f"{listed} on a {scene.background or 'neutral'} background"
 
 
-def named(number: int, size: str, colour: str, texture: str, noun: str) -> str:
-    """`three large red striped circles`."""
+def name_things(number: int, size: str, colour: str, texture: str, noun: str) -> str:
+    """Name things: `three large red striped circles`."""
     quiet_size = "" if size == "medium" else size
     quiet_texture = "" if texture == "plain" else texture
     phrase = words.noun_phrase(noun, quiet_size, colour, quiet_texture, many=number != 1)

@@ -1,4 +1,4 @@
-"""A question turned into a statement: what puts a requirement back into a prompt."""
+"""Turn questions into statements that restore requirements in a prompt."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.asking import facts_of
-from gems.models.blocks.parser import read
-from gems.models.blocks.prompt_spec import ATTRIBUTES, Brief
-from gems.models.blocks.wordings import clause
+from gems.models.blocks.asking import find_facts
+from gems.models.blocks.parser import parse_text
+from gems.models.blocks.prompt_spec import ATTRIBUTES, PromptSpec
+from gems.models.blocks.wordings import write_clause
 
 _SHOWN = re.compile(
     r"\W*do(?:es)?\s+(?:this|the)\s+(?:image|picture)\s+(?:show|contain|depict)\s*:?\s*(.+)", re.IGNORECASE
@@ -27,14 +27,14 @@ _SMALL = """
 _SMALL_WORDS = frozenset(_SMALL.split())
 
 
-def content_words(text: str) -> set[str]:
-    """The words that say what a text is about, each as a singular."""
+def find_content_words(text: str) -> set[str]:
+    """Return the content words of a text, as singulars."""
     found = re.findall(r"\w{3,}", text.lower())
     return {word.removesuffix("s") for word in found if word not in _SMALL_WORDS}
 
 
-def stated(question: str) -> str:
-    """`The mood is gloomy.` for `Is the mood gloomy?`; plain English for any yes/no question."""
+def state_question(question: str) -> str:
+    """Turn a yes/no question into a statement: `Is it dark?` becomes `It is dark.`."""
     asked = " ".join(question.split()).rstrip(" ?.!")
     if match := _SHOWN.fullmatch(asked):
         said = match[1]
@@ -42,7 +42,7 @@ def stated(question: str) -> str:
     elif match := _THERE.fullmatch(asked):
         text = f"there {match[1].lower()} {match[2]}"
     elif match := _BEING.fullmatch(asked):
-        text = _with_verb(match[1].lower(), match[2])
+        text = _move_verb(match[1].lower(), match[2])
     elif match := _AUXILIARY.fullmatch(asked):
         text = f"make sure of this: {match[1]}"
     else:
@@ -50,8 +50,8 @@ def stated(question: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _with_verb(verb: str, rest: str) -> str:
-    """The verb put behind the subject: before what begins like a predicate, or before the last word."""
+def _move_verb(verb: str, rest: str) -> str:
+    """Move the verb after the subject: before the predicate, or before the last word."""
     subject, *others = _BREAK.split(rest, maxsplit=1)
     predicate = others[0] if others else ""
     if not predicate:
@@ -59,25 +59,23 @@ def _with_verb(verb: str, rest: str) -> str:
     return f"{subject} {verb} {predicate}" if subject else f"it {verb} {predicate}"
 
 
-def statements(question: str, user: Brief, new: Brief) -> Iterator[str]:
-    """Sentences that may put a question back, the gentlest first.
+def propose_statements(question: str, user: PromptSpec, new: PromptSpec) -> Iterator[str]:
+    """Yield sentences that may restore a question, the least intrusive first.
 
-    Args:
-        question: Something that the new prompt does not ask for.
-        user: What the user's prompt says: things are named as they can be told apart there.
-        new: What the new prompt says: what it names without its colour is given one, not doubled.
+    Things are named so that they are distinct in `user`, the user's prompt; a thing that `new`, the new
+    prompt, names without its attributes gets them instead of being mentioned twice.
     """
-    for kind, index in facts_of(question, user):
+    for kind, index in find_facts(question, user):
         if kind in ("object", "count"):
-            yield from _described(user, index, new)
-        said = clause(user, ("object" if kind == "count" else kind, index))
-        yield _sentence(said.replace("there are zero ", "there are no "))
-    if _plain(question):
-        yield stated(question)
+            yield from _describe_group(user, index, new)
+        said = write_clause(user, ("object" if kind == "count" else kind, index))
+        yield _format_sentence(said.replace("there are zero ", "there are no "))
+    if _is_plain(question):
+        yield state_question(question)
 
 
-def _described(user: Brief, index: int, new: Brief) -> Iterator[str]:
-    """`The circles are red.`, where the new prompt names such things and says less of them."""
+def _describe_group(user: PromptSpec, index: int, new: PromptSpec) -> Iterator[str]:
+    """Yield `The circles are red.` if the new prompt names such things with fewer attributes."""
     group = user.groups[index]
     if group.noun == words.TEXT:
         return
@@ -88,13 +86,13 @@ def _described(user: Brief, index: int, new: Brief) -> Iterator[str]:
             said = [other.attributes.get(name) for name in ATTRIBUTES]
             noun = words.noun_phrase(other.noun, *said, many=other.many)
             adjectives = " and ".join(group.attributes[name] for name in missing)
-            yield _sentence(f"the {noun} {'are' if other.many else 'is'} {adjectives}")
+            yield _format_sentence(f"the {noun} {'are' if other.many else 'is'} {adjectives}")
 
 
-def _plain(question: str) -> bool:
-    """Whether a statement of it says the same: of things that the world knows, only what it understands."""
-    return not read(question).mentions or bool(_THERE.match(question) or _SHOWN.match(question))
+def _is_plain(question: str) -> bool:
+    """Whether a statement would mean the same: no known things, or a form that is understood."""
+    return not parse_text(question).mentions or bool(_THERE.match(question) or _SHOWN.match(question))
 
 
-def _sentence(text: str) -> str:
+def _format_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."

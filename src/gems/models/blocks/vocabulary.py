@@ -1,7 +1,4 @@
-"""The words of the built-in world: what each one means, and how names are written back.
-
-Everything here is data. Whatever is not listed is not understood, and the world says so.
-"""
+"""Words of the built-in world and their meanings. Words that are not listed are not understood."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below", "inside",
 TEXT = "text"
 """The noun of quoted words."""
 BACKGROUND = "background"
-"""The noun of what lies behind everything."""
+"""The noun of the background."""
 
 _PLURALS = {"cross": "crosses"}
 _SHAPE_SYNONYMS = {
@@ -53,7 +50,7 @@ _SHAPE_SYNONYMS = {
 
 
 def plural(shape: str) -> str:
-    """The plural of a shape's name."""
+    """Return the plural of a shape's name."""
     return _PLURALS.get(shape, f"{shape}s")
 
 
@@ -118,7 +115,7 @@ NUMBERS: tuple[str, ...] = (
     "twelve",
 )
 MAX_COUNT = 9
-"""More of one kind are understood but not drawn."""
+"""Largest count that is drawn."""
 COUNT_WORDS: dict[str, int] = {
     **{word: number for number, word in enumerate(NUMBERS)},
     "no": 0,
@@ -136,20 +133,20 @@ INVERSE: dict[str, str] = {
     "below": "above",
     "contains": "inside",
 }
-"""Relations that say the same with subject and target exchanged."""
+"""Relation -> the equivalent one with subject and target swapped."""
 
 
 def number_word(number: int) -> str:
-    """`three` for 3; digits from thirteen on."""
+    """Write a number as a word, from thirteen on in digits."""
     return NUMBERS[number] if 0 <= number < len(NUMBERS) else str(number)
 
 
 def noun_phrase(noun: str, *adjectives: str | None, many: bool = False) -> str:
-    """Adjectives and noun in English order: `large blue striped square`."""
+    """Join adjectives and noun: `large blue striped square`."""
     words = [word for word in adjectives if word]
     return " ".join([*words, plural(noun) if many else noun])
 
 
 def with_article(phrase: str) -> str:
-    """`a blue square`, `an orange star`."""
+    """Prefix the indefinite article: `a blue square`, `an orange star`."""
     return f"{'an' if phrase[:1].lower() in 'aeiou' else 'a'} {phrase}"

@@ -1,7 +1,7 @@
-"""Ways to stress a fact, and what is remembered about them.
+"""Wordings that stress a fact, and their record.
 
-The reflector knows these sentences but not what they do: that it learns from experiences, its own of this
-run and lessons of others. It writes them in plain English in one form, so that it can read them again.
+The reflector learns their effects from experiences of its run and from lessons of others. Outcomes are
+written in one fixed form, so that they can be parsed again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.prompt_spec import Brief, Fact
+from gems.models.blocks.prompt_spec import Fact, PromptSpec
 from gems.models.blocks.questions import phrase, quoted
 
 TOPICS: dict[str, str] = {
@@ -24,7 +24,7 @@ TOPICS: dict[str, str] = {
     "text": "lettering",
     "background": "backgrounds",
 }
-"""Kind of fact -> what experiences call it."""
+"""Kind of fact -> its name in experiences."""
 _GENERAL = ("important", "repeat", "exactly")
 _OPENINGS = {"important": "IMPORTANT: ", "repeat": "Again: ", "exactly": "Exactly so: "}
 _HALVES = {
@@ -40,66 +40,66 @@ _OUTCOME = re.compile(
 )
 
 
-def wordings(brief: Brief, fact: Fact) -> tuple[str, ...]:
-    """Names of the wordings that can stress a fact, in the order they are tried without experience."""
+def list_wordings(spec: PromptSpec, fact: Fact) -> tuple[str, ...]:
+    """List the wordings that can stress a fact, in their default order."""
     kind, index = fact
     if kind == "relation":
         return (*_GENERAL, "place")
-    if kind == "text" and _spelling(brief.groups[index].word):
+    if kind == "text" and _spell(spec.groups[index].word):
         return (*_GENERAL, "spelled")
     return _GENERAL
 
 
-def sentence(brief: Brief, fact: Fact, wording: str) -> str:
-    """One sentence that says `fact` of `brief` with `wording`."""
+def write_sentence(spec: PromptSpec, fact: Fact, wording: str) -> str:
+    """Write a sentence that states a fact of `spec` with `wording`."""
     kind, index = fact
     if kind == "relation" and wording == "place":
-        return _placed(brief, index)
+        return _write_placement(spec, index)
     if kind == "text" and wording == "spelled":
-        word = brief.groups[index].word
-        return f"The word {quoted(word)} is spelled {_spelling(word)}."
+        word = spec.groups[index].word
+        return f"The word {quoted(word)} is spelled {_spell(word)}."
     if wording == "exactly" and kind == "count":
-        return f"Exactly {_amount(brief, index)}."
-    return f"{_OPENINGS[wording]}{clause(brief, fact)}."
+        return f"Exactly {_write_amount(spec, index)}."
+    return f"{_OPENINGS[wording]}{write_clause(spec, fact)}."
 
 
-def clause(brief: Brief, fact: Fact) -> str:
-    """`fact` of `brief` in plain words, without anything that stresses it."""
+def write_clause(spec: PromptSpec, fact: Fact) -> str:
+    """Write a clause that states a fact of `spec` without stress."""
     kind, index = fact
     if kind == "background":
-        return f"the background is {brief.background}"
+        return f"the background is {spec.background}"
     if kind == "relation":
-        relation = brief.relations[index]
-        subject, target = phrase(brief, relation.subject), phrase(brief, relation.target)
-        return f"the {subject} {_verb(brief, relation.subject)} {relation.name} the {target}"
-    group = brief.groups[index]
+        relation = spec.relations[index]
+        subject, target = phrase(spec, relation.subject), phrase(spec, relation.target)
+        return f"the {subject} {_choose_verb(spec, relation.subject)} {relation.name} the {target}"
+    group = spec.groups[index]
     if kind == "text":
         return f"the word {quoted(group.word)}"
     if kind in ("size", "texture"):
-        return f"the {phrase(brief, index)} {_verb(brief, index)} {group.attributes[kind]}"
+        return f"the {phrase(spec, index)} {_choose_verb(spec, index)} {group.attributes[kind]}"
     if kind == "colour":
-        return f"the colour of the {phrase(brief, index)} is {group.attributes[kind]}"
+        return f"the colour of the {phrase(spec, index)} is {group.attributes[kind]}"
     if kind == "count":
-        return f"{_amount(brief, index)} altogether"
-    return f"there {_verb(brief, index)} {_amount(brief, index)}"
+        return f"{_write_amount(spec, index)} altogether"
+    return f"there {_choose_verb(spec, index)} {_write_amount(spec, index)}"
 
 
-def _verb(brief: Brief, index: int) -> str:
-    return "are" if brief.groups[index].many else "is"
+def _choose_verb(spec: PromptSpec, index: int) -> str:
+    return "are" if spec.groups[index].many else "is"
 
 
-def _amount(brief: Brief, index: int) -> str:
-    group = brief.groups[index]
+def _write_amount(spec: PromptSpec, index: int) -> str:
+    group = spec.groups[index]
     if group.count is None:
-        return f"the {phrase(brief, index)}"
+        return f"the {phrase(spec, index)}"
     if group.count == 1 and not group.explicit:
-        return words.with_article(phrase(brief, index))
-    return f"{words.number_word(group.count)} {phrase(brief, index)}"
+        return words.with_article(phrase(spec, index))
+    return f"{words.number_word(group.count)} {phrase(spec, index)}"
 
 
-def _placed(brief: Brief, index: int) -> str:
-    relation = brief.relations[index]
-    subject, target = phrase(brief, relation.subject), phrase(brief, relation.target)
+def _write_placement(spec: PromptSpec, index: int) -> str:
+    relation = spec.relations[index]
+    subject, target = phrase(spec, relation.subject), phrase(spec, relation.target)
     if relation.name in _HALVES:
         here, there = _HALVES[relation.name]
         return f"The {subject} {here}, the {target} {there}."
@@ -107,14 +107,14 @@ def _placed(brief: Brief, index: int) -> str:
     return f"The {subject} {where} the {target}."
 
 
-def _spelling(word: str) -> str:
-    """`G-O`; empty where there is nothing to spell."""
+def _spell(word: str) -> str:
+    """Spell a word: `G-O`; empty if there is nothing to spell."""
     parts = ["-".join(c for c in part if c.isascii() and c.isalnum()) for part in word.split()]
     return " ".join(part for part in parts if len(part) > 1)
 
 
 _FAILURES_WEIGH = 4
-"""Most of what is drawn succeeds with any wording, so one failure says more than one success."""
+"""Most facts succeed with any wording, so a failure is stronger evidence than a success."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Record:
     failed: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def learn(self, text: str) -> None:
-        """Take in every outcome that an experience tells of, whoever wrote it."""
+        """Record all outcomes in the text of an experience."""
         kinds = {topic: kind for kind, topic in TOPICS.items()}
         for topic, wording, outcome, times, tried in _OUTCOME.findall(text):
             worked, count = outcome.lower() == "worked", int(times or 1)
@@ -134,26 +134,26 @@ class Record:
             self.note(*key, worked=not worked, times=max(0, int(tried or 1) - count))
 
     def note(self, kind: str, wording: str, *, worked: bool, times: int = 1) -> None:
-        """Take in an outcome, so often."""
+        """Record an outcome."""
         (self.worked if worked else self.failed)[kind, wording] += times
 
     def trust(self, kind: str, wording: str) -> float:
-        """How far to rely on a wording, in (0, 1); one half where nothing is known."""
+        """Return the reliability of a wording in (0, 1), 0.5 if unknown."""
         worked, failed = self.worked[kind, wording], self.failed[kind, wording]
         return (worked + 1) / (worked + _FAILURES_WEIGH * failed + 2)
 
     def proven(self, kind: str, wording: str) -> bool:
-        """Whether it worked often enough to be used before anything fails."""
+        """Whether it worked often enough to be used before a failure."""
         return self.worked[kind, wording] >= 3 and self.trust(kind, wording) >= 0.75
 
 
-def outcome(kind: str, wording: str, *, worked: bool) -> str:
-    """The sentence of an experience that `Record.learn` reads."""
+def write_outcome(kind: str, wording: str, *, worked: bool) -> str:
+    """Write the sentence of an experience that `Record.learn` parses."""
     return f'For {TOPICS[kind]}, the wording "{wording}" {"worked" if worked else "did not work"}.'
 
 
-def outcomes(kind: str, wording: str, worked: int, failed: int) -> str:
-    """The same of several experiences, by the majority of them."""
+def write_outcomes(kind: str, wording: str, worked: int, failed: int) -> str:
+    """Write the outcome of several experiences, by majority."""
     mostly = worked >= failed
-    said = outcome(kind, wording, worked=mostly).rstrip(".")
+    said = write_outcome(kind, wording, worked=mostly).rstrip(".")
     return f"{said} ({max(worked, failed)} of {worked + failed} times)."
