@@ -30,7 +30,7 @@ class ParsedRequest:
     named: str
     text: str
     images: tuple[bytes, ...]
-    count_tokens: int
+    tokens: int
 
     def tag(self, name: str) -> str:
         """Return the text inside a tag; empty if there is none."""
