@@ -1,4 +1,4 @@
-"""Moments as people say them."""
+"""Parse dates and durations."""
 
 from __future__ import annotations
 

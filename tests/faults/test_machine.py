@@ -52,7 +52,7 @@ def test_disk_that_fills_up_in_a_run_takes_no_image_and_nothing_is_drawn_twice(
 def test_disk_that_is_full_before_a_run_costs_nothing(tmp_path: Path, stub: StubServer) -> None:
     found, said = worked(tmp_path / "home", stub, "full-at-once")
     assert found["error"] == "StorageError"
-    assert "is space left?" in found["hint"]
+    assert "has free space" in found["hint"]
     assert (stub.requests, said) == ([], "")
 
 
@@ -75,5 +75,5 @@ def test_home_that_cannot_be_written_is_named_before_anything_is_paid(
             path.chmod(0o700)
     assert found["error"] == "StorageError"
     assert str(home) in found["message"]
-    assert "is it writable" in found["hint"]
+    assert "is writable" in found["hint"]
     assert (len(stub.requests), said) == (asked, "")

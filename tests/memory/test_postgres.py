@@ -149,7 +149,7 @@ async def test_what_is_paid_for_while_the_server_is_away_is_entered_later(
         with pytest.raises(StorageError, match="cannot be reached"):
             await stores.ledger.forget("deleted")
     error = await refused(tmp_path, own.url("postgres"))
-    assert "Is the server running" in error.hint
+    assert "Check that the server is running" in error.hint
     await asyncio.to_thread(own.start)
     async with open_stores(settings) as stores:
         with psycopg.connect(own.url("postgres")) as connection:
