@@ -63,7 +63,7 @@ def test_what_says_nothing_is_nothing(given: Any) -> None:
     [
         ({"size": "8x8"}, "flat does not support 8x8"),
         ({"size": "100x100"}, "multiples of 16"),
-        ({"size": "huge"}, "no size"),
+        ({"size": "huge"}, "Invalid size"),
         ({"sampler": "euler"}, "no setting 'sampler'"),
     ],
 )

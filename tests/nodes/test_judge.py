@@ -164,7 +164,7 @@ async def test_second_look_that_is_no_list_is_asked_one_by_one(desk: Desk) -> No
     work = desk.work()
     update = await judge(await state(desk), work)
     assert (values(update), update["stop_reason"]) == (["yes", "no"], None)
-    assert "one by one" in work.warnings[0]
+    assert "each question separately" in work.warnings[0]
 
 
 async def test_unclear_confirmation_is_asked_once_more(desk: Desk) -> None:
@@ -243,7 +243,7 @@ async def test_a_no_that_cannot_be_asked_about_again_stands(desk: Desk) -> None:
     work = desk.work()
     update = await judge(await state(desk), work)
     assert (values(update), update["stop_reason"]) == (["yes", "no"], None)
-    assert "asked about again" in work.warnings[0]
+    assert "could not be checked again" in work.warnings[0]
 
 
 async def test_a_cancelled_second_look_leaves_the_first(desk: Desk) -> None:
@@ -293,7 +293,7 @@ async def test_unreadable_checklist_is_asked_one_by_one(desk: Desk) -> None:
     desk.chat.script |= {"checklist": "Looks fine to me!", "verify": by_question(q1="Yes.", q2="No.")}
     work = desk.work()
     assert values(await judge(await state(desk), work)) == ["yes", "no"]
-    assert "one by one" in work.warnings[0]
+    assert "each question separately" in work.warnings[0]
 
 
 async def test_refused_checklist_is_asked_one_by_one(desk: Desk) -> None:

@@ -156,7 +156,7 @@ def exiting(item: Any) -> None:
 BAD = {
     "raises": (Reader(raises), "ValueError: no eyes"),
     "fails": (Reader(fails), "no weights"),
-    "exits": (Reader(exits), "end the program"),
+    "exits": (Reader(exits), "tried to exit the program"),
     "times out": (Reader(times_out), "too slow"),
     "text": (Reader("yes"), "hands back str"),
     "nothing": (Reader(None), "hands back NoneType"),
@@ -164,7 +164,7 @@ BAD = {
     "maybe": (Reader(says("maybe")), "'maybe'"),
     "list": (Reader(says(["yes"])), "yes, no or unknown"),
     "takes raises": (Reader({}, takes=lambda item: 1 / 0), "ZeroDivisionError"),
-    "takes exits": (Reader({}, takes=exiting), "end the program"),
+    "takes exits": (Reader({}, takes=exiting), "tried to exit the program"),
 }
 
 

@@ -140,7 +140,7 @@ def test_trust_covers_what_stands_below(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="not among") as caught:
         distrust(home, inner)
     assert str(tmp_path / "a") in str(caught.value)
-    with pytest.raises(ConfigurationError, match="no folder"):
+    with pytest.raises(ConfigurationError, match="is not a folder"):
         trust(home, tmp_path / "missing")
 
 

@@ -64,7 +64,7 @@ FAULTY = {
     "circle": (circle, "SKILL.md"),
     "directory": (directory, "cannot be read"),
     "large": (holding(b"a" * (MAX_BYTES + 1)), "1,000,000"),
-    "binary": (holding(b"\x89PNG\r\n\xff"), "no UTF-8"),
+    "binary": (holding(b"\x89PNG\r\n\xff"), "is not UTF-8"),
     "zeros": (holding(b"---\nname: \0\n---\n"), "YAML"),
     "empty": (holding(b""), "no front matter"),
     "words": (holding(b"Hello."), "no front matter"),
