@@ -41,9 +41,9 @@ def test_unknown_counts_as_unmet() -> None:
 
 
 def test_nothing_to_score_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no answer"):
+    with pytest.raises(ValueError, match="No answers"):
         pass_rate([])
-    with pytest.raises(ValueError, match="no image"):
+    with pytest.raises(ValueError, match="No images"):
         best_round([])
 
 
