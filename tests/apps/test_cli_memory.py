@@ -63,7 +63,8 @@ def test_consolidate(run: str) -> None:
     report = ConsolidationReport.model_validate(told("consolidate"))
     assert (report.experiences, report.lessons, report.added) == (2, 1, 1)
     assert (
-        here("memory", "consolidate", "--no-model").stdout == "1 lesson from 2 experiences: 0 new, 0 gone\n"
+        here("memory", "consolidate", "--no-model").stdout
+        == "1 lesson from 2 experiences: 0 added, 0 removed\n"
     )
     (lesson,) = told("list", "--kind", "lesson")["memories"]
     assert lesson["value"]["by"] == "model"
