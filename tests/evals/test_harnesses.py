@@ -128,7 +128,7 @@ async def test_refiner_without_memory_that_does_not_answer_costs_no_run(tmp_path
     tried = Tried(refine="What?")
     result = await tried.run(tmp_path, "paper-no-memory")
     assert len(tried.prompts) == IMAGES
-    assert any("did not answer" in warning for warning in result.warnings)
+    assert any("No answer from the refiner" in warning for warning in result.warnings)
 
 
 async def test_without_skills_none_is_chosen_from(tmp_path: Path) -> None:
