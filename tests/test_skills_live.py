@@ -55,7 +55,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def test_a_skill_that_is_dropped_in_is_used_by_the_next_run(world: World) -> None:
     assert "mine" not in await world.offered()
-    with pytest.raises(OptionError, match="no skill 'mine'"):
+    with pytest.raises(OptionError, match="Unknown skill: 'mine'"):
         await world.run()
     write(world.skills / "mine", body="Be vivid.")
     assert "mine" in await world.offered()
@@ -102,7 +102,7 @@ async def test_a_skill_that_is_gone_is_no_longer_offered(world: World) -> None:
     assert {"yours"} == {"mine", "yours"} & set(await world.offered())
     (world.skills / "yours" / "SKILL.md").unlink()
     assert "yours" not in await world.offered()
-    with pytest.raises(OptionError, match="no skill"):
+    with pytest.raises(OptionError, match="Unknown skill: 'yours'"):
         await world.run("yours")
 
 
