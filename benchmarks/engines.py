@@ -27,10 +27,10 @@ from rich.table import Table
 
 from benchmarks._results import ROOT, write
 from gems.evals.engine_parts.engine import Engine
-from gems.evals.engines import EngineConfig, EngineName, open_engine, settings_for_jobs
+from gems.evals.engines import EngineConfig, EngineName, settings_for_jobs
 from gems.evals.harness_parts.registry import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
-from gems.evals.runner import BenchmarkRun
+from gems.evals.runner import BenchmarkRun, open_engine
 from gems.evals.samples import BenchmarkPrompt
 from gems.settings import GeneratorSettings, Settings
 

@@ -7,10 +7,8 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from gems.errors import RunBusyError
 from gems.memory.faults import storage_error
 from gems.memory.images import ImageStore
-from gems.memory.locks import run_lock
 
 _IMAGE_FILE = re.compile(r"([0-9a-f]{64})\.png")
 _DELETING = ".going-"
@@ -63,49 +61,6 @@ def remove_image(images: ImageStore, image: str, before: float) -> bool:
     except OSError as error:
         raise storage_error(error, path) from error
     return True
-
-
-def remove_file(path: Path) -> bool:
-    """Delete a file; return whether there was one."""
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise storage_error(error, path) from error
-    return True
-
-
-def idle_locks(folder: Path, listed: Collection[str]) -> list[str]:
-    """Return the runs that are not listed, are not being worked on, and have a lock file."""
-    names = [path.stem for path in folder.glob("*.lock")] if folder.is_dir() else []
-    return [name for name in names if name not in listed and not is_busy(folder, name)]
-
-
-def remove_lock(folder: Path, run: str) -> bool:
-    """Delete the lock file of a deleted run unless somebody holds it; return whether it is gone."""
-    try:
-        with run_lock(folder, run):
-            return remove_lock_held(folder, run)
-    except RunBusyError:
-        return False
-
-
-def remove_lock_held(folder: Path, run: str) -> bool:
-    """Delete the lock file of a deleted run; the caller holds the lock."""
-    # Windows cannot delete an open file, but filelock deletes it on release.
-    return os.name == "nt" or remove_file(folder / f"{run}.lock")
-
-
-def is_busy(folder: Path, run: str) -> bool:
-    """Return whether somebody works on the run. Unlike `is_run_locked` it never creates a lock file."""
-    if not (folder / f"{run}.lock").exists():
-        return False
-    try:
-        with run_lock(folder, run):
-            return False
-    except RunBusyError:
-        return True
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -113,3 +113,15 @@ def shorten(text: str) -> str:
 def now() -> str:
     """Return the current time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+class PendingOp(TypedDict):
+    """One operation on the store."""
+
+    id: str
+    """Identifies the operation: the same one is not executed twice."""
+    kind: Literal["put", "credit"]
+    """A credit adds to an item's track record."""
+    namespace: list[str]
+    key: str
+    value: dict[str, Any]

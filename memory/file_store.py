@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,6 @@ import fsspec
 
 from gems.errors import ConfigurationError, GemsError, StorageError
 from gems.memory.faults import storage_error
-from gems.memory.images import write_atomically
 from gems.observability.redaction import redact
 
 
@@ -88,3 +89,32 @@ class FileStore:
 
 def _protocols(fs: Any) -> tuple[str, ...]:
     return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
+
+
+def remove_file(path: Path) -> bool:
+    """Delete a file; return whether there was one."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return True
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file atomically and sync it to disk.
+
+    Blocking; on an OSError an earlier file stays unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -7,11 +7,11 @@ import hashlib
 import logging
 import os
 import re
-import tempfile
 from pathlib import Path
 
 from gems.errors import ImageMissingError, StorageError
 from gems.memory.faults import storage_error
+from gems.memory.file_store import write_atomically
 
 logger = logging.getLogger(__name__)
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
@@ -103,21 +103,3 @@ def _write_image(path: Path, data: bytes) -> None:
         same = False
     if not same:
         write_atomically(path, data)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file atomically and sync it to disk.
-
-    Blocking; on an OSError an earlier file stays unchanged.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import aiosqlite
 from typing_extensions import TypedDict
@@ -22,7 +22,7 @@ from gems.memory.housekeeping import Housekeeping
 from gems.memory.rows import Rows, SqliteRows, Values
 from gems.memory.run_filter import ALL_RUNS, MOST, RunFilter
 from gems.memory.sqlite import open_database
-from gems.types import Candidate, Fork, ImageRequest, Options, Usage
+from gems.types import Candidate, ImageRequest, Options, RunRow, RunStatus, Usage
 
 logger = logging.getLogger(__name__)
 LEDGER_VERSION = 1
@@ -50,8 +50,6 @@ _SELECT_RUNS = (
 # Tables of paid results, with the columns of their keys.
 _PAID_TABLES = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
 
-RunStatus = Literal["running", "interrupted", "done", "failed"]
-
 
 class KeptAnswer(TypedDict):
     """A chat model's answer in the ledger."""
@@ -60,25 +58,6 @@ class KeptAnswer(TypedDict):
     thought: str
     yes_probability: float | None
     usage: Usage
-
-
-class RunRow(TypedDict):
-    """A run in the index. The checkpointer has the authoritative state; this is for listing."""
-
-    run_id: str
-    created: str
-    """UTC, ISO 8601."""
-    updated: str
-    status: RunStatus
-    prompt: str
-    options: Options
-    models: dict[str, str]
-    summary: dict[str, Any]
-    """Score, stop reason, rounds, images, path of the result; empty while the run is in progress."""
-    forked_from: Fork | None
-    """None for a run that is not a fork."""
-    owner: str
-    """The user whose run it is, on servers with users; empty otherwise."""
 
 
 class Ledger(Housekeeping):

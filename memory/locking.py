@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from gems.memory import clearing, locks
+from gems.memory import locks
 
 
 class RunLocks(ABC):
@@ -60,13 +60,13 @@ class FileLocks(RunLocks):
         return await asyncio.to_thread(locks.is_run_locked, self._folder, run)
 
     async def is_busy(self, run: str) -> bool:
-        return await asyncio.to_thread(clearing.is_busy, self._folder, run)
+        return await asyncio.to_thread(locks.is_busy, self._folder, run)
 
     async def idle(self, listed: Collection[str]) -> list[str]:
-        return await asyncio.to_thread(clearing.idle_locks, self._folder, listed)
+        return await asyncio.to_thread(locks.idle_locks, self._folder, listed)
 
     async def remove(self, run: str) -> bool:
-        return await asyncio.to_thread(clearing.remove_lock, self._folder, run)
+        return await asyncio.to_thread(locks.remove_lock, self._folder, run)
 
     async def remove_held(self, run: str) -> None:
-        await asyncio.to_thread(clearing.remove_lock_held, self._folder, run)
+        await asyncio.to_thread(locks.remove_lock_held, self._folder, run)

@@ -7,7 +7,8 @@ deleted, and would then hold a lock that nobody else sees.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from gems.errors import RunBusyError
 from gems.memory.faults import storage_error
+from gems.memory.file_store import remove_file
 
 # A short timeout, since `is_run_locked` holds the lock for a moment too.
 _LOCK_TIMEOUT_S = 0.2
@@ -78,3 +80,35 @@ def _acquire(folder: Path, run: str, timeout_s: float) -> BaseFileLock:
 
 def _lock_path(folder: Path, run: str) -> Path:
     return folder / f"{run}.lock"
+
+
+def idle_locks(folder: Path, listed: Collection[str]) -> list[str]:
+    """Return the runs that are not listed, are not being worked on, and have a lock file."""
+    names = [path.stem for path in folder.glob("*.lock")] if folder.is_dir() else []
+    return [name for name in names if name not in listed and not is_busy(folder, name)]
+
+
+def remove_lock(folder: Path, run: str) -> bool:
+    """Delete the lock file of a deleted run unless somebody holds it; return whether it is gone."""
+    try:
+        with run_lock(folder, run):
+            return remove_lock_held(folder, run)
+    except RunBusyError:
+        return False
+
+
+def remove_lock_held(folder: Path, run: str) -> bool:
+    """Delete the lock file of a deleted run; the caller holds the lock."""
+    # Windows cannot delete an open file, but filelock deletes it on release.
+    return os.name == "nt" or remove_file(folder / f"{run}.lock")
+
+
+def is_busy(folder: Path, run: str) -> bool:
+    """Return whether somebody works on the run. Unlike `is_run_locked` it never creates a lock file."""
+    if not (folder / f"{run}.lock").exists():
+        return False
+    try:
+        with run_lock(folder, run):
+            return False
+    except RunBusyError:
+        return True

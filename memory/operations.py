@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gems.memory.experience import EXPERIENCES, experience_key, namespace
-from gems.memory.outbox import PendingOp
+from gems.memory.experience import EXPERIENCES, PendingOp, experience_key, namespace
 from gems.memory.remembering import collect_experiences, lesson_credits
 from gems.types import Recall
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import aiosqlite
-from typing_extensions import TypedDict
 
+from gems.memory.experience import PendingOp
 from gems.memory.faults import storage_error
 from gems.memory.sqlite import open_database
 
@@ -22,18 +22,6 @@ CREATE TABLE IF NOT EXISTS operations (
     id TEXT PRIMARY KEY, at TEXT NOT NULL, operation TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS operations_pending ON operations (done, at);
 """
-
-
-class PendingOp(TypedDict):
-    """One operation on the store."""
-
-    id: str
-    """Identifies the operation: the same one is not executed twice."""
-    kind: Literal["put", "credit"]
-    """A credit adds to an item's track record."""
-    namespace: list[str]
-    key: str
-    value: dict[str, Any]
 
 
 class Outbox:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gems.memory.ledger import RunStatus
+    from gems.types import RunStatus
 
 MOST = 2**62
 """The SQL limit for "no limit"."""

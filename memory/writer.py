@@ -10,8 +10,8 @@ from typing import Any
 from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
 
 from gems.errors import GemsError, MemoryUnavailableError
-from gems.memory.experience import no_record
-from gems.memory.outbox import Outbox, PendingOp
+from gems.memory.experience import PendingOp, no_record
+from gems.memory.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 BATCH = 64

@@ -13,8 +13,8 @@ from gems.models.schemas import AnswerReply, ChecklistReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.types import Answer, Requirement
+from gems.verdicts import shorten_evidence, unknown_answer
 
-_MAX_EVIDENCE = 300
 # Attempt numbers make repeated questions distinct in the ledger.
 _FIRST_ATTEMPTS = (0, 1)
 
@@ -224,19 +224,3 @@ def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) ->
                 "source": "parent",
             }
     return Judgement([answers[requirement["id"]] for requirement in requirements], judgement.thought)
-
-
-def unknown_answer(requirement: Requirement, evidence: str) -> Answer:
-    """Return the answer `unknown` with the reason as evidence."""
-    return {
-        "requirement": requirement["id"],
-        "answer": "unknown",
-        "evidence": shorten_evidence(evidence),
-        "probability": None,
-        "source": "judge",
-    }
-
-
-def shorten_evidence(text: str) -> str:
-    """Return the text on one line, at most 300 characters."""
-    return " ".join(text.split())[:_MAX_EVIDENCE]

@@ -17,7 +17,7 @@ from langgraph.store.base import BaseStore
 
 from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, StorageError
 from gems.events import Event, ImageDrawn, StepDone, Warned
-from gems.memory.outbox import PendingOp
+from gems.memory.experience import PendingOp
 from gems.memory.writer import apply
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json

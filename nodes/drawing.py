@@ -15,12 +15,6 @@ _MAX_GUIDANCE = 100.0
 _MAX_NEGATIVE = 2_000
 
 
-def negative_prompt(state: State) -> str:
-    """Return what images must not show, from the user and from skills."""
-    wanted = (state["options"]["negative_prompt"], (state.get("drawing") or {}).get("negative_prompt", ""))
-    return ", ".join(text for text in wanted if text)
-
-
 def image_size(state: State) -> tuple[int, int]:
     """Return width and height in pixels: the user's, else a skill's, else the generator's default."""
     options, drawing = state["options"], state.get("drawing") or {}

@@ -10,16 +10,15 @@ from langgraph.types import Overwrite
 from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
 from gems.nodes.base import Update, stop_reason_for
-from gems.nodes.checklist import Judgement, judge_image, unknown_answer
+from gems.nodes.checklist import Judgement, judge_image
 from gems.nodes.confirming import all_met, candidates_to_confirm, confirm, doubtful_answers, recheck
 from gems.nodes.context import NodeContext
-from gems.nodes.drawing import negative_prompt
 from gems.nodes.generator import drop_failed
-from gems.nodes.scoring import best_verdict, build_verdict
 from gems.nodes.skill_verifying import ask_verifiers
 from gems.nodes.stopping import find_stop_reason
-from gems.state import State
+from gems.state import State, negative_prompt
 from gems.types import Candidate, Failure, Requirement, Round
+from gems.verdicts import best_verdict, build_verdict, unknown_answer
 
 _MAX_THOUGHT = 4_000
 

@@ -14,9 +14,9 @@ from gems.nodes.context import NodeContext
 from gems.nodes.lessons import lesson_lines, recall_lessons, recalls_update, record_outcome
 from gems.nodes.prompts import ORIGINAL, numbered, question
 from gems.nodes.rewrite import QUESTIONS_PREFIX
-from gems.nodes.scoring import best_round
 from gems.state import State
 from gems.types import Answer, Experience, Recalled, Requirement, Round
+from gems.verdicts import best_round
 
 MAX_WORDS = 100
 _HISTORY = 6

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import get_args
 
 from gems.errors import GemsError, LimitReached, SkillError
-from gems.nodes.checklist import shorten_evidence
 from gems.nodes.context import NodeContext
 from gems.nodes.skill_graphs import skill_verifiers
 from gems.nodes.skills import used_skills
@@ -16,6 +15,7 @@ from gems.skills.guarding import forbid_exit
 from gems.skills.loader import format_code_error
 from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement
+from gems.verdicts import shorten_evidence
 
 
 async def ask_verifiers(image: str, state: State, work: NodeContext) -> dict[str, Answer]:

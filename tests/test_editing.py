@@ -174,7 +174,7 @@ async def test_a_full_disk_is_told_before_anything_is_paid_for(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gems.memory.images.write_atomically", full)
+    monkeypatch.setattr("gems.memory.file_store.write_atomically", full)
     async with house.gems() as gems:
         with pytest.raises(DiskFullError):
             await edited(gems)

@@ -17,7 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from gems.errors import GemsError, MissingExtraError, RunDrainedError, ServerError
 from gems.observability.opentelemetry import traces_url
-from gems.observability.tracing import OFF, open_tracing
+from gems.observability.tracing import OFF
+from gems.resources import open_tracing
 from gems.service import Gems
 from gems.settings import Settings
 from tests.faults.helpers import Script, asks_for, opened

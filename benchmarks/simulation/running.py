@@ -19,15 +19,15 @@ from gems.models.usage import NO_USAGE
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
-from gems.nodes.finish import outcome
 from gems.nodes.generator import generate
 from gems.nodes.judge import judge
 from gems.nodes.reflector import reflect
-from gems.nodes.scoring import best_verdict
 from gems.options import resolve_options
+from gems.results import outcome
 from gems.skills.registry import SkillRegistry
 from gems.state import Context, State
 from gems.types import Candidate, GeneratorCapabilities, ImageRequest, Role, Round
+from gems.verdicts import best_verdict
 
 SIDE = 64
 CAPABILITIES = GeneratorCapabilities(model="simulated", default_size=(SIDE, SIDE), price_usd=0.0)

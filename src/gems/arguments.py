@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 from typing_extensions import TypedDict
 
-from gems.memory.ledger import RunRow
 from gems.runs.source_images import SourceImage
-from gems.state import Input
 from gems.types import Profile
 
 # Options that a fork may change; the others determined the shared rounds.
@@ -61,19 +58,3 @@ class RunArguments(RunOptions, Target, total=False):
     new_id: str | None
     """The new run's id, for callers that must know it in advance. At most 100 letters, digits, `.`, `_` and
     `-`, and unused; by default built from the time and a random part."""
-
-
-def as_input(row: RunRow) -> Input:
-    """Return a run's complete options as graph input; resolving them again changes nothing."""
-    options = row["options"]
-    given: dict[str, Any] = {name: options.get(name) for name in RunOptions.__annotations__}
-    given |= {
-        "plateau": options["plateau"] or 0,
-        "prompt": row["prompt"],
-        "owner": row["owner"] or None,
-        "source": options.get("source"),
-        "run_id": row["run_id"],
-        # If the user set no size, a skill may still change it.
-        "size": f"{options['width']}x{options['height']}" if options.get("sized", True) else None,
-    }
-    return cast("Input", {name: value for name, value in given.items() if value is not None})

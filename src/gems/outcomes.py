@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gems.memory.ledger import RunRow, RunStatus
-from gems.nodes.finish import all_rounds, outcome
-from gems.results import CheckedRequirement, RunResult
+from gems.results import CheckedRequirement, RunResult, all_rounds, outcome
 from gems.state import State
-from gems.types import Round
+from gems.types import Round, RunRow, RunStatus
 
 
 def build_result(state: State, row: RunRow, status: RunStatus) -> RunResult:

@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from gems.errors import StorageError
-from gems.memory.experience import memory_namespace
-from gems.memory.ledger import RunRow
+from gems.memory.experience import PendingOp, memory_namespace
 from gems.memory.operations import credit_ops, experience_ops
-from gems.memory.outbox import PendingOp
 from gems.memory_reports import Rebuilt
 from gems.resources import Resources
 from gems.runs.fork import Graph, thread
 from gems.runs.memory_admin import MemoryAdmin
 from gems.runs.recovery import read_snapshot
-from gems.types import Recall
+from gems.types import Recall, RunRow
 
 
 async def rebuild(

@@ -23,7 +23,7 @@ from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator, wrap_chat
 from gems.models.images import EncodedImageCache
-from gems.observability.tracing import OFF, Tracing, open_tracing
+from gems.observability.tracing import OFF, Tracing, check_installed
 from gems.settings import Settings
 from gems.skills.catalogue import SkillCatalogue
 from gems.skills.places import SkillSearchPath
@@ -191,3 +191,16 @@ def _open_chats(settings: Settings, custom: BaseChatModel | None) -> dict[Role, 
         ) or open_chat(chat_settings)
         clients.append((chat_settings, chats[role]))
     return chats
+
+
+@asynccontextmanager
+async def open_tracing(settings: Settings) -> AsyncIterator[Tracing]:
+    """Open the configured tracing; MissingExtraError if OpenTelemetry is not installed."""
+    if not settings.otel:
+        yield OFF
+        return
+    check_installed(settings)
+    from gems.observability.opentelemetry import open_otel  # noqa: PLC0415 - only those who want traces need it
+
+    async with open_otel(settings.otel, texts=settings.otel_text) as tracing:
+        yield tracing

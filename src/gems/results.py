@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from gems.state import State, negative_prompt
 from gems.types import (
     AnswerValue,
     Experience,
@@ -23,6 +24,7 @@ from gems.types import (
     StopReason,
     Usage,
 )
+from gems.verdicts import best_round, build_verdict, unknown_answer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -126,3 +128,38 @@ class RunResult(BaseModel):
 
         page = result_html(self, self._data, self._load_image or (lambda _image: None))
         return {"text/html": page, "text/plain": f"{self.prompt}\n{result_summary(self)}"}
+
+
+def all_rounds(state: State) -> list[Round]:
+    """Return the judged rounds, followed by one for images that were generated but not judged.
+
+    Such images exist if an error or a limit occurred before they were judged. Their answers are all unknown,
+    so that they are neither lost nor reported as verified.
+    """
+    judged = list(state.get("rounds") or [])
+    candidates = state.get("drawn") or []
+    if not candidates:
+        return judged
+    answers = [unknown_answer(requirement, "not judged") for requirement in state["requirements"]]
+    unjudged: Round = {
+        "number": len(judged) + 1,
+        "prompt": state["draw_prompt"],
+        "negative_prompt": negative_prompt(state),
+        "candidates": candidates,
+        "verdicts": [build_verdict(candidate["image"], answers) for candidate in candidates],
+        "best": 0,
+        "score": 0.0,
+        "seconds": state.get("timings") or {},
+    }
+    return [*judged, unjudged]
+
+
+def outcome(rounds: list[Round]) -> dict[str, Any]:
+    """Return the best image of at least one round with its score, round and prompt."""
+    best = best_round(rounds)
+    return {
+        "image": best["candidates"][best["best"]]["image"],
+        "score": best["score"],
+        "best_round": best["number"],
+        "final_prompt": best["prompt"],
+    }

@@ -22,7 +22,7 @@ from typing import Any, Self, cast
 from langchain_core.language_models import BaseChatModel
 from typing_extensions import Unpack
 
-from gems.arguments import FORK_OPTIONS, RunArguments, Target, as_input
+from gems.arguments import FORK_OPTIONS, RunArguments, Target
 from gems.errors import (
     CorruptStoreError,
     InternalError,
@@ -32,7 +32,6 @@ from gems.errors import (
 from gems.events import Event, Finished, Warned
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.faults import reading, translate_storage_errors
-from gems.memory.ledger import RunRow, RunStatus
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
@@ -45,7 +44,7 @@ from gems.reporting.lessons import lesson_lines
 from gems.resources import Resources, open_resources
 from gems.results import RunResult
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
-from gems.runs.executor import RunExecutor, Start
+from gems.runs.executor import RunExecutor, Start, as_input
 from gems.runs.fork import ForkRequest, fork_point, prevent_deletion, thread, write_fork
 from gems.runs.memory_admin import MemoryAdmin
 from gems.runs.output import check_target, load_saved_image
@@ -60,7 +59,7 @@ from gems.skill_workshop import SkillWorkshop
 from gems.skills.models import Skill
 from gems.skills.registry import SkillRegistry
 from gems.state import Input, State
-from gems.types import Options
+from gems.types import Options, RunRow, RunStatus
 from gems.waiting import resume_input
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

@@ -259,3 +259,9 @@ class Context:
     def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
         """Return a schema for servers that describe the context; callers cannot send one."""
         return core_schema.any_schema()
+
+
+def negative_prompt(state: State) -> str:
+    """Return what images must not show, from the user and from skills."""
+    wanted = (state["options"]["negative_prompt"], (state.get("drawing") or {}).get("negative_prompt", ""))
+    return ", ".join(text for text in wanted if text)

@@ -371,3 +371,25 @@ class GeneratorCapabilities:
         """Return the nearest multiple within the limits."""
         least, most = -(-self.min_side // self.size_multiple), self.max_side // self.size_multiple
         return min(max(round(side / self.size_multiple), least), most) * self.size_multiple
+
+
+RunStatus = Literal["running", "interrupted", "done", "failed"]
+
+
+class RunRow(TypedDict):
+    """A run in the index. The checkpointer has the authoritative state; this is for listing."""
+
+    run_id: str
+    created: str
+    """UTC, ISO 8601."""
+    updated: str
+    status: RunStatus
+    prompt: str
+    options: Options
+    models: dict[str, str]
+    summary: dict[str, Any]
+    """Score, stop reason, rounds, images, path of the result; empty while the run is in progress."""
+    forked_from: Fork | None
+    """None for a run that is not a fork."""
+    owner: str
+    """The user whose run it is, on servers with users; empty otherwise."""

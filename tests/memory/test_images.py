@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DiskFullError, ImageMissingError, StorageError
-from gems.memory.images import ImageStore, write_atomically
+from gems.memory.file_store import write_atomically
+from gems.memory.images import ImageStore
 
 DATA = b"\x89PNG and so on"
 ID = hashlib.sha256(DATA).hexdigest()

@@ -11,7 +11,8 @@ import pytest_asyncio
 from langgraph.store.memory import InMemoryStore
 
 from gems.errors import MemoryUnavailableError
-from gems.memory.outbox import Outbox, PendingOp, open_outbox
+from gems.memory.experience import PendingOp
+from gems.memory.outbox import Outbox, open_outbox
 from gems.memory.writer import BATCH, ExperienceWriter, apply
 
 SPACE = ("experiences", "flat")

@@ -9,8 +9,8 @@ import pytest
 from gems.errors import RefusedError, RejectedRequestError, ServerError, UnreadableReplyError
 from gems.nodes.prompts import NOTHING
 from gems.nodes.reflector import MAX_WORDS, append_questions, reflect, round_slots
-from gems.nodes.scoring import build_verdict
 from gems.types import AnswerValue, ImageRequest
+from gems.verdicts import build_verdict
 from tests.scripted import OPTIONS, Desk
 from tests.stub.brains import flat_picture
 

@@ -8,8 +8,8 @@ import pytest
 
 from gems.models.usage import NO_USAGE, spent_usd
 from gems.nodes.drawing import count_images
-from gems.nodes.scoring import best_round, best_verdict, pass_rate
 from gems.nodes.stopping import find_stop_reason
+from gems.verdicts import best_round, best_verdict, pass_rate
 from tests.scripted import OPTIONS
 
 

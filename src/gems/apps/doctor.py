@@ -32,7 +32,7 @@ from gems.errors import (
 from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import EXPERIENCES
 from gems.memory.faults import reading, storage_error
-from gems.memory.images import write_atomically
+from gems.memory.file_store import write_atomically
 from gems.memory.ledger import open_ledger
 from gems.memory.store import open_store
 from gems.models.chat.client import ChatClient

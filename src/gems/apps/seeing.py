@@ -7,7 +7,7 @@ import os
 import httpx
 
 from gems.errors import ConfigurationError, RejectedRequestError, UnreachableError
-from gems.models.generators.addresses import display_url
+from gems.observability.redaction import display_url
 from gems.observability.tracing import check_installed
 from gems.settings import Settings
 

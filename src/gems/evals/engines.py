@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from gems.errors import MissingExtraError, OptionError
-from gems.evals.engine_parts.engine import Engine
-from gems.evals.engine_parts.local import LocalEngine
+from gems.errors import OptionError
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.memory.file_store import FileStore
 from gems.models.specs import parse_chat_spec, parse_generator_spec
-from gems.service import Gems
 from gems.settings import ChatSettings, Settings
 from gems.types import Role
 
@@ -42,29 +34,6 @@ class EngineConfig:
     workers: int | None = None
     generator_actors: int | None = None
     graph: GraphBuilder = build_graph
-
-
-@asynccontextmanager
-async def open_engine(name: EngineName, config: EngineConfig) -> AsyncIterator[Engine]:
-    """Open the engine with this name.
-
-    Raises `MissingExtraError` if its packages are missing, `ConfigurationError` if models or stores are
-    unusable.
-    """
-    if name == "ray":
-        # Read on import of Ray, which would otherwise abort on SIGTERM instead of stopping in order.
-        os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
-        try:
-            # Needs the packages of an extra.
-            from gems.evals.ray_engine import open_ray  # noqa: PLC0415
-        except ImportError as error:
-            raise MissingExtraError("--engine ray", "ray") from error
-        async with open_ray(config) as engine:
-            yield engine
-        return
-    store = await asyncio.to_thread(FileStore, config.url)
-    async with Gems(config.settings, graph=config.graph) as gems:
-        yield LocalEngine(gems, store, config.concurrency)
 
 
 def settings_for_jobs(settings: Settings, *, uses_chat: bool = True, learn: bool = False) -> Settings:

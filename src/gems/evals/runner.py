@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gems.arguments import RunOptions
-from gems.errors import OptionError, RequestError
+from gems.errors import MissingExtraError, OptionError, RequestError
 from gems.evals.engine_parts.engine import Engine
+from gems.evals.engine_parts.local import LocalEngine
+from gems.evals.engines import EngineConfig, EngineName
 from gems.evals.harness import Harness
 from gems.evals.jobs import Job, JobResult
 from gems.evals.output_folder import EvalFolder, image_name
@@ -19,7 +23,9 @@ from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.settings import EvalSettings
 from gems.evals.task import Task
 from gems.evals.working import JobProgress, OnProgress, run_jobs
+from gems.memory.file_store import FileStore
 from gems.options import derived_seed
+from gems.service import Gems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,3 +184,26 @@ def run_id(settings: EvalSettings, sample: Sample) -> str:
 
 def _sample_name(key: SampleKey) -> str:
     return f"{key.benchmark}/{key.language}/{key.prompt_id} sample {key.sample}"
+
+
+@asynccontextmanager
+async def open_engine(name: EngineName, config: EngineConfig) -> AsyncIterator[Engine]:
+    """Open the engine with this name.
+
+    Raises `MissingExtraError` if its packages are missing, `ConfigurationError` if models or stores are
+    unusable.
+    """
+    if name == "ray":
+        # Read on import of Ray, which would otherwise abort on SIGTERM instead of stopping in order.
+        os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+        try:
+            # Needs the packages of an extra.
+            from gems.evals.ray_engine import open_ray  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtraError("--engine ray", "ray") from error
+        async with open_ray(config) as engine:
+            yield engine
+        return
+    store = await asyncio.to_thread(FileStore, config.url)
+    async with Gems(config.settings, graph=config.graph) as gems:
+        yield LocalEngine(gems, store, config.concurrency)

@@ -15,11 +15,10 @@ from gems.models.base import ImageGenerator
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.connecting import make_client_options
-from gems.models.generators.addresses import display_url
 from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
 from gems.models.limiting import MAX_CHAT_BYTES, UNCOMPRESSED, max_response_size
 from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
-from gems.observability.redaction import secrets_in
+from gems.observability.redaction import display_url, secrets_in
 from gems.settings import ChatSettings, GeneratorSettings
 
 _PER_MILLION = 1e-6

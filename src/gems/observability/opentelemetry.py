@@ -29,9 +29,8 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from gems._version import __version__
-from gems.models.generators.addresses import display_url
 from gems.models.usage import NO_USAGE, add_usage
-from gems.observability.redaction import redact
+from gems.observability.redaction import display_url, redact
 from gems.observability.tracing import Span, Tracing
 from gems.types import Usage
 

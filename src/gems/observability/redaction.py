@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
+from gems.errors import ModelSpecError
+
 _SECRET_NAMES = re.compile(r"(?i)key|token|secret|passw|auth|credential|signature")
 # Without spaces, with letters and digits, and longer than words and option names.
 _LOOKS_RANDOM = re.compile(r"(?=\S*[A-Za-z])(?=\S*\d)\S{20,}")
@@ -100,3 +102,16 @@ def secrets_of_address(url: str) -> Iterator[str]:
         found += secrets_in({name: value})
     for each in found:
         yield from dict.fromkeys((each, unquote_plus(each)))
+
+
+def display_url(url: str) -> str:
+    """Return an HTTP URL without user, password, query and trailing slash; raises `ModelSpecError`."""
+    try:
+        parts = urlsplit(url)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as error:
+        raise ModelSpecError(f"Invalid URL of the image server: {error}.") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ModelSpecError("The URL of the image server is incomplete.", hint="Use http://host:port/path.")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}{parts.path}".rstrip("/")

@@ -6,8 +6,7 @@ to a collector.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -56,19 +55,6 @@ _NO_SPAN = Span()
 _NO_SPAN_CONTEXT: AbstractContextManager[Span] = nullcontext(_NO_SPAN)
 OFF = Tracing()
 """No tracing."""
-
-
-@asynccontextmanager
-async def open_tracing(settings: Settings) -> AsyncIterator[Tracing]:
-    """Open the configured tracing; MissingExtraError if OpenTelemetry is not installed."""
-    if not settings.otel:
-        yield OFF
-        return
-    check_installed(settings)
-    from gems.observability.opentelemetry import open_otel  # noqa: PLC0415 - only those who want traces need it
-
-    async with open_otel(settings.otel, texts=settings.otel_text) as tracing:
-        yield tracing
 
 
 def check_installed(settings: Settings) -> None:

@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from gems._version import __version__
 from gems.memory.images import ImageStore
-from gems.memory.ledger import RunRow
 from gems.models.usage import NO_USAGE, add_usage
 from gems.reporting.answering import Cell, Row, matrix
 from gems.reporting.charting import chart
@@ -20,7 +19,7 @@ from gems.reporting.picturing import Thumbnail, load_images, make_thumbnail
 from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, policy_hash
 from gems.results import RunResult
-from gems.types import Candidate, Round, Usage
+from gems.types import Candidate, Round, RunRow, Usage
 
 _HERO, _ROUND, _OTHER = 1024, 640, 200
 """Longest sides in pixels."""

@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.memory import clearing
-from gems.memory.ledger import RunRow
+from gems.memory.file_store import remove_file
 from gems.resources import Resources
 from gems.runs.fork import Graph, thread
 from gems.settings import Settings
+from gems.types import RunRow
 
 MIN_AGE = timedelta(hours=1)
 """Younger images are never deleted: a run in progress stores them before its ledger refers to them."""
@@ -74,7 +75,7 @@ async def delete_run(
         if not dry_run:
             await resources.checkpointer.adelete_thread(run)
             if output_image is not None:
-                await asyncio.to_thread(clearing.remove_file, output_image)
+                await asyncio.to_thread(remove_file, output_image)
             # Rows are deleted before images: a run that is forked or generates meanwhile enters its own.
             await resources.ledger.forget(run)
         others = await resources.ledger.images_of_others(run)
@@ -132,7 +133,7 @@ async def clear_garbage(
     locks = await resources.locks.idle(listed)
     if not dry_run:
         free = await asyncio.to_thread(_delete_images, resources, free, cutoff)
-        files = {p: size for p, size in files.items() if await asyncio.to_thread(clearing.remove_file, p)}
+        files = {p: size for p, size in files.items() if await asyncio.to_thread(remove_file, p)}
         locks = [run for run in locks if await resources.locks.remove(run)]
     return Garbage(
         images=len(free),

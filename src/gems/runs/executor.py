@@ -13,11 +13,10 @@ from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Interrupt
 
-from gems.arguments import Target
+from gems.arguments import RunOptions, Target
 from gems.errors import GemsError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
-from gems.memory.ledger import RunRow, RunStatus
 from gems.nodes.lessons import UNREACHABLE, has_store_warning
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
@@ -36,6 +35,7 @@ from gems.runs.recovery import (
 )
 from gems.settings import Settings
 from gems.state import Context, Input, State
+from gems.types import RunRow, RunStatus
 from gems.waiting import answer_needed_error, pending_question
 
 logger = logging.getLogger(__name__)
@@ -225,3 +225,19 @@ def _drained_error(run_id: str) -> RunDrainedError:
     error = RunDrainedError("The run was interrupted because its process is stopping.")
     error.run_id = run_id
     return error
+
+
+def as_input(row: RunRow) -> Input:
+    """Return a run's complete options as graph input; resolving them again changes nothing."""
+    options = row["options"]
+    given: dict[str, Any] = {name: options.get(name) for name in RunOptions.__annotations__}
+    given |= {
+        "plateau": options["plateau"] or 0,
+        "prompt": row["prompt"],
+        "owner": row["owner"] or None,
+        "source": options.get("source"),
+        "run_id": row["run_id"],
+        # If the user set no size, a skill may still change it.
+        "size": f"{options['width']}x{options['height']}" if options.get("sized", True) else None,
+    }
+    return cast("Input", {name: value for name, value in given.items() if value is not None})

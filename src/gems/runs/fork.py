@@ -13,13 +13,12 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
 
 from gems.errors import OptionError, RunBusyError, StorageError
-from gems.memory.ledger import RunRow
 from gems.memory.locking import RunLocks
 from gems.nodes.drawing import count_images
 from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input, State
-from gems.types import Options
+from gems.types import Options, RunRow
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 

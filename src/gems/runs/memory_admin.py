@@ -11,9 +11,8 @@ from langgraph.store.base import GetOp, Item, PutOp, SearchItem
 from gems.consolidation import Distiller, consolidate
 from gems.errors import OptionError
 from gems.memory.clustering import sum_records
-from gems.memory.experience import EXPERIENCES, LESSONS, namespace
+from gems.memory.experience import EXPERIENCES, LESSONS, PendingOp, namespace
 from gems.memory.export import format_line, numbered_lines, read_line
-from gems.memory.outbox import PendingOp
 from gems.memory_reports import ConsolidationReport, Forgotten, ImportReport, Kind, Memory, Stats
 from gems.resources import Experiences, Resources
 from gems.types import TrackRecord

@@ -26,10 +26,10 @@ from gems.events import (
     Warned,
 )
 from gems.memory.faults import reading, storage_error
-from gems.memory.ledger import Ledger, RunRow
+from gems.memory.ledger import Ledger
 from gems.observability.redaction import redact
 from gems.state import State
-from gems.types import Candidate, Experience, Requirement, Round
+from gems.types import Candidate, Experience, Requirement, Round, RunRow
 
 logger = logging.getLogger(__name__)
 EventT = TypeVar("EventT", bound=Event)

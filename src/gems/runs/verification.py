@@ -15,7 +15,6 @@ from gems.nodes.checklist import Judgement, judge_image
 from gems.nodes.confirming import all_met, confirm, doubtful_answers, recheck
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
-from gems.nodes.scoring import pass_rate
 from gems.nodes.skill_verifying import ask_verifiers
 from gems.options import check_prompt
 from gems.resources import Resources
@@ -23,6 +22,7 @@ from gems.results import CheckedRequirement
 from gems.runs.source_images import read_png
 from gems.state import State
 from gems.types import Answer, Requirement, Usage
+from gems.verdicts import pass_rate
 
 _TEXT_SKILL = "text-rendering"
 

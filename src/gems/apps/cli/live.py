@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gems.apps.cli.display import format_recall, format_skill_use
+from gems.apps.cli.errors import clean
 from gems.apps.cli.story import Story, Turn
-from gems.apps.cli.text import clean, one_line
+from gems.apps.cli.text import one_line
 from gems.events import (
     Event,
     Finished,

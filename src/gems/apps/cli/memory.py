@@ -139,7 +139,8 @@ def _print_memories(found: list[Memory], *, as_json: bool) -> None:
 
 
 def _memory_lines(memory: Memory) -> list[str]:
-    from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
+    from gems.apps.cli.errors import clean  # noqa: PLC0415 - heavy
+    from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
 
     record = memory.value["record"]
     tried = record["helped"] + record["hurt"]

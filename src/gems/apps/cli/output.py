@@ -8,9 +8,9 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
+from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET, clean
 from gems.apps.cli.options import Models, View
-from gems.apps.cli.text import clean, format_usd, one_line, pluralize
+from gems.apps.cli.text import format_usd, one_line, pluralize
 from gems.results import RunResult
 
 

@@ -11,8 +11,8 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
-    from gems.memory.ledger import RunRow
     from gems.memory.run_filter import RunFilter
+    from gems.types import RunRow
 
 Status = Literal["running", "interrupted", "done", "failed"]
 

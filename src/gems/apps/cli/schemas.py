@@ -13,7 +13,6 @@ from gems.evals.data_checks import DataReport
 from gems.evals.official import EvalExport, EvalImport
 from gems.evals.reports import WorkReport
 from gems.evals.scoring import ScoreReport
-from gems.memory.ledger import RunRow
 from gems.memory_reports import (
     ConsolidationReport,
     Forgotten,
@@ -27,6 +26,7 @@ from gems.runs.cleanup import Deletion, Garbage
 from gems.runs.verification import Verification
 from gems.skill_reports import SkillDrafts, SkillTrial
 from gems.skills.reports import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
+from gems.types import RunRow
 
 
 class RunList(BaseModel):

@@ -10,15 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from gems.apps.cli.display import format_skill_use
+from gems.apps.cli.errors import clean
 from gems.apps.cli.live import Marks
 from gems.apps.cli.output import verdict_line
-from gems.apps.cli.text import clean, format_usd, one_line, pluralize
+from gems.apps.cli.text import format_usd, one_line, pluralize
 from gems.apps.doctor import Check
-from gems.memory.ledger import RunRow
 from gems.memory.retrieval import format_lesson
 from gems.nodes.checklist import is_verified
 from gems.results import RunResult
-from gems.types import Answer, Round, Usage
+from gems.types import Answer, Round, RunRow, Usage
 
 _NARROW = 24
 _CHECKED = {"ok": "green", "failed": "bold red", "skipped": "yellow", "missing": "dim"}

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-# Control characters could move the cursor, change colours or hide text; so could bidirectional overrides.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(text: str) -> str:
-    """Replace characters that a terminal interprets, except line breaks and tabs."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+from gems.apps.cli.errors import clean
 
 
 def one_line(text: str, most: int | None = None) -> str:

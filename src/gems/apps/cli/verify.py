@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
-from gems.apps.cli.text import clean, one_line
+from gems.apps.cli.errors import BEST_EFFORT, MET, clean, handle_errors
+from gems.apps.cli.text import one_line
 
 if TYPE_CHECKING:
     from gems.runs.verification import Verification

@@ -15,8 +15,8 @@ from mcp.server.mcpserver import Context
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller
 from gems.errors import GemsError, RequestError
-from gems.memory.ledger import RunRow
 from gems.runs.source_images import decode_base64
+from gems.types import RunRow
 
 _BASE64_HINT = "Send the image as base64 in `image`."
 

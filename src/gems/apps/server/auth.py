@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from gems.apps.run_manager import RunManager
 from gems.apps.serving.keys import Key, KeyFile
 from gems.errors import AnswerNeededError, GemsError, RequestError, RunBusyError, RunNotFoundError
-from gems.memory.ledger import RunRow
 from gems.memory.run_filter import RunFilter
+from gems.types import RunRow
 
 _RUN_ID = re.compile(r"[\w.:-]{1,200}")
 

@@ -9,11 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from gems.events import Event, Finished
-from gems.memory.ledger import RunRow
 from gems.options import MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
 from gems.results import RunResult
 from gems.runs.source_images import MAX_BASE64
-from gems.types import Fork, Options, Profile
+from gems.types import Fork, Options, Profile, RunRow
 
 Status = Literal["running", "interrupted", "done", "failed"]
 

@@ -13,11 +13,10 @@ from markupsafe import Markup, escape
 
 from gems.apps.run_view import Story, Turn
 from gems.errors import GemsError
-from gems.memory.ledger import RunRow
 from gems.models.usage import NO_USAGE, add_usage
 from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, percent
-from gems.types import Answer, Usage
+from gems.types import Answer, RunRow, Usage
 
 _SIGNS = {"yes": "✓", "no": "✗", "unknown": "?"}
 _WORDS = {"yes": "met", "no": "not met", "unknown": "unknown"}

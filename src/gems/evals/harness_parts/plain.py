@@ -5,8 +5,7 @@ from __future__ import annotations
 from gems.events import Planned
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.drawing import negative_prompt
-from gems.state import State
+from gems.state import State, negative_prompt
 from gems.types import Round
 
 

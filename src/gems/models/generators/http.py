@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from gems.models.connecting import make_client_options
-from gems.models.generators.addresses import display_url
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import error_from_status, parse_retry_after
 from gems.models.limiting import MAX_IMAGE_BYTES, UNCOMPRESSED, max_response_size
-from gems.observability.redaction import secrets_in, secrets_of_address
+from gems.observability.redaction import display_url, secrets_in, secrets_of_address
 from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gems.errors import AuthenticationError, InvalidImageError, RejectedRequestError, UnreadableReplyError
 from gems.models.connecting import make_client_options
-from gems.models.generators.addresses import display_url, resolve_on_same_server
+from gems.models.generators.addresses import resolve_on_same_server
 from gems.models.generators.openai_parameters import (
     OPENAI_URL,
     find_known_model,
@@ -20,7 +20,7 @@ from gems.models.generators.openai_parameters import (
 )
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.limiting import MAX_IMAGE_BYTES, UNCOMPRESSED, max_response_size
-from gems.observability.redaction import hide, redact, secrets_in, shorten
+from gems.observability.redaction import display_url, hide, redact, secrets_in, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:

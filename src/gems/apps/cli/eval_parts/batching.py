@@ -11,9 +11,10 @@ from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.runner import mute_node_warnings, settings_with
 from gems.evals.batch import Batch, BatchSettings
 from gems.evals.batch_rows import BatchList, read_batch_list
-from gems.evals.engines import check_prices, open_engine, settings_for_jobs
+from gems.evals.engines import check_prices, settings_for_jobs
 from gems.evals.output_folder import lock_folder
 from gems.evals.reports import WorkReport
+from gems.evals.runner import open_engine
 from gems.memory.file_store import FileStore
 from gems.resources import open_resources
 from gems.settings import Settings

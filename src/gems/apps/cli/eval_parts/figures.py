@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gems.apps.cli.text import clean, one_line, pluralize
+from gems.apps.cli.errors import clean
+from gems.apps.cli.text import one_line, pluralize
 from gems.evals.comparison.sections import Section
 from gems.evals.comparison.table import NONE, Table, format_coverage
 from gems.evals.official import EvalExport

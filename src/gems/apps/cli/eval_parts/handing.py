@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from gems.apps.cli.errors import BEST_EFFORT, MET
+from gems.apps.cli.errors import BEST_EFFORT, MET, clean
 from gems.apps.cli.options import View
 from gems.apps.cli.output import print_json
-from gems.apps.cli.text import clean, format_usd, one_line, pluralize
+from gems.apps.cli.text import format_usd, one_line, pluralize
 from gems.evals.reports import WorkReport
 
 _MOST_LISTED = 20

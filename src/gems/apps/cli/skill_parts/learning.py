@@ -77,7 +77,8 @@ def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
 
 
 def _print_drafts(done: SkillDrafts) -> None:
-    from gems.apps.cli.text import clean, one_line  # noqa: PLC0415 - heavy
+    from gems.apps.cli.errors import clean  # noqa: PLC0415 - heavy
+    from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
 
     for draft in done.drafts:
         typer.echo(one_line(_format_draft(draft)))

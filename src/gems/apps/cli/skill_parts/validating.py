@@ -35,8 +35,8 @@ def validate(
       2  bad usage
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.errors import clean  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.text import clean  # noqa: PLC0415
         from gems.skills.reports import ValidationList, validation_entry  # noqa: PLC0415
         from gems.skills.validator import validate as checked  # noqa: PLC0415
 

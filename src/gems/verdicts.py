@@ -1,10 +1,10 @@
-"""Score images and choose the best one."""
+"""Answers, verdicts and scores: pass rate, best candidate, best round."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gems.types import Answer, AnswerValue, Round, Verdict
+from gems.types import Answer, AnswerValue, Requirement, Round, Verdict
 
 
 def pass_rate(answers: Sequence[AnswerValue]) -> float:
@@ -44,3 +44,22 @@ def best_verdict(verdicts: Sequence[Verdict]) -> int:
 def best_round(rounds: Sequence[Round]) -> Round:
     """Return the round with the best image; raise `ValueError` if there is no round."""
     return rounds[best_verdict([turn["verdicts"][turn["best"]] for turn in rounds])]
+
+
+def unknown_answer(requirement: Requirement, evidence: str) -> Answer:
+    """Return the answer `unknown` with the reason as evidence."""
+    return {
+        "requirement": requirement["id"],
+        "answer": "unknown",
+        "evidence": shorten_evidence(evidence),
+        "probability": None,
+        "source": "judge",
+    }
+
+
+def shorten_evidence(text: str) -> str:
+    """Return the text on one line, at most 300 characters."""
+    return " ".join(text.split())[:_MAX_EVIDENCE]
+
+
+_MAX_EVIDENCE = 300
