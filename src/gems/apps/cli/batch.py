@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from gems.apps.cli import options
 from gems.apps.cli import options as shared
 from gems.apps.cli.errors import handle_errors
-from gems.apps.cli.eval_parts import options
 
 
 def batch(  # noqa: PLR0913, PLR0917 - the command's options
@@ -21,7 +21,7 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
             help="Prompts as JSON Lines, or as CSV if the name ends in .csv.",
         ),
     ],
-    out: options.Out,
+    out: options.EvalOut,
     chat: shared.Chat = None,
     judge: shared.Judge = None,
     generator: shared.Generator = None,
@@ -41,7 +41,7 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
     workers: options.Workers = None,
     generator_actors: options.GeneratorActors = None,
     json: shared.Json = False,
-    quiet: options.Quiet = False,
+    quiet: options.EvalQuiet = False,
     debug: shared.Debug = False,
 ) -> None:
     """Generate an image for each prompt in a file, as `gems run` does.

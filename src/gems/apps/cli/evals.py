@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
+from gems.apps.cli import options
 from gems.apps.cli import options as shared
 from gems.apps.cli.errors import handle_errors
-from gems.apps.cli.eval_parts import options
 
 
 def run(  # noqa: PLR0913, PLR0917 - the command's options
     task: Annotated[str, typer.Argument(metavar="TASK", help="Benchmark; `gems eval data` lists them.")],
-    out: options.Out,
+    out: options.EvalOut,
     harness: Annotated[
         str,
         typer.Option(
@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     workers: options.Workers = None,
     generator_actors: options.GeneratorActors = None,
     json: shared.Json = False,
-    quiet: options.Quiet = False,
+    quiet: options.EvalQuiet = False,
     debug: shared.Debug = False,
 ) -> None:
     """Generate the samples of a benchmark with a harness.
