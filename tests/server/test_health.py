@@ -9,7 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from gems.apps.run_manager import RunManager
-from gems.apps.server.health import Metrics
+from gems.apps.server.metrics import Metrics
 from gems.errors import UnreachableError
 from tests.server.running import app_of, bearer, begun, gated, heard, keys_of, result, serving
 from tests.serving import House

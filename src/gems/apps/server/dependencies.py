@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection
 
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller, ForeignPageError, UnknownKeyError
-from gems.apps.server.health import Metrics
+from gems.apps.server.metrics import Metrics
 from gems.apps.serving.keys import KeyFile
 from gems.service import Gems
 from gems.settings import Settings
