@@ -23,10 +23,9 @@ from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.models.images import encode_jpegs
 from gems.models.schemas import TASK_ROLES
-from gems.models.usage import NO_USAGE, merge_usage
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
-from gems.types import Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage
+from gems.types import NO_USAGE, Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage, merge_usage
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from gems.errors import BudgetReachedError
-from gems.models.usage import spent_usd
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.drawing import count_images, image_size, image_url_update
 from gems.options import candidate_seed
 from gems.state import State, negative_prompt
-from gems.types import Candidate, ImageRequest
+from gems.types import Candidate, ImageRequest, spent_usd
 
 T = TypeVar("T")
 

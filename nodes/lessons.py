@@ -13,11 +13,10 @@ from gems.memory.experience import memory_namespace
 from gems.memory.operations import credit_ops, experience_ops
 from gems.memory.remembering import requirements_with_answer
 from gems.memory.retrieval import LessonQuery, format_lesson, recall
-from gems.models.usage import NO_USAGE
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered
 from gems.state import State
-from gems.types import Recall, Recalled
+from gems.types import NO_USAGE, Recall, Recalled
 
 UNREACHABLE = "Earlier runs' lessons cannot be used:"
 """Start of the warning about an unavailable store; a run emits it once."""

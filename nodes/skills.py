@@ -7,13 +7,12 @@ from typing import Any, get_args
 
 from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
-from gems.models.usage import NO_USAGE
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.drawing import check_overrides, merge_overrides
 from gems.options import MAX_PROMPT, is_unicode
 from gems.state import State
-from gems.types import Requirement, RequirementKind, SkillUse, Usage
+from gems.types import NO_USAGE, Requirement, RequirementKind, SkillUse, Usage
 
 MAX_EXTRA = 10
 """Maximum number of requirements that one skill may add."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gems.models.usage import spent_usd
 from gems.nodes.drawing import count_images
-from gems.types import Options, Round, StopReason, Usage
+from gems.types import Options, Round, StopReason, Usage, spent_usd
 
 
 def find_stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> StopReason | None:

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Protocol
 
 from typing_extensions import TypedDict
 
-from gems.models.usage import merge_usage
-from gems.types import AnswerValue, DrawingSettings, Options, Requirement, RequirementKind, Usage
+from gems.types import AnswerValue, DrawingSettings, Options, Requirement, RequirementKind, Usage, merge_usage
 
 if TYPE_CHECKING:
     from langgraph.graph import StateGraph

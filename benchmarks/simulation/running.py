@@ -15,7 +15,6 @@ from gems.events import Event
 from gems.graphs.routing import after_judge
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
-from gems.models.usage import NO_USAGE
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
@@ -26,7 +25,7 @@ from gems.options import resolve_options
 from gems.results import outcome
 from gems.skills.registry import SkillRegistry
 from gems.state import Context, State
-from gems.types import Candidate, GeneratorCapabilities, ImageRequest, Role, Round
+from gems.types import NO_USAGE, Candidate, GeneratorCapabilities, ImageRequest, Role, Round
 from gems.verdicts import best_verdict
 
 SIDE = 64

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from gems.errors import OptionError, SkillError
-from gems.models.usage import merge_usage
 from gems.nodes.skill_graphs import skill_graph
 from gems.resources import Resources
 from gems.runs.skill_testing import ExampleTrial
@@ -21,7 +20,7 @@ from gems.skill_reports import SkillTrial
 from gems.skills.examples import Example, read_examples
 from gems.skills.models import FaultySkill, Skill
 from gems.skills.registry import SkillRegistry
-from gems.types import Usage
+from gems.types import Usage, merge_usage
 
 T = TypeVar("T")
 _CONCURRENCY = 8

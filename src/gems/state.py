@@ -18,7 +18,6 @@ from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
 from gems.models.images import EncodedImageCache
-from gems.models.usage import merge_usage
 from gems.types import (
     Candidate,
     DrawingSettings,
@@ -34,6 +33,7 @@ from gems.types import (
     SkillUse,
     StopReason,
     Usage,
+    merge_usage,
 )
 
 if TYPE_CHECKING:

@@ -13,10 +13,9 @@ import pytest_asyncio
 
 from gems.errors import StorageError
 from gems.memory.ledger import Ledger, open_ledger
-from gems.models.usage import NO_USAGE
 from gems.settings import load_settings
 from gems.stores import open_stores
-from gems.types import ImageRequest
+from gems.types import NO_USAGE, ImageRequest
 from tests.scripted import OPTIONS
 
 REQUEST = ImageRequest(prompt="ein Kätzchen 猫", seed=7, width=64, height=64)

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gems.errors import SkillError
-from gems.models.usage import NO_USAGE
 from gems.nodes.rewrite import MAX_PROMPT
 from gems.nodes.skills import MAX_EXTRA, apply_result, check_usage, skip_skill, used_skills
+from gems.types import NO_USAGE
 from tests.scripted import OPTIONS, Desk
 
 STATE: Any = {

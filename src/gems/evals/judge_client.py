@@ -14,9 +14,8 @@ from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat
 from gems.models.images import encode_image
 from gems.models.specs import parse_chat_spec
-from gems.models.usage import NO_USAGE, add_usage
 from gems.settings import ChatSettings
-from gems.types import Usage
+from gems.types import NO_USAGE, Usage, add_usage
 
 SAMPLES = 5
 """Answers per probability if the endpoint returns none."""

@@ -29,10 +29,9 @@ from opentelemetry.sdk.trace.export import (
 )
 
 from gems._version import __version__
-from gems.models.usage import NO_USAGE, add_usage
 from gems.observability.redaction import display_url, redact
 from gems.observability.tracing import Span, Tracing
-from gems.types import Usage
+from gems.types import NO_USAGE, Usage, add_usage
 
 logger = logging.getLogger(__name__)
 

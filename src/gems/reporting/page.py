@@ -12,14 +12,13 @@ from markupsafe import Markup
 
 from gems._version import __version__
 from gems.memory.images import ImageStore
-from gems.models.usage import NO_USAGE, add_usage
 from gems.reporting.answering import Cell, Row, matrix
 from gems.reporting.charting import chart
 from gems.reporting.picturing import Thumbnail, load_images, make_thumbnail
 from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, policy_hash
 from gems.results import RunResult
-from gems.types import Candidate, Round, RunRow, Usage
+from gems.types import NO_USAGE, Candidate, Round, RunRow, Usage, add_usage
 
 _HERO, _ROUND, _OTHER = 1024, 640, 200
 """Longest sides in pixels."""

@@ -14,7 +14,6 @@ from gems.graphs.routing import ANY_SKILL
 from gems.graphs.skills import any_skill_node
 from gems.models.chat.watching import RecordingClient
 from gems.models.schemas import KeptReply
-from gems.models.usage import merge_usage
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills
@@ -23,7 +22,7 @@ from gems.options import resolve_options
 from gems.skill_reports import TriedExample
 from gems.skills.examples import Example
 from gems.state import Context, Input, State
-from gems.types import Role, Usage
+from gems.types import Role, Usage, merge_usage
 
 _INTERRUPT = "__interrupt__"
 """LangGraph's key of a graph's questions to a person."""

@@ -13,10 +13,9 @@ from markupsafe import Markup, escape
 
 from gems.apps.run_view import Story, Turn
 from gems.errors import GemsError
-from gems.models.usage import NO_USAGE, add_usage
 from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, percent
-from gems.types import Answer, RunRow, Usage
+from gems.types import NO_USAGE, Answer, RunRow, Usage, add_usage
 
 _SIGNS = {"yes": "✓", "no": "✗", "unknown": "?"}
 _WORDS = {"yes": "met", "no": "not met", "unknown": "unknown"}

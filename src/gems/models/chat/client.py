@@ -45,10 +45,9 @@ from gems.models.chat.parsing import (
 )
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
-from gems.models.usage import NO_USAGE, add_usage
 from gems.observability.langchain_callbacks import masked_config
 from gems.observability.redaction import hide, redact, shorten
-from gems.types import Usage
+from gems.types import NO_USAGE, Usage, add_usage
 
 logger = logging.getLogger(__name__)
 
