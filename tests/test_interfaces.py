@@ -41,9 +41,9 @@ from gems.apps.cli.app import app as commands
 from gems.apps.cli.schemas import schemas as json_schemas
 from gems.apps.serving.app import create_app
 from gems.apps.studio import app as studio_app
-from gems.arguments import RunArguments as RunOptions
 from gems.evals.harness_parts.registry import HARNESSES
 from gems.events import Event
+from gems.options import RunArguments as RunOptions
 from gems.skills import authoring, lettering
 from gems.state import Context, Input, Output
 from tests.logs import logging_as_before

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gems.errors import OptionError
-from gems.moments import parse_datetime, parse_duration
+from gems.options import parse_datetime, parse_duration
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

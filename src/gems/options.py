@@ -1,13 +1,18 @@
-"""Check and complete the options of a run before anything is paid for."""
+"""RunOptions: the one schema of a run's options; ranges, defaults, validation, seeds."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import secrets
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, get_args
 
+from typing_extensions import TypedDict
+
 from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
+from gems.runs.source_images import SourceImage
 from gems.state import Context, Input
 from gems.types import GeneratorCapabilities, Options, Profile
 
@@ -171,3 +176,86 @@ def _check_positive(name: str, value: Any) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
         raise OptionError(f"{name} is {value!r}; it must be a number above 0.")
     return float(value)
+
+
+# Options that a fork may change; the others determined the shared rounds.
+FORK_OPTIONS = (
+    "max_rounds",
+    "candidates",
+    "seed",
+    "negative_prompt",
+    "max_images",
+    "budget_usd",
+    "deadline_s",
+    "plateau",
+)
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of a run; see `gems.state.Input` for ranges and defaults."""
+
+    max_rounds: int | None
+    candidates: int | None
+    size: str | None
+    seed: int | None
+    profile: Profile | None
+    negative_prompt: str | None
+    skills: str | None
+    max_images: int | None
+    budget_usd: float | None
+    deadline_s: float | None
+    plateau: int | None
+    memory: bool | None
+
+
+class Target(TypedDict, total=False):
+    """Output of the result."""
+
+    out: str | Path | None
+    """A `.png` file or a folder; `outputs` in GEMS_HOME by default."""
+    metadata: bool
+    """Whether the PNG contains metadata of the run; true by default."""
+    owner: str
+    """The user whose run it is, on servers with users; kept when a run is resumed or forked."""
+
+
+class RunArguments(RunOptions, Target, total=False):
+    """All arguments of a run besides its prompt."""
+
+    source: bytes | Path | SourceImage | None
+    """An image to edit: a PNG, JPEG or WebP file or its bytes."""
+    new_id: str | None
+    """The new run's id, for callers that must know it in advance. At most 100 letters, digits, `.`, `_` and
+    `-`, and unused; by default built from the time and a random part."""
+
+
+_AGO = re.compile(r"(\d{1,6})\s*(m|h|d|w)")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAY = re.compile(r"\d{4}-?\d{2}-?\d{2}")
+
+
+def parse_datetime(value: str, *, now: datetime, end: bool = False) -> datetime:
+    """Parse a date, or how long ago something was: `30m`, `12h`, `3d`, `2w`; OptionError if it is neither.
+
+    Dates look like `2026-01-31` or `2026-01-31T12:00` and are local without a time zone. With `end`, a date
+    without a time means the end of that day. `now` needs a time zone.
+    """
+    text = value.strip()
+    try:
+        if ago := _AGO.fullmatch(text.lower()):
+            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        moment = datetime.fromisoformat(text).astimezone()
+        return moment + timedelta(days=1) if end and _DAY.fullmatch(text) else moment
+    except (ValueError, OverflowError, OSError):
+        raise OptionError(
+            f"Invalid date or age: {value[:40]!r}.",
+            hint="Use a date such as 2026-01-31 or 2026-01-31T12:00, or an age such as 30m, 12h, 3d or 2w.",
+        ) from None
+
+
+def parse_duration(value: str) -> timedelta:
+    """Parse a duration such as `30m`, `12h`, `3d` or `2w`; OptionError if it is none."""
+    found = _AGO.fullmatch(value.strip().lower())
+    if found is None:
+        raise OptionError(f"Invalid duration: {value[:40]!r}.", hint="Use for example 30m, 12h, 3d or 2w.")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})

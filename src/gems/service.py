@@ -22,7 +22,6 @@ from typing import Any, Self, cast
 from langchain_core.language_models import BaseChatModel
 from typing_extensions import Unpack
 
-from gems.arguments import FORK_OPTIONS, RunArguments, Target
 from gems.errors import (
     CorruptStoreError,
     InternalError,
@@ -36,7 +35,15 @@ from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import parse_skill_names
-from gems.options import check_editing, check_prompt, editing_size, resolve_options
+from gems.options import (
+    FORK_OPTIONS,
+    RunArguments,
+    Target,
+    check_editing,
+    check_prompt,
+    editing_size,
+    resolve_options,
+)
 from gems.outcomes import build_result
 from gems.rebuilding import rebuild
 from gems.reporting import report_page

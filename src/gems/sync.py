@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from langchain_core.language_models import BaseChatModel
 from typing_extensions import Unpack
 
-from gems.arguments import RunOptions
 from gems.models.base import ImageGenerator
+from gems.options import RunOptions
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import Settings, load_settings, with_models

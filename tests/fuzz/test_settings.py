@@ -22,9 +22,8 @@ from gems.models.generators.addresses import resolve_on_same_server
 from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.specs import parse_chat_spec, parse_generator_spec
-from gems.moments import parse_datetime, parse_duration
 from gems.observability.redaction import display_url
-from gems.options import check_prompt, parse_size
+from gems.options import check_prompt, parse_datetime, parse_duration, parse_size
 from gems.secrecy import known_secrets
 from gems.settings import Settings, load_settings, with_models
 from gems.types import GeneratorCapabilities

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 from typing_extensions import Unpack
 
-from gems.arguments import RunArguments, Target
 from gems.errors import GemsError, InternalError, RunDrainedError
 from gems.events import Event, Finished, Started
 from gems.memory.run_filter import RunFilter
+from gems.options import RunArguments, Target
 from gems.results import RunResult
 from gems.service import Gems
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gems.arguments import RunOptions
 from gems.errors import DataError, RequestError
 from gems.evals.batch_rows import BatchRow
 from gems.evals.engine_parts.engine import Engine
@@ -23,7 +22,7 @@ from gems.evals.jsonl import JsonLines
 from gems.evals.output_folder import safe_name
 from gems.evals.working import JobProgress, OnProgress, run_jobs
 from gems.memory.file_store import FileStore
-from gems.options import derived_seed
+from gems.options import RunOptions, derived_seed
 
 _SETTINGS_FILE = "batch.json"
 

@@ -12,10 +12,9 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gems.arguments import RunOptions
 from gems.errors import GemsError, RequestError
 from gems.nodes.planner import parse_skill_names
-from gems.options import check_prompt, resolve_options
+from gems.options import RunOptions, check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input
 from gems.types import Profile

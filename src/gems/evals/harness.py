@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gems.arguments import RunOptions
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.options import MAX_ROUNDS
+from gems.options import MAX_ROUNDS, RunOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

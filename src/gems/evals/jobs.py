@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gems.arguments import RunOptions
 from gems.errors import (
     ConfigurationError,
     DiskFullError,
@@ -20,6 +19,7 @@ from gems.errors import (
     RunNotFoundError,
 )
 from gems.memory.file_store import FileStore
+from gems.options import RunOptions
 from gems.results import RunResult
 from gems.service import Gems
 

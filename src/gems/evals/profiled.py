@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gems.arguments import RunOptions
 from gems.errors import OptionError
 from gems.evals.generator_profiles import GeneratorProfile, generator_profile
 from gems.models.specs import parse_generator_spec
+from gems.options import RunOptions
 from gems.settings import GeneratorSettings, Settings, with_models
 
 

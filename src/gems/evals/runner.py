@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gems.arguments import RunOptions
 from gems.errors import MissingExtraError, OptionError, RequestError
 from gems.evals.engine_parts.engine import Engine
 from gems.evals.engine_parts.local import LocalEngine
@@ -24,7 +23,7 @@ from gems.evals.settings import EvalSettings
 from gems.evals.task import Task
 from gems.evals.working import JobProgress, OnProgress, run_jobs
 from gems.memory.file_store import FileStore
-from gems.options import derived_seed
+from gems.options import RunOptions, derived_seed
 from gems.service import Gems
 
 

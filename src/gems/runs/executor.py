@@ -13,13 +13,13 @@ from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, Interrupt
 
-from gems.arguments import RunOptions, Target
 from gems.errors import GemsError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
 from gems.nodes.lessons import UNREACHABLE, has_store_warning
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
+from gems.options import RunOptions, Target
 from gems.outcomes import build_result
 from gems.resources import Resources
 from gems.results import RunResult

@@ -47,7 +47,7 @@ def gc(
         from gems.apps.cli.asking import confirm  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.moments import parse_duration  # noqa: PLC0415
+        from gems.options import parse_duration  # noqa: PLC0415
 
         age = parse_duration(min_age)
         found = run_query(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))

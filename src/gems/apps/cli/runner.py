@@ -19,9 +19,9 @@ from gems.apps.cli.live import LiveDisplay
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.story import Story
 from gems.apps.cli.text import one_line
-from gems.arguments import RunArguments, Target
 from gems.errors import InternalError, RunNotFoundError
 from gems.events import Event, Finished
+from gems.options import RunArguments, Target
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings, with_models

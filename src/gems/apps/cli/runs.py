@@ -79,7 +79,7 @@ def _run_filter(
     since: str | None, until: str | None, status: Status | None, text: str | None, min_score: float | None
 ) -> RunFilter:
     from gems.memory.run_filter import RunFilter  # noqa: PLC0415 - loads the stores
-    from gems.moments import parse_datetime  # noqa: PLC0415
+    from gems.options import parse_datetime  # noqa: PLC0415
 
     now = datetime.now(UTC)
     return RunFilter(

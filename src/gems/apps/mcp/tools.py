@@ -12,7 +12,7 @@ from gems.apps.mcp.desk import ToolState
 from gems.apps.mcp.following import followed
 from gems.apps.mcp.results import RunReport, run_answer
 from gems.apps.serving.beginning import max_images
-from gems.arguments import RunArguments
+from gems.options import RunArguments
 from gems.types import Profile
 
 Rounds = Annotated[int | None, Field(description="Maximum number of rounds, 1 to 50. Default: 5.")]

@@ -22,7 +22,7 @@ from gems.apps.server.schemas import (
 )
 from gems.apps.serving import beginning
 from gems.memory.run_filter import RunFilter
-from gems.moments import parse_datetime
+from gems.options import parse_datetime
 from gems.runs.cleanup import Deletion
 
 router = APIRouter(prefix="/runs", tags=["runs"])

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from gems.arguments import RunArguments
 from gems.errors import OptionError
-from gems.options import MAX_CANDIDATES, MAX_ROUNDS
+from gems.options import MAX_CANDIDATES, MAX_ROUNDS, RunArguments
 from gems.types import Profile
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gems.arguments import RunOptions
 from gems.evals.harness import Harness
+from gems.options import RunOptions
 
 
 def _balanced_options(images: int) -> RunOptions:

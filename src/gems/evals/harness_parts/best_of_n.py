@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.plain import keep_prompt
 from gems.graphs.loop import build_graph
-from gems.options import MAX_CANDIDATES
+from gems.options import MAX_CANDIDATES, RunOptions
 
 
 def _best_of_n_options(images: int) -> RunOptions:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.paper import paper_options
 from gems.evals.harnesses import WITHOUT_MEMORY
+from gems.options import RunOptions
 
 
 def _paper_loop_options(images: int) -> RunOptions:

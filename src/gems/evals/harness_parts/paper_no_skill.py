@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.paper import paper_options
+from gems.options import RunOptions
 
 
 def _paper_no_skill_options(images: int) -> RunOptions:

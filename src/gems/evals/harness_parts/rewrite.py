@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.plain import accept_image, plan_update, skip_requirements
 from gems.graphs.loop import build_graph
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.rewrite import enhance
+from gems.options import RunOptions
 from gems.state import State
 
 REWRITE_GUIDANCE = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from gems.arguments import RunOptions
 from gems.evals.harness import Harness
 from gems.evals.harness_parts.plain import accept_image, keep_prompt, skip_requirements
 from gems.graphs.loop import build_graph
+from gems.options import RunOptions
 
 
 def _single_options(_images: int) -> RunOptions:

@@ -8,7 +8,6 @@ from gems.apps.cli.eval_parts.progress import show_progress
 from gems.apps.cli.eval_parts.working import EngineOptions, run_resumable
 from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.runner import mute_node_warnings, settings_with
-from gems.arguments import RunOptions
 from gems.errors import OptionError
 from gems.evals.engines import check_prices, settings_for_jobs
 from gems.evals.harness import Harness
@@ -20,6 +19,7 @@ from gems.evals.reports import WorkReport
 from gems.evals.runner import BenchmarkRun, check_image_budget, open_engine, select_prompts
 from gems.evals.task import Task
 from gems.evals.tasks.places import data_folder
+from gems.options import RunOptions
 from gems.settings import Settings
 
 

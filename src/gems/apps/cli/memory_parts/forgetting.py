@@ -49,7 +49,7 @@ def forget(
         from gems.apps.cli.output import print_json  # noqa: PLC0415
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
         from gems.apps.cli.text import pluralize  # noqa: PLC0415
-        from gems.moments import parse_duration  # noqa: PLC0415
+        from gems.options import parse_duration  # noqa: PLC0415
 
         before = None if older_than is None else datetime.now(UTC) - parse_duration(older_than)
 

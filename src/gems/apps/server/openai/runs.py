@@ -11,9 +11,8 @@ from gems.apps.server.dependencies import Service
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.serving.openai.bodies import RunFields
 from gems.apps.serving.openai.sizes import supported_size
-from gems.arguments import RunArguments
 from gems.errors import GemsError
-from gems.options import candidate_seed
+from gems.options import RunArguments, candidate_seed
 from gems.runs.source_images import SourceImage
 
 MODEL = "gems"
