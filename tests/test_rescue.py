@@ -15,8 +15,7 @@ import pytest
 from gems.errors import CorruptStoreError, DiskFullError, ImageMissingError
 from gems.events import ImageDrawn, Stopped
 from gems.memory import locks
-from gems.outcomes import build_result
-from gems.results import RunResult
+from gems.results import RunResult, build_result
 from gems.runs.recovery import RunEvidence, recover_state
 from tests.scripted import checks
 from tests.serving import House, Pause, content, removed, told, unchanging

@@ -44,12 +44,11 @@ from gems.options import (
     editing_size,
     resolve_options,
 )
-from gems.outcomes import build_result
 from gems.rebuilding import rebuild
 from gems.reporting import report_page
 from gems.reporting.lessons import lesson_lines
 from gems.resources import Resources, open_resources
-from gems.results import RunResult
+from gems.results import RunResult, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.runs.executor import RunExecutor, Start, as_input
 from gems.runs.fork import ForkRequest, fork_point, prevent_deletion, thread, write_fork

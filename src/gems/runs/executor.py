@@ -20,9 +20,8 @@ from gems.nodes.lessons import UNREACHABLE, has_store_warning
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
 from gems.options import RunOptions, Target
-from gems.outcomes import build_result
 from gems.resources import Resources
-from gems.results import RunResult
+from gems.results import RunResult, build_result
 from gems.runs.fork import thread
 from gems.runs.output import save_result
 from gems.runs.recovery import (
