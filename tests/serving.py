@@ -106,7 +106,7 @@ import asyncio, os, sys
 from pathlib import Path
 from gems.memory.locking import FileLocks
 from gems.settings import load_settings
-from gems.stores import open_stores
+from gems.resources import open_stores
 
 async def hold(locks):
     async with locks.hold(sys.argv[2]):

@@ -16,8 +16,8 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from pydantic import SecretStr
 
+from gems.resources import open_stores
 from gems.settings import Settings
-from gems.stores import open_stores
 from gems.types import ImageRequest
 
 Opening = Callable[[], AbstractAsyncContextManager[Any]]

@@ -13,8 +13,8 @@ import pytest_asyncio
 from gems.memory.ledger import Ledger
 from gems.memory.locks import run_lock
 from gems.memory.run_filter import RunFilter
+from gems.resources import open_stores
 from gems.settings import load_settings
-from gems.stores import open_stores
 from tests.scripted import OPTIONS
 from tests.serving import House
 

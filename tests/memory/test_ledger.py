@@ -13,8 +13,8 @@ import pytest_asyncio
 
 from gems.errors import StorageError
 from gems.memory.ledger import Ledger, open_ledger
+from gems.resources import open_stores
 from gems.settings import load_settings
-from gems.stores import open_stores
 from gems.types import NO_USAGE, ImageRequest
 from tests.scripted import OPTIONS
 

@@ -21,8 +21,8 @@ from gems.errors import (
     StoreVersionError,
 )
 from gems.memory import server as server_module
+from gems.resources import open_stores
 from gems.settings import Settings, load_settings
-from gems.stores import open_stores
 from tests.memory.test_ledger import ANSWER, REQUEST, candidate
 from tests.postgres import PASSWORD, Postgres, running
 from tests.scripted import checks

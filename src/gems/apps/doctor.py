@@ -39,11 +39,10 @@ from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat, open_generator
 from gems.nodes.prompts import question
-from gems.resources import skill_places
+from gems.resources import open_stores, skill_places
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.catalogue import SkillCatalogue
 from gems.skills.models import FaultySkill
-from gems.stores import open_stores
 from gems.types import GeneratorCapabilities, ImageRequest, Role
 
 _SMALL = 256
