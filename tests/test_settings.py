@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from gems.errors import ConfigurationError
-from gems.secrecy import known_secrets
+from gems.observability.redaction import known_secrets
 from gems.settings import ChatSettings, GeneratorSettings, Settings, load_settings, with_models
 
 SECRET = "tops3cret-value"

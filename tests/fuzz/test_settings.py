@@ -22,9 +22,8 @@ from gems.models.generators.addresses import resolve_on_same_server
 from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
 from gems.models.specs import parse_chat_spec, parse_generator_spec
-from gems.observability.redaction import display_url
+from gems.observability.redaction import display_url, known_secrets
 from gems.options import check_prompt, parse_datetime, parse_duration, parse_size
-from gems.secrecy import known_secrets
 from gems.settings import Settings, load_settings, with_models
 from gems.types import GeneratorCapabilities
 from tests.fuzz.texts import odd_texts, texts, values

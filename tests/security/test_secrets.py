@@ -18,8 +18,7 @@ from gems.errors import GemsError, ModelSpecError
 from gems.memory.embeddings import open_embedder
 from gems.models.specs import parse_generator_spec
 from gems.observability.logging import JsonLines, configure_logging
-from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address
-from gems.secrecy import known_secrets
+from gems.observability.redaction import hide, known_secrets, redact, secrets_in, secrets_of_address
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from tests.apps.terminal import here

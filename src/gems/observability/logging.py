@@ -14,8 +14,7 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
-from gems.observability.redaction import redact
-from gems.secrecy import known_secrets
+from gems.observability.redaction import known_secrets, redact
 from gems.settings import Settings
 
 _RUN: ContextVar[tuple[str, int]] = ContextVar("gems_run", default=("", 0))

@@ -1,13 +1,17 @@
-"""Redact secrets in errors and logs."""
+"""Remove secrets from text, errors and URLs."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
+from pydantic import SecretStr
+
 from gems.errors import ModelSpecError
+from gems.settings import Settings
 
 _SECRET_NAMES = re.compile(r"(?i)key|token|secret|passw|auth|credential|signature")
 # Without spaces, with letters and digits, and longer than words and option names.
@@ -115,3 +119,32 @@ def display_url(url: str) -> str:
         raise ModelSpecError("The URL of the image server is incomplete.", hint="Use http://host:port/path.")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}{port}{parts.path}".rstrip("/")
+
+
+_KEY_VARIABLES = ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
+
+
+def known_secrets(settings: Settings | None) -> tuple[str, ...]:
+    """Return the keys in settings and environment, and likely ones in URLs and fields."""
+    found = [os.environ.get(name, "") for name in _KEY_VARIABLES]
+    if settings is not None:
+        chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
+        parts = (*chats, settings.generator)
+        given = (*(part.api_key for part in parts), settings.embedder_api_key, settings.checkpoint)
+        found += [each.get_secret_value() for each in given if isinstance(each, SecretStr)]
+        for part in parts:
+            found += secrets_in(part.extra_body)
+        checkpoint = settings.checkpoint.get_secret_value() if settings.checkpoint else ""
+        models = (part.model.partition(":")[2].rpartition("@http") for part in parts)
+        addresses = (f"http{url}" if at else url for _, at, url in models)
+        for address in (*addresses, settings.otel, checkpoint):
+            found += _secrets_of_url(address)
+    return tuple(dict.fromkeys(secret for secret in found if secret))
+
+
+def _secrets_of_url(address: str) -> list[str]:
+    try:
+        return list(secrets_of_address(address))
+    except ValueError:
+        # Not a URL, so nothing is sent there; its use reports the error.
+        return []

@@ -102,8 +102,7 @@ def _format_traceback(error: BaseException) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    from gems.observability.redaction import redact  # noqa: PLC0415 - only needed here
-    from gems.secrecy import known_secrets  # noqa: PLC0415
+    from gems.observability.redaction import known_secrets, redact  # noqa: PLC0415 - only needed here
     from gems.settings import load_settings  # noqa: PLC0415
 
     settings = None
