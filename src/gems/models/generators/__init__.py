@@ -1,1 +1,0 @@
-"""Image generators behind one protocol."""
