@@ -1,26 +1,15 @@
-"""The built-in world: an image model and a chat model that need no key, no GPU and no download.
+"""Built-in world: what it is, public names, prompts."""
 
-A seeded drawing engine and rules replace real models, so that the whole loop can be run and tested anywhere.
-It is not an AI model.
+from __future__ import annotations
 
-It draws twelve flat shapes in twelve colours, three sizes and four textures, up to nine of a kind; left of,
-right of, above, below, inside, on; background colours; short quoted texts in Latin letters and digits. It
-makes the errors of real models, see `gems.models.blocks.error_model`.
-
-Its chat model handles every task of `gems.models.schemas`: it chooses skills by their words, enhances prompts
-by restating counts, relations or texts, restores requirements that a rewritten prompt lost, and drafts skills
-by counting which wordings worked. It answers a skill's own question with an empty object.
-
-It draws nothing else: no people, animals, landscapes, photographs, styles, absolute positions or depth. For
-such prompts it draws the parts it understands; the decomposer still asks for the rest, and the judge, which
-sees only pixels, answers no. The judge ignores case and does not distinguish I from l or O from 0. Things
-that contain others are drawn as large as needed.
-"""
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
 
 from gems.models.blocks.chat_model import BlocksChat
 from gems.models.blocks.generator import BlocksGenerator, Rendering, render
 from gems.models.blocks.judge import truth
-from gems.models.blocks.prompts import BlocksPrompt, load_prompts
 from gems.models.blocks.scene import Scene, Thing
 
 __all__ = [
@@ -34,3 +23,21 @@ __all__ = [
     "render",
     "truth",
 ]
+
+Difficulty = Literal["easy", "medium", "hard"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlocksPrompt:
+    """A prompt in the world's vocabulary with an id such as `b01` and the seed to draw it with."""
+
+    id: str
+    prompt: str
+    seed: int
+    difficulty: Difficulty
+
+
+def load_prompts() -> list[BlocksPrompt]:
+    """Read all 60 prompts, in the order of their ids."""
+    text = files("gems.models.blocks").joinpath("prompts.jsonl").read_text(encoding="utf-8")
+    return [BlocksPrompt(**json.loads(line)) for line in text.splitlines() if line.strip()]
