@@ -13,8 +13,7 @@ from gems.models.blocks.drawing import paint_scene
 from gems.models.blocks.generator import compose_scene
 from gems.models.blocks.judge import judge_question
 from gems.models.blocks.palette import BACKGROUNDS
-from gems.models.blocks.prompt_spec import fold_text
-from gems.models.blocks.questions import decompose_prompt
+from gems.models.blocks.prompt_spec import decompose_prompt, fold_text
 from gems.models.blocks.scene import describe_scene
 
 SCENE = Scene(

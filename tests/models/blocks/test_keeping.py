@@ -6,8 +6,7 @@ from gems.models.blocks import load_prompts
 from gems.models.blocks.exchanging import propose_exchanges
 from gems.models.blocks.keeping import restore_prompt
 from gems.models.blocks.promising import Promise
-from gems.models.blocks.prompt_spec import parse_prompt
-from gems.models.blocks.questions import decompose_prompt
+from gems.models.blocks.prompt_spec import decompose_prompt, parse_prompt
 from gems.models.blocks.reflector import list_facts
 from gems.models.blocks.stating import state_question
 from gems.models.blocks.wordings import list_wordings, write_sentence

@@ -13,7 +13,6 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
 from gems.errors import InvalidImageError
-from gems.models.blocks.asking import parse_numbered
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.enhancing import enhance_prompt
 from gems.models.blocks.judge import LIMITS, Judgement, judge_question
@@ -21,8 +20,7 @@ from gems.models.blocks.keeping import restore_prompt
 from gems.models.blocks.lessons import distil_lesson
 from gems.models.blocks.messages import ParsedRequest, count_tokens, parse_request
 from gems.models.blocks.preparing import prepare_prompt
-from gems.models.blocks.prompt_spec import parse_prompt
-from gems.models.blocks.questions import decompose_prompt
+from gems.models.blocks.prompt_spec import decompose_prompt, parse_numbered, parse_prompt
 from gems.models.blocks.reflector import Reflection, RoundReport, reflect_on_round
 from gems.models.blocks.rewriter import draft_skill
 from gems.models.blocks.routing import choose_skills

@@ -8,7 +8,7 @@ from itertools import islice
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.lexing import Token, locate_tokens
 from gems.models.blocks.parser import Mention, parse_text
-from gems.models.blocks.questions import quoted
+from gems.models.blocks.prompt_spec import quoted
 
 _MAX_EXCHANGES = 24
 """Most proposals per question: each is parsed and checked."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from gems.models.blocks.asking import find_facts, parse_numbered
-from gems.models.blocks.prompt_spec import parse_prompt
+from gems.models.blocks.prompt_spec import find_facts, parse_numbered, parse_prompt
 from gems.models.blocks.wordings import Record, write_outcomes
 
 MOST_WORDS = 100

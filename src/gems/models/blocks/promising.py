@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.judge import judge_question
 from gems.models.blocks.parser import Mention, parse_text
-from gems.models.blocks.prompt_spec import PromptSpec, find_group, parse_prompt
-from gems.models.blocks.questions import decompose_prompt
+from gems.models.blocks.prompt_spec import PromptSpec, decompose_prompt, find_group, parse_prompt
 from gems.models.blocks.scene import Scene, Thing
 from gems.types import AnswerValue
 

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.asking import find_facts, parse_numbered
 from gems.models.blocks.lessons import MOST_WORDS, learn_lessons
-from gems.models.blocks.prompt_spec import Fact, PromptSpec, parse_prompt
+from gems.models.blocks.prompt_spec import Fact, PromptSpec, find_facts, parse_numbered, parse_prompt
 from gems.models.blocks.wordings import TOPICS, Record, list_wordings, write_outcome, write_sentence
 
 _ABSENT = re.compile(r"\b(?:see no|do not see|makes no sense without)\b", re.IGNORECASE)

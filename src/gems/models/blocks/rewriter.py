@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gems.models.blocks.asking import parse_numbered
 from gems.models.blocks.lessons import HELD, is_reliable, learn_line
-from gems.models.blocks.prompt_spec import parse_prompt
+from gems.models.blocks.prompt_spec import parse_numbered, parse_prompt
 from gems.models.blocks.reflector import list_facts
 from gems.models.blocks.wordings import TOPICS, Record, list_wordings, write_outcomes, write_sentence
 from gems.models.schemas import DraftReply

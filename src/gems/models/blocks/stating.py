@@ -6,9 +6,8 @@ import re
 from collections.abc import Iterator
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.asking import find_facts
 from gems.models.blocks.parser import parse_text
-from gems.models.blocks.prompt_spec import ATTRIBUTES, PromptSpec
+from gems.models.blocks.prompt_spec import ATTRIBUTES, PromptSpec, find_facts
 from gems.models.blocks.wordings import write_clause
 
 _SHOWN = re.compile(

@@ -11,8 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.prompt_spec import Fact, PromptSpec
-from gems.models.blocks.questions import phrase, quoted
+from gems.models.blocks.prompt_spec import Fact, PromptSpec, phrase, quoted
 
 TOPICS: dict[str, str] = {
     "object": "presence",
