@@ -3,12 +3,9 @@
 import pytest
 
 from gems.models.blocks import load_prompts
-from gems.models.blocks.exchanging import propose_exchanges
-from gems.models.blocks.keeping import restore_prompt
-from gems.models.blocks.promising import Promise
 from gems.models.blocks.prompt_spec import decompose_prompt, parse_prompt
 from gems.models.blocks.reflector import list_facts
-from gems.models.blocks.stating import state_question
+from gems.models.blocks.rewriter import Promise, propose_exchanges, restore_prompt, state_question
 from gems.models.blocks.wordings import list_wordings, write_sentence
 
 USER = 'three red circles above a blue striped square, and the word "GO"'

@@ -14,15 +14,13 @@ from pydantic import PrivateAttr
 
 from gems.errors import InvalidImageError
 from gems.models.blocks.detection import Detector
-from gems.models.blocks.enhancing import enhance_prompt
 from gems.models.blocks.judge import LIMITS, Judgement, judge_question
-from gems.models.blocks.keeping import restore_prompt
 from gems.models.blocks.lessons import distil_lesson
 from gems.models.blocks.messages import ParsedRequest, count_tokens, parse_request
 from gems.models.blocks.preparing import prepare_prompt
 from gems.models.blocks.prompt_spec import decompose_prompt, parse_numbered, parse_prompt
 from gems.models.blocks.reflector import Reflection, RoundReport, reflect_on_round
-from gems.models.blocks.rewriter import draft_skill
+from gems.models.blocks.rewriter import draft_skill, enhance_prompt, restore_prompt
 from gems.models.blocks.routing import choose_skills
 from gems.models.blocks.scene import Scene, describe_scene
 from gems.models.schemas import (
