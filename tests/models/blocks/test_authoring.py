@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from gems.models.blocks.chat_model import choose_skills
 from gems.models.blocks.rewriter import SECTION, draft_skill, enhance_prompt
-from gems.models.blocks.routing import choose_skills
 from gems.models.blocks.wordings import Record, write_outcomes
 
 LESSONS = "\n".join(

@@ -3,7 +3,7 @@
 import pytest
 
 from gems.models.blocks import load_prompts
-from gems.models.blocks.routing import choose_skills
+from gems.models.blocks.chat_model import choose_skills
 
 CATALOGUE = """
 text-rendering: Letters in pictures.

@@ -1,10 +1,14 @@
-"""The built-in chat model: planner, decomposer, judge and reflector as rules."""
+"""BlocksChat: dispatch, routing, messages."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
@@ -13,16 +17,15 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import PrivateAttr
 
 from gems.errors import InvalidImageError
+from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.judge import LIMITS, Judgement, judge_question
-from gems.models.blocks.lessons import distil_lesson
-from gems.models.blocks.messages import ParsedRequest, count_tokens, parse_request
-from gems.models.blocks.preparing import prepare_prompt
-from gems.models.blocks.prompt_spec import decompose_prompt, parse_numbered, parse_prompt
-from gems.models.blocks.reflector import Reflection, RoundReport, reflect_on_round
+from gems.models.blocks.lessons import distil_lesson, learn_lessons
+from gems.models.blocks.prompt_spec import Fact, PromptSpec, decompose_prompt, parse_numbered, parse_prompt
+from gems.models.blocks.reflector import Reflection, RoundReport, list_facts, reflect_on_round
 from gems.models.blocks.rewriter import draft_skill, enhance_prompt, restore_prompt
-from gems.models.blocks.routing import choose_skills
 from gems.models.blocks.scene import Scene, describe_scene
+from gems.models.blocks.wordings import Record, list_wordings, write_sentence
 from gems.models.schemas import (
     AnswerReply,
     ChecklistReply,
@@ -30,8 +33,170 @@ from gems.models.schemas import (
     PromptReply,
     ReflectionReply,
     RequirementsReply,
+    SkillChoice,
     Task,
+    extract_tag,
 )
+
+_TASK = re.compile(r"\A\s*Task:\s*(\S+)")
+_DATA_URL = re.compile(r"\Adata:[\w.+/-]*;base64,", re.IGNORECASE)
+_CHARACTERS_PER_TOKEN = 4
+_TOKENS_PER_IMAGE = 85
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """A parsed chat request.
+
+    `task` is None for a free question; `named` is the word after `Task:`, even if it is not a known task.
+    """
+
+    task: Task | None
+    named: str
+    text: str
+    images: tuple[bytes, ...]
+    tokens: int
+
+    def tag(self, name: str) -> str:
+        """Return the text inside a tag; empty if there is none."""
+        return extract_tag(name, self.text) or ""
+
+
+def parse_request(messages: Sequence[BaseMessage]) -> ParsedRequest:
+    """Parse messages; images that cannot be decoded are left out."""
+    system = "\n".join(_message_text(m) for m in messages if m.type == "system")
+    others = [message for message in messages if message.type != "system"]
+    match = _TASK.match(system)
+    named = match.group(1) if match else ""
+    task = next((known for known in get_args(Task) if known == named), None)
+    text = "\n".join(_message_text(message) for message in others)
+    images = tuple(image for message in others for image in _message_images(message))
+    size = count_tokens(system) + count_tokens(text) + _TOKENS_PER_IMAGE * len(images)
+    return ParsedRequest(task, named, text, images, size)
+
+
+def count_tokens(text: str) -> int:
+    """Estimate the number of tokens: one per four characters."""
+    return -(-len(text) // _CHARACTERS_PER_TOKEN)
+
+
+def _message_text(message: BaseMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    parts = [part if isinstance(part, str) else part.get("text", "") for part in message.content]
+    return "\n".join(str(part) for part in parts if part)
+
+
+def _message_images(message: BaseMessage) -> list[bytes]:
+    if isinstance(message.content, str):
+        return []
+    found = []
+    for part in message.content:
+        if isinstance(part, dict) and part.get("type") == "image_url":
+            url = part.get("image_url")
+            data = _decode_data_url(url.get("url") if isinstance(url, dict) else url)
+            if data:
+                found.append(data)
+    return found
+
+
+def _decode_data_url(url: object) -> bytes:
+    """Decode a data URL; empty for other URLs, which are not fetched."""
+    header = _DATA_URL.match(url) if isinstance(url, str) else None
+    if header is None or not isinstance(url, str):
+        return b""
+    try:
+        return base64.b64decode(url[header.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+_MIN_TRUST = 0.5
+"""`Record.trust` without evidence; a wording must exceed it."""
+
+
+def prepare_prompt(prompt: str, lessons: str) -> str:
+    """Append a sentence for each fact that lessons have a wording for."""
+    spec, record = parse_prompt(prompt), Record()
+    learn_lessons(record, lessons)
+    lines = [
+        write_sentence(spec, fact, wording)
+        for fact in list_facts(spec)
+        if (wording := _choose_trusted(record, spec, fact)) is not None
+    ]
+    return "\n".join([prompt.strip(), *dict.fromkeys(lines)])
+
+
+def _choose_trusted(record: Record, spec: PromptSpec, fact: Fact) -> str | None:
+    best = max(list_wordings(spec, fact), key=lambda wording: record.trust(fact[0], wording))
+    return best if record.trust(fact[0], best) > _MIN_TRUST else None
+
+
+MOST_SKILLS = 3
+_MUCH = 3
+"""Number of words of a description, counted groups or relations that select a skill."""
+_EVERYWHERE = """
+    with from that this into when where image images picture pictures drawing draw drawings design make
+    makes creating create creation generate generation rendering render prompt prompts shape shapes used
+    using scene skill skills style visual about asks user
+"""
+_COMMON = frozenset(_EVERYWHERE.split())
+# Every prompt of this world names shapes and colours, so these words do not distinguish skills.
+_WORLD = frozenset({*words.SHAPE_WORDS, *words.ADJECTIVES, *words.COUNT_WORDS, words.BACKGROUND})
+_QUOTED = re.compile(r'"[^"\n]+"|“[^”\n]+”')
+
+
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    """Words of a prompt, and amounts by word of a skill's name."""
+
+    spoken: frozenset[str]
+    much: Mapping[str, int]
+
+
+def choose_skills(prompt: str, catalogue: str) -> SkillChoice:
+    """Choose the matching skills of a catalogue of `name: description` lines, best first."""
+    needs, fits = _find_needs(prompt), dict[str, int]()
+    for line in catalogue.splitlines():
+        name, colon, description = line.strip().lstrip("- ").partition(":")
+        fit = _score_skill(name, description, needs) if colon and name.strip() else 0
+        if fit:
+            fits[name.strip()] = max(fit, fits.get(name.strip(), 0))
+    skills = sorted(fits, key=lambda name: -fits[name])[:MOST_SKILLS]
+    return SkillChoice(skills=skills, why=_explain(skills))
+
+
+def _explain(skills: list[str]) -> str:
+    if not skills:
+        return "No skill's words are in the prompt."
+    listed = " and ".join(filter(None, [", ".join(skills[:-1]), skills[-1]]))
+    return f"The prompt speaks of what {listed} {'is' if len(skills) == 1 else 'are'} for."
+
+
+def _find_needs(prompt: str) -> _Needs:
+    spoken, spec = _content_words(prompt), parse_prompt(prompt)
+    if _QUOTED.search(prompt):
+        spoken |= {"text", "lettering"}
+    return _Needs(frozenset(spoken), {"counting": _count_explicit(spec), "spatial": len(spec.relations)})
+
+
+def _count_explicit(spec: PromptSpec) -> int:
+    return sum(group.explicit for group in spec.groups)
+
+
+def _score_skill(name: str, description: str, needs: _Needs) -> int:
+    """Score a skill, 0 for no clear match; a word of its name counts as much as a description."""
+    named = {word for word in re.findall(r"[a-z]+", name.lower()) if word not in _COMMON}
+    by_name = len(_content_words(" ".join(named)) & needs.spoken)
+    by_much = sum(amount for word, amount in needs.much.items() if word in named and amount >= _MUCH)
+    described = len(_content_words(description) & needs.spoken)
+    return _MUCH * by_name + by_much + (described if described >= _MUCH else 0)
+
+
+def _content_words(text: str) -> set[str]:
+    found = re.findall(r"[a-z]{4,}", text.lower())
+    return {word for word in found if word not in _COMMON and word not in _WORLD}
+
 
 _Answer = tuple[str, str]
 """Reply and reasoning."""
