@@ -9,11 +9,11 @@ from gems.errors import InvalidImageError
 from gems.models.blocks import Scene, Thing, load_prompts, render, truth
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector, detect_scene
-from gems.models.blocks.drawing import paint_scene
 from gems.models.blocks.generator import compose_scene
 from gems.models.blocks.judge import judge_question
 from gems.models.blocks.palette import BACKGROUNDS
 from gems.models.blocks.prompt_spec import decompose_prompt, fold_text
+from gems.models.blocks.rendering import paint_scene
 from gems.models.blocks.scene import describe_scene
 
 SCENE = Scene(

@@ -19,7 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from gems.errors import InvalidImageError
-from gems.models.blocks import lettering, palette, rendering
+from gems.models.blocks import palette, rendering
+from gems.models.blocks import rendering as lettering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.recognition import Margins, Mask, match_shape, match_texture
 from gems.models.blocks.scene import Box, Scene, Thing

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from gems.errors import EditingUnsupportedError
-from gems.models.blocks import drawing, lettering
+from gems.models.blocks import rendering
 from gems.models.blocks.error_model import make_sketch, seeded_random
 from gems.models.blocks.layout import place_groups
 from gems.models.blocks.prompt_spec import parse_prompt
@@ -31,7 +31,7 @@ def compose_scene(prompt: str, seed: int, width: int, height: int) -> tuple[Scen
     """Return the scene that `render` would draw, and its faults."""
     sketch = make_sketch(parse_prompt(prompt), prompt, seed)
     for group in sketch.groups:
-        group.word = lettering.keep_writable(group.word)
+        group.word = rendering.keep_writable(group.word)
     return place_groups(sketch, seeded_random(prompt, seed, "layout"), width, height), tuple(sketch.faults)
 
 
@@ -44,10 +44,10 @@ def render(prompt: str, seed: int, width: int, height: int) -> Rendering:
         rng = seeded_random(prompt, seed, "abstract")
         colour = rng.choice(("cyan", "blue", "purple", "pink", "orange", "green"))
         return Rendering(
-            Scene(width, height, colour, ()), drawing.paint_abstract(width, height, colour, rng), ()
+            Scene(width, height, colour, ()), rendering.paint_abstract(width, height, colour, rng), ()
         )
     scene, faults = compose_scene(prompt, seed, width, height)
-    return Rendering(scene, drawing.paint_scene(scene), faults)
+    return Rendering(scene, rendering.paint_scene(scene), faults)
 
 
 class BlocksGenerator:

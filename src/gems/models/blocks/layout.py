@@ -7,7 +7,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from gems.models.blocks import lettering, rendering
+from gems.models.blocks import rendering
+from gems.models.blocks import rendering as lettering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.error_model import Sketch
 from gems.models.blocks.prompt_spec import Relation

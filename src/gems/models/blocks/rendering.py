@@ -1,15 +1,19 @@
-"""Geometry of shapes and textures, for drawing and detection.
-
-Shapes have a centred bounding box with a longer side of exactly 1, y downwards.
-"""
+"""Scene to pixels: shapes, glyphs."""
 
 from __future__ import annotations
 
+import math
+import random
+import string
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from gems.models.blocks import palette
+from gems.models.blocks import vocabulary as words
+from gems.models.blocks.scene import Scene, Thing
 
 Points = NDArray[np.float64]
 
@@ -146,3 +150,193 @@ def pattern(texture: str, u: Points, v: Points) -> NDArray[np.bool_]:
         shifted = across * 0.8 + 0.5 * (row % 2)
         return np.asarray((shifted - np.round(shifted)) ** 2 + (down * 0.8 - row) ** 2 < 0.31**2)
     return np.zeros(np.broadcast(u, v).shape, dtype=bool)
+
+
+ALPHABET = string.ascii_letters + string.digits + "!?&+-#%"
+"""Characters that can be drawn; others are left out."""
+PLATE_HEIGHT = 1.7
+"""Height of a plate without its outline, in font sizes."""
+_REFERENCE = 64
+_LINE = 1.5
+_GAP = 0.12
+_BLANK = 0.42
+_PADDING = 0.35
+_GRID = (36, 20)
+
+Mask = NDArray[np.float64]
+
+
+@cache
+def _glyphs(size: int) -> dict[str, Image.Image]:
+    """Draw each character on a strip of the full line height, cut to its columns."""
+    font = ImageFont.load_default(size)
+    strips: dict[str, Image.Image] = {}
+    for character in ALPHABET:
+        strip = Image.new("L", (size * 2, math.ceil(size * _LINE)), 0)
+        ImageDraw.Draw(strip).text((size // 2, 0), character, fill=255, font=font)
+        box = strip.getbbox()
+        if box is not None:
+            strips[character] = strip.crop((box[0], 0, box[2], strip.height))
+    return strips
+
+
+def keep_writable(word: str) -> str:
+    """Keep the characters of `word` that can be drawn, and blanks between them."""
+    kept = "".join(c if c in ALPHABET else " " if c.isspace() else "" for c in word)
+    return " ".join(kept.split())
+
+
+def draw_text(word: str, size: int) -> Image.Image:
+    """Draw a word of `ALPHABET` and blanks as an `L` image of a line's height; `size` is in pixels."""
+    glyphs = _glyphs(size)
+    gap, blank = max(2, round(_GAP * size)), round(_BLANK * size)
+    widths = [blank if c == " " else glyphs[c].width + gap for c in word]
+    line = Image.new("L", (max(1, sum(widths) - gap), math.ceil(size * _LINE)), 0)
+    at = 0
+    for character, width in zip(word, widths, strict=True):
+        if character != " ":
+            line.paste(glyphs[character], (at, 0))
+        at += width
+    return line
+
+
+def plate_extent(word: str, size: int) -> tuple[float, float]:
+    """Return width and height in pixels of a plate for `word`, without its outline."""
+    return draw_text(word, size).width + 2 * _PADDING * size, PLATE_HEIGHT * size
+
+
+def line_top(height: float) -> float:
+    """Return the distance in pixels of the line of glyphs from the upper edge of a plate."""
+    return 0.18 * height / PLATE_HEIGHT
+
+
+def plate_padding(size: int) -> float:
+    """Return the free pixels left of the first glyph."""
+    return _PADDING * size
+
+
+@cache
+def _glyph_templates() -> tuple[str, NDArray[np.float64], NDArray[np.float64]]:
+    strips = _glyphs(_REFERENCE)
+    grids = [_resize_to_grid(np.asarray(strip, dtype=np.float64) / 255) for strip in strips.values()]
+    widths = [strip.width / _REFERENCE for strip in strips.values()]
+    return "".join(strips), np.stack(grids), np.array(widths)
+
+
+def _resize_to_grid(mask: Mask) -> Mask:
+    picture = Image.fromarray(np.round(mask * 255).astype(np.uint8))
+    small = picture.resize(
+        (_GRID[1], _GRID[0]), Image.Resampling.BOX if mask.shape[0] > 60 else Image.Resampling.BILINEAR
+    )
+    return np.asarray(small, dtype=np.float64) / 255
+
+
+def read_plate(letters: Mask) -> str:
+    """Read a plate from its coverage in [0, 1] without the outline, of shape (height, width)."""
+    size = letters.shape[0] / PLATE_HEIGHT
+    top = round(line_top(letters.shape[0]))
+    line = letters[top : top + math.ceil(size * _LINE)]
+    inked = np.flatnonzero(line.max(axis=0, initial=0) > 0.35)
+    if not inked.size:
+        return ""
+    breaks = np.flatnonzero(np.diff(inked) > 1)
+    starts, ends = np.r_[inked[0], inked[breaks + 1]], np.r_[inked[breaks], inked[-1]]
+    word, previous = "", None
+    for start, end in zip(starts, ends, strict=True):
+        if previous is not None and start - previous - 1 > (_GAP + _BLANK * 0.55) * size:
+            word += " "
+        word += _read_glyph(line[:, start : end + 1], size)
+        previous = end
+    return word
+
+
+def _read_glyph(cell: Mask, size: float) -> str:
+    names, grids, widths = _glyph_templates()
+    distance = np.abs(grids - _resize_to_grid(cell)).mean(axis=(1, 2)) + 0.5 * np.abs(
+        widths - cell.shape[1] / size
+    )
+    return names[int(distance.argmin())]
+
+
+_SHADOW = 0.09
+
+
+def paint_scene(scene: Scene) -> Image.Image:
+    """Draw a scene as an `RGB` image of its size."""
+    canvas = _paint_background(scene.width, scene.height, palette.BACKGROUNDS[scene.background])
+    stamps = [(_paint_thing(thing, scene.unit), thing) for thing in scene.things]
+    _cast_shadows(canvas, [(whole, at) for (_, whole, at), _ in stamps], scene.unit)
+    for (picture, whole, at), _ in stamps:
+        canvas.paste(picture, at, whole)
+    return canvas
+
+
+def paint_abstract(width: int, height: int, colour: str, rng: random.Random) -> Image.Image:
+    """Draw soft bands, for prompts of which nothing is understood."""
+    base = np.array(palette.BACKGROUNDS[colour], dtype=np.float64)
+    y, x = np.mgrid[0:height, 0:width] / max(width, height)
+    angle, phase = rng.uniform(0, math.tau), rng.uniform(0, math.tau)
+    waves = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 5 + phase)
+    tinted = base + 7 * waves[..., None]
+    return Image.fromarray(np.clip(tinted, 0, 255).astype(np.uint8))
+
+
+def _paint_background(width: int, height: int, colour: palette.Rgb) -> Image.Image:
+    """Draw a background that gets slightly darker downwards, flat enough to recognise its colour."""
+    ramp = np.linspace(4, -6, height)[:, None, None] + np.array(colour, dtype=np.float64)
+    row = np.clip(np.round(ramp), 0, 255).astype(np.uint8)
+    return Image.fromarray(np.ascontiguousarray(np.broadcast_to(row, (height, width, 3))))
+
+
+def _cast_shadows(canvas: Image.Image, stamps: list[tuple[Image.Image, tuple[int, int]]], unit: int) -> None:
+    shade = Image.new("L", canvas.size, 0)
+    drop = max(1, round(unit * 0.008))
+    for whole, (x, y) in stamps:
+        shade.paste(255, (x, y + drop), whole)
+    # Blurring a half-size copy looks the same and costs a quarter.
+    half = shade.resize((max(1, shade.width // 2), max(1, shade.height // 2)))
+    soft = half.filter(ImageFilter.GaussianBlur(unit * 0.006)).resize(canvas.size)
+    canvas.paste(palette.INK, mask=soft.point(lambda value: value * _SHADOW))
+
+
+def _paint_thing(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    """Return image, coverage and upper left corner of one thing."""
+    return _paint_plate(thing, unit) if thing.noun == words.TEXT else _paint_shape(thing, unit)
+
+
+def _paint_shape(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    left, top, right, bottom = thing.box
+    diameter = max(right - left, bottom - top)
+    whole, inside = masks(thing.noun, diameter, outline_width(unit))
+    base, second = palette.TONES[thing.colour]
+    picture = Image.new("RGB", whole.size, palette.INK)
+    fill = Image.new("RGB", whole.size, base)
+    if thing.texture != "plain":
+        fill.paste(second, mask=_paint_texture(thing.texture, whole.width, diameter))
+    picture.paste(fill, mask=inside)
+    x, y = thing.centre
+    return picture, whole, (round(x - whole.width / 2), round(y - whole.height / 2))
+
+
+def _paint_texture(texture: str, side: int, diameter: float, zoom: int = 3) -> Image.Image:
+    steps = (np.arange(side * zoom) + 0.5) / zoom - side / 2
+    across, down = np.meshgrid(steps / diameter, steps / diameter)
+    return Image.fromarray(pattern(texture, across, down).astype(np.uint8) * 255).reduce(zoom)
+
+
+def _paint_plate(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+    left, top, right, bottom = (round(edge) for edge in thing.box)
+    width, height = right - left, bottom - top
+    outline = round(outline_width(unit))
+    whole = Image.new("L", (width, height), 0)
+    ImageDraw.Draw(whole).rounded_rectangle((0, 0, width - 1, height - 1), radius=outline * 2, fill=255)
+    picture = Image.new("RGB", (width, height), palette.INK)
+    ImageDraw.Draw(picture).rounded_rectangle(
+        (outline, outline, width - 1 - outline, height - 1 - outline), radius=outline, fill=palette.PLATE
+    )
+    inner = height - 2 * outline
+    size = max(1, round(inner / PLATE_HEIGHT))
+    line = draw_text(thing.word, size)
+    at = (outline + round(plate_padding(size)), outline + round(line_top(inner)))
+    picture.paste(palette.LETTERS, at, line)
+    return picture, whole, (left, top)
