@@ -12,8 +12,7 @@ from types import MappingProxyType
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.judge import judge_question
 from gems.models.blocks.lessons import HELD, is_reliable, learn_line
-from gems.models.blocks.lexing import Token, locate_tokens
-from gems.models.blocks.parser import Mention, parse_text
+from gems.models.blocks.parser import Mention, Token, locate_tokens, parse_text
 from gems.models.blocks.prompt_spec import (
     ATTRIBUTES,
     Fact,
