@@ -21,7 +21,7 @@ from benchmarks._results import write
 from benchmarks.blocks_world import ROUNDS, truths
 from gems.models.blocks import BlocksPrompt, load_prompts
 from gems.models.blocks.error_model import EFFECTS
-from gems.models.blocks.wordings import TOPICS, write_outcome
+from gems.models.blocks.reflector import TOPICS, write_outcome
 from gems.service import Gems
 from gems.settings import Settings
 

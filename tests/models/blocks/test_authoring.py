@@ -5,8 +5,8 @@ import re
 import pytest
 
 from gems.models.blocks.chat_model import choose_skills
+from gems.models.blocks.reflector import Record, write_outcomes
 from gems.models.blocks.rewriter import SECTION, draft_skill, enhance_prompt
-from gems.models.blocks.wordings import Record, write_outcomes
 
 LESSONS = "\n".join(
     [

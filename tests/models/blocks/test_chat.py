@@ -7,8 +7,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from gems.models.blocks import BlocksChat, render
-from gems.models.blocks.reflector import RoundReport, reflect_on_round
-from gems.models.blocks.wordings import Record, write_outcome
+from gems.models.blocks.reflector import Record, RoundReport, reflect_on_round, write_outcome
 from gems.models.schemas import (
     TASK_TAGS,
     ChecklistReply,

@@ -4,8 +4,8 @@ import pytest
 
 from gems.models.blocks import load_prompts, render, truth
 from gems.models.blocks.prompt_spec import decompose_prompt, parse_prompt
+from gems.models.blocks.reflector import write_outcomes
 from gems.models.blocks.rewriter import enhance_prompt, find_topics
-from gems.models.blocks.wordings import write_outcomes
 
 PROMPT = 'six red circles above a blue square, the word "GO", no stars'
 COUNTED = "Exactly six red circles."

@@ -4,9 +4,8 @@ import pytest
 
 from gems.models.blocks import load_prompts
 from gems.models.blocks.prompt_spec import decompose_prompt, parse_prompt
-from gems.models.blocks.reflector import list_facts
+from gems.models.blocks.reflector import list_facts, list_wordings, write_sentence
 from gems.models.blocks.rewriter import Promise, propose_exchanges, restore_prompt, state_question
-from gems.models.blocks.wordings import list_wordings, write_sentence
 
 USER = 'three red circles above a blue striped square, and the word "GO"'
 QUESTIONS = [requirement.question for requirement in decompose_prompt(USER)]

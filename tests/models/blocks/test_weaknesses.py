@@ -4,7 +4,7 @@ import pytest
 
 from gems.models.blocks.error_model import EFFECTS, fault_rate, make_sketch, misspell, seeded_random
 from gems.models.blocks.prompt_spec import fold_text, parse_prompt
-from gems.models.blocks.wordings import list_wordings, write_sentence
+from gems.models.blocks.reflector import list_wordings, write_sentence
 
 DRAWS = 1500
 

@@ -20,12 +20,20 @@ from gems.errors import InvalidImageError
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.judge import LIMITS, Judgement, judge_question
-from gems.models.blocks.lessons import distil_lesson, learn_lessons
 from gems.models.blocks.prompt_spec import Fact, PromptSpec, decompose_prompt, parse_numbered, parse_prompt
-from gems.models.blocks.reflector import Reflection, RoundReport, list_facts, reflect_on_round
+from gems.models.blocks.reflector import (
+    Record,
+    Reflection,
+    RoundReport,
+    distil_lesson,
+    learn_lessons,
+    list_facts,
+    list_wordings,
+    reflect_on_round,
+    write_sentence,
+)
 from gems.models.blocks.rewriter import draft_skill, enhance_prompt, restore_prompt
 from gems.models.blocks.scene import Scene, describe_scene
-from gems.models.blocks.wordings import Record, list_wordings, write_sentence
 from gems.models.schemas import (
     AnswerReply,
     ChecklistReply,

@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.judge import judge_question
-from gems.models.blocks.lessons import HELD, is_reliable, learn_line
 from gems.models.blocks.parser import Mention, Token, locate_tokens, parse_text
 from gems.models.blocks.prompt_spec import (
     ATTRIBUTES,
@@ -26,16 +25,19 @@ from gems.models.blocks.prompt_spec import (
     parse_prompt,
     quoted,
 )
-from gems.models.blocks.reflector import list_facts
-from gems.models.blocks.scene import Scene, Thing
-from gems.models.blocks.wordings import (
+from gems.models.blocks.reflector import (
+    HELD,
     TOPICS,
     Record,
+    is_reliable,
+    learn_line,
+    list_facts,
     list_wordings,
     write_clause,
     write_outcomes,
     write_sentence,
 )
+from gems.models.blocks.scene import Scene, Thing
 from gems.models.schemas import DraftReply, KeptReply, LossReply
 from gems.types import AnswerValue
 
