@@ -11,10 +11,10 @@ from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector, detect_scene
 from gems.models.blocks.generator import compose_scene
 from gems.models.blocks.judge import judge_question
-from gems.models.blocks.palette import BACKGROUNDS
 from gems.models.blocks.prompt_spec import decompose_prompt, fold_text
 from gems.models.blocks.rendering import paint_scene
 from gems.models.blocks.scene import describe_scene
+from gems.models.blocks.vocabulary import BACKGROUNDS
 
 SCENE = Scene(
     512,

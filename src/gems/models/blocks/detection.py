@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from gems.errors import InvalidImageError
-from gems.models.blocks import palette, rendering
+from gems.models.blocks import rendering, vocabulary
 from gems.models.blocks import rendering as lettering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.recognition import Margins, Mask, match_shape, match_texture
@@ -38,10 +38,12 @@ _COLOUR_DISTANCE = 60
 _CACHED_SCENES = 32
 
 _NAMES = (*words.COLOURS, "")
-_TONES = np.array([tone for colour in words.COLOURS for tone in palette.TONES[colour]] + [palette.PLATE])
+_TONES = np.array(
+    [tone for colour in words.COLOURS for tone in vocabulary.TONES[colour]] + [vocabulary.PLATE]
+)
 # Backgrounds of images from elsewhere may have the full colours.
-_GROUNDS = np.array([*palette.BACKGROUNDS.values(), *(base for base, _ in palette.TONES.values())])
-_GROUND_NAMES = [*palette.BACKGROUNDS, *palette.TONES]
+_GROUNDS = np.array([*vocabulary.BACKGROUNDS.values(), *(base for base, _ in vocabulary.TONES.values())])
+_GROUND_NAMES = [*vocabulary.BACKGROUNDS, *vocabulary.TONES]
 
 
 class Detector:
@@ -99,7 +101,7 @@ class _Detection:
         self._outline = rendering.outline_width(self._unit)
 
     def scene(self) -> Scene:
-        ink = self._pixels.max(axis=2) < palette.INK_BELOW
+        ink = self._pixels.max(axis=2) < vocabulary.INK_BELOW
         labels, _ = ndimage.label(~ink)
         ground = self._ground_mask(labels)
         ground_colour = np.median(self._border(), axis=0)
@@ -139,7 +141,7 @@ class _Detection:
         sources = []
         strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _COLOUR_DISTANCE)
         for mask, iterations in ((strange, 4), (ink, 8)):
-            if mask.any() and ground_colour.max() >= palette.INK_BELOW:
+            if mask.any() and ground_colour.max() >= vocabulary.INK_BELOW:
                 opened = ndimage.binary_opening(mask, iterations=iterations)
                 if opened.any():
                     sources.append(ndimage.label(opened)[0])
@@ -176,7 +178,7 @@ class _Detection:
         return columns.start - left, rows.start - top, columns.stop + right, rows.stop + bottom
 
     def _read(self, pixels: Pixels) -> str:
-        plate, letters = np.array(palette.PLATE), np.array(palette.LETTERS)
+        plate, letters = np.array(vocabulary.PLATE), np.array(vocabulary.LETTERS)
         axis = (letters - plate).astype(np.float64)
         coverage = ((pixels - plate) @ axis) / float(axis @ axis)
         # Dark edges are the outline with its rounded corners, not a letter.
@@ -186,7 +188,7 @@ class _Detection:
         return lettering.read_plate(np.clip(coverage, 0, 1))
 
     def _texture(self, pixels: Pixels, core: Mask, colour: str, box: Box, place: Place) -> str:
-        base, second = (np.array(tone) for tone in palette.TONES[colour])
+        base, second = (np.array(tone) for tone in vocabulary.TONES[colour])
         nearer = ((pixels - second) ** 2).sum(axis=2) < ((pixels - base) ** 2).sum(axis=2)
         rows, columns = np.nonzero(core)
         left, top, right, bottom = box
@@ -198,8 +200,8 @@ class _Detection:
 
 def _sharpen_mask(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tuple[Mask, Place]:
     """Cut a region at half the outline's brightness, or bright ones would extend further than dark ones."""
-    darkest = min(max(tone) for tone in palette.TONES[colour])
-    sharp = mask & (pixels.max(axis=2) > (max(palette.INK) + darkest) / 2)
+    darkest = min(max(tone) for tone in vocabulary.TONES[colour])
+    sharp = mask & (pixels.max(axis=2) > (max(vocabulary.INK) + darkest) / 2)
     rows, columns = np.flatnonzero(sharp.any(axis=1)), np.flatnonzero(sharp.any(axis=0))
     if not rows.size:
         return mask, place

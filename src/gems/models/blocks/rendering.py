@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from gems.models.blocks import palette
+from gems.models.blocks import vocabulary
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.scene import Scene, Thing
 
@@ -263,7 +263,7 @@ _SHADOW = 0.09
 
 def paint_scene(scene: Scene) -> Image.Image:
     """Draw a scene as an `RGB` image of its size."""
-    canvas = _paint_background(scene.width, scene.height, palette.BACKGROUNDS[scene.background])
+    canvas = _paint_background(scene.width, scene.height, vocabulary.BACKGROUNDS[scene.background])
     stamps = [(_paint_thing(thing, scene.unit), thing) for thing in scene.things]
     _cast_shadows(canvas, [(whole, at) for (_, whole, at), _ in stamps], scene.unit)
     for (picture, whole, at), _ in stamps:
@@ -273,7 +273,7 @@ def paint_scene(scene: Scene) -> Image.Image:
 
 def paint_abstract(width: int, height: int, colour: str, rng: random.Random) -> Image.Image:
     """Draw soft bands, for prompts of which nothing is understood."""
-    base = np.array(palette.BACKGROUNDS[colour], dtype=np.float64)
+    base = np.array(vocabulary.BACKGROUNDS[colour], dtype=np.float64)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     angle, phase = rng.uniform(0, math.tau), rng.uniform(0, math.tau)
     waves = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 5 + phase)
@@ -281,7 +281,7 @@ def paint_abstract(width: int, height: int, colour: str, rng: random.Random) -> 
     return Image.fromarray(np.clip(tinted, 0, 255).astype(np.uint8))
 
 
-def _paint_background(width: int, height: int, colour: palette.Rgb) -> Image.Image:
+def _paint_background(width: int, height: int, colour: vocabulary.Rgb) -> Image.Image:
     """Draw a background that gets slightly darker downwards, flat enough to recognise its colour."""
     ramp = np.linspace(4, -6, height)[:, None, None] + np.array(colour, dtype=np.float64)
     row = np.clip(np.round(ramp), 0, 255).astype(np.uint8)
@@ -296,7 +296,7 @@ def _cast_shadows(canvas: Image.Image, stamps: list[tuple[Image.Image, tuple[int
     # Blurring a half-size copy looks the same and costs a quarter.
     half = shade.resize((max(1, shade.width // 2), max(1, shade.height // 2)))
     soft = half.filter(ImageFilter.GaussianBlur(unit * 0.006)).resize(canvas.size)
-    canvas.paste(palette.INK, mask=soft.point(lambda value: value * _SHADOW))
+    canvas.paste(vocabulary.INK, mask=soft.point(lambda value: value * _SHADOW))
 
 
 def _paint_thing(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
@@ -308,8 +308,8 @@ def _paint_shape(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tup
     left, top, right, bottom = thing.box
     diameter = max(right - left, bottom - top)
     whole, inside = masks(thing.noun, diameter, outline_width(unit))
-    base, second = palette.TONES[thing.colour]
-    picture = Image.new("RGB", whole.size, palette.INK)
+    base, second = vocabulary.TONES[thing.colour]
+    picture = Image.new("RGB", whole.size, vocabulary.INK)
     fill = Image.new("RGB", whole.size, base)
     if thing.texture != "plain":
         fill.paste(second, mask=_paint_texture(thing.texture, whole.width, diameter))
@@ -330,13 +330,13 @@ def _paint_plate(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tup
     outline = round(outline_width(unit))
     whole = Image.new("L", (width, height), 0)
     ImageDraw.Draw(whole).rounded_rectangle((0, 0, width - 1, height - 1), radius=outline * 2, fill=255)
-    picture = Image.new("RGB", (width, height), palette.INK)
+    picture = Image.new("RGB", (width, height), vocabulary.INK)
     ImageDraw.Draw(picture).rounded_rectangle(
-        (outline, outline, width - 1 - outline, height - 1 - outline), radius=outline, fill=palette.PLATE
+        (outline, outline, width - 1 - outline, height - 1 - outline), radius=outline, fill=vocabulary.PLATE
     )
     inner = height - 2 * outline
     size = max(1, round(inner / PLATE_HEIGHT))
     line = draw_text(thing.word, size)
     at = (outline + round(plate_padding(size)), outline + round(line_top(inner)))
-    picture.paste(palette.LETTERS, at, line)
+    picture.paste(vocabulary.LETTERS, at, line)
     return picture, whole, (left, top)
