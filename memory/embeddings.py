@@ -32,7 +32,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.limiting import MAX_CHAT_BYTES, UNCOMPRESSED, max_response_size
+from gems.models.http import MAX_CHAT_BYTES, UNCOMPRESSED, max_response_size
 from gems.models.specs import check_url
 from gems.observability.redaction import redact
 

@@ -1,15 +1,13 @@
-"""HTTP errors and retries.
-
-Only the innermost call is retried: a retry further out would pay for finished work again.
-"""
+"""HTTP errors, retries, size limits, keep-alive."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 from tenacity.wait import wait_exponential, wait_random
@@ -29,6 +27,9 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.observability.redaction import redact, scrub, shorten
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 
@@ -186,3 +187,73 @@ def _extract_message(body: str) -> str:
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
     message = error.get("message", error) if isinstance(error, dict) else error
     return str(message)
+
+
+_KEEP_ALIVE_S = 30.0
+
+
+def make_client_options(limits: Any) -> dict[str, Any]:
+    """Return arguments of an `httpx.AsyncClient` that keeps connections alive, with HTTP/2 where offered.
+
+    `limits` is the library's class `Limits`: openai ships an httpx of its own under another name.
+    `gems.models.concurrency` limits requests: waiting for a free connection would count as the model's time.
+    httpx closes idle connections after 5 s, which is less than the time to generate an image.
+    """
+    kept = limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S)
+    return {"http2": True, "limits": kept}
+
+
+MAX_CHAT_BYTES = 32 * 2**20
+"""Largest response of a chat model or an embedder, with log probabilities."""
+
+MAX_IMAGE_BYTES = 256 * 2**20
+"""Largest response of an image server: above the raw pixels of the largest accepted image."""
+
+# A compressed body can expand a thousandfold.
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
+"""Headers of a client with `max_response_size`: compressed responses are rejected."""
+
+EventHooks = dict[str, list[Callable[..., Awaitable[Any]]]]
+
+
+def max_response_size(most: int) -> EventHooks:
+    """Return event hooks of an `httpx.AsyncClient` that limit responses to `most` bytes, uncompressed.
+
+    They raise `UnreadableReplyError`, which the openai library wraps in an error of its own;
+    `gems.models.http.translate_error` unwraps it.
+    """
+
+    async def limit(response: httpx.Response) -> None:
+        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", ""):
+            raise UnreadableReplyError(
+                f"{_name_server(response)} sent a compressed response ({encoding[:40]}) without being asked."
+            )
+        response.stream = _limit_stream(response, most, _name_server(response))
+
+    return {"response": [limit]}
+
+
+def _name_server(response: httpx.Response) -> str:
+    return f"The server at {response.request.url.host}"
+
+
+def _limit_stream(response: Any, most: int, server: str) -> Any:
+    """Return the response's stream, which raises once it is too long."""
+    stream = response.stream
+    # The library that made the response: openai ships an httpx of its own under another name.
+    library = sys.modules[type(response).__module__.partition(".")[0]]
+
+    class LimitedStream(library.AsyncByteStream):  # type: ignore[misc, name-defined]
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            received = 0
+            async for part in stream:
+                received += len(part)
+                if received > most:
+                    raise UnreadableReplyError(f"{server} sent more than {most:,} bytes.")
+                yield part
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    return LimitedStream()

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from gems.models.connecting import make_client_options
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
-from gems.models.http import error_from_status, parse_retry_after
-from gems.models.limiting import MAX_IMAGE_BYTES, UNCOMPRESSED, max_response_size
+from gems.models.http import (
+    MAX_IMAGE_BYTES,
+    UNCOMPRESSED,
+    error_from_status,
+    make_client_options,
+    max_response_size,
+    parse_retry_after,
+)
 from gems.observability.redaction import display_url, secrets_in, secrets_of_address
 from gems.types import GeneratorCapabilities, ImageRequest
 
