@@ -17,7 +17,7 @@ from gems.errors import GemsError, InvalidImageError
 from gems.memory.export import MAX_LINE, format_line, read_line
 from gems.memory.faults import reading
 from gems.memory.serializing import checkpoint_serializer
-from gems.models.pictures import verify_png
+from gems.models.images import verify_png
 from gems.provenance import infotext, with_provenance
 from gems.results import RunResult
 from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts

@@ -7,8 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from gems.models.images import EncodedImageCache, encode_image, encode_jpegs
-from gems.models.pictures import verify_image
+from gems.models.images import EncodedImageCache, encode_image, encode_jpegs, verify_image
 
 
 def png(picture: Image.Image, **more: object) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import InvalidImageError
-from gems.models.pictures import MAX_PIXELS, verify_png
+from gems.models.images import MAX_PIXELS, verify_png
 from tests.stub.faults import bomb
 
 

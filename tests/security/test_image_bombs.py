@@ -24,7 +24,7 @@ from gems.memory.embeddings import OpenAIEmbedder
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
 from gems.models.generators import openai
-from gems.models.pictures import MAX_PIXELS, verify_png
+from gems.models.images import MAX_PIXELS, verify_png
 from gems.nodes.prompts import question
 from gems.runs.source_images import read_png
 from gems.settings import ChatSettings, GeneratorSettings

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gems.errors import InvalidImageError, RequestError
 from gems.memory.images import ImageStore
-from gems.models.pictures import MAX_PIXELS, apply_orientation, open_image, verify_png
+from gems.models.images import MAX_PIXELS, apply_orientation, open_image, verify_png
 
 MAX_BYTES = 50_000_000
 """Maximum size of an image file."""

@@ -16,7 +16,7 @@ from gems.errors import RequestError
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Export, SampleSet, Task
 from gems.memory.faults import storage_error
-from gems.models.pictures import open_image
+from gems.models.images import open_image
 
 
 class ExportWriter:

@@ -15,7 +15,7 @@ from gems.evals.benchmarks.oneig_scoring import diversity_score
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt
 from gems.evals.scorers.scoring import ImageScore, make_score
-from gems.models.pictures import open_image
+from gems.models.images import open_image
 
 DIVERSITY = "diversity"
 _THUMBNAIL_SIDE = 16

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from gems.errors import EditingUnsupportedError, GemsError
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
-from gems.models.pictures import verify_image
+from gems.models.images import verify_image
 from gems.observability.redaction import redact, scrub
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
