@@ -18,10 +18,9 @@ from gems.apps.serving.run_events import _known
 from gems.errors import GemsError
 from gems.memory.chroma import ServerConnection
 from gems.memory.embeddings import open_embedder
-from gems.models.generators.addresses import resolve_on_same_server
 from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
-from gems.models.specs import parse_chat_spec, parse_generator_spec
+from gems.models.specs import parse_chat_spec, parse_generator_spec, resolve_on_same_server
 from gems.observability.redaction import display_url, known_secrets
 from gems.options import check_prompt, parse_datetime, parse_duration, parse_size
 from gems.settings import Settings, load_settings, with_models

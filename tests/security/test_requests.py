@@ -17,7 +17,7 @@ from mcp import Client
 
 from gems.errors import GemsError, RejectedRequestError
 from gems.models.factory import open_chat, open_generator
-from gems.models.generators.addresses import resolve_on_same_server
+from gems.models.specs import resolve_on_same_server
 from gems.nodes.prompts import question
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gems.errors import AuthenticationError, InvalidImageError, RejectedRequestError, UnreadableReplyError
-from gems.models.generators.addresses import resolve_on_same_server
 from gems.models.generators.openai_parameters import (
     OPENAI_URL,
     find_known_model,
@@ -19,6 +18,7 @@ from gems.models.generators.openai_parameters import (
 )
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import MAX_IMAGE_BYTES, UNCOMPRESSED, make_client_options, max_response_size
+from gems.models.specs import resolve_on_same_server
 from gems.observability.redaction import display_url, hide, redact, secrets_in, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
