@@ -35,9 +35,8 @@ from benchmarks import zimage_random
 from benchmarks._results import write
 from gems.errors import GemsError, InvalidImageError
 from gems.models.generators.diffusers.inference import generate_batch
-from gems.models.generators.diffusers.loading import LoadedPipeline
+from gems.models.generators.diffusers.loading import LoadedPipeline, compile_pipeline
 from gems.models.generators.diffusers.presets import PRESETS
-from gems.models.generators.diffusers_compiling import compile_pipeline
 from gems.models.generators.diffusers_prompts import PromptEncoder
 from gems.types import ImageRequest
 

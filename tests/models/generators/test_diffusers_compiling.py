@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gems.errors import ConfigurationError
-from gems.models.generators.diffusers_compiling import compile_pipeline
+from gems.models.generators.diffusers.loading import compile_pipeline
 from tests import tinypipes
 from tests.models.generators.diffusers_helpers import ask, drawing, pixels
 

@@ -12,7 +12,7 @@ import pytest
 
 from gems.errors import ConfigurationError, InvalidImageError, ModelFilesError, OutOfMemoryError
 from gems.models.generators.diffusers.generator import DiffusersGenerator
-from gems.models.generators.diffusers_device import choose_offload
+from gems.models.generators.diffusers.loading import choose_offload
 from gems.types import GeneratedImage, ImageRequest
 from tests import tinypipes
 

@@ -20,9 +20,14 @@ from gems.errors import (
 )
 from gems.models.generators.diffusers.batching import BatchWorker, Job
 from gems.models.generators.diffusers.inference import GenerationStopped, generate_batch
-from gems.models.generators.diffusers.loading import LoadedPipeline, load_pipeline
+from gems.models.generators.diffusers.loading import (
+    DTYPES,
+    LoadedPipeline,
+    Offload,
+    free_accelerator_memory,
+    load_pipeline,
+)
 from gems.models.generators.diffusers.presets import find_recipe
-from gems.models.generators.diffusers_device import DTYPES, Offload, free_accelerator_memory
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,12 @@ import numpy as np
 from PIL import Image
 
 from gems.errors import GemsError, InvalidImageError, OutOfMemoryError, ProviderError, RefusedError
-from gems.models.generators.diffusers.loading import LoadedPipeline
-from gems.models.generators.diffusers_compiling import compilation_error
-from gems.models.generators.diffusers_device import free_accelerator_memory, is_out_of_memory
+from gems.models.generators.diffusers.loading import (
+    LoadedPipeline,
+    compilation_error,
+    free_accelerator_memory,
+    is_out_of_memory,
+)
 from gems.models.generators.diffusers_prompts import Embeddings, join_embeddings
 from gems.observability.redaction import redact, shorten
 from gems.types import GeneratedImage, ImageRequest
