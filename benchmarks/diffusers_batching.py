@@ -37,7 +37,7 @@ from gems.errors import GemsError, InvalidImageError
 from gems.models.generators.diffusers.inference import generate_batch
 from gems.models.generators.diffusers.loading import LoadedPipeline, compile_pipeline
 from gems.models.generators.diffusers.presets import PRESETS
-from gems.models.generators.diffusers_prompts import PromptEncoder
+from gems.models.generators.diffusers.prompt_encoder import PromptEncoder
 from gems.types import ImageRequest
 
 GIB = 2**30

@@ -11,7 +11,7 @@ import pytest
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.models.generators.diffusers.loading import load_pipeline
 from gems.models.generators.diffusers.presets import find_recipe
-from gems.models.generators.diffusers_prompts import PromptEncoder, join_embeddings
+from gems.models.generators.diffusers.prompt_encoder import PromptEncoder, join_embeddings
 from gems.types import ImageRequest
 from tests import tinypipes
 from tests.models.generators.diffusers_helpers import ask, drawing, pixels

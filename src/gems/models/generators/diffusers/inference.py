@@ -18,7 +18,7 @@ from gems.models.generators.diffusers.loading import (
     free_accelerator_memory,
     is_out_of_memory,
 )
-from gems.models.generators.diffusers_prompts import Embeddings, join_embeddings
+from gems.models.generators.diffusers.prompt_encoder import Embeddings, join_embeddings
 from gems.observability.redaction import redact, shorten
 from gems.types import GeneratedImage, ImageRequest
 

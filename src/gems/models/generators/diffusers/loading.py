@@ -20,7 +20,7 @@ from gems.models.generators.diffusers.presets import (
     component_folders,
     recipe_of_folder,
 )
-from gems.models.generators.diffusers_prompts import PromptEncoder
+from gems.models.generators.diffusers.prompt_encoder import PromptEncoder
 from gems.observability.redaction import redact, shorten
 
 _RECOMPILE_LIMIT = 64
