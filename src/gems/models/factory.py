@@ -14,7 +14,7 @@ from gems.errors import ConfigurationError, MissingExtraError
 from gems.models.base import ImageGenerator
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
-from gems.models.generators.openai_parameters import OPENAI_URL, is_openai
+from gems.models.generators.openai import OPENAI_URL, is_openai
 from gems.models.http import MAX_CHAT_BYTES, UNCOMPRESSED, make_client_options, max_response_size
 from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
 from gems.observability.redaction import display_url, secrets_in

@@ -25,8 +25,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.generators.openai import OpenAIImagesGenerator
-from gems.models.generators.openai_parameters import find_rejected_parameter, is_openai
+from gems.models.generators.openai import OpenAIImagesGenerator, find_rejected_parameter, is_openai
 from gems.types import ImageRequest
 from tests.stub import Fault, StubServer
 from tests.stub.brains import flat_picture
