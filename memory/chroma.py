@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from gems.errors import ConfigurationError, CorruptStoreError, GemsError, MemoryUnavailableError, StorageError
-from gems.memory.faults import storage_error
+from gems.memory.sqlite import storage_error
 
 T = TypeVar("T")
 _OPEN_LOCK = threading.Lock()

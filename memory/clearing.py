@@ -7,8 +7,8 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from gems.memory.faults import storage_error
 from gems.memory.images import ImageStore
+from gems.memory.sqlite import storage_error
 
 _IMAGE_FILE = re.compile(r"([0-9a-f]{64})\.png")
 _DELETING = ".going-"

@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 
 from gems.errors import ConfigurationError, GemsError, StorageError
-from gems.memory.faults import storage_error
+from gems.memory.sqlite import storage_error
 from gems.observability.redaction import redact
 
 

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from gems.errors import ImageMissingError, StorageError
-from gems.memory.faults import storage_error
 from gems.memory.file_store import write_atomically
+from gems.memory.sqlite import storage_error
 
 logger = logging.getLogger(__name__)
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")

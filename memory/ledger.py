@@ -19,9 +19,8 @@ from typing_extensions import TypedDict
 
 from gems.errors import StorageError
 from gems.memory.housekeeping import Housekeeping
-from gems.memory.rows import Rows, SqliteRows, Values
 from gems.memory.run_filter import ALL_RUNS, MOST, RunFilter
-from gems.memory.sqlite import open_database
+from gems.memory.sqlite import Rows, SqliteRows, Values, open_database
 from gems.types import Candidate, ImageRequest, Options, RunRow, RunStatus, Usage
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from gems.errors import RunBusyError
-from gems.memory.faults import storage_error
 from gems.memory.file_store import remove_file
+from gems.memory.sqlite import storage_error
 
 # A short timeout, since `is_run_locked` holds the lock for a moment too.
 _LOCK_TIMEOUT_S = 0.2

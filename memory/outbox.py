@@ -13,8 +13,7 @@ from typing import Any
 import aiosqlite
 
 from gems.memory.experience import PendingOp
-from gems.memory.faults import storage_error
-from gems.memory.sqlite import open_database
+from gems.memory.sqlite import open_database, storage_error
 
 OUTBOX_VERSION = 1
 _OUTBOX_SCHEMA = """

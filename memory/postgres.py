@@ -25,10 +25,10 @@ from gems.errors import RunBusyError, StoreVersionError
 from gems.memory.checkpointer import kept_writes
 from gems.memory.locking import RunLocks
 from gems.memory.ordering import advance_checkpoint_clock
-from gems.memory.rows import Values
 from gems.memory.run_filter import SCORE
 from gems.memory.serializing import checkpoint_serializer
 from gems.memory.server import Connection, Server, server_error
+from gems.memory.sqlite import Values
 
 logger = logging.getLogger(__name__)
 # PostgreSQL texts cannot contain NUL, so it is replaced by the mark and a digit, and so is the mark itself.

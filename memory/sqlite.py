@@ -1,17 +1,86 @@
-"""Open SQLite files in WAL mode and check their version."""
+"""Open databases, Rows, storage errors."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import shutil
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 
 import aiosqlite
 
-from gems.errors import StoreVersionError
-from gems.memory.faults import storage_error
+from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
+# SQLite's errors if there is no space for the files beside a database, the largest of which has 32 KiB.
+_MAYBE_FULL = ("disk I/O error", "unable to open database file")
+_ALMOST_NO_SPACE = 2**15
+# Errors of decoders on overwritten bytes.
+_UNDECODABLE = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    NotImplementedError,
+    EOFError,
+    RecursionError,
+)
+_MOVE_HINT = "Move it away to start with an empty one; images are stored separately and stay."
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Translate any error in the block, which reads the store at `path`.
+
+    Raises CorruptStoreError if the file is damaged or cannot be decoded, else StorageError.
+    """
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise storage_error(error, path) from error
+    except _UNDECODABLE as error:
+        message = f"{type(error).__name__}: {error}"
+        raise CorruptStoreError(f"{path} cannot be decoded ({message}).", hint=_MOVE_HINT) from error
+
+
+@contextmanager
+def translate_storage_errors(path: Path) -> Iterator[None]:
+    """Raise SQLite's errors about `path` as `StorageError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise storage_error(error, path) from error
+
+
+def storage_error(error: Exception, path: Path) -> StorageError:
+    """Return the `StorageError` for an `OSError` or `sqlite3.Error` about `path`."""
+    if isinstance(error, StorageError):
+        return error
+    message = str(error)
+    if _is_disk_full(error, path):
+        return DiskFullError(f"{path} could not be written: no space is left on the disk.")
+    if isinstance(error, sqlite3.Error) and any(mark in message for mark in _DAMAGED):
+        return CorruptStoreError(f"{path} is damaged ({message}).", hint=_MOVE_HINT)
+    return StorageError(f"{path} could not be used: {message}.")
+
+
+def _is_disk_full(error: Exception, path: Path) -> bool:
+    message = str(error)
+    if (isinstance(error, OSError) and error.errno in _FULL) or "disk is full" in message:
+        return True
+    if not isinstance(error, sqlite3.Error) or not any(mark in message for mark in _MAYBE_FULL):
+        return False
+    try:
+        return shutil.disk_usage(path.parent).free < _ALMOST_NO_SPACE
+    except OSError:
+        # Nothing is known about the disk, so the error stays as it is.
+        return False
+
 
 _BUSY_MS = 15_000
 _WAL_WAIT_S = 0.05
@@ -89,3 +158,53 @@ async def _query_int(connection: aiosqlite.Connection, sql: str) -> int:
     async with connection.execute(sql) as cursor:
         row = await cursor.fetchone()
     return int(row[0]) if row else 0
+
+
+Values = tuple[Any, ...]
+
+
+class Rows(Protocol):
+    """Statements in SQLite's dialect, with `?` for each value; every write is a transaction."""
+
+    async def all(self, sql: str, values: Values) -> Sequence[Any]:
+        """Return the matching rows, each by column names.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        ...
+
+    async def write(self, sql: str, values: Values) -> None:
+        """Execute a statement and commit it.
+
+        Raises:
+            StorageError: the database cannot be used.
+        """
+        ...
+
+
+class SqliteRows:
+    """Tables in a SQLite file.
+
+    Args:
+        connection: Open, with the tables, and with a row factory that provides column names.
+        path: For messages.
+    """
+
+    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    async def all(self, sql: str, values: Values) -> Sequence[Any]:
+        try:
+            async with self._connection.execute(sql, values) as cursor:
+                return list(await cursor.fetchall())
+        except sqlite3.Error as error:
+            raise storage_error(error, self._path) from error
+
+    async def write(self, sql: str, values: Values) -> None:
+        try:
+            await self._connection.execute(sql, values)
+            await self._connection.commit()
+        except sqlite3.Error as error:
+            raise storage_error(error, self._path) from error

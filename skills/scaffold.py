@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from gems.errors import SkillError
-from gems.memory.faults import storage_error
+from gems.memory.sqlite import storage_error
 from gems.skills.discovery import FILE_NAMES, skill_file_name
 from gems.skills.examples import FILE as EXAMPLES
 from gems.skills.examples import read_examples

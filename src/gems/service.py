@@ -30,8 +30,8 @@ from gems.errors import (
 )
 from gems.events import Event, Finished, Warned
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.memory.faults import reading, translate_storage_errors
 from gems.memory.run_filter import ALL_RUNS, RunFilter
+from gems.memory.sqlite import reading, translate_storage_errors
 from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import parse_skill_names

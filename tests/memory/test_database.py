@@ -17,8 +17,8 @@ import pytest
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
 from gems.memory.checkpointer import open_checkpointer
-from gems.memory.faults import storage_error
 from gems.memory.ledger import open_ledger
+from gems.memory.sqlite import storage_error
 
 Opening = Callable[[Path], AbstractAsyncContextManager[Any]]
 PATH = Path("runs.sqlite3")

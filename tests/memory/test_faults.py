@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError
-from gems.memory.faults import reading, storage_error
 from gems.memory.serializing import checkpoint_serializer
+from gems.memory.sqlite import reading, storage_error
 
 
 @pytest.mark.parametrize("said", ["disk I/O error", "unable to open database file"])

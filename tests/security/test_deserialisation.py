@@ -90,7 +90,7 @@ def test_no_class_is_made_from_its_name(
     try:
         read = checkpoint_serializer().loads_typed(stored)
     except (ValueError, TypeError, NotImplementedError):
-        # `gems.memory.faults.reading` makes a StorageError of it.
+        # `gems.memory.sqlite.reading` makes a StorageError of it.
         return
     assert "Forbidden object" not in repr(read)
     assert not isinstance(read, Forbidden)

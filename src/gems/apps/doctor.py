@@ -31,9 +31,9 @@ from gems.errors import (
 )
 from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import EXPERIENCES
-from gems.memory.faults import reading, storage_error
 from gems.memory.file_store import write_atomically
 from gems.memory.ledger import open_ledger
+from gems.memory.sqlite import reading, storage_error
 from gems.memory.store import open_store
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gems.errors import DataError
-from gems.memory.faults import storage_error
 from gems.memory.file_store import FileStore
+from gems.memory.sqlite import storage_error
 
 _PART_LINES = 200
 """Lines per part; the current part is rewritten on each append, since object stores cannot append."""

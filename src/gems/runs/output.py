@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 from gems.errors import ImageMissingError, OptionError
-from gems.memory.faults import reading, storage_error
 from gems.memory.file_store import write_atomically
 from gems.memory.images import ImageStore
+from gems.memory.sqlite import reading, storage_error
 from gems.provenance import with_provenance
 from gems.results import RunResult
 

@@ -25,8 +25,8 @@ from gems.events import (
     Stopped,
     Warned,
 )
-from gems.memory.faults import reading, storage_error
 from gems.memory.ledger import Ledger
+from gems.memory.sqlite import reading, storage_error
 from gems.observability.redaction import redact
 from gems.state import State
 from gems.types import Candidate, Experience, Requirement, Round, RunRow

@@ -15,7 +15,7 @@ from PIL import Image
 from gems.errors import RequestError
 from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import Export, SampleSet, Task
-from gems.memory.faults import storage_error
+from gems.memory.sqlite import storage_error
 from gems.models.images import open_image
 
 

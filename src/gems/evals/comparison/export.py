@@ -15,7 +15,7 @@ from gems.evals.comparison.table import Table
 from gems.evals.tables.page import SectionView, render_page
 from gems.evals.tables.pictures import collect_images
 from gems.evals.tables.plotting import plot_quality_against_cost
-from gems.memory.faults import storage_error
+from gems.memory.sqlite import storage_error
 
 PROMPTS_WITH_IMAGES = 12
 """Default number of prompts with images on the page."""

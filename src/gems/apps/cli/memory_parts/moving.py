@@ -42,8 +42,8 @@ def export(
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
         from gems.apps.cli.text import pluralize  # noqa: PLC0415
-        from gems.memory.faults import storage_error  # noqa: PLC0415
         from gems.memory.file_store import write_atomically  # noqa: PLC0415
+        from gems.memory.sqlite import storage_error  # noqa: PLC0415
 
         if json and out is None:
             raise OptionError("--json requires an output file.", hint="Pass --out FILE.")
