@@ -9,9 +9,7 @@ from typing import Any, cast
 
 from gems.errors import GemsError, InternalError, LimitReached
 from gems.events import LessonsRecalled
-from gems.memory.experience import memory_namespace
-from gems.memory.operations import credit_ops, experience_ops
-from gems.memory.remembering import requirements_with_answer
+from gems.memory.experience import credit_ops, experience_ops, memory_namespace, requirements_with_answer
 from gems.memory.retrieval import LessonQuery, format_lesson, recall
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from gems.errors import StorageError
-from gems.memory.experience import PendingOp, memory_namespace
-from gems.memory.operations import credit_ops, experience_ops
+from gems.memory.experience import PendingOp, credit_ops, experience_ops, memory_namespace
 from gems.memory_reports import Rebuilt
 from gems.resources import Resources
 from gems.runs.fork import Graph, thread

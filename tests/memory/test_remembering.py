@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gems.memory.remembering import collect_experiences, lesson_credits
+from gems.memory.experience import collect_experiences, lesson_credits
 from gems.types import Recall, Requirement, Round
 
 REQUIREMENTS: list[Requirement] = [

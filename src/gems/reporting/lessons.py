@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gems.memory.remembering import lesson_credits
+from gems.memory.experience import lesson_credits
 from gems.memory.retrieval import format_lesson
 from gems.results import RunResult
 from gems.types import Requirement
