@@ -1,4 +1,4 @@
-"""Content-addressed images on disk, named by the SHA-256 of their bytes."""
+"""Content-addressed ImageStore, shared one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from gems.errors import ImageMissingError, StorageError
-from gems.memory.file_store import write_atomically
+from gems.memory.file_store import FileStore, write_atomically
 from gems.memory.sqlite import storage_error
 
 logger = logging.getLogger(__name__)
@@ -103,3 +103,54 @@ def _write_image(path: Path, data: bytes) -> None:
         same = False
     if not same:
         write_atomically(path, data)
+
+
+class SharedImageStore(ImageStore):
+    """An image store that also stores its images at an fsspec URL.
+
+    An image counts as stored once it is in both places, so that a run can be resumed elsewhere if its machine
+    is gone. Images of other machines are downloaded once. Cleanup deletes only this machine's copies, since
+    other machines may need the shared ones.
+    """
+
+    def __init__(self, folder: Path, url: str) -> None:
+        super().__init__(folder)
+        self._shared = FileStore(url)
+
+    async def put(self, data: bytes) -> str:
+        image = await super().put(data)
+        try:
+            await asyncio.to_thread(self._upload, image, data)
+        except StorageError as error:
+            # Another machine could not resume with it, so the ledger must not refer to it.
+            self.unsaved[image] = error
+            self._in_memory[image] = data
+            logger.warning("An image could not be shared: %s", error)
+        return image
+
+    async def load(self, image: str) -> bytes:
+        try:
+            return await super().load(image)
+        except ImageMissingError:
+            data = await self._download(image)
+            if data is None:
+                raise
+        await super().put(data)
+        return data
+
+    def _upload(self, image: str, data: bytes) -> None:
+        if not self._shared.exists(_shared_name(image)):
+            self._shared.write(_shared_name(image), data)
+
+    async def _download(self, image: str) -> bytes | None:
+        # Checks that it is an id before it becomes part of a file name.
+        self.path(image)
+        try:
+            data = await asyncio.to_thread(self._shared.read, _shared_name(image))
+        except FileNotFoundError:
+            return None
+        return data if hashlib.sha256(data).hexdigest() == image else None
+
+
+def _shared_name(image: str) -> str:
+    return f"{image[:2]}/{image}.png"

@@ -192,7 +192,7 @@ def _open_images(settings: Settings) -> ImageStore:
     if not settings.images:
         return ImageStore(folder)
     # Only shared images need fsspec.
-    from gems.memory.shared_images import SharedImageStore  # noqa: PLC0415
+    from gems.memory.images import SharedImageStore  # noqa: PLC0415
 
     return SharedImageStore(folder, settings.images)
 

@@ -11,8 +11,7 @@ import pytest
 
 from gems.errors import ConfigurationError, ImageMissingError
 from gems.memory import file_store
-from gems.memory.images import ImageStore
-from gems.memory.shared_images import SharedImageStore
+from gems.memory.images import ImageStore, SharedImageStore
 from gems.service import Gems
 from gems.settings import Settings
 
