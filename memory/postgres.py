@@ -23,7 +23,7 @@ from psycopg.rows import DictRow
 
 from gems.errors import RunBusyError, StoreVersionError
 from gems.memory.checkpointer import kept_writes
-from gems.memory.locking import RunLocks
+from gems.memory.locks import RunLocks
 from gems.memory.ordering import advance_checkpoint_clock
 from gems.memory.run_filter import SCORE
 from gems.memory.serializing import checkpoint_serializer

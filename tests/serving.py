@@ -104,7 +104,7 @@ FILES_ONLY = pytest.mark.parametrize("backend", ["files"], indirect=True)
 _HOLD = """
 import asyncio, os, sys
 from pathlib import Path
-from gems.memory.locking import FileLocks
+from gems.memory.locks import FileLocks
 from gems.settings import load_settings
 from gems.resources import open_stores
 

@@ -17,7 +17,7 @@ from gems.memory.checkpointer import open_checkpointer
 from gems.memory.embeddings import open_embedder
 from gems.memory.images import ImageStore
 from gems.memory.ledger import LEDGER_SCHEMA, LEDGER_VERSION, Ledger, open_ledger
-from gems.memory.locking import FileLocks, RunLocks
+from gems.memory.locks import FileLocks, RunLocks
 from gems.memory.outbox import Outbox, open_outbox
 from gems.memory.store import ChromaStore, open_store
 from gems.memory.writer import ExperienceWriter

@@ -13,7 +13,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import StateSnapshot
 
 from gems.errors import OptionError, RunBusyError, StorageError
-from gems.memory.locking import RunLocks
+from gems.memory.locks import RunLocks
 from gems.nodes.drawing import count_images
 from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
