@@ -1,20 +1,95 @@
-"""The SQLite checkpointer."""
+"""SQLite saver, serializer, id order."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import id as checkpoint_ids
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from gems.memory.ordering import advance_checkpoint_clock
-from gems.memory.serializing import checkpoint_serializer
 from gems.memory.sqlite import open_database
+
+_UUID_VERSION = 6
+
+
+def advance_checkpoint_clock(found: CheckpointTuple | None) -> CheckpointTuple | None:
+    """Return `found` unchanged, and make LangGraph give later checkpoints greater ids.
+
+    The newest checkpoint of a thread is the one with the greatest id, and ids begin with the time. LangGraph
+    keeps them increasing within a process. But if the clock was set back since another process or machine
+    worked on the run, new checkpoints would sort before the old ones and be lost.
+    """
+    made = _checkpoint_time(found.checkpoint["id"]) if found is not None else None
+    last = checkpoint_ids._last_v6_timestamp  # noqa: SLF001 - LangGraph has no other way
+    if made is not None and made > (last or 0):
+        checkpoint_ids._last_v6_timestamp = made  # type: ignore[assignment]  # noqa: SLF001
+    return found
+
+
+def _checkpoint_time(name: str) -> int | None:
+    """Return a checkpoint id's time in tenths of microseconds; None for ids that are not UUID version 6."""
+    try:
+        found = UUID(name)
+    except ValueError:
+        return None
+    # The time's upper 48 bits, the version, and the time's lower 12 bits.
+    return found.int >> 80 << 12 | found.int >> 64 & 0xFFF if found.version == _UUID_VERSION else None
+
+
+_ZLIB_PREFIX = "zlib+"
+# Shorter values hardly shrink, and every tag takes five bytes more.
+_MIN_COMPRESSED = 200
+_MAX_UNPACKED = 256 * 2**20
+
+
+class CompressingSerializer(SerializerProtocol):
+    """Compress what another serializer writes; uncompressed values stay readable."""
+
+    def __init__(self, inner: SerializerProtocol) -> None:
+        self._inner = inner
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        """Return the value's type and bytes; the type begins with `zlib+` if they are compressed."""
+        kind, data = self._inner.dumps_typed(obj)
+        if len(data) < _MIN_COMPRESSED:
+            return kind, data
+        packed = zlib.compress(data, 6)
+        return (_ZLIB_PREFIX + kind, packed) if len(packed) < len(data) else (kind, data)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Return the value; ValueError if the bytes were changed or exceed 256 MiB."""
+        kind, packed = data
+        if not kind.startswith(_ZLIB_PREFIX):
+            return self._inner.loads_typed(data)
+        unpacking = zlib.decompressobj()
+        try:
+            # A manipulated database must not be able to exhaust memory.
+            plain = unpacking.decompress(packed, _MAX_UNPACKED)
+        except zlib.error as error:
+            raise ValueError(f"It cannot be decompressed: {error}.") from error
+        if not unpacking.eof:
+            raise ValueError("It is cut short, or stands for too much.")
+        return self._inner.loads_typed((kind.removeprefix(_ZLIB_PREFIX), plain))
+
+
+def checkpoint_serializer() -> SerializerProtocol:
+    """Return the serializer of all checkpointers.
+
+    Only JSON-native values and LangGraph's own types are read back: a manipulated database cannot instantiate
+    any other class.
+    """
+    return CompressingSerializer(JsonPlusSerializer(allowed_msgpack_modules=[]))
+
 
 CHECKPOINT_VERSION = 1
 """Raised when the state changes so that older checkpoints can no longer be resumed."""

@@ -22,11 +22,9 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.rows import DictRow
 
 from gems.errors import RunBusyError, StoreVersionError
-from gems.memory.checkpointer import kept_writes
+from gems.memory.checkpointer import advance_checkpoint_clock, checkpoint_serializer, kept_writes
 from gems.memory.locks import RunLocks
-from gems.memory.ordering import advance_checkpoint_clock
 from gems.memory.run_filter import SCORE
-from gems.memory.serializing import checkpoint_serializer
 from gems.memory.server import Connection, Server, server_error
 from gems.memory.sqlite import Values
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from gems.apps.serving.keys import Key, KeyFile
 from gems.errors import GemsError, InvalidImageError
+from gems.memory.checkpointer import checkpoint_serializer
 from gems.memory.export import MAX_LINE, format_line, read_line
-from gems.memory.serializing import checkpoint_serializer
 from gems.memory.sqlite import reading
 from gems.models.images import verify_png
 from gems.provenance import infotext, with_provenance

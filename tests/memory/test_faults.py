@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError
-from gems.memory.serializing import checkpoint_serializer
+from gems.memory.checkpointer import checkpoint_serializer
 from gems.memory.sqlite import reading, storage_error
 
 

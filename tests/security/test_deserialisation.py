@@ -17,7 +17,7 @@ import pytest
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from gems.errors import GemsError
-from gems.memory.serializing import checkpoint_serializer
+from gems.memory.checkpointer import checkpoint_serializer
 from gems.service import Gems
 from tests.scripted import FlatGenerator, ScriptedChat, opened_gems, settings_at
 
