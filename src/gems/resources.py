@@ -18,9 +18,8 @@ from gems.memory.embeddings import open_embedder
 from gems.memory.images import ImageStore
 from gems.memory.ledger import LEDGER_SCHEMA, LEDGER_VERSION, Ledger, open_ledger
 from gems.memory.locks import FileLocks, RunLocks
-from gems.memory.outbox import Outbox, open_outbox
 from gems.memory.store import ChromaStore, open_store
-from gems.memory.writer import ExperienceWriter
+from gems.memory.writer import ExperienceWriter, Outbox, open_outbox
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
 from gems.models.factory import open_chat, open_generator, wrap_chat

@@ -12,8 +12,7 @@ from langgraph.store.memory import InMemoryStore
 
 from gems.errors import MemoryUnavailableError
 from gems.memory.experience import PendingOp
-from gems.memory.outbox import Outbox, open_outbox
-from gems.memory.writer import BATCH, ExperienceWriter, apply
+from gems.memory.writer import BATCH, ExperienceWriter, Outbox, apply, open_outbox
 
 SPACE = ("experiences", "flat")
 
