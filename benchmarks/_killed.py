@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 """Everything that is waited for comes long before."""
 _PROMPT, _SEED = "a red cat asleep", 7
 # What a process of a run needs is loaded once, in the one that all others are forked from.
-_LOADED = ["benchmarks._killed", "langchain_openai", "openai", "gems.memory.postgres", "gems.memory.server"]
+_LOADED = ["benchmarks._killed", "langchain_openai", "openai", "gems.memory.postgres", "gems.memory.postgres"]
 _CONTEXT = multiprocessing.get_context("forkserver")
 _TABLES = {"drawings": "", "answers": " AND task<>'recall'"}
 

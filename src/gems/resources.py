@@ -75,7 +75,7 @@ async def _open_server_stores(settings: Settings) -> AsyncIterator[Stores]:
     try:
         # Only PostgreSQL users need its packages.
         from gems.memory import postgres  # noqa: PLC0415
-        from gems.memory.server import open_server  # noqa: PLC0415
+        from gems.memory.postgres import open_server  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("GEMS_CHECKPOINT", "postgres") from error
     assert settings.checkpoint is not None  # noqa: S101 - for the type checker

@@ -20,7 +20,7 @@ from gems.errors import (
     StorageError,
     StoreVersionError,
 )
-from gems.memory import server as server_module
+from gems.memory import postgres as server_module
 from gems.resources import open_stores
 from gems.settings import Settings, load_settings
 from tests.memory.test_ledger import ANSWER, REQUEST, candidate
@@ -78,7 +78,7 @@ async def test_what_is_wrong_with_the_url_is_said_without_the_password(
 
 async def test_missing_packages_are_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "gems.memory.postgres", raising=False)
-    monkeypatch.delitem(sys.modules, "gems.memory.server", raising=False)
+    monkeypatch.delitem(sys.modules, "gems.memory.postgres", raising=False)
     monkeypatch.setattr("gems.memory.postgres", None, raising=False)
     monkeypatch.delattr("gems.memory.postgres", raising=False)
     monkeypatch.setitem(sys.modules, "psycopg", None)
