@@ -20,9 +20,8 @@ from benchmarks._results import write
 from gems.memory.retrieval import estimate_tokens
 from gems.nodes.planner import format_catalogue
 from gems.nodes.prompts import question
-from gems.skills.catalogue import SkillCatalogue
+from gems.skills.discovery import Place, SkillCatalogue
 from gems.skills.parser import MAX_DESCRIPTION
-from gems.skills.places import Place
 from gems.skills.ranking import MAX_SHOWN, SkillRanking
 
 BOUNDS = {"warm_scan_ms": 300, "planner_tokens": 3_000}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gems.skills.discovery import SkillSearchPath
 from gems.skills.models import Finding, Level, Skill
-from gems.skills.places import SkillSearchPath
 from gems.skills.registry import SkillRegistry
 from gems.skills.validator import Validation
 

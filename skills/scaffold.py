@@ -79,7 +79,7 @@ class Draft:
 
 
 def drafts_folder(home: Path) -> Path:
-    """Return the folder of drafts below GEMS_HOME, which is no folder of `gems.skills.places`."""
+    """Return the folder of drafts below GEMS_HOME, which is no folder of `gems.skills.discovery`."""
     return home / "drafts" / "skills"
 
 

@@ -26,8 +26,7 @@ from gems.models.factory import open_chat, open_generator, wrap_chat
 from gems.models.images import EncodedImageCache
 from gems.observability.tracing import OFF, Tracing, check_installed
 from gems.settings import Settings
-from gems.skills.catalogue import SkillCatalogue
-from gems.skills.places import SkillSearchPath
+from gems.skills.discovery import SkillCatalogue, SkillSearchPath
 from gems.skills.ranking import SkillRanking
 from gems.skills.registry import SkillRegistry
 from gems.state import Context

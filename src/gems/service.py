@@ -80,7 +80,7 @@ class Gems:
         settings: Read from the environment and `.env` by default.
         chat: A LangChain chat model for all roles whose settings do not name a model.
         generator: An image generator to use instead of the settings'; it is not closed.
-        skills: The skills that can be chosen, instead of those in folders; see `gems.skills.places`.
+        skills: The skills that can be chosen, instead of those in folders; see `gems.skills.discovery`.
         graph: Builds another graph with the same state, input and output; the loop by default. Runs can only
             be resumed with the graph that they were started with.
 

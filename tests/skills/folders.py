@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gems.skills.discovery import Scanner, read_skill
+from gems.skills.discovery import Place, Scanner, read_skill
 from gems.skills.models import FaultySkill, ScannedSkill, Skill
-from gems.skills.places import Place
 
 
 def text_of(name: str, body: str = "Say it better.", **more: str) -> str:

@@ -14,10 +14,9 @@ from gems.nodes.planner import choose_skills
 from gems.results import RunResult
 from gems.service import Gems
 from gems.skills import authoring
-from gems.skills.discovery import read_skill
+from gems.skills.discovery import BUILTIN, read_skill
 from gems.skills.lettering import RapidReader
 from gems.skills.models import Skill
-from gems.skills.places import BUILTIN
 from tests.faults.helpers import opened, tasks
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, opened_desk, requirements, settings_at
 from tests.skills.lettering.pictures import chinese_font, drawn

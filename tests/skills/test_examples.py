@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gems.errors import SkillError
+from gems.skills.discovery import BUILTIN
 from gems.skills.examples import Example, read_examples
-from gems.skills.places import BUILTIN
 from tests.skillmaking import example, skill_folder
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from gems.errors import ConfigurationError, SkillError
 from gems.nodes.skill_graphs import skill_graph, skill_verifiers
-from gems.skills.catalogue import SkillCatalogue
+from gems.skills.discovery import BUILTIN, SkillCatalogue, SkillSearchPath
 from gems.skills.loader import build_skill_graph
-from gems.skills.places import BUILTIN, SkillSearchPath
 from gems.skills.registry import SkillRegistry
 from gems.skills.trust import distrust, is_trusted, trust, trusted_folders
 from tests.skills.folders import write

@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 
 from gems.skills import discovery
-from gems.skills.catalogue import SkillCatalogue
-from gems.skills.discovery import Scanner, resolve_duplicates
+from gems.skills.discovery import Place, Scanner, SkillCatalogue, resolve_duplicates
 from gems.skills.files import MAX_BYTES
 from gems.skills.models import FaultySkill, Skill
 from gems.skills.parser import read_document
-from gems.skills.places import Place
 from tests.skills.folders import changed, faults, found_in, text_of, write
 
 needs_rights = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")

@@ -41,7 +41,7 @@ from gems.models.factory import open_chat, open_generator
 from gems.nodes.prompts import question
 from gems.resources import open_stores, skill_places
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from gems.skills.catalogue import SkillCatalogue
+from gems.skills.discovery import SkillCatalogue
 from gems.skills.models import FaultySkill
 from gems.types import GeneratorCapabilities, ImageRequest, Role
 

@@ -11,8 +11,7 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
-    from gems.skills.catalogue import SkillCatalogue
-    from gems.skills.places import SkillSearchPath
+    from gems.skills.discovery import SkillCatalogue, SkillSearchPath
     from gems.skills.reports import SkillFinding
 
 
@@ -106,7 +105,7 @@ def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
 
     from gems.resources import skill_places  # noqa: PLC0415
     from gems.settings import load_settings  # noqa: PLC0415
-    from gems.skills.catalogue import SkillCatalogue  # noqa: PLC0415
+    from gems.skills.discovery import SkillCatalogue  # noqa: PLC0415
 
     where = skill_places(load_settings())
     catalogue = SkillCatalogue(where.places)
