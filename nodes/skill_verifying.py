@@ -11,8 +11,7 @@ from gems.nodes.context import NodeContext
 from gems.nodes.skill_graphs import skill_verifiers
 from gems.nodes.skills import used_skills
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
-from gems.skills.guarding import forbid_exit
-from gems.skills.loader import format_code_error
+from gems.skills.loader import forbid_exit, format_code_error
 from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement
 from gems.verdicts import shorten_evidence
