@@ -19,9 +19,8 @@ from gems.skills.discovery import FILE_NAMES, skill_file_name
 from gems.skills.examples import FILE as EXAMPLES
 from gems.skills.examples import read_examples
 from gems.skills.files import read_text
-from gems.skills.frontmatter import read_fields, split_front_matter
 from gems.skills.models import Skill
-from gems.skills.parser import MAX_COMPATIBILITY, read_document
+from gems.skills.parser import MAX_COMPATIBILITY, read_document, read_fields, split_front_matter
 
 _FILE = FILE_NAMES[0]
 _SKIPPED_FOLDERS = ("__pycache__",)
