@@ -41,8 +41,8 @@ def new(
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.settings import load_settings  # noqa: PLC0415
-        from gems.skills.making import create_skill  # noqa: PLC0415
         from gems.skills.reports import NewSkill  # noqa: PLC0415
+        from gems.skills.scaffold import create_skill  # noqa: PLC0415
 
         parent = folder if folder is not None else load_settings().home / "skills"
         made = create_skill(name, parent, with_graph=with_graph)
