@@ -16,9 +16,9 @@ from gems.nodes.context import NodeContext
 from gems.nodes.prompts import consultation
 from gems.nodes.rewrite import enhance, restore_lost
 from gems.skills.authoring import SkillContext, SkillInput, SkillOutput, SkillState, Verifier
+from gems.skills.files import read_body, read_guidance, read_reference
 from gems.skills.loader import build_skill_graph, build_verifiers, format_code_error, isolate_steps
 from gems.skills.models import Skill
-from gems.skills.reading import read_body, read_guidance, read_reference
 from gems.state import Context
 
 T = TypeVar("T")

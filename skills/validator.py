@@ -8,10 +8,9 @@ from pathlib import Path
 
 from gems.errors import SkillError
 from gems.skills.discovery import CODE, read_skill
-from gems.skills.files import read_text, within
+from gems.skills.files import find_references, read_text, within
 from gems.skills.models import FaultySkill, Finding, Skill
 from gems.skills.parser import read_document
-from gems.skills.reading import find_references
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from gems.memory.piling import LessonGroup
 from gems.models.chat.client import ChatClient
 from gems.models.schemas import DraftReply
 from gems.nodes.prompts import numbered, question
+from gems.skills.files import MAX_CHARACTERS
 from gems.skills.models import normalise_name
 from gems.skills.parser import MAX_DESCRIPTION, MAX_NAME, is_skill_name
-from gems.skills.reading import MAX_CHARACTERS
 
 SECTION = "## What earlier runs learnt"
 _MAX_LISTED = 20

@@ -12,11 +12,10 @@ from gems.errors import GemsError
 from gems.skill_authoring import remove_control_characters, valid_name
 from gems.skills.discovery import read_skill
 from gems.skills.examples import FILE, read_examples
-from gems.skills.files import read_text, within
+from gems.skills.files import find_references, read_text, within
 from gems.skills.lettering import wanted_texts
 from gems.skills.models import normalise_name
 from gems.skills.parser import is_skill_name, read_document
-from gems.skills.reading import find_references
 from gems.skills.scaffold import Draft
 from gems.skills.trust import distrust, trust, trusted_folders
 from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts

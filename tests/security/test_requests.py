@@ -21,7 +21,7 @@ from gems.models.specs import resolve_on_same_server
 from gems.nodes.prompts import question
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings
-from gems.skills.reading import find_references, read_guidance
+from gems.skills.files import find_references, read_guidance
 from gems.types import ImageRequest
 from tests.faults.helpers import PROMPT, Script, settings_for
 from tests.mcp_server.clients import served, text_of

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from gems.errors import SkillError
-from gems.skills.files import MAX_BYTES, read_text, within
+from gems.skills.files import MAX_BYTES, MAX_CHARACTERS, find_references, read_guidance, read_text, within
 from gems.skills.models import Skill
-from gems.skills.reading import MAX_CHARACTERS, find_references, read_guidance
 from tests.skills.folders import skill_in, write
 
 NOTES = "references/notes.md"

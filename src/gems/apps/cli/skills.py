@@ -75,7 +75,7 @@ def show(
         import asyncio  # noqa: PLC0415 - heavy
 
         from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.skills.reading import read_body  # noqa: PLC0415
+        from gems.skills.files import read_body  # noqa: PLC0415
         from gems.skills.reports import SkillPage, skill_entry  # noqa: PLC0415
 
         registry = scan_skills()[0].current
