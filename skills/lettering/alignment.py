@@ -1,12 +1,245 @@
-"""Text read in an image, from which wanted texts claim the best fit, each unit once."""
+"""Match wanted text to lines read."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
-from gems.skills.lettering.aligning import Match, align, edit_distance, joined_key
-from gems.skills.lettering.units import Unit, join_units, split_units
+from gems.errors import MissingExtraError
+
+_SIGNIFICANT_SIGNS = frozenset("&%@#+=$€£¥°♥★☆")
+"""Signs that carry meaning and that OCR rarely loses."""
+_BETWEEN_DIGITS = frozenset(".:/")
+_LOOK_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})
+_CJK = re.compile(
+    "[\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A word, or one Chinese, Japanese or Korean character.
+
+    Attributes:
+        shown: As written, without surrounding punctuation.
+        key: The normalised form that is compared.
+        line: Index of its line.
+    """
+
+    shown: str
+    key: str
+    line: int
+
+    @property
+    def ideographic(self) -> bool:
+        """Whether it is a character of a script without blanks."""
+        return _CJK.fullmatch(self.shown) is not None
+
+
+def split_units(lines: Iterable[str]) -> list[Unit]:
+    """Split lines of text into units, in order."""
+    found = []
+    for number, line in enumerate(lines):
+        for word in _CJK.sub(r" \g<0> ", unicodedata.normalize("NFKC", line)).split():
+            key = _comparison_key(word)
+            if key:
+                found.append(Unit(shown=_trim_punctuation(word), key=key, line=number))
+    return found
+
+
+def join_units(found: Iterable[Unit]) -> str:
+    """Join units to text: blanks between words, none between characters of Chinese, Japanese and Korean."""
+    text, before = "", None
+    for unit in found:
+        glued = before is None or (before.ideographic and unit.ideographic)
+        text += unit.shown if glued else f" {unit.shown}"
+        before = unit
+    return text
+
+
+def single_line(text: str) -> str:
+    """Return the text on a single line."""
+    return " ".join(text.split())
+
+
+def _comparison_key(word: str) -> str:
+    """Return the form of a word that is compared.
+
+    Case and similar glyphs (O and 0; l, I, i and 1) are unified, since OCR cannot tell them apart in many
+    typefaces. Punctuation is removed, except between digits: 3.50 is not 350.
+    """
+    folded = word.casefold()
+    kept = [
+        character
+        for at, character in enumerate(folded)
+        if _is_significant(character)
+        or (
+            character in _BETWEEN_DIGITS
+            and folded[at - 1 : at].isdigit()
+            and folded[at + 1 : at + 2].isdigit()
+        )
+    ]
+    return "".join(kept).translate(_LOOK_ALIKE)
+
+
+def _trim_punctuation(word: str) -> str:
+    start, end = 0, len(word)
+    while start < end and not _is_significant(word[start]):
+        start += 1
+    while end > start and not _is_significant(word[end - 1]):
+        end -= 1
+    return word[start:end] or word
+
+
+def _is_significant(character: str) -> bool:
+    return (
+        character.isalnum()
+        or character in _SIGNIFICANT_SIGNS
+        or unicodedata.category(character).startswith("M")
+    )
+
+
+CLOSE = 0.5
+"""Normalised edit distance up to which two words count as one misspelt word."""
+_SAME_LETTERS = 0.25
+"""The same for words that OCR joined or split, which must look the same."""
+_SKIP_COST = 0.02
+"""Cost of skipping a read unit, in missing units; keeps a match from spanning the image."""
+_RUN_TOGETHER_COST = 0.01
+"""Cost of joined words, so that single words are preferred."""
+_MAX_RUN_TOGETHER = 4
+_MAX_PIECES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Wanted units `first` to `last` are the read units `start` to `end`, ends excluded.
+
+    Attributes:
+        first: Index of a wanted unit.
+        last: Index after the last one.
+        start: Index of a read unit.
+        end: Index after the last one.
+        distance: Normalised edit distance in [0, 1]; 0 if equal.
+    """
+
+    first: int
+    last: int
+    start: int
+    end: int
+    distance: float
+
+
+def joined_key(found: Sequence[Unit]) -> str:
+    """Join the keys of units; blanks do not count, since OCR loses and invents them."""
+    return "".join(unit.key for unit in found)
+
+
+def edit_distance(one: str, other: str) -> float:
+    """Return the normalised edit distance in [0, 1].
+
+    Raises `MissingExtraError` if rapidfuzz is not installed.
+    """
+    return _levenshtein()(one, other)
+
+
+@cache
+def _levenshtein() -> Callable[[str, str], float]:
+    # Imported here, since the rest of the package is used without the extra too.
+    try:
+        from rapidfuzz.distance import Levenshtein  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("Comparing the text in pictures", "ocr") from error
+    return Levenshtein.normalized_distance
+
+
+def align(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:
+    """Return the cheapest alignment of the wanted units with the read ones, in order.
+
+    `free` tells which read units are still available.
+    """
+    # best[i][j]: cost of aligning the first i wanted units with the first j read ones.
+    best: list[list[float]] = [[0.0] * (len(read) + 1)]
+    came: list[list[Match | None]] = [[None] * (len(read) + 1)]
+    for i in range(1, len(wanted) + 1):
+        best.append([float(i)] * (len(read) + 1))
+        came.append([None] * (len(read) + 1))
+        for j in range(1, len(read) + 1):
+            _fill_cell(i, j, _Table(wanted, read, free, best, came))
+    return _trace_back(len(wanted), len(read), best, came)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    wanted: Sequence[Unit]
+    read: Sequence[Unit]
+    free: Sequence[bool]
+    best: list[list[float]]
+    came: list[list[Match | None]]
+
+
+def _fill_cell(i: int, j: int, search: _Table) -> None:
+    best = search.best
+    # After the last wanted unit the rest of the image is skipped at no cost.
+    passing = best[i][j - 1] + (0.0 if i == len(search.wanted) else _SKIP_COST)
+    cheapest = min(passing, best[i - 1][j] + 1)
+    match = None
+    if search.free[j - 1]:
+        for candidate, extra in _candidates(i, j, search):
+            cost = best[candidate.first][candidate.start] + extra
+            if cost < cheapest:
+                cheapest, match = cost, candidate
+    best[i][j], search.came[i][j] = cheapest, match
+
+
+def _candidates(i: int, j: int, search: _Table) -> Iterator[tuple[Match, float]]:
+    """Yield the matches that end with wanted unit i and read unit j, with their costs."""
+    word, other = search.wanted[i - 1], search.read[j - 1]
+    if word.key == other.key:
+        yield Match(i - 1, i, j - 1, j, 0.0), 0.0
+        return
+    if word.ideographic or other.ideographic:
+        return
+    off = edit_distance(word.key, other.key)
+    if off <= CLOSE:
+        yield Match(i - 1, i, j - 1, j, off), off
+    for count in range(2, min(_MAX_RUN_TOGETHER, i) + 1):
+        off = _joined_distance(search.wanted[i - count : i], [other])
+        if off <= _SAME_LETTERS:
+            yield Match(i - count, i, j - 1, j, off), off * count + _RUN_TOGETHER_COST
+    for count in range(2, min(_MAX_PIECES, j) + 1):
+        pieces = search.read[j - count : j]
+        if all(search.free[j - count : j]) and pieces[0].line == other.line:
+            off = _joined_distance([word], pieces)
+            if off <= _SAME_LETTERS:
+                yield Match(i - 1, i, j - count, j, off), off + _RUN_TOGETHER_COST
+
+
+def _joined_distance(wanted: Sequence[Unit], read: Sequence[Unit]) -> float:
+    if any(unit.ideographic for unit in (*wanted, *read)):
+        return 1.0
+    one, other = joined_key(wanted), joined_key(read)
+    lengths = abs(len(one) - len(other)) / max(len(one), len(other))
+    return 1.0 if lengths > _SAME_LETTERS else edit_distance(one, other)
+
+
+def _trace_back(i: int, j: int, best: list[list[float]], came: list[list[Match | None]]) -> list[Match]:
+    matches: list[Match] = []
+    while i > 0 and j > 0:
+        match = came[i][j]
+        if match is not None:
+            matches.append(match)
+            i, j = match.first, match.start
+        elif best[i][j] == best[i - 1][j] + 1:
+            i -= 1
+        else:
+            j -= 1
+    return matches[::-1]
+
 
 _COMMON_WORDS = frozenset(
     {

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gems.skills.lettering.alignment import Fit, Page
-from gems.skills.lettering.units import single_line, split_units
+from gems.skills.lettering.alignment import Fit, Page, single_line, split_units
 
 _MAX_LINE = 300
 _MAX_FAULTS = 150

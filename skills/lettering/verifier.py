@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
+from gems.skills.lettering.alignment import split_units
 from gems.skills.lettering.comparing import Comparison, compare, told
 from gems.skills.lettering.ocr import TextLine, TextReader
 from gems.skills.lettering.quotes import WRITING_WORDS, find_quoted
-from gems.skills.lettering.units import split_units
 from gems.skills.lettering.wanted import wanted_texts
 from gems.types import Requirement
 
