@@ -3,7 +3,7 @@
 from gems.skills.lettering.comparing import Comparison, compare, told
 from gems.skills.lettering.ocr import RapidReader, TextLine, TextReader
 from gems.skills.lettering.verifier import TextVerifier
-from gems.skills.lettering.wanted import wanted_texts
+from gems.skills.lettering.wanted_text import wanted_texts
 
 __all__ = [
     "Comparison",

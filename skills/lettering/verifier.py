@@ -10,8 +10,7 @@ from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.lettering.alignment import split_units
 from gems.skills.lettering.comparing import Comparison, compare, told
 from gems.skills.lettering.ocr import TextLine, TextReader
-from gems.skills.lettering.quotes import WRITING_WORDS, find_quoted
-from gems.skills.lettering.wanted import wanted_texts
+from gems.skills.lettering.wanted_text import WRITING_WORDS, find_quoted, wanted_texts
 from gems.types import Requirement
 
 _APPEARANCE = re.compile(
