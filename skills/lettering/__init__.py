@@ -1,8 +1,7 @@
 """Text in images: the text a prompt asks for, the text read in the image, and their differences."""
 
-from gems.skills.lettering.comparing import Comparison, compare, told
 from gems.skills.lettering.ocr import RapidReader, TextLine, TextReader
-from gems.skills.lettering.verifier import TextVerifier
+from gems.skills.lettering.verifier import Comparison, TextVerifier, compare, told
 from gems.skills.lettering.wanted_text import wanted_texts
 
 __all__ = [
