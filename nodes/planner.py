@@ -22,9 +22,8 @@ from gems.nodes.context import NodeContext
 from gems.nodes.lessons import lesson_lines, recall_lessons, recalls_update
 from gems.nodes.prompts import question
 from gems.nodes.rewrite import rewrite_prompt
-from gems.skills.models import Skill
+from gems.skills.models import Skill, SkillRegistry
 from gems.skills.ranking import SkillRanking
-from gems.skills.registry import SkillRegistry
 from gems.state import State
 from gems.types import Plan
 

@@ -13,9 +13,8 @@ from typing import Literal
 
 from gems.errors import SkillError
 from gems.skills.files import read_text, within
-from gems.skills.models import FaultySkill, Finding, ScannedSkill, Skill
+from gems.skills.models import FaultySkill, Finding, ScannedSkill, Skill, SkillRegistry
 from gems.skills.parser import read_document
-from gems.skills.registry import SkillRegistry
 from gems.skills.trust import is_trusted, trusted_folders
 
 BUILTIN = Path(__file__).parent / "builtin"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.skills.discovery import SkillSearchPath
-from gems.skills.models import Finding, Level, Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import Finding, Level, Skill, SkillRegistry
 from gems.skills.validator import Validation
 
 

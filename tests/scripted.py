@@ -24,8 +24,7 @@ from gems.models.schemas import extract_tag
 from gems.nodes.context import NodeContext
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
-from gems.skills.models import Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import Skill, SkillRegistry
 from gems.state import Context
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest, Options, Role
 from tests.stub.brains import flat_picture

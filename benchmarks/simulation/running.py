@@ -23,7 +23,7 @@ from gems.nodes.judge import judge
 from gems.nodes.reflector import reflect
 from gems.options import resolve_options
 from gems.results import outcome
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import SkillRegistry
 from gems.state import Context, State
 from gems.types import NO_USAGE, Candidate, GeneratorCapabilities, ImageRequest, Role, Round
 from gems.verdicts import best_verdict

@@ -27,8 +27,8 @@ from gems.models.images import EncodedImageCache
 from gems.observability.tracing import OFF, Tracing, check_installed
 from gems.settings import Settings
 from gems.skills.discovery import SkillCatalogue, SkillSearchPath
+from gems.skills.models import SkillRegistry
 from gems.skills.ranking import SkillRanking
-from gems.skills.registry import SkillRegistry
 from gems.state import Context
 from gems.types import Role
 

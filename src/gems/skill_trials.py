@@ -18,8 +18,7 @@ from gems.resources import Resources
 from gems.runs.skill_testing import ExampleTrial
 from gems.skill_reports import SkillTrial
 from gems.skills.examples import Example, read_examples
-from gems.skills.models import FaultySkill, Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import FaultySkill, Skill, SkillRegistry
 from gems.types import Usage, merge_usage
 
 T = TypeVar("T")

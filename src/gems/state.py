@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient
     from gems.observability.tracing import Tracing
+    from gems.skills.models import SkillRegistry
     from gems.skills.ranking import SkillRanking
-    from gems.skills.registry import SkillRegistry
 
 
 def _append(kept: Sequence[Any] | None, writes: Sequence[Sequence[Any]]) -> list[Any]:

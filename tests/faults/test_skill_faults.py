@@ -14,8 +14,7 @@ import pytest_asyncio
 from gems.errors import AuthenticationError, ModelUnavailableError, RejectedRequestError, UnreachableError
 from gems.graphs.routing import SKILL_NODE
 from gems.skills import loader
-from gems.skills.models import Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import Skill, SkillRegistry
 from tests.graphs.running import carried_out, compiled
 from tests.scripted import Asked, Desk, opened_desk, requirements
 from tests.skills.folders import skill_in, write

@@ -15,8 +15,7 @@ from langgraph.types import Command
 
 from gems.errors import RejectedRequestError, RunCancelledError, UnreachableError
 from gems.graphs.loop import MAX_SKILL_NODES, build_graph
-from gems.skills.models import Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import Skill, SkillRegistry
 from tests.graphs.running import carried_out, compiled, config
 from tests.scripted import Asked, Desk, checks, opened_desk
 from tests.skills.folders import changed, coded, skill_in, text_of, write

@@ -14,8 +14,7 @@ from gems.errors import ModelUnavailableError, OptionError, RejectedRequestError
 from gems.nodes.begin import begin
 from gems.nodes.planner import choose_skills, parse_skill_names, plan
 from gems.nodes.rewrite import enhance
-from gems.skills.models import Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import Skill, SkillRegistry
 from gems.state import State
 from tests.scripted import Desk, opened_desk
 

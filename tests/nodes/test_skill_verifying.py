@@ -16,8 +16,7 @@ from gems.nodes import skill_verifying
 from gems.nodes.judge import judge
 from gems.nodes.skill_verifying import ask_verifiers
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
-from gems.skills.models import Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import Skill, SkillRegistry
 from gems.types import ImageRequest
 from tests.scripted import OPTIONS, Desk, checks
 from tests.stub.brains import flat_picture

@@ -11,7 +11,7 @@ from gems.errors import ConfigurationError, SkillError
 from gems.nodes.skill_graphs import skill_graph, skill_verifiers
 from gems.skills.discovery import BUILTIN, SkillCatalogue, SkillSearchPath
 from gems.skills.loader import build_skill_graph
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import SkillRegistry
 from gems.skills.trust import distrust, is_trusted, trust, trusted_folders
 from tests.skills.folders import write
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gems.skills.models import Skill
-from gems.skills.registry import SkillRegistry
+from gems.skills.models import Skill, SkillRegistry
 
 
 def skill(name: str, body: str = "") -> Skill:

@@ -12,9 +12,8 @@ from gems.memory.embeddings import LexicalEmbedder, Vector
 from gems.memory.retrieval import estimate_tokens
 from gems.nodes.planner import choose_skills, format_catalogue, parse_skill_names
 from gems.skills.files import read_body
-from gems.skills.models import Skill
+from gems.skills.models import Skill, SkillRegistry
 from gems.skills.ranking import MAX_SHOWN, SkillRanking
-from gems.skills.registry import SkillRegistry
 from tests.scripted import opened_desk
 from tests.skills.folders import skill_in, write
 
