@@ -18,11 +18,11 @@ from gems.errors import OptionError, RejectedRequestError, StorageError, Unreach
 from gems.runs.skill_learning import DraftRequest
 from gems.service import Gems
 from gems.skill_authoring import valid_name
-from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skills.discovery import read_skill
 from gems.skills.examples import read_examples
 from gems.skills.files import read_body
 from gems.skills.models import Skill
+from gems.skills.reports import SkillDraft, SkillDrafts
 from tests.scripted import FlatGenerator, ScriptedChat, script, settings_at
 from tests.skillmaking import example, skill_folder
 

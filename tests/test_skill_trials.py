@@ -17,10 +17,10 @@ import pytest_asyncio
 from gems.errors import AuthenticationError, OptionError, RejectedRequestError, SkillError, UnreachableError
 from gems.nodes.skill_graphs import skill_context
 from gems.service import Gems
-from gems.skill_reports import SkillTrial
 from gems.skills.discovery import read_skill
 from gems.skills.loader import build_skill_graph
 from gems.skills.models import Skill
+from gems.skills.reports import SkillTrial
 from tests.scripted import Asked, FlatGenerator, ScriptedChat, requirements, script, settings_at
 from tests.skillmaking import example, skill_folder
 

@@ -14,8 +14,8 @@ from gems.resources import Resources
 from gems.runs.memory_admin import MemoryAdmin
 from gems.runs.skill_learning import GENERATOR, KINDS, STAMP, DraftRequest, DraftWriter, Metadata
 from gems.skill_authoring import Author
-from gems.skill_reports import SkillDraft, SkillDrafts
 from gems.skills.models import Skill
+from gems.skills.reports import SkillDraft, SkillDrafts
 from gems.skills.scaffold import known_drafts, known_metadata
 
 _MAX_EXAMPLES = 20

@@ -16,9 +16,9 @@ from gems.errors import OptionError, SkillError
 from gems.nodes.skill_graphs import skill_graph
 from gems.resources import Resources
 from gems.runs.skill_testing import ExampleTrial
-from gems.skill_reports import SkillTrial
 from gems.skills.examples import Example, read_examples
 from gems.skills.models import FaultySkill, Skill, SkillRegistry
+from gems.skills.reports import SkillTrial
 from gems.types import Usage, merge_usage
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gems.skill_reports import SkillDrafts, SkillTrial
+from gems.skills.reports import SkillDrafts, SkillTrial
 from tests.apps.terminal import PROMPT, gems, here, started, wait_until
 from tests.skillmaking import example, skill_folder
 from tests.stub import Fault, StubServer

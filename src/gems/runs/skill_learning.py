@@ -10,9 +10,9 @@ from pathlib import Path
 from gems.errors import InternalError
 from gems.memory.piling import LessonGroup
 from gems.skill_authoring import Author, Guidance, append_lessons, list_lessons, valid_name
-from gems.skill_reports import SkillDraft
 from gems.skills.files import read_body
 from gems.skills.models import Skill
+from gems.skills.reports import SkillDraft
 from gems.skills.scaffold import Draft, drafts_folder, standard_fields, write_draft
 
 MIN_LESSONS = 5

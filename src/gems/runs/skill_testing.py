@@ -19,8 +19,8 @@ from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills
 from gems.nodes.prompts import numbered, question
 from gems.options import resolve_options
-from gems.skill_reports import TriedExample
 from gems.skills.examples import Example
+from gems.skills.reports import TriedExample
 from gems.state import Context, Input, State
 from gems.types import Role, Usage, merge_usage
 

@@ -24,8 +24,15 @@ from gems.memory_reports import (
 from gems.results import RunResult
 from gems.runs.cleanup import Deletion, Garbage
 from gems.runs.verification import Verification
-from gems.skill_reports import SkillDrafts, SkillTrial
-from gems.skills.reports import NewSkill, SkillList, SkillPage, TrustedFolders, ValidationList
+from gems.skills.reports import (
+    NewSkill,
+    SkillDrafts,
+    SkillList,
+    SkillPage,
+    SkillTrial,
+    TrustedFolders,
+    ValidationList,
+)
 from gems.types import RunRow
 
 

@@ -12,7 +12,7 @@ from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
     from gems.runs.skill_learning import DraftRequest
-    from gems.skill_reports import SkillDraft, SkillDrafts
+    from gems.skills.reports import SkillDraft, SkillDrafts
 
 
 def learn(

@@ -15,7 +15,7 @@ _WIDEST = 60
 
 if TYPE_CHECKING:
     from gems.settings import Settings
-    from gems.skill_reports import SkillTrial, TriedExample
+    from gems.skills.reports import SkillTrial, TriedExample
 
 
 def try_out(
