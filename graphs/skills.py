@@ -25,8 +25,7 @@ from gems.errors import (
 from gems.graphs.routing import SKILL_NODE, next_skill
 from gems.nodes.base import Node, Update, create_node_context, get_context, trace_node, usage_update
 from gems.nodes.context import NodeContext
-from gems.nodes.skill_graphs import SkillGraph, skill_graph
-from gems.nodes.skills import apply_result, check_usage, skip_skill
+from gems.nodes.skills import SkillGraph, apply_result, check_usage, skill_graph, skip_skill
 from gems.observability.tracing import Span
 from gems.skills.loader import format_code_error
 from gems.skills.models import Skill

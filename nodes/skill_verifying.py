@@ -8,8 +8,7 @@ from typing import get_args
 
 from gems.errors import GemsError, LimitReached, SkillError
 from gems.nodes.context import NodeContext
-from gems.nodes.skill_graphs import skill_verifiers
-from gems.nodes.skills import used_skills
+from gems.nodes.skills import skill_verifiers, used_skills
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
 from gems.skills.loader import forbid_exit, format_code_error
 from gems.state import State

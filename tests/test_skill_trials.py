@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 
 from gems.errors import AuthenticationError, OptionError, RejectedRequestError, SkillError, UnreachableError
-from gems.nodes.skill_graphs import skill_context
+from gems.nodes.skills import skill_context
 from gems.service import Gems
 from gems.skills.discovery import read_skill
 from gems.skills.loader import build_skill_graph

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gems.errors import OptionError, SkillError
-from gems.nodes.skill_graphs import skill_graph
+from gems.nodes.skills import skill_graph
 from gems.resources import Resources
 from gems.runs.skill_testing import ExampleTrial
 from gems.skills.examples import Example, read_examples

@@ -233,7 +233,7 @@ async def test_without_ocr_the_judge_answers_and_the_run_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RapidReader, "is_installed", staticmethod(lambda: False))
-    monkeypatch.setattr("gems.nodes.skill_graphs._load_verifiers", lambda skill: [])
+    monkeypatch.setattr("gems.nodes.skills._load_verifiers", lambda skill: [])
     result, asked = await text_run(
         tmp_path, SIGN, [], 'Does the image show the text "GRAND OPENING TODAY"?', max_rounds=1
     )

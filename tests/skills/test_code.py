@@ -17,7 +17,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from gems.errors import SkillError
-from gems.nodes.skill_graphs import skill_graph, skill_verifiers
+from gems.nodes.skills import skill_graph, skill_verifiers
 from gems.skills import loader
 from gems.skills.loader import isolate_steps
 from tests.skills.folders import changed, coded, skill_in, write

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import ConfigurationError, SkillError
-from gems.nodes.skill_graphs import skill_graph, skill_verifiers
+from gems.nodes.skills import skill_graph, skill_verifiers
 from gems.skills.discovery import BUILTIN, SkillCatalogue, SkillSearchPath
 from gems.skills.loader import build_skill_graph
 from gems.skills.models import SkillRegistry
