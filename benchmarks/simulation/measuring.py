@@ -13,7 +13,7 @@ from scipy import stats
 
 from benchmarks.simulation.running import Course, Ending, run
 from benchmarks.simulation.world import NATURE, Errors, Nature, painting
-from gems.nodes import confirming
+from gems.nodes import judge
 
 BUDGETS = (1, 2, 3, 4, 5, 6, 8)
 MOST = max(BUDGETS)
@@ -56,15 +56,15 @@ class Job:
 
     async def _courses(self) -> list[Course]:
         options = _OPTIONS[self.policy] | self.options
-        usual = confirming.MAX_DOUBTFUL
-        confirming.MAX_DOUBTFUL = usual if self.doubted is None else self.doubted
+        usual = judge.MAX_DOUBTFUL
+        judge.MAX_DOUBTFUL = usual if self.doubted is None else self.doubted
         try:
             return [
                 await run(painting(number, self.nature), self.errors, **options)
                 for number in range(self.first, self.first + self.count)
             ]
         finally:
-            confirming.MAX_DOUBTFUL = usual
+            judge.MAX_DOUBTFUL = usual
 
 
 @dataclass(slots=True)
