@@ -7,7 +7,7 @@ from gems.events import Stopped
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.conversation import answer_update
-from gems.nodes.drawing import image_url_update
+from gems.nodes.generator import image_url_update
 from gems.nodes.lessons import record_outcome
 from gems.results import all_rounds, outcome
 from gems.state import State

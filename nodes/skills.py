@@ -15,7 +15,7 @@ from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
 from gems.nodes.base import Update, as_step
 from gems.nodes.context import NodeContext
-from gems.nodes.drawing import check_overrides, merge_overrides
+from gems.nodes.generator import check_overrides, merge_overrides
 from gems.nodes.prompts import consultation
 from gems.nodes.rewrite import enhance, restore_lost
 from gems.options import MAX_PROMPT, is_unicode

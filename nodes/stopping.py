@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gems.nodes.drawing import count_images
+from gems.nodes.generator import count_images
 from gems.types import Options, Round, StopReason, Usage, spent_usd
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.errors import SkillError
-from gems.nodes.drawing import check_overrides, image_size, merge_overrides
+from gems.nodes.generator import check_overrides, image_size, merge_overrides
 from gems.state import negative_prompt
 from gems.types import DrawingSettings, GeneratorCapabilities
 from tests.scripted import OPTIONS

@@ -14,7 +14,7 @@ from langgraph.types import StateSnapshot
 
 from gems.errors import OptionError, RunBusyError, StorageError
 from gems.memory.locks import RunLocks
-from gems.nodes.drawing import count_images
+from gems.nodes.generator import count_images
 from gems.options import check_prompt, resolve_options
 from gems.resources import Resources
 from gems.state import Input, State
