@@ -11,10 +11,16 @@ from langgraph.types import Overwrite
 from gems.errors import GemsError, LimitReached, ProviderError
 from gems.events import Judged
 from gems.nodes.base import Update, stop_reason_for
-from gems.nodes.checklist import Judgement, ask_checklist, ask_individually, judge_image, pictures_to_judge
+from gems.nodes.checklist import (
+    Judgement,
+    ask_checklist,
+    ask_individually,
+    ask_verifiers,
+    judge_image,
+    pictures_to_judge,
+)
 from gems.nodes.context import NodeContext
 from gems.nodes.generator import drop_failed
-from gems.nodes.skill_verifying import ask_verifiers
 from gems.nodes.stopping import find_stop_reason
 from gems.state import State, negative_prompt
 from gems.types import Answer, AnswerValue, Candidate, Failure, Requirement, Round

@@ -165,7 +165,7 @@ class _Reads:
 async def test_texts_are_read(
     tmp_path: Path, chat: ScriptedChat, generator: FlatGenerator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gems.nodes.skill_verifying.skill_verifiers", lambda _skill: [_Reads()])
+    monkeypatch.setattr("gems.nodes.checklist.skill_verifiers", lambda _skill: [_Reads()])
     chat.script["decompose"] = requirements('Does the sign say "OPEN"?', kind="text")
     async with Gems(_settings(tmp_path), chat=chat, generator=generator) as gems:
         found = await gems.verify(picture(), 'a sign that says "OPEN"')

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from gems.errors import RunCancelledError, SkillError
-from gems.nodes import skill_verifying
+from gems.nodes import checklist
+from gems.nodes.checklist import ask_verifiers
 from gems.nodes.judge import judge
-from gems.nodes.skill_verifying import ask_verifiers
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.models import Skill, SkillRegistry
 from gems.types import ImageRequest
@@ -52,7 +52,7 @@ def verifiers(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     desk.context = replace(desk.context, skills=SkillRegistry([SKILL]), skill_timeout_s=30.0)
 
     def use(*items: Any) -> None:
-        monkeypatch.setattr(skill_verifying, "skill_verifiers", lambda skill: list(items))
+        monkeypatch.setattr(checklist, "skill_verifiers", lambda skill: list(items))
 
     return use
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.memory.images import ImageStore
-from gems.nodes.checklist import Judgement, judge_image
+from gems.nodes.checklist import Judgement, ask_verifiers, judge_image
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.judge import all_met, confirm, doubtful_answers, recheck
-from gems.nodes.skill_verifying import ask_verifiers
 from gems.options import check_prompt
 from gems.resources import Resources
 from gems.results import CheckedRequirement
