@@ -21,7 +21,7 @@ from gems.nodes.checklist import (
 )
 from gems.nodes.context import NodeContext
 from gems.nodes.generator import drop_failed
-from gems.nodes.stopping import find_stop_reason
+from gems.nodes.policy import find_stop_reason
 from gems.state import State, negative_prompt
 from gems.types import Answer, AnswerValue, Candidate, Failure, Requirement, Round
 from gems.verdicts import best_verdict, build_verdict, unknown_answer

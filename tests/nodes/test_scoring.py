@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gems.nodes.generator import count_images
-from gems.nodes.stopping import find_stop_reason
+from gems.nodes.policy import find_stop_reason
 from gems.types import NO_USAGE, spent_usd
 from gems.verdicts import best_round, best_verdict, pass_rate
 from tests.scripted import OPTIONS
