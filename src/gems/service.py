@@ -46,7 +46,7 @@ from gems.options import (
 )
 from gems.rebuilding import rebuild
 from gems.reporting import report_page
-from gems.reporting.lessons import lesson_lines
+from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
 from gems.results import RunResult, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gems.reporting.answering import matrix
-from gems.reporting.charting import BOTTOM, LEFT, RIGHT, TOP, chart
+from gems.reporting.page import BOTTOM, LEFT, RIGHT, TOP, chart, matrix
 from gems.results import CheckedRequirement
 
 

@@ -1,4 +1,4 @@
-"""Render the HTML report of a run."""
+"""HTML report: grid, chart, lessons."""
 
 from __future__ import annotations
 
@@ -7,18 +7,193 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
+from typing import Literal
 
 from markupsafe import Markup
 
 from gems._version import __version__
+from gems.memory.experience import lesson_credits
 from gems.memory.images import ImageStore
-from gems.reporting.answering import Cell, Row, matrix
-from gems.reporting.charting import chart
+from gems.memory.retrieval import format_lesson
 from gems.reporting.picturing import Thumbnail, load_images, make_thumbnail
 from gems.reporting.templates import Piece, diff_prompts
 from gems.reporting.templating import environment, policy_hash
-from gems.results import RunResult
-from gems.types import NO_USAGE, Candidate, Round, RunRow, Usage, add_usage
+from gems.results import CheckedRequirement, RunResult
+from gems.types import NO_USAGE, Answer, AnswerValue, Candidate, Requirement, Round, RunRow, Usage, add_usage
+
+State = Literal["yes", "no", "unknown", "none"]
+_STATE_SIGNS: dict[State, str] = {"yes": "✓", "no": "✗", "unknown": "?", "none": "–"}  # noqa: RUF001 - a sign
+_STATE_WORDS: dict[State, str] = {"yes": "met", "no": "not met", "unknown": "unknown", "none": "not asked"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One requirement in one round."""
+
+    round: int
+    state: State
+    lost: bool
+    """Not met, although an earlier round met it."""
+    gained: bool
+    """Met, although the round before did not meet it."""
+    question: str
+    evidence: str
+    likely: str
+    """The probability of yes as text; empty if it is not known."""
+    source: str
+
+    @property
+    def sign(self) -> str:
+        """A one-character symbol."""
+        return _STATE_SIGNS[self.state]
+
+    @property
+    def word(self) -> str:
+        """The state in words."""
+        return "lost" if self.lost else _STATE_WORDS[self.state]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One requirement in all rounds."""
+
+    id: str
+    question: str
+    kind: str
+    cells: list[Cell]
+
+    @property
+    def lost_in(self) -> list[int]:
+        """The rounds that lost it."""
+        changed = zip([None, *self.cells], self.cells, strict=False)
+        return [
+            cell.round
+            for before, cell in changed
+            if cell.lost and before is not None and before.state == "yes"
+        ]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the last round does not meet what an earlier one met."""
+        return bool(self.cells) and self.cells[-1].lost
+
+
+def matrix(requirements: Sequence[CheckedRequirement], rounds: Sequence[Round]) -> list[Row]:
+    """Return one row per requirement with a cell per round, for the round's best image."""
+    answers = [_best_answers(round_) for round_ in rounds]
+    return [
+        Row(
+            id=requirement.id,
+            question=requirement.question,
+            kind=requirement.kind,
+            cells=_cells(requirement, rounds, answers),
+        )
+        for requirement in requirements
+    ]
+
+
+def _cells(
+    requirement: CheckedRequirement, rounds: Sequence[Round], answers: Sequence[dict[str, Answer]]
+) -> list[Cell]:
+    cells: list[Cell] = []
+    was_met = False
+    for round_, found in zip(rounds, answers, strict=True):
+        answer = found.get(requirement.id)
+        value: AnswerValue | None = answer["answer"] if answer else None
+        cells.append(
+            Cell(
+                round=round_["number"],
+                state=value or "none",
+                lost=was_met and value == "no",
+                gained=value == "yes" and bool(cells) and cells[-1].state != "yes",
+                question=requirement.question,
+                evidence=answer["evidence"] if answer else "",
+                likely=_format_probability(answer),
+                source=answer["source"] if answer else "",
+            )
+        )
+        was_met = was_met or value == "yes"
+    return cells
+
+
+def _best_answers(round_: Round) -> dict[str, Answer]:
+    return {answer["requirement"]: answer for answer in round_["verdicts"][round_["best"]]["answers"]}
+
+
+def _format_probability(answer: Answer | None) -> str:
+    return f"{answer['probability']:.0%} yes" if answer and answer["probability"] is not None else ""
+
+
+LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 9.0, 80.0
+_MAX_LABELS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    """The score of one image; `x` and `y` in percent of the chart."""
+
+    x: float
+    y: float
+    round: int
+    score: float
+    chosen: bool
+    """Whether it is the round's best image."""
+    best: bool
+    """Whether it is the run's best image."""
+    label: str
+    """The round's number below the axis; empty if there is no room for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A chart of scores by round."""
+
+    dots: list[Dot]
+    line: str
+    """Points of the line, in a square of 100 by 100 that fills the plot area."""
+    grid: list[tuple[float, str]]
+    """Heights in percent of the chart, with their labels."""
+    said: str
+    """Text alternative of the chart."""
+
+
+def chart(rounds: Sequence[Round], best_round: int) -> Chart:
+    """Build the chart of the scores of all images; the line connects the best of each round."""
+    every = -(-len(rounds) // _MAX_LABELS) or 1
+    dots: list[Dot] = []
+    for position, round_ in enumerate(rounds):
+        for index, verdict in enumerate(round_["verdicts"]):
+            chosen = index == round_["best"]
+            dots.append(
+                Dot(
+                    x=LEFT + (RIGHT - LEFT) * _x_share(position, len(rounds)),
+                    y=_y_percent(verdict["score"]),
+                    round=round_["number"],
+                    score=verdict["score"],
+                    chosen=chosen,
+                    best=chosen and round_["number"] == best_round,
+                    label=str(round_["number"]) if chosen and position % every == 0 else "",
+                )
+            )
+    # The best ones are drawn last, above the others.
+    dots.sort(key=lambda dot: (dot.chosen, dot.best))
+    line = " ".join(
+        f"{100 * _x_share(n, len(rounds)):.2f},{100 - 100 * round_['score']:.2f}"
+        for n, round_ in enumerate(rounds)
+    )
+    said = ", ".join(f"round {round_['number']}: {round_['score']:.0%}" for round_ in rounds)
+    grid = [(_y_percent(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
+    return Chart(dots=dots, line=line, grid=grid, said=said)
+
+
+def _x_share(position: int, count: int) -> float:
+    """Return the horizontal position in [0, 1]; a single round is in the middle."""
+    return position / (count - 1) if count > 1 else 0.5
+
+
+def _y_percent(score: float) -> float:
+    return BOTTOM - (BOTTOM - TOP) * score
+
 
 _HERO, _ROUND, _OTHER = 1024, 640, 200
 """Longest sides in pixels."""
@@ -143,3 +318,22 @@ def _total_usage(usage: dict[str, Usage]) -> Usage:
 
 def _read_asset(name: str) -> str:
     return (files("gems.reporting") / name).read_text(encoding="utf-8")
+
+
+def lesson_lines(result: RunResult) -> list[str]:
+    """Return one line per lesson and round: when it was used, its text, and whether it held."""
+    judged = {round_["number"] for round_ in result.rounds}
+    requirements: list[Requirement] = [
+        {"id": item.id, "question": item.question, "kind": item.kind, "parents": item.parents}
+        for item in result.requirements
+    ]
+    lines = []
+    for recall in result.recalls:
+        if recall["round"] not in judged:
+            lines += [f"Round {recall['round']}: {format_lesson(lesson)}" for lesson in recall["lessons"]]
+            continue
+        credit_list = lesson_credits(recall, result.rounds, requirements)
+        for lesson, credit in zip(recall["lessons"], credit_list, strict=True):
+            outcome = "It held." if credit["helped"] else "It did not hold." if credit["hurt"] else ""
+            lines.append(f"Round {recall['round']}: {format_lesson(lesson)} {outcome}".strip())
+    return lines
