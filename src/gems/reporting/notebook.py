@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import Template
 
-from gems.reporting.picturing import Thumbnail, make_thumbnail
-from gems.reporting.templating import environment
+from gems.reporting.templates import Thumbnail, environment, make_thumbnail
 from gems.types import Round
 
 if TYPE_CHECKING:

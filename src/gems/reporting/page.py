@@ -15,9 +15,15 @@ from gems._version import __version__
 from gems.memory.experience import lesson_credits
 from gems.memory.images import ImageStore
 from gems.memory.retrieval import format_lesson
-from gems.reporting.picturing import Thumbnail, load_images, make_thumbnail
-from gems.reporting.templates import Piece, diff_prompts
-from gems.reporting.templating import environment, policy_hash
+from gems.reporting.templates import (
+    Piece,
+    Thumbnail,
+    diff_prompts,
+    environment,
+    load_images,
+    make_thumbnail,
+    policy_hash,
+)
 from gems.results import CheckedRequirement, RunResult
 from gems.types import NO_USAGE, Answer, AnswerValue, Candidate, Requirement, Round, RunRow, Usage, add_usage
 

@@ -13,8 +13,7 @@ from markupsafe import Markup, escape
 
 from gems.apps.run_view import Story, Turn
 from gems.errors import GemsError
-from gems.reporting.templates import Piece, diff_prompts
-from gems.reporting.templating import environment, percent
+from gems.reporting.templates import Piece, diff_prompts, environment, percent
 from gems.types import NO_USAGE, Answer, RunRow, Usage, add_usage
 
 _SIGNS = {"yes": "✓", "no": "✗", "unknown": "?"}

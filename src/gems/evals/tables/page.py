@@ -12,7 +12,7 @@ from markupsafe import Markup
 from gems._version import __version__
 from gems.evals.comparison.sections import Section
 from gems.evals.tables.pictures import PromptImages
-from gems.reporting.templating import environment, policy_hash
+from gems.reporting.templates import environment, policy_hash
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

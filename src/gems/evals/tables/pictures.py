@@ -12,7 +12,7 @@ from gems.evals.comparison.sections import Section
 from gems.evals.records import SampleRow
 from gems.evals.samples import SampleKey
 from gems.evals.tables.measuring import Measured
-from gems.reporting.picturing import Thumbnail, make_thumbnail
+from gems.reporting.templates import Thumbnail, make_thumbnail
 
 _THUMBNAIL_SIDE = 220
 """Longest side in pixels."""
