@@ -13,10 +13,10 @@ import psycopg
 import pytest
 
 from gems.errors import RunBusyError, RunNotFoundError
-from gems.memory import clearing
 from gems.memory.images import ImageStore
 from gems.memory.locks import run_lock
 from gems.results import RunResult
+from gems.runs import cleanup
 from gems.service import Gems
 from gems.types import ImageRequest
 from tests.scripted import flat_picture
@@ -221,10 +221,10 @@ async def test_old_image_that_a_run_draws_again_is_left_alone(house: House) -> N
 def test_image_that_is_put_while_it_is_removed_is_kept(tmp_path: Path) -> None:
     images = ImageStore(tmp_path)
     image = asyncio.run(images.put(b"wanted"))
-    assert not clearing.remove_image(images, image, before=time.time() - OLD_S)
+    assert not cleanup.remove_image(images, image, before=time.time() - OLD_S)
     assert asyncio.run(images.load(image)) == b"wanted"
-    assert clearing.remove_image(images, image, before=time.time() + OLD_S)
-    assert not clearing.remove_image(images, image, before=time.time() + OLD_S)
+    assert cleanup.remove_image(images, image, before=time.time() + OLD_S)
+    assert not cleanup.remove_image(images, image, before=time.time() + OLD_S)
     assert list(tmp_path.rglob("*.png")) == []
 
 

@@ -1,22 +1,89 @@
-"""Delete runs and unreferenced files."""
+"""Delete runs, garbage collection."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.memory import clearing
 from gems.memory.file_store import remove_file
+from gems.memory.images import ImageStore
+from gems.memory.sqlite import storage_error
 from gems.resources import Resources
 from gems.runs.fork import Graph, thread
 from gems.settings import Settings
 from gems.types import RunRow
+
+_IMAGE_FILE = re.compile(r"([0-9a-f]{64})\.png")
+_DELETING = ".going-"
+NEW = ".new-"
+"""Prefix of the names of files that are being written."""
+
+
+def stored_images(images: ImageStore, before: float) -> dict[str, int]:
+    """Return the ids and sizes in bytes of the stored images that were not written since `before`."""
+    found = {}
+    for path, status in _files(images.folder):
+        named = _IMAGE_FILE.fullmatch(path.name)
+        if named and status.st_mtime < before:
+            found[named[1]] = status.st_size
+    return found
+
+
+def image_sizes(images: ImageStore, names: Collection[str]) -> dict[str, int]:
+    """Return the sizes in bytes of those of the images that are stored."""
+    paths = {image: images.path(image) for image in names}
+    return {image: path.stat().st_size for image, path in paths.items() if path.exists()}
+
+
+def leftovers(folders: Collection[Path], before: float) -> dict[Path, int]:
+    """Return files that a killed process left unfinished before `before`, with their sizes in bytes."""
+    return {
+        path: status.st_size
+        for folder in folders
+        for path, status in _files(folder)
+        if path.name.startswith((NEW, _DELETING)) and status.st_mtime < before
+    }
+
+
+def remove_image(images: ImageStore, image: str, before: float) -> bool:
+    """Delete an image unless it was written again since `before`; return whether it was deleted.
+
+    The file is moved aside first and its time checked then: a process that writes it meanwhile either is
+    noticed, or finds no file and writes it again.
+    """
+    path = images.path(image)
+    aside = path.with_name(f"{_DELETING}{path.name}")
+    try:
+        path.replace(aside)
+        if aside.stat().st_mtime >= before:
+            aside.replace(path)
+            return False
+        aside.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return True
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent) / name
+            try:
+                yield path, path.stat()
+            except FileNotFoundError:
+                # Another process deleted it or finished writing it.
+                continue
+
 
 MIN_AGE = timedelta(hours=1)
 """Younger images are never deleted: a run in progress stores them before its ledger refers to them."""
@@ -80,7 +147,7 @@ async def delete_run(
             await resources.ledger.forget(run)
         others = await resources.ledger.images_of_others(run)
         others |= await _images_of_states(graph, await _runs_with_missing_rows(resources, run))
-        sizes = await asyncio.to_thread(clearing.image_sizes, resources.images, own - others)
+        sizes = await asyncio.to_thread(image_sizes, resources.images, own - others)
         cutoff = await _cutoff_time(resources, run, started)
         free = {image: size for image, size in sizes.items() if _is_older(resources, image, cutoff)}
         if not dry_run:
@@ -126,10 +193,10 @@ async def clear_garbage(
             await resources.checkpointer.adelete_thread(run)
             await resources.ledger.forget(run)
     used = await _used_images(graph, resources, without=unlisted_runs if unlisted else ())
-    stored = await asyncio.to_thread(clearing.stored_images, resources.images, cutoff)
+    stored = await asyncio.to_thread(stored_images, resources.images, cutoff)
     free = {image: size for image, size in stored.items() if image not in used}
     folders = (resources.images.folder, settings.home / "outputs")
-    files = await asyncio.to_thread(clearing.leftovers, folders, cutoff)
+    files = await asyncio.to_thread(leftovers, folders, cutoff)
     locks = await resources.locks.idle(listed)
     if not dry_run:
         free = await asyncio.to_thread(_delete_images, resources, free, cutoff)
@@ -214,11 +281,7 @@ def _is_older(resources: Resources, image: str, cutoff: float) -> bool:
 
 def _delete_images(resources: Resources, images: dict[str, int], cutoff: float) -> dict[str, int]:
     """Delete images if possible; return the deleted ones with their sizes. Blocking."""
-    return {
-        image: size
-        for image, size in images.items()
-        if clearing.remove_image(resources.images, image, cutoff)
-    }
+    return {image: size for image, size in images.items() if remove_image(resources.images, image, cutoff)}
 
 
 def _output_image(row: RunRow, settings: Settings) -> Path | None:
