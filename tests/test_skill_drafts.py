@@ -15,9 +15,8 @@ import pytest_asyncio
 import yaml
 
 from gems.errors import OptionError, RejectedRequestError, StorageError, UnreachableError
-from gems.runs.skill_learning import DraftRequest
+from gems.runs.skill_learning import DraftRequest, valid_name
 from gems.service import Gems
-from gems.skill_authoring import valid_name
 from gems.skills.discovery import read_skill
 from gems.skills.examples import read_examples
 from gems.skills.files import read_body

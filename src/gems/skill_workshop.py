@@ -7,8 +7,7 @@ from pathlib import Path
 
 from gems.resources import Resources
 from gems.runs.memory_admin import MemoryAdmin
-from gems.runs.skill_learning import DraftRequest
-from gems.skill_drafts import propose_skills
+from gems.runs.skill_learning import DraftRequest, propose_skills
 from gems.skill_trials import run_skill_test
 from gems.skills.reports import SkillDrafts, SkillTrial
 

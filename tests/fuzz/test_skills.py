@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gems.errors import GemsError
-from gems.skill_authoring import remove_control_characters, valid_name
+from gems.runs.skill_learning import remove_control_characters, valid_name
 from gems.skills.discovery import read_skill
 from gems.skills.examples import FILE, read_examples
 from gems.skills.files import find_references, read_text, within

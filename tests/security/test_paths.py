@@ -17,7 +17,7 @@ from mcp import Client
 from gems.apps.serving.keys import KeyFile
 from gems.errors import GemsError, OptionError
 from gems.memory.images import ImageStore
-from gems.skill_authoring import valid_name
+from gems.runs.skill_learning import valid_name
 from gems.skills.models import normalise_name
 from gems.skills.parser import is_skill_name
 from tests.apps.terminal import here
