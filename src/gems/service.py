@@ -50,7 +50,7 @@ from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
 from gems.results import RunResult, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
-from gems.runs.executor import RunExecutor, Start, as_input
+from gems.runs.executor import RunExecutor, Start, as_input, resume_input
 from gems.runs.fork import ForkRequest, fork_point, prevent_deletion, thread, write_fork
 from gems.runs.memory_admin import MemoryAdmin
 from gems.runs.output import check_target, load_saved_image
@@ -65,7 +65,6 @@ from gems.skill_workshop import SkillWorkshop
 from gems.skills.models import Skill, SkillRegistry
 from gems.state import Input, State
 from gems.types import Options, RunRow, RunStatus
-from gems.waiting import resume_input
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Where a failed run is resumed: the node whose routing leads to the failed one.

@@ -1,4 +1,4 @@
-"""Execute one run: run the graph to its end, save the result, and return an image even after an error."""
+"""Run the graph to its end, save and report (RunExecutor)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Literal, cast
 
 from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.types import Command, Interrupt
+from langgraph.types import Command, Interrupt, StateSnapshot
 
-from gems.errors import GemsError, RunDrainedError
+from gems.errors import AnswerNeededError, GemsError, OptionError, RunDrainedError
 from gems.events import Event, Finished, Started, Warned, read_event
 from gems.graphs.loop import RECURSION_LIMIT
 from gems.nodes.lessons import UNREACHABLE, has_store_warning
@@ -35,7 +35,39 @@ from gems.runs.recovery import (
 from gems.settings import Settings
 from gems.state import Context, Input, State
 from gems.types import RunRow, RunStatus
-from gems.waiting import answer_needed_error, pending_question
+
+
+def pending_question(snapshot: StateSnapshot) -> Interrupt | None:
+    """Return the question that a run waits for, if any."""
+    return snapshot.interrupts[0] if snapshot.interrupts else None
+
+
+def answer_needed_error(run_id: str, question: Interrupt) -> AnswerNeededError:
+    """Return the error with the question and how to answer it."""
+    error = AnswerNeededError(
+        f"A skill asks: {' '.join(str(question.value).split())[:500]}",
+        hint=f"Answer with: gems resume {run_id} --answer TEXT",
+    )
+    error.run_id = run_id
+    return error
+
+
+def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Command[Any] | None:
+    """Return the input to resume a run with; None if there is no question.
+
+    Raises AnswerNeededError if the answer is missing, OptionError if there is no question to answer.
+    """
+    question = pending_question(snapshot)
+    if question is None:
+        if answer is not None:
+            raise OptionError(
+                f"The run {run_id} does not ask a question.", hint="Resume it without an answer."
+            )
+        return None
+    if answer is None:
+        raise answer_needed_error(run_id, question)
+    return Command(resume={question.id: answer})
+
 
 logger = logging.getLogger(__name__)
 
