@@ -32,7 +32,6 @@ from gems.events import Event, Finished, Warned
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.sqlite import reading, translate_storage_errors
-from gems.memory_reports import Rebuilt
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import parse_skill_names
 from gems.options import (
@@ -44,7 +43,6 @@ from gems.options import (
     editing_size,
     resolve_options,
 )
-from gems.rebuilding import rebuild
 from gems.reporting import report_page
 from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
@@ -52,7 +50,7 @@ from gems.results import RunResult, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.runs.executor import RunExecutor, Start, as_input, resume_input
 from gems.runs.fork import ForkRequest, fork_point, prevent_deletion, thread, write_fork
-from gems.runs.memory_admin import MemoryAdmin
+from gems.runs.memory_admin import MemoryAdmin, Rebuilt, rebuild
 from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import (
     ledger_drawings,

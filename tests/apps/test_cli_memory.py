@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gems.memory_reports import ConsolidationReport, Forgotten, ImportReport, Rebuilt, Stats
+from gems.runs.memory_admin import ConsolidationReport, Forgotten, ImportReport, Rebuilt, Stats
 from tests.apps.terminal import HOPELESS, gems, here
 
 

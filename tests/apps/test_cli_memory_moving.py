@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gems.apps.cli.schemas import ExportFile, MemoryList, Reindexed
-from gems.memory_reports import ConsolidationReport, Forgotten, Memory, Rebuilt
+from gems.runs.memory_admin import ConsolidationReport, Forgotten, Memory, Rebuilt
 from tests.apps.terminal import HOPELESS, here
 
 GREEK = ("alpha", "beta", "gamma")

@@ -1,21 +1,200 @@
-"""Admin interface of the store of experiences: list, forget, export, import, consolidate."""
+"""`Gems.memory`: list, forget, consolidate, import, export, rebuild."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
-from langgraph.store.base import GetOp, Item, PutOp, SearchItem
+from langgraph.store.base import GetOp, Item, Op, PutOp, SearchItem
+from pydantic import BaseModel, ConfigDict, Field
 
-from gems.consolidation import Distiller, consolidate
-from gems.errors import OptionError
-from gems.memory.clustering import sum_records
-from gems.memory.experience import EXPERIENCES, LESSONS, PendingOp, namespace
+from gems.errors import OptionError, ProviderError, StorageError
+from gems.memory.clustering import Cluster, build_lesson, cluster_experiences, replaced_lessons, sum_records
+from gems.memory.experience import (
+    EXPERIENCES,
+    LESSONS,
+    PendingOp,
+    credit_ops,
+    experience_key,
+    experience_ops,
+    memory_namespace,
+    namespace,
+)
 from gems.memory.export import format_line, numbered_lines, read_line
-from gems.memory_reports import ConsolidationReport, Forgotten, ImportReport, Kind, Memory, Stats
+from gems.memory.retrieval import text_with_outcome
+from gems.memory.store import ChromaStore
+from gems.models.chat.client import ChatClient
+from gems.models.schemas import ExperienceReply
+from gems.nodes.prompts import numbered, question
 from gems.resources import Experiences, Resources
-from gems.types import TrackRecord
+from gems.runs.fork import Graph, thread
+from gems.runs.recovery import read_snapshot
+from gems.types import Recall, RunRow, TrackRecord
+
+Kind = Literal["experience", "lesson"]
+
+
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Memory(_Report):
+    """An experience or a lesson."""
+
+    kind: Kind
+    key: str
+    generator: str
+    similarity: float | None = Field(None, description="Similarity to the search text; higher is better.")
+    value: dict[str, Any]
+
+
+class Forgotten(_Report):
+    """Deleted experiences and lessons."""
+
+    experiences: int
+    lessons: int = Field(description="Lessons built from any of them.")
+    pending: int = Field(description="Experiences that were not written yet.")
+    done: bool = Field(description="False for a dry run.")
+
+
+class ImportReport(_Report):
+    """Result of an import."""
+
+    added: int
+    updated: int
+    unchanged: int
+    faults: list[tuple[int, str]] = Field(description="Line number from 1, and what is wrong with the line.")
+
+
+class ConsolidationReport(_Report):
+    """Result of a consolidation."""
+
+    experiences: int = Field(description="Number of experiences.")
+    lessons: int = Field(description="Number of lessons now.")
+    added: int = Field(description="New lessons.")
+    removed: int = Field(description="Lessons that were replaced or no longer have sources.")
+    unwritten: list[str] = Field(description="Errors of the chat model.")
+
+
+class Stats(_Report):
+    """Content of the store of experiences."""
+
+    where: str
+    embedder: str
+    experiences: dict[str, int] = Field(description="By generator.")
+    lessons: dict[str, int] = Field(description="By generator.")
+    pending: int = Field(description="Pending operations.")
+    record: TrackRecord = Field(description="Sum over all lessons and experiences.")
+
+
+class Rebuilt(_Report):
+    """Result of a rebuild."""
+
+    runs: int
+    experiences: int
+    unreadable: list[str] = Field(description="Runs whose trajectory cannot be read.")
+    aside: str = Field(description="Path of the old store; empty if there was none.")
+    done: bool = Field(description="False for a dry run.")
+
+
+Values = Mapping[str, Mapping[str, Any]]
+_DELETE_BATCH = 200
+_MAX_GENERATORS = 10_000
+
+
+class Distiller:
+    """Lets a chat model write lessons.
+
+    Attributes:
+        faults: The error message of each failure.
+    """
+
+    def __init__(self, client: ChatClient) -> None:
+        self._client = client
+        self.faults: list[str] = []
+
+    async def write(self, cluster: Cluster) -> str | None:
+        """Write the lesson of a cluster; None if the model gives no usable answer."""
+        experiences = numbered(text_with_outcome(dict(value)) for value in cluster.values)
+        try:
+            reply = await self._client.ask(question("distil", {"experiences": experiences}))
+        except ProviderError as error:
+            self.faults.append(str(error))
+            return None
+        return reply.form(ExperienceReply).experience.strip() or None
+
+
+async def consolidate(
+    store: ChromaStore, distiller: Distiller | None, progress: Callable[[int, int], None] | None = None
+) -> ConsolidationReport:
+    """Build a lesson from each cluster of similar experiences; without new experiences nothing changes.
+
+    A lesson is written before the lessons that it replaces are deleted, so that a process that dies in
+    between loses none; the next consolidation deletes the rest.
+
+    Args:
+        store: Has the experiences and lessons.
+        distiller: Writes the lessons; None for the text of the experience nearest to the centroid.
+        progress: Called with the number of clusters of a generator that are done, and their total.
+    """
+    count, lessons, added, removed = 0, 0, 0, 0
+    for namespace in await store.alist_namespaces(prefix=(EXPERIENCES,), limit=_MAX_GENERATORS):
+        clusters, experiences = await _find_clusters(store, namespace)
+        count += len(experiences)
+        lesson_space = (LESSONS, *namespace[1:])
+        known = {item.key: item.value for item in await store.items(lesson_space)}
+        for number, cluster in enumerate(clusters, 1):
+            if cluster.name not in known:
+                await store.abatch([await _lesson_put(lesson_space, cluster, known, distiller)])
+                added += 1
+            if progress is not None:
+                progress(number, len(clusters))
+        stale = known.keys() - {cluster.name for cluster in clusters} - _imported(known, experiences)
+        gone: list[Op] = [PutOp(lesson_space, key, None) for key in sorted(stale)]
+        for start in range(0, len(gone), _DELETE_BATCH):
+            await store.abatch(gone[start : start + _DELETE_BATCH])
+        removed += len(stale)
+    for space in await store.alist_namespaces(prefix=(LESSONS,), limit=_MAX_GENERATORS):
+        lessons += await store.count(space)
+    faults = distiller.faults if distiller else []
+    return ConsolidationReport(
+        experiences=count, lessons=lessons, added=added, removed=removed, unwritten=faults
+    )
+
+
+async def _find_clusters(store: ChromaStore, namespace: tuple[str, ...]) -> tuple[list[Cluster], Values]:
+    keys, vectors = await store.vectors(namespace)
+    # Read after their vectors; items added or deleted meanwhile are left for the next time.
+    items = {item.key: item.value for item in await store.items(namespace)}
+    positions = [number for number, key in enumerate(keys) if key in items]
+    kept = [keys[number] for number in positions]
+    values = [items[key] for key in kept]
+    # Ten thousand take a second, in which other runs of this process must not block.
+    clusters = await asyncio.to_thread(cluster_experiences, kept, values, vectors[positions])
+    return clusters, dict(zip(kept, values, strict=True))
+
+
+async def _lesson_put(
+    space: tuple[str, ...], cluster: Cluster, known: Values, distiller: Distiller | None
+) -> PutOp:
+    record = sum_records([known[key]["record"] for key in replaced_lessons(cluster, known)])
+    text = await distiller.write(cluster) if distiller else None
+    lesson = build_lesson(cluster, text, str(cluster.values[0]["generator"]), record)
+    return PutOp(space, cluster.name, dict(lesson))
+
+
+def _imported(lessons: Values, experiences: Values) -> set[str]:
+    """Return lessons that were imported without their experiences; those are kept."""
+    return {
+        key
+        for key, lesson in lessons.items()
+        if not any(experience_key(run, number) in experiences for run, number in lesson["sources"])
+    }
+
 
 _SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
 _BATCH = 200
@@ -239,3 +418,66 @@ def _is_matching_put(op: PendingOp, matches: Callable[[dict[str, Any]], bool]) -
 def _is_unchanged(kept: dict[str, Any], given: dict[str, Any]) -> bool:
     own = {"record", "at"}
     return {n: v for n, v in kept.items() if n not in own} == {n: v for n, v in given.items() if n not in own}
+
+
+async def rebuild(
+    graph: Graph,
+    resources: Resources,
+    memories: MemoryAdmin,
+    checkpoints: Path,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    dry_run: bool = False,
+) -> Rebuilt:
+    """Move the store aside and fill a new one from the trajectories.
+
+    Experiences and their track records come back, including forgotten ones of runs that still exist. Lessons
+    are built again by `consolidate`, and imported items must be imported again.
+
+    Args:
+        graph: The compiled graph, which reads the trajectories.
+        resources: The stores.
+        memories: The admin interface of the store.
+        checkpoints: The trajectories' file, for error messages.
+        progress: Called with the number of runs that are done, and their total.
+        dry_run: Only read the trajectories and count.
+    """
+    aside = "" if dry_run else await memories.begin_anew()
+    rows = [row for row in await resources.ledger.runs() if row["options"].get("memory", True)]
+    credit_puts: list[PendingOp] = []
+    # Different ids than the runs' own, which are marked as done on the old store.
+    token = secrets.token_hex(8)
+    unreadable: list[str] = []
+    count = 0
+    for number, row in enumerate(rows, 1):
+        try:
+            values: dict[str, Any] = (await read_snapshot(graph, thread(row["run_id"]), checkpoints)).values
+        except StorageError:
+            unreadable.append(row["run_id"])
+        else:
+            puts = _experience_puts(values, row)
+            count += len(puts)
+            credit_puts += _lesson_credits(values, row, token)
+            if not dry_run:
+                await memories.take(puts)
+        if progress is not None:
+            progress(number, len(rows))
+    if not dry_run:
+        await memories.flush()
+        # After all experiences: a credit for a missing item is dropped.
+        await memories.take(credit_puts)
+        await memories.flush()
+    return Rebuilt(runs=len(rows), experiences=count, unreadable=unreadable, aside=aside, done=not dry_run)
+
+
+def _experience_puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
+    generator = memory_namespace(row["models"]["generator"], row["owner"])
+    put = experience_ops(values, row["run_id"], generator)
+    return [{**op, "value": {**op["value"], "at": row["updated"]}} for op in put]
+
+
+def _lesson_credits(values: dict[str, Any], row: RunRow, token: str) -> list[PendingOp]:
+    judged = {round_["number"] for round_ in values.get("rounds") or []}
+    recalls = cast("list[Recall]", values.get("recalls") or [])
+    name = f"rebuilt/{token}/{row['run_id']}"
+    return [op for recall in recalls if recall["round"] in judged for op in credit_ops(recall, values, name)]

@@ -10,7 +10,7 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
-    from gems.memory_reports import Memory, Stats
+    from gems.runs.memory_admin import Memory, Stats
 
 Generator = Annotated[str | None, typer.Option(metavar="NAME", help="Only those about this generator.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number shown.")]

@@ -13,16 +13,9 @@ from gems.evals.data_checks import DataReport
 from gems.evals.official import EvalExport, EvalImport
 from gems.evals.reports import WorkReport
 from gems.evals.scoring import ScoreReport
-from gems.memory_reports import (
-    ConsolidationReport,
-    Forgotten,
-    ImportReport,
-    Memory,
-    Rebuilt,
-    Stats,
-)
 from gems.results import RunResult
 from gems.runs.cleanup import Deletion, Garbage
+from gems.runs.memory_admin import ConsolidationReport, Forgotten, ImportReport, Memory, Rebuilt, Stats
 from gems.runs.verification import Verification
 from gems.skills.reports import (
     NewSkill,

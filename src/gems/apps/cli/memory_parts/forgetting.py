@@ -11,7 +11,7 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import FAILED, handle_errors
 
 if TYPE_CHECKING:
-    from gems.memory_reports import Forgotten, Rebuilt
+    from gems.runs.memory_admin import Forgotten, Rebuilt
     from gems.service import Gems
 
 

@@ -13,7 +13,7 @@ from gems.apps.cli.errors import FAILED, handle_errors
 from gems.errors import OptionError
 
 if TYPE_CHECKING:
-    from gems.memory_reports import ImportReport
+    from gems.runs.memory_admin import ImportReport
     from gems.service import Gems
 
 

@@ -10,7 +10,7 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
-    from gems.memory_reports import ConsolidationReport
+    from gems.runs.memory_admin import ConsolidationReport
     from gems.service import Gems
 
 
