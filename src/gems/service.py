@@ -56,10 +56,10 @@ from gems.runs.recovery import (
     ledger_drawings,
     state_from_ledger,
 )
+from gems.runs.skill_testing import SkillWorkshop
 from gems.runs.source_images import SourceImage, read_source_image, store_source
 from gems.runs.verification import Verification, verify_image
 from gems.settings import Settings, load_settings
-from gems.skill_workshop import SkillWorkshop
 from gems.skills.models import Skill, SkillRegistry
 from gems.state import Input, State
 from gems.types import Options, RunRow, RunStatus

@@ -1,28 +1,68 @@
-"""Test one example of a skill: what the planner chooses, and what the skill's prompt loses."""
+"""`Gems.skills.test`: a skill on its own examples."""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from gems.errors import ProviderError
+from gems.errors import OptionError, ProviderError, SkillError
 from gems.graphs.routing import ANY_SKILL
 from gems.graphs.skills import any_skill_node
-from gems.models.chat.watching import RecordingClient
+from gems.models.chat.client import ChatClient
+from gems.models.chat.messages import ChatReply, Question
 from gems.models.schemas import KeptReply
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills
 from gems.nodes.prompts import numbered, question
+from gems.nodes.skills import skill_graph
 from gems.options import resolve_options
-from gems.skills.examples import Example
-from gems.skills.reports import TriedExample
+from gems.resources import Resources
+from gems.runs.memory_admin import MemoryAdmin
+from gems.runs.skill_learning import DraftRequest, propose_skills
+from gems.skills.examples import Example, read_examples
+from gems.skills.models import FaultySkill, Skill, SkillRegistry
+from gems.skills.reports import SkillDrafts, SkillTrial, TriedExample
 from gems.state import Context, Input, State
 from gems.types import Role, Usage, merge_usage
+
+
+class RecordingClient(ChatClient):
+    """Forwards questions to `client` and records the usage of each reply and one error per failed question.
+
+    Nodes and third-party skills may continue silently after such errors. All recording clients of one
+    client share its limits.
+    """
+
+    def __init__(self, client: ChatClient) -> None:
+        super().__init__(client.model, name=client.name, limits=client.limits)
+        self._client = client
+        self.usages: list[Usage] = []
+        self.errors: list[str] = []
+
+    async def ask(self, question: Question, on_usage: Callable[[Usage], None] | None = None) -> ChatReply:
+        """Ask the wrapped client and record usage and errors."""
+
+        def record(usage: Usage) -> None:
+            self.usages.append(usage)
+            if on_usage is not None:
+                on_usage(usage)
+
+        try:
+            return await self._client.ask(question, record)
+        except ProviderError as error:
+            self.errors.append(str(error))
+            raise
+
 
 _INTERRUPT = "__interrupt__"
 """LangGraph's key of a graph's questions to a person."""
@@ -167,3 +207,140 @@ def _skill_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
 def _normalize_text(text: str) -> str:
     """Normalize case and whitespace."""
     return " ".join(text.split()).casefold()
+
+
+T = TypeVar("T")
+_CONCURRENCY = 8
+"""Examples at a time; the clients limit the requests to each endpoint."""
+
+
+async def run_skill_test(
+    wanted: str | Path,
+    resources: Resources,
+    *,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SkillTrial:
+    """Test a skill on its examples.
+
+    Args:
+        wanted: The skill's name, or its folder, which must be below a search path.
+        resources: The opened models, and the catalogue that the planner chooses from.
+        limit: Use only this many examples, the first ones.
+        progress: Called with the number of examples that are done, and their total.
+
+    Raises:
+        OptionError: there is no such skill.
+        SkillError: it has no examples, or invalid ones.
+    """
+    started = time.monotonic()
+    skill = find_skill(wanted, resources.skills.current)
+    if skill.folder is None:
+        raise SkillError(f"The skill {skill.name} was created by a program and has no folder with examples.")
+    examples = (await asyncio.to_thread(read_examples, skill.folder))[:limit]
+    with suppress(SkillError):
+        # Code that hangs is awaited only once; each example reports it.
+        await asyncio.to_thread(skill_graph, skill)
+    context, done = resources.context(), 0
+
+    async def run_trial(example: Example) -> ExampleTrial:
+        nonlocal done
+        trial = ExampleTrial(skill.name, example, context)
+        await trial.run()
+        done += 1
+        if progress is not None:
+            progress(done, len(examples))
+        return trial
+
+    trials = await _map_concurrently(run_trial, examples)
+    return _build_report(skill.name, trials, time.monotonic() - started)
+
+
+def find_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
+    """Return the skill with this name or folder; OptionError if there is none or it is not valid."""
+    faulty = [item for item in registry.left_out if isinstance(item, FaultySkill)]
+    if isinstance(wanted, Path):
+        skills = [skill for skill in registry.all() if skill.folder and skill.folder.resolve() == wanted]
+        found = skills[0].name if skills else None
+        fault = next((item for item in faulty if item.folder.resolve() == wanted), None)
+    else:
+        found = registry.match(wanted)
+        fault = next((item for item in faulty if item.folder.name == wanted), None)
+    if found is not None and (skill := registry.get(found)) is not None:
+        return skill
+    if fault is not None:
+        raise OptionError(f"{fault}", hint="Run `gems skills validate` for details.")
+    if isinstance(wanted, Path):
+        raise OptionError(f"There is no skill in {wanted}.", hint="A skill's folder has a SKILL.md.")
+    return registry.named(wanted)
+
+
+def _build_report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> SkillTrial:
+    examples = [trial.report() for trial in trials]
+    usage: dict[str, Usage] = {}
+    for trial in trials:
+        usage = merge_usage(usage, trial.usage())
+    answered = [example for example in examples if example.chosen is not None]
+    true_positives = sum(example.trigger and bool(example.chosen) for example in answered)
+    kept = sum(len(example.kept) for example in examples)
+    return SkillTrial(
+        skill=name,
+        passed=all(example.passed for example in examples),
+        precision=_ratio(true_positives, sum(bool(example.chosen) for example in answered)),
+        recall=_ratio(true_positives, sum(example.trigger for example in answered)),
+        kept=kept,
+        checked=kept + sum(len(example.lost) for example in examples),
+        unanswered=sum(bool(example.unanswered) for example in examples),
+        calls=sum(used["calls"] for used in usage.values()),
+        seconds=round(seconds, 3),
+        usage=usage,
+        examples=examples,
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+async def _map_concurrently(
+    function: Callable[[Example], Awaitable[T]], examples: Iterable[Example]
+) -> list[T]:
+    """Return all results in order, running a few at a time; the first error cancels the others."""
+    semaphore = asyncio.Semaphore(_CONCURRENCY)
+
+    async def limited(example: Example) -> T:
+        async with semaphore:
+            return await function(example)
+
+    tasks = [asyncio.create_task(limited(example)) for example in examples]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+Progress = Callable[[int, int], None]
+
+
+class SkillWorkshop:
+    """Tools for authors of skills; see `Gems.skills`."""
+
+    def __init__(self, resources: Resources, home: Path) -> None:
+        self._resources, self._home = resources, home
+
+    async def try_out(
+        self, skill: str | Path, limit: int | None = None, progress: Progress | None = None
+    ) -> SkillTrial:
+        """Test a skill on its own examples; see `run_skill_test`."""
+        return await run_skill_test(skill, self._resources, limit=limit, progress=progress)
+
+    async def learn(
+        self, request: DraftRequest | None = None, progress: Progress | None = None
+    ) -> SkillDrafts:
+        """Draft skills from lessons; see `propose_skills`."""
+        memories = MemoryAdmin(self._resources)
+        return await propose_skills(
+            memories, self._resources, self._home, request or DraftRequest(), progress
+        )
