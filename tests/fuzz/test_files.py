@@ -18,8 +18,8 @@ from gems.memory.checkpointer import checkpoint_serializer
 from gems.memory.export import MAX_LINE, format_line, read_line
 from gems.memory.sqlite import reading
 from gems.models.images import verify_png
-from gems.provenance import infotext, with_provenance
 from gems.results import RunResult
+from gems.runs.output import infotext, with_provenance
 from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts
 
 ENTRY = {
