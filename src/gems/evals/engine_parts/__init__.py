@@ -1,1 +1,0 @@
-"""Where samples are worked on: in this process or on a Ray cluster."""

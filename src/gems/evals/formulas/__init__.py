@@ -1,1 +1,0 @@
-"""Formulas of the benchmarks as pure functions."""

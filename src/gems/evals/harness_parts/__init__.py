@@ -1,1 +1,0 @@
-"""Harnesses, compared at the same number of images."""

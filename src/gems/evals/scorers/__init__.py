@@ -1,1 +1,0 @@
-"""Scorers: questions for judges and scores from their answers."""

@@ -1,1 +1,0 @@
-"""Benchmark parts: DPG-Bench data, OneIG."""
