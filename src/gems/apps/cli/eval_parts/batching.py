@@ -9,8 +9,7 @@ from gems.apps.cli.eval_parts.progress import show_progress
 from gems.apps.cli.eval_parts.working import EngineOptions, run_resumable
 from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.runner import mute_node_warnings, settings_with
-from gems.evals.batch import Batch, BatchSettings
-from gems.evals.batch_rows import BatchList, read_batch_list
+from gems.evals.batch import Batch, BatchList, BatchSettings, read_batch_list
 from gems.evals.engines import check_prices, settings_for_jobs
 from gems.evals.output_folder import lock_folder
 from gems.evals.reports import WorkReport
