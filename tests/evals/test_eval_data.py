@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gems.apps.cli.schemas import DataReport
-from gems.evals.data_checks import check_data
+from gems.evals.data import check_data
 from gems.evals.registry import TASKS, load_task
 from tests.apps.terminal import here
 from tests.evals.bench import placed

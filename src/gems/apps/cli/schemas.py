@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.apps.cli.eval_parts.reports import EvalComparison, EvalTables
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
-from gems.evals.data_checks import DataReport
+from gems.evals.data import DataReport
 from gems.evals.official import EvalExport, EvalImport
 from gems.evals.reports import WorkReport
 from gems.evals.scoring import ScoreReport

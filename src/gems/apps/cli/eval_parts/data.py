@@ -13,7 +13,7 @@ from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gems.evals.data_checks import DataCheck, DataReport, FileCheck
+    from gems.evals.data import DataCheck, DataReport, FileCheck
 
 
 def data(
@@ -61,7 +61,7 @@ def data(
 
 def _check_data(name: str | None, folder: Path | None) -> DataReport:
     from gems.errors import OptionError  # noqa: PLC0415 - heavy
-    from gems.evals.data_checks import DataReport, check_data  # noqa: PLC0415
+    from gems.evals.data import DataReport, check_data  # noqa: PLC0415
     from gems.evals.registry import TASKS, load_task  # noqa: PLC0415
     from gems.evals.tasks.places import data_folder  # noqa: PLC0415
     from gems.settings import load_settings  # noqa: PLC0415
