@@ -26,8 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks._results import ROOT, write
-from gems.evals.engine_parts.engine import Engine
-from gems.evals.engines import EngineConfig, EngineName, settings_for_jobs
+from gems.evals.engines import Engine, EngineConfig, EngineName, settings_for_jobs
 from gems.evals.harness_parts.registry import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.runner import BenchmarkRun, open_engine

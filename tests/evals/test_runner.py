@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gems.errors import DiskFullError, OptionError, ProviderError, RequestError, ServerError
-from gems.evals.engine_parts.local import LocalEngine
+from gems.evals.engines import LocalEngine
 from gems.evals.harness_parts.registry import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.runner import BenchmarkRun, sample_seed

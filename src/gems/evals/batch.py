@@ -16,7 +16,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gems.errors import DataError, GemsError, RequestError
-from gems.evals.engine_parts.engine import Engine
+from gems.evals.engines import Engine
 from gems.evals.jobs import Job, JobResult
 from gems.evals.jsonl import JsonLines
 from gems.evals.output_folder import safe_name

@@ -1,13 +1,18 @@
-"""Open engines by name, and derive the settings of their runs."""
+"""Engine protocol, local engine, opening."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 from gems.errors import OptionError
+from gems.evals.jobs import Job, JobResult, run_job
 from gems.graphs.loop import GraphBuilder, build_graph
+from gems.memory.file_store import FileStore
 from gems.models.specs import parse_chat_spec, parse_generator_spec
+from gems.service import Gems
 from gems.settings import ChatSettings, Settings
 from gems.types import Role
 
@@ -65,3 +70,52 @@ def check_prices(settings: Settings) -> None:
         raise OptionError(
             "--budget-usd needs prices, and some are not set.", hint=f"Set {', '.join(unknown)}."
         )
+
+
+class Engine(Protocol):
+    """Runs jobs concurrently."""
+
+    def run(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
+        """Yield results in order of completion; jobs are taken as capacity becomes free.
+
+        If the consumer stops, running jobs are interrupted; they resume when they start again.
+
+        Raises:
+            GemsError: an error that affects every job, as from `gems.evals.jobs.run_job`.
+        """
+        ...
+
+
+async def run_concurrently(
+    jobs: Iterator[Job], limit: int, run_one: Callable[[Job], Awaitable[JobResult]]
+) -> AsyncGenerator[JobResult]:
+    """Run at most `limit` jobs at a time and yield results in order of completion."""
+    running: set[asyncio.Future[JobResult]] = set()
+    try:
+        while True:
+            while len(running) < limit and (job := next(jobs, None)) is not None:
+                running.add(asyncio.ensure_future(run_one(job)))
+            if not running:
+                return
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            # Results are yielded before errors are raised.
+            for task in sorted(done, key=lambda task: task.exception() is not None):
+                yield task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+class LocalEngine:
+    """Run jobs with an open `Gems` that has the harness's graph."""
+
+    def __init__(self, gems: Gems, store: FileStore, concurrency: int) -> None:
+        self._gems, self._store, self._concurrency = gems, store, concurrency
+
+    def run(self, jobs: Iterator[Job]) -> AsyncGenerator[JobResult]:
+        """Yield results in order of completion."""
+        return run_concurrently(jobs, self._concurrency, self._run_job)
+
+    async def _run_job(self, job: Job) -> JobResult:
+        return await run_job(self._gems, job, self._store)

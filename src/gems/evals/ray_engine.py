@@ -22,9 +22,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from gems.errors import ConfigurationError, GemsError, InternalError, ServerError
-from gems.evals.engine_parts.engine import run_concurrently
 from gems.evals.engine_parts.ray_actors import GeneratorActor, RemoteError, Worker
-from gems.evals.engines import EngineConfig
+from gems.evals.engines import EngineConfig, run_concurrently
 from gems.evals.jobs import Job, JobResult
 from gems.memory.file_store import FileStore
 from gems.models.specs import parse_generator_spec

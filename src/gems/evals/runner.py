@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gems.errors import MissingExtraError, OptionError, RequestError
-from gems.evals.engine_parts.engine import Engine
-from gems.evals.engine_parts.local import LocalEngine
-from gems.evals.engines import EngineConfig, EngineName
+from gems.evals.engines import Engine, EngineConfig, EngineName, LocalEngine
 from gems.evals.harness import Harness
 from gems.evals.jobs import Job, JobResult
 from gems.evals.output_folder import EvalFolder, image_name

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from gems.errors import ProviderError
-from gems.evals.engine_parts.engine import Engine
+from gems.evals.engines import Engine
 from gems.evals.jobs import Job, JobResult
 
 MAX_CONSECUTIVE_FAILURES = 25
