@@ -146,7 +146,7 @@ def test_errors_of_workers_are_those_of_a_local_run(tmp_path: Path, stub: StubSe
 
 
 def test_absent_extra_is_named(tmp_path: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("gems.evals.ray_engine", "gems.evals.engine_parts.ray_actors"):
+    for name in ("gems.evals.ray_engine", "gems.evals.ray_engine"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     done = here(*command(tmp_path, stub))
