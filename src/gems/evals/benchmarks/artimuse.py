@@ -1,4 +1,4 @@
-"""ArtiMuse: GenEval's prompts for aesthetic drawings."""
+"""ArtiMuse."""
 
 from __future__ import annotations
 
@@ -10,11 +10,67 @@ from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.geneval import AESTHETIC, GenEvalRecord, make_prompts
 from gems.evals.benchmarks.metrics import Figures, get_value, mean, valued_scores
 from gems.evals.data import check_count, read_json_lines, read_json_object, require_file
-from gems.evals.judge import OFFICIAL
+from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.artimuse import ARTIMUSE_METRIC, score_artimuse
+from gems.evals.scorers.rating import collect_replies, parse_ratings
+from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
+
+ATTRIBUTE_COUNT = 8
+REPLY_COUNT = 3
+
+
+def artimuse_score(replies: Sequence[Sequence[float]]) -> float:
+    """Return the score in [0, 100]: the mean over replies of the mean over attributes.
+
+    Raises `ValueError` unless there are three replies of eight ratings.
+    """
+    if len(replies) != REPLY_COUNT or any(len(reply) != ATTRIBUTE_COUNT for reply in replies):
+        raise ValueError(f"It takes {REPLY_COUNT} replies of {ATTRIBUTE_COUNT} ratings.")
+    return sum(sum(reply) / ATTRIBUTE_COUNT for reply in replies) / REPLY_COUNT
+
+
+ARTIMUSE_METRIC = "artimuse"
+_MAX_REPLIES = 9
+_ATTRIBUTES_PROMPT = """\
+Rate this image as a work of art, each of eight things from 0 to 100. 0 is worthless, 50 \
+ordinary, 90 and above only for masters.
+
+1. composition and design
+2. visual elements and structure
+3. technical execution
+4. originality and creativity
+5. theme and what it communicates
+6. emotion and how it touches the viewer
+7. the whole as one picture
+8. overall impression
+
+Reply with a JSON array of these eight numbers in this order and nothing else."""
+
+
+async def score_artimuse(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
+    """Rate each image, in [0, 100]; not comparable with the official model trained for this."""
+
+    async def score_image(image: bytes) -> ImageScore:
+        question = JudgeQuestion(text=_ATTRIBUTES_PROMPT, pictures=[image], temperature=1.0)
+        found = await collect_replies(
+            judge,
+            question,
+            lambda reply: parse_ratings(reply, ATTRIBUTE_COUNT, 0, 100),
+            REPLY_COUNT,
+            _MAX_REPLIES,
+        )
+        return ImageScore(
+            value=artimuse_score(found),
+            facts={"replies": [sum(reply) / len(reply) for reply in found]},
+            explanation=", ".join(f"{sum(reply) / len(reply):.1f}" for reply in found),
+        )
+
+    return await score_samples(prompt, images, ARTIMUSE_METRIC, score_image)
+
 
 _FILE = "eval/ArtiMuse/evaluation_metadata.jsonl"
 _MEAN_KEY = "average_score_all"
