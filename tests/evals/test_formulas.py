@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from gems.evals.benchmarks import artimuse, oneig_scoring
-from gems.evals.formulas import crea, dpg, longtext, soft_tifa, spatial, wise
+from gems.evals.benchmarks import artimuse, crea, oneig_scoring
+from gems.evals.formulas import dpg, longtext, soft_tifa, spatial, wise
 from gems.evals.formulas.dependencies import cascade_failures, fail_children
 from gems.evals.formulas.probability import acceptance_rate, number_spellings, spellings, token_probability
 from gems.evals.formulas.texts import TextMatch, edit_distance, match_units, normalize_text, precision, recall
