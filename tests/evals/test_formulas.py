@@ -7,10 +7,21 @@ import math
 import pytest
 
 from gems.evals.benchmarks import artimuse, crea, oneig_scoring
+from gems.evals.benchmarks.metrics import (
+    TextMatch,
+    acceptance_rate,
+    cascade_failures,
+    edit_distance,
+    fail_children,
+    match_units,
+    normalize_text,
+    number_spellings,
+    precision,
+    recall,
+    spellings,
+    token_probability,
+)
 from gems.evals.formulas import dpg, longtext, soft_tifa, spatial, wise
-from gems.evals.formulas.dependencies import cascade_failures, fail_children
-from gems.evals.formulas.probability import acceptance_rate, number_spellings, spellings, token_probability
-from gems.evals.formulas.texts import TextMatch, edit_distance, match_units, normalize_text, precision, recall
 
 
 def test_spellings() -> None:

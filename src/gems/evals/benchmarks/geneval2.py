@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.metrics import Figures, valued_scores
+from gems.evals.benchmarks.metrics import NUMBERS, Figures, valued_scores
 from gems.evals.data import (
     check_count,
     check_unique,
@@ -20,7 +20,6 @@ from gems.evals.data import (
     require_file,
     validate_record,
 )
-from gems.evals.formulas.probability import NUMBERS
 from gems.evals.formulas.soft_tifa import (
     arithmetic_mean,
     geometric_mean,

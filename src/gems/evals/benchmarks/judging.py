@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gems.errors import UnreadableReplyError
-from gems.evals.formulas.probability import (
+from gems.evals.benchmarks.metrics import (
     NUMBERS,
     acceptance_rate,
     number_spellings,

@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.metrics import Figures, group_by, valued_scores
+from gems.evals.benchmarks.metrics import Figures, TextMatch, group_by, precision, recall, valued_scores
 from gems.evals.data import check_count, check_unique, read_json_lines, require_file
-from gems.evals.formulas.texts import TextMatch, precision, recall
 from gems.evals.judge import OFFICIAL
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt

@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.formulas.dependencies import Parents, fail_children
-from gems.evals.formulas.texts import TextMatch, edit_distance, is_chinese, match_units, normalize_text
+from gems.evals.benchmarks.metrics import (
+    Parents,
+    TextMatch,
+    edit_distance,
+    fail_children,
+    is_chinese,
+    match_units,
+    normalize_text,
+)
 
 DIMENSIONS = ("alignment", "text", "reasoning", "style", "diversity")
 MAX_EDITS: Mapping[str, int] = {"en": 100, "zh": 50}

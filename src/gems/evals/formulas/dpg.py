@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from gems.evals.formulas.dependencies import Parents, cascade_failures
+from gems.evals.benchmarks.metrics import Parents, cascade_failures
 
 
 def tile_score(answers: Mapping[int, float], parents: Parents) -> float:

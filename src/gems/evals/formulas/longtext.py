@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gems.evals.formulas.texts import TextMatch, match_units, normalize_text
+from gems.evals.benchmarks.metrics import TextMatch, match_units, normalize_text
 
 
 def split_units(text: str, language: str) -> Sequence[str]:

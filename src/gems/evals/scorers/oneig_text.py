@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+from gems.evals.benchmarks.metrics import TextMatch
 from gems.evals.benchmarks.oneig_scoring import TextComparison, compare_text, text_score
-from gems.evals.formulas.texts import TextMatch
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Score
 from gems.evals.samples import BenchmarkPrompt

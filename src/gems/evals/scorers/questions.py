@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gems.evals.benchmarks.judging import ask_yes_no
-from gems.evals.formulas.dependencies import Parents
+from gems.evals.benchmarks.metrics import Parents
 from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Score
