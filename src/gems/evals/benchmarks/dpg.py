@@ -1,23 +1,149 @@
-"""DPG-Bench: dense prompts, four images each, and a graph of questions."""
+"""DPG-Bench."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from pydantic import BaseModel, Field
 
 from gems.errors import DataError, RequestError
 from gems.evals.benchmarks.export import ExportWriter, all_or_none, check_square, make_grid
-from gems.evals.benchmarks.metrics import Figures, get_value, group_by, valued_scores
-from gems.evals.data import read_text
-from gems.evals.formulas.dpg import dpg_score, mean_by_category, official_tile_score
-from gems.evals.judge import OFFICIAL
+from gems.evals.benchmarks.metrics import (
+    Figures,
+    Parents,
+    cascade_failures,
+    get_value,
+    group_by,
+    valued_scores,
+)
+from gems.evals.data import DataRecord, check_count, check_unique, read_csv, read_text, require_file
+from gems.evals.judge import OFFICIAL, EvalJudge
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.dpg import DPG_METRIC, score_dpg
-from gems.evals.scorers.questions import get_answers, get_parents
+from gems.evals.scorers.questions import get_answers, get_parents, score_questions
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
-from gems.evals.tasks.dpg_data import PROMPTS_FOLDER, QUESTIONS_FILE, read_prompts
+
+
+def tile_score(answers: Mapping[int, float], parents: Parents) -> float:
+    """Return the share of a tile's yes answers, in [0, 1], after cascading failed parents.
+
+    Unknown parents are ignored. Raises `ZeroDivisionError` for no questions.
+    """
+    known = {question: [each for each in above if each in answers] for question, above in parents.items()}
+    found = cascade_failures(answers, known)
+    return sum(found.values()) / len(found)
+
+
+def official_tile_score(answers: Mapping[int, float], parents: Parents, dropped: int | None) -> float | None:
+    """Return the score of the official script; None if it fails and leaves the prompt out.
+
+    `dropped` is the question that its reader drops because it skips the file's first row; None for none.
+    """
+    kept = {question: answer for question, answer in answers.items() if question != dropped}
+    try:
+        found = cascade_failures(
+            kept, {question: above for question, above in parents.items() if question in kept}
+        )
+        return sum(found.values()) / len(found)
+    except (KeyError, ZeroDivisionError):
+        return None
+
+
+def dpg_score(prompts: Iterable[Sequence[float]]) -> float | None:
+    """Return the score in [0, 100]: the mean over prompts of the mean over tiles; None for no prompts."""
+    means = [sum(tiles) / len(tiles) for tiles in prompts if tiles]
+    return 100 * sum(means) / len(means) if means else None
+
+
+def mean_by_category(
+    answers: Iterable[Mapping[int, float]], tuples: Iterable[Mapping[int, str]]
+) -> dict[str, float]:
+    """Return the mean of raw answers by category, in [0, 100], over all questions.
+
+    Answers are those of each prompt's last tile. `tuples` holds for instance `entity - whole (teapot)` by
+    question; the part before the dash is the category.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for values, named in zip(answers, tuples, strict=True):
+        for question, value in values.items():
+            found[named[question].partition("(")[0].partition("-")[0].strip()].append(value)
+    return {name: 100 * sum(values) / len(values) for name, values in found.items()}
+
+
+DPG_METRIC = "dpg"
+
+
+async def score_dpg(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+    """Return the share of yes answers in [0, 1] for each image; raw answers are kept as facts."""
+    return await score_questions(prompt, images, judge, DPG_METRIC, tile_score)
+
+
+PROMPTS_FOLDER = "dpg_bench/prompts/"
+QUESTIONS_FILE = "dpg_bench/dpg_bench.csv"
+_PARENTS_PATTERN = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
+
+
+class _Question(BaseModel):
+    """One row of the table."""
+
+    item_id: str = Field(min_length=1)
+    proposition_id: int = Field(ge=1)
+    dependency: str
+    tuple: str = Field(min_length=1)
+    question_natural_language: str = Field(min_length=1)
+
+
+def read_prompts(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
+    """Read the prompts with their questions; `most` is the size of the benchmark. Raises `DataError`."""
+    folder = require_file(data, PROMPTS_FOLDER)
+    texts = {path.stem: read_text(path).strip() for path in sorted(folder.glob("*.txt"))}
+    check_count(folder, len(texts), most)
+    empty = [name for name, text in texts.items() if not text]
+    if empty or not texts:
+        what = f"{folder / empty[0]}.txt is empty" if empty else f"{folder} contains no prompts"
+        raise DataError(f"{what}.")
+    table = require_file(data, QUESTIONS_FILE)
+    entries = read_csv(table, _Question, _Question.model_fields)
+    check_unique(table, entries, [(entry.record.item_id, entry.record.proposition_id) for entry in entries])
+    questions: dict[str, list[DataRecord[_Question]]] = defaultdict(list)
+    for entry in entries:
+        questions[entry.record.item_id].append(entry)
+    lacking = [name for name in texts if name not in questions]
+    if lacking:
+        raise DataError(f"{table} has no questions for {', '.join(lacking[:5])}.")
+    # The official reader skips the first row after the header.
+    first = entries[0].record
+    return [
+        BenchmarkPrompt(
+            benchmark=benchmark,
+            language="en",
+            id=name,
+            text=text,
+            facts=_question_facts(table, questions[name])
+            | {"dropped": first.proposition_id if first.item_id == name else None},
+        )
+        for name, text in texts.items()
+    ]
+
+
+def _question_facts(table: Path, entries: Sequence[DataRecord[_Question]]) -> dict[str, object]:
+    return {
+        "questions": {each.record.proposition_id: each.record.question_natural_language for each in entries},
+        "parents": {each.record.proposition_id: _parse_parents(table, each) for each in entries},
+        "tuples": {each.record.proposition_id: each.record.tuple for each in entries},
+    }
+
+
+def _parse_parents(table: Path, entry: DataRecord[_Question]) -> list[int]:
+    if not _PARENTS_PATTERN.fullmatch(entry.record.dependency):
+        raise DataError(
+            f"{table} {entry.location}: dependency {entry.record.dependency!r} is not a list of questions."
+        )
+    return [int(number) for number in entry.record.dependency.split(",")]
+
 
 CATEGORIES = ("global", "entity", "attribute", "relation", "other")
 _SCORE_LINE = re.compile(r"^DPG-Bench score: ([\d.]+)\s*$", re.MULTILINE)
