@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError, DiskFullError, OptionError, RequestError, ServerError
-from gems.evals.formulas.geneval import combine_checks, geneval_score
+from gems.evals.benchmarks.geneval import combine_checks, geneval_score
 from gems.evals.registry import TASKS, load_task
 from tests.evals.bench import by_name, frozen, judged, placed, png, prompts_of, said
 from tests.stub import Fault, StubServer
