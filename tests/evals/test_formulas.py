@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gems.evals.benchmarks import artimuse, crea, dpg, oneig_scoring
+from gems.evals.benchmarks import artimuse, crea, dpg, longtext, oneig_scoring
 from gems.evals.benchmarks.metrics import (
     TextMatch,
     acceptance_rate,
@@ -21,7 +21,7 @@ from gems.evals.benchmarks.metrics import (
     spellings,
     token_probability,
 )
-from gems.evals.formulas import longtext, soft_tifa, spatial, wise
+from gems.evals.formulas import soft_tifa, spatial, wise
 
 
 def test_spellings() -> None:

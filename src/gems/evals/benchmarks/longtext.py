@@ -1,7 +1,8 @@
-"""LongText-Bench: images with long texts, English and Chinese."""
+"""LongText-Bench."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,13 +10,68 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.metrics import Figures, TextMatch, group_by, precision, recall, valued_scores
+from gems.evals.benchmarks.metrics import (
+    Figures,
+    TextMatch,
+    group_by,
+    match_units,
+    normalize_text,
+    precision,
+    recall,
+    valued_scores,
+)
 from gems.evals.data import check_count, check_unique, read_json_lines, require_file
-from gems.evals.judge import OFFICIAL
+from gems.evals.judge import OFFICIAL, EvalJudge
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.longtext import LONGTEXT_METRIC, get_match, score_longtext
+from gems.evals.scorers.reading import read_image_text
+from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
+
+
+def split_units(text: str, language: str) -> Sequence[str]:
+    """Return the units of a text: lower-case words, or characters in Chinese."""
+    if language == "zh":
+        return normalize_text(text).replace(" ", "")
+    return normalize_text(text).lower().split()
+
+
+def compare_words(found: str, expected: Sequence[str], language: str) -> TextMatch:
+    """Compare the text read in an image with all expected texts."""
+    return match_units(split_units(found, language), split_units(" ".join(expected), language))
+
+
+LONGTEXT_METRIC = "recall"
+
+
+async def score_longtext(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
+    """Return the share of expected units read in each image, in [0, 1]; counts are kept as facts."""
+
+    async def score_image(image: bytes) -> ImageScore:
+        read = await read_image_text(judge, image)
+        match = await asyncio.to_thread(compare_words, read, prompt.facts["text"], prompt.language)
+        return score_match(match, read)
+
+    return await score_samples(prompt, images, LONGTEXT_METRIC, score_image)
+
+
+def score_match(match: TextMatch, read: str) -> ImageScore:
+    """Return the score of a comparison."""
+    facts = {"matched": float(match.matched), "wanted": float(match.wanted), "found": float(match.found)}
+    return ImageScore(
+        value=match.matched / match.wanted if match.wanted else None, facts={**facts}, explanation=read
+    )
+
+
+def get_match(score: Score) -> TextMatch:
+    """Return the counts of a score; raises `ValueError` if it has none."""
+    found = [score.facts.get(name) for name in ("matched", "wanted", "found")]
+    if not all(isinstance(value, float) for value in found):
+        raise ValueError(f"{score.key} has no counts of words.")
+    return TextMatch(*(int(value) for value in found if isinstance(value, float)))
+
 
 _FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
 _PROMPTS_PER_CATEGORY = 20
