@@ -8,16 +8,23 @@ from pathlib import Path
 from gems.evals.benchmarks.export import ExportWriter, make_grid, model_folder_name
 from gems.evals.benchmarks.metrics import Figures, mean, prompt_means, valued_scores
 from gems.evals.benchmarks.oneig import SIZE, STYLE_PROMPTS, kinds_in, list_data_files, read_prompts
-from gems.evals.benchmarks.oneig_scoring import DIMENSIONS, oneig_score, text_score
+from gems.evals.benchmarks.oneig_scoring import (
+    ALIGNMENT,
+    DIMENSIONS,
+    DIVERSITY,
+    get_comparison,
+    oneig_score,
+    score_alignment,
+    score_diversity,
+    score_reasoning,
+    score_style,
+    score_text,
+    text_score,
+)
 from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.oneig_alignment import ALIGNMENT, score_alignment
-from gems.evals.scorers.oneig_diversity import DIVERSITY, score_diversity
-from gems.evals.scorers.oneig_reasoning import score_reasoning
-from gems.evals.scorers.oneig_style import score_style
-from gems.evals.scorers.oneig_text import get_comparison, score_text
 from gems.evals.task import DataSource, Export, SampleSet
 from gems.evals.tasks.oneig_official import read_official_figures
 
