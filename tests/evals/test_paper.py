@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 
 from gems.errors import OptionError
-from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM, downstream_average, mainstream_average
+from gems.evals.comparison.paper import (
+    ABLATION,
+    COLUMN_TITLES,
+    DOWNSTREAM,
+    MAINSTREAM,
+    PAPER_ROWS,
+    PaperRow,
+    downstream_average,
+    mainstream_average,
+)
 from gems.evals.generator_profiles import PROFILES, generator_profile
-from gems.evals.paper_results import ABLATION, COLUMN_TITLES, PAPER_ROWS, PaperRow
 from gems.models.generators.diffusers.presets import PRESETS
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from gems.evals.comparison.entries import read_folder
-from gems.evals.comparison.paper import PAPER_METHODS, paper_tables
+from gems.evals.comparison.paper import DOWNSTREAM, MAINSTREAM, PAPER_METHODS, PAPER_ROWS, paper_tables
 from gems.evals.comparison.table import Table
-from gems.evals.formulas.paper import DOWNSTREAM, MAINSTREAM
-from gems.evals.paper_results import PAPER_ROWS
 from tests.evals.folders import INHOUSE, figure, folder_of
 
 Z = "diffusers:z-image-turbo"
