@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gems.evals.benchmarks import artimuse, crea, dpg, longtext, oneig_scoring
+from gems.evals.benchmarks import artimuse, crea, dpg, geneval2, longtext, oneig_scoring
 from gems.evals.benchmarks.metrics import (
     TextMatch,
     acceptance_rate,
@@ -21,7 +21,7 @@ from gems.evals.benchmarks.metrics import (
     spellings,
     token_probability,
 )
-from gems.evals.formulas import soft_tifa, spatial, wise
+from gems.evals.formulas import spatial, wise
 
 
 def test_spellings() -> None:
@@ -45,13 +45,13 @@ def test_probability_of_an_answer() -> None:
 
 def test_soft_tifa() -> None:
     answers = [0.5, 1.0, 0.25]
-    assert soft_tifa.arithmetic_mean(answers) == pytest.approx(1.75 / 3)
+    assert geneval2.arithmetic_mean(answers) == pytest.approx(1.75 / 3)
     # The cube root of 1/8.
-    assert soft_tifa.geometric_mean(answers) == pytest.approx(0.5)
-    assert soft_tifa.geometric_mean([1.0, 0.0, 1.0]) == 0
-    assert soft_tifa.soft_tifa_score([0.5, 0.0, 1.0]) == 50
-    assert soft_tifa.soft_tifa_score([]) is None
-    for mean in (soft_tifa.arithmetic_mean, soft_tifa.geometric_mean):
+    assert geneval2.geometric_mean(answers) == pytest.approx(0.5)
+    assert geneval2.geometric_mean([1.0, 0.0, 1.0]) == 0
+    assert geneval2.soft_tifa_score([0.5, 0.0, 1.0]) == 50
+    assert geneval2.soft_tifa_score([]) is None
+    for mean in (geneval2.arithmetic_mean, geneval2.geometric_mean):
         with pytest.raises(ValueError, match="no answers"):
             mean([])
 
@@ -60,10 +60,10 @@ def test_soft_tifa_analysis() -> None:
     answers = [[0.5, 0.5], [1.0, 0.0, 0.25]]
     skills = [["count", "object"], ["count", "object", "count"]]
     # count: (0.5 + 1 + 0.25) / 3; object: (0.5 + 0) / 2.
-    found = soft_tifa.mean_by_skill(answers, skills)
+    found = geneval2.mean_by_skill(answers, skills)
     assert found == {"count": pytest.approx(100 * 1.75 / 3), "object": pytest.approx(25)}
     # Of three atoms: (0.5 + 0) / 2, since a zero makes the second prompt's mean 0.
-    assert soft_tifa.mean_by_atomicity([*answers, [1.0]], [3, 3, 10]) == {
+    assert geneval2.mean_by_atomicity([*answers, [1.0]], [3, 3, 10]) == {
         3: pytest.approx(25),
         10: pytest.approx(100),
     }

@@ -1,8 +1,10 @@
-"""GenEval2: prompts of three to ten atoms with a question for each atom."""
+"""GenEval2, Soft-TIFA."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.judging import Probability, ask_number_probability, ask_yes_probability
 from gems.evals.benchmarks.metrics import NUMBERS, Figures, valued_scores
 from gems.evals.data import (
     check_count,
@@ -20,18 +23,99 @@ from gems.evals.data import (
     require_file,
     validate_record,
 )
-from gems.evals.formulas.soft_tifa import (
-    arithmetic_mean,
-    geometric_mean,
-    mean_by_atomicity,
-    mean_by_skill,
-    soft_tifa_score,
-)
-from gems.evals.judge import OFFICIAL
+from gems.evals.gathering import gather_or_cancel
+from gems.evals.judge import OFFICIAL, EvalJudge
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.soft_tifa import SOFT_TIFA_GM, score_soft_tifa
+from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
+
+
+def arithmetic_mean(answers: Sequence[float]) -> float:
+    """Return the mean of a prompt's answer probabilities, in [0, 1]; raises `ValueError` for none."""
+    if not answers:
+        raise ValueError("There are no answers.")
+    return sum(answers) / len(answers)
+
+
+def geometric_mean(answers: Sequence[float]) -> float:
+    """Return the geometric mean of a prompt's answers, in [0, 1]; a single 0 makes it 0."""
+    if not answers:
+        raise ValueError("There are no answers.")
+    if min(answers) <= 0:
+        return 0.0
+    return math.exp(sum(math.log(answer) for answer in answers) / len(answers))
+
+
+def soft_tifa_score(prompts: Sequence[float]) -> float | None:
+    """Return the score in [0, 100]: the mean over prompts; None for no prompts."""
+    return 100 * sum(prompts) / len(prompts) if prompts else None
+
+
+def mean_by_skill(answers: Sequence[Sequence[float]], skills: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return the mean of all questions of each skill, in [0, 100], regardless of prompts."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for values, names in zip(answers, skills, strict=True):
+        for value, name in zip(values, names, strict=True):
+            found[name].append(value)
+    return {name: 100 * arithmetic_mean(values) for name, values in found.items()}
+
+
+def mean_by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) -> dict[int, float]:
+    """Return the mean of the prompts' geometric means by number of atoms, in [0, 100]."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for values, count in zip(answers, atoms, strict=True):
+        found[count].append(geometric_mean(values))
+    return {count: 100 * arithmetic_mean(found[count]) for count in sorted(found)}
+
+
+SOFT_TIFA_GM = "soft_tifa_gm"
+SOFT_TIFA_AM = "soft_tifa_am"
+_COUNT_QUESTION = "How many"
+
+
+async def score_soft_tifa(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
+    """Return both means of each image, in [0, 1]; the answers are kept as facts."""
+    pairs: Sequence[Sequence[str]] = prompt.facts["vqa_list"]
+    atoms = float(prompt.facts["atom_count"])
+
+    async def score_image(image: bytes) -> ImageScore:
+        found = await gather_or_cancel(_ask_answer(judge, image, *pair) for pair in pairs)
+        answers = [answer.value for answer in found]
+        return ImageScore(
+            value=geometric_mean(answers),
+            facts={
+                "answers": answers,
+                "atomicity": atoms,
+                "how": " ".join(sorted({answer.how for answer in found})),
+            },
+            explanation=_least_likely(pairs, answers),
+        )
+
+    scores = await score_samples(prompt, images, SOFT_TIFA_GM, score_image)
+    return [*scores, *(_arithmetic_score(score) for score in scores)]
+
+
+async def _ask_answer(judge: EvalJudge, image: bytes, question: str, expected: str) -> Probability:
+    text = f"{question} Answer in one word."
+    if question.startswith(_COUNT_QUESTION):
+        return await ask_number_probability(judge, text, image, expected)
+    return await ask_yes_probability(judge, text, image)
+
+
+def _arithmetic_score(score: Score) -> Score:
+    answers = score.facts.get("answers")
+    value = arithmetic_mean(answers) if isinstance(answers, list) else None
+    return score.model_copy(update={"metric": SOFT_TIFA_AM, "value": value})
+
+
+def _least_likely(pairs: Sequence[Sequence[str]], answers: Sequence[float]) -> str:
+    worst = min(range(len(answers)), key=answers.__getitem__)
+    question, expected = pairs[worst]
+    return f"least likely: {question} {expected} ({answers[worst]:.0%})"
+
 
 _FILE = "geneval2_data.jsonl"
 SKILLS = ("object", "attribute", "count", "position", "verb")
