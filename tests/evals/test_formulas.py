@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gems.evals.benchmarks import artimuse, crea, dpg, geneval2, longtext, oneig_scoring
+from gems.evals.benchmarks import artimuse, crea, dpg, geneval2, longtext, oneig_scoring, spatialgeneval
 from gems.evals.benchmarks.metrics import (
     TextMatch,
     acceptance_rate,
@@ -21,7 +21,7 @@ from gems.evals.benchmarks.metrics import (
     spellings,
     token_probability,
 )
-from gems.evals.formulas import spatial, wise
+from gems.evals.formulas import wise
 
 
 def test_spellings() -> None:
@@ -184,16 +184,20 @@ def test_wise_overall() -> None:
 def test_spatial_votes() -> None:
     replies = [list("AB"), list("AB"), list("AC"), list("AC"), list("BB")]
     # A has four of five, B three.
-    assert spatial.vote(replies, ["A", "B"]) == [True, False]
-    assert spatial.vote(replies, ["B", "B"], least=3) == [False, True]
-    types = spatial.accuracy_by_type([[True, True, False], [True, False, False]])
+    assert spatialgeneval.vote(replies, ["A", "B"]) == [True, False]
+    assert spatialgeneval.vote(replies, ["B", "B"], least=3) == [False, True]
+    types = spatialgeneval.accuracy_by_type([[True, True, False], [True, False, False]])
     assert types == [1, 0.5, 0]
-    assert (spatial.mean_accuracy(types), spatial.basic_accuracy(types), spatial.spatial_accuracy(types)) == (
+    assert (
+        spatialgeneval.mean_accuracy(types),
+        spatialgeneval.basic_accuracy(types),
+        spatialgeneval.spatial_accuracy(types),
+    ) == (
         0.5,
         0.75,
         0,
     )
-    assert spatial.mean_accuracy(spatial.accuracy_by_type([])) is None
+    assert spatialgeneval.mean_accuracy(spatialgeneval.accuracy_by_type([])) is None
 
 
 def test_crea_sum() -> None:

@@ -1,29 +1,106 @@
-"""SpatialGenEval: long prompts about spatial relations, with ten questions each."""
+"""SpatialGenEval."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gems.errors import UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.metrics import Figures, valued_scores
 from gems.evals.data import check_count, check_unique, read_json_lines, require_file
-from gems.evals.formulas.spatial import (
-    QUESTION_COUNT,
-    accuracy_by_type,
-    basic_accuracy,
-    mean_accuracy,
-    spatial_accuracy,
-)
-from gems.evals.judge import OFFICIAL
+from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.spatial import CORRECT_FACT, SPATIAL_METRIC, score_spatial
+from gems.evals.scorers.rating import collect_replies
+from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
+
+REPLY_COUNT = 5
+"""Valid replies per image."""
+MAX_REPLIES = 25
+"""Replies before an image is given up."""
+MIN_AGREEING = 4
+"""Replies that must give the correct letter."""
+QUESTION_COUNT = 10
+_BASIC_TYPES = 2
+
+
+def vote(replies: Sequence[Sequence[str]], answers: Sequence[str], least: int = MIN_AGREEING) -> list[bool]:
+    """Return for each question whether at least `least` replies give the correct letter."""
+    return [sum(reply[index] == answer for reply in replies) >= least for index, answer in enumerate(answers)]
+
+
+def accuracy_by_type(images: Sequence[Sequence[bool]]) -> list[float]:
+    """Return the share of images in [0, 1] with the correct answer, for each of the ten questions."""
+    return [sum(column) / len(column) for column in zip(*images, strict=True)]
+
+
+def mean_accuracy(types: Sequence[float]) -> float | None:
+    """Return the mean over question types, in [0, 1]; None for no types."""
+    return sum(types) / len(types) if types else None
+
+
+def basic_accuracy(types: Sequence[float]) -> float | None:
+    """Return the mean over the first two types, objects and attributes."""
+    return mean_accuracy(types[:_BASIC_TYPES])
+
+
+def spatial_accuracy(types: Sequence[float]) -> float | None:
+    """Return the mean over all other types."""
+    return mean_accuracy(types[_BASIC_TYPES:])
+
+
+SPATIAL_METRIC = "accuracy"
+CORRECT_FACT = "right"
+"""Fact of a score: 1 for each correctly answered question, else 0."""
+_QUESTIONS_SYSTEM = "You look at images closely and answer questions about them."
+_QUESTIONS_PROMPT = """\
+Answer these {count} questions from the image alone, not from what you know or expect. Where \
+the image does not tell, choose E.
+
+{questions}
+
+Reply with {count} lines, one for each question and in their order, and nothing else. Begin each line \
+with the letter of the option, then a colon and your reason, for example:
+B: The lamp stands to the right of the chair."""
+_LETTER = re.compile(r"[\s*(]*([A-E])(?![A-Za-z])")
+
+
+async def score_spatial(
+    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+) -> list[Score]:
+    """Return the share of correct answers for each image, in [0, 1]."""
+    answers: Sequence[str] = prompt.facts["answers"]
+    asked = _QUESTIONS_PROMPT.format(
+        count=QUESTION_COUNT, questions="\n".join(map(str.strip, prompt.facts["questions"]))
+    )
+
+    async def score_image(image: bytes) -> ImageScore:
+        question = JudgeQuestion(text=asked, pictures=[image], system=_QUESTIONS_SYSTEM, temperature=1.0)
+        replies = await collect_replies(judge, question, _parse_letters, REPLY_COUNT, MAX_REPLIES)
+        right = vote(replies, answers)
+        return ImageScore(
+            value=sum(right) / len(right),
+            facts={CORRECT_FACT: [float(each) for each in right]},
+            explanation=" ".join("".join(reply) for reply in replies),
+        )
+
+    return await score_samples(prompt, images, SPATIAL_METRIC, score_image)
+
+
+def _parse_letters(reply: str) -> list[str]:
+    lines = [line for line in reply.splitlines() if line.strip()]
+    found = [match.group(1) for line in lines if (match := _LETTER.match(line))]
+    if len(lines) != QUESTION_COUNT or len(found) != QUESTION_COUNT:
+        raise UnreadableReplyError(f"The reply does not contain {QUESTION_COUNT} answers: {reply[:120]!r}.")
+    return found
+
 
 _FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
 _Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
