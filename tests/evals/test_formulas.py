@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gems.evals.benchmarks import artimuse, crea, dpg, geneval2, longtext, oneig_scoring, spatialgeneval
+from gems.evals.benchmarks import artimuse, crea, dpg, geneval2, longtext, oneig_scoring, spatialgeneval, wise
 from gems.evals.benchmarks.metrics import (
     TextMatch,
     acceptance_rate,
@@ -21,7 +21,6 @@ from gems.evals.benchmarks.metrics import (
     spellings,
     token_probability,
 )
-from gems.evals.formulas import wise
 
 
 def test_spellings() -> None:

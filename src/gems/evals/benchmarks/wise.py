@@ -1,13 +1,14 @@
-"""WISE, edition of 2025: 1,000 prompts that require world knowledge."""
+"""WISE."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.errors import DataError
+from gems.errors import DataError, UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
 from gems.evals.data import (
@@ -18,12 +19,101 @@ from gems.evals.data import (
     read_json_lines,
     require_file,
 )
-from gems.evals.formulas.wise import FIELDS, get_field, wiscore, wise_score
-from gems.evals.judge import OFFICIAL
+from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
 from gems.evals.records import Figure, Score
 from gems.evals.samples import BenchmarkPrompt
-from gems.evals.scorers.wise import WISE_METRIC, score_wise
+from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
+
+FIELDS: Mapping[str, range] = {
+    "culture": range(1, 401),
+    "time": range(401, 568),
+    "space": range(568, 701),
+    "biology": range(701, 801),
+    "physics": range(801, 901),
+    "chemistry": range(901, 1001),
+}
+"""Prompt ids of each field."""
+_WEIGHTS = {
+    "culture": 0.4,
+    "time": 0.167,
+    "space": 0.133,
+    "biology": 0.1,
+    "physics": 0.1,
+    "chemistry": 0.1,
+}
+
+
+def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
+    """Return the score of an image in [0, 1] from its ratings in [0, 2]."""
+    return (0.7 * consistency + 0.2 * realism + 0.1 * aesthetic) / 2
+
+
+def get_field(prompt_id: int) -> str:
+    """Return the field of a prompt id; raises `ValueError` for an unknown id."""
+    for name, ids in FIELDS.items():
+        if prompt_id in ids:
+            return name
+    raise ValueError(f"No prompt has the id {prompt_id}.")
+
+
+def wise_score(fields: Mapping[str, float]) -> float | None:
+    """Return the score in [0, 1] from the means of all six fields; None if one is missing."""
+    if not all(name in fields for name in _WEIGHTS):
+        return None
+    return sum(weight * fields[name] for name, weight in _WEIGHTS.items())
+
+
+WISE_METRIC = "wiscore"
+RATINGS = ("consistency", "realism", "aesthetic")
+_RATING_SYSTEM = "You rate drawn images, strictly and by the given scales alone."
+_RATING_PROMPT = """\
+Rate the image on three scales of 0, 1 and 2. Give 2 only where nothing is left to wish for; \
+where you doubt, give the lower one.
+
+Consistency, with the prompt as the explanation makes it clear:
+0: an essential part is missing or contradicted. 1: a part is shown, but not all or not exactly. 2: \
+everything is shown, exactly and beyond doubt.
+Realism, of what is shown:
+0: it could not be so, and is plainly made up. 1: believable, with visible faults. 2: it could be a \
+photograph; matter, light and space are right.
+Aesthetic quality:
+0: badly composed and unpleasant. 1: pleasant, and ordinary. 2: composed, coloured and made as a master \
+would.
+
+Prompt: {prompt}
+Explanation: {explanation}
+
+Reply with these three lines only, each with its number:
+Consistency: N
+Realism: N
+Aesthetic: N"""
+_RATING_LINE = re.compile(
+    r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE
+)
+
+
+async def score_wise(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+    """Return the WiScore of each image, in [0, 1]; its three ratings are kept as facts."""
+    asked = _RATING_PROMPT.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
+
+    async def score_image(image: bytes) -> ImageScore:
+        reply = await judge.ask(JudgeQuestion(text=asked, pictures=[image], system=_RATING_SYSTEM))
+        rated = _parse_wise_ratings(reply.text)
+        return ImageScore(
+            value=wiscore(*(rated[name] for name in RATINGS)), facts={**rated}, explanation=reply.text
+        )
+
+    return await score_samples(prompt, images, WISE_METRIC, score_image)
+
+
+def _parse_wise_ratings(reply: str) -> dict[str, float]:
+    """Return the last rating of each name: thoughts come before them."""
+    found = {name.lower(): float(value) for name, value in _RATING_LINE.findall(reply)}
+    if set(found) != set(RATINGS):
+        raise UnreadableReplyError(f"The reply does not contain three ratings from 0 to 2: {reply[:120]!r}.")
+    return found
+
 
 FILES: Mapping[str, range] = {
     "cultural_common_sense.json": range(1, 401),
