@@ -29,8 +29,8 @@ from benchmarks._results import ROOT, write
 from gems.evals.engines import Engine, EngineConfig, EngineName, settings_for_jobs
 from gems.evals.harness_parts.registry import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
+from gems.evals.records import BenchmarkPrompt
 from gems.evals.runner import BenchmarkRun, open_engine
-from gems.evals.samples import BenchmarkPrompt
 from gems.settings import GeneratorSettings, Settings
 
 WORKERS = (1, 2, 4)

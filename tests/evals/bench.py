@@ -11,9 +11,8 @@ from pathlib import Path
 from PIL import Image
 
 from gems.evals.judge_client import ChatJudge, open_judge
-from gems.evals.records import Figure, SampleRow, Score
+from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
 from gems.evals.registry import load_task
-from gems.evals.samples import BenchmarkPrompt, SampleKey
 from gems.evals.task import SampleSet, Task
 from gems.settings import ChatSettings
 from tests.stub import StubServer

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gems.evals.output_folder import EvalFolder, EvalSettings
-from gems.evals.records import Figure, Score
-from gems.evals.samples import SampleKey
+from gems.evals.records import Figure, SampleKey, Score
 from tests.evals.bench import png, row
 
 INHOUSE = "openai:eyes-inhouse"

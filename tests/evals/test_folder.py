@@ -13,8 +13,7 @@ import pytest
 from gems.errors import ConfigurationError, DataError, DiskFullError, ImageMissingError, RequestError
 from gems.evals import jsonl
 from gems.evals.output_folder import EvalFolder, EvalSettings, image_name
-from gems.evals.records import Figure, SampleRow, Score
-from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
 
 SETTINGS = EvalSettings(
     task="geneval", languages=("en",), harness="single", generator="blocks", images=5, samples=2, seed=7

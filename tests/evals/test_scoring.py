@@ -12,8 +12,7 @@ from gems.errors import AuthenticationError, ServerError, UnreachableError
 from gems.evals.benchmarks.blocks_bench import BlocksBench
 from gems.evals.judge import EvalJudge
 from gems.evals.output_folder import EvalFolder
-from gems.evals.records import Score
-from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.records import BenchmarkPrompt, SampleKey, Score
 from gems.evals.scoring import ScoreReport, score_folder
 from tests.evals.bench import png, row
 from tests.evals.folders import settings

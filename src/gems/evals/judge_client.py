@@ -7,8 +7,8 @@ import hashlib
 from types import TracebackType
 
 from gems.errors import ConfigurationError
-from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import JudgeQuestion, JudgeReply
+from gems.evals.records import gather_or_cancel
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat

@@ -25,9 +25,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gems.errors import DataError, ImageMissingError, RequestError, RunBusyError
 from gems.evals.jsonl import JsonLines
-from gems.evals.records import Figure, SampleRow, Score
-from gems.evals.samples import BenchmarkPrompt, SampleKey
-from gems.evals.settings import EvalSettings
+from gems.evals.records import BenchmarkPrompt, EvalSettings, Figure, SampleKey, SampleRow, Score
 from gems.evals.task import SampleSet
 from gems.memory.file_store import FileStore
 from gems.memory.locks import hold_run_lock

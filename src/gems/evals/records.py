@@ -1,10 +1,52 @@
-"""Manifest rows, scores and figures."""
+"""Samples, manifest rows, scores, settings."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.evals.samples import SampleKey
+from gems._version import __version__
+
+
+class SampleKey(NamedTuple):
+    """Stable key of a sample; prompt texts may repeat, keys do not."""
+
+    benchmark: str
+    language: str
+    """`en` or `zh`."""
+    prompt_id: str
+    """As in the benchmark, for instance `00012` or `museum_3`."""
+    sample: int
+    """From 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkPrompt:
+    """One prompt of a benchmark.
+
+    Attributes:
+        benchmark: The task's name.
+        language: `en` or `zh`.
+        id: Unique within benchmark and language; usable as a file name.
+        text: The prompt; harnesses see nothing else of this.
+        category: The category in the benchmark; empty if it has none.
+        facts: Scoring data as in the data file: questions, answers, explanations.
+    """
+
+    benchmark: str
+    language: str
+    id: str
+    text: str
+    category: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def key(self, sample: int) -> SampleKey:
+        """Return the key of a sample of this prompt, from 0."""
+        return SampleKey(self.benchmark, self.language, self.id, sample)
 
 
 class SampleRow(BaseModel):
@@ -92,3 +134,63 @@ class Figure(BaseModel):
     def is_partial(self) -> bool:
         """Whether samples are missing, so that it is not the benchmark's score."""
         return self.scored < self.expected
+
+
+T = TypeVar("T")
+
+
+async def gather_or_cancel(awaitables: Iterable[Awaitable[T]]) -> list[T]:
+    """Return all results in order; on the first error cancel the rest and raise it.
+
+    Answers that nobody reads cost money, and their connections are about to be closed.
+    """
+    tasks = [asyncio.ensure_future(each) for each in awaitables]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+_EXTENDABLE = ("limit", "samples")
+_NOT_COMPARED = ("id", "version", "data")
+
+
+class EvalSettings(BaseModel):
+    """How the samples of a folder are generated; stored in `eval.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field("", description="Random id of the folder, part of its run ids.")
+    task: str
+    languages: tuple[str, ...]
+    harness: str
+    generator: str = Field(description="Spec of the image generator.")
+    generator_profile: str = Field("", description="Named settings of the generator; empty for none.")
+    chat: str = Field("", description="Spec of the loop's chat model; empty if the harness uses none.")
+    judge: str = Field("", description="Spec of the loop's judge if it is another model.")
+    size: str = Field("", description="WIDTHxHEIGHT in pixels; empty for the generator's default.")
+    images: int = Field(ge=1, description="Maximum number of images per sample.")
+    limit: int | None = Field(None, ge=1, description="Maximum number of prompts per language; None for all.")
+    samples: int = Field(ge=1, description="Samples per prompt.")
+    seed: int = Field(ge=0, description="Base of the samples' seeds.")
+    learn: bool = Field(False, description="Whether runs learn from each other.")
+    data: str = Field("", description="The folder of the benchmark's data.")
+    version: str = Field(__version__, description="Version of GEMS that created the folder.")
+
+    def differences(self, wanted: EvalSettings) -> list[str]:
+        """Return the differences that keep `wanted` from using this folder, one line each.
+
+        The limit and the number of samples may grow, but not shrink: it would be unclear which samples count.
+        """
+        differences = []
+        for name in EvalSettings.model_fields:
+            current, new = getattr(self, name), getattr(wanted, name)
+            if name in _NOT_COMPARED or current == new:
+                continue
+            if name in _EXTENDABLE and (new is None or (current is not None and new > current)):
+                continue
+            differences.append(f"{name} is {current!r} in the folder, {new!r} now")
+        return differences

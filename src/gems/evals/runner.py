@@ -15,9 +15,7 @@ from gems.evals.engines import Engine, EngineConfig, EngineName, LocalEngine
 from gems.evals.harness import Harness
 from gems.evals.jobs import Job, JobResult
 from gems.evals.output_folder import EvalFolder, image_name
-from gems.evals.records import SampleRow
-from gems.evals.samples import BenchmarkPrompt, SampleKey
-from gems.evals.settings import EvalSettings
+from gems.evals.records import BenchmarkPrompt, EvalSettings, SampleKey, SampleRow
 from gems.evals.task import Task
 from gems.evals.working import JobProgress, OnProgress, run_jobs
 from gems.memory.file_store import FileStore

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.errors import ImageMissingError, ProviderError, UnreachableError
 from gems.evals.judge import EvalJudge
 from gems.evals.output_folder import EvalFolder
-from gems.evals.records import Figure, SampleRow, Score
-from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
 from gems.evals.task import SampleSet, Task
 
 OnPrompt = Callable[[int, int], None]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from gems.evals.judge import EvalJudge
-from gems.evals.records import Figure, SampleRow, Score
-from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

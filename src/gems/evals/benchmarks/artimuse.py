@@ -11,8 +11,7 @@ from gems.evals.benchmarks.geneval import AESTHETIC, GenEvalRecord, make_prompts
 from gems.evals.benchmarks.metrics import Figures, get_value, mean, valued_scores
 from gems.evals.data import check_count, read_json_lines, read_json_object, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.scorers.rating import collect_replies, parse_ratings
 from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet

@@ -17,8 +17,7 @@ from typing import Any
 
 from gems.errors import InvalidImageError, RequestError
 from gems.evals.judge import EvalJudge
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.scorers.drawn_scene import Fact, read_scene, shows_fact
 from gems.evals.task import DataSource, Export, SampleSet
 

@@ -21,8 +21,7 @@ from gems.evals.benchmarks.metrics import (
 )
 from gems.evals.data import DataRecord, check_count, check_unique, read_csv, read_text, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.scorers.questions import get_answers, get_parents, score_questions
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from gems.errors import RequestError
-from gems.evals.samples import BenchmarkPrompt, SampleKey
+from gems.evals.records import BenchmarkPrompt, SampleKey
 from gems.evals.task import Export, SampleSet, Task
 from gems.memory.sqlite import storage_error
 from gems.models.images import open_image

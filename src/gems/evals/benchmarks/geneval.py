@@ -14,10 +14,8 @@ from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ask_number, ask_yes_no
 from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
 from gems.evals.data import DataRecord, check_count, read_json_lines, require_file
-from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import OFFICIAL, EvalJudge
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 

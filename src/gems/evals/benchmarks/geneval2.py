@@ -23,10 +23,8 @@ from gems.evals.data import (
     require_file,
     validate_record,
 )
-from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import OFFICIAL, EvalJudge
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 

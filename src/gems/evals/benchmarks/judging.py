@@ -19,8 +19,8 @@ from gems.evals.benchmarks.metrics import (
     spellings,
     token_probability,
 )
-from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.records import gather_or_cancel
 from gems.models.chat.parsing import read_answer
 
 ProbabilityMethod = Literal["logprobs", "frequency", "hard"]

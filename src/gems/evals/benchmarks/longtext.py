@@ -22,8 +22,7 @@ from gems.evals.benchmarks.metrics import (
 )
 from gems.evals.data import check_count, check_unique, read_json_lines, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.scorers.reading import read_image_text
 from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from gems.errors import DataError
 from gems.evals.data import check_count, check_unique, read_csv, read_json_object, require_file
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt
 from gems.evals.task import DataFile
 
 

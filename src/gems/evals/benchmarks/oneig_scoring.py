@@ -22,8 +22,7 @@ from gems.evals.benchmarks.metrics import (
     normalize_text,
 )
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.records import Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Score
 from gems.evals.scorers.questions import score_questions
 from gems.evals.scorers.rating import parse_ratings
 from gems.evals.scorers.reading import read_image_text

@@ -15,8 +15,7 @@ from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.metrics import Figures, valued_scores
 from gems.evals.data import check_count, check_unique, read_json_lines, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.scorers.rating import collect_replies
 from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet

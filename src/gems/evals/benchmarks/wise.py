@@ -20,8 +20,7 @@ from gems.evals.data import (
     require_file,
 )
 from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 

@@ -9,9 +9,7 @@ from statistics import fmean
 
 from gems.errors import RequestError
 from gems.evals.output_folder import EvalFolder
-from gems.evals.records import Figure, SampleRow, Score
-from gems.evals.samples import SampleKey
-from gems.evals.settings import EvalSettings
+from gems.evals.records import EvalSettings, Figure, SampleKey, SampleRow, Score
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,8 @@ from typing import Any
 
 from gems.evals.benchmarks.judging import ask_yes_no
 from gems.evals.benchmarks.metrics import Parents
-from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge
-from gems.evals.records import Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Score, gather_or_cancel
 from gems.evals.scorers.scoring import ImageScore, score_samples
 
 ANSWERS_FACT = "answers"

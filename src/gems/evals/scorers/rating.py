@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.benchmarks.judging import find_json_arrays
-from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.records import gather_or_cancel
 
 T = TypeVar("T")
 

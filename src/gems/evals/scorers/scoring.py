@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from gems.errors import RefusedError, UnreadableReplyError
-from gems.evals.gathering import gather_or_cancel
-from gems.evals.records import Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Score, gather_or_cancel
 
 Facts = dict[str, float | str | list[float]]
 

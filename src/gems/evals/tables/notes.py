@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from gems.evals.comparison.entries import Entry
 from gems.evals.judge import OFFICIAL, inhouse_name
+from gems.evals.records import EvalSettings
 from gems.evals.registry import load_task
-from gems.evals.settings import EvalSettings
 from gems.evals.task import KnowsTruth
 
 _EXCLUDED = "they are excluded, not counted as 0."

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from gems.errors import ImageMissingError
 from gems.evals.comparison.entries import FolderData
 from gems.evals.comparison.sections import Section
-from gems.evals.records import SampleRow
-from gems.evals.samples import SampleKey
+from gems.evals.records import SampleKey, SampleRow
 from gems.evals.tables.measuring import Measured
 from gems.reporting.templates import Thumbnail, make_thumbnail
 

@@ -21,10 +21,8 @@ from gems.evals.benchmarks.oneig_scoring import (
     score_text,
     text_score,
 )
-from gems.evals.gathering import gather_or_cancel
 from gems.evals.judge import EvalJudge
-from gems.evals.records import Figure, Score
-from gems.evals.samples import BenchmarkPrompt
+from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import DataSource, Export, SampleSet
 from gems.evals.tasks.oneig_official import read_official_figures
 
