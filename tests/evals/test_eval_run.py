@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gems.evals.profiled import apply_profile
+from gems.evals.generator_profiles import apply_profile
 from gems.evals.records import SampleRow
 from gems.evals.reports import WorkReport
 from gems.settings import GeneratorSettings, Settings
