@@ -1,25 +1,62 @@
-"""`paper-no-memory`: the paper's loop without its memory of earlier rounds.
-
-The paper's memory is the history within a run: prompts, feedback, images and reasoning of earlier rounds, and
-the experiences that summarize them. Without it the refiner gets only the feedback on the newest round: its
-prompt, what passed and what failed. It gets no image, since the paper counts images as memory, and nothing
-is summarized. Skills stay enabled, so that the difference to `paper` is the effect of memory.
-"""
+"""Single, rewrite, best-of-n, paper*, balanced."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
-from gems.evals.harness import Harness
-from gems.evals.harness_parts.paper import paper_options
-from gems.graphs.loop import build_graph
+from gems.events import Planned
+from gems.graphs.loop import GraphBuilder, build_graph
 from gems.models.schemas import PromptReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import question
 from gems.nodes.reflector import append_questions, failed_questions, round_slots
-from gems.state import State
+from gems.nodes.rewrite import enhance
+from gems.options import MAX_CANDIDATES, MAX_ROUNDS, RunOptions
+from gems.state import State, negative_prompt
+from gems.types import Round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harness:
+    """One way from a prompt to an image; each is a normal run with ledger and resume.
+
+    Attributes:
+        name: As in `--harness NAME`.
+        title: For tables.
+        description: One sentence.
+        options: Returns the run options for a maximum number of images, from 1.
+        graph: The graph to run.
+        uses_chat: Whether it calls a chat model.
+        most_images: Maximum number of images that it can use.
+        can_learn: Whether its runs can learn from each other.
+    """
+
+    name: str
+    title: str
+    description: str
+    options: Callable[[int], RunOptions]
+    graph: GraphBuilder = build_graph
+    uses_chat: bool = True
+    most_images: int = MAX_ROUNDS
+    can_learn: bool = False
+
+
+def paper_options(images: int) -> RunOptions:
+    """Return the options of the paper's loop: one image per round, no learning from other runs."""
+    return {"profile": "paper", "max_rounds": images, "candidates": 1, "skills": "auto", "memory": False}
+
+
+PAPER = Harness(
+    name="paper",
+    title="GEMS, as in the paper",
+    description="The paper's loop: one round per image, experiences of earlier rounds, all skills.",
+    options=paper_options,
+)
+
 
 _REFINE_ATTEMPTS = 2
 """As in the loop."""
@@ -59,4 +96,137 @@ PAPER_NO_MEMORY = Harness(
     description="The paper's loop with a refiner that sees only the feedback on the newest round.",
     options=paper_options,
     graph=WITHOUT_MEMORY,
+)
+
+
+def _balanced_options(images: int) -> RunOptions:
+    return {"profile": "balanced", "max_rounds": images, "candidates": 1, "skills": "auto", "memory": False}
+
+
+BALANCED = Harness(
+    name="balanced",
+    title="GEMS, balanced",
+    description="The loop with its defaults: one checklist, confirmation, experiences, all skills.",
+    options=_balanced_options,
+    can_learn=True,
+)
+
+
+async def keep_prompt(state: State, work: NodeContext) -> Update:
+    """Use the user's prompt unchanged."""
+    return plan_update(state["prompt"], "The harness uses the prompt unchanged.", work)
+
+
+async def skip_requirements(state: State, work: NodeContext) -> Update:  # noqa: ARG001 - node signature
+    """Set no requirements: nothing is checked."""
+    return {"requirements": []}
+
+
+async def accept_image(state: State, work: NodeContext) -> Update:
+    """Accept the run's only image without judging it."""
+    turn: Round = {
+        "number": work.round,
+        "prompt": state["draw_prompt"],
+        "negative_prompt": negative_prompt(state),
+        "candidates": state["drawn"],
+        "verdicts": [
+            {"image": candidate["image"], "answers": [], "score": 0.0} for candidate in state["drawn"]
+        ],
+        "best": 0,
+        "score": 0.0,
+        "seconds": state.get("timings") or {},
+    }
+    return {"rounds": [turn], "drawn": [], "thought": "", "stop_reason": "max_rounds"}
+
+
+def plan_update(prompt: str, why: str, work: NodeContext) -> Update:
+    """Return the update of a planner that chooses no skill and starts with `prompt`."""
+    work.emit(Planned(plan={"skills": [], "why": why, "prompt": prompt}))
+    return {"plan": {"skills": [], "why": why, "prompt": prompt}, "draw_prompt": prompt}
+
+
+def _best_of_n_options(images: int) -> RunOptions:
+    # As in the paper's search: one question per requirement, asked once.
+    return {"profile": "paper", "max_rounds": 1, "candidates": images, "skills": "none", "memory": False}
+
+
+BEST_OF_N = Harness(
+    name="best-of-n",
+    title="Best of N",
+    description="The prompt is generated N times with different seeds; the judge picks the best image.",
+    options=_best_of_n_options,
+    graph=partial(build_graph, instead={"planner": keep_prompt}),
+    most_images=MAX_CANDIDATES,
+)
+
+
+def _paper_loop_options(images: int) -> RunOptions:
+    return {**paper_options(images), "skills": "none"}
+
+
+PAPER_LOOP = Harness(
+    name="paper-loop",
+    title="GEMS, the loop alone",
+    description="The paper's loop with neither memory nor skills.",
+    options=_paper_loop_options,
+    graph=WITHOUT_MEMORY,
+)
+
+
+def _paper_no_skill_options(images: int) -> RunOptions:
+    return {**paper_options(images), "skills": "none"}
+
+
+PAPER_NO_SKILL = Harness(
+    name="paper-no-skill",
+    title="GEMS, without skills",
+    description="The paper's loop with experiences of earlier rounds, without skills.",
+    options=_paper_no_skill_options,
+)
+
+
+REWRITE_GUIDANCE = (
+    "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "
+    "what it looks like, place things relative to each other, and quote lettering exactly. Then add in a few "
+    "words what the prompt leaves open: setting, light, material, style."
+)
+"""Takes the place of a skill's guidance."""
+
+
+async def rewrite_prompt(state: State, work: NodeContext) -> Update:
+    """Rewrite the user's prompt with the chat model, without a skill."""
+    prompt = await enhance(state["prompt"], REWRITE_GUIDANCE, work)
+    return plan_update(prompt, "The harness rewrites the prompt once.", work)
+
+
+def _rewrite_options(_images: int) -> RunOptions:
+    return {"max_rounds": 1, "candidates": 1, "skills": "none", "memory": False}
+
+
+REWRITE = Harness(
+    name="rewrite",
+    title="Rewritten prompt",
+    description="The chat model rewrites the prompt once; one image is generated from it and not judged.",
+    options=_rewrite_options,
+    graph=partial(
+        build_graph,
+        instead={"planner": rewrite_prompt, "decomposer": skip_requirements, "judge": accept_image},
+    ),
+)
+
+
+def _single_options(_images: int) -> RunOptions:
+    return {"max_rounds": 1, "candidates": 1, "skills": "none", "memory": False}
+
+
+SINGLE = Harness(
+    name="single",
+    title="Single shot",
+    description="One image is generated from the unchanged prompt, without a chat model.",
+    options=_single_options,
+    graph=partial(
+        build_graph,
+        instead={"planner": keep_prompt, "decomposer": skip_requirements, "judge": accept_image},
+    ),
+    uses_chat=False,
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gems.errors import MissingExtraError, OptionError, RequestError
 from gems.evals.engines import Engine, EngineConfig, EngineName, LocalEngine
-from gems.evals.harness import Harness
+from gems.evals.harnesses import Harness
 from gems.evals.jobs import Job, JobResult
 from gems.evals.output_folder import EvalFolder, image_name
 from gems.evals.records import BenchmarkPrompt, EvalSettings, SampleKey, SampleRow

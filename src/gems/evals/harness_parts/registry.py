@@ -7,18 +7,18 @@ from types import MappingProxyType
 from typing import cast
 
 from gems.errors import OptionError
-from gems.evals.harness import Harness
+from gems.evals.harnesses import Harness
 
 HARNESSES = MappingProxyType(
     {
-        "single": "gems.evals.harness_parts.single:SINGLE",
-        "rewrite": "gems.evals.harness_parts.rewrite:REWRITE",
-        "best-of-n": "gems.evals.harness_parts.best_of_n:BEST_OF_N",
-        "paper": "gems.evals.harness_parts.paper:PAPER",
+        "single": "gems.evals.harnesses:SINGLE",
+        "rewrite": "gems.evals.harnesses:REWRITE",
+        "best-of-n": "gems.evals.harnesses:BEST_OF_N",
+        "paper": "gems.evals.harnesses:PAPER",
         "paper-no-memory": "gems.evals.harnesses:PAPER_NO_MEMORY",
-        "paper-no-skill": "gems.evals.harness_parts.paper_no_skill:PAPER_NO_SKILL",
-        "paper-loop": "gems.evals.harness_parts.paper_loop:PAPER_LOOP",
-        "balanced": "gems.evals.harness_parts.balanced:BALANCED",
+        "paper-no-skill": "gems.evals.harnesses:PAPER_NO_SKILL",
+        "paper-loop": "gems.evals.harnesses:PAPER_LOOP",
+        "balanced": "gems.evals.harnesses:BALANCED",
     }
 )
 """Module and attribute of each harness, by name."""

@@ -11,8 +11,8 @@ from gems.apps.cli.runner import mute_node_warnings, settings_with
 from gems.errors import OptionError
 from gems.evals.engines import check_prices, settings_for_jobs
 from gems.evals.generator_profiles import apply_profile
-from gems.evals.harness import Harness
 from gems.evals.harness_parts.registry import load_harness as harness_named
+from gems.evals.harnesses import Harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.registry import load_task as task_named
 from gems.evals.reports import WorkReport
