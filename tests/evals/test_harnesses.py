@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gems.errors import OptionError
-from gems.evals.harness_parts.registry import HARNESSES, load_harness
 from gems.evals.harnesses import Harness
+from gems.evals.registry import HARNESSES, load_harness
 from gems.evals.runner import check_image_budget
 from gems.models.schemas import extract_tag
 from gems.results import RunResult

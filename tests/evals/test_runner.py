@@ -13,9 +13,9 @@ import pytest
 
 from gems.errors import DiskFullError, OptionError, ProviderError, RequestError, ServerError
 from gems.evals.engines import LocalEngine
-from gems.evals.harness_parts.registry import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.records import BenchmarkPrompt, SampleKey
+from gems.evals.registry import load_harness
 from gems.evals.runner import BenchmarkRun, sample_seed
 from gems.evals.working import MAX_CONSECUTIVE_FAILURES, JobProgress
 from gems.memory.file_store import FileStore

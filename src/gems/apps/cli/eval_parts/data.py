@@ -62,8 +62,7 @@ def data(
 def _check_data(name: str | None, folder: Path | None) -> DataReport:
     from gems.errors import OptionError  # noqa: PLC0415 - heavy
     from gems.evals.data import DataReport, check_data  # noqa: PLC0415
-    from gems.evals.registry import TASKS, load_task  # noqa: PLC0415
-    from gems.evals.tasks.places import data_folder  # noqa: PLC0415
+    from gems.evals.registry import TASKS, data_folder, load_task  # noqa: PLC0415
     from gems.settings import load_settings  # noqa: PLC0415
 
     if name is None and folder is not None:

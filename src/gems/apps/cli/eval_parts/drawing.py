@@ -11,14 +11,14 @@ from gems.apps.cli.runner import mute_node_warnings, settings_with
 from gems.errors import OptionError
 from gems.evals.engines import check_prices, settings_for_jobs
 from gems.evals.generator_profiles import apply_profile
-from gems.evals.harness_parts.registry import load_harness as harness_named
 from gems.evals.harnesses import Harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
+from gems.evals.registry import data_folder
+from gems.evals.registry import load_harness as harness_named
 from gems.evals.registry import load_task as task_named
 from gems.evals.reports import WorkReport
 from gems.evals.runner import BenchmarkRun, check_image_budget, open_engine, select_prompts
 from gems.evals.task import Task
-from gems.evals.tasks.places import data_folder
 from gems.options import RunOptions
 from gems.settings import Settings
 
