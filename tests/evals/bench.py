@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from gems.evals.judge_client import ChatJudge, open_judge
+from gems.evals.judge import ChatJudge, open_judge
 from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
 from gems.evals.registry import load_task
 from gems.evals.task import SampleSet, Task

@@ -19,8 +19,7 @@ from gems.evals.benchmarks.judging import (
     ask_yes_probability,
     find_json_arrays,
 )
-from gems.evals.judge import JudgeQuestion, inhouse_name
-from gems.evals.judge_client import ChatJudge, open_judge
+from gems.evals.judge import ChatJudge, JudgeQuestion, inhouse_name, open_judge
 from gems.evals.records import gather_or_cancel
 from gems.evals.scorers.rating import parse_ratings
 from gems.models.chat.parsing import first_token

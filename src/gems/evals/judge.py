@@ -1,10 +1,23 @@
-"""The judge protocol: a model that answers scorers' questions about images."""
+"""Eval judge and its client."""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Protocol
+
+from gems.errors import ConfigurationError
+from gems.evals.records import gather_or_cancel
+from gems.models.chat.client import ChatClient
+from gems.models.chat.messages import Picture, Question
+from gems.models.factory import open_chat
+from gems.models.images import encode_image
+from gems.models.specs import parse_chat_spec
+from gems.settings import ChatSettings
+from gems.types import NO_USAGE, Usage, add_usage
 
 OFFICIAL = "official"
 """The judge name of figures from official scorers."""
@@ -67,3 +80,70 @@ class EvalJudge(Protocol):
             ProviderError: no answer was received.
         """
         ...
+
+
+SAMPLES = 5
+"""Answers per probability if the endpoint returns none."""
+
+
+def open_judge(settings: ChatSettings, samples: int = SAMPLES) -> ChatJudge:
+    """Create the judge from settings; sends no request.
+
+    Raises `ConfigurationError` if the model cannot judge or a key is missing, `ModelSpecError` if the spec is
+    invalid.
+    """
+    if parse_chat_spec(settings.model).kind == "blocks":
+        raise ConfigurationError(
+            "The chat model of the built-in world cannot judge a benchmark: it only knows its own shapes.",
+            hint="Use a vision model: --judge openai:MODEL@BASE_URL.",
+        )
+    return ChatJudge(open_chat(settings), name=settings.model, samples=samples)
+
+
+class ChatJudge:
+    """An `EvalJudge` on a chat client that retries; an asynchronous context manager.
+
+    `usage` sums up all answers, including unreadable ones.
+    """
+
+    def __init__(self, client: ChatClient, *, name: str, samples: int = SAMPLES) -> None:
+        self.name = name
+        self.samples = samples
+        self.usage: Usage = NO_USAGE
+        self._client = client
+
+    async def ask(self, question: JudgeQuestion) -> JudgeReply:
+        """Ask once; raises `ProviderError`, or `ConfigurationError` for a rejected key or image."""
+        pictures = await gather_or_cancel(self._picture(png) for png in question.pictures)
+        asked = Question(
+            # Required, but without effect: requests do not contain the task.
+            task="verify",
+            system=question.system,
+            parts=(*pictures, question.text),
+            logprobs=question.top_logprobs > 0,
+            attempt=question.attempt,
+            temperature=question.temperature,
+            max_tokens=question.max_tokens,
+        )
+        reply = await self._client.ask(asked, self._count)
+        return JudgeReply(text=reply.text, first_token=reply.first_token)
+
+    async def aclose(self) -> None:
+        """Close the connections; safe to call twice."""
+        await self._client.aclose()
+
+    async def __aenter__(self) -> ChatJudge:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _picture(self, png: bytes) -> Picture:
+        side = self._client.limits.image_side
+        data, media_type = await asyncio.to_thread(encode_image, png, side)
+        return Picture(image=hashlib.sha256(png).hexdigest(), data=data, media_type=media_type)
+
+    def _count(self, usage: Usage) -> None:
+        self.usage = add_usage(self.usage, usage)

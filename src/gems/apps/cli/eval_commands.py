@@ -15,8 +15,7 @@ from gems.evals.comparison.export import write_comparison, write_tables
 from gems.evals.comparison.paper import paper_tables
 from gems.evals.comparison.sections import Section, build_sections
 from gems.evals.comparison.table import Table
-from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse_name
-from gems.evals.judge_client import open_judge
+from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse_name, open_judge
 from gems.evals.official import EvalExport, EvalImport, export_folder, import_scores
 from gems.evals.output_folder import EvalFolder
 from gems.evals.registry import load_task
