@@ -15,7 +15,7 @@ import pytest
 
 from gems.evals.generator_profiles import apply_profile
 from gems.evals.records import SampleRow
-from gems.evals.reports import WorkReport
+from gems.evals.runner import WorkReport
 from gems.settings import GeneratorSettings, Settings
 from tests.apps.terminal import here, started, wait_until
 from tests.evals.bench import placed

@@ -9,7 +9,7 @@ import pytest
 from gems.apps.cli.eval_parts.progress import format_progress, show_progress
 from gems.apps.cli.options import View
 from gems.evals.jobs import Job, JobResult
-from gems.evals.working import JobProgress
+from gems.evals.runner import JobProgress
 
 
 def ending(name: str, *, error: str = "", images: int = 2, usd: float | None = 0.25) -> JobResult:

@@ -16,8 +16,7 @@ from gems.evals.engines import LocalEngine
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.records import BenchmarkPrompt, SampleKey
 from gems.evals.registry import load_harness
-from gems.evals.runner import BenchmarkRun, sample_seed
-from gems.evals.working import MAX_CONSECUTIVE_FAILURES, JobProgress
+from gems.evals.runner import MAX_CONSECUTIVE_FAILURES, BenchmarkRun, JobProgress, sample_seed
 from gems.memory.file_store import FileStore
 from gems.service import Gems
 from gems.types import ImageRequest

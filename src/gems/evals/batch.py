@@ -20,7 +20,7 @@ from gems.evals.engines import Engine
 from gems.evals.jobs import Job, JobResult
 from gems.evals.jsonl import JsonLines
 from gems.evals.output_folder import safe_name
-from gems.evals.working import JobProgress, OnProgress, run_jobs
+from gems.evals.runner import JobProgress, OnProgress, run_jobs
 from gems.memory.file_store import FileStore
 from gems.nodes.planner import parse_skill_names
 from gems.options import RunOptions, check_prompt, derived_seed, resolve_options

@@ -1,26 +1,158 @@
-"""Generate the samples of a benchmark into an output folder, each sample once."""
+"""Run all samples with retries and budget."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gems.errors import MissingExtraError, OptionError, RequestError
+from pydantic import BaseModel, ConfigDict, Field
+
+from gems.errors import MissingExtraError, OptionError, ProviderError, RequestError
 from gems.evals.engines import Engine, EngineConfig, EngineName, LocalEngine
 from gems.evals.harnesses import Harness
 from gems.evals.jobs import Job, JobResult
 from gems.evals.output_folder import EvalFolder, image_name
 from gems.evals.records import BenchmarkPrompt, EvalSettings, SampleKey, SampleRow
 from gems.evals.task import Task
-from gems.evals.working import JobProgress, OnProgress, run_jobs
 from gems.memory.file_store import FileStore
 from gems.options import RunOptions, derived_seed
 from gems.service import Gems
+
+MAX_CONSECUTIVE_FAILURES = 25
+"""So many failures in a row mean that the jobs are not the cause."""
+
+
+@dataclass(slots=True, kw_only=True)
+class JobProgress:
+    """Progress of all jobs.
+
+    Attributes:
+        total: All jobs, including those of earlier calls.
+        done: Jobs with an image.
+        done_before: Jobs that earlier calls finished.
+        images: Images of finished jobs.
+        spent: US dollars by job, None if prices are unknown; includes failed jobs and earlier calls.
+        failed: The newest result of each failed job, by name.
+        out_of_money: Whether the budget stopped it.
+        started: `time.monotonic()` at the start.
+    """
+
+    total: int
+    done: int = 0
+    done_before: int = 0
+    images: int = 0
+    spent: dict[str, float | None] = field(default_factory=dict)
+    failed: dict[str, JobResult] = field(default_factory=dict)
+    out_of_money: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def images_per_sample(self) -> float:
+        """Images per finished job; 0 if there is none."""
+        return self.images / self.done if self.done else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Finished jobs per second in this call."""
+        return (self.done - self.done_before) / max(1e-9, time.monotonic() - self.started)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every job has its image."""
+        return self.done == self.total
+
+    @property
+    def usd(self) -> float | None:
+        """US dollars spent so far; None if prices are unknown."""
+        prices = list(self.spent.values())
+        return None if None in prices else sum(price or 0.0 for price in prices)
+
+    def add(self, result: JobResult) -> None:
+        """Count a result, which replaces an earlier one of the same job."""
+        name = result.job.name
+        self.failed.pop(name, None)
+        if result.images or result.calls:
+            self.spent[name] = result.usd
+        if result.error:
+            self.failed[name] = result
+        else:
+            self.done += 1
+            self.images += result.images
+
+
+SaveResult = Callable[[JobResult], Awaitable[None]]
+OnProgress = Callable[[JobProgress], None]
+
+
+async def run_jobs(
+    jobs: Sequence[Job],
+    engine: Engine,
+    progress: JobProgress,
+    save: SaveResult,
+    *,
+    budget_usd: float | None = None,
+    retries: int = 1,
+    on_progress: OnProgress = lambda _progress: None,
+) -> JobProgress:
+    """Run all jobs, then retry failed ones.
+
+    Args:
+        jobs: The remaining jobs, in order.
+        engine: Runs them.
+        progress: Updated with every result.
+        save: Records a result.
+        budget_usd: Start no more jobs after spending this many US dollars.
+        retries: Retries of failed jobs after the first pass.
+        on_progress: Called after every result.
+
+    Raises:
+        ProviderError: too many jobs failed in a row.
+        GemsError: an error that affects every job, or a result could not be recorded.
+    """
+    left = list(jobs)
+    for _ in range(retries + 1):
+        await _run_pass(left, engine, progress, save, budget_usd, on_progress)
+        left = [job for job in left if job.name in progress.failed]
+        if not left or progress.out_of_money:
+            break
+    return progress
+
+
+async def _run_pass(
+    jobs: list[Job],
+    engine: Engine,
+    progress: JobProgress,
+    save: SaveResult,
+    budget_usd: float | None,
+    on_progress: OnProgress,
+) -> None:
+    in_a_row = 0
+    async with aclosing(engine.run(_within_budget(jobs, progress, budget_usd))) as results:
+        async for result in results:
+            await save(result)
+            progress.add(result)
+            on_progress(progress)
+            in_a_row = in_a_row + 1 if result.error else 0
+            if in_a_row >= MAX_CONSECUTIVE_FAILURES:
+                raise ProviderError(
+                    f"{in_a_row} samples failed in a row, the last one with: {result.error}",
+                    hint="Fix the cause and run the same command again to resume.",
+                )
+
+
+def _within_budget(jobs: list[Job], progress: JobProgress, budget_usd: float | None) -> Iterator[Job]:
+    """Yield jobs until the budget is spent."""
+    for job in jobs:
+        if budget_usd is not None and (progress.usd or 0.0) >= budget_usd:
+            progress.out_of_money = True
+            return
+        yield job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,3 +334,42 @@ async def open_engine(name: EngineName, config: EngineConfig) -> AsyncIterator[E
     store = await asyncio.to_thread(FileStore, config.url)
     async with Gems(config.settings, graph=config.graph) as gems:
         yield LocalEngine(gems, store, config.concurrency)
+
+
+class FailedJob(BaseModel):
+    """A sample or row without an image."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    error: str
+
+
+class WorkReport(BaseModel):
+    """Progress of a benchmark or a batch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    out: str = Field(description="The output folder.")
+    total: int
+    done: int = Field(description="Those with an image, including those of earlier calls.")
+    images: int = Field(description="Images generated for those that are done.")
+    usd: float | None = Field(description="US dollars spent so far; None if prices are unknown.")
+    out_of_money: bool = Field(description="Whether the budget ran out before all were started.")
+    failed: list[FailedJob] = Field(description="Failed; the next call retries them.")
+    warnings: list[str] = Field(description="Problems that were tolerated.")
+
+    @classmethod
+    def of(cls, progress: JobProgress, out: str, warnings: list[str]) -> WorkReport:
+        """Create the report."""
+        failed = [FailedJob(name=name, error=result.error) for name, result in progress.failed.items()]
+        return cls(
+            out=out,
+            total=progress.total,
+            done=progress.done,
+            images=progress.images,
+            usd=progress.usd,
+            out_of_money=progress.out_of_money,
+            failed=failed,
+            warnings=warnings,
+        )

@@ -11,7 +11,7 @@ from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
 from gems.evals.data import DataReport
 from gems.evals.official import EvalExport, EvalImport
-from gems.evals.reports import WorkReport
+from gems.evals.runner import WorkReport
 from gems.evals.scoring import ScoreReport
 from gems.results import RunResult
 from gems.runs.cleanup import Deletion, Garbage

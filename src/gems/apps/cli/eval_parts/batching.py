@@ -12,8 +12,7 @@ from gems.apps.cli.runner import mute_node_warnings, settings_with
 from gems.evals.batch import Batch, BatchList, BatchSettings, read_batch_list
 from gems.evals.engines import check_prices, settings_for_jobs
 from gems.evals.output_folder import lock_folder
-from gems.evals.reports import WorkReport
-from gems.evals.runner import open_engine
+from gems.evals.runner import WorkReport, open_engine
 from gems.memory.file_store import FileStore
 from gems.resources import open_resources
 from gems.settings import Settings

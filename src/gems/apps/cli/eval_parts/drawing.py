@@ -16,8 +16,7 @@ from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.registry import data_folder
 from gems.evals.registry import load_harness as harness_named
 from gems.evals.registry import load_task as task_named
-from gems.evals.reports import WorkReport
-from gems.evals.runner import BenchmarkRun, check_image_budget, open_engine, select_prompts
+from gems.evals.runner import BenchmarkRun, WorkReport, check_image_budget, open_engine, select_prompts
 from gems.evals.task import Task
 from gems.options import RunOptions
 from gems.settings import Settings

@@ -8,7 +8,7 @@ from gems.apps.cli.errors import BEST_EFFORT, MET, clean
 from gems.apps.cli.options import View
 from gems.apps.cli.output import print_json
 from gems.apps.cli.text import format_usd, one_line, pluralize
-from gems.evals.reports import WorkReport
+from gems.evals.runner import WorkReport
 
 _MOST_LISTED = 20
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from gems.apps.cli.options import View
 from gems.apps.cli.text import format_usd
-from gems.evals.working import JobProgress, OnProgress
+from gems.evals.runner import JobProgress, OnProgress
 
 
 @contextmanager
