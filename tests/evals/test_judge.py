@@ -18,10 +18,10 @@ from gems.evals.benchmarks.judging import (
     ask_yes_no,
     ask_yes_probability,
     find_json_arrays,
+    parse_ratings,
 )
 from gems.evals.judge import ChatJudge, JudgeQuestion, inhouse_name, open_judge
 from gems.evals.records import gather_or_cancel
-from gems.evals.scorers.rating import parse_ratings
 from gems.models.chat.parsing import first_token
 from gems.settings import ChatSettings
 from tests.evals.bench import png

@@ -8,12 +8,11 @@ from pathlib import Path
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.geneval import AESTHETIC, GenEvalRecord, make_prompts
+from gems.evals.benchmarks.judging import ImageScore, collect_replies, parse_ratings, score_samples
 from gems.evals.benchmarks.metrics import Figures, get_value, mean, valued_scores
 from gems.evals.data import check_count, read_json_lines, read_json_object, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.scorers.rating import collect_replies, parse_ratings
-from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 ATTRIBUTE_COUNT = 8

@@ -8,12 +8,11 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.judging import ImageScore, parse_ratings, score_samples
 from gems.evals.benchmarks.metrics import Figures, valued_scores
 from gems.evals.data import check_count, check_unique, find_file, read_json, read_json_lines, validate_record
 from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.scorers.rating import parse_ratings
-from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 CRITERIA = (

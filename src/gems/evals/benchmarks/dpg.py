@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from gems.errors import DataError, RequestError
 from gems.evals.benchmarks.export import ExportWriter, all_or_none, check_square, make_grid
+from gems.evals.benchmarks.judging import get_answers, get_parents, score_questions
 from gems.evals.benchmarks.metrics import (
     Figures,
     Parents,
@@ -22,7 +23,6 @@ from gems.evals.benchmarks.metrics import (
 from gems.evals.data import DataRecord, check_count, check_unique, read_csv, read_text, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.scorers.questions import get_answers, get_parents, score_questions
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 

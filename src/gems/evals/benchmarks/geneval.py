@@ -11,12 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError, RefusedError, UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ask_number, ask_yes_no
+from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no, score_samples
 from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
 from gems.evals.data import DataRecord, check_count, read_json_lines, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
-from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 

@@ -13,7 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import Probability, ask_number_probability, ask_yes_probability
+from gems.evals.benchmarks.judging import (
+    ImageScore,
+    Probability,
+    ask_number_probability,
+    ask_yes_probability,
+    score_samples,
+)
 from gems.evals.benchmarks.metrics import NUMBERS, Figures, valued_scores
 from gems.evals.data import (
     check_count,
@@ -25,7 +31,6 @@ from gems.evals.data import (
 )
 from gems.evals.judge import OFFICIAL, EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
-from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 

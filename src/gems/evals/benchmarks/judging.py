@@ -1,26 +1,24 @@
-"""Questions for judges that several scorers share, and parsers for the answers.
-
-Unreadable answers raise `UnreadableReplyError`, so that they never count as a no.
-"""
+"""Questions, ratings and text shared by scorers."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar
 
-from gems.errors import UnreadableReplyError
+from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.benchmarks.metrics import (
     NUMBERS,
+    Parents,
     acceptance_rate,
     number_spellings,
     spellings,
     token_probability,
 )
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.records import gather_or_cancel
+from gems.evals.records import BenchmarkPrompt, Score, gather_or_cancel
 from gems.models.chat.parsing import read_answer
 
 ProbabilityMethod = Literal["logprobs", "frequency", "hard"]
@@ -140,3 +138,182 @@ def _parse_number(reply: str) -> int:
 
 def _unreadable_reply(judge: EvalJudge, said: str) -> UnreadableReplyError:
     return UnreadableReplyError(f"The reply of {judge.name} is not an answer: {said[:120]!r}.")
+
+
+Facts = dict[str, float | str | list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageScore:
+    """The score of one image: value (None if unscored), the facts behind it, and an explanation."""
+
+    value: float | None
+    facts: Facts = field(default_factory=dict)
+    explanation: str = ""
+
+
+async def score_samples(
+    prompt: BenchmarkPrompt,
+    images: Mapping[int, bytes],
+    metric: str,
+    score_image: Callable[[bytes], Awaitable[ImageScore]],
+) -> list[Score]:
+    """Score every image of a prompt (PNG bytes by sample) with `look`.
+
+    Raises `ProviderError` if the judge cannot be reached.
+    """
+    results = await gather_or_cancel(unscored_if_unreadable(score_image(image)) for image in images.values())
+    return [
+        make_score(prompt, sample, metric, scored) for sample, scored in zip(images, results, strict=True)
+    ]
+
+
+async def unscored_if_unreadable(scoring: Awaitable[ImageScore]) -> ImageScore:
+    """Return the score; without a value if the judge's reply is unreadable or refused."""
+    try:
+        return await scoring
+    except (UnreadableReplyError, RefusedError) as error:
+        return ImageScore(value=None, explanation=error.message)
+
+
+def make_score(
+    prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageScore, category: str | None = None
+) -> Score:
+    """Build the score of a sample; its category defaults to the prompt's."""
+    return Score(
+        benchmark=prompt.benchmark,
+        language=prompt.language,
+        prompt_id=prompt.id,
+        sample=sample,
+        metric=metric,
+        value=scored.value,
+        category=prompt.category if category is None else category,
+        facts=scored.facts,
+        explanation=scored.explanation,
+    )
+
+
+ANSWERS_FACT = "answers"
+"""Fact of a score: 1 for yes and 0 for no, in the order of the questions."""
+
+
+async def score_questions(
+    prompt: BenchmarkPrompt,
+    images: Mapping[int, bytes],
+    judge: EvalJudge,
+    metric: str,
+    formula: Callable[[Mapping[int, float], Parents], float],
+) -> list[Score]:
+    """Apply `formula` to the raw answers (0 or 1) about each image and the questions' parents.
+
+    The prompt's facts hold `questions` and `parents` by number; `formula` returns a number in [0, 1].
+    """
+    questions, parents = get_questions(prompt.facts), get_parents(prompt.facts)
+
+    async def score_image(image: bytes) -> ImageScore:
+        replies = await gather_or_cancel(
+            ask_yes_no(judge, question, image) for question in questions.values()
+        )
+        answers = dict(zip(questions, map(float, replies), strict=True))
+        failed = [question for number, question in questions.items() if not answers[number]]
+        return ImageScore(
+            value=formula(answers, parents),
+            facts={ANSWERS_FACT: list(answers.values())},
+            explanation=f"no: {' '.join(failed)}" if failed else "",
+        )
+
+    return await score_samples(prompt, images, metric, score_image)
+
+
+def get_questions(facts: Mapping[str, Any]) -> dict[int, str]:
+    """Return the questions by number."""
+    return dict(facts["questions"])
+
+
+def get_parents(facts: Mapping[str, Any]) -> dict[int, list[int]]:
+    """Return the questions that each question depends on."""
+    return dict(facts["parents"])
+
+
+def get_answers(score: Score, facts: Mapping[str, Any]) -> dict[int, float]:
+    """Return the raw answers of a score by question; raises `ValueError` for other questions."""
+    answers = score.facts.get(ANSWERS_FACT)
+    return dict(zip(get_questions(facts), answers if isinstance(answers, list) else (), strict=True))
+
+
+T = TypeVar("T")
+
+
+async def collect_replies(
+    judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T], wanted: int, tries: int
+) -> list[T]:
+    """Ask until `wanted` replies can be parsed, at most `tries` times.
+
+    The question needs a temperature, so that replies differ; `read` raises `UnreadableReplyError`. Raises
+    that error if too few replies are readable, `ProviderError` if the judge cannot be reached.
+    """
+    found: list[T] = []
+    asked, last_error = 0, "none"
+    while len(found) < wanted and asked < tries:
+        several = range(asked, min(tries, asked + wanted - len(found)))
+        asked += len(several)
+        replies = await gather_or_cancel(
+            _ask_and_parse(judge, replace(question, attempt=n), read) for n in several
+        )
+        for reply in replies:
+            if isinstance(reply, UnreadableReplyError | RefusedError):
+                last_error = reply.message
+            else:
+                found.append(reply)
+    if len(found) < wanted:
+        raise UnreadableReplyError(
+            f"Only {len(found)} of {asked} replies are readable; the last error: {last_error}"
+        )
+    return found
+
+
+async def _ask_and_parse(
+    judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T]
+) -> T | UnreadableReplyError | RefusedError:
+    try:
+        return read((await judge.ask(question)).text)
+    except (UnreadableReplyError, RefusedError) as error:
+        return error
+
+
+def parse_ratings(reply: str, count: int, least: float, most: float) -> list[float]:
+    """Parse a reply that ends in a JSON array of `count` numbers from `least` to `most`.
+
+    Raises `UnreadableReplyError` if there is none.
+    """
+    for found in find_json_arrays(reply):
+        if len(found) == count and all(_is_rating(each, least, most) for each in found):
+            return [float(each) for each in found]
+    raise UnreadableReplyError(
+        f"The reply does not contain {count} numbers from {least:g} to {most:g}: {reply[:120]!r}."
+    )
+
+
+def _is_rating(value: Any, least: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+
+
+_MAX_READ_TOKENS = 1024
+_NO_TEXT = re.compile(
+    r"\W*no text(?: (?:is |was |can be )?(?:recogni[sz]ed|found|visible|seen))?\W*", re.IGNORECASE
+)
+_READ_TEXT_PROMPT = (
+    "Write down all text that can be read in the image, exactly as it stands there, and nothing else. Write "
+    "no text twice that stands there once. If there is none, answer: No text."
+)
+
+
+async def read_image_text(judge: EvalJudge, image: bytes) -> str:
+    """Return all text in an image; empty if there is none.
+
+    Raises `UnreadableReplyError` for an empty reply, `ProviderError` if the judge cannot be reached.
+    """
+    reply = await judge.ask(
+        JudgeQuestion(text=_READ_TEXT_PROMPT, pictures=[image], max_tokens=_MAX_READ_TOKENS)
+    )
+    return "" if _NO_TEXT.fullmatch(reply.text) else reply.text

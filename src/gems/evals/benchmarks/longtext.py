@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.judging import ImageScore, read_image_text, score_samples
 from gems.evals.benchmarks.metrics import (
     Figures,
     TextMatch,
@@ -23,8 +24,6 @@ from gems.evals.benchmarks.metrics import (
 from gems.evals.data import check_count, check_unique, read_json_lines, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.scorers.reading import read_image_text
-from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 

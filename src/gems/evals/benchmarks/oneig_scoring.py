@@ -12,6 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gems.evals.benchmarks.judging import (
+    ImageScore,
+    make_score,
+    parse_ratings,
+    read_image_text,
+    score_questions,
+    score_samples,
+)
 from gems.evals.benchmarks.metrics import (
     Parents,
     TextMatch,
@@ -23,10 +31,6 @@ from gems.evals.benchmarks.metrics import (
 )
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Score
-from gems.evals.scorers.questions import score_questions
-from gems.evals.scorers.rating import parse_ratings
-from gems.evals.scorers.reading import read_image_text
-from gems.evals.scorers.scoring import ImageScore, make_score, score_samples
 from gems.models.images import open_image
 
 DIMENSIONS = ("alignment", "text", "reasoning", "style", "diversity")

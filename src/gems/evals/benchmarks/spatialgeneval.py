@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.judging import ImageScore, collect_replies, score_samples
 from gems.evals.benchmarks.metrics import Figures, valued_scores
 from gems.evals.data import check_count, check_unique, read_json_lines, require_file
 from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.scorers.rating import collect_replies
-from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 REPLY_COUNT = 5

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError, UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.judging import ImageScore, score_samples
 from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
 from gems.evals.data import (
     DataRecord,
@@ -21,7 +22,6 @@ from gems.evals.data import (
 )
 from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.scorers.scoring import ImageScore, score_samples
 from gems.evals.task import DataFile, DataSource, Export, SampleSet
 
 FIELDS: Mapping[str, range] = {
