@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gems.evals.scorers.drawn_scene import Fact, FactKind, shows_fact
+from gems.evals.benchmarks.blocks_bench import Fact, FactKind, shows_fact
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.error_model import Sketch, seeded_random
 from gems.models.blocks.layout import place_groups

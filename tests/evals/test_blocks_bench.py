@@ -14,9 +14,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from gems.errors import InvalidImageError, RequestError
-from gems.evals.benchmarks.blocks_bench import BlocksBench
+from gems.evals.benchmarks.blocks_bench import BlocksBench, Fact, read_scene, shows_fact
 from gems.evals.records import BenchmarkPrompt, Score
-from gems.evals.scorers.drawn_scene import Fact, read_scene, shows_fact
 from gems.evals.task import KnowsTruth, Task
 from gems.models.blocks import Scene, Thing, render
 from gems.service import Gems
