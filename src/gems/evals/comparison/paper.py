@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gems.evals.comparison.entries import Entry, FolderData, group_entries
+from gems.evals.comparison.sections import SeedMean, figures_by_name, judge_note
 from gems.evals.comparison.table import Table
 from gems.evals.judge import OFFICIAL
-from gems.evals.tables.figuring import SeedMean, figures_by_name
-from gems.evals.tables.notes import judge_note
 
 MAINSTREAM = ("geneval/en", "geneval2/en", "dpg/en", "oneig/en", "oneig/zh", "wise/en")
 """Benchmarks and languages of the mainstream average."""

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 from gems.errors import ImageMissingError
 from gems.evals.comparison.entries import FolderData
-from gems.evals.comparison.sections import Section
+from gems.evals.comparison.sections import Measured, Section
 from gems.evals.records import SampleKey, SampleRow
-from gems.evals.tables.measuring import Measured
 from gems.reporting.templates import Thumbnail, make_thumbnail
 
 _THUMBNAIL_SIDE = 220

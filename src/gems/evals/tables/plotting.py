@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from gems.errors import MissingExtraError
 from gems.evals.comparison.entries import cost_by_prompt
-from gems.evals.comparison.sections import Section
+from gems.evals.comparison.sections import Measured, Section
 from gems.evals.comparison.statistics import Mean, mean_with_interval
 from gems.evals.records import SampleRow
-from gems.evals.tables.measuring import Measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
