@@ -1,21 +1,221 @@
-"""Write a comparison as Markdown, CSV, plots, and one HTML page with images."""
+"""Markdown, CSV, HTML, plots."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from gems.errors import MissingExtraError
-from gems.evals.comparison.sections import Section
+from markupsafe import Markup
+
+from gems._version import __version__
+from gems.errors import ImageMissingError, MissingExtraError
+from gems.evals.comparison.entries import FolderData, cost_by_prompt
+from gems.evals.comparison.sections import Measured, Section
+from gems.evals.comparison.statistics import Mean, mean_with_interval
 from gems.evals.comparison.table import Table
-from gems.evals.tables.page import SectionView, render_page
-from gems.evals.tables.pictures import collect_images
-from gems.evals.tables.plotting import plot_quality_against_cost
+from gems.evals.records import SampleKey, SampleRow
 from gems.memory.sqlite import storage_error
+from gems.reporting.templates import Thumbnail, environment, make_thumbnail, policy_hash
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_THUMBNAIL_SIDE = 220
+"""Longest side in pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCell:
+    """One image with its score."""
+
+    label: str
+    picture: Thumbnail
+    value: str
+    images: int
+    why: str
+    """The explanation of the judge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptImages:
+    """One prompt with the images of all entries."""
+
+    prompt: str
+    prompt_id: str
+    cells: Sequence[ImageCell]
+
+
+async def collect_images(section: Section, most: int) -> list[PromptImages]:
+    """Return the first sample of each entry's first seed, for at most `most` prompts."""
+    return [await _prompt_images(section, prompt) for prompt in _most_different(section)[:most]]
+
+
+def _most_different(section: Section) -> list[str]:
+    """Return the prompts with scores of several entries, the most different first."""
+    values: dict[str, list[float]] = {}
+    for each in section.measured:
+        for prompt, value in each.values.items():
+            values.setdefault(prompt, []).append(value)
+    shared = [prompt for prompt, found in values.items() if len(found) > 1] or list(values)
+    return sorted(shared, key=lambda prompt: (min(values[prompt]) - max(values[prompt]), prompt))
+
+
+async def _prompt_images(section: Section, prompt_id: str) -> PromptImages:
+    key = SampleKey(section.benchmark, section.language, prompt_id, 0)
+    cells = [await _image_cell(section, each, key) for each in section.measured]
+    rows = (each.entry.folders[0].rows.get(key) for each in section.measured)
+    text = next((row.prompt for row in rows if row is not None), "")
+    return PromptImages(prompt=text, prompt_id=prompt_id, cells=cells)
+
+
+async def _image_cell(section: Section, each: Measured, key: SampleKey) -> ImageCell:
+    drawn = each.entry.folders[0]
+    row = drawn.rows.get(key)
+    score = next(
+        (s for s in drawn.scores.get(section.judge, ()) if (s.key, s.metric) == (key, section.metric)), None
+    )
+    return ImageCell(
+        label=each.entry.label,
+        picture=await _load_picture(drawn, row),
+        value=f"{section.scale.number(score.value)}{' %' if section.scale.percent else ''}" if score else "",
+        images=row.images if row else 0,
+        why=score.explanation if score else "",
+    )
+
+
+async def _load_picture(drawn: FolderData, row: SampleRow | None) -> Thumbnail:
+    if row is None:
+        return Thumbnail(why="Not generated.")
+    try:
+        png = await drawn.folder.image(row)
+    except ImageMissingError as error:
+        return Thumbnail(why=error.message)
+    return await asyncio.to_thread(make_thumbnail, png, _THUMBNAIL_SIDE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectionView:
+    """A section with its plot (SVG or None) and its prompts with images."""
+
+    section: Section
+    plot: bytes | None
+    sides: Sequence[PromptImages]
+
+    @property
+    def plot_url(self) -> str:
+        """The plot as a data URL: as an image it can neither load nor run anything."""
+        return (
+            "" if self.plot is None else f"data:image/svg+xml;base64,{base64.b64encode(self.plot).decode()}"
+        )
+
+
+def render_page(shown: Sequence[SectionView]) -> str:
+    """Render the page; texts of prompts and judges are escaped. Blocking."""
+    style = files("gems.evals.comparison").joinpath("compare.css").read_text(encoding="utf-8")
+    return (
+        environment("gems.evals.comparison")
+        .get_template("compare.html.jinja")
+        .render(
+            version=__version__,
+            # From this package; everything else on the page is data.
+            style=Markup(style),  # noqa: S704
+            style_hash=policy_hash(style),
+            shown=shown,
+        )
+    )
+
+
+# Okabe and Ito's palette for colour blindness; the markers differ too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_PLOTTED_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
+    "images per sample": lambda row: row.images,
+    "tokens per sample": lambda row: row.input_tokens + row.output_tokens,
+}
+
+
+def plot_quality_against_cost(section: Section) -> bytes | None:
+    """Plot the main metric against images and tokens per sample as SVG. Blocking.
+
+    Returns None for fewer than two scored entries. Raises `MissingExtraError` if matplotlib is missing.
+    """
+    known = [each for each in section.measured if each.quality is not None and each.images is not None]
+    return _render_plot(section, known) if len(known) > 1 else None
+
+
+def _render_plot(section: Section, entries: Sequence[Measured]) -> bytes:
+    try:
+        import matplotlib as mpl  # noqa: PLC0415 - an extra
+        from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
+        from matplotlib.figure import Figure  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("The plot", "bench") from error
+    settings: Any = {
+        # Model names are not formulas.
+        "text.parse_math": False,
+        # Reproducible files with real text.
+        "svg.hashsalt": "compare",
+        "svg.fonttype": "none",
+        "font.size": 10,
+        "font.family": "sans-serif",
+    }
+    with mpl.rc_context(settings):
+        chart = Figure(figsize=(9.6, 4.8), layout="constrained")
+        panels = chart.subplots(1, len(_PLOTTED_COSTS), sharey=True)
+        for axes, (name, of) in zip(panels, _PLOTTED_COSTS.items(), strict=True):
+            _plot_panel(axes, section, entries, of)
+            axes.set_xlabel(name)
+        panels[0].set_ylabel(f"{section.metric}{', %' if section.scale.percent else ''}")
+        chart.suptitle(f"{section.title} ({section.language}), scored by {section.judge}")
+        handles, labels = panels[0].get_legend_handles_labels()
+        chart.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        out = io.BytesIO()
+        FigureCanvasSVG(chart).print_svg(out, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    return out.getvalue()
+
+
+def _plot_panel(
+    axes: Axes, section: Section, entries: Sequence[Measured], of: Callable[[SampleRow], float]
+) -> None:
+    times = 100 if section.scale.percent else 1
+    for index, each in enumerate(entries):
+        costs = cost_by_prompt(each.entry.rows(section.language), of)
+        if each.quality is None or not costs:
+            continue
+        cost = mean_with_interval(list(costs.values()))
+        axes.errorbar(
+            cost.value,
+            times * each.quality.value,
+            xerr=_error_bars(cost, 1),
+            yerr=_error_bars(each.quality, times),
+            fmt=_MARKS[index % len(_MARKS)],
+            color=_COLOURS[index % len(_COLOURS)],
+            ms=7,
+            lw=1,
+            capsize=2,
+            label=f"{each.entry.label}  {section.scale.number(each.quality.value)}",
+        )
+    # Leave room for a marker at 0.
+    right = axes.get_xlim()[1]
+    axes.set_xlim(-0.03 * right, right)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _error_bars(mean: Mean, times: float) -> list[list[float]] | None:
+    """Return the distances from the mean to both ends of the interval."""
+    if mean.low is None or mean.high is None:
+        return None
+    return [[times * (mean.value - mean.low)], [times * (mean.high - mean.value)]]
+
 
 PROMPTS_WITH_IMAGES = 12
 """Default number of prompts with images on the page."""
