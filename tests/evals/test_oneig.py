@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from gems.errors import DataError
+from gems.evals.benchmarks.oneig import count_expected_images
 from gems.evals.registry import load_task
-from gems.evals.tasks.oneig import count_expected_images
 from tests.evals.bench import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.stub import StubServer
 

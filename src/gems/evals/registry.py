@@ -16,7 +16,7 @@ TASKS: dict[str, str] = {
     "geneval": "gems.evals.benchmarks.geneval:TASK",
     "geneval2": "gems.evals.benchmarks.geneval2:TASK",
     "dpg": "gems.evals.benchmarks.dpg:TASK",
-    "oneig": "gems.evals.tasks.oneig:TASK",
+    "oneig": "gems.evals.benchmarks.oneig:TASK",
     "wise": "gems.evals.benchmarks.wise:TASK",
     "longtext": "gems.evals.benchmarks.longtext:TASK",
     "spatial": "gems.evals.benchmarks.spatialgeneval:TASK",
