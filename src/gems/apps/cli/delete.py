@@ -42,8 +42,7 @@ def delete(
     with handle_errors(as_json=json, debug=debug):
         from rich.filesize import decimal  # noqa: PLC0415 - heavy, as is what follows
 
-        from gems.apps.cli.asking import confirm  # noqa: PLC0415
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415
         from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
         from gems.apps.cli.text import one_line, pluralize  # noqa: PLC0415
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gems.apps.cli.progress import print_progress
+from gems.apps.cli.output import print_progress
 from gems.apps.cli.runner import run_async
 from gems.errors import ConfigurationError
 from gems.evals.comparison.entries import FolderData, read_folder

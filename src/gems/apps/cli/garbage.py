@@ -44,8 +44,7 @@ def gc(
       130  interrupted
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.asking import confirm  # noqa: PLC0415 - heavy
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
         from gems.options import parse_duration  # noqa: PLC0415
 

@@ -1,8 +1,10 @@
-"""Results of runs on standard output."""
+"""Printing, JSON, confirmation."""
 
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -11,6 +13,8 @@ from pydantic import BaseModel
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET, clean
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.text import format_usd, one_line, pluralize
+from gems.errors import OptionError
+from gems.evals.runner import WorkReport
 from gems.results import RunResult
 
 
@@ -78,3 +82,68 @@ def _print_problems(result: RunResult, models: Models) -> None:
     if result.path is None:
         reason = result.warnings[-1] if result.warnings else "The image could not be written."
         typer.echo(clean(f"error: {reason}"), err=True)
+
+
+def confirm(question: str, *, yes: bool, as_json: bool) -> bool:
+    """Ask for confirmation on standard error; the end of standard input means no."""
+    if yes:
+        return True
+    if as_json:
+        raise OptionError("Cannot ask for confirmation with --json.", hint="Pass --yes, or --dry-run.")
+    # Not typer.confirm: it prints part of the question to standard output.
+    typer.echo(f"{question} [y/N] ", err=True, nl=False)
+    answer = sys.stdin.readline().strip().lower()
+    if answer not in ("y", "yes"):
+        typer.echo("Nothing was changed.", err=True)
+        return False
+    return True
+
+
+_MOST_LISTED = 20
+
+
+def print_report(report: WorkReport, noun: str, view: View) -> int:
+    """Print a report and return the exit code; `noun` names a unit, e.g. `sample`."""
+    if view.json:
+        print_json(report)
+    elif not view.quiet:
+        typer.echo("\n".join(_report_summary(report, noun)))
+    for warning in report.warnings:
+        typer.echo(clean(f"warning: {warning}"), err=True)
+    if report.out_of_money:
+        typer.echo("The budget is spent. Run the same command with a larger budget to resume.", err=True)
+    elif report.failed:
+        typer.echo("Run the same command again to retry what failed.", err=True)
+    if not view.json:
+        typer.echo(clean(report.out))
+    return MET if report.done == report.total else BEST_EFFORT
+
+
+def _report_summary(report: WorkReport, noun: str) -> list[str]:
+    each = report.images / report.done if report.done else 0.0
+    parts = [f"{report.done:,} of {pluralize(report.total, noun)} done", f"{each:.2f} images each"]
+    if report.usd:
+        parts.append(format_usd(report.usd))
+    lines = [", ".join(parts)]
+    lines += [
+        f"  failed: {one_line(f'{job.name}: {job.error}', 200)}" for job in report.failed[:_MOST_LISTED]
+    ]
+    if len(report.failed) > _MOST_LISTED:
+        lines.append(f"  and {len(report.failed) - _MOST_LISTED:,} more")
+    return lines
+
+
+_STEPS = 10
+
+
+def print_progress(noun: str) -> Callable[[int, int], None]:
+    """Return a callback that prints counts: every one on a terminal, else about ten."""
+
+    def print_count(done: int, total: int) -> None:
+        from gems.apps.cli.text import pluralize  # noqa: PLC0415 - only needed here
+
+        step = 1 if sys.stderr.isatty() else max(1, total // _STEPS)
+        if done % step == 0 or done == total:
+            typer.echo(f"{done:,} of {pluralize(total, noun)}", err=True)
+
+    return print_count

@@ -58,7 +58,7 @@ def consolidate(
 
 def _consolidate(models: options.Models | None) -> ConsolidationReport:
     """Consolidate without a generator, and without a chat model if `models` is None."""
-    from gems.apps.cli.progress import print_progress  # noqa: PLC0415 - heavy
+    from gems.apps.cli.output import print_progress  # noqa: PLC0415 - heavy
     from gems.apps.cli.runner import run_query, run_with_chat, settings_with  # noqa: PLC0415
 
     if models is None:

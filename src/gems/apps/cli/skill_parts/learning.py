@@ -66,7 +66,7 @@ def learn(
 
 def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
     """Draft skills without a generator, and with a chat model only if it writes."""
-    from gems.apps.cli.progress import print_progress  # noqa: PLC0415 - heavy
+    from gems.apps.cli.output import print_progress  # noqa: PLC0415 - heavy
     from gems.apps.cli.runner import run_query, run_with_chat, settings_with  # noqa: PLC0415
 
     if not request.use_model:

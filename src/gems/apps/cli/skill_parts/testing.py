@@ -62,7 +62,7 @@ def try_out(
 
 
 def _test_skill(name: str, models: options.Models, limit: int | None) -> SkillTrial:
-    from gems.apps.cli.progress import print_progress  # noqa: PLC0415 - heavy
+    from gems.apps.cli.output import print_progress  # noqa: PLC0415 - heavy
     from gems.apps.cli.runner import run_with_chat, settings_with  # noqa: PLC0415
 
     settings, skill = _add_skill_folder(name, settings_with(models))
