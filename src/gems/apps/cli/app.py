@@ -9,21 +9,17 @@ import typer
 
 from gems._version import __version__
 from gems.apps.cli.batch import batch
-from gems.apps.cli.delete import delete
 from gems.apps.cli.doctor import doctor
 from gems.apps.cli.errors import print_error, usage_error
 from gems.apps.cli.eval_parts import evals
 from gems.apps.cli.fork import fork
-from gems.apps.cli.garbage import gc
 from gems.apps.cli.keys import keys
 from gems.apps.cli.mcp import mcp
 from gems.apps.cli.memory_parts import memory
-from gems.apps.cli.report import report
 from gems.apps.cli.resume import resume
 from gems.apps.cli.run import run
-from gems.apps.cli.runs import runs
+from gems.apps.cli.runs import delete, gc, report, runs, show
 from gems.apps.cli.serve import serve
-from gems.apps.cli.show import show
 from gems.apps.cli.skill_parts import skills
 from gems.apps.cli.verify import verify
 from gems.apps.cli.web import web

@@ -1,17 +1,22 @@
-"""`gems runs`."""
+"""Runs, show, report, delete, gc."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import handle_errors
+from gems.apps.cli.errors import FAILED, handle_errors
 
 if TYPE_CHECKING:
     from gems.memory.run_filter import RunFilter
+    from gems.results import RunResult
+    from gems.runs.cleanup import Deletion, Garbage
+    from gems.service import Gems
     from gems.types import RunRow
 
 Status = Literal["running", "interrupted", "done", "failed"]
@@ -89,3 +94,204 @@ def _run_filter(
         text=text,
         min_score=min_score,
     )
+
+
+def delete(
+    run_id: options.RunId,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Delete a run and the images that no other run uses.
+
+    Also deletes its checkpoints, its rows in the ledger and its image in GEMS_HOME/outputs. Files written
+    elsewhere with --out stay. A run in progress is not deleted. Forks of the run keep what they share with
+    it.
+
+    \b
+    Examples:
+      gems delete 20260131-120000-4f2a9c
+      gems delete last --yes
+
+    \b
+    Exit codes:
+      0    deleted, or --dry-run
+      2    bad usage or configuration, no such run, or the run is in progress
+      1    not confirmed, or failure
+      130  interrupted
+    """  # noqa: D301 - \b keeps the lines apart
+    with handle_errors(as_json=json, debug=debug):
+        from rich.filesize import decimal  # noqa: PLC0415 - heavy, as is what follows
+
+        from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415
+        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
+        from gems.apps.cli.text import one_line, pluralize  # noqa: PLC0415
+
+        async def preview(gems: Gems) -> Deletion:
+            return await gems.delete(await resolve_run_id(gems, run_id), dry_run=True)
+
+        found = run_query(preview)
+        images = f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)})"
+        kept = f"; {pluralize(found.kept_images, 'image')} also used elsewhere" if found.kept_images else ""
+        if not json:
+            typer.echo(f"{found.run_id}: {one_line(found.prompt, 80)}", err=True)
+            typer.echo(f"  {pluralize(found.rows, 'row')}, {images} to delete{kept}", err=True)
+        if not dry_run:
+            if not confirm(f"Delete {found.run_id}?", yes=yes, as_json=json):
+                raise typer.Exit(FAILED)
+            found = run_query(lambda gems: gems.delete(found.run_id))
+            if not json:
+                typer.echo(f"deleted {found.run_id}")
+        if json:
+            print_json(found)
+
+
+def gc(
+    min_age: Annotated[
+        str, typer.Option(metavar="AGE", help="Keep everything younger than this; at least 1h.")
+    ] = "1h",
+    unlisted: Annotated[
+        bool,
+        typer.Option("--unlisted", help="Also delete unlisted runs: those of Studio and your own programs."),
+    ] = False,
+    yes: options.Yes = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Delete images that no run uses, and files left by killed processes.
+
+    Reports what would be deleted and asks first. Runs in progress are not touched.
+
+    \b
+    Examples:
+      gems gc
+      gems gc --dry-run --json
+      gems gc --unlisted --min-age 2w --yes
+
+    \b
+    Exit codes:
+      0    deleted, or nothing to delete
+      2    bad usage or configuration
+      1    not confirmed, or failure
+      130  interrupted
+    """  # noqa: D301 - \b keeps the lines apart
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.options import parse_duration  # noqa: PLC0415
+
+        age = parse_duration(min_age)
+        found = run_query(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))
+        if not json:
+            _print_garbage(found, unlisted=unlisted)
+        empty = found.nothing and not (unlisted and found.unlisted_runs)
+        if not dry_run and not empty:
+            if not confirm("Delete them?", yes=yes, as_json=json):
+                raise typer.Exit(FAILED)
+            found = run_query(lambda gems: gems.gc(min_age=age, unlisted=unlisted))
+            if not json:
+                typer.echo("deleted")
+        if json:
+            print_json(found)
+
+
+def _print_garbage(found: Garbage, *, unlisted: bool) -> None:
+    from rich.filesize import decimal  # noqa: PLC0415 - only needed here
+
+    from gems.apps.cli.text import pluralize  # noqa: PLC0415
+
+    lines = [
+        f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)}) that no run uses",
+        f"{pluralize(found.leftovers, 'unfinished file')} ({decimal(found.leftover_bytes)})",
+        pluralize(found.locks, "old lock file"),
+    ]
+    if found.unlisted_runs:
+        runs = f"{pluralize(found.unlisted_runs, 'run')} with {pluralize(found.unlisted_rows, 'row')}"
+        more = "" if unlisted else "; --unlisted deletes them too"
+        lines.append(f"{runs} that `gems runs` does not list{more}")
+    typer.echo("\n".join(lines), err=True)
+
+
+def report(
+    run_id: options.RunId,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="HTML file; - for stdout. Default: RUN.html in the current folder.",
+        ),
+    ] = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write a self-contained HTML report of a run.
+
+    The page embeds all images and needs no network.
+
+    \b
+    Examples:
+      gems report last -o report.html
+      gems report 20260131-120000-4f2a9c
+
+    \b
+    Exit codes:
+      0  written; the path is on standard output
+      2  bad usage or configuration, or no such run
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
+        from gems.apps.cli.schemas import ReportFile  # noqa: PLC0415
+        from gems.runs.output import write_page  # noqa: PLC0415
+
+        async def build_report(gems: Gems) -> tuple[str, str]:
+            name = await resolve_run_id(gems, run_id)
+            return name, await gems.report(name)
+
+        name, page = run_query(build_report)
+        if out == Path("-") and not json:
+            typer.echo(page, nl=False)
+            return
+        path = write_page(page, Path(f"{name}.html") if out is None else out)
+        if json:
+            print_json(ReportFile(run_id=name, path=str(path), bytes=path.stat().st_size))
+        else:
+            typer.echo(path)
+
+
+def show(
+    run_id: options.RunId,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Show a run: its rounds with prompts, answers and evidence, its experiences, usage and image path.
+
+    \b
+    Examples:
+      gems show last
+      gems show 20260131-120000-4f2a9c --json
+
+    \b
+    Exit codes:
+      0  shown
+      2  bad usage or configuration, or no such run
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with handle_errors(as_json=json, debug=debug):
+        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
+        from gems.apps.cli.tables import print_details  # noqa: PLC0415
+
+        async def load_run(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
+            return await gems.show(await resolve_run_id(gems, run_id)), gems.resources.images.path
+
+        result, path_of = run_query(load_run)
+        if json:
+            print_json(result)
+        else:
+            print_details(result, path_of)
