@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from gems.apps.cli.live import LiveDisplay, Marks, answers_table
+from gems.apps.cli.display import LiveDisplay, Marks, answers_table
 from gems.apps.cli.story import Story
 from gems.events import Event, ImageDrawn, Judged, Reflected, RequirementsListed, Started, StepDone, Warned
 from gems.types import Answer, Requirement, Verdict

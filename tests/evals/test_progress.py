@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from gems.apps.cli.eval_parts.progress import format_progress, show_progress
+from gems.apps.cli.display import format_progress, show_progress
 from gems.apps.cli.options import View
 from gems.evals.jobs import Job, JobResult
 from gems.evals.runner import JobProgress

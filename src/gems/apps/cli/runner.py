@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 from rich.console import Console
 from typing_extensions import Unpack
 
-from gems.apps.cli.display import Display, Plain, Silent
+from gems.apps.cli.display import Display, LiveDisplay, Plain, Silent
 from gems.apps.cli.errors import Interrupted
-from gems.apps.cli.live import LiveDisplay
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.story import Story
 from gems.apps.cli.text import one_line

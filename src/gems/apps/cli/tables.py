@@ -9,9 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from gems.apps.cli.display import format_skill_use
+from gems.apps.cli.display import Marks, format_skill_use
 from gems.apps.cli.errors import clean
-from gems.apps.cli.live import Marks
 from gems.apps.cli.output import verdict_line
 from gems.apps.cli.text import format_usd, one_line, pluralize
 from gems.apps.doctor import Check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gems.apps.cli.eval_parts.progress import show_progress
+from gems.apps.cli.display import show_progress
 from gems.apps.cli.eval_parts.working import EngineOptions, run_resumable
 from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.runner import mute_node_warnings, settings_with

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gems.apps.cli.eval_parts.progress import show_progress
+from gems.apps.cli.display import show_progress
 from gems.apps.cli.eval_parts.working import EngineOptions, run_resumable
 from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.runner import mute_node_warnings, settings_with
