@@ -11,7 +11,7 @@ from gems._version import __version__
 from gems.apps.cli.batch import batch
 from gems.apps.cli.doctor import doctor
 from gems.apps.cli.errors import print_error, usage_error
-from gems.apps.cli.eval_parts import evals
+from gems.apps.cli.evals import evals
 from gems.apps.cli.fork import fork
 from gems.apps.cli.keys import keys
 from gems.apps.cli.mcp import mcp
