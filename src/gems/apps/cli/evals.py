@@ -179,9 +179,9 @@ def compare(
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.eval_commands import compare_folders  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.figures import show_section  # noqa: PLC0415 - heavy
         from gems.apps.cli.eval_parts.reports import comparison_report  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.tables import show_section  # noqa: PLC0415 - heavy
 
         found = compare_folders(folders, judge, out, pictures)
         for warning in found.warnings:
@@ -344,8 +344,8 @@ def score(
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
         from gems.apps.cli.eval_commands import score_samples  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.figures import show_scores  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.tables import show_scores  # noqa: PLC0415 - heavy
 
         found = score_samples(folder, judge, data, concurrency)
         if json:
@@ -386,8 +386,8 @@ def export(
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
         from gems.apps.cli.eval_commands import export_samples  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.figures import show_export  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.tables import show_export  # noqa: PLC0415 - heavy
 
         found = export_samples(folder, official, data)
         if json:
@@ -424,8 +424,8 @@ def import_scores(
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.eval_commands import import_official_scores  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.figures import show_figures  # noqa: PLC0415 - heavy
         from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.tables import show_figures  # noqa: PLC0415 - heavy
 
         found = import_official_scores(folder, file, language, data)
         if json:
@@ -463,9 +463,9 @@ def table(
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.eval_commands import build_tables  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.figures import show_table  # noqa: PLC0415 - heavy
         from gems.apps.cli.eval_parts.reports import tables_report  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.tables import show_table  # noqa: PLC0415 - heavy
 
         found = build_tables(folders or [], out)
         if json:
