@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gems.apps.cli.eval_parts.reports import EvalComparison, EvalTables
+from gems.apps.cli.schemas import EvalComparison, EvalTables
 from gems.evals.official import EvalExport, EvalImport
 from gems.evals.scoring import ScoreReport
 from tests.apps.terminal import here

@@ -179,8 +179,8 @@ def compare(
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.eval_commands import compare_folders  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.reports import comparison_report  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.schemas import comparison_report  # noqa: PLC0415
         from gems.apps.cli.tables import show_section  # noqa: PLC0415 - heavy
 
         found = compare_folders(folders, judge, out, pictures)
@@ -463,8 +463,8 @@ def table(
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.eval_commands import build_tables  # noqa: PLC0415
-        from gems.apps.cli.eval_parts.reports import tables_report  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415
+        from gems.apps.cli.schemas import tables_report  # noqa: PLC0415
         from gems.apps.cli.tables import show_table  # noqa: PLC0415 - heavy
 
         found = build_tables(folders or [], out)
