@@ -68,8 +68,8 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.eval_commands import run_batch  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.working import EngineOptions  # noqa: PLC0415
         from gems.apps.cli.output import print_report  # noqa: PLC0415
+        from gems.apps.cli.runner import EngineOptions  # noqa: PLC0415
 
         view = shared.View(json=json, quiet=quiet, debug=debug)
         engine_options = EngineOptions(

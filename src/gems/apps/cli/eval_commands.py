@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gems.apps.cli.display import show_progress
-from gems.apps.cli.eval_parts.working import EngineOptions, run_resumable
 from gems.apps.cli.options import Models, View, shown_spec
 from gems.apps.cli.output import print_progress
-from gems.apps.cli.runner import mute_node_warnings, run_async, settings_with
+from gems.apps.cli.runner import EngineOptions, mute_node_warnings, run_async, run_resumable, settings_with
 from gems.errors import ConfigurationError, OptionError
 from gems.evals.batch import Batch, BatchList, BatchSettings, read_batch_list
 from gems.evals.comparison.entries import FolderData, read_folder

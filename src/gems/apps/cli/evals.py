@@ -102,9 +102,9 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.eval_commands import EvalRequest, run_eval  # noqa: PLC0415 - heavy
-        from gems.apps.cli.eval_parts.working import EngineOptions  # noqa: PLC0415
         from gems.apps.cli.options import Models, View  # noqa: PLC0415
         from gems.apps.cli.output import print_report  # noqa: PLC0415
+        from gems.apps.cli.runner import EngineOptions  # noqa: PLC0415
 
         view = View(json=json, quiet=quiet, debug=debug)
         request = EvalRequest(

@@ -1,14 +1,16 @@
-"""Run commands on the service, with clean interruption."""
+"""Asyncio runner, signals, logging."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast, get_args
 
 from rich.console import Console
 from typing_extensions import Unpack
@@ -18,8 +20,10 @@ from gems.apps.cli.errors import Interrupted
 from gems.apps.cli.options import Models, View
 from gems.apps.cli.story import Story
 from gems.apps.cli.text import one_line
-from gems.errors import InternalError, RunNotFoundError
+from gems.errors import InternalError, OptionError, RunNotFoundError
+from gems.evals.engines import EngineConfig, EngineName
 from gems.events import Event, Finished
+from gems.graphs.loop import GraphBuilder, build_graph
 from gems.options import RunArguments, Target
 from gems.results import RunResult
 from gems.service import Gems
@@ -199,3 +203,42 @@ class _Logs(logging.Handler):
         if self._view.debug or record.name.startswith(_SHOWN_LOGGERS):
             text = self.format(record) if self._view.debug else one_line(record.getMessage())
             self._display.note(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Options that say where and how jobs are executed."""
+
+    out: str
+    engine: str = "local"
+    concurrency: int = 4
+    workers: int | None = None
+    generator_actors: int | None = None
+    budget_usd: float | None = None
+    retries: int = 1
+
+    @property
+    def engine_name(self) -> EngineName:
+        """The engine, validated."""
+        if self.engine not in get_args(EngineName):
+            raise OptionError(f"Unknown engine: {self.engine!r}.", hint="Use local or ray.")
+        return cast("EngineName", self.engine)
+
+    def workplace(self, settings: Settings, graph: GraphBuilder = build_graph) -> EngineConfig:
+        """Return the configuration of the engine."""
+        return EngineConfig(
+            settings=settings,
+            url=self.out,
+            concurrency=self.concurrency,
+            workers=self.workers,
+            generator_actors=self.generator_actors,
+            graph=graph,
+        )
+
+
+def run_resumable(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine; an interruption names the current command line as the one that resumes."""
+    try:
+        return run_async(coroutine)
+    except Interrupted:
+        raise Interrupted(command=shlex.join(["gems", *sys.argv[1:]])) from None
