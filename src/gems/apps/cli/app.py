@@ -12,16 +12,13 @@ from gems.apps.cli.batch import batch
 from gems.apps.cli.doctor import doctor
 from gems.apps.cli.errors import print_error, usage_error
 from gems.apps.cli.evals import evals
-from gems.apps.cli.fork import fork
 from gems.apps.cli.keys import keys
 from gems.apps.cli.mcp import mcp
 from gems.apps.cli.memory_parts import memory
-from gems.apps.cli.resume import resume
-from gems.apps.cli.run import run
+from gems.apps.cli.run import fork, resume, run, verify
 from gems.apps.cli.runs import delete, gc, report, runs, show
 from gems.apps.cli.serve import serve
 from gems.apps.cli.skill_parts import skills
-from gems.apps.cli.verify import verify
 from gems.apps.cli.web import web
 
 # Plain help pages: they are pasted, searched and turned into docs/cli.md.
