@@ -1,14 +1,15 @@
-"""`gems serve`."""
+"""Serve, web, mcp."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
+from gems.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from gems.settings import Settings
@@ -93,3 +94,93 @@ def _serve_http(settings: Settings, ready: Callable[[str], None], *, debug: bool
 def _print_server_address(address: str) -> None:
     typer.echo(address)
     typer.echo(f"Serving at {address}; API docs at {address}/docs. Press Ctrl-C to stop.", err=True)
+
+
+def mcp(
+    http: Annotated[
+        bool, typer.Option("--http", help="Serve streamable HTTP at /mcp instead of standard input.")
+    ] = False,
+    host: options.Host = None,
+    port: options.Port = None,
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
+    debug: options.Debug = False,
+) -> None:
+    """Serve GEMS as tools over the Model Context Protocol (MCP).
+
+    By default on standard input and output, for a client that starts the command. With --http for any number
+    of clients, which need an API key if the server has keys.
+
+    \b
+    Examples:
+      gems mcp
+      gems mcp --http --port 8765
+
+    \b
+    Exit codes:
+      0    the client disconnected, or the server was stopped
+      2    bad usage or configuration
+      1    failure
+      130  interrupted
+    """  # noqa: D301 - \b keeps the lines apart
+    with handle_errors(debug=debug):
+        import asyncio  # noqa: PLC0415 - not needed for help
+
+        from gems.apps.cli.runner import run_async, settings_with, with_address  # noqa: PLC0415 - heavy
+        from gems.observability.logging import configure_logging  # noqa: PLC0415
+
+        try:
+            from gems.apps.mcp import serving  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            if (error.name or "").startswith("gems"):
+                raise
+            raise MissingExtraError("The MCP server", "mcp") from None
+
+        settings = settings_with(options.Models(chat, judge, generator))
+        configure_logging(settings, debug=debug)
+        if http:
+            # The server handles signals itself, since it stops runs gracefully.
+            asyncio.run(serving.serve_http(with_address(settings, host, port), _print_mcp_address))
+        else:
+            run_async(serving.serve_stdio(settings))
+
+
+def _print_mcp_address(address: str) -> None:
+    # Standard output stays empty in both modes.
+    typer.echo(f"Serving MCP at {address}", err=True)
+
+
+def web(
+    host: options.Host = None,
+    port: options.Port = None,
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
+    debug: options.Debug = False,
+) -> None:
+    """Serve the web page: watch runs, and continue them with feedback in words.
+
+    This is `gems serve` with the web page, whose address is printed to standard output. Ctrl-C stops the
+    server; its next start resumes the runs. Requires the extra `web`: pip install 'gems-agent[web]'.
+
+    \b
+    Examples:
+      gems web
+      gems web --port 9000 --generator diffusers:z-image-turbo
+
+    \b
+    Exit codes:
+      0  stopped
+      2  bad usage or configuration
+      1  failure
+    """  # noqa: D301 - \b keeps the lines apart
+    with handle_errors(debug=debug):
+        run_server(
+            host, port, options.Models(chat, judge, generator), _print_page_address, debug=debug, page=True
+        )
+
+
+def _print_page_address(address: str) -> None:
+    typer.echo(f"{address}/web/")
+    typer.echo(f"Web page at {address}/web/. Press Ctrl-C to stop the server.", err=True)
