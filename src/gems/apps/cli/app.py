@@ -13,7 +13,7 @@ from gems.apps.cli.doctor import doctor
 from gems.apps.cli.errors import print_error, usage_error
 from gems.apps.cli.evals import evals
 from gems.apps.cli.keys import keys
-from gems.apps.cli.memory_parts import memory
+from gems.apps.cli.memory import memory
 from gems.apps.cli.run import fork, resume, run, verify
 from gems.apps.cli.runs import delete, gc, report, runs, show
 from gems.apps.cli.serve import mcp, serve, web
