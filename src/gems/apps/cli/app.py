@@ -17,7 +17,7 @@ from gems.apps.cli.memory import memory
 from gems.apps.cli.run import fork, resume, run, verify
 from gems.apps.cli.runs import delete, gc, report, runs, show
 from gems.apps.cli.serve import mcp, serve, web
-from gems.apps.cli.skill_parts import skills
+from gems.apps.cli.skills import skills
 
 # Plain help pages: they are pasted, searched and turned into docs/cli.md.
 app = typer.Typer(
