@@ -13,7 +13,7 @@ import pytest
 from gems import __version__
 from gems.apps.cli.errors import clean
 from gems.apps.cli.schemas import RunList
-from gems.apps.cli.text import format_usd, one_line
+from gems.apps.run_view import format_usd, one_line
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
 from tests.apps.terminal import HOPELESS, here
 

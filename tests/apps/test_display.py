@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from gems.apps.cli.display import LiveDisplay, Marks, answers_table
-from gems.apps.cli.story import Story
+from gems.apps.run_view import RunView
 from gems.events import Event, ImageDrawn, Judged, Reflected, RequirementsListed, Started, StepDone, Warned
 from gems.types import Answer, Requirement, Verdict
 
@@ -40,8 +40,8 @@ def judged(number: int, *answers: str, best: int = 0) -> Judged:
     return Judged(round=number, verdicts=verdicts, best=best, score=verdicts[best]["score"])
 
 
-def story_of(*events: Event) -> Story:
-    story = Story(prompt="many things", path_of=lambda image: Path("/images") / image)
+def story_of(*events: Event) -> RunView:
+    story = RunView(prompt="many things", path_of=lambda image: Path("/images") / image)
     for event in events:
         story.take(event)
     return story

@@ -6,7 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from gems.apps.run_view import Story
+from gems.apps.run_view import WebRunView
 from gems.apps.web.rendering import PageUrls, gallery_html, problem_html, run_html, status_text, style
 from gems.errors import PromptError, RateLimitError
 from gems.events import Finished, Started, StepDone, Warned
@@ -16,26 +16,28 @@ from tests.reporting.pages import HOSTILE, Page, eventful
 PLACES = PageUrls(image=lambda image: f"/i/{image}.png?a=1&b=2", report=lambda run_id: f"/r/{run_id}")
 
 
-async def played(home: Path, prompt: str = "a red cat", text: str = "seen", **options: Any) -> list[Story]:
+async def played(
+    home: Path, prompt: str = "a red cat", text: str = "seen", **options: Any
+) -> list[WebRunView]:
     """A run as it was after each event."""
-    stories: list[Story] = []
+    stories: list[WebRunView] = []
     async with eventful(home, text).gems() as gems:
-        story: Story | None = None
+        story: WebRunView | None = None
         async for event in gems.stream(prompt, seed=7, max_rounds=3, plateau=0, **options):
-            story = story or Story.of(await gems.show(event.run_id))
+            story = story or WebRunView.of(await gems.show(event.run_id))
             story.take(event)
             stories.append(deepcopy(story))
     return stories
 
 
-def result_of(story: Story) -> RunResult:
+def result_of(story: WebRunView) -> RunResult:
     assert story.result is not None
     return story.result
 
 
 async def test_events_and_result_tell_the_same(tmp_path: Path) -> None:
     told = (await played(tmp_path))[-1]
-    known = Story.of(result_of(told))
+    known = WebRunView.of(result_of(told))
     assert run_html(told, PLACES) == run_html(known, PLACES)
     assert told.doing == known.doing == "All rounds are used up"
 
@@ -132,7 +134,7 @@ def test_addresses_are_attributes_and_nothing_else() -> None:
 
 
 def test_what_goes_on_is_said() -> None:
-    story = Story("run", "a cat")
+    story = WebRunView("run", "a cat")
     story.take(Started(run_id="run"))
     assert status_text(story) == "Planning."
     story.take(StepDone(round=2, candidate=0, done=3, total=9))

@@ -1,9 +1,20 @@
-"""What is known about a run, from its result so far and from what it tells while it goes on."""
+"""RunView: state of a run from events, for CLI, web, MCP and chat."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
+import anyio
+from mcp.server.mcpserver import Context
+
+from gems.apps.cli.errors import clean
+from gems.apps.run_manager import RunManager
+from gems.errors import GemsError, InternalError
 from gems.events import (
     Event,
     Finished,
@@ -21,7 +32,7 @@ from gems.events import (
 )
 from gems.memory.retrieval import format_lesson
 from gems.results import RunResult
-from gems.types import Answer, Plan, Round, SkillUse, Usage, Verdict
+from gems.types import Answer, Options, Plan, Round, SkillUse, Usage, Verdict
 
 _ENDED = {
     "passed": "Every requirement is met",
@@ -35,7 +46,7 @@ _ENDED = {
 
 
 @dataclass(slots=True)
-class Turn:
+class WebRound:
     """A round as far as it came.
 
     Attributes:
@@ -74,7 +85,7 @@ class Turn:
 
 
 @dataclass(slots=True)
-class Story:
+class WebRunView:
     """A run as the page tells it: begin with `of`, then `take` each event."""
 
     run_id: str
@@ -82,7 +93,7 @@ class Story:
     status: str = "running"
     doing: str = "Waiting"
     questions: dict[str, str] = field(default_factory=dict)
-    turns: dict[int, Turn] = field(default_factory=dict)
+    turns: dict[int, WebRound] = field(default_factory=dict)
     plan: Plan | None = None
     skills: dict[str, SkillUse] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -91,7 +102,7 @@ class Story:
     """What was known when this was last looked up."""
 
     @classmethod
-    def of(cls, result: RunResult) -> Story:
+    def of(cls, result: RunResult) -> WebRunView:
         """The story of a run as far as it came."""
         story = cls(result.run_id, result.prompt)
         story.look_up(result)
@@ -103,7 +114,7 @@ class Story:
         return self.status == "running"
 
     @property
-    def best(self) -> Turn | None:
+    def best(self) -> WebRound | None:
         """The best round; a tie keeps the earlier one."""
         judged = [turn for turn in self.turns.values() if turn.score is not None]
         return max(judged, key=lambda turn: (turn.score or 0.0, -turn.number), default=None)
@@ -113,9 +124,9 @@ class Story:
         """How many images there are."""
         return sum(len(turn.images) for turn in self.turns.values())
 
-    def turn(self, number: int) -> Turn:
+    def turn(self, number: int) -> WebRound:
         """The round with this number."""
-        return self.turns.setdefault(number, Turn(number))
+        return self.turns.setdefault(number, WebRound(number))
 
     def look_up(self, result: RunResult) -> None:
         """Take a result, be it of a run that goes on: what it does not know yet is kept."""
@@ -177,3 +188,226 @@ class Story:
         turn = self.turn(known["number"])
         turn.prompt = known["prompt"]
         turn.judge(known["verdicts"], known["best"])
+
+
+@dataclass(slots=True)
+class RoundView:
+    """A round as far as it came.
+
+    Attributes:
+        number: From 1.
+        path: The stored PNG of its best image.
+        answers: By the requirement's id; empty until it is judged.
+        score: None until it is judged.
+        experience: Empty until it is written.
+    """
+
+    number: int
+    path: str = ""
+    answers: dict[str, Answer] = field(default_factory=dict)
+    score: float | None = None
+    experience: str = ""
+
+
+@dataclass(slots=True)
+class RunView:
+    """A run as the events tell it.
+
+    Attributes:
+        prompt: The user's prompt.
+        path_of: Where the image with an id is stored.
+        run_id: Empty until the run is begun.
+        questions: The requirements by their ids.
+        turns: The rounds by their numbers.
+        doing: What goes on now.
+        steps: Inference steps done and to do, by candidate; empty while none are reported.
+        warnings: What went wrong without ending the run.
+    """
+
+    prompt: str
+    path_of: Callable[[str], Path]
+    run_id: str = ""
+    questions: dict[str, str] = field(default_factory=dict)
+    turns: dict[int, RoundView] = field(default_factory=dict)
+    doing: str = "starting"
+    steps: dict[int, tuple[int, int]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @classmethod
+    def so_far(cls, result: RunResult, path_of: Callable[[str], Path]) -> RunView:
+        """The story of a run that goes on."""
+        story = cls(prompt=result.prompt, path_of=path_of, run_id=result.run_id)
+        story.questions = {item.id: item.question for item in result.requirements}
+        for known in result.rounds:
+            story.turns[known["number"]] = story._told(known)
+        for experience in result.experiences:
+            story.turn(experience["round"]).experience = experience["text"]
+        return story
+
+    @property
+    def best(self) -> RoundView | None:
+        """The best round; a tie keeps the earlier one."""
+        judged = [turn for turn in self.turns.values() if turn.score is not None]
+        return max(judged, key=lambda turn: (turn.score or 0.0, -turn.number), default=None)
+
+    def turn(self, number: int) -> RoundView:
+        """The round with this number."""
+        return self.turns.setdefault(number, RoundView(number))
+
+    def take(self, event: Event) -> None:
+        """Add what an event tells."""
+        match event:
+            case Started():
+                self.run_id = event.run_id
+                self.doing = "going on" if event.resumed else "planning"
+            case RequirementsListed():
+                self.questions = {item["id"]: item["question"] for item in event.requirements}
+            case Planned():
+                self.doing = f"drawing round {len(self.turns) + 1}"
+            case StepDone():
+                self.doing = f"drawing round {event.round}"
+                self.steps[event.candidate] = (event.done, event.total)
+            case ImageDrawn():
+                self.turn(event.round).path = event.path
+                self.doing = f"judging round {event.round}"
+            case Judged():
+                self._judged(event.round, event.verdicts[event.best])
+            case Reflected():
+                self.turn(event.experience["round"]).experience = event.experience["text"]
+                self.doing = f"drawing round {event.experience['round'] + 1}"
+            case Warned():
+                self.warnings.append(event.message)
+            case Stopped():
+                self.doing = "saving"
+
+    def _judged(self, number: int, verdict: Verdict) -> None:
+        turn = self.turn(number)
+        turn.path = str(self.path_of(verdict["image"]))
+        turn.answers = {answer["requirement"]: answer for answer in verdict["answers"]}
+        turn.score = verdict["score"]
+        self.doing = f"learning from round {number}"
+        self.steps.clear()
+
+    def _told(self, known: Round) -> RoundView:
+        verdict = known["verdicts"][known["best"]]
+        answers = {answer["requirement"]: answer for answer in verdict["answers"]}
+        return RoundView(known["number"], str(self.path_of(verdict["image"])), answers, known["score"])
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """Join lines, and truncate to `most` characters with an ellipsis."""
+    line = clean(" ".join(text.split()))
+    return (
+        line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+    )
+
+
+def pluralize(number: int, noun: str) -> str:
+    """Format a count: `1 round`, `2 rounds`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_usd(usd: float) -> str:
+    """Format US dollars: to the cent, and amounts below one cent to 0.0001."""
+    return f"${usd:,.4f}" if 0 < usd < 0.01 else f"${usd:,.2f}"
+
+
+async def followed(manager: RunManager, run_id: str, context: Context[Any, Any]) -> RunResult:
+    """The result of a run, its progress told on the way.
+
+    Whoever cancels the call cancels the run, which keeps its best image.
+
+    Raises:
+        GemsError: the run ended before there was an image.
+    """
+    row = await manager.gems.resources.ledger.run(run_id)
+    progress = _Progress(context, row["options"] if row is not None else None)
+    try:
+        async with aclosing(manager.watch(run_id)) as events:
+            async for event in events:
+                await progress.tell(event)
+                if isinstance(event, Finished):
+                    return event.result
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True), suppress(GemsError):
+            await manager.cancel(run_id)
+        raise
+    raise InternalError("A run ended without a result.")
+
+
+class _Progress:
+    """Counts what is done: the list of requirements, each image, and the verdict on each round."""
+
+    def __init__(self, context: Context[Any, Any], options: Options | None) -> None:
+        self._context = context
+        self._total = 1 + options["max_rounds"] * (options["candidates"] + 1) if options else None
+        self._done = 0
+        self._listed = False
+
+    async def tell(self, event: Event) -> None:
+        message = self._message(event)
+        if message:
+            await self._context.report_progress(self._done, self._total, message)
+            self._done += 1
+
+    def _message(self, event: Event) -> str:
+        if isinstance(event, Started):
+            return f"run {event.run_id}"
+        if isinstance(event, RequirementsListed) and not self._listed:
+            # Skills may add some later.
+            self._listed = True
+            return pluralize(len(event.requirements), "requirement")
+        if isinstance(event, ImageDrawn):
+            return f"round {event.round}: image {event.candidate['index'] + 1} is drawn"
+        if isinstance(event, Judged):
+            answers = event.verdicts[event.best]["answers"]
+            met = sum(answer["answer"] == "yes" for answer in answers)
+            of_all = f"{met} of {pluralize(len(answers), 'requirement')} met"
+            return f"round {event.round}: {of_all}, score {event.score:.2f}"
+        return ""
+
+
+_ALT = 120
+
+
+class Teller:
+    """Tells of one run."""
+
+    def __init__(self) -> None:
+        self._questions: dict[str, str] = {}
+
+    def line(self, event: Event) -> str:
+        """What an event is worth telling, or nothing."""
+        match event.type:
+            case "planned" if event.plan["skills"]:
+                return f"Skills: {', '.join(event.plan['skills'])}."
+            case "requirements":
+                self._questions = {need["id"]: need["question"] for need in event.requirements}
+                return f"{len(self._questions)} requirements will be checked."
+            case "verdicts":
+                return self._judged(event.round, event.verdicts[event.best])
+            case "lessons" if event.recall["lessons"]:
+                return f"Lessons of earlier runs: {len(event.recall['lessons'])}."
+            case "warning":
+                return f"Warning: {event.message}"
+            case _:
+                return ""
+
+    def end(self, result: RunResult) -> str:
+        """How the run ended."""
+        met = sum(item.answer == "yes" for item in result.requirements)
+        reason = f" ({result.stop_reason})" if result.stop_reason else ""
+        return f"Round {result.best_round} is best: {met} of {len(result.requirements)} met{reason}."
+
+    def _judged(self, number: int, verdict: Verdict) -> str:
+        open_ones = [answer for answer in verdict["answers"] if answer["answer"] != "yes"]
+        met = f"Round {number}: {len(verdict['answers']) - len(open_ones)} of {len(verdict['answers'])} met."
+        asked = [self._questions.get(answer["requirement"], "") for answer in open_ones]
+        lacking = " ".join(question for question in asked[:3] if question)
+        return f"{met} Not yet: {lacking}" if lacking else met
+
+
+def markdown(result: RunResult, image: str) -> str:
+    """The image, in base64, as Markdown."""
+    words = "".join(" " if letter in "[]()!\\`<>\r\n" else letter for letter in result.prompt)
+    return f"![{' '.join(words.split())[:_ALT]}](data:image/png;base64,{image})"

@@ -22,8 +22,7 @@ from rich.text import Text
 
 from gems.apps.cli.errors import clean
 from gems.apps.cli.options import View
-from gems.apps.cli.story import Story, Turn
-from gems.apps.cli.text import format_usd, one_line, pluralize
+from gems.apps.run_view import RoundView, RunView, format_usd, one_line, pluralize
 from gems.evals.runner import JobProgress, OnProgress
 from gems.events import (
     Event,
@@ -49,7 +48,7 @@ _STEPS_EVERY_S = 10.0
 class Display(AbstractContextManager["Display"], Protocol):
     """Shows a run on standard error."""
 
-    def tell(self, event: Event, story: Story) -> None:
+    def tell(self, event: Event, story: RunView) -> None:
         """Show an event; `story` includes it already."""
         ...
 
@@ -69,7 +68,7 @@ class Silent:
     ) -> None:
         return None
 
-    def tell(self, event: Event, story: Story) -> None:
+    def tell(self, event: Event, story: RunView) -> None:
         """Do nothing."""
 
     def note(self, message: str) -> None:
@@ -82,7 +81,7 @@ class Plain(Silent):
     def __init__(self) -> None:
         self._steps_shown = time.monotonic()
 
-    def tell(self, event: Event, story: Story) -> None:
+    def tell(self, event: Event, story: RunView) -> None:
         """Print the lines of an event."""
         for line in self._lines(event, story):
             self.note(f"{event.seconds:8.1f} s  {line}")
@@ -91,7 +90,7 @@ class Plain(Silent):
         """Print a line."""
         typer.echo(one_line(message) if "\n" in message else message, err=True)
 
-    def _lines(self, event: Event, story: Story) -> list[str]:  # noqa: C901 - one case per event
+    def _lines(self, event: Event, story: RunView) -> list[str]:  # noqa: C901 - one case per event
         lines: list[str] = []
         match event:
             case Started():
@@ -147,7 +146,7 @@ def format_recall(recall: Recall) -> str:
     )
 
 
-def _judged_lines(event: Judged, story: Story) -> list[str]:
+def _judged_lines(event: Judged, story: RunView) -> list[str]:
     answers = event.verdicts[event.best]["answers"]
     listed = ", ".join(f"{answer['requirement']} {answer['answer']}" for answer in answers)
     best = f", best so far: round {story.best.number}" if story.best is not None else ""
@@ -220,7 +219,7 @@ class Marks:
 class LiveDisplay:
     """A live table on standard error, to which `console` must write."""
 
-    def __init__(self, console: Console, story: Story) -> None:
+    def __init__(self, console: Console, story: RunView) -> None:
         self._console = console
         self._story = story
         self._marks = Marks(console.encoding)
@@ -239,7 +238,7 @@ class LiveDisplay:
             table = answers_table(self._story, self._marks, self._console.width)
             self._console.print(Padding(table, (1, 0)))
 
-    def tell(self, event: Event, story: Story) -> None:
+    def tell(self, event: Event, story: RunView) -> None:
         """Show an event."""
         match event:
             case Started():
@@ -289,14 +288,14 @@ class LiveDisplay:
         return line
 
 
-def round_line(turn: Turn, requirements: int) -> Text:
+def round_line(turn: RoundView, requirements: int) -> Text:
     """Format the heading of a judged round."""
     met = sum(answer["answer"] == "yes" for answer in turn.answers.values())
     style = "green" if met == requirements else "yellow"
     return Text.assemble((f"round {turn.number}", "bold"), "  ", (f"{met} of {requirements} met", style))
 
 
-def answers_table(story: Story, marks: Marks, width: int) -> Table:
+def answers_table(story: RunView, marks: Marks, width: int) -> Table:
     """Build a table with requirements as rows and the newest rounds that fit as columns."""
     fitting = max(3, (width - _QUESTION) // _COLUMN)
     turns = [turn for _, turn in sorted(story.turns.items()) if turn.score is not None][-fitting:]

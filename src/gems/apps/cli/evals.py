@@ -254,7 +254,7 @@ def _check_data(name: str | None, folder: Path | None) -> DataReport:
 
 def _format_check(check: DataCheck) -> Iterator[str]:
     from gems.apps.cli.errors import clean  # noqa: PLC0415 - heavy
-    from gems.apps.cli.text import one_line  # noqa: PLC0415 - heavy
+    from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
 
     yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"
     if check.url:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET, clean
 from gems.apps.cli.options import Models, View
-from gems.apps.cli.text import format_usd, one_line, pluralize
+from gems.apps.run_view import format_usd, one_line, pluralize
 from gems.errors import OptionError
 from gems.evals.runner import WorkReport
 from gems.results import RunResult
@@ -140,7 +140,7 @@ def print_progress(noun: str) -> Callable[[int, int], None]:
     """Return a callback that prints counts: every one on a terminal, else about ten."""
 
     def print_count(done: int, total: int) -> None:
-        from gems.apps.cli.text import pluralize  # noqa: PLC0415 - only needed here
+        from gems.apps.run_view import pluralize  # noqa: PLC0415 - only needed here
 
         step = 1 if sys.stderr.isatty() else max(1, total // _STEPS)
         if done % step == 0 or done == total:

@@ -18,8 +18,7 @@ from typing_extensions import Unpack
 from gems.apps.cli.display import Display, LiveDisplay, Plain, Silent
 from gems.apps.cli.errors import Interrupted
 from gems.apps.cli.options import Models, View
-from gems.apps.cli.story import Story
-from gems.apps.cli.text import one_line
+from gems.apps.run_view import RunView, one_line
 from gems.errors import InternalError, OptionError, RunNotFoundError
 from gems.evals.engines import EngineConfig, EngineName
 from gems.events import Event, Finished
@@ -45,7 +44,7 @@ def start_run(prompt: str, models: Models, view: View, **arguments: Unpack[RunAr
 
     async def coroutine() -> RunResult:
         async with Gems(settings_with(models)) as gems:
-            story = Story(prompt=prompt, path_of=gems.resources.images.path)
+            story = RunView(prompt=prompt, path_of=gems.resources.images.path)
             return await _show_events(gems.stream(prompt, **arguments), story, view)
 
     return run_async(coroutine())
@@ -60,7 +59,7 @@ def resume_run(
         async with Gems(settings_with(models)) as gems:
             run_id = await resolve_run_id(gems, name)
             known = await gems.show(run_id)
-            story = Story.so_far(known, gems.resources.images.path)
+            story = RunView.so_far(known, gems.resources.images.path)
             return await _show_events(gems.stream_resume(run_id, answer, **target), story, view)
 
     return run_async(coroutine())
@@ -80,7 +79,7 @@ def fork_run(
                 "experiences": known.experiences[:number],
                 "run_id": "",
             }
-            story = Story.so_far(known.model_copy(update=shared), gems.resources.images.path)
+            story = RunView.so_far(known.model_copy(update=shared), gems.resources.images.path)
             events = gems.stream_fork(run_id, number, prompt, **arguments)
             return await _show_events(events, story, view, f"forked from {run_id} after round {number}")
 
@@ -155,7 +154,9 @@ def mute_node_warnings(*, debug: bool) -> Iterator[None]:
         logger.setLevel(kept)
 
 
-async def _show_events(events: AsyncGenerator[Event], story: Story, view: View, note: str = "") -> RunResult:
+async def _show_events(
+    events: AsyncGenerator[Event], story: RunView, view: View, note: str = ""
+) -> RunResult:
     try:
         with _display(story, view) as display, _Logs(display, view):
             if note:
@@ -171,7 +172,7 @@ async def _show_events(events: AsyncGenerator[Event], story: Story, view: View, 
     raise InternalError("A run ended without a result.")
 
 
-def _display(story: Story, view: View) -> Display:
+def _display(story: RunView, view: View) -> Display:
     if view.quiet:
         return Silent()
     # Logs would break a live table.

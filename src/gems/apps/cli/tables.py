@@ -16,8 +16,8 @@ from rich.text import Text
 from gems.apps.cli.display import Marks, format_skill_use
 from gems.apps.cli.errors import clean
 from gems.apps.cli.output import verdict_line
-from gems.apps.cli.text import format_usd, one_line, pluralize
 from gems.apps.doctor import Check
+from gems.apps.run_view import format_usd, one_line, pluralize
 from gems.evals.comparison.sections import Section
 from gems.evals.comparison.table import NONE, Table, format_coverage
 from gems.evals.official import EvalExport

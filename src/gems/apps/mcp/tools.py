@@ -9,8 +9,8 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from gems.apps.mcp.desk import ToolState
-from gems.apps.mcp.following import followed
 from gems.apps.mcp.results import RunReport, run_answer
+from gems.apps.run_view import followed
 from gems.apps.serving.beginning import max_images
 from gems.options import RunArguments
 from gems.types import Profile

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from gems.apps.run_view import Story
+from gems.apps.run_view import WebRunView
 from gems.apps.server.auth import Caller, UnknownKeyError
 from gems.apps.server.dependencies import Service
 from gems.apps.serving.beginning import max_images
@@ -76,12 +76,12 @@ class Controller:
         await self.service.access.row(caller, run_id)
         await self.service.manager.cancel(run_id)
 
-    async def story(self, caller: Caller, run_id: str) -> Story:
+    async def story(self, caller: Caller, run_id: str) -> WebRunView:
         """Return the view of a run; raise RunNotFoundError if the caller may not see it."""
         await self.service.access.row(caller, run_id)
-        return Story.of(await self.service.gems.show(run_id))
+        return WebRunView.of(await self.service.gems.show(run_id))
 
-    async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[Story]:
+    async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[WebRunView]:
         """Yield the view of a run now and after each event.
 
         Raises:
@@ -103,7 +103,7 @@ class Controller:
             yield await self.story(caller, run_id)
             raise
 
-    async def _watch_run(self, run_id: str, story: Story) -> AsyncGenerator[Story]:
+    async def _watch_run(self, run_id: str, story: WebRunView) -> AsyncGenerator[WebRunView]:
         async with aclosing(self.service.manager.watch(run_id)) as events:
             async for event in events:
                 story.take(event)
@@ -121,7 +121,7 @@ class Controller:
         covers = {row["run_id"]: (await gems.show(row["run_id"])).image_id or "" for row in rows}
         return gallery_html(rows, covers, self.urls(caller), text)
 
-    def html(self, caller: Caller, story: Story, chosen: int | None = None) -> str:
+    def html(self, caller: Caller, story: WebRunView, chosen: int | None = None) -> str:
         """Render a run for a caller."""
         return run_html(story, self.urls(caller), chosen)
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from gems.apps.run_view import Story, Turn
+from gems.apps.run_view import WebRound, WebRunView
 from gems.errors import GemsError
 from gems.reporting.templates import Piece, diff_prompts, environment, percent
 from gems.types import NO_USAGE, Answer, RunRow, Usage, add_usage
@@ -46,7 +46,7 @@ class Check:
 class Card:
     """A round on the page."""
 
-    turn: Turn
+    turn: WebRound
     checks: list[Check]
     since: str
     """Name of the prompt that this one is compared with."""
@@ -54,7 +54,7 @@ class Card:
     next_pieces: list[Piece]
 
 
-def run_html(story: Story, urls: PageUrls, chosen: int | None = None) -> str:
+def run_html(story: WebRunView, urls: PageUrls, chosen: int | None = None) -> str:
     """Render a run; `chosen` is the round that the user picked as the result instead of the best one."""
     turns = [story.turns[number] for number in sorted(story.turns)]
     shown = story.turns.get(chosen) if chosen else None
@@ -69,7 +69,7 @@ def run_html(story: Story, urls: PageUrls, chosen: int | None = None) -> str:
     )
 
 
-def status_text(story: Story) -> str:
+def status_text(story: WebRunView) -> str:
     """Format the status for screen readers; escaped."""
     best = story.best
     met = f" Best so far: {percent(best.score or 0.0)} in round {best.number}." if best else ""
@@ -113,7 +113,7 @@ def style() -> str:
     return (files("gems.apps.web") / "web.css").read_text(encoding="utf-8")
 
 
-def _cards(story: Story, turns: Sequence[Turn]) -> list[Card]:
+def _cards(story: WebRunView, turns: Sequence[WebRound]) -> list[Card]:
     cards = []
     before, since = story.prompt, "your prompt"
     for turn in turns:

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request, Response
 from fastapi.responses import StreamingResponse
 
+from gems.apps.run_view import Teller, markdown
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai.errors import RUN_HEADER, new_router
@@ -29,7 +30,6 @@ from gems.apps.serving.openai.conversation import prompt_of
 from gems.apps.serving.openai.following import load_png, watch_until_due
 from gems.apps.serving.openai.pictures import encode_image
 from gems.apps.serving.openai.sse import BEAT, STREAM, format_event, stream_response
-from gems.apps.serving.openai.telling import Teller, markdown
 from gems.errors import InternalError
 from gems.events import Finished
 from gems.results import RunResult
