@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gems.apps import seeing
+from gems.apps import doctor
 from gems.apps.doctor import DoctorReport, red_square, smallest_size
 from gems.errors import ConfigurationError
 from gems.types import GeneratorCapabilities
@@ -294,11 +294,11 @@ def test_langsmith_is_named_and_not_shown() -> None:
 
 
 async def test_langsmith_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not seeing.langsmith_is_on()
+    assert not doctor.langsmith_is_on()
     monkeypatch.setenv("LANGCHAIN_TRACING_V2", "true")
-    assert seeing.langsmith_is_on()
+    assert doctor.langsmith_is_on()
     with pytest.raises(ConfigurationError, match="LANGSMITH_API_KEY"):
-        await seeing.langsmith()
+        await doctor.langsmith()
 
 
 def test_extras_of_extras(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,10 @@
-"""Checks of `gems doctor`: each component gets a small real request, independent of the others."""
+"""Checks of `gems doctor`."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
 import shutil
 import sqlite3
@@ -14,11 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
 
+import httpx
 from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
-from gems.apps import seeing
 from gems.apps.serving.keys import KeyFile
 from gems.errors import (
     AuthenticationError,
@@ -26,6 +27,7 @@ from gems.errors import (
     GemsError,
     ProviderError,
     ProviderTimeoutError,
+    RejectedRequestError,
     UnreachableError,
     UnreadableReplyError,
 )
@@ -39,11 +41,65 @@ from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.factory import open_chat, open_generator
 from gems.nodes.prompts import question
+from gems.observability.redaction import display_url
+from gems.observability.tracing import check_installed
 from gems.resources import open_stores, skill_places
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.discovery import SkillCatalogue
 from gems.skills.models import FaultySkill
 from gems.types import GeneratorCapabilities, ImageRequest, Role
+
+_PATIENCE_S = 5.0
+_SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
+_KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
+_ENDPOINTS = ("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT")
+
+
+async def collector(settings: Settings) -> str:
+    """Send an empty trace to the collector, and describe it; raise GemsError if it does not accept traces."""
+    check_installed(settings)
+    if settings.otel == "console":
+        return "to stderr"
+    from gems.observability.opentelemetry import traces_url  # noqa: PLC0415 - only where it is installed
+
+    where = display_url(settings.otel)
+    headers = {"content-type": "application/x-protobuf"}
+    try:
+        async with httpx.AsyncClient(timeout=_PATIENCE_S) as client:
+            answer = await client.post(traces_url(settings.otel), content=b"", headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnreachableError(
+            f"Cannot reach {where}: {type(error).__name__}.",
+            hint="Set GEMS_OTEL to the URL of a collector that accepts OTLP/HTTP, usually on port 4318.",
+        ) from error
+    # OpenTelemetry sends the headers, not this probe; a collector that requires a key is up as well.
+    if answer.status_code in (401, 403):
+        return f"{where} is reachable and requires a key (OTEL_EXPORTER_OTLP_HEADERS)"
+    if not answer.is_success:
+        raise RejectedRequestError(
+            f"{where} answered {answer.status_code} and does not accept traces.",
+            hint="Set GEMS_OTEL to a collector that accepts OTLP/HTTP, usually on port 4318.",
+        )
+    texts = "with prompts and answers" if settings.otel_text else "without prompts and answers"
+    return f"{where} accepts traces, {texts}"
+
+
+def langsmith_is_on() -> bool:
+    """Return whether LangChain sends traces to LangSmith."""
+    return any(os.environ.get(name, "").lower() == "true" for name in _SWITCHES)
+
+
+async def langsmith() -> str:
+    """List the LangSmith variables that are set, without values; raise ConfigurationError without a key."""
+    names = sorted(name for name in os.environ if name.startswith(("LANGSMITH_", "LANGCHAIN_")))
+    named = [name for name in names if os.environ[name]]
+    if not any(name in named for name in (*_KEYS, *_ENDPOINTS)):
+        raise ConfigurationError(
+            "LangSmith tracing is enabled, but no key is set.",
+            hint="Set LANGSMITH_API_KEY in the environment, or unset LANGSMITH_TRACING.",
+        )
+    return f"traces are sent with texts and without images; set variables: {', '.join(named)}"
+
 
 _SMALL = 256
 _SEED = 7
@@ -172,13 +228,13 @@ def _packages(extra: str, needed: dict[str, list[str]]) -> list[str]:
 async def _traces(settings: Settings) -> Check:
     if not settings.otel:
         return Check(name="traces", status="skipped", detail="GEMS_OTEL is not set")
-    return await _check_result("traces", seeing.collector(settings))
+    return await _check_result("traces", collector(settings))
 
 
 async def _langsmith() -> Check:
-    if not seeing.langsmith_is_on():
+    if not langsmith_is_on():
         return Check(name="langsmith", status="skipped", detail="LANGSMITH_TRACING is not true")
-    return await _check_result("langsmith", seeing.langsmith())
+    return await _check_result("langsmith", langsmith())
 
 
 async def _check_result(name: str, result: Awaitable[str]) -> Check:
