@@ -10,7 +10,7 @@ import httpx
 import pytest
 from mcp import Client
 
-from gems.apps.mcp.desk import ToolState
+from gems.apps.mcp.tools import ToolState
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller
 from gems.apps.serving.keys import KeyFile

@@ -9,10 +9,8 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
 
 from gems._version import __version__
-from gems.apps.mcp.desk import ToolState
-from gems.apps.mcp.looking import LookingTools
 from gems.apps.mcp.results import error_answer, image_uri
-from gems.apps.mcp.tools import DrawingTools
+from gems.apps.mcp.tools import DrawingTools, LookingTools, ToolState
 from gems.errors import GemsError, OptionError
 
 _INSTRUCTIONS = (

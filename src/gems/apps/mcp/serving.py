@@ -9,10 +9,10 @@ from typing import Any
 from mcp.server.stdio import stdio_server
 from starlette.applications import Starlette
 
-from gems.apps.mcp.desk import ToolState
 from gems.apps.mcp.guarding import KeyGuard
 from gems.apps.mcp.input import standard_input
 from gems.apps.mcp.server import create_server
+from gems.apps.mcp.tools import ToolState
 from gems.apps.run_manager import RunManager
 from gems.apps.server.app import check_reach, open_socket, serve_app
 from gems.apps.server.auth import Access

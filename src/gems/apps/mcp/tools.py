@@ -1,19 +1,96 @@
-"""Tools that generate and edit images, and resume runs."""
+"""Generate, edit, verify, get, cancel, resume."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from gems.apps.mcp.desk import ToolState
-from gems.apps.mcp.results import RunReport, run_answer
+from gems.apps.mcp.results import CheckReport, RunReport, check_answer, run_answer
+from gems.apps.run_manager import RunManager
 from gems.apps.run_view import followed
+from gems.apps.server.auth import Access, Caller
 from gems.apps.serving.beginning import max_images
+from gems.errors import GemsError, RequestError
 from gems.options import RunArguments
-from gems.types import Profile
+from gems.runs.source_images import decode_base64
+from gems.types import Profile, RunRow
+
+_BASE64_HINT = "Send the image as base64 in `image`."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolState:
+    """State shared by all tools; one per server.
+
+    `local` means that the caller is the user of this machine, whose files may be read and written.
+    """
+
+    manager: RunManager
+    access: Access
+    local: bool
+
+    def caller(self, context: Context[Any, Any]) -> Caller:
+        """Authenticate the caller; raise UnknownKeyError if a required key is missing or invalid."""
+        if self.local:
+            return Caller()
+        headers = context.headers or {}
+        return self.access.caller(headers.get("authorization"), headers.get("api-key"))
+
+    async def row(self, run_id: str, context: Context[Any, Any]) -> RunRow:
+        """Return a run that the caller may see; raise RunNotFoundError for any other."""
+        return await self.access.row(self.caller(context), run_id)
+
+    async def start_run(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
+        """Start a run of at most `images` images within the limits of the caller's key; return its id.
+
+        Cancelling this call cancels the run, even before it has an id.
+        """
+        task = asyncio.ensure_future(self._admitted(caller, images, starting))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True), suppress(GemsError):
+                await self.manager.cancel(await task)
+            raise
+
+    async def _admitted(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
+        try:
+            async with self.access.beginning(caller, images):
+                return await starting
+        finally:
+            if asyncio.iscoroutine(starting):
+                # Prevents the warning about a coroutine that was never awaited.
+                starting.close()
+
+    def target(self, out: str | None) -> Path | None:
+        """Return the output path; raise RequestError for remote callers."""
+        if out is None:
+            return None
+        if not self.local:
+            raise RequestError("Remote callers cannot write to paths of the server.", hint="Omit `out`.")
+        return Path(out).expanduser()
+
+    def picture(self, path: str | None, image: str | None) -> bytes | Path:
+        """Return the image given as path or base64; raise RequestError unless it is exactly one of them."""
+        if path is not None and not self.local:
+            raise RequestError("Remote callers cannot read paths of the server.", hint=_BASE64_HINT)
+        if (path is None) == (image is None):
+            hint = "Pass either `path` or `image`." if self.local else _BASE64_HINT
+            raise RequestError("Exactly one image is required.", hint=hint)
+        if path is not None:
+            return Path(path).expanduser()
+        return decode_base64(image or "", "image", _BASE64_HINT)
+
 
 Rounds = Annotated[int | None, Field(description="Maximum number of rounds, 1 to 50. Default: 5.")]
 Seed = Annotated[int | None, Field(description="Random seed. Chosen at random if omitted.")]
@@ -145,3 +222,54 @@ class DrawingTools:
             await followed(state.manager, run_id, context) if wait else await state.manager.gems.show(run_id)
         )
         return await run_answer(result, state.manager.gems.resources.images, local=state.local, link=link)
+
+
+class LookingTools:
+    """Methods are tools; clients see their docstrings and arguments."""
+
+    def __init__(self, state: ToolState) -> None:
+        self._state = state
+
+    async def verify_image(
+        self,
+        context: Context[Any, Any],
+        prompt: Annotated[str, Field(description="What the image should show.")],
+        path: Annotated[str | None, Field(description="PNG, JPEG or WebP file; not over HTTP.")] = None,
+        image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
+    ) -> Annotated[CallToolResult, CheckReport]:
+        """Check any image against a prompt, requirement by requirement. Generates no image."""
+        self._state.caller(context)
+        return check_answer(await self._state.manager.gems.verify(self._state.picture(path, image), prompt))
+
+    async def get_run(self, context: Context[Any, Any], run_id: RunId, link: Link = False) -> Answer:
+        """Return the result or the progress of a run."""
+        await self._state.row(run_id, context)
+        return await self._show_run(run_id, link=link)
+
+    async def cancel_run(self, context: Context[Any, Any], run_id: RunId) -> Answer:
+        """Cancel a run, keeping its best image. A finished run is not changed."""
+        await self._state.row(run_id, context)
+        manager = self._state.manager
+        await manager.cancel(run_id)
+        if manager.is_working(run_id):
+            result = await manager.result(run_id)
+            return await run_answer(
+                result, manager.gems.resources.images, local=self._state.local, link=False
+            )
+        return await self._show_run(run_id, link=False)
+
+    async def run_image(self, run_id: str, context: Context[Any, Any]) -> bytes:
+        """The best image of a run in full size."""
+        try:
+            await self._state.row(run_id, context)
+            result = await self._state.manager.gems.show(run_id)
+            if result.image_id is not None:
+                return await self._state.manager.gems.resources.images.load(result.image_id)
+        except GemsError as error:
+            raise ResourceNotFoundError(str(error)) from None
+        raise ResourceNotFoundError(f"Run {run_id} has no image.")
+
+    async def _show_run(self, run_id: str, *, link: bool) -> Answer:
+        gems = self._state.manager.gems
+        result = await gems.show(run_id)
+        return await run_answer(result, gems.resources.images, local=self._state.local, link=link)
