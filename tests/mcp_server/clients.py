@@ -16,8 +16,7 @@ import uvicorn
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from gems.apps.mcp.guarding import KeyGuard
-from gems.apps.mcp.serving import http_app
+from gems.apps.mcp.server import KeyGuard, http_app
 from gems.apps.server.app import open_socket
 from gems.apps.server.dependencies import open_service
 from gems.service import Gems

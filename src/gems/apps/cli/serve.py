@@ -131,7 +131,7 @@ def mcp(
         from gems.observability.logging import configure_logging  # noqa: PLC0415
 
         try:
-            from gems.apps.mcp import serving  # noqa: PLC0415
+            from gems.apps.mcp import server  # noqa: PLC0415
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("gems"):
                 raise
@@ -141,9 +141,9 @@ def mcp(
         configure_logging(settings, debug=debug)
         if http:
             # The server handles signals itself, since it stops runs gracefully.
-            asyncio.run(serving.serve_http(with_address(settings, host, port), _print_mcp_address))
+            asyncio.run(server.serve_http(with_address(settings, host, port), _print_mcp_address))
         else:
-            run_async(serving.serve_stdio(settings))
+            run_async(server.serve_stdio(settings))
 
 
 def _print_mcp_address(address: str) -> None:

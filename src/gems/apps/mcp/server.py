@@ -1,17 +1,35 @@
-"""The MCP server and its tools."""
+"""Stdio and HTTP server."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing, closing, suppress
 from typing import Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.stdio import stdio_server
 from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gems._version import __version__
 from gems.apps.mcp.results import error_answer, image_uri
 from gems.apps.mcp.tools import DrawingTools, LookingTools, ToolState
+from gems.apps.run_manager import RunManager
+from gems.apps.server.app import check_reach, open_socket, serve_app
+from gems.apps.server.auth import Access, UnknownKeyError, error_details, status_of
+from gems.apps.server.dependencies import Service, caller_at, open_service
+from gems.apps.serving.keys import KeyFile
 from gems.errors import GemsError, OptionError
+from gems.service import Gems
+from gems.settings import Settings
 
 _INSTRUCTIONS = (
     "generate_image generates an image, checks it against each requirement of the prompt and refines it; it "
@@ -58,3 +76,118 @@ def create_server(state: ToolState) -> MCPServer[Any]:
         server.add_tool(tool, annotations=kind)
     server.resource(image_uri("{run_id}"), name="run_image", mime_type="image/png")(looking.run_image)
     return server
+
+
+class KeyGuard:
+    """ASGI middleware that applies the access rules of the HTTP server."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle an ASGI connection."""
+        if scope["type"] == "http":
+            try:
+                caller_at(self._service, HTTPConnection(scope))
+            except GemsError as error:
+                await _unauthorized_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _unauthorized_response(error: GemsError) -> JSONResponse:
+    headers = {"www-authenticate": "Bearer"} if isinstance(error, UnknownKeyError) else {}
+    return JSONResponse({"error": error_details(error)}, status_of(error), headers)
+
+
+_CHUNK = 65_536
+
+
+async def standard_input() -> AsyncIterator[str]:
+    """Yield the lines of standard input until it is closed.
+
+    A daemon thread reads them: a read cannot be interrupted, and threads of the event loop's executor would
+    keep the process alive until the next line. Child processes get an empty standard input.
+    """
+    loop = asyncio.get_running_loop()
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+    source = _take_descriptor(sys.stdin.fileno())
+
+    def read() -> None:
+        # The loop may be closed already.
+        with suppress(RuntimeError, OSError):
+            for line in _read_lines(source):
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(lines.put_nowait, None)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    while (line := await lines.get()) is not None:
+        yield line
+
+
+def _take_descriptor(descriptor: int) -> int:
+    """Duplicate a descriptor, and redirect the original to /dev/null."""
+    own = os.dup(descriptor)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
+    return own
+
+
+def _read_lines(source: int) -> Iterator[str]:
+    # Not a file object, whose lock would block the interpreter's shutdown.
+    parts: list[bytes] = []
+    while chunk := os.read(source, _CHUNK):
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            yield b"".join([*parts, line]).decode(errors="replace")
+            parts = []
+        parts.append(rest)
+    if any(parts):
+        yield b"".join(parts).decode(errors="replace")
+
+
+_STDIO_PATIENCE_S = 1.0
+"""Clients kill the process two seconds after they have closed standard input."""
+
+
+async def serve_stdio(settings: Settings) -> None:
+    """Serve the client that started this process until it closes standard input."""
+    async with Gems(settings) as gems:
+        manager = RunManager(gems)
+        access = Access(KeyFile(settings.serve.keys_path(settings)), manager)
+        server = create_server(ToolState(manager=manager, access=access, local=True))
+        lines: Any = standard_input()
+        # The high-level server's own method does not accept another standard input.
+        low = server._lowlevel_server  # noqa: SLF001
+        try:
+            async with aclosing(lines), stdio_server(stdin=lines) as (reading, writing):
+                await low.run(reading, writing, low.create_initialization_options())
+        finally:
+            await manager.drain(_STDIO_PATIENCE_S)
+
+
+async def serve_http(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Serve over HTTP until the process is stopped; `ready` is called with the address.
+
+    Raises ConfigurationError if the server would be open to everybody, or if the port is in use.
+    """
+    check_reach(settings)
+    with closing(open_socket(settings.serve.host, settings.serve.port)) as listener:
+        async with open_service(settings) as service:
+            app = http_app(service)
+            # The app itself opens its session manager.
+            async with app.router.lifespan_context(app):
+                await serve_app(
+                    KeyGuard(app, service), listener, service, lambda address: ready(f"{address}/mcp")
+                )
+
+
+def http_app(service: Service) -> Starlette:
+    """Create the ASGI app, without access control."""
+    settings = service.settings.serve
+    server = create_server(ToolState(manager=service.manager, access=service.access, local=False))
+    return server.streamable_http_app(
+        host=settings.host, max_request_body_size=settings.max_body_mb * 1_000_000
+    )
