@@ -11,12 +11,12 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from gems._version import __version__
-from gems.apps.server import body_limit, runs
+from gems.apps.server import body_limit, images, runs
 from gems.apps.server.auth import error_details, status_of
 from gems.apps.server.dependencies import open_service
 from gems.apps.server.openai.errors import RUN_HEADER
 from gems.apps.server.schemas import AsciiJSON
-from gems.apps.serving import chain_routes, health, images, run_events
+from gems.apps.serving import chain_routes, health, run_events
 from gems.apps.serving.openai import routes as openai
 from gems.apps.web import mount
 from gems.errors import GemsError
