@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gems.apps.cli.schemas import KeyList, NewKey, RevokedKey
-from gems.apps.serving.keys import KeyFile
+from gems.apps.server.auth import KeyFile
 from tests.apps.terminal import here
 
 

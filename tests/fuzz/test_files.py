@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from gems.apps.serving.keys import Key, KeyFile
+from gems.apps.server.auth import Key, KeyFile
 from gems.errors import GemsError, InvalidImageError
 from gems.memory.checkpointer import checkpoint_serializer
 from gems.memory.export import MAX_LINE, format_line, read_line

@@ -12,8 +12,7 @@ from mcp import Client
 
 from gems.apps.mcp.tools import ToolState
 from gems.apps.run_manager import RunManager
-from gems.apps.server.auth import Access, Caller
-from gems.apps.serving.keys import KeyFile
+from gems.apps.server.auth import Access, Caller, KeyFile
 from gems.errors import RunCancelledError
 from tests.mcp_server.clients import Told, has_ended, once, served, text_of, with_key
 from tests.serving import House, Pause

@@ -14,7 +14,7 @@ import pytest
 from fastapi.routing import APIRoute
 from mcp import Client
 
-from gems.apps.serving.keys import KeyFile
+from gems.apps.server.auth import KeyFile
 from gems.errors import GemsError, OptionError
 from gems.memory.images import ImageStore
 from gems.runs.skill_learning import valid_name

@@ -11,9 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from gems.apps.server.auth import TooManyRunsError, UnknownKeyError
+from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
 from gems.apps.serving.app import create_app
-from gems.apps.serving.keys import KeyFile
 from gems.apps.web import mount
 from gems.apps.web.asking import Form
 from gems.apps.web.controller import Controller

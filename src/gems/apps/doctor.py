@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
-from gems.apps.serving.keys import KeyFile
+from gems.apps.server.auth import KeyFile
 from gems.errors import (
     AuthenticationError,
     ConfigurationError,

@@ -8,7 +8,7 @@ import json
 import httpx
 import pytest
 
-from gems.apps.serving.keys import KeyFile
+from gems.apps.server.auth import KeyFile
 from tests.server.openai.conftest import Serve
 from tests.server.openai.test_errors import CHAT, DRAW, EDIT, png, told
 from tests.serving import House

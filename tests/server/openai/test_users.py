@@ -10,7 +10,7 @@ import httpx
 import openai as sdk
 import pytest
 
-from gems.apps.serving.keys import KeyFile
+from gems.apps.server.auth import KeyFile
 from gems.types import ImageRequest
 from tests.server.openai.conftest import Client
 from tests.server.openai.test_errors import DRAW, told

@@ -10,7 +10,7 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
 
 if TYPE_CHECKING:
-    from gems.apps.serving.keys import KeyFile
+    from gems.apps.server.auth import KeyFile
 
 keys = typer.Typer(
     name="keys",
@@ -115,7 +115,7 @@ def revoke(name: Name, json: options.Json = False, debug: options.Debug = False)
 
 
 def _file() -> KeyFile:
-    from gems.apps.serving.keys import KeyFile  # noqa: PLC0415 - heavy
+    from gems.apps.server.auth import KeyFile  # noqa: PLC0415 - heavy
     from gems.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()

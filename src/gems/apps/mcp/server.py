@@ -24,9 +24,8 @@ from gems.apps.mcp.results import error_answer, image_uri
 from gems.apps.mcp.tools import DrawingTools, LookingTools, ToolState
 from gems.apps.run_manager import RunManager
 from gems.apps.server.app import check_reach, open_socket, serve_app
-from gems.apps.server.auth import Access, UnknownKeyError, error_details, status_of
+from gems.apps.server.auth import Access, KeyFile, UnknownKeyError, error_details, status_of
 from gems.apps.server.dependencies import Service, caller_at, open_service
-from gems.apps.serving.keys import KeyFile
 from gems.errors import GemsError, OptionError
 from gems.service import Gems
 from gems.settings import Settings

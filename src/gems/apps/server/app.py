@@ -10,9 +10,9 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from gems.apps.server.auth import KeyFile
 from gems.apps.server.dependencies import Service, is_loopback
 from gems.apps.serving.app import create_app
-from gems.apps.serving.keys import KeyFile
 from gems.errors import ConfigurationError
 from gems.service import Gems
 from gems.settings import Settings

@@ -11,9 +11,8 @@ from fastapi import Request
 from starlette.requests import HTTPConnection
 
 from gems.apps.run_manager import RunManager
-from gems.apps.server.auth import Access, Caller, ForeignPageError, UnknownKeyError
+from gems.apps.server.auth import Access, Caller, ForeignPageError, KeyFile, UnknownKeyError
 from gems.apps.server.metrics import Metrics
-from gems.apps.serving.keys import KeyFile
 from gems.service import Gems
 from gems.settings import Settings
 

@@ -12,8 +12,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.routing import Mount
 
+from gems.apps.server.auth import KeyFile
 from gems.apps.server.dependencies import Service
-from gems.apps.serving.keys import KeyFile
 from gems.apps.web import auth, routes
 from gems.apps.web.controller import Controller
 from gems.apps.web.links import Links

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gems.apps.serving.keys import Key, KeyFile
+from gems.apps.server.auth import Key, KeyFile
 from gems.apps.web.sealing import Seal
 
 COOKIE = "gems_key"
