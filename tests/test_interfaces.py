@@ -39,7 +39,7 @@ from gems.apps.cli import main
 # All inner names that this test needs: a rename changes these lines and nothing else here.
 from gems.apps.cli.app import app as commands
 from gems.apps.cli.schemas import schemas as json_schemas
-from gems.apps.serving.app import create_app
+from gems.apps.server.app import create_app
 from gems.apps.studio import app as studio_app
 from gems.evals.registry import HARNESSES
 from gems.events import Event

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from gems.apps.serving.app import create_app
+from gems.apps.server.app import create_app
 from gems.errors import GemsError, ModelSpecError
 from gems.memory.embeddings import open_embedder
 from gems.models.specs import parse_generator_spec

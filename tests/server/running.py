@@ -14,9 +14,8 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from gems.apps.server.app import open_socket
+from gems.apps.server.app import create_app, open_socket
 from gems.apps.server.auth import KeyFile
-from gems.apps.serving.app import create_app
 from gems.service import Gems
 from tests.scripted import settings_at
 from tests.serving import PATIENCE_S, House

@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 
+from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
 from gems.apps.server.dependencies import Service
-from gems.apps.serving.app import create_app
 from gems.errors import ConfigurationError, OptionError, RunNotFoundError
 from gems.service import Gems
 from gems.settings import Settings

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from playwright.sync_api import Browser, Page
 
-from gems.apps.serving.app import create_app
+from gems.apps.server.app import create_app
 from gems.apps.web import mount
 from gems.apps.web.controller import Controller
 from gems.apps.web.rendering import problem_html, status_text, style

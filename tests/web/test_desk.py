@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
+from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
-from gems.apps.serving.app import create_app
 from gems.apps.web import mount
 from gems.apps.web.asking import Form
 from gems.apps.web.controller import Controller

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from gems.apps.serving.app import create_app
+from gems.apps.server.app import create_app
 from gems.apps.web import mount
 from gems.errors import ServerError
 from gems.settings import Settings

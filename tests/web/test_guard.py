@@ -15,8 +15,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
-from gems.apps.serving.app import create_app
 from gems.apps.web import mount
 from gems.apps.web.visitors import COOKIE, LASTS_S, Sessions
 from gems.settings import Settings

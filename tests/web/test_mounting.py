@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gems.apps.serving.app import create_app
+from gems.apps.server.app import create_app
 from gems.apps.web import mount
 from gems.settings import ServeSettings
 from tests.apps.terminal import here, started
@@ -76,7 +76,7 @@ def test_the_command_prints_the_address_and_ends_well() -> None:
 
 def test_nothing_of_it_is_loaded_for_a_server_without_it() -> None:
     code = (
-        "import sys; from gems.apps.serving.app import create_app; from gems.settings import Settings; "
+        "import sys; from gems.apps.server.app import create_app; from gems.settings import Settings; "
         "create_app(Settings(serve={'web': False})); print('gradio' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

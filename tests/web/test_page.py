@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
-from gems.apps.serving.app import create_app
 from gems.apps.web import mount
 from gems.settings import ServeSettings
 from tests.scripted import settings_at

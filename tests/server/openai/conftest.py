@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
+from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
-from gems.apps.serving.app import create_app
 from gems.service import Gems
 from gems.settings import ChatSettings, ServeSettings
 from tests.scripted import settings_at

@@ -13,8 +13,8 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
+from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
-from gems.apps.serving.app import create_app
 from gems.service import Gems
 from gems.settings import GeneratorSettings
 from tests.scripted import settings_at

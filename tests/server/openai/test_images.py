@@ -13,7 +13,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from gems.apps.serving.app import create_app
+from gems.apps.server.app import create_app
 from gems.results import RunResult
 from gems.settings import Settings
 from tests.server.openai.conftest import Client, Serve
