@@ -19,7 +19,7 @@ from gems.apps.mcp.results import CheckReport, RunReport, check_answer, run_answ
 from gems.apps.run_manager import RunManager
 from gems.apps.run_view import followed
 from gems.apps.server.auth import Access, Caller
-from gems.apps.serving.beginning import max_images
+from gems.apps.server.runs import max_images
 from gems.errors import GemsError, RequestError
 from gems.options import RunArguments
 from gems.runs.source_images import decode_base64

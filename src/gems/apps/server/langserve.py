@@ -17,8 +17,8 @@ from typing_extensions import override
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
+from gems.apps.server.runs import attach_run, start_run
 from gems.apps.server.schemas import RunAnswer, RunRequest, event_json
-from gems.apps.serving.beginning import attach_run, start_run
 from gems.errors import InternalError
 from gems.events import Finished
 

@@ -1,15 +1,21 @@
-"""Routes of runs."""
+"""/runs: create, list, events, resume, fork."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+import anyio
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from gems.apps.server.auth import Caller
-from gems.apps.server.dependencies import caller_of, service_of
+from gems.apps.run_manager import RunManager
+from gems.apps.server.auth import Caller, error_details
+from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.schemas import (
     ForkRequest,
     ResumeRequest,
@@ -18,12 +24,82 @@ from gems.apps.server.schemas import (
     RunBody,
     RunEntries,
     RunEntry,
+    RunRequest,
     Status,
+    event_json,
 )
-from gems.apps.serving import beginning
+from gems.errors import GemsError, InternalError, RequestError
 from gems.memory.run_filter import RunFilter
-from gems.options import parse_datetime
+from gems.options import DEFAULT_ROUNDS, parse_datetime
 from gems.runs.cleanup import Deletion
+from gems.runs.source_images import decode_base64
+
+
+async def start_run(service: Service, caller: Caller, request: RunRequest) -> str:
+    """Start a run of the caller and return its id.
+
+    Raises:
+        TooManyRunsError: a limit of the key is reached.
+        RequestError: the request is invalid.
+        RunDrainedError: the server is stopping.
+    """
+    given = request.given()
+    async with service.access.beginning(caller, max_images(given)):
+        if "source" in given:
+            # Decoded here, so that a caller's text is never used as a path.
+            given["source"] = decode_base64(given["source"], "source")
+        return await service.manager.start(**given, owner=caller.owner)
+
+
+async def resume_run(service: Service, caller: Caller, run_id: str, answer: str | None = None) -> str:
+    """Resume a run of the caller, unless it is in progress already. Raises as `start_run` does.
+
+    Raises:
+        RunNotFoundError: the caller has no such run.
+        RunBusyError: another process executes it.
+    """
+    row = await service.access.row(caller, run_id)
+    if service.manager.is_working(run_id):
+        return run_id
+    drawn = len(await service.gems.resources.ledger.drawings(run_id))
+    async with service.access.beginning(caller, max(0, max_images(row["options"]) - drawn)):
+        return await service.manager.resume(run_id, answer)
+
+
+async def attach_run(service: Service, caller: Caller, run_id: str, prompt: str) -> str:
+    """Resume a run of the caller unless it is done. Raises as `go_on` does.
+
+    Raises:
+        RequestError: the run has another prompt.
+    """
+    row = await service.access.row(caller, run_id)
+    if row["prompt"] != prompt:
+        raise RequestError(
+            f"Run {run_id!r} has another prompt.",
+            hint="Omit thread_id to start a run, or send the prompt of the run to attach to it.",
+        )
+    is_done = (await service.gems.show(run_id)).status == "done"
+    return run_id if is_done else await resume_run(service, caller, run_id)
+
+
+async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkRequest) -> str:
+    """Start a fork of a run of the caller and return its id. Raises as `go_on` does."""
+    row = await service.access.row(caller, run_id)
+    given = request.given()
+    number, prompt = given.pop("round"), given.pop("prompt", None)
+    options: dict[str, Any] = {**row["options"], **given}
+    left = max(1, options["max_rounds"] - number) * options["candidates"]
+    async with service.access.beginning(caller, left):
+        return await service.manager.fork(run_id, number, prompt, **given)
+
+
+def max_images(options: Mapping[str, Any]) -> int:
+    """Return the maximum number of images of a run."""
+    rounds = options.get("max_rounds")
+    images = (DEFAULT_ROUNDS if rounds is None else rounds) * (options.get("candidates") or 1)
+    most = options.get("max_images")
+    return images if most is None else min(images, most)
+
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 CurrentCaller = Annotated[Caller, Depends(caller_of)]
@@ -42,7 +118,7 @@ _REPORT_POLICY = (
 @router.post("", status_code=202)
 async def begin(body: RunBody, request: Request, caller: CurrentCaller) -> RunBegun:
     """Start a run in the background. Watch its events for progress."""
-    return RunBegun.of(await beginning.start_run(service_of(request), caller, body))
+    return RunBegun.of(await start_run(service_of(request), caller, body))
 
 
 @router.get("")
@@ -93,13 +169,13 @@ async def resume(
 ) -> RunBegun:
     """Resume a run that was interrupted, failed, was cancelled, or waits for an answer."""
     answer = body.answer if body is not None else None
-    return RunBegun.of(await beginning.resume_run(service_of(request), caller, run_id, answer))
+    return RunBegun.of(await resume_run(service_of(request), caller, run_id, answer))
 
 
 @router.post("/{run_id}/fork", status_code=202)
 async def fork(run_id: RunId, body: ForkRequest, request: Request, caller: CurrentCaller) -> RunBegun:
     """Start a run that shares the history of another one up to a round."""
-    return RunBegun.of(await beginning.fork_run(service_of(request), caller, run_id, body))
+    return RunBegun.of(await fork_run(service_of(request), caller, run_id, body))
 
 
 @router.get("/{run_id}/report", response_class=HTMLResponse)
@@ -119,3 +195,66 @@ async def delete(run_id: RunId, request: Request, caller: CurrentCaller, dry_run
     done = await service.gems.delete(run_id, dry_run=dry_run)
     no_path: dict[str, Any] = {"path": None}
     return done.model_copy(update=no_path)
+
+
+events_router = APIRouter(prefix="/runs", tags=["runs"])
+_PING_S = 15
+_UNREAD_S = 60
+"""Seconds after which a client that does not read is disconnected; it can reconnect."""
+_NOTHING_KNOWN = "-"
+
+
+@events_router.get(
+    "/{run_id}/events",
+    response_class=EventSourceResponse,
+    responses={
+        200: {"content": {"text/event-stream": {}}},
+        204: {"description": "There are no more events."},
+    },
+)
+async def events(
+    run_id: RunId,
+    request: Request,
+    caller: CurrentCaller,
+    last_event_id: Annotated[str | None, Header(max_length=60)] = None,
+) -> Response:
+    """Stream the events of a run, from its start in this process or after `Last-Event-ID`."""
+    service = service_of(request)
+    await service.access.row(caller, run_id)
+    after = _count_received(service.manager, run_id, last_event_id)
+    if after and not service.manager.is_working(run_id) and service.manager.has_all_events(run_id, after):
+        # 204 stops the automatic reconnection of clients.
+        return Response(status_code=204)
+    return EventSourceResponse(
+        _stream_events(service.manager, run_id, after),
+        ping=_PING_S,
+        send_timeout=_UNREAD_S,
+        # A stopping server still sends the last events of its runs.
+        shutdown_event=anyio.Event(),
+        shutdown_grace_period=service.settings.serve.drain_s + 1,
+    )
+
+
+def _count_received(manager: RunManager, run_id: str, last: str | None) -> int:
+    """Return how many events a client has, from the id of its last one."""
+    stretch, _, number = (last or "").rpartition("-")
+    is_ours = stretch == (manager.stretch(run_id) or _NOTHING_KNOWN)
+    return int(number) if is_ours and number.isascii() and number.isdigit() else 0
+
+
+async def _stream_events(manager: RunManager, run_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    stretch, number = manager.stretch(run_id) or _NOTHING_KNOWN, after
+    try:
+        async with aclosing(manager.watch(run_id, after)) as watched:
+            async for event in watched:
+                is_counted = event.type != "step"
+                number += is_counted
+                yield ServerSentEvent(
+                    json.dumps(event_json(event)),
+                    event=event.type,
+                    id=f"{stretch}-{number}" if is_counted else None,
+                )
+    except Exception as error:  # noqa: BLE001 - sent to the client; the manager has logged it
+        fault = error if isinstance(error, GemsError) else InternalError("The run failed.")
+        details = json.dumps({"error": error_details(fault)})
+        yield ServerSentEvent(details, event="error", id=f"{stretch}-{number + 1}")

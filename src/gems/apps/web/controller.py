@@ -8,7 +8,7 @@ from contextlib import aclosing
 from gems.apps.run_view import WebRunView
 from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError
 from gems.apps.server.dependencies import Service
-from gems.apps.serving.beginning import max_images
+from gems.apps.server.runs import max_images
 from gems.apps.web.asking import Form
 from gems.apps.web.links import Links
 from gems.apps.web.rendering import PageUrls, gallery_html, run_html
