@@ -15,13 +15,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gems._version import __version__
-from gems.apps.server import body_limit, images, runs
+from gems.apps.server import body_limit, images, langserve, runs
 from gems.apps.server import runs as run_events
 from gems.apps.server.auth import KeyFile, error_details, status_of
 from gems.apps.server.dependencies import Service, is_loopback, open_service
 from gems.apps.server.openai.errors import RUN_HEADER
 from gems.apps.server.schemas import AsciiJSON
-from gems.apps.serving import chain_routes, health
+from gems.apps.serving import health
 from gems.apps.serving.openai import routes as openai
 from gems.apps.web import mount
 from gems.errors import ConfigurationError, GemsError
@@ -55,7 +55,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _validation_error_response)
     for part in (health.router, images.router, runs.router, run_events.events_router, openai.router):
         app.include_router(part)
-    app.include_router(chain_routes.router())
+    app.include_router(langserve.router())
     if settings.serve.web and mount.is_installed():
         mount.mount(app, settings)
     return app
