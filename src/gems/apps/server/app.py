@@ -15,13 +15,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gems._version import __version__
-from gems.apps.server import body_limit, images, langserve, runs
+from gems.apps.server import body_limit, health, images, langserve, runs
 from gems.apps.server import runs as run_events
 from gems.apps.server.auth import KeyFile, error_details, status_of
 from gems.apps.server.dependencies import Service, is_loopback, open_service
 from gems.apps.server.openai.errors import RUN_HEADER
 from gems.apps.server.schemas import AsciiJSON
-from gems.apps.serving import health
 from gems.apps.serving.openai import routes as openai
 from gems.apps.web import mount
 from gems.errors import ConfigurationError, GemsError

@@ -1,4 +1,4 @@
-"""Routes of health, readiness and metrics."""
+"""/healthz, /readyz, /metrics."""
 
 from __future__ import annotations
 
