@@ -17,6 +17,7 @@ from gems.apps.server.openai.errors import RUN_HEADER, new_router
 from gems.apps.server.openai.runs import StartedRuns, start_runs
 from gems.apps.server.openai.schemas import (
     ChatAnswer,
+    ChatBody,
     ChatChunk,
     ChatMessage,
     Choice,
@@ -25,7 +26,6 @@ from gems.apps.server.openai.schemas import (
     chat_usage,
     now,
 )
-from gems.apps.serving.openai.bodies import ChatBody
 from gems.apps.serving.openai.conversation import prompt_of
 from gems.apps.serving.openai.following import load_png, watch_until_due
 from gems.apps.serving.openai.pictures import encode_image

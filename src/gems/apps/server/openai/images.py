@@ -10,8 +10,14 @@ from fastapi.responses import StreamingResponse
 
 from gems.apps.server.dependencies import Service
 from gems.apps.server.openai.runs import StartedRuns
-from gems.apps.server.openai.schemas import ImageEvent, ImageEventType, image_usage, quality_of
-from gems.apps.serving.openai.bodies import EditBody, ImageFields
+from gems.apps.server.openai.schemas import (
+    EditBody,
+    ImageEvent,
+    ImageEventType,
+    ImageFields,
+    image_usage,
+    quality_of,
+)
 from gems.apps.serving.openai.following import load_png, watch_until_due
 from gems.apps.serving.openai.pictures import encode_image
 from gems.apps.serving.openai.sse import BEAT, format_event, stream_response

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
 from gems.apps.server.openai.errors import AnswerError
-from gems.apps.serving.openai.bodies import RunFields
+from gems.apps.server.openai.schemas import RunFields
 from gems.apps.serving.openai.sizes import supported_size
 from gems.errors import GemsError
 from gems.options import RunArguments, candidate_seed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gems.apps.server.openai.errors import AnswerError
-from gems.apps.serving.openai.bodies import Message
+from gems.apps.server.openai.schemas import Message
 from gems.options import MAX_PROMPT
 
 

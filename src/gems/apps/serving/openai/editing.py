@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gems.apps.server.openai.errors import AnswerError
-from gems.apps.serving.openai.bodies import EditBody
+from gems.apps.server.openai.schemas import EditBody
 from gems.errors import RequestError
 from gems.options import check_editing
 from gems.runs.source_images import SourceImage, read_source_image

@@ -12,8 +12,15 @@ from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, new_router
 from gems.apps.server.openai.runs import StartedRuns, check_model, start_runs
-from gems.apps.server.openai.schemas import ImageData, ImagesAnswer, image_usage, quality_of
-from gems.apps.serving.openai.bodies import EditBody, ImageBody, ImageFields
+from gems.apps.server.openai.schemas import (
+    EditBody,
+    ImageBody,
+    ImageData,
+    ImageFields,
+    ImagesAnswer,
+    image_usage,
+    quality_of,
+)
 from gems.apps.serving.openai.editing import load_source
 from gems.apps.serving.openai.following import load_png, wait_for_results
 from gems.apps.serving.openai.pictures import encode_image

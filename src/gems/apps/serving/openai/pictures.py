@@ -8,7 +8,7 @@ import io
 
 from PIL import Image
 
-from gems.apps.serving.openai.bodies import Format
+from gems.apps.server.openai.schemas import Format
 
 
 async def encode_image(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
