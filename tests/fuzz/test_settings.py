@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from gems.apps.server.dependencies import is_loopback
 from gems.apps.server.images import image_id
 from gems.apps.server.openai.errors import AnswerError
+from gems.apps.server.openai.runs import supported_size
 from gems.apps.server.runs import _known
-from gems.apps.serving.openai.sizes import supported_size
 from gems.errors import GemsError
 from gems.memory.chroma import ServerConnection
 from gems.memory.embeddings import open_embedder

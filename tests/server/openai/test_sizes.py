@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gems.apps.server.openai.errors import AnswerError
-from gems.apps.serving.openai.sizes import supported_size
+from gems.apps.server.openai.runs import supported_size
 from gems.options import parse_size
 from gems.types import GeneratorCapabilities
 

@@ -14,7 +14,7 @@ from gems.apps.run_view import Teller, markdown
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai.errors import RUN_HEADER, new_router
-from gems.apps.server.openai.runs import StartedRuns, start_runs
+from gems.apps.server.openai.runs import StartedRuns, load_png, start_runs, watch_until_due
 from gems.apps.server.openai.schemas import (
     ChatAnswer,
     ChatBody,
@@ -27,7 +27,6 @@ from gems.apps.server.openai.schemas import (
     now,
 )
 from gems.apps.serving.openai.conversation import prompt_of
-from gems.apps.serving.openai.following import load_png, watch_until_due
 from gems.apps.serving.openai.pictures import encode_image
 from gems.apps.serving.openai.sse import BEAT, STREAM, format_event, stream_response
 from gems.errors import InternalError

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.responses import StreamingResponse
 
 from gems.apps.server.dependencies import Service
-from gems.apps.server.openai.runs import StartedRuns
+from gems.apps.server.openai.runs import StartedRuns, load_png, watch_until_due
 from gems.apps.server.openai.schemas import (
     EditBody,
     ImageEvent,
@@ -18,7 +18,6 @@ from gems.apps.server.openai.schemas import (
     image_usage,
     quality_of,
 )
-from gems.apps.serving.openai.following import load_png, watch_until_due
 from gems.apps.serving.openai.pictures import encode_image
 from gems.apps.serving.openai.sse import BEAT, format_event, stream_response
 from gems.events import Finished, Judged

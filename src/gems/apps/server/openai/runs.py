@@ -1,19 +1,59 @@
-"""Start the runs of a request."""
+"""Start runs for a request, wait, sizes."""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.schemas import RunFields
-from gems.apps.serving.openai.sizes import supported_size
-from gems.errors import GemsError
-from gems.options import RunArguments, candidate_seed
+from gems.errors import DeadlineReachedError, GemsError, InternalError, OptionError
+from gems.events import Event, Finished
+from gems.options import RunArguments, candidate_seed, parse_size
+from gems.results import RunResult
 from gems.runs.source_images import SourceImage
+from gems.types import GeneratorCapabilities
+
+
+def supported_size(size: str | None, generator: GeneratorCapabilities) -> str | None:
+    """Return the nearest supported size as `WIDTHxHEIGHT`, or None for the default."""
+    if size is None or size.strip().lower() in ("", "auto"):
+        return None
+    try:
+        width, height = parse_size(size)
+    except OptionError:
+        raise AnswerError("Invalid size. Use auto or WIDTHxHEIGHT, e.g. 1024x1024.", param="size") from None
+    width, height = max(width, 1), max(height, 1)
+    if generator.sizes is not None:
+        width, height = min(generator.sizes, key=lambda other: _size_distance(other, (width, height)))
+    else:
+        width, height = _scale_into_limits(width, height, generator)
+    return f"{width}x{height}"
+
+
+def _scale_into_limits(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
+    """Scale a size into the limits, keeping its aspect ratio if possible, and round it."""
+    scale = min(1.0, generator.max_side / max(width, height))
+    scale = max(scale, generator.min_side / min(width, height))
+    step = generator.size_multiple
+    least, most = -(-generator.min_side // step), generator.max_side // step
+    sides = (min(max(round(side * scale / step), least), most) * step for side in (width, height))
+    return next(sides), next(sides)
+
+
+def _size_distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
+    """Return the distance of two sizes: first by aspect ratio, then by area."""
+    shape = abs(math.log(one[0] / one[1]) - math.log(other[0] / other[1]))
+    area = abs(math.log(one[0] * one[1]) - math.log(other[0] * other[1]))
+    return round(shape, 3), area
+
 
 MODEL = "gems"
 # Clients send the names of OpenAI's image models by default.
@@ -119,3 +159,88 @@ def _seeds(seed: int | None, count: int) -> list[int | None]:
         return [None] * count
     # Rounds start at 1, so these differ from all candidates' seeds.
     return [seed, *(candidate_seed(seed, 0, index) for index in range(1, count))]
+
+
+BEAT_S = 15.0
+"""Seconds of silence before a keep-alive, since proxies close idle connections."""
+
+
+async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> AsyncGenerator[Event | None]:
+    """Yield the events of a run, ending with `Finished`; None as keep-alive.
+
+    A run normally ends before the deadline. If it is late, its best image so far is used as the result, and
+    the run continues in the background.
+
+    Raises:
+        AnswerError: the request's deadline was too short for an image.
+        GemsError: the run ended without an image.
+    """
+    try:
+        async with aclosing(_watch_until(service, run_id, begun.until)) as events:
+            async for event in events:
+                yield event
+    except DeadlineReachedError as error:
+        if not begun.is_hurried:
+            raise
+        raise AnswerError(str(error), param="deadline_s", code="deadline_reached") from error
+
+
+async def _watch_until(service: Service, run_id: str, until: float) -> AsyncGenerator[Event | None]:
+    """Yield events as `followed` does, without converting errors."""
+    async with aclosing(service.manager.watch(run_id)) as events:
+        coming = asyncio.ensure_future(anext(events))
+        is_due = False
+        try:
+            while True:
+                left = BEAT_S if is_due else min(BEAT_S, max(0.0, until - time.monotonic()))
+                await asyncio.wait((coming,), timeout=left)
+                if coming.done():
+                    event = coming.result()
+                    yield event
+                    if isinstance(event, Finished):
+                        return
+                    coming = asyncio.ensure_future(anext(events))
+                elif not is_due and time.monotonic() >= until:
+                    is_due = True
+                    if (result := await _current_result(service, run_id)) is not None:
+                        yield Finished(run_id=run_id, result=result)
+                        return
+                else:
+                    yield None
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+
+
+async def wait_for_results(service: Service, begun: StartedRuns) -> list[RunResult]:
+    """Wait for runs, and return the results with an image; raise the first error if there are none."""
+    waiting = (_wait_for_result(service, begun, run_id) for run_id in begun.run_ids)
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+    results = [end for end in ends if isinstance(end, RunResult)]
+    faults = [end for end in ends if isinstance(end, BaseException)]
+    if not results:
+        raise faults[0]
+    return results
+
+
+async def load_png(service: Service, result: RunResult) -> bytes:
+    """Return the PNG of a result: the saved file with its metadata, or the stored image."""
+    saved = result._repr_png_()
+    return saved or await service.gems.resources.images.load(result.image_id or "")
+
+
+async def _wait_for_result(service: Service, begun: StartedRuns, run_id: str) -> RunResult:
+    async with aclosing(watch_until_due(service, begun, run_id)) as events:
+        async for event in events:
+            if isinstance(event, Finished):
+                return event.result
+    raise InternalError("A run ended without a result.")
+
+
+async def _current_result(service: Service, run_id: str) -> RunResult | None:
+    """Return the current state of a run; None without an image."""
+    with suppress(GemsError):
+        result = await service.gems.show(run_id)
+        if result.image_id is not None:
+            return result
+    return None

@@ -11,7 +11,14 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, new_router
-from gems.apps.server.openai.runs import StartedRuns, check_model, start_runs
+from gems.apps.server.openai.runs import (
+    StartedRuns,
+    check_model,
+    load_png,
+    start_runs,
+    supported_size,
+    wait_for_results,
+)
 from gems.apps.server.openai.schemas import (
     EditBody,
     ImageBody,
@@ -22,9 +29,7 @@ from gems.apps.server.openai.schemas import (
     quality_of,
 )
 from gems.apps.serving.openai.editing import load_source
-from gems.apps.serving.openai.following import load_png, wait_for_results
 from gems.apps.serving.openai.pictures import encode_image
-from gems.apps.serving.openai.sizes import supported_size
 from gems.apps.serving.openai.sse import STREAM
 from gems.runs.source_images import SourceImage
 
