@@ -19,9 +19,9 @@ from gems.apps.server import body_limit, health, images, langserve, runs
 from gems.apps.server import runs as run_events
 from gems.apps.server.auth import KeyFile, error_details, status_of
 from gems.apps.server.dependencies import Service, is_loopback, open_service
+from gems.apps.server.openai import chat as openai
 from gems.apps.server.openai.errors import RUN_HEADER
 from gems.apps.server.schemas import AsciiJSON
-from gems.apps.serving.openai import routes as openai
 from gems.apps.web import mount
 from gems.errors import ConfigurationError, GemsError
 from gems.service import Gems

@@ -1,9 +1,9 @@
-"""`POST /v1/chat/completions`: streams the progress of a run, and its image as Markdown."""
+"""/v1/chat/completions, /v1/models."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Annotated
 
@@ -13,8 +13,15 @@ from fastapi.responses import StreamingResponse
 from gems.apps.run_view import Teller, markdown
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
-from gems.apps.server.openai.errors import RUN_HEADER, new_router
-from gems.apps.server.openai.runs import StartedRuns, load_png, start_runs, watch_until_due
+from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, failure, new_router
+from gems.apps.server.openai.runs import (
+    StartedRuns,
+    check_model,
+    load_png,
+    model_names,
+    start_runs,
+    watch_until_due,
+)
 from gems.apps.server.openai.schemas import (
     ChatAnswer,
     ChatBody,
@@ -23,15 +30,51 @@ from gems.apps.server.openai.schemas import (
     Choice,
     ChunkChoice,
     Delta,
+    Message,
+    Model,
+    Models,
     chat_usage,
     now,
 )
-from gems.apps.serving.openai.conversation import prompt_of
+from gems.apps.serving.openai import images
 from gems.apps.serving.openai.pictures import encode_image
 from gems.apps.serving.openai.sse import BEAT, STREAM, format_event, stream_response
 from gems.errors import InternalError
 from gems.events import Finished
+from gems.options import MAX_PROMPT
 from gems.results import RunResult
+
+
+def prompt_of(messages: Sequence[Message]) -> str:
+    """Return the text of the last user message; raise AnswerError if it is missing or not text."""
+    last = next((message for message in reversed(messages) if message.role == "user"), None)
+    if last is None:
+        raise AnswerError("messages contains no user message.", param="messages")
+    text = _message_text(last).strip()
+    if not text:
+        raise AnswerError("The last user message has no text.", param="messages")
+    if len(text) > MAX_PROMPT:
+        raise AnswerError(f"The last user message has more than {MAX_PROMPT:,} characters.", param="messages")
+    if text.startswith("### Task:") and "<chat_history>" in text:
+        # Open WebUI asks the selected model to write titles and tags of conversations.
+        raise AnswerError(
+            "This model only generates images; select another one for Open WebUI tasks.", param="messages"
+        )
+    return text
+
+
+def _message_text(message: Message) -> str:
+    if not isinstance(message.content, list):
+        return message.content or ""
+    for part in message.content:
+        if part.type != "text":
+            raise AnswerError(
+                f"Unsupported content type: {part.type[:40]!r}. Only text is allowed; URLs are not fetched. "
+                "Edit images with /v1/images/edits.",
+                param="messages",
+            )
+    return "\n".join(part.text or "" for part in message.content)
+
 
 chat_router = new_router()
 _PIECE = 32_768
@@ -110,3 +153,42 @@ async def _reply_pieces(service: Service, begun: StartedRuns) -> AsyncGenerator[
 
 def _new_completion_id() -> str:
     return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+models_router = new_router()
+_STARTED = now()
+
+
+@models_router.get("/v1/models")
+async def models(request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Models:
+    """List `gems` and the name of the generator; both select the loop with that generator."""
+    names = model_names(service_of(request))
+    return Models(data=[Model(id=name, created=_STARTED) for name in names])
+
+
+@models_router.get("/v1/models/{name:path}")
+async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Model:
+    """Return a model."""
+    return Model(id=check_model(service_of(request), name), created=_STARTED)
+
+
+router = new_router()
+for part in (models_router, images.images_router, chat_router):
+    router.include_router(part)
+_METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/chat/completions": "POST"}
+
+
+@router.api_route(
+    "/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"], include_in_schema=False
+)
+async def missing(rest: str, request: Request) -> Response:
+    """Reject all other paths in OpenAI's error format."""
+    requested = f"{request.method} /v1/{rest[:80]}"
+    method = _METHODS.get(f"/v1/{rest}", "GET" if rest.split("/", maxsplit=1)[0] == "models" else None)
+    if method is None:
+        return failure(AnswerError(f"Unknown URL: {requested}.", code="unknown_url", status=404))
+    refused = failure(
+        AnswerError(f"{requested} is not allowed. Use {method}.", code="method_not_supported", status=405)
+    )
+    refused.headers["allow"] = method
+    return refused
