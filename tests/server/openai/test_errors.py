@@ -168,7 +168,7 @@ def test_a_defect_is_told_without_its_details(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("gems.apps.serving.openai.images.begin", broken)
+    monkeypatch.setattr("gems.apps.server.openai.images.begin", broken)
     assert "secret" not in told(httpx.post(base + DRAW, json=ASKED), 500)["message"]
     assert "A request failed." in caplog.text
 

@@ -13,7 +13,9 @@ from fastapi.responses import StreamingResponse
 from gems.apps.run_view import Teller, markdown
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.openai import images
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, failure, new_router
+from gems.apps.server.openai.images import BEAT, STREAM, encode_image, format_event, stream_response
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
@@ -36,9 +38,6 @@ from gems.apps.server.openai.schemas import (
     chat_usage,
     now,
 )
-from gems.apps.serving.openai import images
-from gems.apps.serving.openai.pictures import encode_image
-from gems.apps.serving.openai.sse import BEAT, STREAM, format_event, stream_response
 from gems.errors import InternalError
 from gems.events import Finished
 from gems.options import MAX_PROMPT

@@ -1,27 +1,111 @@
-"""Streaming of images: partial images while rounds continue, then the result."""
+"""/v1/images."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
+from typing import Annotated, Any
 
+from fastapi import Depends, Form, Request, Response
 from fastapi.responses import StreamingResponse
+from PIL import Image
+from pydantic import BaseModel
 
-from gems.apps.server.dependencies import Service
-from gems.apps.server.openai.runs import StartedRuns, load_png, watch_until_due
+from gems.apps.server.auth import Caller
+from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, described, new_router
+from gems.apps.server.openai.runs import (
+    StartedRuns,
+    check_model,
+    load_png,
+    start_runs,
+    supported_size,
+    wait_for_results,
+    watch_until_due,
+)
 from gems.apps.server.openai.schemas import (
     EditBody,
+    Format,
+    ImageBody,
+    ImageData,
     ImageEvent,
     ImageEventType,
     ImageFields,
+    ImagesAnswer,
     image_usage,
     quality_of,
 )
-from gems.apps.serving.openai.pictures import encode_image
-from gems.apps.serving.openai.sse import BEAT, format_event, stream_response
+from gems.errors import RequestError
 from gems.events import Finished, Judged
+from gems.options import check_editing
 from gems.results import RunResult
+from gems.runs.source_images import SourceImage, read_source_image
+from gems.types import GeneratorCapabilities
+
+
+async def encode_image(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
+    """Convert a PNG to a format and encode it as base64. PNGs keep their metadata.
+
+    `quality` is that of JPEG and WebP, 0 to 100. Default: 100.
+    """
+    return await asyncio.to_thread(_encode_base64, png, kind, 100 if quality is None else quality)
+
+
+def _encode_base64(png: bytes, kind: Format, quality: int) -> str:
+    return base64.b64encode(png if kind == "png" else _convert_image(png, kind, quality)).decode()
+
+
+def _convert_image(png: bytes, kind: Format, quality: int) -> bytes:
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as picture:
+        picture.convert("RGB").save(out, kind.upper(), quality=quality)
+    return out.getvalue()
+
+
+STREAM: dict[str, Any] = {
+    "description": "The response; with `stream`, as server-sent events.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+"""OpenAPI description of a response that can be streamed."""
+
+BEAT = ": keep-alive\n\n"
+"""A comment, which clients ignore."""
+
+
+def format_event(data: BaseModel, name: str | None = None) -> str:
+    """Format an event."""
+    head = f"event: {name}\n" if name else ""
+    return f"{head}data: {data.model_dump_json(exclude_none=True)}\n\n"
+
+
+def stream_response(pieces: AsyncGenerator[str], begun: StartedRuns) -> StreamingResponse:
+    """Return a response that streams pieces, and an error as its last event."""
+    headers = {
+        RUN_HEADER: ",".join(begun.run_ids),
+        "cache-control": "no-cache",
+        # Stops proxies such as nginx from buffering events.
+        "x-accel-buffering": "no",
+    }
+    return StreamingResponse(_with_error_event(pieces), media_type="text/event-stream", headers=headers)
+
+
+class _ErrorEvent(BaseModel):
+    type: str = "error"
+    error: dict[str, Any]
+
+
+async def _with_error_event(pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except Exception as error:  # noqa: BLE001 - the status is sent already, so the error becomes an event
+        _, details = described(error)
+        yield format_event(_ErrorEvent(error=details.model_dump()), "error")
+
 
 _EVENTS: dict[tuple[bool, bool], ImageEventType] = {
     (False, True): "image_generation.partial_image",
@@ -109,3 +193,94 @@ async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) ->
         **more,
     )
     return format_event(image_event, image_event.type)
+
+
+async def load_source(body: EditBody, generator: GeneratorCapabilities) -> SourceImage:
+    """Decode the image of a request.
+
+    Raises:
+        AnswerError: there is not exactly one valid image, or there is a mask.
+        EditingUnsupportedError: the generator cannot edit images.
+    """
+    uploads = body.uploads
+    if not uploads:
+        raise AnswerError("image is missing.", param="image", code="missing_required_parameter")
+    check_editing(generator)
+    if body.mask is not None:
+        raise AnswerError(
+            "Masks are not supported. Omit mask, and describe in the prompt what to change and where.",
+            param="mask",
+            code="mask_unsupported",
+        )
+    if len(uploads) > 1:
+        raise AnswerError(
+            f"{len(uploads)} images were sent, but only one can be edited.",
+            param="image",
+            code="too_many_images",
+        )
+    try:
+        return await asyncio.to_thread(read_source_image, await uploads[0].read())
+    except RequestError as error:
+        raise AnswerError(f"Invalid image. {error}", param="image", code="invalid_image") from None
+
+
+images_router = new_router()
+
+
+@images_router.post("/v1/images/generations", response_model=ImagesAnswer, responses={200: STREAM})
+async def generate(
+    body: ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
+) -> ImagesAnswer | StreamingResponse:
+    """Generate one or more images; each comes from its own run, which checks and refines it."""
+    return await _run_images(service_of(request), caller, body, response)
+
+
+@images_router.post("/v1/images/edits", response_model=ImagesAnswer, responses={200: STREAM})
+async def edit(
+    body: Annotated[EditBody, Form(media_type="multipart/form-data")],
+    request: Request,
+    response: Response,
+    caller: Annotated[Caller, Depends(caller_of)],
+) -> ImagesAnswer | StreamingResponse:
+    """Edit an image; each result comes from its own run, which checks the change and retries."""
+    service = service_of(request)
+    generator = service.gems.resources.generator.capabilities
+    check_model(service, body.model)
+    supported_size(body.size, generator)
+    source = await load_source(body, generator)
+    return await _run_images(service, caller, body, response, source)
+
+
+async def _run_images(
+    service: Service,
+    caller: Caller,
+    body: ImageFields,
+    response: Response,
+    source: SourceImage | None = None,
+) -> ImagesAnswer | StreamingResponse:
+    if body.stream and body.count > 1:
+        raise AnswerError("A streamed response contains one image; omit n.", param="n")
+    begun = await start_runs(service, caller, body.prompt, body, body.count, source)
+    if body.stream:
+        return stream_image(service, begun, body)
+    response.headers[RUN_HEADER] = ",".join(begun.run_ids)
+    return await _images_response(service, begun, body)
+
+
+async def _images_response(service: Service, begun: StartedRuns, body: ImageFields) -> ImagesAnswer:
+    results = await wait_for_results(service, begun)
+    kind = body.output_format or "png"
+    data = [
+        ImageData(
+            b64_json=await encode_image(await load_png(service, result), kind, body.output_compression),
+            revised_prompt=result.final_prompt,
+        )
+        for result in results
+    ]
+    return ImagesAnswer(
+        data=data,
+        output_format=kind,
+        quality=quality_of(body.rounds),
+        size=size_of(results[0]),
+        usage=image_usage(results),
+    )
