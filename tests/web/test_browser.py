@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from gems.apps.web.asking import Form
+from gems.apps.web.controller import Form
 from gems.settings import ServeSettings, Settings
 from tests.reporting.pages import ENDLESS, HOSTILE
 from tests.reporting.test_browser import CHROMIUM, FLAGS

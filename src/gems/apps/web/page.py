@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from gems.apps.web.asking import Form, parse_integer
-from gems.apps.web.controller import Controller
+from gems.apps.web.controller import Controller, Form, parse_integer
 from gems.apps.web.rendering import heading_html, problem_html, status_text, style
 from gems.apps.web.theming import theme
 from gems.errors import GemsError
