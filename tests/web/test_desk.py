@@ -14,8 +14,8 @@ import pytest
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
 from gems.apps.web import mount
+from gems.apps.web.auth import Links
 from gems.apps.web.controller import Controller, Form
-from gems.apps.web.links import Links
 from gems.errors import OptionError, PromptError, RunNotFoundError
 from tests.reporting.pages import Page
 from tests.scripted import settings_at

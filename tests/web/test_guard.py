@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
 from gems.apps.web import mount
-from gems.apps.web.visitors import COOKIE, LASTS_S, Sessions
+from gems.apps.web.auth import COOKIE, LASTS_S, Sessions
 from gems.settings import Settings
 from tests.scripted import settings_at
 from tests.serving import House

@@ -11,7 +11,7 @@ from gems.apps.run_view import WebRunView
 from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError
 from gems.apps.server.dependencies import Service
 from gems.apps.server.runs import max_images
-from gems.apps.web.links import Links
+from gems.apps.web.auth import Links
 from gems.apps.web.rendering import PageUrls, gallery_html, run_html
 from gems.errors import GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped

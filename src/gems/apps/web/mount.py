@@ -15,10 +15,9 @@ from starlette.routing import Mount
 from gems.apps.server.auth import KeyFile
 from gems.apps.server.dependencies import Service
 from gems.apps.web import auth, routes
+from gems.apps.web.auth import COOKIE, Links, Sessions
 from gems.apps.web.controller import Controller
-from gems.apps.web.links import Links
 from gems.apps.web.proxy_guard import ProxyGuard
-from gems.apps.web.visitors import COOKIE, Sessions
 from gems.errors import InternalError
 from gems.settings import Settings
 

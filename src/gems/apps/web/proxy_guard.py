@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gems.apps.server.auth import UnknownKeyError
 from gems.apps.server.dependencies import Service, check_neighbour, check_origin
-from gems.apps.web.visitors import COOKIE, Sessions
+from gems.apps.web.auth import COOKIE, Sessions
 from gems.errors import RequestError
 
 _READ = re.compile(r"/|/config|/theme\.css|/(assets|static|svelte)/[\w./-]+|/gradio_api/queue/data")

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from gems.apps.server.auth import Caller
+from gems.apps.web.auth import Kind
 from gems.apps.web.controller import Controller
-from gems.apps.web.links import Kind
 from gems.errors import RunNotFoundError
 
 _ID = re.compile(r"[0-9a-f]{64}")
