@@ -142,10 +142,10 @@ async def consolidate(
         progress: Called with the number of clusters of a generator that are done, and their total.
     """
     count, lessons, added, removed = 0, 0, 0, 0
-    for namespace in await store.alist_namespaces(prefix=(EXPERIENCES,), limit=_MAX_GENERATORS):
-        clusters, experiences = await _find_clusters(store, namespace)
+    for experience_space in await store.alist_namespaces(prefix=(EXPERIENCES,), limit=_MAX_GENERATORS):
+        clusters, experiences = await _find_clusters(store, experience_space)
         count += len(experiences)
-        lesson_space = (LESSONS, *namespace[1:])
+        lesson_space = (LESSONS, *experience_space[1:])
         known = {item.key: item.value for item in await store.items(lesson_space)}
         for number, cluster in enumerate(clusters, 1):
             if cluster.name not in known:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli import options as shared
 from gems.apps.cli.errors import handle_errors
 
 
@@ -16,15 +15,15 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
     file: Annotated[
         Path,
         typer.Argument(
-            parser=shared.path,
+            parser=options.path,
             metavar="FILE",
             help="Prompts as JSON Lines, or as CSV if the name ends in .csv.",
         ),
     ],
     out: options.EvalOut,
-    chat: shared.Chat = None,
-    judge: shared.Judge = None,
-    generator: shared.Generator = None,
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
     seed: Annotated[
         int,
         typer.Option(
@@ -40,9 +39,9 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
     engine: options.Engine = "local",
     workers: options.Workers = None,
     generator_actors: options.GeneratorActors = None,
-    json: shared.Json = False,
+    json: options.Json = False,
     quiet: options.EvalQuiet = False,
-    debug: shared.Debug = False,
+    debug: options.Debug = False,
 ) -> None:
     """Generate an image for each prompt in a file, as `gems run` does.
 
@@ -71,7 +70,7 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
         from gems.apps.cli.output import print_report  # noqa: PLC0415
         from gems.apps.cli.runner import EngineOptions  # noqa: PLC0415
 
-        view = shared.View(json=json, quiet=quiet, debug=debug)
+        view = options.View(json=json, quiet=quiet, debug=debug)
         engine_options = EngineOptions(
             out=out,
             engine=engine,
@@ -81,6 +80,6 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
             budget_usd=budget_usd,
             retries=retries,
         )
-        models = shared.Models(chat=chat, judge=judge, generator=generator)
+        models = options.Models(chat=chat, judge=judge, generator=generator)
         report = run_batch(file, models, engine_options, view, seed=seed, learn=learn)
         raise typer.Exit(print_report(report, "prompt", view))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli import options as shared
 from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
 
 if TYPE_CHECKING:
@@ -27,9 +26,9 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
             help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop balanced.",
         ),
     ] = "balanced",
-    chat: shared.Chat = None,
-    judge: shared.Judge = None,
-    generator: shared.Generator = None,
+    chat: options.Chat = None,
+    judge: options.Judge = None,
+    generator: options.Generator = None,
     generator_profile: Annotated[
         str, typer.Option(metavar="NAME", help="Named generator settings: paper or recommended.")
     ] = "",
@@ -76,9 +75,9 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
     engine: options.Engine = "local",
     workers: options.Workers = None,
     generator_actors: options.GeneratorActors = None,
-    json: shared.Json = False,
+    json: options.Json = False,
     quiet: options.EvalQuiet = False,
-    debug: shared.Debug = False,
+    debug: options.Debug = False,
 ) -> None:
     """Generate the samples of a benchmark with a harness.
 
