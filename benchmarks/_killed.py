@@ -20,7 +20,7 @@ from gems.events import Finished, Started
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.types import ImageRequest
-from tests.kill.world import World
+from tests.support.pausable_models import World
 
 PATIENCE_S = 60.0
 """Everything that is waited for comes long before."""

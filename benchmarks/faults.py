@@ -42,8 +42,8 @@ from gems.errors import GemsError, InternalError
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from tests.stub import Fault, StubServer
-from tests.stub.recording import Kind
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.records import Kind
 
 RATES = (0.1, 0.3)
 AT_A_TIME = 16

@@ -43,11 +43,11 @@ from rich.table import Table
 
 from benchmarks._killed import Ledger, Observed, Worker, preload
 from benchmarks._results import write
-from tests.kill.comparing import unchanging
-from tests.kill.world import World
-from tests.postgres import Postgres, running
-from tests.stub import StubServer
-from tests.stub.recording import Kind
+from tests.support.pausable_models import World
+from tests.support.postgres import Postgres, running
+from tests.support.result_invariants import unchanging
+from tests.support.stub import StubServer
+from tests.support.stub.records import Kind
 
 AT_A_TIME = 3
 LATENCIES = {"chat_s": 0.01, "image_s": 0.03}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 from pytest_socket import socket_allow_hosts
 
-from tests.postgres import Postgres, running
-from tests.stub import StubServer
+from tests.support.postgres import Postgres, running
+from tests.support.scripted_models import Desk, opened_desk
+from tests.support.stub import StubServer
 
 _FOREIGN = ("GEMS_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
@@ -61,3 +63,10 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     url: str = request.getfixturevalue("database")
     monkeypatch.setenv("GEMS_CHECKPOINT", url)
     return url
+
+
+@pytest_asyncio.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    """Scripted models, a real ledger and a real image store."""
+    async with opened_desk(tmp_path / "home") as desk:
+        yield desk

@@ -46,8 +46,8 @@ from gems.events import Event
 from gems.options import RunArguments as RunOptions
 from gems.skills import authoring, lettering
 from gems.state import Context, Input, Output
-from tests.logs import logging_as_before
-from tests.postgres import running
+from tests.support.log_state import logging_as_before
+from tests.support.postgres import running
 
 _GOLDEN = Path(__file__).parent / "golden" / "interfaces.json"
 _ROOT = Path(__file__).parents[1]

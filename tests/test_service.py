@@ -22,8 +22,8 @@ from gems.events import Finished, ImageDrawn, Judged, Started, Stopped, Warned
 from gems.memory.locks import is_run_locked
 from gems.service import Gems
 from gems.skills.models import Skill
-from tests.scripted import FlatGenerator, ScriptedChat, checks, opened_gems, settings_at
-from tests.serving import House, content, removed, told, unchanging
+from tests.support.scripted_models import FlatGenerator, ScriptedChat, checks, opened_gems, settings_at
+from tests.support.scripted_service import House, content, removed, told, unchanging
 
 
 @pytest.fixture

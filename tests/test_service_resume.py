@@ -14,8 +14,8 @@ import pytest
 from gems.errors import InternalError, RunBusyError, RunCancelledError, ServerError, UnreachableError
 from gems.events import ImageDrawn, Reflected, Started
 from gems.service import Gems
-from tests.scripted import Asked, checks, settings_at
-from tests.serving import PATIENCE_S, House, Pause, held_elsewhere, told, unchanging
+from tests.support.scripted_models import Asked, checks, settings_at
+from tests.support.scripted_service import PATIENCE_S, House, Pause, held_elsewhere, told, unchanging
 
 SECOND = "second look"
 

@@ -16,7 +16,7 @@ import gems
 from gems import sync
 from gems.errors import OptionError, PromptError, ServerError
 from gems.service import Gems
-from tests.scripted import FlatGenerator, ScriptedChat, failing
+from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from benchmarks.simulation.models import Mind
 from benchmarks.simulation.running import Course, run
 from benchmarks.simulation.world import Errors, levels_of, painting, said
 from gems.types import ImageRequest
-from tests.scripted import Asked, FlatGenerator, ScriptedChat, opened_gems
+from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, opened_gems
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT, ERRING, REPEATING = Errors(), Errors(0.05, 0.05), Errors(0.05, 0.05, 0.5)

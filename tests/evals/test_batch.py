@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from gems.evals.batch import BatchLine
-from tests.apps.terminal import here, started, wait_until
-from tests.evals.gate import Gate
-from tests.kill.world import PATIENCE_S, wait_for_rows
-from tests.stub import StubServer
+from tests.support.generator_gate import Gate
+from tests.support.pausable_models import PATIENCE_S, wait_for_rows
+from tests.support.stub import StubServer
+from tests.support.terminal import here, started, wait_until
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from gems.evals.runner import check_image_budget
 from gems.models.schemas import extract_tag
 from gems.results import RunResult
 from gems.service import Gems
-from tests.scripted import FlatGenerator, ScriptedChat, failing, settings_at
+from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing, settings_at
 
 PROMPT = "a red cat"
 IMAGES = 3

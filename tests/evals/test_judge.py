@@ -24,8 +24,8 @@ from gems.evals.judge import ChatJudge, JudgeQuestion, inhouse_name, open_judge
 from gems.evals.records import gather_or_cancel
 from gems.models.chat.parsing import first_token
 from gems.settings import ChatSettings
-from tests.evals.bench import png
-from tests.stub import Fault, StubServer
+from tests.support.benchmark_samples import png
+from tests.support.stub import Fault, StubServer
 
 
 def judge_at(stub: StubServer, samples: int = 5, **settings: Any) -> ChatJudge:

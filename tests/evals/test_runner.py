@@ -20,8 +20,8 @@ from gems.evals.runner import MAX_CONSECUTIVE_FAILURES, BenchmarkRun, JobProgres
 from gems.memory.file_store import FileStore
 from gems.service import Gems
 from gems.types import ImageRequest
-from tests.scripted import FlatGenerator, ScriptedChat, settings_at
-from tests.serving import Pause, content, removed
+from tests.support.scripted_models import FlatGenerator, ScriptedChat, settings_at
+from tests.support.scripted_service import Pause, content, removed
 
 
 def prompts(count: int = 4) -> list[BenchmarkPrompt]:

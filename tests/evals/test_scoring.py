@@ -14,9 +14,9 @@ from gems.evals.judge import EvalJudge
 from gems.evals.output_folder import EvalFolder
 from gems.evals.records import BenchmarkPrompt, SampleKey, Score
 from gems.evals.scoring import ScoreReport, score_folder
-from tests.evals.bench import png, row
-from tests.evals.folders import settings
-from tests.evals.unasked import Unasked
+from tests.support.benchmark_samples import png, row
+from tests.support.judges import Unasked
+from tests.support.output_folders import settings
 
 Says = Callable[[BenchmarkPrompt, Mapping[int, bytes]], float | None]
 

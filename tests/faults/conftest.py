@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.helpers import Script
-from tests.stub import StubServer
-from tests.stub.brains import flat_picture
+from tests.support.chat_script import Script
+from tests.support.stub import StubServer
+from tests.support.stub.models import flat_picture
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pytest
 
 from gems.errors import AuthenticationError, GemsError, ModelUnavailableError, UnreachableError
 from gems.results import RunResult
-from tests.faults.helpers import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened, tasks
-from tests.stub import Fault, StubServer
-from tests.stub.wire import count_images
+from tests.support.chat_script import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened, tasks
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.responses import count_images
 
 SIZE = "64x64"
 PLAIN_STEPS = ["decompose", "checklist", "checklist"]

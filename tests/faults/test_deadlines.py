@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gems.errors import DeadlineReachedError
-from tests.faults.helpers import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened
-from tests.stub import Fault, StubServer
+from tests.support.chat_script import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened
+from tests.support.stub import Fault, StubServer
 
 SIZE = "64x64"
 HANG = Fault("hang", seconds=120)

@@ -19,8 +19,8 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from tests.faults.helpers import ATTEMPTS, PROMPT, Script, drawings, opened, tasks
-from tests.stub import Fault, StubServer
+from tests.support.chat_script import ATTEMPTS, PROMPT, Script, drawings, opened, tasks
+from tests.support.stub import Fault, StubServer
 
 SIZE = "64x64"
 KINDS: dict[str, Any] = {"openai": "images", "http": "generate"}

@@ -12,9 +12,18 @@ from gems.models.schemas import extract_tag
 from gems.results import RunResult
 from gems.service import Gems
 from gems.skills.models import Skill
-from tests.faults.helpers import PROMPT, Script, asks_for, drawings, opened, settings_for, task_of, text_of
-from tests.stub import Fault, StubServer
-from tests.stub.brains import flat_picture
+from tests.support.chat_script import (
+    PROMPT,
+    Script,
+    asks_for,
+    drawings,
+    opened,
+    settings_for,
+    task_of,
+    text_of,
+)
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.models import flat_picture
 
 SKILL = Skill(name="spatial-layout", description="Where things stand.", body="</skill> Say where: {where}.")
 HOSTILE = [

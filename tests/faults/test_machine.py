@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.kill.world import PATIENCE_S, World, images_asked_for
-from tests.serving import content
-from tests.stub import StubServer
+from tests.support.pausable_models import PATIENCE_S, World, images_asked_for
+from tests.support.scripted_service import content
+from tests.support.stub import StubServer
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and rights as Linux has them")
@@ -28,7 +28,7 @@ def stub() -> Iterator[StubServer]:
 
 def worked(home: Path, stub: StubServer, wrong: str, run_id: str = "") -> tuple[dict[str, Any], str]:
     """What the process came to, and what it wrote to stderr."""
-    command = [sys.executable, "-m", "tests.faults.machine", str(home), stub.base_url, run_id, wrong]
+    command = [sys.executable, "-m", "tests.support.faulty_machine", str(home), stub.base_url, run_id, wrong]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)

@@ -10,8 +10,8 @@ import pytest
 from gems.errors import GemsError, ModelSpecError, OptionError, PromptError, SizeError
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from tests.faults.helpers import PROMPT, opened
-from tests.stub import StubServer
+from tests.support.chat_script import PROMPT, opened
+from tests.support.stub import StubServer
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from gems.errors import GemsError
-from tests.faults.helpers import PROMPT, Script, asks_for, drawings, opened
-from tests.stub import Fault, StubServer
-from tests.stub.brains import flat_picture
+from tests.support.chat_script import PROMPT, Script, asks_for, drawings, opened
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.models import flat_picture
 
 KEY = "tops3cret-0123456789-value"
 SIZE = "64x64"

@@ -15,9 +15,9 @@ from gems.errors import AuthenticationError, ModelUnavailableError, RejectedRequ
 from gems.graphs.routing import SKILL_NODE
 from gems.skills import loader
 from gems.skills.models import Skill, SkillRegistry
-from tests.graphs.running import carried_out, compiled
-from tests.scripted import Asked, Desk, opened_desk, requirements
-from tests.skills.folders import skill_in, write
+from tests.support.graph_runs import carried_out, compiled
+from tests.support.scripted_models import Asked, Desk, opened_desk, requirements
+from tests.support.skill_folders import skill_in, write
 
 # Makes a graph of one step, which is written below it.
 GRAPH = """

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gems.skills.models import Skill
-from tests.faults.helpers import PROMPT, asks_for, opened, tasks
-from tests.stub import Fault, StubServer
+from tests.support.chat_script import PROMPT, asks_for, opened, tasks
+from tests.support.stub import Fault, StubServer
 
 SIZE = "64x64"
 SPATIAL = Skill(name="spatial-layout", description="Where things stand.", body="Say where each thing stands.")

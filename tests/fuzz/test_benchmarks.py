@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from gems.errors import DataError
 from gems.evals.judge import JudgeQuestion, JudgeReply
 from gems.evals.registry import load_task
-from tests.evals.bench import placed, png
-from tests.fuzz.texts import odd_texts, texts, values
+from tests.support.benchmark_samples import placed, png
+from tests.support.text_strategies import odd_texts, texts, values
 
 NAMES = ["geneval", "geneval2", "dpg", "oneig", "wise", "longtext", "spatial", "crea", "artimuse"]
 LIMITS = {"crea": 30.0, "artimuse": 100.0}

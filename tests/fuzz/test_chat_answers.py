@@ -32,7 +32,7 @@ from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements
 from gems.nodes.prompts import REPLIES
 from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address
 from gems.types import AnswerValue, RequirementKind
-from tests.fuzz.texts import as_json, odd_texts, shaped, texts, values
+from tests.support.text_strategies import as_json, odd_texts, shaped, texts, values
 
 FORMS: list[type[BaseModel]] = sorted(
     {form for form in REPLIES.values() if form}, key=lambda form: form.__name__

@@ -20,7 +20,7 @@ from gems.memory.sqlite import reading
 from gems.models.images import verify_png
 from gems.results import RunResult
 from gems.runs.output import infotext, with_provenance
-from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts
+from tests.support.text_strategies import as_json, bytes_, odd_texts, shaped, texts
 
 ENTRY = {
     "run": "20260101-000000-abcdef",

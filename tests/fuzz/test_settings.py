@@ -25,7 +25,7 @@ from gems.observability.redaction import display_url, known_secrets
 from gems.options import check_prompt, parse_datetime, parse_duration, parse_size
 from gems.settings import Settings, load_settings, with_models
 from gems.types import GeneratorCapabilities
-from tests.fuzz.texts import odd_texts, texts, values
+from tests.support.text_strategies import odd_texts, texts, values
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 addresses = st.one_of(

@@ -18,7 +18,7 @@ from gems.skills.models import normalise_name
 from gems.skills.parser import is_skill_name, read_document
 from gems.skills.scaffold import Draft
 from gems.skills.trust import distrust, trust, trusted_folders
-from tests.fuzz.texts import as_json, bytes_, odd_texts, shaped, texts
+from tests.support.text_strategies import as_json, bytes_, odd_texts, shaped, texts
 
 
 @given(st.one_of(texts, texts.map(lambda text: f"---\n{text}\n---\nbody")), st.booleans())

@@ -17,8 +17,8 @@ import pytest_asyncio
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.models import Skill
-from tests.stub import StubServer
-from tests.stub.brains import flat_picture
+from tests.support.stub import StubServer
+from tests.support.stub.models import flat_picture
 
 QUESTIONS = ("Is there a cat?", "Is it red?", "Is it asleep?", "Is it large?")
 SPATIAL = Skill(name="spatial", description="Where things stand.", body="Say where.")

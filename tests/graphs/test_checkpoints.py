@@ -18,8 +18,8 @@ from gems.memory.checkpointer import open_checkpointer
 from gems.memory.experience import LESSONS, namespace
 from gems.state import State
 from gems.types import ImageRequest
-from tests.graphs.running import carried_out, compiled, config
-from tests.scripted import Asked, FlatGenerator, checks, opened_desk, requirements
+from tests.support.graph_runs import carried_out, compiled, config
+from tests.support.scripted_models import Asked, FlatGenerator, checks, opened_desk, requirements
 
 QUESTIONS = [f"Is there a thing of kind number {n} standing next to the other thing?" for n in range(10)]
 OURS = get_type_hints(State)

@@ -23,8 +23,8 @@ from gems.models.blocks.generator import BlocksGenerator
 from gems.models.chat.client import ChatClient
 from gems.options import candidate_seed
 from gems.types import ImageRequest
-from tests.graphs.running import carried_out, compiled, config
-from tests.scripted import FREE, Asked, Desk, FlatGenerator, checks, failing, opened_desk
+from tests.support.graph_runs import carried_out, compiled, config
+from tests.support.scripted_models import FREE, Asked, Desk, FlatGenerator, checks, failing, opened_desk
 
 
 @pytest_asyncio.fixture

@@ -11,7 +11,7 @@ from gems.graphs.loop import build_graph
 from gems.graphs.routing import after_generator, after_judge, after_planning, after_reflector
 from gems.skills.models import Skill
 from gems.state import Context
-from tests.graphs.running import compiled
+from tests.support.graph_runs import compiled
 
 SPATIAL = Skill(name="spatial", description="Where things stand.", body="Say where.")
 

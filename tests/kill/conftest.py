@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.kill.world import World
-from tests.stub import StubServer
+from tests.support.pausable_models import World
+from tests.support.stub import StubServer
 
 
 @pytest.fixture

@@ -17,9 +17,7 @@ from gems.memory.ledger import open_ledger
 from gems.options import candidate_seed
 from gems.service import Gems
 from gems.settings import Settings
-from tests.kill.comparing import unchanging
-from tests.kill.processes import finished, worker
-from tests.kill.world import (
+from tests.support.pausable_models import (
     PATIENCE_S,
     Holds,
     World,
@@ -29,8 +27,10 @@ from tests.kill.world import (
     text_of,
     wait_for_rows,
 )
-from tests.serving import content
-from tests.stub import Recorded, StubServer
+from tests.support.result_invariants import unchanging
+from tests.support.run_processes import finished, worker
+from tests.support.scripted_service import content
+from tests.support.stub import Recorded, StubServer
 
 
 @dataclass(frozen=True)

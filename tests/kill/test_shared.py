@@ -10,10 +10,17 @@ import pytest
 
 from gems.service import Gems
 from gems.settings import Settings
-from tests.kill.comparing import unchanging
-from tests.kill.processes import finished, worker
-from tests.kill.world import PATIENCE_S, Holds, World, images_asked_for, questions_asked, wait_for_rows
-from tests.stub import StubServer
+from tests.support.pausable_models import (
+    PATIENCE_S,
+    Holds,
+    World,
+    images_asked_for,
+    questions_asked,
+    wait_for_rows,
+)
+from tests.support.result_invariants import unchanging
+from tests.support.run_processes import finished, worker
+from tests.support.stub import StubServer
 
 
 def second_image(task: str, asked: Any) -> bool:

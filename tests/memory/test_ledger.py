@@ -16,7 +16,7 @@ from gems.memory.ledger import Ledger, open_ledger
 from gems.resources import open_stores
 from gems.settings import load_settings
 from gems.types import NO_USAGE, ImageRequest
-from tests.scripted import OPTIONS
+from tests.support.scripted_models import OPTIONS
 
 REQUEST = ImageRequest(prompt="ein Kätzchen 猫", seed=7, width=64, height=64)
 ANSWER: Any = {"text": "Ja, “yes” 👍", "thought": "hm", "yes_probability": 0.5, "usage": NO_USAGE}

@@ -11,7 +11,7 @@ import pytest
 
 from gems.errors import RunBusyError, StorageError
 from gems.memory.locks import hold_run_lock, is_run_locked, run_lock
-from tests.serving import held_elsewhere
+from tests.support.scripted_service import held_elsewhere
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ from gems.memory import postgres as server_module
 from gems.resources import open_stores
 from gems.settings import Settings, load_settings
 from tests.memory.test_ledger import ANSWER, REQUEST, candidate
-from tests.postgres import PASSWORD, Postgres, running
-from tests.scripted import checks
-from tests.serving import House
+from tests.support.postgres import PASSWORD, Postgres, running
+from tests.support.scripted_models import checks
+from tests.support.scripted_service import House
 
 
 @pytest.fixture

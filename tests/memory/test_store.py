@@ -23,7 +23,7 @@ from gems.errors import (
 from gems.memory import store as store_module
 from gems.memory.embeddings import LexicalEmbedder
 from gems.memory.store import ChromaStore, open_store
-from tests.chroma import chroma_server, free_port
+from tests.support.chroma import chroma_server, free_port
 
 SPACE = ("experiences", "flat")
 

@@ -17,8 +17,8 @@ from gems.models.chat.messages import Question
 from gems.models.factory import open_chat, open_generator
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest
-from tests.stub import StubServer
-from tests.stub.brains import flat_picture
+from tests.support.stub import StubServer
+from tests.support.stub.models import flat_picture
 
 ENVIRONMENT_KEY = "sk-environment-0123456789"
 OWN_KEY = "own-tops3cret-value"

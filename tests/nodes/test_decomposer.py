@@ -15,7 +15,7 @@ from gems.errors import (
 )
 from gems.models.schemas import RequirementReply
 from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements, decompose, state_requirements
-from tests.scripted import Desk, requirements
+from tests.support.scripted_models import Desk, requirements
 
 
 def stated(*given: tuple[str, list[int]]) -> list[RequirementReply]:

@@ -11,7 +11,7 @@ from gems.errors import RefusedError, RunCancelledError, ServerError
 from gems.nodes.generator import candidate_requests, generate
 from gems.options import candidate_seed
 from gems.types import ImageRequest
-from tests.scripted import OPTIONS, Desk
+from tests.support.scripted_models import OPTIONS, Desk
 
 
 def state(**options: Any) -> Any:

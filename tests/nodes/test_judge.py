@@ -13,8 +13,8 @@ from PIL import Image
 from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCancelledError, ServerError
 from gems.nodes.judge import judge
 from gems.types import ImageRequest
-from tests.scripted import OPTIONS, Asked, Desk, at_looks, checks
-from tests.stub.brains import flat_picture
+from tests.support.scripted_models import OPTIONS, Asked, Desk, at_looks, checks
+from tests.support.stub.models import flat_picture
 
 
 def picture(index: int) -> bytes:

@@ -16,7 +16,7 @@ from gems.nodes.planner import choose_skills, parse_skill_names, plan
 from gems.nodes.rewrite import enhance
 from gems.skills.models import Skill, SkillRegistry
 from gems.state import State
-from tests.scripted import Desk, opened_desk
+from tests.support.scripted_models import Desk, opened_desk
 
 SKILLS = [
     Skill(name=name, description=f"For {name}\nthings.", body=f"BODY {name}")

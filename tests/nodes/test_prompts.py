@@ -16,7 +16,7 @@ from gems.models.chat.messages import Picture
 from gems.models.schemas import TASK_TAGS, Task, extract_tag, wrap_in_tag
 from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "prompts"
+GOLDEN = Path(__file__).parent / "golden" / "prompts"
 SLOTS = {
     "user_prompt": 'three red circles above a blue square, and the word "GO"',
     "drawn_prompt": "exactly three red circles, a blue square below them",

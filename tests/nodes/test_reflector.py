@@ -11,8 +11,8 @@ from gems.nodes.prompts import NOTHING
 from gems.nodes.reflector import MAX_WORDS, append_questions, reflect, round_slots
 from gems.types import AnswerValue, ImageRequest
 from gems.verdicts import build_verdict
-from tests.scripted import OPTIONS, Desk
-from tests.stub.brains import flat_picture
+from tests.support.scripted_models import OPTIONS, Desk
+from tests.support.stub.models import flat_picture
 
 QUESTIONS = ("Is there a cat?", "Is it red?", "Is it asleep?")
 

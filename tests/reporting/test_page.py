@@ -9,9 +9,9 @@ import pytest
 
 from gems.errors import RunNotFoundError, ServerError
 from gems.reporting import report_page
-from tests.reporting.pages import HOSTILE, Page, eventful
-from tests.scripted import checks
-from tests.serving import House
+from tests.support.report_pages import HOSTILE, Page, eventful
+from tests.support.scripted_models import checks
+from tests.support.scripted_service import House
 
 
 async def page_of(house: House, prompt: str = "a red cat", **options: int) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.mcp_server.clients import served
-from tests.mcp_server.test_http import asked
+from tests.apps.mcp.test_server import asked
 from tests.security.test_paths import ROUTES
-from tests.server.running import app_of, bearer, begun, keys_of, result, serving
-from tests.serving import House
+from tests.support.http_server import app_of, bearer, begun, keys_of, result, serving
+from tests.support.mcp_clients import served
+from tests.support.scripted_service import House
 
 EVIL = "https://evil.example"
 # A page may send these without asking the browser's leave first.

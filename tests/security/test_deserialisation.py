@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from gems.errors import GemsError
 from gems.memory.checkpointer import checkpoint_serializer
 from gems.service import Gems
-from tests.scripted import FlatGenerator, ScriptedChat, opened_gems, settings_at
+from tests.support.scripted_models import FlatGenerator, ScriptedChat, opened_gems, settings_at
 
 MADE: list[str] = []
 

@@ -29,14 +29,14 @@ from gems.nodes.prompts import question
 from gems.runs.source_images import read_png
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest
-from tests.apps.terminal import here
-from tests.faults.helpers import PROMPT, Script, opened
-from tests.mcp_server.clients import served, text_of
-from tests.server.running import app_of, serving
-from tests.serving import House
-from tests.stub import StubServer
-from tests.stub.brains import flat_picture
-from tests.stub.faults import bomb
+from tests.support.chat_script import PROMPT, Script, opened
+from tests.support.http_server import app_of, serving
+from tests.support.mcp_clients import served, text_of
+from tests.support.scripted_service import House
+from tests.support.stub import StubServer
+from tests.support.stub.faults import bomb
+from tests.support.stub.models import flat_picture
+from tests.support.terminal import here
 
 BOUND = 64 * 2**20
 """Bytes that refusing may take of Python's memory: the pictures and answers stand for gigabytes."""

@@ -20,11 +20,11 @@ from gems.memory.images import ImageStore
 from gems.runs.skill_learning import valid_name
 from gems.skills.models import normalise_name
 from gems.skills.parser import is_skill_name
-from tests.apps.terminal import here
-from tests.mcp_server.clients import served, text_of
-from tests.server.running import app_of, begun, result, serving
-from tests.serving import House
-from tests.skills.folders import write
+from tests.support.http_server import app_of, begun, result, serving
+from tests.support.mcp_clients import served, text_of
+from tests.support.scripted_service import House
+from tests.support.skill_folders import write
+from tests.support.terminal import here
 
 HOSTILE = [
     "../../outside",

@@ -10,8 +10,8 @@ import pytest
 
 from gems.settings import load_settings
 from gems.skills.trust import trusted_folders
-from tests.apps.terminal import here
-from tests.skills.folders import write
+from tests.support.skill_folders import write
+from tests.support.terminal import here
 
 CODE = """
 from pathlib import Path

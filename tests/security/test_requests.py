@@ -23,15 +23,15 @@ from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.skills.files import find_references, read_guidance
 from gems.types import ImageRequest
-from tests.faults.helpers import PROMPT, Script, settings_for
-from tests.mcp_server.clients import served, text_of
-from tests.receiver import Receiver
-from tests.scripted import FlatGenerator, ScriptedChat, settings_at
-from tests.server.running import app_of, begun, result, serving
-from tests.serving import House
-from tests.skills.folders import skill_in, write
-from tests.stub import Fault, StubServer
-from tests.stub.brains import flat_picture
+from tests.support.chat_script import PROMPT, Script, settings_for
+from tests.support.http_server import app_of, begun, result, serving
+from tests.support.mcp_clients import served, text_of
+from tests.support.receiver import Receiver
+from tests.support.scripted_models import FlatGenerator, ScriptedChat, settings_at
+from tests.support.scripted_service import House
+from tests.support.skill_folders import skill_in, write
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.models import flat_picture
 
 REQUEST = ImageRequest(prompt="x", seed=1, width=64, height=64)
 BASE = "http://127.0.0.1:9000/v1"

@@ -21,14 +21,14 @@ from gems.observability.logging import JsonLines, configure_logging
 from gems.observability.redaction import hide, known_secrets, redact, secrets_in, secrets_of_address
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
-from tests.apps.terminal import here
-from tests.faults.helpers import PROMPT, Script, settings_for
-from tests.logs import logging_as_before
-from tests.security.kept import places_of
-from tests.server.running import begun, serving
-from tests.stub import StubServer
-from tests.stub.brains import flat_picture
-from tests.stub.wire import Answer
+from tests.support.chat_script import PROMPT, Script, settings_for
+from tests.support.home_contents import places_of
+from tests.support.http_server import begun, serving
+from tests.support.log_state import logging_as_before
+from tests.support.stub import StubServer
+from tests.support.stub.models import flat_picture
+from tests.support.stub.responses import Answer
+from tests.support.terminal import here
 
 # Of no shape by which a key could be told: each has to be known for what it is.
 CHAT, IMAGE, BODY, QUERY = (f"{name}/planted+3f9c2a71d0be" for name in ("chat", "image", "body", "query"))

@@ -10,7 +10,7 @@ import pytest
 from gems.errors import SkillError
 from gems.skills.files import MAX_BYTES, MAX_CHARACTERS, find_references, read_guidance, read_text, within
 from gems.skills.models import Skill
-from tests.skills.folders import skill_in, write
+from tests.support.skill_folders import skill_in, write
 
 NOTES = "references/notes.md"
 

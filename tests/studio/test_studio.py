@@ -14,8 +14,8 @@ import pytest
 import pytest_asyncio
 from langgraph_sdk.client import LangGraphClient
 
-from tests.skillmaking import skill_folder
 from tests.studio.conftest import PATIENCE_S, Studio
+from tests.support.skill_samples import skill_folder
 
 pytestmark = pytest.mark.xdist_group("studio")
 

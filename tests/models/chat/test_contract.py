@@ -20,9 +20,9 @@ from gems.models.factory import open_chat, wrap_chat
 from gems.models.schemas import ChecklistReply, RequirementsReply
 from gems.settings import ChatSettings
 from gems.types import Usage
-from tests.models.chat.helpers import checklist, client_of, formed, plain
-from tests.stub import Fault, StubServer
-from tests.stub.wire import count_images
+from tests.support.chat_clients import checklist, client_of, formed, plain
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.responses import count_images
 
 
 class CallersModel(BaseChatModel):

@@ -17,8 +17,8 @@ from PIL import Image
 from gems.errors import EditingUnsupportedError, SizeError
 from gems.models.base import ImageGenerator
 from gems.types import GeneratedImage, ImageRequest
-from tests.stub import StubServer
-from tests.stub.brains import flat_picture
+from tests.support.stub import StubServer
+from tests.support.stub.models import flat_picture
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,11 @@ def _diffusers(_stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
     import torch
 
     from gems.models.generators.diffusers.generator import DiffusersGenerator
-    from tests import tinypipes
+    from tests.support import tiny_pipelines
 
     torch.set_num_threads(1)
     if not _TINY:
-        _TINY.append(tinypipes.save("z_image", factory.mktemp("contract") / "z"))
+        _TINY.append(tiny_pipelines.save("z_image", factory.mktemp("contract") / "z"))
     return Subject(DiffusersGenerator(str(_TINY[0]), device="cpu"), _uncounted, 64)
 
 

@@ -25,8 +25,8 @@ from gems.errors import (
 from gems.models.generators import http
 from gems.models.generators.http import MAX_URL, HTTPGenerator
 from gems.types import ImageRequest
-from tests.stub import Fault, StubServer
-from tests.stub.brains import flat_picture
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.models import flat_picture
 
 KEY = "sk-test-0123456789abcdef"
 Make = Callable[..., HTTPGenerator]

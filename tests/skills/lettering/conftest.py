@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from gems.skills.lettering import RapidReader
-from tests.skills.lettering.pictures import drawn
+from tests.support.text_images import drawn
 
 Draw = Callable[..., bytes]
 

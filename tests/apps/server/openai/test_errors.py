@@ -1,0 +1,253 @@
+"""Errors have OpenAI's shape, statuses and codes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import openai as sdk
+import pytest
+from openai import OpenAI
+from PIL import Image
+
+from gems.errors import RateLimitError, RefusedError, ServerError
+from gems.types import ImageRequest
+from tests.apps.server.openai.conftest import Serve
+from tests.apps.server.openai.test_images import ASKED
+from tests.runs.test_verification import bomb
+from tests.support.scripted_service import House
+
+DRAW = "/v1/images/generations"
+EDIT = "/v1/images/edits"
+CHAT = "/v1/chat/completions"
+
+
+def told(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The details of an error of this status."""
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error"}
+    error: dict[str, Any] = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+    return error
+
+
+def png(size: tuple[int, int] = (8, 8)) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, "red").save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"prompt": None}, "prompt"),
+        ({"prompt": ""}, "prompt"),
+        ({"prompt": "   "}, "prompt"),
+        ({"prompt": 3}, "prompt"),
+        ({"prompt": "x" * 20_001}, "prompt"),
+        ({"prompt": "half a pair: \ud83d"}, "prompt"),
+        ({"n": 0}, "n"),
+        ({"n": 11}, "n"),
+        ({"n": "many"}, "n"),
+        ({"n": 2, "stream": True}, "n"),
+        ({"size": "large"}, "size"),
+        ({"size": 1024}, "size"),
+        ({"quality": "best"}, "quality"),
+        ({"background": "transparent"}, "background"),
+        ({"output_format": "gif"}, "output_format"),
+        ({"output_compression": 101}, "output_compression"),
+        ({"partial_images": 4}, "partial_images"),
+        ({"seed": -1}, "seed"),
+        ({"max_rounds": 51}, "max_rounds"),
+        ({"candidates": 0}, "candidates"),
+        ({"deadline_s": 0}, "deadline_s"),
+        ({"budget_usd": -1}, "budget_usd"),
+        ({"profile": "bold"}, "profile"),
+        ({"skills": "nonesuch"}, "skills"),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_named(
+    base: str, house: House, given: dict[str, Any], param: str
+) -> None:
+    body = json.dumps(ASKED | given)
+    answer = httpx.post(base + DRAW, content=body, headers={"content-type": "application/json"})
+    error = told(answer, 400)
+    assert (error["param"], error["type"]) == (param, "invalid_request_error")
+    assert house.chat.asked == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"^\x8b", b'{"model": "gems"}']
+)
+@pytest.mark.parametrize("path", [DRAW, CHAT, EDIT])
+def test_bodies_that_are_none(base: str, path: str, body: bytes) -> None:
+    answer = httpx.post(base + path, content=body, headers={"content-type": "application/json"})
+    assert told(answer, 400)["type"] == "invalid_request_error"
+
+
+def test_a_model_that_is_not_there(openai: OpenAI) -> None:
+    with pytest.raises(sdk.NotFoundError) as caught:
+        openai.images.generate(model="sdxl", prompt="a cat")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    with pytest.raises(sdk.NotFoundError):
+        openai.models.retrieve("sdxl/turbo")
+
+
+def test_models(openai: OpenAI) -> None:
+    assert [model.id for model in openai.models.list()] == ["gems", "flat"]
+    assert openai.models.retrieve("flat").id == "flat"
+
+
+@pytest.mark.parametrize("name", ["gems", "flat", "gpt-image-1", "dall-e-3", ""])
+def test_names_that_clients_send(openai: OpenAI, name: str) -> None:
+    assert openai.images.generate(model=name, prompt="a cat", quality="low").data
+
+
+def test_what_the_filter_refuses(openai: OpenAI, house: House) -> None:
+    fails(house, RefusedError("The filter refuses it."))
+    with pytest.raises(sdk.BadRequestError, match="refuses") as caught:
+        openai.images.generate(**ASKED)
+    assert caught.value.code == "content_policy_violation"
+
+
+def test_a_generator_that_fails(base: str, house: House) -> None:
+    fails(house, ServerError("It broke."))
+    answer = httpx.post(base + DRAW, json=ASKED)
+    assert told(answer, 502)["type"] == "server_error"
+    # Trying again by itself, a client would pay for another run.
+    assert answer.headers["x-should-retry"] == "false"
+    assert answer.headers["x-gems-run-id"]
+
+
+def test_a_generator_that_is_asked_too_much(base: str, house: House) -> None:
+    fails(house, RateLimitError("Too many.", retry_after=7.4))
+    answer = httpx.post(base + DRAW, json=ASKED)
+    assert told(answer, 503)["type"] == "server_error"
+    assert answer.headers["retry-after"] == "7"
+
+
+def test_no_image_in_time(serve: Serve, house: House) -> None:
+    house.on_drawing(1, lambda: asyncio.sleep(60))
+    assert told(httpx.post(serve(deadline_s=0.5) + DRAW, json=ASKED), 503)["code"] == "server_error"
+
+
+def test_a_request_that_leaves_too_little_time(base: str, house: House) -> None:
+    house.on_drawing(1, lambda: asyncio.sleep(60))
+    answer = httpx.post(base + DRAW, json=ASKED | {"deadline_s": 0.5})
+    error = told(answer, 400)
+    assert (error["code"], error["param"]) == ("deadline_reached", "deadline_s")
+    assert answer.headers["x-gems-run-id"]
+
+
+def test_a_budget_that_pays_for_no_image(base: str, house: House) -> None:
+    house.generator.capabilities = replace(house.generator.capabilities, price_usd=1.0)
+    error = told(httpx.post(base + DRAW, json=ASKED | {"budget_usd": 0.5}), 400)
+    assert (error["code"], error["param"]) == ("budget_reached", "budget_usd")
+
+
+def test_images_that_came_are_sent_where_others_did_not(openai: OpenAI, house: House) -> None:
+    async def fail(request: ImageRequest) -> None:
+        if request.seed == 7:
+            raise ServerError("It broke.")
+
+    house.generator.before = fail
+    data = openai.images.generate(**ASKED, n=3, extra_body={"seed": 7}).data
+    assert data is not None
+    assert len(data) == 2
+
+
+def test_a_defect_is_told_without_its_details(
+    base: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("secret")
+
+    monkeypatch.setattr("gems.apps.server.openai.images.begin", broken)
+    assert "secret" not in told(httpx.post(base + DRAW, json=ASKED), 500)["message"]
+    assert "A request failed." in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/v1/nonesuch", "/v1/", "/v1/images", "/v1/images/variations"])
+def test_routes_that_are_not_there(base: str, path: str) -> None:
+    assert told(httpx.post(base + path, json={}), 404)["code"] == "unknown_url"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", DRAW), ("DELETE", CHAT), ("POST", "/v1/models")])
+def test_methods_that_are_not_allowed(base: str, method: str, path: str) -> None:
+    answer = httpx.request(method, base + path)
+    assert told(answer, 405)["code"] == "method_not_supported"
+    assert answer.headers["allow"] in ("GET", "POST")
+
+
+def test_bodies_that_are_too_large(serve: Serve, house: House) -> None:
+    base = serve(max_body_mb=1)
+    large = b"x" * 1_100_000
+
+    def pieces() -> Iterator[bytes]:
+        yield b'{"prompt": "'
+        yield large
+
+    for answer in (
+        httpx.post(base + DRAW, json=ASKED | {"user": large.decode()}),
+        httpx.post(base + DRAW, content=pieces(), headers={"content-type": "application/json"}),
+        httpx.post(base + EDIT, files={"image": ("a.png", large)}, data={"prompt": "it"}),
+    ):
+        assert told(answer, 413)["code"] == "request_too_large"
+
+
+@pytest.mark.parametrize("field", ["image", "image[]"])
+def test_edits_are_refused_where_the_generator_cannot(
+    base: str, openai: OpenAI, house: House, field: str
+) -> None:
+    files = [(field, ("a.png", png(), "image/png")), (field, ("b.png", png(), "image/png"))]
+    answer = httpx.post(base + EDIT, files=files, data={"prompt": "make it blue", "model": "gems"})
+    error = told(answer, 400)
+    assert (error["code"], error["param"]) == ("editing_unsupported", "image")
+    assert "flat cannot edit" in error["message"]
+    with pytest.raises(sdk.BadRequestError) as caught:
+        openai.images.edit(model="gems", image=[png(), png()], prompt="make it blue", mask=png())
+    assert caught.value.code == "editing_unsupported"
+    assert house.chat.asked == []
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "param"),
+    [
+        ([("image", b"no image")], {"prompt": "it"}, "image"),
+        ([("image", b"")], {"prompt": "it"}, "image"),
+        ([("image", bomb())], {"prompt": "it"}, "image"),
+        ([("image", png()), ("mask", png())], {"prompt": "it"}, "mask"),
+        ([("image", png()), ("image", png())], {"prompt": "it"}, "image"),
+        ([("image[]", png()), ("image[]", png())], {"prompt": "it"}, "image"),
+        ([("image", png()), ("image[]", png())], {"prompt": "it"}, "image"),
+        ([("mask", png())], {"prompt": "it"}, "image"),
+        ([("image", png())], {}, "prompt"),
+        ([("image", png())], {"prompt": " "}, "prompt"),
+        ([("image", png())], {"prompt": "it", "n": "many"}, "n"),
+        ([("image", png())], {"prompt": "it", "n": "2", "stream": "true"}, "n"),
+        ([("image", png())], {"prompt": "it", "size": "large"}, "size"),
+        ([], {"prompt": "it", "image": "http://127.0.0.1:1/a.png"}, "image"),
+        ([], {"prompt": "it", "image": "/etc/hostname"}, "image"),
+    ],
+)
+def test_edits_that_make_no_sense(
+    base: str, house: House, files: list[tuple[str, bytes]], data: dict[str, str], param: str
+) -> None:
+    house.edits()
+    uploads = [(name, ("a.png", content)) for name, content in files]
+    error = told(httpx.post(base + EDIT, files=uploads or None, data=data), 400)
+    assert (error["param"], error["type"]) == (param, "invalid_request_error")
+    assert house.chat.asked == []
+
+
+def fails(house: House, error: Exception) -> None:
+    async def fail(_request: ImageRequest) -> None:
+        raise error
+
+    house.generator.before = fail

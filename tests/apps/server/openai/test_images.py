@@ -1,0 +1,160 @@
+"""Drawing through OpenAI's own client."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+from PIL import Image
+
+from gems.apps.server.app import create_app
+from gems.results import RunResult
+from gems.settings import Settings
+from tests.apps.server.openai.conftest import Client, Serve
+from tests.support.http_server import serving
+from tests.support.scripted_service import House
+
+ASKED: dict[str, Any] = {"model": "gems", "prompt": "a red cat"}
+
+
+def picture(data: str | None) -> Image.Image:
+    assert data is not None
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+def shown(house: House, run_id: str) -> RunResult:
+    """A run as another process sees it."""
+
+    async def show() -> RunResult:
+        async with house.gems() as gems:
+            return await gems.show(run_id)
+
+    return asyncio.run(show())
+
+
+def test_an_image_comes_as_png_without_an_address(openai: OpenAI, house: House) -> None:
+    raw = openai.images.with_raw_response.generate(**ASKED, response_format="url")
+    answer = raw.parse()
+    assert answer.data is not None
+    (only,) = answer.data
+    assert picture(only.b64_json).format == "PNG"
+    assert only.url is None
+    assert "url" not in raw.http_response.json()["data"][0]
+    assert only.revised_prompt == house.drawn()[-1][0]
+    assert (answer.size, answer.output_format, answer.quality) == ("64x64", "png", "high")
+    assert answer.usage is not None
+    asked = len(house.chat.asked)
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (10 * asked, 5 * asked)
+    assert answer.usage.total_tokens == 15 * asked
+    assert raw.headers["x-gems-run-id"]
+
+
+def test_images_side_by_side_have_seeds_of_their_own(openai: OpenAI, house: House) -> None:
+    raw = openai.images.with_raw_response.generate(**ASKED, n=3, extra_body={"seed": 7})
+    data = raw.parse().data
+    assert data is not None
+    assert len({one.b64_json for one in data}) == 3
+    seeds = {seed for _, seed in house.drawn()}
+    assert len(seeds) == 3
+    assert 7 in seeds
+    assert len(raw.headers["x-gems-run-id"].split(",")) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "rounds"),
+    [
+        ({"quality": "low"}, 1),
+        ({"quality": "medium"}, 3),
+        ({"quality": "high"}, 5),
+        ({"quality": "auto"}, 5),
+        ({}, 5),
+        ({"quality": "low", "extra_body": {"max_rounds": 2}}, 2),
+    ],
+)
+def test_quality_decides_the_rounds(openai: OpenAI, house: House, given: dict[str, Any], rounds: int) -> None:
+    house.never_pass()
+    openai.images.generate(**ASKED, **given)
+    assert len(house.generator.requests) == rounds
+
+
+def test_further_fields_reach_the_run(openai: OpenAI, house: House) -> None:
+    extra = {
+        "seed": 3,
+        "negative_prompt": "dogs",
+        "max_rounds": 1,
+        "budget_usd": 1.5,
+        "deadline_s": 50,
+        "skills": "none",
+        "profile": "paper",
+        "candidates": 2,
+        "num_inference_steps": 9,
+        "guidance_scale": 4,
+    }
+    raw = openai.images.with_raw_response.generate(**ASKED, extra_body=extra)
+
+    kept: Any = shown(house, raw.headers["x-gems-run-id"]).options
+    for name in ("seed", "negative_prompt", "max_rounds", "budget_usd", "skills", "profile", "candidates"):
+        assert kept[name] == extra[name]
+    assert 45 < kept["deadline_s"] < 50
+
+
+@pytest.mark.parametrize(
+    ("given", "form"),
+    [
+        ({"output_format": "jpeg", "output_compression": 40}, "JPEG"),
+        ({"output_format": "webp"}, "WEBP"),
+        ({"output_format": "webp", "output_compression": 0}, "WEBP"),
+    ],
+)
+def test_other_formats(openai: OpenAI, given: dict[str, Any], form: str) -> None:
+    answer = openai.images.generate(**ASKED, **given)
+    assert answer.data is not None
+    assert picture(answer.data[0].b64_json).format == form
+    assert answer.output_format == given["output_format"]
+
+
+@pytest.mark.parametrize(
+    ("size", "drawn"), [("auto", "64x64"), ("100x50", "100x50"), ("4096x2048", "2048x1024")]
+)
+def test_any_size_is_taken(openai: OpenAI, size: str, drawn: str) -> None:
+    answer = openai.images.generate(**ASKED, size=size)  # type: ignore[call-overload]
+    assert answer.size == drawn
+    assert picture(answer.data[0].b64_json).size == tuple(int(side) for side in drawn.split("x"))
+
+
+def test_the_best_image_so_far_comes_in_time(serve: Serve, client: Client, house: House) -> None:
+    house.never_pass()
+    house.on_drawing(2, lambda: asyncio.sleep(60))
+    answer = client(serve(deadline_s=3)).images.generate(**ASKED)
+    assert answer.data is not None
+    assert answer.data[0].revised_prompt == house.drawn()[0][0]
+
+
+def test_a_run_that_is_held_up_is_not_waited_for(
+    serve: Serve, client: Client, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no deadline of the run's own could interrupt."""
+    monkeypatch.setattr("gems.apps.server.openai.runs._SHARE", 100)
+    house.never_pass()
+    house.on_drawing(2, lambda: asyncio.sleep(60))
+    answer = client(serve(deadline_s=3, drain_s=0)).images.generate(**ASKED)
+    assert answer.data is not None
+    assert answer.data[0].revised_prompt == house.drawn()[0][0]
+
+
+def test_the_built_in_world(tmp_path: Path, client: Client) -> None:
+    settings = Settings(home=tmp_path / "home", experience="off")
+    with serving(create_app(settings)) as base:
+        answer = client(base).images.generate(
+            prompt="two green stars", size="256x256", extra_body={"seed": 1}, n=2
+        )
+        assert httpx.get(f"{base}/v1/models").json()["data"][1]["id"] == "blocks"
+    assert answer.data is not None
+    assert [picture(one.b64_json).size for one in answer.data] == [(256, 256)] * 2
+    assert b"parameters" in base64.b64decode(answer.data[0].b64_json or "")

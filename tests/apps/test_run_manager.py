@@ -1,0 +1,136 @@
+"""Runs that live in the service and not in a connection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from gems.apps.run_manager import RunManager
+from gems.errors import PromptError, RunDrainedError, RunNotFoundError
+from gems.events import Event, Finished
+from gems.memory.run_filter import RunFilter
+from tests.support.scripted_service import House, Pause
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "home")
+
+
+@pytest_asyncio.fixture
+async def manager(house: House) -> AsyncIterator[RunManager]:
+    async with house.gems() as gems:
+        manager = RunManager(gems)
+        yield manager
+        await manager.drain(0)
+
+
+async def watched(manager: RunManager, run_id: str, after: int = 0) -> list[Event]:
+    async with aclosing(manager.watch(run_id, after)) as events:
+        return [event async for event in events]
+
+
+async def test_everybody_hears_everything_however_late(manager: RunManager) -> None:
+    run_id = await manager.start("a red cat", seed=7)
+    first, second = await asyncio.gather(watched(manager, run_id), watched(manager, run_id))
+    late = await watched(manager, run_id)
+    assert first == second == late
+    assert [event.type for event in first][:2] == ["started", "requirements"] or first[0].type == "started"
+    assert first[-1].type == "finished"
+    assert (await manager.result(run_id)).passed
+    assert await watched(manager, run_id, after=len(first) - 1) == first[-1:]
+
+
+async def test_a_watcher_that_leaves_stops_nothing(manager: RunManager, house: House) -> None:
+    house.never_pass()
+    run_id = await manager.start("a red cat", seed=7, max_rounds=3)
+    async with aclosing(manager.watch(run_id)) as events:
+        assert (await anext(events)).type == "started"
+    assert len((await manager.result(run_id)).rounds) == 3
+
+
+async def test_what_is_wrong_with_a_request_is_told_at_once(manager: RunManager) -> None:
+    with pytest.raises(PromptError):
+        await manager.start("")
+    assert manager.working() == []
+    with pytest.raises(RunNotFoundError):
+        await watched(manager, "unknown")
+
+
+async def test_a_run_of_another_process_tells_its_result(manager: RunManager, house: House) -> None:
+    async with house.gems() as other:
+        result = await other.run("a red cat", seed=7)
+    (only,) = await watched(manager, result.run_id)
+    assert isinstance(only, Finished)
+    assert only.result.run_id == result.run_id
+
+
+async def test_cancel_hands_back_the_best_so_far(manager: RunManager, house: House) -> None:
+    house.never_pass()
+    pause = Pause()
+    house.on_drawing(2, pause)
+    run_id = await manager.start("a red cat", seed=7)
+    await pause.wait()
+    assert manager.working() == [run_id]
+    await manager.cancel(run_id)
+    result = await manager.result(run_id)
+    assert (result.stop_reason, len(result.rounds)) == ("cancelled", 1)
+
+
+async def test_drained_runs_go_on_with_the_next_process(house: House) -> None:
+    house.never_pass()
+    async with house.gems() as gems:
+        manager = RunManager(gems)
+
+        async def stopping() -> None:
+            gems.drain()
+
+        house.on_drawing(2, stopping)
+        run_id = await manager.start("a red cat", seed=7, max_rounds=4)
+        with pytest.raises(RunDrainedError):
+            await manager.result(run_id)
+        await manager.drain()
+        with pytest.raises(RunDrainedError):
+            await manager.start("another")
+        assert [row["status"] for row in await gems.runs()] == ["interrupted"]
+    house.on_drawing(1, None)
+    drawn = house.drawn()
+    async with house.gems() as gems:
+        later = RunManager(gems)
+        assert await later.resume_drained() == [run_id]
+        result = await later.result(run_id)
+        assert await later.resume_drained() == []
+    assert (result.stop_reason, len(result.rounds)) == ("max_rounds", 4)
+    assert len(house.drawn()) == len(set(house.drawn())) == 4
+    assert house.drawn()[: len(drawn)] == drawn
+
+
+async def test_what_does_not_stop_in_time_is_interrupted(house: House) -> None:
+    pause = Pause()
+    house.on_drawing(1, pause)
+    async with house.gems() as gems:
+        manager = RunManager(gems)
+        run_id = await manager.start("a red cat", seed=7)
+        await pause.wait()
+        await manager.drain(0.01)
+        with pytest.raises(RunDrainedError):
+            await manager.result(run_id)
+        assert [row["status"] for row in await gems.runs()] == ["interrupted"]
+
+
+async def test_runs_belong_to_their_owners(manager: RunManager) -> None:
+    ids = {}
+    for owner in ("ann", "bob", ""):
+        ids[owner] = await manager.start("a red cat", seed=7, owner=owner)
+        await manager.result(ids[owner])
+    fork = await manager.fork(ids["ann"], 1, "a blue cat")
+    await manager.result(fork)
+    rows = {owner: await manager.gems.runs(wanted=RunFilter(owner=owner)) for owner in ids}
+    assert {row["run_id"] for row in rows["ann"]} == {ids["ann"], fork}
+    assert [[row["run_id"] for row in rows[owner]] for owner in ("bob", "")] == [[ids["bob"]], [ids[""]]]
+    assert len(await manager.gems.runs()) == 4

@@ -1,0 +1,177 @@
+"""What the page's buttons do, pressed without a browser."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gems.apps.server.app import create_app
+from gems.apps.server.auth import KeyFile
+from gems.apps.web import mount
+from gems.settings import ServeSettings
+from tests.support.scripted_models import settings_at
+from tests.support.scripted_service import House, Pause
+
+pytestmark = pytest.mark.skipif(not mount.is_installed(), reason="no Gradio")
+OPTIONS = (3.0, 1.0, "", "7", "balanced", "auto", "", True)
+EMPTY = (3.0, 1.0, None, None, None, None, None, None)
+
+
+@asynccontextmanager
+async def opened(house: House) -> AsyncIterator[Any]:
+    """The page's blocks."""
+    from gems.apps.web.page import _Page
+
+    settings = settings_at(house.home, serve=ServeSettings(web=False))
+    app = create_app(settings, house.gems())  # type: ignore[arg-type]
+    desk = mount.create_controller(app, settings)
+    async with app.router.lifespan_context(app):
+        yield _Page(desk)
+
+
+def asking(user: str | None = None, session: str = "tab") -> Any:
+    return SimpleNamespace(username=user, session_hash=session)
+
+
+def is_skipped(value: Any) -> bool:
+    return value == {"__type__": "update"}
+
+
+def visible(*updates: Any) -> list[bool]:
+    return [update["visible"] for update in updates]
+
+
+async def watched(page: Any, run_id: str, number: str = "", **who: Any) -> list[Any]:
+    return [told async for told in page._watch(asking(**who), run_id, number)]
+
+
+async def test_a_run_is_begun_and_watched(tmp_path: Path) -> None:
+    async with opened(House(tmp_path)) as page:
+        run_id, number, problem = await page._begin(asking(), "a red cat", *OPTIONS)
+        assert (number, problem) == ("", "")
+        told = await watched(page, run_id)
+        assert visible(*told[0][3:]) == [True, False]
+        status, trouble, html, *buttons = told[-1]
+        assert status.startswith("Every requirement is met.")
+        assert trouble == ""
+        assert run_id in html
+        assert visible(*buttons) == [False, True]
+        assert page._newest == {}
+        assert run_id in await page._find(asking(), "CAT")
+
+
+async def test_fields_may_be_empty(tmp_path: Path) -> None:
+    async with opened(House(tmp_path)) as page:
+        run_id, *_ = await page._begin(asking(), "a red cat", *EMPTY)
+        await watched(page, run_id)
+        assert run_id in await page._find(asking(), None)
+        assert 'role="alert"' in await page._stop(asking(), None)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "place", "value", "told"),
+    [
+        ("", 0, 3.0, "The prompt is empty."),
+        (None, 0, 3.0, "The prompt is empty."),
+        ("x" * 20_001, 0, 3.0, "the maximum is 20,000"),
+        ("a cat", 0, None, "Rounds must be an integer."),
+        ("a cat", 0, float("inf"), "Rounds must be an integer."),
+        ("a cat", 1, 17.0, "Images per round must be an integer."),
+        ("a cat", 2, "big", "&#x27;big&#x27;|&#39;big&#39;"),
+        ("a cat", 2, "9x9", "9 ?[x×]"),  # noqa: RUF001
+        ("a cat", 3, "-1", "Invalid seed"),
+        ("a cat", 3, "9" * 19, "seed"),
+        ("a cat", 4, "nonsense", "Invalid profile"),
+        ("a cat", 5, "nonsense", "nonsense"),
+    ],
+)
+async def test_what_is_wrong_is_told_in_the_page(
+    tmp_path: Path, prompt: str, place: int, value: Any, told: str
+) -> None:
+    async with opened(House(tmp_path)) as page:
+        options: list[Any] = list(OPTIONS)
+        options[place] = value
+        run, number, problem = await page._begin(asking(), prompt, *options)
+        assert is_skipped(run)
+        assert is_skipped(number)
+        assert 'role="alert"' in problem
+        assert re.search(told, problem), problem
+
+
+async def test_unknown_runs_are_told(tmp_path: Path) -> None:
+    async with opened(House(tmp_path)) as page:
+        assert "There is no run" in (await page._continue(asking(), "unknown", "", "more", 1.0))[2]
+        assert "There is no run" in await page._stop(asking(), "unknown")
+        ((status, trouble, _, *buttons),) = await watched(page, "unknown")
+        assert status == ""
+        assert "There is no run" in trouble
+        assert visible(buttons[0]) == [False]
+        ((*texts, cancel, further),) = await watched(page, "")
+        assert texts == ["", "", ""]
+        assert visible(cancel, further) == [False, False]
+
+
+async def test_a_newer_watch_takes_the_page_over(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    pause = Pause()
+    house.on_drawing(1, pause)
+    async with opened(house) as page:
+        run_id, *_ = await page._begin(asking(), "a red cat", *OPTIONS)
+        await pause.wait()
+        first, second = (page._watch(asking(), run_id, "") for _ in range(2))
+        other = page._watch(asking(session="another tab"), run_id, "")
+        for watch in (first, other, second):
+            await anext(watch)
+        assert [shown async for shown in first] == []
+        await anext(other)
+        assert await page._stop(asking(), run_id) == ""
+        for watch in (second, other):
+            await watch.aclose()
+
+
+async def test_what_stays_is_not_sent_again(tmp_path: Path) -> None:
+    async with opened(House(tmp_path)) as page:
+        run_id, *_ = await page._begin(asking(), "a red cat", *OPTIONS)
+        shown = [html for _, _, html, *_ in await watched(page, run_id) if not is_skipped(html)]
+        assert all(before != after for before, after in itertools.pairwise(shown))
+
+
+async def test_numbers_of_rounds(tmp_path: Path) -> None:
+    from gems.apps.web.page import _round
+
+    assert [_round(text) for text in ("2", "", None, "x", "-1", "²", "9" * 99)] == [2, *[None] * 6]
+
+
+async def test_each_key_has_its_own_runs(tmp_path: Path) -> None:
+    keys = KeyFile(tmp_path / "keys.json")
+    keys.add("ann")
+    keys.add("bob")
+    async with opened(House(tmp_path)) as page:
+        for nobody in ("", None, "eve"):
+            assert "You are not signed in." in await page._find(asking(nobody), "")
+            assert "You are not signed in." in (await page._begin(asking(nobody), "a cat", *OPTIONS))[2]
+        run_id, *_ = await page._begin(asking("ann"), "a red cat", *OPTIONS)
+        assert (await watched(page, run_id, user="ann"))[-1][0].startswith("Every requirement")
+        ((_, trouble, html, *_),) = await watched(page, run_id, user="bob")
+        assert "There is no run" in trouble
+        assert is_skipped(html)
+        assert run_id in await page._find(asking("ann"), "")
+        assert "There are no runs yet." in await page._find(asking("bob"), "")
+        assert "There is no run" in await page._stop(asking("bob"), run_id)
+        assert "There is no run" in (await page._continue(asking("bob"), run_id, "", "more", 1.0))[2]
+        assert "Signed in as <strong>ann" in await page._greet(asking("ann"))
+        assert "Signed in" not in await page._greet(asking(""))
+
+
+async def test_nothing_is_sent_or_shared(tmp_path: Path) -> None:
+    async with opened(House(tmp_path)) as page:
+        config = page.blocks.get_config_file()
+        assert config["analytics_enabled"] is False
+        assert all(fn["api_visibility"] == "private" for fn in config["dependencies"])

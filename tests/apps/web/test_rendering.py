@@ -1,0 +1,165 @@
+"""A run as HTML, from its result and from its events."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from gems.apps.run_view import WebRunView
+from gems.apps.web.rendering import PageUrls, gallery_html, problem_html, run_html, status_text, style
+from gems.errors import PromptError, RateLimitError
+from gems.events import Finished, Started, StepDone, Warned
+from gems.results import RunResult
+from tests.support.report_pages import HOSTILE, Page, eventful
+
+PLACES = PageUrls(image=lambda image: f"/i/{image}.png?a=1&b=2", report=lambda run_id: f"/r/{run_id}")
+
+
+async def played(
+    home: Path, prompt: str = "a red cat", text: str = "seen", **options: Any
+) -> list[WebRunView]:
+    """A run as it was after each event."""
+    stories: list[WebRunView] = []
+    async with eventful(home, text).gems() as gems:
+        story: WebRunView | None = None
+        async for event in gems.stream(prompt, seed=7, max_rounds=3, plateau=0, **options):
+            story = story or WebRunView.of(await gems.show(event.run_id))
+            story.take(event)
+            stories.append(deepcopy(story))
+    return stories
+
+
+def result_of(story: WebRunView) -> RunResult:
+    assert story.result is not None
+    return story.result
+
+
+async def test_events_and_result_tell_the_same(tmp_path: Path) -> None:
+    told = (await played(tmp_path))[-1]
+    known = WebRunView.of(result_of(told))
+    assert run_html(told, PLACES) == run_html(known, PLACES)
+    assert told.doing == known.doing == "All rounds are used up"
+
+
+async def test_everything_is_shown(tmp_path: Path) -> None:
+    story = (await played(tmp_path, candidates=2))[-1]
+    html = run_html(story, PLACES)
+    page = Page(html)
+    result = result_of(story)
+    for turn in result.rounds:
+        assert f"Round {turn['number']}" in page.text
+        for candidate in turn["candidates"]:
+            assert f"/i/{candidate['image']}.png" in html
+    for item in result.requirements:
+        assert page.text.count(item.question) == 3
+    assert page.text.count("seen 1") == 3
+    assert [mark["class"] for mark in page.all("span", "g-mark")] == [
+        *("g-mark no", "g-mark no", "g-mark yes", "g-mark no", "g-mark no", "g-mark unknown"),
+    ]
+    assert "It lacks something. seen" in page.text
+    assert "<ins>" in html
+    assert f"Tokens{sum(used['input_tokens'] + used['output_tokens'] for used in result.usage.values())}" in (
+        page.text.replace(",", "").replace("\n", "")
+    )
+    assert all(image.get("alt") is not None for image in page.all("img"))
+    assert [link["href"] for link in page.all("a") if "round=" in (link["href"] or "")] == [
+        f"?run={story.run_id}&round={number}" for number in (1, 2, 3)
+    ]
+
+
+async def test_rounds_appear_one_after_another(tmp_path: Path) -> None:
+    counts = [
+        len(Page(run_html(story, PLACES)).all("section", "g-round")) for story in await played(tmp_path)
+    ]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, 3)
+    assert {1, 2} < set(counts)
+
+
+async def test_a_picked_round_is_shown_at_the_top(tmp_path: Path) -> None:
+    story = (await played(tmp_path))[-1]
+    first, best = story.turns[1].image, story.turns[2].image
+    assert f'src="/i/{best}.png' in run_html(story, PLACES).split("</header>")[0]
+    top = run_html(story, PLACES, chosen=1).split("</header>")[0]
+    assert f'src="/i/{first}.png' in top
+    assert "Picked by you: round 1" in top
+    assert run_html(story, PLACES, chosen=99) == run_html(story, PLACES)
+
+
+async def test_what_people_and_models_wrote_is_data(tmp_path: Path) -> None:
+    hostile = "${alert(1)} {{#each x}} `${1}` " + HOSTILE
+    stories = await played(tmp_path, hostile, hostile)
+    stories[-1].take(Warned(message=hostile))
+    rows: Any = [
+        {
+            "run_id": '"><script>x</script>',
+            "prompt": hostile,
+            "status": "done",
+            "summary": {},
+            "created": "2026-01-01T00:00:00+00:00",
+        }
+    ]
+    pages = [
+        run_html(stories[-1], PLACES),
+        gallery_html(rows, {}, PLACES),
+        problem_html(PromptError(hostile)),
+    ]
+    for html in (*pages, gallery_html([], {}, PLACES, hostile)):
+        page = Page(html)
+        assert not page.all("script")
+        assert not page.all("style")
+        assert not [attrs for _, attrs in page.elements if any(name.startswith("on") for name in attrs)]
+        # Nothing that a template engine in the browser would act upon.
+        assert not set("{}$`") & set(html)
+        assert "${alert(1)}" in page.text
+
+
+def test_addresses_are_attributes_and_nothing_else() -> None:
+    rows: Any = [
+        {
+            "run_id": "x&y",
+            "prompt": "p",
+            "status": "done",
+            "summary": {"score": 0.999},
+            "created": "2026-01-01T00:00:00+00:00",
+        }
+    ]
+    html = gallery_html(rows, {"x&y": "0" * 64}, PLACES)
+    page = Page(html)
+    assert [link["href"] for link in page.all("a")] == ["?run=x%26y"]
+    assert page.all("img")[0]["src"] == f"/i/{'0' * 64}.png?a=1&b=2"
+    # Only what is complete looks complete.
+    assert "99 % met" in page.text
+
+
+def test_what_goes_on_is_said() -> None:
+    story = WebRunView("run", "a cat")
+    story.take(Started(run_id="run"))
+    assert status_text(story) == "Planning."
+    story.take(StepDone(round=2, candidate=0, done=3, total=9))
+    assert status_text(story) == "Drawing round 2: step 3 of 9."
+
+
+def test_errors_say_what_to_do() -> None:
+    error = RateLimitError("Too many.", hint="Wait a minute.")
+    error.run_id = "run-1"
+    page = Page(problem_html(error))
+    assert page.all("section")[0]["role"] == "alert"
+    assert [part in page.text for part in ("Too many.", "Wait a minute.")] == [True, True]
+    assert page.all("a")[0]["href"] == "?run=run-1"
+
+
+async def test_failures_are_told_with_what_is_known(tmp_path: Path) -> None:
+    story = (await played(tmp_path))[-1]
+    failure: Any = {"node": "judge", "error": "ServerError", "message": "It broke."}
+    failed = result_of(story).model_copy(update={"failure": failure, "stop_reason": "failed"})
+    story.take(Finished(result=failed))
+    page = Page(run_html(story, PLACES))
+    assert "ServerError" in page.text
+    assert "It broke." in page.text
+    assert status_text(story).startswith("Failed.")
+
+
+def test_style_loads_nothing() -> None:
+    assert not [part for part in ("@import", "url(", "http") if part in style()]

@@ -1,0 +1,117 @@
+"""The settings of .env.example and the figures of docs/results.md are the real ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def measured(name: str) -> Any:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["tables"]
+
+
+def test_the_table_of_harnesses_is_what_was_measured() -> None:
+    """Rows of docs/results.md against the numbers that the comparison wrote."""
+    with (ROOT / "benchmarks" / "results" / "blocks-bench.csv").open() as file:
+        compared = {(line["entry"], line["part"], line["metric"]): line for line in csv.DictReader(file)}
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| ([\d.]+) % \(([\d.]+) to ([\d.]+)\) \| ([\d.]+) \| ([\d.]+) \|",
+        RESULTS,
+        re.MULTILINE,
+    )
+    assert len(rows) == 8
+    for name, *told in rows:
+        met, images, calls = (compared[name, "all", each] for each in ("met", "images", "calls"))
+        shares = [f"{100 * float(met[each]):.1f}" for each in ("mean", "low", "high")]
+        assert told == [*shares, f"{float(images['mean']):.2f}", f"{float(calls['mean']):.1f}"], name
+
+
+def test_the_table_of_costs_is_what_was_measured() -> None:
+    """In docs/results.md and in docs/policy.md."""
+    figures = measured("cost")["figures"]
+    ways = ["the paper's pattern", "paper", "balanced", "balanced, 2 candidates"]
+    assert set(ways) == set(figures)
+    for page in (RESULTS, (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")):
+        rows = re.findall(r"^\|[^|\n]+\| (\d+) \| ([\d.]+) \| (\d+) \| ([\d.]+) \| ([\d,]+) \|$", page, re.M)
+        assert len(rows) == 4
+        for way, row in zip(ways, rows, strict=True):
+            found = figures[way]["5"]
+            seconds, megabytes = f"{found['seconds']:.1f}", f"{found['image_bytes'] / 1e6:.1f}"
+            assert list(row) == [
+                str(found["drawings"]), seconds, str(found["calls"]), megabytes, f"{found['tokens']:,}"
+            ]  # fmt: skip
+
+
+def test_the_tables_of_memory_and_skills_are_what_was_measured() -> None:
+    text = RESULTS.partition("## Memory and skills")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\|[^|\n]+\| ([\d.]+) \| (\d+) % \| (\d+) % \|$", text, re.M)
+    wanted = []
+    for name, kinds in (
+        ("memory_helps", ("without", "with", "misled")),
+        ("skills_help", ("none", "auto", "named")),
+    ):
+        runs = measured(name)["runs"]
+        for kind in kinds:
+            images, met, first = (
+                statistics.mean(run[kind][figure] for run in runs)
+                for figure in ("images_per_success", "fully_met", "first_image")
+            )
+            wanted.append((f"{images:.2f}", f"{100 * met:.0f}", f"{100 * first:.0f}"))
+    assert rows == wanted
+
+
+def test_the_figures_of_the_loop_and_of_scale_are_what_was_measured() -> None:
+    loop, scale = measured("blocks_world"), measured("memory_scale")["measured"]
+    share = measured("concurrency")["share_of_throughput"]
+    found = measured("skills_scale")["measured"]
+    for figure in (
+        f"| {100 * loop['single_shot']:.0f} % |",
+        f"| {100 * loop['loop']:.0f} % ({loop['images_per_prompt']:.2f} images per prompt) |",
+        f"| {100 * loop['judge_agreement']:.0f} % of {loop['judge_questions']} |",
+        f"of {loop['called_passed']} |",
+        f"| {found['first_scan_ms']:.0f} ms, {found['warm_scan_ms']:.0f} ms |",
+        f"| {found['planner_tokens']:,} |",
+        f"| {scale['retrieval_p50_ms']:.0f} ms (p95 {scale['retrieval_p95_ms']:.0f} ms) |",
+        f"| {scale['memory_mb']:.0f} MB |",
+        f"| {scale['insertions_per_s']:.0f} |",
+        f"| {100 * share:.0f} % |",
+        f"| {measured('concurrency')['rss_peak_mb']:.0f} MB |",
+    ):
+        assert figure in RESULTS
+
+
+def test_env_example_names_every_setting_and_no_other() -> None:
+    from gems.settings import ChatSettings, GeneratorSettings, ServeSettings, Settings
+
+    text = (ROOT / ".env.example").read_text()
+    named = set(re.findall(r"^#(GEMS_\w+)=", text, re.MULTILINE))
+    wanted = {f"GEMS_CHAT__{name.upper()}" for name in ChatSettings.model_fields}
+    wanted |= {f"GEMS_GENERATOR__{name.upper()}" for name in GeneratorSettings.model_fields}
+    wanted |= {f"GEMS_SERVE__{name.upper()}" for name in ServeSettings.model_fields}
+    nested = {"chat", "planner", "judge", "reflector", "eval_judge", "generator", "serve"}
+    wanted |= {f"GEMS_{name.upper()}" for name in Settings.model_fields if name not in nested}
+    judges = {name for name in named if name.startswith(("GEMS_JUDGE__", "GEMS_EVAL_JUDGE__"))}
+    assert named - judges == wanted
+    assert {re.sub("(EVAL_)?JUDGE", "CHAT", name) for name in judges} <= wanted
+
+
+def test_the_example_environment_is_read(tmp_path: Path) -> None:
+    """Uncommented as it stands, every line is understood."""
+    from gems.settings import load_settings
+
+    text = (ROOT / ".env.example").read_text()
+    lines = [line[1:] for line in text.splitlines() if re.match(r"#[A-Z_]+=", line)]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    assert Path.cwd() == tmp_path
+    settings = load_settings()
+    assert settings.generator.model == "diffusers:z-image-turbo"
+    assert settings.chat_for("judge").temperature == 0
+    assert "GEMS_HOME" in os.environ

@@ -1,0 +1,217 @@
+"""What a client finds out about an endpoint, and remembers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from gems.errors import (
+    ConfigurationError,
+    ModelUnavailableError,
+    RejectedRequestError,
+    UnreadableReplyError,
+)
+from gems.models.chat.client import ChatClient
+from gems.models.schemas import RequirementsReply
+from gems.types import Usage
+from tests.support.chat_clients import checklist, client_of, formed, plain
+from tests.support.stub import Fault, StubServer
+from tests.support.stub.responses import count_images
+
+
+@pytest.fixture
+async def open_client(stub: StubServer) -> AsyncIterator[Callable[..., ChatClient]]:
+    opened: list[ChatClient] = []
+
+    def make(**settings: Any) -> ChatClient:
+        opened.append(client_of(stub, **settings))
+        return opened[-1]
+
+    yield make
+    for client in opened:
+        await client.aclose()
+
+
+Open = Callable[..., ChatClient]
+
+
+def forms(stub: StubServer) -> list[str | None]:
+    """The response format of each request."""
+    return [(call.body.get("response_format") or {}).get("type") for call in stub.requests]
+
+
+async def test_schemas_are_asked_for_at_first(stub: StubServer, open_client: Open) -> None:
+    client = open_client()
+    await client.ask(formed())
+    assert forms(stub) == ["json_schema"]
+    schema = stub.requests[0].body["response_format"]["json_schema"]
+    assert schema["name"] == "RequirementsReply"
+    assert client.structured_output == "json_schema"
+
+
+@pytest.mark.parametrize(
+    ("fault", "first", "then", "mode"),
+    [
+        ("no_json_schema", ["json_schema", "json_object"], "json_object", "json_mode"),
+        ("no_json", ["json_schema", "json_object", None], None, "text"),
+    ],
+)
+async def test_a_refused_format_is_not_asked_for_again(
+    fault: Any, first: list[str | None], then: str | None, mode: str, stub: StubServer, open_client: Open
+) -> None:
+    stub.fault(Fault(fault))
+    client = open_client()
+    for _ in range(2):
+        assert isinstance((await client.ask(formed())).parsed, RequirementsReply)
+    assert forms(stub) == [*first, then]
+    assert client.structured_output == mode
+
+
+async def test_each_client_learns_for_itself(stub: StubServer, open_client: Open) -> None:
+    stub.fault(Fault("no_json_schema"))
+    await open_client().ask(formed())
+    stub.behave()
+    await open_client().ask(formed())
+    assert forms(stub) == ["json_schema", "json_object", "json_schema"]
+
+
+async def test_what_did_not_help_is_not_remembered(stub: StubServer, open_client: Open) -> None:
+    stub.fault(Fault("redirect", text="http://127.0.0.1:9/v1"))
+    client = open_client()
+    with pytest.raises(RejectedRequestError):
+        await client.ask(formed())
+    assert forms(stub) == ["json_schema", "json_object", None]
+    assert client.structured_output == "json_schema"
+
+
+@pytest.mark.parametrize("fault", ["404", "quota"])
+async def test_what_no_other_form_can_mend_is_asked_once(
+    fault: Any, stub: StubServer, open_client: Open
+) -> None:
+    stub.fault(Fault(fault))
+    with pytest.raises(ModelUnavailableError):
+        await open_client().ask(formed())
+    assert forms(stub) == ["json_schema"]
+
+
+def pictures(stub: StubServer) -> list[int]:
+    return [count_images(call.body) for call in stub.requests]
+
+
+@pytest.mark.parametrize(("limit", "sent"), [(1, [3, 1, 1, 1]), (2, [3, 2, 2, 1])])
+async def test_a_limit_on_pictures_is_learned(
+    limit: int, sent: list[int], stub: StubServer, open_client: Open
+) -> None:
+    stub.fault(Fault("too_many_images", limit=limit))
+    client = open_client()
+    first = await client.ask(checklist(pictures=3))
+    second = await client.ask(checklist(pictures=3))
+    single = await client.ask(checklist())
+    assert pictures(stub) == sent
+    assert client.max_pictures == limit
+    assert [reply.usage["images_sent"] for reply in (first, second, single)] == [limit, limit, 1]
+    newest = checklist(pictures=3).pictures[-limit:]
+    assert first.usage["image_bytes_sent"] == sum(len(picture.data) for picture in newest)
+
+
+async def test_below_the_limit_every_picture_is_sent_and_counted(stub: StubServer, open_client: Open) -> None:
+    stub.fault(Fault("too_many_images", limit=3))
+    client = open_client()
+    await client.ask(checklist(pictures=4))
+    reply = await client.ask(checklist(pictures=2))
+    assert pictures(stub) == [4, 3, 2]
+    assert reply.usage["images_sent"] == 2
+    assert reply.usage["image_bytes_sent"] == sum(len(p.data) for p in checklist(2).pictures)
+
+
+async def test_the_newest_pictures_are_kept(stub: StubServer, open_client: Open) -> None:
+    stub.fault(Fault("too_many_images", limit=1))
+    await open_client().ask(checklist(pictures=3))
+    shown = [part for part in stub.requests[1].body["messages"][1]["content"] if part["type"] == "image_url"]
+    whole = [part for part in stub.requests[0].body["messages"][1]["content"] if part["type"] == "image_url"]
+    assert shown == whole[-1:]
+
+
+async def test_a_model_that_takes_no_picture_is_a_wrong_setting(stub: StubServer, open_client: Open) -> None:
+    stub.fault(Fault("too_many_images", limit=0))
+    with pytest.raises(ConfigurationError, match="vision model"):
+        await open_client().ask(plain())
+
+
+@pytest.mark.parametrize(
+    ("parameter", "settings", "instead"),
+    [
+        ("logprobs", {}, {}),
+        ("temperature", {"temperature": 0.5}, {}),
+        ("max_tokens", {"max_tokens": 400}, {"max_completion_tokens": 400}),
+    ],
+)
+async def test_a_refused_parameter_is_not_sent_again(
+    parameter: str, settings: dict[str, Any], instead: dict[str, Any], stub: StubServer, open_client: Open
+) -> None:
+    stub.fault(Fault("unknown_parameter", text=parameter))
+    client = open_client(**settings)
+    for _ in range(2):
+        assert (await client.ask(plain(logprobs=True))).text.startswith("Yes")
+    assert [parameter in call.body for call in stub.requests] == [True, False, False]
+    for call in stub.requests[1:]:
+        assert instead.items() <= call.body.items()
+
+
+async def test_several_refusals_are_learned_in_one_go(stub: StubServer, open_client: Open) -> None:
+    for parameter in ("logprobs", "temperature", "max_tokens"):
+        stub.fault(Fault("unknown_parameter", text=parameter), times=1)
+    stub.fault(Fault("no_json_schema"))
+    client = open_client(temperature=0.1, max_tokens=500)
+    await client.ask(plain(logprobs=True))
+    assert len(stub.requests) == 4
+    await client.ask(formed())
+    assert forms(stub)[4:] == ["json_schema", "json_object"]
+
+
+async def test_parameters_are_sent_where_they_are_set(stub: StubServer, open_client: Open) -> None:
+    client = open_client(temperature=0.25, max_tokens=321)
+    await client.ask(plain(logprobs=True))
+    await client.ask(plain())
+    first, second = (call.body for call in stub.requests)
+    assert (first["temperature"], first["max_tokens"]) == (0.25, 321)
+    assert (first["logprobs"], first["top_logprobs"]) == (True, 20)
+    assert "logprobs" not in second
+    assert first["model"] == "stub"
+
+
+async def test_nothing_is_sent_that_was_not_set(stub: StubServer, open_client: Open) -> None:
+    await open_client(logprobs=False).ask(plain(logprobs=True))
+    assert set(stub.requests[0].body) == {"model", "messages"} | ({"stream"} & set(stub.requests[0].body))
+
+
+async def test_the_probability_of_yes(stub: StubServer, open_client: Open) -> None:
+    stub.behaviour.logprobs = True
+    client = open_client()
+    assert (await client.ask(plain(logprobs=True))).yes_probability == pytest.approx(0.95)
+    assert (await client.ask(plain())).yes_probability is None
+
+
+async def test_unreadable_answers_are_asked_for_again_and_paid(stub: StubServer, open_client: Open) -> None:
+    stub.fault(Fault.reply("I would rather not."), times=2)
+    told: list[Usage] = []
+    reply = await open_client().ask(formed(), told.append)
+    assert isinstance(reply.parsed, RequirementsReply)
+    assert len(stub.requests) == len(told) == reply.usage["calls"] == 3
+    for name in ("input_tokens", "output_tokens"):
+        assert reply.usage[name] == sum(usage[name] for usage in told) > told[0][name]  # type: ignore[literal-required]
+    assert forms(stub) == ["json_schema"] * 3
+
+
+async def test_answers_never_readable_are_asked_for_in_every_way(stub: StubServer, open_client: Open) -> None:
+    stub.fault(Fault.reply("I would rather not."))
+    told: list[Usage] = []
+    client = open_client(attempts=2)
+    with pytest.raises(UnreadableReplyError, match="I would rather not") as caught:
+        await client.ask(formed(), told.append)
+    assert forms(stub) == ["json_schema"] * 2 + ["json_object"] * 2 + [None] * 2
+    assert len(told) == 6
+    assert caught.value.message.startswith("stub at http://127.0.0.1")
+    assert client.structured_output == "json_schema", "what did not help is not remembered"

@@ -1,0 +1,238 @@
+"""Answers of skills' verifiers, and what becomes of bad ones."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gems.errors import RunCancelledError, SkillError
+from gems.nodes import checklist
+from gems.nodes.checklist import ask_verifiers
+from gems.nodes.judge import judge
+from gems.skills.authoring import VerifierAnswer, VerifierRequest
+from gems.skills.models import Skill, SkillRegistry
+from gems.types import ImageRequest
+from tests.support.scripted_models import OPTIONS, Desk, checks
+from tests.support.stub.models import flat_picture
+
+SKILL = Skill(name="lettering", description="For texts.", body="Say it.")
+USE = {"name": "lettering", "prompt": "", "restored": [], "requirements": [], "drawing": {}, "fault": ""}
+
+
+class Reader:
+    """Answers what it takes with `said`, which may also be raised or be called."""
+
+    def __init__(self, said: Any, takes: Any = lambda item: item["kind"] == "text") -> None:
+        self.said, self._takes = said, takes
+        self.asked: list[VerifierRequest] = []
+
+    def takes(self, requirement: Any) -> Any:
+        return self._takes(requirement)
+
+    async def verify(self, request: VerifierRequest) -> Any:
+        self.asked.append(request)
+        if callable(self.said):
+            return await self.said()
+        return self.said
+
+
+def says(answer: Any, evidence: Any = "reads OPEN") -> Any:
+    return {"r1": VerifierAnswer(answer=answer, evidence=evidence)}
+
+
+@pytest.fixture
+def verifiers(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets a skill have these verifiers."""
+    desk.context = replace(desk.context, skills=SkillRegistry([SKILL]), skill_timeout_s=30.0)
+
+    def use(*items: Any) -> None:
+        monkeypatch.setattr(checklist, "skill_verifiers", lambda skill: list(items))
+
+    return use
+
+
+async def state(desk: Desk, **more: Any) -> Any:
+    picture = flat_picture(ImageRequest(prompt="a", seed=1, width=64, height=64))
+    image = await desk.context.images.put(picture)
+    return {
+        "prompt": "a sign",
+        "draw_prompt": "a sign drawn",
+        "options": OPTIONS,
+        "requirements": [
+            {"id": "r1", "question": "Does it say OPEN?", "kind": "text", "parents": []},
+            {"id": "r2", "question": "Is it red?", "kind": "attribute", "parents": []},
+        ],
+        "drawn": [{"index": 0, "image": image, "seed": 1}],
+        "skill_uses": [USE],
+    } | more
+
+
+async def answered(desk: Desk, work: Any = None, **more: Any) -> dict[str, Any]:
+    given = await state(desk, **more)
+    found = await ask_verifiers(given["drawn"][0]["image"], given, work or desk.work())
+    return {name: (answer["answer"], answer["source"]) for name, answer in found.items()}
+
+
+async def test_a_verifier_is_shown_the_image_and_what_it_takes(desk: Desk, verifiers: Any) -> None:
+    reader = Reader(says("yes"))
+    verifiers(reader)
+    assert await answered(desk) == {"r1": ("yes", "lettering")}
+    (request,) = reader.asked
+    assert request.image.startswith(b"\x89PNG")
+    assert (request.user_prompt, [item["id"] for item in request.requirements]) == ("a sign", ["r1"])
+
+
+@pytest.mark.parametrize("answer", ["yes", "no"])
+async def test_the_judge_is_not_asked_what_a_verifier_answered(
+    answer: str, desk: Desk, verifiers: Any
+) -> None:
+    verifiers(Reader(says(answer, "reads  OPEN\nand shut")))
+    desk.chat.script["checklist"] = checks("yes")
+    update = await judge(await state(desk), desk.work())
+    first, second = update["rounds"][0]["verdicts"][0]["answers"]
+    assert (first["answer"], first["source"], first["evidence"]) == (
+        answer,
+        "lettering",
+        "reads OPEN and shut",
+    )
+    assert desk.chat.about("checklist")[0].lines("questions") == ["1. Is it red?"]
+    assert [asked.tag("question") for asked in desk.chat.about("verify")] == ["Is it red?"] * (
+        answer == "yes"
+    )
+    assert second["source"] == ("confirmation" if answer == "yes" else "judge")
+
+
+async def test_nobody_is_asked_where_a_verifier_knows_all(desk: Desk, verifiers: Any) -> None:
+    both = {name: VerifierAnswer(answer="yes", evidence="seen") for name in ("r1", "r2")}
+    verifiers(Reader(both, takes=lambda item: True))
+    update = await judge(await state(desk), desk.work())
+    assert update["stop_reason"] == "passed"
+    assert desk.chat.asked == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, says("unknown"), {"r2": VerifierAnswer(answer="no", evidence="")}, {"r9": 5, None: 5}],
+    ids=["nothing", "unknown", "not asked", "no such ids"],
+)
+async def test_the_judge_is_asked_what_no_verifier_answered(said: Any, desk: Desk, verifiers: Any) -> None:
+    verifiers(Reader(said))
+    work = desk.work()
+    assert await answered(desk, work) == {}
+    assert work.warnings == []
+
+
+async def hangs() -> None:
+    await asyncio.Event().wait()
+
+
+async def exits() -> None:
+    sys.exit(1)
+
+
+async def raises() -> None:
+    raise ValueError("no eyes")
+
+
+async def fails() -> None:
+    raise SkillError("no weights")
+
+
+async def times_out() -> None:
+    raise TimeoutError("too slow")
+
+
+def exiting(item: Any) -> None:
+    sys.exit(1)
+
+
+BAD = {
+    "raises": (Reader(raises), "ValueError: no eyes"),
+    "fails": (Reader(fails), "no weights"),
+    "exits": (Reader(exits), "tried to exit the program"),
+    "times out": (Reader(times_out), "too slow"),
+    "text": (Reader("yes"), "hands back str"),
+    "nothing": (Reader(None), "hands back NoneType"),
+    "no answer": (Reader({"r1": "yes"}), "None; it must be yes, no or unknown"),
+    "maybe": (Reader(says("maybe")), "'maybe'"),
+    "list": (Reader(says(["yes"])), "yes, no or unknown"),
+    "takes raises": (Reader({}, takes=lambda item: 1 / 0), "ZeroDivisionError"),
+    "takes exits": (Reader({}, takes=exiting), "tried to exit the program"),
+}
+
+
+@pytest.mark.parametrize(("reader", "told"), BAD.values(), ids=BAD)
+async def test_a_bad_verifier_costs_a_warning_only(
+    reader: Reader, told: str, desk: Desk, verifiers: Any
+) -> None:
+    verifiers(reader)
+    work = desk.work()
+    given = await state(desk)
+    update = await judge(given, work)
+    assert update["stop_reason"] == "passed"
+    assert {answer["source"] for answer in update["rounds"][0]["verdicts"][0]["answers"]} == {"confirmation"}
+    (warning,) = work.warnings
+    assert warning.startswith("The verifier of the skill lettering failed: ")
+    assert told in warning
+    again = desk.work()
+    await judge(given | {"warnings": [warning]}, again)
+    assert again.warnings == []
+
+
+async def test_a_verifier_that_hangs_is_left_behind(desk: Desk, verifiers: Any) -> None:
+    desk.context = replace(desk.context, skill_timeout_s=0.05)
+    verifiers(Reader(hangs))
+    work = desk.work()
+    assert await answered(desk, work) == {}
+    assert "within 0.05 s" in work.warnings[0]
+
+
+async def test_a_cancelled_run_waits_for_no_verifier(desk: Desk, verifiers: Any) -> None:
+    async def cancels() -> None:
+        desk.context.cancelled.set()
+        await hangs()
+
+    verifiers(Reader(cancels))
+    with pytest.raises(RunCancelledError):
+        await answered(desk)
+
+
+async def test_the_first_answer_counts(desk: Desk, verifiers: Any) -> None:
+    second = Reader({}, takes=lambda item: True)
+    verifiers(Reader(says("no")), second)
+    assert await answered(desk) == {"r1": ("no", "lettering")}
+    assert [item["id"] for item in second.asked[0].requirements] == ["r2"]
+
+
+@pytest.mark.parametrize("uses", [[], [USE | {"fault": "broke"}], [USE | {"name": "vanished"}]])
+async def test_only_skills_that_did_their_part_verify(uses: Any, desk: Desk, verifiers: Any) -> None:
+    reader = Reader(says("no"))
+    verifiers(reader)
+    assert await answered(desk, skill_uses=uses) == {}
+    assert reader.asked == []
+
+
+async def test_verifiers_come_from_the_skills_code(desk: Desk, tmp_path: Path) -> None:
+    from tests.support.skill_folders import coded
+
+    source = """
+from gems.skills.authoring import VerifierAnswer
+
+class Reader:
+    def takes(self, requirement):
+        return requirement["kind"] == "text"
+    async def verify(self, request):
+        said = VerifierAnswer(answer="no", evidence="reads OPNE")
+        return {item["id"]: said for item in request.requirements}
+
+def verifiers(context):
+    return [Reader()]
+"""
+    desk.context = replace(desk.context, skills=SkillRegistry([coded(tmp_path / "lettering", source)]))
+    assert await answered(desk) == {"r1": ("no", "lettering")}

@@ -1,0 +1,280 @@
+"""Where results are written, and what is handed back where nothing can be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gems.errors import DiskFullError, OptionError
+from gems.events import Warned
+from gems.runs.output import check_target
+from tests.support.scripted_models import checks
+from tests.support.scripted_service import House, content, told
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "home")
+
+
+@pytest.mark.parametrize(
+    ("out", "written"),
+    [
+        ("cat.png", "cat.png"),
+        ("CAT.PNG", "CAT.PNG"),
+        ("new/folders/cat.png", "new/folders/cat.png"),
+        ("folder", "folder/{run}.png"),
+        ("there", "there/{run}.png"),
+        ("there.d", "there.d/{run}.png"),
+        ("there.png", "there.png/{run}.png"),
+        (".", "{run}.png"),
+    ],
+)
+async def test_result_is_written_where_it_is_wanted(
+    house: House, tmp_path: Path, out: str, written: str
+) -> None:
+    for name in ("there", "there.d", "there.png"):
+        os.makedirs(tmp_path / name)
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7, out=out)
+    assert result.path == str(tmp_path / written.format(run=result.run_id))
+    assert content(result.path) == result._repr_png_()
+
+
+async def test_file_is_replaced(house: House, tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_text("before")
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7, out=tmp_path / "cat.png")
+    assert content(tmp_path / "cat.png") == result._repr_png_()
+    assert sorted(os.listdir(tmp_path)) == ["cat.png", "home"]
+
+
+@pytest.mark.parametrize("out", ["cat.jpg", "folder/cat.webp", "file/cat.png", "file/folder/cat.png"])
+def test_target_that_cannot_be_written_is_ruled_out(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OptionError):
+        check_target(out)
+
+
+@pytest.mark.parametrize("out", ["", "x" * 300, f"{'x' * 300}.png", f"{'x' * 300}/cat.png", "a\0b.png"])
+def test_name_that_no_file_can_have_is_ruled_out(out: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        check_target(out)
+    assert len(str(caught.value)) < 400
+
+
+def test_empty_target_is_named_as_such() -> None:
+    with pytest.raises(OptionError, match="empty"):
+        check_target("")
+
+
+def test_folder_that_may_not_be_looked_into_is_ruled_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = Path.stat
+
+    def locked(path: Path, **options: Any) -> os.stat_result:
+        if "locked" in path.parts[:-1]:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", locked)
+    with pytest.raises(OptionError, match="Permission denied"):
+        check_target(tmp_path / "locked" / "cat.png")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_without_permission_is_ruled_out(tmp_path: Path) -> None:
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(OptionError, match="is not writable"):
+        check_target(tmp_path / "locked" / "cat.png")
+
+
+def test_folder_that_the_system_says_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
+    with pytest.raises(OptionError, match="is not writable"):
+        check_target(tmp_path / "cat.png")
+
+
+async def test_without_metadata_the_file_is_the_stored_image(house: House) -> None:
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7, metadata=False)
+        assert result.image_id is not None
+        assert content(result.path) == await gems.resources.images.load(result.image_id)
+
+
+async def test_resumed_result_is_written_where_it_is_wanted(house: House, tmp_path: Path) -> None:
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7)
+        again = await gems.resume(result.run_id, out=tmp_path / "again.png")
+        assert again.path == str(tmp_path / "again.png")
+        assert content(again.path) == content(result.path)
+        with pytest.raises(OptionError):
+            await gems.resume(result.run_id, out="again.gif")
+
+
+class Disk:
+    """Has no space left for files that are flushed to it, once it is full."""
+
+    full = False
+
+    def flush(self, handle: int) -> None:
+        if self.full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr("os.fsync", disk.flush)
+    return disk
+
+
+async def test_full_disk_costs_no_image(house: House, disk: Disk) -> None:
+    disk.full = True
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7)
+        assert (result.stop_reason, result.path) == ("passed", None)
+        assert result.image.size == (64, 64)
+        assert [text.partition(":")[0] for text in result.warnings] == [
+            "An image could not be stored and is held in memory only",
+            "The result could not be written",
+        ]
+        shown = await gems.show(result.run_id)
+    assert shown.image.tobytes() == result.image.tobytes()
+
+
+async def test_image_in_memory_only_is_written_to_the_temporary_files(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.home.mkdir()
+    for name in ("images", "outputs"):
+        (house.home / name).write_text("a file stands where the folder should be")
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "temporary"))
+    async with house.gems() as gems:
+        events = await told(gems.stream("a red cat", seed=7))
+    result = events[-1].result  # type: ignore[union-attr]
+    assert result.path == str(tmp_path / "temporary" / f"gems-{result.run_id}.png")
+    assert content(result.path) == result._repr_png_()
+    assert result.warnings[-1].endswith(f"It is {result.path}.")
+    assert [event.message for event in events if isinstance(event, Warned)] == result.warnings
+
+
+async def test_image_that_can_be_written_nowhere_is_said_to_end_with_the_process(
+    house: House, disk: Disk
+) -> None:
+    disk.full = True
+    async with house.gems() as gems:
+        result = await gems.run("a red cat", seed=7)
+    assert result.path is None
+    assert "in memory only" in result.warnings[-1]
+
+
+async def test_result_that_cannot_be_written_is_in_the_store(house: House, disk: Disk) -> None:
+    async with house.gems() as gems:
+        put = gems.resources.images.put
+
+        async def put_then_fill(data: bytes) -> str:
+            image = await put(data)
+            disk.full = True
+            return image
+
+        gems.resources.images.put = put_then_fill  # type: ignore[method-assign]
+        result = await gems.run("a red cat", seed=7)
+        assert result.image_id is not None
+        assert result.path == str(gems.resources.images.path(result.image_id))
+    assert content(result.path).startswith(b"\x89PNG")
+    assert len(result.warnings) == 1
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_checkpointer_that_fails_after_the_first_image_costs_no_image(
+    house: House, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    async with house.gems() as gems:
+        saver = gems.resources.checkpointer
+
+        async def full(*args: Any, **kwargs: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        async def fail() -> None:
+            monkeypatch.setattr(saver, "aput", full)
+            monkeypatch.setattr(saver, "aput_writes", full)
+            if not readable:
+                monkeypatch.setattr(saver, "aget_tuple", full)
+
+        house.on_drawing(1, fail)
+        events = await told(gems.stream("a red cat", seed=7))
+        result = events[-1].result  # type: ignore[union-attr]
+        # The loop came to its end, and what it told is all there; only keeping it failed.
+        assert (result.stop_reason, result.failure, result.status) == ("passed", None, "done")
+        (warning,) = (event.message for event in events if isinstance(event, Warned))
+        assert "no space is left" in warning
+        assert result.warnings == [warning]
+        assert result.image.size == (64, 64)
+        assert content(result.path) == result._repr_png_()
+        assert result.final_prompt == "a red cat"
+        assert [(item.question, item.answer) for item in result.requirements] == [
+            ("Is there a cat?", "yes"),
+            ("Is it red?", "yes"),
+        ]
+        (row,) = await gems.runs()
+        assert row["status"] == "done"
+        monkeypatch.undo()
+        house.on_drawing(1, None)
+        again = await gems.resume(result.run_id)
+    assert again.stop_reason == "passed"
+    assert house.drawn() == [("a red cat", 7)]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_best_image_is_handed_back_though_checkpoints_failed_before_it(
+    house: House, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    house.chat.script["checklist"] = [checks("no", "no"), checks("yes", "no"), *[checks("yes", "yes")] * 2]
+    async with house.gems() as gems:
+        saver = gems.resources.checkpointer
+
+        async def full(*args: Any, **kwargs: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        async def fail() -> None:
+            for method in ("aput", "aput_writes", *([] if readable else ["aget_tuple"])):
+                monkeypatch.setattr(saver, method, full)
+
+        house.on_drawing(2, fail)
+        result = await gems.run("a red cat", seed=7)
+    assert (result.stop_reason, result.score, result.best_round) == ("passed", 1.0, 3)
+    assert result.passed
+    assert [turn["score"] for turn in result.rounds] == [0.0, 0.5, 1.0]
+    assert [turn["prompt"] for turn in result.rounds] == [prompt for prompt, _ in house.drawn()]
+    assert [item["round"] for item in result.experiences] == [1, 2]
+    assert content(result.path) == result._repr_png_()
+
+
+@pytest.mark.parametrize("method", ["_write", "_all"])
+async def test_ledger_that_fails_costs_no_image(
+    house: House, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    async with house.gems() as gems:
+
+        async def full(sql: str, values: Any) -> None:
+            raise DiskFullError("The ledger could not be written.")
+
+        async def fail() -> None:
+            monkeypatch.setattr(gems.resources.ledger, method, full)
+
+        house.on_drawing(1, fail)
+        result = await gems.run("a red cat", seed=7)
+        monkeypatch.undo()
+    assert result.image.size == (64, 64)
+    assert result.stop_reason == {"_write": "passed", "_all": "failed"}[method]
+    assert len(result.warnings) == {"_write": 3, "_all": 0}[method]

@@ -1,0 +1,47 @@
+"""Processes that begin a run, or go on with one, and print its result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.pausable_models import PATIENCE_S
+from tests.support.stub import StubServer
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@contextmanager
+def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Any]:
+    """A process at work; killed in the end if it is still there."""
+    command = [
+        sys.executable,
+        "-m",
+        "tests.support.run_worker",
+        str(home),
+        stub.base_url,
+        run_id,
+        str(candidates),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finished(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> dict[str, Any]:
+    """The result of a process that nothing happens to."""
+    with worker(home, stub, run_id, candidates) as process:
+        told, wrong = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, wrong
+    result: dict[str, Any] = json.loads(told)
+    return result

@@ -1,0 +1,163 @@
+"""What a caller asks for is checked and completed before anything is paid for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gems.errors import OptionError, PromptError, SizeError
+from gems.models.chat.capabilities import ChatLimits
+from gems.options import MAX_PROMPT, SEEDS, candidate_seed, check_prompt, parse_size, resolve_options
+from tests.support.scripted_models import FREE, Desk, FlatGenerator, opened_desk
+
+
+def completed(desk: Desk, **given: Any) -> Any:
+    return resolve_options(given, desk.context)  # type: ignore[arg-type]
+
+
+async def test_defaults(desk: Desk) -> None:
+    options = completed(desk)
+    assert 0 <= options.pop("seed") < SEEDS
+    assert options == {
+        "max_rounds": 5,
+        "candidates": 1,
+        "width": 64,
+        "height": 64,
+        "sized": False,
+        "profile": "balanced",
+        "negative_prompt": "",
+        "skills": "auto",
+        "max_images": None,
+        "budget_usd": None,
+        "deadline_s": None,
+        "plateau": 7,
+        "memory": True,
+    }
+
+
+async def test_the_papers_profile_knows_no_plateau(desk: Desk) -> None:
+    assert completed(desk, profile="paper")["plateau"] is None
+    assert completed(desk, profile="paper", plateau=2)["plateau"] == 2
+    assert completed(desk, plateau=0)["plateau"] is None
+
+
+async def test_seed_is_drawn_by_chance(desk: Desk) -> None:
+    assert len({completed(desk)["seed"] for _ in range(8)}) > 1
+
+
+async def test_resolving_again_changes_nothing(desk: Desk) -> None:
+    once = completed(desk, candidates=3, size="96x64", deadline_s=5, max_images=7, seed=0)
+    given = {name: value for name, value in once.items() if value is not None}
+    given |= {"size": f"{given.pop('width')}x{given.pop('height')}"}
+    assert completed(desk, **given) == once
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_rounds", 1),
+        ("max_rounds", 50),
+        ("candidates", 16),
+        ("seed", 0),
+        ("seed", SEEDS - 1),
+        ("max_images", 1),
+        ("deadline_s", 0.5),
+    ],
+)
+async def test_limits_are_within_the_range(desk: Desk, name: str, value: Any) -> None:
+    assert completed(desk, **{name: value})[name] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_rounds", 0),
+        ("max_rounds", 51),
+        ("max_rounds", 2.0),
+        ("max_rounds", True),
+        ("candidates", 0),
+        ("candidates", 17),
+        ("candidates", "3"),
+        ("seed", -1),
+        ("seed", SEEDS),
+        ("max_images", 0),
+        ("plateau", -1),
+        ("plateau", 51),
+        ("deadline_s", 0),
+        ("deadline_s", -1),
+        ("deadline_s", float("inf")),
+        ("deadline_s", float("nan")),
+        ("budget_usd", 0),
+        ("budget_usd", "1"),
+        ("profile", "fast"),
+        ("size", "big"),
+        ("size", "64"),
+        ("size", "64x"),
+        ("size", "-64x64"),
+    ],
+)
+async def test_out_of_range_is_named(desk: Desk, name: str, value: Any) -> None:
+    with pytest.raises(OptionError, match=f"{name}|profile|size"):
+        completed(desk, **{name: value})
+
+
+@pytest.mark.parametrize("size", ["15x64", "64x2049", "0x0"])
+async def test_size_that_cannot_be_drawn(desk: Desk, size: str) -> None:
+    with pytest.raises(SizeError):
+        completed(desk, size=size)
+
+
+@pytest.mark.parametrize("text", ["640x480", "640X480", " 640 x 480 ", "640×480"])  # noqa: RUF001
+def test_sizes_as_people_type_them(text: str) -> None:
+    assert parse_size(text) == (640, 480)
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", None, 3, ["a cat"], "x" * (MAX_PROMPT + 1)])
+def test_prompts_that_cannot_be_drawn(prompt: Any) -> None:
+    with pytest.raises(PromptError):
+        check_prompt(prompt)
+
+
+def test_prompt_stays_as_it_was_given() -> None:
+    assert check_prompt("  a cat\n") == "  a cat\n"
+    assert check_prompt("x" * MAX_PROMPT)
+
+
+@pytest.mark.parametrize(
+    ("limits", "price", "missing"),
+    [
+        (ChatLimits(), 1.0, "INPUT_USD_PER_MILLION"),
+        (FREE, None, "GENERATOR__USD_PER_IMAGE"),
+        (replace(FREE, output_usd=None), 1.0, "OUTPUT_USD_PER_MILLION"),
+    ],
+)
+async def test_budget_without_prices_is_refused(
+    tmp_path: Path, limits: ChatLimits, price: float | None, missing: str
+) -> None:
+    generator = FlatGenerator(price_usd=price)
+    async with opened_desk(tmp_path, generator=generator, limits=limits) as desk:
+        with pytest.raises(OptionError, match=missing):
+            completed(desk, budget_usd=1.0)
+        assert completed(desk)["budget_usd"] is None
+
+
+async def test_budget_with_prices(desk: Desk) -> None:
+    assert completed(desk, budget_usd=1)["budget_usd"] == 1.0
+
+
+def test_first_image_has_the_runs_own_seed() -> None:
+    assert candidate_seed(7, 1, 0) == 7
+
+
+def test_all_seeds_are_in_range_and_repeatable() -> None:
+    seeds = [candidate_seed(SEEDS - 1, number, index) for number in (1, 2, 50) for index in (0, 15)]
+    assert all(0 <= seed < SEEDS for seed in seeds)
+    assert seeds == [candidate_seed(SEEDS - 1, number, index) for number in (1, 2, 50) for index in (0, 15)]
+
+
+def test_runs_with_neighbouring_seeds_share_no_seed() -> None:
+    places = [(seed, number, index) for seed in range(8) for number in range(1, 6) for index in range(4)]
+    assert len({candidate_seed(*place) for place in places}) == len(places)
