@@ -23,7 +23,7 @@ from gems.skills.files import read_body
 from gems.skills.models import Skill
 from gems.skills.reports import SkillDraft, SkillDrafts
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, script, settings_at
-from tests.support.skill_samples import example, skill_folder
+from tests.support.skill_folders import example, skill_folder
 
 PLAIN = DraftRequest(use_model=False)
 

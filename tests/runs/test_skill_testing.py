@@ -29,7 +29,7 @@ from tests.support.scripted_models import (
     script,
     settings_at,
 )
-from tests.support.skill_samples import example, skill_folder
+from tests.support.skill_folders import example, skill_folder
 
 EXAMPLES = [
     example("a red fox, two hens", True, "two  HENS", "red"),

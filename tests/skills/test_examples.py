@@ -9,7 +9,7 @@ import pytest
 from gems.errors import SkillError
 from gems.skills.discovery import BUILTIN
 from gems.skills.examples import Example, read_examples
-from tests.support.skill_samples import example, skill_folder
+from tests.support.skill_folders import example, skill_folder
 
 
 def test_lines_are_read_with_their_numbers(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest_asyncio
 from langgraph_sdk.client import LangGraphClient
 
 from tests.studio.conftest import PATIENCE_S, Studio
-from tests.support.skill_samples import skill_folder
+from tests.support.skill_folders import skill_folder
 
 pytestmark = pytest.mark.xdist_group("studio")
 

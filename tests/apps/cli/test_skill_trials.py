@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gems.skills.reports import SkillDrafts, SkillTrial
-from tests.support.skill_samples import example, skill_folder
+from tests.support.skill_folders import example, skill_folder
 from tests.support.stub import Fault, StubServer
 from tests.support.terminal import PROMPT, gems, here, started, wait_until
 

@@ -1,4 +1,6 @@
-"""The chat model in the form in which the nodes ask it."""
+"""The built-in chat model as the nodes ask it, and its choice of skills."""
+
+from __future__ import annotations
 
 import base64
 import io
@@ -6,7 +8,8 @@ import io
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
-from gems.models.blocks import BlocksChat, render
+from gems.models.blocks import BlocksChat, load_prompts, render
+from gems.models.blocks.chat_model import choose_skills
 from gems.models.blocks.reflector import Record, RoundReport, reflect_on_round, write_outcome
 from gems.models.schemas import (
     TASK_TAGS,
@@ -274,3 +277,59 @@ def test_a_leaked_colour_is_told_from_a_missing_thing():
     reflection = reflect_on_round(RoundReport(user_prompt=EXAMPLE, drawn_prompt=EXAMPLE, failed=failed))
     assert "colours" in reflection.experience
     assert "the colour of the blue square is blue" in reflection.prompt
+
+
+CATALOGUE = """
+text-rendering: Letters in pictures.
+spatial-order: Places.
+creative-drawing: Draw.
+- counting-shapes: Numbers of circles, squares and stars, red, green or blue.
+gloomy-moods: Rainy evenings, foggy harbours and lonely lanterns.
+"""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "skills"),
+    [
+        ("a red circle", []),
+        ("a red circle, a green square and a blue star", []),
+        ("two red circles and three green squares", []),
+        ("two red circles, three green squares and one star", ["counting-shapes"]),
+        ('the word "GO"', ["text-rendering"]),
+        ("spatial puzzle", ["spatial-order"]),
+        ("a star left of a heart, a cross above the star, an arrow below the heart", ["spatial-order"]),
+        ("lonely lanterns in foggy harbours", ["gloomy-moods"]),
+        ("a foggy harbour", []),
+        (
+            'two stars left of three hearts, six crosses above the stars, five arrows below the hearts, "GO"',
+            ["counting-shapes", "text-rendering", "spatial-order"],
+        ),
+        ("a gloomy counting of spatial text", ["text-rendering", "spatial-order", "counting-shapes"]),
+        ("", []),
+        ("(none)", []),
+    ],
+)
+def test_what_is_chosen(prompt, skills):
+    choice = choose_skills(prompt, CATALOGUE)
+    assert choice.skills == skills
+    assert all(name in choice.why for name in skills)
+    assert choice.why.count(".") == 1
+
+
+@pytest.mark.parametrize("catalogue", ["", "(none)", "no colon here", ": only a description", "a-star:"])
+def test_odd_catalogues_offer_nothing(catalogue):
+    assert (
+        choose_skills("a star, two hearts, three crosses, one arrow: only a description", catalogue).skills
+        == []
+    )
+
+
+def test_a_skill_listed_twice_is_chosen_once():
+    assert choose_skills("gloomy", "gloomy-moods: x\ngloomy-moods: y").skills == ["gloomy-moods"]
+
+
+def test_easy_prompts_choose_none_but_for_their_lettering():
+    for case in load_prompts():
+        if case.difficulty == "easy":
+            expected = ["text-rendering"] if '"' in case.prompt else []
+            assert choose_skills(case.prompt, CATALOGUE).skills == expected
