@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Exported, so that quotation marks in a prompt reach the program unchanged.
 export PROMPT ?= three red circles above a blue striped square, and the word "GO"
 
-.PHONY: help run test check lint types docs docs-check wheel-check bench audit clean
+.PHONY: help run test check lint layout types docs docs-check wheel-check bench audit clean
 
 help:
 	@echo "make run [PROMPT='...']  run one prompt with the built-in world"
@@ -21,11 +21,14 @@ run: $(VENV)/run.ok
 test: $(VENV)/test.ok
 	$(BIN)/python -m pytest -n 2 $(ARGS)
 
-check: lint types docs-check wheel-check
+check: lint layout types docs-check wheel-check
 
 lint: $(VENV)/dev.ok
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+layout: $(VENV)/dev.ok
+	$(BIN)/python scripts/check_layout.py
 
 types: $(VENV)/dev.ok
 	$(BIN)/python scripts/typecheck.py

@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 from mcp.server.mcpserver import Context
 
-from gems.apps.cli.errors import clean
 from gems.apps.run_manager import RunManager
 from gems.errors import GemsError, InternalError
 from gems.events import (
@@ -31,6 +30,7 @@ from gems.events import (
     Warned,
 )
 from gems.memory.retrieval import format_lesson
+from gems.observability.redaction import clean_text
 from gems.results import RunResult
 from gems.types import Answer, Options, Plan, Round, SkillUse, Usage, Verdict
 
@@ -296,7 +296,7 @@ class RunView:
 
 def one_line(text: str, most: int | None = None) -> str:
     """Join lines, and truncate to `most` characters with an ellipsis."""
-    line = clean(" ".join(text.split()))
+    line = clean_text(" ".join(text.split()))
     return (
         line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
     )

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gems import __version__
-from gems.apps.cli.errors import clean
 from gems.apps.cli.schemas import RunList
 from gems.apps.run_view import format_usd, one_line
+from gems.observability.redaction import clean_text
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
 from tests.support.terminal import HOPELESS, here
 
@@ -168,7 +168,7 @@ def test_resume_command_repeats_what_was_named_but_no_secret() -> None:
     ],
 )
 def test_terminals_are_safe(text: str, shown: str) -> None:
-    assert clean(text) == shown
+    assert clean_text(text) == shown
 
 
 def test_texts() -> None:

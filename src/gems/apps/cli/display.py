@@ -20,7 +20,6 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from gems.apps.cli.errors import clean
 from gems.apps.cli.options import View
 from gems.apps.run_view import RoundView, RunView, format_usd, one_line, pluralize
 from gems.evals.runner import JobProgress, OnProgress
@@ -40,6 +39,7 @@ from gems.events import (
     Warned,
 )
 from gems.memory.retrieval import format_lesson
+from gems.observability.redaction import clean_text
 from gems.types import Recall, SkillUse
 
 _STEPS_EVERY_S = 10.0
@@ -254,7 +254,7 @@ class LiveDisplay:
             case LessonsRecalled():
                 self._print(Text(format_recall(event.recall), style="dim"), indent=2)
             case Reflected():
-                self._print(Text(clean(event.experience["text"]), style="italic"), indent=2)
+                self._print(Text(clean_text(event.experience["text"]), style="italic"), indent=2)
             case Warned():
                 self.note(f"warning: {event.message}")
             case Finished():

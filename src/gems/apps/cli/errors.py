@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass
 import typer
 
 from gems.errors import GemsError
+from gems.observability.redaction import clean_text
 
 MET, FAILED, USAGE, BEST_EFFORT, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
@@ -82,7 +82,7 @@ def print_error(
         lines.append(f"hint: {failure.hint}")
     if failure.run_id and resume_command is not None:
         lines.append(f"resume with: {resume_command(failure.run_id)}")
-    typer.echo(clean("\n".join(lines)), err=True)
+    typer.echo(clean_text("\n".join(lines)), err=True)
     return USAGE
 
 
@@ -130,12 +130,3 @@ def _convert_error(error: BaseException, resume_command: Callable[[str], str] | 
     message = _without_secrets(f"{type(error).__name__}: {error}")
     hint = "This is a bug. Please report it with the output of the same command with --debug."
     return Failure(type="InternalError", message=message, fault="gems", hint=hint), FAILED
-
-
-def clean(text: str) -> str:
-    """Replace characters that a terminal interprets, except line breaks and tabs."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-# Control characters could move the cursor, change colours or hide text; so could bidirectional overrides.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

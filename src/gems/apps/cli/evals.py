@@ -252,8 +252,8 @@ def _check_data(name: str | None, folder: Path | None) -> DataReport:
 
 
 def _format_check(check: DataCheck) -> Iterator[str]:
-    from gems.apps.cli.errors import clean  # noqa: PLC0415 - heavy
     from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"
     if check.url:
@@ -262,9 +262,9 @@ def _format_check(check: DataCheck) -> Iterator[str]:
     if check.note:
         yield f"  note: {check.note}"
     if check.files:
-        yield clean(f"  folder: {check.folder}")
+        yield clean_text(f"  folder: {check.folder}")
     for file in check.files:
-        yield clean(f"  {file.status:<8}  {file.path}{_format_counts(file)}")
+        yield clean_text(f"  {file.status:<8}  {file.path}{_format_counts(file)}")
     for each in check.prompts:
         error = f"; {one_line(each.error)}" if each.error else ""
         yield f"  prompts   {each.language}: {each.prompts:,} of {each.expected:,}{error}"

@@ -144,15 +144,15 @@ def _print_memories(found: list[Memory], *, as_json: bool) -> None:
 
 
 def _memory_lines(memory: Memory) -> list[str]:
-    from gems.apps.cli.errors import clean  # noqa: PLC0415 - heavy
     from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     record = memory.value["record"]
     tried = record["helped"] + record["hurt"]
     came = f"held {record['helped']} of {tried}" if tried else "not tried"
     alike = f"  {memory.similarity:.2f}" if memory.similarity is not None else ""
     return [
-        clean(f"{memory.key}  {memory.kind}  {memory.generator}  {came}{alike}"),
+        clean_text(f"{memory.key}  {memory.kind}  {memory.generator}  {came}{alike}"),
         f"  {one_line(memory.value['text'])}",
     ]
 

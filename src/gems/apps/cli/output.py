@@ -10,11 +10,12 @@ from typing import Any
 import typer
 from pydantic import BaseModel
 
-from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET, clean
+from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import Models, View
 from gems.apps.run_view import format_usd, one_line, pluralize
 from gems.errors import OptionError
 from gems.evals.runner import WorkReport
+from gems.observability.redaction import clean_text
 from gems.results import RunResult
 
 
@@ -77,11 +78,11 @@ def _print_problems(result: RunResult, models: Models) -> None:
     if result.failure is not None:
         failure = result.failure
         message = f"{failure['error']}: {failure['message']}"
-        typer.echo(clean(f"warning: the run stopped early: {message}"), err=True)
+        typer.echo(clean_text(f"warning: the run stopped early: {message}"), err=True)
         typer.echo(f"resume with: {models.resume_command(result.run_id)}", err=True)
     if result.path is None:
         reason = result.warnings[-1] if result.warnings else "The image could not be written."
-        typer.echo(clean(f"error: {reason}"), err=True)
+        typer.echo(clean_text(f"error: {reason}"), err=True)
 
 
 def confirm(question: str, *, yes: bool, as_json: bool) -> bool:
@@ -109,13 +110,13 @@ def print_report(report: WorkReport, noun: str, view: View) -> int:
     elif not view.quiet:
         typer.echo("\n".join(_report_summary(report, noun)))
     for warning in report.warnings:
-        typer.echo(clean(f"warning: {warning}"), err=True)
+        typer.echo(clean_text(f"warning: {warning}"), err=True)
     if report.out_of_money:
         typer.echo("The budget is spent. Run the same command with a larger budget to resume.", err=True)
     elif report.failed:
         typer.echo("Run the same command again to retry what failed.", err=True)
     if not view.json:
-        typer.echo(clean(report.out))
+        typer.echo(clean_text(report.out))
     return MET if report.done == report.total else BEST_EFFORT
 
 

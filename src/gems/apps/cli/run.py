@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, MET, clean, handle_errors
+from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
 from gems.apps.run_view import one_line
 from gems.errors import PromptError
+from gems.observability.redaction import clean_text
 from gems.types import Profile
 
 if TYPE_CHECKING:
@@ -341,7 +342,7 @@ def verify(
 
 def _print_verification(found: Verification) -> None:
     for warning in found.warnings:
-        typer.echo(clean(f"warning: {warning}"), err=True)
+        typer.echo(clean_text(f"warning: {warning}"), err=True)
     for item in found.requirements:
         line = f"{_TICKS[item.answer]}: {one_line(item.question)}  {one_line(item.evidence)}"
         typer.echo(line.rstrip())

@@ -192,8 +192,8 @@ def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
 
 
 def _print_drafts(done: SkillDrafts) -> None:
-    from gems.apps.cli.errors import clean  # noqa: PLC0415 - heavy
     from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     for draft in done.drafts:
         typer.echo(one_line(_format_draft(draft)))
@@ -205,7 +205,7 @@ def _print_drafts(done: SkillDrafts) -> None:
         typer.echo(_format_no_drafts(done), err=True)
     for draft in done.drafts:
         if draft.state == "written":
-            typer.echo(clean("\n".join(_acceptance_steps(draft))), err=True)
+            typer.echo(clean_text("\n".join(_acceptance_steps(draft))), err=True)
 
 
 def _format_no_drafts(done: SkillDrafts) -> str:
@@ -449,8 +449,8 @@ def validate(
       2  bad usage
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.errors import clean  # noqa: PLC0415
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.observability.redaction import clean_text  # noqa: PLC0415
         from gems.skills.reports import ValidationList, validation_entry  # noqa: PLC0415
         from gems.skills.validator import validate as checked  # noqa: PLC0415
 
@@ -461,7 +461,7 @@ def validate(
             for item in found:
                 typer.echo(f"{item.folder}: {'valid' if item.valid else 'invalid'}")
                 for finding in item.findings:
-                    typer.echo(clean(f"  {finding}"))
+                    typer.echo(clean_text(f"  {finding}"))
         raise typer.Exit(0 if all(item.valid for item in found) else FAILED)
 
 

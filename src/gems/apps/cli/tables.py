@@ -14,7 +14,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gems.apps.cli.display import Marks, format_skill_use
-from gems.apps.cli.errors import clean
 from gems.apps.cli.output import verdict_line
 from gems.apps.doctor import Check
 from gems.apps.run_view import format_usd, one_line, pluralize
@@ -25,6 +24,7 @@ from gems.evals.records import Figure
 from gems.evals.scoring import ScoreReport, Unscored
 from gems.memory.retrieval import format_lesson
 from gems.nodes.checklist import is_verified
+from gems.observability.redaction import clean_text
 from gems.results import RunResult
 from gems.types import Answer, Round, RunRow, Usage
 
@@ -172,7 +172,7 @@ def _format_usage(used: Usage) -> str:
 def _field(name: str, value: str, *, indent: int = 0, style: str = "") -> Text:
     """Format a named value; further lines are indented."""
     margin = " " * indent
-    text = clean(value.strip()).replace("\n", f"\n{margin}  ")
+    text = clean_text(value.strip()).replace("\n", f"\n{margin}  ")
     return Text.assemble((f"{margin}{name}: ", "dim"), (text, style))
 
 
@@ -200,7 +200,7 @@ def show_scores(report: ScoreReport) -> None:
     """Print figures to standard output, and samples without a score to standard error."""
     show_figures(report.figures)
     typer.echo(
-        clean(
+        clean_text(
             f"{pluralize(report.scored, 'prompt')} scored by {report.judge}, "
             f"{pluralize(report.kept, 'prompt')} scored earlier."
         )
@@ -211,9 +211,9 @@ def show_scores(report: ScoreReport) -> None:
 
 def show_export(found: EvalExport) -> None:
     """Print the folder, the commands to run, and the missing samples."""
-    typer.echo(clean(found.path))
+    typer.echo(clean_text(found.path))
     for command in found.commands:
-        typer.echo(clean(f"  {command}"))
+        typer.echo(clean_text(f"  {command}"))
     _print_unscored(found.missing, "without an image")
     if found.is_partial:
         typer.echo(
@@ -239,7 +239,7 @@ def show_section(section: Section) -> None:
     """Print the notes and tables of a section."""
     console = _wide_console()
     title = f"{section.title} ({section.language}), scored by {section.judge}"
-    console.print(Text(clean(title), style="bold"))
+    console.print(Text(clean_text(title), style="bold"))
     for note in section.notes:
         console.print(Text(f"- {one_line(note)}"), soft_wrap=not console.is_terminal)
     for table in section.tables:
@@ -254,7 +254,7 @@ def show_table(table: Table) -> None:
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(table.columns):
         justify: Literal["left", "right"] = "left" if index < table.names else "right"
-        shown.add_column(Text(clean(name)), justify=justify, overflow="fold")
+        shown.add_column(Text(clean_text(name)), justify=justify, overflow="fold")
     for row in table.rows:
         shown.add_row(*(Text(one_line(cell)) for cell in row))
     console.print(shown)

@@ -196,9 +196,8 @@ def _make_image(
 
 def _record_parameters(loaded: LoadedPipeline, request: ImageRequest, batch: int) -> dict[str, Any]:
     """Return everything that affects the pixels besides prompt, seed and size."""
-    import torch  # noqa: PLC0415
-
     import diffusers  # noqa: PLC0415
+    import torch  # noqa: PLC0415
 
     steps, guidance = _resolve_options(loaded, request)
     parameters: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""Chat models: one client, replies, capabilities of endpoints."""
