@@ -19,7 +19,7 @@ from gems.types import (
     ImageRequest,
     Options,
     Round,
-    spent_usd,
+    total_usage,
 )
 
 _MAX_STEPS = 1_000
@@ -161,7 +161,7 @@ def affordable_images(state: State, work: NodeContext) -> int | None:
     Raises `BudgetReachedError` if it does not pay for a single image.
     """
     budget, price = state["options"]["budget_usd"], work.context.generator.capabilities.price_usd
-    spent = spent_usd(state.get("usage") or {})
+    spent = total_usage(state.get("usage") or {})["usd"]
     if budget is None or spent is None or not price:
         return None
     # Allow for rounding errors in sums of prices.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gems.nodes.generator import count_images
-from gems.types import Options, Round, StopReason, Usage, spent_usd
+from gems.types import Options, Round, StopReason, Usage, total_usage
 
 
 def find_stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> StopReason | None:
@@ -26,7 +26,7 @@ def _is_budget_spent(options: Options, rounds: Sequence[Round], usage: dict[str,
     limit = options["max_images"]
     if limit is not None and count_images(rounds) >= limit:
         return True
-    budget, spent = options["budget_usd"], spent_usd(usage)
+    budget, spent = options["budget_usd"], total_usage(usage)["usd"]
     if budget is None or spent is None:
         return False
     # The next round is expected to cost the average of the rounds so far.

@@ -29,8 +29,8 @@ def test_every_name_is_there() -> None:
 
 
 def test_every_name_comes_from_where_it_is_said_to() -> None:
-    assert set(gems._HOMES) | {"__version__"} == set(gems.__all__)
-    for name, home in gems._HOMES.items():
+    assert set(gems._MODULES) | {"__version__"} == set(gems.__all__)
+    for name, home in gems._MODULES.items():
         assert getattr(gems, name) is getattr(sys.modules[home], name)
 
 
@@ -43,7 +43,7 @@ def test_type_checkers_see_the_same_names() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert declared == gems._HOMES
+    assert declared == gems._MODULES
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from gems.errors import InternalError
 from gems.results import RunResult
 from gems.types import (
     Candidate,
@@ -145,3 +148,16 @@ _EVENT_ADAPTER: TypeAdapter[Event] = TypeAdapter(Event)
 def read_event(value: dict[str, Any]) -> Event:
     """Parse an event from the graph's custom stream."""
     return _EVENT_ADAPTER.validate_python(value)
+
+
+async def wait_for_result(
+    events: AsyncGenerator[Event | None], on_event: Callable[[Event], Awaitable[None]] | None = None
+) -> RunResult:
+    """Return the result at the end of a run's events, after `on_event` had each of them."""
+    async with aclosing(events):
+        async for event in events:
+            if event is not None and on_event is not None:
+                await on_event(event)
+            if isinstance(event, Finished):
+                return event.result
+    raise InternalError("A run ended without a result.")

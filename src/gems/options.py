@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -49,7 +50,8 @@ def resolve_options(given: Input, context: Context) -> Options:
     """
     options = _resolve_options(given, context)
     if options["budget_usd"] is not None:
-        _check_prices(context)
+        unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
+        check_prices(unknown, context.generator.capabilities.price_usd)
     return options
 
 
@@ -102,13 +104,12 @@ def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> s
     return f"{width}x{height}"
 
 
-def _check_prices(context: Context) -> None:
-    """Reject a budget if a price is unknown, rather than overspend."""
-    unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
+def check_prices(unknown: Sequence[str], usd_per_image: float | None) -> None:
+    """Reject a budget if a price is unknown, rather than overspend; `unknown`: chat roles without prices."""
     hints = [
         f"GEMS_{role.upper()}__INPUT_USD_PER_MILLION and ..._OUTPUT_USD_PER_MILLION" for role in unknown[:1]
     ]
-    if context.generator.capabilities.price_usd is None:
+    if usd_per_image is None:
         hints.append("GEMS_GENERATOR__USD_PER_IMAGE")
     if hints:
         raise OptionError(

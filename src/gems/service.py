@@ -28,7 +28,7 @@ from gems.errors import (
     OptionError,
     RunNotFoundError,
 )
-from gems.events import Event, Finished, Warned
+from gems.events import Event, Finished, Warned, wait_for_result
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.sqlite import reading, translate_storage_errors
@@ -159,7 +159,7 @@ class Gems:
             RequestError: the prompt, an option or the source is invalid; nothing was paid for.
             GemsError: the run ended before there was an image; the error's `run_id` names it.
         """
-        return await _last_result(self.stream(prompt, **arguments))
+        return await wait_for_result(self.stream(prompt, **arguments))
 
     async def stream(self, prompt: str, **arguments: Unpack[RunArguments]) -> AsyncGenerator[Event]:
         """Do the same as `run` and yield its events; the last one is `Finished` with the result.
@@ -202,7 +202,7 @@ class Gems:
             RunBusyError: another process is working on it.
             GemsError: the run ended before there was an image.
         """
-        return await _last_result(self.stream_resume(run_id, answer, **target))
+        return await wait_for_result(self.stream_resume(run_id, answer, **target))
 
     async def stream_resume(
         self, run_id: str, answer: str | None = None, **target: Unpack[Target]
@@ -241,7 +241,7 @@ class Gems:
             RequestError: it has no such round, or an option is invalid.
             GemsError: see `run`.
         """
-        return await _last_result(self.stream_fork(run_id, number, prompt, **arguments))
+        return await wait_for_result(self.stream_fork(run_id, number, prompt, **arguments))
 
     async def stream_fork(
         self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
@@ -456,11 +456,3 @@ def _with_warning(event: Event, warning: str) -> Event:
         return event
     result = event.result.model_copy(update={"warnings": [*event.result.warnings, warning]})
     return event.model_copy(update={"result": result})
-
-
-async def _last_result(events: AsyncGenerator[Event]) -> RunResult:
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, Finished):
-                return event.result
-    raise InternalError("A run ended without a result.")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
@@ -401,9 +402,14 @@ NO_USAGE: Usage = {
 }
 
 
+def sum_prices(prices: Iterable[float | None]) -> float | None:
+    """Sum US dollars; unknown if one of them is."""
+    known = list(prices)
+    return None if None in known else sum((price or 0.0 for price in known), 0.0)
+
+
 def add_usage(first: Usage, second: Usage) -> Usage:
     """Add two usages; the price is unknown if either is."""
-    known = first["usd"] is not None and second["usd"] is not None
     return {
         "calls": first["calls"] + second["calls"],
         "input_tokens": first["input_tokens"] + second["input_tokens"],
@@ -411,7 +417,7 @@ def add_usage(first: Usage, second: Usage) -> Usage:
         "images_sent": first["images_sent"] + second["images_sent"],
         "image_bytes_sent": first["image_bytes_sent"] + second["image_bytes_sent"],
         "seconds": first["seconds"] + second["seconds"],
-        "usd": (first["usd"] or 0.0) + (second["usd"] or 0.0) if known else None,
+        "usd": sum_prices((first["usd"], second["usd"])),
     }
 
 
@@ -423,7 +429,10 @@ def merge_usage(first: Mapping[str, Usage] | None, second: Mapping[str, Usage] |
     return total
 
 
-def spent_usd(usage: dict[str, Usage]) -> float | None:
-    """Return the US dollars spent so far; None if a price is unknown."""
-    prices = [share["usd"] for share in usage.values()]
-    return None if None in prices else sum(price for price in prices if price is not None)
+def total_usage(usage: Mapping[str, Usage], *, chat_only: bool = False) -> Usage:
+    """Sum the usage of all roles, or of all but the image generator."""
+    return reduce(
+        add_usage,
+        (used for role, used in usage.items() if not (chat_only and role == "generator")),
+        NO_USAGE,
+    )

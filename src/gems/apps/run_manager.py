@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing_extensions import Unpack
 
 from gems.errors import GemsError, InternalError, RunDrainedError
-from gems.events import Event, Finished, Started
+from gems.events import Event, Finished, Started, wait_for_result
 from gems.memory.run_filter import RunFilter
 from gems.options import RunArguments, Target
 from gems.results import RunResult
@@ -127,11 +127,7 @@ class RunManager:
 
     async def result(self, run_id: str) -> RunResult:
         """Wait for a run to end, and return its result; raises as `watch` does."""
-        async with aclosing(self.watch(run_id)) as events:
-            async for event in events:
-                if isinstance(event, Finished):
-                    return event.result
-        raise InternalError("A run ended without a result.")
+        return await wait_for_result(self.watch(run_id))
 
     async def cancel(self, run_id: str) -> None:
         """Stop a run, keeping its best image."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import anyio
 from mcp.server.mcpserver import Context
 
 from gems.apps.run_manager import RunManager
-from gems.errors import GemsError, InternalError
+from gems.errors import GemsError
 from gems.events import (
     Event,
     Finished,
@@ -28,6 +28,7 @@ from gems.events import (
     StepDone,
     Stopped,
     Warned,
+    wait_for_result,
 )
 from gems.memory.retrieval import format_lesson
 from gems.observability.redaction import clean_text
@@ -323,16 +324,11 @@ async def followed(manager: RunManager, run_id: str, context: Context[Any, Any])
     row = await manager.gems.resources.ledger.run(run_id)
     progress = _Progress(context, row["options"] if row is not None else None)
     try:
-        async with aclosing(manager.watch(run_id)) as events:
-            async for event in events:
-                await progress.tell(event)
-                if isinstance(event, Finished):
-                    return event.result
+        return await wait_for_result(manager.watch(run_id), progress.tell)
     except asyncio.CancelledError:
         with anyio.CancelScope(shield=True), suppress(GemsError):
             await manager.cancel(run_id)
         raise
-    raise InternalError("A run ended without a result.")
 
 
 class _Progress:

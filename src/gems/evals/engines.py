@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-from gems.errors import OptionError
+from gems import options
 from gems.evals.jobs import Job, JobResult, run_job
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.file_store import FileStore
@@ -55,21 +55,15 @@ def settings_for_jobs(settings: Settings, *, uses_chat: bool = True, learn: bool
 
 def check_prices(settings: Settings) -> None:
     """Check that all prices needed for a budget are known; raises `OptionError`."""
-    generator = settings.generator
-    unknown = []
-    if parse_generator_spec(generator.model).kind != "blocks" and generator.usd_per_image is None:
-        unknown.append("GEMS_GENERATOR__USD_PER_IMAGE")
-    roles: tuple[Role, ...] = get_args(Role)
-    for role in roles:
-        chat = settings.chat_for(role)
-        prices = (chat.input_usd_per_million, chat.output_usd_per_million)
-        if parse_chat_spec(chat.model).kind != "blocks" and None in prices:
-            unknown.append(f"GEMS_{role.upper()}__INPUT_USD_PER_MILLION and ..._OUTPUT_USD_PER_MILLION")
-            break
-    if unknown:
-        raise OptionError(
-            "--budget-usd needs prices, and some are not set.", hint=f"Set {', '.join(unknown)}."
-        )
+    chats = {role: settings.chat_for(role) for role in get_args(Role)}
+    unknown = [
+        role
+        for role, chat in chats.items()
+        if None in (chat.input_usd_per_million, chat.output_usd_per_million)
+        and parse_chat_spec(chat.model).kind != "blocks"
+    ]
+    is_free = parse_generator_spec(settings.generator.model).kind == "blocks"
+    options.check_prices(unknown, 0.0 if is_free else settings.generator.usd_per_image)
 
 
 class Engine(Protocol):

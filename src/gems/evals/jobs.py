@@ -22,6 +22,7 @@ from gems.memory.file_store import FileStore
 from gems.options import RunOptions
 from gems.results import RunResult
 from gems.service import Gems
+from gems.types import total_usage
 
 _FATAL = (ConfigurationError, DiskFullError, RunDrainedError)
 """Errors that would affect all other jobs too, or that mean that the process must stop."""
@@ -160,16 +161,15 @@ async def _partial_result(gems: Gems, job: Job) -> JobResult:
 
 
 def _job_result(job: Job, result: RunResult) -> JobResult:
-    asked = [used for role, used in result.usage.items() if role != "generator"]
-    prices = [used["usd"] for used in result.usage.values()]
+    chat = total_usage(result.usage, chat_only=True)
     return JobResult(
         job=job,
         rounds=len(result.rounds),
         images=sum(len(turn["candidates"]) for turn in result.rounds),
-        calls=sum(used["calls"] for used in asked),
-        input_tokens=sum(used["input_tokens"] for used in asked),
-        output_tokens=sum(used["output_tokens"] for used in asked),
-        usd=None if None in prices else sum(price or 0.0 for price in prices),
+        calls=chat["calls"],
+        input_tokens=chat["input_tokens"],
+        output_tokens=chat["output_tokens"],
+        usd=total_usage(result.usage)["usd"],
         seconds=result.seconds,
         skills=tuple(result.plan["skills"]) if result.plan else (),
         requirements=len(result.requirements),

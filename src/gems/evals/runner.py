@@ -23,6 +23,7 @@ from gems.evals.task import Task
 from gems.memory.file_store import FileStore
 from gems.options import RunOptions, derived_seed
 from gems.service import Gems
+from gems.types import sum_prices
 
 MAX_CONSECUTIVE_FAILURES = 25
 """So many failures in a row mean that the jobs are not the cause."""
@@ -70,8 +71,7 @@ class JobProgress:
     @property
     def usd(self) -> float | None:
         """US dollars spent so far; None if prices are unknown."""
-        prices = list(self.spent.values())
-        return None if None in prices else sum(price or 0.0 for price in prices)
+        return sum_prices(self.spent.values())
 
     def add(self, result: JobResult) -> None:
         """Count a result, which replaces an earlier one of the same job."""

@@ -25,7 +25,7 @@ from gems.reporting.templates import (
     policy_hash,
 )
 from gems.results import CheckedRequirement, RunResult
-from gems.types import NO_USAGE, Answer, AnswerValue, Candidate, Requirement, Round, RunRow, Usage, add_usage
+from gems.types import Answer, AnswerValue, Candidate, Requirement, Round, RunRow, total_usage
 
 State = Literal["yes", "no", "unknown", "none"]
 _STATE_SIGNS: dict[State, str] = {"yes": "✓", "no": "✗", "unknown": "?", "none": "–"}  # noqa: RUF001 - a sign
@@ -267,7 +267,7 @@ def _render(result: RunResult, row: RunRow, loaded: dict[str, bytes | str], less
             turns=turns,
             chart=chart(result.rounds, result.best_round) if result.rounds else None,
             lessons=lessons,
-            total=_total_usage(result.usage),
+            total=total_usage(result.usage),
             begun=datetime.fromisoformat(row["created"]),
             updated=datetime.fromisoformat(row["updated"]),
             images=sum(len(round_["candidates"]) for round_ in result.rounds),
@@ -313,13 +313,6 @@ def _round_image(round_: Round, index: int, loaded: dict[str, bytes | str], side
         candidate=candidate,
         score=round_["verdicts"][index]["score"],
     )
-
-
-def _total_usage(usage: dict[str, Usage]) -> Usage:
-    total = NO_USAGE
-    for used in usage.values():
-        total = add_usage(total, used)
-    return total
 
 
 def _read_asset(name: str) -> str:

@@ -17,6 +17,7 @@ from gems.errors import OptionError
 from gems.evals.runner import WorkReport
 from gems.observability.redaction import clean_text
 from gems.results import RunResult
+from gems.types import total_usage
 
 
 def print_json(value: BaseModel | dict[str, Any]) -> None:
@@ -50,17 +51,15 @@ def verdict_line(result: RunResult) -> str:
 
 def usage_line(result: RunResult) -> str:
     """Format images, chat calls, tokens, seconds and cost."""
-    drawn = result.usage.get("generator")
-    asked = [used for role, used in result.usage.items() if role != "generator"]
-    prices = [used["usd"] for used in result.usage.values()]
+    total, chat = total_usage(result.usage), total_usage(result.usage, chat_only=True)
     parts = [
-        pluralize(drawn["calls"] if drawn else 0, "image"),
-        pluralize(sum(used["calls"] for used in asked), "chat call"),
-        pluralize(sum(used["input_tokens"] + used["output_tokens"] for used in asked), "token"),
+        pluralize(total["calls"] - chat["calls"], "image"),
+        pluralize(chat["calls"], "chat call"),
+        pluralize(chat["input_tokens"] + chat["output_tokens"], "token"),
         f"{result.seconds:,.1f} s",
     ]
-    if prices and None not in prices:
-        parts.append(format_usd(sum(price or 0.0 for price in prices)))
+    if result.usage and total["usd"] is not None:
+        parts.append(format_usd(total["usd"]))
     return ", ".join(parts)
 
 

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast, get_args
 
@@ -19,9 +19,9 @@ from gems.apps.cli.display import Display, LiveDisplay, Plain, Silent
 from gems.apps.cli.errors import Interrupted
 from gems.apps.cli.options import Models, View
 from gems.apps.run_view import RunView, one_line
-from gems.errors import InternalError, OptionError, RunNotFoundError
+from gems.errors import OptionError, RunNotFoundError
 from gems.evals.engines import EngineConfig, EngineName
-from gems.events import Event, Finished
+from gems.events import Event, wait_for_result
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.options import RunArguments, Target
 from gems.results import RunResult
@@ -161,15 +161,14 @@ async def _show_events(
         with _display(story, view) as display, _Logs(display, view):
             if note:
                 display.note(note)
-            async with aclosing(events):
-                async for event in events:
-                    story.take(event)
-                    display.tell(event, story)
-                    if isinstance(event, Finished):
-                        return event.result
+
+            async def show(event: Event) -> None:
+                story.take(event)
+                display.tell(event, story)
+
+            return await wait_for_result(events, show)
     except (asyncio.CancelledError, KeyboardInterrupt):
         raise Interrupted(story.run_id) from None
-    raise InternalError("A run ended without a result.")
 
 
 def _display(story: RunView, view: View) -> Display:

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from gems.apps.run_view import WebRound, WebRunView
 from gems.errors import GemsError
 from gems.reporting.templates import Piece, diff_prompts, environment, percent
-from gems.types import NO_USAGE, Answer, RunRow, Usage, add_usage
+from gems.types import Answer, RunRow, total_usage
 
 _SIGNS = {"yes": "✓", "no": "✗", "unknown": "?"}
 _WORDS = {"yes": "met", "no": "not met", "unknown": "unknown"}
@@ -64,7 +64,7 @@ def run_html(story: WebRunView, urls: PageUrls, chosen: int | None = None) -> st
         cards=_cards(story, turns),
         shown=shown or story.best or (turns[-1] if turns else None),
         picked=shown is not None,
-        total=total(story.usage),
+        total=total_usage(story.usage),
         urls=urls,
     )
 
@@ -97,14 +97,6 @@ def sign_in_html(run: str, name: str = "", *, is_refused: bool = False) -> str:
     """Render the sign-in page; `run` is shown afterwards, `name` is the previous input."""
     template = _environment().get_template("sign_in.html.jinja")
     return template.render(run=run, name=name, is_refused=is_refused, style=Markup(style()))  # noqa: S704
-
-
-def total(usage: dict[str, Usage]) -> Usage:
-    """Sum the usage of all roles."""
-    summed = NO_USAGE
-    for used in usage.values():
-        summed = add_usage(summed, used)
-    return summed
 
 
 @cache

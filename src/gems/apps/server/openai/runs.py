@@ -14,8 +14,8 @@ from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.schemas import RunFields
-from gems.errors import DeadlineReachedError, GemsError, InternalError, OptionError
-from gems.events import Event, Finished
+from gems.errors import DeadlineReachedError, GemsError, OptionError
+from gems.events import Event, Finished, wait_for_result
 from gems.options import RunArguments, candidate_seed, parse_size
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage
@@ -214,7 +214,7 @@ async def _watch_until(service: Service, run_id: str, until: float) -> AsyncGene
 
 async def wait_for_results(service: Service, begun: StartedRuns) -> list[RunResult]:
     """Wait for runs, and return the results with an image; raise the first error if there are none."""
-    waiting = (_wait_for_result(service, begun, run_id) for run_id in begun.run_ids)
+    waiting = (wait_for_result(watch_until_due(service, begun, run_id)) for run_id in begun.run_ids)
     ends = await asyncio.gather(*waiting, return_exceptions=True)
     results = [end for end in ends if isinstance(end, RunResult)]
     faults = [end for end in ends if isinstance(end, BaseException)]
@@ -227,14 +227,6 @@ async def load_png(service: Service, result: RunResult) -> bytes:
     """Return the PNG of a result: the saved file with its metadata, or the stored image."""
     saved = result._repr_png_()
     return saved or await service.gems.resources.images.load(result.image_id or "")
-
-
-async def _wait_for_result(service: Service, begun: StartedRuns, run_id: str) -> RunResult:
-    async with aclosing(watch_until_due(service, begun, run_id)) as events:
-        async for event in events:
-            if isinstance(event, Finished):
-                return event.result
-    raise InternalError("A run ended without a result.")
 
 
 async def _current_result(service: Service, run_id: str) -> RunResult | None:
