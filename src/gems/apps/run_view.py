@@ -13,6 +13,7 @@ import anyio
 from mcp.server.mcpserver import Context
 
 from gems.apps.run_manager import RunManager
+from gems.apps.text import pluralize
 from gems.errors import GemsError
 from gems.events import (
     Event,
@@ -31,7 +32,6 @@ from gems.events import (
     wait_for_result,
 )
 from gems.memory.retrieval import format_lesson
-from gems.observability.redaction import clean_text
 from gems.results import RunResult
 from gems.types import Answer, Options, Plan, Round, SkillUse, Usage, Verdict
 
@@ -293,24 +293,6 @@ class RunView:
         verdict = known["verdicts"][known["best"]]
         answers = {answer["requirement"]: answer for answer in verdict["answers"]}
         return RoundView(known["number"], str(self.path_of(verdict["image"])), answers, known["score"])
-
-
-def one_line(text: str, most: int | None = None) -> str:
-    """Join lines, and truncate to `most` characters with an ellipsis."""
-    line = clean_text(" ".join(text.split()))
-    return (
-        line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
-    )
-
-
-def pluralize(number: int, noun: str) -> str:
-    """Format a count: `1 round`, `2 rounds`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def format_usd(usd: float) -> str:
-    """Format US dollars: to the cent, and amounts below one cent to 0.0001."""
-    return f"${usd:,.4f}" if 0 < usd < 0.01 else f"${usd:,.2f}"
 
 
 async def followed(manager: RunManager, run_id: str, context: Context[Any, Any]) -> RunResult:

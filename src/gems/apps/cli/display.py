@@ -21,7 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from gems.apps.cli.options import View
-from gems.apps.run_view import RoundView, RunView, format_usd, one_line, pluralize
+from gems.apps.run_view import RoundView, RunView
+from gems.apps.text import format_skill_use, format_usd, one_line, pluralize
 from gems.evals.runner import JobProgress, OnProgress
 from gems.events import (
     Event,
@@ -40,7 +41,7 @@ from gems.events import (
 )
 from gems.memory.retrieval import format_lesson
 from gems.observability.redaction import clean_text
-from gems.types import Recall, SkillUse
+from gems.types import Recall
 
 _STEPS_EVERY_S = 10.0
 
@@ -125,17 +126,6 @@ class Plain(Silent):
             return []
         self._steps_shown = time.monotonic()
         return [f"round {event.round}: step {event.done} of {event.total}"]
-
-
-def format_skill_use(use: SkillUse) -> str:
-    """Format the use of a skill."""
-    if use["fault"]:
-        return f"skill {use['name']}: skipped"
-    notes = [pluralize(len(use["requirements"]), "requirement") + " added"] if use["requirements"] else []
-    notes += [f"{len(use['restored'])} restored"] if use["restored"] else []
-    notes += [f"{name} {value}" for name, value in use["drawing"].items()]
-    more = f" ({', '.join(notes)})" if notes else ""
-    return f"skill {use['name']}{more}: {one_line(use['prompt'], 200)}"
 
 
 def format_recall(recall: Recall) -> str:

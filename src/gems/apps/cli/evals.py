@@ -252,7 +252,7 @@ def _check_data(name: str | None, folder: Path | None) -> DataReport:
 
 
 def _format_check(check: DataCheck) -> Iterator[str]:
-    from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
     from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"

@@ -144,7 +144,7 @@ def _print_memories(found: list[Memory], *, as_json: bool) -> None:
 
 
 def _memory_lines(memory: Memory) -> list[str]:
-    from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
     from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     record = memory.value["record"]
@@ -158,7 +158,7 @@ def _memory_lines(memory: Memory) -> list[str]:
 
 
 def _format_value(value: object) -> str:
-    from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
 
     if isinstance(value, list):
         return one_line("; ".join(_format_value(item) for item in value) or "none")
@@ -199,7 +199,7 @@ def forget(
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.run_view import pluralize  # noqa: PLC0415
+        from gems.apps.text import pluralize  # noqa: PLC0415
         from gems.options import parse_duration  # noqa: PLC0415
 
         before = None if older_than is None else datetime.now(UTC) - parse_duration(older_than)
@@ -248,7 +248,7 @@ def rebuild(
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import confirm, print_json, print_progress  # noqa: PLC0415 - heavy
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.run_view import pluralize  # noqa: PLC0415
+        from gems.apps.text import pluralize  # noqa: PLC0415
 
         question = "Replace the experience store with one rebuilt from all runs?"
         if not dry_run and not confirm(question, yes=yes, as_json=json):
@@ -288,7 +288,7 @@ def export(
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.run_view import pluralize  # noqa: PLC0415
+        from gems.apps.text import pluralize  # noqa: PLC0415
         from gems.memory.file_store import write_atomically  # noqa: PLC0415
         from gems.memory.sqlite import storage_error  # noqa: PLC0415
 
@@ -336,7 +336,7 @@ def import_(
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.run_view import one_line  # noqa: PLC0415
+        from gems.apps.text import one_line  # noqa: PLC0415
 
         lines = _read_lines(source)
         done: ImportReport = run_query(lambda gems: gems.memory.import_lines(lines))
@@ -389,7 +389,7 @@ def consolidate(
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.run_view import one_line, pluralize  # noqa: PLC0415
+        from gems.apps.text import one_line, pluralize  # noqa: PLC0415
 
         done = _consolidate(None if no_model else options.Models(chat=chat))
         for reason in dict.fromkeys(done.unwritten):
@@ -428,7 +428,7 @@ def reindex(json: options.Json = False, debug: options.Debug = False) -> None:
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
         from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.run_view import pluralize  # noqa: PLC0415
+        from gems.apps.text import pluralize  # noqa: PLC0415
 
         async def reindex_memory(gems: Gems) -> dict[str, Any]:
             count = await gems.memory.reindex(lambda done: typer.echo(f"{done} done", err=True))

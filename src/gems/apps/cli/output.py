@@ -12,12 +12,11 @@ from pydantic import BaseModel
 
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import Models, View
-from gems.apps.run_view import format_usd, one_line, pluralize
+from gems.apps.text import format_usd, one_line, pluralize, usage_line, verdict_line
 from gems.errors import OptionError
 from gems.evals.runner import WorkReport
 from gems.observability.redaction import clean_text
 from gems.results import RunResult
-from gems.types import total_usage
 
 
 def print_json(value: BaseModel | dict[str, Any]) -> None:
@@ -38,29 +37,6 @@ def print_run(result: RunResult, view: View, models: Models) -> int:
     if not view.json:
         typer.echo(result.path)
     return MET if result.passed else BEST_EFFORT
-
-
-def verdict_line(result: RunResult) -> str:
-    """Format requirements met, rounds, stop reason and score."""
-    met = sum(item.answer == "yes" for item in result.requirements)
-    rounds = pluralize(len(result.rounds), "round")
-    reason = result.stop_reason or result.status
-    all_of_them = pluralize(len(result.requirements), "requirement")
-    return f"{met} of {all_of_them} met after {rounds} ({reason}), score {result.score:.2f}"
-
-
-def usage_line(result: RunResult) -> str:
-    """Format images, chat calls, tokens, seconds and cost."""
-    total, chat = total_usage(result.usage), total_usage(result.usage, chat_only=True)
-    parts = [
-        pluralize(total["calls"] - chat["calls"], "image"),
-        pluralize(chat["calls"], "chat call"),
-        pluralize(chat["input_tokens"] + chat["output_tokens"], "token"),
-        f"{result.seconds:,.1f} s",
-    ]
-    if result.usage and total["usd"] is not None:
-        parts.append(format_usd(total["usd"]))
-    return ", ".join(parts)
 
 
 def _run_summary(result: RunResult) -> list[str]:
@@ -140,8 +116,6 @@ def print_progress(noun: str) -> Callable[[int, int], None]:
     """Return a callback that prints counts: every one on a terminal, else about ten."""
 
     def print_count(done: int, total: int) -> None:
-        from gems.apps.run_view import pluralize  # noqa: PLC0415 - only needed here
-
         step = 1 if sys.stderr.isatty() else max(1, total // _STEPS)
         if done % step == 0 or done == total:
             typer.echo(f"{done:,} of {pluralize(total, noun)}", err=True)

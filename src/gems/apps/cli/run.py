@@ -10,7 +10,7 @@ import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
-from gems.apps.run_view import one_line
+from gems.apps.text import one_line
 from gems.errors import PromptError
 from gems.observability.redaction import clean_text
 from gems.types import Profile

@@ -18,7 +18,8 @@ from typing_extensions import Unpack
 from gems.apps.cli.display import Display, LiveDisplay, Plain, Silent
 from gems.apps.cli.errors import Interrupted
 from gems.apps.cli.options import Models, View
-from gems.apps.run_view import RunView, one_line
+from gems.apps.run_view import RunView
+from gems.apps.text import one_line
 from gems.errors import OptionError, RunNotFoundError
 from gems.evals.engines import EngineConfig, EngineName
 from gems.events import Event, wait_for_result

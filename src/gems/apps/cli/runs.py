@@ -126,7 +126,7 @@ def delete(
 
         from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415
         from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
-        from gems.apps.run_view import one_line, pluralize  # noqa: PLC0415
+        from gems.apps.text import one_line, pluralize  # noqa: PLC0415
 
         async def preview(gems: Gems) -> Deletion:
             return await gems.delete(await resolve_run_id(gems, run_id), dry_run=True)
@@ -200,7 +200,7 @@ def gc(
 def _print_garbage(found: Garbage, *, unlisted: bool) -> None:
     from rich.filesize import decimal  # noqa: PLC0415 - only needed here
 
-    from gems.apps.run_view import pluralize  # noqa: PLC0415
+    from gems.apps.text import pluralize  # noqa: PLC0415
 
     lines = [
         f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)}) that no run uses",

@@ -38,7 +38,7 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
     """  # noqa: D301 - \b keeps the lines apart
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.run_view import one_line  # noqa: PLC0415
+        from gems.apps.text import one_line  # noqa: PLC0415
         from gems.skills.reports import list_skills  # noqa: PLC0415
 
         catalogue, where = scan_skills()
@@ -124,7 +124,7 @@ def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
 
 
 def _print_findings(findings: list[SkillFinding]) -> None:
-    from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
 
     for finding in findings:
         typer.echo(one_line(f"  {finding}"))
@@ -192,7 +192,7 @@ def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
 
 
 def _print_drafts(done: SkillDrafts) -> None:
-    from gems.apps.run_view import one_line  # noqa: PLC0415 - heavy
+    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
     from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     for draft in done.drafts:
@@ -346,7 +346,7 @@ def _add_skill_folder(name: str, settings: Settings) -> tuple[Settings, str | Pa
 
 
 def _print_trial(trial: SkillTrial) -> None:
-    from gems.apps.run_view import one_line, pluralize  # noqa: PLC0415 - heavy
+    from gems.apps.text import one_line, pluralize  # noqa: PLC0415 - heavy
 
     rows = [(example, one_line(_format_failure(example))) for example in trial.examples if not example.passed]
     width = min(max((len(failure) for _, failure in rows), default=0), _WIDEST)

@@ -13,10 +13,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from gems.apps.cli.display import Marks, format_skill_use
-from gems.apps.cli.output import verdict_line
+from gems.apps.cli.display import Marks
 from gems.apps.doctor import Check
-from gems.apps.run_view import format_usd, one_line, pluralize
+from gems.apps.text import format_skill_use, format_usage, one_line, pluralize, verdict_line
 from gems.evals.comparison.sections import Section
 from gems.evals.comparison.table import NONE, Table, format_coverage
 from gems.evals.official import EvalExport
@@ -26,7 +25,7 @@ from gems.memory.retrieval import format_lesson
 from gems.nodes.checklist import is_verified
 from gems.observability.redaction import clean_text
 from gems.results import RunResult
-from gems.types import Answer, Round, RunRow, Usage
+from gems.types import Answer, Round, RunRow
 
 _NARROW = 24
 _CHECKED = {"ok": "green", "failed": "bold red", "skipped": "yellow", "missing": "dim"}
@@ -149,24 +148,13 @@ def _answer_line(answer: Answer, question: str, marks: Marks) -> Text:
 
 def _run_footer(result: RunResult) -> Iterator[Text]:
     for role, used in result.usage.items():
-        yield _field(f"usage of {role}", _format_usage(used))
+        yield _field(f"usage of {role}", format_usage(used))
     for warning in result.warnings:
         yield _field("warning", warning, style="yellow")
     if result.failure is not None:
         failure = result.failure
         yield _field("failed", f"{failure['error']} in {failure['node']}: {failure['message']}", style="red")
     yield _field("path", result.path or "no image yet")
-
-
-def _format_usage(used: Usage) -> str:
-    parts = [pluralize(used["calls"], "call"), f"{used['seconds']:,.1f} s"]
-    if used["input_tokens"] or used["output_tokens"]:
-        parts.append(f"{used['input_tokens']:,} tokens in, {used['output_tokens']:,} out")
-    if used["images_sent"]:
-        parts.append(f"{pluralize(used['images_sent'], 'image')} sent ({used['image_bytes_sent']:,} bytes)")
-    if used["usd"] is not None:
-        parts.append(format_usd(used["usd"]))
-    return ", ".join(parts)
 
 
 def _field(name: str, value: str, *, indent: int = 0, style: str = "") -> Text:

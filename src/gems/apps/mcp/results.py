@@ -10,7 +10,7 @@ from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from gems.apps.run_view import pluralize
+from gems.apps.text import pluralize
 from gems.errors import GemsError
 from gems.memory.images import ImageStore
 from gems.models.images import encode_image
