@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from gems.types import total_usage
 
-from gems.observability.redaction import clean_text
-
 if TYPE_CHECKING:
     from gems.results import RunResult
     from gems.types import SkillUse, Usage
+
+# Control characters could move the cursor, change colours or hide text; so could bidirectional overrides.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def clean_text(text: str) -> str:
+    """Replace characters that a terminal interprets, except line breaks and tabs."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(text: str, most: int | None = None) -> str:

@@ -148,12 +148,3 @@ def _secrets_of_url(address: str) -> list[str]:
     except ValueError:
         # Not a URL, so nothing is sent there; its use reports the error.
         return []
-
-
-def clean_text(text: str) -> str:
-    """Replace characters that a terminal interprets, except line breaks and tabs."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-# Control characters could move the cursor, change colours or hide text; so could bidirectional overrides.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

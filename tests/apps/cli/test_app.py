@@ -12,8 +12,7 @@ import pytest
 
 from gems import __version__
 from gems.apps.cli.schemas import RunList
-from gems.apps.text import format_usd, one_line
-from gems.observability.redaction import clean_text
+from gems.apps.text import clean_text, format_usd, one_line
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
 from tests.support.terminal import HOPELESS, here
 

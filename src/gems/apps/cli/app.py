@@ -67,7 +67,7 @@ def _gems(
     \b
     Example:
       gems run "three red circles above a blue striped square"
-    """  # noqa: D301 - \b keeps the lines apart
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:

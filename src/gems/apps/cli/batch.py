@@ -11,7 +11,7 @@ from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
 
 
-def batch(  # noqa: PLR0913, PLR0917 - the command's options
+def batch(
     file: Annotated[
         Path,
         typer.Argument(
@@ -64,11 +64,11 @@ def batch(  # noqa: PLR0913, PLR0917 - the command's options
       2    bad usage or configuration, or invalid lines
       1    failure
       130  interrupted; run the same command again to resume
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import run_batch  # noqa: PLC0415 - heavy
-        from gems.apps.cli.output import print_report  # noqa: PLC0415
-        from gems.apps.cli.runner import EngineOptions  # noqa: PLC0415
+        from gems.apps.cli.eval_commands import run_batch
+        from gems.apps.cli.output import print_report
+        from gems.apps.cli.runner import EngineOptions
 
         view = options.View(json=json, quiet=quiet, debug=debug)
         engine_options = EngineOptions(

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from gems.apps.cli.options import View
 from gems.apps.run_view import RoundView, RunView
-from gems.apps.text import format_skill_use, format_usd, one_line, pluralize
+from gems.apps.text import clean_text, format_skill_use, format_usd, one_line, pluralize
 from gems.evals.runner import JobProgress, OnProgress
 from gems.events import (
     Event,
@@ -40,7 +40,6 @@ from gems.events import (
     Warned,
 )
 from gems.memory.retrieval import format_lesson
-from gems.observability.redaction import clean_text
 from gems.types import Recall
 
 _STEPS_EVERY_S = 10.0

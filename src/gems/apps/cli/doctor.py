@@ -40,12 +40,12 @@ def doctor(
       1    a check failed; its line says what to do
       2    bad usage
       130  interrupted
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_async, settings_with  # noqa: PLC0415
-        from gems.apps.cli.tables import print_check  # noqa: PLC0415
-        from gems.apps.doctor import DoctorReport, checkup  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import run_async, settings_with
+        from gems.apps.cli.tables import print_check
+        from gems.apps.doctor import DoctorReport, checkup
 
         models = options.Models(chat, judge, generator)
 

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 
 import typer
 
+from gems.apps.text import clean_text
 from gems.errors import GemsError
-from gems.observability.redaction import clean_text
 
 MET, FAILED, USAGE, BEST_EFFORT, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
@@ -102,8 +102,8 @@ def _format_traceback(error: BaseException) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    from gems.observability.redaction import known_secrets, redact  # noqa: PLC0415 - only needed here
-    from gems.settings import load_settings  # noqa: PLC0415
+    from gems.observability.redaction import known_secrets, redact
+    from gems.settings import load_settings
 
     settings = None
     # Unreadable settings may be the reported error itself; then no key was loaded.

@@ -9,6 +9,7 @@ import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
+from gems.apps.text import clean_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from gems.evals.data import DataCheck, DataReport, FileCheck
 
 
-def run(  # noqa: PLR0913, PLR0917 - the command's options
+def run(
     task: Annotated[str, typer.Argument(metavar="TASK", help="Benchmark; `gems eval data` lists them.")],
     out: options.EvalOut,
     harness: Annotated[
@@ -98,12 +99,12 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
       2    bad usage or configuration, or the folder holds another benchmark run
       1    failure
       130  interrupted; run the same command again to resume
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import EvalRequest, run_eval  # noqa: PLC0415 - heavy
-        from gems.apps.cli.options import Models, View  # noqa: PLC0415
-        from gems.apps.cli.output import print_report  # noqa: PLC0415
-        from gems.apps.cli.runner import EngineOptions  # noqa: PLC0415
+        from gems.apps.cli.eval_commands import EvalRequest, run_eval
+        from gems.apps.cli.options import Models, View
+        from gems.apps.cli.output import print_report
+        from gems.apps.cli.runner import EngineOptions
 
         view = View(json=json, quiet=quiet, debug=debug)
         request = EvalRequest(
@@ -175,12 +176,12 @@ def compare(
       0  compared
       2  bad usage, no output folder, or no scores
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import compare_folders  # noqa: PLC0415
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.schemas import comparison_report  # noqa: PLC0415
-        from gems.apps.cli.tables import show_section  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_commands import compare_folders
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.schemas import comparison_report
+        from gems.apps.cli.tables import show_section
 
         found = compare_folders(folders, judge, out, pictures)
         for warning in found.warnings:
@@ -225,9 +226,9 @@ def data(
       3  some files are missing, partial, damaged or of another edition; see their lines
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+        from gems.apps.cli.output import print_json
 
         report = _check_data(task, folder)
         if json:
@@ -238,10 +239,10 @@ def data(
 
 
 def _check_data(name: str | None, folder: Path | None) -> DataReport:
-    from gems.errors import OptionError  # noqa: PLC0415 - heavy
-    from gems.evals.data import DataReport, check_data  # noqa: PLC0415
-    from gems.evals.registry import TASKS, data_folder, load_task  # noqa: PLC0415
-    from gems.settings import load_settings  # noqa: PLC0415
+    from gems.errors import OptionError
+    from gems.evals.data import DataReport, check_data
+    from gems.evals.registry import TASKS, data_folder, load_task
+    from gems.settings import load_settings
 
     if name is None and folder is not None:
         raise OptionError("--data needs a benchmark.", hint="Pass the benchmark, e.g. geneval2.")
@@ -252,8 +253,6 @@ def _check_data(name: str | None, folder: Path | None) -> DataReport:
 
 
 def _format_check(check: DataCheck) -> Iterator[str]:
-    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
-    from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"
     if check.url:
@@ -339,12 +338,12 @@ def score(
       2    bad usage or configuration, or no output folder
       1    failure
       130  interrupted; run the same command again to resume
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
-        from gems.apps.cli.eval_commands import score_samples  # noqa: PLC0415
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.tables import show_scores  # noqa: PLC0415 - heavy
+        from gems.apps.cli.errors import BEST_EFFORT, MET
+        from gems.apps.cli.eval_commands import score_samples
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.tables import show_scores
 
         found = score_samples(folder, judge, data, concurrency)
         if json:
@@ -381,12 +380,12 @@ def export(
       3  written, but samples are missing
       2  bad usage or configuration, no output folder, or no official scorer
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.errors import BEST_EFFORT, MET  # noqa: PLC0415
-        from gems.apps.cli.eval_commands import export_samples  # noqa: PLC0415
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.tables import show_export  # noqa: PLC0415 - heavy
+        from gems.apps.cli.errors import BEST_EFFORT, MET
+        from gems.apps.cli.eval_commands import export_samples
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.tables import show_export
 
         found = export_samples(folder, official, data)
         if json:
@@ -420,11 +419,11 @@ def import_scores(
       0  imported
       2  bad usage, no output folder, or not a file of the official scorer
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import import_official_scores  # noqa: PLC0415
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.tables import show_figures  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_commands import import_official_scores
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.tables import show_figures
 
         found = import_official_scores(folder, file, language, data)
         if json:
@@ -459,12 +458,12 @@ def table(
       0  printed
       2  bad usage, or no output folder
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import build_tables  # noqa: PLC0415
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.apps.cli.schemas import tables_report  # noqa: PLC0415
-        from gems.apps.cli.tables import show_table  # noqa: PLC0415 - heavy
+        from gems.apps.cli.eval_commands import build_tables
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.schemas import tables_report
+        from gems.apps.cli.tables import show_table
 
         found = build_tables(folders or [], out)
         if json:

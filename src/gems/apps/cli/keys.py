@@ -55,10 +55,10 @@ def add(
       0  created
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.schemas import NewKey  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.schemas import NewKey
 
         token = _file().add(name, runs_at_a_time=runs_at_a_time, images_per_day=images_per_day)
         if json:
@@ -76,10 +76,10 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
     Exit codes:
       0  listed, even if there are none
       2  bad usage or configuration
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.schemas import KeyLine, KeyList  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.schemas import KeyLine, KeyList
 
         found = _file().all()
         if json:
@@ -102,10 +102,10 @@ def revoke(name: Name, json: options.Json = False, debug: options.Debug = False)
       0  revoked
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.schemas import RevokedKey  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.schemas import RevokedKey
 
         _file().revoke(name)
         if json:
@@ -115,8 +115,8 @@ def revoke(name: Name, json: options.Json = False, debug: options.Debug = False)
 
 
 def _file() -> KeyFile:
-    from gems.apps.server.auth import KeyFile  # noqa: PLC0415 - heavy
-    from gems.settings import load_settings  # noqa: PLC0415
+    from gems.apps.server.auth import KeyFile
+    from gems.settings import load_settings
 
     settings = load_settings()
     return KeyFile(settings.serve.keys_path(settings))

@@ -11,6 +11,7 @@ import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import FAILED, handle_errors
+from gems.apps.text import clean_text, one_line, pluralize
 from gems.errors import OptionError
 
 if TYPE_CHECKING:
@@ -43,9 +44,9 @@ def list_(
       0  listed, even if there are none
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import run_query
 
         _print_memories(run_query(lambda gems: gems.memory.listed(limit, generator, kind)), as_json=json)
 
@@ -68,9 +69,9 @@ def search(
       0  searched, even if nothing was found
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415 - heavy
+        from gems.apps.cli.runner import run_query
 
         _print_memories(run_query(lambda gems: gems.memory.search(text, limit, generator)), as_json=json)
 
@@ -91,10 +92,10 @@ def show(
       0  shown
       2  bad usage or configuration, or no such key
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import run_query
 
         found: Memory = run_query(lambda gems: gems.memory.show(key))
         if json:
@@ -114,10 +115,10 @@ def stats(json: options.Json = False, debug: options.Debug = False) -> None:
       0  shown
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import run_query
 
         found: Stats = run_query(lambda gems: gems.memory.stats())
         if json:
@@ -133,7 +134,7 @@ def stats(json: options.Json = False, debug: options.Debug = False) -> None:
 
 
 def _print_memories(found: list[Memory], *, as_json: bool) -> None:
-    from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
+    from gems.apps.cli.output import print_json
 
     if as_json:
         print_json({"memories": [memory.model_dump() for memory in found]})
@@ -144,8 +145,6 @@ def _print_memories(found: list[Memory], *, as_json: bool) -> None:
 
 
 def _memory_lines(memory: Memory) -> list[str]:
-    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
-    from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     record = memory.value["record"]
     tried = record["helped"] + record["hurt"]
@@ -158,7 +157,6 @@ def _memory_lines(memory: Memory) -> list[str]:
 
 
 def _format_value(value: object) -> str:
-    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
 
     if isinstance(value, list):
         return one_line("; ".join(_format_value(item) for item in value) or "none")
@@ -195,12 +193,11 @@ def forget(
       0  deleted, or --dry-run
       2  bad usage or configuration
       1  not confirmed, or failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.text import pluralize  # noqa: PLC0415
-        from gems.options import parse_duration  # noqa: PLC0415
+        from gems.apps.cli.output import confirm, print_json
+        from gems.apps.cli.runner import run_query
+        from gems.options import parse_duration
 
         before = None if older_than is None else datetime.now(UTC) - parse_duration(older_than)
 
@@ -244,11 +241,10 @@ def rebuild(
       0  rebuilt, or --dry-run
       2  bad usage or configuration
       1  not confirmed, or failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import confirm, print_json, print_progress  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.text import pluralize  # noqa: PLC0415
+        from gems.apps.cli.output import confirm, print_json, print_progress
+        from gems.apps.cli.runner import run_query
 
         question = "Replace the experience store with one rebuilt from all runs?"
         if not dry_run and not confirm(question, yes=yes, as_json=json):
@@ -284,13 +280,12 @@ def export(
       0  written
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.text import pluralize  # noqa: PLC0415
-        from gems.memory.file_store import write_atomically  # noqa: PLC0415
-        from gems.memory.sqlite import storage_error  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import run_query
+        from gems.memory.file_store import write_atomically
+        from gems.memory.sqlite import storage_error
 
         if json and out is None:
             raise OptionError("--json requires an output file.", hint="Pass --out FILE.")
@@ -332,11 +327,10 @@ def import_(
       0  all lines were imported
       1  some lines were invalid, or failure
       2  bad usage or configuration
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.text import one_line  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import run_query
 
         lines = _read_lines(source)
         done: ImportReport = run_query(lambda gems: gems.memory.import_lines(lines))
@@ -386,10 +380,9 @@ def consolidate(
       2    bad usage or configuration
       1    failure
       130  interrupted; finished lessons are kept
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.text import one_line, pluralize  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
 
         done = _consolidate(None if no_model else options.Models(chat=chat))
         for reason in dict.fromkeys(done.unwritten):
@@ -405,8 +398,8 @@ def consolidate(
 
 def _consolidate(models: options.Models | None) -> ConsolidationReport:
     """Consolidate without a generator, and without a chat model if `models` is None."""
-    from gems.apps.cli.output import print_progress  # noqa: PLC0415 - heavy
-    from gems.apps.cli.runner import run_query, run_with_chat, settings_with  # noqa: PLC0415
+    from gems.apps.cli.output import print_progress
+    from gems.apps.cli.runner import run_query, run_with_chat, settings_with
 
     if models is None:
         return run_query(lambda gems: gems.memory.consolidate(print_progress("cluster"), use_model=False))
@@ -424,11 +417,10 @@ def reindex(json: options.Json = False, debug: options.Debug = False) -> None:
       2    bad usage or configuration
       1    failure
       130  interrupted; run the command again to start over
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.text import pluralize  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import run_query
 
         async def reindex_memory(gems: Gems) -> dict[str, Any]:
             count = await gems.memory.reindex(lambda done: typer.echo(f"{done} done", err=True))

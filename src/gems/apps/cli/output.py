@@ -12,10 +12,9 @@ from pydantic import BaseModel
 
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import Models, View
-from gems.apps.text import format_usd, one_line, pluralize, usage_line, verdict_line
+from gems.apps.text import clean_text, format_usd, one_line, pluralize, usage_line, verdict_line
 from gems.errors import OptionError
 from gems.evals.runner import WorkReport
-from gems.observability.redaction import clean_text
 from gems.results import RunResult
 
 

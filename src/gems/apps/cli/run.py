@@ -10,16 +10,15 @@ import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
-from gems.apps.text import one_line
+from gems.apps.text import clean_text, one_line
 from gems.errors import PromptError
-from gems.observability.redaction import clean_text
 from gems.types import Profile
 
 if TYPE_CHECKING:
     from gems.runs.verification import Verification
 
 
-def run(  # noqa: PLR0913, PLR0917 - the command's options
+def run(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to generate; - reads it from stdin.")],
     source: Annotated[
         Path | None,
@@ -108,12 +107,12 @@ def run(  # noqa: PLR0913, PLR0917 - the command's options
       2    bad usage or configuration
       1    failure without an image
       130  interrupted; resume with `gems resume RUN`
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import print_run  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import start_run  # noqa: PLC0415
+        from gems.apps.cli.output import print_run
+        from gems.apps.cli.runner import start_run
 
         result = start_run(
             _read_prompt(prompt),
@@ -147,7 +146,7 @@ def _read_prompt(prompt: str) -> str:
         raise PromptError("Standard input is not valid UTF-8.", hint="Encode the prompt as UTF-8.") from None
 
 
-def fork(  # noqa: PLR0913, PLR0917 - the command's options
+def fork(
     run_id: options.RunId,
     number: Annotated[
         int, typer.Option("--round", metavar="K", min=1, help="Last round that both runs share.")
@@ -218,12 +217,12 @@ def fork(  # noqa: PLR0913, PLR0917 - the command's options
       2    bad usage or configuration, or no such run or round
       1    failure without an image
       130  interrupted; resume the new run with `gems resume RUN`
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     models = options.Models(chat, judge, generator)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import print_run  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import fork_run  # noqa: PLC0415
+        from gems.apps.cli.output import print_run
+        from gems.apps.cli.runner import fork_run
 
         result = fork_run(
             run_id,
@@ -245,7 +244,7 @@ def fork(  # noqa: PLR0913, PLR0917 - the command's options
         raise typer.Exit(print_run(result, view, models))
 
 
-def resume(  # noqa: PLR0913, PLR0917 - the command's options
+def resume(
     run_id: options.RunId,
     chat: options.Chat = None,
     judge: options.Judge = None,
@@ -277,12 +276,12 @@ def resume(  # noqa: PLR0913, PLR0917 - the command's options
       2    bad usage or configuration, or no such run
       1    failure without an image
       130  interrupted; run the same command again to resume
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     models = options.Models(chat, judge, generator, out, no_metadata)
     view = options.View(json=json, quiet=quiet, debug=debug)
     with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import print_run  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import resume_run  # noqa: PLC0415
+        from gems.apps.cli.output import print_run
+        from gems.apps.cli.runner import resume_run
 
         result = resume_run(run_id, models, view, answer, out=out, metadata=not no_metadata)
         raise typer.Exit(print_run(result, view, models))
@@ -315,12 +314,12 @@ def verify(
       2    bad usage or configuration, or invalid image
       1    failure
       130  interrupted
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import mute_node_warnings, run_async, settings_with  # noqa: PLC0415
-        from gems.service import Gems  # noqa: PLC0415
-        from gems.settings import GeneratorSettings  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import mute_node_warnings, run_async, settings_with
+        from gems.service import Gems
+        from gems.settings import GeneratorSettings
 
         # No generator is needed, so an unusable one must not fail.
         settings = settings_with(options.Models(chat, judge)).model_copy(

@@ -11,6 +11,7 @@ import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import FAILED, handle_errors
+from gems.apps.text import one_line, pluralize
 
 if TYPE_CHECKING:
     from gems.memory.run_filter import RunFilter
@@ -62,11 +63,11 @@ def runs(
       0  listed, even if there are none
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.apps.cli.tables import print_runs  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import run_query
+        from gems.apps.cli.tables import print_runs
 
         run_filter = _run_filter(since, until, status, text, min_score)
         found: list[RunRow] = run_query(lambda gems: gems.runs(limit, run_filter))
@@ -83,8 +84,8 @@ def runs(
 def _run_filter(
     since: str | None, until: str | None, status: Status | None, text: str | None, min_score: float | None
 ) -> RunFilter:
-    from gems.memory.run_filter import RunFilter  # noqa: PLC0415 - loads the stores
-    from gems.options import parse_datetime  # noqa: PLC0415
+    from gems.memory.run_filter import RunFilter
+    from gems.options import parse_datetime
 
     now = datetime.now(UTC)
     return RunFilter(
@@ -120,13 +121,12 @@ def delete(
       2    bad usage or configuration, no such run, or the run is in progress
       1    not confirmed, or failure
       130  interrupted
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from rich.filesize import decimal  # noqa: PLC0415 - heavy, as is what follows
+        from rich.filesize import decimal
 
-        from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415
-        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
-        from gems.apps.text import one_line, pluralize  # noqa: PLC0415
+        from gems.apps.cli.output import confirm, print_json
+        from gems.apps.cli.runner import resolve_run_id, run_query
 
         async def preview(gems: Gems) -> Deletion:
             return await gems.delete(await resolve_run_id(gems, run_id), dry_run=True)
@@ -176,11 +176,11 @@ def gc(
       2    bad usage or configuration
       1    not confirmed, or failure
       130  interrupted
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import confirm, print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import run_query  # noqa: PLC0415
-        from gems.options import parse_duration  # noqa: PLC0415
+        from gems.apps.cli.output import confirm, print_json
+        from gems.apps.cli.runner import run_query
+        from gems.options import parse_duration
 
         age = parse_duration(min_age)
         found = run_query(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))
@@ -198,9 +198,7 @@ def gc(
 
 
 def _print_garbage(found: Garbage, *, unlisted: bool) -> None:
-    from rich.filesize import decimal  # noqa: PLC0415 - only needed here
-
-    from gems.apps.text import pluralize  # noqa: PLC0415
+    from rich.filesize import decimal
 
     lines = [
         f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)}) that no run uses",
@@ -242,12 +240,12 @@ def report(
       0  written; the path is on standard output
       2  bad usage or configuration, or no such run
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
-        from gems.apps.cli.schemas import ReportFile  # noqa: PLC0415
-        from gems.runs.output import write_page  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import resolve_run_id, run_query
+        from gems.apps.cli.schemas import ReportFile
+        from gems.runs.output import write_page
 
         async def build_report(gems: Gems) -> tuple[str, str]:
             name = await resolve_run_id(gems, run_id)
@@ -281,11 +279,11 @@ def show(
       0  shown
       2  bad usage or configuration, or no such run
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import resolve_run_id, run_query  # noqa: PLC0415
-        from gems.apps.cli.tables import print_details  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import resolve_run_id, run_query
+        from gems.apps.cli.tables import print_details
 
         async def load_run(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
             return await gems.show(await resolve_run_id(gems, run_id)), gems.resources.images.path

@@ -44,7 +44,7 @@ def serve(
       0  stopped by Ctrl-C or SIGTERM
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(debug=debug):
         run_server(host, port, options.Models(chat, judge, generator), _print_server_address, debug=debug)
 
@@ -62,7 +62,7 @@ def run_server(
 
     `host` and `port` override the settings; `ready` is called with the address; `page` requires the web page.
     """
-    from gems.apps.cli.runner import settings_with, with_address  # noqa: PLC0415 - heavy
+    from gems.apps.cli.runner import settings_with, with_address
 
     settings = with_address(settings_with(models), host, port)
     if page:
@@ -71,15 +71,15 @@ def run_server(
 
 
 def _serve_http(settings: Settings, ready: Callable[[str], None], *, debug: bool, page: bool) -> None:
-    import asyncio  # noqa: PLC0415 - not needed for help
+    import asyncio
 
-    from gems.errors import MissingExtraError  # noqa: PLC0415
-    from gems.observability.logging import configure_logging  # noqa: PLC0415
+    from gems.errors import MissingExtraError
+    from gems.observability.logging import configure_logging
 
     missing = MissingExtraError("The web page", "web") if page else MissingExtraError("gems serve", "serve")
     try:
-        from gems.apps.server.app import serve  # noqa: PLC0415
-        from gems.apps.web import mount  # noqa: PLC0415
+        from gems.apps.server.app import serve
+        from gems.apps.web import mount
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("gems"):
             raise
@@ -123,15 +123,15 @@ def mcp(
       2    bad usage or configuration
       1    failure
       130  interrupted
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(debug=debug):
-        import asyncio  # noqa: PLC0415 - not needed for help
+        import asyncio
 
-        from gems.apps.cli.runner import run_async, settings_with, with_address  # noqa: PLC0415 - heavy
-        from gems.observability.logging import configure_logging  # noqa: PLC0415
+        from gems.apps.cli.runner import run_async, settings_with, with_address
+        from gems.observability.logging import configure_logging
 
         try:
-            from gems.apps.mcp import server  # noqa: PLC0415
+            from gems.apps.mcp import server
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("gems"):
                 raise
@@ -174,7 +174,7 @@ def web(
       0  stopped
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(debug=debug):
         run_server(
             host, port, options.Models(chat, judge, generator), _print_page_address, debug=debug, page=True

@@ -11,6 +11,7 @@ import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, handle_errors
+from gems.apps.text import clean_text, one_line, pluralize
 
 if TYPE_CHECKING:
     from gems.runs.skill_learning import DraftRequest
@@ -35,11 +36,10 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
       0  listed, even if there are none
       2  bad configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.text import one_line  # noqa: PLC0415
-        from gems.skills.reports import list_skills  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.skills.reports import list_skills
 
         catalogue, where = scan_skills()
         found = list_skills(catalogue.current, where)
@@ -74,13 +74,13 @@ def show(
       0  shown
       2  bad usage or configuration, or no such skill
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        import asyncio  # noqa: PLC0415 - heavy
+        import asyncio
 
-        from gems.apps.cli.output import print_json  # noqa: PLC0415
-        from gems.skills.files import read_body  # noqa: PLC0415
-        from gems.skills.reports import SkillPage, skill_entry  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.skills.files import read_body
+        from gems.skills.reports import SkillPage, skill_entry
 
         registry = scan_skills()[0].current
         skill = registry.named(name)
@@ -105,11 +105,11 @@ def show(
 
 def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
     """Scan the skill search path; findings are listed, so they are not logged too."""
-    import logging  # noqa: PLC0415 - heavy
+    import logging
 
-    from gems.resources import skill_places  # noqa: PLC0415
-    from gems.settings import load_settings  # noqa: PLC0415
-    from gems.skills.discovery import SkillCatalogue  # noqa: PLC0415
+    from gems.resources import skill_places
+    from gems.settings import load_settings
+    from gems.skills.discovery import SkillCatalogue
 
     where = skill_places(load_settings())
     catalogue = SkillCatalogue(where.places)
@@ -124,7 +124,6 @@ def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
 
 
 def _print_findings(findings: list[SkillFinding]) -> None:
-    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
 
     for finding in findings:
         typer.echo(one_line(f"  {finding}"))
@@ -163,10 +162,10 @@ def learn(
       2    bad usage or configuration
       1    failure
       130  interrupted; finished drafts are kept
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.runs.skill_learning import DraftRequest  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.runs.skill_learning import DraftRequest
 
         use_model = not no_model and not dry_run
         request = DraftRequest(
@@ -181,8 +180,8 @@ def learn(
 
 def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
     """Draft skills without a generator, and with a chat model only if it writes."""
-    from gems.apps.cli.output import print_progress  # noqa: PLC0415 - heavy
-    from gems.apps.cli.runner import run_query, run_with_chat, settings_with  # noqa: PLC0415
+    from gems.apps.cli.output import print_progress
+    from gems.apps.cli.runner import run_query, run_with_chat, settings_with
 
     if not request.use_model:
         return run_query(lambda gems: gems.skills.learn(request, print_progress("draft")))
@@ -192,8 +191,6 @@ def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
 
 
 def _print_drafts(done: SkillDrafts) -> None:
-    from gems.apps.text import one_line  # noqa: PLC0415 - heavy
-    from gems.observability.redaction import clean_text  # noqa: PLC0415 - heavy
 
     for draft in done.drafts:
         typer.echo(one_line(_format_draft(draft)))
@@ -262,12 +259,12 @@ def new(
       0  created
       2  bad usage or configuration, or the folder exists already
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.settings import load_settings  # noqa: PLC0415
-        from gems.skills.reports import NewSkill  # noqa: PLC0415
-        from gems.skills.scaffold import create_skill  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.settings import load_settings
+        from gems.skills.reports import NewSkill
+        from gems.skills.scaffold import create_skill
 
         parent = folder if folder is not None else load_settings().home / "skills"
         made = create_skill(name, parent, with_graph=with_graph)
@@ -313,10 +310,10 @@ def try_out(
       2    bad usage or configuration: no such skill, no examples, invalid lines
       1    failure
       130  interrupted
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.apps.cli.runner import mute_node_warnings  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.apps.cli.runner import mute_node_warnings
 
         with mute_node_warnings(debug=debug):
             trial = _test_skill(name, options.Models(chat=chat), limit)
@@ -329,8 +326,8 @@ def try_out(
 
 
 def _test_skill(name: str, models: options.Models, limit: int | None) -> SkillTrial:
-    from gems.apps.cli.output import print_progress  # noqa: PLC0415 - heavy
-    from gems.apps.cli.runner import run_with_chat, settings_with  # noqa: PLC0415
+    from gems.apps.cli.output import print_progress
+    from gems.apps.cli.runner import run_with_chat, settings_with
 
     settings, skill = _add_skill_folder(name, settings_with(models))
     return run_with_chat(settings, lambda gems: gems.skills.try_out(skill, limit, print_progress("example")))
@@ -346,7 +343,6 @@ def _add_skill_folder(name: str, settings: Settings) -> tuple[Settings, str | Pa
 
 
 def _print_trial(trial: SkillTrial) -> None:
-    from gems.apps.text import one_line, pluralize  # noqa: PLC0415 - heavy
 
     rows = [(example, one_line(_format_failure(example))) for example in trial.examples if not example.passed]
     width = min(max((len(failure) for _, failure in rows), default=0), _WIDEST)
@@ -405,13 +401,13 @@ def trust(
       0  done
       2  bad usage or configuration
       1  failure
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.errors import OptionError  # noqa: PLC0415
-        from gems.settings import load_settings  # noqa: PLC0415
-        from gems.skills.reports import TrustedFolders  # noqa: PLC0415
-        from gems.skills.trust import distrust, trust, trusted_folders  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.errors import OptionError
+        from gems.settings import load_settings
+        from gems.skills.reports import TrustedFolders
+        from gems.skills.trust import distrust, trust, trusted_folders
 
         home = load_settings().trust_home
         if folder is None and not listing:
@@ -447,12 +443,11 @@ def validate(
       0  all skills are valid
       1  a skill is invalid
       2  bad usage
-    """  # noqa: D301 - \b keeps the lines apart
+    """
     with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json  # noqa: PLC0415 - heavy
-        from gems.observability.redaction import clean_text  # noqa: PLC0415
-        from gems.skills.reports import ValidationList, validation_entry  # noqa: PLC0415
-        from gems.skills.validator import validate as checked  # noqa: PLC0415
+        from gems.apps.cli.output import print_json
+        from gems.skills.reports import ValidationList, validation_entry
+        from gems.skills.validator import validate as checked
 
         found = [validation_entry(checked(_skill_folder(folder))) for folder in folders]
         if json:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gems.apps.cli.display import Marks
 from gems.apps.doctor import Check
-from gems.apps.text import format_skill_use, format_usage, one_line, pluralize, verdict_line
+from gems.apps.text import clean_text, format_skill_use, format_usage, one_line, pluralize, verdict_line
 from gems.evals.comparison.sections import Section
 from gems.evals.comparison.table import NONE, Table, format_coverage
 from gems.evals.official import EvalExport
@@ -23,7 +23,6 @@ from gems.evals.records import Figure
 from gems.evals.scoring import ScoreReport, Unscored
 from gems.memory.retrieval import format_lesson
 from gems.nodes.checklist import is_verified
-from gems.observability.redaction import clean_text
 from gems.results import RunResult
 from gems.types import Answer, Round, RunRow
 
