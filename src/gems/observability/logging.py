@@ -5,14 +5,15 @@ The command line prints progress in its own way and does not use this.
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
+
+from pythonjsonlogger.json import JsonFormatter
 
 from gems.observability.redaction import known_secrets, redact
 from gems.settings import Settings
@@ -65,52 +66,43 @@ def _add_run(record: logging.LogRecord) -> bool:
     return True
 
 
-class _RedactingFormatter(logging.Formatter):
-    """Formatter that redacts the given secrets, and others by their shape."""
+class JsonLines(JsonFormatter):
+    """One JSON object per line; the given secrets are redacted, and others by their shape."""
+
+    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+        super().__init__(json_ensure_ascii=False)
+        self._secrets = secrets
+
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        log_data |= {
+            "time": _format_time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage(), *self._secrets),
+            "run_id": getattr(record, "run_id", "") or None,
+            "round": getattr(record, "round", 0) or None,
+        }
+        if error := message_dict.get("exc_info"):
+            log_data["error"] = redact(error, *self._secrets)
+
+
+class TextLines(logging.Formatter):
+    """One line per record, followed by the traceback if there is one, redacted."""
 
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._secrets = secrets
 
-    def message(self, record: logging.LogRecord) -> str:
-        """Return the redacted message."""
-        return redact(record.getMessage(), *self._secrets)
-
-    def traceback(self, record: logging.LogRecord) -> str:
-        """Return the redacted traceback, or ""."""
-        if record.exc_info is None or record.exc_info[0] is None:
-            return ""
-        return redact(self.formatException(record.exc_info), *self._secrets)
-
-
-class JsonLines(_RedactingFormatter):
-    """One JSON object per line, redacted."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _format_time(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": self.message(record),
-            "run_id": getattr(record, "run_id", "") or None,
-            "round": getattr(record, "round", 0) or None,
-        }
-        if error := self.traceback(record):
-            line["error"] = error
-        return json.dumps(line, ensure_ascii=False)
-
-
-class TextLines(_RedactingFormatter):
-    """One line per record, followed by the traceback if there is one, redacted."""
-
     def format(self, record: logging.LogRecord) -> str:
         run, number = getattr(record, "run_id", ""), getattr(record, "round", 0)
         context = f" [{run}{f' round {number}' if number else ''}]" if run else ""
         # Texts of users and models must not start new lines.
-        message = " ".join(self.message(record).splitlines())
+        message = " ".join(record.getMessage().splitlines())
         line = f"{_format_time(record)} {record.levelname:7} {record.name}{context}: {message}"
-        error = self.traceback(record)
-        return f"{line}\n{error}" if error else line
+        error = f"\n{self.formatException(record.exc_info)}" if record.exc_info else ""
+        return redact(line + error, *self._secrets)
 
 
 def _format_time(record: logging.LogRecord) -> str:
