@@ -24,14 +24,7 @@ from gems.resources import Resources
 from gems.results import RunResult, build_result
 from gems.runs.fork import thread
 from gems.runs.output import save_result
-from gems.runs.recovery import (
-    RunEvidence,
-    ledger_drawings,
-    read_snapshot,
-    read_state,
-    recover_state,
-    to_gems_error,
-)
+from gems.runs.recovery import ledger_drawings, read_snapshot, read_state, recover_state, to_gems_error
 from gems.settings import Settings
 from gems.state import Context, Input, State
 from gems.types import RunRow, RunStatus
@@ -122,16 +115,14 @@ class RunExecutor:
     ) -> AsyncGenerator[Event]:
         run_id = row["run_id"]
         await self._resources.ledger.mark(run_id, "running")
-        emitted: list[Event] = []
+        newest: dict[str, Any] = {}
         new_warnings: list[str] = []
         question: Interrupt | None = None
         try:
             async with self._watch(run_id, context):
                 yield Started(run_id=run_id, resumed=start is None or isinstance(start, Command))
-                async with aclosing(self._events(run_id, start, context)) as events:
+                async with aclosing(self._events(run_id, start, context, newest)) as events:
                     async for event in events:
-                        if event.type != "step":
-                            emitted.append(event)
                         yield event
                 snapshot = await self.snapshot(run_id)
                 state, question = cast("State", snapshot.values), pending_question(snapshot)
@@ -142,7 +133,7 @@ class RunExecutor:
             await asyncio.shield(self._mark(run_id, "interrupted"))
             raise
         except Exception as error:  # noqa: BLE001 - an existing image is always returned
-            state, new_warnings = await self._recover(row, error, emitted)
+            state, new_warnings = await self._recover(row, error, newest)
         if question is not None:
             await self._mark(run_id, "interrupted")
             raise answer_needed_error(run_id, question)
@@ -170,19 +161,25 @@ class RunExecutor:
             if isinstance(watched, Exception):
                 logger.warning("Requests to cancel %s could not be checked: %s", run_id, watched)
 
-    async def _events(self, run_id: str, start: Start, context: Context) -> AsyncGenerator[Event]:
+    async def _events(
+        self, run_id: str, start: Start, context: Context, newest: dict[str, Any]
+    ) -> AsyncGenerator[Event]:
+        """Yield the events, and keep the state after each step in `newest`, in case checkpoints fail."""
         # With subgraphs, to include the events of skills.
         stream = self._graph.astream(
             start,
             {**thread(run_id), "recursion_limit": RECURSION_LIMIT},
             context=context,
-            stream_mode="custom",
+            stream_mode=["custom", "values"],
             subgraphs=True,
             durability="async",
             control=context.control,
         )
-        async for _path, value in stream:
-            yield read_event(cast("dict[str, Any]", value))
+        async for path, mode, value in stream:
+            if mode == "custom":
+                yield read_event(value)
+            elif not path:
+                newest.update(value)
 
     async def _watch_for_cancel(self, run_id: str, context: Context) -> None:
         """Poll for a request to cancel from another process until there is one."""
@@ -192,14 +189,16 @@ class RunExecutor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(context.cancelled.wait(), _CANCEL_POLL_S)
 
-    async def _recover(self, row: RunRow, cause: Exception, emitted: list[Event]) -> tuple[State, list[str]]:
+    async def _recover(
+        self, row: RunRow, cause: Exception, newest: dict[str, Any]
+    ) -> tuple[State, list[str]]:
         run_id, checkpoints = row["run_id"], self._settings.checkpoints_path
         error = to_gems_error(cause, checkpoints)
         error.run_id = run_id
-        state = await read_state(self._graph, thread(run_id), checkpoints)
-        known = RunEvidence(emitted, await ledger_drawings(self._resources.ledger, run_id))
+        state = newest or await read_state(self._graph, thread(run_id), checkpoints)
+        drawings = await ledger_drawings(self._resources.ledger, run_id)
         try:
-            return recover_state(state, row, known, error)
+            return recover_state(state, row, drawings, error)
         except GemsError:
             await self._mark(run_id, "failed")
             raise
