@@ -6,12 +6,13 @@ With `--check`, only report outdated, missing and unexpected files, and exit wit
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="report differences and write nothing")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs", help="folder of the generated files")
+    parser.add_argument("--print-help", action="store_true", help="print all help texts as JSON")
     options = parser.parse_args()
+    if options.print_help:
+        print(json.dumps(help_texts()))
+        return 0
     differs = [
         *outdated(options.folder, files(), write=not options.check),
         *unexpected(options.folder / "schemas", delete=not options.check),
@@ -144,18 +149,31 @@ def files() -> dict[str, str]:
 
 
 def cli_page() -> str:
-    """Return the help texts of all commands."""
+    """Return the help texts of all commands, printed by a process with a fixed terminal."""
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    words = [sys.executable, __file__, "--print-help"]
+    done = subprocess.run(
+        words, env=kept | TERMINAL, stdout=subprocess.PIPE, encoding="utf-8", check=True, timeout=120
+    )
+    parts = ["# Command line\n", MADE]
+    for name, text in json.loads(done.stdout).items():
+        parts.append(f"## {f'gems {name}'.strip()}\n\n```text\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def help_texts() -> dict[str, str]:
+    """Return what `--help` prints, by command without the program's name, groups first."""
     import typer  # noqa: PLC0415 - slow to import
 
     from gems.apps.cli.app import app  # noqa: PLC0415
 
-    names = list(commands(typer.main.get_command(app)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        texts = list(pool.map(help_of, names))
-    parts = ["# Command line\n", MADE]
-    for name, text in zip(names, texts, strict=True):
-        parts.append(f"## {f'gems {name}'.strip()}\n\n```text\n{text}\n```\n")
-    return "\n".join(parts)
+    texts = {}
+    for name in commands(typer.main.get_command(app)):
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            app([*name.split(), "--help"], prog_name="gems", standalone_mode=False)
+        texts[name] = "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
+    return texts
 
 
 def commands(command: Any, path: str = "") -> Iterator[str]:
@@ -163,16 +181,6 @@ def commands(command: Any, path: str = "") -> Iterator[str]:
     yield path
     for name, part in getattr(command, "commands", {}).items():
         yield from commands(part, f"{path} {name}".strip())
-
-
-def help_of(command: str) -> str:
-    """Return the output of a command's `--help`."""
-    words = [sys.executable, "-m", "gems", *command.split(), "--help"]
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    done = subprocess.run(
-        words, env=kept | TERMINAL, stdout=subprocess.PIPE, encoding="utf-8", check=True, timeout=60
-    )
-    return "\n".join(line.rstrip() for line in done.stdout.strip().splitlines())
 
 
 def json_page() -> str:
