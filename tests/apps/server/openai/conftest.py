@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from openai import OpenAI
 
 from gems.apps.server.app import create_app
@@ -22,6 +23,12 @@ from tests.support.scripted_service import House
 CHAT = ChatSettings(attempts=1, first_wait_s=0, input_usd_per_million=1, output_usd_per_million=1)
 Serve = Callable[..., str]
 Client = Callable[..., OpenAI]
+
+
+def app_with(house: House, **given: Any) -> FastAPI:
+    settings = settings_at(house.home, chat=CHAT, serve=ServeSettings(**{"drain_s": 1} | given))
+    gems = Gems(settings, chat=house.chat, generator=house.generator, skills=())
+    return create_app(settings, gems)
 
 
 @pytest.fixture
@@ -40,9 +47,7 @@ def serve(house: House) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(**given: Any) -> str:
-            settings = settings_at(house.home, chat=CHAT, serve=ServeSettings(**{"drain_s": 1} | given))
-            gems = Gems(settings, chat=house.chat, generator=house.generator, skills=())
-            return stack.enter_context(serving(create_app(settings, gems)))
+            return stack.enter_context(serving(app_with(house, **given)))
 
         yield start
 
@@ -51,6 +56,20 @@ def serve(house: House) -> Iterator[Serve]:
 def base(serve: Serve) -> str:
     """The address of a server without keys."""
     return serve()
+
+
+@pytest.fixture(scope="module")
+def shared_house(tmp_path_factory: pytest.TempPathFactory) -> House:
+    """Models of a server that tests of a module share, for requests that are refused before any is asked."""
+    house = House(tmp_path_factory.mktemp("home"))
+    house.edits()
+    return house
+
+
+@pytest.fixture(scope="module")
+def shared_base(shared_house: House) -> Iterator[str]:
+    with serving(app_with(shared_house)) as base:
+        yield base
 
 
 @pytest.fixture

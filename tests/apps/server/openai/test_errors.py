@@ -73,21 +73,21 @@ def png(size: tuple[int, int] = (8, 8)) -> bytes:
     ],
 )
 def test_a_field_that_cannot_be_used_is_named(
-    base: str, house: House, given: dict[str, Any], param: str
+    shared_base: str, shared_house: House, given: dict[str, Any], param: str
 ) -> None:
     body = json.dumps(ASKED | given)
-    answer = httpx.post(base + DRAW, content=body, headers={"content-type": "application/json"})
+    answer = httpx.post(shared_base + DRAW, content=body, headers={"content-type": "application/json"})
     error = told(answer, 400)
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
-    assert house.chat.asked == []
+    assert shared_house.chat.asked == []
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"^\x8b", b'{"model": "gems"}']
 )
 @pytest.mark.parametrize("path", [DRAW, CHAT, EDIT])
-def test_bodies_that_are_none(base: str, path: str, body: bytes) -> None:
-    answer = httpx.post(base + path, content=body, headers={"content-type": "application/json"})
+def test_bodies_that_are_none(shared_base: str, path: str, body: bytes) -> None:
+    answer = httpx.post(shared_base + path, content=body, headers={"content-type": "application/json"})
     assert told(answer, 400)["type"] == "invalid_request_error"
 
 
@@ -168,19 +168,19 @@ def test_a_defect_is_told_without_its_details(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr("gems.apps.server.openai.images.begin", broken)
+    monkeypatch.setattr("gems.apps.server.openai.images.start_runs", broken)
     assert "secret" not in told(httpx.post(base + DRAW, json=ASKED), 500)["message"]
     assert "A request failed." in caplog.text
 
 
 @pytest.mark.parametrize("path", ["/v1/nonesuch", "/v1/", "/v1/images", "/v1/images/variations"])
-def test_routes_that_are_not_there(base: str, path: str) -> None:
-    assert told(httpx.post(base + path, json={}), 404)["code"] == "unknown_url"
+def test_routes_that_are_not_there(shared_base: str, path: str) -> None:
+    assert told(httpx.post(shared_base + path, json={}), 404)["code"] == "unknown_url"
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", DRAW), ("DELETE", CHAT), ("POST", "/v1/models")])
-def test_methods_that_are_not_allowed(base: str, method: str, path: str) -> None:
-    answer = httpx.request(method, base + path)
+def test_methods_that_are_not_allowed(shared_base: str, method: str, path: str) -> None:
+    answer = httpx.request(method, shared_base + path)
     assert told(answer, 405)["code"] == "method_not_supported"
     assert answer.headers["allow"] in ("GET", "POST")
 
@@ -237,13 +237,12 @@ def test_edits_are_refused_where_the_generator_cannot(
     ],
 )
 def test_edits_that_make_no_sense(
-    base: str, house: House, files: list[tuple[str, bytes]], data: dict[str, str], param: str
+    shared_base: str, shared_house: House, files: list[tuple[str, bytes]], data: dict[str, str], param: str
 ) -> None:
-    house.edits()
     uploads = [(name, ("a.png", content)) for name, content in files]
-    error = told(httpx.post(base + EDIT, files=uploads or None, data=data), 400)
+    error = told(httpx.post(shared_base + EDIT, files=uploads or None, data=data), 400)
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
-    assert house.chat.asked == []
+    assert shared_house.chat.asked == []
 
 
 def fails(house: House, error: Exception) -> None:
