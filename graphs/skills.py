@@ -128,7 +128,7 @@ async def _stream_graph(
         graph = graph.copy(update={"checkpointer": False})
     config: RunnableConfig = {"metadata": {_FILES_KEY: files}}
     given = {
-        "prompt": state["draw_prompt"],
+        "prompt": state["current_prompt"],
         "user_prompt": state["prompt"],
         "requirements": state["requirements"],
         "options": state["options"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aiosqlite
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import WRITES_IDX_MAP, BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.base import id as checkpoint_ids
@@ -17,7 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from gems.memory.sqlite import open_database
+from gems.memory.sqlite import UNDECODABLE, open_database
 
 _UUID_VERSION = 6
 
@@ -91,8 +93,50 @@ def checkpoint_serializer() -> SerializerProtocol:
     return CompressingSerializer(JsonPlusSerializer(allowed_msgpack_modules=[]))
 
 
-CHECKPOINT_VERSION = 1
-"""Raised when the state changes so that older checkpoints can no longer be resumed."""
+CHECKPOINT_VERSION = 2
+"""Raised when the state's keys change. Checkpoints of older versions are migrated when they are opened."""
+# Version 2 renamed these keys of the state. The graphs of skills have keys of their own.
+RENAMED_CHANNELS = {
+    "heard": "prompt_digest",
+    "drawing": "generation_overrides",
+    "draw_prompt": "current_prompt",
+    "thought": "judge_reasoning",
+}
+
+
+def rename_channels(checkpoint: dict[str, Any], metadata: dict[str, Any]) -> None:
+    """Rename the channels of a checkpoint of version 1 in place."""
+    seen = checkpoint.get("versions_seen", {}).values()
+    counters = metadata.get("counters_since_delta_snapshot", {})
+    for names in (checkpoint["channel_values"], checkpoint["channel_versions"], counters, *seen):
+        for old in RENAMED_CHANNELS.keys() & names.keys():
+            names[RENAMED_CHANNELS[old]] = names.pop(old)
+    if updated := checkpoint.get("updated_channels"):
+        checkpoint["updated_channels"] = sorted(RENAMED_CHANNELS.get(name, name) for name in updated)
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    """Rename the channels in the tables of version 1."""
+    serializer = checkpoint_serializer()
+    found = await connection.execute_fetchall("SELECT rowid FROM checkpoints WHERE checkpoint_ns = ''")
+    for (row,) in found:
+        select = "SELECT type, checkpoint, metadata FROM checkpoints WHERE rowid = ?"
+        ((kind, data, text),) = await connection.execute_fetchall(select, (row,))
+        try:
+            checkpoint, metadata = serializer.loads_typed((kind, data)), json.loads(text)
+            rename_channels(checkpoint, metadata)
+        except UNDECODABLE:
+            # A damaged checkpoint is reported when its run is read; the others need not suffer.
+            continue
+        kept = (*serializer.dumps_typed(checkpoint), json.dumps(metadata, ensure_ascii=False).encode(), row)
+        await connection.execute(
+            "UPDATE checkpoints SET type = ?, checkpoint = ?, metadata = ? WHERE rowid = ?", kept
+        )
+    await connection.executemany(
+        "UPDATE writes SET channel = ? WHERE channel = ? AND checkpoint_ns = ''",
+        [(new, old) for old, new in RENAMED_CHANNELS.items()],
+    )
+
 
 _DELETE_RUN = (
     "DELETE FROM writes WHERE (thread_id, checkpoint_ns, checkpoint_id) IN (SELECT thread_id, checkpoint_ns,"
@@ -166,7 +210,7 @@ class CompactSqliteSaver(AsyncSqliteSaver):
 @asynccontextmanager
 async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str]]:
     """Open the checkpointer in the SQLite file at `path`; errors as in `open_database`."""
-    async with open_database(path, CHECKPOINT_VERSION) as connection:
+    async with open_database(path, CHECKPOINT_VERSION, migrate=_migrate) as connection:
         saver = CompactSqliteSaver(connection, serde=checkpoint_serializer())
         await saver.setup()
         yield saver

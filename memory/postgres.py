@@ -21,14 +21,23 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
+from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from gems.errors import ConfigurationError, GemsError, RunBusyError, StorageError, StoreVersionError
-from gems.memory.checkpointer import advance_checkpoint_clock, checkpoint_serializer, kept_writes
+from gems.errors import ConfigurationError, GemsError, RunBusyError, StorageError
+from gems.memory.checkpointer import (
+    CHECKPOINT_VERSION,
+    RENAMED_CHANNELS,
+    advance_checkpoint_clock,
+    checkpoint_serializer,
+    kept_writes,
+    rename_channels,
+)
+from gems.memory.ledger import LEDGER_SCHEMA
 from gems.memory.locks import RunLocks
 from gems.memory.run_filter import SCORE
-from gems.memory.sqlite import Values
+from gems.memory.sqlite import Values, version_error
 
 RETRY_S = 10.0
 """How long calls are retried while the server is unreachable."""
@@ -158,6 +167,9 @@ logger = logging.getLogger(__name__)
 # PostgreSQL texts cannot contain NUL, so it is replaced by the mark and a digit, and so is the mark itself.
 _NUL_MARK = "\ue000"
 _SETUP_KEY = "gems: tables"
+TABLES_VERSION = CHECKPOINT_VERSION
+"""Version of all tables, which is raised with those of the checkpoints and of the ledger."""
+_ADD_VERSION = "INSERT INTO gems_version VALUES (%s) ON CONFLICT DO NOTHING"
 _POLL_S = 0.05
 _LOCK_ATTEMPTS = 4
 _CHECK_S = 1.0
@@ -349,8 +361,8 @@ async def open_locks(server: Server) -> AsyncIterator[PostgresLocks]:
         await locks.aclose()
 
 
-async def open_tables(server: Server, version: int, schema: str) -> tuple[PostgresRows, PatientPostgresSaver]:
-    """Return ledger rows and checkpointer after creating their tables.
+async def open_tables(server: Server) -> tuple[PostgresRows, PatientPostgresSaver]:
+    """Return ledger rows and checkpointer after creating or migrating their tables.
 
     Raises StoreVersionError if a newer version or another program wrote the tables.
     """
@@ -358,8 +370,12 @@ async def open_tables(server: Server, version: int, schema: str) -> tuple[Postgr
     try:
         async with await server.connect() as connection:
             await _wait_for_setup_lock(connection)
-            await _make_tables(connection, server.label, version, schema)
+            found = await _make_tables(connection, server.label)
             await saver.setup()
+            if found < TABLES_VERSION:
+                async with connection.transaction():
+                    await _migrate(connection)
+                    await connection.execute(_ADD_VERSION, (TABLES_VERSION,))
     except psycopg.Error as error:
         raise server_error(error, server.label) from error
     return PostgresRows(server), saver
@@ -378,7 +394,8 @@ async def _wait_for_setup_lock(connection: Connection) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-async def _make_tables(connection: Connection, label: str, version: int, schema: str) -> None:
+async def _make_tables(connection: Connection, label: str) -> int:
+    """Create the tables that do not exist, and return the version of all."""
     cursor = await connection.execute(
         "SELECT to_regclass('gems_version') IS NOT NULL AS ours, to_regclass('runs') IS NOT NULL AS tables"
     )
@@ -387,18 +404,37 @@ async def _make_tables(connection: Connection, label: str, version: int, schema:
     if known.get("ours"):
         row = await (await connection.execute("SELECT max(version) AS v FROM gems_version")).fetchone()
         found = (row or {}).get("v") or 0
-    if found > version or (found == 0 and known.get("tables")):
-        whose = f"version {found} of it" if found else "another program"
-        raise StoreVersionError(
-            f"The tables at {label} were written by {whose}; this GEMS reads version {version}.",
-            hint="Use the GEMS that wrote them, or name another database in GEMS_CHECKPOINT.",
+    if found > TABLES_VERSION or (found == 0 and known.get("tables")):
+        raise version_error(
+            f"The database {label}", found, TABLES_VERSION, "GEMS_CHECKPOINT to another database"
         )
     async with connection.transaction():
-        for statement in schema.replace("WITHOUT ROWID", "").split(";"):
+        for statement in LEDGER_SCHEMA.replace("WITHOUT ROWID", "").split(";"):
             if statement.strip():
                 await connection.execute(statement.encode())
         await connection.execute("CREATE TABLE IF NOT EXISTS gems_version (version INTEGER PRIMARY KEY)")
-        await connection.execute("INSERT INTO gems_version VALUES (%s) ON CONFLICT DO NOTHING", (version,))
+        if not found:
+            await connection.execute(_ADD_VERSION, (TABLES_VERSION,))
+    return found or TABLES_VERSION
+
+
+async def _migrate(connection: Connection) -> None:
+    """Rename the channels in the tables of version 1."""
+    async with connection.cursor("checkpoints") as cursor:
+        await cursor.execute(
+            "SELECT thread_id, checkpoint_id, checkpoint, metadata FROM checkpoints WHERE checkpoint_ns = ''"
+        )
+        async for row in cursor:
+            rename_channels(row["checkpoint"], row["metadata"])
+            await connection.execute(
+                "UPDATE checkpoints SET checkpoint = %s, metadata = %s"
+                " WHERE thread_id = %s AND checkpoint_ns = '' AND checkpoint_id = %s",
+                (Jsonb(row["checkpoint"]), Jsonb(row["metadata"]), row["thread_id"], row["checkpoint_id"]),
+            )
+    for old, new in RENAMED_CHANNELS.items():
+        for table in ("checkpoint_blobs", "checkpoint_writes"):
+            sql = f"UPDATE {table} SET channel = %s WHERE channel = %s AND checkpoint_ns = ''"  # noqa: S608
+            await connection.execute(sql.encode(), (new, old))
 
 
 def lock_key(run: str) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ _DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
 _MAYBE_FULL = ("disk I/O error", "unable to open database file")
 _ALMOST_NO_SPACE = 2**15
 # Errors of decoders on overwritten bytes.
-_UNDECODABLE = (
+UNDECODABLE = (
     TypeError,
     ValueError,
     LookupError,
@@ -43,7 +43,7 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise storage_error(error, path) from error
-    except _UNDECODABLE as error:
+    except UNDECODABLE as error:
         message = f"{type(error).__name__}: {error}"
         raise CorruptStoreError(f"{path} cannot be decoded ({message}).", hint=_MOVE_HINT) from error
 
@@ -82,24 +82,23 @@ def _is_disk_full(error: Exception, path: Path) -> bool:
         return False
 
 
+Migration = Callable[[aiosqlite.Connection], Awaitable[None]]
 _BUSY_MS = 15_000
 _WAL_WAIT_S = 0.05
 _WAL_ATTEMPTS = 300
 
 
 @asynccontextmanager
-async def open_database(path: Path, version: int, schema: str = "") -> AsyncIterator[aiosqlite.Connection]:
+async def open_database(
+    path: Path, version: int, schema: str = "", migrate: Migration | None = None
+) -> AsyncIterator[aiosqlite.Connection]:
     """Open the SQLite file at `path`, creating it and its folder if needed.
 
-    Args:
-        path: The file.
-        version: The version of the tables, stored in `user_version`.
-        schema: SQL that creates the tables, repeatable.
+    `version` is the version of the tables, stored in `user_version`; `migrate` brings the tables of an older
+    version to it, in one transaction; `schema` is SQL that creates the tables and can be repeated.
 
-    Raises:
-        StoreVersionError: a newer version or another program wrote the file.
-        CorruptStoreError: the file is damaged.
-        StorageError: the file cannot be opened or written.
+    Raises StoreVersionError if a newer version or another program wrote the file, CorruptStoreError if it is
+    damaged, StorageError if it cannot be opened or written.
     """
     try:
         await asyncio.to_thread(_test_open, path)
@@ -108,7 +107,7 @@ async def open_database(path: Path, version: int, schema: str = "") -> AsyncIter
         raise storage_error(error, path) from error
     try:
         try:
-            await _prepare(connection, path, version, schema)
+            await _prepare(connection, path, version, schema, migrate)
         except sqlite3.Error as error:
             raise storage_error(error, path) from error
         yield connection
@@ -122,23 +121,37 @@ def _test_open(path: Path) -> None:
     sqlite3.connect(path).close()
 
 
-async def _prepare(connection: aiosqlite.Connection, path: Path, version: int, schema: str) -> None:
+async def _prepare(
+    connection: aiosqlite.Connection, path: Path, version: int, schema: str, migrate: Migration | None
+) -> None:
     await connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
     # In this order: a process that creates the tables at the same time sets the version with them.
     tables = await _query_int(connection, "SELECT count(*) FROM sqlite_master WHERE type='table'")
     found = await _query_int(connection, "PRAGMA user_version")
     if found > version or (found == 0 and tables):
-        whose = f"version {found} of it" if found else "another program"
-        raise StoreVersionError(
-            f"{path} was written by {whose}; this GEMS reads version {version}.",
-            hint="Use the GEMS that wrote it, or set GEMS_HOME to another folder.",
-        )
+        raise version_error(str(path), found, version, "GEMS_HOME to another folder")
     # Checkpoints are rows of a few kilobytes on pages of their own: small pages waste less space.
     await connection.execute("PRAGMA page_size=1024")
     await _use_wal(connection)
     # NORMAL loses nothing if a process is killed; only a power cut may lose the last transactions.
     await connection.execute("PRAGMA synchronous=NORMAL")
+    if migrate is not None and 0 < found < version:
+        await connection.execute("BEGIN IMMEDIATE")
+        # Another process may have migrated the tables meanwhile.
+        if await _query_int(connection, "PRAGMA user_version") < version:
+            await migrate(connection)
+            await connection.execute(f"PRAGMA user_version={version}")
+        await connection.commit()
     await connection.executescript(f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version={version}; COMMIT;")
+
+
+def version_error(label: str, found: int, version: int, other: str) -> StoreVersionError:
+    """Return the error about tables of another version, or of another program if `found` is 0."""
+    writer = f"a newer version of GEMS (store version {found})" if found else "another program"
+    return StoreVersionError(
+        f"{label} was written by {writer}; this version of GEMS reads store version {version} and older.",
+        hint=f"Install the version that wrote it, or set {other}.",
+    )
 
 
 async def _use_wal(connection: aiosqlite.Connection) -> None:

@@ -32,8 +32,8 @@ def reset_update() -> Update:
         "warnings": Overwrite([]),
         "drawn": [],
         "skill_uses": [],
-        "drawing": {},
-        "thought": "",
+        "generation_overrides": {},
+        "judge_reasoning": "",
         "stop_reason": None,
         "failure": None,
     }

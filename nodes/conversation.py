@@ -24,7 +24,7 @@ def prompt_from_messages(state: State) -> Update:
     prompt = state.get("prompt") or ""
     if is_unanswered(messages) and (not prompt or _is_from_earlier_run(prompt, state)):
         prompt = messages[-1].text
-    return {"prompt": prompt, "heard": _digest(prompt)}
+    return {"prompt": prompt, "prompt_digest": _digest(prompt)}
 
 
 def is_unanswered(messages: Sequence[AnyMessage]) -> bool:
@@ -34,7 +34,7 @@ def is_unanswered(messages: Sequence[AnyMessage]) -> bool:
 
 def _is_from_earlier_run(prompt: str, state: State) -> bool:
     """Return whether the prompt is an earlier run's; values of a thread stay until they are overwritten."""
-    before = state.get("heard")
+    before = state.get("prompt_digest")
     return _digest(prompt) == before if before else bool(state.get("plan"))
 
 

@@ -29,10 +29,10 @@ _MAX_NEGATIVE = 2_000
 
 def image_size(state: State) -> tuple[int, int]:
     """Return width and height in pixels: the user's, else a skill's, else the generator's default."""
-    options, drawing = state["options"], state.get("drawing") or {}
-    if options["sized"] or "size" not in drawing:
+    options, overrides = state["options"], state.get("generation_overrides") or {}
+    if options["sized"] or "size" not in overrides:
         return options["width"], options["height"]
-    return parse_size(drawing["size"])
+    return parse_size(overrides["size"])
 
 
 def image_url_update(image: str, context: Context) -> dict[str, str]:
@@ -136,17 +136,17 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
     count = options["candidates"]
     if options["max_images"] is not None:
         count = min(count, options["max_images"] - count_images(state.get("rounds") or []))
-    drawing = state.get("drawing") or {}
+    overrides = state.get("generation_overrides") or {}
     width, height = image_size(state)
     return [
         ImageRequest(
-            prompt=state["draw_prompt"],
+            prompt=state["current_prompt"],
             negative_prompt=negative_prompt(state),
             seed=candidate_seed(options["seed"], number, index),
             width=width,
             height=height,
-            steps=drawing.get("steps"),
-            guidance=drawing.get("guidance"),
+            steps=overrides.get("steps"),
+            guidance=overrides.get("guidance"),
             # The paper generates one image per call.
             alone=options["profile"] == "paper",
             source=source,

@@ -140,7 +140,7 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
     *earlier, before = state["rounds"]
     # Its questions are in the ledger under its own number.
     work.round = before["number"]
-    thought = state.get("thought") or ""
+    thought = state.get("judge_reasoning") or ""
     judgements = [Judgement(verdict["answers"], thought) for verdict in before["verdicts"]]
     judgements, error = await _confirm_candidates(
         before["candidates"], judgements, state["requirements"], work
@@ -163,7 +163,7 @@ def _decision_update(
     """
     turn = rounds[-1]
     work.emit(Judged(round=turn["number"], verdicts=turn["verdicts"], best=turn["best"], score=turn["score"]))
-    update: Update = {"thought": thought[:_MAX_THOUGHT]}
+    update: Update = {"judge_reasoning": thought[:_MAX_THOUGHT]}
     if error is None:
         return update | {"stop_reason": find_stop_reason(state["options"], rounds, work.total_usage(state))}
     failure: Failure = {
@@ -241,7 +241,7 @@ def _build_round(
     best = best_verdict(verdicts)
     return {
         "number": work.round,
-        "prompt": state["draw_prompt"],
+        "prompt": state["current_prompt"],
         "negative_prompt": negative_prompt(state),
         "candidates": candidates,
         "verdicts": verdicts,

@@ -41,7 +41,7 @@ async def plan(state: State, work: NodeContext) -> Update:
     found = await recall_lessons(state, work, 1)
     first = await prepare_prompt(prompt, lesson_lines(found), work)
     work.emit(Planned(plan=chosen | {"prompt": first}))
-    return {"plan": chosen | {"prompt": first}, "draw_prompt": first} | recalls_update(1, found)
+    return {"plan": chosen | {"prompt": first}, "current_prompt": first} | recalls_update(1, found)
 
 
 async def prepare_prompt(prompt: str, learnt: str, work: NodeContext) -> str:

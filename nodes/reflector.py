@@ -44,8 +44,8 @@ async def reflect(state: State, work: NodeContext) -> Update:
     work.emit(Reflected(experience=experience))
     return {
         "experiences": [experience],
-        "draw_prompt": experience["next_prompt"],
-        "thought": "",
+        "current_prompt": experience["next_prompt"],
+        "judge_reasoning": "",
     } | recalls_update(rounds[-1]["number"] + 1, found)
 
 
@@ -142,7 +142,7 @@ def round_slots(state: State) -> dict[str, str]:
         "drawn_prompt": turn["prompt"],
         "passed": numbered(_questions_with(turn, requirements, "yes")),
         "failed": numbered(failed_questions(turn, requirements)),
-        "thought": state.get("thought") or "",
+        "thought": state.get("judge_reasoning") or "",
         "experiences": "\n".join(experiences[-_HISTORY:]),
         "lessons": "",
     }

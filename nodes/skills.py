@@ -36,7 +36,7 @@ def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeC
 
     Raises `SkillError` if the result does not have the form of `gems.skills.authoring.SkillOutput`.
     """
-    prompt = _check_prompt(result, state["draw_prompt"])
+    prompt = _check_prompt(result, state["current_prompt"])
     restored = _check_restored(result.get("restored"))
     before = state["requirements"]
     extra = _check_extra(name, result.get("extra_requirements"), before, work)
@@ -52,12 +52,12 @@ def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeC
         "drawing": drawing,
         "fault": "",
     }
-    update: Update = {"draw_prompt": prompt, "skill_uses": [*(state.get("skill_uses") or []), use]}
+    update: Update = {"current_prompt": prompt, "skill_uses": [*(state.get("skill_uses") or []), use]}
     if extra:
         update["requirements"] = [*before, *extra]
         work.emit(RequirementsListed(requirements=update["requirements"]))
     if drawing:
-        update["drawing"] = merge_overrides(state.get("drawing") or {}, drawing)
+        update["generation_overrides"] = merge_overrides(state.get("generation_overrides") or {}, drawing)
     work.emit(SkillUsed(use=use))
     return update
 
@@ -67,7 +67,7 @@ def skip_skill(name: str, fault: str, state: State, work: NodeContext) -> Update
     work.warn(f"The run continues without the skill {name}: {fault}")
     use: SkillUse = {
         "name": name,
-        "prompt": state["draw_prompt"],
+        "prompt": state["current_prompt"],
         "restored": [],
         "requirements": [],
         "drawing": {},

@@ -14,6 +14,7 @@ import pytest
 from gems.errors import InternalError, RunBusyError, RunCancelledError, ServerError, UnreachableError
 from gems.events import ImageDrawn, Reflected, Started
 from gems.service import Gems
+from tests.support.older_home import OLD_NAMES, downgrade, kept_names
 from tests.support.scripted_models import Asked, checks, settings_at
 from tests.support.scripted_service import PATIENCE_S, House, Pause, held_elsewhere, told, unchanging
 
@@ -148,6 +149,37 @@ async def test_failed_question_is_asked_again_and_no_other(
     assert len(house.drawn()) == len(set(house.drawn())) == 3
     asked = [(question.task, question.text, question.pictures) for question in house.chat.asked]
     assert len(asked) - len(set(asked)) == times
+
+
+@pytest.mark.parametrize("node", ["reflect", "checklist", "decompose"])
+async def test_runs_of_an_older_home_resume_and_fork(
+    house: House, tmp_path: Path, backend: str | None, node: str
+) -> None:
+    right = house.chat.script[node]
+    house.chat.script[node] = UnreachableError("down")
+    async with house.gems() as gems:
+        if node == "decompose":
+            with pytest.raises(UnreachableError) as caught:
+                await gems.run("a red cat", seed=7)
+            run = caught.value.run_id
+        else:
+            run = (await gems.run("a red cat", seed=7)).run_id
+    house.chat.script[node] = right
+    downgrade(house.home, backend)
+    assert kept_names(house.home, backend) <= set(OLD_NAMES.values())
+    async with house.gems() as gems:
+        resumed = await gems.resume(run)
+    assert unchanging(resumed) == await undisturbed(tmp_path)
+    assert kept_names(house.home, backend) <= set(OLD_NAMES)
+    # The reasoning of the judge is a delta channel, whose newest value may be only in the writes.
+    thoughts = [asked.tag("thought") for asked in house.chat.asked if asked.task == "reflect"]
+    assert thoughts
+    assert set(thoughts) == {"I looked at it."}
+    downgrade(house.home, backend)
+    async with house.gems() as gems:
+        assert (await gems.show(run)).model_dump() == resumed.model_dump()
+        forked = await gems.fork(run, 1, prompt="a blue cat")
+    assert forked.rounds[0] == resumed.rounds[0]
 
 
 async def test_run_that_failed_before_its_first_image_goes_on(house: House, tmp_path: Path) -> None:

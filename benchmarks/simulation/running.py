@@ -154,7 +154,7 @@ async def run(painting: Painting, errors: Errors, **given: Any) -> Course:
         given: Options as a caller of the graph gives them.
     """
     mind, calls = Mind(painting, errors), list[int]()
-    asked = {"prompt": painting.prompt, "draw_prompt": painting.prompt, "seed": painting.number}
+    asked = {"prompt": painting.prompt, "current_prompt": painting.prompt, "seed": painting.number}
     state = cast("State", {**asked, "rounds": [], "experiences": [], **given})
     state["options"] = resolve_options(state, _CONTEXT)
     # The planner's question about skills is part of every run.

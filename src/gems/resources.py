@@ -16,7 +16,7 @@ from gems.errors import MissingExtraError
 from gems.memory.checkpointer import open_checkpointer
 from gems.memory.embeddings import open_embedder
 from gems.memory.images import ImageStore
-from gems.memory.ledger import LEDGER_SCHEMA, LEDGER_VERSION, Ledger, open_ledger
+from gems.memory.ledger import Ledger, open_ledger
 from gems.memory.locks import FileLocks, RunLocks
 from gems.memory.store import ChromaStore, open_store
 from gems.memory.writer import ExperienceWriter, Outbox, open_outbox
@@ -82,7 +82,7 @@ async def _open_server_stores(settings: Settings) -> AsyncIterator[Stores]:
         open_ledger(settings.unsent_path) as unsent,
         open_server(settings.checkpoint.get_secret_value()) as server,
     ):
-        rows, checkpointer = await postgres.open_tables(server, LEDGER_VERSION, LEDGER_SCHEMA)
+        rows, checkpointer = await postgres.open_tables(server)
         ledger = Ledger(rows, unsent)
         await ledger.catch_up()
         async with postgres.open_locks(server) as locks:

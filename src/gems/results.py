@@ -145,7 +145,7 @@ def all_rounds(state: State) -> list[Round]:
     answers = [unknown_answer(requirement, "not judged") for requirement in state["requirements"]]
     unjudged: Round = {
         "number": len(judged) + 1,
-        "prompt": state["draw_prompt"],
+        "prompt": state["current_prompt"],
         "negative_prompt": negative_prompt(state),
         "candidates": candidates,
         "verdicts": [build_verdict(candidate["image"], answers) for candidate in candidates],
@@ -173,7 +173,7 @@ def build_result(state: State, row: RunRow, status: RunStatus) -> RunResult:
     found: dict[str, Any] = (
         outcome(rounds)
         if rounds
-        else {"image": None, "score": 0.0, "best_round": 0, "final_prompt": state.get("draw_prompt", "")}
+        else {"image": None, "score": 0.0, "best_round": 0, "final_prompt": state.get("current_prompt", "")}
     )
     return RunResult(
         run_id=row["run_id"],

@@ -135,7 +135,7 @@ class Input(Form, total=False):
 class State(Input, total=False):
     """State of a run. JSON-native except for messages, small, without images."""
 
-    heard: str
+    prompt_digest: str
     """Digest of the newest run's prompt in a conversation, to distinguish a new prompt from one that an
     earlier run left. Written by begin."""
 
@@ -147,13 +147,13 @@ class State(Input, total=False):
     """Written by decomposer, appended to by skills."""
     skill_uses: list[SkillUse]
     """Results of the chosen skills, in order. Written by the skills' nodes."""
-    drawing: DrawingSettings
+    generation_overrides: DrawingSettings
     """Settings of skills for the generator. Written by the skills' nodes."""
-    draw_prompt: str
+    current_prompt: str
     """The prompt of the next images. Written by planner, skill and reflector."""
     drawn: list[Candidate]
     """The newest candidates, not judged yet. Written by generator, cleared by judge."""
-    thought: Annotated[str, DeltaChannel(_keep_last)]
+    judge_reasoning: Annotated[str, DeltaChannel(_keep_last)]
     """The judge's reasoning about the newest round. Written by judge, cleared by reflector.
     A delta channel, so that only one checkpoint stores it."""
     timings: dict[str, float]
@@ -263,5 +263,8 @@ class Context:
 
 def negative_prompt(state: State) -> str:
     """Return what images must not show, from the user and from skills."""
-    wanted = (state["options"]["negative_prompt"], (state.get("drawing") or {}).get("negative_prompt", ""))
+    wanted = (
+        state["options"]["negative_prompt"],
+        (state.get("generation_overrides") or {}).get("negative_prompt", ""),
+    )
     return ", ".join(text for text in wanted if text)

@@ -99,7 +99,7 @@ async def kept(home: Path, rounds: int) -> tuple[Path, dict[str, Any]]:
                 if channel in OURS:
                     assert_plain(value)
                     seen.add(channel)
-        assert {"rounds", "requirements", "draw_prompt"} <= seen
+        assert {"rounds", "requirements", "current_prompt"} <= seen
     return path, output
 
 

@@ -92,13 +92,13 @@ async def test_text_comes_back_as_it_was(opening: Opening) -> None:
     config: Any = {"configurable": {"thread_id": "run", "checkpoint_ns": ""}}
     text = "a\0b\ue000c\ue0000 猫 \ue000\0"
     checkpoint = empty_checkpoint() | {
-        "channel_values": {"draw_prompt": text, "plan": {"prompt": text}},
-        "channel_versions": {"draw_prompt": "1", "plan": "1"},
+        "channel_values": {"current_prompt": text, "plan": {"prompt": text}},
+        "channel_versions": {"current_prompt": "1", "plan": "1"},
     }
     async with opening() as saver:
-        config = await saver.aput(config, checkpoint, {}, {"draw_prompt": "1", "plan": "1"})
+        config = await saver.aput(config, checkpoint, {}, {"current_prompt": "1", "plan": "1"})
         found = await saver.aget_tuple(config)
-    assert found.checkpoint["channel_values"] == {"draw_prompt": text, "plan": {"prompt": text}}
+    assert found.checkpoint["channel_values"] == {"current_prompt": text, "plan": {"prompt": text}}
 
 
 async def test_values_are_compressed_and_old_ones_are_read(opening: Opening) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
-from gems.memory.checkpointer import checkpoint_serializer, open_checkpointer
-from gems.memory.ledger import open_ledger
+from gems.memory.checkpointer import CHECKPOINT_VERSION, checkpoint_serializer, open_checkpointer
+from gems.memory.ledger import LEDGER_VERSION, open_ledger
 from gems.memory.sqlite import reading, storage_error
 
 Opening = Callable[[Path], AbstractAsyncContextManager[Any]]
@@ -48,18 +48,33 @@ async def test_folder_is_created_and_the_file_opens_again(opening: Opening, tmp_
     await opened_once(opening, path)
     raw = sqlite3.connect(path)
     assert raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    assert raw.execute("PRAGMA user_version").fetchone() == (1,)
+    expected = LEDGER_VERSION if opening is open_ledger else CHECKPOINT_VERSION
+    assert raw.execute("PRAGMA user_version").fetchone() == (expected,)
     raw.close()
 
 
 async def test_newer_version_is_left_alone(opening: Opening, tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite3"
     await opened_once(opening, path)
-    changed(path, "PRAGMA user_version=2")
-    with pytest.raises(StoreVersionError, match="version 2"):
+    changed(path, "PRAGMA user_version=3")
+    own = LEDGER_VERSION if opening is open_ledger else CHECKPOINT_VERSION
+    with pytest.raises(StoreVersionError, match=f"version 3.*reads store version {own}") as caught:
         await opened_once(opening, path)
+    assert "GEMS_HOME" in str(caught.value.hint)
     raw = sqlite3.connect(path)
-    assert raw.execute("PRAGMA user_version").fetchone() == (2,)
+    assert raw.execute("PRAGMA user_version").fetchone() == (3,)
+    raw.close()
+
+
+async def test_damaged_checkpoints_do_not_stop_a_migration(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite3"
+    await opened_once(open_checkpointer, path)
+    columns = "INSERT INTO checkpoints VALUES ('run', '', 'a', NULL, 'msgpack', x'ff00', '{}')"
+    changed(path, f"{columns}; PRAGMA user_version=1")
+    await opened_once(open_checkpointer, path)
+    raw = sqlite3.connect(path)
+    assert raw.execute("PRAGMA user_version").fetchone() == (CHECKPOINT_VERSION,)
+    assert raw.execute("SELECT checkpoint FROM checkpoints").fetchone() == (b"\xff\x00",)
     raw.close()
 
 

@@ -45,10 +45,10 @@ async def test_accounts_go_into_the_update(desk: Desk) -> None:
     async def doing(state: Any, work: NodeContext) -> dict[str, Any]:
         await work.ask(question("decompose", {"user_prompt": "a cat"}))
         work.warn("Something is odd.")
-        return {"thought": "x"}
+        return {"judge_reasoning": "x"}
 
     update = await turn(desk, doing)
-    assert update["thought"] == "x"
+    assert update["judge_reasoning"] == "x"
     assert update["warnings"] == ["Something is odd."]
     assert (update["usage"]["planner"]["calls"], update["usage"]["planner"]["input_tokens"]) == (1, 10)
     assert desk.told("warning")[0] | {"seconds": 0} == {

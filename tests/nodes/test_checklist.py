@@ -62,7 +62,7 @@ async def state(desk: Desk, **more: Any) -> Any:
     image = await desk.context.images.put(picture)
     return {
         "prompt": "a sign",
-        "draw_prompt": "a sign drawn",
+        "current_prompt": "a sign drawn",
         "options": OPTIONS,
         "requirements": [
             {"id": "r1", "question": "Does it say OPEN?", "kind": "text", "parents": []},

@@ -122,7 +122,7 @@ async def test_a_run_without_messages_keeps_none_of_it(desk: Desk, tmp_path: Pat
             kept = (
                 written | set(saved.checkpoint["channel_values"]) | set(saved.checkpoint["channel_versions"])
             )
-            assert not {"messages", "heard", "image_url"} & kept
+            assert not {"messages", "prompt_digest", "image_url"} & kept
 
 
 async def test_messages_add_little_to_a_checkpoint(desk: Desk, tmp_path: Path) -> None:

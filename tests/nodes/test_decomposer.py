@@ -60,7 +60,7 @@ async def test_a_parent_beyond_the_limit_is_dropped() -> None:
 
 
 async def test_decomposer_reads_the_users_prompt_and_tells(desk: Desk) -> None:
-    state: Any = {"prompt": "a cat", "draw_prompt": "an enhanced cat"}
+    state: Any = {"prompt": "a cat", "current_prompt": "an enhanced cat"}
     update = await decompose(state, desk.work())
     assert desk.chat.asked[0].tag("user_prompt") == "a cat"
     assert [item["question"] for item in update["requirements"]] == ["Is there a cat?", "Is it red?"]

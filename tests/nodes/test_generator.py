@@ -16,7 +16,7 @@ from tests.support.scripted_models import OPTIONS, Desk
 
 
 def state(**options: Any) -> Any:
-    return {"draw_prompt": "a cat", "options": OPTIONS | options, "rounds": []}
+    return {"current_prompt": "a cat", "options": OPTIONS | options, "rounds": []}
 
 
 async def test_candidates_are_drawn_side_by_side_each_with_its_seed(desk: Desk) -> None:
@@ -95,7 +95,7 @@ async def test_another_place_is_another_drawing(desk: Desk, other: dict[str, Any
 
 async def test_another_prompt_is_another_drawing(desk: Desk) -> None:
     await generate(state(), desk.work())
-    await generate(state() | {"draw_prompt": "a dog"}, desk.work())
+    await generate(state() | {"current_prompt": "a dog"}, desk.work())
     assert len(desk.generator.requests) == 2
 
 
@@ -136,7 +136,7 @@ FREE: Any = OPTIONS | {"sized": False}
 
 
 def overridden_state(drawing: DrawingSettings, **options: Any) -> Any:
-    return {"options": FREE | options, "drawing": drawing}
+    return {"options": FREE | options, "generation_overrides": drawing}
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def state(desk: Desk, images: int = 1, parents: Any = ((), ()), **more: An
         drawn.append({"index": index, "image": image, "seed": index})
     return {
         "prompt": "a cat",
-        "draw_prompt": "a cat drawn",
+        "current_prompt": "a cat drawn",
         "options": OPTIONS,
         "requirements": [
             {"id": f"r{n}", "question": f"Question {n}?", "kind": "other", "parents": list(above)}
@@ -93,7 +93,11 @@ async def test_round_is_kept_whole(desk: Desk) -> None:
     assert (turn["number"], turn["prompt"], turn["best"], turn["score"]) == (1, "a cat drawn", 0, 0.0)
     assert turn["candidates"] == given["drawn"]
     assert set(turn["seconds"]) == {"generator", "judge"}
-    assert (update["drawn"], update["thought"], update["stop_reason"]) == ([], "I looked at it.", None)
+    assert (update["drawn"], update["judge_reasoning"], update["stop_reason"]) == (
+        [],
+        "I looked at it.",
+        None,
+    )
     assert desk.chat.tasks() == ["checklist"]
     assert desk.chat.asked[0].lines("questions") == ["1. Question 1?", "2. Question 2?"]
     told = desk.told("verdicts")[0]
@@ -410,7 +414,7 @@ async def test_long_thoughts_and_evidence_are_cut(desk: Desk) -> None:
     long["answers"][0]["evidence"] = "e\n" * 5_000
     desk.chat.script["checklist"] = long
     update = await judge(await state(desk), desk.work())
-    assert len(update["thought"]) == 4_000
+    assert len(update["judge_reasoning"]) == 4_000
     assert len(update["rounds"][0]["verdicts"][0]["answers"][0]["evidence"]) == 300
 
 

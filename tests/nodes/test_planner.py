@@ -132,5 +132,5 @@ async def test_prompt_stays_where_none_better_comes(desk: Desk, answer: Any) -> 
 async def test_plan_sets_the_first_prompt(desk: Desk) -> None:
     given: State = {"prompt": " a cat ", "seed": 3}
     update = await plan(given | await begin(given, desk.work()), desk.work())
-    assert update["draw_prompt"] == " a cat "
+    assert update["current_prompt"] == " a cat "
     assert desk.told("planned")[0]["plan"] == update["plan"]

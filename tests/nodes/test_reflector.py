@@ -48,7 +48,7 @@ async def state(desk: Desk, *rounds: tuple[AnswerValue, ...], **more: Any) -> An
         "options": OPTIONS,
         "requirements": requirements,
         "rounds": [await drawn_round(desk, number, *said) for number, said in enumerate(rounds, 1)],
-        "thought": "I looked.",
+        "judge_reasoning": "I looked.",
     } | more
 
 
@@ -60,11 +60,11 @@ async def test_round_is_told_and_the_next_prompt_taken(desk: Desk) -> None:
     assert asked.tag("passed") == "1. Is there a cat?"
     assert asked.tag("failed") == "1. Is it red? - evidence 2"
     assert asked.tag("thought") == "I looked."
-    assert update["draw_prompt"] == "prompt 1 more"
+    assert update["current_prompt"] == "prompt 1 more"
     assert update["experiences"] == [
         {"round": 1, "text": "It lacks something.", "next_prompt": "prompt 1 more"}
     ]
-    assert update["thought"] == ""
+    assert update["judge_reasoning"] == ""
     assert desk.told("experience")[0]["experience"] == update["experiences"][0]
 
 
@@ -76,7 +76,7 @@ async def test_unknown_is_never_shown_as_failed(desk: Desk) -> None:
 
 async def test_where_nothing_is_known_to_be_wrong_the_same_prompt_is_drawn_again(desk: Desk) -> None:
     update = await reflect(await state(desk, ("yes", "unknown", "unknown")), desk.work(round=2))
-    assert update["draw_prompt"] == "prompt 1"
+    assert update["current_prompt"] == "prompt 1"
     assert desk.chat.asked == []
 
 
@@ -87,7 +87,7 @@ async def test_equal_or_empty_prompt_is_asked_for_again(desk: Desk, useless: str
         {"experience": "Second.", "prompt": "another"},
     ]
     update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2))
-    assert update["draw_prompt"] == "another"
+    assert update["current_prompt"] == "another"
     assert update["experiences"][0]["text"] == "First."
 
 
@@ -96,7 +96,7 @@ async def test_what_failed_is_spelled_out_where_the_prompt_stays_the_same(desk: 
     same = {"experience": "Hm.", "prompt": "prompt 1"}
     desk.chat.script |= {"reflect": [same, same], "refine": [same, same]}
     update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2, profile=profile))
-    assert update["draw_prompt"] == (
+    assert update["current_prompt"] == (
         "prompt 1\nThe answer to each of these must be yes: Is it red? Is it asleep?"
     )
 
@@ -108,7 +108,7 @@ async def test_reflector_that_does_not_answer_usably_costs_no_run(desk: Desk, er
     desk.chat.script["reflect"] = error
     work = desk.work(round=2)
     update = await reflect(await state(desk, ("yes", "no", "unknown")), work)
-    assert update["draw_prompt"].endswith("must be yes: Is it red?")
+    assert update["current_prompt"].endswith("must be yes: Is it red?")
     assert update["experiences"][0]["text"] == "Not met: 1. Is it red? - evidence 2. Met: 1. Is there a cat?."
     assert len(work.warnings) == 1
 
@@ -123,7 +123,7 @@ async def test_good_experience_outlives_a_second_answer_that_cannot_be_used(
     work = desk.work(round=2, profile=profile)
     update = await reflect(await state(desk, ("yes", "no", "no")), work)
     assert update["experiences"][0]["text"] == "GOOD"
-    assert update["draw_prompt"].startswith("prompt 1\nThe answer")
+    assert update["current_prompt"].startswith("prompt 1\nThe answer")
     assert len(work.warnings) == 1
 
 
@@ -198,6 +198,6 @@ async def test_history_is_limited_to_what_helps(desk: Desk) -> None:
 
 
 async def test_empty_slots_say_so(desk: Desk) -> None:
-    await reflect(await state(desk, ("no", "no", "no"), thought=""), desk.work(round=2))
+    await reflect(await state(desk, ("no", "no", "no"), judge_reasoning=""), desk.work(round=2))
     assert desk.chat.asked[0].tag("passed") == NOTHING
     assert desk.chat.asked[0].tag("thought") == NOTHING

@@ -14,7 +14,7 @@ from tests.support.scripted_models import OPTIONS, Desk
 
 STATE: Any = {
     "prompt": "a cat",
-    "draw_prompt": "a cat drawn",
+    "current_prompt": "a cat drawn",
     "options": OPTIONS | {"sized": False},
     "requirements": [{"id": "r1", "question": "Is there a cat?", "kind": "object", "parents": []}],
 }
@@ -30,7 +30,7 @@ def asks(*questions: str) -> dict[str, Any]:
 )
 def test_prompt(result: Any, prompt: str, desk: Desk) -> None:
     update = apply_result("mine", result, STATE, desk.work())
-    assert update["draw_prompt"] == prompt
+    assert update["current_prompt"] == prompt
     assert update["skill_uses"] == [
         {"name": "mine", "prompt": prompt, "restored": [], "requirements": [], "drawing": {}, "fault": ""}
     ]
@@ -68,17 +68,17 @@ def test_ten_requirements_at_most(count: int, desk: Desk) -> None:
 
 
 def test_settings_of_skills_come_together(desk: Desk) -> None:
-    given = STATE | {"drawing": {"steps": 4, "negative_prompt": "blur"}}
+    given = STATE | {"generation_overrides": {"steps": 4, "negative_prompt": "blur"}}
     result = {"drawing": {"steps": 8, "negative_prompt": "noise", "size": "96x96"}}
     update = apply_result("mine", result, given, desk.work())
-    assert update["drawing"] == {"steps": 4, "negative_prompt": "blur, noise", "size": "96x96"}
+    assert update["generation_overrides"] == {"steps": 4, "negative_prompt": "blur, noise", "size": "96x96"}
     assert update["skill_uses"][0]["drawing"] == result["drawing"]
 
 
 def test_size_that_cannot_be_drawn_is_told(desk: Desk) -> None:
     work = desk.work()
     update = apply_result("mine", {"prompt": "a lion", "drawing": {"size": "9x9"}}, STATE, work)
-    assert (update["draw_prompt"], "drawing" in update) == ("a lion", False)
+    assert (update["current_prompt"], "generation_overrides" in update) == ("a lion", False)
     assert "flat does not support 9x9" in work.warnings[0]
 
 
@@ -111,7 +111,7 @@ def test_what_has_not_the_form_is_a_fault(result: Any, desk: Desk) -> None:
 def test_a_skill_that_is_left_out_is_told(desk: Desk) -> None:
     work = desk.work()
     update = skip_skill("mine", "It broke.", STATE, work)
-    assert "draw_prompt" not in update
+    assert "current_prompt" not in update
     assert update["skill_uses"][0]["fault"] == "It broke."
     assert work.warnings == ["The run continues without the skill mine: It broke."]
     assert used_skills(STATE | update) == []

@@ -163,7 +163,7 @@ async def test_one_can_go_back_to_a_round_and_fork(client: LangGraphClient, thre
         for state in history
         if state["next"] == ["generator"] and len(state["values"].get("rounds", ())) == 1
     ]
-    edit = {"draw_prompt": "a dog on a red square"}
+    edit = {"current_prompt": "a dog on a red square"}
     fork = await client.threads.update_state(thread, edit, as_node="reflector", checkpoint=back["checkpoint"])
     second = await client.runs.wait(thread, "gems", input=None, checkpoint=fork["checkpoint"])
     assert second["rounds"][0] == first["rounds"][0]

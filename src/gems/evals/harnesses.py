@@ -67,15 +67,15 @@ async def refine_newest(state: State, work: NodeContext) -> Update:
     turn, requirements = state["rounds"][-1], state["requirements"]
     if not failed_questions(turn, requirements):
         # As in the loop: without a known failure the same prompt is used again.
-        return {"draw_prompt": turn["prompt"], "thought": ""}
-    newest: State = {**state, "rounds": [turn], "experiences": [], "thought": ""}
+        return {"current_prompt": turn["prompt"], "judge_reasoning": ""}
+    newest: State = {**state, "rounds": [turn], "experiences": [], "judge_reasoning": ""}
     slots = round_slots(newest) | {"experience": ""}
     try:
         prompt = await _ask_new_prompt(slots, turn["prompt"], work)
     except (UnreadableReplyError, RefusedError, RejectedRequestError) as error:
         work.warn(f"No answer from the refiner; the failed requirements are appended to the prompt: {error}")
         prompt = ""
-    return {"draw_prompt": prompt or append_questions(turn, requirements), "thought": ""}
+    return {"current_prompt": prompt or append_questions(turn, requirements), "judge_reasoning": ""}
 
 
 async def _ask_new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> str:
@@ -126,7 +126,7 @@ async def accept_image(state: State, work: NodeContext) -> Update:
     """Accept the run's only image without judging it."""
     turn: Round = {
         "number": work.round,
-        "prompt": state["draw_prompt"],
+        "prompt": state["current_prompt"],
         "negative_prompt": negative_prompt(state),
         "candidates": state["drawn"],
         "verdicts": [
@@ -136,13 +136,13 @@ async def accept_image(state: State, work: NodeContext) -> Update:
         "score": 0.0,
         "seconds": state.get("timings") or {},
     }
-    return {"rounds": [turn], "drawn": [], "thought": "", "stop_reason": "max_rounds"}
+    return {"rounds": [turn], "drawn": [], "judge_reasoning": "", "stop_reason": "max_rounds"}
 
 
 def plan_update(prompt: str, why: str, work: NodeContext) -> Update:
     """Return the update of a planner that chooses no skill and starts with `prompt`."""
     work.emit(Planned(plan={"skills": [], "why": why, "prompt": prompt}))
-    return {"plan": {"skills": [], "why": why, "prompt": prompt}, "draw_prompt": prompt}
+    return {"plan": {"skills": [], "why": why, "prompt": prompt}, "current_prompt": prompt}
 
 
 def _best_of_n_options(images: int) -> RunOptions:

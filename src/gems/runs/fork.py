@@ -69,7 +69,7 @@ async def fork_point(graph: Graph, row: RunRow, request: ForkRequest, resources:
         return ForkPoint(
             snapshot=snapshot,
             node="reflector",
-            update=update | {"draw_prompt": prompt, "thought": ""},
+            update=update | {"current_prompt": prompt, "judge_reasoning": ""},
             options=options,
         )
     if _is_reflected(snapshot):

@@ -84,7 +84,7 @@ def state_from_ledger(row: RunRow, drawings: Sequence[Candidate], error: Corrupt
         f"{error} Only the images of this run are known ({len(drawings)}) and still stored; the "
         f"{'best' if row['summary'] else 'newest'} comes first. Prompts and verdicts cannot be read."
     )
-    known = {"draw_prompt": "", "stop_reason": row["summary"].get("stop_reason"), "warnings": [warning]}
+    known = {"current_prompt": "", "stop_reason": row["summary"].get("stop_reason"), "warnings": [warning]}
     best_first = sorted(drawings, key=lambda candidate: candidate["image"] != best)
     return cast("State", _add_drawings(known, row, best_first, error))
 
@@ -105,5 +105,5 @@ def _add_drawings(
     # A single requirement for the whole prompt, if the requirements are unknown.
     question = f"Does this image show: {row['prompt']}?"
     whole = {"id": "r1", "question": question, "kind": "other", "parents": []}
-    defaults = {"draw_prompt": row["prompt"], "requirements": [whole], "options": row["options"]}
+    defaults = {"current_prompt": row["prompt"], "requirements": [whole], "options": row["options"]}
     return defaults | dict(state) | {"drawn": drawn}

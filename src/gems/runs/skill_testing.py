@@ -119,7 +119,7 @@ class ExampleTrial:
         # Without an answer the prompt is the user's own, which keeps everything.
         if self.fault or len(self.unanswered) > before:
             return
-        self.new_prompt = update["draw_prompt"]
+        self.new_prompt = update["current_prompt"]
         lost = await self._find_lost(self.new_prompt)
         if len(self.unanswered) == before:
             self.lost = lost
@@ -133,7 +133,7 @@ class ExampleTrial:
         requirements = await state_requirements(prompt, self._work())
         return {
             "prompt": prompt,
-            "draw_prompt": prompt,
+            "current_prompt": prompt,
             "options": resolve_options(graph_input, self.context),
             "plan": {"skills": [self.skill], "why": "It is tried.", "prompt": prompt},
             "requirements": requirements,
