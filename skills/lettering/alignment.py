@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 
-from gems.errors import MissingExtraError
+from rapidfuzz.distance import Levenshtein
 
 _SIGNIFICANT_SIGNS = frozenset("&%@#+=$€£¥°♥★☆")
 """Signs that carry meaning and that OCR rarely loses."""
@@ -139,24 +138,6 @@ def joined_key(found: Sequence[Unit]) -> str:
     return "".join(unit.key for unit in found)
 
 
-def edit_distance(one: str, other: str) -> float:
-    """Return the normalised edit distance in [0, 1].
-
-    Raises `MissingExtraError` if rapidfuzz is not installed.
-    """
-    return _levenshtein()(one, other)
-
-
-@cache
-def _levenshtein() -> Callable[[str, str], float]:
-    # Imported here, since the rest of the package is used without the extra too.
-    try:
-        from rapidfuzz.distance import Levenshtein  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtraError("Comparing the text in pictures", "ocr") from error
-    return Levenshtein.normalized_distance
-
-
 def align(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:
     """Return the cheapest alignment of the wanted units with the read ones, in order.
 
@@ -204,7 +185,7 @@ def _candidates(i: int, j: int, search: _Table) -> Iterator[tuple[Match, float]]
         return
     if word.ideographic or other.ideographic:
         return
-    off = edit_distance(word.key, other.key)
+    off = Levenshtein.normalized_distance(word.key, other.key)
     if off <= CLOSE:
         yield Match(i - 1, i, j - 1, j, off), off
     for count in range(2, min(_MAX_RUN_TOGETHER, i) + 1):
@@ -224,7 +205,7 @@ def _joined_distance(wanted: Sequence[Unit], read: Sequence[Unit]) -> float:
         return 1.0
     one, other = joined_key(wanted), joined_key(read)
     lengths = abs(len(one) - len(other)) / max(len(one), len(other))
-    return 1.0 if lengths > _SAME_LETTERS else edit_distance(one, other)
+    return 1.0 if lengths > _SAME_LETTERS else Levenshtein.normalized_distance(one, other)
 
 
 def _trace_back(i: int, j: int, best: list[list[float]], came: list[list[Match | None]]) -> list[Match]:
@@ -324,7 +305,7 @@ class Page:
         fit.taken = sorted(taken)
         fit.found = join_units(self._read[index] for index in fit.taken)
         if taken:
-            fit.distance = edit_distance(
+            fit.distance = Levenshtein.normalized_distance(
                 joined_key(wanted), joined_key([self._read[index] for index in fit.taken])
             )
         return fit

@@ -18,7 +18,7 @@ from PIL import Image
 
 from gems.errors import InternalError, InvalidImageError, MissingExtraError, ModelFilesError
 
-_PACKAGES = ("rapidocr", "onnxruntime", "rapidfuzz")
+_PACKAGES = ("rapidocr", "onnxruntime")
 _SMALL_SIDE = 640
 """Pixels; images with a shorter side below this are enlarged, since letters below 12 pixels are misread."""
 _LARGE_SIDE = 900

@@ -11,9 +11,9 @@ from pathlib import Path
 from PIL import Image
 
 from gems.evals.judge import ChatJudge, open_judge
-from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
+from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, SampleSet, Score
 from gems.evals.registry import load_task
-from gems.evals.task import SampleSet, Task
+from gems.evals.task import Task
 from gems.settings import ChatSettings
 from tests.support.stub import StubServer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Literal, TypeVar
@@ -20,11 +20,17 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class DataRecord(Generic[M]):
-    """One record: where it stands (for instance `line 17`), its raw value and the validated model."""
+    """One record: its location in a file (for instance `line 17`), its raw value and the validated model."""
 
+    path: Path
     location: str
     raw: dict[str, Any]
     record: M
+
+    @property
+    def where(self) -> str:
+        """File and location, for messages."""
+        return f"{self.path} {self.location}"
 
 
 def find_file(data: Path, path: str) -> Path | None:
@@ -67,6 +73,21 @@ def read_json_lines(path: Path, form: type[M]) -> list[DataRecord[M]]:
     ]
 
 
+def read_prompt_lines(
+    data: Path, name: str, form: type[M], most: int, id_of: Callable[[M], Hashable] | None = None
+) -> list[DataRecord[M]]:
+    """Return the records of a benchmark's JSON Lines file, at most `most`, with unique ids.
+
+    Raises `DataError` if the file is missing, invalid, or of another edition.
+    """
+    path = require_file(data, name)
+    entries = read_json_lines(path, form)
+    check_count(path, len(entries), most)
+    if id_of is not None:
+        check_unique(entries, id_of)
+    return entries
+
+
 def read_json_array(path: Path, form: type[M]) -> list[DataRecord[M]]:
     """Return the records of a file that is one JSON array; raises `DataError`."""
     found = read_json(path)
@@ -103,12 +124,13 @@ def read_csv(path: Path, form: type[M], columns: Iterable[str]) -> list[DataReco
         raise DataError(f"{path} line {reader.reader.line_num}: {error}.") from None
 
 
-def check_unique(path: Path, entries: Sequence[DataRecord[Any]], ids: Sequence[Hashable]) -> None:
+def check_unique(entries: Sequence[DataRecord[M]], id_of: Callable[[M], Hashable]) -> None:
     """Check that the ids are unique; raises `DataError` that names both places."""
     first: dict[Hashable, str] = {}
-    for entry, name in zip(entries, ids, strict=True):
+    for entry in entries:
+        name = id_of(entry.record)
         if name in first:
-            raise DataError(f"{path}: duplicate id {name} in {first[name]} and {entry.location}.")
+            raise DataError(f"{entry.path}: duplicate id {name} in {first[name]} and {entry.location}.")
         first[name] = entry.location
 
 
@@ -149,7 +171,7 @@ def _csv_record(path: Path, number: int, row: Mapping[Any, Any], form: type[M]) 
 
 
 def _validated(path: Path, location: str, raw: Any, form: type[M]) -> DataRecord[M]:
-    return DataRecord(location, raw, validate_record(f"{path} {location}", raw, form))
+    return DataRecord(path, location, raw, validate_record(f"{path} {location}", raw, form))
 
 
 def validate_record(where: str, raw: Any, form: type[M]) -> M:

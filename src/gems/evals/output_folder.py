@@ -25,8 +25,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from gems.errors import DataError, ImageMissingError, RequestError, RunBusyError
 from gems.evals.jsonl import JsonLines
-from gems.evals.records import BenchmarkPrompt, EvalSettings, Figure, SampleKey, SampleRow, Score
-from gems.evals.task import SampleSet
+from gems.evals.records import BenchmarkPrompt, EvalSettings, Figure, SampleKey, SampleRow, SampleSet, Score
 from gems.memory.file_store import FileStore
 from gems.memory.locks import hold_run_lock
 

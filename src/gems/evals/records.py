@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -115,6 +115,23 @@ class Score(BaseModel):
     def key(self) -> SampleKey:
         """The key of the sample."""
         return SampleKey(self.benchmark, self.language, self.prompt_id, self.sample)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleSet:
+    """Generated samples, which no longer change.
+
+    Attributes:
+        prompts: All prompts, in the benchmark's order.
+        rows: The newest row of each sample.
+        image: Reads a row's PNG bytes.
+        samples: Samples per prompt; None for the benchmark's own number.
+    """
+
+    prompts: Sequence[BenchmarkPrompt]
+    rows: Mapping[SampleKey, SampleRow]
+    image: Callable[[SampleRow], Awaitable[bytes]]
+    samples: int | None = None
 
 
 class Figure(BaseModel):

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.errors import ImageMissingError, ProviderError, UnreachableError
 from gems.evals.judge import EvalJudge
 from gems.evals.output_folder import EvalFolder
-from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
-from gems.evals.task import SampleSet, Task
+from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, SampleSet, Score
+from gems.evals.task import Task
 
 OnPrompt = Callable[[int, int], None]
 """Called with the number of finished prompts and of all prompts."""

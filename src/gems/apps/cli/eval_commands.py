@@ -29,7 +29,7 @@ from gems.evals.registry import load_harness as harness_named
 from gems.evals.registry import load_task as task_named
 from gems.evals.runner import BenchmarkRun, WorkReport, check_image_budget, open_engine, select_prompts
 from gems.evals.scoring import ScoreReport, score_folder
-from gems.evals.task import KnowsTruth, Task
+from gems.evals.task import Task
 from gems.memory.file_store import FileStore
 from gems.options import RunOptions
 from gems.resources import open_resources
@@ -64,7 +64,7 @@ def score_samples(url: str, spec: str | None, data: Path | None, concurrency: in
         folder = await EvalFolder.open(url)
         about, place = load_task(folder.settings.task), _data_of(folder, data)
         tell = print_progress("prompt")
-        if isinstance(about, KnowsTruth):
+        if about.truth:
             judge = NoJudge(about.truth)
             return await score_folder(
                 folder, about, judge, judge.name, data=place, concurrency=concurrency, on_progress=tell

@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from gems.errors import InvalidImageError, RequestError
+from gems.evals.benchmarks.export import ExportWriter
+from gems.evals.benchmarks.judging import Facts, ImageScore, make_score
+from gems.evals.benchmarks.metrics import values_by, values_of
 from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import DataSource, Export, SampleSet
+from gems.evals.task import DataSource, Figures, Prompts, Task
 from gems.models.blocks import Scene, Thing, render
 
 FactKind = Literal["object", "count", "colour", "size", "texture", "relation", "text", "background"]
@@ -83,14 +86,6 @@ def _things_of(scene: Scene, shape: str) -> list[Thing]:
     return [thing for thing in scene.things if thing.noun == shape]
 
 
-def _has_object(scene: Scene, fact: Fact) -> bool:
-    return bool(_things_of(scene, fact.shape))
-
-
-def _has_count(scene: Scene, fact: Fact) -> bool:
-    return len(_things_of(scene, fact.shape)) == int(fact.value)
-
-
 def _has_attribute(scene: Scene, fact: Fact) -> bool:
     """Whether there are such things and all of them have the attribute."""
     return _all_hold(
@@ -104,73 +99,59 @@ def _has_relation(scene: Scene, fact: Fact) -> bool:
     return _all_hold([scene.holds(subject, fact.value, target) for subject in subjects for target in targets])
 
 
-def _has_text(scene: Scene, fact: Fact) -> bool:
-    return any(thing.word == fact.value for thing in _things_of(scene, "text"))
-
-
-def _has_background(scene: Scene, fact: Fact) -> bool:
-    return scene.background == fact.value
-
-
 def _all_hold(found: Sequence[bool]) -> bool:
     return bool(found) and all(found)
 
 
 _FACT_CHECKS: Mapping[FactKind, Callable[[Scene, Fact], bool]] = {
-    "object": _has_object,
-    "count": _has_count,
+    "object": lambda scene, fact: bool(_things_of(scene, fact.shape)),
+    "count": lambda scene, fact: len(_things_of(scene, fact.shape)) == int(fact.value),
     "colour": _has_attribute,
     "size": _has_attribute,
     "texture": _has_attribute,
     "relation": _has_relation,
-    "text": _has_text,
-    "background": _has_background,
+    "text": lambda scene, fact: any(thing.word == fact.value for thing in _things_of(scene, "text")),
+    "background": lambda scene, fact: scene.background == fact.value,
 }
 
 
-NAME, LANGUAGE = "blocks-bench", "en"
 MET_METRIC, SHARE_METRIC = "met", "met_share"
-_KINDS = ("object", "count", "colour", "size", "texture", "relation", "text", "background")
 _NO_OFFICIAL_SCORER = "blocks-bench has no official scorer: the true scenes of its images are known."
 _SCORE_HINT = "Score it with `gems eval score`; it needs no judge."
 
 
-class BlocksBench:
-    """blocks-bench as a `Task`."""
+class BlocksBench(Task):
+    """blocks-bench."""
 
-    name = NAME
+    name = "blocks-bench"
     title = "blocks-bench"
-    languages: Sequence[str] = (LANGUAGE,)
-    samples_per_prompt = 1
     source = DataSource(url="included in GEMS", licence="Apache-2.0", files=())
-    size: Mapping[str, int] = {LANGUAGE: 200}
+    size: Mapping[str, int] = {"en": 200}
     metric = MET_METRIC
     truth = "truth"
-    """The judge name in its scores."""
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return all 200 prompts from the package; any number of first ones is balanced."""
         text = files("gems.evals.benchmarks").joinpath("blocks_bench.jsonl").read_text(encoding="utf-8")
-        return [_make_prompt(json.loads(line), language) for line in text.splitlines()]
+        records = [json.loads(line) for line in text.splitlines()]
+        facts = ("atomicity", "requirements")
+        return [
+            self.make_prompt(
+                language, each["id"], each["prompt"], each["category"], {name: each[name] for name in facts}
+            )
+            for each in records
+        ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> NoReturn:
         """Raise `RequestError`: there is no official scorer."""
         raise RequestError(_NO_OFFICIAL_SCORER, hint=_SCORE_HINT)
 
-    def read_official(
-        self,
-        file: Path,
-        prompts: Sequence[BenchmarkPrompt],
-        language: str,
-    ) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> NoReturn:
         """Raise `RequestError`: there is no official scorer."""
         raise RequestError(_NO_OFFICIAL_SCORER, hint=_SCORE_HINT)
 
     async def score(
-        self,
-        prompt: BenchmarkPrompt,
-        images: Mapping[int, bytes],
-        judge: EvalJudge,
+        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
     ) -> list[Score]:
         """Score each image twice: whether all requirements are met, and the share that is."""
         return [
@@ -179,116 +160,55 @@ class BlocksBench:
             for score in await asyncio.to_thread(_score_image, prompt, sample, png)
         ]
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute percentages of met prompts and requirements, also by category, atomicity and kind."""
         known = {prompt.id for prompt in prompts}
         valued = [score for score in scores if score.value is not None and score.prompt_id in known]
         samples = 1 + max((score.sample for score in valued), default=0)
         met = [score for score in valued if score.metric == MET_METRIC]
-        figure_list = _FigureList(language, judge, samples * self.size[LANGUAGE], len(met))
-        figure_list.add("", [score.value for score in met])
-        figure_list.add("/requirements", [score.value for score in valued if score.metric == SHARE_METRIC])
+        parts: dict[str, list[float]] = {
+            "": values_of(met, MET_METRIC),
+            "/requirements": values_of(valued, SHARE_METRIC),
+        }
+        by_category = values_by(met, lambda score: score.category)
         for category in dict.fromkeys(prompt.category for prompt in prompts):
-            figure_list.add(
-                f"/category/{category}", [score.value for score in met if score.category == category]
-            )
+            parts[f"/category/{category}"] = by_category.get(category, [])
+        by_level = values_by(met, lambda score: str(score.facts["atomicity"]))
         for level in sorted({int(prompt.facts["atomicity"]) for prompt in prompts}):
-            found = [score.value for score in met if score.facts["atomicity"] == level]
-            figure_list.add(f"/atomicity/{level}", found)
-        for kind in _KINDS:
-            figure_list.add(
-                f"/requirement/{kind}", [value for score in met for value in _get_answers(score, kind)]
-            )
-        return figure_list.figures
-
-
-class _FigureList:
-    """Collects the figures of one language."""
-
-    def __init__(self, language: str, judge: str, expected: int, scored: int) -> None:
-        self._language, self._judge = language, judge
-        self._expected, self._scored = expected, scored
-        self.figures: list[Figure] = []
-
-    def add(self, part: str, values: Sequence[float | None]) -> None:
-        """Add a mean in percent; each figure counts all scored samples."""
-        known = [value for value in values if value is not None]
-        figure = Figure(
-            benchmark=NAME,
-            language=self._language,
-            name=f"{NAME}{part}",
-            value=100 * fmean(known) if known else None,
-            scored=self._scored,
-            expected=self._expected,
-            judge=self._judge,
-        )
-        self.figures.append(figure)
-
-
-def _make_prompt(record: Mapping[str, Any], language: str) -> BenchmarkPrompt:
-    return BenchmarkPrompt(
-        benchmark=NAME,
-        language=language,
-        id=record["id"],
-        text=record["prompt"],
-        category=record["category"],
-        facts={"atomicity": record["atomicity"], "requirements": record["requirements"]},
-    )
+            parts[f"/atomicity/{level}"] = by_level.get(str(float(level)), [])
+        for kind in _FACT_CHECKS:
+            answers = [score.facts.get(kind) for score in met]
+            parts[f"/requirement/{kind}"] = [
+                value for each in answers if isinstance(each, list) for value in each
+            ]
+        # Each figure counts all scored samples.
+        expected = samples * self.size[figure.language]
+        return [
+            figure(part, 100 * fmean(values) if values else None, len(met), expected)
+            for part, values in parts.items()
+        ]
 
 
 def _score_image(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score]:
-    facts = [Fact.model_validate(item) for item in prompt.facts["requirements"]]
-    atomicity = float(prompt.facts["atomicity"])
+    atomicity: Facts = {"atomicity": float(prompt.facts["atomicity"])}
     try:
         scene = read_scene(png)
     except InvalidImageError as error:
-        explanation_text = error.message
-        return [
-            _make_score(prompt, sample, name, None, {"atomicity": atomicity}, explanation_text)
-            for name in (MET_METRIC, SHARE_METRIC)
-        ]
+        unscored = ImageScore(value=None, facts=atomicity, explanation=error.message)
+        return [make_score(prompt, sample, name, unscored) for name in (MET_METRIC, SHARE_METRIC)]
+    facts = [Fact.model_validate(item) for item in prompt.facts["requirements"]]
     answers = [shows_fact(scene, fact) for fact in facts]
     kinds: defaultdict[str, list[float]] = defaultdict(list)
     for fact, answer in zip(facts, answers, strict=True):
         kinds[fact.kind].append(float(answer))
     missed = [describe_fact(fact) for fact, answer in zip(facts, answers, strict=True) if not answer]
-    explanation_text = f"Not met: {'; '.join(missed)}." if missed else ""
+    why = f"Not met: {'; '.join(missed)}." if missed else ""
+    met = ImageScore(value=float(all(answers)), facts={**atomicity, **kinds}, explanation=why)
+    share = ImageScore(value=fmean(answers), facts=atomicity, explanation=why)
     return [
-        _make_score(
-            prompt,
-            sample,
-            MET_METRIC,
-            float(all(answers)),
-            {"atomicity": atomicity, **kinds},
-            explanation_text,
-        ),
-        _make_score(prompt, sample, SHARE_METRIC, fmean(answers), {"atomicity": atomicity}, explanation_text),
+        make_score(prompt, sample, MET_METRIC, met),
+        make_score(prompt, sample, SHARE_METRIC, share),
     ]
-
-
-def _make_score(
-    prompt: BenchmarkPrompt,
-    sample: int,
-    metric: str,
-    value: float | None,
-    facts: dict[str, float | str | list[float]],
-    explanation: str,
-) -> Score:
-    return Score(
-        **prompt.key(sample)._asdict(),
-        metric=metric,
-        value=value,
-        category=prompt.category,
-        facts=facts,
-        explanation=explanation,
-    )
-
-
-def _get_answers(score: Score, kind: str) -> list[float]:
-    found = score.facts.get(kind, [])
-    return found if isinstance(found, list) else []
 
 
 def describe_fact(fact: Fact) -> str:

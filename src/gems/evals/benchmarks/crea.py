@@ -8,21 +8,14 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, parse_ratings, score_samples
-from gems.evals.benchmarks.metrics import Figures, valued_scores
-from gems.evals.data import check_count, check_unique, find_file, read_json, read_json_lines, validate_record
-from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
+from gems.evals.benchmarks.judging import ImageScore, ask_text, parse_ratings
+from gems.evals.benchmarks.metrics import number_facts, valued_scores
+from gems.evals.data import find_file, read_json, read_prompt_lines, validate_record
+from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
-CRITERIA = (
-    "originality",
-    "expressiveness",
-    "aesthetic",
-    "technical",
-    "unexpected",
-    "interpretability",
-)
+CRITERIA = ("originality", "expressiveness", "aesthetic", "technical", "unexpected", "interpretability")
 MIN_RATING, MAX_RATING = 1, 5
 
 
@@ -41,7 +34,6 @@ def crea_score(criteria: Mapping[str, float]) -> float | None:
     return sum(criteria[name] for name in CRITERIA)
 
 
-CREA_METRIC = "crea"
 _CREA_SYSTEM = """\
 You are a hard critic of creative work. Look at the thing that the prompt names and at \
 nothing else: background and staging earn nothing. Most images deserve 1 or 2 on most scales, a 5 is \
@@ -58,31 +50,6 @@ gives one to think.
 
 Reply with a JSON array of these six numbers in this order and nothing else, for example [2, 1, 3, 3, 1, \
 2]."""
-
-
-async def score_crea(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """Return the sum of six ratings of each image, in [6, 30]; they are kept as facts."""
-
-    async def score_image(image: bytes) -> ImageScore:
-        question = JudgeQuestion(
-            text=f"Target prompt: {prompt.text}", pictures=[image], system=_CREA_SYSTEM, temperature=None
-        )
-        reply = await judge.ask(question)
-        found = parse_ratings(reply.text, len(CRITERIA), MIN_RATING, MAX_RATING)
-        return ImageScore(
-            value=sum(found), facts=dict(zip(CRITERIA, found, strict=True)), explanation=reply.text
-        )
-
-    return await score_samples(prompt, images, CREA_METRIC, score_image)
-
-
-def get_ratings(score: Score) -> list[float]:
-    """Return the six ratings of a score; raises `ValueError` if some are missing."""
-    found = [score.facts.get(name) for name in CRITERIA]
-    numbers = [value for value in found if isinstance(value, float)]
-    if len(numbers) != len(CRITERIA):
-        raise ValueError(f"{score.key} does not have six ratings.")
-    return numbers
 
 
 SUBJECTS = (
@@ -112,16 +79,14 @@ class _OfficialResult(RootModel[list[_OfficialRow]]):
     """The official result."""
 
 
-class CREA:
-    """CREA as a `Task`."""
+class CREA(Task):
+    """CREA."""
 
     name = "crea"
     title = "CREA"
-    languages: Sequence[str] = ("en",)
     samples_per_prompt = 25
     size: Mapping[str, int] = {"en": len(SUBJECTS)}
-    metric = CREA_METRIC
-    score = staticmethod(score_crea)
+    metric = "crea"
     source = DataSource(
         url="https://github.com/lcqysl/GEMS",
         licence="none stated",
@@ -131,65 +96,55 @@ class CREA:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return the prompts; ids are the objects' names. Needs no file."""
-        path = find_file(data, _FILE)
-        texts = (
-            [f"{_PROMPT_PREFIX}{subject}" for subject in SUBJECTS] if path is None else _read_prompts(path)
-        )
+        texts = [f"{_PROMPT_PREFIX}{subject}" for subject in SUBJECTS]
+        if find_file(data, _FILE) is not None:
+            entries = read_prompt_lines(data, _FILE, _Record, len(SUBJECTS), lambda record: record.prompt)
+            texts = [entry.record.prompt for entry in entries]
+        subjects = [text.removeprefix(_PROMPT_PREFIX) for text in texts]
         return [
-            BenchmarkPrompt(
-                benchmark=self.name,
-                language=language,
-                id=text.removeprefix(_PROMPT_PREFIX).replace(" ", "-"),
-                text=text,
-                category=text.removeprefix(_PROMPT_PREFIX),
-            )
-            for text in texts
+            self.make_prompt(language, subject.replace(" ", "-"), text, subject)
+            for subject, text in zip(subjects, texts, strict=True)
         ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write the images, and the file that maps prompts to images."""
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
         paths: dict[str, list[str]] = {}
         number = 0
         async for prompt, images in export.each():
             for sample, image in enumerate(images):
                 if image is not None:
                     path = await export.write(f"img_idx_{number:05d}_sub_{sample:02d}.png", image)
-                    paths.setdefault(prompt.text, []).append(str(path.absolute()))
+                    paths.setdefault(prompt.text, []).append(str(path))
             number += 1
         mapping = await export.write_json("image_paths.json", paths)
-        return export.done(("python", "eval/CREA/eval.py", "--mapping_file", mapping))
+        return [("python", "eval/CREA/eval.py", "--mapping_file", mapping)]
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Return the sum of six ratings, in [6, 30]; they are kept as facts."""
+        target = f"Target prompt: {prompt.text}"
+        reply = await ask_text(judge, target, image, system=_CREA_SYSTEM, temperature=None)
+        found = parse_ratings(reply, len(CRITERIA), MIN_RATING, MAX_RATING)
+        return ImageScore(value=sum(found), facts=dict(zip(CRITERIA, found, strict=True)), explanation=reply)
+
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the sum of six criterion means, in [6, 30], then each of them, in [1, 5]."""
-        found = [get_ratings(score) for score in valued_scores(scores, self.metric, language)]
-        return self._figures(found, language, judge)
+        return _make_figures(
+            figure, [number_facts(score, CRITERIA) for score in valued_scores(scores, self.metric)]
+        )
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the scores that `eval/CREA/eval.py` writes."""
         rows = validate_record(str(file), read_json(file), _OfficialResult).root
         rated = [row.scores for row in rows if all(MIN_RATING <= score <= MAX_RATING for score in row.scores)]
-        return self._figures(rated, language, OFFICIAL)
-
-    def _figures(self, rated: Sequence[Sequence[float]], language: str, judge: str) -> list[Figure]:
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        criteria = criterion_means(rated)
-        count, expected = len(rated), self.size[language] * self.samples_per_prompt
-        return [
-            figure(self.name, crea_score(criteria), count, expected),
-            *(figure(f"{self.name}/{name}", criteria.get(name), count, expected) for name in CRITERIA),
-        ]
+        return _make_figures(figure, rated)
 
 
-def _read_prompts(path: Path) -> list[str]:
-    entries = read_json_lines(path, _Record)
-    texts = [entry.record.prompt for entry in entries]
-    check_count(path, len(texts), len(SUBJECTS))
-    check_unique(path, entries, texts)
-    return texts
+def _make_figures(figure: Figures, rated: Sequence[Sequence[float]]) -> list[Figure]:
+    criteria = criterion_means(rated)
+    return [
+        figure("", crea_score(criteria), len(rated)),
+        *(figure(f"/{name}", criteria.get(name), len(rated)) for name in CRITERIA),
+    ]
 
 
 TASK = CREA()

@@ -11,19 +11,12 @@ from pydantic import BaseModel, Field
 
 from gems.errors import DataError, RequestError
 from gems.evals.benchmarks.export import ExportWriter, all_or_none, check_square, make_grid
-from gems.evals.benchmarks.judging import get_answers, get_parents, score_questions
-from gems.evals.benchmarks.metrics import (
-    Figures,
-    Parents,
-    cascade_failures,
-    get_value,
-    group_by,
-    valued_scores,
-)
+from gems.evals.benchmarks.judging import ImageScore, get_answers, score_questions
+from gems.evals.benchmarks.metrics import Parents, cascade_failures, group_by, valued_scores, values_by
 from gems.evals.data import DataRecord, check_count, check_unique, read_csv, read_text, require_file
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
 
 def tile_score(answers: Mapping[int, float], parents: Parents) -> float:
@@ -72,14 +65,6 @@ def mean_by_category(
     return {name: 100 * sum(values) / len(values) for name, values in found.items()}
 
 
-DPG_METRIC = "dpg"
-
-
-async def score_dpg(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """Return the share of yes answers in [0, 1] for each image; raw answers are kept as facts."""
-    return await score_questions(prompt, images, judge, DPG_METRIC, tile_score)
-
-
 PROMPTS_FOLDER = "dpg_bench/prompts/"
 QUESTIONS_FILE = "dpg_bench/dpg_bench.csv"
 _PARENTS_PATTERN = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
@@ -95,52 +80,17 @@ class _Question(BaseModel):
     question_natural_language: str = Field(min_length=1)
 
 
-def read_prompts(data: Path, benchmark: str, most: int) -> list[BenchmarkPrompt]:
-    """Read the prompts with their questions; `most` is the size of the benchmark. Raises `DataError`."""
-    folder = require_file(data, PROMPTS_FOLDER)
-    texts = {path.stem: read_text(path).strip() for path in sorted(folder.glob("*.txt"))}
-    check_count(folder, len(texts), most)
-    empty = [name for name, text in texts.items() if not text]
-    if empty or not texts:
-        what = f"{folder / empty[0]}.txt is empty" if empty else f"{folder} contains no prompts"
-        raise DataError(f"{what}.")
-    table = require_file(data, QUESTIONS_FILE)
-    entries = read_csv(table, _Question, _Question.model_fields)
-    check_unique(table, entries, [(entry.record.item_id, entry.record.proposition_id) for entry in entries])
-    questions: dict[str, list[DataRecord[_Question]]] = defaultdict(list)
-    for entry in entries:
-        questions[entry.record.item_id].append(entry)
-    lacking = [name for name in texts if name not in questions]
-    if lacking:
-        raise DataError(f"{table} has no questions for {', '.join(lacking[:5])}.")
-    # The official reader skips the first row after the header.
-    first = entries[0].record
-    return [
-        BenchmarkPrompt(
-            benchmark=benchmark,
-            language="en",
-            id=name,
-            text=text,
-            facts=_question_facts(table, questions[name])
-            | {"dropped": first.proposition_id if first.item_id == name else None},
-        )
-        for name, text in texts.items()
-    ]
-
-
-def _question_facts(table: Path, entries: Sequence[DataRecord[_Question]]) -> dict[str, object]:
+def _question_facts(entries: Sequence[DataRecord[_Question]]) -> dict[str, object]:
     return {
         "questions": {each.record.proposition_id: each.record.question_natural_language for each in entries},
-        "parents": {each.record.proposition_id: _parse_parents(table, each) for each in entries},
+        "parents": {each.record.proposition_id: _parse_parents(each) for each in entries},
         "tuples": {each.record.proposition_id: each.record.tuple for each in entries},
     }
 
 
-def _parse_parents(table: Path, entry: DataRecord[_Question]) -> list[int]:
+def _parse_parents(entry: DataRecord[_Question]) -> list[int]:
     if not _PARENTS_PATTERN.fullmatch(entry.record.dependency):
-        raise DataError(
-            f"{table} {entry.location}: dependency {entry.record.dependency!r} is not a list of questions."
-        )
+        raise DataError(f"{entry.where}: dependency {entry.record.dependency!r} is not a list of questions.")
     return [int(number) for number in entry.record.dependency.split(",")]
 
 
@@ -150,16 +100,14 @@ _CATEGORY_LINE = re.compile(r"^\t(\w+): ([\d.]+)\s*$", re.MULTILINE)
 _IMAGE_LINE = re.compile(r"^\S.*\.png((?:, [\d.]+)+)\s*$", re.MULTILINE)
 
 
-class DPGBench:
-    """DPG-Bench as a `Task`."""
+class DPGBench(Task):
+    """DPG-Bench."""
 
     name = "dpg"
     title = "DPG-Bench"
-    languages: Sequence[str] = ("en",)
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 1065}
-    metric = DPG_METRIC
-    score = staticmethod(score_dpg)
+    metric = "dpg"
     source = DataSource(
         url="https://github.com/TencentQQGYLab/ELLA",
         licence="Apache-2.0",
@@ -171,64 +119,78 @@ class DPGBench:
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """Return the prompts; ids and order are those of the files."""
-        return read_prompts(data, self.name, self.size[language])
+        """Return the prompts with their questions; ids and order are those of the files."""
+        folder = require_file(data, PROMPTS_FOLDER)
+        texts = {path.stem: read_text(path).strip() for path in sorted(folder.glob("*.txt"))}
+        check_count(folder, len(texts), self.size[language])
+        empty = [name for name, text in texts.items() if not text]
+        if empty or not texts:
+            what = f"{folder / empty[0]}.txt is empty" if empty else f"{folder} contains no prompts"
+            raise DataError(f"{what}.")
+        table = require_file(data, QUESTIONS_FILE)
+        entries = read_csv(table, _Question, _Question.model_fields)
+        check_unique(entries, lambda row: (row.item_id, row.proposition_id))
+        questions: dict[str, list[DataRecord[_Question]]] = defaultdict(list)
+        for entry in entries:
+            questions[entry.record.item_id].append(entry)
+        lacking = [name for name in texts if name not in questions]
+        if lacking:
+            raise DataError(f"{table} has no questions for {', '.join(lacking[:5])}.")
+        # The official reader skips the first row after the header.
+        first = entries[0].record
+        dropped = {first.item_id: first.proposition_id}
+        return [
+            self.make_prompt(
+                language, name, text, facts=_question_facts(questions[name]) | {"dropped": dropped.get(name)}
+            )
+            for name, text in texts.items()
+        ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write one sheet of four tiles for each prompt with all four images.
 
         Raises `RequestError` if images are not square or differ in size.
         """
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
         sides: set[int] = set()
         async for prompt, images in export.each():
             tiles = all_or_none(images)
             if tiles is not None:
                 sides.add(await check_square(tiles, prompt.id))
-                sheet, _ = await make_grid(tiles, "PNG")
-                await export.write(f"images/{prompt.id}.png", sheet)
+                await export.write(f"images/{prompt.id}.png", await make_grid(tiles, "PNG"))
         if len(sides) > 1:
             shown = ", ".join(map(str, sorted(sides)))
             raise RequestError(
                 f"The images have different sizes ({shown} pixels); the official scorer needs a single size.",
                 hint="Generate all of them in one size.",
             )
-        side = next(iter(sides), 1024)
         scoring = ("accelerate", "launch", "dpg_bench/compute_dpg_bench.py")
-        images_are = (
-            "--image-root-path",
-            folder / "images",
-            "--resolution",
-            side,
-            "--pic-num",
-            export.samples,
-        )
-        return export.done((*scoring, *images_are, "--res-path", folder / "results.txt"))
+        images_are = ("--image-root-path", export.folder / "images", "--resolution", next(iter(sides), 1024))
+        results = export.folder / "results.txt"
+        return [(*scoring, *images_are, "--pic-num", export.samples, "--res-path", results)]
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Return the share of yes answers, in [0, 1]; raw answers are kept as facts."""
+        return await score_questions(prompt, image, judge, tile_score)
+
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the score in [0, 100], the score with the official reader's quirks, and each category."""
         known = {prompt.id: prompt for prompt in prompts}
-        found = [each for each in valued_scores(scores, self.metric, language) if each.prompt_id in known]
+        found = [each for each in valued_scores(scores, self.metric) if each.prompt_id in known]
         groups = group_by(found, lambda score: score.prompt_id)
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        count, expected = len(found), self.size[language] * self.samples_per_prompt
         last = {name: max(group, key=lambda score: score.sample) for name, group in groups.items()}
         categories = mean_by_category(
             [get_answers(score, known[name].facts) for name, score in last.items()],
             [known[name].facts["tuples"] for name in last],
         )
-        plain = dpg_score([get_value(score) for score in group] for group in groups.values())
+        plain = dpg_score(values_by(found, lambda score: score.prompt_id).values())
         quirky = dpg_score(_official_tiles(known[name], group) for name, group in groups.items())
         return [
-            figure(self.name, plain, count, expected),
-            figure(f"{self.name}/official_quirks", quirky, count, expected),
-            *(figure(f"{self.name}/{name}", categories.get(name), count, expected) for name in CATEGORIES),
+            figure("", plain, len(found)),
+            figure("/official_quirks", quirky, len(found)),
+            *(figure(f"/{name}", categories.get(name), len(found)) for name in CATEGORIES),
         ]
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the `--res-path` of `compute_dpg_bench.py`."""
         text = read_text(file)
         totals = _SCORE_LINE.findall(text)
@@ -237,13 +199,11 @@ class DPGBench:
             raise DataError(f"{file} is not a result of compute_dpg_bench.py.")
         # The path is followed by the tiles and their mean.
         count = sum(line.count(",") - 1 for line in images)
-        expected = self.size[language] * self.samples_per_prompt
-        figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)
         first_level = text.partition("L1 category scores:")[2].partition("L2 category scores:")[0]
         categories = {name: float(value) for name, value in _CATEGORY_LINE.findall(first_level)}
         return [
-            figure(self.name, float(totals[0]), count, expected),
-            *(figure(f"{self.name}/{name}", value, count, expected) for name, value in categories.items()),
+            figure("", float(totals[0]), count),
+            *(figure(f"/{name}", value, count) for name, value in categories.items()),
         ]
 
 
@@ -251,8 +211,7 @@ def _official_tiles(prompt: BenchmarkPrompt, scores: Sequence[Score]) -> list[fl
     """Return the tile scores of the official script; empty if it leaves the prompt out."""
     facts = prompt.facts
     tiles = [
-        official_tile_score(get_answers(score, facts), get_parents(facts), facts["dropped"])
-        for score in scores
+        official_tile_score(get_answers(score, facts), facts["parents"], facts["dropped"]) for score in scores
     ]
     return [value for value in tiles if value is not None]
 

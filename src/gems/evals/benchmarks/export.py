@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import shlex
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,27 +12,28 @@ from typing import Any, Literal
 from PIL import Image
 
 from gems.errors import RequestError
-from gems.evals.records import BenchmarkPrompt, SampleKey
-from gems.evals.task import Export, SampleSet, Task
+from gems.evals.records import BenchmarkPrompt, SampleKey, SampleSet
 from gems.memory.sqlite import storage_error
 from gems.models.images import open_image
 
 
 class ExportWriter:
-    """Writes an export to a folder that must be empty or new, since some scorers read every file there.
+    """Writes `samples` images per prompt to a folder; `missing` collects the samples without an image."""
 
-    `missing` collects the samples without an image.
-    """
-
-    def __init__(self, task: Task, sample_set: SampleSet, folder: Path) -> None:
+    def __init__(self, sample_set: SampleSet, folder: Path, samples: int) -> None:
         # The commands run in another working directory.
         self.folder = folder.absolute()
+        self.samples = samples
         self.missing: list[SampleKey] = []
-        self._task, self._sample_set = task, sample_set
-        self.samples = sample_set.samples or task.samples_per_prompt
+        self.languages = list(dict.fromkeys(prompt.language for prompt in sample_set.prompts))
+        row = next(iter(sample_set.rows.values()), None)
+        name = f"gems-{row.harness}" if row is not None else "gems"
+        self.model = "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+        """A model name that is usable as a folder name."""
+        self._sample_set = sample_set
 
-    async def begin(self) -> Path:
-        """Check the folder and return its absolute path; raises `RequestError` if it is not empty."""
+    async def check_empty(self) -> None:
+        """Raise `RequestError` unless the folder is empty or new."""
 
         def occupied() -> bool:
             return self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir()))
@@ -43,25 +43,26 @@ class ExportWriter:
                 f"{self.folder} is not an empty folder.",
                 hint="Official scorers read every file in it; use a new folder.",
             )
-        return self.folder
-
-    async def image(self, prompt: BenchmarkPrompt, sample: int) -> bytes | None:
-        """Return the PNG of a sample; None if there is none, which is recorded as missing."""
-        key = prompt.key(sample)
-        row = self._sample_set.rows.get(key)
-        if row is None or not row.file:
-            self.missing.append(key)
-            return None
-        return await self._sample_set.image(row)
-
-    async def images(self, prompt: BenchmarkPrompt) -> list[bytes | None]:
-        """Return the PNGs of all samples of a prompt, in order."""
-        return [await self.image(prompt, sample) for sample in range(self.samples)]
 
     async def each(self) -> AsyncIterator[tuple[BenchmarkPrompt, list[bytes | None]]]:
-        """Yield all prompts with their images."""
+        """Yield all prompts with the PNGs of all samples, in order; None for missing ones."""
         for prompt in self._sample_set.prompts:
-            yield prompt, await self.images(prompt)
+            yield prompt, [await self._image(prompt, sample) for sample in range(self.samples)]
+
+    async def each_image(self) -> AsyncIterator[tuple[BenchmarkPrompt, int, bytes]]:
+        """Yield all existing PNGs with their prompt and sample."""
+        async for prompt, images in self.each():
+            for sample, image in enumerate(images):
+                if image is not None:
+                    yield prompt, sample, image
+
+    async def write_first_images(self, folder: str = "") -> dict[str, tuple[BenchmarkPrompt, Path]]:
+        """Write the first image of each prompt as ID.png; returns prompt and path by prompt id."""
+        found = {}
+        async for prompt, sample, image in self.each_image():
+            if sample == 0:
+                found[prompt.id] = prompt, await self.write(f"{folder}{prompt.id}.png", image)
+        return found
 
     async def write(self, name: str, data: bytes | str) -> Path:
         """Write a file, named relative to the folder; raises `DiskFullError` or `StorageError`."""
@@ -82,57 +83,36 @@ class ExportWriter:
         """Write a JSON file."""
         return await self.write(name, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
-    def done(self, *commands: Sequence[object] | str) -> Export:
-        """Return the export with its commands; words in capitals are placeholders."""
-        languages = dict.fromkeys(prompt.language for prompt in self._sample_set.prompts)
-        return Export(
-            folder=self.folder,
-            commands=[_command_line(command) for command in commands],
-            missing=self.missing,
-            expected=sum(count_expected_samples(self._task, language) for language in languages),
-        )
+    async def _image(self, prompt: BenchmarkPrompt, sample: int) -> bytes | None:
+        key = prompt.key(sample)
+        row = self._sample_set.rows.get(key)
+        if row is None or not row.file:
+            self.missing.append(key)
+            return None
+        return await self._sample_set.image(row)
 
 
-def _command_line(command: Sequence[object] | str) -> str:
-    return command if isinstance(command, str) else shlex.join(str(word) for word in command)
-
-
-def count_expected_samples(task: Task, language: str) -> int:
-    """Return the samples of the complete benchmark in a language."""
-    return task.size[language] * task.samples_per_prompt
-
-
-async def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
-    """Combine one or four PNGs to one sheet; returns it and the tile width in pixels.
+async def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> bytes:
+    """Combine one or four PNGs to one sheet.
 
     Four tiles form two rows; None gives a black tile. All are resized to the first one. WebP is lossless.
     """
     return await asyncio.to_thread(_make_grid, images, form)
 
 
-def _make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> tuple[bytes, int]:
+def _make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> bytes:
     tiles = [None if image is None else open_image(image).convert("RGB") for image in images]
     width, height = next(tile.size for tile in tiles if tile is not None)
     columns = 2 if len(tiles) > 1 else 1
     sheet = Image.new("RGB", (width * columns, height * -(-len(tiles) // columns)))
     for index, tile in enumerate(tiles):
         if tile is not None:
-            fitted = (
-                tile
-                if tile.size == (width, height)
-                else tile.resize((width, height), Image.Resampling.LANCZOS)
-            )
-            sheet.paste(fitted, (index % columns * width, index // columns * height))
+            if tile.size != (width, height):
+                tile = tile.resize((width, height), Image.Resampling.LANCZOS)  # noqa: PLW2901
+            sheet.paste(tile, (index % columns * width, index // columns * height))
     out = io.BytesIO()
     sheet.save(out, form, **({"lossless": True} if form == "WEBP" else {}))
-    return out.getvalue(), width
-
-
-def model_folder_name(sample_set: SampleSet) -> str:
-    """Return a model name for the samples that is usable as a folder name."""
-    row = next(iter(sample_set.rows.values()), None)
-    name = f"gems-{row.harness}" if row is not None else "gems"
-    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)
+    return out.getvalue()
 
 
 def all_or_none(images: Iterable[bytes | None]) -> list[bytes] | None:
@@ -144,11 +124,7 @@ def all_or_none(images: Iterable[bytes | None]) -> list[bytes] | None:
 
 async def check_square(images: Sequence[bytes], name: str) -> int:
     """Return the side in pixels of square images of one size; raises `RequestError` otherwise."""
-
-    def sizes() -> set[tuple[int, int]]:
-        return {open_image(image).size for image in images}
-
-    found = await asyncio.to_thread(sizes)
+    found = await asyncio.to_thread(lambda: {open_image(image).size for image in images})
     width, height = next(iter(found))
     if len(found) > 1 or width != height:
         sizes_text = ", ".join(f"{w}x{h}" for w, h in sorted(found))

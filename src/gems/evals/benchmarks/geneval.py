@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError, RefusedError, UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no, score_samples
-from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
-from gems.evals.data import DataRecord, check_count, read_json_lines, require_file
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no
+from gems.evals.benchmarks.metrics import valued_scores, values_by
+from gems.evals.data import read_json_lines, read_prompt_lines
+from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
 
 def combine_checks(checks: Sequence[bool | None]) -> bool | None:
@@ -32,49 +32,6 @@ def geneval_score(rates: Mapping[str, float]) -> float | None:
 
 
 T = TypeVar("T")
-GENEVAL_METRIC = "geneval"
-
-
-async def score_geneval(
-    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-) -> list[Score]:
-    """Return 1 for an image where every check holds, else 0; one score per image."""
-    return await score_samples(
-        prompt, images, GENEVAL_METRIC, lambda image: _score_geneval_image(prompt.facts, image, judge)
-    )
-
-
-async def _score_geneval_image(facts: Mapping[str, Any], image: bytes, judge: EvalJudge) -> ImageScore:
-    include, exclude = facts["include"], facts.get("exclude") or []
-    names = list(dict.fromkeys(item["class"] for item in [*include, *exclude]))
-    counted = await gather_or_cancel(_answer_or_none(_count_objects(judge, name, image)) for name in names)
-    counts = dict(zip(names, counted, strict=True))
-    checks: dict[str, bool | None] = {}
-    for item in include:
-        found = counts[item["class"]]
-        checks[f"{item['count']} {item['class']}"] = None if found is None else found >= item["count"]
-    for item in exclude:
-        found = counts[item["class"]]
-        checks[f"fewer than {item['count']} {item['class']}"] = (
-            None if found is None else found < item["count"]
-        )
-    # Missing objects have neither colour nor position.
-    if False not in checks.values():
-        questions = _attribute_questions(include)
-        answers = await gather_or_cancel(
-            _answer_or_none(ask_yes_no(judge, each, image)) for each in questions
-        )
-        checks |= dict(zip(questions, answers, strict=True))
-    right = combine_checks(list(checks.values()))
-    return ImageScore(
-        value=None if right is None else float(right),
-        facts={f"counted {name}": float(count) for name, count in counts.items() if count is not None},
-        explanation=_explain_checks(checks),
-    )
-
-
-async def _count_objects(judge: EvalJudge, name: str, image: bytes) -> int:
-    return await ask_number(judge, f"How many objects of the kind {name!r} can be seen in the image?", image)
 
 
 def _attribute_questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -149,33 +106,14 @@ class _OfficialRow(BaseModel):
     filename: str
 
 
-def make_prompts(
-    benchmark: str, language: str, entries: Sequence[DataRecord[GenEvalRecord]]
-) -> list[BenchmarkPrompt]:
-    """Build the prompts of a file; ids are line numbers from 00000."""
-    return [
-        BenchmarkPrompt(
-            benchmark=benchmark,
-            language=language,
-            id=f"{index:05d}",
-            text=entry.record.prompt,
-            category=entry.record.tag,
-            facts=entry.raw,
-        )
-        for index, entry in enumerate(entries)
-    ]
-
-
-class GenEval:
-    """GenEval as a `Task`."""
+class GenEval(Task):
+    """GenEval."""
 
     name = "geneval"
     title = "GenEval"
-    languages: Sequence[str] = ("en",)
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 553}
-    metric = GENEVAL_METRIC
-    score = staticmethod(score_geneval)
+    metric = "geneval"
     source = DataSource(
         url="https://github.com/djghosh13/geneval",
         licence="MIT",
@@ -184,62 +122,80 @@ class GenEval:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return the prompts; ids are line numbers from 00000."""
-        path = require_file(data, _GENEVAL_FILE)
-        entries = read_json_lines(path, GenEvalRecord)
-        check_count(path, len(entries), self.size[language])
-        if any(entry.record.prompt.startswith(AESTHETIC) for entry in entries):
-            raise DataError(f"{path} contains the prompts of ArtiMuse, which start with {AESTHETIC!r}.")
+        entries = read_prompt_lines(data, _GENEVAL_FILE, GenEvalRecord, self.size[language])
         for entry in entries:
-            _check_positions(f"{path} {entry.location}", entry.record)
-        return make_prompts(self.name, language, entries)
+            if entry.record.prompt.startswith(AESTHETIC):
+                raise DataError(
+                    f"{entry.path} contains the prompts of ArtiMuse, which start with {AESTHETIC!r}."
+                )
+            _check_positions(entry.where, entry.record)
+        return [
+            self.make_prompt(language, f"{index:05d}", entry.record.prompt, entry.record.tag, entry.raw)
+            for index, entry in enumerate(entries)
+        ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write a folder per prompt with its data line and its samples."""
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
-        async for prompt, images in export.each():
-            if any(image is not None for image in images):
-                await export.write(f"{prompt.id}/metadata.jsonl", json.dumps(prompt.facts) + "\n")
-            for sample, image in enumerate(images):
-                if image is not None:
-                    await export.write(f"{prompt.id}/samples/{sample:04d}.png", image)
+        async for prompt, sample, image in export.each_image():
+            await export.write(f"{prompt.id}/metadata.jsonl", json.dumps(prompt.facts) + "\n")
+            await export.write(f"{prompt.id}/samples/{sample:04d}.png", image)
         results = "results.jsonl"
-        scoring = ("python", "evaluation/evaluate_images.py", folder, "--outfile", results)
-        return export.done(
-            (*scoring, "--model-path", "DETECTOR"), ("python", "evaluation/summary_scores.py", results)
+        scoring = ("python", "evaluation/evaluate_images.py", export.folder, "--outfile", results)
+        return [(*scoring, "--model-path", "DETECTOR"), ("python", "evaluation/summary_scores.py", results)]
+
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Return 1 if every check holds, else 0."""
+        include, exclude = prompt.facts["include"], prompt.facts.get("exclude") or []
+        names = list(dict.fromkeys(item["class"] for item in [*include, *exclude]))
+        asked = "How many objects of the kind {!r} can be seen in the image?"
+        counted = await gather_or_cancel(
+            _answer_or_none(ask_number(judge, asked.format(name), image)) for name in names
+        )
+        counts = dict(zip(names, counted, strict=True))
+        checks: dict[str, bool | None] = {}
+        for item in include:
+            found = counts[item["class"]]
+            checks[f"{item['count']} {item['class']}"] = None if found is None else found >= item["count"]
+        for item in exclude:
+            found = counts[item["class"]]
+            checks[f"fewer than {item['count']} {item['class']}"] = (
+                None if found is None else found < item["count"]
+            )
+        # Missing objects have neither colour nor position.
+        if False not in checks.values():
+            questions = _attribute_questions(include)
+            answers = await gather_or_cancel(
+                _answer_or_none(ask_yes_no(judge, each, image)) for each in questions
+            )
+            checks |= dict(zip(questions, answers, strict=True))
+        right = combine_checks(list(checks.values()))
+        return ImageScore(
+            value=None if right is None else float(right),
+            facts={f"counted {name}": float(count) for name, count in counts.items() if count is not None},
+            explanation=_explain_checks(checks),
         )
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the mean over kinds, in [0, 1], which needs images of every kind, then each kind."""
-        found = group_by(valued_scores(scores, self.metric, language), lambda score: score.category)
-        rates = {tag: [get_value(score) for score in group] for tag, group in found.items()}
-        return self._figures(rates, language, judge)
+        return self._make_figures(
+            figure, values_by(valued_scores(scores, self.metric), lambda score: score.category)
+        )
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the output of `evaluate_images.py`, one line per image."""
-        entries = read_json_lines(file, _OfficialRow)
-        names = [entry.record.filename for entry in entries]
-        if len(set(names)) < len(names):
+        rows = [entry.record for entry in read_json_lines(file, _OfficialRow)]
+        if len({row.filename for row in rows}) < len(rows):
             raise DataError(f"{file} contains duplicate images.", hint="Score into a new file.")
         rates: dict[str, list[float]] = {}
-        for entry in entries:
-            rates.setdefault(entry.record.tag, []).append(float(entry.record.correct))
-        return self._figures(rates, language, OFFICIAL)
+        for row in rows:
+            rates.setdefault(row.tag, []).append(float(row.correct))
+        return self._make_figures(figure, rates)
 
-    def _figures(self, rates: Mapping[str, list[float]], language: str, judge: str) -> list[Figure]:
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        means = {tag: sum(values) / len(values) for tag, values in rates.items() if values}
-        counts = {tag: len(rates.get(tag, ())) for tag in TAGS}
-        whole = self.size[language] * self.samples_per_prompt
-        return [
-            figure(self.name, geneval_score(means), sum(counts.values()), whole),
-            *(
-                figure(f"{self.name}/{tag}", mean(rates.get(tag, ())), counts[tag], size * 4)
-                for tag, size in TAGS.items()
-            ),
-        ]
+    def _make_figures(self, figure: Figures, rates: Mapping[str, Sequence[float]]) -> list[Figure]:
+        means = {tag: sum(values) / len(values) for tag, values in rates.items()}
+        expected = {tag: size * self.samples_per_prompt for tag, size in TAGS.items()}
+        scored = sum(map(len, rates.values()))
+        return [figure("", geneval_score(means), scored), *figure.parts(rates, expected)]
 
 
 def _check_positions(where: str, record: GenEvalRecord) -> None:

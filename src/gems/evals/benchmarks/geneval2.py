@@ -18,20 +18,12 @@ from gems.evals.benchmarks.judging import (
     Probability,
     ask_number_probability,
     ask_yes_probability,
-    score_samples,
 )
-from gems.evals.benchmarks.metrics import NUMBERS, Figures, valued_scores
-from gems.evals.data import (
-    check_count,
-    check_unique,
-    read_json,
-    read_json_lines,
-    require_file,
-    validate_record,
-)
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.benchmarks.metrics import NUMBERS, valued_scores
+from gems.evals.data import read_json, read_prompt_lines, validate_record
+from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
 
 def arithmetic_mean(answers: Sequence[float]) -> float:
@@ -72,33 +64,7 @@ def mean_by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) 
     return {count: 100 * arithmetic_mean(found[count]) for count in sorted(found)}
 
 
-SOFT_TIFA_GM = "soft_tifa_gm"
-SOFT_TIFA_AM = "soft_tifa_am"
 _COUNT_QUESTION = "How many"
-
-
-async def score_soft_tifa(
-    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-) -> list[Score]:
-    """Return both means of each image, in [0, 1]; the answers are kept as facts."""
-    pairs: Sequence[Sequence[str]] = prompt.facts["vqa_list"]
-    atoms = float(prompt.facts["atom_count"])
-
-    async def score_image(image: bytes) -> ImageScore:
-        found = await gather_or_cancel(_ask_answer(judge, image, *pair) for pair in pairs)
-        answers = [answer.value for answer in found]
-        return ImageScore(
-            value=geometric_mean(answers),
-            facts={
-                "answers": answers,
-                "atomicity": atoms,
-                "how": " ".join(sorted({answer.how for answer in found})),
-            },
-            explanation=_least_likely(pairs, answers),
-        )
-
-    scores = await score_samples(prompt, images, SOFT_TIFA_GM, score_image)
-    return [*scores, *(_arithmetic_score(score) for score in scores)]
 
 
 async def _ask_answer(judge: EvalJudge, image: bytes, question: str, expected: str) -> Probability:
@@ -106,12 +72,6 @@ async def _ask_answer(judge: EvalJudge, image: bytes, question: str, expected: s
     if question.startswith(_COUNT_QUESTION):
         return await ask_number_probability(judge, text, image, expected)
     return await ask_yes_probability(judge, text, image)
-
-
-def _arithmetic_score(score: Score) -> Score:
-    answers = score.facts.get("answers")
-    value = arithmetic_mean(answers) if isinstance(answers, list) else None
-    return score.model_copy(update={"metric": SOFT_TIFA_AM, "value": value})
 
 
 def _least_likely(pairs: Sequence[Sequence[str]], answers: Sequence[float]) -> str:
@@ -142,16 +102,13 @@ class _OfficialScores(RootModel[list[list[Annotated[float, Field(ge=0, allow_inf
     """The official output: the answers of each prompt, in the order of the data."""
 
 
-class GenEval2:
-    """GenEval2 as a `Task`."""
+class GenEval2(Task):
+    """GenEval2."""
 
     name = "geneval2"
     title = "GenEval2"
-    languages: Sequence[str] = ("en",)
-    samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 800}
-    metric = SOFT_TIFA_GM
-    score = staticmethod(score_soft_tifa)
+    metric = "soft_tifa_gm"
     source = DataSource(
         url="https://github.com/facebookresearch/GenEval2",
         licence="CC BY-NC 4.0",
@@ -161,61 +118,71 @@ class GenEval2:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return the prompts; ids are line numbers from 0000."""
-        path = require_file(data, _FILE)
-        entries = read_json_lines(path, _Record)
-        check_count(path, len(entries), self.size[language])
         # The official scorer finds images by the prompt's text.
-        check_unique(path, entries, [entry.record.prompt for entry in entries])
+        entries = read_prompt_lines(data, _FILE, _Record, self.size[language], lambda record: record.prompt)
         for entry in entries:
-            _check_questions(f"{path} {entry.location}", entry.record)
+            _check_questions(entry.where, entry.record)
         return [
-            BenchmarkPrompt(
-                benchmark=self.name,
-                language=language,
-                id=f"{index:04d}",
-                text=entry.record.prompt,
-                category=f"{entry.record.atom_count} atoms",
-                facts=entry.raw,
-            )
+            self.make_prompt(language, f"{index:04d}", row.prompt, f"{row.atom_count} atoms", entry.raw)
             for index, entry in enumerate(entries)
+            for row in [entry.record]
         ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write the images, the file that maps prompts to them, and the data of prompts with an image.
 
         The official scorer stops at a prompt without an image, so such prompts are left out.
         """
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
-        paths: dict[str, str] = {}
-        lines = []
-        async for prompt, images in export.each():
-            if images[0] is not None:
-                path = await export.write(f"images/{prompt.id}.png", images[0])
-                paths[prompt.text] = str(path.absolute())
-                lines.append(json.dumps(prompt.facts) + "\n")
-        mapping = await export.write_json("image_filepath_data.json", paths)
-        data = await export.write(_FILE, "".join(lines))
-        scores = folder / "scores.json"
+        written = (await export.write_first_images("images/")).values()
+        mapping = await export.write_json(
+            "image_filepath_data.json", {prompt.text: str(path) for prompt, path in written}
+        )
+        data = await export.write(_FILE, "".join(json.dumps(prompt.facts) + "\n" for prompt, _ in written))
+        scores = export.folder / "scores.json"
         evaluation = ("python", "evaluation.py", "--benchmark_data", data, "--image_filepath_data", mapping)
-        return export.done(
+        return [
             (*evaluation, "--method", "soft_tifa_gm", "--output_file", scores),
             ("python", "soft_tifa_analysis.py", "--benchmark_data", data, "--score_data", scores),
+        ]
+
+    async def score(
+        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
+    ) -> list[Score]:
+        """Return the geometric and the arithmetic mean of each image, in [0, 1]."""
+        scores = await super().score(prompt, images, judge)
+        means = []
+        for score in scores:
+            answers = score.facts.get("answers")
+            value = arithmetic_mean(answers) if isinstance(answers, list) else None
+            means.append(score.model_copy(update={"metric": "soft_tifa_am", "value": value}))
+        return [*scores, *means]
+
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Return the geometric mean of the answers, which are kept as facts."""
+        pairs: Sequence[Sequence[str]] = prompt.facts["vqa_list"]
+        found = await gather_or_cancel(_ask_answer(judge, image, *pair) for pair in pairs)
+        answers = [answer.value for answer in found]
+        return ImageScore(
+            value=geometric_mean(answers),
+            facts={
+                "answers": answers,
+                "atomicity": float(prompt.facts["atom_count"]),
+                "how": " ".join(sorted({answer.how for answer in found})),
+            },
+            explanation=_least_likely(pairs, answers),
         )
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute geometric and arithmetic mean in [0, 100], each number of atoms, and each skill."""
         known = {prompt.id: prompt for prompt in prompts}
         found = []
-        for score in valued_scores(scores, self.metric, language):
+        for score in valued_scores(scores, self.metric):
             answers = score.facts.get("answers")
             if score.prompt_id in known and isinstance(answers, list):
                 found.append((known[score.prompt_id], answers))
-        return self._figures(found, language, judge)
+        return _make_figures(figure, found)
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the `--output_file` of `evaluation.py`.
 
         It does not name prompts, so it must cover all of `prompts`.
@@ -226,33 +193,23 @@ class GenEval2:
                 f"{file} has answers for {len(lists)} prompts; they differ from the benchmark's data.",
                 hint="Score all prompts with the data file of the export.",
             )
-        return self._figures(list(zip(prompts, lists, strict=True)), language, OFFICIAL)
+        return _make_figures(figure, list(zip(prompts, lists, strict=True)))
 
-    def _figures(
-        self, found: Sequence[tuple[BenchmarkPrompt, list[float]]], language: str, judge: str
-    ) -> list[Figure]:
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        answers = [each for _, each in found]
-        atoms = [prompt.facts["atom_count"] for prompt, _ in found]
-        levels = mean_by_atomicity(answers, atoms)
-        skills = mean_by_skill(answers, [prompt.facts["skills"] for prompt, _ in found])
-        count, size = len(found), self.size[language]
-        return [
-            figure(self.name, soft_tifa_score([geometric_mean(each) for each in answers]), count, size),
-            figure(
-                f"{self.name}/am", soft_tifa_score([arithmetic_mean(each) for each in answers]), count, size
-            ),
-            *(
-                figure(
-                    f"{self.name}/{level} atoms",
-                    levels.get(level),
-                    atoms.count(level),
-                    _PROMPTS_PER_ATOM_COUNT,
-                )
-                for level in ATOMS
-            ),
-            *(figure(f"{self.name}/{skill}", skills.get(skill), count, size) for skill in SKILLS),
-        ]
+
+def _make_figures(figure: Figures, found: Sequence[tuple[BenchmarkPrompt, list[float]]]) -> list[Figure]:
+    answers = [each for _, each in found]
+    atoms = [prompt.facts["atom_count"] for prompt, _ in found]
+    levels = mean_by_atomicity(answers, atoms)
+    skills = mean_by_skill(answers, [prompt.facts["skills"] for prompt, _ in found])
+    return [
+        figure("", soft_tifa_score([geometric_mean(each) for each in answers]), len(found)),
+        figure("/am", soft_tifa_score([arithmetic_mean(each) for each in answers]), len(found)),
+        *(
+            figure(f"/{level} atoms", levels.get(level), atoms.count(level), _PROMPTS_PER_ATOM_COUNT)
+            for level in ATOMS
+        ),
+        *(figure(f"/{skill}", skills.get(skill), len(found)) for skill in SKILLS),
+    ]
 
 
 def _check_questions(where: str, record: _Record) -> None:
@@ -262,7 +219,7 @@ def _check_questions(where: str, record: _Record) -> None:
         if len(pair) != 2:
             raise DataError(f"{where}: vqa_list.{index} is not a pair of question and answer.")
         question, answer = pair
-        counts = question.startswith("How many")
+        counts = question.startswith(_COUNT_QUESTION)
         if answer.lower() not in (NUMBERS if counts else ("yes",)):
             raise DataError(f"{where}: vqa_list.{index} has the unexpected answer {answer!r}.")
 

@@ -38,25 +38,25 @@ class Probability:
     how: ProbabilityMethod
 
 
+async def ask_text(judge: EvalJudge, text: str, image: bytes, **options: Any) -> str:
+    """Ask a question about one image and return the reply; `options` are those of `JudgeQuestion`."""
+    return (await judge.ask(JudgeQuestion(text=text, pictures=[image], **options))).text
+
+
 async def ask_yes_no(judge: EvalJudge, question: str, image: bytes) -> bool:
     """Ask a yes-or-no question about an image; raises `UnreadableReplyError` or `ProviderError`."""
-    asked = JudgeQuestion(text=f"{question} Answer with yes or no only.", pictures=[image])
-    reply = await judge.ask(asked)
-    return _parse_yes_no(reply.text)
+    return _parse_yes_no(await ask_text(judge, f"{question} Answer with yes or no only.", image))
 
 
 async def ask_number(judge: EvalJudge, question: str, image: bytes) -> int:
     """Ask for a number in an image; raises `UnreadableReplyError` for none or several."""
     text = f"{question} Answer with one whole number only, 0 if there is none."
-    reply = await judge.ask(JudgeQuestion(text=text, pictures=[image]))
-    return _parse_number(reply.text)
+    return _parse_number(await ask_text(judge, text, image))
 
 
 async def ask_yes_probability(judge: EvalJudge, text: str, image: bytes) -> Probability:
     """Return the probability that the judge answers yes; raises like `ask_yes_no`."""
-    return await _ask_probability(
-        judge, text, image, _ExpectedAnswer(spellings("yes"), _YES_NO_TOKENS, _parse_yes_no)
-    )
+    return await _ask_probability(judge, text, image, spellings("yes"), _YES_NO_TOKENS, _parse_yes_no)
 
 
 async def ask_number_probability(judge: EvalJudge, text: str, image: bytes, word: str) -> Probability:
@@ -65,46 +65,43 @@ async def ask_number_probability(judge: EvalJudge, text: str, image: bytes, word
     Raises `UnreadableReplyError` or `ProviderError`.
     """
     number = NUMBERS.index(word.lower())
-    expected = _ExpectedAnswer(
-        number_spellings(word), _NUMBER_TOKENS, lambda reply: _parse_number(reply) == number
+    return await _ask_probability(
+        judge,
+        text,
+        image,
+        number_spellings(word),
+        _NUMBER_TOKENS,
+        lambda reply: _parse_number(reply) == number,
     )
-    return await _ask_probability(judge, text, image, expected)
-
-
-@dataclass(frozen=True, slots=True)
-class _ExpectedAnswer:
-    """The expected answer.
-
-    Attributes:
-        accepted: First tokens that give it.
-        answers: First tokens of any valid answer.
-        read: Whether a complete reply gives it.
-    """
-
-    accepted: frozenset[str]
-    answers: frozenset[str]
-    read: Callable[[str], bool]
 
 
 async def _ask_probability(
-    judge: EvalJudge, text: str, image: bytes, expected: _ExpectedAnswer
+    judge: EvalJudge,
+    text: str,
+    image: bytes,
+    accepted: frozenset[str],
+    answers: frozenset[str],
+    read: Callable[[str], bool],
 ) -> Probability:
+    """Return the probability of the first tokens `accepted`.
+
+    `answers` are the first tokens of any valid answer; `read` tells whether a complete reply is accepted.
+    """
     reply = await judge.ask(
         JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP_LOGPROBS)
     )
     if reply.first_token:
-        if token_probability(reply.first_token, expected.answers) < _MIN_PROBABILITY:
-            raise _unreadable_reply(judge, reply.text or " ".join(reply.first_token))
-        return Probability(token_probability(reply.first_token, expected.accepted), "logprobs")
+        if token_probability(reply.first_token, answers) < _MIN_PROBABILITY:
+            said = reply.text or " ".join(reply.first_token)
+            raise UnreadableReplyError(f"The reply of {judge.name} is not an answer: {said[:120]!r}.")
+        return Probability(token_probability(reply.first_token, accepted), "logprobs")
     if judge.samples <= 1:
-        return Probability(acceptance_rate([expected.read(reply.text)]), "hard")
-    several = await gather_or_cancel(_ask_again(judge, text, image, n) for n in range(1, judge.samples + 1))
-    return Probability(acceptance_rate([expected.read(said) for said in several]), "frequency")
-
-
-async def _ask_again(judge: EvalJudge, text: str, image: bytes, attempt: int) -> str:
-    question = JudgeQuestion(text=text, pictures=[image], temperature=1.0, attempt=attempt)
-    return (await judge.ask(question)).text
+        return Probability(acceptance_rate([read(reply.text)]), "hard")
+    several = await gather_or_cancel(
+        ask_text(judge, text, image, temperature=1.0, attempt=attempt)
+        for attempt in range(1, judge.samples + 1)
+    )
+    return Probability(acceptance_rate([read(said) for said in several]), "frequency")
 
 
 def find_json_arrays(text: str) -> Iterator[list[Any]]:
@@ -136,10 +133,6 @@ def _parse_number(reply: str) -> int:
     return numbers.pop()
 
 
-def _unreadable_reply(judge: EvalJudge, said: str) -> UnreadableReplyError:
-    return UnreadableReplyError(f"The reply of {judge.name} is not an answer: {said[:120]!r}.")
-
-
 Facts = dict[str, float | str | list[float]]
 
 
@@ -158,7 +151,7 @@ async def score_samples(
     metric: str,
     score_image: Callable[[bytes], Awaitable[ImageScore]],
 ) -> list[Score]:
-    """Score every image of a prompt (PNG bytes by sample) with `look`.
+    """Score every image of a prompt (PNG bytes by sample) with `score_image`.
 
     Raises `ProviderError` if the judge cannot be reached.
     """
@@ -176,18 +169,13 @@ async def unscored_if_unreadable(scoring: Awaitable[ImageScore]) -> ImageScore:
         return ImageScore(value=None, explanation=error.message)
 
 
-def make_score(
-    prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageScore, category: str | None = None
-) -> Score:
-    """Build the score of a sample; its category defaults to the prompt's."""
+def make_score(prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageScore) -> Score:
+    """Create the score of a sample."""
     return Score(
-        benchmark=prompt.benchmark,
-        language=prompt.language,
-        prompt_id=prompt.id,
-        sample=sample,
+        **prompt.key(sample)._asdict(),
         metric=metric,
         value=scored.value,
-        category=prompt.category if category is None else category,
+        category=prompt.category,
         facts=scored.facts,
         explanation=scored.explanation,
     )
@@ -199,46 +187,29 @@ ANSWERS_FACT = "answers"
 
 async def score_questions(
     prompt: BenchmarkPrompt,
-    images: Mapping[int, bytes],
+    image: bytes,
     judge: EvalJudge,
-    metric: str,
     formula: Callable[[Mapping[int, float], Parents], float],
-) -> list[Score]:
-    """Apply `formula` to the raw answers (0 or 1) about each image and the questions' parents.
+) -> ImageScore:
+    """Apply `formula` to the raw answers (0 or 1) about an image and the questions' parents.
 
     The prompt's facts hold `questions` and `parents` by number; `formula` returns a number in [0, 1].
     """
-    questions, parents = get_questions(prompt.facts), get_parents(prompt.facts)
-
-    async def score_image(image: bytes) -> ImageScore:
-        replies = await gather_or_cancel(
-            ask_yes_no(judge, question, image) for question in questions.values()
-        )
-        answers = dict(zip(questions, map(float, replies), strict=True))
-        failed = [question for number, question in questions.items() if not answers[number]]
-        return ImageScore(
-            value=formula(answers, parents),
-            facts={ANSWERS_FACT: list(answers.values())},
-            explanation=f"no: {' '.join(failed)}" if failed else "",
-        )
-
-    return await score_samples(prompt, images, metric, score_image)
-
-
-def get_questions(facts: Mapping[str, Any]) -> dict[int, str]:
-    """Return the questions by number."""
-    return dict(facts["questions"])
-
-
-def get_parents(facts: Mapping[str, Any]) -> dict[int, list[int]]:
-    """Return the questions that each question depends on."""
-    return dict(facts["parents"])
+    questions: Mapping[int, str] = prompt.facts["questions"]
+    replies = await gather_or_cancel(ask_yes_no(judge, question, image) for question in questions.values())
+    answers = dict(zip(questions, map(float, replies), strict=True))
+    failed = [question for number, question in questions.items() if not answers[number]]
+    return ImageScore(
+        value=formula(answers, prompt.facts["parents"]),
+        facts={ANSWERS_FACT: list(answers.values())},
+        explanation=f"no: {' '.join(failed)}" if failed else "",
+    )
 
 
 def get_answers(score: Score, facts: Mapping[str, Any]) -> dict[int, float]:
     """Return the raw answers of a score by question; raises `ValueError` for other questions."""
     answers = score.facts.get(ANSWERS_FACT)
-    return dict(zip(get_questions(facts), answers if isinstance(answers, list) else (), strict=True))
+    return dict(zip(facts["questions"], answers if isinstance(answers, list) else (), strict=True))
 
 
 T = TypeVar("T")
@@ -287,15 +258,13 @@ def parse_ratings(reply: str, count: int, least: float, most: float) -> list[flo
     Raises `UnreadableReplyError` if there is none.
     """
     for found in find_json_arrays(reply):
-        if len(found) == count and all(_is_rating(each, least, most) for each in found):
-            return [float(each) for each in found]
+        # A bool is an int too.
+        numbers = [float(each) for each in found if type(each) in (int, float) and least <= each <= most]
+        if len(numbers) == len(found) == count:
+            return numbers
     raise UnreadableReplyError(
         f"The reply does not contain {count} numbers from {least:g} to {most:g}: {reply[:120]!r}."
     )
-
-
-def _is_rating(value: Any, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
 _MAX_READ_TOKENS = 1024
@@ -313,7 +282,5 @@ async def read_image_text(judge: EvalJudge, image: bytes) -> str:
 
     Raises `UnreadableReplyError` for an empty reply, `ProviderError` if the judge cannot be reached.
     """
-    reply = await judge.ask(
-        JudgeQuestion(text=_READ_TEXT_PROMPT, pictures=[image], max_tokens=_MAX_READ_TOKENS)
-    )
-    return "" if _NO_TEXT.fullmatch(reply.text) else reply.text
+    text = await ask_text(judge, _READ_TEXT_PROMPT, image, max_tokens=_MAX_READ_TOKENS)
+    return "" if _NO_TEXT.fullmatch(text) else text

@@ -10,21 +10,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, read_image_text, score_samples
+from gems.evals.benchmarks.judging import ImageScore, read_image_text
 from gems.evals.benchmarks.metrics import (
-    Figures,
     TextMatch,
     group_by,
     match_units,
     normalize_text,
+    number_facts,
     precision,
     recall,
     valued_scores,
 )
-from gems.evals.data import check_count, check_unique, read_json_lines, require_file
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.data import check_unique, read_json_lines, read_prompt_lines
+from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
 
 def split_units(text: str, language: str) -> Sequence[str]:
@@ -39,36 +39,12 @@ def compare_words(found: str, expected: Sequence[str], language: str) -> TextMat
     return match_units(split_units(found, language), split_units(" ".join(expected), language))
 
 
-LONGTEXT_METRIC = "recall"
+_MATCH_FACTS = ("matched", "wanted", "found")
 
 
-async def score_longtext(
-    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-) -> list[Score]:
-    """Return the share of expected units read in each image, in [0, 1]; counts are kept as facts."""
-
-    async def score_image(image: bytes) -> ImageScore:
-        read = await read_image_text(judge, image)
-        match = await asyncio.to_thread(compare_words, read, prompt.facts["text"], prompt.language)
-        return score_match(match, read)
-
-    return await score_samples(prompt, images, LONGTEXT_METRIC, score_image)
-
-
-def score_match(match: TextMatch, read: str) -> ImageScore:
-    """Return the score of a comparison."""
-    facts = {"matched": float(match.matched), "wanted": float(match.wanted), "found": float(match.found)}
-    return ImageScore(
-        value=match.matched / match.wanted if match.wanted else None, facts={**facts}, explanation=read
-    )
-
-
-def get_match(score: Score) -> TextMatch:
+def _get_match(score: Score) -> TextMatch:
     """Return the counts of a score; raises `ValueError` if it has none."""
-    found = [score.facts.get(name) for name in ("matched", "wanted", "found")]
-    if not all(isinstance(value, float) for value in found):
-        raise ValueError(f"{score.key} has no counts of words.")
-    return TextMatch(*(int(value) for value in found if isinstance(value, float)))
+    return TextMatch(*map(int, number_facts(score, _MATCH_FACTS)))
 
 
 _FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
@@ -96,16 +72,15 @@ class _OfficialRow(BaseModel):
     gt_word_count: int = Field(ge=1)
 
 
-class LongText:
-    """LongText-Bench as a `Task`."""
+class LongText(Task):
+    """LongText-Bench."""
 
     name = "longtext"
     title = "LongText-Bench"
-    languages: Sequence[str] = ("en", "zh")
+    languages = ("en", "zh")
     samples_per_prompt = 4
     size: Mapping[str, int] = {"en": 160, "zh": 160}
-    metric = LONGTEXT_METRIC
-    score = staticmethod(score_longtext)
+    metric = "recall"
     source = DataSource(
         url="https://github.com/X-Omni-Team/X-Omni",
         licence="Apache-2.0",
@@ -117,66 +92,54 @@ class LongText:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return the prompts; ids are those of the benchmark, which have gaps."""
-        path = require_file(data, _FILES[language])
-        entries = read_json_lines(path, _Record)
-        check_count(path, len(entries), self.size[language])
-        check_unique(path, entries, [entry.record.prompt_id for entry in entries])
+        most = self.size[language]
+        entries = read_prompt_lines(data, _FILES[language], _Record, most, lambda row: row.prompt_id)
         return [
-            BenchmarkPrompt(
-                benchmark=self.name,
-                language=language,
-                id=f"{entry.record.prompt_id:04d}",
-                text=entry.record.prompt,
-                category=entry.record.category,
-                facts=entry.raw,
-            )
+            self.make_prompt(language, f"{row.prompt_id:04d}", row.prompt, row.category, entry.raw)
             for entry in entries
+            for row in [entry.record]
         ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write a folder per language; samples are numbered from 1."""
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
-        async for prompt, images in export.each():
-            for sample, image in enumerate(images, 1):
-                if image is not None:
-                    await export.write(f"{prompt.language}/{prompt.id}_{sample}.png", image)
-        languages = dict.fromkeys(prompt.language for prompt in sample_set.prompts)
-        return export.done(
-            *(command for language in languages for command in _scoring_commands(folder, language))
+        async for prompt, sample, image in export.each_image():
+            await export.write(f"{prompt.language}/{prompt.id}_{sample + 1}.png", image)
+        return [each for language in export.languages for each in _scoring_commands(export.folder, language)]
+
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Return the share of expected units that were read, in [0, 1]; counts are kept as facts."""
+        read = await read_image_text(judge, image)
+        match = await asyncio.to_thread(compare_words, read, prompt.facts["text"], prompt.language)
+        counts = (float(match.matched), float(match.wanted), float(match.found))
+        return ImageScore(
+            value=recall([match]), facts=dict(zip(_MATCH_FACTS, counts, strict=True)), explanation=read
         )
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute pooled recall in [0, 1], precision (not in the benchmark), and each category."""
-        found = valued_scores(scores, self.metric, language)
-        matches = [get_match(score) for score in found]
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        count, expected = len(matches), self.size[language] * self.samples_per_prompt
+        found = valued_scores(scores, self.metric)
+        matches = [_get_match(score) for score in found]
         made = [
-            figure(self.name, recall(matches), count, expected),
-            figure(f"{self.name}/precision", precision(matches), count, expected),
+            figure("", recall(matches), len(matches)),
+            figure("/precision", precision(matches), len(matches)),
         ]
+        expected = _PROMPTS_PER_CATEGORY * self.samples_per_prompt
         for category, group in group_by(found, lambda score: score.category).items():
-            value = recall([get_match(score) for score in group])
-            expected = _PROMPTS_PER_CATEGORY * self.samples_per_prompt
-            made.append(figure(f"{self.name}/{category}", value, len(group), expected))
+            value = recall([_get_match(score) for score in group])
+            made.append(figure(f"/{category}", value, len(group), expected))
         return made
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the `results.jsonl` that `summary_scores.py` has processed."""
         entries = read_json_lines(file, _OfficialRow)
-        check_unique(file, entries, [Path(entry.record.image).name for entry in entries])
+        check_unique(entries, lambda row: Path(row.image).name)
         matches = []
         for entry in entries:
             row = entry.record
             if row.match_word_count > row.gt_word_count:
-                raise DataError(f"{file} {entry.location}: more words match than expected words exist.")
+                raise DataError(f"{entry.where}: more words match than expected words exist.")
             matches.append(TextMatch(row.match_word_count, row.gt_word_count, row.match_word_count))
-        figure = Figures(benchmark=self.name, language=language, judge=OFFICIAL)
-        expected = self.size[language] * self.samples_per_prompt
-        return [figure(self.name, recall(matches), len(matches), expected)]
+        return [figure("", recall(matches), len(matches))]
 
 
 def _scoring_commands(folder: Path, language: str) -> list[Sequence[object] | str]:

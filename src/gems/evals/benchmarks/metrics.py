@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gems.evals.records import Figure, Score
+from gems.evals.records import Score
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -16,28 +16,23 @@ def mean(values: Iterable[float]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def valued_scores(scores: Iterable[Score], metric: str, language: str) -> list[Score]:
-    """Return the scores of one metric and language that have a value."""
-    return [
-        score
-        for score in scores
-        if score.metric == metric and score.language == language and score.value is not None
-    ]
+def valued_scores(scores: Iterable[Score], metric: str) -> list[Score]:
+    """Return the scores of one metric that have a value."""
+    return [score for score in scores if score.metric == metric and score.value is not None]
 
 
-def get_value(score: Score) -> float:
-    """Return the value of a score; raises `ValueError` if it has none."""
-    if score.value is None:
-        raise ValueError(f"{score.key} has no {score.metric}.")
-    return score.value
+def values_of(scores: Iterable[Score], metric: str) -> list[float]:
+    """Return the values of one metric."""
+    return [score.value for score in scores if score.metric == metric and score.value is not None]
 
 
-def prompt_means(scores: Iterable[Score]) -> dict[str, float]:
-    """Return the mean over the samples of each prompt, by prompt id."""
-    values: dict[str, list[float]] = defaultdict(list)
+def values_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[float]]:
+    """Return the values of scores by key, in order of first appearance."""
+    groups: dict[str, list[float]] = defaultdict(list)
     for score in scores:
-        values[score.prompt_id].append(get_value(score))
-    return {prompt: sum(found) / len(found) for prompt, found in values.items()}
+        if score.value is not None:
+            groups[key(score)].append(score.value)
+    return dict(groups)
 
 
 def group_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[Score]]:
@@ -48,41 +43,12 @@ def group_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, 
     return dict(groups)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Creates figures of one benchmark, language and judge."""
-
-    benchmark: str
-    language: str
-    judge: str
-
-    def __call__(self, name: str, value: float | None, scored: int, expected: int) -> Figure:
-        """Create a figure that rests on `scored` of `expected` samples."""
-        return Figure(
-            benchmark=self.benchmark,
-            language=self.language,
-            name=name,
-            value=value,
-            scored=scored,
-            expected=expected,
-            judge=self.judge,
-        )
-
-    def parts(
-        self, name: str, groups: Mapping[str, Sequence[Score]], expected: Mapping[str, int], scale: float = 1
-    ) -> list[Figure]:
-        """Return the mean of each part times `scale`, also of parts without scores.
-
-        `groups` holds scores with values by part, `expected` the samples of each part in the complete
-        benchmark.
-        """
-        figures = []
-        for part, count in expected.items():
-            found = groups.get(part, ())
-            value = mean(get_value(score) for score in found)
-            scaled = None if value is None else value * scale
-            figures.append(self(f"{name}/{part}", scaled, len(found), count))
-        return figures
+def number_facts(score: Score, names: Sequence[str]) -> list[float]:
+    """Return the facts of a score with these names; raises `ValueError` if one is not a number."""
+    numbers = [value for name in names if isinstance(value := score.facts.get(name), float)]
+    if len(numbers) != len(names):
+        raise ValueError(f"{score.key} lacks a number of {', '.join(names)}.")
+    return numbers
 
 
 Parents = Mapping[int, Sequence[int]]
@@ -93,9 +59,7 @@ def cascade_failures(answers: Mapping[int, float], parents: Parents) -> dict[int
     """Set questions with a failed parent to 0, and so on for their children.
 
     Answers are 0 or 1, in the order of the file; a parent counts with its value so far. Raises `KeyError`
-    for an unknown parent.
-
-    Source: DPG-Bench.
+    for an unknown parent. Source: DPG-Bench.
     """
     found = dict(answers)
     for question, above in parents.items():
@@ -105,9 +69,7 @@ def cascade_failures(answers: Mapping[int, float], parents: Parents) -> dict[int
 
 
 def fail_children(answers: Mapping[int, float], parents: Parents) -> dict[int, float]:
-    """Set questions to 0 if the raw answer of a parent is 0; nothing cascades.
-
-    Unknown parents are ignored.
+    """Set questions to 0 if the raw answer of a parent is 0; nothing cascades, unknown parents are ignored.
 
     Source: OneIG.
     """
@@ -167,13 +129,7 @@ def is_chinese(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """The overlap of two texts.
-
-    Attributes:
-        matched: Units in both, each counted as often as in the text with fewer.
-        wanted: Expected units.
-        found: Units that were read.
-    """
+    """The overlap of two texts: units in both, counted as in the text with fewer, expected and read units."""
 
     matched: int
     wanted: int
@@ -196,14 +152,3 @@ def precision(matches: Sequence[TextMatch]) -> float | None:
     """Return the share in [0, 1] of read units that were expected; None if none were read."""
     found = sum(match.found for match in matches)
     return sum(match.matched for match in matches) / found if found else None
-
-
-def edit_distance(first: str, second: str) -> int:
-    """Return the minimum number of inserted, deleted or replaced characters."""
-    above = list(range(len(second) + 1))
-    for row, letter in enumerate(first, 1):
-        here = [row]
-        for column, other in enumerate(second, 1):
-            here.append(min(above[column] + 1, here[-1] + 1, above[column - 1] + (letter != other)))
-        above = here
-    return above[-1]

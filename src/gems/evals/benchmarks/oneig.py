@@ -1,51 +1,194 @@
-"""OneIG: prompts, export, official."""
+"""OneIG-Bench: five dimensions, their data files, and the results of the official scorers."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, Field
+from rapidfuzz.distance import Levenshtein
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import ExportWriter, make_grid, model_folder_name
-from gems.evals.benchmarks.metrics import Figures, mean, prompt_means, valued_scores
-from gems.evals.benchmarks.oneig_scoring import (
-    ALIGNMENT,
-    DIMENSIONS,
-    DIVERSITY,
-    get_comparison,
-    oneig_score,
-    score_alignment,
-    score_diversity,
-    score_reasoning,
-    score_style,
-    score_text,
-    text_score,
+from gems.evals.benchmarks.export import ExportWriter, make_grid
+from gems.evals.benchmarks.judging import (
+    ImageScore,
+    ask_text,
+    make_score,
+    parse_ratings,
+    read_image_text,
+    score_questions,
+    score_samples,
+)
+from gems.evals.benchmarks.metrics import (
+    Parents,
+    TextMatch,
+    fail_children,
+    is_chinese,
+    match_units,
+    mean,
+    normalize_text,
+    number_facts,
+    valued_scores,
+    values_by,
 )
 from gems.evals.data import check_count, check_unique, read_csv, read_json_object, require_file
-from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.models.images import open_image
+
+DIMENSIONS = ("alignment", "text", "reasoning", "style", "diversity")
+MAX_EDITS: Mapping[str, int] = {"en": 100, "zh": 50}
+"""Number of edits from which a text counts as completely wrong, by language."""
+
+
+def alignment_score(answers: Mapping[int, float], parents: Parents) -> float:
+    """Return the share of yes answers, in [0, 1]; a question with a failed parent counts as no."""
+    found = fail_children(answers, parents)
+    return sum(found.values()) / len(found)
+
+
+@dataclass(frozen=True, slots=True)
+class TextComparison:
+    """Edit distance in characters, and common words, or characters if the expected text is Chinese."""
+
+    edits: int
+    match: TextMatch
+
+
+def compare_text(found: str, wanted: str) -> TextComparison:
+    """Compare the text read in an image with the expected one; case-sensitive."""
+    read, given = _normalize_language(found), _normalize_language(wanted)
+    match = match_units(read, given) if is_chinese(given) else match_units(read.split(), given.split())
+    return TextComparison(Levenshtein.distance(read, given), match)
+
+
+def text_score(comparisons: Sequence[TextComparison], language: str) -> float | None:
+    """Return the text score in [0, 1] over images; None without expected text.
+
+    It is 1 - min(M, ED) (1 - CR) (1 - WAC) / M with the mean edit distance ED, the share of exact texts CR,
+    the share of expected units that were read WAC, and M by language.
+    """
+    units = sum(each.match.wanted for each in comparisons)
+    if not comparisons or not units:
+        return None
+    most = MAX_EDITS[language]
+    edits = sum(each.edits for each in comparisons) / len(comparisons)
+    exact = sum(each.edits == 0 for each in comparisons) / len(comparisons)
+    read = sum(each.match.matched for each in comparisons) / units
+    return 1 - min(most, edits) * (1 - exact) * (1 - read) / most
+
+
+def diversity_score(distances: Sequence[float]) -> float | None:
+    """Return the mean distance of all pairs of one prompt's images; None without a pair."""
+    return sum(distances) / len(distances) if distances else None
+
+
+def oneig_score(dimensions: Mapping[str, float]) -> float | None:
+    """Return the mean of the five dimensions, in [0, 1]; None if one is missing."""
+    if not all(name in dimensions for name in DIMENSIONS):
+        return None
+    return sum(dimensions[name] for name in DIMENSIONS) / len(DIMENSIONS)
+
+
+def _normalize_language(written: str) -> str:
+    plain = normalize_text(written)
+    return plain.replace(" ", "") if is_chinese(plain) else plain
+
+
+_THUMBNAIL_SIDE = 16
+
+
+async def score_diversity(prompt: BenchmarkPrompt, images: Mapping[int, bytes]) -> list[Score]:
+    """Return the mean distance of all pairs, in [0, 1], as one score; none for fewer than two images.
+
+    Not comparable with the official distance, DreamSim, which recognizes the contents of images.
+    """
+    if len(images) < 2:
+        return []
+    distances = await asyncio.to_thread(_pair_distances, list(images.values()))
+    facts = {"distances": distances, "embedding": "thumbnails"}
+    return [make_score(prompt, 0, "diversity", ImageScore(value=diversity_score(distances), facts=facts))]
+
+
+def _pair_distances(images: Sequence[bytes]) -> list[float]:
+    embeddings = [_embed_thumbnail(image) for image in images]
+    return [float(np.clip((1 - first @ second) / 2, 0, 1)) for first, second in combinations(embeddings, 2)]
+
+
+def _embed_thumbnail(image: bytes) -> NDArray[Any]:
+    """Return the colours of a thumbnail as a unit vector."""
+    with open_image(image) as picture:
+        small = picture.convert("RGB").resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
+    # Around middle grey, so that opposite pictures are as far apart as can be. The last component is for
+    # pictures that are grey all over, which have no direction else.
+    centred = np.append(np.asarray(small, dtype=np.float64).ravel() / 255 - 0.5, 0.1)
+    return np.asarray(centred / np.linalg.norm(centred))
+
+
+_REASONING_PROMPT = """\
+An image was drawn to show the answer to a task. Say how much of the answer it shows rightly.
+
+Answer: {answer}
+
+100 means that everything the answer says can be seen and nothing contradicts it, 50 that about half can \
+be seen, 0 that the image has nothing to do with it. Looks do not count. Reply with a JSON array of one \
+number from 0 to 100, for example [40]."""
+
+
+_STYLE_PROMPT = """\
+How well does the image keep to the style named {style!r}? Judge its lines, colours, \
+materials and light, not what it shows.
+
+100 means that it could stand as an example of this style, 50 that some of its marks are there, 0 that it \
+is of another style. Reply with a JSON array of one number from 0 to 100, for example [40]."""
+
+
+_TEXT_FACTS = ("edits", "matched", "wanted", "found")
+
+
+async def _rate_image(judge: EvalJudge, text: str, image: bytes) -> ImageScore:
+    """Rate an image, in [0, 1]; not comparable with the official distances of embeddings."""
+    reply = await ask_text(judge, text, image)
+    (rating,) = parse_ratings(reply, 1, 0, 100)
+    return ImageScore(value=rating / 100, explanation=reply)
+
+
+async def _score_text(prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+    """Return the text formula for an image, in [0, 1]; the figures pool the counts in the facts."""
+    read = await read_image_text(judge, image)
+    found = await asyncio.to_thread(compare_text, read, prompt.facts["text_content"])
+    counts = (found.edits, found.match.matched, found.match.wanted, found.match.found)
+    return ImageScore(
+        value=text_score([found], prompt.language),
+        facts={name: float(count) for name, count in zip(_TEXT_FACTS, counts, strict=True)},
+        explanation=read,
+    )
+
+
+def _get_comparison(score: Score) -> TextComparison:
+    """Return the comparison behind a score; raises `ValueError` if it has none."""
+    edits, *counts = map(int, number_facts(score, _TEXT_FACTS))
+    return TextComparison(edits, TextMatch(*counts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind of prompts.
-
-    Attributes:
-        folder: Its name in the official scorers.
-        count: Number of prompts.
-        dimension: The scored dimension besides diversity.
-    """
+    """One kind of prompts: folder name of the official scorers, number of prompts, scored dimension."""
 
     folder: str
     count: int
     dimension: str
+    """`diversity` is scored too."""
 
 
 KINDS: Mapping[str, Kind] = {
@@ -63,9 +206,7 @@ SIZE = {"en": 1120, "zh": 1320}
 TABLES = {"en": "OneIG-Bench.csv", "zh": "OneIG-Bench-ZH.csv"}
 _COLUMN = {"en": "prompt_en", "zh": "prompt_cn"}
 _FILE_SUFFIX = {"en": "", "zh": "_zh"}
-_QUESTIONS, _TEXTS, _ANSWERS = "scripts/alignment/Q_D/", "scripts/text/", "scripts/reasoning/"
 _STYLES = "scripts/style/style.csv"
-_NO_STYLE = ("", "nan")
 _FILE_SIZES = {
     "anime.json": 240_912,
     "anime_zh.json": 250_389,
@@ -104,64 +245,28 @@ class _StyleRow(BaseModel):
     style: str = Field(alias="class")
 
 
-def list_data_files() -> list[DataFile]:
-    """Return all files with their record counts."""
-    sizes = {"en": 378_082, "zh": 375_669}
-    return [
-        *(DataFile(path=TABLES[each], records=SIZE[each], size=sizes[each], language=each) for each in SIZE),
-        *(file for language in SIZE for file in _scorer_files(language)),
-        DataFile(path=_STYLES, records=KINDS["Anime_Stylization"].count, size=_FILE_SIZES["style.csv"]),
-    ]
-
-
 def kinds_in(language: str) -> dict[str, Kind]:
     """Return the kinds of prompts in a language."""
     return {name: kind for name, kind in KINDS.items() if language == "zh" or name != "Multilingualism"}
-
-
-def read_prompts(data: Path, benchmark: str, language: str) -> list[BenchmarkPrompt]:
-    """Read the prompts with their scoring data; raises `DataError`."""
-    path = require_file(data, TABLES[language])
-    column = _COLUMN[language]
-    entries = read_csv(path, _Row, ("category", "id", column))
-    check_count(path, len(entries), SIZE[language])
-    check_unique(path, entries, [(entry.record.category, entry.record.id) for entry in entries])
-    kinds, sides = kinds_in(language), _ScorerFiles(data, language)
-    prompts = []
-    for entry in entries:
-        kind, text = kinds.get(entry.record.category), entry.raw[column]
-        if kind is None or not text.strip():
-            what = f"category {entry.record.category!r} is unknown" if kind is None else "the prompt is empty"
-            raise DataError(f"{path} {entry.location}: {what}.")
-        prompts.append(
-            BenchmarkPrompt(
-                benchmark=benchmark,
-                language=language,
-                id=f"{kind.folder}_{entry.record.id}",
-                text=text,
-                category=entry.record.category,
-                facts=sides.facts(entry.record.category, kind, entry.record.id),
-            )
-        )
-    return prompts
 
 
 class _ScorerFiles:
     """The files with scoring data, each read on first use."""
 
     def __init__(self, data: Path, language: str) -> None:
-        self._data, self._tail = data, _FILE_SUFFIX[language]
+        self._data, self._language = data, language
         self._read: dict[str, Mapping[str, Any]] = {}
 
     def facts(self, category: str, kind: Kind, name: str) -> dict[str, Any]:
         """Return the scoring data of a prompt; raises `DataError` if a file lacks it."""
         found: dict[str, Any] = {"id": name, "folder": kind.folder}
+        path = _scorer_path(kind, self._language)
         if kind.dimension == "alignment":
-            found |= self._of(f"{_QUESTIONS}{kind.folder}{self._tail}.json", name, _read_questions)
+            found |= self._of(path, name, _read_questions)
         elif kind.dimension == "text":
-            found["text_content"] = self._of(f"{_TEXTS}text_content{self._tail}.csv", name, _read_texts)
+            found["text_content"] = self._of(path, name, _read_texts)
         else:
-            found["gt_answer"] = self._of(f"{_ANSWERS}gt_answer{self._tail}.json", name, read_json_object)
+            found["gt_answer"] = self._of(path, name, read_json_object)
         if category == "Anime_Stylization":
             style = self._of(_STYLES, name, _read_styles)
             found |= {"style": style} if style else {}
@@ -176,15 +281,24 @@ class _ScorerFiles:
         return self._read[path][name]
 
 
-def _scorer_files(language: str) -> Iterator[DataFile]:
+def _scorer_path(kind: Kind, language: str) -> str:
     tail = _FILE_SUFFIX[language]
-    for kind in kinds_in(language).values():
-        path = {
-            "alignment": f"{_QUESTIONS}{kind.folder}{tail}.json",
-            "text": f"{_TEXTS}text_content{tail}.csv",
-            "reasoning": f"{_ANSWERS}gt_answer{tail}.json",
-        }[kind.dimension]
-        yield DataFile(path=path, records=kind.count, size=_FILE_SIZES[Path(path).name], language=language)
+    return {
+        "alignment": f"scripts/alignment/Q_D/{kind.folder}{tail}.json",
+        "text": f"scripts/text/text_content{tail}.csv",
+        "reasoning": f"scripts/reasoning/gt_answer{tail}.json",
+    }[kind.dimension]
+
+
+def _list_data_files() -> Iterator[DataFile]:
+    for language, size in (("en", 378_082), ("zh", 375_669)):
+        yield DataFile(path=TABLES[language], records=SIZE[language], size=size, language=language)
+    for language in SIZE:
+        for kind in kinds_in(language).values():
+            path = _scorer_path(kind, language)
+            size = _FILE_SIZES[Path(path).name]
+            yield DataFile(path=path, records=kind.count, size=size, language=language)
+    yield DataFile(path=_STYLES, records=KINDS["Anime_Stylization"].count, size=_FILE_SIZES["style.csv"])
 
 
 def _read_questions(path: Path) -> dict[str, dict[str, Any]]:
@@ -212,17 +326,15 @@ def _parse_numbered(path: Path, name: str, field: str, entry: Any, kind: type) -
 
 def _read_texts(path: Path) -> dict[str, str]:
     entries = read_csv(path, _TextRow, ("id", "text_content"))
-    check_unique(path, entries, [entry.record.id for entry in entries])
+    check_unique(entries, lambda row: row.id)
     return {entry.record.id: entry.record.text_content for entry in entries}
 
 
 def _read_styles(path: Path) -> dict[str, str]:
     entries = read_csv(path, _StyleRow, ("id", "class"))
-    check_unique(path, entries, [entry.record.id for entry in entries])
-    return {
-        entry.record.id: "" if entry.record.style.strip() in _NO_STYLE else entry.record.style.strip()
-        for entry in entries
-    }
+    check_unique(entries, lambda row: row.id)
+    styles = {entry.record.id: entry.record.style.strip() for entry in entries}
+    return {name: "" if style == "nan" else style for name, style in styles.items()}
 
 
 _SCORE_COLUMNS = {
@@ -240,39 +352,18 @@ class _AnyRow(BaseModel):
     """A row of a table whose columns are named after models."""
 
 
-def read_official_figures(folder: Path, language: str, expected: Mapping[str, int]) -> list[Figure]:
-    """Read the figures of a `results` folder; `expected` holds the images of each dimension.
-
-    Raises `DataError` if there is no result, a table is invalid, or it covers several models.
-    """
-    figure = Figures(benchmark="oneig", language=language, judge=OFFICIAL)
-    values, parts, counts = {}, [], {}
-    for dimension in DIMENSIONS:
-        table = _find_newest(folder, f"{dimension}_score_{language.upper()}")
-        if table is None:
-            parts.append(figure(f"oneig/{dimension}", None, 0, expected[dimension]))
-            continue
-        values[dimension] = _read_value(table, _SCORE_COLUMNS[dimension])
-        prompts = table.with_name(table.name.replace("_score_", "_prompt_score_", 1))
-        counts[dimension] = _count_scored(prompts) * _TILES_PER_PROMPT
-        parts.append(figure(f"oneig/{dimension}", values[dimension], counts[dimension], expected[dimension]))
-    if not values:
-        raise DataError(f"{folder} contains no results such as alignment_score_{language.upper()}_TIME.csv.")
-    # Diversity covers every prompt.
-    return [figure("oneig", oneig_score(values), counts.get("diversity", 0), expected["diversity"]), *parts]
-
-
-def _find_newest(folder: Path, name: str) -> Path | None:
-    """Return the newest table with this name; file names end in the time."""
-    found = sorted([*folder.glob(f"{name}.csv"), *folder.glob(f"{name}_*.csv")])
-    return found[-1] if found else None
-
-
 def _read_value(path: Path, column: str) -> float:
     entries = read_csv(path, _AnyRow, [column])
     if len(entries) != 1:
         raise DataError(f"{path} has {len(entries)} models.", hint=_ONE_MODEL_HINT)
-    return _parse_finite(path, entries[0].raw[column])
+    text = entries[0].raw[column]
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{path}: {text!r} is not a number.")
+    return value
 
 
 def _count_scored(path: Path) -> int:
@@ -286,99 +377,130 @@ def _count_scored(path: Path) -> int:
     return sum(each[0].strip() not in ("", "nan", "None") for each in values)
 
 
-def _parse_finite(path: Path, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{path}: {text!r} is not a number.")
-    return value
-
-
-class OneIG:
-    """OneIG-Bench as a `Task`."""
+class OneIG(Task):
+    """OneIG-Bench."""
 
     name = "oneig"
     title = "OneIG-Bench"
-    languages: Sequence[str] = ("en", "zh")
+    languages = ("en", "zh")
     samples_per_prompt = 4
     size: Mapping[str, int] = SIZE
-    metric = ALIGNMENT
+    metric = "alignment"
     source = DataSource(
         url="https://github.com/OneIG-Bench/OneIG-Benchmark",
         licence="CC BY-NC 4.0 by the data's card; none in the repository",
-        files=list_data_files(),
+        files=list(_list_data_files()),
         note="Not for commercial purposes.",
     )
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return the prompts; ids are the official name of the kind and the benchmark's id."""
-        return read_prompts(data, self.name, language)
+        path = require_file(data, TABLES[language])
+        column = _COLUMN[language]
+        entries = read_csv(path, _Row, ("category", "id", column))
+        check_count(path, len(entries), SIZE[language])
+        check_unique(entries, lambda row: (row.category, row.id))
+        kinds, sides = kinds_in(language), _ScorerFiles(data, language)
+        prompts = []
+        for entry in entries:
+            category, name, text = entry.record.category, entry.record.id, entry.raw[column]
+            kind = kinds.get(category)
+            if kind is None or not text.strip():
+                what = f"category {category!r} is unknown" if kind is None else "the prompt is empty"
+                raise DataError(f"{entry.where}: {what}.")
+            facts = sides.facts(category, kind, name)
+            prompts.append(self.make_prompt(language, f"{kind.folder}_{name}", text, category, facts))
+        return prompts
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write one sheet of four tiles per prompt, by language, kind and model.
 
         Missing tiles are black, which the official scorers leave out, and are reported as missing. Prompts
         without any image have no sheet.
         """
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
-        model = model_folder_name(sample_set)
         async for prompt, images in export.each():
             if any(image is not None for image in images):
-                sheet, _ = await make_grid(images, "WEBP")
-                name = f"{prompt.language}/{prompt.facts['folder']}/{model}/{prompt.facts['id']}.webp"
-                await export.write(name, sheet)
-        columns = "2,2" if export.samples > 1 else "1,1"
-        languages = dict.fromkeys(prompt.language for prompt in sample_set.prompts)
-        return export.done(
-            *(each for language in languages for each in _scoring_commands(folder, language, model, columns))
-        )
+                name = f"{prompt.language}/{prompt.facts['folder']}/{export.model}/{prompt.facts['id']}.webp"
+                await export.write(name, await make_grid(images, "WEBP"))
+        return [each for language in export.languages for each in _scoring_commands(export, language)]
 
     async def score(
         self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
     ) -> list[Score]:
         """Score the dimensions that the prompt has scoring data for."""
-        scorers = [score_diversity(prompt, images)]
-        if "questions" in prompt.facts:
-            scorers.append(score_alignment(prompt, images, judge))
-        if "text_content" in prompt.facts:
-            scorers.append(score_text(prompt, images, judge))
-        if "gt_answer" in prompt.facts:
-            scorers.append(score_reasoning(prompt, images, judge))
-        if "style" in prompt.facts:
-            scorers.append(score_style(prompt, images, judge))
-        return [score for scores in await gather_or_cancel(scorers) for score in scores]
+        facts = prompt.facts
+        scorers: dict[str, Callable[[bytes], Awaitable[ImageScore]]] = {}
+        if "questions" in facts:
+            scorers["alignment"] = lambda image: score_questions(prompt, image, judge, alignment_score)
+        if "text_content" in facts:
+            scorers["text"] = lambda image: _score_text(prompt, image, judge)
+        if "gt_answer" in facts:
+            task = _REASONING_PROMPT.format(answer=facts["gt_answer"])
+            scorers["reasoning"] = lambda image: _rate_image(judge, task, image)
+        if "style" in facts:
+            wanted = _STYLE_PROMPT.format(style=str(facts["style"]).replace("_", " "))
+            scorers["style"] = lambda image: _rate_image(judge, wanted, image)
+        found = await gather_or_cancel(
+            [
+                score_diversity(prompt, images),
+                *(score_samples(prompt, images, name, scorer) for name, scorer in scorers.items()),
+            ]
+        )
+        return [score for scores in found for score in scores]
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the mean of the five dimensions, in [0, 1], which needs all of them, then each."""
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        expected = count_expected_images(language)
-        values, parts = {}, []
+        values: dict[str, float | None] = {}
+        counts = {}
         for dimension in DIMENSIONS:
-            found = valued_scores(scores, dimension, language)
+            found = valued_scores(scores, dimension)
             if dimension == "text":
-                value = text_score([get_comparison(score) for score in found], language)
+                values[dimension] = text_score([_get_comparison(score) for score in found], figure.language)
             else:
-                value = mean(prompt_means(found).values())
-            if value is not None:
-                values[dimension] = value
-            count = len(found)
+                by_prompt = values_by(found, lambda score: score.prompt_id)
+                values[dimension] = mean(sum(each) / len(each) for each in by_prompt.values())
+            counts[dimension] = len(found)
             if dimension == "diversity":
-                count = sum(_count_compared_images(score) for score in found)
-            parts.append(figure(f"{self.name}/{dimension}", value, count, expected[dimension]))
-        whole = self.size[language] * self.samples_per_prompt
-        return [figure(self.name, oneig_score(values), _count_fully_scored(scores, language), whole), *parts]
+                counts[dimension] = sum(_count_compared_images(score) for score in found)
+        # Images all of whose scores have a value.
+        own = [score for score in scores if score.metric in DIMENSIONS]
+        judged = {score.key for score in own if score.metric != "diversity"}
+        complete = judged - {score.key for score in own if score.value is None}
+        return _make_figures(figure, values, counts, len(complete))
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the `results` folder of the official scorers.
 
         It must be of one model; the newest run of each scorer counts.
         """
-        return read_official_figures(file, language, count_expected_images(language))
+        values: dict[str, float | None] = {}
+        counts: dict[str, int] = {}
+        for dimension in DIMENSIONS:
+            name = f"{dimension}_score_{figure.language.upper()}"
+            # File names end in the time.
+            tables = sorted([*file.glob(f"{name}.csv"), *file.glob(f"{name}_*.csv")])
+            if tables:
+                table = tables[-1]
+                values[dimension] = _read_value(table, _SCORE_COLUMNS[dimension])
+                each = table.with_name(table.name.replace("_score_", "_prompt_score_", 1))
+                counts[dimension] = _count_scored(each) * _TILES_PER_PROMPT
+        if not values:
+            raise DataError(
+                f"{file} contains no results such as alignment_score_{figure.language.upper()}_TIME.csv."
+            )
+        # Diversity covers every prompt.
+        return _make_figures(figure, values, counts, counts.get("diversity", 0))
+
+
+def _make_figures(
+    figure: Figures, values: Mapping[str, float | None], counts: Mapping[str, int], scored: int
+) -> list[Figure]:
+    known = {name: value for name, value in values.items() if value is not None}
+    expected = count_expected_images(figure.language)
+    return [
+        figure("", oneig_score(known), scored),
+        *(figure(f"/{name}", values.get(name), counts.get(name, 0), expected[name]) for name in DIMENSIONS),
+    ]
 
 
 def count_expected_images(language: str) -> dict[str, int]:
@@ -391,13 +513,6 @@ def count_expected_images(language: str) -> dict[str, int]:
     return {name: count * OneIG.samples_per_prompt for name, count in counts.items()}
 
 
-def _count_fully_scored(scores: Sequence[Score], language: str) -> int:
-    """Count the images all of whose scores have a value."""
-    own = [score for score in scores if score.language == language and score.metric in DIMENSIONS]
-    judged = {score.key for score in own if score.metric != DIVERSITY}
-    return len(judged - {score.key for score in own if score.value is None})
-
-
 def _count_compared_images(score: Score) -> int:
     """Count the images behind a diversity score: n images have n (n - 1) / 2 pairs."""
     distances = score.facts.get("distances")
@@ -405,11 +520,13 @@ def _count_compared_images(score: Score) -> int:
     return next(n for n in range(pairs + 2) if n * (n - 1) // 2 >= pairs)
 
 
-def _scoring_commands(folder: Path, language: str, model: str, columns: str) -> list[Sequence[object]]:
-    images, mode = folder / language, language.upper()
+def _scoring_commands(export: ExportWriter, language: str) -> Commands:
+    images = export.folder / language
     aligned = [kind.folder for kind in kinds_in(language).values() if kind.dimension == "alignment"]
     everything = [kind.folder for kind in kinds_in(language).values()]
-    common = ("--mode", mode, "--model_names", model, "--image_grid", columns, "--image_dirname")
+    columns = "2,2" if export.samples > 1 else "1,1"
+    common = ("--mode", language.upper(), "--model_names", export.model)
+    common = (*common, "--image_grid", columns, "--image_dirname")
 
     def scoring(name: str) -> tuple[str, ...]:
         return "python", "-m", f"scripts.{name}.{name}_score", *common

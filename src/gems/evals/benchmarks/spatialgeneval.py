@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, collect_replies, score_samples
-from gems.evals.benchmarks.metrics import Figures, valued_scores
-from gems.evals.data import check_count, check_unique, read_json_lines, require_file
-from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
+from gems.evals.benchmarks.judging import ImageScore, collect_replies
+from gems.evals.benchmarks.metrics import valued_scores
+from gems.evals.data import check_unique, read_json_lines, read_prompt_lines
+from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
 REPLY_COUNT = 5
 """Valid replies per image."""
@@ -54,7 +54,6 @@ def spatial_accuracy(types: Sequence[float]) -> float | None:
     return mean_accuracy(types[_BASIC_TYPES:])
 
 
-SPATIAL_METRIC = "accuracy"
 CORRECT_FACT = "right"
 """Fact of a score: 1 for each correctly answered question, else 0."""
 _QUESTIONS_SYSTEM = "You look at images closely and answer questions about them."
@@ -68,28 +67,6 @@ Reply with {count} lines, one for each question and in their order, and nothing 
 with the letter of the option, then a colon and your reason, for example:
 B: The lamp stands to the right of the chair."""
 _LETTER = re.compile(r"[\s*(]*([A-E])(?![A-Za-z])")
-
-
-async def score_spatial(
-    prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-) -> list[Score]:
-    """Return the share of correct answers for each image, in [0, 1]."""
-    answers: Sequence[str] = prompt.facts["answers"]
-    asked = _QUESTIONS_PROMPT.format(
-        count=QUESTION_COUNT, questions="\n".join(map(str.strip, prompt.facts["questions"]))
-    )
-
-    async def score_image(image: bytes) -> ImageScore:
-        question = JudgeQuestion(text=asked, pictures=[image], system=_QUESTIONS_SYSTEM, temperature=1.0)
-        replies = await collect_replies(judge, question, _parse_letters, REPLY_COUNT, MAX_REPLIES)
-        right = vote(replies, answers)
-        return ImageScore(
-            value=sum(right) / len(right),
-            facts={CORRECT_FACT: [float(each) for each in right]},
-            explanation=" ".join("".join(reply) for reply in replies),
-        )
-
-    return await score_samples(prompt, images, SPATIAL_METRIC, score_image)
 
 
 def _parse_letters(reply: str) -> list[str]:
@@ -124,16 +101,13 @@ class _OfficialRow(BaseModel):
     right: list[bool] = Field(alias="true-or-false", min_length=QUESTION_COUNT, max_length=QUESTION_COUNT)
 
 
-class SpatialGenEval:
-    """SpatialGenEval as a `Task`."""
+class SpatialGenEval(Task):
+    """SpatialGenEval."""
 
     name = "spatial"
     title = "SpatialGenEval"
-    languages: Sequence[str] = ("en",)
-    samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 1230}
-    metric = SPATIAL_METRIC
-    score = staticmethod(score_spatial)
+    metric = "accuracy"
     source = DataSource(
         url="https://github.com/AMAP-ML/SpatialGenEval",
         licence="none found",
@@ -142,81 +116,73 @@ class SpatialGenEval:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return the prompts; ids are those of the benchmark, from 000001."""
-        path = require_file(data, _FILE)
-        entries = read_json_lines(path, _Record)
-        check_count(path, len(entries), self.size[language])
-        check_unique(path, entries, [entry.record.id for entry in entries])
+        entries = read_prompt_lines(data, _FILE, _Record, self.size[language], lambda record: record.id)
         return [
-            BenchmarkPrompt(
-                benchmark=self.name,
-                language=language,
-                id=entry.record.id,
-                text=entry.record.prompt,
-                category=entry.record.scene,
-                facts=entry.raw,
-            )
+            self.make_prompt(language, entry.record.id, entry.record.prompt, entry.record.scene, entry.raw)
             for entry in entries
         ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write a folder with the images only, and the data of prompts with an image.
 
         The official scorer pairs sorted images with lines, so a missing image would shift all later ones.
         """
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
-        lines = {}
-        async for prompt, images in export.each():
-            if images[0] is not None:
-                await export.write(f"images/{prompt.id}.png", images[0])
-                lines[prompt.id] = json.dumps(prompt.facts, ensure_ascii=False) + "\n"
-        data = await export.write("prompts.jsonl", "".join(lines[name] for name in sorted(lines)))
-        result = folder / "result.jsonl"
+        written = await export.write_first_images("images/")
+        lines = [json.dumps(written[name][0].facts, ensure_ascii=False) + "\n" for name in sorted(written)]
+        data = await export.write("prompts.jsonl", "".join(lines))
+        result = export.folder / "result.jsonl"
         first = ("python", "scripts/spatialgeneval_stage1_eval.py", "--input_json", data)
-        paths = ("--image_pth", folder / "images", "--output_json", result)
+        paths = ("--image_pth", export.folder / "images", "--output_json", result)
         model = ("--api_name", "Qwen2.5-VL-72B-Instruct", "--base_url", "URL")
-        return export.done(
+        return [
             # The script appends to an existing file.
             ("rm", "-f", result),
             (*first, *paths, *model, "--rollout", 5, "--count", 4),
             ("python", "scripts/spatialgeneval_stage2_acc.py", result),
+        ]
+
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Return the share of correct answers, in [0, 1]."""
+        asked = _QUESTIONS_PROMPT.format(
+            count=QUESTION_COUNT, questions="\n".join(map(str.strip, prompt.facts["questions"]))
+        )
+        question = JudgeQuestion(text=asked, pictures=[image], system=_QUESTIONS_SYSTEM, temperature=1.0)
+        replies = await collect_replies(judge, question, _parse_letters, REPLY_COUNT, MAX_REPLIES)
+        right = vote(replies, prompt.facts["answers"])
+        return ImageScore(
+            value=sum(right) / len(right),
+            facts={CORRECT_FACT: [float(each) for each in right]},
+            explanation=" ".join("".join(reply) for reply in replies),
         )
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the mean over ten question types in percent, basic, spatial, and each type."""
         right = []
-        for score in valued_scores(scores, self.metric, language):
+        for score in valued_scores(scores, self.metric):
             answers = score.facts.get(CORRECT_FACT)
             right.append([bool(answer) for answer in answers] if isinstance(answers, list) else [])
-        return self._figures(right, prompts, language, judge)
+        return _make_figures(figure, right, prompts)
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the `--output_json` of the first stage.
 
         The official second stage rounds each type to three digits before averaging; this does not.
         """
         entries = read_json_lines(file, _OfficialRow)
-        check_unique(file, entries, [entry.record.id for entry in entries])
-        return self._figures([entry.record.right for entry in entries], prompts, language, OFFICIAL)
+        check_unique(entries, lambda row: row.id)
+        return _make_figures(figure, [entry.record.right for entry in entries], prompts)
 
-    def _figures(
-        self, right: Sequence[Sequence[bool]], prompts: Sequence[BenchmarkPrompt], language: str, judge: str
-    ) -> list[Figure]:
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        types = [100 * share for share in accuracy_by_type(right)]
-        names: list[str] = prompts[0].facts["question_type"] if prompts else []
-        count, size = len(right), self.size[language]
-        return [
-            figure(self.name, mean_accuracy(types), count, size),
-            figure(f"{self.name}/basic", basic_accuracy(types), count, size),
-            figure(f"{self.name}/spatial", spatial_accuracy(types), count, size),
-            *(
-                figure(f"{self.name}/{name}", share, count, size)
-                for name, share in zip(names, types, strict=False)
-            ),
-        ]
+
+def _make_figures(figure: Figures, right: Sequence[Sequence[bool]], prompts: Prompts) -> list[Figure]:
+    types = [100 * share for share in accuracy_by_type(right)]
+    names: list[str] = prompts[0].facts["question_type"] if prompts else []
+    values = {
+        "": mean_accuracy(types),
+        "/basic": basic_accuracy(types),
+        "/spatial": spatial_accuracy(types),
+        **{f"/{name}": share for name, share in zip(names, types, strict=False)},
+    }
+    return [figure(part, value, len(right)) for part, value in values.items()]
 
 
 TASK = SpatialGenEval()

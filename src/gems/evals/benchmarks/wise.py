@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import DataError, UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, score_samples
-from gems.evals.benchmarks.metrics import Figures, get_value, group_by, mean, valued_scores
+from gems.evals.benchmarks.judging import ImageScore, ask_text
+from gems.evals.benchmarks.metrics import valued_scores, values_by
 from gems.evals.data import (
     DataRecord,
     check_unique,
@@ -20,9 +20,9 @@ from gems.evals.data import (
     read_json_lines,
     require_file,
 )
-from gems.evals.judge import OFFICIAL, EvalJudge, JudgeQuestion
+from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import DataFile, DataSource, Export, SampleSet
+from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
 FIELDS: Mapping[str, range] = {
     "culture": range(1, 401),
@@ -33,14 +33,7 @@ FIELDS: Mapping[str, range] = {
     "chemistry": range(901, 1001),
 }
 """Prompt ids of each field."""
-_WEIGHTS = {
-    "culture": 0.4,
-    "time": 0.167,
-    "space": 0.133,
-    "biology": 0.1,
-    "physics": 0.1,
-    "chemistry": 0.1,
-}
+_WEIGHTS = {"culture": 0.4, "time": 0.167, "space": 0.133, "biology": 0.1, "physics": 0.1, "chemistry": 0.1}
 
 
 def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
@@ -63,7 +56,6 @@ def wise_score(fields: Mapping[str, float]) -> float | None:
     return sum(weight * fields[name] for name, weight in _WEIGHTS.items())
 
 
-WISE_METRIC = "wiscore"
 RATINGS = ("consistency", "realism", "aesthetic")
 _RATING_SYSTEM = "You rate drawn images, strictly and by the given scales alone."
 _RATING_PROMPT = """\
@@ -90,20 +82,6 @@ Aesthetic: N"""
 _RATING_LINE = re.compile(
     r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE
 )
-
-
-async def score_wise(prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-    """Return the WiScore of each image, in [0, 1]; its three ratings are kept as facts."""
-    asked = _RATING_PROMPT.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
-
-    async def score_image(image: bytes) -> ImageScore:
-        reply = await judge.ask(JudgeQuestion(text=asked, pictures=[image], system=_RATING_SYSTEM))
-        rated = _parse_wise_ratings(reply.text)
-        return ImageScore(
-            value=wiscore(*(rated[name] for name in RATINGS)), facts={**rated}, explanation=reply.text
-        )
-
-    return await score_samples(prompt, images, WISE_METRIC, score_image)
 
 
 def _parse_wise_ratings(reply: str) -> dict[str, float]:
@@ -150,16 +128,13 @@ class _OfficialRow(BaseModel):
     aesthetic_quality: float
 
 
-class WISE:
-    """WISE as a `Task`."""
+class WISE(Task):
+    """WISE."""
 
     name = "wise"
     title = "WISE"
-    languages: Sequence[str] = ("en",)
-    samples_per_prompt = 1
     size: Mapping[str, int] = {"en": 1000}
-    metric = WISE_METRIC
-    score = staticmethod(score_wise)
+    metric = "wiscore"
     source = DataSource(
         url="https://github.com/PKU-YuanGroup/WISE",
         licence="none stated; the same files are in PKU-YuanGroup/UniWorld under MIT",
@@ -172,46 +147,41 @@ class WISE:
 
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
         """Return the prompts; ids are those of the benchmark, from 1."""
+        entries = [entry for name, ids in FILES.items() for entry in _read_records(data, name, ids)]
         return [
-            BenchmarkPrompt(
-                benchmark=self.name,
-                language=language,
-                id=str(entry.record.prompt_id),
-                text=entry.record.prompt,
-                category=get_field(entry.record.prompt_id),
-                facts=entry.raw,
-            )
-            for name, ids in FILES.items()
-            for entry in _read_records(data, name, ids)
+            self.make_prompt(language, str(row.prompt_id), row.prompt, get_field(row.prompt_id), entry.raw)
+            for entry in entries
+            for row in [entry.record]
         ]
 
-    async def export(self, sample_set: SampleSet, folder: Path) -> Export:
+    async def write_export(self, export: ExportWriter) -> Commands:
         """Write the images into one folder, named by prompt id."""
-        export = ExportWriter(self, sample_set, folder)
-        folder = await export.begin()
-        async for prompt, images in export.each():
-            if images[0] is not None:
-                await export.write(f"{prompt.id}.png", images[0])
-        rating = ("python", "gpt_eval.py", "--image_dir", folder, "--output_dir", "results")
+        await export.write_first_images()
+        rating = ("python", "gpt_eval.py", "--image_dir", export.folder, "--output_dir", "results")
         model = ("--api_key", "KEY", "--model", "gpt-4o-2024-05-13")
         parts = [name.removesuffix(".json") for name in FILES]
-        each = [
-            (*rating, *model, "--json_path", f"data/{part}.json", *_result_options(part)) for part in parts
-        ]
+        commands: list[tuple[object, ...]] = []
+        for part in parts:
+            results = ("--result_full", f"{part}_full.json", "--result_scores", f"{part}_scores.jsonl")
+            commands.append((*rating, *model, "--json_path", f"data/{part}.json", *results))
         files = [f"results/{part}_scores.jsonl" for part in parts]
-        return export.done(*each, ("python", "Calculate.py", *files, "--category", "all"))
+        return [*commands, ("python", "Calculate.py", *files, "--category", "all")]
 
-    def figures(
-        self, prompts: Sequence[BenchmarkPrompt], scores: Sequence[Score], language: str, judge: str
-    ) -> list[Figure]:
-        """Compute the weighted mean over fields, in [0, 1], which needs all fields, then each field."""
-        groups = group_by(
-            valued_scores(scores, self.metric, language), lambda score: get_field(int(score.prompt_id))
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Return the WiScore, in [0, 1]; its three ratings are kept as facts."""
+        asked = _RATING_PROMPT.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
+        reply = await ask_text(judge, asked, image, system=_RATING_SYSTEM)
+        rated = _parse_wise_ratings(reply)
+        return ImageScore(
+            value=wiscore(*(rated[name] for name in RATINGS)), facts={**rated}, explanation=reply
         )
-        values = {name: [get_value(score) for score in group] for name, group in groups.items()}
-        return self._figures(values, language, judge)
 
-    def read_official(self, file: Path, prompts: Sequence[BenchmarkPrompt], language: str) -> list[Figure]:
+    def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
+        """Compute the weighted mean over fields, in [0, 1], which needs all fields, then each field."""
+        valued = valued_scores(scores, self.metric)
+        return _make_figures(figure, values_by(valued, lambda score: get_field(int(score.prompt_id))))
+
+    def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the score files of `gpt_eval.py`, or a folder with all three.
 
         Ratings of 999 mark unreadable replies. `Calculate.py` counts them as ratings; here they are left out.
@@ -220,7 +190,7 @@ class WISE:
         if not files:
             raise DataError(f"{file} contains no *_scores.jsonl.")
         entries = [entry for each in files for entry in read_json_lines(each, _OfficialRow)]
-        check_unique(file, entries, [entry.record.prompt_id for entry in entries])
+        check_unique(entries, lambda row: row.prompt_id)
         values: dict[str, list[float]] = {}
         for entry in entries:
             row = entry.record
@@ -228,50 +198,37 @@ class WISE:
             if _UNREADABLE_RATING in rated:
                 continue
             if not all(0 <= rating <= 2 for rating in rated):
-                raise DataError(f"{file} {entry.location}: a rating is not in [0, 2].", hint=_EDITION_HINT)
+                raise DataError(f"{entry.where}: a rating is not in [0, 2].", hint=_EDITION_HINT)
             values.setdefault(get_field(row.prompt_id), []).append(wiscore(*rated))
-        return self._figures(values, language, OFFICIAL)
-
-    def _figures(self, values: Mapping[str, list[float]], language: str, judge: str) -> list[Figure]:
-        figure = Figures(benchmark=self.name, language=language, judge=judge)
-        means = {name: sum(found) / len(found) for name, found in values.items() if found}
-        counts = {name: len(values.get(name, ())) for name in FIELDS}
-        return [
-            figure(self.name, wise_score(means), sum(counts.values()), self.size[language]),
-            *(
-                figure(f"{self.name}/{name}", mean(values.get(name, ())), counts[name], len(ids))
-                for name, ids in FIELDS.items()
-            ),
-        ]
+        return _make_figures(figure, values)
 
 
-def _result_options(part: str) -> tuple[str, ...]:
-    return "--result_full", f"{part}_full.json", "--result_scores", f"{part}_scores.jsonl"
+def _make_figures(figure: Figures, values: Mapping[str, Sequence[float]]) -> list[Figure]:
+    means = {name: sum(found) / len(found) for name, found in values.items()}
+    parts = figure.parts(values, {name: len(ids) for name, ids in FIELDS.items()})
+    return [figure("", wise_score(means), sum(map(len, values.values()))), *parts]
 
 
 def _read_records(data: Path, name: str, ids: range) -> list[DataRecord[_Record]]:
-    if find_file(data, f"{_FOLDER}{name}") is None and _is_verified(data):
+    is_verified = any(data.glob("*_verified.json")) or any(data.glob("*/*_verified.json"))
+    if is_verified and find_file(data, f"{_FOLDER}{name}") is None:
         raise DataError(f"{data} contains WISE_Verified, but no {name}.", hint=_EDITION_HINT)
     path = require_file(data, f"{_FOLDER}{name}")
     entries = read_json_array(path, _Record)
     for entry in entries:
         if entry.record.prompt_id not in ids:
             raise DataError(
-                f"{path} {entry.location}: prompt_id {entry.record.prompt_id} is not in {ids.start} to "
+                f"{entry.where}: prompt_id {entry.record.prompt_id} is not in {ids.start} to "
                 f"{ids.stop - 1}: it is another edition.",
                 hint=_EDITION_HINT,
             )
-    check_unique(path, entries, [entry.record.prompt_id for entry in entries])
+    check_unique(entries, lambda row: row.prompt_id)
     # An edition may reword all prompts under the same ids.
     if len(entries) == len(ids) and len(path.read_bytes().replace(b"\r\n", b"\n")) != _SIZES[name]:
         raise DataError(
             f"{path} differs in size from the file of 2025: it is another edition.", hint=_EDITION_HINT
         )
     return entries
-
-
-def _is_verified(data: Path) -> bool:
-    return any(data.glob("*_verified.json")) or any(data.glob("*/*_verified.json"))
 
 
 TASK = WISE()

@@ -29,7 +29,6 @@ from gems.evals.comparison.table import NONE, Scale, Table, format_amount, forma
 from gems.evals.judge import OFFICIAL, inhouse_name
 from gems.evals.records import EvalSettings, Figure, SampleRow, Score
 from gems.evals.registry import load_task
-from gems.evals.task import KnowsTruth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +136,7 @@ def section_notes(entries: Sequence[Entry], language: str, judge: str) -> list[s
 
 def judge_note(entries: Sequence[Entry], judge: str) -> str:
     """Name the judge, and warn if the loop used the same model as its judge."""
-    benchmark = load_task(entries[0].settings.task)
-    if isinstance(benchmark, KnowsTruth) and judge == benchmark.truth:
+    if judge == load_task(entries[0].settings.task).truth:
         return "Scored by the true scenes, without a judge."
     if judge == OFFICIAL:
         return "Scored by the official scorer."
@@ -254,8 +252,7 @@ def _count_scored(entry: Entry, language: str, judge: str, metric: str) -> tuple
     """Return the scored samples and those of the complete benchmark, over all seeds."""
     scored = sum(score.value is not None for score in entry.scores(language, judge, metric))
     figures = entry.figures(language, judge)
-    benchmark = load_task(entry.settings.task)
-    whole = benchmark.size[language] * benchmark.samples_per_prompt * len(entry.seeds)
+    whole = load_task(entry.settings.task).sample_count(language) * len(entry.seeds)
     # Figures know the expected samples of benchmarks with several metrics.
     expected = sum(found[0].expected for found in figures) if len(figures) == len(entry.seeds) else whole
     return scored, max(expected, scored)
