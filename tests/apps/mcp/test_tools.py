@@ -8,6 +8,7 @@ import io
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcp import Client
@@ -96,38 +97,37 @@ async def test_tools_say_what_they_take() -> None:
         assert "context" not in taken["properties"]
 
 
-@pytest.mark.parametrize(
-    ("tool", "arguments", "message"),
-    [
-        ("generate_image", {"prompt": " "}, "The prompt is empty. Describe the image to generate."),
-        ("generate_image", {"prompt": "a", "max_rounds": 99}, "a whole number from 1 to 50"),
-        ("generate_image", {"prompt": "a", "rounds": 2}, "Unknown argument: 'rounds'."),
-        ("generate_image", {"prompt": "a", "size": "big"}, "Invalid size: 'big'"),
-        ("generate_image", {"prompt": "a", "out": "x.jpg"}, ".png"),
-        ("generate_image", {}, "prompt"),
-        ("edit_image", {"prompt": "a"}, "Exactly one image"),
-        ("edit_image", {"prompt": "a", "image": "aaaa"}, "blocks cannot edit images. Leave the source out"),
-        ("edit_image", {"prompt": "a", "image": "aaaa", "mask": "aaaa"}, "Unknown argument: 'mask'."),
-        ("get_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
-        ("cancel_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
-        ("resume_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
-        ("verify_image", {"prompt": "a", "path": "missing.png"}, "There is no file missing.png."),
-        ("verify_image", {"prompt": "a", "path": ".env"}, ".env is not a valid image or is truncated."),
-        ("verify_image", {"prompt": "a"}, "Exactly one image"),
-        ("verify_image", {"prompt": "a", "image": "?"}, "is not valid base64"),
-        ("verify_image", {"prompt": "", "path": "x"}, "The prompt is empty."),
-    ],
-)
-async def test_errors_say_what_to_do(
-    tool: str, arguments: dict[str, str], message: str, tmp_path: Path
-) -> None:
+ERRORS: list[tuple[str, dict[str, Any], str]] = [
+    ("generate_image", {"prompt": " "}, "The prompt is empty. Describe the image to generate."),
+    ("generate_image", {"prompt": "a", "max_rounds": 99}, "a whole number from 1 to 50"),
+    ("generate_image", {"prompt": "a", "rounds": 2}, "Unknown argument: 'rounds'."),
+    ("generate_image", {"prompt": "a", "size": "big"}, "Invalid size: 'big'"),
+    ("generate_image", {"prompt": "a", "out": "x.jpg"}, ".png"),
+    ("generate_image", {}, "prompt"),
+    ("edit_image", {"prompt": "a"}, "Exactly one image"),
+    ("edit_image", {"prompt": "a", "image": "aaaa"}, "blocks cannot edit images. Leave the source out"),
+    ("edit_image", {"prompt": "a", "image": "aaaa", "mask": "aaaa"}, "Unknown argument: 'mask'."),
+    ("get_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
+    ("cancel_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
+    ("resume_run", {"run_id": "unknown"}, "There is no run 'unknown'."),
+    ("verify_image", {"prompt": "a", "path": "missing.png"}, "There is no file missing.png."),
+    ("verify_image", {"prompt": "a", "path": ".env"}, ".env is not a valid image or is truncated."),
+    ("verify_image", {"prompt": "a"}, "Exactly one image"),
+    ("verify_image", {"prompt": "a", "image": "?"}, "is not valid base64"),
+    ("verify_image", {"prompt": "", "path": "x"}, "The prompt is empty."),
+]
+
+
+async def test_errors_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SECRET=sesame\n")
     async with Client(own_process()) as client:
-        answer = await client.call_tool(tool, arguments)
-    assert answer.is_error
-    assert message in text_of(answer)
-    assert "sesame" not in text_of(answer)
-    assert "Traceback" not in text_of(answer)
+        for tool, arguments, message in ERRORS:
+            answer = await client.call_tool(tool, arguments)
+            said = text_of(answer)
+            assert answer.is_error, (tool, arguments)
+            assert message in said, (tool, arguments)
+            assert "sesame" not in said
+            assert "Traceback" not in said
 
 
 async def test_image_bombs() -> None:
