@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
+from inspect import unwrap
 from pathlib import Path
 
+import httpx
 import pytest
 import pytest_asyncio
 from pytest_socket import socket_allow_hosts
 
 from tests.support.postgres import Postgres, running
 from tests.support.scripted_models import Desk, opened_desk
+from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import StubServer
 
 _FOREIGN = ("GEMS_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+# httpx waits 5 s by default, and a machine that is busy with something else may need longer for an answer.
+for _call in (
+    *(httpx.get, httpx.post, httpx.delete, httpx.request, unwrap(httpx.stream)),
+    *(httpx.Client.__init__, httpx.AsyncClient.__init__),
+):
+    _call.__kwdefaults__["timeout"] = httpx.Timeout(PATIENCE_S)
 
 
 @pytest.fixture(autouse=True)

@@ -144,7 +144,7 @@ def test_plain_program_ends_by_itself_and_quietly(tmp_path: Path) -> None:
         [sys.executable, "-W", "error::ResourceWarning", "-c", _PLAIN],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
         env=os.environ | {"GEMS_HOME": str(tmp_path / "home")},
     )

@@ -32,7 +32,7 @@ def learned_and_got_better(rounds: list[Any], experiences: list[Any]) -> bool:
 
 def test_built_in_world_from_the_command_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gems", "run", PROMPT, "--seed", "7", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert learned_and_got_better(result["rounds"], result["experiences"])

@@ -198,7 +198,7 @@ def written(tmp_path: Path) -> Path:
     small = ["--quick", "--prompts", "20", "--workers", "1"]
     places = ["--out", str(tmp_path / "quality.json"), "--draw", str(tmp_path)]
     command = [sys.executable, "-m", "benchmarks.quality", *small, *places]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "paper's loop" in done.stdout
     return tmp_path

@@ -75,6 +75,6 @@ def test_check_writes_nothing() -> None:
     before = path.read_bytes()
     script = NOTEBOOKS.parent / "scripts" / "run_notebooks.py"
     command = (sys.executable, str(script), "--check", "quickstart")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout) == (0, "1 notebooks run.\n"), done.stderr
     assert path.read_bytes() == before

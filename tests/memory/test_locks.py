@@ -85,7 +85,7 @@ def test_another_process_is_respected_until_it_lets_go(tmp_path: Path, holder: s
 
 def test_killed_process_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.kill()
-    holder.wait(timeout=30)
+    holder.wait(timeout=300)
     assert not is_run_locked(tmp_path, "run")
 
 

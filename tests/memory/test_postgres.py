@@ -167,7 +167,7 @@ async def test_locks_are_taken_again_when_the_server_is_back(tmp_path: Path, own
         await asyncio.to_thread(own.stop)
         await asyncio.to_thread(own.start)
         async with open_stores(elsewhere) as other:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(180):
                 while not await other.locks.is_locked("run"):  # noqa: ASYNC110 - a server's state
                     await asyncio.sleep(0.05)
 

@@ -170,12 +170,12 @@ def test_processes_that_start_at_once_share_a_new_home(tmp_path: Path) -> None:
             worker.stdin.write("go\n")
             worker.stdin.flush()
         for worker in workers:
-            told.append(worker.communicate(timeout=90)[1])
+            told.append(worker.communicate(timeout=300)[1])
         assert [worker.returncode for worker in workers] == [0, 0, 0], told
     finally:
         for worker in workers:
             worker.kill()
-            worker.communicate(timeout=30)
+            worker.communicate(timeout=300)
 
 
 @pytest.mark.parametrize(

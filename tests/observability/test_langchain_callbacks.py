@@ -41,7 +41,7 @@ def traced_run(stub: StubServer, receiver: Receiver, *more: str) -> subprocess.C
     }
     options = ("--seed", "3", "--size", "256x256", "--chat", f"openai:stub@{stub.base_url}")
     command = (sys.executable, "-m", "gems", "run", PROMPT, *options, *more)
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def sent(receiver: Receiver) -> dict[str, dict[str, Any]]:

@@ -36,7 +36,7 @@ def house(tmp_path: Path) -> House:
 
 @pytest.fixture
 def client(house: House) -> Iterator[httpx.Client]:
-    with serving(app_of(house)) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(app_of(house)) as url, httpx.Client(base_url=url) as client:
         yield client
 
 
@@ -82,7 +82,7 @@ def test_no_page_is_given_leave(client: httpx.Client) -> None:
 def test_only_named_pages_are_given_leave(house: House) -> None:
     mine = "https://mine.example"
     key = keys_of(house).add("ann")
-    with serving(app_of(house, cors_origins=[mine])) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(app_of(house, cors_origins=[mine])) as url, httpx.Client(base_url=url) as client:
         for origin, allowed in ((mine, mine), (EVIL, None), (f"{mine}.evil.example", None), ("null", None)):
             answer = client.get("/runs", headers=bearer(key) | {"origin": origin})
             assert answer.headers.get("access-control-allow-origin") == allowed
@@ -93,7 +93,7 @@ def test_only_named_pages_are_given_leave(house: House) -> None:
 
 def test_keys_are_taken_from_no_cookie_and_no_address(house: House) -> None:
     key = keys_of(house).add("ann")
-    with serving(app_of(house)) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(app_of(house)) as url, httpx.Client(base_url=url) as client:
         for params, headers in (
             ({"api_key": key, "key": key, "token": key}, {}),
             ({}, {"cookie": f"api-key={key}; authorization=Bearer {key}"}),

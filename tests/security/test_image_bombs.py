@@ -155,7 +155,7 @@ async def test_of_mcp(name: str, tmp_path: Path) -> None:
 def test_of_an_upload(field: str, tmp_path: Path) -> None:
     fine = io.BytesIO()
     Image.new("RGB", (8, 8)).save(fine, "PNG")
-    with serving(app_of(House(tmp_path / "home"))) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(app_of(House(tmp_path / "home"))) as url, httpx.Client(base_url=url, timeout=300) as client:
         for name in ("png", "jpeg", "webp"):
             files = {"image": ("a.png", fine.getvalue())} | {field: ("b.png", BOMBS[name])}
             answer = client.post("/v1/images/edits", data={"prompt": "x"}, files=files)

@@ -63,7 +63,7 @@ def outside(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def client(outside: Path, tmp_path: Path) -> Iterator[httpx.Client]:
-    with serving(app_of(House(tmp_path / "home"))) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(app_of(House(tmp_path / "home"))) as url, httpx.Client(base_url=url, timeout=300) as client:
         yield client
 
 

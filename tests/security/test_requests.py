@@ -188,7 +188,7 @@ def test_addresses_in_requests_are_not_fetched(inside: Receiver, tmp_path: Path)
         {"type": "file", "file": {"file_data": url}},
         {"type": "input_audio", "input_audio": {"data": url}},
     ]
-    with serving(app_of(house)) as at, httpx.Client(base_url=at, timeout=60) as client:
+    with serving(app_of(house)) as at, httpx.Client(base_url=at, timeout=300) as client:
         for part in parts:
             content = [{"type": "text", "text": "draw it"}, part]
             sent = {"messages": [{"role": "user", "content": content}]}

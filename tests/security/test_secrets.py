@@ -121,7 +121,7 @@ def test_by_the_server(stub: StubServer, tmp_path: Path) -> None:
     configure_logging(settings, log, debug=True)
     as_json.setFormatter(JsonLines(known_secrets(settings)))
     logging.getLogger().addHandler(as_json)
-    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=60) as client:
+    with serving(create_app(settings)) as url, httpx.Client(base_url=url, timeout=300) as client:
         run_id = begun(client, PROMPT, size="64x64")
         with client.stream("GET", f"/runs/{run_id}/events") as stream:
             told = "".join(stream.iter_text())

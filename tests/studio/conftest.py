@@ -20,7 +20,7 @@ from langgraph_sdk.client import LangGraphClient
 from tests.conftest import _FOREIGN
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 @dataclass(frozen=True, slots=True)

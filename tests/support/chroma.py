@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 
 
 def free_port() -> int:

@@ -18,7 +18,7 @@ from PIL import Image
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.types import GeneratedImage, ImageRequest
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 """After so many seconds a test that waits is taken to hang."""
 
 

@@ -9,8 +9,8 @@ settings.register_profile(
     derandomize=True,
     database=None,
     max_examples=60,
-    # Generous: the machines of CI are shared. What takes longer than this does not do so by chance.
-    deadline=2_000,
+    # How long an example takes depends on what else the machine does.
+    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.register_profile("long", settings.get_profile("gems"), derandomize=False, max_examples=20_000)

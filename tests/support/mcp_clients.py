@@ -43,7 +43,7 @@ class Told:
         return self.messages[0].removeprefix("run ")
 
     async def until(self, part: str) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while not any(part in message for message in self.messages):
                 self.changed.clear()
                 await self.changed.wait()
@@ -68,7 +68,7 @@ async def process_over_http(*arguments: str, **environment: str) -> AsyncIterato
             yield line.split()[-1]
         finally:
             process.terminate()
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=300)
         assert (process.returncode, err) == (0, "")
 
 
@@ -98,7 +98,7 @@ async def served(house: House, **serve: Any) -> AsyncIterator[str]:
 async def with_key(address: str, key: str, mode: str = "auto") -> AsyncIterator[Client]:
     """A client that sends a key."""
     async with (
-        httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}, timeout=60) as http,
+        httpx2.AsyncClient(headers={"authorization": f"Bearer {key}"}, timeout=300) as http,
         Client(streamable_http_client(address, http_client=http), mode=mode) as client,
     ):
         yield client
@@ -113,7 +113,7 @@ async def known(client: Client, run_id: str) -> dict[str, Any]:
 
 async def once(client: Client, run_id: str, true: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """What get_run tells, as soon as something holds."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             if true(found := await known(client, run_id)):
                 return found

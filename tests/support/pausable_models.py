@@ -26,7 +26,7 @@ from gems.models.schemas import extract_tag
 from gems.types import ImageRequest
 from tests.support.stub import Recorded
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 """Everything that is waited for comes long before."""
 QUESTIONS = ("Is there a cat?", "Is it red?", "Is it asleep?")
 _STEP = 60

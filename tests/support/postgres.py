@@ -20,7 +20,7 @@ import psycopg
 
 PASSWORD = "p%40ss-w0rd-never-shown"
 _USER = "gems"
-_START_S = 60
+_START_S = 180
 # PostgreSQL does not run as root; this user owns nothing.
 _UNPRIVILEGED = ("postgres", "nobody")
 
@@ -53,7 +53,7 @@ class Postgres:
             "UTF8",
         ]
         command += ["--no-sync", "--locale=C.UTF-8", f"--pwfile={secret}"]
-        subprocess.run(command, check=True, capture_output=True, timeout=120, user=_user(), cwd=self._folder)
+        subprocess.run(command, check=True, capture_output=True, timeout=300, user=_user(), cwd=self._folder)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -86,10 +86,10 @@ class Postgres:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(timeout=30)
+                self._process.wait(timeout=300)
             except subprocess.TimeoutExpired:
                 self._process.send_signal(signal.SIGQUIT)
-                self._process.wait(timeout=30)
+                self._process.wait(timeout=300)
             self._process = None
 
     def url(self, database: str) -> str:

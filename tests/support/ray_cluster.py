@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_START_S = 60
+_START_S = 180
 _WAIT = """
 import sys, time
 import ray
@@ -51,7 +51,7 @@ class RayNode:
             with suppress(OSError):
                 if mark in (place / "environ").read_bytes().split(b"\0"):
                     os.kill(int(place.name), signal.SIGKILL)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=300)
 
 
 class RayCluster:

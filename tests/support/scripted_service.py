@@ -20,7 +20,7 @@ from gems.types import ImageRequest
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing, opened_gems
 from tests.support.stub.models import edited_picture
 
-PATIENCE_S = 60
+PATIENCE_S = 180
 """Everything that is waited for comes long before."""
 
 

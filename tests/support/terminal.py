@@ -18,7 +18,7 @@ from tests.support.log_state import logging_as_before
 
 PROMPT = "two green stars"
 HOPELESS = "a photograph of a dog"
-_TIMEOUT_S = 90
+_TIMEOUT_S = 300
 
 
 def started(*arguments: str, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[str]:

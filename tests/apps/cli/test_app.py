@@ -85,7 +85,7 @@ for words in (["--version"], ["--help"], ["run", "--help"]):
     print("loaded:", *(name for name in {HEAVY!r} if name in sys.modules))
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == f"gems {__version__}"

@@ -162,7 +162,7 @@ def test_interrupted_is_130_and_goes_on(stub: StubServer, number: signal.Signals
     with started("run", PROMPT, "--seed", "7", "--rounds", "2", *named(stub)) as process:
         wait_until(lambda: any(judging(call.body) for call in stub.calls("chat")), process)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert out == ""
     assert "Traceback" not in err
@@ -184,7 +184,7 @@ def test_interrupted_as_json(stub: StubServer) -> None:
     with started("run", PROMPT, "--json", "--quiet", *named(stub)) as process:
         wait_until(lambda: bool(stub.calls("chat")), process)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     error = checked_json(out, ErrorReport)["error"]
     assert process.returncode == 130
     assert (error["type"], error["fault"]) == ("Interrupted", "nobody")
@@ -211,7 +211,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
             stdout=closed,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "")
@@ -232,7 +232,7 @@ def test_live_display_on_a_terminal() -> None:
     ) as process:
         os.close(side)
         shown = _read_all(terminal)
-        out = process.communicate(timeout=60)[0].decode()
+        out = process.communicate(timeout=300)[0].decode()
     assert process.returncode == 3, shown
     for part in ("\x1b[?25l", "\x1b[?25h", "round 1", "round 2", "percent met", "best so far"):
         assert part in shown

@@ -34,7 +34,7 @@ def keys(house: House) -> KeyFile:
 def asked(address: str, **headers: str) -> httpx.Response:
     body = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
     accept = {"accept": "application/json, text/event-stream"}
-    return httpx.post(address, json=body, headers=accept | headers, timeout=30)
+    return httpx.post(address, json=body, headers=accept | headers, timeout=300)
 
 
 async def test_nobody_comes_in_without_a_key(house: House, keys: KeyFile) -> None:

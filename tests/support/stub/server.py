@@ -18,7 +18,7 @@ from tests.support.stub.faults import Fault
 from tests.support.stub.models import chat_brain, picture_brain
 from tests.support.stub.records import Body, Kind, Record, Recorded
 
-_START_S = 20.0
+_START_S = 180.0
 
 
 class StubServer:
