@@ -27,9 +27,9 @@ from rich.table import Table
 
 from benchmarks._results import ROOT, write
 from gems.evals.engines import Engine, EngineConfig, EngineName, settings_for_jobs
+from gems.evals.harnesses import load_harness
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.records import BenchmarkPrompt
-from gems.evals.registry import load_harness
 from gems.evals.runner import BenchmarkRun, open_engine
 from gems.settings import GeneratorSettings, Settings
 

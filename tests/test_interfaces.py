@@ -41,7 +41,7 @@ from gems.apps.cli.app import app as commands
 from gems.apps.cli.schemas import schemas as json_schemas
 from gems.apps.server.app import create_app
 from gems.apps.studio import app as studio_app
-from gems.evals.registry import HARNESSES
+from gems.evals.harnesses import HARNESSES
 from gems.events import Event
 from gems.options import RunArguments as RunOptions
 from gems.skills import authoring, lettering

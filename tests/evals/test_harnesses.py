@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from gems.errors import OptionError
-from gems.evals.harnesses import Harness
-from gems.evals.registry import HARNESSES, load_harness
+from gems.evals.harnesses import HARNESSES, Harness, load_harness
 from gems.evals.runner import check_image_budget
 from gems.models.schemas import extract_tag
 from gems.results import RunResult

@@ -14,6 +14,7 @@ from gems.errors import ConfigurationError, DataError, DiskFullError, ImageMissi
 from gems.evals import jsonl
 from gems.evals.output_folder import EvalFolder, EvalSettings, image_name
 from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Score
+from tests.support.benchmark_samples import write_image
 
 SETTINGS = EvalSettings(
     task="geneval", languages=("en",), harness="single", generator="blocks", images=5, samples=2, seed=7
@@ -56,10 +57,10 @@ async def test_many_rows_make_several_parts(url: str, monkeypatch: pytest.Monkey
 
 async def test_image_is_read_back_and_a_changed_one_is_noticed(url: str) -> None:
     folder = await EvalFolder.create(url, SETTINGS)
-    name, sha = await folder.write_image(row().key, b"a picture")
+    name, sha = await write_image(folder, row().key, b"a picture")
     kept = row(file=name, sha256=sha)
     assert await folder.image(kept) == b"a picture"
-    await folder.write_image(row().key, b"another one")
+    await write_image(folder, row().key, b"another one")
     with pytest.raises(ImageMissingError, match="was changed"):
         await folder.image(kept)
     with pytest.raises(ImageMissingError, match="is missing"):
@@ -139,7 +140,7 @@ async def test_full_disk_leaves_the_manifest_as_it_was(
         await folder.append(row(1))
     assert (tmp_path / "manifest.jsonl").read_bytes() == before
     with pytest.raises(DiskFullError):
-        await folder.write_image(row().key, b"a picture")
+        await write_image(folder, row().key, b"a picture")
     assert not list((tmp_path / "images").rglob("*.png"))
     monkeypatch.undo()
     await folder.append(row(1))

@@ -13,9 +13,9 @@ import pytest
 
 from gems.errors import DiskFullError, OptionError, ProviderError, RequestError, ServerError
 from gems.evals.engines import LocalEngine
-from gems.evals.output_folder import EvalFolder, EvalSettings
+from gems.evals.harnesses import load_harness
+from gems.evals.output_folder import EvalFolder, EvalSettings, lock_folder
 from gems.evals.records import BenchmarkPrompt, SampleKey
-from gems.evals.registry import load_harness
 from gems.evals.runner import MAX_CONSECUTIVE_FAILURES, BenchmarkRun, JobProgress, sample_seed
 from gems.memory.file_store import FileStore
 from gems.service import Gems
@@ -267,11 +267,11 @@ async def test_full_disk_ends_it_and_costs_nothing(bench: Bench, monkeypatch: py
 
 async def test_two_processes_do_not_draw_into_one_folder(bench: Bench) -> None:
     folder = await EvalFolder.create(bench.url, bench.settings)
-    async with folder.lock():
+    async with lock_folder(folder.store):
         with pytest.raises(RequestError, match="Another process is writing"):
-            async with (await EvalFolder.open(bench.url)).lock():
+            async with lock_folder((await EvalFolder.open(bench.url)).store):
                 pass
-    async with folder.lock():
+    async with lock_folder(folder.store):
         pass
 
 

@@ -14,7 +14,7 @@ from gems.evals.judge import EvalJudge
 from gems.evals.output_folder import EvalFolder
 from gems.evals.records import BenchmarkPrompt, SampleKey, Score
 from gems.evals.scoring import ScoreReport, score_folder
-from tests.support.benchmark_samples import png, row
+from tests.support.benchmark_samples import png, row, write_image
 from tests.support.judges import Unasked
 from tests.support.output_folders import settings
 
@@ -49,7 +49,7 @@ async def drawn(place: Path, prompts: int, samples: int = 1, missing: tuple[str,
             if prompt.id in missing:
                 more: dict[str, Any] = {"file": "", "sha256": "", "error": "The endpoint failed."}
             else:
-                file, sha = await folder.write_image(key, png(side=8 + sample))
+                file, sha = await write_image(folder, key, png(side=8 + sample))
                 more = {"file": file, "sha256": sha}
             await folder.append(row(key, prompt.text, **more))
     return folder
@@ -95,7 +95,7 @@ async def test_new_and_changed_images_are_scored(tmp_path: Path) -> None:
     task = Scripted(lambda *_: 1.0)
     await scored(folder, task)
     key = SampleKey("blocks-bench", "en", "001", 0)
-    file, sha = await folder.write_image(key, png("blue"))
+    file, sha = await write_image(folder, key, png("blue"))
     await folder.append(row(key, "another image", file=file, sha256=sha))
     task.asked.clear()
     again = await scored(await drawn_more(tmp_path, folder), task)
@@ -107,7 +107,7 @@ async def drawn_more(place: Path, folder: EvalFolder) -> EvalFolder:
     """One more prompt."""
     more = await EvalFolder.create(str(place), folder.settings.model_copy(update={"limit": 4}))
     key = SampleKey("blocks-bench", "en", "003", 0)
-    file, sha = await more.write_image(key, png())
+    file, sha = await write_image(more, key, png())
     await more.append(row(key, "a fourth", file=file, sha256=sha))
     return more
 
@@ -161,7 +161,7 @@ async def test_scores_of_images_that_are_no_longer_there_count_nowhere(tmp_path:
     folder = await drawn(tmp_path, 2)
     assert (await scored(folder, Scripted(lambda *_: 1.0))).figures[0].scored == 2
     key = SampleKey("blocks-bench", "en", "001", 0)
-    file, sha = await folder.write_image(key, png("blue"))
+    file, sha = await write_image(folder, key, png("blue"))
     await folder.append(row(key, "another image", file=file, sha256=sha))
 
     def says(prompt: BenchmarkPrompt, _: Mapping[int, bytes]) -> float:

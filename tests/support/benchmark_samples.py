@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import io
 import json
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from gems.evals.judge import ChatJudge, open_judge
+from gems.evals.output_folder import EvalFolder, image_name
 from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, SampleSet, Score
 from gems.evals.registry import load_task
 from gems.evals.task import Task
@@ -102,6 +105,13 @@ def row(key: SampleKey, prompt: str = "", **more: object) -> SampleRow:
         "sha256": "0" * 64,
     }
     return SampleRow.model_validate(key._asdict() | given | more)
+
+
+async def write_image(folder: EvalFolder, key: SampleKey, data: bytes) -> tuple[str, str]:
+    """Writes a sample's image; returns its name and its digest, as in rows."""
+    name = image_name(key)
+    await asyncio.to_thread(folder.store.write, name, data)
+    return name, hashlib.sha256(data).hexdigest()
 
 
 def frozen(

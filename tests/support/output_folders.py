@@ -8,7 +8,7 @@ from typing import Any
 
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.records import Figure, SampleKey, Score
-from tests.support.benchmark_samples import png, row
+from tests.support.benchmark_samples import png, row, write_image
 
 INHOUSE = "openai:eyes-inhouse"
 
@@ -44,7 +44,7 @@ async def folder_of(
     scores = []
     for name, value in values.items():
         key = SampleKey(given.task, given.languages[0], name, 0)
-        file, sha = await folder.write_image(key, png())
+        file, sha = await write_image(folder, key, png())
         told = (prompts or {}).get(name, f"prompt {name}")
         kept = {"harness": given.harness, "file": file, "sha256": sha, "images": 1, **(row_more or {})}
         await folder.append(row(key, told, **kept))

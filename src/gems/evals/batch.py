@@ -1,4 +1,4 @@
-"""Gems batch: rows and runner."""
+"""The list of `gems batch`, and the run of its rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,12 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gems.errors import DataError, GemsError, RequestError
-from gems.evals.engines import Engine
+from gems.errors import GemsError, RequestError
 from gems.evals.jobs import Job, JobResult
 from gems.evals.jsonl import JsonLines
-from gems.evals.output_folder import safe_name
-from gems.evals.runner import JobProgress, OnProgress, run_jobs
+from gems.evals.output_folder import EvalSettings, FolderSettings, safe_name
+from gems.evals.records import JobOutcome
+from gems.evals.runner import JobRunner
 from gems.memory.file_store import FileStore
 from gems.nodes.planner import parse_skill_names
 from gems.options import RunOptions, check_prompt, derived_seed, resolve_options
@@ -52,8 +51,7 @@ class BatchRow(BaseModel):
 
     def options(self) -> RunOptions:
         """Return the options that the line sets."""
-        named = self.model_dump(exclude={"id", "prompt"}, exclude_none=True)
-        return cast("RunOptions", named)
+        return cast("RunOptions", self.model_dump(exclude={"id", "prompt"}, exclude_none=True))
 
 
 @dataclass(slots=True)
@@ -86,7 +84,8 @@ class BatchList:
                 self.faults[number] = str(error)
         if self.faults:
             raise RequestError(
-                self._told(), hint="Nothing was generated. See `gems batch --help` for the format of lines."
+                self._list_faults(),
+                hint="Nothing was generated. See `gems batch --help` for the format of lines.",
             )
         if not self.rows:
             raise RequestError(
@@ -94,7 +93,7 @@ class BatchList:
                 hint='A line is {"prompt": "..."}; a CSV has a column named prompt.',
             )
 
-    def _told(self) -> str:
+    def _list_faults(self) -> str:
         lines = [f"line {number}: {fault}" for number, fault in sorted(self.faults.items())]
         more = [f"and {len(lines) - _MAX_REPORTED} more"] if len(lines) > _MAX_REPORTED else []
         noun = "invalid line" if len(lines) == 1 else "invalid lines"
@@ -167,15 +166,11 @@ def _field_error(fault: Any) -> str:
     return f"unknown option {name!r}" if fault["type"] == "extra_forbidden" else f"{name}: {fault['msg']}"
 
 
-_SETTINGS_FILE = "batch.json"
-
-
-class BatchSettings(BaseModel):
+class BatchSettings(FolderSettings):
     """Settings that apply to all images of the folder."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    file_name = "batch.json"
 
-    id: str = Field("", description="Random id of the folder, part of its run ids.")
     generator: str
     chat: str
     judge: str = ""
@@ -183,40 +178,26 @@ class BatchSettings(BaseModel):
     learn: bool = False
 
 
-class BatchLine(BaseModel):
-    """One line of the manifest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _BatchSource(BaseModel):
     id: str
     line: int = Field(description="Line number in the list, from 1.")
     prompt: str
     options: dict[str, str | int | float]
-    run_id: str
-    rounds: int
-    images: int
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    seconds: float
-    skills: list[str]
-    requirements: int
-    met: int
-    stop_reason: str
-    file: str = Field(description="The PNG, relative to the folder; empty if there is none.")
-    sha256: str
-    error: str
 
 
-class Batch:
+# Fields are written in this order: those of the last base first.
+class BatchLine(JobOutcome, _BatchSource):
+    """One line of the manifest."""
+
+
+class Batch(JobRunner):
     """The rows of a list, by line number, and the folder that their images are written to."""
 
     def __init__(self, store: FileStore, settings: BatchSettings, rows: Mapping[int, BatchRow]) -> None:
         self.settings, self.warnings = settings, list[str]()
         self._store, self._manifest = store, JsonLines(store, "manifest")
-        self._jobs = {_row_name(row): self._job(row) for row in rows.values()}
-        self._lines = {_row_name(row): (number, row) for number, row in rows.items()}
+        self.jobs = {row.id: self._job(row) for row in rows.values()}
+        self._lines = {row.id: (number, row) for number, row in rows.items()}
 
     @classmethod
     async def open(cls, store: FileStore, wanted: BatchSettings, rows: Mapping[int, BatchRow]) -> Batch:
@@ -224,111 +205,38 @@ class Batch:
 
         Raises `RequestError` if its settings differ or it holds samples of a benchmark.
         """
-        known = await asyncio.to_thread(_read_settings, store)
-        if known is None:
-            known = wanted.model_copy(update={"id": secrets.token_hex(8)})
-            await asyncio.to_thread(store.write, _SETTINGS_FILE, known.model_dump_json(indent=2).encode())
-        here, there = known.model_dump(exclude={"id"}), wanted.model_dump(exclude={"id"})
-        if faults := [
-            f"{n} is {here[n]!r} in the folder, {there[n]!r} now" for n in here if here[n] != there[n]
-        ]:
+        if await asyncio.to_thread(store.exists, EvalSettings.file_name):
             raise RequestError(
-                f"{store.label} was created with other settings: {'; '.join(faults)}.",
-                hint="Use another folder or the same settings.",
+                f"{store.label} holds samples of a benchmark.", hint="Use another folder for this list."
             )
-        return cls(store, known, rows)
+        return cls(store, await asyncio.to_thread(wanted.apply, store), rows)
 
-    async def run(
-        self,
-        engine: Engine,
-        *,
-        budget_usd: float | None = None,
-        retries: int = 1,
-        on_progress: OnProgress = lambda _: None,
-    ) -> JobProgress:
-        """Generate the missing images; runs of an earlier call are resumed, changed rows start again."""
-        known = await self._known_lines()
-        there = set(await asyncio.to_thread(self._store.names, ""))
-        done = {
-            name: line
-            for name, line in known.items()
-            if name in self._jobs and not line.error and line.file in there
-            and line.run_id == self._jobs[name].run_id
-        }  # fmt: skip
-        progress = JobProgress(
-            total=len(self._jobs),
-            done=len(done),
-            done_before=len(done),
-            images=sum(line.images for line in done.values()),
-            spent={name: line.usd for name, line in known.items() if line.images or line.calls},
-        )
-        on_progress(progress)
-        left = [job for name, job in self._jobs.items() if name not in done]
-        return await run_jobs(
-            left,
-            engine,
-            progress,
-            self._save,
-            budget_usd=budget_usd,
-            retries=retries,
-            on_progress=on_progress,
-        )
-
-    async def _known_lines(self) -> dict[str, BatchLine]:
-        lines, note = await asyncio.to_thread(self._manifest.read)
+    async def read_manifest(self) -> dict[str, BatchLine]:
+        """Return the newest line of each row."""
+        lines, note = await asyncio.to_thread(self._manifest.read, BatchLine)
         self.warnings += [note] if note else []
-        try:
-            found = [BatchLine.model_validate(line) for line in lines]
-        except ValidationError as error:
-            raise DataError(
-                f"Invalid line in {self._store.label}/manifest.",
-                hint="The file is damaged or was written by another version of GEMS.",
-            ) from error
-        return {line.id: line for line in found}
+        return {line.id: line for line in lines}
+
+    async def list_images(self) -> set[str]:
+        """Return the names of all files in the folder."""
+        return set(await asyncio.to_thread(self._store.names, ""))
+
+    async def save(self, result: JobResult) -> None:
+        """Append the line of a row."""
+        number, row = self._lines[result.name]
+        line = {"id": row.id, "line": number, "prompt": row.prompt, "options": self._options(row)}
+        text = BatchLine.model_validate(line | result.outcome()).model_dump_json()
+        await asyncio.to_thread(self._manifest.append, [text])
+
+    def _options(self, row: BatchRow) -> RunOptions:
+        return {"seed": derived_seed(self.settings.seed, row.id), **row.options()}
 
     def _job(self, row: BatchRow) -> Job:
-        options: RunOptions = {"seed": self._seed(row), **row.options(), "memory": self.settings.learn}
         identity = f"{self.settings.id}\x1f{row.model_dump_json()}"
         return Job(
-            name=_row_name(row),
+            name=row.id,
             run_id=f"batch-{hashlib.sha256(identity.encode()).hexdigest()[:24]}",
             prompt=row.prompt,
-            options=options,
+            options={**self._options(row), "memory": self.settings.learn},
             file=f"{safe_name(row.id)}.png",
         )
-
-    def _seed(self, row: BatchRow) -> int:
-        return derived_seed(self.settings.seed, row.id)
-
-    async def _save(self, result: JobResult) -> None:
-        number, row = self._lines[result.job.name]
-        line = BatchLine(
-            id=row.id,
-            line=number,
-            prompt=row.prompt,
-            options={"seed": self._seed(row)} | row.model_dump(exclude={"id", "prompt"}, exclude_none=True),
-            **result.manifest_fields(),
-        )
-        await asyncio.to_thread(self._manifest.append, [line.model_dump_json()])
-
-
-def _row_name(row: BatchRow) -> str:
-    return row.id
-
-
-def _read_settings(store: FileStore) -> BatchSettings | None:
-    if store.exists("eval.json"):
-        raise RequestError(
-            f"{store.label} holds samples of a benchmark.", hint="Use another folder for this list."
-        )
-    try:
-        data = store.read(_SETTINGS_FILE)
-    except FileNotFoundError:
-        return None
-    try:
-        return BatchSettings.model_validate_json(data)
-    except ValidationError as error:
-        raise DataError(
-            f"{store.label}/{_SETTINGS_FILE} is invalid.",
-            hint="The file is damaged or was written by another version of GEMS.",
-        ) from error

@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gems.errors import DataError
+from gems.evals.records import first_error
 from gems.evals.task import DataFile, Task
 
 M = TypeVar("M", bound=BaseModel)
@@ -179,9 +180,7 @@ def validate_record(where: str, raw: Any, form: type[M]) -> M:
     try:
         return form.model_validate(raw)
     except ValidationError as error:
-        fault = error.errors(include_input=False, include_url=False)[0]
-        name = ".".join(str(part) for part in fault["loc"])
-        raise DataError(f"{where}: {f'{name}: ' if name else ''}{fault['msg']}.") from None
+        raise DataError(f"{where}: {first_error(error)}.") from None
 
 
 FileStatus = Literal["ok", "partial", "differs", "missing", "optional"]

@@ -1,12 +1,13 @@
-"""Single, rewrite, best-of-n, paper*, balanced."""
+"""Harnesses: ways from a prompt to an image, each a normal run with ledger and resume."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
-from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
+from gems.errors import OptionError, RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Planned
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.models.schemas import PromptReply
@@ -17,18 +18,20 @@ from gems.nodes.reflector import append_questions, failed_questions, round_slots
 from gems.nodes.rewrite import enhance
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, RunOptions
 from gems.state import State, negative_prompt
-from gems.types import Round
+from gems.types import Profile, Round
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harness:
-    """One way from a prompt to an image; each is a normal run with ledger and resume.
+    """One way from a prompt to an image.
 
     Attributes:
         name: As in `--harness NAME`.
         title: For tables.
         description: One sentence.
-        options: Returns the run options for a maximum number of images, from 1.
+        profile: The profile of its runs; None for the default.
+        skills: Whether its runs may use skills.
+        spends: Whether several images are rounds or candidates of one round; None if it generates one image.
         graph: The graph to run.
         uses_chat: Whether it calls a chat model.
         most_images: Maximum number of images that it can use.
@@ -38,24 +41,25 @@ class Harness:
     name: str
     title: str
     description: str
-    options: Callable[[int], RunOptions]
+    profile: Profile | None = "paper"
+    skills: Literal["auto", "none"] = "none"
+    spends: Literal["rounds", "candidates"] | None = "rounds"
     graph: GraphBuilder = build_graph
     uses_chat: bool = True
     most_images: int = MAX_ROUNDS
     can_learn: bool = False
 
-
-def paper_options(images: int) -> RunOptions:
-    """Return the options of the paper's loop: one image per round, no learning from other runs."""
-    return {"profile": "paper", "max_rounds": images, "candidates": 1, "skills": "auto", "memory": False}
-
-
-PAPER = Harness(
-    name="paper",
-    title="GEMS, as in the paper",
-    description="The paper's loop: one round per image, experiences of earlier rounds, all skills.",
-    options=paper_options,
-)
+    def options(self, images: int) -> RunOptions:
+        """Return the run options for a maximum number of images, from 1."""
+        options: RunOptions = {
+            "max_rounds": images if self.spends == "rounds" else 1,
+            "candidates": images if self.spends == "candidates" else 1,
+            "skills": self.skills,
+            "memory": False,
+        }
+        if self.profile is not None:
+            options["profile"] = self.profile
+        return options
 
 
 _REFINE_ATTEMPTS = 2
@@ -86,30 +90,6 @@ async def _ask_new_prompt(slots: dict[str, str], last: str, work: NodeContext) -
         if prompt and prompt != last.strip():
             return prompt
     return ""
-
-
-WITHOUT_MEMORY = partial(build_graph, instead={"reflector": refine_newest})
-
-PAPER_NO_MEMORY = Harness(
-    name="paper-no-memory",
-    title="GEMS, without memory",
-    description="The paper's loop with a refiner that sees only the feedback on the newest round.",
-    options=paper_options,
-    graph=WITHOUT_MEMORY,
-)
-
-
-def _balanced_options(images: int) -> RunOptions:
-    return {"profile": "balanced", "max_rounds": images, "candidates": 1, "skills": "auto", "memory": False}
-
-
-BALANCED = Harness(
-    name="balanced",
-    title="GEMS, balanced",
-    description="The loop with its defaults: one checklist, confirmation, experiences, all skills.",
-    options=_balanced_options,
-    can_learn=True,
-)
 
 
 async def keep_prompt(state: State, work: NodeContext) -> Update:
@@ -145,46 +125,6 @@ def plan_update(prompt: str, why: str, work: NodeContext) -> Update:
     return {"plan": {"skills": [], "why": why, "prompt": prompt}, "current_prompt": prompt}
 
 
-def _best_of_n_options(images: int) -> RunOptions:
-    # As in the paper's search: one question per requirement, asked once.
-    return {"profile": "paper", "max_rounds": 1, "candidates": images, "skills": "none", "memory": False}
-
-
-BEST_OF_N = Harness(
-    name="best-of-n",
-    title="Best of N",
-    description="The prompt is generated N times with different seeds; the judge picks the best image.",
-    options=_best_of_n_options,
-    graph=partial(build_graph, instead={"planner": keep_prompt}),
-    most_images=MAX_CANDIDATES,
-)
-
-
-def _paper_loop_options(images: int) -> RunOptions:
-    return {**paper_options(images), "skills": "none"}
-
-
-PAPER_LOOP = Harness(
-    name="paper-loop",
-    title="GEMS, the loop alone",
-    description="The paper's loop with neither memory nor skills.",
-    options=_paper_loop_options,
-    graph=WITHOUT_MEMORY,
-)
-
-
-def _paper_no_skill_options(images: int) -> RunOptions:
-    return {**paper_options(images), "skills": "none"}
-
-
-PAPER_NO_SKILL = Harness(
-    name="paper-no-skill",
-    title="GEMS, without skills",
-    description="The paper's loop with experiences of earlier rounds, without skills.",
-    options=_paper_no_skill_options,
-)
-
-
 REWRITE_GUIDANCE = (
     "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "
     "what it looks like, place things relative to each other, and quote lettering exactly. Then add in a few "
@@ -199,34 +139,74 @@ async def rewrite_prompt(state: State, work: NodeContext) -> Update:
     return plan_update(prompt, "The harness rewrites the prompt once.", work)
 
 
-def _rewrite_options(_images: int) -> RunOptions:
-    return {"max_rounds": 1, "candidates": 1, "skills": "none", "memory": False}
+_WITHOUT_MEMORY = partial(build_graph, instead={"reflector": refine_newest})
+_UNJUDGED = {"decomposer": skip_requirements, "judge": accept_image}
 
-
-REWRITE = Harness(
-    name="rewrite",
-    title="Rewritten prompt",
-    description="The chat model rewrites the prompt once; one image is generated from it and not judged.",
-    options=_rewrite_options,
-    graph=partial(
-        build_graph,
-        instead={"planner": rewrite_prompt, "decomposer": skip_requirements, "judge": accept_image},
+_ALL = (
+    Harness(
+        name="single",
+        title="Single shot",
+        description="One image is generated from the unchanged prompt, without a chat model.",
+        profile=None,
+        spends=None,
+        graph=partial(build_graph, instead={"planner": keep_prompt, **_UNJUDGED}),
+        uses_chat=False,
+    ),
+    Harness(
+        name="rewrite",
+        title="Rewritten prompt",
+        description="The chat model rewrites the prompt once; one image is generated from it and not judged.",
+        profile=None,
+        spends=None,
+        graph=partial(build_graph, instead={"planner": rewrite_prompt, **_UNJUDGED}),
+    ),
+    Harness(
+        name="best-of-n",
+        title="Best of N",
+        description="The prompt is generated N times with different seeds; the judge picks the best image.",
+        # As in the paper's search: one question per requirement, asked once.
+        spends="candidates",
+        graph=partial(build_graph, instead={"planner": keep_prompt}),
+        most_images=MAX_CANDIDATES,
+    ),
+    Harness(
+        name="paper",
+        title="GEMS, as in the paper",
+        description="The paper's loop: one round per image, experiences of earlier rounds, all skills.",
+        skills="auto",
+    ),
+    Harness(
+        name="paper-no-memory",
+        title="GEMS, without memory",
+        description="The paper's loop with a refiner that sees only the feedback on the newest round.",
+        skills="auto",
+        graph=_WITHOUT_MEMORY,
+    ),
+    Harness(
+        name="paper-no-skill",
+        title="GEMS, without skills",
+        description="The paper's loop with experiences of earlier rounds, without skills.",
+    ),
+    Harness(
+        name="paper-loop",
+        title="GEMS, the loop alone",
+        description="The paper's loop with neither memory nor skills.",
+        graph=_WITHOUT_MEMORY,
+    ),
+    Harness(
+        name="balanced",
+        title="GEMS, balanced",
+        description="The loop with its defaults: one checklist, confirmation, experiences, all skills.",
+        profile="balanced",
+        skills="auto",
+        can_learn=True,
     ),
 )
+HARNESSES: Mapping[str, Harness] = {harness.name: harness for harness in _ALL}
 
 
-def _single_options(_images: int) -> RunOptions:
-    return {"max_rounds": 1, "candidates": 1, "skills": "none", "memory": False}
-
-
-SINGLE = Harness(
-    name="single",
-    title="Single shot",
-    description="One image is generated from the unchanged prompt, without a chat model.",
-    options=_single_options,
-    graph=partial(
-        build_graph,
-        instead={"planner": keep_prompt, "decomposer": skip_requirements, "judge": accept_image},
-    ),
-    uses_chat=False,
-)
+def load_harness(name: str) -> Harness:
+    """Return the harness with this name; raises `OptionError` for an unknown name."""
+    if name not in HARNESSES:
+        raise OptionError(f"Unknown harness: {name!r}.", hint=f"Choose one of: {', '.join(HARNESSES)}.")
+    return HARNESSES[name]

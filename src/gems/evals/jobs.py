@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gems.errors import (
     ConfigurationError,
@@ -18,6 +17,7 @@ from gems.errors import (
     RunDrainedError,
     RunNotFoundError,
 )
+from gems.evals.records import JobOutcome
 from gems.memory.file_store import FileStore
 from gems.options import RunOptions
 from gems.results import RunResult
@@ -36,9 +36,7 @@ class Job:
 
     Attributes:
         name: The name in messages.
-        run_id: Stable run id, so that a job that starts again resumes its run.
-        prompt: The prompt.
-        options: The run's options.
+        run_id: Stable, so that a job that starts again resumes its run.
         file: The image file, relative to the output folder.
     """
 
@@ -49,51 +47,15 @@ class Job:
     file: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobResult:
-    """The result of a job.
+class JobResult(JobOutcome):
+    """The result of a job, with the problems that did not end its run."""
 
-    Attributes:
-        job: The job.
-        file: The image file, relative to the output folder; empty if there is none.
-        sha256: Of the file's bytes.
-        error: Why there is no image; empty if there is one.
-        rounds: Number of rounds.
-        images: Number of generated images.
-        calls: Number of chat calls.
-        input_tokens: Of all chat calls.
-        output_tokens: Of all chat calls.
-        usd: US dollars; None if prices are unknown.
-        seconds: Wall time of the rounds.
-        skills: The chosen skills.
-        requirements: Number of requirements of the run.
-        met: Requirements that the image meets according to the run's own judge.
-        stop_reason: Why the run ended.
-        warnings: Problems that did not end the run.
-    """
-
-    job: Job
-    file: str = ""
-    sha256: str = ""
-    error: str = ""
-    rounds: int = 0
-    images: int = 0
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float | None = None
-    seconds: float = 0.0
-    skills: tuple[str, ...] = ()
-    requirements: int = 0
-    met: int = 0
-    stop_reason: str = ""
+    name: str
     warnings: tuple[str, ...] = ()
 
-    def manifest_fields(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, object]:
         """Return the fields that manifest rows record."""
-        kept = {each.name: getattr(self, each.name) for each in fields(self)}
-        del kept["job"], kept["warnings"]
-        return kept | {"run_id": self.job.run_id, "skills": list(self.skills)}
+        return self.model_dump(exclude={"name", "warnings"})
 
 
 async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
@@ -107,12 +69,15 @@ async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
             result = await _run_when_free(gems, job, Path(folder) / "image.png")
             job_result = _job_result(job, result)
             if result.stop_reason in ("failed", "cancelled"):
-                return replace(job_result, error=_failure_text(result))
-            return await _write_image(job_result, gems, result, store)
+                return job_result.model_copy(update={"error": _failure_text(result)})
+            png = await _load_image(gems, result)
+            await asyncio.to_thread(store.write, job.file, png)
+            return job_result.model_copy(update={"file": job.file, "sha256": hashlib.sha256(png).hexdigest()})
     except _FATAL:
         raise
     except GemsError as error:
-        return replace(await _partial_result(gems, job), error=f"{type(error).__name__}: {error}")
+        partial = await _partial_result(gems, job)
+        return partial.model_copy(update={"error": f"{type(error).__name__}: {error}"})
 
 
 async def _run_when_free(gems: Gems, job: Job, out: Path) -> RunResult:
@@ -135,14 +100,10 @@ async def _resume_or_start(gems: Gems, job: Job, out: Path) -> RunResult:
         return await gems.run(job.prompt, **job.options, new_id=job.run_id, out=out)
 
 
-async def _write_image(job_result: JobResult, gems: Gems, result: RunResult, store: FileStore) -> JobResult:
-    """Write the image to the output folder and return the updated result."""
+async def _load_image(gems: Gems, result: RunResult) -> bytes:
     if result.path is not None:
-        png = await asyncio.to_thread(Path(result.path).read_bytes)
-    else:
-        png = await gems.resources.images.load(result.image_id or "")
-    await asyncio.to_thread(store.write, job_result.job.file, png)
-    return replace(job_result, file=job_result.job.file, sha256=hashlib.sha256(png).hexdigest())
+        return await asyncio.to_thread(Path(result.path).read_bytes)
+    return await gems.resources.images.load(result.image_id or "")
 
 
 def _failure_text(result: RunResult) -> str:
@@ -157,13 +118,14 @@ async def _partial_result(gems: Gems, job: Job) -> JobResult:
         return _job_result(job, await gems.show(job.run_id))
     except GemsError:
         # No run was started, or the stores themselves have failed.
-        return JobResult(job=job)
+        return JobResult(name=job.name, run_id=job.run_id)
 
 
 def _job_result(job: Job, result: RunResult) -> JobResult:
     chat = total_usage(result.usage, chat_only=True)
     return JobResult(
-        job=job,
+        name=job.name,
+        run_id=job.run_id,
         rounds=len(result.rounds),
         images=sum(len(turn["candidates"]) for turn in result.rounds),
         calls=chat["calls"],
@@ -171,7 +133,7 @@ def _job_result(job: Job, result: RunResult) -> JobResult:
         output_tokens=chat["output_tokens"],
         usd=total_usage(result.usage)["usd"],
         seconds=result.seconds,
-        skills=tuple(result.plan["skills"]) if result.plan else (),
+        skills=result.plan["skills"] if result.plan else [],
         requirements=len(result.requirements),
         met=sum(item.answer == "yes" for item in result.requirements),
         stop_reason=result.stop_reason or "",

@@ -7,12 +7,16 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from gems.errors import DataError
+from gems.evals.records import first_error
 from gems.memory.file_store import FileStore
 from gems.memory.sqlite import storage_error
 
+M = TypeVar("M", bound=BaseModel)
 _PART_LINES = 200
 """Lines per part; the current part is rewritten on each append, since object stores cannot append."""
 _PART_NAME = re.compile(r"\.(\d{6})\.jsonl")
@@ -30,20 +34,19 @@ class JsonLines:
         self._number = 0
         self._mended = False
 
-    def read(self) -> tuple[list[dict[str, Any]], str]:
+    def read(self, form: type[M]) -> tuple[list[M], str]:
         """Return all lines in order, and a warning if the last one is incomplete (else empty).
 
-        Raises `DataError` if another line is damaged.
+        Raises `DataError` if another line is damaged or invalid.
         """
-        lines: list[dict[str, Any]] = []
+        lines: list[M] = []
         note = ""
         names = self._names()
         for name in names:
+            place = f"{self._store.label}/{name}"
             # Nothing depends on a line that was incomplete when its process was killed.
-            found, half = _parse_lines(
-                self._store.read(name), f"{self._store.label}/{name}", name == names[-1]
-            )
-            lines += found
+            found, half = _parse_lines(self._store.read(name), place, name == names[-1])
+            lines += [_validate(line, form, place) for line in found]
             note = half or note
         return lines, note
 
@@ -91,6 +94,16 @@ class JsonLines:
         text = "".join(f"{line}\n" for line in part)
         self._store.write(f"{self._stem}.{self._number:06d}.jsonl", text.encode())
         self._part = part
+
+
+def _validate(line: dict[str, Any], form: type[M], place: str) -> M:
+    try:
+        return form.model_validate(line)
+    except ValidationError as error:
+        raise DataError(
+            f"Invalid line in {place} ({first_error(error)}): {json.dumps(line)[:200]}",
+            hint="The file is damaged or was written by another version of GEMS.",
+        ) from error
 
 
 def _parse_lines(data: bytes, place: str, is_last: bool) -> tuple[list[dict[str, Any]], str]:

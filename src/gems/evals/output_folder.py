@@ -13,29 +13,105 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import ClassVar, Self
 from urllib.parse import quote, unquote
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from gems._version import __version__
 from gems.errors import DataError, ImageMissingError, RequestError, RunBusyError
 from gems.evals.jsonl import JsonLines
-from gems.evals.records import BenchmarkPrompt, EvalSettings, Figure, SampleKey, SampleRow, SampleSet, Score
+from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, SampleSet, Score, first_error
 from gems.memory.file_store import FileStore
 from gems.memory.locks import hold_run_lock
 
-__all__ = ["EvalFolder", "EvalSettings"]
-
-ModelT = TypeVar("ModelT", bound=BaseModel)
-_SETTINGS = "eval.json"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _MAX_NAME_LENGTH = 120
 _FIGURES = TypeAdapter(list[Figure])
+
+
+class FolderSettings(BaseModel):
+    """Settings that apply to all images of a folder, stored in it as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    file_name: ClassVar[str]
+    not_compared: ClassVar[Sequence[str]] = ("id",)
+    extendable: ClassVar[Sequence[str]] = ()
+    """Numbers that may grow, but not shrink: it would be unclear which samples count. None is no limit."""
+
+    id: str = Field("", description="Random id of the folder, part of its run ids.")
+
+    @classmethod
+    def read(cls, store: FileStore) -> Self | None:
+        """Return the settings of a folder, or None; raises `DataError` if they are invalid."""
+        try:
+            return cls.model_validate_json(store.read(cls.file_name))
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise DataError(
+                f"{store.label}/{cls.file_name} is invalid: {first_error(error)}.",
+                hint="The file is damaged or was written by another version of GEMS.",
+            ) from error
+
+    def apply(self, store: FileStore) -> Self:
+        """Write the settings to a new folder, or check that an existing one was created with them.
+
+        Raises `RequestError` that names the differences.
+        """
+        known = type(self).read(store)
+        if known is None:
+            settings = self.model_copy(update={"id": secrets.token_hex(8)})
+        elif faults := known.differences(self):
+            raise RequestError(
+                f"{store.label} was created with other settings: {'; '.join(faults)}.",
+                hint="Use another folder or the same settings.",
+            )
+        else:
+            settings = known.model_copy(update={name: getattr(self, name) for name in self.extendable})
+        if settings != known:
+            store.write(self.file_name, settings.model_dump_json(indent=2).encode())
+        return settings
+
+    def differences(self, wanted: Self) -> list[str]:
+        """Return the differences that keep `wanted` from using this folder, one line each."""
+        differences = []
+        for name in type(self).model_fields:
+            current, new = getattr(self, name), getattr(wanted, name)
+            if name in self.not_compared or current == new:
+                continue
+            if name in self.extendable and (new is None or (current is not None and new > current)):
+                continue
+            differences.append(f"{name} is {current!r} in the folder, {new!r} now")
+        return differences
+
+
+class EvalSettings(FolderSettings):
+    """How the samples of a folder are generated."""
+
+    file_name = "eval.json"
+    not_compared = ("id", "version", "data")
+    extendable = ("limit", "samples")
+
+    task: str
+    languages: tuple[str, ...]
+    harness: str
+    generator: str = Field(description="Spec of the image generator.")
+    generator_profile: str = Field("", description="Named settings of the generator; empty for none.")
+    chat: str = Field("", description="Spec of the loop's chat model; empty if the harness uses none.")
+    judge: str = Field("", description="Spec of the loop's judge if it is another model.")
+    size: str = Field("", description="WIDTHxHEIGHT in pixels; empty for the generator's default.")
+    images: int = Field(ge=1, description="Maximum number of images per sample.")
+    limit: int | None = Field(None, ge=1, description="Maximum number of prompts per language; None for all.")
+    samples: int = Field(ge=1, description="Samples per prompt.")
+    seed: int = Field(ge=0, description="Base of the samples' seeds.")
+    learn: bool = Field(False, description="Whether runs learn from each other.")
+    data: str = Field("", description="The folder of the benchmark's data.")
+    version: str = Field(__version__, description="Version of GEMS that created the folder.")
 
 
 class EvalFolder:
@@ -45,20 +121,14 @@ class EvalFolder:
     """
 
     def __init__(self, store: FileStore, settings: EvalSettings) -> None:
-        self.settings = settings
+        self.store, self.settings = store, settings
         self.warnings: list[str] = []
-        self._store = store
         self._manifest = JsonLines(store, "manifest")
-
-    @property
-    def store(self) -> FileStore:
-        """The files of the folder."""
-        return self._store
 
     @property
     def label(self) -> str:
         """The location, for messages."""
-        return self._store.label
+        return self.store.label
 
     @classmethod
     async def create(cls, url: str, settings: EvalSettings) -> EvalFolder:
@@ -68,43 +138,25 @@ class EvalFolder:
         differences.
         """
         store = await asyncio.to_thread(FileStore, url)
-        known = await asyncio.to_thread(_read_settings, store)
-        if known is not None:
-            if faults := known.differences(settings):
-                raise RequestError(
-                    f"{store.label} was created with other settings: {'; '.join(faults)}.",
-                    hint="Use another folder or the same settings.",
-                )
-            settings = known.model_copy(update={"limit": settings.limit, "samples": settings.samples})
-        else:
-            settings = settings.model_copy(update={"id": secrets.token_hex(8)})
-        if settings != known:
-            await asyncio.to_thread(store.write, _SETTINGS, settings.model_dump_json(indent=2).encode())
-        return cls(store, settings)
+        return cls(store, await asyncio.to_thread(settings.apply, store))
 
     @classmethod
     async def open(cls, url: str) -> EvalFolder:
         """Open an existing folder; raises `RequestError` if it is not an output folder."""
         store = await asyncio.to_thread(FileStore, url)
-        settings = await asyncio.to_thread(_read_settings, store)
+        settings = await asyncio.to_thread(EvalSettings.read, store)
         if settings is None:
             raise RequestError(
-                f"{store.label} is not an output folder: it contains no {_SETTINGS}.",
+                f"{store.label} is not an output folder: it contains no {EvalSettings.file_name}.",
                 hint="Create one with `gems eval run`.",
             )
         return cls(store, settings)
 
-    @asynccontextmanager
-    async def lock(self) -> AsyncIterator[None]:
-        """Keep other processes on this machine from writing rows; raises `RequestError` if locked."""
-        async with lock_folder(self._store):
-            yield
-
     async def rows(self) -> dict[SampleKey, SampleRow]:
         """Return the newest row of each sample, in order of first appearance."""
-        lines, note = await asyncio.to_thread(self._manifest.read)
+        rows, note = await asyncio.to_thread(self._manifest.read, SampleRow)
         self._add_warning(note)
-        return {row.key: row for row in _validate_lines(SampleRow, lines, f"{self.label}/manifest")}
+        return {row.key: row for row in rows}
 
     async def append(self, row: SampleRow) -> None:
         """Append a row, which replaces earlier rows of its sample."""
@@ -115,15 +167,9 @@ class EvalFolder:
         found: set[str] = set()
         for language in self.settings.languages:
             part = f"images/{safe_name(language)}"
-            names = await asyncio.to_thread(self._store.names, part)
+            names = await asyncio.to_thread(self.store.names, part)
             found |= {f"{part}/{name}" for name in names}
         return found
-
-    async def write_image(self, key: SampleKey, png: bytes) -> tuple[str, str]:
-        """Write a sample's PNG; returns its name relative to the folder and its SHA-256."""
-        name = image_name(key)
-        await asyncio.to_thread(self._store.write, name, png)
-        return name, hashlib.sha256(png).hexdigest()
 
     async def image(self, row: SampleRow) -> bytes:
         """Return the PNG bytes of a row's image.
@@ -131,11 +177,13 @@ class EvalFolder:
         Raises `ImageMissingError` if there is none, or if the file is missing or was changed.
         """
         if not row.file:
+            key = row.key
             raise ImageMissingError(
-                f"{_sample_label(row.key)} has no image: {row.error or 'none was generated'}."
+                f"Sample {key.sample} of {key.benchmark}/{key.language}/{key.prompt_id} has no image: "
+                f"{row.error or 'none was generated'}."
             )
         try:
-            data = await asyncio.to_thread(self._store.read, image_name(row.key))
+            data = await asyncio.to_thread(self.store.read, image_name(row.key))
         except FileNotFoundError:
             raise ImageMissingError(
                 f"{self.label}/{row.file} is missing.", hint="`gems eval run` generates missing images."
@@ -158,39 +206,38 @@ class EvalFolder:
 
     async def write_scores(self, judge: str, scores: Sequence[Score]) -> None:
         """Append scores; they replace earlier ones of the same sample, metric and category."""
-        lines = JsonLines(self._store, f"scores/{_judge_stem(judge)}")
+        lines = JsonLines(self.store, f"scores/{_judge_stem(judge)}")
         await asyncio.to_thread(lines.append, [score.model_dump_json() for score in scores])
 
     async def scores(self, judge: str) -> list[Score]:
         """Return a judge's newest scores by sample, metric and category."""
-        stem = f"scores/{_judge_stem(judge)}"
-        lines, note = await asyncio.to_thread(JsonLines(self._store, stem).read)
+        lines = JsonLines(self.store, f"scores/{_judge_stem(judge)}")
+        found, note = await asyncio.to_thread(lines.read, Score)
         self._add_warning(note)
-        found = _validate_lines(Score, lines, f"{self.label}/{stem}")
         return list({(score.key, score.metric, score.category): score for score in found}.values())
 
     async def judges(self) -> list[str]:
         """Return the judges that have scored anything."""
-        names = await asyncio.to_thread(self._store.names, "scores")
+        names = await asyncio.to_thread(self.store.names, "scores")
         stems = (re.sub(r"(\.\d{6})?\.jsonl$", "", name) for name in names if name.endswith(".jsonl"))
         return list(dict.fromkeys(unquote(stem) for stem in stems))
 
     async def write_figures(self, judge: str, figures: Sequence[Figure]) -> None:
         """Replace the figures of a judge."""
         data = _FIGURES.dump_json(list(figures), indent=2)
-        await asyncio.to_thread(self._store.write, f"figures/{_judge_stem(judge)}.json", data)
+        await asyncio.to_thread(self.store.write, f"figures/{_judge_stem(judge)}.json", data)
 
     async def figures(self) -> list[Figure]:
         """Return the figures of all judges; raises `DataError` if a file is damaged."""
         figures: list[Figure] = []
-        for name in await asyncio.to_thread(self._store.names, "figures"):
+        for name in await asyncio.to_thread(self.store.names, "figures"):
             if not name.endswith(".json"):
                 continue
             try:
-                data = await asyncio.to_thread(self._store.read, f"figures/{name}")
+                data = await asyncio.to_thread(self.store.read, f"figures/{name}")
                 figures += _FIGURES.validate_json(data)
             except ValidationError as error:
-                raise DataError(f"{self.label}/figures/{name} is damaged: {_first_error(error)}.") from error
+                raise DataError(f"{self.label}/figures/{name} is damaged: {first_error(error)}.") from error
         return figures
 
     def _add_warning(self, note: str) -> None:
@@ -235,39 +282,3 @@ def safe_name(text: str) -> str:
 def _judge_stem(judge: str) -> str:
     """Return a file stem that encodes the judge's name."""
     return quote(judge, safe=" ,()").replace(".", "%2E")
-
-
-def _read_settings(store: FileStore) -> EvalSettings | None:
-    try:
-        data = store.read(_SETTINGS)
-    except FileNotFoundError:
-        return None
-    try:
-        return EvalSettings.model_validate_json(data)
-    except ValidationError as error:
-        raise DataError(
-            f"{store.label}/{_SETTINGS} is invalid: {_first_error(error)}.",
-            hint="The file is damaged or was written by another version of GEMS.",
-        ) from error
-
-
-def _validate_lines(model: type[ModelT], lines: Sequence[dict[str, Any]], place: str) -> list[ModelT]:
-    found = []
-    for line in lines:
-        try:
-            found.append(model.model_validate(line))
-        except ValidationError as error:
-            raise DataError(
-                f"Invalid line in {place} ({_first_error(error)}): {json.dumps(line)[:200]}",
-                hint="The file is damaged or was written by another version of GEMS.",
-            ) from error
-    return found
-
-
-def _first_error(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-
-
-def _sample_label(key: SampleKey) -> str:
-    return f"Sample {key.sample} of {key.benchmark}/{key.language}/{key.prompt_id}"

@@ -267,7 +267,8 @@ class RayEngine:
                 continue
             self._free.put_nowait(worker)
             return await self._check_reply(reply)
-        return JobResult(job=job, error=f"{_MAX_DEATHS} worker processes died while running it.")
+        error_text = f"{_MAX_DEATHS} worker processes died while running it."
+        return JobResult(name=job.name, run_id=job.run_id, error=error_text)
 
     async def _check_reply(self, reply: JobResult | RemoteError) -> JobResult:
         if isinstance(reply, RemoteError):

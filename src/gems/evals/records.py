@@ -1,4 +1,4 @@
-"""Samples, manifest rows, scores, settings."""
+"""Prompts, samples, manifest rows, scores and figures."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-
-from gems._version import __version__
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class SampleKey(NamedTuple):
@@ -49,23 +47,11 @@ class BenchmarkPrompt:
         return SampleKey(self.benchmark, self.language, self.id, sample)
 
 
-class SampleRow(BaseModel):
-    """One finished sample."""
+class JobOutcome(BaseModel):
+    """What a run consumed and resulted in."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    benchmark: str
-    language: str
-    prompt_id: str
-    sample: int = Field(ge=0, description="Sample of this prompt, from 0.")
-    prompt: str
-    seed: int = Field(description="The run's seed.")
-    harness: str
-    generator: str = Field(description="Spec of the image generator.")
-    generator_profile: str = Field(
-        "", description="Named settings of the generator, for instance `recommended`."
-    )
-    chat: str = Field(description="Spec of the loop's chat model; empty if the harness uses none.")
     run_id: str = Field("", description="The run in the checkpointer; empty if none was started.")
     rounds: int = Field(0, ge=0)
     images: int = Field(0, ge=0, description="Generated images.")
@@ -84,21 +70,40 @@ class SampleRow(BaseModel):
     sha256: str = Field("", description="Of the file's bytes.")
     error: str = Field("", description="Why there is no image; empty if there is one.")
 
+
+class _Sample(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    benchmark: str
+    language: str
+    prompt_id: str
+    sample: int = Field(ge=0, description="From 0; 0 for a score of all samples of a prompt.")
+
     @property
     def key(self) -> SampleKey:
         """The key of the sample."""
         return SampleKey(self.benchmark, self.language, self.prompt_id, self.sample)
 
 
-class Score(BaseModel):
+class _SampleSource(_Sample):
+    prompt: str
+    seed: int = Field(description="The run's seed.")
+    harness: str
+    generator: str = Field(description="Spec of the image generator.")
+    generator_profile: str = Field(
+        "", description="Named settings of the generator, for instance `recommended`."
+    )
+    chat: str = Field(description="Spec of the loop's chat model; empty if the harness uses none.")
+
+
+# Fields are written in this order: those of the last base first.
+class SampleRow(JobOutcome, _SampleSource):
+    """One finished sample."""
+
+
+class Score(_Sample):
     """One value of one sample, or the reason why there is none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    benchmark: str
-    language: str
-    prompt_id: str
-    sample: int = Field(ge=0, description="The sample, from 0; 0 for a score of all samples of a prompt.")
     metric: str = Field(description="Name of the metric, for instance `soft_tifa_gm`.")
     value: float | None = Field(description="None if it could not be scored; never counted as 0.")
     category: str = Field("", description="Category for averages, if the benchmark has any.")
@@ -106,15 +111,7 @@ class Score(BaseModel):
         default_factory=dict, description="The data behind the value."
     )
     explanation: str = Field("", description="The judge's reply, or why there is no value.")
-    images: str = Field(
-        "",
-        description="Digest of the scored images, to detect changes.",
-    )
-
-    @property
-    def key(self) -> SampleKey:
-        """The key of the sample."""
-        return SampleKey(self.benchmark, self.language, self.prompt_id, self.sample)
+    images: str = Field("", description="Digest of the scored images, to detect changes.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,43 +168,8 @@ async def gather_or_cancel(awaitables: Iterable[Awaitable[T]]) -> list[T]:
         raise
 
 
-_EXTENDABLE = ("limit", "samples")
-_NOT_COMPARED = ("id", "version", "data")
-
-
-class EvalSettings(BaseModel):
-    """How the samples of a folder are generated; stored in `eval.json`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str = Field("", description="Random id of the folder, part of its run ids.")
-    task: str
-    languages: tuple[str, ...]
-    harness: str
-    generator: str = Field(description="Spec of the image generator.")
-    generator_profile: str = Field("", description="Named settings of the generator; empty for none.")
-    chat: str = Field("", description="Spec of the loop's chat model; empty if the harness uses none.")
-    judge: str = Field("", description="Spec of the loop's judge if it is another model.")
-    size: str = Field("", description="WIDTHxHEIGHT in pixels; empty for the generator's default.")
-    images: int = Field(ge=1, description="Maximum number of images per sample.")
-    limit: int | None = Field(None, ge=1, description="Maximum number of prompts per language; None for all.")
-    samples: int = Field(ge=1, description="Samples per prompt.")
-    seed: int = Field(ge=0, description="Base of the samples' seeds.")
-    learn: bool = Field(False, description="Whether runs learn from each other.")
-    data: str = Field("", description="The folder of the benchmark's data.")
-    version: str = Field(__version__, description="Version of GEMS that created the folder.")
-
-    def differences(self, wanted: EvalSettings) -> list[str]:
-        """Return the differences that keep `wanted` from using this folder, one line each.
-
-        The limit and the number of samples may grow, but not shrink: it would be unclear which samples count.
-        """
-        differences = []
-        for name in EvalSettings.model_fields:
-            current, new = getattr(self, name), getattr(wanted, name)
-            if name in _NOT_COMPARED or current == new:
-                continue
-            if name in _EXTENDABLE and (new is None or (current is not None and new > current)):
-                continue
-            differences.append(f"{name} is {current!r} in the folder, {new!r} now")
-        return differences
+def first_error(error: ValidationError) -> str:
+    """Return field and message of the first error."""
+    fault = error.errors(include_url=False, include_input=False)[0]
+    name = ".".join(map(str, fault["loc"]))
+    return f"{name}: {fault['msg']}" if name else str(fault["msg"])

@@ -1,4 +1,4 @@
-"""Run all samples with retries and budget."""
+"""Run the jobs of a folder with retries and budget, and the samples of a benchmark."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,8 @@ from gems.errors import MissingExtraError, OptionError, ProviderError, RequestEr
 from gems.evals.engines import Engine, EngineConfig, EngineName, LocalEngine
 from gems.evals.harnesses import Harness
 from gems.evals.jobs import Job, JobResult
-from gems.evals.output_folder import EvalFolder, image_name
-from gems.evals.records import BenchmarkPrompt, EvalSettings, SampleKey, SampleRow
+from gems.evals.output_folder import EvalFolder, EvalSettings, image_name
+from gems.evals.records import BenchmarkPrompt, JobOutcome, SampleKey, SampleRow
 from gems.evals.task import Task
 from gems.memory.file_store import FileStore
 from gems.options import RunOptions, derived_seed
@@ -75,7 +76,7 @@ class JobProgress:
 
     def add(self, result: JobResult) -> None:
         """Count a result, which replaces an earlier one of the same job."""
-        name = result.job.name
+        name = result.name
         self.failed.pop(name, None)
         if result.images or result.calls:
             self.spent[name] = result.usd
@@ -86,82 +87,96 @@ class JobProgress:
             self.images += result.images
 
 
-SaveResult = Callable[[JobResult], Awaitable[None]]
 OnProgress = Callable[[JobProgress], None]
 
 
-async def run_jobs(
-    jobs: Sequence[Job],
-    engine: Engine,
-    progress: JobProgress,
-    save: SaveResult,
-    *,
-    budget_usd: float | None = None,
-    retries: int = 1,
-    on_progress: OnProgress = lambda _progress: None,
-) -> JobProgress:
-    """Run all jobs, then retry failed ones.
+class JobRunner(ABC):
+    """Runs the jobs of a folder, by name, and records their results in its manifest."""
 
-    Args:
-        jobs: The remaining jobs, in order.
-        engine: Runs them.
-        progress: Updated with every result.
-        save: Records a result.
-        budget_usd: Start no more jobs after spending this many US dollars.
-        retries: Retries of failed jobs after the first pass.
-        on_progress: Called after every result.
+    jobs: Mapping[str, Job]
 
-    Raises:
-        ProviderError: too many jobs failed in a row.
-        GemsError: an error that affects every job, or a result could not be recorded.
-    """
-    left = list(jobs)
-    for _ in range(retries + 1):
-        await _run_pass(left, engine, progress, save, budget_usd, on_progress)
-        left = [job for job in left if job.name in progress.failed]
-        if not left or progress.out_of_money:
-            break
-    return progress
+    @abstractmethod
+    async def read_manifest(self) -> Mapping[str, JobOutcome]:
+        """Return the newest row of each job, including jobs of other calls."""
+
+    @abstractmethod
+    async def list_images(self) -> set[str]:
+        """Return the names of all existing images, relative to the folder."""
+
+    @abstractmethod
+    async def save(self, result: JobResult) -> None:
+        """Append a result to the manifest."""
+
+    async def run(
+        self,
+        engine: Engine,
+        *,
+        budget_usd: float | None = None,
+        retries: int = 1,
+        on_progress: OnProgress = lambda _: None,
+    ) -> JobProgress:
+        """Generate the missing images, then retry failed ones; runs of an earlier call are resumed.
+
+        Args:
+            engine: Runs the jobs.
+            budget_usd: Start no more jobs after spending this many US dollars.
+            retries: Retries of failed jobs after the first pass.
+            on_progress: Called at the start and after every result.
+
+        Raises:
+            ProviderError: too many jobs failed in a row.
+            GemsError: an error that affects every job, or a result could not be recorded.
+        """
+        known, existing = await self.read_manifest(), await self.list_images()
+        done = {
+            name: row
+            for name, row in known.items()
+            if name in self.jobs and self._is_done(row, self.jobs[name], existing)
+        }
+        progress = JobProgress(
+            total=len(self.jobs),
+            done=len(done),
+            done_before=len(done),
+            images=sum(row.images for row in done.values()),
+            spent={name: row.usd for name, row in known.items() if row.images or row.calls},
+        )
+        on_progress(progress)
+        left = [job for name, job in self.jobs.items() if name not in done]
+        for _ in range(retries + 1):
+            await self._run_pass(_within_budget(left, progress, budget_usd), engine, progress, on_progress)
+            left = [job for job in left if job.name in progress.failed]
+            if not left or progress.out_of_money:
+                break
+        return progress
+
+    def _is_done(self, row: JobOutcome, job: Job, existing: set[str]) -> bool:
+        # Jobs that were changed since then have another run id.
+        return not row.error and row.file in existing and row.run_id in ("", job.run_id)
+
+    async def _run_pass(
+        self, jobs: Iterator[Job], engine: Engine, progress: JobProgress, on_progress: OnProgress
+    ) -> None:
+        in_a_row = 0
+        async with aclosing(engine.run(jobs)) as results:
+            async for result in results:
+                await self.save(result)
+                progress.add(result)
+                on_progress(progress)
+                in_a_row = in_a_row + 1 if result.error else 0
+                if in_a_row >= MAX_CONSECUTIVE_FAILURES:
+                    raise ProviderError(
+                        f"{in_a_row} samples failed in a row, the last one with: {result.error}",
+                        hint="Fix the cause and run the same command again to resume.",
+                    )
 
 
-async def _run_pass(
-    jobs: list[Job],
-    engine: Engine,
-    progress: JobProgress,
-    save: SaveResult,
-    budget_usd: float | None,
-    on_progress: OnProgress,
-) -> None:
-    in_a_row = 0
-    async with aclosing(engine.run(_within_budget(jobs, progress, budget_usd))) as results:
-        async for result in results:
-            await save(result)
-            progress.add(result)
-            on_progress(progress)
-            in_a_row = in_a_row + 1 if result.error else 0
-            if in_a_row >= MAX_CONSECUTIVE_FAILURES:
-                raise ProviderError(
-                    f"{in_a_row} samples failed in a row, the last one with: {result.error}",
-                    hint="Fix the cause and run the same command again to resume.",
-                )
-
-
-def _within_budget(jobs: list[Job], progress: JobProgress, budget_usd: float | None) -> Iterator[Job]:
+def _within_budget(jobs: Sequence[Job], progress: JobProgress, budget_usd: float | None) -> Iterator[Job]:
     """Yield jobs until the budget is spent."""
     for job in jobs:
         if budget_usd is not None and (progress.usd or 0.0) >= budget_usd:
             progress.out_of_money = True
             return
         yield job
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """A sample to generate."""
-
-    prompt: BenchmarkPrompt
-    key: SampleKey
-    seed: int
 
 
 async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPrompt]:
@@ -181,12 +196,6 @@ async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPr
     return found
 
 
-def list_samples(prompts: Sequence[BenchmarkPrompt], settings: EvalSettings) -> list[Sample]:
-    """Return all samples of the prompts, in order."""
-    keys = [(prompt, prompt.key(sample)) for prompt in prompts for sample in range(settings.samples)]
-    return [Sample(prompt=prompt, key=key, seed=sample_seed(settings.seed, key)) for prompt, key in keys]
-
-
 def sample_seed(seed: int, key: SampleKey) -> int:
     """Return the seed of a sample in [0, 2**31); the same for every harness and generator."""
     return derived_seed(seed, *key)
@@ -198,7 +207,7 @@ def check_image_budget(harness: Harness, images: int) -> None:
         raise OptionError(f"{harness.name} generates at most {harness.most_images} images per prompt.")
 
 
-class BenchmarkRun:
+class BenchmarkRun(JobRunner):
     """The samples of a folder; `extra` holds run options of the generator profile."""
 
     def __init__(
@@ -208,105 +217,60 @@ class BenchmarkRun:
         prompts: Sequence[BenchmarkPrompt],
         extra: RunOptions | None = None,
     ) -> None:
-        self.folder, self.harness = folder, harness
-        self._extra: RunOptions = extra or {}
-        self._samples = list_samples(prompts, folder.settings)
-        self._by_name = {_sample_name(sample.key): sample for sample in self._samples}
+        self.folder, settings = folder, folder.settings
+        self._prompts = {
+            prompt.key(sample): prompt for prompt in prompts for sample in range(settings.samples)
+        }
+        self._keys = {_sample_name(key): key for key in self._prompts}
+        self._options: RunOptions = {**harness.options(settings.images), **(extra or {})}
+        self._options["max_images"] = settings.images
+        if settings.learn:
+            self._options["memory"] = True
+        if settings.size:
+            self._options["size"] = settings.size
+        self.jobs = {name: self._job(name, key) for name, key in self._keys.items()}
 
-    async def run(
-        self,
-        engine: Engine,
-        *,
-        budget_usd: float | None = None,
-        retries: int = 1,
-        on_progress: OnProgress = lambda _: None,
-    ) -> JobProgress:
-        """Generate the missing samples; runs of an earlier call are resumed.
-
-        Raises `RequestError` if a sample in the folder has a different prompt, and the errors of `run_jobs`.
-        """
-        rows = await self.folder.rows()
-        self._check_prompts(rows)
-        existing = await self.folder.images()
-        done = {key for key, row in rows.items() if row.file in existing and not row.error}
-        progress = self._counted(list(rows.values()), done)
-        on_progress(progress)
-        jobs = [self._job(sample) for sample in self._samples if sample.key not in done]
-        return await run_jobs(
-            jobs,
-            engine,
-            progress,
-            self._save,
-            budget_usd=budget_usd,
-            retries=retries,
-            on_progress=on_progress,
+    def _job(self, name: str, key: SampleKey) -> Job:
+        settings, text = self.folder.settings, self._prompts[key].text
+        # Stable, so that the run is found again after a kill.
+        identity = "\x1f".join(map(str, (settings.id, *key, text)))
+        return Job(
+            name=name,
+            run_id=f"eval-{hashlib.sha256(identity.encode()).hexdigest()[:24]}",
+            prompt=text,
+            options={**self._options, "seed": sample_seed(settings.seed, key)},
+            file=image_name(key),
         )
 
-    def _check_prompts(self, rows: dict[SampleKey, SampleRow]) -> None:
-        for sample in self._samples:
-            row = rows.get(sample.key)
-            if row is not None and row.prompt != sample.prompt.text:
+    async def read_manifest(self) -> dict[str, SampleRow]:
+        """Return the newest row of each sample; raises `RequestError` if one has a different prompt."""
+        rows = await self.folder.rows()
+        for key, prompt in self._prompts.items():
+            if key in rows and rows[key].prompt != prompt.text:
                 raise RequestError(
-                    f"{self.folder.label} holds {_sample_name(sample.key)} for a different prompt: "
+                    f"{self.folder.label} holds {_sample_name(key)} for a different prompt: "
                     "the benchmark's data have changed.",
                     hint="Use another folder, or restore the data that the folder was created with.",
                 )
+        return {_sample_name(key): row for key, row in rows.items()}
 
-    def _counted(self, rows: list[SampleRow], done: set[SampleKey]) -> JobProgress:
-        """Return the progress of earlier calls."""
-        done_before = [row for row in rows if row.key in done and _sample_name(row.key) in self._by_name]
-        return JobProgress(
-            total=len(self._samples),
-            done=len(done_before),
-            done_before=len(done_before),
-            images=sum(row.images for row in done_before),
-            spent={_sample_name(row.key): row.usd for row in rows if row.images or row.calls},
-        )
+    async def list_images(self) -> set[str]:
+        """Return the names of all existing images, relative to the folder."""
+        return await self.folder.images()
 
-    def _job(self, sample: Sample) -> Job:
-        settings = self.folder.settings
-        options: RunOptions = {
-            **self.harness.options(settings.images),
-            **self._extra,
-            "max_images": settings.images,
-            "seed": sample.seed,
+    async def save(self, result: JobResult) -> None:
+        """Append the row of a sample."""
+        settings, key = self.folder.settings, self._keys[result.name]
+        row = {
+            **key._asdict(),
+            "prompt": self._prompts[key].text,
+            "seed": sample_seed(settings.seed, key),
+            "harness": settings.harness,
+            "generator": settings.generator,
+            "generator_profile": settings.generator_profile,
+            "chat": settings.chat,
         }
-        if settings.learn:
-            options["memory"] = True
-        if settings.size:
-            options["size"] = settings.size
-        return Job(
-            name=_sample_name(sample.key),
-            run_id=run_id(settings, sample),
-            prompt=sample.prompt.text,
-            options=options,
-            file=image_name(sample.key),
-        )
-
-    async def _save(self, result: JobResult) -> None:
-        await self.folder.append(self._row(result))
-
-    def _row(self, result: JobResult) -> SampleRow:
-        settings, sample = self.folder.settings, self._by_name[result.job.name]
-        return SampleRow(
-            benchmark=sample.key.benchmark,
-            language=sample.key.language,
-            prompt_id=sample.key.prompt_id,
-            sample=sample.key.sample,
-            prompt=sample.prompt.text,
-            seed=sample.seed,
-            harness=settings.harness,
-            generator=settings.generator,
-            generator_profile=settings.generator_profile,
-            chat=settings.chat,
-            **result.manifest_fields(),
-        )
-
-
-def run_id(settings: EvalSettings, sample: Sample) -> str:
-    """Return the stable run id of a sample, so that it is found again after a kill."""
-    identity = "\x1f".join(map(str, (settings.id, *sample.key, sample.prompt.text)))
-    return f"eval-{hashlib.sha256(identity.encode()).hexdigest()[:24]}"
+        await self.folder.append(SampleRow.model_validate(row | result.outcome()))
 
 
 def _sample_name(key: SampleKey) -> str:
@@ -362,7 +326,6 @@ class WorkReport(BaseModel):
     @classmethod
     def of(cls, progress: JobProgress, out: str, warnings: list[str]) -> WorkReport:
         """Create the report."""
-        failed = [FailedJob(name=name, error=result.error) for name, result in progress.failed.items()]
         return cls(
             out=out,
             total=progress.total,
@@ -370,6 +333,6 @@ class WorkReport(BaseModel):
             images=progress.images,
             usd=progress.usd,
             out_of_money=progress.out_of_money,
-            failed=failed,
+            failed=[FailedJob(name=each.name, error=each.error) for each in progress.failed.values()],
             warnings=warnings,
         )

@@ -13,7 +13,7 @@ from rich.console import Console
 from gems.apps.cli.display import LiveDisplay, Marks, answers_table, format_progress, show_progress
 from gems.apps.cli.options import View
 from gems.apps.run_view import RunView
-from gems.evals.jobs import Job, JobResult
+from gems.evals.jobs import JobResult
 from gems.evals.runner import JobProgress
 from gems.events import Event, ImageDrawn, Judged, Reflected, RequirementsListed, Started, StepDone, Warned
 from gems.types import Answer, Requirement, Verdict
@@ -143,8 +143,7 @@ def test_live_display_shows_everything() -> None:
 
 
 def ending(name: str, *, error: str = "", images: int = 2, usd: float | None = 0.25) -> JobResult:
-    job = Job(name=name, run_id=f"run-{name}", prompt="a cat", options={}, file=f"{name}.png")
-    return JobResult(job=job, error=error, images=images, calls=1, usd=usd)
+    return JobResult(name=name, error=error, images=images, calls=1, usd=usd)
 
 
 def tally() -> JobProgress:

@@ -21,11 +21,11 @@ from gems.evals.comparison.table import Table
 from gems.evals.engines import check_prices, settings_for_jobs
 from gems.evals.generator_profiles import apply_profile
 from gems.evals.harnesses import Harness
+from gems.evals.harnesses import load_harness as harness_named
 from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse_name, open_judge
 from gems.evals.official import EvalExport, EvalImport, export_folder, import_scores
 from gems.evals.output_folder import EvalFolder, EvalSettings, lock_folder
 from gems.evals.registry import data_folder, load_task
-from gems.evals.registry import load_harness as harness_named
 from gems.evals.registry import load_task as task_named
 from gems.evals.runner import BenchmarkRun, WorkReport, check_image_budget, open_engine, select_prompts
 from gems.evals.scoring import ScoreReport, score_folder
@@ -264,7 +264,7 @@ async def _run_eval(
     prompts = await select_prompts(task, folder_settings)
     folder = await EvalFolder.create(engine_options.out, folder_settings)
     async with (
-        folder.lock(),
+        lock_folder(folder.store),
         open_engine(engine_options.engine_name, engine_options.workplace(settings, harness.graph)) as engine,
     ):
         with show_progress("samples", view) as on_progress:

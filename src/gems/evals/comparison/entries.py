@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from gems.errors import RequestError
-from gems.evals.output_folder import EvalFolder
-from gems.evals.records import EvalSettings, Figure, SampleKey, SampleRow, Score
+from gems.evals.output_folder import EvalFolder, EvalSettings
+from gems.evals.records import Figure, SampleKey, SampleRow, Score
 
 
 @dataclass(frozen=True, slots=True)

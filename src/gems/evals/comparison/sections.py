@@ -27,7 +27,8 @@ from gems.evals.comparison.statistics import (
 )
 from gems.evals.comparison.table import NONE, Scale, Table, format_amount, format_coverage, format_p
 from gems.evals.judge import OFFICIAL, inhouse_name
-from gems.evals.records import EvalSettings, Figure, SampleRow, Score
+from gems.evals.output_folder import EvalSettings
+from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.registry import load_task
 
 
