@@ -197,7 +197,7 @@ async def test_run_that_was_killed_before_its_first_checkpoint_begins_as_asked(
     house: House, tmp_path: Path
 ) -> None:
     async with house.gems() as gems:
-        options = gems._resolved({"seed": 7}, None)
+        options = gems._resolve_options({"seed": 7}, None)
         await gems.resources.ledger.begin("killed", "a red cat", options, gems.resources.models())
         resumed = await gems.resume("killed")
     assert unchanging(resumed) == await undisturbed(tmp_path)
@@ -258,7 +258,7 @@ async def test_other_models_are_named_and_recorded(house: House) -> None:
     async with other.gems() as gems:
         resumed = await gems.resume(begun.run_id)
         again = await gems.resume(begun.run_id)
-    assert [w for w in resumed.warnings if "generator was flat and is another now" in w]
+    assert [w for w in resumed.warnings if "generator was flat and is now another" in w]
     assert resumed.models["generator"] == "another"
     # Handing back what is finished draws nothing, with whatever models.
     assert again.warnings == [w for w in resumed.warnings if "other models" not in w]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from markupsafe import Markup
 
@@ -16,8 +16,6 @@ from gems.memory.experience import lesson_credits
 from gems.memory.images import ImageStore
 from gems.memory.retrieval import format_lesson
 from gems.reporting.templates import (
-    Piece,
-    Thumbnail,
     diff_prompts,
     environment,
     load_images,
@@ -25,7 +23,7 @@ from gems.reporting.templates import (
     policy_hash,
 )
 from gems.results import CheckedRequirement, RunResult
-from gems.types import Answer, AnswerValue, Candidate, Requirement, Round, RunRow, total_usage
+from gems.types import Answer, Requirement, Round, RunRow, total_usage
 
 State = Literal["yes", "no", "unknown", "none"]
 _STATE_SIGNS: dict[State, str] = {"yes": "✓", "no": "✗", "unknown": "?", "none": "–"}  # noqa: RUF001 - a sign
@@ -47,36 +45,22 @@ class Cell:
     likely: str
     """The probability of yes as text; empty if it is not known."""
     source: str
-
-    @property
-    def sign(self) -> str:
-        """A one-character symbol."""
-        return _STATE_SIGNS[self.state]
-
-    @property
-    def word(self) -> str:
-        """The state in words."""
-        return "lost" if self.lost else _STATE_WORDS[self.state]
+    sign: str
+    word: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One requirement in all rounds."""
 
-    id: str
     question: str
-    kind: str
     cells: list[Cell]
 
     @property
     def lost_in(self) -> list[int]:
         """The rounds that lost it."""
-        changed = zip([None, *self.cells], self.cells, strict=False)
-        return [
-            cell.round
-            for before, cell in changed
-            if cell.lost and before is not None and before.state == "yes"
-        ]
+        pairs = zip(self.cells, self.cells[1:], strict=False)
+        return [cell.round for before, cell in pairs if cell.lost and before.state == "yes"]
 
     @property
     def is_lost(self) -> bool:
@@ -86,16 +70,11 @@ class Row:
 
 def matrix(requirements: Sequence[CheckedRequirement], rounds: Sequence[Round]) -> list[Row]:
     """Return one row per requirement with a cell per round, for the round's best image."""
-    answers = [_best_answers(round_) for round_ in rounds]
-    return [
-        Row(
-            id=requirement.id,
-            question=requirement.question,
-            kind=requirement.kind,
-            cells=_cells(requirement, rounds, answers),
-        )
-        for requirement in requirements
+    answers = [
+        {answer["requirement"]: answer for answer in round_["verdicts"][round_["best"]]["answers"]}
+        for round_ in rounds
     ]
+    return [Row(question=item.question, cells=_cells(item, rounds, answers)) for item in requirements]
 
 
 def _cells(
@@ -105,29 +84,25 @@ def _cells(
     was_met = False
     for round_, found in zip(rounds, answers, strict=True):
         answer = found.get(requirement.id)
-        value: AnswerValue | None = answer["answer"] if answer else None
+        state: State = answer["answer"] if answer else "none"
+        lost = was_met and state == "no"
+        probability = answer["probability"] if answer else None
         cells.append(
             Cell(
                 round=round_["number"],
-                state=value or "none",
-                lost=was_met and value == "no",
-                gained=value == "yes" and bool(cells) and cells[-1].state != "yes",
+                state=state,
+                lost=lost,
+                gained=state == "yes" and bool(cells) and cells[-1].state != "yes",
                 question=requirement.question,
                 evidence=answer["evidence"] if answer else "",
-                likely=_format_probability(answer),
+                likely="" if probability is None else f"{probability:.0%} yes",
                 source=answer["source"] if answer else "",
+                sign=_STATE_SIGNS[state],
+                word="lost" if lost else _STATE_WORDS[state],
             )
         )
-        was_met = was_met or value == "yes"
+        was_met = was_met or state == "yes"
     return cells
-
-
-def _best_answers(round_: Round) -> dict[str, Answer]:
-    return {answer["requirement"]: answer for answer in round_["verdicts"][round_["best"]]["answers"]}
-
-
-def _format_probability(answer: Answer | None) -> str:
-    return f"{answer['probability']:.0%} yes" if answer and answer["probability"] is not None else ""
 
 
 LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 9.0, 80.0
@@ -207,33 +182,6 @@ _MANY_ROUNDS = 16
 """With more rounds, their images are smaller, so that the page stays within a few megabytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawing:
-    """One image of a round."""
-
-    picture: Thumbnail
-    candidate: Candidate
-    score: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One round on the page."""
-
-    number: int
-    best: bool
-    score: float
-    prompt: str
-    pieces: list[Piece]
-    since: str
-    """Name of the prompt that this one is compared with."""
-    drawing: Drawing
-    others: list[Drawing]
-    cells: list[Cell]
-    experience: str
-    seconds: dict[str, float]
-
-
 async def report_page(result: RunResult, row: RunRow, images: ImageStore, lessons: Sequence[str] = ()) -> str:
     """Render a run as self-contained HTML; missing images are reported in their place.
 
@@ -249,8 +197,8 @@ async def report_page(result: RunResult, row: RunRow, images: ImageStore, lesson
 
 def _render(result: RunResult, row: RunRow, loaded: dict[str, bytes | str], lessons: Sequence[str]) -> str:
     rows = matrix(result.requirements, result.rounds)
-    turns = _page_rounds(result, rows, loaded)
     best = next((round_ for round_ in result.rounds if round_["number"] == result.best_round), None)
+    source = result.options.get("source")
     style, script = _read_asset("page.css"), _read_asset("page.js")
     return (
         environment("gems.reporting")
@@ -259,12 +207,10 @@ def _render(result: RunResult, row: RunRow, loaded: dict[str, bytes | str], less
             result=result,
             met=sum(item.answer == "yes" for item in result.requirements),
             hero=make_thumbnail(loaded[result.image_id], _HERO) if result.image_id else None,
-            source=make_thumbnail(loaded[result.options["source"]], _OTHER)
-            if "source" in result.options
-            else None,
+            source=make_thumbnail(loaded[source], _OTHER) if source else None,
             best=best["candidates"][best["best"]] if best else None,
             rows=rows,
-            turns=turns,
+            turns=_page_rounds(result, rows, loaded),
             chart=chart(result.rounds, result.best_round) if result.rounds else None,
             lessons=lessons,
             total=total_usage(result.usage),
@@ -280,39 +226,40 @@ def _render(result: RunResult, row: RunRow, loaded: dict[str, bytes | str], less
     )
 
 
-def _page_rounds(result: RunResult, rows: list[Row], loaded: dict[str, bytes | str]) -> list[Turn]:
+def _page_rounds(result: RunResult, rows: list[Row], loaded: dict[str, bytes | str]) -> list[dict[str, Any]]:
+    """Return the rounds as the template shows them; each prompt is compared with the one before."""
     experiences = {experience["round"]: experience["text"] for experience in result.experiences}
     side = _ROUND if len(result.rounds) <= _MANY_ROUNDS else _ROUND // 2
-    turns: list[Turn] = []
+    shown: list[dict[str, Any]] = []
     before, since = result.prompt, "your prompt"
     for position, round_ in enumerate(result.rounds):
-        drawings = [_round_image(round_, index, loaded, side) for index in range(len(round_["candidates"]))]
-        turns.append(
-            Turn(
-                number=round_["number"],
-                best=round_["number"] == result.best_round,
-                score=round_["score"],
-                prompt=round_["prompt"],
-                pieces=diff_prompts(before, round_["prompt"]),
-                since=since,
-                drawing=drawings[round_["best"]],
-                others=[drawing for index, drawing in enumerate(drawings) if index != round_["best"]],
-                cells=[requirement.cells[position] for requirement in rows],
-                experience=experiences.get(round_["number"], ""),
-                seconds=round_["seconds"],
-            )
+        drawings = [
+            {
+                "picture": make_thumbnail(
+                    loaded[candidate["image"]], side if index == round_["best"] else _OTHER
+                ),
+                "candidate": candidate,
+                "score": round_["verdicts"][index]["score"],
+            }
+            for index, candidate in enumerate(round_["candidates"])
+        ]
+        shown.append(
+            {
+                "number": round_["number"],
+                "best": round_["number"] == result.best_round,
+                "score": round_["score"],
+                "prompt": round_["prompt"],
+                "pieces": diff_prompts(before, round_["prompt"]),
+                "since": since,
+                "drawing": drawings.pop(round_["best"]),
+                "others": drawings,
+                "cells": [row.cells[position] for row in rows],
+                "experience": experiences.get(round_["number"], ""),
+                "seconds": round_["seconds"],
+            }
         )
         before, since = round_["prompt"], f"round {round_['number']}"
-    return turns
-
-
-def _round_image(round_: Round, index: int, loaded: dict[str, bytes | str], side: int) -> Drawing:
-    candidate = round_["candidates"][index]
-    return Drawing(
-        picture=make_thumbnail(loaded[candidate["image"]], side if index == round_["best"] else _OTHER),
-        candidate=candidate,
-        score=round_["verdicts"][index]["score"],
-    )
+    return shown
 
 
 def _read_asset(name: str) -> str:

@@ -39,41 +39,28 @@ def diff_prompts(before: str, after: str) -> list[Piece]:
     end = _common_prefix(old[start:][::-1], new[start:][::-1])
     # Strip the common parts first: this makes comparing long prompts with few changes fast.
     middle_old, middle_new = old[start : len(old) - end], new[start : len(new) - end]
-    matcher = SequenceMatcher(
-        None, [_strip_space(w) for w in middle_old], [_strip_space(w) for w in middle_new], autojunk=False
-    )
+    # Trailing whitespace does not make a different word.
+    stripped = [[word.rstrip() for word in words] for words in (middle_old, middle_new)]
+    matcher = SequenceMatcher(None, *stripped, autojunk=False)
     pieces = [Piece("same", "".join(new[:start]))]
     if start + end < _MIN_SHARED * len(new) and matcher.ratio() < _MIN_SHARED:
         pieces.append(Piece("new", "".join(middle_new)))
     else:
-        pieces += _diff_pieces(matcher, middle_old, middle_new)
+        for tag, i, j, k, m in matcher.get_opcodes():
+            if tag == "equal":
+                pieces.append(Piece("same", "".join(middle_new[k:m])))
+            else:
+                # Removed words come first, as in a corrected text.
+                pieces.append(Piece("gone", "".join(middle_old[i:j])))
+                pieces.append(Piece("new", "".join(middle_new[k:m])))
     pieces.append(Piece("same", "".join(new[len(new) - end :])))
     return [piece for piece in pieces if piece.text]
-
-
-def _diff_pieces(matcher: SequenceMatcher[str], old: list[str], new: list[str]) -> list[Piece]:
-    pieces = []
-    for tag, i, j, k, m in matcher.get_opcodes():
-        if tag == "equal":
-            pieces.append(Piece("same", "".join(new[k:m])))
-            continue
-        # Removed words come first, as in a corrected text.
-        pieces += [Piece("gone", "".join(old[i:j])), Piece("new", "".join(new[k:m]))]
-    return pieces
 
 
 def _common_prefix(first: list[str], second: list[str]) -> int:
     """Count the words with which both begin."""
     pairs = zip(first, second, strict=False)
     return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
-
-
-def _strip_space(word: str) -> str:
-    """Strip trailing whitespace, which does not make a different word."""
-    return word.rstrip()
-
-
-_QUALITY = 82
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +93,7 @@ def make_thumbnail(png: bytes | str, side: int) -> Thumbnail:
         picture = opened.convert("RGBA" if "A" in opened.mode or "transparency" in opened.info else "RGB")
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
-    picture.save(out, "WEBP", quality=_QUALITY, method=4)
+    picture.save(out, "WEBP", quality=82, method=4)
     encoded = base64.b64encode(out.getvalue()).decode()
     return Thumbnail(f"data:image/webp;base64,{encoded}", *picture.size)
 
