@@ -50,7 +50,7 @@ from gems.results import RunResult, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.runs.executor import RunExecutor, Start, as_input, resume_input
 from gems.runs.fork import ForkRequest, fork_point, prevent_deletion, thread, write_fork
-from gems.runs.memory_admin import MemoryAdmin, Rebuilt, rebuild
+from gems.runs.memory_admin import MemoryAdmin, Rebuilt
 from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import (
     ledger_drawings,
@@ -141,12 +141,10 @@ class Gems:
     async def rebuild_memory(
         self, progress: Callable[[int, int], None] | None = None, *, dry_run: bool = False
     ) -> Rebuilt:
-        """Rebuild the store of experiences from the trajectories of all runs; see `rebuild`."""
+        """Rebuild the store of experiences from the trajectories of all runs; see `MemoryAdmin.rebuild`."""
+        checkpoints = self.settings.checkpoints_path
         with self._translate_errors():
-            checkpoints = self.settings.checkpoints_path
-            return await rebuild(
-                self._graph, self.resources, self.memory, checkpoints, progress, dry_run=dry_run
-            )
+            return await self.memory.rebuild(self._graph, checkpoints, progress, dry_run=dry_run)
 
     async def run(self, prompt: str, **arguments: Unpack[RunArguments]) -> RunResult:
         """Run the loop and return its best image.

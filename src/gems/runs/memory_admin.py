@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from langgraph.store.base import GetOp, Item, Op, PutOp, SearchItem
+from langgraph.store.base import GetOp, Item, PutOp, SearchItem
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import OptionError, ProviderError, StorageError
@@ -27,13 +28,12 @@ from gems.memory.experience import (
 from gems.memory.export import format_line, numbered_lines, read_line
 from gems.memory.retrieval import text_with_outcome
 from gems.memory.store import ChromaStore
-from gems.models.chat.client import ChatClient
 from gems.models.schemas import ExperienceReply
 from gems.nodes.prompts import numbered, question
 from gems.resources import Experiences, Resources
 from gems.runs.fork import Graph, thread
 from gems.runs.recovery import read_snapshot
-from gems.types import Recall, RunRow, TrackRecord
+from gems.types import Recall, TrackRecord
 
 Kind = Literal["experience", "lesson"]
 
@@ -102,102 +102,9 @@ class Rebuilt(_Report):
 
 
 Values = Mapping[str, Mapping[str, Any]]
-_DELETE_BATCH = 200
-_MAX_GENERATORS = 10_000
-
-
-class Distiller:
-    """Lets a chat model write lessons.
-
-    Attributes:
-        faults: The error message of each failure.
-    """
-
-    def __init__(self, client: ChatClient) -> None:
-        self._client = client
-        self.faults: list[str] = []
-
-    async def write(self, cluster: Cluster) -> str | None:
-        """Write the lesson of a cluster; None if the model gives no usable answer."""
-        experiences = numbered(text_with_outcome(dict(value)) for value in cluster.values)
-        try:
-            reply = await self._client.ask(question("distil", {"experiences": experiences}))
-        except ProviderError as error:
-            self.faults.append(str(error))
-            return None
-        return reply.form(ExperienceReply).experience.strip() or None
-
-
-async def consolidate(
-    store: ChromaStore, distiller: Distiller | None, progress: Callable[[int, int], None] | None = None
-) -> ConsolidationReport:
-    """Build a lesson from each cluster of similar experiences; without new experiences nothing changes.
-
-    A lesson is written before the lessons that it replaces are deleted, so that a process that dies in
-    between loses none; the next consolidation deletes the rest.
-
-    Args:
-        store: Has the experiences and lessons.
-        distiller: Writes the lessons; None for the text of the experience nearest to the centroid.
-        progress: Called with the number of clusters of a generator that are done, and their total.
-    """
-    count, lessons, added, removed = 0, 0, 0, 0
-    for experience_space in await store.alist_namespaces(prefix=(EXPERIENCES,), limit=_MAX_GENERATORS):
-        clusters, experiences = await _find_clusters(store, experience_space)
-        count += len(experiences)
-        lesson_space = (LESSONS, *experience_space[1:])
-        known = {item.key: item.value for item in await store.items(lesson_space)}
-        for number, cluster in enumerate(clusters, 1):
-            if cluster.name not in known:
-                await store.abatch([await _lesson_put(lesson_space, cluster, known, distiller)])
-                added += 1
-            if progress is not None:
-                progress(number, len(clusters))
-        stale = known.keys() - {cluster.name for cluster in clusters} - _imported(known, experiences)
-        gone: list[Op] = [PutOp(lesson_space, key, None) for key in sorted(stale)]
-        for start in range(0, len(gone), _DELETE_BATCH):
-            await store.abatch(gone[start : start + _DELETE_BATCH])
-        removed += len(stale)
-    for space in await store.alist_namespaces(prefix=(LESSONS,), limit=_MAX_GENERATORS):
-        lessons += await store.count(space)
-    faults = distiller.faults if distiller else []
-    return ConsolidationReport(
-        experiences=count, lessons=lessons, added=added, removed=removed, unwritten=faults
-    )
-
-
-async def _find_clusters(store: ChromaStore, namespace: tuple[str, ...]) -> tuple[list[Cluster], Values]:
-    keys, vectors = await store.vectors(namespace)
-    # Read after their vectors; items added or deleted meanwhile are left for the next time.
-    items = {item.key: item.value for item in await store.items(namespace)}
-    positions = [number for number, key in enumerate(keys) if key in items]
-    kept = [keys[number] for number in positions]
-    values = [items[key] for key in kept]
-    # Ten thousand take a second, in which other runs of this process must not block.
-    clusters = await asyncio.to_thread(cluster_experiences, kept, values, vectors[positions])
-    return clusters, dict(zip(kept, values, strict=True))
-
-
-async def _lesson_put(
-    space: tuple[str, ...], cluster: Cluster, known: Values, distiller: Distiller | None
-) -> PutOp:
-    record = sum_records([known[key]["record"] for key in replaced_lessons(cluster, known)])
-    text = await distiller.write(cluster) if distiller else None
-    lesson = build_lesson(cluster, text, str(cluster.values[0]["generator"]), record)
-    return PutOp(space, cluster.name, dict(lesson))
-
-
-def _imported(lessons: Values, experiences: Values) -> set[str]:
-    """Return lessons that were imported without their experiences; those are kept."""
-    return {
-        key
-        for key, lesson in lessons.items()
-        if not any(experience_key(run, number) in experiences for run, number in lesson["sources"])
-    }
-
-
 _SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
 _BATCH = 200
+_MAX_GENERATORS = 10_000
 _FLUSH_TIMEOUT_S = 60.0
 
 
@@ -237,8 +144,8 @@ class MemoryAdmin:
     async def show(self, key: str) -> Memory:
         """Return one experience (`RUN:ROUND`) or lesson; OptionError if there is none with this key."""
         for kind in _SPACES:
-            for place in await self._namespaces(kind, None):
-                item = await self._experiences.store.aget(place, key)
+            for space in await self._namespaces(kind):
+                item = await self._experiences.store.aget(space, key)
                 if item is not None:
                     return _to_memory(kind, item)
         raise OptionError(
@@ -255,14 +162,8 @@ class MemoryAdmin:
     ) -> Forgotten:
         """Delete experiences that match all conditions, and every lesson built from one of them.
 
-        Args:
-            run: Experiences of this run.
-            older_than: Experiences written before this time.
-            matching: Experiences with this text in the prompt or the text, ignoring case.
-            dry_run: Only report what would be deleted.
-
-        Raises:
-            OptionError: there is no condition.
+        OptionError if there is no condition. `run` is their run, `older_than` the time before which they were
+        written, `matching` a part of the prompt or the text, ignoring case.
         """
         if run is None and older_than is None and matching is None:
             raise OptionError(
@@ -278,14 +179,16 @@ class MemoryAdmin:
                 and (matching is None or matching.casefold() in text)
             )
 
-        gone = [item for item in await self._items("experience", None) if matches(item.value)]
+        gone = [item for item in await self._items("experience") if matches(item.value)]
         pending = [
-            op for op in await self._experiences.outbox.pending(2**31) if _is_matching_put(op, matches)
+            op
+            for op in await self._experiences.outbox.pending(2**31)
+            if op["kind"] == "put" and op["namespace"][0] == EXPERIENCES and matches(op["value"])
         ]
         sources = {(item.value["run"], item.value["round"]) for item in gone}
         lessons = [
             item
-            for item in await self._items("lesson", None)
+            for item in await self._items("lesson")
             if sources & {tuple(source) for source in item.value["sources"]}
         ]
         if not dry_run:
@@ -296,7 +199,7 @@ class MemoryAdmin:
     async def export(self) -> AsyncIterator[str]:
         """Yield all lessons and experiences as lines, without line ends."""
         for kind in _SPACES:
-            for item in await self._items(kind, None):
+            for item in await self._items(kind):
                 yield format_line(kind, item.key, item.value)
 
     async def import_lines(self, lines: Iterable[str | bytes]) -> ImportReport:
@@ -310,11 +213,16 @@ class MemoryAdmin:
                 faults.append((number, str(error)))
             else:
                 taken[namespace(_SPACES[kind], value["generator"]), key] = value
-        known = await self._known(list(taken))
+        known: dict[Any, Item] = {}
+        places = list(taken)
+        for start in range(0, len(places), _BATCH):
+            part = places[start : start + _BATCH]
+            found = await self._experiences.store.abatch([GetOp(*place) for place in part])
+            known |= {place: item for place, item in zip(part, found, strict=True) if isinstance(item, Item)}
         puts, updated = [], 0
         for place, value in taken.items():
             item = known.get(place)
-            if item is not None and _is_unchanged(item.value, value):
+            if item is not None and _without_own(item.value) == _without_own(value):
                 continue
             updated += item is not None
             kept = {"record": item.value["record"]} if item is not None else {}
@@ -326,23 +234,17 @@ class MemoryAdmin:
 
     async def stats(self) -> Stats:
         """Return counts, location and track records."""
-        counts: dict[Kind, dict[str, int]] = {}
-        records: list[TrackRecord] = []
-        for kind in _SPACES:
-            items = await self._items(kind, None)
-            counts[kind] = {}
-            for item in items:
-                name = item.value["generator"]
-                counts[kind][name] = counts[kind].get(name, 0) + 1
-                records.append(item.value["record"])
+        store = self._experiences.store
+        items = {kind: await self._items(kind) for kind in _SPACES}
+        counts = {kind: Counter(item.value["generator"] for item in found) for kind, found in items.items()}
         return Stats(
-            where=self._experiences.store.where,
-            embedder=", ".join(sorted(await self._experiences.store.embedder_identities()))
-            or (await self._experiences.store.embedder()).identity,
+            where=store.where,
+            embedder=", ".join(sorted(await store.embedder_identities()))
+            or (await store.embedder()).identity,
             experiences=counts["experience"],
             lessons=counts["lesson"],
             pending=await self._experiences.outbox.count(),
-            record=sum_records(records),
+            record=sum_records([item.value["record"] for found in items.values() for item in found]),
         )
 
     async def consolidate(
@@ -350,27 +252,98 @@ class MemoryAdmin:
     ) -> ConsolidationReport:
         """Build a lesson from each cluster of similar experiences; without new ones nothing changes.
 
-        Args:
-            progress: Called with the number of clusters of a generator that are done, and their total.
-            use_model: Whether the reflector's chat model writes the lessons; otherwise the experience nearest
-                to the centroid is used.
+        A lesson is written before the lessons that it replaces are deleted, so that a process that dies in
+        between loses none; the next consolidation deletes the rest. `progress` is called with the number of
+        clusters of a generator that are done, and their total. With `use_model` the reflector's chat model
+        writes the lessons; otherwise the experience nearest to the centroid is used.
         """
         await self.flush()
-        distiller = Distiller(self._resources.chats["reflector"]) if use_model else None
-        return await consolidate(self._experiences.store, distiller, progress)
+        store = self._experiences.store
+        count, added, removed = 0, 0, 0
+        faults: list[str] = []
+        for space in await self._namespaces("experience"):
+            clusters, experiences = await _find_clusters(store, space)
+            count += len(experiences)
+            lesson_space = (LESSONS, *space[1:])
+            known = {item.key: item.value for item in await store.items(lesson_space)}
+            for number, cluster in enumerate(clusters, 1):
+                if cluster.name not in known:
+                    text = await self._distil(cluster, faults) if use_model else None
+                    record = sum_records([known[key]["record"] for key in replaced_lessons(cluster, known)])
+                    lesson = build_lesson(cluster, text, str(cluster.values[0]["generator"]), record)
+                    await self._write([PutOp(lesson_space, cluster.name, dict(lesson))])
+                    added += 1
+                if progress is not None:
+                    progress(number, len(clusters))
+            stale = known.keys() - {cluster.name for cluster in clusters} - _imported(known, experiences)
+            await self._write([PutOp(lesson_space, key, None) for key in sorted(stale)])
+            removed += len(stale)
+        lessons = sum([await store.count(space) for space in await self._namespaces("lesson")])
+        return ConsolidationReport(
+            experiences=count, lessons=lessons, added=added, removed=removed, unwritten=faults
+        )
+
+    async def _distil(self, cluster: Cluster, faults: list[str]) -> str | None:
+        """Let the reflector write the lesson of a cluster; None if that fails, with the error in `faults`."""
+        experiences = numbered(text_with_outcome(dict(value)) for value in cluster.values)
+        try:
+            reply = await self._resources.chats["reflector"].ask(
+                question("distil", {"experiences": experiences})
+            )
+        except ProviderError as error:
+            faults.append(str(error))
+            return None
+        return reply.form(ExperienceReply).experience.strip() or None
 
     async def reindex(self, progress: Callable[[int], None] | None = None) -> int:
         """Embed the items of other embedders again; return their number."""
         return await self._experiences.store.reindex(progress)
 
-    async def begin_anew(self) -> str:
-        """Start an empty store; return the path of the old one."""
-        return await self._experiences.store.clear()
+    async def rebuild(
+        self,
+        graph: Graph,
+        checkpoints: Path,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Rebuilt:
+        """Move the store aside and fill a new one from the trajectories; `checkpoints` is their file.
 
-    async def take(self, operations: Iterable[PendingOp]) -> None:
-        """Submit operations in order; `flush` waits for them."""
-        for operation in operations:
-            await self._experiences.writer.submit(operation)
+        Experiences and their track records come back, including forgotten ones of runs that still exist.
+        Lessons are built again by `consolidate`, and imported items must be imported again. `progress` is
+        called with the number of runs that are done, and their total.
+        """
+        aside = "" if dry_run else await self._experiences.store.clear()
+        rows = [row for row in await self._resources.ledger.runs() if row["options"].get("memory", True)]
+        credit_puts: list[PendingOp] = []
+        # Different ids than the runs' own, which are marked as done on the old store.
+        token = secrets.token_hex(8)
+        unreadable: list[str] = []
+        count = 0
+        for number, row in enumerate(rows, 1):
+            try:
+                values = (await read_snapshot(graph, thread(row["run_id"]), checkpoints)).values
+            except StorageError:
+                unreadable.append(row["run_id"])
+            else:
+                generator = memory_namespace(row["models"]["generator"], row["owner"])
+                puts = experience_ops(values, row["run_id"], generator)
+                count += len(puts)
+                credit_puts += _lesson_credits(values, f"rebuilt/{token}/{row['run_id']}")
+                if not dry_run:
+                    await self._submit(
+                        [{**op, "value": {**op["value"], "at": row["updated"]}} for op in puts]
+                    )
+            if progress is not None:
+                progress(number, len(rows))
+        if not dry_run:
+            await self.flush()
+            # After all experiences: a credit for a missing item is dropped.
+            await self._submit(credit_puts)
+            await self.flush()
+        return Rebuilt(
+            runs=len(rows), experiences=count, unreadable=unreadable, aside=aside, done=not dry_run
+        )
 
     async def flush(self) -> None:
         """Wait until all experiences are in the store, or raise the error that prevents it."""
@@ -378,106 +351,57 @@ class MemoryAdmin:
         if fault is not None:
             raise fault
 
-    async def _namespaces(self, kind: Kind, generator: str | None) -> list[tuple[str, ...]]:
+    async def _submit(self, operations: Iterable[PendingOp]) -> None:
+        for operation in operations:
+            await self._experiences.writer.submit(operation)
+
+    async def _namespaces(self, kind: Kind, generator: str | None = None) -> list[tuple[str, ...]]:
         if generator is not None:
             return [namespace(_SPACES[kind], generator)]
-        return await self._experiences.store.alist_namespaces(prefix=(_SPACES[kind],), limit=10_000)
+        return await self._experiences.store.alist_namespaces(prefix=(_SPACES[kind],), limit=_MAX_GENERATORS)
 
-    async def _items(self, kind: Kind, generator: str | None) -> list[Item]:
-        places = await self._namespaces(kind, generator)
-        return [item for place in places for item in await self._experiences.store.items(place)]
-
-    async def _known(self, places: list[tuple[tuple[str, ...], str]]) -> dict[Any, Item]:
-        known: dict[Any, Item] = {}
-        for start in range(0, len(places), _BATCH):
-            part = places[start : start + _BATCH]
-            found = await self._experiences.store.abatch([GetOp(*place) for place in part])
-            known |= {place: item for place, item in zip(part, found, strict=True) if isinstance(item, Item)}
-        return known
+    async def _items(self, kind: Kind, generator: str | None = None) -> list[Item]:
+        spaces = await self._namespaces(kind, generator)
+        return [item for space in spaces for item in await self._experiences.store.items(space)]
 
     async def _write(self, puts: list[PutOp]) -> None:
         for start in range(0, len(puts), _BATCH):
             await self._experiences.store.abatch(puts[start : start + _BATCH])
 
 
+async def _find_clusters(store: ChromaStore, namespace: tuple[str, ...]) -> tuple[list[Cluster], Values]:
+    keys, vectors = await store.vectors(namespace)
+    # Read after their vectors; items added or deleted meanwhile are left for the next time.
+    items = {item.key: item.value for item in await store.items(namespace)}
+    positions = [number for number, key in enumerate(keys) if key in items]
+    kept = [keys[number] for number in positions]
+    values = [items[key] for key in kept]
+    # Ten thousand take a second, in which other runs of this process must not block.
+    clusters = await asyncio.to_thread(cluster_experiences, kept, values, vectors[positions])
+    return clusters, dict(zip(kept, values, strict=True))
+
+
+def _imported(lessons: Values, experiences: Values) -> set[str]:
+    """Return lessons that were imported without their experiences; those are kept."""
+    return {
+        key
+        for key, lesson in lessons.items()
+        if not any(experience_key(run, number) in experiences for run, number in lesson["sources"])
+    }
+
+
 def _to_memory(kind: Kind, item: Item) -> Memory:
     similarity = item.score if isinstance(item, SearchItem) else None
-    return Memory(
-        kind=kind,
-        key=item.key,
-        generator=item.value["generator"],
-        similarity=similarity,
-        value=item.value,
-    )
+    generator = item.value["generator"]
+    return Memory(kind=kind, key=item.key, generator=generator, similarity=similarity, value=item.value)
 
 
-def _is_matching_put(op: PendingOp, matches: Callable[[dict[str, Any]], bool]) -> bool:
-    return op["kind"] == "put" and op["namespace"][0] == EXPERIENCES and matches(op["value"])
+def _without_own(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an item's value without what belongs to a store and not to an export."""
+    return {name: each for name, each in value.items() if name not in ("record", "at")}
 
 
-def _is_unchanged(kept: dict[str, Any], given: dict[str, Any]) -> bool:
-    own = {"record", "at"}
-    return {n: v for n, v in kept.items() if n not in own} == {n: v for n, v in given.items() if n not in own}
-
-
-async def rebuild(
-    graph: Graph,
-    resources: Resources,
-    memories: MemoryAdmin,
-    checkpoints: Path,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    dry_run: bool = False,
-) -> Rebuilt:
-    """Move the store aside and fill a new one from the trajectories.
-
-    Experiences and their track records come back, including forgotten ones of runs that still exist. Lessons
-    are built again by `consolidate`, and imported items must be imported again.
-
-    Args:
-        graph: The compiled graph, which reads the trajectories.
-        resources: The stores.
-        memories: The admin interface of the store.
-        checkpoints: The trajectories' file, for error messages.
-        progress: Called with the number of runs that are done, and their total.
-        dry_run: Only read the trajectories and count.
-    """
-    aside = "" if dry_run else await memories.begin_anew()
-    rows = [row for row in await resources.ledger.runs() if row["options"].get("memory", True)]
-    credit_puts: list[PendingOp] = []
-    # Different ids than the runs' own, which are marked as done on the old store.
-    token = secrets.token_hex(8)
-    unreadable: list[str] = []
-    count = 0
-    for number, row in enumerate(rows, 1):
-        try:
-            values: dict[str, Any] = (await read_snapshot(graph, thread(row["run_id"]), checkpoints)).values
-        except StorageError:
-            unreadable.append(row["run_id"])
-        else:
-            puts = _experience_puts(values, row)
-            count += len(puts)
-            credit_puts += _lesson_credits(values, row, token)
-            if not dry_run:
-                await memories.take(puts)
-        if progress is not None:
-            progress(number, len(rows))
-    if not dry_run:
-        await memories.flush()
-        # After all experiences: a credit for a missing item is dropped.
-        await memories.take(credit_puts)
-        await memories.flush()
-    return Rebuilt(runs=len(rows), experiences=count, unreadable=unreadable, aside=aside, done=not dry_run)
-
-
-def _experience_puts(values: dict[str, Any], row: RunRow) -> list[PendingOp]:
-    generator = memory_namespace(row["models"]["generator"], row["owner"])
-    put = experience_ops(values, row["run_id"], generator)
-    return [{**op, "value": {**op["value"], "at": row["updated"]}} for op in put]
-
-
-def _lesson_credits(values: dict[str, Any], row: RunRow, token: str) -> list[PendingOp]:
+def _lesson_credits(values: dict[str, Any], name: str) -> list[PendingOp]:
     judged = {round_["number"] for round_ in values.get("rounds") or []}
     recalls = cast("list[Recall]", values.get("recalls") or [])
-    name = f"rebuilt/{token}/{row['run_id']}"
     return [op for recall in recalls if recall["round"] in judged for op in credit_ops(recall, values, name)]
