@@ -174,7 +174,7 @@ async def test_a_full_disk_is_told_before_anything_is_paid_for(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gems.memory.file_store.write_atomically", full)
+    monkeypatch.setattr("gems.memory.images.write_atomically", full)
     async with house.gems() as gems:
         with pytest.raises(DiskFullError):
             await edited(gems)
@@ -343,7 +343,6 @@ async def test_a_source_that_is_given_while_another_run_is_deleted(
             return await begin(*arguments)
 
         # As if the clock had not moved since: what was just put looks as old as the deletion.
-        monkeypatch.setattr("gems.runs.cleanup._is_older", lambda *_: True)
         monkeypatch.setattr("gems.runs.cleanup._cutoff_time", _in_an_hour)
         monkeypatch.setattr(gems.resources.ledger, "begin", begin_late)
         second = await edited(gems)

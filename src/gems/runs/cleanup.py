@@ -6,7 +6,8 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,34 +24,10 @@ from gems.types import RunRow
 
 _IMAGE_FILE = re.compile(r"([0-9a-f]{64})\.png")
 _DELETING = ".going-"
-NEW = ".new-"
-"""Prefix of the names of files that are being written."""
-
-
-def stored_images(images: ImageStore, before: float) -> dict[str, int]:
-    """Return the ids and sizes in bytes of the stored images that were not written since `before`."""
-    found = {}
-    for path, status in _files(images.folder):
-        named = _IMAGE_FILE.fullmatch(path.name)
-        if named and status.st_mtime < before:
-            found[named[1]] = status.st_size
-    return found
-
-
-def image_sizes(images: ImageStore, names: Collection[str]) -> dict[str, int]:
-    """Return the sizes in bytes of those of the images that are stored."""
-    paths = {image: images.path(image) for image in names}
-    return {image: path.stat().st_size for image, path in paths.items() if path.exists()}
-
-
-def leftovers(folders: Collection[Path], before: float) -> dict[Path, int]:
-    """Return files that a killed process left unfinished before `before`, with their sizes in bytes."""
-    return {
-        path: status.st_size
-        for folder in folders
-        for path, status in _files(folder)
-        if path.name.startswith((NEW, _DELETING)) and status.st_mtime < before
-    }
+_UNFINISHED = (".new-", _DELETING)
+"""Prefixes of files that are being written or deleted."""
+MIN_AGE = timedelta(hours=1)
+"""Younger images are never deleted: a run in progress stores them before its ledger refers to them."""
 
 
 def remove_image(images: ImageStore, image: str, before: float) -> bool:
@@ -74,19 +51,22 @@ def remove_image(images: ImageStore, image: str, before: float) -> bool:
     return True
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _delete_images(images: ImageStore, sizes: dict[str, int], cutoff: float) -> dict[str, int]:
+    """Delete images if possible; return the deleted ones with their sizes. Blocking."""
+    return {image: size for image, size in sizes.items() if remove_image(images, image, cutoff)}
+
+
+def _files(folder: Path, before: float) -> dict[Path, int]:
+    """Return the files that were not written since `before` with their sizes in bytes. Blocking."""
+    found: dict[Path, int] = {}
     for parent, _, names in os.walk(folder):
         for name in names:
-            path = Path(parent) / name
-            try:
-                yield path, path.stat()
-            except FileNotFoundError:
-                # Another process deleted it or finished writing it.
-                continue
-
-
-MIN_AGE = timedelta(hours=1)
-"""Younger images are never deleted: a run in progress stores them before its ledger refers to them."""
+            # Another process may have deleted it or finished writing it.
+            with suppress(FileNotFoundError):
+                status = Path(parent, name).stat()
+                if status.st_mtime < before:
+                    found[Path(parent, name)] = status.st_size
+    return found
 
 
 class Deletion(BaseModel):
@@ -147,11 +127,10 @@ async def delete_run(
             await resources.ledger.forget(run)
         others = await resources.ledger.images_of_others(run)
         others |= await _images_of_states(graph, await _runs_with_missing_rows(resources, run))
-        sizes = await asyncio.to_thread(image_sizes, resources.images, own - others)
         cutoff = await _cutoff_time(resources, run, started)
-        free = {image: size for image, size in sizes.items() if _is_older(resources, image, cutoff)}
+        free = await asyncio.to_thread(_old_images, resources.images, own - others, cutoff)
         if not dry_run:
-            free = await asyncio.to_thread(_delete_images, resources, free, cutoff)
+            free = await asyncio.to_thread(_delete_images, resources.images, free, cutoff)
             await resources.locks.remove_held(run)
     return Deletion(
         run_id=run,
@@ -174,15 +153,9 @@ async def clear_garbage(
     min_age: timedelta = MIN_AGE,
     unlisted: bool = False,
 ) -> Garbage:
-    """Delete unreferenced images and files.
+    """Delete unreferenced images and files; files younger than `min_age`, at least an hour, are kept.
 
-    Args:
-        graph: The compiled graph.
-        resources: The stores.
-        settings: Where they are.
-        dry_run: Only report what would be deleted.
-        min_age: Younger files are kept; never less than an hour.
-        unlisted: Also delete runs that have rows but are not listed.
+    With `unlisted`, also delete runs that have rows but are not listed.
     """
     cutoff = time.time() - max(min_age, MIN_AGE).total_seconds()
     listed = {row["run_id"] for row in await resources.ledger.runs()}
@@ -193,13 +166,14 @@ async def clear_garbage(
             await resources.checkpointer.adelete_thread(run)
             await resources.ledger.forget(run)
     used = await _used_images(graph, resources, without=unlisted_runs if unlisted else ())
-    stored = await asyncio.to_thread(stored_images, resources.images, cutoff)
-    free = {image: size for image, size in stored.items() if image not in used}
-    folders = (resources.images.folder, settings.home / "outputs")
-    files = await asyncio.to_thread(leftovers, folders, cutoff)
+    stored = await asyncio.to_thread(_files, resources.images.folder, cutoff)
+    named = {match[1]: size for path, size in stored.items() if (match := _IMAGE_FILE.fullmatch(path.name))}
+    free = {image: size for image, size in named.items() if image not in used}
+    saved = await asyncio.to_thread(_files, settings.home / "outputs", cutoff)
+    files = {path: size for path, size in (stored | saved).items() if path.name.startswith(_UNFINISHED)}
     locks = await resources.locks.idle(listed)
     if not dry_run:
-        free = await asyncio.to_thread(_delete_images, resources, free, cutoff)
+        free = await asyncio.to_thread(_delete_images, resources.images, free, cutoff)
         files = {p: size for p, size in files.items() if await asyncio.to_thread(remove_file, p)}
         locks = [run for run in locks if await resources.locks.remove(run)]
     return Garbage(
@@ -248,10 +222,7 @@ async def _runs_with_missing_rows(resources: Resources, without: str) -> list[st
 
 
 async def _images_of_states(graph: Graph, runs: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for run in runs:
-        found |= await _images_of_state(graph, run)
-    return found
+    return set[str]().union(*[await _images_of_state(graph, run) for run in runs])
 
 
 async def _images_of_state(graph: Graph, run: str) -> set[str]:
@@ -274,14 +245,10 @@ async def _cutoff_time(resources: Resources, run: str, started: float) -> float:
     return started - MIN_AGE.total_seconds() if busy else started
 
 
-def _is_older(resources: Resources, image: str, cutoff: float) -> bool:
-    path = resources.images.path(image)
-    return path.exists() and path.stat().st_mtime < cutoff
-
-
-def _delete_images(resources: Resources, images: dict[str, int], cutoff: float) -> dict[str, int]:
-    """Delete images if possible; return the deleted ones with their sizes. Blocking."""
-    return {image: size for image, size in images.items() if remove_image(resources.images, image, cutoff)}
+def _old_images(images: ImageStore, names: Collection[str], cutoff: float) -> dict[str, int]:
+    """Return the sizes in bytes of those of the images that were last written before `cutoff`. Blocking."""
+    found = {image: images.path(image).stat() for image in names if images.path(image).exists()}
+    return {image: status.st_size for image, status in found.items() if status.st_mtime < cutoff}
 
 
 def _output_image(row: RunRow, settings: Settings) -> Path | None:
