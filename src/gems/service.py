@@ -49,7 +49,7 @@ from gems.resources import Resources, open_resources
 from gems.results import RunResult, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.runs.executor import RunExecutor, Start, as_input, resume_input
-from gems.runs.fork import ForkRequest, fork_point, prevent_deletion, thread, write_fork
+from gems.runs.fork import create_fork, prevent_deletion, thread
 from gems.runs.memory_admin import MemoryAdmin, Rebuilt
 from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import (
@@ -247,15 +247,17 @@ class Gems:
         """Do the same as `fork` and yield its events; `show` returns what is shared."""
         source, target = await self._find_row(run_id), await self._target(arguments)
         await self.resources.skills.refreshed()
-        options = {name: value for name, value in arguments.items() if name in FORK_OPTIONS}
-        wish = ForkRequest(round=number, prompt=prompt, options=cast("Input", options))
+        options = {
+            name: value for name, value in arguments.items() if name in FORK_OPTIONS and value is not None
+        }
         new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):
             await self._check_unused(new_id)
             async with prevent_deletion(self.resources.locks, source):
                 with self._translate_errors():
-                    point = await fork_point(self._graph, source, wish, self.resources)
-                    row = await write_fork(self._graph, source, new_id, point, self.resources)
+                    row = await create_fork(
+                        self._graph, source, new_id, number, prompt, cast("Input", options), self.resources
+                    )
             async with aclosing(self._executor.execute(row, None, target)) as events:
                 async for event in events:
                     yield event

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
@@ -23,83 +22,47 @@ from gems.types import Options, RunRow
 Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForkRequest:
-    """A request for a fork.
+async def create_fork(
+    graph: Graph,
+    source: RunRow,
+    run: str,
+    number: int,
+    prompt: str | None,
+    given: Input,
+    resources: Resources,
+) -> RunRow:
+    """Create the run `run` that shares rounds 1 to `number` of another one; return its entry in the index.
 
-    Attributes:
-        round: The last shared round, from 1.
-        prompt: The next prompt; None for the reflector's.
-        options: Options of the new run as graph input; the source's for the rest.
+    `prompt` is the next prompt, by default the reflector's, and `given` the options that differ. Raises
+    OptionError before anything is written if there is no such round or the options leave nothing to do.
     """
-
-    round: int
-    prompt: str | None
-    options: Input
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForkPoint:
-    """The checkpoint to fork at.
-
-    Attributes:
-        snapshot: The source's state after the last shared round.
-        node: The node after which the graph continues.
-        update: Values in the new run's state that differ from the source's.
-        options: The new run's options.
-    """
-
-    snapshot: StateSnapshot
-    node: str
-    update: dict[str, Any]
-    options: Options
-
-
-async def fork_point(graph: Graph, row: RunRow, request: ForkRequest, resources: Resources) -> ForkPoint:
-    """Find the checkpoint to fork at; nothing is written.
-
-    Raises OptionError if the run has no such round or the options leave nothing to do.
-    """
-    prompt = None if request.prompt is None else check_prompt(request.prompt)
-    snapshot = await _find_snapshot(graph, row, request.round)
-    state = cast("State", snapshot.values)
-    options = _fork_options(row["options"], state, request, resources)
-    update: dict[str, Any] = {"options": options, "stop_reason": None, "failure": None}
     if prompt is not None:
-        return ForkPoint(
-            snapshot=snapshot,
-            node="reflector",
-            update=update | {"current_prompt": prompt, "judge_reasoning": ""},
-            options=options,
-        )
-    if _is_reflected(snapshot):
-        return ForkPoint(snapshot=snapshot, node="reflector", update=update, options=options)
-    if state["rounds"][-1]["score"] == 1.0:
+        check_prompt(prompt)
+    snapshot = await _find_snapshot(graph, source, number)
+    state = cast("State", snapshot.values)
+    options = _fork_options(source["options"], state, number, given, resources)
+    update: dict[str, Any] = {"run_id": run, "options": options, "stop_reason": None, "failure": None}
+    node = "reflector" if prompt is not None or _is_reflected(snapshot) else "judge"
+    if prompt is not None:
+        update |= {"current_prompt": prompt, "judge_reasoning": ""}
+    elif node == "judge" and state["rounds"][-1]["score"] == 1.0:
         raise OptionError(
-            f"Round {request.round} of {row['run_id']} meets every requirement: nothing is left to do.",
+            f"Round {number} of {source['run_id']} meets every requirement: nothing is left to do.",
             hint="Set the next prompt with --prompt.",
         )
-    return ForkPoint(snapshot=snapshot, node="judge", update=update, options=options)
-
-
-async def write_fork(
-    graph: Graph, source: RunRow, run: str, point: ForkPoint, resources: Resources
-) -> RunRow:
-    """Create the new run: its checkpoints, its part of the ledger, and last its entry in the index."""
-    config = thread(run)
-    shared = len(point.snapshot.values["rounds"])
     try:
-        await resources.ledger.enter_fork(run, source["run_id"], shared)
-        await _copy_history(resources.checkpointer, point.snapshot.config, run)
-        await graph.aupdate_state(config, point.update | {"run_id": run}, as_node=point.node)
+        # The entry in the index comes last: until then the run does not exist for others.
+        await resources.ledger.enter_fork(run, source["run_id"], number)
+        await _copy_history(resources.checkpointer, snapshot.config, run)
+        await graph.aupdate_state(thread(run), update, as_node=node)
         row = await resources.ledger.begin(
-            run, source["prompt"], point.options, resources.models(), source["owner"]
+            run, source["prompt"], options, resources.models(), source["owner"]
         )
     except BaseException:
         await resources.checkpointer.adelete_thread(run)
         await resources.ledger.forget(run)
         raise
-    return row | {"forked_from": {"run_id": source["run_id"], "round": shared}}
+    return row | {"forked_from": {"run_id": source["run_id"], "round": number}}
 
 
 @asynccontextmanager
@@ -145,20 +108,19 @@ def _is_reflected(snapshot: StateSnapshot) -> bool:
     return "generator" in snapshot.next and not snapshot.values.get("stop_reason")
 
 
-def _fork_options(source: Options, state: State, request: ForkRequest, resources: Resources) -> Options:
+def _fork_options(source: Options, state: State, number: int, given: Input, resources: Resources) -> Options:
     """Return the new run's options, which must allow at least one more round."""
-    given = {name: value for name, value in request.options.items() if value is not None}
     saved: Mapping[str, Any] = {
         **source,
         "plateau": source["plateau"] or 0,
         "size": f"{source['width']}x{source['height']}" if source.get("sized", True) else None,
-        "max_rounds": max(source["max_rounds"], request.round + 1),
+        "max_rounds": max(source["max_rounds"], number + 1),
     }
     options = resolve_options(cast("Input", {**saved, **given}), resources.context())
-    if options["max_rounds"] <= request.round:
+    if options["max_rounds"] <= number:
         raise OptionError(
-            f"{options['max_rounds']} rounds leave none after round {request.round}.",
-            hint=f"Allow more than {request.round} rounds.",
+            f"{options['max_rounds']} rounds leave none after round {number}.",
+            hint=f"Allow more than {number} rounds.",
         )
     limit, drawn = options["max_images"], count_images(state["rounds"])
     if limit is not None and limit <= drawn:
