@@ -1,4 +1,4 @@
-"""Search paths, scan, catalogue."""
+"""Search paths of skills, their scan, and the catalogue of what was found."""
 
 from __future__ import annotations
 
@@ -13,23 +13,22 @@ from typing import Literal
 
 from gems.errors import SkillError
 from gems.skills.files import read_text, within
-from gems.skills.models import FaultySkill, Finding, ScannedSkill, Skill, SkillRegistry
+from gems.skills.models import FaultySkill, ScannedSkill, Skill, SkillFinding, SkillRegistry, unusable
 from gems.skills.parser import read_document
 from gems.skills.trust import is_trusted, trusted_folders
 
+logger = logging.getLogger(__name__)
+
+FILE_NAMES = ("SKILL.md", "skill.md")
+CODE = "graph.py"
+Stamp = tuple[int, ...]
 BUILTIN = Path(__file__).parent / "builtin"
 _SHARED_FOLDERS = (Path(".agents", "skills"), Path(".claude", "skills"))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder that contains skill folders.
-
-    Attributes:
-        name: `built-in`, `user`, `home`, `project` or `path`.
-        folder: The folder; for `path` it may also be that of a single skill.
-        runs_code: Whether skills' code may run.
-    """
+    """A folder that contains skill folders; with the name `path` it may also be that of a single skill."""
 
     name: str
     folder: Path
@@ -43,8 +42,7 @@ class SkillSearchPath:
     Attributes:
         home: GEMS_HOME.
         path: GEMS_SKILLS_PATH: folders, separated as in PATH.
-        project: The project's folder, if any.
-        trust_home: Folder of the list of trusted folders; None for `home`.
+        trust_home: Folder of the list of trusted folders, if not `home`.
         is_doubtful: Whether a place, named by `home` or `skills_path`, comes from a project; its code runs
             only if the user trusts it.
     """
@@ -85,12 +83,8 @@ class SkillSearchPath:
         if self.project is None or is_trusted(self.project, trusted_folders(self.trust_home or self.home)):
             return []
         if self.project == _user_home():
-            # These are the user's own folders.
-            return []
+            return []  # These are the user's own folders.
         return [folder for relative in _SHARED_FOLDERS if (folder := self.project / relative).is_dir()]
-
-
-Places = Callable[[], list[Place]]
 
 
 def _user_home() -> Path | None:
@@ -98,13 +92,6 @@ def _user_home() -> Path | None:
         return Path.home()
     except RuntimeError:  # no home folder at all
         return None
-
-
-logger = logging.getLogger(__name__)
-
-FILE_NAMES = ("SKILL.md", "skill.md")
-CODE = "graph.py"
-Stamp = tuple[int, ...]
 
 
 class Scanner:
@@ -124,16 +111,14 @@ class Scanner:
         known: dict[tuple[Path, Place], tuple[Stamp, ScannedSkill]] = {}
         for place in listed:
             for folder in self._folders_of(place, [other.folder for other in listed]):
-                key = (folder, place)
                 stamp = _file_stamp(folder)
-                known_item = self._known.get(key)
-                if known_item is None or known_item[0] != stamp:
+                known_stamp, item = self._known.get((folder, place), (None, None))
+                if item is None or known_stamp != stamp:
                     item = read_skill(folder, place.name, trusted=place.runs_code, stamp=stamp)
                     if isinstance(item, FaultySkill):
                         logger.warning("%s", item)
-                    known_item = (stamp, item)
-                known[key] = known_item
-                found.append(known_item[1])
+                known[folder, place] = (stamp, item)
+                found.append(item)
         self._known = known
         return found
 
@@ -154,8 +139,7 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
     `trusted` says whether its code may run; `stamp` is the state of its files, determined if omitted.
     """
     name = skill_file_name(folder)
-    findings = _check_links(folder, name)
-    if findings:
+    if findings := _check_links(folder, name):
         return FaultySkill(folder=folder, place=place, findings=tuple(findings))
     has_code = os.path.exists(folder / CODE)
     try:
@@ -163,8 +147,7 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
             read_text(folder, name), folder.name, file=name, has_code=has_code and trusted
         )
     except SkillError as error:
-        fault = Finding(file=name, line=0, level="unusable", message=error.message)
-        return FaultySkill(folder=folder, place=place, findings=(fault,))
+        return FaultySkill(folder=folder, place=place, findings=(unusable(name, error.message),))
     if not document.is_usable:
         return FaultySkill(folder=folder, place=place, findings=document.findings)
     return Skill(
@@ -198,10 +181,8 @@ def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list
             left_out.append(item)
             continue
         known_item = chosen.get(item.name)
-        if known_item is None or known_item.folder is None or item.folder is None:
-            chosen[item.name] = item
-        elif known_item.folder == item.folder:
-            # Listed by two places: the later one's permission counts.
+        # Listed by two places: the later one's permission counts.
+        if known_item is None or None in (known_item.folder, item.folder) or known_item.folder == item.folder:
             chosen[item.name] = item
         elif known_item.folder.parent == item.folder.parent:
             left_out.append(_mark_shadowed(item, known_item))
@@ -213,7 +194,7 @@ def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list
 
 def _mark_shadowed(skill: Skill, other: Skill) -> Skill:
     message = f"Another skill {other.name!r} takes precedence: {other.folder}."
-    finding = Finding(file=skill.file, line=0, level="advice", message=message)
+    finding = SkillFinding(file=skill.file, line=0, level="advice", message=message)
     return replace(skill, findings=(*skill.findings, finding))
 
 
@@ -228,8 +209,7 @@ def _skill_folders(place: Place, others: list[Path]) -> Iterator[Path]:
             listed = sorted((entry.name, entry.is_symlink()) for entry in entries if _is_folder(entry))
     except FileNotFoundError:
         if place.name == "path":
-            # Named by the user; the other places are optional.
-            raise
+            raise  # Named by the user; the other places are optional.
         return
     for name, is_link in listed:
         folder = place.folder / name
@@ -253,17 +233,17 @@ def _may_hold_skill(folder: Path) -> bool:
     return any(os.path.lexists(folder / file) for file in FILE_NAMES) or not os.access(folder, os.X_OK)
 
 
-def _check_links(folder: Path, name: str) -> list[Finding]:
+def _check_links(folder: Path, name: str) -> list[SkillFinding]:
     """Return findings about links that lead out of the skill's folder."""
     findings = []
     if folder.is_symlink() and not folder.resolve().is_relative_to(folder.parent.resolve()):
         message = "The folder is a link that leads out of its parent; add the target to GEMS_SKILLS_PATH."
-        findings.append(Finding(file=name, line=0, level="unusable", message=message))
+        findings.append(unusable(name, message))
     for relative in (name, CODE):
         try:
             within(folder, relative)
         except SkillError as error:
-            findings.append(Finding(file=relative, line=0, level="unusable", message=error.message))
+            findings.append(unusable(relative, error.message))
     return findings
 
 
@@ -281,14 +261,14 @@ def _file_stamp(folder: Path) -> Stamp:
 
 
 class SkillCatalogue:
-    """The skills on the search path; a new folder is found by the next scan.
+    """The skills in the folders that `places` returns; a new folder is found by the next scan.
 
-    Args:
-        places: Returns the folders to scan; None for skills that never change.
-        fixed: The skills if `places` is None.
+    `places` is None for the skills of `fixed`, which never change.
     """
 
-    def __init__(self, places: Places | None = None, *, fixed: SkillRegistry | None = None) -> None:
+    def __init__(
+        self, places: Callable[[], list[Place]] | None = None, *, fixed: SkillRegistry | None = None
+    ) -> None:
         self._places = places
         self._scanner = Scanner()
         self._lock = threading.Lock()
@@ -300,13 +280,8 @@ class SkillCatalogue:
         return self._current
 
     async def refreshed(self) -> SkillRegistry:
-        """Scan again and return the skills.
-
-        Raises `ConfigurationError` if the list of trusted folders cannot be read.
-        """
-        if self._places is None:
-            return self._current
-        return await asyncio.to_thread(self.scan)
+        """Scan again and return the skills; `ConfigurationError` if the trusted folders cannot be read."""
+        return self._current if self._places is None else await asyncio.to_thread(self.scan)
 
     def scan(self) -> SkillRegistry:
         """Scan for skills. Blocking: 1,000 skills take tens of milliseconds if few have changed."""

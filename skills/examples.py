@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from gems.errors import SkillError
 from gems.skills.files import read_text
@@ -23,14 +23,7 @@ _HINT = 'A line is {"prompt": "…", "trigger": true or false, "keeps": ["…"]}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A prompt and the expected behaviour of the skill.
-
-    Attributes:
-        line: Line number, from 1.
-        prompt: A user's prompt.
-        trigger: Whether the skill should be chosen.
-        keeps: What the skill's prompt must still say.
-    """
+    """A prompt, whether it calls for the skill, and what the skill's prompt must still say."""
 
     line: int
     prompt: str
@@ -55,7 +48,7 @@ def read_examples(folder: Path) -> list[Example]:
     """
     text = read_text(folder, FILE)
     examples: list[Example] = []
-    faults: list[str] = []
+    faults: dict[int, str] = {}
     # Not splitlines(): JSON strings may contain Unicode line separators.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -63,44 +56,32 @@ def read_examples(folder: Path) -> list[Example]:
         try:
             examples.append(_parse_line(number, line))
         except ValueError as error:
-            faults.append(f"line {number}: {error}")
+            faults[number] = f"line {number}: {error}"
     if faults:
-        raise SkillError(f"{FILE} in {folder} has invalid lines: {_list_faults(faults)}.", hint=_HINT)
+        listed = "; ".join(list(faults.values())[:_MAX_FAULTS])
+        if len(faults) > _MAX_FAULTS:
+            listed += f"; and lines {', '.join(map(str, list(faults)[_MAX_FAULTS:]))}"
+        raise SkillError(f"{FILE} in {folder} has invalid lines: {listed}.", hint=_HINT)
     if not examples:
         raise SkillError(f"{FILE} in {folder} has no examples.", hint=_HINT)
     return examples
-
-
-def _list_faults(faults: list[str]) -> str:
-    more = len(faults) - _MAX_FAULTS
-    shown = "; ".join(faults[:_MAX_FAULTS])
-    numbers = ", ".join(fault.partition(":")[0].removeprefix("line ") for fault in faults[_MAX_FAULTS:])
-    return f"{shown}; and lines {numbers}" if more > 0 else shown
 
 
 def _parse_line(number: int, line: str) -> Example:
     try:
         stated = _Statement.model_validate_json(line)
     except ValidationError as error:
-        raise ValueError(_format_errors(error)) from None
-    if fault := _check_keeps(stated.keeps):
-        raise ValueError(fault)
+        faults = error.errors(include_input=False, include_url=False)[:5]
+        raise ValueError(", ".join(map(_format_fault, faults))) from None
+    for statement in stated.keeps:
+        if not statement.strip():
+            raise ValueError("keeps: a statement is empty")
+        if len(statement) > _MAX_STATEMENT:
+            size = f"{len(statement):,} characters; at most {_MAX_STATEMENT} are allowed"
+            raise ValueError(f"keeps: a statement has {size}")
     return Example(line=number, prompt=stated.prompt, trigger=stated.trigger, keeps=tuple(stated.keeps))
 
 
-def _check_keeps(keeps: Iterable[str]) -> str:
-    for statement in keeps:
-        if not statement.strip():
-            return "keeps: a statement is empty"
-        if len(statement) > _MAX_STATEMENT:
-            return (
-                f"keeps: a statement has {len(statement):,} characters; at most {_MAX_STATEMENT} are allowed"
-            )
-    return ""
-
-
-def _format_errors(error: ValidationError) -> str:
-    return ", ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'it'}: {fault['msg'].rstrip('.').lower()}"
-        for fault in error.errors(include_input=False, include_url=False)[:5]
-    )
+def _format_fault(fault: ErrorDetails) -> str:
+    where = ".".join(map(str, fault["loc"])) or "it"
+    return f"{where}: {fault['msg'].rstrip('.').lower()}"

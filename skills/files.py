@@ -1,4 +1,4 @@
-"""Safe reading below the folder, references."""
+"""Read files below a skill's folder safely: text, guidance, references."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path, PurePosixPath
 
 from gems.errors import SkillError
 from gems.skills.models import Skill
-from gems.skills.parser import read_document
+from gems.skills.parser import Document, read_document
 
 MAX_BYTES = 1_000_000
 """Larger files are rejected."""
+MAX_CHARACTERS = 40_000
+"""Limit for a body and its referenced files: about 10,000 tokens."""
+_REFERENCE = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
 
 
 def read_text(folder: Path, relative: str) -> str:
@@ -35,7 +38,8 @@ def read_bytes(folder: Path, relative: str) -> bytes:
     path = within(folder, relative)
     try:
         with open(path, "rb", opener=_open_nonblocking) as file:
-            if not _is_regular_file(file.fileno()):
+            # A pipe or a device may never end.
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise SkillError(f"{relative} is not a regular file.")
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -69,16 +73,6 @@ def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _is_regular_file(descriptor: int) -> bool:
-    """Return whether it is a regular file: a pipe or a device may never end."""
-    return stat.S_ISREG(os.fstat(descriptor).st_mode)
-
-
-_REFERENCE = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
-MAX_CHARACTERS = 40_000
-"""Limit for a body and its referenced files: about 10,000 tokens."""
-
-
 async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
     """Return the skill's body with the files of `references/` it names, and warnings about unreadable ones.
 
@@ -97,9 +91,8 @@ async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
             faults.append(f"A file referenced by the skill {skill.name} is ignored: {error.message}")
             continue
         if size + len(text) > MAX_CHARACTERS:
-            faults.append(
-                f"{relative} of the skill {skill.name} is ignored: its references are too long to send."
-            )
+            fault = f"of the skill {skill.name} is ignored: its references are too long to send."
+            faults.append(f"{relative} {fault}")
             continue
         size += len(text)
         parts.append(f"## {relative}\n\n{text}")
@@ -110,13 +103,22 @@ async def read_body(skill: Skill) -> str:
     """Return the text below the skill's front matter; raises as `read_guidance`."""
     if skill.body is not None or skill.folder is None:
         return skill.body or ""
-    return await asyncio.to_thread(_read_body, skill)
+    document = await asyncio.to_thread(_read_skill_file, skill, skill.folder)
+    if not document.is_usable:
+        faults = " ".join(str(f) for f in document.findings if f.level == "unusable")
+        raise SkillError(f"The skill {skill.name} has changed and cannot be used: {faults}")
+    return document.body
+
+
+def _read_skill_file(skill: Skill, folder: Path) -> Document:
+    text = read_text(folder, skill.file)
+    return read_document(text, folder.name, file=skill.file, has_code=skill.runs_code)
 
 
 async def read_reference(skill: Skill, relative: str) -> str:
     """Return the text of a file in the skill's folder, by its relative path with slashes.
 
-    Raises `SkillError` as `gems.skills.files.read_text`, or if the skill has no folder.
+    Raises `SkillError` as `read_text`, or if the skill has no folder.
     """
     if skill.folder is None:
         raise SkillError(f"The skill {skill.name} has no folder, so there is no {relative}.")
@@ -126,16 +128,3 @@ async def read_reference(skill: Skill, relative: str) -> str:
 def find_references(body: str) -> list[str]:
     """Return the files of `references/` that a body names, in order and without duplicates."""
     return list(dict.fromkeys(_REFERENCE.findall(body)))
-
-
-def _read_body(skill: Skill) -> str:
-    folder = skill.folder
-    if folder is None:
-        return ""
-    document = read_document(
-        read_text(folder, skill.file), folder.name, file=skill.file, has_code=skill.runs_code
-    )
-    if not document.is_usable:
-        faults = " ".join(str(f) for f in document.findings if f.level == "unusable")
-        raise SkillError(f"The skill {skill.name} has changed and cannot be used: {faults}")
-    return document.body

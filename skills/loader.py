@@ -1,4 +1,4 @@
-"""Import graph.py, sandboxed steps."""
+"""Import the graph.py of trusted skills; its code runs in threads that are abandoned if they hang."""
 
 from __future__ import annotations
 
@@ -26,20 +26,16 @@ from gems.skills.discovery import CODE
 from gems.skills.files import read_bytes, within
 from gems.skills.models import Skill
 
+T = TypeVar("T")
+TIMEOUT_S = 20.0
+"""Seconds allowed for importing or building."""
+_IMPORT_LOCKS: dict[str, threading.Lock] = {}
+
 
 class IsolatedCall:
-    """A third-party function running in its own thread, which is abandoned if it hangs.
+    """A third-party function running in its own `thread`, which calls `finished` however it ends.
 
-    Args:
-        function: The function.
-        name: The thread's name.
-        finished: Called in that thread when the function ends, however it ends.
-
-    Attributes:
-        thread: The thread, to wait for.
-        is_done: Whether the function has ended.
-        result: Its return value.
-        fault: What it raised, including SystemExit.
+    `result` is its return value, `fault` what it raised, including SystemExit.
     """
 
     def __init__(
@@ -80,8 +76,7 @@ def _isolate_step(step: Any) -> None:
         isolate_steps(inner)
         return
     if not hasattr(step, "afunc"):
-        # A Runnable, not a function.
-        return
+        return  # A Runnable, not a function.
     plain, waiting = getattr(step, "func", None), step.afunc
     if callable(plain):
         step.afunc = _isolate_function(plain)
@@ -129,12 +124,6 @@ def _isolate_function(function: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
-T = TypeVar("T")
-TIMEOUT_S = 20.0
-"""Seconds allowed for importing or building."""
-_IMPORT_LOCKS: dict[str, threading.Lock] = {}
-
-
 def build_skill_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
     """Return the result of the skill's `build`. Blocking.
 
@@ -145,26 +134,20 @@ def build_skill_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, An
         raise SkillError(f"{CODE} of the skill {skill.name} has no function build(context).")
     graph = _run_in_thread(skill, "build", lambda: build(context))
     if not isinstance(graph, StateGraph):
-        raise SkillError(
-            f"build of the skill {skill.name} returns {type(graph).__name__}; it must return a StateGraph "
-            "that is not compiled."
-        )
+        wrong = f"build of the skill {skill.name} returns {type(graph).__name__}"
+        raise SkillError(f"{wrong}; it must return a StateGraph that is not compiled.")
     return graph
 
 
 def build_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
-    """Return the result of the skill's `verifiers`; empty if it has no such function. Blocking.
-
-    Raises as `build_skill_graph`.
-    """
+    """Return the result of the skill's `verifiers`; empty if it has none. Raises as `build_skill_graph`."""
     make = _find_function(skill, "verifiers")
     if make is None:
         return []
     made = _run_in_thread(skill, "verifiers", lambda: make(context))
     if not isinstance(made, list | tuple) or not all(_is_verifier(item) for item in made):
-        raise SkillError(
-            f"verifiers of the skill {skill.name} must return a list of objects with takes, verify."
-        )
+        wanted = "must return a list of objects with takes, verify"
+        raise SkillError(f"verifiers of the skill {skill.name} {wanted}.")
     return list(made)
 
 
@@ -184,13 +167,12 @@ def _load_module(skill: Skill) -> ModuleType:
             f"The code of the skill {skill.name} is not run, since {skill.folder} is not trusted.",
             hint="Review the code, then trust its folder with `gems skills trust`.",
         )
-    folder = skill.folder
-    path = within(folder, CODE)
+    path = within(skill.folder, CODE)
     identity = hashlib.sha256(f"{path}\0{skill.stamp}".encode()).hexdigest()[:16]
     name = f"gems_skill_{skill.name.replace('-', '_')}_{identity}"
     # Concurrent runs must not see a half-loaded module; other skills need not wait.
     with _IMPORT_LOCKS.setdefault(name, threading.Lock()):
-        return sys.modules.get(name) or _import_file(skill, folder, path, name)
+        return sys.modules.get(name) or _import_file(skill, skill.folder, path, name)
 
 
 def _import_file(skill: Skill, folder: Path, path: Path, name: str) -> ModuleType:
@@ -222,17 +204,15 @@ def _run_in_thread(skill: Skill, what: str, function: Callable[[], T]) -> T:
     if not attempt.is_done:
         raise SkillError(f"{CODE} of the skill {skill.name} did not finish {what} within {TIMEOUT_S:g} s.")
     if (fault := attempt.fault) is not None:
-        raise SkillError(
-            f"{CODE} of the skill {skill.name} failed in {what}: {format_code_error(fault)}"
-        ) from fault
+        where = f"{CODE} of the skill {skill.name} failed in {what}"
+        raise SkillError(f"{where}: {format_code_error(fault)}") from fault
     return cast("T", attempt.result)
 
 
 def format_code_error(error: BaseException) -> str:
     """Format an error of a skill's code on one line, with its line in `graph.py`."""
-    lines = [
-        frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(CODE)
-    ]
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename.endswith(CODE)]
     if isinstance(error, SyntaxError) and error.lineno:
         lines.append(error.lineno)
     place = f" (line {lines[-1]})" if lines else ""

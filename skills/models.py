@@ -1,4 +1,4 @@
-"""Skill, Finding, SkillRegistry."""
+"""Skills, findings about their files, and the registry."""
 
 from __future__ import annotations
 
@@ -9,27 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from gems.errors import OptionError
 
 Level = Literal["unusable", "nonstandard", "advice"]
-_NOT_A_NAME = re.compile(r"[\W_]+")
+"""`unusable` prevents the use; `nonstandard` violates the Agent Skills standard with a clear meaning."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """A problem in a skill's files.
+class SkillFinding(BaseModel):
+    """Something about a skill's files that its author should know."""
 
-    Attributes:
-        file: Path relative to the skill's folder.
-        line: From 1; 0 for the whole file.
-        level: `unusable` prevents its use; `nonstandard` violates the Agent Skills standard with a clear
-            meaning; `advice` is no violation.
-        message: One sentence.
-    """
+    model_config = ConfigDict(frozen=True)
 
-    file: str
-    line: int
-    level: Level
+    file: str = Field(description="Path relative to the skill's folder.")
+    line: int = Field(description="From 1; 0 for the file as a whole.")
+    level: Level = Field(description="unusable, nonstandard, or advice.")
     message: str
 
     def __str__(self) -> str:
@@ -37,19 +32,22 @@ class Finding:
         return f"{place}: {self.message}"
 
 
+def unusable(file: str, message: str, line: int = 0) -> SkillFinding:
+    """Return a finding that prevents the use of a skill."""
+    return SkillFinding(file=file, line=line, level="unusable", message=message)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skill:
     """A skill that the planner can choose.
 
     Attributes:
-        name: Lower-case letters, digits and single hyphens.
         description: Purpose and when to use it; all that the planner sees.
         body: The guidance; None if it is read from the folder when the skill is chosen.
-        folder: Its folder; None for a skill made by a program.
-        file: The name of its SKILL.md.
+        folder: None for a skill made by a program.
+        file: Name of its SKILL.md.
         place: Where it was found: `built-in`, `user`, `home`, `project`, `path`, or `program`.
-        code: Whether it has a `graph.py`.
-        trusted: Whether its code may run.
+        code: Whether it has a `graph.py`; `trusted`: whether that may run.
         conflicts: Names of skills that it cannot be combined with.
         stamp: Changes when its files change.
         findings: Problems that do not prevent its use.
@@ -65,7 +63,7 @@ class Skill:
     trusted: bool = False
     conflicts: frozenset[str] = frozenset()
     stamp: tuple[int, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[SkillFinding, ...] = ()
 
     @property
     def runs_code(self) -> bool:
@@ -75,17 +73,11 @@ class Skill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultySkill:
-    """A folder that cannot be used as a skill.
-
-    Attributes:
-        folder: Its path.
-        place: See `Skill.place`.
-        findings: The reasons and other findings.
-    """
+    """A folder that cannot be used as a skill, found in `place` as in `Skill.place`."""
 
     folder: Path
     place: str
-    findings: tuple[Finding, ...]
+    findings: tuple[SkillFinding, ...]
 
     def __str__(self) -> str:
         faults = [str(finding) for finding in self.findings if finding.level == "unusable"]
@@ -97,15 +89,13 @@ ScannedSkill = Skill | FaultySkill
 
 def normalise_name(text: str) -> str:
     """Return `text` as a skill name: lower-case letters, digits and single hyphens; may be empty."""
-    return _NOT_A_NAME.sub("-", unicodedata.normalize("NFKC", text).lower()).strip("-")
+    return re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", text).lower()).strip("-")
 
 
 class SkillRegistry:
-    """Immutable registry of skills by name.
+    """Immutable registry of skills by name; a later skill replaces an earlier one of the same name.
 
-    Args:
-        skills: A later one replaces an earlier one of the same name.
-        left_out: Found skills that cannot be chosen.
+    `left_out` lists found skills that cannot be chosen.
     """
 
     def __init__(self, skills: Iterable[Skill] = (), left_out: Sequence[ScannedSkill] = ()) -> None:

@@ -1,4 +1,4 @@
-"""SKILL.md: front matter, headings, body."""
+"""Parse SKILL.md: front matter or headings, and the body."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from typing import Any
 
 import yaml
 
-from gems.skills.models import Finding, Level, normalise_name
+from gems.skills.models import Level, SkillFinding, normalise_name
 
+MAX_NAME = 64
+MAX_DESCRIPTION = 1024
+MAX_COMPATIBILITY = 500
+_MAX_BODY_LINES = 500
+_MAX_BODY_TOKENS = 5_000
+_FIELDS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
+RESERVED = frozenset({"auto", "none", "judge", "confirmation", "parent"})
+"""Names used for choices of skills and sources of answers."""
+CONFLICTS = "gems-conflicts"
+"""Key of `metadata`: names of skills, separated by blanks, that this one cannot be combined with."""
 _FENCE = "---"
 _MAX_DEPTH = 20
 # Values of these are often unquoted although they contain a colon.
@@ -23,26 +33,22 @@ _UNQUOTED = re.compile(
 
 @dataclass(slots=True)
 class Fields:
-    """Fields of a front matter.
+    """Fields of a front matter, with their line numbers (from 1) and problems.
 
-    Attributes:
-        values: Texts by field name; for `metadata` a dictionary of texts.
-        lines: Line number of each field, from 1.
-        findings: Problems of the fields.
-        is_readable: Whether it is known what is present and what is missing.
-        is_headed: Whether the fields come from headings and not from a front matter.
+    `values` are texts, and for `metadata` a dictionary of texts; `is_readable` is False if it is unknown
+    what is present; `is_headed` marks fields that come from headings.
     """
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[SkillFinding] = field(default_factory=list)
     is_readable: bool = True
     is_headed: bool = False
 
     def found(self, line: int, level: Level, message: str) -> None:
         """Add a finding."""
-        self.findings.append(Finding(file=self.file, line=line, level=level, message=message))
+        self.findings.append(SkillFinding(file=self.file, line=line, level=level, message=message))
 
 
 def split_front_matter(text: str) -> tuple[str, int, int] | None:
@@ -66,26 +72,23 @@ def read_fields(source: str, first_line: int, file: str) -> Fields:
     `first_line` is the line of `file` on which the YAML in `source` starts.
     """
     fields = Fields(file)
+    line = first_line
     try:
         node = _compose(source, first_line, fields)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = first_line + (mark.line if mark else 0)
-        fields.is_readable = False
-        fields.found(line, "unusable", f"The YAML cannot be read: {error.problem or error.context}.")
-        return fields
+        line += mark.line if mark else 0
+        message = f"The YAML cannot be read: {error.problem or error.context}."
     except (yaml.YAMLError, RecursionError) as error:
-        fields.is_readable = False
-        fields.found(
-            first_line, "unusable", f"The YAML cannot be read: {' '.join(str(error).split())[:200]}."
-        )
-        return fields
-    if not isinstance(node, yaml.MappingNode):
-        fields.is_readable = False
-        fields.found(first_line, "unusable", "The front matter has no fields such as `name: my-skill`.")
-        return fields
-    for key, value in node.value:
-        _add_field(fields, key, value, first_line)
+        message = f"The YAML cannot be read: {' '.join(str(error).split())[:200]}."
+    else:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                _add_field(fields, key, value, first_line)
+            return fields
+        message = "The front matter has no fields such as `name: my-skill`."
+    fields.is_readable = False
+    fields.found(line, "unusable", message)
     return fields
 
 
@@ -124,13 +127,11 @@ def _add_field(fields: Fields, key: yaml.Node, value: yaml.Node, first_line: int
     line = first_line + key.start_mark.line
     if not isinstance(key, yaml.ScalarNode):
         fields.found(line, "nonstandard", "A field name must be a plain text.")
-        return
-    name = key.value
-    if name in fields.values:
-        fields.found(line, "nonstandard", f"The field {name} is given twice; the first one counts.")
-        return
-    fields.lines[name] = line
-    fields.values[name] = _plain_value(value)
+    elif key.value in fields.values:
+        fields.found(line, "nonstandard", f"The field {key.value} is given twice; the first one counts.")
+    else:
+        fields.lines[key.value] = line
+        fields.values[key.value] = _plain_value(value)
 
 
 def _plain_value(node: yaml.Node) -> Any:
@@ -138,31 +139,16 @@ def _plain_value(node: yaml.Node) -> Any:
     if isinstance(node, yaml.ScalarNode):
         return node.value
     if isinstance(node, yaml.SequenceNode):
-        return [item.value if isinstance(item, yaml.ScalarNode) else None for item in node.value]
-    return {
-        key.value: value.value if isinstance(value, yaml.ScalarNode) else None
-        for key, value in node.value
-        if isinstance(key, yaml.ScalarNode)
-    }
+        return [_scalar_text(item) for item in node.value]
+    return {key.value: _scalar_text(value) for key, value in node.value if isinstance(key, yaml.ScalarNode)}
 
 
-@dataclass(frozen=True, slots=True)
-class HeadingSections:
-    """Sections of a skill file that uses headings.
-
-    Attributes:
-        description: Text below `## Description`; None without this heading.
-        description_line: The heading's line, from 1; 0 without it.
-        body: Text below `## Instructions`; None without this heading.
-    """
-
-    description: str | None
-    description_line: int
-    body: str | None
+def _scalar_text(node: yaml.Node) -> Any:
+    return node.value if isinstance(node, yaml.ScalarNode) else None
 
 
-def read_headings(text: str) -> HeadingSections:
-    """Return the sections of a skill file without front matter.
+def _read_headings(text: str) -> dict[str, tuple[int, str]]:
+    """Return line (from 1) and text of the sections `description` and `instructions` of a skill file.
 
     A Markdown parser finds the headings, so that code blocks are not mistaken for headings. Everything after
     `## Instructions` belongs to the body.
@@ -178,8 +164,7 @@ def read_headings(text: str) -> HeadingSections:
             later = [at for _, at, depth in headings[index + 1 :] if depth <= level]
             end = later[0] - 1 if later and word == "description" else len(lines)
             found[word] = (line, "\n".join(lines[line:end]).strip())
-    line, description = found.get("description", (0, None))
-    return HeadingSections(description, line, found.get("instructions", (0, None))[1])
+    return found
 
 
 def _find_headings(text: str) -> list[tuple[str, int, int]]:
@@ -187,42 +172,22 @@ def _find_headings(text: str) -> list[tuple[str, int, int]]:
     from markdown_it import MarkdownIt  # noqa: PLC0415 - only few files need it
 
     tokens = MarkdownIt("commonmark").parse(text)
-    found = []
-    for token, inner in pairwise(tokens):
-        if token.type == "heading_open" and token.map is not None:
-            found.append((inner.content, token.map[0] + 1, int(token.tag[1:])))
-    return found
-
-
-MAX_NAME = 64
-MAX_DESCRIPTION = 1024
-MAX_COMPATIBILITY = 500
-_MAX_BODY_LINES = 500
-_MAX_BODY_TOKENS = 5_000
-_FIELDS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
-RESERVED = frozenset({"auto", "none", "judge", "confirmation", "parent"})
-"""Names used for choices of skills and sources of answers."""
-CONFLICTS = "gems-conflicts"
-"""Key of `metadata`: names of skills, separated by blanks, that this one cannot be combined with."""
+    return [
+        (inner.content, token.map[0] + 1, int(token.tag[1:]))
+        for token, inner in pairwise(tokens)
+        if token.type == "heading_open" and token.map is not None
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """Content of a SKILL.md.
-
-    Attributes:
-        name: Normalised name; see `normalise_name`.
-        description: At most 1,024 characters.
-        body: The guidance.
-        metadata: Texts by key.
-        findings: Problems.
-    """
+    """Content of a SKILL.md: normalised name, description of at most 1,024 characters, guidance, metadata."""
 
     name: str
     description: str
     body: str
     metadata: dict[str, str]
-    findings: tuple[Finding, ...]
+    findings: tuple[SkillFinding, ...]
 
     @property
     def is_usable(self) -> bool:
@@ -232,9 +197,8 @@ class Document:
     @property
     def conflicts(self) -> frozenset[str]:
         """Names of skills that it cannot be combined with."""
-        return frozenset(
-            normalise_name(word) for word in self.metadata.get(CONFLICTS, "").replace(",", " ").split()
-        )
+        names = self.metadata.get(CONFLICTS, "").replace(",", " ").split()
+        return frozenset(map(normalise_name, names))
 
 
 def is_skill_name(text: str) -> bool:
@@ -243,13 +207,9 @@ def is_skill_name(text: str) -> bool:
 
 
 def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: bool = False) -> Document:
-    """Take a SKILL.md apart.
+    """Parse a SKILL.md with plain line feeds in a folder of that name.
 
-    Args:
-        text: Of the file, with plain line feeds.
-        folder: The folder's name.
-        file: The file's name, for the findings.
-        has_code: Whether a `graph.py` that may run stands beside it: then it needs no body.
+    `file` is its name in the findings. It needs no body if it `has_code`: a `graph.py` that may run.
     """
     parts = split_front_matter(text)
     if parts is None:
@@ -283,17 +243,17 @@ def _read_front_matter(
 
 
 def _read_heading_sections(text: str, file: str) -> tuple[Fields, str]:
-    headed, fields = read_headings(text), Fields(file, is_headed=True)
-    if headed.description is None and headed.body is None:
+    sections, fields = _read_headings(text), Fields(file, is_headed=True)
+    if not sections:
         fields.is_readable = False
         fields.found(1, "unusable", "There is no front matter: the file must begin with a line ---.")
         return fields, ""
-    fields.found(1, "nonstandard", "The skill is told by headings; the standard wants front matter.")
-    fields.lines["description"] = headed.description_line or 1
-    if headed.description is not None:
-        fields.values["description"] = " ".join(headed.description.split())
+    fields.found(1, "nonstandard", "The skill uses headings; the standard requires front matter.")
+    if "description" in sections:
+        fields.lines["description"], description = sections["description"]
+        fields.values["description"] = " ".join(description.split())
     # In this format the folder's name identifies the skill; the title is only text.
-    return fields, headed.body or ""
+    return fields, sections.get("instructions", (0, ""))[1]
 
 
 def _check_fields(fields: Fields) -> None:
@@ -307,19 +267,13 @@ def _check_fields(fields: Fields) -> None:
                 fields.found(line, "nonstandard", "metadata must hold fields of its own; it is ignored.")
             elif None in value.values():
                 fields.found(line, "nonstandard", "metadata must hold texts only; the rest is ignored.")
-        elif name == "allowed-tools":
-            continue
-        elif not isinstance(value, str):
+        elif name != "allowed-tools" and not isinstance(value, str):
             level = "unusable" if name == "description" else "nonstandard"
             fields.found(line, level, f"{name} must be a text.")  # type: ignore[arg-type]
     compatibility = fields.values.get("compatibility")
     if isinstance(compatibility, str) and not 0 < len(compatibility) <= MAX_COMPATIBILITY:
-        fields.found(
-            fields.lines["compatibility"],
-            "nonstandard",
-            f"compatibility has {len(compatibility)} characters; the standard wants 1 to "
-            f"{MAX_COMPATIBILITY}.",
-        )
+        message = f"has {len(compatibility)} characters; the standard wants 1 to {MAX_COMPATIBILITY}."
+        fields.found(fields.lines["compatibility"], "nonstandard", f"compatibility {message}")
 
 
 def _read_name(fields: Fields, folder: str) -> str:
@@ -329,9 +283,8 @@ def _read_name(fields: Fields, folder: str) -> str:
     from_folder = normalise_name(folder)
     if not isinstance(given, str) or not given.strip():
         if fields.is_readable and not fields.is_headed:
-            fields.found(
-                line, "nonstandard", f"There is no name; it is called {from_folder!r} by its folder."
-            )
+            message = f"There is no name; it is called {from_folder!r} by its folder."
+            fields.found(line, "nonstandard", message)
         return from_folder
     name = normalise_name(given)
     plain = unicodedata.normalize("NFKC", given.strip())
@@ -342,9 +295,8 @@ def _read_name(fields: Fields, folder: str) -> str:
         wanted = "lower-case letters, digits and single hyphens"
         fields.found(line, "nonstandard", f"The name {given!r} must be {wanted}; it is read as {name!r}.")
     if len(name) > MAX_NAME:
-        fields.found(
-            line, "nonstandard", f"The name has {len(name)} characters; the standard wants {MAX_NAME}."
-        )
+        message = f"The name has {len(name)} characters; the standard wants {MAX_NAME}."
+        fields.found(line, "nonstandard", message)
     if unicodedata.normalize("NFKC", folder) != plain:
         fields.found(line, "nonstandard", f"The name {given!r} is not the folder's, which is {folder!r}.")
     return name
@@ -355,17 +307,12 @@ def _read_description(fields: Fields) -> str:
     line = fields.lines.get("description", 1)
     if isinstance(given, str) and given.strip():
         if len(given) > MAX_DESCRIPTION:
-            fields.found(
-                line,
-                "nonstandard",
-                f"The description has {len(given)} characters; only {MAX_DESCRIPTION} are used.",
-            )
+            message = f"The description has {len(given)} characters; only {MAX_DESCRIPTION} are used."
+            fields.found(line, "nonstandard", message)
         return given.strip()[:MAX_DESCRIPTION]
     if fields.is_readable:
-        message = (
-            "The description is empty." if "description" in fields.values else "There is no description."
-        )
-        fields.found(line, "unusable", f"{message} The planner could not know when to use the skill.")
+        fault = "The description is empty" if "description" in fields.values else "There is no description"
+        fields.found(line, "unusable", f"{fault}. The planner could not know when to use the skill.")
     return ""
 
 
@@ -376,9 +323,6 @@ def _check_body(fields: Fields, body: str, *, has_code: bool) -> None:
         return
     count = body.count("\n") + 1
     if count > _MAX_BODY_LINES or len(body) > 4 * _MAX_BODY_TOKENS:
-        fields.found(
-            0,
-            "advice",
-            f"The guidance has {count} lines and {len(body):,} characters: move what is seldom needed to "
-            "references/, since all of it is sent to a chat model.",
-        )
+        message = "move what is seldom needed to references/, since all of it is sent to a chat model."
+        size = f"{count} lines and {len(body):,} characters"
+        fields.found(0, "advice", f"The guidance has {size}: {message}")

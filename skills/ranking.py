@@ -13,11 +13,7 @@ MAX_SHOWN = 20
 
 
 class SkillRanking:
-    """Ranks skills by similarity of description and prompt; caches embeddings.
-
-    Args:
-        embedder: Measures similarity; None for words only.
-    """
+    """Ranks skills by similarity of description and prompt; without an embedder by their words."""
 
     def __init__(self, embedder: Embedder | None = None) -> None:
         self._embedder = embedder or LexicalEmbedder()
@@ -26,10 +22,7 @@ class SkillRanking:
     async def most_relevant(
         self, skills: Sequence[Skill], prompt: str, limit: int = MAX_SHOWN
     ) -> list[Skill]:
-        """Return at most `limit` skills, by name.
-
-        Raises `GemsError` if the embedder does not answer or cannot be loaded.
-        """
+        """Return at most `limit` skills, by name; raise `GemsError` if the embedder fails."""
         if len(skills) <= limit:
             return list(skills)
         texts = [f"{skill.name.replace('-', ' ')}: {skill.description}" for skill in skills]

@@ -2,60 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from gems.skills.discovery import SkillSearchPath
-from gems.skills.models import Finding, Level, Skill, SkillRegistry
-from gems.skills.validator import Validation
+from gems.skills.models import SkillFinding, SkillRegistry
 from gems.types import Usage
 
 
-class SkillFinding(BaseModel):
-    """Something about a skill's files that its author should know."""
-
-    model_config = ConfigDict(frozen=True)
-
-    file: str = Field(description="Path relative to the skill's folder.")
-    line: int = Field(description="From 1; 0 for the file as a whole.")
-    level: Level = Field(description="unusable, nonstandard, or advice.")
-    message: str
-
-    def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{self.level}: {place}: {self.message}"
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
 
 
-class SkillEntry(BaseModel):
+def _format_folder(folder: Path | str | None) -> str:
+    return str(folder or "")
+
+
+def _sort_names(names: Collection[str]) -> list[str]:
+    return sorted(names)
+
+
+_Folder = Annotated[str, BeforeValidator(_format_folder)]
+
+
+class SkillEntry(_Report):
     """A skill that can be chosen."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     description: str
     place: str = Field(description="built-in, user, home, project or path.")
-    folder: str
+    folder: _Folder
     code: bool = Field(description="Whether it brings a graph.py.")
     runs_code: bool = Field(description="Whether that may run, since the place is trusted.")
-    conflicts: list[str] = Field(description="Skills that it does not work together with.")
+    conflicts: Annotated[list[str], BeforeValidator(_sort_names)] = Field(
+        description="Skills that it does not work together with."
+    )
     findings: list[SkillFinding]
 
 
-class LeftOut(BaseModel):
+class LeftOut(_Report):
     """A folder that gives no skill."""
 
-    model_config = ConfigDict(frozen=True)
-
-    folder: str
+    folder: _Folder
     place: str
     findings: list[SkillFinding]
 
 
-class SkillList(BaseModel):
+class SkillList(_Report):
     """The skills of all places."""
-
-    model_config = ConfigDict(frozen=True)
 
     skills: list[SkillEntry]
     left_out: list[LeftOut]
@@ -64,20 +61,16 @@ class SkillList(BaseModel):
     )
 
 
-class SkillPage(BaseModel):
+class SkillPage(_Report):
     """Everything about one skill."""
-
-    model_config = ConfigDict(frozen=True)
 
     skill: SkillEntry
     body: str = Field(description="The guidance that a chat model is shown once the skill is chosen.")
     files: list[str] = Field(description="Paths relative to the folder.")
 
 
-class Validated(BaseModel):
+class Validated(_Report):
     """What was found in a skill's folder."""
-
-    model_config = ConfigDict(frozen=True)
 
     folder: str
     name: str | None = Field(description="None where it cannot be used.")
@@ -85,26 +78,20 @@ class Validated(BaseModel):
     findings: list[SkillFinding]
 
 
-class ValidationList(BaseModel):
+class ValidationList(_Report):
     """What was found in the folders."""
-
-    model_config = ConfigDict(frozen=True)
 
     skills: list[Validated]
 
 
-class TrustedFolders(BaseModel):
+class TrustedFolders(_Report):
     """The folders that are trusted."""
-
-    model_config = ConfigDict(frozen=True)
 
     folders: list[str]
 
 
-class NewSkill(BaseModel):
+class NewSkill(_Report):
     """A skill's folder that was written."""
-
-    model_config = ConfigDict(frozen=True)
 
     folder: str
     files: list[str]
@@ -113,45 +100,10 @@ class NewSkill(BaseModel):
 def list_skills(registry: SkillRegistry, where: SkillSearchPath) -> SkillList:
     """Return the skills of a registry in JSON form. Blocking."""
     return SkillList(
-        skills=[skill_entry(skill) for skill in registry.all()],
-        left_out=[
-            LeftOut(folder=str(item.folder), place=item.place, findings=_findings(item.findings))
-            for item in registry.left_out
-        ],
+        skills=[SkillEntry.model_validate(skill) for skill in registry.all()],
+        left_out=[LeftOut.model_validate(item) for item in registry.left_out],
         untrusted=[str(folder) for folder in where.untrusted()],
     )
-
-
-def skill_entry(skill: Skill) -> SkillEntry:
-    """Return a skill in JSON form."""
-    return SkillEntry(
-        name=skill.name,
-        description=skill.description,
-        place=skill.place,
-        folder=str(skill.folder or ""),
-        code=skill.code,
-        runs_code=skill.runs_code,
-        conflicts=sorted(skill.conflicts),
-        findings=_findings(skill.findings),
-    )
-
-
-def validation_entry(found: Validation) -> Validated:
-    """Return the result of a validation in JSON form."""
-    return Validated(
-        folder=str(found.folder),
-        name=found.skill.name if found.skill else None,
-        valid=found.is_valid,
-        findings=_findings(found.findings),
-    )
-
-
-def _findings(found: tuple[Finding, ...]) -> list[SkillFinding]:
-    return [SkillFinding(file=f.file, line=f.line, level=f.level, message=f.message) for f in found]
-
-
-class _Report(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 class TriedExample(_Report):

@@ -1,4 +1,4 @@
-"""New skills and drafts."""
+"""Write new skills and drafts of skills."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -32,32 +32,17 @@ from gems.skills.parser import (
 )
 
 _FILE = FILE_NAMES[0]
-_SKIPPED_FOLDERS = ("__pycache__",)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-_KEPT_FIELDS: dict[str, Callable[[Any], bool]] = {
-    "license": _is_text,
-    "compatibility": lambda value: _is_text(value) and len(value) <= MAX_COMPATIBILITY,
-    "allowed-tools": lambda value: all(map(_is_text, value if isinstance(value, list) else [value])),
-}
-"""Front matter fields that an amendment keeps if they conform to the standard."""
+_SKELETON = Path(__file__).parent / "skeleton"
+# Keeps tools from treating the template as a module.
+_TEMPLATE_SUFFIX = ".tmpl"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
     """Content of a draft's folder.
 
-    Attributes:
-        name: Name of the folder and the skill.
-        fields: The front matter.
-        body: The guidance.
-        prompts: Prompts for `examples.jsonl` that call for the skill.
-        source: Folder of the amended skill, whose files are copied.
-        warnings: What could not be copied.
+    `prompts` call for the skill and become examples; the files of `source`, the folder of the amended skill,
+    are copied; `warnings` list what could not be copied.
     """
 
     name: str
@@ -69,21 +54,15 @@ class Draft:
 
     def text(self) -> str:
         """Return the text of SKILL.md."""
-        front = yaml.safe_dump(
-            dict(self.fields), sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
-        )
+        front = yaml.safe_dump(dict(self.fields), sort_keys=False, allow_unicode=True, width=100)
         return f"---\n{front}---\n\n{self.body.strip()}\n"
 
     def faults(self) -> list[str]:
         """Return violations of the standard; empty if the draft is read as intended."""
         document = read_document(self.text(), self.name)
         found = [str(finding) for finding in document.findings if finding.level != "advice"]
-        if not found and (document.description, document.body) != (
-            self.fields["description"],
-            self.body.strip(),
-        ):
-            found.append(f"{_FILE}: It is not read as it was written.")
-        return found
+        is_same = (document.description, document.body) == (self.fields["description"], self.body.strip())
+        return found if found or is_same else [f"{_FILE}: It is not read as it was written."]
 
 
 def drafts_folder(home: Path) -> Path:
@@ -111,27 +90,26 @@ def known_drafts(home: Path) -> dict[str, dict[str, str]]:
 
 
 def standard_fields(skill: Skill) -> dict[str, Any]:
-    """Return the front matter of a skill, limited to standard fields. Blocking.
-
-    Raises `SkillError` if its file cannot be read.
-    """
+    """Return the standard fields of a skill's front matter; `SkillError` if it is unreadable. Blocking."""
     fields: dict[str, Any] = {"name": skill.name, "description": skill.description}
     if skill.folder is None:
         return fields
     parts = split_front_matter(read_text(skill.folder, skill.file))
     given = read_fields(parts[0], parts[1], skill.file).values if parts is not None else {}
-    fields |= {
-        name: given[name] for name, fits in _KEPT_FIELDS.items() if name in given and fits(given[name])
-    }
+    for name in ("license", "compatibility", "allowed-tools"):
+        value = given.get(name)
+        texts = value if isinstance(value, list) and name == "allowed-tools" else [value]
+        is_valid = all(isinstance(text, str) and text.strip() for text in texts)
+        if name in given and is_valid and (name != "compatibility" or len(value) <= MAX_COMPATIBILITY):
+            fields[name] = value
     fields["metadata"] = known_metadata(skill.folder)
     return fields
 
 
 def write_draft(home: Path, draft: Draft, *, force: bool = False) -> Path:
-    """Write a draft atomically; `draft.warnings` lists what was not copied. Blocking.
+    """Write a draft atomically. Blocking.
 
-    `force` replaces a draft of the same name. Raises `SkillError` if one exists, `StorageError` if writing
-    fails.
+    Raises `SkillError` if one of the same name exists, unless `force` replaces it, and `StorageError`.
     """
     folder = drafts_folder(home) / draft.name
     if folder.exists() and not force:
@@ -176,9 +154,7 @@ def _copy_files(source: Path, target: Path) -> Iterator[str]:
                 continue
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / relative)
-        folders[:] = [
-            folder for folder in folders if not folder.startswith(".") and folder not in _SKIPPED_FOLDERS
-        ]
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
 
 
 def _write_examples(folder: Path, draft: Draft) -> None:
@@ -192,19 +168,12 @@ def _write_examples(folder: Path, draft: Draft) -> None:
         except SkillError as error:
             draft.warnings.append(f"No examples were added: {error.message}")
             return
-    lines = [
-        json.dumps({"prompt": prompt, "trigger": True, "keeps": []}, ensure_ascii=False)
-        for prompt in draft.prompts
-        if prompt not in known
+    new = [
+        {"prompt": prompt, "trigger": True, "keeps": []} for prompt in draft.prompts if prompt not in known
     ]
-    if lines:
+    if lines := [json.dumps(example, ensure_ascii=False) for example in new]:
         text = "".join(f"{line}\n" for line in [before.rstrip("\n"), *lines] if line)
         path.write_text(text, encoding="utf-8", newline="\n")
-
-
-_SKELETON = Path(__file__).parent / "skeleton"
-# Keeps tools from treating the template as a module.
-_TEMPLATE_SUFFIX = ".tmpl"
 
 
 def create_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool = False) -> Path:

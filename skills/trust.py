@@ -12,10 +12,7 @@ _FILE = "trusted.json"
 
 
 def trusted_folders(home: Path) -> frozenset[Path]:
-    """Return the trusted folders of GEMS_HOME. Blocking.
-
-    Raises `ConfigurationError` if the file that lists them cannot be read.
-    """
+    """Return the trusted folders of GEMS_HOME; `ConfigurationError` if their list is unreadable. Blocking."""
     path = home / _FILE
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["folders"]
@@ -37,10 +34,7 @@ def is_trusted(path: Path, folders: frozenset[Path]) -> bool:
 
 
 def trust(home: Path, folder: Path) -> Path:
-    """Trust a folder and everything below it; return it with links resolved. Blocking.
-
-    Raises `ConfigurationError` if it is not a folder.
-    """
+    """Trust a folder and everything below it; return it with links resolved. Blocking."""
     if not folder.is_dir():
         raise ConfigurationError(f"{folder} is not a folder.", hint="Name the folder of your project.")
     resolved = folder.resolve()
@@ -49,16 +43,12 @@ def trust(home: Path, folder: Path) -> Path:
 
 
 def distrust(home: Path, folder: Path) -> Path:
-    """Remove a folder from the trusted ones. Blocking.
-
-    Raises `ConfigurationError` if it is not listed itself.
-    """
+    """Remove a folder from the trusted ones; `ConfigurationError` if it is not listed itself. Blocking."""
     resolved, known = folder.resolve(), trusted_folders(home)
     if resolved not in known:
         above = [str(other) for other in known if resolved.is_relative_to(other)]
-        hint = (
-            f"It is trusted through {above[0]}." if above else "`gems skills trust --list` shows which are."
-        )
+        listing = "`gems skills trust --list` shows which are."
+        hint = f"It is trusted through {above[0]}." if above else listing
         raise ConfigurationError(f"{resolved} is not among the trusted folders.", hint=hint)
     _write_folders(home, known - {resolved})
     return resolved

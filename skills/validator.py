@@ -3,54 +3,37 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
 from pathlib import Path
 
 from gems.errors import SkillError
 from gems.skills.discovery import CODE, read_skill
 from gems.skills.files import find_references, read_text, within
-from gems.skills.models import FaultySkill, Finding, Skill
+from gems.skills.models import Skill, SkillFinding, unusable
 from gems.skills.parser import read_document
+from gems.skills.reports import Validated
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """Result of a validation.
-
-    Attributes:
-        folder: The folder.
-        skill: The skill; None if it cannot be used.
-        findings: All findings.
-    """
-
-    folder: Path
-    skill: Skill | None
-    findings: tuple[Finding, ...]
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether it conforms to the standard and can be used."""
-        return all(finding.level == "advice" for finding in self.findings)
-
-
-def validate(folder: Path) -> Validation:
+def validate(folder: Path) -> Validated:
     """Check a skill's folder, or that of a SKILL.md; its code is not run. Blocking."""
-    folder = folder.parent if folder.name.lower() == "skill.md" else folder
-    folder = folder.absolute()
+    folder = (folder.parent if folder.name.lower() == "skill.md" else folder).absolute()
     if not folder.is_dir():
-        missing = Finding(file=str(folder), line=0, level="unusable", message="The folder does not exist.")
-        return Validation(folder, None, (missing,))
+        missing = unusable(str(folder), "The folder does not exist.")
+        return Validated(folder=str(folder), name=None, valid=False, findings=[missing])
     found = read_skill(folder, "path", trusted=False)
     findings = list(found.findings)
-    if isinstance(found, FaultySkill):
-        return Validation(folder, None, (*findings, *_code_findings(folder)))
-    findings += _reference_findings(found)
+    if isinstance(found, Skill):
+        findings += _reference_findings(found)
     findings += _code_findings(folder)
-    usable = all(finding.level != "unusable" for finding in findings)
-    return Validation(folder, found if usable else None, tuple(findings))
+    usable = isinstance(found, Skill) and all(finding.level != "unusable" for finding in findings)
+    return Validated(
+        folder=str(folder),
+        name=found.name if isinstance(found, Skill) and usable else None,
+        valid=all(finding.level == "advice" for finding in findings),
+        findings=findings,
+    )
 
 
-def _reference_findings(skill: Skill) -> list[Finding]:
+def _reference_findings(skill: Skill) -> list[SkillFinding]:
     folder = skill.folder or Path()
     text = read_text(folder, skill.file)
     body = read_document(text, folder.name, file=skill.file, has_code=skill.code).body
@@ -60,11 +43,13 @@ def _reference_findings(skill: Skill) -> list[Finding]:
             read_text(folder, relative)
         except SkillError as error:
             line = text[: text.find(relative)].count("\n") + 1
-            findings.append(Finding(file=skill.file, line=line, level="nonstandard", message=error.message))
+            findings.append(
+                SkillFinding(file=skill.file, line=line, level="nonstandard", message=error.message)
+            )
     return findings
 
 
-def _code_findings(folder: Path) -> list[Finding]:
+def _code_findings(folder: Path) -> list[SkillFinding]:
     """Check `graph.py` without running it."""
     if not (folder / CODE).exists():
         return []
@@ -72,16 +57,13 @@ def _code_findings(folder: Path) -> list[Finding]:
         within(folder, CODE)
         tree = ast.parse(read_text(folder, CODE), filename=CODE)
     except SkillError as error:
-        return [Finding(file=CODE, line=0, level="unusable", message=error.message)]
+        return [unusable(CODE, error.message)]
     except (SyntaxError, ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 0) or 0
-        return [Finding(file=CODE, line=line, level="unusable", message=f"Not valid Python: {error}.")]
+        return [unusable(CODE, f"Not valid Python: {error}.", getattr(error, "lineno", 0) or 0)]
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     names |= {name for node in tree.body for name in _bound_names(node)}
-    if "build" in names:
-        return []
-    message = "It has no function build(context) that makes the skill's graph."
-    return [Finding(file=CODE, line=0, level="unusable", message=message)]
+    fault = unusable(CODE, "It has no function build(context) that makes the skill's graph.")
+    return [] if "build" in names else [fault]
 
 
 def _bound_names(node: ast.stmt) -> list[str]:

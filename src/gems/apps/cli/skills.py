@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from gems.runs.skill_learning import DraftRequest
     from gems.settings import Settings
     from gems.skills.discovery import SkillCatalogue, SkillSearchPath
-    from gems.skills.reports import SkillDraft, SkillDrafts, SkillFinding, SkillTrial, TriedExample
+    from gems.skills.models import SkillFinding
+    from gems.skills.reports import SkillDraft, SkillDrafts, SkillTrial, TriedExample
 
 
 def list_(json: options.Json = False, debug: options.Debug = False) -> None:
@@ -80,7 +81,7 @@ def show(
 
         from gems.apps.cli.output import print_json
         from gems.skills.files import read_body
-        from gems.skills.reports import SkillPage, skill_entry
+        from gems.skills.reports import SkillEntry, SkillPage
 
         registry = scan_skills()[0].current
         skill = registry.named(name)
@@ -88,7 +89,8 @@ def show(
         folder = skill.folder or Path()
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         files = [file for file in files if "__pycache__" not in file]
-        page = SkillPage(skill=skill_entry(skill), body=asyncio.run(read_body(skill)), files=files)
+        entry = SkillEntry.model_validate(skill)
+        page = SkillPage(skill=entry, body=asyncio.run(read_body(skill)), files=files)
         if json:
             print_json(page)
             return
@@ -126,7 +128,7 @@ def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
 def _print_findings(findings: list[SkillFinding]) -> None:
 
     for finding in findings:
-        typer.echo(one_line(f"  {finding}"))
+        typer.echo(one_line(f"  {finding.level}: {finding}"))
 
 
 def learn(
@@ -446,17 +448,17 @@ def validate(
     """
     with handle_errors(as_json=json, debug=debug):
         from gems.apps.cli.output import print_json
-        from gems.skills.reports import ValidationList, validation_entry
+        from gems.skills.reports import ValidationList
         from gems.skills.validator import validate as checked
 
-        found = [validation_entry(checked(_skill_folder(folder))) for folder in folders]
+        found = [checked(_skill_folder(folder)) for folder in folders]
         if json:
             print_json(ValidationList(skills=found))
         else:
             for item in found:
                 typer.echo(f"{item.folder}: {'valid' if item.valid else 'invalid'}")
                 for finding in item.findings:
-                    typer.echo(clean_text(f"  {finding}"))
+                    typer.echo(clean_text(f"  {finding.level}: {finding}"))
         raise typer.Exit(0 if all(item.valid for item in found) else FAILED)
 
 
