@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gems import __version__
+from gems.apps.cli.options import resume_command
 from gems.apps.cli.schemas import RunList
 from gems.apps.text import clean_text, format_usd, one_line
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
@@ -148,14 +149,18 @@ def test_empty_path_is_not_the_current_folder(capsys: pytest.CaptureFixture[str]
 
 
 def test_resume_command_repeats_what_was_named_but_no_secret() -> None:
-    from gems.apps.cli.options import Models
-
-    models = Models("openai:m@http://h/v1", None, "http:http://h/draw?token=sesame", Path("a b.png"), True)
-    assert shlex.split(models.resume_command("RUN")) == [
+    given = {
+        "chat": "openai:m@http://h/v1",
+        "judge": None,
+        "generator": "http:http://h/draw?token=sesame",
+        "out": Path("a b.png"),
+        "no_metadata": True,
+    }
+    assert shlex.split(resume_command("RUN", given)) == [
         *("gems", "resume", "RUN", "--chat", "openai:m@http://h/v1", "--generator", "http:http://h/draw"),
         *("--out", "a b.png", "--no-metadata"),
     ]
-    assert Models().resume_command("RUN") == "gems resume RUN"
+    assert resume_command("RUN", {}) == "gems resume RUN"
 
 
 @pytest.mark.parametrize(

@@ -26,24 +26,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(resume)
-app.command()(runs)
-app.command()(show)
-app.command()(verify)
-app.command()(report)
-app.command()(fork)
-app.command()(delete)
-app.command()(gc)
-app.add_typer(memory)
-app.add_typer(skills)
-app.add_typer(evals)
-app.command()(batch)
-app.command()(web)
-app.command()(serve)
-app.add_typer(keys)
-app.command()(mcp)
-app.command()(doctor)
+for _command in (
+    *(run, resume, runs, show, verify, report, fork, delete, gc),
+    *(batch, web, serve, mcp, doctor),
+):
+    app.command()(_command)
+for _group in (memory, skills, evals, keys):
+    app.add_typer(_group)
 
 
 def _print_version(requested: bool) -> None:

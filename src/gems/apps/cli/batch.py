@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import handle_errors
+from gems.apps.cli.command import command
+
+if TYPE_CHECKING:
+    from gems.apps.cli.runner import Runner
 
 
+@command(
+    {
+        0: "every prompt has an image",
+        3: "some prompts failed, or the budget is spent",
+        2: "bad usage or configuration, or invalid lines",
+        130: "interrupted; run the same command again to resume",
+    },
+    quiet="Hide progress; print only the output folder.",
+)
 def batch(
+    runner: Runner,
+    *,
     file: Annotated[
         Path,
         typer.Argument(
@@ -21,9 +35,7 @@ def batch(
         ),
     ],
     out: options.EvalOut,
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
+    models: options.Models,
     seed: Annotated[
         int,
         typer.Option(
@@ -33,16 +45,8 @@ def batch(
     learn: Annotated[
         bool, typer.Option("--learn", help="Share memory between these runs and earlier ones.")
     ] = False,
-    concurrency: options.Concurrency = 4,
-    budget_usd: options.Budget = None,
-    retries: options.Retries = 1,
-    engine: options.Engine = "local",
-    workers: options.Workers = None,
-    generator_actors: options.GeneratorActors = None,
-    json: options.Json = False,
-    quiet: options.EvalQuiet = False,
-    debug: options.Debug = False,
-) -> None:
+    engine_options: options.EngineOptions,
+) -> int:
     """Generate an image for each prompt in a file, as `gems run` does.
 
     A line looks like {"id": "cover", "prompt": "two green stars", "seed": 7}. Only the prompt is required; a
@@ -56,30 +60,7 @@ def batch(
     Examples:
       gems batch prompts.jsonl --out pictures
       gems batch prompts.csv --out s3://bucket/pictures --engine ray --generator diffusers:z-image-turbo
-
-    \b
-    Exit codes:
-      0    every prompt has an image
-      3    some prompts failed, or the budget is spent
-      2    bad usage or configuration, or invalid lines
-      1    failure
-      130  interrupted; run the same command again to resume
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import run_batch
-        from gems.apps.cli.output import print_report
-        from gems.apps.cli.runner import EngineOptions
+    from gems.apps.cli.eval_commands import run_batch
 
-        view = options.View(json=json, quiet=quiet, debug=debug)
-        engine_options = EngineOptions(
-            out=out,
-            engine=engine,
-            concurrency=concurrency,
-            workers=workers,
-            generator_actors=generator_actors,
-            budget_usd=budget_usd,
-            retries=retries,
-        )
-        models = options.Models(chat=chat, judge=judge, generator=generator)
-        report = run_batch(file, models, engine_options, view, seed=seed, learn=learn)
-        raise typer.Exit(print_report(report, "prompt", view))
+    return run_batch(runner, file, out, models, engine_options, seed=seed, learn=learn)

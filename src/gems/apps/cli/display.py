@@ -7,8 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -45,37 +44,20 @@ from gems.types import Recall
 _STEPS_EVERY_S = 10.0
 
 
-class Display(AbstractContextManager["Display"], Protocol):
-    """Shows a run on standard error."""
+class Display(AbstractContextManager["Display"]):
+    """Shows a run on standard error; this base shows nothing."""
+
+    def __exit__(self, *_: object) -> None:
+        """Finish the output."""
 
     def tell(self, event: Event, story: RunView) -> None:
         """Show an event; `story` includes it already."""
-        ...
 
     def note(self, message: str) -> None:
         """Show a line without an event."""
-        ...
 
 
-class Silent:
-    """Display without output."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def tell(self, event: Event, story: RunView) -> None:
-        """Do nothing."""
-
-    def note(self, message: str) -> None:
-        """Do nothing."""
-
-
-class Plain(Silent):
+class Plain(Display):
     """Display of one line per event, for logs and pipes."""
 
     def __init__(self) -> None:
@@ -205,7 +187,7 @@ class Marks:
         return Text(self._signs.get(answer or "", ""), style=style.get(answer or "", ""))
 
 
-class LiveDisplay:
+class LiveDisplay(Display):
     """A live table on standard error, to which `console` must write."""
 
     def __init__(self, console: Console, story: RunView) -> None:
@@ -219,9 +201,7 @@ class LiveDisplay:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()
         if self._story.questions:
             table = answers_table(self._story, self._marks, self._console.width)

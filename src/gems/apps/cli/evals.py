@@ -1,23 +1,83 @@
-"""Gems eval run, data, score, export, import-scores, compare, table."""
+"""`gems eval`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
+from gems.apps.cli.command import command, command_group
+from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.text import clean_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gems.evals.data import DataCheck, DataReport, FileCheck
+    from gems.apps.cli.runner import Runner
+    from gems.evals.data import DataCheck, FileCheck
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleOptions:
+    """Options of `gems eval run` that define the samples."""
+
+    generator_profile: Annotated[
+        str, typer.Option(metavar="NAME", help="Named generator settings: paper or recommended.")
+    ] = ""
+    size: Annotated[
+        str, typer.Option(metavar="WxH", help="Width and height in pixels. Default: the generator's own.")
+    ] = ""
+    images: Annotated[
+        int, typer.Option(metavar="N", min=1, max=50, help="Maximum number of images per sample.")
+    ] = 5
+    languages: Annotated[
+        str, typer.Option(metavar="CODES", help="en, zh or en,zh. Default: all of the benchmark's.")
+    ] = ""
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", "-n", metavar="N", min=1, help="Use only the first N prompts of each language."
+        ),
+    ] = None
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, max=100, help="Samples per prompt. Default: the benchmark's own number."
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, max=2**31 - 1, help="Base seed; the seeds of samples are derived from it."
+        ),
+    ] = 0
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DIR", help="Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK."
+        ),
+    ] = ""
+    learn: Annotated[
+        bool,
+        typer.Option("--learn", help="Share memory between runs; samples then depend on their order."),
+    ] = False
+
+
+@command(
+    {
+        0: "every sample has an image",
+        3: "some samples failed, or the budget is spent",
+        2: "bad usage or configuration, or the folder holds another benchmark run",
+        130: "interrupted; run the same command again to resume",
+    },
+    quiet="Hide progress; print only the output folder.",
+)
 def run(
+    runner: Runner,
+    *,
     task: Annotated[str, typer.Argument(metavar="TASK", help="Benchmark; `gems eval data` lists them.")],
     out: options.EvalOut,
     harness: Annotated[
@@ -27,59 +87,10 @@ def run(
             help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop balanced.",
         ),
     ] = "balanced",
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
-    generator_profile: Annotated[
-        str, typer.Option(metavar="NAME", help="Named generator settings: paper or recommended.")
-    ] = "",
-    size: Annotated[
-        str, typer.Option(metavar="WxH", help="Width and height in pixels. Default: the generator's own.")
-    ] = "",
-    images: Annotated[
-        int, typer.Option(metavar="N", min=1, max=50, help="Maximum number of images per sample.")
-    ] = 5,
-    languages: Annotated[
-        str, typer.Option(metavar="CODES", help="en, zh or en,zh. Default: all of the benchmark's.")
-    ] = "",
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", "-n", metavar="N", min=1, help="Use only the first N prompts of each language."
-        ),
-    ] = None,
-    samples: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=1, max=100, help="Samples per prompt. Default: the benchmark's own number."
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=2**31 - 1, help="Base seed; the seeds of samples are derived from it."
-        ),
-    ] = 0,
-    data: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR", help="Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK."
-        ),
-    ] = "",
-    learn: Annotated[
-        bool,
-        typer.Option("--learn", help="Share memory between runs; samples then depend on their order."),
-    ] = False,
-    concurrency: options.Concurrency = 4,
-    budget_usd: options.Budget = None,
-    retries: options.Retries = 1,
-    engine: options.Engine = "local",
-    workers: options.Workers = None,
-    generator_actors: options.GeneratorActors = None,
-    json: options.Json = False,
-    quiet: options.EvalQuiet = False,
-    debug: options.Debug = False,
-) -> None:
+    models: options.Models,
+    sampling: SampleOptions,
+    engine_options: options.EngineOptions,
+) -> int:
     """Generate the samples of a benchmark with a harness.
 
     You can interrupt the command at any time; run it again to resume. Finished images and answers are not
@@ -91,49 +102,15 @@ def run(
       gems eval run geneval2 --harness balanced --images 5 --out s3://bucket/geneval2 \\
                --chat openai:moonshotai/Kimi-K2.5@http://127.0.0.1:8000/v1 \\
                --generator diffusers:z-image-turbo --engine ray
-
-    \b
-    Exit codes:
-      0    every sample has an image
-      3    some samples failed, or the budget is spent
-      2    bad usage or configuration, or the folder holds another benchmark run
-      1    failure
-      130  interrupted; run the same command again to resume
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import EvalRequest, run_eval
-        from gems.apps.cli.options import Models, View
-        from gems.apps.cli.output import print_report
-        from gems.apps.cli.runner import EngineOptions
+    from gems.apps.cli.eval_commands import run_eval
 
-        view = View(json=json, quiet=quiet, debug=debug)
-        request = EvalRequest(
-            task=task,
-            harness=harness,
-            generator_profile=generator_profile,
-            size=size,
-            images=images,
-            languages=languages,
-            limit=limit,
-            samples=samples,
-            seed=seed,
-            data=data,
-            learn=learn,
-        )
-        engine_options = EngineOptions(
-            out=out,
-            engine=engine,
-            concurrency=concurrency,
-            workers=workers,
-            generator_actors=generator_actors,
-            budget_usd=budget_usd,
-            retries=retries,
-        )
-        report = run_eval(request, Models(chat=chat, judge=judge, generator=generator), engine_options, view)
-        raise typer.Exit(print_report(report, "sample", view))
+    return run_eval(runner, task, harness, out, models, sampling, engine_options)
 
 
+@command({0: "compared", 2: "bad usage, no output folder, or no scores"})
 def compare(
+    runner: Runner,
     folders: Annotated[
         list[str],
         typer.Argument(
@@ -157,8 +134,6 @@ def compare(
         int,
         typer.Option(metavar="N", min=0, max=200, help="Number of prompts shown on the page."),
     ] = 12,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Compare harnesses prompt by prompt.
 
@@ -170,32 +145,25 @@ def compare(
     Examples:
       gems eval compare out/single out/paper out/balanced
       gems eval compare out/*-seed? --out out/comparison
-
-    \b
-    Exit codes:
-      0  compared
-      2  bad usage, no output folder, or no scores
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import compare_folders
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.schemas import comparison_report
-        from gems.apps.cli.tables import show_section
+    from gems.apps.cli.eval_commands import compare_folders
+    from gems.apps.cli.schemas import EvalComparison
+    from gems.apps.cli.tables import show_comparison
 
-        found = compare_folders(folders, judge, out, pictures)
-        for warning in found.warnings:
-            typer.echo(f"warning: {warning}", err=True)
-        if json:
-            print_json(comparison_report(found))
-            return
-        for section in found.sections:
-            show_section(section)
-        for path in found.paths:
-            typer.echo(path)
+    found = runner.run(compare_folders(folders, judge, out, pictures))
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    runner.show(EvalComparison.model_validate(found), lambda _: show_comparison(found))
 
 
+@command(
+    {
+        0: "all data are in place",
+        3: "some files are missing, partial, damaged or of another edition; see their lines",
+    }
+)
 def data(
+    runner: Runner,
     task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="A benchmark; all by default.")] = None,
     folder: Annotated[
         Path | None,
@@ -206,9 +174,7 @@ def data(
             help="Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.",
         ),
     ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Show the source and licence of the benchmarks' data, and check the local copies.
 
     Nothing is downloaded: clone the repository into the folder, or put the files there. Files are checked by
@@ -219,41 +185,16 @@ def data(
     Examples:
       gems eval data
       gems eval data geneval2 --data ~/GenEval2
-
-    \b
-    Exit codes:
-      0  all data are in place
-      3  some files are missing, partial, damaged or of another edition; see their lines
-      2  bad usage or configuration
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
+    from gems.apps.cli.eval_commands import check_benchmarks
 
-        report = _check_data(task, folder)
-        if json:
-            print_json(report)
-        else:
-            typer.echo("\n\n".join("\n".join(_format_check(check)) for check in report.benchmarks))
-        raise typer.Exit(MET if report.ok else BEST_EFFORT)
-
-
-def _check_data(name: str | None, folder: Path | None) -> DataReport:
-    from gems.errors import OptionError
-    from gems.evals.data import DataReport, check_data
-    from gems.evals.registry import TASKS, data_folder, load_task
-    from gems.settings import load_settings
-
-    if name is None and folder is not None:
-        raise OptionError("--data needs a benchmark.", hint="Pass the benchmark, e.g. geneval2.")
-    settings = load_settings()
-    tasks = [load_task(each) for each in ([name] if name is not None else TASKS)]
-    checks = [check_data(each, folder or data_folder(settings, each.name)) for each in tasks]
-    return DataReport(ok=all(check.ok for check in checks), benchmarks=checks)
+    report = check_benchmarks(task, folder)
+    texts = ("\n".join(_format_check(check)) for check in report.benchmarks)
+    runner.show(report, lambda _: typer.echo("\n\n".join(texts)))
+    return MET if report.ok else BEST_EFFORT
 
 
 def _format_check(check: DataCheck) -> Iterator[str]:
-
     yield f"{check.task}: {check.title}, {'in place' if check.ok else 'not in place'}"
     if check.url:
         yield f"  from: {check.url}"
@@ -298,7 +239,16 @@ Data = Annotated[
 ]
 
 
+@command(
+    {
+        0: "every sample has a score",
+        3: "some have no score: no image, or no readable answer",
+        2: "bad usage or configuration, or no output folder",
+        130: "interrupted; run the same command again to resume",
+    }
+)
 def score(
+    runner: Runner,
     folder: Folder,
     judge: Annotated[
         str | None,
@@ -316,9 +266,7 @@ def score(
             help="Maximum number of prompts scored in parallel.",
         ),
     ] = 4,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Score a folder's samples with a chat model.
 
     Results carry the model's name with -inhouse, since they are not those of the official scorer. Use a model
@@ -330,30 +278,24 @@ def score(
     Examples:
       gems eval score out/paper
       gems eval score out/geneval2 --judge openai:Qwen/Qwen3-VL-8B-Instruct@http://127.0.0.1:8002/v1
-
-    \b
-    Exit codes:
-      0    every sample has a score
-      3    some have no score: no image, or no readable answer
-      2    bad usage or configuration, or no output folder
-      1    failure
-      130  interrupted; run the same command again to resume
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.errors import BEST_EFFORT, MET
-        from gems.apps.cli.eval_commands import score_samples
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.tables import show_scores
+    from gems.apps.cli.eval_commands import score_samples
+    from gems.apps.cli.tables import show_scores
 
-        found = score_samples(folder, judge, data, concurrency)
-        if json:
-            print_json(found)
-        else:
-            show_scores(found)
-        raise typer.Exit(BEST_EFFORT if found.unscored or found.missing else MET)
+    found = runner.run(score_samples(folder, judge, data, concurrency, runner.progress("prompt")))
+    runner.show(found, show_scores)
+    return BEST_EFFORT if found.unscored or found.missing else MET
 
 
+@command(
+    {
+        0: "written, and the benchmark is complete",
+        3: "written, but samples are missing",
+        2: "bad usage or configuration, no output folder, or no official scorer",
+    }
+)
 def export(
+    runner: Runner,
     folder: Folder,
     official: Annotated[
         Path,
@@ -362,9 +304,7 @@ def export(
         ),
     ],
     data: Data = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Export a folder's samples in the format of the official scorer.
 
     Prints the commands that run the scorer. Samples without an image are listed; a score without them is
@@ -373,29 +313,18 @@ def export(
     \b
     Examples:
       gems eval export out/geneval2 --official out/geneval2-official
-
-    \b
-    Exit codes:
-      0  written, and the benchmark is complete
-      3  written, but samples are missing
-      2  bad usage or configuration, no output folder, or no official scorer
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.errors import BEST_EFFORT, MET
-        from gems.apps.cli.eval_commands import export_samples
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.tables import show_export
+    from gems.apps.cli.eval_commands import export_samples
+    from gems.apps.cli.tables import show_export
 
-        found = export_samples(folder, official, data)
-        if json:
-            print_json(found)
-        else:
-            show_export(found)
-        raise typer.Exit(BEST_EFFORT if found.is_partial else MET)
+    found = runner.run(export_samples(folder, official, data))
+    runner.show(found, show_export)
+    return BEST_EFFORT if found.is_partial else MET
 
 
+@command({0: "imported", 2: "bad usage, no output folder, or not a file of the official scorer"})
 def import_scores(
+    runner: Runner,
     folder: Folder,
     file: Annotated[
         Path, typer.Argument(parser=options.path, metavar="FILE", help="Output file of the official scorer.")
@@ -405,34 +334,23 @@ def import_scores(
         typer.Option(metavar="CODE", help="en or zh; required if the folder has both."),
     ] = None,
     data: Data = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Import the scores that the official scorer wrote.
 
     \b
     Examples:
       gems eval import-scores out/geneval2 out/geneval2-scores.json
-
-    \b
-    Exit codes:
-      0  imported
-      2  bad usage, no output folder, or not a file of the official scorer
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import import_official_scores
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.tables import show_figures
+    from gems.apps.cli.eval_commands import import_official_scores
+    from gems.apps.cli.tables import show_figures
 
-        found = import_official_scores(folder, file, language, data)
-        if json:
-            print_json(found)
-        else:
-            show_figures(found.figures)
+    found = runner.run(import_official_scores(folder, file, language, data))
+    runner.show(found, lambda imported: show_figures(imported.figures))
 
 
+@command({0: "printed", 2: "bad usage, or no output folder"})
 def table(
+    runner: Runner,
     folders: Annotated[
         list[str] | None, typer.Argument(metavar="[DIR...]", help="Output folders of any benchmark.")
     ] = None,
@@ -440,8 +358,6 @@ def table(
         Path | None,
         typer.Option("--out", "-o", parser=options.path, metavar="FILE", help="Write Markdown to this file."),
     ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Print the paper's Tables 1 and 2 with your own results.
 
@@ -452,47 +368,25 @@ def table(
     Examples:
       gems eval table
       gems eval table out/geneval2 out/wise --out tables.md
-
-    \b
-    Exit codes:
-      0  printed
-      2  bad usage, or no output folder
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.eval_commands import build_tables
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.schemas import tables_report
-        from gems.apps.cli.tables import show_table
+    from gems.apps.cli.eval_commands import build_tables
+    from gems.apps.cli.schemas import EvalTables
+    from gems.apps.cli.tables import show_tables
 
-        found = build_tables(folders or [], out)
-        if json:
-            print_json(tables_report(found))
-            return
-        for each in found:
-            show_table(each)
-        if out is not None:
-            typer.echo(out)
+    found = runner.run(build_tables(folders or [], out))
+    runner.show(EvalTables.model_validate({"tables": found}), lambda _: show_tables(found, out))
 
 
-evals = typer.Typer(
-    name="eval",
-    rich_markup_mode=None,
-    invoke_without_command=True,
+evals = command_group(
+    "eval",
+    "Benchmarks: generate samples with a harness, score them, and compare harnesses.",
+    {
+        "data": data,
+        "run": run,
+        "score": score,
+        "export": export,
+        "import-scores": import_scores,
+        "compare": compare,
+        "table": table,
+    },
 )
-
-
-@evals.callback()
-def _evals(context: typer.Context) -> None:
-    """Benchmarks: generate samples with a harness, score them, and compare harnesses."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-evals.command()(data)
-evals.command()(run)
-evals.command()(score)
-evals.command()(export)
-evals.command()(import_scores)
-evals.command()(compare)
-evals.command()(table)

@@ -6,29 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gems.apps.cli import options
-from gems.apps.cli.errors import handle_errors
+from gems.apps.cli.command import command, command_group
 
 if TYPE_CHECKING:
+    from gems.apps.cli.runner import Runner
+    from gems.apps.cli.schemas import KeyList
     from gems.apps.server.auth import KeyFile
 
-keys = typer.Typer(
-    name="keys",
-    rich_markup_mode=None,
-    invoke_without_command=True,
-)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="User of the key.")]
 
 
-@keys.callback()
-def _keys(context: typer.Context) -> None:
-    """API keys of the server's users. Changes take effect immediately, also in a running server."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-@keys.command()
+@command({0: "created"})
 def add(
+    runner: Runner,
     name: Name,
     runs_at_a_time: Annotated[
         int, typer.Option(metavar="N", min=1, help="Maximum number of runs in parallel.")
@@ -37,8 +27,6 @@ def add(
         int | None,
         typer.Option(metavar="N", min=1, help="Maximum number of images in 24 hours. Default: no limit."),
     ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Create an API key for a user of the server.
 
@@ -49,69 +37,39 @@ def add(
     Examples:
       gems keys add ann
       gems keys add bob --runs-at-a-time 4 --images-per-day 100
-
-    \b
-    Exit codes:
-      0  created
-      2  bad usage or configuration
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.schemas import NewKey
+    from gems.apps.cli.schemas import NewKey
 
-        token = _file().add(name, runs_at_a_time=runs_at_a_time, images_per_day=images_per_day)
-        if json:
-            print_json(NewKey(name=name, key=token))
-            return
-        typer.echo(token)
+    key = _file().add(name, runs_at_a_time=runs_at_a_time, images_per_day=images_per_day)
+    runner.show(NewKey(name=name, key=key), lambda made: typer.echo(made.key))
+    if not runner.json:
         typer.echo(f"Key of {name}. Store it now: it is not shown again.", err=True)
 
 
-@keys.command("list")
-def list_(json: options.Json = False, debug: options.Debug = False) -> None:
-    """List the users of the server and their limits, without their keys.
+@command({0: "listed, even if there are none"})
+def list_(runner: Runner) -> None:
+    """List the users of the server and their limits, without their keys."""
+    from gems.apps.cli.schemas import KeyLine, KeyList
 
-    \b
-    Exit codes:
-      0  listed, even if there are none
-      2  bad usage or configuration
-    """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.schemas import KeyLine, KeyList
-
-        found = _file().all()
-        if json:
-            print_json(KeyList(keys=[KeyLine(**key.model_dump(exclude={"sha256"})) for key in found]))
-            return
-        if not found:
-            typer.echo("There are no keys; the server accepts requests from this machine only.", err=True)
-        for key in found:
-            images = "unlimited" if key.images_per_day is None else f"{key.images_per_day:,}"
-            runs = f"{key.runs_at_a_time} in parallel"
-            typer.echo(f"{key.name:<40}  since {key.created[:10]}  runs: {runs}  images per day: {images}")
+    runner.show(KeyList(keys=[KeyLine.model_validate(key) for key in _file().all()]), _print_keys)
 
 
-@keys.command()
-def revoke(name: Name, json: options.Json = False, debug: options.Debug = False) -> None:
-    """Revoke a key. Its runs stay and belong to the next key of the same name.
+def _print_keys(found: KeyList) -> None:
+    if not found.keys:
+        typer.echo("There are no keys; the server accepts requests from this machine only.", err=True)
+    for key in found.keys:
+        images = "unlimited" if key.images_per_day is None else f"{key.images_per_day:,}"
+        runs = f"{key.runs_at_a_time} in parallel"
+        typer.echo(f"{key.name:<40}  since {key.created[:10]}  runs: {runs}  images per day: {images}")
 
-    \b
-    Exit codes:
-      0  revoked
-      2  bad usage or configuration
-      1  failure
-    """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.schemas import RevokedKey
 
-        _file().revoke(name)
-        if json:
-            print_json(RevokedKey(name=name))
-        else:
-            typer.echo(f"The key of {name} is revoked.")
+@command({0: "revoked"})
+def revoke(runner: Runner, name: Name) -> None:
+    """Revoke a key. Its runs stay and belong to the next key of the same name."""
+    from gems.apps.cli.schemas import RevokedKey
+
+    _file().revoke(name)
+    runner.show(RevokedKey(name=name), lambda _: typer.echo(f"The key of {name} is revoked."))
 
 
 def _file() -> KeyFile:
@@ -120,3 +78,10 @@ def _file() -> KeyFile:
 
     settings = load_settings()
     return KeyFile(settings.serve.keys_path(settings))
+
+
+keys = command_group(
+    "keys",
+    "API keys of the server's users. Changes take effect immediately, also in a running server.",
+    {"add": add, "list": list_, "revoke": revoke},
+)

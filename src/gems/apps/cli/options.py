@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from gems.settings import Settings
 
 
 def path(text: str) -> Path:
@@ -59,10 +63,8 @@ Out = Annotated[
 NoMetadata = Annotated[
     bool, typer.Option("--no-metadata", help="Do not write prompt and options into the PNG.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; see docs/json.md.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be deleted.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Hide progress; print only the path.")]
 Debug = Annotated[
     bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs and the traceback of an error.")
 ]
@@ -70,21 +72,30 @@ Debug = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Model specs and output options of a command, which resuming a run must repeat."""
+    """Model specs of a command."""
 
-    chat: str | None = None
-    judge: str | None = None
-    generator: str | None = None
-    out: Path | None = None
-    no_metadata: bool = False
+    chat: Chat = None
+    judge: Judge = None
+    generator: Generator = None
 
-    def resume_command(self, run_id: str) -> str:
-        """Return the command that resumes a run with the same options, without secrets."""
-        out = str(self.out) if self.out is not None else None
-        specs = (("--chat", self.chat), ("--judge", self.judge), ("--generator", self.generator))
-        named = [(name, spec and shown_spec(spec)) for name, spec in specs] + [("--out", out)]
-        given = [word for name, value in named if value is not None for word in (name, value)]
-        return shlex.join(["gems", "resume", run_id, *given, *["--no-metadata"] * self.no_metadata])
+    def settings(self) -> Settings:
+        """Load the settings, with these models."""
+        from gems.settings import load_settings, with_models
+
+        return with_models(load_settings(), chat=self.chat, judge=self.judge, generator=self.generator)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Address of a server."""
+
+    host: Host = None
+    port: Port = None
+
+    def in_settings(self, settings: Settings) -> Settings:
+        """Return the settings with this address."""
+        named = {name: value for name, value in asdict(self).items() if value is not None}
+        return settings.model_copy(update={"serve": settings.serve.model_copy(update=named)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +105,15 @@ class View:
     json: bool = False
     quiet: bool = False
     debug: bool = False
+
+
+def resume_command(run_id: str, given: Mapping[str, Any]) -> str:
+    """Return the command that resumes a run with the same models and output, without secrets."""
+    words = ["gems", "resume", run_id]
+    for name in ("chat", "judge", "generator", "out"):
+        if given.get(name) is not None:
+            words += [f"--{name}", str(given[name]) if name == "out" else shown_spec(given[name])]
+    return shlex.join([*words, *["--no-metadata"] * bool(given.get("no_metadata"))])
 
 
 EvalOut = Annotated[
@@ -142,6 +162,15 @@ GeneratorActors = Annotated[
         "workers. Default: one per GPU with Diffusers, else 0.",
     ),
 ]
-EvalQuiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Hide progress; print only the output folder.")
-]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Where and how jobs are executed."""
+
+    concurrency: Concurrency = 4
+    budget_usd: Budget = None
+    retries: Retries = 1
+    engine: Engine = "local"
+    workers: Workers = None
+    generator_actors: GeneratorActors = None

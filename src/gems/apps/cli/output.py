@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import typer
 from pydantic import BaseModel
 
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
-from gems.apps.cli.options import Models, View
+from gems.apps.cli.options import View
 from gems.apps.text import clean_text, format_usd, one_line, pluralize, usage_line, verdict_line
-from gems.errors import OptionError
 from gems.evals.runner import WorkReport
 from gems.results import RunResult
 
@@ -24,14 +21,19 @@ def print_json(value: BaseModel | dict[str, Any]) -> None:
     typer.echo(json.dumps(plain, indent=2))
 
 
-def print_run(result: RunResult, view: View, models: Models) -> int:
+def print_run(result: RunResult, view: View, resume_command: str) -> int:
     """Print the result of a run and return the exit code."""
     if view.json:
         print_json(result)
     elif not view.quiet:
         typer.echo("\n".join(_run_summary(result)))
-    _print_problems(result, models)
+    if (failure := result.failure) is not None:
+        message = f"{failure['error']}: {failure['message']}"
+        typer.echo(clean_text(f"warning: the run stopped early: {message}"), err=True)
+        typer.echo(f"resume with: {resume_command}", err=True)
     if result.path is None:
+        reason = result.warnings[-1] if result.warnings else "The image could not be written."
+        typer.echo(clean_text(f"error: {reason}"), err=True)
         return FAILED
     if not view.json:
         typer.echo(result.path)
@@ -45,33 +47,6 @@ def _run_summary(result: RunResult) -> list[str]:
             state = "not met" if item.answer == "no" else "unknown"
             lines.append(f"  {state}: {one_line(item.question)}  {one_line(item.evidence)}".rstrip())
     return [*lines, f"  run {result.run_id}: {usage_line(result)}"]
-
-
-def _print_problems(result: RunResult, models: Models) -> None:
-    """Print failures of a run that has a result to standard error."""
-    if result.failure is not None:
-        failure = result.failure
-        message = f"{failure['error']}: {failure['message']}"
-        typer.echo(clean_text(f"warning: the run stopped early: {message}"), err=True)
-        typer.echo(f"resume with: {models.resume_command(result.run_id)}", err=True)
-    if result.path is None:
-        reason = result.warnings[-1] if result.warnings else "The image could not be written."
-        typer.echo(clean_text(f"error: {reason}"), err=True)
-
-
-def confirm(question: str, *, yes: bool, as_json: bool) -> bool:
-    """Ask for confirmation on standard error; the end of standard input means no."""
-    if yes:
-        return True
-    if as_json:
-        raise OptionError("Cannot ask for confirmation with --json.", hint="Pass --yes, or --dry-run.")
-    # Not typer.confirm: it prints part of the question to standard output.
-    typer.echo(f"{question} [y/N] ", err=True, nl=False)
-    answer = sys.stdin.readline().strip().lower()
-    if answer not in ("y", "yes"):
-        typer.echo("Nothing was changed.", err=True)
-        return False
-    return True
 
 
 _MOST_LISTED = 20
@@ -106,17 +81,3 @@ def _report_summary(report: WorkReport, noun: str) -> list[str]:
     if len(report.failed) > _MOST_LISTED:
         lines.append(f"  and {len(report.failed) - _MOST_LISTED:,} more")
     return lines
-
-
-_STEPS = 10
-
-
-def print_progress(noun: str) -> Callable[[int, int], None]:
-    """Return a callback that prints counts: every one on a terminal, else about ten."""
-
-    def print_count(done: int, total: int) -> None:
-        step = 1 if sys.stderr.isatty() else max(1, total // _STEPS)
-        if done % step == 0 or done == total:
-            typer.echo(f"{done:,} of {pluralize(total, noun)}", err=True)
-
-    return print_count

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, MET, handle_errors
+from gems.apps.cli.command import command
+from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.text import clean_text, one_line
 from gems.errors import PromptError
 from gems.types import Profile
 
 if TYPE_CHECKING:
+    from gems.apps.cli.runner import Runner
+    from gems.apps.run_view import RunView
+    from gems.events import Event
     from gems.runs.verification import Verification
+    from gems.service import Gems
 
 
+@command(
+    {
+        0: "every requirement is met",
+        3: "the best image misses a requirement, or could not be checked",
+        1: "failure without an image",
+        130: "interrupted; resume with `gems resume RUN`",
+    },
+    quiet="Hide progress; print only the path.",
+    resumable=True,
+)
 def run(
+    runner: Runner,
+    *,
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to generate; - reads it from stdin.")],
     source: Annotated[
         Path | None,
@@ -51,9 +69,7 @@ def run(
         typer.Option(help="balanced, or paper for the same calls as the paper. Default: balanced."),
     ] = None,
     negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to avoid.")] = None,
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
+    models: options.Models,
     skills: Annotated[
         str | None,
         typer.Option(metavar="NAMES", help="auto, none, or names separated by commas. Default: auto."),
@@ -82,10 +98,7 @@ def run(
         bool, typer.Option("--no-memory", help="Do not use or record lessons and experiences.")
     ] = False,
     no_metadata: options.NoMetadata = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Generate an image, check it against the prompt, and refine it until it matches.
 
     Progress is printed to standard error and the result to standard output; its last line is the path of the
@@ -99,25 +112,14 @@ def run(
                --generator diffusers:z-image-turbo "a cat on a red chair"
       gems run --source photo.jpg "make the car red" --generator openai:gpt-image-1
       path=$(gems run --quiet "two green stars")
-
-    \b
-    Exit codes:
-      0    every requirement is met
-      3    the best image misses a requirement, or could not be checked
-      2    bad usage or configuration
-      1    failure without an image
-      130  interrupted; resume with `gems resume RUN`
     """
-    models = options.Models(chat, judge, generator, out, no_metadata)
-    view = options.View(json=json, quiet=quiet, debug=debug)
-    with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import print_run
-        from gems.apps.cli.runner import start_run
+    from gems.apps.run_view import RunView
 
-        result = start_run(
-            _read_prompt(prompt),
-            models,
-            view,
+    text = _read_prompt(prompt)
+
+    async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
+        events = gems.stream(
+            text,
             max_rounds=rounds,
             candidates=candidates,
             size=size,
@@ -134,7 +136,9 @@ def run(
             out=out,
             metadata=not no_metadata,
         )
-        raise typer.Exit(print_run(result, view, models))
+        return RunView(prompt=text, path_of=gems.resources.images.path), events
+
+    return runner.execute(models, start)
 
 
 def _read_prompt(prompt: str) -> str:
@@ -146,7 +150,20 @@ def _read_prompt(prompt: str) -> str:
         raise PromptError("Standard input is not valid UTF-8.", hint="Encode the prompt as UTF-8.") from None
 
 
+@command(
+    {
+        0: "every requirement is met",
+        3: "the best image misses a requirement, or could not be checked",
+        2: "bad usage or configuration, or no such run or round",
+        1: "failure without an image",
+        130: "interrupted; resume the new run with `gems resume RUN`",
+    },
+    quiet="Hide progress; print only the path.",
+    resumable=True,
+)
 def fork(
+    runner: Runner,
+    *,
     run_id: options.RunId,
     number: Annotated[
         int, typer.Option("--round", metavar="K", min=1, help="Last round that both runs share.")
@@ -174,9 +191,7 @@ def fork(
     negative_prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What to avoid. Default: as before.")
     ] = None,
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
+    models: options.Models,
     out: options.Out = None,
     budget_usd: Annotated[
         float | None,
@@ -195,10 +210,7 @@ def fork(
         ),
     ] = None,
     no_metadata: options.NoMetadata = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Start a new run from a round of another one.
 
     The new run shares the history up to round K at no cost; the other run is not changed. The same prompt and
@@ -209,27 +221,18 @@ def fork(
     Examples:
       gems fork last --round 2 --prompt "three red circles in a row above a blue square"
       gems fork 20260131-120000-4f2a9c --round 5 --rounds 10
-
-    \b
-    Exit codes:
-      0    every requirement is met
-      3    the best image misses a requirement, or could not be checked
-      2    bad usage or configuration, or no such run or round
-      1    failure without an image
-      130  interrupted; resume the new run with `gems resume RUN`
     """
-    models = options.Models(chat, judge, generator)
-    view = options.View(json=json, quiet=quiet, debug=debug)
-    with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import print_run
-        from gems.apps.cli.runner import fork_run
+    from gems.apps.run_view import RunView
 
-        result = fork_run(
-            run_id,
+    async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
+        source = await runner.resolve_run_id(gems, run_id)
+        known = await gems.show(source)
+        shared = {"rounds": known.rounds[:number], "experiences": known.experiences[:number], "run_id": ""}
+        view = RunView.so_far(known.model_copy(update=shared), gems.resources.images.path)
+        events = gems.stream_fork(
+            source,
             number,
             prompt,
-            models,
-            view,
             max_rounds=rounds,
             candidates=candidates,
             seed=seed,
@@ -241,23 +244,35 @@ def fork(
             out=out,
             metadata=not no_metadata,
         )
-        raise typer.Exit(print_run(result, view, models))
+        if not runner.quiet:
+            typer.echo(f"forked from {source} after round {number}", err=True)
+        return view, events
+
+    return runner.execute(models, start)
 
 
+@command(
+    {
+        0: "every requirement is met",
+        3: "the best image misses a requirement, or could not be checked",
+        2: "bad usage or configuration, or no such run",
+        1: "failure without an image",
+        130: "interrupted; run the same command again to resume",
+    },
+    quiet="Hide progress; print only the path.",
+    resumable=True,
+)
 def resume(
+    runner: Runner,
+    *,
     run_id: options.RunId,
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
+    models: options.Models,
     out: options.Out = None,
     answer: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Answer to a question that a skill asked.")
     ] = None,
     no_metadata: options.NoMetadata = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Resume a run that was interrupted, failed, was cancelled or ran out of time.
 
     Finished images and answers are not paid for again. A completed run is returned unchanged. If the run was
@@ -268,36 +283,35 @@ def resume(
       gems resume last
       gems resume 20260131-120000-4f2a9c --out poster.png
       gems resume last --answer "in winter"
-
-    \b
-    Exit codes:
-      0    every requirement is met
-      3    the best image misses a requirement, or could not be checked
-      2    bad usage or configuration, or no such run
-      1    failure without an image
-      130  interrupted; run the same command again to resume
     """
-    models = options.Models(chat, judge, generator, out, no_metadata)
-    view = options.View(json=json, quiet=quiet, debug=debug)
-    with handle_errors(as_json=json, debug=debug, resume_command=models.resume_command):
-        from gems.apps.cli.output import print_run
-        from gems.apps.cli.runner import resume_run
+    from gems.apps.run_view import RunView
 
-        result = resume_run(run_id, models, view, answer, out=out, metadata=not no_metadata)
-        raise typer.Exit(print_run(result, view, models))
+    async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
+        known = await gems.show(await runner.resolve_run_id(gems, run_id))
+        view = RunView.so_far(known, gems.resources.images.path)
+        return view, gems.stream_resume(known.run_id, answer, out=out, metadata=not no_metadata)
+
+    return runner.execute(models, start)
 
 
 _TICKS = {"yes": "met", "no": "not met", "unknown": "unknown"}
 
 
+@command(
+    {
+        0: "every requirement is met",
+        3: "the image misses a requirement, or one could not be checked",
+        2: "bad usage or configuration, or invalid image",
+        130: "interrupted",
+    }
+)
 def verify(
+    runner: Runner,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP file.")],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the image should show.")],
     chat: options.Chat = None,
     judge: options.Judge = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Check any image against a prompt, without generating one.
 
     The prompt is decomposed into requirements, and each is checked in the image, as in a run.
@@ -306,37 +320,11 @@ def verify(
     Examples:
       gems verify poster.png "two green stars"
       gems verify photo.jpg "a cat on a red chair" --json
-
-    \b
-    Exit codes:
-      0    every requirement is met
-      3    the image misses a requirement, or one could not be checked
-      2    bad usage or configuration, or invalid image
-      1    failure
-      130  interrupted
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.runner import mute_node_warnings, run_async, settings_with
-        from gems.service import Gems
-        from gems.settings import GeneratorSettings
-
-        # No generator is needed, so an unusable one must not fail.
-        settings = settings_with(options.Models(chat, judge)).model_copy(
-            update={"generator": GeneratorSettings()}
-        )
-
-        async def verify_image() -> Verification:
-            async with Gems(settings) as gems:
-                return await gems.verify(image, prompt)
-
-        with mute_node_warnings(debug=debug):
-            found = run_async(verify_image())
-        if json:
-            print_json(found)
-        else:
-            _print_verification(found)
-        raise typer.Exit(MET if found.passed else BEST_EFFORT)
+    settings = options.Models(chat, judge).settings()
+    found = runner.query(lambda gems: gems.verify(image, prompt), settings)
+    runner.show(found, _print_verification)
+    return MET if found.passed else BEST_EFFORT
 
 
 def _print_verification(found: Verification) -> None:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.filesize import decimal
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import FAILED, handle_errors
+from gems.apps.cli.command import command
 from gems.apps.text import one_line, pluralize
 
 if TYPE_CHECKING:
-    from gems.memory.run_filter import RunFilter
+    from gems.apps.cli.runner import Runner
     from gems.results import RunResult
     from gems.runs.cleanup import Deletion, Garbage
     from gems.service import Gems
-    from gems.types import RunRow
 
 Status = Literal["running", "interrupted", "done", "failed"]
 
 
+@command({0: "listed, even if there are none"})
 def runs(
+    runner: Runner,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of runs.")] = 20,
     since: Annotated[
         str | None,
@@ -43,8 +46,6 @@ def runs(
             metavar="SHARE", min=0, max=1, help="Best image meets at least this share of the requirements."
         ),
     ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """List the runs in GEMS_HOME, newest first.
 
@@ -57,52 +58,41 @@ def runs(
       gems runs --limit 100 --json
       gems runs --since 3d --status done --min-score 0.8
       gems runs --since 2026-01-01 --until 2026-01-31 --text "red cat"
-
-    \b
-    Exit codes:
-      0  listed, even if there are none
-      2  bad usage or configuration
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.runner import run_query
-        from gems.apps.cli.tables import print_runs
-
-        run_filter = _run_filter(since, until, status, text, min_score)
-        found: list[RunRow] = run_query(lambda gems: gems.runs(limit, run_filter))
-        if json:
-            print_json({"runs": found})
-        elif found:
-            print_runs(found)
-        elif any(value is not None for value in (since, until, status, text, min_score)):
-            typer.echo("No run matches.", err=True)
-        else:
-            typer.echo("There are no runs yet. Start one with `gems run`.", err=True)
-
-
-def _run_filter(
-    since: str | None, until: str | None, status: Status | None, text: str | None, min_score: float | None
-) -> RunFilter:
+    from gems.apps.cli.tables import print_runs
     from gems.memory.run_filter import RunFilter
     from gems.options import parse_datetime
 
     now = datetime.now(UTC)
-    return RunFilter(
+    run_filter = RunFilter(
         since=None if since is None else parse_datetime(since, now=now),
         until=None if until is None else parse_datetime(until, now=now, end=True),
         status=status,
         text=text,
         min_score=min_score,
     )
+    found = runner.query(lambda gems: gems.runs(limit, run_filter))
+    if found or runner.json:
+        runner.show({"runs": found}, lambda shown: print_runs(shown["runs"]))
+    elif run_filter == RunFilter():
+        typer.echo("There are no runs yet. Start one with `gems run`.", err=True)
+    else:
+        typer.echo("No run matches.", err=True)
 
 
+@command(
+    {
+        0: "deleted, or --dry-run",
+        2: "bad usage or configuration, no such run, or the run is in progress",
+        1: "not confirmed, or failure",
+        130: "interrupted",
+    }
+)
 def delete(
+    runner: Runner,
     run_id: options.RunId,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Delete a run and the images that no other run uses.
 
@@ -114,40 +104,26 @@ def delete(
     Examples:
       gems delete 20260131-120000-4f2a9c
       gems delete last --yes
-
-    \b
-    Exit codes:
-      0    deleted, or --dry-run
-      2    bad usage or configuration, no such run, or the run is in progress
-      1    not confirmed, or failure
-      130  interrupted
     """
-    with handle_errors(as_json=json, debug=debug):
-        from rich.filesize import decimal
 
-        from gems.apps.cli.output import confirm, print_json
-        from gems.apps.cli.runner import resolve_run_id, run_query
+    async def delete_run(gems: Gems, dry: bool) -> Deletion:
+        return await gems.delete(await runner.resolve_run_id(gems, run_id), dry_run=dry)
 
-        async def preview(gems: Gems) -> Deletion:
-            return await gems.delete(await resolve_run_id(gems, run_id), dry_run=True)
-
-        found = run_query(preview)
-        images = f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)})"
-        kept = f"; {pluralize(found.kept_images, 'image')} also used elsewhere" if found.kept_images else ""
-        if not json:
-            typer.echo(f"{found.run_id}: {one_line(found.prompt, 80)}", err=True)
-            typer.echo(f"  {pluralize(found.rows, 'row')}, {images} to delete{kept}", err=True)
-        if not dry_run:
-            if not confirm(f"Delete {found.run_id}?", yes=yes, as_json=json):
-                raise typer.Exit(FAILED)
-            found = run_query(lambda gems: gems.delete(found.run_id))
-            if not json:
-                typer.echo(f"deleted {found.run_id}")
-        if json:
-            print_json(found)
+    runner.delete(delete_run, _describe_deletion, name=lambda found: found.run_id, yes=yes, dry_run=dry_run)
 
 
+def _describe_deletion(found: Deletion) -> str:
+    images = f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)})"
+    kept = f"; {pluralize(found.kept_images, 'image')} also used elsewhere" if found.kept_images else ""
+    return (
+        f"{found.run_id}: {one_line(found.prompt, 80)}\n"
+        f"  {pluralize(found.rows, 'row')}, {images} to delete{kept}"
+    )
+
+
+@command({0: "deleted, or nothing to delete", 1: "not confirmed, or failure", 130: "interrupted"})
 def gc(
+    runner: Runner,
     min_age: Annotated[
         str, typer.Option(metavar="AGE", help="Keep everything younger than this; at least 1h.")
     ] = "1h",
@@ -157,8 +133,6 @@ def gc(
     ] = False,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Delete images that no run uses, and files left by killed processes.
 
@@ -169,37 +143,20 @@ def gc(
       gems gc
       gems gc --dry-run --json
       gems gc --unlisted --min-age 2w --yes
-
-    \b
-    Exit codes:
-      0    deleted, or nothing to delete
-      2    bad usage or configuration
-      1    not confirmed, or failure
-      130  interrupted
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import confirm, print_json
-        from gems.apps.cli.runner import run_query
-        from gems.options import parse_duration
+    from gems.options import parse_duration
 
-        age = parse_duration(min_age)
-        found = run_query(lambda gems: gems.gc(dry_run=True, min_age=age, unlisted=unlisted))
-        if not json:
-            _print_garbage(found, unlisted=unlisted)
-        empty = found.nothing and not (unlisted and found.unlisted_runs)
-        if not dry_run and not empty:
-            if not confirm("Delete them?", yes=yes, as_json=json):
-                raise typer.Exit(FAILED)
-            found = run_query(lambda gems: gems.gc(min_age=age, unlisted=unlisted))
-            if not json:
-                typer.echo("deleted")
-        if json:
-            print_json(found)
+    age = parse_duration(min_age)
+    runner.delete(
+        lambda gems, dry: gems.gc(dry_run=dry, min_age=age, unlisted=unlisted),
+        partial(_describe_garbage, unlisted=unlisted),
+        is_empty=lambda found: found.nothing and not (unlisted and found.unlisted_runs),
+        yes=yes,
+        dry_run=dry_run,
+    )
 
 
-def _print_garbage(found: Garbage, *, unlisted: bool) -> None:
-    from rich.filesize import decimal
-
+def _describe_garbage(found: Garbage, *, unlisted: bool) -> str:
     lines = [
         f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)}) that no run uses",
         f"{pluralize(found.leftovers, 'unfinished file')} ({decimal(found.leftover_bytes)})",
@@ -209,10 +166,12 @@ def _print_garbage(found: Garbage, *, unlisted: bool) -> None:
         runs = f"{pluralize(found.unlisted_runs, 'run')} with {pluralize(found.unlisted_rows, 'row')}"
         more = "" if unlisted else "; --unlisted deletes them too"
         lines.append(f"{runs} that `gems runs` does not list{more}")
-    typer.echo("\n".join(lines), err=True)
+    return "\n".join(lines)
 
 
+@command({0: "written; the path is on standard output", 2: "bad usage or configuration, or no such run"})
 def report(
+    runner: Runner,
     run_id: options.RunId,
     out: Annotated[
         Path | None,
@@ -223,8 +182,6 @@ def report(
             help="HTML file; - for stdout. Default: RUN.html in the current folder.",
         ),
     ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Write a self-contained HTML report of a run.
 
@@ -234,38 +191,27 @@ def report(
     Examples:
       gems report last -o report.html
       gems report 20260131-120000-4f2a9c
-
-    \b
-    Exit codes:
-      0  written; the path is on standard output
-      2  bad usage or configuration, or no such run
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.runner import resolve_run_id, run_query
-        from gems.apps.cli.schemas import ReportFile
-        from gems.runs.output import write_page
+    from gems.apps.cli.schemas import ReportFile
+    from gems.runs.output import write_page
 
-        async def build_report(gems: Gems) -> tuple[str, str]:
-            name = await resolve_run_id(gems, run_id)
-            return name, await gems.report(name)
+    async def build_report(gems: Gems) -> tuple[str, str]:
+        name = await runner.resolve_run_id(gems, run_id)
+        return name, await gems.report(name)
 
-        name, page = run_query(build_report)
-        if out == Path("-") and not json:
-            typer.echo(page, nl=False)
-            return
-        path = write_page(page, Path(f"{name}.html") if out is None else out)
-        if json:
-            print_json(ReportFile(run_id=name, path=str(path), bytes=path.stat().st_size))
-        else:
-            typer.echo(path)
+    name, page = runner.query(build_report)
+    if out == Path("-") and not runner.json:
+        typer.echo(page, nl=False)
+        return
+    path = write_page(page, Path(f"{name}.html") if out is None else out)
+    written = ReportFile(run_id=name, path=str(path), bytes=path.stat().st_size)
+    runner.show(written, lambda report: typer.echo(report.path))
 
 
+@command({0: "shown", 2: "bad usage or configuration, or no such run"})
 def show(
+    runner: Runner,
     run_id: options.RunId,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Show a run: its rounds with prompts, answers and evidence, its experiences, usage and image path.
 
@@ -273,23 +219,11 @@ def show(
     Examples:
       gems show last
       gems show 20260131-120000-4f2a9c --json
-
-    \b
-    Exit codes:
-      0  shown
-      2  bad usage or configuration, or no such run
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.runner import resolve_run_id, run_query
-        from gems.apps.cli.tables import print_details
+    from gems.apps.cli.tables import print_details
 
-        async def load_run(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
-            return await gems.show(await resolve_run_id(gems, run_id)), gems.resources.images.path
+    async def load_run(gems: Gems) -> tuple[RunResult, Callable[[str], Path]]:
+        return await gems.show(await runner.resolve_run_id(gems, run_id)), gems.resources.images.path
 
-        result, path_of = run_query(load_run)
-        if json:
-            print_json(result)
-        else:
-            print_details(result, path_of)
+    result, path_of = runner.query(load_run)
+    runner.show(result, lambda shown: print_details(shown, path_of))

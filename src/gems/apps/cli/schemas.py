@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from gems.apps.doctor import DoctorReport
 from gems.errors import Fault
@@ -27,74 +27,70 @@ from gems.skills.reports import (
 )
 from gems.types import RunRow
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from gems.apps.cli.eval_commands import ComparisonResult
-    from gems.evals.comparison.sections import Section
-    from gems.evals.comparison.table import Table
+class _Report(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True, validate_by_name=True)
 
 
-class EvalNumber(BaseModel):
+def _at(*names: str, **more: Any) -> Any:
+    """Return a field that is read from an attribute of an attribute."""
+    return Field(validation_alias=AliasPath(*names), **more)
+
+
+class EvalNumber(_Report):
     """A mean over prompts."""
-
-    model_config = ConfigDict(frozen=True)
 
     entry: str = Field(description="Harness, with whatever distinguishes it from other entries.")
     part: str = Field(description="`all`, `category/...` or `atomicity/...`.")
     metric: str
-    mean: float
-    low: float | None = Field(
-        description="Lower bound of the 95 % bootstrap interval; null if prompts are too few or alike."
+    mean: float = _at("mean", "value")
+    low: float | None = _at(
+        "mean",
+        "low",
+        description="Lower bound of the 95 % bootstrap interval; null if prompts are too few or alike.",
     )
-    high: float | None
-    prompts: int
+    high: float | None = _at("mean", "high")
+    prompts: int = _at("mean", "prompts")
 
 
-class EvalPair(BaseModel):
+class EvalPair(_Report):
     """Two harnesses on the prompts scored for both."""
-
-    model_config = ConfigDict(frozen=True)
 
     part: str = Field(description="`all`, `category/...` or `atomicity/...`.")
     first: str
     second: str
-    difference: float = Field(description="Mean of the first minus mean of the second.")
-    low: float | None
-    high: float | None
-    better: int = Field(description="Prompts on which the first is better.")
-    worse: int
-    p: float
-    test: str
+    difference: float = _at(
+        *("comparison", "difference", "value"), description="Mean of the first minus mean of the second."
+    )
+    low: float | None = _at("comparison", "difference", "low")
+    high: float | None = _at("comparison", "difference", "high")
+    better: int = _at("comparison", "better", description="Prompts on which the first is better.")
+    worse: int = _at("comparison", "worse")
+    p: float = _at("comparison", "p")
+    test: str = _at("comparison", "test")
 
 
-class EvalSection(BaseModel):
+class EvalSection(_Report):
     """One benchmark in one language, scored by one judge."""
-
-    model_config = ConfigDict(frozen=True)
 
     benchmark: str
     language: str
     judge: str
     metric: str = Field(description="Metric of the pairwise comparisons.")
     notes: list[str]
-    numbers: list[EvalNumber]
+    numbers: list[EvalNumber] = _at("records")
     pairs: list[EvalPair]
 
 
-class EvalComparison(BaseModel):
+class EvalComparison(_Report):
     """Comparison of harnesses."""
-
-    model_config = ConfigDict(frozen=True)
 
     sections: list[EvalSection]
     paths: list[str] = Field(description="Written files.")
 
 
-class EvalTable(BaseModel):
+class EvalTable(_Report):
     """A formatted table."""
-
-    model_config = ConfigDict(frozen=True)
 
     title: str
     columns: list[str]
@@ -102,130 +98,55 @@ class EvalTable(BaseModel):
     notes: list[str]
 
 
-class EvalTables(BaseModel):
+class EvalTables(_Report):
     """The paper's tables with your own results."""
-
-    model_config = ConfigDict(frozen=True)
 
     tables: list[EvalTable]
 
 
-def tables_report(tables: Sequence[Table]) -> EvalTables:
-    """Convert tables to their JSON model."""
-    return EvalTables(
-        tables=[
-            EvalTable(
-                title=table.title,
-                columns=list(table.columns),
-                rows=[list(row) for row in table.rows],
-                notes=list(table.notes),
-            )
-            for table in tables
-        ]
-    )
-
-
-def comparison_report(found: ComparisonResult) -> EvalComparison:
-    """Convert a comparison to its JSON model."""
-    return EvalComparison(
-        sections=[_section(section) for section in found.sections], paths=[str(path) for path in found.paths]
-    )
-
-
-def _section(section: Section) -> EvalSection:
-    return EvalSection(
-        benchmark=section.benchmark,
-        language=section.language,
-        judge=section.judge,
-        metric=section.metric,
-        notes=list(section.notes),
-        numbers=[
-            EvalNumber(
-                entry=record.entry,
-                part=record.part,
-                metric=record.metric,
-                mean=record.mean.value,
-                low=record.mean.low,
-                high=record.mean.high,
-                prompts=record.mean.prompts,
-            )
-            for record in section.records
-        ],
-        pairs=[
-            EvalPair(
-                part=pair.part,
-                first=pair.first,
-                second=pair.second,
-                difference=pair.comparison.difference.value,
-                low=pair.comparison.difference.low,
-                high=pair.comparison.difference.high,
-                better=pair.comparison.better,
-                worse=pair.comparison.worse,
-                p=pair.comparison.p,
-                test=pair.comparison.test,
-            )
-            for pair in section.pairs
-        ],
-    )
-
-
-class RunList(BaseModel):
+class RunList(_Report):
     """Runs, newest first."""
-
-    model_config = ConfigDict(frozen=True)
 
     runs: list[RunRow]
 
 
-class ReportFile(BaseModel):
+class ReportFile(_Report):
     """A written report."""
-
-    model_config = ConfigDict(frozen=True)
 
     run_id: str
     path: str
     bytes: int
 
 
-class MemoryList(BaseModel):
+class MemoryList(_Report):
     """Lessons and experiences; search results are ordered by similarity."""
-
-    model_config = ConfigDict(frozen=True)
 
     memories: list[Memory]
 
 
-class ExportFile(BaseModel):
+class ExportFile(_Report):
     """A written export."""
-
-    model_config = ConfigDict(frozen=True)
 
     path: str
     lines: int = Field(description="One per lesson or experience.")
 
 
-class Reindexed(BaseModel):
+class Reindexed(_Report):
     """Result of re-embedding."""
-
-    model_config = ConfigDict(frozen=True)
 
     items: int = Field(description="Number of re-embedded lessons and experiences.")
     embedder: str = Field(description="The current embedder.")
 
 
-class NewKey(BaseModel):
+class NewKey(_Report):
     """A created API key."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     key: str = Field(description="Shown only once.")
 
 
-class KeyLine(BaseModel):
+class KeyLine(_Report):
     """A user of the server."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     created: str = Field(description="UTC, ISO 8601.")
@@ -233,26 +154,20 @@ class KeyLine(BaseModel):
     images_per_day: int | None = Field(description="Limit within 24 hours; null for no limit.")
 
 
-class KeyList(BaseModel):
+class KeyList(_Report):
     """Users of the server, sorted by name."""
-
-    model_config = ConfigDict(frozen=True)
 
     keys: list[KeyLine]
 
 
-class RevokedKey(BaseModel):
+class RevokedKey(_Report):
     """A revoked API key."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
 
 
-class ErrorDetails(BaseModel):
+class ErrorDetails(_Report):
     """Details of an error."""
-
-    model_config = ConfigDict(frozen=True)
 
     type: str = Field(description="Class name in `gems.errors`, `UsageError` or `Interrupted`.")
     message: str
@@ -261,10 +176,8 @@ class ErrorDetails(BaseModel):
     run_id: str = Field(description="Run to resume with `gems resume`; empty if none was started.")
 
 
-class ErrorReport(BaseModel):
+class ErrorReport(_Report):
     """Printed instead of a result after an error."""
-
-    model_config = ConfigDict(frozen=True)
 
     error: ErrorDetails
 

@@ -7,22 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gems.apps.cli import options
-from gems.apps.cli.errors import handle_errors
+from gems.apps.cli.command import command
+from gems.apps.cli.options import Address, Models
 from gems.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from gems.settings import Settings
+    from gems.apps.cli.runner import Runner
 
 
-def serve(
-    host: options.Host = None,
-    port: options.Port = None,
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
-    debug: options.Debug = False,
-) -> None:
+@command({0: "stopped by Ctrl-C or SIGTERM"}, json="")
+def serve(runner: Runner, address: Address, models: Models) -> None:
     """Serve an HTTP API: OpenAI-compatible under /v1, LangServe under /gems, /runs, /metrics and /docs.
 
     Without API keys the server accepts requests from this machine only. To serve others, create a key for
@@ -38,44 +32,21 @@ def serve(
       gems serve
       gems serve --port 0
       gems keys add ann && gems serve --host 0.0.0.0
-
-    \b
-    Exit codes:
-      0  stopped by Ctrl-C or SIGTERM
-      2  bad usage or configuration
-      1  failure
     """
-    with handle_errors(debug=debug):
-        run_server(host, port, options.Models(chat, judge, generator), _print_server_address, debug=debug)
+    _serve(runner, address, models, _print_server_address)
 
 
-def run_server(
-    host: str | None,
-    port: int | None,
-    models: options.Models,
-    ready: Callable[[str], None],
-    *,
-    debug: bool,
-    page: bool = False,
+def _serve(
+    runner: Runner, address: Address, models: Models, ready: Callable[[str], None], *, page: bool = False
 ) -> None:
-    """Serve until the process is stopped.
-
-    `host` and `port` override the settings; `ready` is called with the address; `page` requires the web page.
-    """
-    from gems.apps.cli.runner import settings_with, with_address
-
-    settings = with_address(settings_with(models), host, port)
-    if page:
-        settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"web": True})})
-    _serve_http(settings, ready, debug=debug, page=page)
-
-
-def _serve_http(settings: Settings, ready: Callable[[str], None], *, debug: bool, page: bool) -> None:
+    """Serve until the process is stopped; call `ready` with the address. `page` requires the web page."""
     import asyncio
 
-    from gems.errors import MissingExtraError
     from gems.observability.logging import configure_logging
 
+    settings = address.in_settings(models.settings())
+    if page:
+        settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"web": True})})
     missing = MissingExtraError("The web page", "web") if page else MissingExtraError("gems serve", "serve")
     try:
         from gems.apps.server.app import serve
@@ -86,8 +57,7 @@ def _serve_http(settings: Settings, ready: Callable[[str], None], *, debug: bool
         raise missing from error
     if page and not mount.is_installed():
         raise missing
-
-    configure_logging(settings, debug=debug)
+    configure_logging(settings, debug=runner.debug)
     asyncio.run(serve(settings, ready))
 
 
@@ -96,16 +66,15 @@ def _print_server_address(address: str) -> None:
     typer.echo(f"Serving at {address}; API docs at {address}/docs. Press Ctrl-C to stop.", err=True)
 
 
+@command({0: "the client disconnected, or the server was stopped", 130: "interrupted"}, json="")
 def mcp(
+    runner: Runner,
+    *,
     http: Annotated[
         bool, typer.Option("--http", help="Serve streamable HTTP at /mcp instead of standard input.")
     ] = False,
-    host: options.Host = None,
-    port: options.Port = None,
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
-    debug: options.Debug = False,
+    address: Address,
+    models: Models,
 ) -> None:
     """Serve GEMS as tools over the Model Context Protocol (MCP).
 
@@ -116,34 +85,25 @@ def mcp(
     Examples:
       gems mcp
       gems mcp --http --port 8765
-
-    \b
-    Exit codes:
-      0    the client disconnected, or the server was stopped
-      2    bad usage or configuration
-      1    failure
-      130  interrupted
     """
-    with handle_errors(debug=debug):
-        import asyncio
+    import asyncio
 
-        from gems.apps.cli.runner import run_async, settings_with, with_address
-        from gems.observability.logging import configure_logging
+    from gems.observability.logging import configure_logging
 
-        try:
-            from gems.apps.mcp import server
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("gems"):
-                raise
-            raise MissingExtraError("The MCP server", "mcp") from None
+    try:
+        from gems.apps.mcp import server
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("gems"):
+            raise
+        raise MissingExtraError("The MCP server", "mcp") from None
 
-        settings = settings_with(options.Models(chat, judge, generator))
-        configure_logging(settings, debug=debug)
-        if http:
-            # The server handles signals itself, since it stops runs gracefully.
-            asyncio.run(server.serve_http(with_address(settings, host, port), _print_mcp_address))
-        else:
-            run_async(server.serve_stdio(settings))
+    settings = models.settings()
+    configure_logging(settings, debug=runner.debug)
+    if http:
+        # The server handles signals itself, since it stops runs gracefully.
+        asyncio.run(server.serve_http(address.in_settings(settings), _print_mcp_address))
+    else:
+        runner.run(server.serve_stdio(settings))
 
 
 def _print_mcp_address(address: str) -> None:
@@ -151,14 +111,8 @@ def _print_mcp_address(address: str) -> None:
     typer.echo(f"Serving MCP at {address}", err=True)
 
 
-def web(
-    host: options.Host = None,
-    port: options.Port = None,
-    chat: options.Chat = None,
-    judge: options.Judge = None,
-    generator: options.Generator = None,
-    debug: options.Debug = False,
-) -> None:
+@command({0: "stopped"}, json="")
+def web(runner: Runner, address: Address, models: Models) -> None:
     """Serve the web page: watch runs, and continue them with feedback in words.
 
     This is `gems serve` with the web page, whose address is printed to standard output. Ctrl-C stops the
@@ -168,17 +122,8 @@ def web(
     Examples:
       gems web
       gems web --port 9000 --generator diffusers:z-image-turbo
-
-    \b
-    Exit codes:
-      0  stopped
-      2  bad usage or configuration
-      1  failure
     """
-    with handle_errors(debug=debug):
-        run_server(
-            host, port, options.Models(chat, judge, generator), _print_page_address, debug=debug, page=True
-        )
+    _serve(runner, address, models, _print_page_address, page=True)
 
 
 def _print_page_address(address: str) -> None:

@@ -1,4 +1,4 @@
-"""Gems skills."""
+"""`gems skills`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli import options
-from gems.apps.cli.errors import BEST_EFFORT, FAILED, handle_errors
+from gems.apps.cli.command import command, command_group
+from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.text import clean_text, one_line, pluralize
+from gems.errors import OptionError
 
 if TYPE_CHECKING:
-    from gems.runs.skill_learning import DraftRequest
+    from gems.apps.cli.runner import Runner
     from gems.settings import Settings
     from gems.skills.discovery import SkillCatalogue, SkillSearchPath
     from gems.skills.models import SkillFinding
-    from gems.skills.reports import SkillDraft, SkillDrafts, SkillTrial, TriedExample
+    from gems.skills.reports import (
+        NewSkill,
+        SkillDraft,
+        SkillDrafts,
+        SkillList,
+        SkillPage,
+        SkillTrial,
+        TriedExample,
+        ValidationList,
+    )
 
 
-def list_(json: options.Json = False, debug: options.Debug = False) -> None:
+@command({0: "listed, even if there are none", 2: "bad configuration"})
+def list_(runner: Runner) -> None:
     """List the available skills, and folders without a valid skill.
 
     Later locations override earlier ones: built-in, ~/.agents/skills, ~/.claude/skills, GEMS_HOME/skills,
@@ -31,78 +43,59 @@ def list_(json: options.Json = False, debug: options.Debug = False) -> None:
     Examples:
       gems skills list
       gems skills list --json
-
-    \b
-    Exit codes:
-      0  listed, even if there are none
-      2  bad configuration
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.skills.reports import list_skills
+    from gems.skills.reports import list_skills
 
-        catalogue, where = scan_skills()
-        found = list_skills(catalogue.current, where)
-        if json:
-            print_json(found)
-            return
-        for skill in found.skills:
-            code = {(True, True): ", graph.py", (True, False): ", graph.py is not trusted"}
-            notes = f"{skill.place}{code.get((skill.code, skill.runs_code), '')}"
-            typer.echo(f"{skill.name}  ({notes})\n  {one_line(skill.description, 200)}")
-            _print_findings(skill.findings)
-        for folder in found.left_out:
-            typer.echo(f"skipped: {folder.folder} ({folder.place})")
-            _print_findings(folder.findings)
-        for path in found.untrusted:
-            typer.echo(f"not trusted: {path}. Run `gems skills trust .` to load its skills.", err=True)
+    catalogue, where = scan_skills()
+    runner.show(list_skills(catalogue.current, where), _print_skills)
 
 
+def _print_skills(found: SkillList) -> None:
+    for skill in found.skills:
+        code = {(True, True): ", graph.py", (True, False): ", graph.py is not trusted"}
+        notes = f"{skill.place}{code.get((skill.code, skill.runs_code), '')}"
+        typer.echo(f"{skill.name}  ({notes})\n  {one_line(skill.description, 200)}")
+        _print_findings(skill.findings)
+    for folder in found.left_out:
+        typer.echo(f"skipped: {folder.folder} ({folder.place})")
+        _print_findings(folder.findings)
+    for path in found.untrusted:
+        typer.echo(f"not trusted: {path}. Run `gems skills trust .` to load its skills.", err=True)
+
+
+@command({0: "shown", 2: "bad usage or configuration, or no such skill"})
 def show(
+    runner: Runner,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Skill name from `gems skills list`.")],
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Show a skill with its instructions.
 
     \b
     Example:
       gems skills show text-rendering
-
-    \b
-    Exit codes:
-      0  shown
-      2  bad usage or configuration, or no such skill
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        import asyncio
+    from gems.skills.files import read_body
+    from gems.skills.reports import SkillEntry, SkillPage
 
-        from gems.apps.cli.output import print_json
-        from gems.skills.files import read_body
-        from gems.skills.reports import SkillEntry, SkillPage
+    skill = scan_skills()[0].current.named(name)
+    # All scanned skills have one.
+    folder = skill.folder or Path()
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    files = [file for file in files if "__pycache__" not in file]
+    body = runner.run(read_body(skill))
+    runner.show(SkillPage(skill=SkillEntry.model_validate(skill), body=body, files=files), _print_skill)
 
-        registry = scan_skills()[0].current
-        skill = registry.named(name)
-        # All scanned skills have one.
-        folder = skill.folder or Path()
-        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        files = [file for file in files if "__pycache__" not in file]
-        entry = SkillEntry.model_validate(skill)
-        page = SkillPage(skill=entry, body=asyncio.run(read_body(skill)), files=files)
-        if json:
-            print_json(page)
-            return
-        shown = page.skill
-        typer.echo(f"{shown.name}  ({shown.place})\n{shown.description}\n\nfolder: {shown.folder}")
-        typer.echo(f"files: {', '.join(files)}")
-        if shown.conflicts:
-            typer.echo(f"conflicts with: {', '.join(shown.conflicts)}")
-        if shown.code and not shown.runs_code:
-            typer.echo("graph.py does not run: its folder is not trusted")
-        _print_findings(shown.findings)
-        typer.echo(f"\n{page.body}")
+
+def _print_skill(page: SkillPage) -> None:
+    skill = page.skill
+    typer.echo(f"{skill.name}  ({skill.place})\n{skill.description}\n\nfolder: {skill.folder}")
+    typer.echo(f"files: {', '.join(page.files)}")
+    if skill.conflicts:
+        typer.echo(f"conflicts with: {', '.join(skill.conflicts)}")
+    if skill.code and not skill.runs_code:
+        typer.echo("graph.py does not run: its folder is not trusted")
+    _print_findings(skill.findings)
+    typer.echo(f"\n{page.body}")
 
 
 def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
@@ -126,12 +119,13 @@ def scan_skills() -> tuple[SkillCatalogue, SkillSearchPath]:
 
 
 def _print_findings(findings: list[SkillFinding]) -> None:
-
     for finding in findings:
         typer.echo(one_line(f"  {finding.level}: {finding}"))
 
 
+@command({0: "done, even if nothing was drafted", 130: "interrupted; finished drafts are kept"})
 def learn(
+    runner: Runner,
     least: Annotated[
         int, typer.Option(min=1, metavar="N", help="Minimum number of lessons of one kind for a draft.")
     ] = 5,
@@ -144,8 +138,6 @@ def learn(
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing drafts.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be drafted.")] = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Draft skills from lessons where many are of one kind.
 
@@ -157,39 +149,16 @@ def learn(
     Examples:
       gems skills learn --dry-run
       gems skills learn --least 10 --chat openai:MODEL@BASE_URL
-
-    \b
-    Exit codes:
-      0    done, even if nothing was drafted
-      2    bad usage or configuration
-      1    failure
-      130  interrupted; finished drafts are kept
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.runs.skill_learning import DraftRequest
+    from gems.runs.skill_learning import DraftRequest
 
-        use_model = not no_model and not dry_run
-        request = DraftRequest(
-            least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run
-        )
-        done = _draft_skills(request, options.Models(chat=chat))
-        if json:
-            print_json(done)
-            return
-        _print_drafts(done)
-
-
-def _draft_skills(request: DraftRequest, models: options.Models) -> SkillDrafts:
-    """Draft skills without a generator, and with a chat model only if it writes."""
-    from gems.apps.cli.output import print_progress
-    from gems.apps.cli.runner import run_query, run_with_chat, settings_with
-
-    if not request.use_model:
-        return run_query(lambda gems: gems.skills.learn(request, print_progress("draft")))
-    return run_with_chat(
-        settings_with(models), lambda gems: gems.skills.learn(request, print_progress("draft"))
+    use_model = not no_model and not dry_run
+    request = DraftRequest(
+        least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run
     )
+    settings = options.Models(chat=chat).settings() if use_model else None
+    done = runner.query(lambda gems: gems.skills.learn(request, runner.progress("draft")), settings)
+    runner.show(done, _print_drafts)
 
 
 def _print_drafts(done: SkillDrafts) -> None:
@@ -235,7 +204,9 @@ def _acceptance_steps(draft: SkillDraft) -> list[str]:
     ]
 
 
+@command({0: "created", 2: "bad usage or configuration, or the folder exists already"})
 def new(
+    runner: Runner,
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and single hyphens.")
     ],
@@ -246,8 +217,6 @@ def new(
     with_graph: Annotated[
         bool, typer.Option("--with-graph", help="Add a graph.py with a subgraph and a verifier.")
     ] = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Create a working skeleton of a skill, and print its folder.
 
@@ -255,44 +224,42 @@ def new(
     Examples:
       gems skills new night-scenes
       gems skills new product-shots --with-graph --dir .agents/skills
-
-    \b
-    Exit codes:
-      0  created
-      2  bad usage or configuration, or the folder exists already
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.settings import load_settings
-        from gems.skills.reports import NewSkill
-        from gems.skills.scaffold import create_skill
+    from gems.settings import load_settings
+    from gems.skills.reports import NewSkill
+    from gems.skills.scaffold import create_skill
 
-        parent = folder if folder is not None else load_settings().home / "skills"
-        made = create_skill(name, parent, with_graph=with_graph)
-        files = sorted(path.name for path in made.iterdir())
-        if json:
-            print_json(NewSkill(folder=str(made), files=files))
-            return
-        typer.echo(
-            f"Wrote {', '.join(files)}. Edit SKILL.md, then run: gems skills validate {made}",
-            err=True,
-        )
-        typer.echo(made)
+    parent = folder if folder is not None else load_settings().home / "skills"
+    made = create_skill(name, parent, with_graph=with_graph)
+    files = sorted(path.name for path in made.iterdir())
+    runner.show(NewSkill(folder=str(made), files=files), _print_new_skill)
+
+
+def _print_new_skill(made: NewSkill) -> None:
+    files = ", ".join(made.files)
+    typer.echo(f"Wrote {files}. Edit SKILL.md, then run: gems skills validate {made.folder}", err=True)
+    typer.echo(made.folder)
 
 
 _WIDEST = 60
 
 
+@command(
+    {
+        0: "all examples passed",
+        3: "an example failed, or a model gave no usable answer",
+        2: "bad usage or configuration: no such skill, no examples, invalid lines",
+        130: "interrupted",
+    }
+)
 def try_out(
+    runner: Runner,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Skill name, or its folder, e.g. ./my-skill.")],
     chat: options.Chat = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Test only the first N examples.")
     ] = None,
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Test a skill on its examples.jsonl: is it selected when it should be, and does it keep what was asked?
 
     A line looks like {"prompt": "...", "trigger": true, "keeps": ["..."]}. For each prompt the planner
@@ -304,35 +271,11 @@ def try_out(
     Examples:
       gems skills test text-rendering
       gems skills test ./my-skill --chat openai:MODEL@BASE_URL --json
-
-    \b
-    Exit codes:
-      0    all examples passed
-      3    an example failed, or a model gave no usable answer
-      2    bad usage or configuration: no such skill, no examples, invalid lines
-      1    failure
-      130  interrupted
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.apps.cli.runner import mute_node_warnings
-
-        with mute_node_warnings(debug=debug):
-            trial = _test_skill(name, options.Models(chat=chat), limit)
-        if json:
-            print_json(trial)
-        else:
-            _print_trial(trial)
-        if not trial.passed:
-            raise typer.Exit(BEST_EFFORT)
-
-
-def _test_skill(name: str, models: options.Models, limit: int | None) -> SkillTrial:
-    from gems.apps.cli.output import print_progress
-    from gems.apps.cli.runner import run_with_chat, settings_with
-
-    settings, skill = _add_skill_folder(name, settings_with(models))
-    return run_with_chat(settings, lambda gems: gems.skills.try_out(skill, limit, print_progress("example")))
+    settings, skill = _add_skill_folder(name, options.Models(chat=chat).settings())
+    trial = runner.query(lambda gems: gems.skills.try_out(skill, limit, runner.progress("example")), settings)
+    runner.show(trial, _print_trial)
+    return MET if trial.passed else BEST_EFFORT
 
 
 def _add_skill_folder(name: str, settings: Settings) -> tuple[Settings, str | Path]:
@@ -378,14 +321,14 @@ def _share(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
 
+@command({0: "done"})
 def trust(
+    runner: Runner,
     folder: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="Project folder, or folder of skills.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Revoke trust in the folder.")] = False,
     listing: Annotated[bool, typer.Option("--list", help="Only list trusted folders.")] = False,
-    json: options.Json = False,
-    debug: options.Debug = False,
 ) -> None:
     """Trust a folder: load the skills of projects in it and allow their code to run.
 
@@ -397,40 +340,29 @@ def trust(
       gems skills trust .
       gems skills trust ~/.agents/skills
       gems skills trust --list
-
-    \b
-    Exit codes:
-      0  done
-      2  bad usage or configuration
-      1  failure
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.errors import OptionError
-        from gems.settings import load_settings
-        from gems.skills.reports import TrustedFolders
-        from gems.skills.trust import distrust, trust, trusted_folders
+    from gems.settings import load_settings
+    from gems.skills.reports import TrustedFolders
+    from gems.skills.trust import distrust, trust, trusted_folders
 
-        home = load_settings().trust_home
-        if folder is None and not listing:
-            raise OptionError("No folder given.", hint="Run `gems skills trust .` for the current folder.")
-        if folder is not None and not listing:
-            (distrust if remove else trust)(home, folder)
-        folders = sorted(map(str, trusted_folders(home)))
-        if json:
-            print_json(TrustedFolders(folders=folders))
-        else:
-            typer.echo("\n".join(folders) or "No folders are trusted.", err=not folders)
+    home = load_settings().trust_home
+    if folder is None and not listing:
+        raise OptionError("No folder given.", hint="Run `gems skills trust .` for the current folder.")
+    if folder is not None and not listing:
+        (distrust if remove else trust)(home, folder)
+    folders = sorted(map(str, trusted_folders(home)))
+    text = "\n".join(folders) or "No folders are trusted."
+    runner.show(TrustedFolders(folders=folders), lambda _: typer.echo(text, err=not folders))
 
 
+@command({0: "all skills are valid", 1: "a skill is invalid", 2: "bad usage"})
 def validate(
+    runner: Runner,
     folders: Annotated[
         list[Path],
         typer.Argument(metavar="DIR...", help="Skill folders, or names from `gems skills list`."),
     ],
-    json: options.Json = False,
-    debug: options.Debug = False,
-) -> None:
+) -> int:
     """Check skills against the Agent Skills standard.
 
     Reports all problems of a skill at once, and runs none of its code. Advice does not make a skill invalid.
@@ -439,27 +371,20 @@ def validate(
     Examples:
       gems skills validate my-skill
       gems skills validate .agents/skills/*
-
-    \b
-    Exit codes:
-      0  all skills are valid
-      1  a skill is invalid
-      2  bad usage
     """
-    with handle_errors(as_json=json, debug=debug):
-        from gems.apps.cli.output import print_json
-        from gems.skills.reports import ValidationList
-        from gems.skills.validator import validate as checked
+    from gems.skills.reports import ValidationList
+    from gems.skills.validator import validate as validate_folder
 
-        found = [checked(_skill_folder(folder)) for folder in folders]
-        if json:
-            print_json(ValidationList(skills=found))
-        else:
-            for item in found:
-                typer.echo(f"{item.folder}: {'valid' if item.valid else 'invalid'}")
-                for finding in item.findings:
-                    typer.echo(clean_text(f"  {finding.level}: {finding}"))
-        raise typer.Exit(0 if all(item.valid for item in found) else FAILED)
+    found = [validate_folder(_skill_folder(folder)) for folder in folders]
+    runner.show(ValidationList(skills=found), _print_validations)
+    return MET if all(item.valid for item in found) else FAILED
+
+
+def _print_validations(found: ValidationList) -> None:
+    for item in found.skills:
+        typer.echo(f"{item.folder}: {'valid' if item.valid else 'invalid'}")
+        for finding in item.findings:
+            typer.echo(clean_text(f"  {finding.level}: {finding}"))
 
 
 def _skill_folder(named: Path) -> Path:
@@ -471,24 +396,16 @@ def _skill_folder(named: Path) -> Path:
     return named if skill is None or skill.folder is None else skill.folder
 
 
-skills = typer.Typer(
-    name="skills",
-    rich_markup_mode=None,
-    invoke_without_command=True,
+skills = command_group(
+    "skills",
+    "Skills: folders of instructions that the planner selects for a prompt.",
+    {
+        "list": list_,
+        "show": show,
+        "new": new,
+        "validate": validate,
+        "trust": trust,
+        "test": try_out,
+        "learn": learn,
+    },
 )
-
-
-@skills.callback()
-def _skills(context: typer.Context) -> None:
-    """Skills: folders of instructions that the planner selects for a prompt."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
-skills.command("list")(list_)
-skills.command()(show)
-skills.command()(new)
-skills.command()(validate)
-skills.command()(trust)
-skills.command("test")(try_out)
-skills.command()(learn)

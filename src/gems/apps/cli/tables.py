@@ -14,6 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from gems.apps.cli.display import Marks
+from gems.apps.cli.eval_commands import ComparisonResult
 from gems.apps.doctor import Check
 from gems.apps.text import clean_text, format_skill_use, format_usage, one_line, pluralize, verdict_line
 from gems.evals.comparison.sections import Section
@@ -222,8 +223,23 @@ def _print_unscored(samples: Sequence[Unscored], what: str) -> None:
         typer.echo(f"  and {len(samples) - _LISTED:,} more", err=True)
 
 
-def show_section(section: Section) -> None:
-    """Print the notes and tables of a section."""
+def show_comparison(found: ComparisonResult) -> None:
+    """Print sections and the written files."""
+    for section in found.sections:
+        _show_section(section)
+    for path in found.paths:
+        typer.echo(path)
+
+
+def show_tables(tables: Sequence[Table], path: Path | None) -> None:
+    """Print tables and the written file."""
+    for table in tables:
+        show_table(table)
+    if path is not None:
+        typer.echo(path)
+
+
+def _show_section(section: Section) -> None:
     console = _wide_console()
     title = f"{section.title} ({section.language}), scored by {section.judge}"
     console.print(Text(clean_text(title), style="bold"))
