@@ -197,7 +197,7 @@ def test_resume_with_other_models_is_told(stub: StubServer) -> None:
     assert failed.exit_code == 1
     done = here("resume", "last", "--out", "stars.png")
     assert done.exit_code in (0, 3), done.stderr
-    assert f"generator was http:{stub.generate_url} and is blocks now" in done.stderr
+    assert f"generator was http:{stub.generate_url} and is now blocks" in done.stderr
     assert done.stdout.splitlines()[-1].endswith("stars.png")
 
 
