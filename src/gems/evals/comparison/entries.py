@@ -44,15 +44,10 @@ class Entry:
         """The seed of each folder."""
         return [each.settings.seed for each in self.folders]
 
-    def rows(self, language: str) -> list[SampleRow]:
-        """Return the rows with an image, of all seeds."""
+    def rows(self, language: str, *, failed: bool = False) -> list[SampleRow]:
+        """Return the rows with an image, or the failed ones without, of all seeds."""
         rows = (row for each in self.folders for row in each.rows.values())
-        return [row for row in rows if row.language == language and row.file]
-
-    def failed(self, language: str) -> int:
-        """Count the attempted samples without an image, of all seeds."""
-        rows = (row for each in self.folders for row in each.rows.values())
-        return sum(row.language == language and not row.file for row in rows)
+        return [row for row in rows if row.language == language and bool(row.file) != failed]
 
     def scores(self, language: str, judge: str, metric: str | None = None) -> list[Score]:
         """Return the scores of all seeds, with and without a value."""
@@ -98,19 +93,19 @@ def group_entries(folders: Sequence[FolderData]) -> dict[str, list[Entry]]:
 
 def _identity(settings: EvalSettings) -> tuple[object, ...]:
     """Return the settings that distinguish entries; only the seed may differ within one."""
-    return tuple(
-        getattr(settings, name) for name in ("task", "languages", "limit", "samples", "learn", *_LABEL_PARTS)
-    )
+    return tuple(getattr(settings, name) for name in ("task", "languages", "harness", *_LABEL_PARTS))
 
 
 _LABEL_PARTS: Mapping[str, str] = {
-    "harness": "{}",
     "generator": "{}",
     "generator_profile": "profile {}",
     "chat": "chat {}",
     "judge": "loop's judge {}",
     "images": "{} images",
     "size": "{} pixels",
+    "learn": "learning: {}",
+    "limit": "limit {}",
+    "samples": "{} samples",
 }
 """Settings that may appear in labels, and their format."""
 
@@ -126,12 +121,9 @@ def _labels(firsts: Sequence[FolderData]) -> list[str]:
         ]
         parts = [each.settings.harness]
         for name, form in _LABEL_PARTS.items():
-            value = getattr(each.settings, name)
             if len({getattr(other, name) for other in same}) > 1:
-                parts.append(form.format(value or "none"))
-        for name, form in (("learn", "learning: {}"), ("limit", "limit {}"), ("samples", "{} samples")):
-            if len({getattr(other, name) for other in same}) > 1:
-                parts.append(form.format(getattr(each.settings, name)))
+                value = getattr(each.settings, name)
+                parts.append(form.format("none" if value == "" else value))
         labels.append(", ".join(parts))
     return labels
 
@@ -164,9 +156,3 @@ def _group_means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
     for prompt, value in pairs:
         found[prompt].append(value)
     return {prompt: fmean(values) for prompt, values in found.items()}
-
-
-def get_atomicity(score: Score) -> int | None:
-    """Return the number of requirements in the prompt; None if the benchmark does not record it."""
-    value = score.facts.get("atomicity")
-    return int(value) if isinstance(value, int | float) else None

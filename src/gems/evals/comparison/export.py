@@ -8,7 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from gems._version import __version__
 from gems.errors import ImageMissingError, MissingExtraError
 from gems.evals.comparison.entries import FolderData, cost_by_prompt
 from gems.evals.comparison.sections import Measured, Section
-from gems.evals.comparison.statistics import Mean, mean_with_interval
+from gems.evals.comparison.statistics import Mean, mean_over_prompts
 from gems.evals.comparison.table import Table
 from gems.evals.records import SampleKey, SampleRow
 from gems.memory.sqlite import storage_error
@@ -70,10 +70,12 @@ def _most_different(section: Section) -> list[str]:
 
 async def _prompt_images(section: Section, prompt_id: str) -> PromptImages:
     key = SampleKey(section.benchmark, section.language, prompt_id, 0)
-    cells = [await _image_cell(section, each, key) for each in section.measured]
-    rows = (each.entry.folders[0].rows.get(key) for each in section.measured)
-    text = next((row.prompt for row in rows if row is not None), "")
-    return PromptImages(prompt=text, prompt_id=prompt_id, cells=cells)
+    rows = [each.entry.folders[0].rows.get(key) for each in section.measured]
+    return PromptImages(
+        prompt=next((row.prompt for row in rows if row is not None), ""),
+        prompt_id=prompt_id,
+        cells=[await _image_cell(section, each, key) for each in section.measured],
+    )
 
 
 async def _image_cell(section: Section, each: Measured, key: SampleKey) -> ImageCell:
@@ -147,11 +149,9 @@ def plot_quality_against_cost(section: Section) -> bytes | None:
 
     Returns None for fewer than two scored entries. Raises `MissingExtraError` if matplotlib is missing.
     """
-    known = [each for each in section.measured if each.quality is not None and each.images is not None]
-    return _render_plot(section, known) if len(known) > 1 else None
-
-
-def _render_plot(section: Section, entries: Sequence[Measured]) -> bytes:
+    entries = [each for each in section.measured if each.quality is not None and each.images is not None]
+    if len(entries) < 2:
+        return None
     try:
         import matplotlib as mpl  # noqa: PLC0415 - an extra
         from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
@@ -174,7 +174,7 @@ def _render_plot(section: Section, entries: Sequence[Measured]) -> bytes:
             _plot_panel(axes, section, entries, of)
             axes.set_xlabel(name)
         panels[0].set_ylabel(f"{section.metric}{', %' if section.scale.percent else ''}")
-        chart.suptitle(f"{section.title} ({section.language}), scored by {section.judge}")
+        chart.suptitle(section.heading)
         handles, labels = panels[0].get_legend_handles_labels()
         chart.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
         out = io.BytesIO()
@@ -187,10 +187,9 @@ def _plot_panel(
 ) -> None:
     times = 100 if section.scale.percent else 1
     for index, each in enumerate(entries):
-        costs = cost_by_prompt(each.entry.rows(section.language), of)
-        if each.quality is None or not costs:
+        cost = mean_over_prompts(cost_by_prompt(each.entry.rows(section.language), of))
+        if each.quality is None or cost is None:
             continue
-        cost = mean_with_interval(list(costs.values()))
         axes.errorbar(
             cost.value,
             times * each.quality.value,
@@ -229,17 +228,14 @@ async def write_comparison(
     `pictures` is the number of prompts per section with images on the page.
     """
     warnings: list[str] = []
-    shown = [
-        SectionView(section=each, plot=None, sides=await collect_images(each, pictures)) for each in sections
-    ]
+    plots: list[bytes | None] = [None] * len(sections)
     try:
         plots = [await asyncio.to_thread(plot_quality_against_cost, each) for each in sections]
     except MissingExtraError as error:
-        plots = [None] * len(sections)
         warnings.append(f"The plot is omitted: {error}")
     shown = [
-        SectionView(section=each.section, plot=plot, sides=each.sides)
-        for each, plot in zip(shown, plots, strict=True)
+        SectionView(section=each, plot=plot, sides=await collect_images(each, pictures))
+        for each, plot in zip(sections, plots, strict=True)
     ]
     texts = await asyncio.to_thread(_render_files, shown)
     return await asyncio.to_thread(_write_files, folder, texts), warnings
@@ -277,7 +273,7 @@ def _write_files(folder: Path, texts: dict[str, bytes]) -> list[Path]:
 
 def plot_file_name(section: Section) -> str:
     """Return the file name of a section's plot."""
-    plain = re.sub(r"[^A-Za-z0-9.]+", "-", f"{section.benchmark}-{section.language}-{section.judge}")
+    plain = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(section.key))
     return f"{plain.strip('-.')}.svg"
 
 
@@ -286,7 +282,7 @@ def render_markdown(shown: Sequence[SectionView]) -> str:
     parts = ["# Comparison of harnesses"]
     for each in shown:
         section = each.section
-        parts.append(f"## {section.title} ({section.language}), scored by {section.judge}")
+        parts.append(f"## {section.heading}")
         parts.append("\n".join(f"- {' '.join(note.split())}" for note in section.notes))
         if each.plot is not None:
             parts.append(f"![Quality against images and tokens per sample]({plot_file_name(section)})")
@@ -297,18 +293,7 @@ def render_markdown(shown: Sequence[SectionView]) -> str:
 def render_numbers_csv(sections: Sequence[Section]) -> str:
     """Render one line per number: means with their intervals."""
     lines = (
-        [
-            record.benchmark,
-            record.language,
-            record.judge,
-            record.entry,
-            record.part,
-            record.metric,
-            record.mean.value,
-            record.mean.low,
-            record.mean.high,
-            record.mean.prompts,
-        ]
+        [*section.key, record.entry, record.part, record.metric, *astuple(record.mean)]
         for section in sections
         for record in section.records
     )
@@ -320,22 +305,8 @@ def render_pairs_csv(sections: Sequence[Section]) -> str:
     """Render one line per pair of entries, for the whole benchmark and for each part."""
     lines = (
         [
-            section.benchmark,
-            section.language,
-            section.judge,
-            section.metric,
-            pair.part,
-            pair.first,
-            pair.second,
-            pair.comparison.difference.value,
-            pair.comparison.difference.low,
-            pair.comparison.difference.high,
-            pair.comparison.difference.prompts,
-            pair.comparison.better,
-            pair.comparison.worse,
-            pair.comparison.test,
-            pair.comparison.p,
-            pair.comparison.wilcoxon,
+            *(*section.key, section.metric, pair.part, pair.first, pair.second),
+            *(*astuple(pair.comparison.difference), *astuple(pair.comparison)[1:]),
         ]
         for section in sections
         for pair in section.pairs

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gems.evals.comparison.entries import Entry, FolderData, group_entries
-from gems.evals.comparison.sections import SeedMean, figures_by_name, judge_note
+from gems.evals.comparison.sections import PARTIAL_NOTE, SeedMean, figures_by_name, judge_note
 from gems.evals.comparison.table import Table
 from gems.evals.judge import OFFICIAL
 
@@ -133,7 +133,6 @@ _ABLATION_METHODS: Mapping[str, str] = {
 }
 _PAPER_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Qwen-Image-2512"}
 """Substring of a generator spec -> model in the paper."""
-_PARTIAL_NOTE = "* partial: based on a part of the benchmark, so it is not the benchmark's score."
 _AVERAGE = "average"
 
 
@@ -245,7 +244,7 @@ def _official_table(half: _PaperTable, official: Sequence[OwnRow]) -> Table:
         title=f"{half.title}, by the official scorers",
         columns=[*columns, _AVERAGE, "ours"],
         rows=rows,
-        notes=[_PARTIAL_NOTE] if partial else [],
+        notes=[PARTIAL_NOTE] if partial else [],
         names=2,
     )
 
@@ -297,7 +296,7 @@ def _inhouse_table(half: _PaperTable, rows: Sequence[OwnRow], judge: str, note: 
             ]
             for each in shown_rows
         ],
-        notes=[note, *([_PARTIAL_NOTE] if partial else [])],
+        notes=[note, *([PARTIAL_NOTE] if partial else [])],
         names=2,
     )
 

@@ -10,11 +10,11 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 from gems.errors import RequestError
+from gems.evals.benchmarks.metrics import group_by, mean
 from gems.evals.comparison.entries import (
     Entry,
     FolderData,
     cost_by_prompt,
-    get_atomicity,
     group_entries,
     mean_by_prompt,
 )
@@ -23,32 +23,28 @@ from gems.evals.comparison.statistics import (
     PairedComparison,
     adjust_holm,
     compare_paired,
+    mean_over_prompts,
     mean_with_interval,
 )
 from gems.evals.comparison.table import NONE, Scale, Table, format_amount, format_coverage, format_p
 from gems.evals.judge import OFFICIAL, inhouse_name
-from gems.evals.output_folder import EvalSettings
 from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.registry import load_task
+
+Values = Mapping[str, Mapping[str, float]]
+"""Values by entry label and prompt."""
+PARTIAL_NOTE = "* partial: based on a part of the benchmark, so it is not the benchmark's score."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedMean:
-    """A figure over seeds.
-
-    Attributes:
-        value: The mean, on the published scale.
-        spread: Standard deviation over seeds; None for a single one.
-        seeds: Number of seeds with a value.
-        scored: Scored samples of all seeds.
-        expected: Samples of the complete benchmark, times the seeds.
-    """
+    """A figure over seeds: mean on the published scale, standard deviation (None for a single seed)."""
 
     value: float
     spread: float | None
-    seeds: int
     scored: int
     expected: int
+    """Samples of the complete benchmark, times the seeds."""
 
     @property
     def is_partial(self) -> bool:
@@ -62,15 +58,10 @@ class SeedMean:
 
 
 def _format_figure(value: float) -> str:
-    return (
-        "0"
-        if not value
-        else f"{value:.3f}"
-        if abs(value) < 1
-        else f"{value:.2f}"
-        if abs(value) < 10
-        else f"{value:.1f}"
-    )
+    if not value:
+        return "0"
+    digits = 3 if abs(value) < 1 else 2 if abs(value) < 10 else 1
+    return f"{value:.{digits}f}"
 
 
 def mean_over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:
@@ -85,7 +76,6 @@ def mean_over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:
     return SeedMean(
         value=fmean(values),
         spread=stdev(values) if len(values) > 1 else None,
-        seeds=len(values),
         scored=sum(figure.scored for figure in figures),
         expected=sum(figure.expected for figure in figures) + missing * figures[0].expected,
     )
@@ -114,10 +104,11 @@ def figure_table(entries: Sequence[Entry], language: str, judge: str) -> Table |
         [name, *(means[name].format() if name in means else NONE for means in found.values())]
         for name in names
     ]
+    shown = [mean for means in found.values() for mean in means.values()]
     notes = []
-    if any(mean.is_partial for means in found.values() for mean in means.values()):
-        notes.append("* partial: based on a part of the benchmark, so it is not the benchmark's score.")
-    if any(mean.spread is not None for means in found.values() for mean in means.values()):
+    if any(mean.is_partial for mean in shown):
+        notes.append(PARTIAL_NOTE)
+    if any(mean.spread is not None for mean in shown):
         notes.append("± is the standard deviation over seeds.")
     return Table(title="The benchmark's own figures", columns=["figure", *found], rows=rows, notes=notes)
 
@@ -127,12 +118,13 @@ _EXCLUDED = "they are excluded, not counted as 0."
 
 def section_notes(entries: Sequence[Entry], language: str, judge: str) -> list[str]:
     """Return the notes on one judge's numbers."""
-    return [
-        judge_note(entries, judge),
-        *_budget_notes(entries),
-        *(note for entry in entries for note in _gap_notes(entry, language, judge)),
-        *(note for note in dict.fromkeys(w for e in entries for d in e.folders for w in d.folder.warnings)),
-    ]
+    notes = [judge_note(entries, judge)]
+    budgets = sorted({entry.settings.images for entry in entries})
+    if len(budgets) > 1:
+        notes.append(f"The harnesses have different image budgets: {', '.join(map(str, budgets))}.")
+    notes += [note for entry in entries for note in _gap_notes(entry, language, judge)]
+    warnings = [warning for entry in entries for each in entry.folders for warning in each.folder.warnings]
+    return notes + list(dict.fromkeys(warnings))
 
 
 def judge_note(entries: Sequence[Entry], judge: str) -> str:
@@ -141,7 +133,8 @@ def judge_note(entries: Sequence[Entry], judge: str) -> str:
         return "Scored by the true scenes, without a judge."
     if judge == OFFICIAL:
         return "Scored by the official scorer."
-    same = [entry.label for entry in entries if loop_judge_name(entry.settings) == judge]
+    loop_judges = {entry.label: entry.settings.judge or entry.settings.chat for entry in entries}
+    same = [label for label, spec in loop_judges.items() if spec and inhouse_name(spec) == judge]
     if same:
         return (
             f"Judged by {judge}, which is also the loop's own judge in {', '.join(same)}: it overlooks the "
@@ -150,24 +143,10 @@ def judge_note(entries: Sequence[Entry], judge: str) -> str:
     return f"Judged by {judge}, which is not the loop's own judge in any of these harnesses."
 
 
-def loop_judge_name(settings: EvalSettings) -> str:
-    """Return the score name of the loop's own judge; empty if the harness has none."""
-    spec = settings.judge or settings.chat
-    return inhouse_name(spec) if spec else ""
-
-
-def _budget_notes(entries: Sequence[Entry]) -> list[str]:
-    """Return a note if the entries have different image budgets."""
-    budgets = sorted({entry.settings.images for entry in entries})
-    if len(budgets) < 2:
-        return []
-    return [f"The harnesses have different image budgets: {', '.join(map(str, budgets))}."]
-
-
 def _gap_notes(entry: Entry, language: str, judge: str) -> list[str]:
     notes = []
-    if failed := entry.failed(language):
-        notes.append(f"{entry.label}: samples without an image: {failed:,}; {_EXCLUDED}")
+    if failed := entry.rows(language, failed=True):
+        notes.append(f"{entry.label}: samples without an image: {len(failed):,}; {_EXCLUDED}")
     unscored = {score.key for score in entry.scores(language, judge) if score.value is None}
     if unscored:
         notes.append(f"{entry.label}: samples that could not be scored: {len(unscored):,}; {_EXCLUDED}")
@@ -177,22 +156,9 @@ def _gap_notes(entry: Entry, language: str, judge: str) -> list[str]:
     return notes
 
 
-def cost_notes(entries: Sequence[Entry], language: str) -> list[str]:
-    """Return a note if prices are unknown."""
-    unknown = [entry.label for entry in entries if any(row.usd is None for row in entry.rows(language))]
-    return [f"The price of some samples is unknown: {', '.join(unknown)}."] if unknown else []
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The numbers of one entry by one judge.
-
-    Attributes:
-        entry: The entry.
-        values: The main metric by prompt.
-        quality: Its mean; None without scores.
-        images: Mean number of images per sample; None without samples.
-    """
+    """The numbers of one entry by one judge: main metric by prompt, its mean, mean images per sample."""
 
     entry: Entry
     values: Mapping[str, float]
@@ -207,8 +173,8 @@ def measure_entry(entry: Entry, language: str, judge: str, metric: str) -> Measu
     return Measured(
         entry=entry,
         values=values,
-        quality=mean_with_interval(list(values.values())) if values else None,
-        images=mean_with_interval(list(images.values())) if images else None,
+        quality=mean_over_prompts(values),
+        images=mean_over_prompts(images),
     )
 
 
@@ -218,10 +184,12 @@ def quality_table(
     """Build the table of all metrics and their coverage; None without scores."""
     if not any(each.values for each in measured):
         return None
-    metrics = [metric, *_other_metrics(measured, language, judge, metric)]
+    scored_metrics = (score.metric for each in measured for score in each.entry.scores(language, judge))
+    metrics = list(dict.fromkeys([metric, *scored_metrics]))
     rows = []
     for each in measured:
-        means = [mean_over_prompts(each.entry.scores(language, judge, name)) for name in metrics]
+        scores = [each.entry.scores(language, judge, name) for name in metrics]
+        means = [mean_over_prompts(mean_by_prompt(found)) for found in scores]
         scored, expected = _count_scored(each.entry, language, judge, metric)
         seeds = ", ".join(map(str, each.entry.seeds))
         scales = [scale, *(Scale.of([mean.value]) if mean else scale for mean in means[1:])]
@@ -233,20 +201,6 @@ def quality_table(
         rows=rows,
         notes=["In parentheses: 95 % bootstrap interval over prompts."],
     )
-
-
-def _other_metrics(measured: Sequence[Measured], language: str, judge: str, metric: str) -> list[str]:
-    """Return all metrics except the main one."""
-    names: dict[str, None] = {}
-    for each in measured:
-        names |= dict.fromkeys(score.metric for score in each.entry.scores(language, judge))
-    return [name for name in names if name != metric]
-
-
-def mean_over_prompts(scores: Iterable[Score]) -> Mean | None:
-    """Return the mean over prompts; None without values."""
-    values = mean_by_prompt(scores)
-    return mean_with_interval(list(values.values())) if values else None
 
 
 def _count_scored(entry: Entry, language: str, judge: str, metric: str) -> tuple[int, int]:
@@ -274,35 +228,29 @@ def cost_table(measured: Sequence[Measured], language: str) -> Table:
     """Build the table of the mean cost per sample."""
     rows = []
     for each in measured:
-        drawn = each.entry.rows(language)
-        means = {name: _mean_cost(drawn, cost) for name, cost in COST_METRICS.items()}
-        failed = each.entry.failed(language)
-        rows.append(
-            [
-                each.entry.label,
-                str(each.entry.settings.images),
-                *map(format_amount, means.values()),
-                str(failed),
-            ]
-        )
+        drawn, failed = each.entry.rows(language), each.entry.rows(language, failed=True)
+        means = [mean(cost_by_prompt(drawn, cost).values()) for cost in COST_METRICS.values()]
+        images = str(each.entry.settings.images)
+        rows.append([each.entry.label, images, *map(format_amount, means), str(len(failed))])
+    entries = [each.entry for each in measured]
+    unknown = [entry.label for entry in entries if any(row.usd is None for row in entry.rows(language))]
     return Table(
         title="Cost per sample",
         columns=["harness", "max. images", *COST_METRICS, "failed"],
         rows=rows,
-        notes=cost_notes([each.entry for each in measured], language),
+        notes=[f"The price of some samples is unknown: {', '.join(unknown)}."] if unknown else [],
     )
-
-
-def _mean_cost(rows: Sequence[SampleRow], cost: Callable[[SampleRow], float | None]) -> float | None:
-    values = cost_by_prompt(rows, cost)
-    return sum(values.values()) / len(values) if values else None
 
 
 _GROUPINGS: Mapping[str, Callable[[Score], str]] = {
     "category": lambda score: score.category,
-    "atomicity": lambda score: "" if get_atomicity(score) is None else str(get_atomicity(score)),
+    "atomicity": lambda score: _format_atomicity(score.facts.get("atomicity")),
 }
 """Kind of part -> part of a score, empty for none."""
+
+
+def _format_atomicity(value: object) -> str:
+    return str(int(value)) if isinstance(value, int | float) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,8 +266,13 @@ class Part:
 
     kind: str
     name: str
-    values: Mapping[str, Mapping[str, float]]
+    values: Values
     means: Mapping[str, Mean]
+
+    @property
+    def path(self) -> str:
+        """Kind and name, as in CSV files."""
+        return f"{self.kind}/{self.name}"
 
 
 def split_parts(entries: Sequence[Entry], language: str, judge: str, metric: str) -> list[Part]:
@@ -328,25 +281,16 @@ def split_parts(entries: Sequence[Entry], language: str, judge: str, metric: str
     for kind, group_of in _GROUPINGS.items():
         groups: defaultdict[str, dict[str, dict[str, float]]] = defaultdict(dict)
         for entry in entries:
-            for name, scores in _group_scores(entry.scores(language, judge, metric), group_of).items():
-                if values := mean_by_prompt(scores):
+            for name, scores in group_by(entry.scores(language, judge, metric), group_of).items():
+                if name and (values := mean_by_prompt(scores)):
                     groups[name][entry.label] = values
         if len(groups) > 1:
-            found += [_make_part(kind, name, groups[name]) for name in sorted(groups, key=_natural_key)]
+            for name in sorted(groups, key=_natural_key):
+                means = {
+                    label: mean_with_interval(list(values.values())) for label, values in groups[name].items()
+                }
+                found.append(Part(kind=kind, name=name, values=groups[name], means=means))
     return found
-
-
-def _group_scores(scores: Sequence[Score], group_of: Callable[[Score], str]) -> dict[str, list[Score]]:
-    groups: defaultdict[str, list[Score]] = defaultdict(list)
-    for score in scores:
-        if name := group_of(score):
-            groups[name].append(score)
-    return dict(groups)
-
-
-def _make_part(kind: str, name: str, values: Mapping[str, Mapping[str, float]]) -> Part:
-    means = {label: mean_with_interval(list(found.values())) for label, found in values.items()}
-    return Part(kind=kind, name=name, values=values, means=means)
 
 
 def _natural_key(text: str) -> str:
@@ -367,24 +311,16 @@ def part_tables(parts: Sequence[Part], scale: Scale) -> list[Table]:
 
 ALL_PARTS = "all"
 """The label for all samples."""
-Values = Mapping[str, Mapping[str, float]]
-"""Values by entry label and prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two entries; `first` came later on the command line.
-
-    Attributes:
-        first: Label of the first entry.
-        second: Label of the second entry.
-        part: `all`, `category/...` or `atomicity/...`.
-        comparison: The result.
-    """
+    """Two entries by label; `first` came later on the command line."""
 
     first: str
     second: str
     part: str
+    """`all`, `category/...` or `atomicity/...`."""
     comparison: PairedComparison
 
 
@@ -395,11 +331,6 @@ def compare_pairs(values: Values, part: str = ALL_PARTS) -> list[Pair]:
         for second, first in combinations(values, 2)
         if (comparison := compare_paired(values[first], values[second])) is not None
     ]
-
-
-def compare_pairs_by_part(parts: Sequence[Part]) -> list[Pair]:
-    """Compare the entries within each part."""
-    return [pair for part in parts for pair in compare_pairs(part.values, f"{part.kind}/{part.name}")]
 
 
 def pair_table(pairs: Sequence[Pair], scale: Scale) -> Table:
@@ -433,11 +364,8 @@ def pair_table(pairs: Sequence[Pair], scale: Scale) -> Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One number of a comparison, for CSV."""
+    """One number of a comparison."""
 
-    benchmark: str
-    language: str
-    judge: str
     entry: str
     part: str
     metric: str
@@ -459,6 +387,16 @@ class Section:
     tables: Sequence[Table]
     records: Sequence[Record]
     notes: Sequence[str]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Benchmark, language and judge."""
+        return self.benchmark, self.language, self.judge
+
+    @property
+    def heading(self) -> str:
+        """Title, language and judge."""
+        return f"{self.title} ({self.language}), scored by {self.judge}"
 
 
 def build_sections(folders: Sequence[FolderData], judge: str | None = None) -> list[Section]:
@@ -487,15 +425,14 @@ def build_sections(folders: Sequence[FolderData], judge: str | None = None) -> l
 
 def list_judges(entries: Iterable[Entry], language: str) -> list[str]:
     """Return all judges with scores in this language, official ones first."""
-    names: dict[str, None] = {}
-    for entry in entries:
-        for each in entry.folders:
-            names |= dict.fromkeys(figure.judge for figure in each.figures if figure.language == language)
-            names |= dict.fromkeys(
-                judge
-                for judge, scores in each.scores.items()
-                if any(score.language == language for score in scores)
-            )
+    folders = [each for entry in entries for each in entry.folders]
+    names = {figure.judge for each in folders for figure in each.figures if figure.language == language}
+    names |= {
+        judge
+        for each in folders
+        for judge, scores in each.scores.items()
+        if any(score.language == language for score in scores)
+    }
     return sorted(names, key=lambda name: (name != OFFICIAL, name))
 
 
@@ -520,42 +457,25 @@ def _build_section(benchmark: str, language: str, judge: str, entries: Sequence[
         metric=info.metric,
         scale=scale,
         measured=measured,
-        pairs=[*pairs, *compare_pairs_by_part(parts)],
+        pairs=pairs + [pair for each in parts for pair in compare_pairs(each.values, each.path)],
         tables=[table for table in tables if table is not None and table.rows],
-        records=_build_records(benchmark, language, judge, info.metric, measured, parts),
+        records=_build_records(language, info.metric, measured, parts),
         notes=section_notes(entries, language, judge),
     )
 
 
 def _build_records(
-    benchmark: str,
-    language: str,
-    judge: str,
-    metric: str,
-    measured: Sequence[Measured],
-    parts: Sequence[Part],
+    language: str, metric: str, measured: Sequence[Measured], parts: Sequence[Part]
 ) -> list[Record]:
-    def record(entry: str, part: str, name: str, mean: Mean) -> Record:
-        return Record(
-            benchmark=benchmark,
-            language=language,
-            judge=judge,
-            entry=entry,
-            part=part,
-            metric=name,
-            mean=mean,
-        )
-
     found = []
     for each in measured:
-        label = each.entry.label
-        if each.quality is not None:
-            found.append(record(label, ALL_PARTS, metric, each.quality))
-        for name, of in COST_METRICS.items():
-            values = cost_by_prompt(each.entry.rows(language), of)
-            if values:
-                found.append(record(label, ALL_PARTS, name, mean_with_interval(list(values.values()))))
+        means = {metric: each.quality}
+        for name, cost in COST_METRICS.items():
+            means[name] = mean_over_prompts(cost_by_prompt(each.entry.rows(language), cost))
+        for name, mean_found in means.items():
+            if mean_found is not None:
+                found.append(Record(entry=each.entry.label, part=ALL_PARTS, metric=name, mean=mean_found))
     for part in parts:
-        name = f"{part.kind}/{part.name}"
-        found += [record(label, name, metric, mean) for label, mean in part.means.items()]
+        for label, mean_found in part.means.items():
+            found.append(Record(entry=label, part=part.path, metric=metric, mean=mean_found))
     return found

@@ -23,14 +23,7 @@ _MIN_DIFFERING = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mean:
-    """A mean over prompts.
-
-    Attributes:
-        value: On the scale of the values.
-        low: Lower end of the 95 % bootstrap interval; None for a single prompt or equal values.
-        high: Upper end.
-        prompts: Number of prompts.
-    """
+    """A mean over prompts with its 95 % bootstrap interval; None for a single prompt or equal values."""
 
     value: float
     low: float | None
@@ -40,23 +33,19 @@ class Mean:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairedComparison:
-    """Two harnesses compared on the prompts that both were scored on.
-
-    Attributes:
-        difference: Mean of the first minus mean of the second, with its interval.
-        better: Prompts where the first is better.
-        worse: Prompts where the first is worse.
-        p: Two-sided p-value.
-        test: `McNemar, exact` if every value is 0 or 1, else `permutation of signs`.
-        wilcoxon: p-value of the signed-rank test; None for values of 0 and 1, and if few prompts differ.
-    """
+    """Two harnesses compared on the prompts that both were scored on."""
 
     difference: Mean
+    """Mean of the first minus mean of the second."""
     better: int
+    """Prompts where the first is better."""
     worse: int
-    p: float
     test: str
+    """`McNemar, exact` if every value is 0 or 1, else `permutation of signs`."""
+    p: float
+    """Two-sided p-value."""
     wilcoxon: float | None
+    """p-value of the signed-rank test; None for values of 0 and 1, and if few prompts differ."""
 
 
 def mean_with_interval(values: Sequence[float]) -> Mean:
@@ -78,6 +67,11 @@ def mean_with_interval(values: Sequence[float]) -> Mean:
     return Mean(value=float(found.mean()), low=low, high=high, prompts=found.size)
 
 
+def mean_over_prompts(values: Mapping[str, float]) -> Mean | None:
+    """Return the mean of values by prompt; None for no values."""
+    return mean_with_interval(list(values.values())) if values else None
+
+
 def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> PairedComparison | None:
     """Compare values by prompt; None if the two have no prompt in common."""
     common = [prompt for prompt in first if prompt in second]
@@ -92,17 +86,14 @@ def compare_paired(first: Mapping[str, float], second: Mapping[str, float]) -> P
         difference=mean_with_interval([float(value) for value in differences]),
         better=better,
         worse=worse,
-        p=_mcnemar(better, worse) if binary else _sign_permutation(differences),
+        p=_exact_mcnemar(better, worse) if binary else _sign_permutation(differences),
         test="McNemar, exact" if binary else "permutation of signs",
         wilcoxon=None if binary else _signed_rank(differences),
     )
 
 
-def _mcnemar(better: int, worse: int) -> float:
-    """Return the exact McNemar p-value."""
-    if not better + worse:
-        return 1.0
-    return float(stats.binomtest(better, better + worse, 0.5).pvalue)
+def _exact_mcnemar(better: int, worse: int) -> float:
+    return float(stats.binomtest(better, better + worse, 0.5).pvalue) if better + worse else 1.0
 
 
 def _sign_permutation(differences: Floats) -> float:
