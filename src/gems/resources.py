@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -33,64 +33,43 @@ from gems.state import Context
 from gems.types import Role
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stores:
-    """The stores of runs.
-
-    Attributes:
-        ledger: Paid results, and the index of runs.
-        checkpointer: Checkpoints of runs.
-        locks: Locks of runs.
-        label: Their location, for messages.
-    """
+class Stores(NamedTuple):
+    """The stores of runs."""
 
     ledger: Ledger
     checkpointer: BaseCheckpointSaver[str]
     locks: RunLocks
     label: str
+    """Their location, for messages."""
 
 
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Open the stores that the settings describe."""
-    opening = _open_file_stores(settings) if settings.checkpoint is None else _open_server_stores(settings)
-    async with opening as stores:
-        yield stores
+    """Open the stores of runs: files of the home, or PostgreSQL.
 
-
-@asynccontextmanager
-async def _open_file_stores(settings: Settings) -> AsyncIterator[Stores]:
-    async with (
-        open_ledger(settings.ledger_path) as ledger,
-        open_checkpointer(settings.checkpoints_path) as checkpointer,
-    ):
-        locks = FileLocks(settings.locks_path)
-        yield Stores(ledger=ledger, checkpointer=checkpointer, locks=locks, label=str(settings.home))
-
-
-@asynccontextmanager
-async def _open_server_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Open stores in PostgreSQL, with a local file for paid results while the server is unreachable."""
-    try:
-        # Only PostgreSQL users need its packages.
-        from gems.memory import postgres  # noqa: PLC0415
-        from gems.memory.postgres import open_server  # noqa: PLC0415
-    except ImportError as error:
-        raise MissingExtraError("GEMS_CHECKPOINT", "postgres") from error
-    assert settings.checkpoint is not None  # noqa: S101 - for the type checker
-    async with (
-        open_ledger(settings.unsent_path) as unsent,
-        open_server(settings.checkpoint.get_secret_value()) as server,
-    ):
-        rows, checkpointer = await postgres.open_tables(server)
+    With PostgreSQL a local file keeps paid results while the server is unreachable.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.checkpoint is None:
+            ledger = await stack.enter_async_context(open_ledger(settings.ledger_path))
+            checkpointer = await stack.enter_async_context(open_checkpointer(settings.checkpoints_path))
+            yield Stores(ledger, checkpointer, FileLocks(settings.locks_path), str(settings.home))
+            return
+        try:
+            # Only PostgreSQL users need its packages.
+            from gems.memory import postgres  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtraError("GEMS_CHECKPOINT", "postgres") from error
+        unsent = await stack.enter_async_context(open_ledger(settings.home / "unsent.sqlite3"))
+        server = await stack.enter_async_context(postgres.open_server(settings.checkpoint.get_secret_value()))
+        rows, shared_checkpointer = await postgres.open_tables(server)
         ledger = Ledger(rows, unsent)
         await ledger.catch_up()
-        async with postgres.open_locks(server) as locks:
-            yield Stores(ledger=ledger, checkpointer=checkpointer, locks=locks, label=server.label)
+        locks = await stack.enter_async_context(postgres.open_locks(server))
+        yield Stores(ledger, shared_checkpointer, locks, server.label)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experiences:
+class Experiences(NamedTuple):
     """The store of experiences with its outbox and writer."""
 
     store: ChromaStore
@@ -136,8 +115,8 @@ class Resources:
 
     def models(self) -> dict[str, str]:
         """Return the names of the models by role, and of the generator."""
-        names: dict[str, str] = {role: client.name for role, client in self.chats.items()}
-        return names | {"generator": self.generator.capabilities.model}
+        names = {role: client.name for role, client in self.chats.items()}
+        return {**names, "generator": self.generator.capabilities.model}
 
 
 @asynccontextmanager
@@ -150,15 +129,8 @@ async def open_resources(
 ) -> AsyncIterator[Resources]:
     """Open everything that the settings describe; nothing is loaded and no endpoint is called.
 
-    Args:
-        settings: What to open.
-        chat: A chat model for all roles whose settings do not name a model.
-        generator: A generator to use instead of the settings'; it is not closed.
-        skills: The skills that can be chosen, instead of those in the settings' folders.
-
-    Raises:
-        ConfigurationError: a model cannot be opened as configured.
-        StorageError: a store cannot be opened.
+    `chat` is a chat model for all roles whose settings do not name a model; `generator`, which is not closed,
+    and `skills` replace those of the settings. Raises ConfigurationError or StorageError.
     """
     async with AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(open_tracing(settings))
@@ -196,7 +168,6 @@ def _open_images(settings: Settings) -> ImageStore:
 
 
 async def _open_skills(settings: Settings, fixed: SkillRegistry | None) -> SkillCatalogue:
-    """Load the skills of all search paths."""
     if fixed is not None:
         return SkillCatalogue(fixed=fixed)
     catalogue = SkillCatalogue(skill_places(settings).places)
@@ -224,10 +195,10 @@ async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experi
             settings.experience, settings.experience_path, settings.embedder, settings.embedder_api_key
         )
     )
-    outbox = await stack.enter_async_context(open_outbox(settings.outbox_path))
+    outbox = await stack.enter_async_context(open_outbox(settings.home / "outbox.sqlite3"))
     writer = ExperienceWriter(store, outbox)
     stack.push_async_callback(writer.aclose)
-    return Experiences(store=store, outbox=outbox, writer=writer)
+    return Experiences(store, outbox, writer)
 
 
 def _open_chats(settings: Settings, custom: BaseChatModel | None) -> dict[Role, ChatClient]:

@@ -12,7 +12,16 @@ from typing import Any, Literal, TypeVar
 
 import platformdirs
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from gems.errors import ConfigurationError
@@ -103,14 +112,12 @@ class ServeSettings(BaseModel):
         return self.keys.expanduser() if self.keys is not None else settings.home / "keys.json"
 
 
-_DOTENV = ".env"
-
-
-def default_home() -> Path:
-    """Return the platform's folder for user data."""
+def _default_home() -> Path:
     return Path(platformdirs.user_data_dir("gems", appauthor=False))
 
 
+# The word that may stand in place of an address, and an example.
+_ADDRESSES = {"otel": ("console", "http://127.0.0.1:4318"), "experience": ("off", "http://host:8000")}
 PartT = TypeVar("PartT", ChatSettings, GeneratorSettings)
 
 
@@ -118,11 +125,11 @@ class Settings(BaseSettings):
     """All settings."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GEMS_", env_nested_delimiter="__", env_file=_DOTENV, env_ignore_empty=True, extra="ignore"
+        env_prefix="GEMS_", env_nested_delimiter="__", env_file=".env", env_ignore_empty=True, extra="ignore"
     )
 
     home: Path = Field(
-        default_factory=default_home,
+        default_factory=_default_home,
         description="Folder of runs, images and the ledger; default: the platform's user data folder.",
     )
     chat: ChatSettings = Field(default_factory=ChatSettings, description="The chat model of all roles.")
@@ -181,18 +188,15 @@ class Settings(BaseSettings):
 
     def model_post_init(self, _context: Any) -> None:
         """Remember which paths come from a `.env`, which may be part of somebody else's project."""
-        named = {name.lower(): value for name, value in dotenv_values(_DOTENV).items() if value}
+        named = {name.lower(): value for name, value in dotenv_values(".env").items() if value}
         given = {name.lower() for name, value in os.environ.items() if value}
         # A path that a program has set does not come from the file.
         origins = {
             "home": Path(os.path.expanduser(named.get("gems_home", ""))) == self.home,
             "skills_path": named.get("gems_skills_path") == self.skills_path,
         }
-        self._from_dotenv = frozenset(
-            name
-            for name, is_from_file in origins.items()
-            if is_from_file and f"gems_{name}" in named.keys() - given
-        )
+        from_file = {name for name, is_from_file in origins.items() if is_from_file}
+        self._from_dotenv = frozenset(name for name in from_file if f"gems_{name}" in named.keys() - given)
 
     @field_validator("home")
     @classmethod
@@ -206,29 +210,18 @@ class Settings(BaseSettings):
             raise ValueError("It must begin with postgresql://; without it, runs are stored in the home")
         return url
 
-    @field_validator("otel")
+    @field_validator("otel", "experience")
     @classmethod
-    def _check_otel(cls, where: str) -> str:
-        if where not in ("", "console") and not where.startswith(("http://", "https://")):
-            raise ValueError("It must be empty, console, or an address such as http://127.0.0.1:4318")
-        return where
-
-    @field_validator("experience")
-    @classmethod
-    def _check_experience(cls, where: str) -> str:
-        if where not in ("", "off") and not where.startswith(("http://", "https://")):
-            raise ValueError("It must be empty, off, or an address such as http://host:8000")
+    def _check_address(cls, where: str, info: ValidationInfo) -> str:
+        word, example = _ADDRESSES[str(info.field_name)]
+        if where not in ("", word) and not where.startswith(("http://", "https://")):
+            raise ValueError(f"It must be empty, {word}, or an address such as {example}")
         return where
 
     @property
     def experience_path(self) -> Path:
         """The folder of the local store of experiences."""
         return self.home / "experience"
-
-    @property
-    def outbox_path(self) -> Path:
-        """The SQLite file of pending writes to the store of experiences."""
-        return self.home / "outbox.sqlite3"
 
     @property
     def ledger_path(self) -> Path:
@@ -239,11 +232,6 @@ class Settings(BaseSettings):
     def checkpoints_path(self) -> Path:
         """The checkpointer's SQLite file."""
         return self.home / "checkpoints.sqlite3"
-
-    @property
-    def unsent_path(self) -> Path:
-        """The SQLite file for paid results that could not be written to a ledger on a server."""
-        return self.home / "unsent.sqlite3"
 
     @property
     def locks_path(self) -> Path:
@@ -260,24 +248,14 @@ class Settings(BaseSettings):
     @property
     def trust_home(self) -> Path:
         """The folder of the list of trusted folders: never a home that comes with a project."""
-        return default_home() if self.comes_with_project("home", self.home) else self.home
+        return _default_home() if self.comes_with_project("home", self.home) else self.home
 
     def identity(self) -> str:
         """Return a text that differs between different settings. Contains secrets: never show it."""
-        keys = [
-            part.api_key.get_secret_value() if part.api_key else None
-            for part in (
-                self.chat,
-                self.planner,
-                self.judge,
-                self.reflector,
-                self.eval_judge,
-                self.generator,
-            )
-        ]
-        keys.append(self.embedder_api_key.get_secret_value() if self.embedder_api_key else None)
-        keys.append(self.checkpoint.get_secret_value() if self.checkpoint else None)
-        return repr((self.model_dump(exclude_unset=True), keys))
+        chats = (self.chat, self.planner, self.judge, self.reflector, self.eval_judge)
+        keys = (*(part.api_key for part in (*chats, self.generator)), self.embedder_api_key, self.checkpoint)
+        shown = [key.get_secret_value() if key else None for key in keys]
+        return repr((self.model_dump(exclude_unset=True), shown))
 
     def chat_for(self, role: Role | Literal["eval_judge"]) -> ChatSettings:
         """Return the chat settings of a role: the common ones with the role's overrides.
@@ -301,9 +279,18 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        raise _configuration_error(error) from None
+        faults = "; ".join(
+            f"GEMS_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise ConfigurationError(f"Invalid settings: {faults}.") from None
     except SettingsError as error:
-        raise _json_error(error) from None
+        # Pydantic does not say which variable of a group is not valid JSON.
+        found = re.search(r'field "(\w+)"', str(error))
+        name = f"GEMS_{found.group(1).upper()}" if found else "GEMS_..."
+        raise ConfigurationError(
+            f"Invalid settings: {name}, or a variable that begins with {name}__, is not valid JSON."
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f".env cannot be read: {type(error).__name__}.", hint="It must be a readable file in UTF-8."
@@ -323,9 +310,8 @@ def with_models(
     A key that was configured for a model on one server is not used for another server.
     """
     named = {"chat": chat, "judge": judge, "eval_judge": eval_judge, "generator": generator}
-    changed = {
-        name: _with_model(getattr(settings, name), spec) for name, spec in named.items() if spec is not None
-    }
+    given = {name: spec for name, spec in named.items() if spec is not None}
+    changed = {name: _with_model(getattr(settings, name), spec) for name, spec in given.items()}
     return settings.model_copy(update=changed)
 
 
@@ -340,22 +326,3 @@ def _server_of(spec: str) -> str:
     """Return the scheme, host and port in a model spec; its kind if it has none."""
     found = re.search(r"https?://[^/?#]+", spec)
     return found.group().lower() if found else spec.partition(":")[0]
-
-
-def _configuration_error(error: ValidationError) -> ConfigurationError:
-    """Name each invalid variable and the reason, but never its value, which may be a secret."""
-    faults = "; ".join(
-        f"GEMS_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-        for fault in error.errors(include_input=False, include_url=False)
-    )
-    return ConfigurationError(f"Invalid settings: {faults}.", hint="See .env.example for each setting.")
-
-
-def _json_error(error: SettingsError) -> ConfigurationError:
-    """Name the group of settings that is not valid JSON; pydantic does not say which field."""
-    found = re.search(r'field "(\w+)"', str(error))
-    name = f"GEMS_{found.group(1).upper()}" if found else "GEMS_..."
-    return ConfigurationError(
-        f"Invalid settings: {name}, or a variable that begins with {name}__, is not valid JSON.",
-        hint="See .env.example for each setting.",
-    )

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from langgraph.errors import GraphDrained
 from langgraph.graph.state import CompiledStateGraph
@@ -29,20 +29,12 @@ from gems.settings import Settings
 from gems.state import Context, Input, State
 from gems.types import RunRow, RunStatus
 
+logger = logging.getLogger(__name__)
 
-def pending_question(snapshot: StateSnapshot) -> Interrupt | None:
-    """Return the question that a run waits for, if any."""
-    return snapshot.interrupts[0] if snapshot.interrupts else None
-
-
-def answer_needed_error(run_id: str, question: Interrupt) -> AnswerNeededError:
-    """Return the error with the question and how to answer it."""
-    error = AnswerNeededError(
-        f"A skill asks: {' '.join(str(question.value).split())[:500]}",
-        hint=f"Answer with: gems resume {run_id} --answer TEXT",
-    )
-    error.run_id = run_id
-    return error
+Start = Input | Command[Any] | None
+"""Graph input: a request, an answer, or None to continue from the checkpoints."""
+_CANCEL_POLL_S = 0.5
+_FLUSH_TIMEOUT_S = 10.0
 
 
 def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Command[Any] | None:
@@ -50,31 +42,25 @@ def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Co
 
     Raises AnswerNeededError if the answer is missing, OptionError if there is no question to answer.
     """
-    question = pending_question(snapshot)
-    if question is None:
+    if not snapshot.interrupts:
         if answer is not None:
             raise OptionError(
                 f"The run {run_id} does not ask a question.", hint="Resume it without an answer."
             )
         return None
+    question = snapshot.interrupts[0]
     if answer is None:
-        raise answer_needed_error(run_id, question)
+        raise _answer_needed_error(run_id, question)
     return Command(resume={question.id: answer})
 
 
-logger = logging.getLogger(__name__)
-
-Start = Input | Command[Any] | None
-"""Graph input: a request, an answer, or None to continue from the checkpoints."""
-_CANCEL_POLL_S = 0.5
-_FLUSH_TIMEOUT_S = 10.0
-_TRACED_OPTIONS: tuple[Literal["profile", "seed", "max_rounds", "candidates"], ...] = (
-    "profile",
-    "seed",
-    "max_rounds",
-    "candidates",
-)
-"""Options in traces."""
+def _answer_needed_error(run_id: str, question: Interrupt) -> AnswerNeededError:
+    error = AnswerNeededError(
+        f"A skill asks: {' '.join(str(question.value).split())[:500]}",
+        hint=f"Answer with: gems resume {run_id} --answer TEXT",
+    )
+    error.run_id = run_id
+    return error
 
 
 class RunExecutor:
@@ -97,7 +83,8 @@ class RunExecutor:
     async def execute(self, row: RunRow, start: Start, target: Target) -> AsyncGenerator[Event]:
         """Run the graph to its end, save the result, and yield the events."""
         context = self._resources.context()
-        facts = {name: row["options"][name] for name in _TRACED_OPTIONS}
+        traced = ("profile", "seed", "max_rounds", "candidates")
+        facts = {name: value for name, value in row["options"].items() if name in traced}
         with (
             within_run(row["run_id"]),
             self._resources.tracing.run(row["run_id"], **facts) as (span, tracing),
@@ -125,10 +112,13 @@ class RunExecutor:
                     async for event in events:
                         yield event
                 snapshot = await self.snapshot(run_id)
-                state, question = cast("State", snapshot.values), pending_question(snapshot)
+                state = cast("State", snapshot.values)
+                question = snapshot.interrupts[0] if snapshot.interrupts else None
         except GraphDrained:
             await self._mark(run_id, "interrupted", {"drained": True})
-            raise _drained_error(run_id) from None
+            error = RunDrainedError("The run was interrupted because its process is stopping.")
+            error.run_id = run_id
+            raise error from None
         except (asyncio.CancelledError, GeneratorExit):
             await asyncio.shield(self._mark(run_id, "interrupted"))
             raise
@@ -136,7 +126,7 @@ class RunExecutor:
             state, new_warnings = await self._recover(row, error, newest)
         if question is not None:
             await self._mark(run_id, "interrupted")
-            raise answer_needed_error(run_id, question)
+            raise _answer_needed_error(run_id, question)
         if note := await self._flush_experiences(row, state):
             state = state | {"warnings": [*(state.get("warnings") or []), note]}
             new_warnings.append(note)
@@ -196,19 +186,17 @@ class RunExecutor:
         error = to_gems_error(cause, checkpoints)
         error.run_id = run_id
         state = newest or await read_state(self._graph, thread(run_id), checkpoints)
-        drawings = await ledger_drawings(self._resources.ledger, run_id)
         try:
-            return recover_state(state, row, drawings, error)
+            return recover_state(state, row, await ledger_drawings(self._resources.ledger, run_id), error)
         except GemsError:
             await self._mark(run_id, "failed")
             raise
 
     async def _finish(self, row: RunRow, state: State, target: Target) -> Finished:
         status: RunStatus = "failed" if state.get("stop_reason") == "failed" else "done"
-        result = build_result(state, row, status)
-        folder = self._settings.home / "outputs"
+        out = target.get("out") or self._settings.home / "outputs"
         result = await save_result(
-            result, self._resources.images, target.get("out") or folder, metadata=target["metadata"]
+            build_result(state, row, status), self._resources.images, out, metadata=target["metadata"]
         )
         summary = {
             "score": result.score,
@@ -249,12 +237,6 @@ def _trace_result(span: Span, result: RunResult) -> None:
     )
     if result.failure is not None:
         span.failed(result.failure["error"])
-
-
-def _drained_error(run_id: str) -> RunDrainedError:
-    error = RunDrainedError("The run was interrupted because its process is stopping.")
-    error.run_id = run_id
-    return error
 
 
 def as_input(row: RunRow) -> Input:
