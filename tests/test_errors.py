@@ -53,11 +53,6 @@ def test_exit_codes_are_as_drawn() -> None:
         assert {kind.exit_code for kind in every_class(group)} == {codes[group.__name__]}
 
 
-def test_all_is_complete() -> None:
-    assert set(errors.__all__) == {kind.__name__ for kind in every_class()} | {"Fault"}
-    assert errors.__all__ == sorted(errors.__all__)
-
-
 @pytest.mark.parametrize("kind", every_class())
 def test_each_says_whose_fault_it_is(kind: type[GemsError]) -> None:
     assert kind.fault in get_args(errors.Fault)

@@ -20,7 +20,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 
 import chromadb
@@ -254,7 +254,7 @@ def json_output(_home: Path) -> dict[str, Any]:
 
 
 def errors(_home: Path) -> dict[str, Any]:
-    kinds = {name: getattr(gems.errors, name) for name in gems.errors.__all__}
+    kinds = {name: kind for name, kind in vars(gems.errors).items() if inspect.isclass(kind)}
     return {
         name: {
             "base": kind.__base__.__name__,
@@ -263,8 +263,7 @@ def errors(_home: Path) -> dict[str, Any]:
             "retryable": kind.retryable,
         }
         for name, kind in kinds.items()
-        if inspect.isclass(kind)
-    } | {"faults": list(kinds["Fault"].__args__)}
+    } | {"faults": list(get_args(gems.errors.Fault))}
 
 
 def events(_home: Path) -> dict[str, Any]:

@@ -51,51 +51,6 @@ from typing import ClassVar, Literal
 
 Fault = Literal["request", "configuration", "provider", "machine", "nobody", "gems"]
 
-__all__ = [
-    "AnswerNeededError",
-    "AuthenticationError",
-    "BudgetReachedError",
-    "ConfigurationError",
-    "CorruptStoreError",
-    "DataError",
-    "DeadlineReachedError",
-    "DiskFullError",
-    "EditingUnsupportedError",
-    "EmbedderMismatchError",
-    "Fault",
-    "GemsError",
-    "ImageMissingError",
-    "InternalError",
-    "InvalidImageError",
-    "LimitReached",
-    "MemoryUnavailableError",
-    "MissingExtraError",
-    "ModelFilesError",
-    "ModelSpecError",
-    "ModelUnavailableError",
-    "OptionError",
-    "OutOfMemoryError",
-    "PromptError",
-    "ProviderError",
-    "ProviderTimeoutError",
-    "RateLimitError",
-    "RefusedError",
-    "RejectedRequestError",
-    "RequestError",
-    "RunBusyError",
-    "RunCancelledError",
-    "RunDrainedError",
-    "RunNotFoundError",
-    "ServerError",
-    "SizeError",
-    "SkillError",
-    "StorageError",
-    "StoreVersionError",
-    "TooManyImagesError",
-    "UnreachableError",
-    "UnreadableReplyError",
-]
-
 
 class GemsError(Exception):
     """Base of all errors raised on purpose.
@@ -185,12 +140,7 @@ class ModelSpecError(ConfigurationError):
 
 
 class MissingExtraError(ConfigurationError):
-    """An optional dependency is not installed.
-
-    Args:
-        what: The feature that needs it, for the message.
-        extra: The extra of `gems-agent` that installs it.
-    """
+    """An optional dependency is not installed: `what` needs it, `gems-agent[extra]` installs it."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(
@@ -237,13 +187,7 @@ class EmbedderMismatchError(ConfigurationError):
 
 
 class ProviderError(GemsError):
-    """A model endpoint failed.
-
-    Args:
-        message: What is wrong, as one sentence.
-        retry_after: Seconds the endpoint asks to wait; None if it does not say.
-        hint: What to do about it; by default the class's hint.
-    """
+    """A model endpoint failed; `retry_after` are the seconds it asks to wait, if it says so."""
 
     fault: ClassVar[Fault] = "provider"
     default_hint = "Run `gems doctor` to test each model, then continue with `gems resume`."
@@ -282,12 +226,7 @@ class RejectedRequestError(ProviderError):
 
 
 class TooManyImagesError(RejectedRequestError):
-    """More images in one request than the endpoint accepts.
-
-    Args:
-        message: What is wrong, as one sentence.
-        limit: The number it accepts; None if it does not say.
-    """
+    """More images in one request than the endpoint accepts, which is `limit` if it says so."""
 
     def __init__(self, message: str, *, limit: int | None = None) -> None:
         super().__init__(message)

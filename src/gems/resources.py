@@ -60,7 +60,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             from gems.memory import postgres  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtraError("GEMS_CHECKPOINT", "postgres") from error
-        unsent = await stack.enter_async_context(open_ledger(settings.home / "unsent.sqlite3"))
+        unsent = await stack.enter_async_context(open_ledger(settings.unsent_path))
         server = await stack.enter_async_context(postgres.open_server(settings.checkpoint.get_secret_value()))
         rows, shared_checkpointer = await postgres.open_tables(server)
         ledger = Ledger(rows, unsent)
@@ -195,7 +195,7 @@ async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experi
             settings.experience, settings.experience_path, settings.embedder, settings.embedder_api_key
         )
     )
-    outbox = await stack.enter_async_context(open_outbox(settings.home / "outbox.sqlite3"))
+    outbox = await stack.enter_async_context(open_outbox(settings.outbox_path))
     writer = ExperienceWriter(store, outbox)
     stack.push_async_callback(writer.aclose)
     return Experiences(store, outbox, writer)

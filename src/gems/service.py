@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from langchain_core.language_models import BaseChatModel
+from langgraph.types import StateSnapshot
 from typing_extensions import Unpack
 
 from gems.errors import (
@@ -48,14 +49,11 @@ from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
 from gems.results import RunResult, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
-from gems.runs.executor import RunExecutor, Start, as_input, resume_input
+from gems.runs.executor import RunExecutor, as_input, resume_input
 from gems.runs.fork import create_fork, prevent_deletion, thread
 from gems.runs.memory_admin import MemoryAdmin, Rebuilt
 from gems.runs.output import check_target, load_saved_image
-from gems.runs.recovery import (
-    ledger_drawings,
-    state_from_ledger,
-)
+from gems.runs.recovery import ledger_drawings, state_from_ledger
 from gems.runs.skill_testing import SkillWorkshop
 from gems.runs.source_images import SourceImage, read_source_image, store_source
 from gems.runs.verification import Verification, verify_image
@@ -101,16 +99,12 @@ class Gems:
         self._opened: Resources | None = None
 
     async def __aenter__(self) -> Self:
-        """Open models and stores; errors as in `open_resources`."""
+        """Open models and stores; raises ConfigurationError or StorageError."""
         self._opened = await self._stack.enter_async_context(self._opening)
         # Imports code of skills.
         graph = await asyncio.to_thread(self._build, self.resources.skills.current.all())
-        experiences = self.resources.experiences
-        self._graph = graph.compile(
-            checkpointer=self.resources.checkpointer,
-            store=experiences.store if experiences else None,
-            name="gems",
-        )
+        store = self.resources.experiences.store if self.resources.experiences else None
+        self._graph = graph.compile(checkpointer=self.resources.checkpointer, store=store, name="gems")
         self._executor = RunExecutor(self._graph, self.resources, self.settings)
         return self
 
@@ -211,8 +205,10 @@ class Gems:
         await self.resources.skills.refreshed()
         async with self.resources.locks.hold(run_id):
             await self.resources.ledger.catch_up()
-            start = resume_input(run_id, await self._snapshot(run_id), answer) or await self._next_input(row)
-            warning = await self._update_models(row) if await self._has_work_left(run_id, start) else ""
+            snapshot = await self._snapshot(run_id)
+            start = resume_input(run_id, snapshot, answer) or await self._next_input(row, snapshot)
+            has_work_left = start is not None or (await self._snapshot(run_id)).next
+            warning = await self._update_models(row) if has_work_left else ""
             if warning:
                 yield Warned(run_id=run_id, message=warning)
             async with aclosing(self._executor.execute(row, start, checked)) as events:
@@ -279,10 +275,8 @@ class Gems:
     async def cancel(self, run_id: str) -> None:
         """End a run, in this process or another, as soon as possible.
 
-        Its caller gets the best image so far. A run that is not in progress is left as it is.
-
-        Raises:
-            RunNotFoundError: no run has this id.
+        Its caller gets the best image so far. A run that is not in progress is left as it is;
+        RunNotFoundError if no run has this id.
         """
         await self._find_row(run_id)
         if run_id in self._executor.working:
@@ -306,11 +300,7 @@ class Gems:
         return rows
 
     async def show(self, run_id: str) -> RunResult:
-        """Return a run as far as it came.
-
-        Raises:
-            RunNotFoundError: no run has this id.
-        """
+        """Return a run as far as it came; RunNotFoundError if no run has this id."""
         row = await self._find_row(run_id)
         result = await self._partial_result(row)
         if result.image_id is None:
@@ -318,11 +308,7 @@ class Gems:
         return await load_saved_image(result, self.resources.images, row["summary"].get("path"))
 
     async def report(self, run_id: str) -> str:
-        """Return a run as one self-contained HTML page.
-
-        Raises:
-            RunNotFoundError: no run has this id.
-        """
+        """Return a run as one self-contained HTML page; RunNotFoundError if no run has this id."""
         row = await self._find_row(run_id)
         result = await self._partial_result(row)
         return await report_page(result, row, self.resources.images, lesson_lines(result))
@@ -330,11 +316,8 @@ class Gems:
     async def delete(self, run_id: str, *, dry_run: bool = False) -> Deletion:
         """Delete a run: checkpoints, ledger rows, and images that no other run uses.
 
-        The image in `outputs` is deleted too; files written elsewhere stay.
-
-        Raises:
-            RunNotFoundError: no run has this id.
-            RunBusyError: it is being worked on.
+        The image in `outputs` is deleted too; files written elsewhere stay. RunNotFoundError if no run has
+        this id, RunBusyError if it is being worked on.
         """
         row = await self._find_row(run_id)
         with self._translate_errors():
@@ -368,11 +351,10 @@ class Gems:
             return row["status"]
         return "running" if await self.resources.locks.is_locked(run_id) else "interrupted"
 
-    async def _snapshot(self, run_id: str) -> Any:
+    async def _snapshot(self, run_id: str) -> StateSnapshot:
         return await self._executor.snapshot(run_id)
 
     async def _source(self, arguments: RunArguments) -> SourceImage | None:
-        """Read the image to edit, after checking that the generator can edit."""
         given = arguments.get("source")
         if given is None:
             return None
@@ -395,17 +377,11 @@ class Gems:
         await asyncio.to_thread(check_target, out)
         return {"out": out, "metadata": arguments.get("metadata", True)}
 
-    async def _has_work_left(self, run_id: str, start: Start) -> bool:
-        """Return whether a run that is resumed has anything left to do."""
-        return start is not None or bool((await self._snapshot(run_id)).next)
-
     async def _update_models(self, row: RunRow) -> str:
         """Record the models that a run continues with; return a warning if they changed."""
-        now = self.resources.models()
+        before, now = row["models"], self.resources.models()
         changed = [
-            f"{role} was {was} and is now {now[role]}"
-            for role, was in row["models"].items()
-            if now[role] != was
+            f"{role} was {was} and is now {now[role]}" for role, was in before.items() if now[role] != was
         ]
         if not changed:
             return ""
@@ -425,18 +401,17 @@ class Gems:
             raise RunNotFoundError(f"There is no run {run_id[:80]!r} in {self.settings.home}.")
         return row
 
-    async def _next_input(self, row: RunRow) -> Input | None:
+    async def _next_input(self, row: RunRow, snapshot: StateSnapshot) -> Input | None:
         """Return the graph input to resume a run with; None if its checkpoints are complete."""
-        config = thread(row["run_id"])
-        snapshot = await self._snapshot(row["run_id"])
         if not snapshot.values.get("prompt"):
             # Killed before the first checkpoint: the index has the request.
             return as_input(row)
         failure = snapshot.values.get("failure")
         if not snapshot.next and failure is not None and failure["node"] in _NODE_BEFORE:
             reopened = {"stop_reason": None, "failure": None}
+            node = _NODE_BEFORE[failure["node"]]
             with reading(self.settings.checkpoints_path):
-                await self._graph.aupdate_state(config, reopened, as_node=_NODE_BEFORE[failure["node"]])
+                await self._graph.aupdate_state(thread(row["run_id"]), reopened, as_node=node)
         return None
 
 
@@ -451,7 +426,7 @@ def _new_id(wanted: str | None) -> str:
 
 
 def _with_warning(event: Event, warning: str) -> Event:
-    """Add a warning to the result of a `Finished` event; return others unchanged."""
+    """Add a warning to the result of a `Finished` event."""
     if not isinstance(event, Finished):
         return event
     result = event.result.model_copy(update={"warnings": [*event.result.warnings, warning]})

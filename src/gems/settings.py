@@ -224,6 +224,16 @@ class Settings(BaseSettings):
         return self.home / "experience"
 
     @property
+    def outbox_path(self) -> Path:
+        """The SQLite file of pending writes to the store of experiences."""
+        return self.home / "outbox.sqlite3"
+
+    @property
+    def unsent_path(self) -> Path:
+        """The SQLite file for paid results that could not be written to a ledger on a server."""
+        return self.home / "unsent.sqlite3"
+
+    @property
     def ledger_path(self) -> Path:
         """The ledger's SQLite file."""
         return self.home / "ledger.sqlite3"
