@@ -1,12 +1,12 @@
-"""BlocksChat: dispatch, routing, messages."""
+"""The built-in chat model, which answers each task by rules."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -20,19 +20,9 @@ from gems.errors import InvalidImageError
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.judge import LIMITS, Judgement, judge_question
-from gems.models.blocks.prompt_spec import Fact, PromptSpec, decompose_prompt, parse_numbered, parse_prompt
-from gems.models.blocks.reflector import (
-    Record,
-    Reflection,
-    RoundReport,
-    distil_lesson,
-    learn_lessons,
-    list_facts,
-    list_wordings,
-    reflect_on_round,
-    write_sentence,
-)
-from gems.models.blocks.rewriter import draft_skill, enhance_prompt, restore_prompt
+from gems.models.blocks.prompt_spec import decompose_prompt, parse_numbered, parse_prompt
+from gems.models.blocks.reflector import Reflection, distil_lesson, reflect_on_round
+from gems.models.blocks.rewriter import draft_skill, enhance_prompt, prepare_prompt, restore_prompt
 from gems.models.blocks.scene import Scene, describe_scene
 from gems.models.schemas import (
     AnswerReply,
@@ -48,7 +38,6 @@ from gems.models.schemas import (
 
 _TASK = re.compile(r"\A\s*Task:\s*(\S+)")
 _DATA_URL = re.compile(r"\Adata:[\w.+/-]*;base64,", re.IGNORECASE)
-_CHARACTERS_PER_TOKEN = 4
 _TOKENS_PER_IMAGE = 85
 
 
@@ -78,14 +67,14 @@ def parse_request(messages: Sequence[BaseMessage]) -> ParsedRequest:
     named = match.group(1) if match else ""
     task = next((known for known in get_args(Task) if known == named), None)
     text = "\n".join(_message_text(message) for message in others)
-    images = tuple(image for message in others for image in _message_images(message))
+    images = tuple(image for message in others for image in _message_images(message) if image)
     size = count_tokens(system) + count_tokens(text) + _TOKENS_PER_IMAGE * len(images)
     return ParsedRequest(task, named, text, images, size)
 
 
 def count_tokens(text: str) -> int:
     """Estimate the number of tokens: one per four characters."""
-    return -(-len(text) // _CHARACTERS_PER_TOKEN)
+    return -(-len(text) // 4)
 
 
 def _message_text(message: BaseMessage) -> str:
@@ -95,49 +84,15 @@ def _message_text(message: BaseMessage) -> str:
     return "\n".join(str(part) for part in parts if part)
 
 
-def _message_images(message: BaseMessage) -> list[bytes]:
-    if isinstance(message.content, str):
-        return []
-    found = []
+def _message_images(message: BaseMessage) -> Iterator[bytes]:
+    """Yield the images in data URLs; other URLs are not fetched."""
     for part in message.content:
-        if isinstance(part, dict) and part.get("type") == "image_url":
-            url = part.get("image_url")
-            data = _decode_data_url(url.get("url") if isinstance(url, dict) else url)
-            if data:
-                found.append(data)
-    return found
-
-
-def _decode_data_url(url: object) -> bytes:
-    """Decode a data URL; empty for other URLs, which are not fetched."""
-    header = _DATA_URL.match(url) if isinstance(url, str) else None
-    if header is None or not isinstance(url, str):
-        return b""
-    try:
-        return base64.b64decode(url[header.end() :], validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-
-
-_MIN_TRUST = 0.5
-"""`Record.trust` without evidence; a wording must exceed it."""
-
-
-def prepare_prompt(prompt: str, lessons: str) -> str:
-    """Append a sentence for each fact that lessons have a wording for."""
-    spec, record = parse_prompt(prompt), Record()
-    learn_lessons(record, lessons)
-    lines = [
-        write_sentence(spec, fact, wording)
-        for fact in list_facts(spec)
-        if (wording := _choose_trusted(record, spec, fact)) is not None
-    ]
-    return "\n".join([prompt.strip(), *dict.fromkeys(lines)])
-
-
-def _choose_trusted(record: Record, spec: PromptSpec, fact: Fact) -> str | None:
-    best = max(list_wordings(spec, fact), key=lambda wording: record.trust(fact[0], wording))
-    return best if record.trust(fact[0], best) > _MIN_TRUST else None
+        url = part.get("image_url") if isinstance(part, dict) and part.get("type") == "image_url" else None
+        data = url.get("url") if isinstance(url, dict) else url
+        header = _DATA_URL.match(data) if isinstance(data, str) else None
+        if header is not None:
+            with suppress(ValueError):
+                yield base64.b64decode(str(data)[header.end() :], validate=True)
 
 
 MOST_SKILLS = 3
@@ -154,51 +109,31 @@ _WORLD = frozenset({*words.SHAPE_WORDS, *words.ADJECTIVES, *words.COUNT_WORDS, w
 _QUOTED = re.compile(r'"[^"\n]+"|“[^”\n]+”')
 
 
-@dataclass(frozen=True, slots=True)
-class _Needs:
-    """Words of a prompt, and amounts by word of a skill's name."""
-
-    spoken: frozenset[str]
-    much: Mapping[str, int]
-
-
 def choose_skills(prompt: str, catalogue: str) -> SkillChoice:
     """Choose the matching skills of a catalogue of `name: description` lines, best first."""
-    needs, fits = _find_needs(prompt), dict[str, int]()
+    spec, spoken = parse_prompt(prompt), _content_words(prompt)
+    if _QUOTED.search(prompt):
+        spoken |= {"text", "lettering"}
+    amounts = {"counting": sum(group.explicit for group in spec.groups), "spatial": len(spec.relations)}
+    fits = dict[str, int]()
     for line in catalogue.splitlines():
         name, colon, description = line.strip().lstrip("- ").partition(":")
-        fit = _score_skill(name, description, needs) if colon and name.strip() else 0
+        fit = _score_skill(name, description, spoken, amounts) if colon and name.strip() else 0
         if fit:
             fits[name.strip()] = max(fit, fits.get(name.strip(), 0))
     skills = sorted(fits, key=lambda name: -fits[name])[:MOST_SKILLS]
-    return SkillChoice(skills=skills, why=_explain(skills))
+    listed = " and ".join(filter(None, [", ".join(skills[:-1]), *skills[-1:]]))
+    why = f"The prompt speaks of what {listed} {'is' if len(skills) == 1 else 'are'} for."
+    return SkillChoice(skills=skills, why=why if skills else "No skill's words are in the prompt.")
 
 
-def _explain(skills: list[str]) -> str:
-    if not skills:
-        return "No skill's words are in the prompt."
-    listed = " and ".join(filter(None, [", ".join(skills[:-1]), skills[-1]]))
-    return f"The prompt speaks of what {listed} {'is' if len(skills) == 1 else 'are'} for."
-
-
-def _find_needs(prompt: str) -> _Needs:
-    spoken, spec = _content_words(prompt), parse_prompt(prompt)
-    if _QUOTED.search(prompt):
-        spoken |= {"text", "lettering"}
-    return _Needs(frozenset(spoken), {"counting": _count_explicit(spec), "spatial": len(spec.relations)})
-
-
-def _count_explicit(spec: PromptSpec) -> int:
-    return sum(group.explicit for group in spec.groups)
-
-
-def _score_skill(name: str, description: str, needs: _Needs) -> int:
+def _score_skill(name: str, description: str, spoken: set[str], amounts: Mapping[str, int]) -> int:
     """Score a skill, 0 for no clear match; a word of its name counts as much as a description."""
     named = {word for word in re.findall(r"[a-z]+", name.lower()) if word not in _COMMON}
-    by_name = len(_content_words(" ".join(named)) & needs.spoken)
-    by_much = sum(amount for word, amount in needs.much.items() if word in named and amount >= _MUCH)
-    described = len(_content_words(description) & needs.spoken)
-    return _MUCH * by_name + by_much + (described if described >= _MUCH else 0)
+    by_name = len(_content_words(" ".join(named)) & spoken)
+    by_amount = sum(amount for word, amount in amounts.items() if word in named and amount >= _MUCH)
+    described = len(_content_words(description) & spoken)
+    return _MUCH * by_name + by_amount + (described if described >= _MUCH else 0)
 
 
 def _content_words(text: str) -> set[str]:
@@ -339,8 +274,7 @@ def _keep(request: ParsedRequest) -> _Answer:
     reply = restore_prompt(
         request.tag("user_prompt"), request.tag("new_prompt"), parse_numbered(request.tag("questions"))
     )
-    thought = f"{len(reply.lost)} of the questions are lost in the new prompt."
-    return reply.model_dump_json(), thought
+    return reply.model_dump_json(), f"{len(reply.lost)} of the questions are lost in the new prompt."
 
 
 def _consult(_: ParsedRequest) -> _Answer:
@@ -349,10 +283,7 @@ def _consult(_: ParsedRequest) -> _Answer:
 
 def _author(request: ParsedRequest) -> _Answer:
     draft = draft_skill(request.tag("skill"), request.tag("lessons"))
-    return (
-        draft.model_dump_json(),
-        "I count which wordings worked and which did not, and state each as a rule.",
-    )
+    return draft.model_dump_json(), "I state each wording that worked or did not as a rule."
 
 
 def _prepare(request: ParsedRequest) -> _Answer:
@@ -364,16 +295,13 @@ def _prepare(request: ParsedRequest) -> _Answer:
 
 
 def _distil(request: ParsedRequest) -> _Answer:
-    lesson = distil_lesson(request.tag("experiences"))
-    return ExperienceReply(
-        experience=lesson
-    ).model_dump_json(), "I count which wordings worked and which did not."
+    reply = ExperienceReply(experience=distil_lesson(request.tag("experiences")))
+    return reply.model_dump_json(), "I count which wordings worked and which did not."
 
 
 def _decompose(request: ParsedRequest) -> _Answer:
     prompt = request.tag("user_prompt")
-    requirements = decompose_prompt(prompt)
-    spec = parse_prompt(prompt)
+    requirements, spec = decompose_prompt(prompt), parse_prompt(prompt)
     thought = (
         f"The prompt names {len(spec.groups)} kinds of things and {len(spec.relations)} relations; "
         f"that makes {len(requirements)} questions."
@@ -382,18 +310,10 @@ def _decompose(request: ParsedRequest) -> _Answer:
 
 
 def _reflection(request: ParsedRequest) -> Reflection:
+    tags = ("user_prompt", "drawn_prompt", "passed", "failed", "lessons")
     # `refine` gets the newest experience, of the separate summary, in its own tag.
     experiences = f"{request.tag('experiences')}\n{request.tag('experience')}"
-    return reflect_on_round(
-        RoundReport(
-            user_prompt=request.tag("user_prompt"),
-            drawn_prompt=request.tag("drawn_prompt"),
-            passed=request.tag("passed"),
-            failed=request.tag("failed"),
-            experiences=experiences,
-            lessons=request.tag("lessons"),
-        )
-    )
+    return reflect_on_round(**{name: request.tag(name) for name in tags}, experiences=experiences)
 
 
 def _summarise(request: ParsedRequest) -> _Answer:

@@ -145,6 +145,16 @@ class Record:
         worked, failed = self.worked[kind, wording], self.failed[kind, wording]
         return (worked + 1) / (worked + _FAILURES_WEIGH * failed + 2)
 
+    def known(self) -> list[tuple[str, str]]:
+        """Return the known kinds and wordings, most frequent first."""
+        return sorted(
+            {*self.worked, *self.failed}, key=lambda key: (-self.worked[key] - self.failed[key], key)
+        )
+
+    def helped(self, kind: str) -> bool:
+        """Whether a wording for a kind of fact worked more often than not."""
+        return any(key[0] == kind and self.worked[key] > self.failed[key] for key in self.worked)
+
     def proven(self, kind: str, wording: str) -> bool:
         """Whether it worked often enough to be used before a failure."""
         return self.worked[kind, wording] >= 3 and self.trust(kind, wording) >= 0.75
@@ -163,7 +173,7 @@ def write_outcomes(kind: str, wording: str, worked: int, failed: int) -> str:
 
 
 MOST_WORDS = 100
-HELD = re.compile(r"\[held (\d{1,6}) of (\d{1,6}) times\]")
+_HELD = re.compile(r"\[held (\d{1,6}) of (\d{1,6}) times\]")
 _SEQUEL = re.compile(r'Then drawn: "(.*)"\. Then met: (.*)\. Still failed: (.*?)\.?$')
 _FAILED = re.compile(r"Failed: ([a-z]+) \(|; ([a-z]+) \(")
 
@@ -171,17 +181,12 @@ _FAILED = re.compile(r"Failed: ([a-z]+) \(|; ([a-z]+) \(")
 def learn_lessons(record: Record, lessons: str) -> None:
     """Record numbered lessons, except those that failed more often than they held."""
     for line in parse_numbered(lessons) or lessons.splitlines():
-        if is_reliable(line):
-            learn_line(record, line)
+        held = _HELD.match(line)
+        if held is None or 2 * int(held[1]) >= int(held[2]):
+            _learn_line(record, line)
 
 
-def is_reliable(line: str) -> bool:
-    """Whether a lesson held at least as often as it failed, or is untried."""
-    held = HELD.match(line)
-    return held is None or 2 * int(held[1]) >= int(held[2])
-
-
-def learn_line(record: Record, line: str) -> None:
+def _learn_line(record: Record, line: str) -> None:
     """Record the wordings of one experience or lesson, and the outcome of the next round in it."""
     sequel = _SEQUEL.search(line)
     record.learn(line[: sequel.start()] if sequel else line)
@@ -199,13 +204,9 @@ def distil_lesson(experiences: str) -> str:
     """Summarise numbered experiences in a lesson of at most 100 words, by majority."""
     record, failed = Record(), Counter[str]()
     for line in parse_numbered(experiences):
-        learn_line(record, line)
+        _learn_line(record, line)
         failed.update(name for pair in _FAILED.findall(line) for name in pair if name)
-    known = sorted(
-        {*record.worked, *record.failed},
-        key=lambda key: (-record.worked[key] - record.failed[key], key),
-    )
-    sentences = [write_outcomes(*key, record.worked[key], record.failed[key]) for key in known]
+    sentences = [write_outcomes(*key, record.worked[key], record.failed[key]) for key in record.known()]
     if failed:
         sentences.append(f"Often failed: {', '.join(name for name, _ in failed.most_common(3))}.")
     text = ""
@@ -222,18 +223,6 @@ _CLOSINGS = ("Draw it carefully.", "Check every detail.", "Leave nothing out.")
 
 
 @dataclass(frozen=True, slots=True)
-class RoundReport:
-    """Contents of a reflection request's tags; see `schemas.TASK_TAGS`."""
-
-    user_prompt: str
-    drawn_prompt: str = ""
-    passed: str = ""
-    failed: str = ""
-    experiences: str = ""
-    lessons: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Reflection:
     """An experience of at most 100 words, and the complete next prompt."""
 
@@ -242,9 +231,41 @@ class Reflection:
     thought: str
 
 
-def reflect_on_round(report: RoundReport) -> Reflection:
-    """Summarise a round as an experience and write the next prompt."""
-    return _Reflector(report).reflect()
+def reflect_on_round(
+    user_prompt: str,
+    drawn_prompt: str = "",
+    passed: str = "",
+    failed: str = "",
+    experiences: str = "",
+    lessons: str = "",
+) -> Reflection:
+    """Summarise a round as an experience and write the next prompt; see `schemas.TASK_TAGS`."""
+    spec, record, user = parse_prompt(user_prompt), Record(), user_prompt.strip()
+    learn_lessons(record, lessons)
+    record.learn(experiences)
+    used = _find_wordings(spec, drawn_prompt.strip().removeprefix(user))
+    failures, impossible = _find_failures(spec, failed)
+    outcomes = _list_outcomes(spec, used, passed, failures)
+    for kind, wording, worked in outcomes:
+        record.note(kind, wording, worked=worked)
+    plan: dict[Fact, str] = {}
+    for fact in list_facts(spec):
+        best = _choose_wording(spec, record, fact, used.get(fact) if fact in failures else None)
+        if fact in failures:
+            plan[fact] = best
+        elif fact in used:
+            plan[fact] = used[fact]
+        elif record.proven(fact[0], best):
+            plan[fact] = best
+    lines = list(dict.fromkeys(write_sentence(spec, fact, wording) for fact, wording in plan.items()))
+    prompts = ("\n".join([user, *lines, *closing]) for closing in ((), *((one,) for one in _CLOSINGS)))
+    prompt = next(text for text in prompts if text.strip() not in ("", drawn_prompt.strip()))
+    chosen = ", ".join(f'"{wording}" for {TOPICS[fact[0]]}' for fact, wording in plan.items())
+    return Reflection(
+        _write_experience(outcomes, failures, impossible),
+        prompt.strip(),
+        f"{len(failures) + len(impossible)} of the questions failed. I stress with {chosen or 'nothing'}.",
+    )
 
 
 def list_facts(spec: PromptSpec) -> list[Fact]:
@@ -254,130 +275,88 @@ def list_facts(spec: PromptSpec) -> list[Fact]:
         if group.noun == words.TEXT:
             facts.append(("text", index))
         else:
-            first = "count" if group.explicit else "object"
-            facts += [(first, index), *((name, index) for name in group.attributes)]
-            facts += [("object", index)] if first == "count" else []
+            facts += [("count" if group.explicit else "object", index)]
+            facts += [(name, index) for name in group.attributes]
+            facts += [("object", index)] if group.explicit else []
     facts += [("relation", index) for index in range(len(spec.relations))]
     return facts + ([("background", 0)] if spec.background else [])
 
 
-class _Reflector:
-    def __init__(self, report: RoundReport) -> None:
-        self._report = report
-        self._spec = parse_prompt(report.user_prompt)
-        self._record = Record()
-        learn_lessons(self._record, report.lessons)
-        self._record.learn(report.experiences)
-        self._used = self._wordings_of(report.drawn_prompt)
-        self._failed: dict[Fact, str] = {}
-        self._impossible: list[str] = []
-        for line in parse_numbered(report.failed):
-            question, _, evidence = line.partition("? - ")
-            self._note_failure(question.strip() + "?" if evidence else line, evidence)
+def _find_wordings(spec: PromptSpec, added: str) -> dict[Fact, str]:
+    """Return the wordings in the sentences that were added to the user's prompt."""
+    return {
+        fact: wording
+        for fact in list_facts(spec)
+        for wording in list_wordings(spec, fact)
+        if write_sentence(spec, fact, wording) in added
+    }
 
-    def _wordings_of(self, prompt: str) -> dict[Fact, str]:
-        """Return the wordings that the drawn prompt used."""
-        used: dict[Fact, str] = {}
-        added = prompt.strip().removeprefix(self._report.user_prompt.strip())
-        for fact in list_facts(self._spec):
-            for wording in list_wordings(self._spec, fact):
-                if write_sentence(self._spec, fact, wording) in added:
-                    used[fact] = wording
-        return used
 
-    def _note_failure(self, question: str, evidence: str) -> None:
-        facts = find_facts(question, self._spec)
+def _find_failures(spec: PromptSpec, failed: str) -> tuple[dict[Fact, str], list[str]]:
+    """Return failed facts with their evidence, and failed questions about no known fact."""
+    failures: dict[Fact, str] = {}
+    impossible = []
+    for line in parse_numbered(failed):
+        question, _, evidence = line.partition("? - ")
+        question = question.strip() + "?" if evidence else line
+        facts = find_facts(question, spec)
         if not facts:
-            self._impossible.append(question)
+            impossible.append(question)
         for kind, index in facts:
-            if kind in ("object", "count"):
-                self._failed.setdefault(self._diagnosed(kind, index, evidence), evidence or question)
-            elif kind in ("text", "background") or not _ABSENT.search(evidence):
-                # Properties of a missing thing fail with it and need no stress.
-                self._failed.setdefault((kind, index), evidence or question)
+            diagnosed = _diagnose(spec, (kind, index), evidence)
+            if diagnosed is not None:
+                failures.setdefault(diagnosed, evidence or question)
+    return failures, impossible
 
-    def _diagnosed(self, kind: str, index: int, evidence: str) -> Fact:
-        """Distinguish a wrong count from a wrong colour and from missing things."""
-        if re.search(r"\bsee no\b.*, but\b", evidence) and "colour" in self._spec.groups[index].attributes:
-            return "colour", index
-        return ("object", index) if _ABSENT.search(evidence) else (kind, index)
 
-    def reflect(self) -> Reflection:
-        outcomes = self._outcomes()
-        for kind, wording, worked in outcomes:
-            self._record.note(kind, wording, worked=worked)
-        plan = self._plan()
-        prompt = self._next_prompt(plan)
-        chosen = ", ".join(f'"{wording}" for {TOPICS[fact[0]]}' for fact, wording in plan.items())
-        failures = len(self._failed) + len(self._impossible)
-        thought = f"{failures} of the questions failed. I stress with {chosen or 'nothing'}."
-        return Reflection(self._experience(outcomes), prompt, thought)
+def _diagnose(spec: PromptSpec, fact: Fact, evidence: str) -> Fact | None:
+    """Distinguish a wrong count from a wrong colour and from missing things; None if it needs no stress."""
+    kind, index = fact
+    absent = _ABSENT.search(evidence) is not None
+    if kind not in ("object", "count"):
+        # Properties of a missing thing fail with it.
+        return None if absent and kind not in ("text", "background") else fact
+    if re.search(r"\bsee no\b.*, but\b", evidence) and "colour" in spec.groups[index].attributes:
+        return "colour", index
+    return ("object", index) if absent else fact
 
-    def _outcomes(self) -> list[tuple[str, str, bool]]:
-        passed = {
-            fact
-            for question in parse_numbered(self._report.passed)
-            for fact in find_facts(question, self._spec)
-        }
-        # A correct group also has the correct colour and is present.
-        passed |= {
-            (kind, i) for name, i in passed if name in ("object", "count") for kind in ("object", "colour")
-        }
-        found = []
-        for (kind, index), wording in self._used.items():
-            if (kind, index) in self._failed:
-                found.append((kind, wording, False))
-            elif (kind, index) in passed:
-                found.append((kind, wording, True))
-        return list(dict.fromkeys(found))
 
-    def _plan(self) -> dict[Fact, str]:
-        """Choose wordings for failed facts, for facts already stressed, and for proven wordings."""
-        plan: dict[Fact, str] = {}
-        for fact in list_facts(self._spec):
-            best = self._best(fact)
-            if fact in self._failed:
-                plan[fact] = best
-            elif fact in self._used:
-                plan[fact] = self._used[fact]
-            elif self._record.proven(fact[0], best):
-                plan[fact] = best
-        return plan
+def _list_outcomes(
+    spec: PromptSpec, used: dict[Fact, str], passed: str, failures: dict[Fact, str]
+) -> list[tuple[str, str, bool]]:
+    """Return kind, wording and success of each fact that was stressed."""
+    met = {fact for question in parse_numbered(passed) for fact in find_facts(question, spec)}
+    # A correct group also has the correct colour and is present.
+    met |= {(kind, i) for name, i in met if name in ("object", "count") for kind in ("object", "colour")}
+    found = [
+        (fact[0], wording, fact not in failures)
+        for fact, wording in used.items()
+        if fact in failures or fact in met
+    ]
+    return list(dict.fromkeys(found))
 
-    def _best(self, fact: Fact) -> str:
-        options = list_wordings(self._spec, fact)
-        failed_with = self._used.get(fact) if fact in self._failed else None
 
-        def worth(wording: str) -> tuple[float, int]:
-            trust = self._record.trust(fact[0], wording)
-            return trust - (_JUST_FAILED if wording == failed_with else 0.0), -options.index(wording)
+def _choose_wording(spec: PromptSpec, record: Record, fact: Fact, failed_with: str | None) -> str:
+    """Return the most reliable wording, the first of several."""
+    return max(
+        list_wordings(spec, fact),
+        key=lambda w: record.trust(fact[0], w) - (_JUST_FAILED if w == failed_with else 0.0),
+    )
 
-        return max(options, key=worth)
 
-    def _next_prompt(self, plan: dict[Fact, str]) -> str:
-        lines = list(
-            dict.fromkeys(write_sentence(self._spec, fact, wording) for fact, wording in plan.items())
-        )
-        user = self._report.user_prompt.strip()
-        prompt = "\n".join([user, *lines])
-        for closing in _CLOSINGS:
-            if prompt.strip() not in ("", self._report.drawn_prompt.strip()):
-                break
-            prompt = "\n".join([user, *lines, closing])
-        return prompt.strip()
-
-    def _experience(self, outcomes: list[tuple[str, str, bool]]) -> str:
-        sentences = [write_outcome(kind, wording, worked=worked) for kind, wording, worked in outcomes]
-        missing = [f"{TOPICS[fact[0]]} ({_shorten(evidence)})" for fact, evidence in self._failed.items()]
-        head = f"Failed: {'; '.join(missing[:3])}." if missing else "Nothing that can be stressed failed."
-        if self._impossible:
-            head += f" Not in reach of this world: {_shorten(self._impossible[0])}."
-        text = head
-        for line in sentences:
-            if len(f"{text} {line}".split()) > MOST_WORDS:
-                break
-            text = f"{text} {line}"
-        return text
+def _write_experience(
+    outcomes: list[tuple[str, str, bool]], failures: dict[Fact, str], impossible: list[str]
+) -> str:
+    missing = [f"{TOPICS[fact[0]]} ({_shorten(evidence)})" for fact, evidence in failures.items()]
+    text = f"Failed: {'; '.join(missing[:3])}." if missing else "Nothing that can be stressed failed."
+    if impossible:
+        text += f" Not in reach of this world: {_shorten(impossible[0])}."
+    for kind, wording, worked in outcomes:
+        line = write_outcome(kind, wording, worked=worked)
+        if len(f"{text} {line}".split()) > MOST_WORDS:
+            break
+        text = f"{text} {line}"
+    return text
 
 
 def _shorten(text: str) -> str:
