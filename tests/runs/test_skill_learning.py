@@ -323,22 +323,21 @@ async def test_an_amendment(foxes: Path, gems: Gems, chat: ScriptedChat) -> None
     assert len(read_examples(foxes)) == 1
 
 
-async def test_an_amendment_without_a_model_takes_the_place_of_an_earlier_one(
-    foxes: Path, gems: Gems
+async def test_an_amendment_needs_a_usable_answer(
+    foxes: Path, gems: Gems, chat: ScriptedChat, home: Path
 ) -> None:
-    (draft,) = (await learnt(gems, *with_skill(), wish=PLAIN)).drafts
-    body = await read_body(sound(draft))
-    assert body.startswith("# foxes\n\nThe body of foxes.\n\n## What earlier runs learnt\n\n")
-    (Path(draft.folder) / "SKILL.md").replace(foxes / "SKILL.md")
-    await gems.resources.skills.refreshed()
-    known = await gems.skills.learn(DraftRequest(use_model=False, force=True))
-    assert known.drafts == []
-    assert "was already written" in known.left_out[0]
-    more = lesson(9, skills=["foxes"])
-    (again,) = (await learnt(gems, more, wish=DraftRequest(use_model=False, force=True))).drafts
-    body = await read_body(sound(again))
-    assert body.count("## What earlier runs learnt") == body.count("The body of foxes.") == 1
-    assert "Lesson 9" in body
+    plain = await learnt(gems, *with_skill(), wish=PLAIN)
+    assert (plain.drafts, plain.left_out) == ([], ["foxes: Only a chat model can amend a skill."])
+    chat.script["author"] = {"name": "", "description": "", "body": " "}
+    mute = await gems.skills.learn()
+    assert (mute.drafts, mute.left_out) == ([], ["foxes: The chat model wrote no guidance."])
+    chat.script["author"] = RejectedRequestError("no")
+    failed = await gems.skills.learn()
+    assert failed.drafts == []
+    assert failed.left_out[0].startswith("foxes: The chat model gave no usable answer: ")
+    assert not (home / "drafts").exists()
+    (planned,) = (await gems.skills.learn(DraftRequest(use_model=False, dry_run=True))).drafts
+    assert (planned.name, planned.amends, planned.state) == ("foxes", True, "planned")
 
 
 async def test_an_accepted_draft_is_amended_rather_than_drafted_again(home: Path, gems: Gems) -> None:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from gems.errors import InternalError, ProviderError, SkillError, UnreachableError
 from gems.memory.clustering import failing_kinds, is_refuted
@@ -36,24 +36,25 @@ from gems.skills.scaffold import (
 )
 from gems.types import Recalled, TrackRecord
 
-_OTHER_KIND = "other"
+MIN_LESSONS = 5
+GENERATOR, KINDS, SOURCES, STAMP = "gems-generator", "gems-kinds", "gems-sources", "gems-lessons"
+"""Keys of a draft's metadata: generator, kinds, number and digest of its lessons."""
 _MAX_SHOWN = 40
 _MAX_SHOWN_TOKENS = 4_000
 """Maximum tokens of the lessons of a group that are shown to a chat model."""
+_MAX_LISTED = 20
+_MAX_EXAMPLES = 20
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+Metadata = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """A lesson, or an experience without a lesson.
 
-    Attributes:
-        key: Its key in the store.
-        generator: The image model.
-        skills: Skills of its runs.
-        kind: The main kind of requirement that it is about.
-        text: On one line.
-        record: Its track record.
-        sources: Run and round of each experience behind it.
+    `kind` is the main kind of requirement that it is about, `text` is on one line, `sources` are run and
+    round of each experience behind it.
     """
 
     key: str
@@ -72,13 +73,9 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LessonGroup:
-    """Enough evidence for a skill, or for an amendment of one.
+    """Enough evidence, the most trusted first, for a skill or for an amendment of `skill`.
 
-    Attributes:
-        generator: The image model.
-        skill: The skill of its runs; None if there was none.
-        kinds: The kinds of requirements; a single one if there was no skill.
-        evidence: The most trusted first.
+    A new skill is about a single kind of requirement.
     """
 
     generator: str
@@ -111,47 +108,40 @@ def collect_evidence(
     covered = {experience_key(*source) for lesson in lessons.values() for source in lesson["sources"]}
     alone = {key: value for key, value in experiences.items() if key not in covered}
     found = [_of_lesson(key, value, experiences) for key, value in lessons.items() if not is_refuted(value)]
-    found += [_of_experience(key, value) for key, value in alone.items() if not is_refuted(value)]
+    for key, value in alone.items():
+        if not is_refuted(value):
+            source = (str(value["run"]), int(value["round"]))
+            text = text_with_outcome(dict(value))
+            found.append(_evidence(key, value, failing_kinds(value), text, [source]))
     return found, len(lessons) + len(alone) - len(found)
 
 
 def group_evidence(
     evidence: Sequence[Evidence], least: int, learnt: Mapping[tuple[str, str], str]
 ) -> list[LessonGroup]:
-    """Return groups of at least `least` pieces of evidence, the largest first.
+    """Return groups of at least `least` pieces of one generator, skill and kind, the largest first.
 
-    A skill is amended by all kinds of which there is enough. What was made with several skills counts for
-    each of them.
-
-    Args:
-        evidence: What there is.
-        least: Minimum number for one generator, skill and kind.
-        learnt: Generator and kind -> the skill that was drafted from such evidence and is in use now.
+    A skill is amended by all kinds of which there is enough; evidence with several skills counts for each.
+    `learnt` maps generator and kind to the skill in use that was drafted from such evidence.
     """
     groups: dict[tuple[str, str | None, str], list[Evidence]] = defaultdict(list)
     for item in evidence:
         for skill in item.skills or (learnt.get((item.generator, item.kind)),):
             groups[(item.generator, skill, item.kind)].append(item)
-    joined: dict[tuple[str, str | None, str], list[tuple[str, list[Evidence]]]] = defaultdict(list)
+    joined: dict[tuple[str, str | None, str], list[Evidence]] = defaultdict(list)
     for (generator, skill, kind), items in groups.items():
         if len(items) >= least:
-            joined[(generator, skill, "" if skill else kind)].append((kind, items))
+            joined[(generator, skill, "" if skill else kind)] += items
     found = [
         LessonGroup(
             generator=generator,
             skill=skill,
-            kinds=tuple(sorted(kind for kind, _ in parts)),
-            evidence=tuple(sorted((item for _, items in parts for item in items), key=_evidence_rank)),
+            kinds=tuple(sorted({item.kind for item in items})),
+            evidence=tuple(sorted(items, key=lambda i: (-trust(i.record), -len(i.sources), i.key))),
         )
-        for (generator, skill, _), parts in joined.items()
+        for (generator, skill, _), items in joined.items()
     ]
-    return sorted(
-        found, key=lambda group: (-len(group.evidence), group.generator, group.skill or "", group.kinds)
-    )
-
-
-def _evidence_rank(item: Evidence) -> tuple[float, int, str]:
-    return -trust(item.record), -len(item.sources), item.key
+    return sorted(found, key=lambda g: (-len(g.evidence), g.generator, g.skill or "", g.kinds))
 
 
 def _of_lesson(key: str, value: Mapping[str, Any], experiences: Mapping[str, Mapping[str, Any]]) -> Evidence:
@@ -162,11 +152,6 @@ def _of_lesson(key: str, value: Mapping[str, Any], experiences: Mapping[str, Map
     return _evidence(key, value, mostly, str(value["text"]), sources)
 
 
-def _of_experience(key: str, value: Mapping[str, Any]) -> Evidence:
-    source = (str(value["run"]), int(value["round"]))
-    return _evidence(key, value, failing_kinds(value), text_with_outcome(dict(value)), [source])
-
-
 def _evidence(
     key: str, value: Mapping[str, Any], kinds: list[str], text: str, sources: list[tuple[str, int]]
 ) -> Evidence:
@@ -174,72 +159,51 @@ def _evidence(
         key=key,
         generator=str(value["generator"]),
         skills=tuple(dict.fromkeys(map(str, value.get("skills") or ()))),
-        kind=kinds[0] if kinds else _OTHER_KIND,
+        kind=kinds[0] if kinds else "other",
         text=" ".join(text.split()),
         record=value.get("record") or no_record(),
         sources=tuple(sources),
     )
 
 
-SECTION = "## What earlier runs learnt"
-_MAX_LISTED = 20
-_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
-    """The usable parts of what a chat model wrote.
-
-    Attributes:
-        name: Empty if it is not valid.
-        description: Empty if the default one is to be used.
-        body: Empty if the list of lessons is to be used.
-        warnings: Problems that were found.
-    """
+    """The usable parts of what a chat model wrote; without a body, `fault` says why it is not usable."""
 
     name: str = ""
     description: str = ""
     body: str = ""
+    fault: str = ""
     warnings: list[str] = field(default_factory=list)
 
 
-class Author:
-    """Lets a chat model write skills."""
+async def write_guidance(client: ChatClient, group: LessonGroup, body: str) -> Guidance:
+    """Let a chat model write a new skill, or amend the guidance `body` of an existing one.
 
-    def __init__(self, client: ChatClient) -> None:
-        self._client = client
-
-    async def write(self, group: LessonGroup, body: str) -> Guidance:
-        """Write a new skill, or amend the guidance `body` of an existing one.
-
-        A reply that is not usable leads to warnings; UnreachableError and ConfigurationError are raised.
-        """
-        slots = {"skill": body, "lessons": numbered(item.line for item in group.shown())}
-        try:
-            reply = await self._client.ask(question("author", slots))
-        except UnreachableError:
-            raise
-        except ProviderError as error:
-            return Guidance(warnings=[f"{_FALLBACK} gave no usable answer: {error}"])
-        return _check_reply(reply.form(DraftReply), body)
-
-
-_FALLBACK = "The list of lessons is used, because the chat model"
+    Raises UnreachableError and ConfigurationError; other failures are the `fault` of the result.
+    """
+    slots = {"skill": body, "lessons": numbered(item.line for item in group.shown())}
+    try:
+        reply = await client.ask(question("author", slots))
+    except UnreachableError:
+        raise
+    except ProviderError as error:
+        return Guidance(fault=f"gave no usable answer: {error}")
+    return _check_reply(reply.form(DraftReply), body)
 
 
 def _check_reply(reply: DraftReply, old_body: str) -> Guidance:
     body = remove_control_characters(reply.body).strip()
     if not body:
-        return Guidance(warnings=[f"{_FALLBACK} wrote no guidance."])
+        return Guidance(fault="wrote no guidance.")
     if len(body) > max(MAX_CHARACTERS, len(old_body)):
-        return Guidance(warnings=[f"{_FALLBACK} wrote {len(body):,} characters of guidance."])
+        return Guidance(fault=f"wrote {len(body):,} characters of guidance.")
     warnings = []
     if old_body:
         if 2 * len(body) < len(old_body):
             warnings.append("The amended guidance is much shorter than the skill's: check what is missing.")
         return Guidance(body=body, warnings=warnings)
-    name, description = valid_name(reply.name), " ".join(remove_control_characters(reply.description).split())
+    name, description = valid_name(reply.name), _on_one_line(reply.description)
     if not name:
         warnings.append(f"The chat model's name {reply.name[:80]!r} is not valid; another one is used.")
     if not description:
@@ -262,34 +226,8 @@ def remove_control_characters(text: str) -> str:
     return _CONTROL.sub("", plain)
 
 
-def list_lessons(name: str, group: LessonGroup) -> str:
-    """Return the guidance of a new skill as a list of its lessons."""
-    title = name.replace("-", " ").capitalize()
-    return f"# {title}\n\n{_format_lessons(group)}"
-
-
-def append_lessons(body: str, group: LessonGroup) -> str:
-    """Append the best lessons to a skill's guidance, replacing those of an earlier amendment."""
-    kept, skipping = [], False
-    for line in body.split("\n"):
-        if line.startswith(("# ", "## ")):
-            skipping = line.rstrip() == SECTION
-        if not skipping:
-            kept.append(line)
-    rest = "\n".join(kept).strip()
-    return f"{rest}\n\n{SECTION}\n\n{_format_lessons(group)}".strip()
-
-
-def _format_lessons(group: LessonGroup) -> str:
-    about = " ".join(remove_control_characters(group.generator).split())
-    heading = (
-        f"What earlier runs with {about} learnt about requirements of the kind {', '.join(group.kinds)}, "
-        "with what came of it. Use what fits the prompt; keep everything that the user asked for."
-    )
-    lines = [
-        f"- {' '.join(remove_control_characters(item.line).split())}" for item in group.shown()[:_MAX_LISTED]
-    ]
-    return "\n".join([heading, "", *lines])
+def _on_one_line(text: str) -> str:
+    return " ".join(remove_control_characters(text).split())
 
 
 def _cut_description(text: str) -> str:
@@ -299,10 +237,15 @@ def _cut_description(text: str) -> str:
     return part[: end + 1] if end > 0 else f"{part[: MAX_DESCRIPTION - 1].rsplit(' ', 1)[0]}…"
 
 
-MIN_LESSONS = 5
-GENERATOR, KINDS, SOURCES, STAMP = "gems-generator", "gems-kinds", "gems-sources", "gems-lessons"
-"""Keys of a draft's metadata: generator, kinds, number and digest of its lessons."""
-Metadata = Mapping[str, Mapping[str, str]]
+def list_lessons(name: str, group: LessonGroup) -> str:
+    """Return the guidance of a new skill as a list of its lessons."""
+    heading = (
+        f"What earlier runs with {_on_one_line(group.generator)} learnt about requirements of the kind "
+        f"{group.kinds[0]}, with what came of it. Use what fits the prompt; keep everything that the user "
+        "asked for."
+    )
+    lines = [f"- {_on_one_line(item.line)}" for item in group.shown()[:_MAX_LISTED]]
+    return "\n".join([f"# {name.replace('-', ' ').capitalize()}", "", heading, "", *lines])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,7 +255,8 @@ class DraftRequest:
     Attributes:
         least: Minimum number of lessons of one kind.
         generator: Only lessons about this generator.
-        use_model: Whether the reflector's chat model writes; otherwise a list of the best lessons is used.
+        use_model: Whether the reflector's chat model writes; otherwise new skills are lists of the best
+            lessons, and no skill is amended.
         force: Replace existing drafts.
         dry_run: Only report what would be written.
     """
@@ -325,60 +269,51 @@ class DraftRequest:
 
 
 class DraftWriter:
-    """Writes the drafts of one call, each under a unique name."""
+    """Writes the drafts of one call, each under a unique name; without a client as lists of lessons."""
 
     def __init__(
         self,
         home: Path,
         request: DraftRequest,
-        author: Author | None,
+        client: ChatClient | None,
         skills: Mapping[str, Skill],
         existing: Metadata,
     ) -> None:
-        self._home, self._request, self._author = home, request, author
+        self._home, self._request, self._client = home, request, client
         self._skills, self._existing = skills, existing
         self._taken = {*skills, *existing}
 
     async def draft(self, group: LessonGroup, prompts: Sequence[str]) -> SkillDraft:
-        """Draft a skill from a group; SkillError if the skill to amend cannot be read."""
+        """Draft a skill from a group; raise `SkillError` if an amendment is not possible."""
         existing_name = self._existing_draft(group)
         if existing_name is not None and not self._request.force:
             return self._report(group, existing_name, "exists")
         if self._request.dry_run:
-            return self._report(
-                group,
-                existing_name or group.skill or self._unused_name(_default_name(group), group),
-                "planned",
-            )
+            name = existing_name or group.skill or self._unused_name(f"learnt-{group.kinds[0]}", group)
+            return self._report(group, name, "planned")
         skill = self._skills[group.skill] if group.skill is not None else None
+        if skill is not None and self._client is None:
+            raise SkillError("Only a chat model can amend a skill.")
         body = (await read_body(skill)).strip() if skill is not None else ""
-        guidance = await self._author.write(group, body) if self._author else Guidance()
-        name = group.skill or existing_name or self._unused_name(guidance.name or _default_name(group), group)
-        draft = await asyncio.to_thread(self._build_draft, group, name, guidance, body, prompts)
+        guidance = await write_guidance(self._client, group, body) if self._client else Guidance()
+        if skill is not None and guidance.fault:
+            raise SkillError(f"The chat model {guidance.fault}")
+        base_name = guidance.name or f"learnt-{group.kinds[0]}"
+        name = group.skill or existing_name or self._unused_name(base_name, group)
+        draft = await asyncio.to_thread(self._build_draft, group, name, guidance, skill, prompts)
         self._taken.add(name)
         await asyncio.to_thread(write_draft, self._home, draft, force=self._request.force)
-        written = self._report(group, name, "written")
-        return written.model_copy(
-            update={
-                "by": "model" if draft.body == guidance.body else "list",
-                "examples": len(prompts),
-                "warnings": draft.warnings,
-            }
-        )
+        by_model = draft.body == guidance.body
+        update = {"by": "model" if by_model else "list", "examples": len(prompts), "warnings": draft.warnings}
+        return self._report(group, name, "written").model_copy(update=update)
 
     def _existing_draft(self, group: LessonGroup) -> str | None:
         """Return the existing draft for the same skill, or the same generator and kinds."""
         if group.skill is not None:
             return group.skill if group.skill in self._existing else None
         key = (group.generator, " ".join(group.kinds))
-        return next(
-            (
-                name
-                for name, data in self._existing.items()
-                if name not in self._skills and (data.get(GENERATOR), data.get(KINDS)) == key
-            ),
-            None,
-        )
+        drafts = {name: data for name, data in self._existing.items() if name not in self._skills}
+        return next((n for n, data in drafts.items() if (data.get(GENERATOR), data.get(KINDS)) == key), None)
 
     def _unused_name(self, base_name: str, group: LessonGroup) -> str:
         """Return a name that neither a skill nor a draft has, so that a draft never replaces a skill."""
@@ -389,25 +324,26 @@ class DraftWriter:
         return next(name for name in (named, *numbered) if name and name not in self._taken)
 
     def _build_draft(
-        self, group: LessonGroup, name: str, guidance: Guidance, body: str, prompts: Sequence[str]
+        self, group: LessonGroup, name: str, guidance: Guidance, skill: Skill | None, prompts: Sequence[str]
     ) -> Draft:
-        """Build the draft from the model's text, or from the list of lessons if that is invalid. Blocking."""
-        skill = self._skills[group.skill] if group.skill is not None else None
-        listed = append_lessons(body, group) if skill is not None else list_lessons(name, group)
+        """Build the draft from the model's text; a new skill from the list of lessons if that is invalid.
+
+        Blocking. Raises `SkillError` if the text is invalid for an amendment.
+        """
         warnings = list(guidance.warnings)
+        if guidance.fault:
+            warnings.append(f"The list of lessons is used, because the chat model {guidance.fault}")
         if skill is not None and skill.code:
             warnings.append("The skill has code, which is executed once the draft is among your skills.")
-        for text, description in ((guidance.body, guidance.description), (listed, "")):
-            if not text:
-                continue
-            fields = self._fields(group, name, description, skill)
+        texts = [(guidance.body, guidance.description)] if guidance.body else []
+        if skill is None:
+            texts.append((list_lessons(name, group), ""))
+        faults: list[str] = []
+        for text, description in texts:
+            fields = _draft_fields(group, name, description, skill)
+            source = skill.folder if skill is not None else None
             draft = Draft(
-                name=name,
-                fields=fields,
-                body=text,
-                prompts=prompts,
-                source=skill.folder if skill is not None else None,
-                warnings=warnings,
+                name=name, fields=fields, body=text, prompts=prompts, source=source, warnings=warnings
             )
             faults = draft.faults()
             if not faults:
@@ -415,70 +351,54 @@ class DraftWriter:
             warnings.append(
                 f"The list of lessons is used instead of the chat model's text: {' '.join(faults)}"
             )
+        if skill is not None:
+            raise SkillError(f"The chat model wrote an invalid skill: {' '.join(faults)}")
         raise InternalError(f"The draft {name} is not a valid skill: {' '.join(faults)}")
 
-    def _fields(
-        self, group: LessonGroup, name: str, description: str, skill: Skill | None
-    ) -> dict[str, object]:
-        about = ", ".join(group.kinds)
+    def _report(
+        self, group: LessonGroup, name: str, state: Literal["written", "exists", "planned"]
+    ) -> SkillDraft:
+        return SkillDraft(
+            name=name,
+            amends=group.skill is not None,
+            generator=group.generator,
+            kinds=list(group.kinds),
+            lessons=len(group.evidence),
+            by=None,
+            state=state,
+            folder=str(drafts_folder(self._home) / name),
+            examples=0,
+            warnings=[],
+        )
+
+
+def _draft_fields(group: LessonGroup, name: str, description: str, skill: Skill | None) -> dict[str, object]:
+    if skill is not None:
+        # The description decides when the skill is chosen; the model does not see it, so it stays.
+        fields = standard_fields(skill)
+    else:
         plain = (
-            f"What earlier runs learnt about requirements of the kind {about}. For prompts whose main "
-            f"difficulty is of this kind; not for plain ones."
+            f"What earlier runs learnt about requirements of the kind {group.kinds[0]}. For prompts whose "
+            "main difficulty is of this kind; not for plain ones."
         )
-        fields: dict[str, object] = {"name": name, "description": description or plain}
-        metadata: dict[str, str] = {}
-        if skill is not None:
-            # The description decides when the skill is chosen; the model does not see it, so it stays.
-            fields = standard_fields(skill)
-            metadata = dict(fields.get("metadata") or {})  # type: ignore[call-overload]
-        own = {
-            GENERATOR: group.generator,
-            KINDS: " ".join(group.kinds),
-            SOURCES: str(len(group.evidence)),
-            STAMP: group.stamp,
-        }
-        return fields | {"metadata": metadata | own}
-
-    def _report(self, group: LessonGroup, name: str, state: str) -> SkillDraft:
-        return SkillDraft.model_validate(
-            {
-                "name": name,
-                "amends": group.skill is not None,
-                "generator": group.generator,
-                "kinds": list(group.kinds),
-                "lessons": len(group.evidence),
-                "by": None,
-                "state": state,
-                "folder": str(drafts_folder(self._home) / name),
-                "examples": 0,
-                "warnings": [],
-            }
-        )
-
-
-def _default_name(group: LessonGroup) -> str:
-    return f"learnt-{group.kinds[0]}"
-
-
-_MAX_EXAMPLES = 20
+        fields = {"name": name, "description": description or plain}
+    own = {
+        GENERATOR: group.generator,
+        KINDS: " ".join(group.kinds),
+        SOURCES: str(len(group.evidence)),
+        STAMP: group.stamp,
+    }
+    return fields | {"metadata": (fields.get("metadata") or {}) | own}
 
 
 async def propose_skills(
-    memories: MemoryAdmin,
-    resources: Resources,
-    home: Path,
-    request: DraftRequest,
-    progress: Callable[[int, int], None] | None = None,
+    resources: Resources, home: Path, request: DraftRequest, progress: Callable[[int, int], None] | None
 ) -> SkillDrafts:
     """Draft a skill, or an amendment of one, from each group of lessons.
 
-    Args:
-        memories: The lessons and experiences.
-        resources: The opened models, and the existing skills.
-        home: GEMS_HOME.
-        request: What to propose.
-        progress: Called with the number of groups that are done, and their total.
+    `home` is GEMS_HOME; `progress` is called with the number of groups that are done, and their total.
     """
+    memories = MemoryAdmin(resources)
     await memories.flush()
     memory_items = await memories.listed(generator=request.generator)
     lessons = {memory.key: memory.value for memory in memory_items if memory.kind == "lesson"}
@@ -486,66 +406,53 @@ async def propose_skills(
     evidence, refuted = collect_evidence(lessons, experiences)
     skills = {skill.name: skill for skill in resources.skills.current.all()}
     in_use = await asyncio.to_thread(_skill_metadata, skills)
-    selection = _select_groups(
-        group_evidence(evidence, request.least, _learned_skills(in_use)), skills, in_use
-    )
-    author = Author(resources.chats["reflector"]) if request.use_model else None
-    existing = await asyncio.to_thread(known_drafts, home)
-    drafter = DraftWriter(home, request, author, skills, existing)
+    # Generator and kind of the accepted skills that were drafted from lessons without a skill.
+    learnt = {
+        (data[GENERATOR], data[KINDS]): name
+        for name, data in in_use.items()
+        if GENERATOR in data and KINDS in data
+    }
+    groups, left_out = _select_groups(group_evidence(evidence, request.least, learnt), skills, in_use)
+    client = resources.chats["reflector"] if request.use_model else None
+    writer = DraftWriter(home, request, client, skills, await asyncio.to_thread(known_drafts, home))
     drafts: list[SkillDraft] = []
-    for number, group in enumerate(selection.kept, 1):
+    for number, group in enumerate(groups, 1):
         try:
-            drafts.append(await drafter.draft(group, await _prompts(group, experiences, resources)))
+            drafts.append(await writer.draft(group, await _prompts(group, experiences, resources)))
         except SkillError as error:
-            selection.left_out.append(f"{group.skill}: {error.message}")
+            left_out.append(f"{group.skill}: {error.message}")
         if progress is not None:
-            progress(number, len(selection.kept))
-    return SkillDrafts(
-        lessons=len(evidence) + refuted, refuted=refuted, drafts=drafts, left_out=selection.left_out
-    )
-
-
-@dataclass
-class _Selection:
-    kept: list[LessonGroup] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
+            progress(number, len(groups))
+    return SkillDrafts(lessons=len(evidence) + refuted, refuted=refuted, drafts=drafts, left_out=left_out)
 
 
 def _skill_metadata(skills: Mapping[str, Skill]) -> dict[str, dict[str, str]]:
     return {name: known_metadata(skill.folder) for name, skill in skills.items() if skill.folder is not None}
 
 
-def _learned_skills(in_use: Metadata) -> dict[tuple[str, str], str]:
-    """Return generator and kind of the accepted skills that were drafted from lessons without a skill."""
-    return {
-        (data[GENERATOR], data[KINDS]): name
-        for name, data in in_use.items()
-        if GENERATOR in data and KINDS in data
-    }
-
-
 def _select_groups(
-    memory_items: Sequence[LessonGroup], skills: Mapping[str, Skill], in_use: Metadata
-) -> _Selection:
-    """Select the groups to draft: only the largest about each skill, and none that it already includes."""
-    result = _Selection()
+    groups: Sequence[LessonGroup], skills: Mapping[str, Skill], in_use: Metadata
+) -> tuple[list[LessonGroup], list[str]]:
+    """Select the largest group about each skill that does not include it yet; say why others are left out."""
+    kept: list[LessonGroup] = []
+    left_out: list[str] = []
     amended: dict[str, str] = {}
-    for group in memory_items:
-        count = f"{len(group.evidence)} lessons about {group.generator}"
-        if group.skill is None:
-            result.kept.append(group)
-        elif group.skill not in skills:
-            result.left_out.append(f"{group.skill}: {count}, but the skill no longer exists")
-        elif in_use.get(group.skill, {}).get(STAMP) == group.stamp:
-            result.left_out.append(f"{group.skill}: {count}, from which it was already written")
-        elif group.skill in amended:
-            result.left_out.append(
-                f"{group.skill}: {count}, but only one amendment at a time: {amended[group.skill]} has more"
-            )
+    for group in groups:
+        reason = ""
+        if group.skill is not None:
+            if group.skill not in skills:
+                reason = "but the skill no longer exists"
+            elif in_use.get(group.skill, {}).get(STAMP) == group.stamp:
+                reason = "from which it was already written"
+            elif group.skill in amended:
+                reason = f"but only one amendment at a time: {amended[group.skill]} has more"
+            else:
+                amended[group.skill] = group.generator
+        if reason:
+            left_out.append(f"{group.skill}: {len(group.evidence)} lessons about {group.generator}, {reason}")
         else:
-            amended[group.skill] = group.generator
-            result.kept.append(group)
-    return result
+            kept.append(group)
+    return kept, left_out
 
 
 async def _prompts(
@@ -553,7 +460,7 @@ async def _prompts(
 ) -> list[str]:
     """Return known prompts of the runs that a group's lessons come from."""
     prompts: dict[str, None] = {}
-    known = {(value["run"]): value["prompt"] for value in experiences.values()}
+    known = {value["run"]: value["prompt"] for value in experiences.values()}
     for run in dict.fromkeys(run for item in group.evidence for run, _ in item.sources):
         prompt = known.get(run)
         if prompt is None:

@@ -27,13 +27,19 @@ from gems.nodes.prompts import numbered, question
 from gems.nodes.skills import skill_graph
 from gems.options import resolve_options
 from gems.resources import Resources
-from gems.runs.memory_admin import MemoryAdmin
 from gems.runs.skill_learning import DraftRequest, propose_skills
 from gems.skills.examples import Example, read_examples
 from gems.skills.models import FaultySkill, Skill, SkillRegistry
 from gems.skills.reports import SkillDrafts, SkillTrial, TriedExample
 from gems.state import Context, Input, State
 from gems.types import Role, Usage, merge_usage
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+_CONCURRENCY = 8
+"""Examples at a time; the clients limit the requests to each endpoint."""
+_INTERRUPT = "__interrupt__"
+"""LangGraph's key of a graph's questions to a person."""
 
 
 class RecordingClient(ChatClient):
@@ -62,10 +68,6 @@ class RecordingClient(ChatClient):
         except ProviderError as error:
             self.errors.append(str(error))
             raise
-
-
-_INTERRUPT = "__interrupt__"
-"""LangGraph's key of a graph's questions to a person."""
 
 
 @dataclass
@@ -106,10 +108,8 @@ class ExampleTrial:
         plan = await choose_skills(self.example.prompt, "auto", self._work())
         if not self.unanswered:
             self.skills, self.chosen = plan["skills"], self.skill in plan["skills"]
-        if self.example.trigger and self.example.keeps:
-            await self._rewrite()
-
-    async def _rewrite(self) -> None:
+        if not self.example.trigger or not self.example.keeps:
+            return
         before = len(self.unanswered)
         update = await _skill_graph().ainvoke(await self._initial_state(), context=self.context)
         if _INTERRUPT in update:
@@ -145,17 +145,12 @@ class ExampleTrial:
 
         Empty if the model gives no answer; `unanswered` has the error.
         """
-        folded_prompt = _normalize_text(new_prompt)
-        open_statements = [
-            statement for statement in self.example.keeps if _normalize_text(statement) not in folded_prompt
-        ]
+        folded = _normalize_text(new_prompt)
+        open_statements = [said for said in self.example.keeps if _normalize_text(said) not in folded]
         if not open_statements:
             return []
-        slots = {
-            "user_prompt": self.example.prompt,
-            "new_prompt": new_prompt,
-            "questions": numbered(open_statements),
-        }
+        slots = {"user_prompt": self.example.prompt, "new_prompt": new_prompt}
+        slots["questions"] = numbered(open_statements)
         try:
             reply = await self._work().ask(question("keep", slots))
         except ProviderError:
@@ -165,7 +160,7 @@ class ExampleTrial:
         return [statement for number, statement in enumerate(open_statements, 1) if number in numbers]
 
     def _work(self) -> NodeContext:
-        """A turn of no run: nothing is entered into the ledger."""
+        """Return a node's context without a run: nothing is entered into the ledger."""
         return NodeContext(
             context=self.context,
             run_id="",
@@ -178,7 +173,7 @@ class ExampleTrial:
     def report(self) -> TriedExample:
         """Return the outcome."""
         example, unanswered = self.example, self.unanswered
-        is_as_expected = self.chosen == example.trigger and not self.lost
+        as_expected = self.chosen == example.trigger and not self.lost
         return TriedExample(
             line=example.line,
             prompt=example.prompt,
@@ -190,7 +185,7 @@ class ExampleTrial:
             lost=self.lost,
             unanswered=unanswered,
             fault=self.fault,
-            passed=is_as_expected and not unanswered and not self.fault,
+            passed=as_expected and not unanswered and not self.fault,
         )
 
 
@@ -207,53 +202,6 @@ def _skill_graph() -> CompiledStateGraph[Any, Any, Any, Any]:
 def _normalize_text(text: str) -> str:
     """Normalize case and whitespace."""
     return " ".join(text.split()).casefold()
-
-
-T = TypeVar("T")
-_CONCURRENCY = 8
-"""Examples at a time; the clients limit the requests to each endpoint."""
-
-
-async def run_skill_test(
-    wanted: str | Path,
-    resources: Resources,
-    *,
-    limit: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> SkillTrial:
-    """Test a skill on its examples.
-
-    Args:
-        wanted: The skill's name, or its folder, which must be below a search path.
-        resources: The opened models, and the catalogue that the planner chooses from.
-        limit: Use only this many examples, the first ones.
-        progress: Called with the number of examples that are done, and their total.
-
-    Raises:
-        OptionError: there is no such skill.
-        SkillError: it has no examples, or invalid ones.
-    """
-    started = time.monotonic()
-    skill = find_skill(wanted, resources.skills.current)
-    if skill.folder is None:
-        raise SkillError(f"The skill {skill.name} was created by a program and has no folder with examples.")
-    examples = (await asyncio.to_thread(read_examples, skill.folder))[:limit]
-    with suppress(SkillError):
-        # Code that hangs is awaited only once; each example reports it.
-        await asyncio.to_thread(skill_graph, skill)
-    context, done = resources.context(), 0
-
-    async def run_trial(example: Example) -> ExampleTrial:
-        nonlocal done
-        trial = ExampleTrial(skill.name, example, context)
-        await trial.run()
-        done += 1
-        if progress is not None:
-            progress(done, len(examples))
-        return trial
-
-    trials = await _map_concurrently(run_trial, examples)
-    return _build_report(skill.name, trials, time.monotonic() - started)
 
 
 def find_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
@@ -321,9 +269,6 @@ async def _map_concurrently(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-Progress = Callable[[int, int], None]
-
-
 class SkillWorkshop:
     """Tools for authors of skills; see `Gems.skills`."""
 
@@ -333,14 +278,43 @@ class SkillWorkshop:
     async def try_out(
         self, skill: str | Path, limit: int | None = None, progress: Progress | None = None
     ) -> SkillTrial:
-        """Test a skill on its own examples; see `run_skill_test`."""
-        return await run_skill_test(skill, self._resources, limit=limit, progress=progress)
+        """Test a skill on its own examples, or on the first `limit` of them.
+
+        Args:
+            skill: The skill's name, or its folder, which must be below a search path.
+            limit: Maximum number of examples.
+            progress: Called with the number of examples that are done, and their total.
+
+        Raises:
+            OptionError: there is no such skill.
+            SkillError: it has no examples, or invalid ones.
+        """
+        started = time.monotonic()
+        found = find_skill(skill, self._resources.skills.current)
+        if found.folder is None:
+            raise SkillError(
+                f"The skill {found.name} was created by a program and has no folder with examples."
+            )
+        examples = (await asyncio.to_thread(read_examples, found.folder))[:limit]
+        with suppress(SkillError):
+            # Code that hangs is awaited only once; each example reports it.
+            await asyncio.to_thread(skill_graph, found)
+        context, done = self._resources.context(), 0
+
+        async def run_trial(example: Example) -> ExampleTrial:
+            nonlocal done
+            trial = ExampleTrial(found.name, example, context)
+            await trial.run()
+            done += 1
+            if progress is not None:
+                progress(done, len(examples))
+            return trial
+
+        trials = await _map_concurrently(run_trial, examples)
+        return _build_report(found.name, trials, time.monotonic() - started)
 
     async def learn(
         self, request: DraftRequest | None = None, progress: Progress | None = None
     ) -> SkillDrafts:
-        """Draft skills from lessons; see `propose_skills`."""
-        memories = MemoryAdmin(self._resources)
-        return await propose_skills(
-            memories, self._resources, self._home, request or DraftRequest(), progress
-        )
+        """Draft skills from lessons; `progress` is called with the groups that are done, and their total."""
+        return await propose_skills(self._resources, self._home, request or DraftRequest(), progress)
