@@ -141,9 +141,9 @@ def learn(
 ) -> None:
     """Draft skills from lessons where many are of one kind.
 
-    Uses lessons, and experiences without a lesson. Lessons from runs with a skill become an amendment of it;
-    all others a new skill per kind of requirement. The reflector's chat model writes the drafts to
-    GEMS_HOME/drafts/skills. Runs do not use a draft until you move it.
+    Uses lessons, and experiences without a lesson. Lessons from runs with a skill become an amendment of it,
+    which needs a chat model; all others a new skill per kind of requirement. The reflector's chat model
+    writes the drafts to GEMS_HOME/drafts/skills. Runs do not use a draft until you move it.
 
     \b
     Examples:
