@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from gems.state import State, negative_prompt
 from gems.types import (
+    Answer,
     AnswerValue,
     Experience,
     Failure,
@@ -18,6 +19,7 @@ from gems.types import (
     Options,
     Plan,
     Recall,
+    Requirement,
     RequirementKind,
     Round,
     RunRow,
@@ -170,11 +172,12 @@ def outcome(rounds: list[Round]) -> dict[str, Any]:
 def build_result(state: State, row: RunRow, status: RunStatus) -> RunResult:
     """Build the result of a run from its state, without the image's bytes."""
     rounds = all_rounds(state)
-    found: dict[str, Any] = (
-        outcome(rounds)
-        if rounds
-        else {"image": None, "score": 0.0, "best_round": 0, "final_prompt": state.get("current_prompt", "")}
-    )
+    found: dict[str, Any] = {"image": None, "score": 0.0, "best_round": 0}
+    found["final_prompt"] = state.get("current_prompt", "")
+    answers: list[Answer] = []
+    if rounds:
+        found, best = outcome(rounds), best_round(rounds)
+        answers = best["verdicts"][best["best"]]["answers"]
     return RunResult(
         run_id=row["run_id"],
         status=status,
@@ -186,7 +189,7 @@ def build_result(state: State, row: RunRow, status: RunStatus) -> RunResult:
         final_prompt=found["final_prompt"],
         best_round=found["best_round"],
         rounds=rounds,
-        requirements=_check_requirements(state, rounds, found["best_round"]),
+        requirements=check_requirements(state.get("requirements") or [], answers),
         experiences=state.get("experiences") or [],
         recalls=state.get("recalls") or [],
         skill_uses=state.get("skill_uses") or [],
@@ -201,20 +204,13 @@ def build_result(state: State, row: RunRow, status: RunStatus) -> RunResult:
     )
 
 
-def _check_requirements(state: State, rounds: list[Round], best: int) -> list[CheckedRequirement]:
-    """Return the requirements with the answers for the best image; unknown while there is none."""
-    round_ = next((round_ for round_ in rounds if round_["number"] == best), None)
-    answers = {a["requirement"]: a for a in round_["verdicts"][round_["best"]]["answers"]} if round_ else {}
-    checked = []
-    for requirement in state.get("requirements") or []:
-        answer = answers.get(requirement["id"])
-        checked.append(
-            CheckedRequirement(
-                **requirement,
-                answer=answer["answer"] if answer else "unknown",
-                evidence=answer["evidence"] if answer else "",
-                probability=answer["probability"] if answer else None,
-                source=answer["source"] if answer else "",
-            )
-        )
-    return checked
+def check_requirements(
+    requirements: Sequence[Requirement], answers: Sequence[Answer]
+) -> list[CheckedRequirement]:
+    """Return the requirements with their answers; unknown where there is none."""
+    known: dict[str, Any] = {answer["requirement"]: answer for answer in answers}
+    missing = {"answer": "unknown", "evidence": "", "probability": None, "source": ""}
+    return [
+        CheckedRequirement.model_validate({**missing, **known.get(item["id"], {}), **item})
+        for item in requirements
+    ]

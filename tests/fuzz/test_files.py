@@ -141,7 +141,7 @@ def test_what_pictures_say_comes_out_as_it_was_put_in(
     assert set(said) == {"parameters", "gems"}
     told = json.loads(said["gems"])
     assert (told["prompt"], told["seed"], told["model"]) == (prompt, seed, model)
-    assert said["parameters"] == infotext(result, result.rounds[0]["candidates"][0])
+    assert said["parameters"] == infotext(result.rounds[0], result.rounds[0]["candidates"][0])
     last = said["parameters"].rpartition("\n")[2]
     assert f"Seed: {seed}" in last
     assert said["parameters"].startswith(prompt)

@@ -29,10 +29,11 @@ def masked_config(images: Sequence[str], secrets: tuple[str, ...]) -> RunnableCo
     `images` are the ids of the images in the messages, in order; `secrets` are redacted.
     """
     callbacks = AsyncCallbackManager.configure(inheritable_callbacks=ensure_config()["callbacks"])
-    tracers = {id(each): each for each in callbacks.handlers if isinstance(each, BaseTracer)}
-    if not tracers:
+    copies = {
+        id(each): _masking_copy(each, secrets) for each in callbacks.handlers if isinstance(each, BaseTracer)
+    }
+    if not copies:
         return None
-    copies = {key: _masking_copy(tracer, secrets) for key, tracer in tracers.items()}
 
     def replace_tracers(handlers: list[BaseCallbackHandler]) -> list[BaseCallbackHandler]:
         return [copies.get(id(each), each) for each in handlers]
@@ -92,11 +93,10 @@ def _masking_class(kind: type[BaseTracer], secrets: tuple[str, ...]) -> type[Bas
 def _mask_images(message: BaseMessage, images: Iterator[str]) -> BaseMessage:
     if isinstance(message.content, str):
         return message
-    content = [_mask_image(block, images) for block in message.content]
+    content = [
+        {"type": "text", "text": f"[image {next(images, '')}]"}
+        if isinstance(block, dict) and block.get("type") == "image_url"
+        else block
+        for block in message.content
+    ]
     return message.model_copy(update={"content": content})
-
-
-def _mask_image(block: str | dict[str, Any], images: Iterator[str]) -> str | dict[str, Any]:
-    if not isinstance(block, dict) or block.get("type") != "image_url":
-        return block
-    return {"type": "text", "text": f"[image {next(images, '')}]"}

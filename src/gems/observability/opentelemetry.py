@@ -19,7 +19,7 @@ from typing import Any
 from langgraph.errors import GraphBubbleUp
 from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import (
     BatchSpanProcessor,
     ConsoleSpanExporter,
@@ -88,46 +88,39 @@ class OtelTracing(Tracing):
 
     @contextmanager
     def span(self, kind: str, name: str = "", **facts: Any) -> Iterator[Span]:
-        parent_span = _CURRENT_SPAN.get() or self._parent
-        parent = trace.set_span_in_context(parent_span) if parent_span is not None else None
-        span = self._tracer.start_span(f"gems {kind} {name}".strip(), parent)
-        otel_span = self._start(span, **_OPERATIONS.get(kind, {}), **facts)
-        token = _CURRENT_SPAN.set(span)
-        try:
-            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-                yield otel_span
-        except BaseException as error:
-            _record_failure(otel_span, error)
-            raise
-        finally:
-            _CURRENT_SPAN.reset(token)
-            span.end()
+        title, parent = f"gems {kind} {name}".strip(), _CURRENT_SPAN.get() or self._parent
+        with self._open(title, parent, **_OPERATIONS.get(kind, {}), **facts) as (span, otel_span):
+            token = _CURRENT_SPAN.set(span)
+            try:
+                with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                    yield otel_span
+            finally:
+                _CURRENT_SPAN.reset(token)
 
     @contextmanager
     def run(self, run_id: str, **facts: Any) -> Iterator[tuple[Span, Tracing]]:
         # Not made the current span: a run is a generator, whose consumer has a context of its own.
-        parent_span = _CURRENT_SPAN.get()
-        parent = trace.set_span_in_context(parent_span) if parent_span is not None else None
-        span = self._tracer.start_span("gems run", parent)
-        otel_span = self._start(span, run_id=run_id, **facts)
-        try:
+        with self._open("gems run", _CURRENT_SPAN.get(), run_id=run_id, **facts) as (span, otel_span):
             yield otel_span, OtelTracing(self._tracer, texts=self._texts, parent=span)
+
+    @contextmanager
+    def _open(
+        self, title: str, parent: trace.Span | None, /, **facts: Any
+    ) -> Iterator[tuple[trace.Span, OtelSpan]]:
+        context = trace.set_span_in_context(parent) if parent is not None else None
+        span = self._tracer.start_span(title, context)
+        otel_span = OtelSpan(span, with_texts=self._texts)
+        otel_span.tell(**facts)
+        try:
+            yield span, otel_span
+        except (GraphBubbleUp, GeneratorExit):
+            # A skill's question, or a consumer that stops iterating, is not an error.
+            raise
         except BaseException as error:
-            _record_failure(otel_span, error)
+            otel_span.failed(error)
             raise
         finally:
             span.end()
-
-    def _start(self, span: trace.Span, **facts: Any) -> OtelSpan:
-        otel_span = OtelSpan(span, with_texts=self._texts)
-        otel_span.tell(**facts)
-        return otel_span
-
-
-def _record_failure(otel_span: Span, error: BaseException) -> None:
-    # A skill's question, or a consumer that stops iterating, is not an error.
-    if not isinstance(error, GraphBubbleUp | GeneratorExit):
-        otel_span.failed(error)
 
 
 @asynccontextmanager
@@ -137,23 +130,18 @@ async def open_otel(where: str, *, texts: bool) -> AsyncIterator[Tracing]:
     resource = Resource.create({SERVICE_NAME: name, SERVICE_VERSION: __version__})
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     exporter = None if where == "console" else WarnOnceExporter(where)
-    provider.add_span_processor(_processor(exporter))
+    # stdout is for results.
+    console = SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr))
+    sender = BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_INTERVAL_MS) if exporter else console
+    provider.add_span_processor(sender)
     try:
         yield OtelTracing(provider.get_tracer("gems", __version__), texts=texts)
     finally:
         closing = threading.Thread(target=provider.shutdown, name="gems-otel", daemon=True)
         closing.start()
         # Do not wait for a collector that failed before.
-        await asyncio.to_thread(
-            closing.join, 0.0 if exporter is not None and exporter.failed else _CLOSE_TIMEOUT_S
-        )
-
-
-def _processor(exporter: WarnOnceExporter | None) -> SpanProcessor:
-    if exporter is None:
-        # stdout is for results.
-        return SimpleSpanProcessor(ConsoleSpanExporter(out=sys.stderr))
-    return BatchSpanProcessor(exporter, schedule_delay_millis=_EXPORT_INTERVAL_MS)
+        has_failed = exporter is not None and exporter.failed
+        await asyncio.to_thread(closing.join, 0.0 if has_failed else _CLOSE_TIMEOUT_S)
 
 
 def traces_url(where: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
@@ -121,12 +122,11 @@ def display_url(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}".rstrip("/")
 
 
-_KEY_VARIABLES = ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
-
-
 def known_secrets(settings: Settings | None) -> tuple[str, ...]:
     """Return the keys in settings and environment, and likely ones in URLs and fields."""
-    found = [os.environ.get(name, "") for name in _KEY_VARIABLES]
+    found = [
+        os.environ.get(name, "") for name in ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
+    ]
     if settings is not None:
         chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
         parts = (*chats, settings.generator)
@@ -138,13 +138,7 @@ def known_secrets(settings: Settings | None) -> tuple[str, ...]:
         models = (part.model.partition(":")[2].rpartition("@http") for part in parts)
         addresses = (f"http{url}" if at else url for _, at, url in models)
         for address in (*addresses, settings.otel, checkpoint):
-            found += _secrets_of_url(address)
+            # If it is not a URL, nothing is sent there; its use reports the error.
+            with suppress(ValueError):
+                found += secrets_of_address(address)
     return tuple(dict.fromkeys(secret for secret in found if secret))
-
-
-def _secrets_of_url(address: str) -> list[str]:
-    try:
-        return list(secrets_of_address(address))
-    except ValueError:
-        # Not a URL, so nothing is sent there; its use reports the error.
-        return []

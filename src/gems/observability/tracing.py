@@ -35,13 +35,7 @@ class Tracing:
     """Creates spans; this base class creates none."""
 
     def span(self, kind: str, name: str = "", **facts: Any) -> AbstractContextManager[Span]:
-        """Open a span for a piece of work within a coroutine.
-
-        Args:
-            kind: `node`, `chat` or `draw`.
-            name: The name of the node or model.
-            **facts: See `Span.tell`.
-        """
+        """Open a span for a piece of work in a coroutine; `kind` is `node`, `chat` or `draw`."""
         del kind, name, facts
         return _NO_SPAN_CONTEXT
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from gems.memory.file_store import write_atomically
 from gems.memory.images import ImageStore
 from gems.memory.sqlite import reading, storage_error
 from gems.results import RunResult
-from gems.types import Candidate
+from gems.types import Candidate, Round
 
 _PNG_SIGNATURE_BYTES = 8
 # Length, type and checksum of a chunk.
@@ -29,11 +30,11 @@ _KEPT_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"iCCP", b"sRGB", b"gAMA", 
 
 def with_provenance(png: bytes, result: RunResult) -> bytes:
     """Return the PNG with metadata of the run. Blocking: call it in a thread."""
-    best = next(best for best in result.rounds if best["number"] == result.best_round)
+    best = next(round_ for round_ in result.rounds if round_["number"] == result.best_round)
     candidate = best["candidates"][best["best"]]
     texts = PngInfo()
-    texts.add_itxt("parameters", infotext(result, candidate))
-    texts.add_itxt("gems", json.dumps(provenance_record(result, candidate), ensure_ascii=False))
+    texts.add_itxt("parameters", infotext(best, candidate))
+    texts.add_itxt("gems", json.dumps(_provenance_record(result, candidate), ensure_ascii=False))
     return _with_texts(png, texts)
 
 
@@ -54,9 +55,8 @@ def _with_texts(png: bytes, texts: PngInfo) -> bytes:
     return out.getvalue()
 
 
-def infotext(result: RunResult, candidate: Candidate) -> str:
+def infotext(best: Round, candidate: Candidate) -> str:
     """Return the text that A1111-style tools read: prompt, negative prompt, then parameters by name."""
-    best = next(best for best in result.rounds if best["number"] == result.best_round)
     parameters = candidate["parameters"]
     used = parameters.get("seed_used")
     named = {
@@ -77,8 +77,7 @@ def infotext(result: RunResult, candidate: Candidate) -> str:
     return "\n".join(lines)
 
 
-def provenance_record(result: RunResult, candidate: Candidate) -> dict[str, Any]:
-    """Return the content of the `gems` chunk."""
+def _provenance_record(result: RunResult, candidate: Candidate) -> dict[str, Any]:
     return {
         "version": __version__,
         "run_id": result.run_id,
@@ -112,27 +111,22 @@ def check_target(out: str | Path | None) -> None:
     if out == "":
         raise OptionError("The output path is empty.", hint="Use a .png file or a folder.")
     target = Path(out)
-    _check_path(target)
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            target.stat()
+    except (OSError, ValueError) as error:
+        # A name that the system does not accept, or a path without access.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        path_text = str(target) if len(str(target)) <= 200 else f"{str(target)[:199]}…"
+        raise OptionError(
+            f"{path_text!r} cannot be written: {reason}.", hint="Choose another --out."
+        ) from error
     if not target.is_dir() and target.suffix.lower() not in ("", ".png"):
         raise OptionError(f"{target} does not end in .png.", hint="Images are written as PNG.")
     folder = target if target.is_dir() or not target.suffix else target.parent
     existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise OptionError(f"{folder} is not writable.", hint="Choose another path with --out.")
-
-
-def _check_path(target: Path) -> None:
-    """Reject names that the system does not accept, and paths without access."""
-    try:
-        target.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        path_text = str(target) if len(str(target)) <= 200 else f"{str(target)[:199]}…"
-        raise OptionError(
-            f"{path_text!r} cannot be written: {reason}.", hint="Choose another --out."
-        ) from error
 
 
 async def save_result(result: RunResult, images: ImageStore, out: str | Path, *, metadata: bool) -> RunResult:
@@ -153,10 +147,10 @@ async def save_result(result: RunResult, images: ImageStore, out: str | Path, *,
         stored = images.path(result.image_id) if result.image_id not in images.unsaved else None
         place = stored or await asyncio.to_thread(_write_to_temporary, f"gems-{result.run_id}.png", data)
         where = f"It is {place}." if place else "It is in memory only and lost when this process ends."
-        warning = f"The result could not be written: {storage_error(error, target)} {where}"
-        return result.model_copy(update={"warnings": [*result.warnings, warning]}).with_image(
-            data, place, images.at_hand
+        result = _with_warning(
+            result, f"The result could not be written: {storage_error(error, target)} {where}"
         )
+        return result.with_image(data, place, images.at_hand)
     return result.with_image(data, target, images.at_hand)
 
 
@@ -171,13 +165,12 @@ def _write_to_temporary(name: str, data: bytes) -> Path | None:
 
 
 async def load_saved_image(result: RunResult, images: ImageStore, saved: str | None) -> RunResult:
-    """Return the result of an earlier run with its image.
+    """Return the result of an earlier run with its image; StorageError if it is missing.
 
-    `saved` is the file it was saved to, which is used if the stored image is missing; StorageError if both
-    are.
+    The path is the file it was `saved` to if that exists, which also replaces a missing stored image.
     """
     stored = images.path(result.image_id or "")
-    path = await asyncio.to_thread(image_path, saved, stored)
+    path = Path(saved) if saved and await asyncio.to_thread(os.path.exists, saved) else stored
     try:
         return result.with_image(await images.load(result.image_id or ""), path, images.at_hand)
     except ImageMissingError as missing:
@@ -185,10 +178,12 @@ async def load_saved_image(result: RunResult, images: ImageStore, saved: str | N
             raise
         with reading(path):
             data = await asyncio.to_thread(path.read_bytes)
-        warning = f"{missing.message} This is the copy that was saved to {path}."
-    return result.model_copy(update={"warnings": [*result.warnings, warning]}).with_image(
-        data, path, images.at_hand
-    )
+        result = _with_warning(result, f"{missing.message} This is the copy that was saved to {path}.")
+    return result.with_image(data, path, images.at_hand)
+
+
+def _with_warning(result: RunResult, warning: str) -> RunResult:
+    return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
 
 def write_page(page: str, target: Path) -> Path:
@@ -200,11 +195,6 @@ def write_page(page: str, target: Path) -> Path:
     except OSError as error:
         raise storage_error(error, target) from error
     return target.absolute()
-
-
-def image_path(saved: str | None, stored: Path) -> Path:
-    """Return the current path of a finished run's image: the saved file, or the store's. Blocking."""
-    return Path(saved) if saved and Path(saved).exists() else stored
 
 
 def _target_path(out: Path, run_id: str) -> Path:

@@ -17,10 +17,10 @@ from gems.nodes.decomposer import state_requirements
 from gems.nodes.judge import all_met, confirm, doubtful_answers, recheck
 from gems.options import check_prompt
 from gems.resources import Resources
-from gems.results import CheckedRequirement
+from gems.results import CheckedRequirement, check_requirements
 from gems.runs.source_images import read_png
 from gems.state import State
-from gems.types import Answer, Requirement, Usage
+from gems.types import Answer, Requirement, SkillUse, Usage
 from gems.verdicts import pass_rate
 
 _TEXT_SKILL = "text-rendering"
@@ -60,10 +60,7 @@ async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -
         prompt=prompt,
         passed=all(answer == "yes" for answer in answers),
         score=pass_rate(answers),
-        requirements=[
-            _check_requirement(requirement, answer)
-            for requirement, answer in zip(requirements, judgement.answers, strict=True)
-        ],
+        requirements=check_requirements(requirements, judgement.answers),
         usage=work.usage,
         warnings=work.warnings,
         seconds=round(time.monotonic() - started, 3),
@@ -90,26 +87,16 @@ async def _read_texts(
 
     if not wanted_texts(prompt) or work.context.skills.get(_TEXT_SKILL) is None:
         return {}
-    state: State = {
+    use: SkillUse = {
+        "name": _TEXT_SKILL,
         "prompt": prompt,
-        "requirements": requirements,
-        "skill_uses": [
-            {
-                "name": _TEXT_SKILL,
-                "prompt": prompt,
-                "restored": [],
-                "requirements": [],
-                "drawing": {},
-                "fault": "",
-            }
-        ],
+        "restored": [],
+        "requirements": [],
+        "drawing": {},
+        "fault": "",
     }
+    state: State = {"prompt": prompt, "requirements": requirements, "skill_uses": [use]}
     return await ask_verifiers(image, state, work)
-
-
-def _check_requirement(requirement: Requirement, answer: Answer) -> CheckedRequirement:
-    found = {name: answer[name] for name in ("answer", "evidence", "probability", "source")}
-    return CheckedRequirement.model_validate({**requirement, **found})
 
 
 class _SingleImageStore(ImageStore):
