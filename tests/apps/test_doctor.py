@@ -294,9 +294,9 @@ def test_langsmith_is_named_and_not_shown() -> None:
 
 
 async def test_langsmith_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not doctor.langsmith_is_on()
+    with pytest.raises(Exception, match="LANGSMITH_TRACING is not true"):
+        await doctor.langsmith()
     monkeypatch.setenv("LANGCHAIN_TRACING_V2", "true")
-    assert doctor.langsmith_is_on()
     with pytest.raises(ConfigurationError, match="LANGSMITH_API_KEY"):
         await doctor.langsmith()
 

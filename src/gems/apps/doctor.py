@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
 from gems.apps.server.auth import KeyFile
+from gems.apps.text import pluralize
 from gems.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -53,54 +54,6 @@ _PATIENCE_S = 5.0
 _SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2", "LANGCHAIN_TRACING")
 _KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
 _ENDPOINTS = ("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT")
-
-
-async def collector(settings: Settings) -> str:
-    """Send an empty trace to the collector, and describe it; raise GemsError if it does not accept traces."""
-    check_installed(settings)
-    if settings.otel == "console":
-        return "to stderr"
-    from gems.observability.opentelemetry import traces_url  # noqa: PLC0415 - only where it is installed
-
-    where = display_url(settings.otel)
-    headers = {"content-type": "application/x-protobuf"}
-    try:
-        async with httpx.AsyncClient(timeout=_PATIENCE_S) as client:
-            answer = await client.post(traces_url(settings.otel), content=b"", headers=headers)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnreachableError(
-            f"Cannot reach {where}: {type(error).__name__}.",
-            hint="Set GEMS_OTEL to the URL of a collector that accepts OTLP/HTTP, usually on port 4318.",
-        ) from error
-    # OpenTelemetry sends the headers, not this probe; a collector that requires a key is up as well.
-    if answer.status_code in (401, 403):
-        return f"{where} is reachable and requires a key (OTEL_EXPORTER_OTLP_HEADERS)"
-    if not answer.is_success:
-        raise RejectedRequestError(
-            f"{where} answered {answer.status_code} and does not accept traces.",
-            hint="Set GEMS_OTEL to a collector that accepts OTLP/HTTP, usually on port 4318.",
-        )
-    texts = "with prompts and answers" if settings.otel_text else "without prompts and answers"
-    return f"{where} accepts traces, {texts}"
-
-
-def langsmith_is_on() -> bool:
-    """Return whether LangChain sends traces to LangSmith."""
-    return any(os.environ.get(name, "").lower() == "true" for name in _SWITCHES)
-
-
-async def langsmith() -> str:
-    """List the LangSmith variables that are set, without values; raise ConfigurationError without a key."""
-    names = sorted(name for name in os.environ if name.startswith(("LANGSMITH_", "LANGCHAIN_")))
-    named = [name for name in names if os.environ[name]]
-    if not any(name in named for name in (*_KEYS, *_ENDPOINTS)):
-        raise ConfigurationError(
-            "LangSmith tracing is enabled, but no key is set.",
-            hint="Set LANGSMITH_API_KEY in the environment, or unset LANGSMITH_TRACING.",
-        )
-    return f"traces are sent with texts and without images; set variables: {', '.join(named)}"
-
-
 _SMALL = 256
 _SEED = 7
 _NOT_OFFERED = ("dev", "test")
@@ -141,6 +94,10 @@ class DoctorReport(BaseModel):
     checks: list[Check]
 
 
+class _Skipped(Exception):  # noqa: N818 - nothing is wrong
+    """Raised with the reason why a check is skipped."""
+
+
 async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator[Check]:
     """Run all checks and yield each result; `draw` allows a test image, which may cost money."""
     try:
@@ -149,39 +106,53 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
         yield _failed_check("settings", error)
     else:
         yield Check(name="settings", status="ok", detail="read from the environment and .env")
-        async for check in _stores(settings):
-            yield check
-        yield await _memory(settings)
-        yield await _skills(settings)
+        for name, detail in _storage_checks(settings):
+            yield await _check(name, detail)
+        yield await _check("memory", _check_memory(settings))
+        yield await _check_skills(settings)
         for roles, wanted in _group_roles(settings):
-            async for check in _chat(roles, wanted):
+            async for check in _check_chat(roles, wanted):
                 yield check
-        yield await _generator(settings.generator, draw=draw)
-        yield await asyncio.to_thread(_server, settings)
-        yield await _traces(settings)
-    yield await _langsmith()
+        yield await _check("generator", _check_generator(settings.generator, draw=draw))
+        yield await _check("server", asyncio.to_thread(_check_server, settings))
+        yield await _check("traces", _check_collector(settings))
+    yield await _check("langsmith", langsmith())
     for check in extras():
         yield check
 
 
-def _server(settings: Settings) -> Check:
+async def _check(name: str, detail: Awaitable[str]) -> Check:
+    """Convert the detail that an awaitable returns, or its error, to a check."""
+    try:
+        return Check(name=name, status="ok", detail=await detail)
+    except _Skipped as reason:
+        return Check(name=name, status="skipped", detail=str(reason))
+    except Exception as error:  # noqa: BLE001 - the other components must be checked too
+        return _failed_check(name, error)
+
+
+def _failed_check(name: str, error: Exception) -> Check:
+    if isinstance(error, GemsError):
+        hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+        own = hint if hint and error.hint == error.default_hint else error.hint
+        return Check(name=name, status="failed", detail=error.message, hint=own)
+    hint = "This is a bug in GEMS or a library. Please report it."
+    return Check(name=name, status="failed", detail=f"{type(error).__name__}: {error}", hint=hint)
+
+
+def _check_server(settings: Settings) -> str:
     """Check the address and keys of `gems serve`, without listening."""
     try:
         from gems.apps.server.app import check_reach  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
-        return Check(name="server", status="skipped", detail=f"{error.name} is not installed")
+        raise _Skipped(f"{error.name} is not installed") from None
+    check_reach(settings)
     serve = settings.serve
-    try:
-        check_reach(settings)
-        keys = KeyFile(serve.keys_path(settings)).all()
-    except GemsError as error:
-        return _failed_check("server", error)
-    whom = (
-        f"protected by {len(keys)} API key{'' if len(keys) == 1 else 's'}"
-        if keys
-        else "for this machine only, since there are no keys"
-    )
-    return Check(name="server", status="ok", detail=f"may listen on {serve.host}, port {serve.port}, {whom}")
+    keys = len(KeyFile(serve.keys_path(settings)).all())
+    access = "for this machine only, since there are no keys"
+    if keys:
+        access = f"protected by {pluralize(keys, 'API key')}"
+    return f"may listen on {serve.host}, port {serve.port}, {access}"
 
 
 def smallest_size(generator: GeneratorCapabilities) -> tuple[int, int]:
@@ -208,13 +179,13 @@ def extras() -> Iterator[Check]:
     for extra in needed:
         if extra in _NOT_OFFERED:
             continue
-        absent = [package for package in _packages(extra, needed) if not _installed(package)]
-        if absent:
+        name = f"extra {extra}"
+        if absent := [package for package in _packages(extra, needed) if not _is_installed(package)]:
             hint = f"Install with: pip install 'gems-agent[{extra}]'"
             detail = f"not installed: {', '.join(absent)}"
-            yield Check(name=f"extra {extra}", status="missing", detail=detail, hint=hint)
+            yield Check(name=name, status="missing", detail=detail, hint=hint)
         else:
-            yield Check(name=f"extra {extra}", status="ok", detail="installed")
+            yield Check(name=name, status="ok", detail="installed")
 
 
 def _packages(extra: str, needed: dict[str, list[str]]) -> list[str]:
@@ -225,86 +196,47 @@ def _packages(extra: str, needed: dict[str, list[str]]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-async def _traces(settings: Settings) -> Check:
-    if not settings.otel:
-        return Check(name="traces", status="skipped", detail="GEMS_OTEL is not set")
-    return await _check_result("traces", collector(settings))
+def _storage_checks(settings: Settings) -> Iterator[tuple[str, Awaitable[str]]]:
+    async def check_sqlite(path: Path, opened: AbstractAsyncContextManager[object]) -> str:
+        async with opened:
+            return await asyncio.to_thread(_check_sqlite, path)
 
-
-async def _langsmith() -> Check:
-    if not langsmith_is_on():
-        return Check(name="langsmith", status="skipped", detail="LANGSMITH_TRACING is not true")
-    return await _check_result("langsmith", langsmith())
-
-
-async def _check_result(name: str, result: Awaitable[str]) -> Check:
-    """Convert the detail that an awaitable returns, or its error, to a check."""
-    try:
-        return Check(name=name, status="ok", detail=await result)
-    except Exception as error:  # noqa: BLE001 - the other components must be checked too
-        return _failed_check(name, error)
-
-
-def _failed_check(name: str, error: Exception) -> Check:
-    if isinstance(error, GemsError):
-        hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
-        own = hint if hint and error.hint == error.default_hint else error.hint
-        return Check(name=name, status="failed", detail=error.message, hint=own)
-    hint = "This is a bug in GEMS or a library. Please report it."
-    return Check(name=name, status="failed", detail=f"{type(error).__name__}: {error}", hint=hint)
-
-
-async def _stores(settings: Settings) -> AsyncGenerator[Check]:
-    async def ledger() -> str:
-        async with open_ledger(settings.ledger_path):
-            return await asyncio.to_thread(_check_sqlite, settings.ledger_path)
-
-    async def checkpoints() -> str:
-        async with open_checkpointer(settings.checkpoints_path):
-            return await asyncio.to_thread(_check_sqlite, settings.checkpoints_path)
-
-    async def database() -> str:
+    async def check_database() -> str:
         async with open_stores(settings) as stores:
             return stores.label
 
-    yield await _check_result("home", asyncio.to_thread(_check_writable, settings.home))
-    yield await _check_result("images", asyncio.to_thread(_check_writable, settings.home / "images"))
+    yield "home", asyncio.to_thread(_check_writable, settings.home)
+    yield "images", asyncio.to_thread(_check_writable, settings.home / "images")
     if settings.checkpoint is not None:
-        yield await _check_result("database", database())
+        yield "database", check_database()
         return
-    yield await _check_result("ledger", ledger())
-    yield await _check_result("checkpoints", checkpoints())
+    ledger, checkpoints = settings.ledger_path, settings.checkpoints_path
+    yield "ledger", check_sqlite(ledger, open_ledger(ledger))
+    yield "checkpoints", check_sqlite(checkpoints, open_checkpointer(checkpoints))
 
 
-async def _skills(settings: Settings) -> Check:
+async def _check_skills(settings: Settings) -> Check:
     """Count usable skills; invalid folders do not fail the check."""
-    catalogue = SkillCatalogue(skill_places(settings).places)
     try:
-        registry = await catalogue.refreshed()
+        registry = await SkillCatalogue(skill_places(settings).places).refreshed()
     except GemsError as error:
         return _failed_check("skills", error)
     faulty = sum(isinstance(item, FaultySkill) for item in registry.left_out)
-    detail = f"{len(registry.all())} available"
-    if not faulty:
-        return Check(name="skills", status="ok", detail=detail)
-    hint = "Run `gems skills list` to see what is wrong with them."
-    return Check(name="skills", status="ok", detail=f"{detail}, {faulty} skipped", hint=hint)
+    detail = f"{len(registry.all())} available{f', {faulty} skipped' if faulty else ''}"
+    hint = "Run `gems skills list` to see what is wrong with them." if faulty else ""
+    return Check(name="skills", status="ok", detail=detail, hint=hint)
 
 
-async def _memory(settings: Settings) -> Check:
-    """Check the experience store, and name the embedder that `auto` selects."""
+async def _check_memory(settings: Settings) -> str:
+    """Search the experience store, and name the embedder that `auto` selects."""
     if settings.experience == "off":
-        return Check(name="memory", status="skipped", detail="GEMS_EXPERIENCE is off")
-
-    async def search_store() -> str:
-        where, folder = settings.experience, settings.experience_path
-        async with open_store(where, folder, settings.embedder, settings.embedder_api_key) as store:
-            embedder = await store.embedder()
-            await embedder.embed(["a red circle"])
-            await store.asearch((EXPERIENCES,), query="a red circle", limit=1)
-            return f"{store.where}, embedder {embedder.identity}"
-
-    return await _check_result("memory", search_store())
+        raise _Skipped("GEMS_EXPERIENCE is off")
+    where, folder = settings.experience, settings.experience_path
+    async with open_store(where, folder, settings.embedder, settings.embedder_api_key) as store:
+        embedder = await store.embedder()
+        await embedder.embed(["a red circle"])
+        await store.asearch((EXPERIENCES,), query="a red circle", limit=1)
+        return f"{store.where}, embedder {embedder.identity}"
 
 
 def _check_sqlite(path: Path) -> str:
@@ -327,36 +259,33 @@ def _check_writable(folder: Path) -> str:
     return f"{folder} is writable, {free / 1e9:,.1f} GB free"
 
 
-def _group_roles(settings: Settings) -> list[tuple[list[Role], ChatSettings]]:
+def _group_roles(settings: Settings) -> Iterator[tuple[list[Role], ChatSettings]]:
     """Group the roles that share a chat model."""
-    groups: list[tuple[list[Role], ChatSettings]] = []
-    for role in get_args(Role):
-        wanted = settings.chat_for(role)
-        same = next((roles for roles, known in groups if known == wanted), None)
-        if same is None:
-            groups.append(([role], wanted))
-        else:
-            same.append(role)
-    return groups
+    left = list(get_args(Role))
+    while left:
+        wanted = settings.chat_for(left[0])
+        roles = [role for role in left if settings.chat_for(role) == wanted]
+        left = [role for role in left if role not in roles]
+        yield roles, wanted
 
 
-async def _chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
+async def _check_chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
     name = f"chat model of {', '.join(roles)}"
     try:
         # One attempt: retries would hide and delay the error.
         client = open_chat(wanted.model_copy(update={"attempts": 1}))
-    except Exception as error:  # noqa: BLE001 - see `_check_result`
+    except Exception as error:  # noqa: BLE001 - see `_check`
         yield _failed_check(name, error)
         return
     try:
-        answers = await _check_result(name, _check_reply(client))
+        answers = await _check(name, _check_reply(client))
         yield answers
         asked = [("structured output", _check_structured_output)]
         if roles != ["planner"]:
             asked.insert(0, ("sees images", _check_vision))
         for what, ask in asked:
             if answers.status == "ok":
-                yield await _check_result(f"{name}: {what}", ask(client))
+                yield await _check(f"{name}: {what}", ask(client))
             else:
                 yield Check(name=f"{name}: {what}", status="skipped", detail="the model does not answer")
     finally:
@@ -404,33 +333,70 @@ def red_square(side: int = 224) -> bytes:
     return out.getvalue()
 
 
-async def _generator(settings: GeneratorSettings, *, draw: bool) -> Check:
-    try:
-        generator = open_generator(settings.model_copy(update={"attempts": 1}))
-    except Exception as error:  # noqa: BLE001 - see `_check_result`
-        return _failed_check("generator", error)
+async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:
+    generator = open_generator(settings.model_copy(update={"attempts": 1}))
     try:
         able = generator.capabilities
         if not draw:
-            return Check(name="generator", status="skipped", detail=f"{able.model}: skipped with --no-draw")
+            raise _Skipped(f"{able.model}: skipped with --no-draw")
         width, height = smallest_size(able)
-        request = ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height)
-
-        async def draw_image() -> str:
-            image = await generator.generate(request)
-            price = "" if not able.price_usd else f" for ${able.price_usd:g}"
-            return (
-                f"{able.model} generated {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
-            )
-
-        return await _check_result("generator", draw_image())
+        image = await generator.generate(
+            ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height)
+        )
+        price = f" for ${able.price_usd:g}" if able.price_usd else ""
+        return f"{able.model} generated {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
     finally:
         await generator.aclose()
 
 
-def _installed(package: str) -> bool:
+def _is_installed(package: str) -> bool:
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+async def _check_collector(settings: Settings) -> str:
+    """Send an empty trace to the collector, and describe it; raise GemsError if it does not accept traces."""
+    if not settings.otel:
+        raise _Skipped("GEMS_OTEL is not set")
+    check_installed(settings)
+    if settings.otel == "console":
+        return "to stderr"
+    from gems.observability.opentelemetry import traces_url  # noqa: PLC0415 - only where it is installed
+
+    where = display_url(settings.otel)
+    headers = {"content-type": "application/x-protobuf"}
+    try:
+        async with httpx.AsyncClient(timeout=_PATIENCE_S) as client:
+            answer = await client.post(traces_url(settings.otel), content=b"", headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnreachableError(
+            f"Cannot reach {where}: {type(error).__name__}.",
+            hint="Set GEMS_OTEL to the URL of a collector that accepts OTLP/HTTP, usually on port 4318.",
+        ) from error
+    # OpenTelemetry sends the headers, not this probe; a collector that requires a key is up as well.
+    if answer.status_code in (401, 403):
+        return f"{where} is reachable and requires a key (OTEL_EXPORTER_OTLP_HEADERS)"
+    if not answer.is_success:
+        raise RejectedRequestError(
+            f"{where} answered {answer.status_code} and does not accept traces.",
+            hint="Set GEMS_OTEL to a collector that accepts OTLP/HTTP, usually on port 4318.",
+        )
+    texts = "with prompts and answers" if settings.otel_text else "without prompts and answers"
+    return f"{where} accepts traces, {texts}"
+
+
+async def langsmith() -> str:
+    """List the LangSmith variables that are set, without values; raise ConfigurationError without a key."""
+    if not any(os.environ.get(name, "").lower() == "true" for name in _SWITCHES):
+        raise _Skipped("LANGSMITH_TRACING is not true")
+    names = sorted(name for name in os.environ if name.startswith(("LANGSMITH_", "LANGCHAIN_")))
+    named = [name for name in names if os.environ[name]]
+    if not any(name in named for name in (*_KEYS, *_ENDPOINTS)):
+        raise ConfigurationError(
+            "LangSmith tracing is enabled, but no key is set.",
+            hint="Set LANGSMITH_API_KEY in the environment, or unset LANGSMITH_TRACING.",
+        )
+    return f"traces are sent with texts and without images; set variables: {', '.join(named)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import typer
 from pydantic import BaseModel
@@ -15,7 +14,7 @@ from gems.evals.runner import WorkReport
 from gems.results import RunResult
 
 
-def print_json(value: BaseModel | dict[str, Any]) -> None:
+def print_json(value: object) -> None:
     """Print a JSON object in ASCII, so that it survives every encoding."""
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     typer.echo(json.dumps(plain, indent=2))
