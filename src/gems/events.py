@@ -151,12 +151,12 @@ def read_event(value: dict[str, Any]) -> Event:
 
 
 async def wait_for_result(
-    events: AsyncGenerator[Event | None], on_event: Callable[[Event], Awaitable[None]] | None = None
+    events: AsyncGenerator[Event], on_event: Callable[[Event], Awaitable[None]] | None = None
 ) -> RunResult:
     """Return the result at the end of a run's events, after `on_event` had each of them."""
     async with aclosing(events):
         async for event in events:
-            if event is not None and on_event is not None:
+            if on_event is not None:
                 await on_event(event)
             if isinstance(event, Finished):
                 return event.result

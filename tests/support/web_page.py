@@ -96,7 +96,7 @@ def _add_frames(app: FastAPI, desk: Controller) -> None:
         try:
             caller = desk.caller(None)
             if run:
-                story = await desk.story(caller, run)
+                story = await desk.view(caller, run)
                 status, body = status_text(story), desk.html(caller, story, chosen)
             else:
                 body = await desk.gallery(caller, text)

@@ -45,7 +45,7 @@ def judged(number: int, *answers: str, best: int = 0) -> Judged:
 
 
 def story_of(*events: Event) -> RunView:
-    story = RunView(prompt="many things", path_of=lambda image: Path("/images") / image)
+    story = RunView("many things")
     for event in events:
         story.take(event)
     return story
@@ -63,8 +63,8 @@ def printed(renderable: Any, width: int = 80, encoding: str = "utf-8") -> list[s
 
 def test_the_best_candidate_of_a_round_is_shown() -> None:
     story = story_of(LISTED, judged(1, "nn", "yn", best=1))
-    assert story.turn(1).path == "/images/image11"
-    assert story.turn(1).score == 0.5
+    assert story.round(1).image == "image11"
+    assert story.round(1).score == 0.5
 
 
 def test_best_so_far_keeps_the_earlier_of_a_tie() -> None:
@@ -79,7 +79,7 @@ def test_what_goes_on() -> None:
     story.take(judged(2, "yn"))
     assert story.steps == {}
     story.take(Reflected(experience={"round": 2, "text": "say more", "next_prompt": "p"}))
-    assert (story.doing, story.turn(2).experience) == ("drawing round 3", "say more")
+    assert (story.doing, story.round(2).learned) == ("drawing round 3", "say more")
 
 
 def test_table_of_answers() -> None:
@@ -127,7 +127,7 @@ def test_live_display_shows_everything() -> None:
         Reflected(experience={"round": 1, "text": "say more \x1b[31m", "next_prompt": "p"}),
         Warned(message="something broke"),
     ]
-    with LiveDisplay(console, story) as display:
+    with LiveDisplay(console, story, lambda image: Path("/images") / image) as display:
         for event in events:
             story.take(event)
             display.tell(event, story)

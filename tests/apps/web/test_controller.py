@@ -66,13 +66,13 @@ async def test_a_run_is_followed_by_any_number_of_tabs_and_after_a_reload(house:
         for _tab in range(2):
             async with aclosing(desk.follow(caller, run_id)) as stories:
                 async for story in stories:
-                    if story.turns.get(1) and story.turns[1].learned:
+                    if story.rounds.get(1) and story.rounds[1].learned:
                         break
             assert story.is_working
             assert story.usage["judge"]["calls"] > 0
         await desk.cancel(caller, run_id)
         last = [story async for story in desk.follow(caller, run_id)][-1]
-        assert (last.status, last.doing) == ("done", "Cancelled")
+        assert (last.status, last.doing) == ("done", "cancelled")
         assert desk.service.manager.working() == []
 
 
@@ -82,12 +82,12 @@ async def test_feedback_goes_on_from_a_round_with_its_prompt(house: House) -> No
         caller = desk.caller(None)
         run_id = await desk.begin(caller, "a red cat", FORM)
         await done(desk, run_id)
-        before = (await desk.story(caller, run_id)).turns[2].prompt
+        before = (await desk.view(caller, run_id)).rounds[2].prompt
         fork = await desk.go_on(caller, run_id, 2, " Make it blue. ", 1)
         await done(desk, fork)
-        story = await desk.story(caller, fork)
-        assert story.turns[3].prompt == f"{before}. Make it blue."
-        assert len(story.turns) == 3
+        story = await desk.view(caller, fork)
+        assert story.rounds[3].prompt == f"{before}. Make it blue."
+        assert len(story.rounds) == 3
         assert f"?run={run_id}" in desk.html(caller, story)
         with pytest.raises(PromptError):
             await desk.go_on(caller, run_id, 2, "  ", 1)
@@ -102,7 +102,7 @@ async def test_feedback_after_success_draws_again(house: House) -> None:
         await done(desk, run_id)
         fork = await desk.go_on(caller, run_id, None, "In the rain.", 1)
         await done(desk, fork)
-        assert (await desk.story(caller, fork)).turns[2].prompt.endswith(". In the rain.")
+        assert (await desk.view(caller, fork)).rounds[2].prompt.endswith(". In the rain.")
 
 
 async def test_gallery_and_search(house: House) -> None:
@@ -130,7 +130,7 @@ async def test_keys_show_own_runs_only(house: House) -> None:
         run_id = await desk.begin(ann, "a red cat", FORM)
         await done(desk, run_id)
         for forbidden in (
-            desk.story(bob, run_id),
+            desk.view(bob, run_id),
             desk.cancel(bob, run_id),
             desk.go_on(bob, run_id, 1, "mine", 1),
             anext(desk.follow(bob, run_id)),
@@ -139,10 +139,10 @@ async def test_keys_show_own_runs_only(house: House) -> None:
                 await forbidden
         assert run_id in await desk.gallery(ann)
         assert run_id not in await desk.gallery(bob)
-        image = (await desk.story(ann, run_id)).turns[1].image
+        image = (await desk.view(ann, run_id)).rounds[1].image
         statuses = [
             (await client.get(address)).status_code
-            for places in (desk.places(ann), desk.places(bob))
+            for places in (desk.urls(ann), desk.urls(bob))
             for address in (places.image(image), places.report(run_id))
         ]
         assert statuses == [200, 200, 404, 404]
@@ -155,7 +155,7 @@ async def test_a_revoked_key_sees_nothing_more(house: House) -> None:
         ann = desk.caller("ann")
         run_id = await desk.begin(ann, "a red cat", FORM)
         await done(desk, run_id)
-        address = desk.places(ann).image((await desk.story(ann, run_id)).turns[1].image)
+        address = desk.urls(ann).image((await desk.view(ann, run_id)).rounds[1].image)
         keys.revoke("ann")
         with pytest.raises(UnknownKeyError):
             desk.caller("ann")
@@ -184,11 +184,11 @@ async def test_addresses_cannot_be_made_up(house: House) -> None:
         caller = desk.caller(None)
         run_id = await desk.begin(caller, "a red cat", FORM)
         await done(desk, run_id)
-        good = desk.places(caller).report(run_id)
+        good = desk.urls(caller).report(run_id)
         served = await client.get(good)
         assert served.status_code == 200
         assert served.headers["cache-control"] == "no-store"
-        image = desk.places(caller).image((await desk.story(caller, run_id)).turns[1].image)
+        image = desk.urls(caller).image((await desk.view(caller, run_id)).rounds[1].image)
         for bad in (
             good.replace("/report/", "/image/").replace(".html", ".png"),
             good.replace("sign=", "sign=0"),

@@ -51,7 +51,7 @@ def test_the_environment_is_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, before)
-        with mount._nothing_sent():
+        with mount._no_analytics():
             assert mount.os.environ[name] == "False"
         assert mount.os.environ.get(name) == before
 

@@ -6,7 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from gems.apps.run_view import WebRunView
+from gems.apps.run_view import RunView
 from gems.apps.web.rendering import PageUrls, gallery_html, problem_html, run_html, status_text, style
 from gems.errors import PromptError, RateLimitError
 from gems.events import Finished, Started, StepDone, Warned
@@ -16,30 +16,29 @@ from tests.support.report_pages import HOSTILE, Page, eventful
 PLACES = PageUrls(image=lambda image: f"/i/{image}.png?a=1&b=2", report=lambda run_id: f"/r/{run_id}")
 
 
-async def played(
-    home: Path, prompt: str = "a red cat", text: str = "seen", **options: Any
-) -> list[WebRunView]:
+async def played(home: Path, prompt: str = "a red cat", text: str = "seen", **options: Any) -> list[RunView]:
     """A run as it was after each event."""
-    stories: list[WebRunView] = []
+    stories: list[RunView] = []
     async with eventful(home, text).gems() as gems:
-        story: WebRunView | None = None
+        story: RunView | None = None
         async for event in gems.stream(prompt, seed=7, max_rounds=3, plateau=0, **options):
-            story = story or WebRunView.of(await gems.show(event.run_id))
+            story = story or RunView.of(await gems.show(event.run_id))
             story.take(event)
             stories.append(deepcopy(story))
     return stories
 
 
-def result_of(story: WebRunView) -> RunResult:
+def result_of(story: RunView) -> RunResult:
     assert story.result is not None
     return story.result
 
 
 async def test_events_and_result_tell_the_same(tmp_path: Path) -> None:
     told = (await played(tmp_path))[-1]
-    known = WebRunView.of(result_of(told))
+    known = RunView.of(result_of(told))
     assert run_html(told, PLACES) == run_html(known, PLACES)
-    assert told.doing == known.doing == "All rounds are used up"
+    assert told.doing == known.doing == "all rounds are used up"
+    assert status_text(told).startswith("All rounds are used up.")
 
 
 async def test_everything_is_shown(tmp_path: Path) -> None:
@@ -79,7 +78,7 @@ async def test_rounds_appear_one_after_another(tmp_path: Path) -> None:
 
 async def test_a_picked_round_is_shown_at_the_top(tmp_path: Path) -> None:
     story = (await played(tmp_path))[-1]
-    first, best = story.turns[1].image, story.turns[2].image
+    first, best = story.rounds[1].image, story.rounds[2].image
     assert f'src="/i/{best}.png' in run_html(story, PLACES).split("</header>")[0]
     top = run_html(story, PLACES, chosen=1).split("</header>")[0]
     assert f'src="/i/{first}.png' in top
@@ -134,7 +133,7 @@ def test_addresses_are_attributes_and_nothing_else() -> None:
 
 
 def test_what_goes_on_is_said() -> None:
-    story = WebRunView("run", "a cat")
+    story = RunView("a cat", "run")
     story.take(Started(run_id="run"))
     assert status_text(story) == "Planning."
     story.take(StepDone(round=2, candidate=0, done=3, total=9))

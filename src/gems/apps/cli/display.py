@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Self
 
 import typer
@@ -50,8 +51,8 @@ class Display(AbstractContextManager["Display"]):
     def __exit__(self, *_: object) -> None:
         """Finish the output."""
 
-    def tell(self, event: Event, story: RunView) -> None:
-        """Show an event; `story` includes it already."""
+    def tell(self, event: Event, run: RunView) -> None:
+        """Show an event; `run` includes it already."""
 
     def note(self, message: str) -> None:
         """Show a line without an event."""
@@ -63,20 +64,20 @@ class Plain(Display):
     def __init__(self) -> None:
         self._steps_shown = time.monotonic()
 
-    def tell(self, event: Event, story: RunView) -> None:
+    def tell(self, event: Event, run: RunView) -> None:
         """Print the lines of an event."""
-        for line in self._lines(event, story):
+        for line in self._lines(event, run):
             self.note(f"{event.seconds:8.1f} s  {line}")
 
     def note(self, message: str) -> None:
         """Print a line."""
         typer.echo(one_line(message) if "\n" in message else message, err=True)
 
-    def _lines(self, event: Event, story: RunView) -> list[str]:  # noqa: C901 - one case per event
+    def _lines(self, event: Event, run: RunView) -> list[str]:  # noqa: C901 - one case per event
         lines: list[str] = []
         match event:
             case Started():
-                lines = [f"run {event.run_id}: {one_line(story.prompt, 200)}"]
+                lines = [f"run {event.run_id}: {one_line(run.prompt, 200)}"]
             case Planned():
                 skills = ", ".join(event.plan["skills"]) or "no skill"
                 lines = [f"plan: {skills}. {one_line(event.plan['why'])}"]
@@ -89,7 +90,7 @@ class Plain(Display):
             case ImageDrawn():
                 lines = [f"round {event.round}: generated {event.path} with seed {event.candidate['seed']}"]
             case Judged():
-                lines = _judged_lines(event, story)
+                lines = _judged_lines(event, run)
             case LessonsRecalled():
                 lines = [f"round {event.recall['round']}: {format_recall(event.recall)}"]
             case Reflected():
@@ -117,10 +118,10 @@ def format_recall(recall: Recall) -> str:
     )
 
 
-def _judged_lines(event: Judged, story: RunView) -> list[str]:
+def _judged_lines(event: Judged, run: RunView) -> list[str]:
     answers = event.verdicts[event.best]["answers"]
     listed = ", ".join(f"{answer['requirement']} {answer['answer']}" for answer in answers)
-    best = f", best so far: round {story.best.number}" if story.best is not None else ""
+    best = f", best so far: round {run.best.number}" if run.best is not None else ""
     lines = [f"round {event.round}: score {event.score:.2f}: {listed}{best}"]
     for answer in answers:
         if answer["answer"] != "yes":
@@ -188,11 +189,13 @@ class Marks:
 
 
 class LiveDisplay(Display):
-    """A live table on standard error, to which `console` must write."""
+    """A live table on standard error, to which `console` must write.
 
-    def __init__(self, console: Console, story: RunView) -> None:
-        self._console = console
-        self._story = story
+    `path_of` returns the file of an image id.
+    """
+
+    def __init__(self, console: Console, run: RunView, path_of: Callable[[str], Path]) -> None:
+        self._console, self._run, self._path_of = console, run, path_of
         self._marks = Marks(console.encoding)
         self._spinner = Spinner("dots", style="cyan")
         self._live = Live(console=console, get_renderable=self._view, refresh_per_second=8, transient=True)
@@ -203,23 +206,25 @@ class LiveDisplay(Display):
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
-        if self._story.questions:
-            table = answers_table(self._story, self._marks, self._console.width)
+        if self._run.questions:
+            table = answers_table(self._run, self._marks, self._console.width)
             self._console.print(Padding(table, (1, 0)))
 
-    def tell(self, event: Event, story: RunView) -> None:
+    def tell(self, event: Event, run: RunView) -> None:
         """Show an event."""
         match event:
             case Started():
                 self._print(Text.assemble(("run ", "dim"), (event.run_id, "bold")))
-                self._print(Text(one_line(story.prompt)), indent=2)
+                self._print(Text(one_line(run.prompt)), indent=2)
             case Planned() if event.plan["skills"]:
                 self._print(Text(f"skill {', '.join(event.plan['skills'])}: {one_line(event.plan['why'])}"))
             case SkillUsed():
                 self._print(Text(format_skill_use(event.use), style="dim"), indent=2)
             case Judged():
-                self._print(round_line(story.turn(event.round), len(story.questions)))
-                self._print(Text(story.turn(event.round).path, style="dim", overflow="fold"), indent=2)
+                judged = run.round(event.round)
+                self._print(round_line(judged, len(run.questions)))
+                path = str(self._path_of(judged.image))
+                self._print(Text(path, style="dim", overflow="fold"), indent=2)
             case LessonsRecalled():
                 self._print(Text(format_recall(event.recall), style="dim"), indent=2)
             case Reflected():
@@ -240,46 +245,47 @@ class LiveDisplay(Display):
     def _view(self) -> RenderableType:
         # The table comes last, since a short terminal cuts off the end.
         parts: list[RenderableType] = ["", self._status()]
-        if self._story.questions:
-            parts += ["", answers_table(self._story, self._marks, self._console.width)]
+        if self._run.questions:
+            parts += ["", answers_table(self._run, self._marks, self._console.width)]
         return Group(*parts)
 
     def _status(self) -> Table:
         """Format the current step, inference progress and the best round on one line."""
         line = Table.grid(padding=(0, 2, 0, 0))
-        cells: list[RenderableType] = [self._spinner, Text(self._story.doing)]
-        if steps := self._story.steps:
-            done, total = sum(d for d, _ in steps.values()), sum(t for _, t in steps.values())
+        cells: list[RenderableType] = [self._spinner, Text(self._run.doing)]
+        if self._run.step is not None:
+            done, total = self._run.step
             cells += [ProgressBar(total, done, width=20), Text(f"step {done} of {total}")]
-        if (best := self._story.best) is not None:
+        if (best := self._run.best) is not None:
             cells.append(Text(f"best so far: round {best.number}, {best.score or 0.0:.0%}", style="green"))
         line.add_row(*cells)
         return line
 
 
-def round_line(turn: RoundView, requirements: int) -> Text:
+def round_line(view: RoundView, requirements: int) -> Text:
     """Format the heading of a judged round."""
-    met = sum(answer["answer"] == "yes" for answer in turn.answers.values())
-    style = "green" if met == requirements else "yellow"
-    return Text.assemble((f"round {turn.number}", "bold"), "  ", (f"{met} of {requirements} met", style))
+    style = "green" if view.met == requirements else "yellow"
+    return Text.assemble(
+        (f"round {view.number}", "bold"), "  ", (f"{view.met} of {requirements} met", style)
+    )
 
 
-def answers_table(story: RunView, marks: Marks, width: int) -> Table:
+def answers_table(run: RunView, marks: Marks, width: int) -> Table:
     """Build a table with requirements as rows and the newest rounds that fit as columns."""
     fitting = max(3, (width - _QUESTION) // _COLUMN)
-    turns = [turn for _, turn in sorted(story.turns.items()) if turn.score is not None][-fitting:]
-    best = story.best
+    rounds = [view for _, view in sorted(run.rounds.items()) if view.score is not None][-fitting:]
+    best = run.best
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column(
-        "requirement", overflow="fold", max_width=max(_QUESTION, width - _COLUMN * (len(turns) + 1))
+        "requirement", overflow="fold", max_width=max(_QUESTION, width - _COLUMN * (len(rounds) + 1))
     )
-    for turn in turns:
-        heading = Text(str(turn.number), style="bold cyan" if turn is best else "dim")
+    for view in rounds:
+        heading = Text(str(view.number), style="bold cyan" if view is best else "dim")
         table.add_column(heading, justify="right", min_width=_COLUMN - 1, no_wrap=True)
-    for name, question in story.questions.items():
-        answers = (turn.answers.get(name) for turn in turns)
+    for name, question in run.questions.items():
+        answers = (view.answers.get(name) for view in rounds)
         table.add_row(Text(one_line(question)), *(marks(a["answer"] if a else None) for a in answers))
-    if turns:
-        scores = (Text(f"{turn.score or 0.0:.0%}".rstrip("%"), style="dim") for turn in turns)
+    if rounds:
+        scores = (Text(f"{view.score or 0.0:.0%}".rstrip("%"), style="dim") for view in rounds)
         table.add_row(Text("percent met", style="dim"), *scores)
     return table

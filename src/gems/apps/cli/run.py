@@ -136,7 +136,7 @@ def run(
             out=out,
             metadata=not no_metadata,
         )
-        return RunView(prompt=text, path_of=gems.resources.images.path), events
+        return RunView(text), events
 
     return runner.execute(models, start)
 
@@ -228,7 +228,7 @@ def fork(
         source = await runner.resolve_run_id(gems, run_id)
         known = await gems.show(source)
         shared = {"rounds": known.rounds[:number], "experiences": known.experiences[:number], "run_id": ""}
-        view = RunView.so_far(known.model_copy(update=shared), gems.resources.images.path)
+        view = RunView.of(known.model_copy(update=shared))
         events = gems.stream_fork(
             source,
             number,
@@ -288,8 +288,7 @@ def resume(
 
     async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
         known = await gems.show(await runner.resolve_run_id(gems, run_id))
-        view = RunView.so_far(known, gems.resources.images.path)
-        return view, gems.stream_resume(known.run_id, answer, out=out, metadata=not no_metadata)
+        return RunView.of(known), gems.stream_resume(known.run_id, answer, out=out, metadata=not no_metadata)
 
     return runner.execute(models, start)
 

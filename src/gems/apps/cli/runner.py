@@ -95,14 +95,14 @@ class Runner(View):
 
         async def coroutine() -> RunResult:
             async with Gems(models.settings()) as gems:
-                return await self._show_events(*await start(gems))
+                return await self._show_events(gems, *await start(gems))
 
         result = self.run(coroutine())
         return print_run(result, self, self.resume_command(result.run_id))
 
-    async def _show_events(self, view: RunView, events: Events) -> RunResult:
+    async def _show_events(self, gems: Gems, view: RunView, events: Events) -> RunResult:
         try:
-            with self._display(view) as display, _Logs(display, debug=self.debug):
+            with self._display(gems, view) as display, _Logs(display, debug=self.debug):
 
                 async def show(event: Event) -> None:
                     view.take(event)
@@ -180,14 +180,16 @@ class Runner(View):
 
         return print_count
 
-    def _display(self, view: RunView) -> Display:
+    def _display(self, gems: Gems, view: RunView) -> Display:
         if self.quiet:
             return Display()
         # Logs would break a live table.
         if self.debug or not sys.stderr.isatty():
             return Plain()
         console = Console(stderr=True, highlight=False)
-        return LiveDisplay(console, view) if console.is_terminal and not console.is_dumb_terminal else Plain()
+        if not console.is_terminal or console.is_dumb_terminal:
+            return Plain()
+        return LiveDisplay(console, view, gems.resources.images.path)
 
 
 class _Logs(logging.Handler):

@@ -17,11 +17,14 @@ from pydantic import Field
 
 from gems.apps.mcp.results import CheckReport, RunReport, check_answer, run_answer
 from gems.apps.run_manager import RunManager
-from gems.apps.run_view import followed
+from gems.apps.run_view import RunView
 from gems.apps.server.auth import Access, Caller
-from gems.apps.server.runs import max_images
+from gems.apps.server.runs import images_left, max_images
+from gems.apps.text import pluralize
 from gems.errors import GemsError, RequestError
+from gems.events import Event, ImageDrawn, Judged, RequirementsListed, Started, wait_for_result
 from gems.options import RunArguments
+from gems.results import RunResult
 from gems.runs.source_images import decode_base64
 from gems.types import Profile, RunRow
 
@@ -90,6 +93,15 @@ class ToolState:
         if path is not None:
             return Path(path).expanduser()
         return decode_base64(image or "", "image", _BASE64_HINT)
+
+    async def show_run(self, run_id: str, *, link: bool) -> CallToolResult:
+        """Format the result or the progress of a run."""
+        return await self.answer(await self.manager.gems.show(run_id), link=link)
+
+    async def answer(self, result: RunResult, *, link: bool) -> CallToolResult:
+        """Format a result."""
+        images = self.manager.gems.resources.images
+        return await run_answer(result, images, local=self.local, link=link)
 
 
 Rounds = Annotated[int | None, Field(description="Maximum number of rounds, 1 to 50. Default: 5.")]
@@ -165,9 +177,8 @@ class DrawingTools:
         state, caller = self._state, self._state.caller(context)
         row = await state.access.row(caller, run_id)
         if not state.manager.is_working(run_id):
-            options, known = row["options"], await state.manager.gems.show(run_id)
-            most = (options["max_rounds"] - len(known.rounds)) * options["candidates"]
-            await state.start_run(caller, most, state.manager.resume(run_id, answer))
+            left = await images_left(state.manager.gems, row)
+            await state.start_run(caller, left, state.manager.resume(run_id, answer))
         return await self._answer(run_id, context, link=link, wait=wait)
 
     async def edit_image(  # noqa: PLR0913, PLR0917 - the tool's arguments
@@ -217,11 +228,52 @@ class DrawingTools:
         return await self._answer(run_id, context, link=link, wait=wait)
 
     async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:
-        state = self._state
-        result = (
-            await followed(state.manager, run_id, context) if wait else await state.manager.gems.show(run_id)
-        )
-        return await run_answer(result, state.manager.gems.resources.images, local=state.local, link=link)
+        if not wait:
+            return await self._state.show_run(run_id, link=link)
+        result = await _report_progress(self._state.manager, run_id, context)
+        return await self._state.answer(result, link=link)
+
+
+async def _report_progress(manager: RunManager, run_id: str, context: Context[Any, Any]) -> RunResult:
+    """Wait for the result of a run, reporting its progress; cancelling the call cancels the run."""
+    row = await manager.gems.resources.ledger.run(run_id)
+    options = None if row is None else row["options"]
+    # The requirements, then the images and the verdict of each round.
+    total = 1 + options["max_rounds"] * (options["candidates"] + 1) if options else None
+    run, done = RunView(), 0
+
+    async def report(event: Event) -> None:
+        nonlocal done
+        is_first_list = not run.questions
+        run.take(event)
+        if isinstance(event, RequirementsListed) and not is_first_list:
+            return
+        if message := _progress_message(event, run):
+            await context.report_progress(done, total, message)
+            done += 1
+
+    try:
+        return await wait_for_result(manager.watch(run_id), report)
+    except asyncio.CancelledError:
+        with anyio.CancelScope(shield=True), suppress(GemsError):
+            await manager.cancel(run_id)
+        raise
+
+
+def _progress_message(event: Event, run: RunView) -> str:
+    """Format an event that counts as progress; empty for others."""
+    match event:
+        case Started():
+            return f"run {event.run_id}"
+        case RequirementsListed():
+            return pluralize(len(event.requirements), "requirement")
+        case ImageDrawn():
+            return f"round {event.round}: image {event.candidate['index'] + 1} is drawn"
+        case Judged():
+            judged = run.round(event.round)
+            met = f"{judged.met} of {pluralize(len(judged.answers), 'requirement')} met"
+            return f"round {event.round}: {met}, score {event.score:.2f}"
+    return ""
 
 
 class LookingTools:
@@ -244,7 +296,7 @@ class LookingTools:
     async def get_run(self, context: Context[Any, Any], run_id: RunId, link: Link = False) -> Answer:
         """Return the result or the progress of a run."""
         await self._state.row(run_id, context)
-        return await self._show_run(run_id, link=link)
+        return await self._state.show_run(run_id, link=link)
 
     async def cancel_run(self, context: Context[Any, Any], run_id: RunId) -> Answer:
         """Cancel a run, keeping its best image. A finished run is not changed."""
@@ -252,11 +304,8 @@ class LookingTools:
         manager = self._state.manager
         await manager.cancel(run_id)
         if manager.is_working(run_id):
-            result = await manager.result(run_id)
-            return await run_answer(
-                result, manager.gems.resources.images, local=self._state.local, link=False
-            )
-        return await self._show_run(run_id, link=False)
+            return await self._state.answer(await manager.result(run_id), link=False)
+        return await self._state.show_run(run_id, link=False)
 
     async def run_image(self, run_id: str, context: Context[Any, Any]) -> bytes:
         """The best image of a run in full size."""
@@ -268,8 +317,3 @@ class LookingTools:
         except GemsError as error:
             raise ResourceNotFoundError(str(error)) from None
         raise ResourceNotFoundError(f"Run {run_id} has no image.")
-
-    async def _show_run(self, run_id: str, *, link: bool) -> Answer:
-        gems = self._state.manager.gems
-        result = await gems.show(run_id)
-        return await run_answer(result, gems.resources.images, local=self._state.local, link=link)

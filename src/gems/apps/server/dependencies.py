@@ -6,8 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
+import anyio
 from fastapi import Request
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import HTTPConnection
 
 from gems.apps.run_manager import RunManager
@@ -67,6 +70,15 @@ def caller_at(service: Service, request: HTTPConnection) -> Caller:
     if not service.access.needs_key:
         check_neighbour(request, service.settings)
     return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
+
+
+def event_stream(
+    service: Service, events: AsyncIterator[ServerSentEvent], **options: Any
+) -> EventSourceResponse:
+    """Return a response of server-sent events; a stopping server still sends the last events of its runs."""
+    grace_s = service.settings.serve.drain_s + 1
+    options |= {"shutdown_event": anyio.Event(), "shutdown_grace_period": grace_s}
+    return EventSourceResponse(events, **options)
 
 
 def is_local(request: HTTPConnection) -> bool:

@@ -8,14 +8,13 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-import anyio
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import HTMLResponse
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Caller, error_details
-from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
 from gems.apps.server.schemas import (
     ForkRequest,
     ResumeRequest,
@@ -33,6 +32,8 @@ from gems.memory.run_filter import RunFilter
 from gems.options import DEFAULT_ROUNDS, parse_datetime
 from gems.runs.cleanup import Deletion
 from gems.runs.source_images import decode_base64
+from gems.service import Gems
+from gems.types import RunRow
 
 
 async def start_run(service: Service, caller: Caller, request: RunRequest) -> str:
@@ -61,13 +62,12 @@ async def resume_run(service: Service, caller: Caller, run_id: str, answer: str 
     row = await service.access.row(caller, run_id)
     if service.manager.is_working(run_id):
         return run_id
-    drawn = len(await service.gems.resources.ledger.drawings(run_id))
-    async with service.access.beginning(caller, max(0, max_images(row["options"]) - drawn)):
+    async with service.access.beginning(caller, await images_left(service.gems, row)):
         return await service.manager.resume(run_id, answer)
 
 
 async def attach_run(service: Service, caller: Caller, run_id: str, prompt: str) -> str:
-    """Resume a run of the caller unless it is done. Raises as `go_on` does.
+    """Resume a run of the caller unless it is done. Raises as `resume_run` does.
 
     Raises:
         RequestError: the run has another prompt.
@@ -83,7 +83,7 @@ async def attach_run(service: Service, caller: Caller, run_id: str, prompt: str)
 
 
 async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkRequest) -> str:
-    """Start a fork of a run of the caller and return its id. Raises as `go_on` does."""
+    """Start a fork of a run of the caller and return its id. Raises as `resume_run` does."""
     row = await service.access.row(caller, run_id)
     given = request.given()
     number, prompt = given.pop("round"), given.pop("prompt", None)
@@ -99,6 +99,12 @@ def max_images(options: Mapping[str, Any]) -> int:
     images = (DEFAULT_ROUNDS if rounds is None else rounds) * (options.get("candidates") or 1)
     most = options.get("max_images")
     return images if most is None else min(images, most)
+
+
+async def images_left(gems: Gems, row: RunRow) -> int:
+    """Return how many images a run may still generate."""
+    drawn = await gems.resources.ledger.drawings(row["run_id"])
+    return max(0, max_images(row["options"]) - len(drawn))
 
 
 router = APIRouter(prefix="/runs", tags=["runs"])
@@ -225,14 +231,8 @@ async def events(
     if after and not service.manager.is_working(run_id) and service.manager.has_all_events(run_id, after):
         # 204 stops the automatic reconnection of clients.
         return Response(status_code=204)
-    return EventSourceResponse(
-        _stream_events(service.manager, run_id, after),
-        ping=_PING_S,
-        send_timeout=_UNREAD_S,
-        # A stopping server still sends the last events of its runs.
-        shutdown_event=anyio.Event(),
-        shutdown_grace_period=service.settings.serve.drain_s + 1,
-    )
+    stream = _stream_events(service.manager, run_id, after)
+    return event_stream(service, stream, ping=_PING_S, send_timeout=_UNREAD_S)
 
 
 def _count_received(manager: RunManager, run_id: str, last: str | None) -> int:

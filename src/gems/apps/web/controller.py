@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from gems.apps.run_view import WebRunView
+from gems.apps.run_view import RunView
 from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError
 from gems.apps.server.dependencies import Service
 from gems.apps.server.runs import max_images
@@ -109,57 +109,57 @@ class Controller:
         """
         if not feedback.strip():
             raise PromptError("The feedback is empty.", hint="Describe what should change.")
-        story = await self.story(caller, run_id)
-        turn = story.turns.get(number) if number else story.best
-        if turn is None or turn.score is None:
+        run = await self.view(caller, run_id)
+        base = run.rounds.get(number) if number else run.best
+        if base is None or base.score is None:
             raise OptionError("This round cannot be continued.", hint="Wait until it has been judged.")
-        prompt = f"{turn.prompt.rstrip().rstrip('.')}. {feedback.strip()}"
-        most = min(MAX_ROUNDS, turn.number + max(1, rounds))
-        options = story.result.options if story.result else None
+        prompt = f"{base.prompt.rstrip().rstrip('.')}. {feedback.strip()}"
+        most = min(MAX_ROUNDS, base.number + max(1, rounds))
+        options = run.result.options if run.result else None
         candidates = options["candidates"] if options else 1
-        async with self.service.access.beginning(caller, (most - turn.number) * candidates):
-            return await self.service.manager.fork(run_id, turn.number, prompt, max_rounds=most)
+        async with self.service.access.beginning(caller, (most - base.number) * candidates):
+            return await self.service.manager.fork(run_id, base.number, prompt, max_rounds=most)
 
     async def cancel(self, caller: Caller, run_id: str) -> None:
         """Cancel a run, keeping its best image."""
         await self.service.access.row(caller, run_id)
         await self.service.manager.cancel(run_id)
 
-    async def story(self, caller: Caller, run_id: str) -> WebRunView:
+    async def view(self, caller: Caller, run_id: str) -> RunView:
         """Return the view of a run; raise RunNotFoundError if the caller may not see it."""
         await self.service.access.row(caller, run_id)
-        return WebRunView.of(await self.service.gems.show(run_id))
+        return RunView.of(await self.service.gems.show(run_id))
 
-    async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[WebRunView]:
+    async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[RunView]:
         """Yield the view of a run now and after each event.
 
         Raises:
             RunNotFoundError: the caller may not see the run.
             GemsError: the run failed without an image.
         """
-        story = await self.story(caller, run_id)
-        yield story
+        run = await self.view(caller, run_id)
+        yield run
         if not self.service.manager.is_working(run_id):
-            if story.status == "failed" and not story.turns:
+            if run.status == "failed" and not run.rounds:
                 # Raises the error of the run if this process knows it.
                 await self.service.manager.result(run_id)
             return
         try:
-            async with aclosing(self._watch_run(run_id, story)) as stories:
-                async for update in stories:
+            async with aclosing(self._watch_run(run_id, run)) as views:
+                async for update in views:
                     yield update
         except GemsError:
-            yield await self.story(caller, run_id)
+            yield await self.view(caller, run_id)
             raise
 
-    async def _watch_run(self, run_id: str, story: WebRunView) -> AsyncGenerator[WebRunView]:
+    async def _watch_run(self, run_id: str, run: RunView) -> AsyncGenerator[RunView]:
         async with aclosing(self.service.manager.watch(run_id)) as events:
             async for event in events:
-                story.take(event)
+                run.take(event)
                 if isinstance(event, Judged | Reflected | Stopped):
                     # Events do not contain the usage; checkpoints do.
-                    story.usage = (await self.service.gems.show(run_id)).usage or story.usage
-                yield story
+                    run.usage = (await self.service.gems.show(run_id)).usage or run.usage
+                yield run
 
     async def gallery(self, caller: Caller, text: str = "") -> str:
         """Render past runs whose prompts contain a text, newest first."""
@@ -170,9 +170,9 @@ class Controller:
         covers = {row["run_id"]: (await gems.show(row["run_id"])).image_id or "" for row in rows}
         return gallery_html(rows, covers, self.urls(caller), text)
 
-    def html(self, caller: Caller, story: WebRunView, chosen: int | None = None) -> str:
+    def html(self, caller: Caller, run: RunView, chosen: int | None = None) -> str:
         """Render a run for a caller."""
-        return run_html(story, self.urls(caller), chosen)
+        return run_html(run, self.urls(caller), chosen)
 
     def urls(self, caller: Caller) -> PageUrls:
         """Return functions that create links for a caller."""

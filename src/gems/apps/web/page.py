@@ -216,15 +216,15 @@ class _Page:
             return
         try:
             caller = self._controller.caller(request.username)
-            async with aclosing(self._controller.follow(caller, run_id)) as stories:
-                async for story in stories:
+            async with aclosing(self._controller.follow(caller, run_id)) as views:
+                async for run in views:
                     if self._newest.get(session) is not token:
                         return
-                    html = self._controller.html(caller, story, _round(number))
-                    feedback = shown if story.best and not story.is_working else hidden
+                    html = self._controller.html(caller, run, _round(number))
+                    feedback = shown if run.best and not run.is_working else hidden
                     # Unchanged HTML is not sent again: it would reset focus and scrolling.
                     fresh = html if html != before else gr.skip()
-                    yield status_text(story), "", fresh, shown if story.is_working else hidden, feedback
+                    yield status_text(run), "", fresh, shown if run.is_working else hidden, feedback
                     before = html
         except GemsError as error:
             yield "", problem_html(error), gr.skip(), hidden, gr.skip()

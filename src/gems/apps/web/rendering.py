@@ -11,7 +11,7 @@ from importlib.resources import files
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from gems.apps.run_view import WebRound, WebRunView
+from gems.apps.run_view import RoundView, RunView
 from gems.errors import GemsError
 from gems.reporting.templates import Piece, diff_prompts, environment, percent
 from gems.types import Answer, RunRow, total_usage
@@ -46,7 +46,7 @@ class Check:
 class Card:
     """A round on the page."""
 
-    turn: WebRound
+    round: RoundView
     checks: list[Check]
     since: str
     """Name of the prompt that this one is compared with."""
@@ -54,27 +54,32 @@ class Card:
     next_pieces: list[Piece]
 
 
-def run_html(story: WebRunView, urls: PageUrls, chosen: int | None = None) -> str:
+def run_html(run: RunView, urls: PageUrls, chosen: int | None = None) -> str:
     """Render a run; `chosen` is the round that the user picked as the result instead of the best one."""
-    turns = [story.turns[number] for number in sorted(story.turns)]
-    shown = story.turns.get(chosen) if chosen else None
+    rounds = [run.rounds[number] for number in sorted(run.rounds)]
+    picked = run.rounds.get(chosen) if chosen else None
     return _render(
         "run.html.jinja",
-        story=story,
-        cards=_cards(story, turns),
-        shown=shown or story.best or (turns[-1] if turns else None),
-        picked=shown is not None,
-        total=total_usage(story.usage),
+        run=run,
+        cards=_cards(run, rounds),
+        shown=picked or run.best or (rounds[-1] if rounds else None),
+        picked=picked is not None,
+        total=total_usage(run.usage),
         urls=urls,
     )
 
 
-def status_text(story: WebRunView) -> str:
+def status_text(run: RunView) -> str:
     """Format the status for screen readers; escaped."""
-    best = story.best
+    doing = run.doing[:1].upper() + run.doing[1:]
+    if run.step is not None and run.doing.startswith("drawing"):
+        done, of_all = run.step
+        doing += f": step {done} of {of_all}"
+    best = run.best
     met = f" Best so far: {percent(best.score or 0.0)} in round {best.number}." if best else ""
-    said = met if story.is_working else met.replace("so far", "image")
-    return str(escape(f"{story.doing}.{said}")).translate(_NEUTRAL)
+    if not run.is_working:
+        met = met.replace("so far", "image")
+    return str(escape(f"{doing}.{met}")).translate(_NEUTRAL)
 
 
 def gallery_html(rows: Sequence[RunRow], covers: dict[str, str], urls: PageUrls, text: str = "") -> str:
@@ -105,24 +110,21 @@ def style() -> str:
     return (files("gems.apps.web") / "web.css").read_text(encoding="utf-8")
 
 
-def _cards(story: WebRunView, turns: Sequence[WebRound]) -> list[Card]:
+def _cards(run: RunView, rounds: Sequence[RoundView]) -> list[Card]:
     cards = []
-    before, since = story.prompt, "your prompt"
-    for turn in turns:
+    before, since = run.prompt, "your prompt"
+    for view in rounds:
+        asked = [(question, view.answers.get(name)) for name, question in run.questions.items()]
         cards.append(
             Card(
-                turn=turn,
-                checks=[
-                    _check(question, turn.answers[name])
-                    for name, question in story.questions.items()
-                    if name in turn.answers
-                ],
+                round=view,
+                checks=[_check(question, answer) for question, answer in asked if answer is not None],
                 since=since,
-                pieces=diff_prompts(before, turn.prompt) if turn.prompt else [],
-                next_pieces=diff_prompts(turn.prompt, turn.next_prompt) if turn.next_prompt else [],
+                pieces=diff_prompts(before, view.prompt) if view.prompt else [],
+                next_pieces=diff_prompts(view.prompt, view.next_prompt) if view.next_prompt else [],
             )
         )
-        before, since = turn.prompt or before, f"round {turn.number}"
+        before, since = view.prompt or before, f"round {view.number}"
     return cards
 
 

@@ -229,7 +229,7 @@ def test_a_fault_in_the_middle_is_an_event(openai: OpenAI, house: House) -> None
 
 
 def test_silence_is_broken(serve: Serve, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gems.apps.server.openai.runs.BEAT_S", 0.001)
+    monkeypatch.setattr("gems.apps.server.openai.images.PING_S", 0.001)
     base = serve()
     with httpx.stream("POST", f"{base}/v1/images/generations", json=ASKED | {"stream": True}) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")

@@ -8,14 +8,14 @@ from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
-from fastapi.responses import StreamingResponse
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from gems.apps.run_view import Teller, markdown
+from gems.apps.run_view import RunView
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, failure, new_router
-from gems.apps.server.openai.images import BEAT, STREAM, encode_image, format_event, stream_response
+from gems.apps.server.openai.images import STREAM, encode_image, sse_event, stream_response
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
@@ -38,8 +38,16 @@ from gems.apps.server.openai.schemas import (
     chat_usage,
     now,
 )
-from gems.errors import InternalError
-from gems.events import Finished
+from gems.events import (
+    Event,
+    Finished,
+    Judged,
+    LessonsRecalled,
+    Planned,
+    RequirementsListed,
+    Warned,
+    wait_for_result,
+)
 from gems.options import MAX_PROMPT
 from gems.results import RunResult
 
@@ -76,6 +84,8 @@ def _message_text(message: Message) -> str:
 
 
 chat_router = new_router()
+_ALT = 120
+"""Longest alternative text of an image, in characters."""
 _PIECE = 32_768
 """Characters per delta; images are split, since some clients reject long lines."""
 
@@ -83,26 +93,25 @@ _PIECE = 32_768
 @chat_router.post("/v1/chat/completions", response_model=ChatAnswer, responses={200: STREAM})
 async def complete(
     body: ChatBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
-) -> ChatAnswer | StreamingResponse:
+) -> ChatAnswer | EventSourceResponse:
     """Generate an image from the last user message; reply with progress, then the image as Markdown."""
     service = service_of(request)
     begun = await start_runs(service, caller, prompt_of(body.messages), body)
     if body.stream:
-        return stream_response(_stream_chunks(service, begun, body), begun)
+        return stream_response(service, _stream_chunks(service, begun, body), begun)
     response.headers[RUN_HEADER] = begun.run_ids[0]
     return await _complete_reply(service, begun)
 
 
 async def _complete_reply(service: Service, begun: StartedRuns) -> ChatAnswer:
-    text, result = "", None
-    async with aclosing(_reply_pieces(service, begun)) as news:
-        async for piece in news:
-            if isinstance(piece, RunResult):
-                result = piece
-            else:
-                text += piece or ""
-    if result is None:
-        raise InternalError("A run ended without a result.")
+    run, lines = RunView(), []
+
+    async def collect(event: Event) -> None:
+        run.take(event)
+        lines.append(progress_line(event, run))
+
+    result = await wait_for_result(watch_until_due(service, begun, begun.run_ids[0]), collect)
+    text = "".join(lines) + await _final_text(service, result)
     return ChatAnswer(
         id=_new_completion_id(),
         model=begun.model,
@@ -111,43 +120,62 @@ async def _complete_reply(service: Service, begun: StartedRuns) -> ChatAnswer:
     )
 
 
-async def _stream_chunks(service: Service, begun: StartedRuns, body: ChatBody) -> AsyncGenerator[str]:
+async def _stream_chunks(
+    service: Service, begun: StartedRuns, body: ChatBody
+) -> AsyncGenerator[ServerSentEvent]:
     frame = ChatChunk(id=_new_completion_id(), created=now(), model=begun.model, choices=[])
 
-    def chunk(delta: Delta, *, is_last: bool = False) -> str:
+    def chunk(delta: Delta, *, is_last: bool = False) -> ServerSentEvent:
         choice = ChunkChoice(delta=delta, finish_reason="stop" if is_last else None)
-        return format_event(frame.model_copy(update={"choices": [choice]}))
+        return sse_event(frame.model_copy(update={"choices": [choice]}))
 
     yield chunk(Delta(role="assistant", content=""))
-    async with aclosing(_reply_pieces(service, begun)) as news:
-        async for piece in news:
-            if piece is None:
-                yield BEAT
-            elif isinstance(piece, str):
-                yield chunk(Delta(content=piece))
-            else:
+    run = RunView()
+    async with aclosing(watch_until_due(service, begun, begun.run_ids[0])) as events:
+        async for event in events:
+            run.take(event)
+            if line := progress_line(event, run):
+                yield chunk(Delta(content=line))
+            elif isinstance(event, Finished):
+                text = await _final_text(service, event.result)
+                for start in range(0, len(text), _PIECE):
+                    yield chunk(Delta(content=text[start : start + _PIECE]))
                 yield chunk(Delta(), is_last=True)
                 if body.stream_options is not None and body.stream_options.include_usage:
-                    yield format_event(frame.model_copy(update={"usage": chat_usage(piece)}))
-    yield "data: [DONE]\n\n"
+                    yield sse_event(frame.model_copy(update={"usage": chat_usage(event.result)}))
+    yield sse_event("[DONE]")
 
 
-async def _reply_pieces(service: Service, begun: StartedRuns) -> AsyncGenerator[str | RunResult | None]:
-    """Yield pieces of text, None as keep-alive, and last the result."""
-    teller = Teller()
-    async with aclosing(watch_until_due(service, begun, begun.run_ids[0])) as events:
-        async for news in events:
-            if news is None:
-                yield None
-            elif not isinstance(news, Finished):
-                if line := teller.line(news):
-                    yield f"{line}\n\n"
-            else:
-                image = await encode_image(await load_png(service, news.result))
-                text = f"{teller.end(news.result)}\n\n{markdown(news.result, image)}"
-                for start in range(0, len(text), _PIECE):
-                    yield text[start : start + _PIECE]
-                yield news.result
+def progress_line(event: Event, run: RunView) -> str:
+    """Format an event as a paragraph of the reply; empty for most."""
+    text = ""
+    match event:
+        case Planned() if event.plan["skills"]:
+            text = f"Skills: {', '.join(event.plan['skills'])}."
+        case RequirementsListed():
+            text = f"{len(run.questions)} requirements will be checked."
+        case Judged():
+            judged = run.round(event.round)
+            text = f"Round {event.round}: {judged.met} of {len(judged.answers)} met."
+            unmet = [name for name, answer in judged.answers.items() if answer["answer"] != "yes"]
+            if lacking := " ".join(filter(None, (run.questions.get(name) for name in unmet[:3]))):
+                text += f" Not yet: {lacking}"
+        case LessonsRecalled() if event.recall["lessons"]:
+            text = f"Lessons of earlier runs: {len(event.recall['lessons'])}."
+        case Warned():
+            text = f"Warning: {event.message}"
+    return f"{text}\n\n" if text else ""
+
+
+async def _final_text(service: Service, result: RunResult) -> str:
+    """Return the outcome of a run, and its image as Markdown."""
+    met = sum(item.answer == "yes" for item in result.requirements)
+    reason = f" ({result.stop_reason})" if result.stop_reason else ""
+    ending = f"Round {result.best_round} is best: {met} of {len(result.requirements)} met{reason}."
+    words = "".join(" " if letter in "[]()!\\`<>\r\n" else letter for letter in result.prompt)
+    alt = " ".join(words.split())[:_ALT]
+    image = await encode_image(await load_png(service, result))
+    return f"{ending}\n\n![{alt}](data:image/png;base64,{image})"
 
 
 def _new_completion_id() -> str:

@@ -10,12 +10,12 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 from fastapi import Depends, Form, Request, Response
-from fastapi.responses import StreamingResponse
 from PIL import Image
 from pydantic import BaseModel
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from gems.apps.server.auth import Caller
-from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, described, new_router
 from gems.apps.server.openai.runs import (
     StartedRuns,
@@ -71,25 +71,30 @@ STREAM: dict[str, Any] = {
 }
 """OpenAPI description of a response that can be streamed."""
 
-BEAT = ": keep-alive\n\n"
-"""A comment, which clients ignore."""
+PING_S = 15.0
+"""Seconds between keep-alive comments, since proxies close idle connections."""
 
 
-def format_event(data: BaseModel, name: str | None = None) -> str:
-    """Format an event."""
-    head = f"event: {name}\n" if name else ""
-    return f"{head}data: {data.model_dump_json(exclude_none=True)}\n\n"
+def sse_event(data: BaseModel | str, name: str | None = None) -> ServerSentEvent:
+    """Create an event from a model or a text."""
+    text = data if isinstance(data, str) else data.model_dump_json(exclude_none=True)
+    return ServerSentEvent(text, event=name, sep="\n")
 
 
-def stream_response(pieces: AsyncGenerator[str], begun: StartedRuns) -> StreamingResponse:
-    """Return a response that streams pieces, and an error as its last event."""
-    headers = {
-        RUN_HEADER: ",".join(begun.run_ids),
-        "cache-control": "no-cache",
-        # Stops proxies such as nginx from buffering events.
-        "x-accel-buffering": "no",
-    }
-    return StreamingResponse(_with_error_event(pieces), media_type="text/event-stream", headers=headers)
+def stream_response(
+    service: Service, events: AsyncGenerator[ServerSentEvent], begun: StartedRuns
+) -> EventSourceResponse:
+    """Return a response that streams events, and an error as its last event."""
+    response = event_stream(
+        service,
+        _with_error_event(events),
+        headers={RUN_HEADER: ",".join(begun.run_ids), "cache-control": "no-cache"},
+        ping=PING_S,
+        ping_message_factory=lambda: ServerSentEvent(comment="keep-alive", sep="\n"),
+    )
+    # HTTP/2 forbids this header.
+    del response.headers["connection"]
+    return response
 
 
 class _ErrorEvent(BaseModel):
@@ -97,14 +102,13 @@ class _ErrorEvent(BaseModel):
     error: dict[str, Any]
 
 
-async def _with_error_event(pieces: AsyncGenerator[str]) -> AsyncGenerator[str]:
+async def _with_error_event(events: AsyncGenerator[ServerSentEvent]) -> AsyncGenerator[ServerSentEvent]:
     try:
-        async with aclosing(pieces):
-            async for piece in pieces:
-                yield piece
+        async with aclosing(events):
+            async for event in events:
+                yield event
     except Exception as error:  # noqa: BLE001 - the status is sent already, so the error becomes an event
-        _, details = described(error)
-        yield format_event(_ErrorEvent(error=details.model_dump()), "error")
+        yield sse_event(_ErrorEvent(error=described(error)[1].model_dump()), "error")
 
 
 _EVENTS: dict[tuple[bool, bool], ImageEventType] = {
@@ -142,11 +146,6 @@ class Partials:
         return self._image
 
 
-def stream_image(service: Service, begun: StartedRuns, body: ImageFields) -> StreamingResponse:
-    """Return the streaming response."""
-    return stream_response(_stream_image(service, begun, body), begun)
-
-
 def size_of(result: RunResult) -> str:
     """Return WIDTHxHEIGHT of a result's image."""
     turn = next(turn for turn in result.rounds if turn["number"] == result.best_round)
@@ -154,15 +153,15 @@ def size_of(result: RunResult) -> str:
     return f"{drawn['width']}x{drawn['height']}"
 
 
-async def _stream_image(service: Service, begun: StartedRuns, body: ImageFields) -> AsyncGenerator[str]:
+async def _stream_image(
+    service: Service, begun: StartedRuns, body: ImageFields
+) -> AsyncGenerator[ServerSentEvent]:
     partials = Partials(body.partial_images or 0, body.rounds)
     (run_id,) = begun.run_ids
     size = ""
     async with aclosing(watch_until_due(service, begun, run_id)) as events:
         async for news in events:
-            if news is None:
-                yield BEAT
-            elif news.type == "image":
+            if news.type == "image":
                 size = f"{news.candidate['width']}x{news.candidate['height']}"
             elif isinstance(news, Judged) and (image := partials.select_image(news)):
                 png = await service.gems.resources.images.load(image)
@@ -171,7 +170,7 @@ async def _stream_image(service: Service, begun: StartedRuns, body: ImageFields)
                 yield await _completed_event(service, body, news.result)
 
 
-async def _completed_event(service: Service, body: ImageFields, result: RunResult) -> str:
+async def _completed_event(service: Service, body: ImageFields, result: RunResult) -> ServerSentEvent:
     return await _image_event(
         body,
         await load_png(service, result),
@@ -181,7 +180,7 @@ async def _completed_event(service: Service, body: ImageFields, result: RunResul
     )
 
 
-async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) -> str:
+async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) -> ServerSentEvent:
     kind = body.output_format or "png"
     is_partial, is_edit = "partial_image_index" in more, isinstance(body, EditBody)
     image_event = ImageEvent(
@@ -192,7 +191,7 @@ async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) ->
         size=size,
         **more,
     )
-    return format_event(image_event, image_event.type)
+    return sse_event(image_event, image_event.type)
 
 
 async def load_source(body: EditBody, generator: GeneratorCapabilities) -> SourceImage:
@@ -230,7 +229,7 @@ images_router = new_router()
 @images_router.post("/v1/images/generations", response_model=ImagesAnswer, responses={200: STREAM})
 async def generate(
     body: ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
-) -> ImagesAnswer | StreamingResponse:
+) -> ImagesAnswer | EventSourceResponse:
     """Generate one or more images; each comes from its own run, which checks and refines it."""
     return await _run_images(service_of(request), caller, body, response)
 
@@ -241,7 +240,7 @@ async def edit(
     request: Request,
     response: Response,
     caller: Annotated[Caller, Depends(caller_of)],
-) -> ImagesAnswer | StreamingResponse:
+) -> ImagesAnswer | EventSourceResponse:
     """Edit an image; each result comes from its own run, which checks the change and retries."""
     service = service_of(request)
     generator = service.gems.resources.generator.capabilities
@@ -257,12 +256,12 @@ async def _run_images(
     body: ImageFields,
     response: Response,
     source: SourceImage | None = None,
-) -> ImagesAnswer | StreamingResponse:
+) -> ImagesAnswer | EventSourceResponse:
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
     begun = await start_runs(service, caller, body.prompt, body, body.count, source)
     if body.stream:
-        return stream_image(service, begun, body)
+        return stream_response(service, _stream_image(service, begun, body), begun)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
     return await _images_response(service, begun, body)
 

@@ -161,19 +161,12 @@ def _seeds(seed: int | None, count: int) -> list[int | None]:
     return [seed, *(candidate_seed(seed, 0, index) for index in range(1, count))]
 
 
-BEAT_S = 15.0
-"""Seconds of silence before a keep-alive, since proxies close idle connections."""
-
-
-async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> AsyncGenerator[Event | None]:
-    """Yield the events of a run, ending with `Finished`; None as keep-alive.
+async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> AsyncGenerator[Event]:
+    """Yield the events of a run, ending with `Finished`.
 
     A run normally ends before the deadline. If it is late, its best image so far is used as the result, and
-    the run continues in the background.
-
-    Raises:
-        AnswerError: the request's deadline was too short for an image.
-        GemsError: the run ended without an image.
+    the run continues in the background. Raises AnswerError if the deadline of the request was too short for
+    an image, and GemsError if the run ended without one.
     """
     try:
         async with aclosing(_watch_until(service, run_id, begun.until)) as events:
@@ -185,28 +178,23 @@ async def watch_until_due(service: Service, begun: StartedRuns, run_id: str) -> 
         raise AnswerError(str(error), param="deadline_s", code="deadline_reached") from error
 
 
-async def _watch_until(service: Service, run_id: str, until: float) -> AsyncGenerator[Event | None]:
-    """Yield events as `followed` does, without converting errors."""
+async def _watch_until(service: Service, run_id: str, until: float) -> AsyncGenerator[Event]:
     async with aclosing(service.manager.watch(run_id)) as events:
-        coming = asyncio.ensure_future(anext(events))
-        is_due = False
+        coming, is_due = asyncio.ensure_future(anext(events)), False
         try:
             while True:
-                left = BEAT_S if is_due else min(BEAT_S, max(0.0, until - time.monotonic()))
-                await asyncio.wait((coming,), timeout=left)
+                await asyncio.wait((coming,), timeout=None if is_due else max(0.0, until - time.monotonic()))
                 if coming.done():
                     event = coming.result()
                     yield event
                     if isinstance(event, Finished):
                         return
                     coming = asyncio.ensure_future(anext(events))
-                elif not is_due and time.monotonic() >= until:
+                elif time.monotonic() >= until:
                     is_due = True
                     if (result := await _current_result(service, run_id)) is not None:
                         yield Finished(run_id=run_id, result=result)
                         return
-                else:
-                    yield None
         finally:
             coming.cancel()
             await asyncio.gather(coming, return_exceptions=True)
