@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gems.apps.server.dependencies import is_loopback
-from gems.apps.server.images import image_id
+from gems.apps.server.images import parse_id
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.runs import supported_size
 from gems.apps.server.runs import _known
@@ -158,7 +158,7 @@ def test_last_event_ids(last: str, stretch: str | None) -> None:
 @given(odd_texts)
 def test_hosts_and_images(text: str) -> None:
     assert is_loopback(text) in (True, False)
-    found = image_id(text)
+    found = parse_id(text)
     assert found is None or len(found) == 64
 
 

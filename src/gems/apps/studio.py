@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gems.apps.server.images import image_id, missing, picture
+from gems.apps.server.images import image_response, parse_id
 from gems.graphs.loop import build_graph
 from gems.resources import Resources, open_resources
 from gems.settings import load_settings
@@ -87,11 +87,8 @@ async def store() -> AsyncIterator[BaseStore]:
 
 async def image(request: Request) -> Response:
     """Return the PNG of an image id."""
-    found = image_id(request.path_params["name"])
-    if found is None:
-        return missing()
-    images = (await shared.get()).images
-    return await picture(images, found, request.headers.get("if-none-match"))
+    name, known = parse_id(request.path_params["name"]), request.headers.get("if-none-match")
+    return await image_response((await shared.get()).images, name, known)
 
 
 app = Starlette(routes=[Route("/images/{name}", image)])

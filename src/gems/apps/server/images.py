@@ -4,49 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import FileResponse
 
 from gems.apps.server.auth import Caller
-from gems.apps.server.dependencies import caller_of, service_of
+from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.memory.images import ImageStore
 
-_ID = re.compile(r"[0-9a-f]{64}")
-
-
-def image_id(name: str) -> str | None:
-    """Parse an image id with or without `.png`; None if invalid."""
-    found = name.removesuffix(".png")
-    return found if _ID.fullmatch(found) else None
-
-
-def missing() -> Response:
-    """Return a 404 response."""
-    return Response("Image not found.", 404, media_type="text/plain")
-
-
-async def picture(images: ImageStore, image: str, known: str | None) -> Response:
-    """Return an image response; `known` is the header `If-None-Match`."""
-    tag = f'"{image}"'
-    headers = {"etag": tag, "cache-control": "private, max-age=31536000, immutable"}
-    if tag in (known or ""):
-        return Response(status_code=304, headers=headers)
-    path = images.path(image)
-    if not await asyncio.to_thread(path.is_file):
-        return missing()
-    return FileResponse(path, media_type="image/png", headers=headers)
-
-
+_ID = re.compile(r"([0-9a-f]{64})(\.png)?")
+_CACHED = {"cache-control": "private, max-age=31536000, immutable"}
 router = APIRouter(tags=["images"])
+
+
+def parse_id(name: str) -> str | None:
+    """Parse an image id with or without `.png`; None if invalid."""
+    found = _ID.fullmatch(name)
+    return found[1] if found else None
+
+
+async def image_response(
+    images: ImageStore, image: str | None, known: str | None = None, headers: Mapping[str, str] = _CACHED
+) -> Response:
+    """Return the PNG of an image id, or 404; `known` is the header `If-None-Match`."""
+    tag = f'"{image}"'
+    if image and tag in (known or ""):
+        return Response(status_code=304, headers={**headers, "etag": tag})
+    if image is None or not await asyncio.to_thread(images.path(image).is_file):
+        return Response("Image not found.", 404, media_type="text/plain")
+    return FileResponse(images.path(image), media_type="image/png", headers={**headers, "etag": tag})
+
+
+async def find_image(service: Service, caller: Caller, name: str) -> str | None:
+    """Return the image id in a file name; None if it is invalid, or the caller may not see the image."""
+    image = parse_id(name)
+    return image if image and await service.access.may_see_image(caller, image) else None
 
 
 @router.get("/images/{name}", response_class=FileResponse)
 async def image(name: str, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
     """Return the PNG of an image id, with or without `.png`. Its content never changes."""
     service = service_of(request)
-    found = image_id(name)
-    if found is None or not await service.access.may_see_image(caller, found):
-        return missing()
-    return await picture(service.gems.resources.images, found, request.headers.get("if-none-match"))
+    found = await find_image(service, caller, name)
+    return await image_response(service.gems.resources.images, found, request.headers.get("if-none-match"))

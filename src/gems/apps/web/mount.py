@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.routing import Mount
 
+from gems.apps.server import images
 from gems.apps.server.auth import Caller, KeyFile
 from gems.apps.server.dependencies import Service
 from gems.apps.web import auth
@@ -23,8 +23,6 @@ from gems.apps.web.proxy_guard import ProxyGuard
 from gems.errors import InternalError, RunNotFoundError
 from gems.settings import Settings
 
-_ID = re.compile(r"[0-9a-f]{64}")
-Owner = Annotated[str, Query(alias="for")]
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><path d="M9 5h14l6 8-13 15L3 13z" '
     'fill="#4b4ddb"/><path d="M9 5l-6 8h26l-6-8z" fill="#7d80f5"/><path d="M11 13h10l-5 15z" '
@@ -37,33 +35,24 @@ def files_router(controller: Controller, base: str) -> APIRouter:
     """Create the routes under the path `base`."""
     router = APIRouter(include_in_schema=False)
 
-    def verify_caller(kind: Kind, name: str, query: tuple[str, int, str]) -> Caller:
-        """Return the caller that a URL was signed for.
-
-        Raises:
-            RunNotFoundError: the URL is invalid or has expired.
-            UnknownKeyError: the key of the caller was revoked.
-        """
-        if not controller.links.holds(kind, name, *query):
+    def verify_caller(kind: Kind, name: str, sign: str) -> Caller:
+        """Return the caller that a URL was signed for; raise UnknownKeyError if their key was revoked."""
+        owner = controller.links.owner_of(kind, name, sign)
+        if owner is None:
             raise RunNotFoundError(
                 "This link is invalid or has expired.", hint="Reload the page that contains it."
             )
-        return controller.caller(query[0])
+        return controller.caller(owner)
 
     @router.get(f"{base}/image/{{name}}.png", response_class=FileResponse)
-    async def image(name: str, until: int, sign: str, owner: Owner = "") -> Response:
-        caller = verify_caller("image", name, (owner, until, sign))
+    async def image(name: str, sign: str) -> Response:
         service = controller.service
-        known = _ID.fullmatch(name) and await service.access.may_see_image(caller, name)
-        path = service.gems.resources.images.path(name) if known else None
-        if path is None or not path.is_file():
-            return Response("Image not found.", 404, media_type="text/plain")
-        return FileResponse(path, media_type="image/png", headers=_PRIVATE)
+        found = await images.find_image(service, verify_caller("image", name, sign), name)
+        return await images.image_response(service.gems.resources.images, found, headers=_PRIVATE)
 
     @router.get(f"{base}/report/{{name}}.html")
-    async def report(name: str, until: int, sign: str, owner: Owner = "") -> HTMLResponse:
-        caller = verify_caller("report", name, (owner, until, sign))
-        await controller.service.access.row(caller, name)
+    async def report(name: str, sign: str) -> HTMLResponse:
+        await controller.service.access.row(verify_caller("report", name, sign), name)
         page = await controller.service.gems.report(name)
         return HTMLResponse(page, headers=_PRIVATE | {"cache-control": "no-store"})
 
