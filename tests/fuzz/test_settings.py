@@ -14,7 +14,7 @@ from gems.apps.server.dependencies import is_loopback
 from gems.apps.server.images import parse_id
 from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.runs import supported_size
-from gems.apps.server.runs import _known
+from gems.apps.server.runs import _count_received
 from gems.errors import GemsError
 from gems.memory.chroma import ServerConnection
 from gems.memory.embeddings import open_embedder
@@ -152,7 +152,7 @@ def test_moments(text: str, end: bool) -> None:
 def test_last_event_ids(last: str, stretch: str | None) -> None:
     hub: Any = SimpleNamespace(stretch=lambda _run: stretch)
     # The header has at most so many characters; see `events`.
-    assert _known(hub, "run", last[:60]) >= 0
+    assert _count_received(hub, "run", last[:60]) >= 0
 
 
 @given(odd_texts)
