@@ -13,7 +13,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from gems.apps.run_view import RunView
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, service_of
-from gems.apps.server.openai import images
+from gems.apps.server.openai import images, schemas
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, failure, new_router
 from gems.apps.server.openai.images import STREAM, encode_image, sse_event, stream_response
 from gems.apps.server.openai.runs import (
@@ -23,20 +23,6 @@ from gems.apps.server.openai.runs import (
     model_names,
     start_runs,
     watch_until_due,
-)
-from gems.apps.server.openai.schemas import (
-    ChatAnswer,
-    ChatBody,
-    ChatChunk,
-    ChatMessage,
-    Choice,
-    ChunkChoice,
-    Delta,
-    Message,
-    Model,
-    Models,
-    chat_usage,
-    now,
 )
 from gems.events import (
     Event,
@@ -52,7 +38,7 @@ from gems.options import MAX_PROMPT
 from gems.results import RunResult
 
 
-def prompt_of(messages: Sequence[Message]) -> str:
+def prompt_of(messages: Sequence[schemas.Message]) -> str:
     """Return the text of the last user message; raise AnswerError if it is missing or not text."""
     last = next((message for message in reversed(messages) if message.role == "user"), None)
     if last is None:
@@ -64,22 +50,19 @@ def prompt_of(messages: Sequence[Message]) -> str:
         raise AnswerError(f"The last user message has more than {MAX_PROMPT:,} characters.", param="messages")
     if text.startswith("### Task:") and "<chat_history>" in text:
         # Open WebUI asks the selected model to write titles and tags of conversations.
-        raise AnswerError(
-            "This model only generates images; select another one for Open WebUI tasks.", param="messages"
-        )
+        message = "This model only generates images; select another one for Open WebUI tasks."
+        raise AnswerError(message, param="messages")
     return text
 
 
-def _message_text(message: Message) -> str:
+def _message_text(message: schemas.Message) -> str:
     if not isinstance(message.content, list):
         return message.content or ""
     for part in message.content:
         if part.type != "text":
-            raise AnswerError(
-                f"Unsupported content type: {part.type[:40]!r}. Only text is allowed; URLs are not fetched. "
-                "Edit images with /v1/images/edits.",
-                param="messages",
-            )
+            found = f"Unsupported content type: {part.type[:40]!r}."
+            hint = "Only text is allowed; URLs are not fetched. Edit images with /v1/images/edits."
+            raise AnswerError(f"{found} {hint}", param="messages")
     return "\n".join(part.text or "" for part in message.content)
 
 
@@ -90,10 +73,13 @@ _PIECE = 32_768
 """Characters per delta; images are split, since some clients reject long lines."""
 
 
-@chat_router.post("/v1/chat/completions", response_model=ChatAnswer, responses={200: STREAM})
+@chat_router.post("/v1/chat/completions", response_model=schemas.ChatAnswer, responses={200: STREAM})
 async def complete(
-    body: ChatBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
-) -> ChatAnswer | EventSourceResponse:
+    body: schemas.ChatBody,
+    request: Request,
+    response: Response,
+    caller: Annotated[Caller, Depends(caller_of)],
+) -> schemas.ChatAnswer | EventSourceResponse:
     """Generate an image from the last user message; reply with progress, then the image as Markdown."""
     service = service_of(request)
     begun = await start_runs(service, caller, prompt_of(body.messages), body)
@@ -103,7 +89,7 @@ async def complete(
     return await _complete_reply(service, begun)
 
 
-async def _complete_reply(service: Service, begun: StartedRuns) -> ChatAnswer:
+async def _complete_reply(service: Service, begun: StartedRuns) -> schemas.ChatAnswer:
     run, lines = RunView(), []
 
     async def collect(event: Event) -> None:
@@ -112,37 +98,37 @@ async def _complete_reply(service: Service, begun: StartedRuns) -> ChatAnswer:
 
     result = await wait_for_result(watch_until_due(service, begun, begun.run_ids[0]), collect)
     text = "".join(lines) + await _final_text(service, result)
-    return ChatAnswer(
+    return schemas.ChatAnswer(
         id=_new_completion_id(),
         model=begun.model,
-        choices=[Choice(message=ChatMessage(content=text))],
-        usage=chat_usage(result),
+        choices=[schemas.Choice(message=schemas.ChatMessage(content=text))],
+        usage=schemas.chat_usage(result),
     )
 
 
 async def _stream_chunks(
-    service: Service, begun: StartedRuns, body: ChatBody
+    service: Service, begun: StartedRuns, body: schemas.ChatBody
 ) -> AsyncGenerator[ServerSentEvent]:
-    frame = ChatChunk(id=_new_completion_id(), created=now(), model=begun.model, choices=[])
+    frame = schemas.ChatChunk(id=_new_completion_id(), created=schemas.now(), model=begun.model, choices=[])
 
-    def chunk(delta: Delta, *, is_last: bool = False) -> ServerSentEvent:
-        choice = ChunkChoice(delta=delta, finish_reason="stop" if is_last else None)
+    def chunk(delta: schemas.Delta, *, is_last: bool = False) -> ServerSentEvent:
+        choice = schemas.ChunkChoice(delta=delta, finish_reason="stop" if is_last else None)
         return sse_event(frame.model_copy(update={"choices": [choice]}))
 
-    yield chunk(Delta(role="assistant", content=""))
+    yield chunk(schemas.Delta(role="assistant", content=""))
     run = RunView()
     async with aclosing(watch_until_due(service, begun, begun.run_ids[0])) as events:
         async for event in events:
             run.take(event)
             if line := progress_line(event, run):
-                yield chunk(Delta(content=line))
+                yield chunk(schemas.Delta(content=line))
             elif isinstance(event, Finished):
                 text = await _final_text(service, event.result)
                 for start in range(0, len(text), _PIECE):
-                    yield chunk(Delta(content=text[start : start + _PIECE]))
-                yield chunk(Delta(), is_last=True)
+                    yield chunk(schemas.Delta(content=text[start : start + _PIECE]))
+                yield chunk(schemas.Delta(), is_last=True)
                 if body.stream_options is not None and body.stream_options.include_usage:
-                    yield sse_event(frame.model_copy(update={"usage": chat_usage(event.result)}))
+                    yield sse_event(frame.model_copy(update={"usage": schemas.chat_usage(event.result)}))
     yield sse_event("[DONE]")
 
 
@@ -183,20 +169,20 @@ def _new_completion_id() -> str:
 
 
 models_router = new_router()
-_STARTED = now()
+_STARTED = schemas.now()
 
 
 @models_router.get("/v1/models")
-async def models(request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Models:
+async def models(request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> schemas.Models:
     """List `gems` and the name of the generator; both select the loop with that generator."""
     names = model_names(service_of(request))
-    return Models(data=[Model(id=name, created=_STARTED) for name in names])
+    return schemas.Models(data=[schemas.Model(id=name, created=_STARTED) for name in names])
 
 
 @models_router.get("/v1/models/{name:path}")
-async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> Model:
+async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(caller_of)]) -> schemas.Model:
     """Return a model."""
-    return Model(id=check_model(service_of(request), name), created=_STARTED)
+    return schemas.Model(id=check_model(service_of(request), name), created=_STARTED)
 
 
 router = new_router()
@@ -214,8 +200,7 @@ async def missing(rest: str, request: Request) -> Response:
     method = _METHODS.get(f"/v1/{rest}", "GET" if rest.split("/", maxsplit=1)[0] == "models" else None)
     if method is None:
         return failure(AnswerError(f"Unknown URL: {requested}.", code="unknown_url", status=404))
-    refused = failure(
-        AnswerError(f"{requested} is not allowed. Use {method}.", code="method_not_supported", status=405)
-    )
+    error = AnswerError(f"{requested} is not allowed. Use {method}.", code="method_not_supported", status=405)
+    refused = failure(error)
     refused.headers["allow"] = method
     return refused

@@ -7,7 +7,7 @@ import base64
 import io
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Form, Request, Response
 from PIL import Image
@@ -39,7 +39,7 @@ from gems.apps.server.openai.schemas import (
     quality_of,
 )
 from gems.errors import RequestError
-from gems.events import Finished, Judged
+from gems.events import Finished, ImageDrawn, Judged
 from gems.options import check_editing
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage, read_source_image
@@ -47,22 +47,18 @@ from gems.types import GeneratorCapabilities
 
 
 async def encode_image(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
-    """Convert a PNG to a format and encode it as base64. PNGs keep their metadata.
-
-    `quality` is that of JPEG and WebP, 0 to 100. Default: 100.
-    """
-    return await asyncio.to_thread(_encode_base64, png, kind, 100 if quality is None else quality)
+    """Convert a PNG to a format and encode it as base64; `quality` is 0 to 100, which is the default."""
+    return await asyncio.to_thread(_encode_image, png, kind, 100 if quality is None else quality)
 
 
-def _encode_base64(png: bytes, kind: Format, quality: int) -> str:
-    return base64.b64encode(png if kind == "png" else _convert_image(png, kind, quality)).decode()
-
-
-def _convert_image(png: bytes, kind: Format, quality: int) -> bytes:
+def _encode_image(png: bytes, kind: Format, quality: int) -> str:
+    if kind == "png":
+        # As it is, with its metadata.
+        return base64.b64encode(png).decode()
     out = io.BytesIO()
     with Image.open(io.BytesIO(png)) as picture:
         picture.convert("RGB").save(out, kind.upper(), quality=quality)
-    return out.getvalue()
+    return base64.b64encode(out.getvalue()).decode()
 
 
 STREAM: dict[str, Any] = {
@@ -111,15 +107,6 @@ async def _with_error_event(events: AsyncGenerator[ServerSentEvent]) -> AsyncGen
         yield sse_event(_ErrorEvent(error=described(error)[1].model_dump()), "error")
 
 
-_EVENTS: dict[tuple[bool, bool], ImageEventType] = {
-    (False, True): "image_generation.partial_image",
-    (False, False): "image_generation.completed",
-    (True, True): "image_edit.partial_image",
-    (True, False): "image_edit.completed",
-}
-"""Event names by (is edit, is partial)."""
-
-
 class Partials:
     """Selects the rounds after which the best image so far is sent.
 
@@ -148,8 +135,8 @@ class Partials:
 
 def size_of(result: RunResult) -> str:
     """Return WIDTHxHEIGHT of a result's image."""
-    turn = next(turn for turn in result.rounds if turn["number"] == result.best_round)
-    drawn = turn["candidates"][turn["best"]]
+    best = next(round_ for round_ in result.rounds if round_["number"] == result.best_round)
+    drawn = best["candidates"][best["best"]]
     return f"{drawn['width']}x{drawn['height']}"
 
 
@@ -157,66 +144,47 @@ async def _stream_image(
     service: Service, begun: StartedRuns, body: ImageFields
 ) -> AsyncGenerator[ServerSentEvent]:
     partials = Partials(body.partial_images or 0, body.rounds)
-    (run_id,) = begun.run_ids
     size = ""
-    async with aclosing(watch_until_due(service, begun, run_id)) as events:
-        async for news in events:
-            if news.type == "image":
-                size = f"{news.candidate['width']}x{news.candidate['height']}"
-            elif isinstance(news, Judged) and (image := partials.select_image(news)):
+    async with aclosing(watch_until_due(service, begun, begun.run_ids[0])) as events:
+        async for event in events:
+            if isinstance(event, ImageDrawn):
+                size = f"{event.candidate['width']}x{event.candidate['height']}"
+            elif isinstance(event, Judged) and (image := partials.select_image(event)):
                 png = await service.gems.resources.images.load(image)
                 yield await _image_event(body, png, size, partial_image_index=partials.sent - 1)
-            elif isinstance(news, Finished):
-                yield await _completed_event(service, body, news.result)
-
-
-async def _completed_event(service: Service, body: ImageFields, result: RunResult) -> ServerSentEvent:
-    return await _image_event(
-        body,
-        await load_png(service, result),
-        size_of(result),
-        revised_prompt=result.final_prompt,
-        usage=image_usage([result]),
-    )
+            elif isinstance(event, Finished):
+                result = event.result
+                more = {"revised_prompt": result.final_prompt, "usage": image_usage([result])}
+                yield await _image_event(body, await load_png(service, result), size_of(result), **more)
 
 
 async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) -> ServerSentEvent:
+    action = "image_edit" if isinstance(body, EditBody) else "image_generation"
+    name = f"{action}.{'partial_image' if 'partial_image_index' in more else 'completed'}"
     kind = body.output_format or "png"
-    is_partial, is_edit = "partial_image_index" in more, isinstance(body, EditBody)
     image_event = ImageEvent(
-        type=_EVENTS[is_edit, is_partial],
+        type=cast("ImageEventType", name),
         b64_json=await encode_image(png, kind, body.output_compression),
         output_format=kind,
         quality=quality_of(body.rounds),
         size=size,
         **more,
     )
-    return sse_event(image_event, image_event.type)
+    return sse_event(image_event, name)
 
 
 async def load_source(body: EditBody, generator: GeneratorCapabilities) -> SourceImage:
-    """Decode the image of a request.
-
-    Raises:
-        AnswerError: there is not exactly one valid image, or there is a mask.
-        EditingUnsupportedError: the generator cannot edit images.
-    """
+    """Decode the image of a request; raise AnswerError or EditingUnsupportedError if it cannot be edited."""
     uploads = body.uploads
     if not uploads:
         raise AnswerError("image is missing.", param="image", code="missing_required_parameter")
     check_editing(generator)
     if body.mask is not None:
-        raise AnswerError(
-            "Masks are not supported. Omit mask, and describe in the prompt what to change and where.",
-            param="mask",
-            code="mask_unsupported",
-        )
+        message = "Masks are not supported. Omit mask, and describe in the prompt what to change and where."
+        raise AnswerError(message, param="mask", code="mask_unsupported")
     if len(uploads) > 1:
-        raise AnswerError(
-            f"{len(uploads)} images were sent, but only one can be edited.",
-            param="image",
-            code="too_many_images",
-        )
+        message = f"{len(uploads)} images were sent, but only one can be edited."
+        raise AnswerError(message, param="image", code="too_many_images")
     try:
         return await asyncio.to_thread(read_source_image, await uploads[0].read())
     except RequestError as error:
@@ -263,18 +231,14 @@ async def _run_images(
     if body.stream:
         return stream_response(service, _stream_image(service, begun, body), begun)
     response.headers[RUN_HEADER] = ",".join(begun.run_ids)
-    return await _images_response(service, begun, body)
-
-
-async def _images_response(service: Service, begun: StartedRuns, body: ImageFields) -> ImagesAnswer:
-    results = await wait_for_results(service, begun)
-    kind = body.output_format or "png"
+    results, kind = await wait_for_results(service, begun), body.output_format or "png"
+    pngs = [await load_png(service, result) for result in results]
     data = [
         ImageData(
-            b64_json=await encode_image(await load_png(service, result), kind, body.output_compression),
+            b64_json=await encode_image(png, kind, body.output_compression),
             revised_prompt=result.final_prompt,
         )
-        for result in results
+        for result, png in zip(results, pngs, strict=True)
     ]
     return ImagesAnswer(
         data=data,

@@ -84,12 +84,8 @@ def check_model(service: Service, name: str | None) -> str:
     if not name or name in model_names(service) or _ALIAS.fullmatch(name):
         return name or MODEL
     known = ", ".join(repr(known) for known in model_names(service))
-    raise AnswerError(
-        f"Unknown model: {name[:80]!r}. Available models: {known}.",
-        param="model",
-        code="model_not_found",
-        status=404,
-    )
+    message = f"Unknown model: {name[:80]!r}. Available models: {known}."
+    raise AnswerError(message, param="model", code="model_not_found", status=404)
 
 
 async def start_runs(
@@ -102,24 +98,16 @@ async def start_runs(
 ) -> StartedRuns:
     """Start `count` runs that differ in their seeds, or none if one fails.
 
-    Args:
-        service: The server's.
-        caller: Who asks.
-        prompt: What to draw, or what to change.
-        fields: Everything else that was asked for.
-        count: How many runs.
-        source: The picture to edit.
-
-    Raises:
-        AnswerError: a field cannot be used.
-        GemsError: see `Access.beginning` and `RunManager.start`.
+    Raises AnswerError if a field cannot be used, else as `Access.beginning` and `RunManager.start` do.
     """
     model = check_model(service, fields.model)
     most_s = service.settings.serve.deadline_s
     limit_s = min(most_s, fields.deadline_s or most_s)
     until = time.monotonic() + limit_s
     arguments = _arguments(service, caller, fields, limit_s) | {"source": source}
-    _check_count(caller, count)
+    if caller.key is not None and count > caller.key.runs_at_a_time:
+        most = caller.key.runs_at_a_time
+        raise AnswerError(f"n is {count}, but this key may run only {most} in parallel.", param="n")
     run_ids: list[str] = []
     async with service.access.beginning(caller, count * fields.rounds * (fields.candidates or 1), runs=count):
         try:
@@ -145,12 +133,6 @@ def _arguments(service: Service, caller: Caller, fields: RunFields, limit_s: flo
         "profile": fields.profile,
         "owner": caller.owner,
     }
-
-
-def _check_count(caller: Caller, count: int) -> None:
-    if caller.key is not None and count > caller.key.runs_at_a_time:
-        most = caller.key.runs_at_a_time
-        raise AnswerError(f"n is {count}, but this key may run only {most} in parallel.", param="n")
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:
