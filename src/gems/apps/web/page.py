@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -26,38 +26,25 @@ def theme() -> Any:
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-    plain = {
-        "body_background_fill": "#f5f5f8",
-        "body_text_color_subdued": "#5b5f6b",
-        "block_background_fill": "#ffffff",
-        "block_border_color": "#e2e3e9",
-        "block_label_text_color": "#17181c",
-        "block_title_text_color": "#17181c",
-        "block_info_text_color": "#5b5f6b",
-        "input_background_fill": "#f0f1f6",
-        "input_border_color": "#8a8f9e",
-        "input_placeholder_color": "#636876",
-        "button_secondary_background_fill": "#e6e7f0",
-        "button_primary_background_fill": "#4b4ddb",
-        "button_primary_background_fill_hover": "#3a3cc0",
+    colours = {
+        "body_background_fill": ("#f5f5f8", "#101116"),
+        "body_text_color_subdued": ("#5b5f6b", "#a3a8b6"),
+        "block_background_fill": ("#ffffff", "#191b22"),
+        "block_border_color": ("#e2e3e9", "#2d303b"),
+        "block_label_text_color": ("#17181c", "#ecedf2"),
+        "block_title_text_color": ("#17181c", "#ecedf2"),
+        "block_info_text_color": ("#5b5f6b", "#a3a8b6"),
+        "input_background_fill": ("#f0f1f6", "#22252e"),
+        "input_border_color": ("#8a8f9e", "#6b7080"),
+        "input_placeholder_color": ("#636876", "#9aa0ae"),
+        "button_secondary_background_fill": ("#e6e7f0", "#2a2d38"),
+        "button_primary_background_fill": ("#4b4ddb", "#4b4ddb"),
+        "button_primary_background_fill_hover": ("#3a3cc0", "#5f61e6"),
     }
-    dark = {
-        "body_background_fill": "#101116",
-        "body_text_color_subdued": "#a3a8b6",
-        "block_background_fill": "#191b22",
-        "block_border_color": "#2d303b",
-        "block_label_text_color": "#ecedf2",
-        "block_title_text_color": "#ecedf2",
-        "block_info_text_color": "#a3a8b6",
-        "input_background_fill": "#22252e",
-        "input_border_color": "#6b7080",
-        "input_placeholder_color": "#9aa0ae",
-        "button_secondary_background_fill": "#2a2d38",
-        "button_primary_background_fill": "#4b4ddb",
-        "button_primary_background_fill_hover": "#5f61e6",
-    }
+    light = {name: value for name, (value, _) in colours.items()}
+    dark = {f"{name}_dark": value for name, (_, value) in colours.items()}
     sizes = {"block_border_width": "1px", "input_border_width": "1px", "block_radius": "16px"}
-    return base.set(**plain, **{f"{name}_dark": value for name, value in dark.items()}, **sizes)
+    return base.set(**light, **dark, **sizes)
 
 
 # An extra with types in some versions only. Gradio injects the request by its annotation.
@@ -180,14 +167,10 @@ class _Page:
         self._gallery = _html(elem_id="gallery")
 
     def _connect_events(self) -> None:
-        watch_outputs = [self._status, self._run_error, self._shown, self._cancel, self._feedback_box]
-        watched: dict[str, Any] = {
-            "fn": self._watch,
-            "inputs": [self._run, self._round],
-            "outputs": watch_outputs,
-        }
-        searched: dict[str, Any] = {"fn": self._find, "inputs": [self._search], "outputs": [self._gallery]}
         here = [self._run, self._round]
+        outputs = [self._status, self._run_error, self._shown, self._cancel, self._feedback_box]
+        watched: dict[str, Any] = {"fn": self._watch, "inputs": here, "outputs": outputs}
+        searched: dict[str, Any] = {"fn": self._find, "inputs": [self._search], "outputs": [self._gallery]}
         self.blocks.load(None, None, here, js=_READ_URL, **_UNQUEUED).then(**watched, **_UNLIMITED)
         self.blocks.load(**searched, **_UNQUEUED)
         self.blocks.load(self._greet, None, [self._who], **_UNQUEUED)
@@ -234,15 +217,12 @@ class _Page:
 
     async def _begin(self, request: Request, prompt: str | None, *options: Any) -> tuple[Any, ...]:
         names = ("rounds", "candidates", "size", "seed", "profile", "skills", "negative_prompt", "memory")
-        try:
-            form = Form(**dict(zip(names, options, strict=True)))
-            return (
-                await self._controller.begin(self._controller.caller(request.username), prompt or "", form),
-                "",
-                "",
-            )
-        except GemsError as error:
-            return gr.skip(), gr.skip(), problem_html(error)
+        form = Form(**dict(zip(names, options, strict=True)))
+
+        async def begin() -> str:
+            return await self._controller.begin(self._controller.caller(request.username), prompt or "", form)
+
+        return await _start(begin())
 
     async def _continue(
         self,
@@ -252,16 +232,12 @@ class _Page:
         words: str | None,
         rounds: float | None,
     ) -> tuple[Any, ...]:
-        try:
+        async def go_on() -> str:
             most = parse_integer("Rounds", rounds, MAX_ROUNDS)
             caller = self._controller.caller(request.username)
-            return (
-                await self._controller.go_on(caller, run_id or "", _round(number), words or "", most),
-                "",
-                "",
-            )
-        except GemsError as error:
-            return gr.skip(), gr.skip(), problem_html(error)
+            return await self._controller.go_on(caller, run_id or "", _round(number), words or "", most)
+
+        return await _start(go_on())
 
     async def _stop(self, request: Request, run_id: str | None) -> str:
         try:
@@ -275,6 +251,14 @@ class _Page:
             return await self._controller.gallery(self._controller.caller(request.username), text or "")
         except GemsError as error:
             return problem_html(error)
+
+
+async def _start(starting: Awaitable[str]) -> tuple[Any, ...]:
+    """Return the new values of run, round and error."""
+    try:
+        return await starting, "", ""
+    except GemsError as error:
+        return gr.skip(), gr.skip(), problem_html(error)
 
 
 def _round(text: str | None) -> int | None:
