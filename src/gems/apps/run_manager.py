@@ -60,10 +60,7 @@ class _Channel:
 
 
 class RunManager:
-    """Executes runs in background tasks of an opened service.
-
-    `listeners` are called with every event of every run, and with errors that end runs; they must be fast.
-    """
+    """Executes runs in background tasks; `listeners`, which must be fast, get every event and error."""
 
     def __init__(self, gems: Gems) -> None:
         self.gems = gems
@@ -72,12 +69,7 @@ class RunManager:
         self._draining = False
 
     async def start(self, prompt: str, **arguments: Unpack[RunArguments]) -> str:
-        """Start a run and return its id.
-
-        Raises:
-            RequestError: the prompt or an option is invalid; nothing was paid for.
-            RunDrainedError: the process is stopping.
-        """
+        """Start a run and return its id; raise RunDrainedError if the process is stopping."""
         return await self._start(self.gems.stream(prompt, **arguments))
 
     async def resume(self, run_id: str, answer: str | None = None, **target: Unpack[Target]) -> str:
@@ -96,11 +88,7 @@ class RunManager:
         """Yield the events of a run, past ones included; the last is `Finished`.
 
         Late watchers get only the newest inference step. A run of another process yields only its result.
-        `after` skips this number of events, steps not counted.
-
-        Raises:
-            RunNotFoundError: there is no such run.
-            GemsError: the run ended without an image, or another process executes it.
+        `after` skips this number of events, steps not counted. Raises the error of a run without an image.
         """
         channel = self._channels.get(run_id)
         if channel is None:
@@ -148,10 +136,7 @@ class RunManager:
         return self._draining
 
     def stretch(self, run_id: str) -> str:
-        """Return an id of the event sequence that `watch` yields; a resumed run starts a new one.
-
-        Empty if this process has no events of the run.
-        """
+        """Return an id of the event sequence of `watch`, new after each resume; empty without events."""
         channel = self._channels.get(run_id)
         return channel.name if channel else ""
 
@@ -163,10 +148,7 @@ class RunManager:
         return channel.is_done and after >= len(channel.events) + (channel.error is not None)
 
     async def drain(self, patience_s: float = 20.0) -> None:
-        """Stop all runs at their next step, so that `resume_drained` can resume them.
-
-        Runs that do not stop within `patience_s` seconds are interrupted.
-        """
+        """Stop all runs at their next step, for `resume_drained`; interrupt late ones after `patience_s`."""
         self._draining = True
         self.gems.drain()
         tasks = [channel.task for channel in self._channels.values() if channel.task is not None]

@@ -168,10 +168,7 @@ async def serve_stdio(settings: Settings) -> None:
 
 
 async def serve_http(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Serve over HTTP until the process is stopped; `ready` is called with the address.
-
-    Raises ConfigurationError if the server would be open to everybody, or if the port is in use.
-    """
+    """Serve over HTTP until the process is stopped; raise ConfigurationError without keys or a free port."""
     check_reach(settings)
     with closing(open_socket(settings.serve.host, settings.serve.port)) as listener:
         async with open_service(settings) as service:

@@ -33,10 +33,7 @@ _BASE64_HINT = "Send the image as base64 in `image`."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolState:
-    """State shared by all tools; one per server.
-
-    `local` means that the caller is the user of this machine, whose files may be read and written.
-    """
+    """State shared by all tools; `local` callers are the user of this machine, whose files may be used."""
 
     manager: RunManager
     access: Access
@@ -54,10 +51,7 @@ class ToolState:
         return await self.access.row(self.caller(context), run_id)
 
     async def start_run(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
-        """Start a run of at most `images` images within the limits of the caller's key; return its id.
-
-        Cancelling this call cancels the run, even before it has an id.
-        """
+        """Start a run within the limits of the caller's key; cancelling this call cancels the run."""
         task = asyncio.ensure_future(self._admitted(caller, images, starting))
         try:
             return await asyncio.shield(task)

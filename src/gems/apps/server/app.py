@@ -28,10 +28,7 @@ from gems.settings import Settings
 
 
 def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
-    """Create the app, which opens models and stores on startup.
-
-    `gems` replaces the service made from the settings; it must not be open.
-    """
+    """Create the app, which opens models and stores on startup; `gems` must not be open."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -84,7 +81,7 @@ _ANSWERS_S = 5
 async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | None = None) -> None:
     """Serve until the process is stopped; runs stop at their next step, and the next server resumes them.
 
-    `ready` is called with the address. `gems` replaces the service made from the settings; it must be closed.
+    `ready` is called with the address; `gems` must not be open.
     """
     check_reach(settings)
     app = create_app(settings, gems)
@@ -97,10 +94,7 @@ async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | N
 async def serve_app(
     app: ASGIApp, listener: socket.socket, service: Service, ready: Callable[[str], None]
 ) -> None:
-    """Handle requests until the process is stopped, then drain the runs of the service.
-
-    The caller opens and closes the service. `ready` is called with the address.
-    """
+    """Handle requests until the process is stopped, then drain the runs of the open service."""
     config = uvicorn.Config(
         app,
         lifespan="off",

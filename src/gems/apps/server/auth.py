@@ -76,12 +76,7 @@ class KeyFile:
         return self._keys.get(_hash_token(token))
 
     def add(self, name: str, *, runs_at_a_time: int = 2, images_per_day: int | None = None) -> str:
-        """Create a key and return its token, which is not stored.
-
-        Raises:
-            OptionError: the name is invalid or in use.
-            StorageError: the file cannot be written.
-        """
+        """Create a key and return its token, which is not stored."""
         if _NAME.fullmatch(name) is None:
             raise OptionError(
                 f"Invalid key name: {name[:60]!r}.", hint="Use lower-case letters, digits and hyphens."
@@ -100,12 +95,7 @@ class KeyFile:
         return token
 
     def revoke(self, name: str) -> None:
-        """Delete a key; its runs stay.
-
-        Raises:
-            OptionError: there is no such key.
-            StorageError: the file cannot be written.
-        """
+        """Delete a key; its runs stay."""
         kept = [key for key in self.all() if key.name != name]
         if len(kept) == len(self._keys):
             known = ", ".join(key.name for key in kept) or "none"
@@ -187,20 +177,12 @@ class Access:
 
     @property
     def needs_key(self) -> bool:
-        """Whether callers need a key; stays true after the last key was revoked.
-
-        Raises ConfigurationError if the key file cannot be read.
-        """
+        """Whether callers need a key; stays true after the last key was revoked."""
         self._had_keys = self._had_keys or bool(self._keys.all())
         return self._had_keys
 
     def caller(self, authorization: str | None, api_key: str | None = None) -> Caller:
-        """Authenticate a caller by the headers `authorization` (`Bearer KEY`) or `api-key`.
-
-        Raises:
-            UnknownKeyError: a required key is missing or invalid.
-            ConfigurationError: the key file cannot be read.
-        """
+        """Authenticate a caller by the headers `authorization` (`Bearer KEY`) or `api-key`."""
         if not self.needs_key:
             return Caller()
         scheme, _, token = (authorization or "").partition(" ")

@@ -33,10 +33,7 @@ class Service:
 
 @asynccontextmanager
 async def open_service(settings: Settings, gems: Gems | None = None) -> AsyncIterator[Service]:
-    """Open the service and resume drained runs; drain all runs at the end.
-
-    `gems` replaces the service made from the settings; it must not be open.
-    """
+    """Open the service and resume drained runs; drain all runs at the end. `gems` must not be open."""
     async with gems or Gems(settings) as opened:
         manager = RunManager(opened)
         keys = KeyFile(settings.serve.keys_path(settings))
@@ -56,17 +53,12 @@ def service_of(request: Request) -> Service:
 
 
 def caller_of(request: Request) -> Caller:
-    """Authenticate the sender of a request, as a dependency.
-
-    Raises:
-        UnknownKeyError: a required key is missing or invalid; or there are no keys and another machine asks.
-        ForeignPageError: there are no keys, and a page of another site sent the request.
-    """
+    """Authenticate the sender of a request, as a dependency."""
     return caller_at(service_of(request), request)
 
 
 def caller_at(service: Service, request: HTTPConnection) -> Caller:
-    """Authenticate the sender of a connection; raises as `caller_of` does."""
+    """Authenticate the sender of a connection; without keys, only this machine is accepted."""
     if not service.access.needs_key:
         check_neighbour(request, service.settings)
     return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
@@ -101,12 +93,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_neighbour(request: HTTPConnection, settings: Settings) -> None:
-    """Accept only this machine, and no web pages of other sites, on a server without keys.
-
-    Raises:
-        UnknownKeyError: the request comes from another machine.
-        ForeignPageError: a page of another site sent the request.
-    """
+    """Accept only this machine, and no web pages of other sites, on a server without keys."""
     if not is_local(request):
         raise UnknownKeyError("This server has no API keys and accepts requests from its own machine only.")
     host = request.headers.get("host", "")

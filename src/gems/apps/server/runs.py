@@ -37,13 +37,7 @@ from gems.types import RunRow
 
 
 async def start_run(service: Service, caller: Caller, request: RunRequest) -> str:
-    """Start a run of the caller and return its id.
-
-    Raises:
-        TooManyRunsError: a limit of the key is reached.
-        RequestError: the request is invalid.
-        RunDrainedError: the server is stopping.
-    """
+    """Start a run of the caller within the limits of their key, and return its id."""
     given = request.given()
     async with service.access.beginning(caller, max_images(given)):
         if "source" in given:
@@ -53,12 +47,7 @@ async def start_run(service: Service, caller: Caller, request: RunRequest) -> st
 
 
 async def resume_run(service: Service, caller: Caller, run_id: str, answer: str | None = None) -> str:
-    """Resume a run of the caller, unless it is in progress already. Raises as `start_run` does.
-
-    Raises:
-        RunNotFoundError: the caller has no such run.
-        RunBusyError: another process executes it.
-    """
+    """Resume a run of the caller, unless it is in progress already."""
     row = await service.access.row(caller, run_id)
     if service.manager.is_working(run_id):
         return run_id
@@ -67,11 +56,7 @@ async def resume_run(service: Service, caller: Caller, run_id: str, answer: str 
 
 
 async def attach_run(service: Service, caller: Caller, run_id: str, prompt: str) -> str:
-    """Resume a run of the caller unless it is done. Raises as `resume_run` does.
-
-    Raises:
-        RequestError: the run has another prompt.
-    """
+    """Resume a run of the caller unless it is done; raise RequestError if it has another prompt."""
     row = await service.access.row(caller, run_id)
     if row["prompt"] != prompt:
         raise RequestError(
@@ -83,7 +68,7 @@ async def attach_run(service: Service, caller: Caller, run_id: str, prompt: str)
 
 
 async def fork_run(service: Service, caller: Caller, run_id: str, request: ForkRequest) -> str:
-    """Start a fork of a run of the caller and return its id. Raises as `resume_run` does."""
+    """Start a fork of a run of the caller and return its id."""
     row = await service.access.row(caller, run_id)
     given = request.given()
     number, prompt = given.pop("round"), given.pop("prompt", None)

@@ -72,10 +72,7 @@ SHOWN = 48
 
 
 class Controller:
-    """Executes actions for a signed-in user.
-
-    `service` is called for each action, since the service opens after the page is made.
-    """
+    """Executes actions for a signed-in user; `service`, called for each, opens after the page is made."""
 
     def __init__(self, service: Callable[[], Service], keys: KeyFile, links: Links) -> None:
         self._service, self._keys, self.links = service, keys, links
@@ -95,18 +92,14 @@ class Controller:
         return Caller(key)
 
     async def begin(self, caller: Caller, prompt: str, form: Form) -> str:
-        """Start a run and return its id; raises as `RunManager.start` and `Access.beginning` do."""
+        """Start a run and return its id."""
         arguments = form.arguments()
         arguments["owner"] = caller.owner
         async with self.service.access.beginning(caller, max_images(arguments)):
             return await self.service.manager.start(prompt, **arguments)
 
     async def go_on(self, caller: Caller, run_id: str, number: int | None, feedback: str, rounds: int) -> str:
-        """Fork a run with feedback appended to the prompt of a round, and return the id of the fork.
-
-        `number` defaults to the best round; `rounds` limits the rounds that follow. Raises as
-        `RunManager.fork` and `Access.beginning` do.
-        """
+        """Fork a run with feedback appended to the prompt of a round, the best by default; return its id."""
         if not feedback.strip():
             raise PromptError("The feedback is empty.", hint="Describe what should change.")
         run = await self.view(caller, run_id)
@@ -131,12 +124,7 @@ class Controller:
         return RunView.of(await self.service.gems.show(run_id))
 
     async def follow(self, caller: Caller, run_id: str) -> AsyncGenerator[RunView]:
-        """Yield the view of a run now and after each event.
-
-        Raises:
-            RunNotFoundError: the caller may not see the run.
-            GemsError: the run failed without an image.
-        """
+        """Yield the view of a run now and after each event; raise the error of a run without an image."""
         run = await self.view(caller, run_id)
         yield run
         if not self.service.manager.is_working(run_id):

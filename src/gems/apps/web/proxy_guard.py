@@ -77,12 +77,7 @@ class ProxyGuard:
         await self._app(scope, receive, _add_headers(send))
 
     def _is_allowed(self, request: Request) -> bool:
-        """Return whether the sender may use the page.
-
-        Raises:
-            ForeignPageError: a page of another site sent the request.
-            UnknownKeyError: the server has no keys, and the request comes from another machine.
-        """
+        """Return whether the sender may use the page; raise an error for other machines and sites."""
         service = self._service()
         if not service.access.needs_key:
             check_neighbour(request, service.settings)

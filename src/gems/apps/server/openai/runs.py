@@ -96,10 +96,7 @@ async def start_runs(
     count: int = 1,
     source: SourceImage | None = None,
 ) -> StartedRuns:
-    """Start `count` runs that differ in their seeds, or none if one fails.
-
-    Raises AnswerError if a field cannot be used, else as `Access.beginning` and `RunManager.start` do.
-    """
+    """Start `count` runs that differ in their seeds, or none if one fails."""
     model = check_model(service, fields.model)
     most_s = service.settings.serve.deadline_s
     limit_s = min(most_s, fields.deadline_s or most_s)
