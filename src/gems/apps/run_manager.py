@@ -66,7 +66,8 @@ class RunManager:
         self.gems = gems
         self.listeners: list[Callable[[Event | BaseException], None]] = []
         self._channels: OrderedDict[str, _Channel] = OrderedDict()
-        self._draining = False
+        self.is_draining = False
+        """Whether the process is stopping, so that no runs are started."""
 
     async def start(self, prompt: str, **arguments: Unpack[RunArguments]) -> str:
         """Start a run and return its id; raise RunDrainedError if the process is stopping."""
@@ -130,11 +131,6 @@ class RunManager:
         """List the runs that this process executes."""
         return [run_id for run_id in self._channels if self.is_working(run_id)]
 
-    @property
-    def is_draining(self) -> bool:
-        """Whether the process is stopping, so that no runs are started."""
-        return self._draining
-
     def stretch(self, run_id: str) -> str:
         """Return an id of the event sequence of `watch`, new after each resume; empty without events."""
         channel = self._channels.get(run_id)
@@ -149,7 +145,7 @@ class RunManager:
 
     async def drain(self, patience_s: float = 20.0) -> None:
         """Stop all runs at their next step, for `resume_drained`; interrupt late ones after `patience_s`."""
-        self._draining = True
+        self.is_draining = True
         self.gems.drain()
         tasks = [channel.task for channel in self._channels.values() if channel.task is not None]
         if not tasks:
@@ -173,7 +169,7 @@ class RunManager:
 
     async def _start(self, events: AsyncGenerator[Event]) -> str:
         """Consume a stream in a background task, and return the run id once it is known."""
-        if self._draining:
+        if self.is_draining:
             raise RunDrainedError("The server is stopping and does not start new runs.")
         channel = _Channel()
         known: asyncio.Future[str] = asyncio.get_running_loop().create_future()

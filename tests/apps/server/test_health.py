@@ -114,7 +114,7 @@ def test_not_ready_without_its_home_or_while_stopping(house: House) -> None:
         assert "home: PermissionError" in answer.json()["problems"]
         assert str(house.home) not in answer.text
         shutil.move(kept, house.home)
-        app.state.service.manager._draining = True
+        app.state.service.manager.is_draining = True
         assert client.get("/readyz").json() == {"is_ready": False, "problems": ["stopping"]}
         assert client.post("/runs", json={"prompt": "x"}).status_code == 503
         assert client.get("/healthz").status_code == 200

@@ -14,7 +14,7 @@ from gems.apps.text import pluralize
 from gems.errors import GemsError
 from gems.memory.images import ImageStore
 from gems.models.images import encode_image
-from gems.results import CheckedRequirement, RunResult
+from gems.results import RunResult
 from gems.runs.verification import Verification
 
 SIDE = 512
@@ -70,10 +70,10 @@ async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link
         score=result.score,
         passed=result.passed,
         stop_reason=result.stop_reason,
-        requirements=_checks(result.requirements),
+        requirements=[Check.model_validate(item, from_attributes=True) for item in result.requirements],
         seed=result.options["seed"],
         rounds=len(result.rounds),
-        warnings=_warnings(result),
+        warnings=result.warnings + ([result.failure["message"]] if result.failure else []),
     )
     content: list[ContentBlock] = [TextContent(text=_format_report(report))]
     if result.image_id is not None:
@@ -87,12 +87,9 @@ async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link
 
 def check_answer(found: Verification) -> CallToolResult:
     """Format the verification of an image."""
-    checks = _checks(found.requirements)
-    report = CheckReport(score=found.score, passed=found.passed, requirements=checks, warnings=found.warnings)
-    lines = [f"{_met(checks)}, score {found.score:.2f}", *_checklist(checks), *_notes(found.warnings)]
-    return CallToolResult(
-        content=[TextContent(text="\n".join(lines))], structured_content=report.model_dump(mode="json")
-    )
+    report = CheckReport.model_validate(found, from_attributes=True)
+    text = "\n".join([f"{_met(report)}, score {found.score:.2f}", *_details(report)])
+    return CallToolResult(content=[TextContent(text=text)], structured_content=report.model_dump(mode="json"))
 
 
 def error_answer(error: GemsError) -> CallToolResult:
@@ -117,35 +114,21 @@ def small_jpeg(png: bytes) -> bytes:
 
 
 def _format_report(report: RunReport) -> str:
-    reason = report.stop_reason or report.status
-    after = f"after {pluralize(report.rounds, 'round')} ({reason})"
+    after = f"after {pluralize(report.rounds, 'round')} ({report.stop_reason or report.status})"
     lines = [
-        f"{_met(report.requirements)} {after}, score {report.score:.2f}",
+        f"{_met(report)} {after}, score {report.score:.2f}",
         *([f"image: {report.path}"] if report.path else []),
         f"run: {report.run_id}",
         f"seed: {report.seed}",
     ]
-    return "\n".join([*lines, *_checklist(report.requirements), *_notes(report.warnings)])
+    return "\n".join([*lines, *_details(report)])
 
 
-def _checks(requirements: list[CheckedRequirement]) -> list[Check]:
-    return [
-        Check(question=item.question, answer=item.answer, evidence=item.evidence) for item in requirements
-    ]
+def _met(report: RunReport | CheckReport) -> str:
+    met = sum(check.answer == "yes" for check in report.requirements)
+    return f"{met} of {pluralize(len(report.requirements), 'requirement')} met"
 
 
-def _met(checks: list[Check]) -> str:
-    return f"{sum(check.answer == 'yes' for check in checks)} of {pluralize(len(checks), 'requirement')} met"
-
-
-def _checklist(checks: list[Check]) -> list[str]:
-    return [f"{_TICKS[check.answer]} {check.question} {check.evidence}".rstrip() for check in checks]
-
-
-def _warnings(result: RunResult) -> list[str]:
-    failure = [result.failure["message"]] if result.failure is not None else []
-    return [*result.warnings, *failure]
-
-
-def _notes(warnings: list[str]) -> list[str]:
-    return [f"warning: {warning}" for warning in warnings]
+def _details(report: RunReport | CheckReport) -> list[str]:
+    checks = [f"{_TICKS[check.answer]} {check.question} {check.evidence}" for check in report.requirements]
+    return [*map(str.rstrip, checks), *(f"warning: {warning}" for warning in report.warnings)]

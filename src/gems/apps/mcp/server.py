@@ -89,14 +89,11 @@ class KeyGuard:
             try:
                 caller_at(self._service, HTTPConnection(scope))
             except GemsError as error:
-                await _unauthorized_response(error)(scope, receive, send)
+                headers = {"www-authenticate": "Bearer"} if isinstance(error, UnknownKeyError) else {}
+                answer = JSONResponse({"error": error_details(error)}, status_of(error), headers)
+                await answer(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def _unauthorized_response(error: GemsError) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"} if isinstance(error, UnknownKeyError) else {}
-    return JSONResponse({"error": error_details(error)}, status_of(error), headers)
 
 
 _CHUNK = 65_536

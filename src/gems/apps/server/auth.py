@@ -83,14 +83,9 @@ class KeyFile:
             )
         if any(key.name == name for key in self.all()):
             raise OptionError(f"Key {name!r} exists already.", hint="Revoke it first.")
-        token = _PREFIX + secrets.token_urlsafe(32)
-        key = Key(
-            name=name,
-            sha256=_hash_token(token),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            runs_at_a_time=runs_at_a_time,
-            images_per_day=images_per_day,
-        )
+        token, created = _PREFIX + secrets.token_urlsafe(32), datetime.now(UTC).isoformat(timespec="seconds")
+        limits = {"runs_at_a_time": runs_at_a_time, "images_per_day": images_per_day}
+        key = Key.model_validate({"name": name, "sha256": _hash_token(token), "created": created, **limits})
         self._write([*self.all(), key])
         return token
 
@@ -171,7 +166,7 @@ class Access:
     """Authenticates callers and enforces the limits of their keys."""
 
     def __init__(self, keys: KeyFile, manager: RunManager) -> None:
-        self._keys, self._hub = keys, manager
+        self._keys, self._manager = keys, manager
         self._had_keys = bool(keys.all())
         self._beginning: dict[str, asyncio.Lock] = {}
 
@@ -197,14 +192,15 @@ class Access:
         key = caller.key
         if key is None:
             return
-        working = [row for row in await self._rows_of(key) if self._hub.is_working(row["run_id"])]
+        rows = await self._manager.gems.runs(wanted=RunFilter(owner=key.name, status="running"))
+        working = [row for row in rows if self._manager.is_working(row["run_id"])]
         if len(working) + runs > key.runs_at_a_time:
             raise TooManyRunsError(
                 f"{len(working)} runs are in progress; the limit for this key is {key.runs_at_a_time}."
             )
         if key.images_per_day is not None:
             since = datetime.now(UTC) - timedelta(days=1)
-            drawn = await self._hub.gems.resources.ledger.drawn_for(key.name, since)
+            drawn = await self._manager.gems.resources.ledger.drawn_for(key.name, since)
             if drawn + images > key.images_per_day:
                 raise TooManyRunsError(
                     f"{drawn} images were generated with this key in 24 hours; this run may add {images}. "
@@ -222,32 +218,30 @@ class Access:
     async def row(self, caller: Caller, run_id: str) -> RunRow:
         """Return a run that the caller may see; raise RunNotFoundError for any other."""
         is_id = _RUN_ID.fullmatch(run_id) is not None
-        row = await self._hub.gems.resources.ledger.run(run_id) if is_id else None
+        row = await self._manager.gems.resources.ledger.run(run_id) if is_id else None
         if row is None or not caller.may_see(row):
             raise RunNotFoundError(f"There is no run {run_id[:80]!r}.")
         return row
 
     async def may_see_image(self, caller: Caller, image: str) -> bool:
         """Return whether an image belongs to a run of the caller."""
-        return caller.key is None or await self._hub.gems.resources.ledger.owns_image(caller.owner, image)
+        return caller.key is None or await self._manager.gems.resources.ledger.owns_image(caller.owner, image)
 
-    async def _rows_of(self, key: Key) -> list[RunRow]:
-        return await self._hub.gems.runs(wanted=RunFilter(owner=key.name, status="running"))
+
+_STATUS: dict[type[GemsError], int] = {
+    UnknownKeyError: 401,
+    ForeignPageError: 403,
+    RunNotFoundError: 404,
+    RunBusyError: 409,
+    AnswerNeededError: 409,
+    TooManyRunsError: 429,
+}
 
 
 def status_of(error: GemsError) -> int:
     """Return the HTTP status of an error."""
-    if isinstance(error, UnknownKeyError):
-        return 401
-    if isinstance(error, TooManyRunsError):
-        return 429
-    if isinstance(error, ForeignPageError):
-        return 403
-    if isinstance(error, RunNotFoundError):
-        return 404
-    if isinstance(error, RunBusyError | AnswerNeededError):
-        return 409
-    return {"request": 400, "provider": 502, "nobody": 503}.get(error.fault, 500)
+    known = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
+    return known or {"request": 400, "provider": 502, "nobody": 503}.get(error.fault, 500)
 
 
 def error_details(error: GemsError) -> dict[str, str]:

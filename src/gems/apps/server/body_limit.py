@@ -5,7 +5,9 @@ from __future__ import annotations
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gems.apps.server.auth import error_details
 from gems.apps.server.openai.errors import Details, Failure
+from gems.errors import RequestError
 
 
 class BodyLimit:
@@ -58,8 +60,7 @@ class BodyLimit:
         if scope["path"].startswith("/v1/"):
             shaped = Details(message=message, type="invalid_request_error", code="request_too_large")
             return JSONResponse(Failure(error=shaped).model_dump(), 413)
-        details = {"type": "RequestError", "message": message, "fault": "request", "hint": "", "run_id": ""}
-        return JSONResponse({"error": details}, 413)
+        return JSONResponse({"error": error_details(RequestError(message))}, 413)
 
 
 class _TooLargeError(Exception):

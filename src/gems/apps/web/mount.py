@@ -15,7 +15,6 @@ from starlette.routing import Mount
 
 from gems.apps.server import images
 from gems.apps.server.auth import Caller, KeyFile
-from gems.apps.server.dependencies import Service
 from gems.apps.web import auth
 from gems.apps.web.auth import COOKIE, Kind, Links, Sessions
 from gems.apps.web.controller import Controller
@@ -99,12 +98,9 @@ def mount(app: FastAPI, settings: Settings) -> None:
 
 def create_controller(app: FastAPI, settings: Settings) -> Controller:
     """Create the controller of the page, and add the routes of its images and reports."""
-
-    def service() -> Service:
-        opened: Service = app.state.service
-        return opened
-
-    controller = Controller(service, KeyFile(settings.serve.keys_path(settings)), Links(_FILES))
+    controller = Controller(
+        lambda: app.state.service, KeyFile(settings.serve.keys_path(settings)), Links(_FILES)
+    )
     # Before the page itself, which handles everything under its path.
     app.include_router(files_router(controller, _FILES))
     return controller

@@ -16,8 +16,8 @@ from gems.errors import GemsError
 from gems.reporting.templates import Piece, diff_prompts, environment, percent
 from gems.types import Answer, RunRow, total_usage
 
-_SIGNS = {"yes": "✓", "no": "✗", "unknown": "?"}
-_WORDS = {"yes": "met", "no": "not met", "unknown": "unknown"}
+_MARKS = {"yes": ("✓", "met"), "no": ("✗", "not met"), "unknown": ("?", "unknown")}
+"""Sign and word of each answer."""
 # Gradio expands templates in the browser, so their special characters are escaped.
 _NEUTRAL = str.maketrans({"{": "&#123;", "}": "&#125;", "$": "&#36;", "`": "&#96;"})
 
@@ -31,23 +31,12 @@ class PageUrls:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """A requirement in the checklist of a round."""
-
-    question: str
-    state: str
-    sign: str
-    word: str
-    evidence: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
     """A round on the page."""
 
     round: RoundView
-    checks: list[Check]
+    checks: list[tuple[str, Answer]]
+    """Requirements with their answers."""
     since: str
     """Name of the prompt that this one is compared with."""
     pieces: list[Piece]
@@ -61,6 +50,7 @@ def run_html(run: RunView, urls: PageUrls, chosen: int | None = None) -> str:
     return _render(
         "run.html.jinja",
         run=run,
+        marks=_MARKS,
         cards=_cards(run, rounds),
         shown=picked or run.best or (rounds[-1] if rounds else None),
         picked=picked is not None,
@@ -118,7 +108,7 @@ def _cards(run: RunView, rounds: Sequence[RoundView]) -> list[Card]:
         cards.append(
             Card(
                 round=view,
-                checks=[_check(question, answer) for question, answer in asked if answer is not None],
+                checks=[(question, answer) for question, answer in asked if answer is not None],
                 since=since,
                 pieces=diff_prompts(before, view.prompt) if view.prompt else [],
                 next_pieces=diff_prompts(view.prompt, view.next_prompt) if view.next_prompt else [],
@@ -126,18 +116,6 @@ def _cards(run: RunView, rounds: Sequence[RoundView]) -> list[Card]:
         )
         before, since = view.prompt or before, f"round {view.number}"
     return cards
-
-
-def _check(question: str, answer: Answer) -> Check:
-    state = answer["answer"]
-    return Check(
-        question=question,
-        state=state,
-        sign=_SIGNS[state],
-        word=_WORDS[state],
-        evidence=answer["evidence"],
-        source=answer["source"],
-    )
 
 
 def _render(template: str, /, **values: object) -> str:

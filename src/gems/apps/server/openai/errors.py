@@ -97,8 +97,7 @@ def new_router() -> APIRouter:
 def failure(error: Exception) -> JSONResponse:
     """Return the response of an error."""
     status, details = described(error)
-    headers = _headers(error, status)
-    return JSONResponse(Failure(error=details).model_dump(), status, headers)
+    return JSONResponse(Failure(error=details).model_dump(), status, _headers(error, status))
 
 
 def described(error: Exception) -> tuple[int, Details]:

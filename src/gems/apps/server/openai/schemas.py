@@ -101,8 +101,6 @@ class EditBody(ImageFields):
 class Part(BaseModel):
     """A part of a message."""
 
-    model_config = ConfigDict(extra="ignore")
-
     type: str
     text: str | None = None
     image_url: dict[str, Any] | str | None = Field(
@@ -113,16 +111,12 @@ class Part(BaseModel):
 class Message(BaseModel):
     """A message of a conversation; only the last user message is used."""
 
-    model_config = ConfigDict(extra="ignore")
-
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
 
 
 class StreamOptions(BaseModel):
     """Options of a streamed response."""
-
-    model_config = ConfigDict(extra="ignore")
 
     include_usage: bool | None = None
 
