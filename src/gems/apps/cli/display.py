@@ -265,9 +265,7 @@ class LiveDisplay(Display):
 def round_line(view: RoundView, requirements: int) -> Text:
     """Format the heading of a judged round."""
     style = "green" if view.met == requirements else "yellow"
-    return Text.assemble(
-        (f"round {view.number}", "bold"), "  ", (f"{view.met} of {requirements} met", style)
-    )
+    return Text.assemble((f"round {view.number}", "bold"), "  ", (f"{view.met} of {requirements} met", style))
 
 
 def answers_table(run: RunView, marks: Marks, width: int) -> Table:
