@@ -17,8 +17,7 @@ from gems.nodes.skills import skill_verifiers, used_skills
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
 from gems.skills.loader import forbid_exit, format_code_error
 from gems.state import State
-from gems.types import Answer, AnswerValue, Requirement
-from gems.verdicts import shorten_evidence, unknown_answer
+from gems.types import Answer, AnswerValue, Requirement, shorten_evidence, unknown_answer
 
 # Attempt numbers make repeated questions distinct in the ledger.
 _FIRST_ATTEMPTS = (0, 1)

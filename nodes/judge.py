@@ -23,8 +23,17 @@ from gems.nodes.context import NodeContext
 from gems.nodes.generator import drop_failed
 from gems.nodes.policy import find_stop_reason
 from gems.state import State, negative_prompt
-from gems.types import Answer, AnswerValue, Candidate, Failure, Requirement, Round
-from gems.verdicts import best_verdict, build_verdict, unknown_answer
+from gems.types import (
+    Answer,
+    AnswerValue,
+    Candidate,
+    Failure,
+    Requirement,
+    Round,
+    best_verdict,
+    build_verdict,
+    unknown_answer,
+)
 
 MAX_DOUBTFUL = 1
 """Number of no answers of the first check that are asked about again before they are accepted."""

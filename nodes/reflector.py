@@ -15,8 +15,7 @@ from gems.nodes.lessons import lesson_lines, recall_lessons, recalls_update, rec
 from gems.nodes.prompts import ORIGINAL, numbered, question
 from gems.nodes.rewrite import QUESTIONS_PREFIX
 from gems.state import State
-from gems.types import Answer, Experience, Recalled, Requirement, Round
-from gems.verdicts import best_round
+from gems.types import Answer, Experience, Recalled, Requirement, Round, best_round
 
 MAX_WORDS = 100
 _HISTORY = 6

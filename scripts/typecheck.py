@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TREE = ROOT / "build" / "typecheck"
 MAPPED = ("graphs", "memory", "nodes", "skills")
-PLANTED = "from gems.verdicts import pass_rate\n\nWRONG: str = pass_rate([])\n"
+PLANTED = "from gems.types import pass_rate\n\nWRONG: str = pass_rate([])\n"
 
 
 def main() -> int:

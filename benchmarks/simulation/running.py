@@ -25,8 +25,7 @@ from gems.options import resolve_options
 from gems.results import outcome
 from gems.skills.models import SkillRegistry
 from gems.state import Context, State
-from gems.types import NO_USAGE, Candidate, GeneratorCapabilities, ImageRequest, Role, Round
-from gems.verdicts import best_verdict
+from gems.types import NO_USAGE, Candidate, GeneratorCapabilities, ImageRequest, Role, Round, best_verdict
 
 SIDE = 64
 CAPABILITIES = GeneratorCapabilities(model="simulated", default_size=(SIDE, SIDE), price_usd=0.0)

@@ -27,8 +27,10 @@ from gems.types import (
     SkillUse,
     StopReason,
     Usage,
+    best_round,
+    build_verdict,
+    unknown_answer,
 )
-from gems.verdicts import best_round, build_verdict, unknown_answer
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,10 +116,7 @@ class RunResult(BaseModel):
     def with_image(
         self, data: bytes, path: Path | None, at_hand: Callable[[str], bytes | None] | None = None
     ) -> RunResult:
-        """Return a copy with the image's PNG bytes and file (None if it could not be written).
-
-        `at_hand` returns the bytes of images of any round, for notebooks.
-        """
+        """Return a copy with the PNG bytes, their file, and a loader of images of any round for notebooks."""
         copy = self.model_copy(update={"path": str(path) if path else None})
         copy._data, copy._load_image = data, at_hand  # noqa: SLF001 - an own copy
         return copy

@@ -1,7 +1,4 @@
-"""Settings from the environment and `.env`, read once by each interface.
-
-Every variable begins with `GEMS_`; nested ones use two underscores, for example `GEMS_CHAT__MODEL`.
-"""
+"""Settings from the environment and `.env`; `GEMS_CHAT__MODEL` sets `chat.model`."""
 
 from __future__ import annotations
 
@@ -282,10 +279,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read settings from the environment and `.env`, with `overrides` on top.
-
-    Raises ConfigurationError for an invalid value, without quoting it.
-    """
+    """Read settings, with `overrides` on top; ConfigurationError, without the value, for an invalid one."""
     try:
         return Settings(**overrides)
     except ValidationError as error:
@@ -315,10 +309,7 @@ def with_models(
     eval_judge: str | None = None,
     generator: str | None = None,
 ) -> Settings:
-    """Return the settings with other models and everything else unchanged.
-
-    A key that was configured for a model on one server is not used for another server.
-    """
+    """Return the settings with other models; a key for one server is not used for another."""
     named = {"chat": chat, "judge": judge, "eval_judge": eval_judge, "generator": generator}
     given = {name: spec for name, spec in named.items() if spec is not None}
     changed = {name: _with_model(getattr(settings, name), spec) for name, spec in given.items()}

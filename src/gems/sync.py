@@ -1,7 +1,4 @@
-"""Blocking functions for programs without an event loop; the service runs on a loop in a thread.
-
-Models stay loaded between calls with the same settings, until the program ends.
-"""
+"""Blocking functions: the service runs on a loop in a thread, and models stay loaded between calls."""
 
 from __future__ import annotations
 
@@ -125,17 +122,8 @@ def resume(
 ) -> RunResult:
     """Continue a run; see `Gems.resume`. Use the same models as when it was started.
 
-    Args:
-        run_id: The run.
-        chat: As for `generate`.
-        judge: As for `generate`.
-        generator: As for `generate`.
-        out: As for `generate`.
-        metadata: As for `generate`.
-        answer: The answer to a skill's question.
-
-    Raises:
-        GemsError: no run has this id, it is being worked on, or there is no image to return.
+    Arguments are those of `generate`, and the `answer` to a skill's question. Raises GemsError if no run has
+    this id, it is being worked on, or there is no image to return.
     """
 
     async def call() -> RunResult:
@@ -149,11 +137,7 @@ async def _open_service(
     chat: str | BaseChatModel | None, judge: str | None, generator: str | ImageGenerator | None
 ) -> Gems:
     """Return the service with the models of a call, given as specs or as objects."""
-    settings = with_models(load_settings(), chat=_spec_of(chat), judge=judge, generator=_spec_of(generator))
-    own_chat = chat if isinstance(chat, BaseChatModel) else None
-    own_generator = None if generator is None or isinstance(generator, str) else generator
+    chat_spec, own_chat = (chat, None) if isinstance(chat, str) else (None, chat)
+    generator_spec, own_generator = (generator, None) if isinstance(generator, str) else (None, generator)
+    settings = with_models(load_settings(), chat=chat_spec, judge=judge, generator=generator_spec)
     return await _background.service(settings, own_chat, own_generator)
-
-
-def _spec_of(model: object) -> str | None:
-    return model if isinstance(model, str) else None

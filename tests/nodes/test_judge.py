@@ -14,8 +14,7 @@ from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCa
 from gems.nodes.generator import count_images
 from gems.nodes.judge import judge
 from gems.nodes.policy import find_stop_reason
-from gems.types import NO_USAGE, ImageRequest, spent_usd
-from gems.verdicts import best_round, best_verdict, pass_rate
+from gems.types import NO_USAGE, ImageRequest, best_round, best_verdict, pass_rate, total_usage
 from tests.support.scripted_models import OPTIONS, Asked, Desk, at_looks, checks
 from tests.support.stub.models import flat_picture
 
@@ -493,9 +492,9 @@ def test_budget_by_dollars_leaves_room_for_a_whole_round() -> None:
 
 
 def test_spending_is_unknown_as_soon_as_a_price_is() -> None:
-    assert spent_usd(usage(generator=1.0, judge=None)) is None
-    assert spent_usd(usage(generator=1.0, judge=0.5)) == 1.5
-    assert spent_usd({}) == 0
+    assert total_usage(usage(generator=1.0, judge=None))["usd"] is None
+    assert total_usage(usage(generator=1.0, judge=0.5))["usd"] == 1.5
+    assert total_usage({})["usd"] == 0
 
 
 def test_plateau_is_so_many_rounds_without_a_better_score() -> None:

@@ -1,8 +1,4 @@
-"""Hide image bytes and keys from LangChain's tracers, including LangSmith's.
-
-Tracers are inherited from the graph, which may be part of another program, or come from the environment. So
-each model call gets copies of the tracers that mask images and secrets.
-"""
+"""Hide image bytes and keys from LangChain's tracers, by copies of the tracers that mask both."""
 
 from __future__ import annotations
 
@@ -24,10 +20,7 @@ _HIDDEN_PARAMETERS = ("extra_body", "extra_headers", "extra_query")
 
 
 def masked_config(images: Sequence[str], secrets: tuple[str, ...]) -> RunnableConfig | None:
-    """Return the call config with masking tracers; None if there are no tracers.
-
-    `images` are the ids of the images in the messages, in order; `secrets` are redacted.
-    """
+    """Return the call config with masking tracers, None if there are none; `images` are ids in order."""
     callbacks = AsyncCallbackManager.configure(inheritable_callbacks=ensure_config()["callbacks"])
     copies = {
         id(each): _masking_copy(each, secrets) for each in callbacks.handlers if isinstance(each, BaseTracer)

@@ -1,7 +1,4 @@
-"""Logs of long-running processes: each line has its run, as text or as JSON.
-
-The command line prints progress in its own way and does not use this.
-"""
+"""Logs of servers: each line has its run, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -39,10 +36,7 @@ def current_run() -> str:
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None, *, debug: bool = False) -> None:
-    """Log to stderr (or `stream`) in the configured format, for the whole process; can be repeated.
-
-    Records of GEMS are logged from INFO on (with `debug` from DEBUG on), others from WARNING on.
-    """
+    """Log GEMS from INFO (or DEBUG) and others from WARNING to `stream` or stderr; can be repeated."""
     handler = _Handler(stream or sys.stderr)
     secrets = known_secrets(settings)
     handler.setFormatter(JsonLines(secrets) if settings.log == "json" else TextLines(secrets))

@@ -1,8 +1,4 @@
-"""OpenTelemetry spans, sent to a collector by OTLP/HTTP or to the console.
-
-GEMS uses a tracer provider of its own: a program around GEMS keeps its own, and its current span is the
-parent.
-"""
+"""OpenTelemetry spans, sent by OTLP/HTTP or to the console through a tracer provider of our own."""
 
 from __future__ import annotations
 
@@ -151,13 +147,7 @@ def traces_url(where: str) -> str:
 
 
 class WarnOnceExporter(SpanExporter):
-    """Exporter by OTLP/HTTP that warns once if sending fails, instead of with every batch.
-
-    Headers, certificates and compression are taken from OpenTelemetry's own environment variables.
-
-    Attributes:
-        failed: Whether the newest batch could not be sent.
-    """
+    """Exporter by OTLP/HTTP, set up by OpenTelemetry's own variables, that warns once if sending fails."""
 
     def __init__(self, where: str) -> None:
         from opentelemetry.exporter.otlp.proto.http import trace_exporter  # noqa: PLC0415 - not for the console
@@ -166,6 +156,7 @@ class WarnOnceExporter(SpanExporter):
         self._exporter = trace_exporter.OTLPSpanExporter(endpoint=traces_url(where), timeout=_SEND_TIMEOUT_S)
         self._sending = threading.local()
         self._warned = False
+        # Whether the newest batch could not be sent.
         self.failed = False
         self._logger = logging.getLogger(trace_exporter.__name__)
         self._logger.addFilter(self._is_not_ours)

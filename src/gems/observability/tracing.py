@@ -1,8 +1,4 @@
-"""Tracing protocol: a span for each run, node and model call.
-
-Off by default, and then nothing is imported and nothing done. `gems.observability.opentelemetry` sends spans
-to a collector.
-"""
+"""Tracing protocol: spans of runs, nodes and model calls. Off by default; then nothing is imported."""
 
 from __future__ import annotations
 

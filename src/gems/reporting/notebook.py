@@ -15,10 +15,7 @@ _NOTEBOOK_HERO, _NOTEBOOK_ROUND = 384, 96
 
 
 def result_html(result: RunResult, picture: bytes | None, load_image: Callable[[str], bytes | None]) -> str:
-    """Render a run as self-contained, escaped HTML.
-
-    `picture` is its best image as PNG; `load_image` returns stored images as PNG, or None.
-    """
+    """Render a run as self-contained, escaped HTML; `load_image` returns stored PNGs, or None."""
     rounds = [
         {
             "number": round_["number"],

@@ -183,10 +183,7 @@ _MANY_ROUNDS = 16
 
 
 async def report_page(result: RunResult, row: RunRow, images: ImageStore, lessons: Sequence[str] = ()) -> str:
-    """Render a run as self-contained HTML; missing images are reported in their place.
-
-    `lessons` are lines about lessons of earlier runs.
-    """
+    """Render a run and lines about its `lessons` as one HTML page, which names missing images."""
     image_ids = {candidate["image"] for round_ in result.rounds for candidate in round_["candidates"]}
     if "source" in result.options:
         image_ids.add(result.options["source"])

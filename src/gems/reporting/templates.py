@@ -30,10 +30,7 @@ class Piece:
 
 
 def diff_prompts(before: str, after: str) -> list[Piece]:
-    """Return the words of `after`, marking new ones, and the removed words of `before`.
-
-    The pieces that are not removed make up `after` exactly.
-    """
+    """Return the words of `after`, with new ones marked, and between them the removed ones of `before`."""
     old, new = _WORD.findall(before), _WORD.findall(after)
     start = _common_prefix(old, new)
     end = _common_prefix(old[start:][::-1], new[start:][::-1])

@@ -236,12 +236,10 @@ async def _images_of_state(graph: Graph, run: str) -> set[str]:
 
 
 async def _cutoff_time(resources: Resources, run: str, started: float) -> float:
-    """Return the time before which an image must have been written to be deleted with a run.
-
-    Another run in progress may just have generated the same image without having entered it yet.
-    """
+    """Return the time before which an image must have been written to be deleted with a run."""
     running = [name for name in await resources.ledger.running() if name != run]
     busy = [name for name in running if await resources.locks.is_busy(name)]
+    # Another run in progress may have generated the same image without having entered it yet.
     return started - MIN_AGE.total_seconds() if busy else started
 
 

@@ -38,10 +38,7 @@ _FLUSH_TIMEOUT_S = 10.0
 
 
 def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Command[Any] | None:
-    """Return the input to resume a run with; None if there is no question.
-
-    Raises AnswerNeededError if the answer is missing, OptionError if there is no question to answer.
-    """
+    """Return the answer to a run's question as graph input; None if it asks none and there is no answer."""
     if not snapshot.interrupts:
         if answer is not None:
             raise OptionError(
@@ -64,11 +61,7 @@ def _answer_needed_error(run_id: str, question: Interrupt) -> AnswerNeededError:
 
 
 class RunExecutor:
-    """Executes runs on a compiled graph.
-
-    Attributes:
-        working: The contexts of the runs in progress, by id.
-    """
+    """Executes runs on a compiled graph; `working` are the contexts of the runs in progress, by id."""
 
     def __init__(
         self, graph: CompiledStateGraph[Any, Any, Any, Any], resources: Resources, settings: Settings

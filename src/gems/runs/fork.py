@@ -132,10 +132,7 @@ def _fork_options(source: Options, state: State, number: int, given: Input, reso
 
 
 async def _copy_history(saver: BaseCheckpointSaver[Any], point: RunnableConfig, run: str) -> None:
-    """Copy a checkpoint and all before it to the thread of `run`.
-
-    The writes of the last one are left out: they led to the source's next step.
-    """
+    """Copy a checkpoint and all before it, without the writes that led to the source's next step."""
     last = point["configurable"]["checkpoint_id"]
     source = {"configurable": {"thread_id": point["configurable"]["thread_id"], "checkpoint_ns": ""}}
     checkpoints = {

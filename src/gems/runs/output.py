@@ -165,10 +165,7 @@ def _write_to_temporary(name: str, data: bytes) -> Path | None:
 
 
 async def load_saved_image(result: RunResult, images: ImageStore, saved: str | None) -> RunResult:
-    """Return the result of an earlier run with its image; StorageError if it is missing.
-
-    The path is the file it was `saved` to if that exists, which also replaces a missing stored image.
-    """
+    """Return the result with its image from the file it was `saved` to or the store; else StorageError."""
     stored = images.path(result.image_id or "")
     path = Path(saved) if saved and await asyncio.to_thread(os.path.exists, saved) else stored
     try:

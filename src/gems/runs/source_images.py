@@ -24,13 +24,7 @@ MAX_BASE64 = MAX_BYTES * 3 // 2
 
 @dataclass(frozen=True)
 class SourceImage:
-    """An image to edit: upright, without metadata.
-
-    Attributes:
-        png: RGB or RGBA.
-        width: Pixels.
-        height: Pixels.
-    """
+    """An image to edit: RGB or RGBA, upright, without metadata."""
 
     png: bytes = field(repr=False)
     width: int
@@ -43,10 +37,7 @@ class SourceImage:
 
 
 def read_source_image(given: bytes | Path | SourceImage) -> SourceImage:
-    """Read an image to edit: a PNG, JPEG or WebP file or its bytes, at most 50 MB and 64 million pixels.
-
-    Raises RequestError if it cannot be read. Blocking.
-    """
+    """Read an image to edit, at most 50 MB and 64 million pixels; RequestError if it is invalid. Blocking."""
     if isinstance(given, SourceImage):
         return given
     if not isinstance(given, bytes | Path):

@@ -20,8 +20,7 @@ from gems.resources import Resources
 from gems.results import CheckedRequirement, check_requirements
 from gems.runs.source_images import read_png
 from gems.state import State
-from gems.types import Answer, Requirement, SkillUse, Usage
-from gems.verdicts import pass_rate
+from gems.types import Answer, Requirement, SkillUse, Usage, pass_rate
 
 _TEXT_SKILL = "text-rendering"
 
