@@ -37,12 +37,12 @@ class DataRecord(Generic[M]):
 def find_file(data: Path, path: str) -> Path | None:
     """Return the path of a file or folder, or None.
 
-    It is looked up at its path in the official repository, then with fewer of the parent folders, so that a
-    clone of the repository works as well as a folder with only the files.
+    `path` is that in the official repository; fewer of its parent folders are tried too, so that a clone of
+    the repository works as well as a folder with only the files.
     """
     parts = PurePosixPath(path).parts
-    places = (data.joinpath(*parts[first:]) for first in range(len(parts)))
-    return next((location for location in places if location.exists()), None)
+    candidates = (data.joinpath(*parts[first:]) for first in range(len(parts)))
+    return next((each for each in candidates if each.exists()), None)
 
 
 def require_file(data: Path, path: str) -> Path:
@@ -120,9 +120,15 @@ def read_csv(path: Path, form: type[M], columns: Iterable[str]) -> list[DataReco
         lacking = [name for name in columns if name not in (reader.fieldnames or ())]
         if lacking:
             raise DataError(f"{path} lacks the column {', '.join(lacking)}.")
-        return [_csv_record(path, reader.line_num, row, form) for row in reader]
+        found = []
+        for row in reader:
+            location = f"line {reader.line_num}"
+            if None in row or None in row.values():
+                raise DataError(f"{path} {location} has a different number of fields than the header.")
+            found.append(_validated(path, location, row, form))
     except csv.Error as error:
         raise DataError(f"{path} line {reader.reader.line_num}: {error}.") from None
+    return found
 
 
 def check_unique(entries: Sequence[DataRecord[M]], id_of: Callable[[M], Hashable]) -> None:
@@ -163,12 +169,6 @@ def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is duplicated")
     return found
-
-
-def _csv_record(path: Path, number: int, row: Mapping[Any, Any], form: type[M]) -> DataRecord[M]:
-    if None in row or None in row.values():
-        raise DataError(f"{path} line {number} has a different number of fields than the header.")
-    return _validated(path, f"line {number}", dict(row), form)
 
 
 def _validated(path: Path, location: str, raw: Any, form: type[M]) -> DataRecord[M]:

@@ -21,23 +21,17 @@ EngineName = Literal["local", "ray"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """The configuration of an engine.
-
-    Attributes:
-        settings: Models and stores.
-        url: The output folder.
-        concurrency: Maximum number of concurrent runs in total.
-        workers: Ray only: worker processes; None for one per CPU.
-        generator_actors: Ray only: processes with an image generator; None for one per GPU with Diffusers,
-            else 0, where workers generate themselves.
-        graph: The graph to run.
-    """
+    """The configuration of an engine."""
 
     settings: Settings
     url: str
+    """The output folder."""
     concurrency: int = 4
+    """Maximum number of concurrent runs in total."""
     workers: int | None = None
+    """Ray only: worker processes; None for one per CPU."""
     generator_actors: int | None = None
+    """Ray only: processes with an image generator; None for one per GPU with Diffusers, else 0."""
     graph: GraphBuilder = build_graph
 
 

@@ -14,26 +14,16 @@ from gems.settings import GeneratorSettings, Settings, with_models
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorProfile:
-    """Generator settings of one model for benchmarks.
-
-    Attributes:
-        preset: The preset of the Diffusers generator.
-        width: Pixels.
-        height: Pixels.
-        steps: Inference steps.
-        guidance_scale: The pipeline argument of this name; None to omit it.
-        true_cfg_scale: The pipeline argument of this name, which enables classifier-free guidance; None to
-            omit it.
-        negative_prompt: Empty for none.
-        note: A remark for users.
-    """
+    """Generator settings of one model for benchmarks; scales are pipeline arguments, None to omit them."""
 
     preset: str
+    """The preset of the Diffusers generator."""
     width: int
     height: int
     steps: int
     guidance_scale: float | None = None
     true_cfg_scale: float | None = None
+    """Enables classifier-free guidance."""
     negative_prompt: str = ""
     note: str = ""
 

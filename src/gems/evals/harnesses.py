@@ -23,31 +23,21 @@ from gems.types import Profile, Round
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harness:
-    """One way from a prompt to an image.
-
-    Attributes:
-        name: As in `--harness NAME`.
-        title: For tables.
-        description: One sentence.
-        profile: The profile of its runs; None for the default.
-        skills: Whether its runs may use skills.
-        spends: Whether several images are rounds or candidates of one round; None if it generates one image.
-        graph: The graph to run.
-        uses_chat: Whether it calls a chat model.
-        most_images: Maximum number of images that it can use.
-        can_learn: Whether its runs can learn from each other.
-    """
+    """One way from a prompt to an image."""
 
     name: str
     title: str
     description: str
     profile: Profile | None = "paper"
+    """The profile of its runs; None for the default."""
     skills: Literal["auto", "none"] = "none"
     spends: Literal["rounds", "candidates"] | None = "rounds"
+    """Whether several images are rounds or candidates of one round; None if it generates one image."""
     graph: GraphBuilder = build_graph
     uses_chat: bool = True
     most_images: int = MAX_ROUNDS
     can_learn: bool = False
+    """Whether its runs can learn from each other."""
 
     def options(self, images: int) -> RunOptions:
         """Return the run options for a maximum number of images, from 1."""
@@ -74,22 +64,18 @@ async def refine_newest(state: State, work: NodeContext) -> Update:
         return {"current_prompt": turn["prompt"], "judge_reasoning": ""}
     newest: State = {**state, "rounds": [turn], "experiences": [], "judge_reasoning": ""}
     slots = round_slots(newest) | {"experience": ""}
+    prompt = ""
     try:
-        prompt = await _ask_new_prompt(slots, turn["prompt"], work)
+        for attempt in range(_REFINE_ATTEMPTS):
+            reply = await work.ask(question("refine", slots, attempt=attempt))
+            prompt = reply.form(PromptReply).prompt.strip()
+            if prompt and prompt != turn["prompt"].strip():
+                break
+            prompt = ""
     except (UnreadableReplyError, RefusedError, RejectedRequestError) as error:
         work.warn(f"No answer from the refiner; the failed requirements are appended to the prompt: {error}")
         prompt = ""
     return {"current_prompt": prompt or append_questions(turn, requirements), "judge_reasoning": ""}
-
-
-async def _ask_new_prompt(slots: dict[str, str], last: str, work: NodeContext) -> str:
-    """Return a prompt that differs from the last one; empty if the model does not write one."""
-    for attempt in range(_REFINE_ATTEMPTS):
-        reply = await work.ask(question("refine", slots, attempt=attempt))
-        prompt = reply.form(PromptReply).prompt.strip()
-        if prompt and prompt != last.strip():
-            return prompt
-    return ""
 
 
 async def keep_prompt(state: State, work: NodeContext) -> Update:

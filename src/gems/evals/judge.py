@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
 from gems.errors import ConfigurationError
@@ -26,38 +25,28 @@ _INHOUSE = "-inhouse"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeQuestion:
-    """One question about images.
-
-    Attributes:
-        text: The question.
-        pictures: PNG bytes, in order.
-        system: System prompt; empty for none.
-        temperature: None for the default of the endpoint.
-        max_tokens: None for the default of the endpoint.
-        top_logprobs: Number of likely first tokens to return with probabilities; 0 for none.
-        attempt: Distinguishes deliberate repetitions of a question, from 0.
-    """
+    """One question about images."""
 
     text: str
     pictures: Sequence[bytes]
+    """PNG bytes, in order."""
     system: str = ""
     temperature: float | None = 0.0
+    """None for the default of the endpoint, as for the next one."""
     max_tokens: int | None = None
     top_logprobs: int = 0
+    """Number of likely first tokens to return with probabilities; 0 for none."""
     attempt: int = 0
+    """Distinguishes deliberate repetitions of a question, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeReply:
-    """The reply of a judge.
-
-    Attributes:
-        text: The answer.
-        first_token: Probability in [0, 1] of likely first tokens; empty if the endpoint does not return any.
-    """
+    """The reply of a judge."""
 
     text: str
     first_token: dict[str, float]
+    """Probability in [0, 1] of likely first tokens; empty if the endpoint does not return any."""
 
 
 def inhouse_name(name: str) -> str:
@@ -135,9 +124,7 @@ class ChatJudge:
     async def __aenter__(self) -> ChatJudge:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
     async def _picture(self, png: bytes) -> Picture:

@@ -17,7 +17,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -29,6 +29,7 @@ from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, Sa
 from gems.memory.file_store import FileStore
 from gems.memory.locks import hold_run_lock
 
+M = TypeVar("M", bound=BaseModel)
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _MAX_NAME_LENGTH = 120
 _FIGURES = TypeAdapter(list[Figure])
@@ -154,9 +155,7 @@ class EvalFolder:
 
     async def rows(self) -> dict[SampleKey, SampleRow]:
         """Return the newest row of each sample, in order of first appearance."""
-        rows, note = await asyncio.to_thread(self._manifest.read, SampleRow)
-        self._add_warning(note)
-        return {row.key: row for row in rows}
+        return {row.key: row for row in await self._read(self._manifest, SampleRow)}
 
     async def append(self, row: SampleRow) -> None:
         """Append a row, which replaces earlier rows of its sample."""
@@ -211,9 +210,7 @@ class EvalFolder:
 
     async def scores(self, judge: str) -> list[Score]:
         """Return a judge's newest scores by sample, metric and category."""
-        lines = JsonLines(self.store, f"scores/{_judge_stem(judge)}")
-        found, note = await asyncio.to_thread(lines.read, Score)
-        self._add_warning(note)
+        found = await self._read(JsonLines(self.store, f"scores/{_judge_stem(judge)}"), Score)
         return list({(score.key, score.metric, score.category): score for score in found}.values())
 
     async def judges(self) -> list[str]:
@@ -240,9 +237,11 @@ class EvalFolder:
                 raise DataError(f"{self.label}/figures/{name} is damaged: {first_error(error)}.") from error
         return figures
 
-    def _add_warning(self, note: str) -> None:
+    async def _read(self, lines: JsonLines, form: type[M]) -> list[M]:
+        found, note = await asyncio.to_thread(lines.read, form)
         if note and note not in self.warnings:
             self.warnings.append(note)
+        return found
 
 
 @asynccontextmanager

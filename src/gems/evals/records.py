@@ -24,23 +24,16 @@ class SampleKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkPrompt:
-    """One prompt of a benchmark.
-
-    Attributes:
-        benchmark: The task's name.
-        language: `en` or `zh`.
-        id: Unique within benchmark and language; usable as a file name.
-        text: The prompt; harnesses see nothing else of this.
-        category: The category in the benchmark; empty if it has none.
-        facts: Scoring data as in the data file: questions, answers, explanations.
-    """
+    """One prompt of a benchmark; harnesses see only its text."""
 
     benchmark: str
     language: str
     id: str
+    """Unique within benchmark and language; usable as a file name."""
     text: str
     category: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Scoring data as in the data file: questions, answers, explanations."""
 
     def key(self, sample: int) -> SampleKey:
         """Return the key of a sample of this prompt, from 0."""
@@ -116,19 +109,14 @@ class Score(_Sample):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSet:
-    """Generated samples, which no longer change.
-
-    Attributes:
-        prompts: All prompts, in the benchmark's order.
-        rows: The newest row of each sample.
-        image: Reads a row's PNG bytes.
-        samples: Samples per prompt; None for the benchmark's own number.
-    """
+    """Generated samples, which no longer change."""
 
     prompts: Sequence[BenchmarkPrompt]
     rows: Mapping[SampleKey, SampleRow]
     image: Callable[[SampleRow], Awaitable[bytes]]
+    """Reads a row's PNG bytes."""
     samples: int | None = None
+    """Samples per prompt; None for the benchmark's own number."""
 
 
 class Figure(BaseModel):

@@ -26,7 +26,7 @@ TASKS = {
 
 _UNSUPPORTED = {
     "wise-verified": "WISE_Verified of April 2026 is not supported: it has other prompts and ids, and its "
-    "judge answers yes or no, so that its scores are not those of WISE.",
+    "judge answers yes or no, so that its scores are not those of WISE."
 }
 
 

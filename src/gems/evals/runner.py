@@ -32,25 +32,19 @@ MAX_CONSECUTIVE_FAILURES = 25
 
 @dataclass(slots=True, kw_only=True)
 class JobProgress:
-    """Progress of all jobs.
-
-    Attributes:
-        total: All jobs, including those of earlier calls.
-        done: Jobs with an image.
-        done_before: Jobs that earlier calls finished.
-        images: Images of finished jobs.
-        spent: US dollars by job, None if prices are unknown; includes failed jobs and earlier calls.
-        failed: The newest result of each failed job, by name.
-        out_of_money: Whether the budget stopped it.
-        started: `time.monotonic()` at the start.
-    """
+    """Progress of all jobs, including those of earlier calls."""
 
     total: int
     done: int = 0
+    """Jobs with an image."""
     done_before: int = 0
+    """Jobs that earlier calls finished."""
     images: int = 0
+    """Images of finished jobs."""
     spent: dict[str, float | None] = field(default_factory=dict)
+    """US dollars by job, None if prices are unknown; includes failed jobs."""
     failed: dict[str, JobResult] = field(default_factory=dict)
+    """The newest result of each failed job, by name."""
     out_of_money: bool = False
     started: float = field(default_factory=time.monotonic)
 
@@ -117,15 +111,8 @@ class JobRunner(ABC):
     ) -> JobProgress:
         """Generate the missing images, then retry failed ones; runs of an earlier call are resumed.
 
-        Args:
-            engine: Runs the jobs.
-            budget_usd: Start no more jobs after spending this many US dollars.
-            retries: Retries of failed jobs after the first pass.
-            on_progress: Called at the start and after every result.
-
-        Raises:
-            ProviderError: too many jobs failed in a row.
-            GemsError: an error that affects every job, or a result could not be recorded.
+        No more jobs are started after spending `budget_usd`. Raises `ProviderError` if too many jobs failed
+        in a row, and errors that affect every job.
         """
         known, existing = await self.read_manifest(), await self.list_images()
         done = {

@@ -76,11 +76,9 @@ async def score_folder(
     await work.run(concurrency, on_progress)
     # Scores of images that were replaced since then no longer hold.
     scores = [score for score in await folder.scores(name) if work.is_current(score)]
-    figures = [
-        figure
-        for language, found in prompts.items()
-        for figure in task.figures(found, scores, language, name)
-    ]
+    figures: list[Figure] = []
+    for language, found in prompts.items():
+        figures += task.figures(found, scores, language, name)
     await folder.write_figures(name, figures)
     return work.report(figures)
 
@@ -99,15 +97,11 @@ class _ScoringRun:
     ) -> None:
         self._folder, self._task, self._judge, self._name = folder, task, judge, name
         self._sample_set = sample_set
-        self._known = _group_by_prompt(known)
-        self._rows = _group_rows(sample_set)
+        self._known: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
+        for score in known:
+            self._known[score.language, score.prompt_id].append(score)
         self._unscored: dict[SampleKey, str] = {}
-        self._missing: dict[SampleKey, str] = {
-            prompt.key(sample): missing_reason(sample_set.rows.get(prompt.key(sample)))
-            for prompt in sample_set.prompts
-            for sample in range(folder.settings.samples)
-            if prompt.key(sample) not in self._rows[prompt.language, prompt.id]
-        }
+        self._missing: dict[SampleKey, str] = {}
         self._digests: dict[tuple[str, str], str] = {}
         self._scored = self._kept = 0
         # Keeps the lines of a prompt together, so that it is scored completely or not at all.
@@ -138,7 +132,7 @@ class _ScoringRun:
         if not images:
             return
         digest = self._digests[prompt.language, prompt.id] = _image_digest(images)
-        known = self._known.get((prompt.language, prompt.id), [])
+        known = self._known[prompt.language, prompt.id]
         if known and all(score.value is not None and score.images == digest for score in known):
             self._kept += 1
             return
@@ -158,9 +152,14 @@ class _ScoringRun:
 
     async def _load_images(self, prompt: BenchmarkPrompt) -> dict[int, bytes]:
         images = {}
-        for key, row in self._rows[prompt.language, prompt.id].items():
+        for sample in range(self._folder.settings.samples):
+            key = prompt.key(sample)
+            row = self._sample_set.rows.get(key)
+            if row is None or not row.file:
+                self._missing[key] = missing_reason(row)
+                continue
             try:
-                images[key.sample] = await self._sample_set.image(row)
+                images[sample] = await self._sample_set.image(row)
             except ImageMissingError as error:
                 self._missing[key] = error.message
         return images
@@ -171,33 +170,16 @@ class _ScoringRun:
 
     def report(self, figures: Sequence[Figure]) -> ScoreReport:
         """Build the report."""
-        settings = self._folder.settings
         return ScoreReport(
             folder=self._folder.label,
-            task=settings.task,
+            task=self._folder.settings.task,
             judge=self._name,
             scored=self._scored,
             kept=self._kept,
-            unscored=_unscored_list(self._unscored),
-            missing=_unscored_list(self._missing),
+            unscored=[make_unscored(*each) for each in sorted(self._unscored.items())],
+            missing=[make_unscored(*each) for each in sorted(self._missing.items())],
             figures=list(figures),
         )
-
-
-def _group_by_prompt(scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:
-    found: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
-    for score in scores:
-        found[score.language, score.prompt_id].append(score)
-    return dict(found)
-
-
-def _group_rows(sample_set: SampleSet) -> Mapping[tuple[str, str], dict[SampleKey, SampleRow]]:
-    """Return the rows with an image by prompt."""
-    found: defaultdict[tuple[str, str], dict[SampleKey, SampleRow]] = defaultdict(dict)
-    for key, row in sample_set.rows.items():
-        if row.file:
-            found[key.language, key.prompt_id][key] = row
-    return found
 
 
 def missing_reason(row: SampleRow | None) -> str:
@@ -215,7 +197,3 @@ def _image_digest(images: Mapping[int, bytes]) -> str:
 def make_unscored(key: SampleKey, why: str) -> Unscored:
     """Build the report entry of a sample without a score or image."""
     return Unscored(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)
-
-
-def _unscored_list(found: Mapping[SampleKey, str]) -> list[Unscored]:
-    return [make_unscored(key, why) for key, why in sorted(found.items())]

@@ -22,21 +22,16 @@ Commands = Sequence[Sequence[object] | str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFile:
-    """A data file that users provide.
-
-    Attributes:
-        path: As in the official repository; also found below the data folder with fewer parent folders. A
-            path that ends in a slash is a folder.
-        records: Records of the complete file; None if unknown.
-        size: Bytes of the supported edition; None if editions may differ.
-        language: The only language that needs it; empty for all.
-        optional: Whether the task works without it.
-    """
+    """A data file that users provide."""
 
     path: str
+    """As in the official repository; folders end in a slash."""
     records: int | None
+    """Records of the complete file; None if unknown."""
     size: int | None = None
+    """Bytes of the supported edition; None if editions may differ."""
     language: str = ""
+    """The only language that needs it; empty for all."""
     optional: bool = False
 
 
@@ -52,19 +47,14 @@ class DataSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """Files in the layout of an official scorer.
-
-    Attributes:
-        folder: The folder of the files.
-        commands: The commands for the official score, in order.
-        missing: Samples without an image.
-        expected: Samples of the complete benchmark.
-    """
+    """Files in the layout of an official scorer, and the commands for the score."""
 
     folder: Path
     commands: Sequence[str]
     missing: Sequence[SampleKey]
+    """Samples without an image."""
     expected: int
+    """Samples of the complete benchmark."""
 
 
 class Task(ABC):

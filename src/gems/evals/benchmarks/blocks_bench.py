@@ -205,10 +205,7 @@ def _score_image(prompt: BenchmarkPrompt, sample: int, png: bytes) -> list[Score
     why = f"Not met: {'; '.join(missed)}." if missed else ""
     met = ImageScore(value=float(all(answers)), facts={**atomicity, **kinds}, explanation=why)
     share = ImageScore(value=fmean(answers), facts=atomicity, explanation=why)
-    return [
-        make_score(prompt, sample, MET_METRIC, met),
-        make_score(prompt, sample, SHARE_METRIC, share),
-    ]
+    return [make_score(prompt, sample, MET_METRIC, met), make_score(prompt, sample, SHARE_METRIC, share)]
 
 
 def describe_fact(fact: Fact) -> str:

@@ -13,12 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import (
-    ImageScore,
-    Probability,
-    ask_number_probability,
-    ask_yes_probability,
-)
+from gems.evals.benchmarks.judging import ImageScore, Probability, ask_number_probability, ask_yes_probability
 from gems.evals.benchmarks.metrics import NUMBERS, valued_scores
 from gems.evals.data import read_json, read_prompt_lines, validate_record
 from gems.evals.judge import EvalJudge

@@ -20,6 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter, make_grid
 from gems.evals.benchmarks.judging import (
+    Facts,
     ImageScore,
     ask_text,
     make_score,
@@ -116,7 +117,7 @@ async def score_diversity(prompt: BenchmarkPrompt, images: Mapping[int, bytes]) 
     if len(images) < 2:
         return []
     distances = await asyncio.to_thread(_pair_distances, list(images.values()))
-    facts = {"distances": distances, "embedding": "thumbnails"}
+    facts: Facts = {"distances": distances, "embedding": "thumbnails"}
     return [make_score(prompt, 0, "diversity", ImageScore(value=diversity_score(distances), facts=facts))]
 
 
@@ -522,14 +523,14 @@ def _count_compared_images(score: Score) -> int:
 
 def _scoring_commands(export: ExportWriter, language: str) -> Commands:
     images = export.folder / language
-    aligned = [kind.folder for kind in kinds_in(language).values() if kind.dimension == "alignment"]
-    everything = [kind.folder for kind in kinds_in(language).values()]
+    kinds = kinds_in(language).values()
+    everything = [kind.folder for kind in kinds]
+    aligned = [kind.folder for kind in kinds if kind.dimension == "alignment"]
     columns = "2,2" if export.samples > 1 else "1,1"
-    common = ("--mode", language.upper(), "--model_names", export.model)
-    common = (*common, "--image_grid", columns, "--image_dirname")
 
     def scoring(name: str) -> tuple[str, ...]:
-        return "python", "-m", f"scripts.{name}.{name}_score", *common
+        command = ("python", "-m", f"scripts.{name}.{name}_score", "--mode", language.upper())
+        return *command, "--model_names", export.model, "--image_grid", columns, "--image_dirname"
 
     return [
         (*scoring("alignment"), images, "--class_items", *aligned),

@@ -114,25 +114,16 @@ class SectionView:
     @property
     def plot_url(self) -> str:
         """The plot as a data URL: as an image it can neither load nor run anything."""
-        return (
-            "" if self.plot is None else f"data:image/svg+xml;base64,{base64.b64encode(self.plot).decode()}"
-        )
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.plot).decode()}" if self.plot else ""
 
 
 def render_page(shown: Sequence[SectionView]) -> str:
     """Render the page; texts of prompts and judges are escaped. Blocking."""
     style = files("gems.evals.comparison").joinpath("compare.css").read_text(encoding="utf-8")
-    return (
-        environment("gems.evals.comparison")
-        .get_template("compare.html.jinja")
-        .render(
-            version=__version__,
-            # From this package; everything else on the page is data.
-            style=Markup(style),  # noqa: S704
-            style_hash=policy_hash(style),
-            shown=shown,
-        )
-    )
+    page = environment("gems.evals.comparison").get_template("compare.html.jinja")
+    # The style is from this package; everything else on the page is data.
+    safe = Markup(style)  # noqa: S704
+    return page.render(version=__version__, style=safe, style_hash=policy_hash(style), shown=shown)
 
 
 # Okabe and Ito's palette for colour blindness; the markers differ too.

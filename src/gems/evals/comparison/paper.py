@@ -25,13 +25,8 @@ def mainstream_average(values: Mapping[str, float]) -> float | None:
     if not all(name in values for name in MAINSTREAM):
         return None
     oneig = 50 * (values["oneig/en"] + values["oneig/zh"])
-    return (
-        100 * values["geneval/en"]
-        + values["geneval2/en"]
-        + values["dpg/en"]
-        + oneig
-        + 100 * values["wise/en"]
-    ) / 5
+    geneval, wise = 100 * values["geneval/en"], 100 * values["wise/en"]
+    return (geneval + values["geneval2/en"] + values["dpg/en"] + oneig + wise) / 5
 
 
 def downstream_average(values: Mapping[str, float]) -> float | None:
@@ -64,21 +59,15 @@ COLUMN_TITLES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaperRow:
-    """One row of both tables.
-
-    Attributes:
-        model: The image generator.
-        method: The method.
-        values: By task and language, as in `COLUMN_TITLES`.
-        mainstream: The printed average of Table 1.
-        downstream: The printed average of Table 2.
-    """
+    """One row of both tables; values are by task and language, as in `COLUMN_TITLES`."""
 
     model: str
     method: str
     values: Mapping[str, float]
     mainstream: float
+    """The printed average of Table 1."""
     downstream: float
+    """The printed average of Table 2."""
 
 
 def _paper_row(model: str, method: str, first: str, second: str) -> PaperRow:
@@ -136,10 +125,8 @@ _PAPER_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Q
 _AVERAGE = "average"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _PaperTable:
-    """One of the paper's two tables."""
-
     title: str
     columns: Sequence[str]
     average: Callable[[Mapping[str, float]], float | None]
@@ -147,18 +134,8 @@ class _PaperTable:
 
 
 _PAPER_TABLES = (
-    _PaperTable(
-        title="Table 1: mainstream",
-        columns=MAINSTREAM,
-        average=mainstream_average,
-        printed=lambda row: row.mainstream,
-    ),
-    _PaperTable(
-        title="Table 2: downstream",
-        columns=DOWNSTREAM,
-        average=downstream_average,
-        printed=lambda row: row.downstream,
-    ),
+    _PaperTable("Table 1: mainstream", MAINSTREAM, mainstream_average, lambda row: row.mainstream),
+    _PaperTable("Table 2: downstream", DOWNSTREAM, downstream_average, lambda row: row.downstream),
 )
 
 
@@ -183,7 +160,7 @@ def paper_tables(folders: Sequence[FolderData]) -> list[Table]:
     tables.append(_ablation_table(official))
     entries = [entry for group in group_entries(folders).values() for entry in group]
     for judge, rows in found.items():
-        judged = [entry for entry in entries if _is_judged_by(entry, judge)]
+        judged = [entry for entry in entries if judge in _list_judges(entry)]
         note = f"{judge_note(judged, judge)} Not comparable with the paper's numbers."
         tables += [table for half in _PAPER_TABLES if (table := _inhouse_table(half, rows, judge, note))]
     return tables
@@ -210,13 +187,12 @@ def own_rows_by_judge(folders: Sequence[FolderData]) -> dict[str, list[OwnRow]]:
 def _headlines(entry: Entry, column: str) -> dict[str, SeedMean]:
     """Return the main result of a benchmark in one language, by judge."""
     benchmark, _, language = column.partition("/")
-    judges = dict.fromkeys(figure.judge for each in entry.folders for figure in each.figures)
-    found = {judge: figures_by_name(entry, language, judge).get(benchmark) for judge in judges}
+    found = {each: figures_by_name(entry, language, each).get(benchmark) for each in _list_judges(entry)}
     return {judge: value for judge, value in found.items() if value is not None}
 
 
-def _is_judged_by(entry: Entry, judge: str) -> bool:
-    return any(figure.judge == judge for each in entry.folders for figure in each.figures)
+def _list_judges(entry: Entry) -> list[str]:
+    return list(dict.fromkeys(figure.judge for each in entry.folders for figure in each.figures))
 
 
 def _model_name(entry: Entry) -> str:
@@ -249,16 +225,13 @@ def _official_table(half: _PaperTable, official: Sequence[OwnRow]) -> Table:
     )
 
 
-def _merged_row(half: _PaperTable, printed_row: PaperRow | None, own: OwnRow | None) -> list[str]:
-    method = printed_row.method if printed_row is not None else ""
-    if own is not None:
-        method = f"{method} / {own.label}" if method else own.label
-    cells = [printed_row.model if printed_row is not None else own.model if own is not None else "", method]
+def _merged_row(half: _PaperTable, printed: PaperRow | None, own: OwnRow | None) -> list[str]:
+    methods = [printed.method if printed is not None else "", own.label if own is not None else ""]
+    model = next(row.model for row in (printed, own) if row is not None)
+    cells = [model, " / ".join(filter(None, methods))]
     for column in half.columns:
-        cells.append(_format_value(printed_row.values[column]) if printed_row is not None else "")
-        cells.append(_own_cell(own, column))
-    cells.append(_format_value(half.printed(printed_row)) if printed_row is not None else "")
-    return [*cells, _own_average(half, own)]
+        cells += [_format_value(printed.values[column]) if printed else "", _own_cell(own, column)]
+    return [*cells, _format_value(half.printed(printed)) if printed else "", _own_average(half, own)]
 
 
 def _own_cell(own: OwnRow | None, column: str) -> str:
@@ -268,10 +241,9 @@ def _own_cell(own: OwnRow | None, column: str) -> str:
 
 def _own_average(half: _PaperTable, own: OwnRow | None) -> str:
     """Return the average; empty until every benchmark of the table has a value."""
-    if own is None:
-        return ""
-    average = half.average({name: value.value for name, value in own.values.items()})
-    if average is None:
+    values = {name: value.value for name, value in own.values.items()} if own is not None else {}
+    average = half.average(values)
+    if own is None or average is None:
         return ""
     partial = any(own.values[name].is_partial for name in half.columns)
     return f"{_format_value(average)}{'*' if partial else ''}"
@@ -281,22 +253,19 @@ def _inhouse_table(half: _PaperTable, rows: Sequence[OwnRow], judge: str, note: 
     shown_rows = [each for each in rows if any(name in each.values for name in half.columns)]
     if not shown_rows:
         return None
-    partial = any(
-        each.values[name].is_partial for each in shown_rows for name in half.columns if name in each.values
-    )
+    shown = [each.values[name] for each in shown_rows for name in half.columns if name in each.values]
     return Table(
         title=f"{half.title}, in house by {judge}",
         columns=["model", "harness", *(COLUMN_TITLES[name] for name in half.columns), _AVERAGE],
         rows=[
             [
-                each.model,
-                each.label,
+                *(each.model, each.label),
                 *(_own_cell(each, name) for name in half.columns),
                 _own_average(half, each),
             ]
             for each in shown_rows
         ],
-        notes=[note, *([PARTIAL_NOTE] if partial else [])],
+        notes=[note, *([PARTIAL_NOTE] if any(value.is_partial for value in shown) else [])],
         names=2,
     )
 

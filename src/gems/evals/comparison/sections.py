@@ -11,13 +11,7 @@ from statistics import fmean, stdev
 
 from gems.errors import RequestError
 from gems.evals.benchmarks.metrics import group_by, mean
-from gems.evals.comparison.entries import (
-    Entry,
-    FolderData,
-    cost_by_prompt,
-    group_entries,
-    mean_by_prompt,
-)
+from gems.evals.comparison.entries import Entry, FolderData, cost_by_prompt, group_entries, mean_by_prompt
 from gems.evals.comparison.statistics import (
     Mean,
     PairedComparison,
@@ -171,10 +165,7 @@ def measure_entry(entry: Entry, language: str, judge: str, metric: str) -> Measu
     values = mean_by_prompt(entry.scores(language, judge, metric))
     images = cost_by_prompt(entry.rows(language), lambda row: row.images)
     return Measured(
-        entry=entry,
-        values=values,
-        quality=mean_over_prompts(values),
-        images=mean_over_prompts(images),
+        entry=entry, values=values, quality=mean_over_prompts(values), images=mean_over_prompts(images)
     )
 
 
