@@ -65,12 +65,10 @@ class Plain(Display):
         self._steps_shown = time.monotonic()
 
     def tell(self, event: Event, run: RunView) -> None:
-        """Print the lines of an event."""
         for line in self._lines(event, run):
             self.note(f"{event.seconds:8.1f} s  {line}")
 
     def note(self, message: str) -> None:
-        """Print a line."""
         typer.echo(one_line(message) if "\n" in message else message, err=True)
 
     def _lines(self, event: Event, run: RunView) -> list[str]:  # noqa: C901 - one case per event
@@ -93,8 +91,7 @@ class Plain(Display):
                 lines = _judged_lines(event, run)
             case LessonsRecalled():
                 lines = [f"round {event.recall['round']}: {format_recall(event.recall)}"]
-            case Reflected():
-                experience = event.experience
+            case Reflected(experience=experience):
                 lines = [f"round {experience['round']}: {one_line(experience['text'])}"]
             case Warned():
                 lines = [f"warning: {one_line(event.message)}"]
@@ -103,7 +100,7 @@ class Plain(Display):
         return lines
 
     def _step(self, event: StepDone) -> list[str]:
-        """Format a step every few seconds only, to keep logs short."""
+        # Every few seconds only, to keep logs short.
         if time.monotonic() - self._steps_shown < _STEPS_EVERY_S:
             return []
         self._steps_shown = time.monotonic()
@@ -113,9 +110,8 @@ class Plain(Display):
 def format_recall(recall: Recall) -> str:
     """Format the number of lessons from earlier runs, and the first one."""
     lessons = recall["lessons"]
-    return (
-        f"{pluralize(len(lessons), 'lesson')} from earlier runs: {one_line(format_lesson(lessons[0]), 160)}"
-    )
+    first = one_line(format_lesson(lessons[0]), 160)
+    return f"{pluralize(len(lessons), 'lesson')} from earlier runs: {first}"
 
 
 def _judged_lines(event: Judged, run: RunView) -> list[str]:
@@ -140,13 +136,8 @@ def show_progress(noun: str, view: View) -> Iterator[OnProgress]:
     if view.quiet or view.json or view.debug or not sys.stderr.isatty() or not console.is_terminal:
         yield lambda _tally: None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[told]}"),
-    )
-    with Progress(*columns, console=console) as bar:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"))
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
         task = bar.add_task(noun, total=None, told="")
 
         def update(tally: JobProgress) -> None:
@@ -211,7 +202,6 @@ class LiveDisplay(Display):
             self._console.print(Padding(table, (1, 0)))
 
     def tell(self, event: Event, run: RunView) -> None:
-        """Show an event."""
         match event:
             case Started():
                 self._print(Text.assemble(("run ", "dim"), (event.run_id, "bold")))
@@ -236,7 +226,6 @@ class LiveDisplay(Display):
         self._live.refresh()
 
     def note(self, message: str) -> None:
-        """Show a line above the table."""
         self._print(Text(one_line(message), style="yellow"))
 
     def _print(self, text: Text, indent: int = 0) -> None:

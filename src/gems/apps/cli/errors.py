@@ -49,10 +49,7 @@ class Failure:
 def handle_errors(
     *, as_json: bool = False, debug: bool = False, resume_command: Callable[[str], str] | None = None
 ) -> Iterator[None]:
-    """Print any error raised inside and exit with its code; `debug` adds the traceback.
-
-    `resume_command` returns the command that resumes a run id.
-    """
+    """Print any error raised inside, with the command that resumes its run, and exit with its code."""
     try:
         yield
     except typer.Exit:
@@ -63,7 +60,7 @@ def handle_errors(
         raise typer.Exit(FAILED) from None
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where every error is reported
         if debug and not isinstance(error, Interrupted | KeyboardInterrupt):
-            typer.echo(_format_traceback(error), err=True, nl=False)
+            typer.echo(_without_secrets("".join(traceback.format_exception(error))), err=True, nl=False)
         failure, code = _convert_error(error, resume_command)
         print_error(failure, as_json=as_json, resume_command=resume_command)
         raise typer.Exit(code) from None
@@ -90,18 +87,12 @@ def usage_error(error: Exception) -> Failure:
     """Convert a usage error of Typer."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "gems"
-    message = error.format_message()  # type: ignore[attr-defined]
-    return Failure(
-        type="UsageError", message=message, fault="request", hint=f"Run `{command} --help` for usage."
-    )
-
-
-def _format_traceback(error: BaseException) -> str:
-    """Format the traceback without secrets: servers may echo the key, and libraries quote servers."""
-    return _without_secrets("".join(traceback.format_exception(error)))
+    message, hint = error.format_message(), f"Run `{command} --help` for usage."  # type: ignore[attr-defined]
+    return Failure(type="UsageError", message=message, fault="request", hint=hint)
 
 
 def _without_secrets(text: str) -> str:
+    """Remove secrets: servers may echo the key, and libraries quote servers."""
     from gems.observability.redaction import known_secrets, redact
     from gems.settings import load_settings
 
@@ -113,20 +104,16 @@ def _without_secrets(text: str) -> str:
 
 
 def _convert_error(error: BaseException, resume_command: Callable[[str], str] | None) -> tuple[Failure, int]:
+    name = type(error).__name__
     if isinstance(error, GemsError):
-        kind = type(error).__name__
-        failure = Failure(
-            type=kind, message=error.message, fault=error.fault, hint=error.hint, run_id=error.run_id
-        )
-        return failure, error.exit_code
+        named = {"fault": error.fault, "hint": error.hint, "run_id": error.run_id}
+        return Failure(type=name, message=error.message, **named), error.exit_code
     if isinstance(error, Interrupted | KeyboardInterrupt):
-        run_id = error.run_id if isinstance(error, Interrupted) else ""
-        command = error.command if isinstance(error, Interrupted) else ""
-        message = "Interrupted; progress is saved." if run_id or command else "Interrupted."
-        hint = resume_command(run_id) if run_id and resume_command is not None else command
-        return Failure(
-            type="Interrupted", message=message, fault="nobody", hint=hint, run_id=run_id
-        ), INTERRUPTED
-    message = _without_secrets(f"{type(error).__name__}: {error}")
+        known = error if isinstance(error, Interrupted) else Interrupted()
+        message = "Interrupted; progress is saved." if known.run_id or known.command else "Interrupted."
+        hint = resume_command(known.run_id) if known.run_id and resume_command is not None else known.command
+        failure = Failure(type="Interrupted", message=message, fault="nobody", hint=hint, run_id=known.run_id)
+        return failure, INTERRUPTED
+    message = _without_secrets(f"{name}: {error}")
     hint = "This is a bug. Please report it with the output of the same command with --debug."
     return Failure(type="InternalError", message=message, fault="gems", hint=hint), FAILED

@@ -84,7 +84,7 @@ def run(
         str,
         typer.Option(
             metavar="NAME",
-            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop balanced.",
+            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or balanced.",
         ),
     ] = "balanced",
     models: options.Models,

@@ -17,7 +17,6 @@ from gems.apps.cli.display import Marks
 from gems.apps.cli.eval_commands import ComparisonResult
 from gems.apps.doctor import Check
 from gems.apps.text import clean_text, format_skill_use, format_usage, one_line, pluralize, verdict_line
-from gems.evals.comparison.sections import Section
 from gems.evals.comparison.table import NONE, Table, format_coverage
 from gems.evals.official import EvalExport
 from gems.evals.records import Figure
@@ -29,6 +28,9 @@ from gems.types import Answer, Round, RunRow
 
 _NARROW = 24
 _CHECKED = {"ok": "green", "failed": "bold red", "skipped": "yellow", "missing": "dim"}
+_LISTED = 10
+_WIDE = 400
+"""Width for files and pipes, so that lines are not wrapped."""
 _STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 
 
@@ -39,36 +41,28 @@ def print_runs(rows: list[RunRow]) -> None:
         f"{'run':<22}  {'started':<11}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
     )
     room = console.width - len(heading) - 2 if console.is_terminal else 60
-    own_line = room < _NARROW
-    console.print(Text(heading if own_line else f"{heading}  prompt", style="dim"), soft_wrap=True)
+    is_narrow = room < _NARROW
+    _print(console, Text(heading if is_narrow else f"{heading}  prompt", style="dim"))
     for row in rows:
-        line = _run_line(row)
-        if own_line:
-            line.append(f"\n  {one_line(row['prompt'], console.width - 2)}", style="dim")
-        else:
-            line.append(f"  {one_line(row['prompt'], room)}")
-        console.print(line, soft_wrap=True)
+        prompt = one_line(row["prompt"], console.width - 2 if is_narrow else room)
+        style = "dim" if is_narrow else ""
+        _print(console, _run_line(row).append("\n  " if is_narrow else "  ").append(prompt, style=style))
 
 
 def print_details(result: RunResult, path_of: Callable[[str], Path]) -> None:
     """Print all details of a run."""
     console = _console()
-    questions = {item.id: item.question for item in result.requirements}
-    for line in _run_heading(result, path_of):
-        console.print(line, soft_wrap=True)
+    marks = Marks(console.encoding)
     experiences = {experience["round"]: experience["text"] for experience in result.experiences}
     lessons = {given["round"]: given["lessons"] for given in result.recalls}
+    _print(console, *_run_heading(result, path_of))
     for turn in result.rounds:
-        console.print()
-        for line in _round_lines(turn, questions, path_of, Marks(console.encoding), best=result.best_round):
-            console.print(line, soft_wrap=True)
-        for lesson in lessons.get(turn["number"], ()):
-            console.print(_field("lesson", format_lesson(lesson), indent=2), soft_wrap=True)
+        _print(console, Text(), *_round_lines(turn, result, path_of, marks))
+        known = [("lesson", format_lesson(lesson)) for lesson in lessons.get(turn["number"], ())]
         if turn["number"] in experiences:
-            console.print(_field("experience", experiences[turn["number"]], indent=2), soft_wrap=True)
-    console.print()
-    for line in _run_footer(result):
-        console.print(line, soft_wrap=True)
+            known.append(("experience", experiences[turn["number"]]))
+        _print(console, *(_field(name, text, indent=2) for name, text in known))
+    _print(console, Text(), *_run_footer(result))
 
 
 def print_check(check: Check) -> None:
@@ -77,15 +71,20 @@ def print_check(check: Check) -> None:
     if check.detail:
         line.append(f": {one_line(check.detail)}")
     if check.hint:
-        line.append(
-            f"\n         {one_line(check.hint)}", style="dim" if check.status == "missing" else "yellow"
-        )
+        style = "dim" if check.status == "missing" else "yellow"
+        line.append(f"\n         {one_line(check.hint)}", style=style)
     console = _console()
     console.print(line, soft_wrap=not console.is_terminal)
 
 
 def _console() -> Console:
-    return Console(highlight=False, markup=False, emoji=False)
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+
+
+def _print(console: Console, *lines: Text) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True)
 
 
 def _run_line(row: RunRow) -> Text:
@@ -124,11 +123,11 @@ def _run_heading(result: RunResult, path_of: Callable[[str], Path]) -> Iterator[
 
 
 def _round_lines(
-    turn: Round, questions: dict[str, str], path_of: Callable[[str], Path], marks: Marks, *, best: int
+    turn: Round, result: RunResult, path_of: Callable[[str], Path], marks: Marks
 ) -> Iterator[Text]:
-    verdict = turn["verdicts"][turn["best"]]
-    candidate = turn["candidates"][turn["best"]]
-    star = " (best)" if turn["number"] == best else ""
+    questions = {item.id: item.question for item in result.requirements}
+    verdict, candidate = turn["verdicts"][turn["best"]], turn["candidates"][turn["best"]]
+    star = " (best)" if turn["number"] == result.best_round else ""
     yield Text.assemble((f"round {turn['number']}{star}", "bold"), f"  score {turn['score']:.2f}")
     yield _field("prompt", turn["prompt"], indent=2)
     several = f", best of {len(turn['candidates'])}" if len(turn["candidates"]) > 1 else ""
@@ -164,44 +163,28 @@ def _field(name: str, value: str, *, indent: int = 0, style: str = "") -> Text:
     return Text.assemble((f"{margin}{name}: ", "dim"), (text, style))
 
 
-_LISTED = 10
-_WIDE = 400
-"""Width for files and pipes, so that lines are not wrapped."""
-
-
 def show_figures(figures: Sequence[Figure]) -> None:
     """Print a row per figure: name, language, value, samples and judge."""
-    rows = [
-        [
-            figure.name,
-            figure.language,
-            NONE if figure.value is None else f"{figure.value:.4g}",
-            format_coverage(figure.scored, figure.expected),
-            figure.judge,
-        ]
-        for figure in figures
-    ]
+    rows = []
+    for figure in figures:
+        value = NONE if figure.value is None else f"{figure.value:.4g}"
+        coverage = format_coverage(figure.scored, figure.expected)
+        rows.append([figure.name, figure.language, value, coverage, figure.judge])
     show_table(Table(title="", columns=["figure", "language", "value", "samples", "judge"], rows=rows))
 
 
 def show_scores(report: ScoreReport) -> None:
     """Print figures to standard output, and samples without a score to standard error."""
     show_figures(report.figures)
-    typer.echo(
-        clean_text(
-            f"{pluralize(report.scored, 'prompt')} scored by {report.judge}, "
-            f"{pluralize(report.kept, 'prompt')} scored earlier."
-        )
-    )
+    scored, kept = pluralize(report.scored, "prompt"), pluralize(report.kept, "prompt")
+    typer.echo(clean_text(f"{scored} scored by {report.judge}, {kept} scored earlier."))
     _print_unscored(report.missing, "without an image")
     _print_unscored(report.unscored, "without a score, not counted as 0")
 
 
 def show_export(found: EvalExport) -> None:
     """Print the folder, the commands to run, and the missing samples."""
-    typer.echo(clean_text(found.path))
-    for command in found.commands:
-        typer.echo(clean_text(f"  {command}"))
+    typer.echo(clean_text("\n  ".join([found.path, *found.commands])))
     _print_unscored(found.missing, "without an image")
     if found.is_partial:
         typer.echo(
@@ -216,22 +199,26 @@ def _print_unscored(samples: Sequence[Unscored], what: str) -> None:
         return
     typer.echo(f"{pluralize(len(samples), 'sample')} {what}:", err=True)
     for each in samples[:_LISTED]:
-        typer.echo(
-            f"  {each.language}/{each.prompt_id} sample {each.sample}: {one_line(each.why, 160)}", err=True
-        )
+        name = f"{each.language}/{each.prompt_id} sample {each.sample}"
+        typer.echo(f"  {name}: {one_line(each.why, 160)}", err=True)
     if len(samples) > _LISTED:
         typer.echo(f"  and {len(samples) - _LISTED:,} more", err=True)
 
 
 def show_comparison(found: ComparisonResult) -> None:
     """Print sections and the written files."""
+    console = _console()
     for section in found.sections:
-        _show_section(section)
+        title = f"{section.title} ({section.language}), scored by {section.judge}"
+        console.print(Text(clean_text(title), style="bold"))
+        for note in section.notes:
+            console.print(Text(f"- {one_line(note)}"), soft_wrap=not console.is_terminal)
+        show_tables(section.tables)
     for path in found.paths:
         typer.echo(path)
 
 
-def show_tables(tables: Sequence[Table], path: Path | None) -> None:
+def show_tables(tables: Sequence[Table], path: Path | None = None) -> None:
     """Print tables and the written file."""
     for table in tables:
         show_table(table)
@@ -239,19 +226,9 @@ def show_tables(tables: Sequence[Table], path: Path | None) -> None:
         typer.echo(path)
 
 
-def _show_section(section: Section) -> None:
-    console = _wide_console()
-    title = f"{section.title} ({section.language}), scored by {section.judge}"
-    console.print(Text(clean_text(title), style="bold"))
-    for note in section.notes:
-        console.print(Text(f"- {one_line(note)}"), soft_wrap=not console.is_terminal)
-    for table in section.tables:
-        show_table(table)
-
-
 def show_table(table: Table) -> None:
     """Print a table and its notes."""
-    console = _wide_console()
+    console = _console()
     if table.title:
         console.print(Text(f"\n{one_line(table.title)}", style="bold"), soft_wrap=not console.is_terminal)
     shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -263,8 +240,3 @@ def show_table(table: Table) -> None:
     console.print(shown)
     for note in table.notes:
         console.print(Text(one_line(note), style="dim"), soft_wrap=not console.is_terminal)
-
-
-def _wide_console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
