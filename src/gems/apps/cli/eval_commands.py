@@ -257,8 +257,5 @@ async def _run_jobs(
     async with open_engine(cast("EngineName", options.engine), config) as engine:
         with show_progress(noun, runner) as on_progress:
             return await jobs.run(
-                engine,
-                budget_usd=options.budget_usd,
-                retries=options.retries,
-                on_progress=on_progress,
+                engine, budget_usd=options.budget_usd, retries=options.retries, on_progress=on_progress
             )

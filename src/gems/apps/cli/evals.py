@@ -61,8 +61,7 @@ class SampleOptions:
         ),
     ] = ""
     learn: Annotated[
-        bool,
-        typer.Option("--learn", help="Share memory between runs; samples then depend on their order."),
+        bool, typer.Option("--learn", help="Share memory between runs; samples then depend on their order.")
     ] = False
 
 
@@ -84,7 +83,8 @@ def run(
         str,
         typer.Option(
             metavar="NAME",
-            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or balanced.",
+            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or "
+            "balanced.",
         ),
     ] = "balanced",
     models: options.Models,
@@ -131,8 +131,7 @@ def compare(
         str | None, typer.Option(metavar="NAME", help="Only scores of this judge, named as in the tables.")
     ] = None,
     pictures: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, max=200, help="Number of prompts shown on the page."),
+        int, typer.Option(metavar="N", min=0, max=200, help="Number of prompts shown on the page.")
     ] = 12,
 ) -> None:
     """Compare harnesses prompt by prompt.
@@ -225,10 +224,7 @@ def _format_counts(file: FileCheck) -> str:
     return f": {', '.join(parts)}" if parts else ""
 
 
-Folder = Annotated[
-    str,
-    typer.Argument(metavar="DIR", help="Output folder: a path or an fsspec URL."),
-]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Output folder: a path or an fsspec URL.")]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -330,8 +326,7 @@ def import_scores(
         Path, typer.Argument(parser=options.path, metavar="FILE", help="Output file of the official scorer.")
     ],
     language: Annotated[
-        str | None,
-        typer.Option(metavar="CODE", help="en or zh; required if the folder has both."),
+        str | None, typer.Option(metavar="CODE", help="en or zh; required if the folder has both.")
     ] = None,
     data: Data = None,
 ) -> None:

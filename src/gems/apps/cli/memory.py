@@ -62,8 +62,7 @@ def search(
 
 @command({0: "shown", 2: "bad usage or configuration, or no such key"})
 def show(
-    runner: Runner,
-    key: Annotated[str, typer.Argument(metavar="KEY", help="Key from `gems memory list`.")],
+    runner: Runner, key: Annotated[str, typer.Argument(metavar="KEY", help="Key from `gems memory list`.")]
 ) -> None:
     """Show everything about one lesson or experience.
 

@@ -32,8 +32,7 @@ Chat = Annotated[
     typer.Option(metavar="SPEC", help="Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings."),
 ]
 Judge = Annotated[
-    str | None,
-    typer.Option(metavar="SPEC", help="Chat model that judges. Default: the chat model."),
+    str | None, typer.Option(metavar="SPEC", help="Chat model that judges. Default: the chat model.")
 ]
 Generator = Annotated[
     str | None,
@@ -55,9 +54,7 @@ Port = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        parser=path,
-        metavar="PATH",
-        help="PNG file or folder for the image. Default: GEMS_HOME/outputs.",
+        parser=path, metavar="PATH", help="PNG file or folder for the image. Default: GEMS_HOME/outputs."
     ),
 ]
 NoMetadata = Annotated[
@@ -117,11 +114,7 @@ def resume_command(run_id: str, given: Mapping[str, Any]) -> str:
 
 
 EvalOut = Annotated[
-    str,
-    typer.Option(
-        metavar="URL",
-        help="Output folder: a path or an fsspec URL, e.g. s3://bucket/folder.",
-    ),
+    str, typer.Option(metavar="URL", help="Output folder: a path or an fsspec URL, e.g. s3://bucket/folder.")
 ]
 Concurrency = Annotated[
     int,

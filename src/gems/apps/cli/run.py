@@ -169,8 +169,7 @@ def fork(
         int, typer.Option("--round", metavar="K", min=1, help="Last round that both runs share.")
     ],
     prompt: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Next prompt. Default: the reflector's next prompt."),
+        str | None, typer.Option(metavar="TEXT", help="Next prompt. Default: the reflector's next prompt.")
     ] = None,
     rounds: Annotated[
         int | None,
@@ -185,8 +184,7 @@ def fork(
         int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round. Default: as before.")
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=0, max=2**31 - 1, help="Random seed. Default: as before."),
+        int | None, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Random seed. Default: as before.")
     ] = None,
     negative_prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="What to avoid. Default: as before.")

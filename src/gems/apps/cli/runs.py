@@ -89,10 +89,7 @@ def runs(
     }
 )
 def delete(
-    runner: Runner,
-    run_id: options.RunId,
-    yes: options.Yes = False,
-    dry_run: options.DryRun = False,
+    runner: Runner, run_id: options.RunId, yes: options.Yes = False, dry_run: options.DryRun = False
 ) -> None:
     """Delete a run and the images that no other run uses.
 
@@ -209,10 +206,7 @@ def report(
 
 
 @command({0: "shown", 2: "bad usage or configuration, or no such run"})
-def show(
-    runner: Runner,
-    run_id: options.RunId,
-) -> None:
+def show(runner: Runner, run_id: options.RunId) -> None:
     """Show a run: its rounds with prompts, answers and evidence, its experiences, usage and image path.
 
     \b

@@ -211,8 +211,7 @@ def new(
         str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and single hyphens.")
     ],
     folder: Annotated[
-        Path | None,
-        typer.Option("--dir", metavar="DIR", help="Parent folder. Default: GEMS_HOME/skills."),
+        Path | None, typer.Option("--dir", metavar="DIR", help="Parent folder. Default: GEMS_HOME/skills.")
     ] = None,
     with_graph: Annotated[
         bool, typer.Option("--with-graph", help="Add a graph.py with a subgraph and a verifier.")
@@ -359,8 +358,7 @@ def trust(
 def validate(
     runner: Runner,
     folders: Annotated[
-        list[Path],
-        typer.Argument(metavar="DIR...", help="Skill folders, or names from `gems skills list`."),
+        list[Path], typer.Argument(metavar="DIR...", help="Skill folders, or names from `gems skills list`.")
     ],
 ) -> int:
     """Check skills against the Agent Skills standard.
