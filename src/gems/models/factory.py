@@ -15,7 +15,8 @@ from gems.models.base import ImageGenerator
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.generators.openai import OPENAI_URL, is_openai
-from gems.models.http import MAX_CHAT_BYTES, UNCOMPRESSED, make_client_options, max_response_size
+from gems.models.generators.remote import RemoteLimits
+from gems.models.http import MAX_CHAT_BYTES, make_client_options
 from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
 from gems.observability.redaction import display_url, secrets_in
 from gems.settings import ChatSettings, GeneratorSettings
@@ -24,14 +25,11 @@ _PER_MILLION = 1e-6
 
 
 def open_chat(settings: ChatSettings) -> ChatClient:
-    """Create the chat client that `settings` describe, without a request.
-
-    Raises `ModelSpecError` for an invalid spec and `ConfigurationError` if OpenAI's key is not set.
-    """
+    """Create the chat client that `settings` describe, without a request; raises `ConfigurationError`."""
     spec = parse_chat_spec(settings.model)
     limits = _make_chat_limits(settings, free=spec.kind == "blocks")
     if spec.kind == "blocks":
-        return ChatClient(_open_blocks_chat(), name="blocks", limits=limits)
+        return ChatClient(_instantiate("blocks.chat_model", "BlocksChat"), name="blocks", limits=limits)
     return _open_openai_chat(spec, settings, limits)
 
 
@@ -43,40 +41,32 @@ def wrap_chat(model: BaseChatModel, settings: ChatSettings) -> ChatClient:
 def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     """Create the image generator that `settings` describe, without loading a model or sending a request.
 
-    Raises `ModelSpecError` for an invalid spec, `MissingExtraError` if the generator's packages are not
-    installed, and `ConfigurationError` if OpenAI's key is not set.
+    Raises `ConfigurationError`, also for an invalid spec, and `MissingExtraError` without the packages.
     """
     spec = parse_generator_spec(settings.model)
     if spec.kind == "blocks":
-        return _instantiate("blocks.generator", "BlocksGenerator")
+        generator: ImageGenerator = _instantiate("blocks.generator", "BlocksGenerator")
+        return generator
     if spec.kind == "diffusers":
         return _open_diffusers(spec, settings)
-    key = _select_key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
-    common: dict[str, Any] = {
-        "api_key": key,
-        "timeout_s": settings.timeout_s,
-        "concurrency": settings.concurrency,
-        "attempts": settings.attempts,
-        "first_wait_s": settings.first_wait_s,
-        "steps": settings.steps,
-        "guidance": settings.guidance,
-        "price_usd": settings.usd_per_image,
-    }
+    key = _select_key(settings, spec)
+    limits = RemoteLimits(
+        timeout_s=settings.timeout_s,
+        concurrency=settings.concurrency,
+        attempts=settings.attempts,
+        first_wait_s=settings.first_wait_s,
+        steps=settings.steps,
+        guidance=settings.guidance,
+    )
+    common: dict[str, Any] = {"api_key": key, "price_usd": settings.usd_per_image, "limits": limits}
     if spec.kind == "http":
         return _instantiate("generators.http", "HTTPGenerator", spec.url, **common)
-    return _instantiate(
-        "generators.openai",
-        "OpenAIImagesGenerator",
-        spec.model,
-        spec.url,
-        extra_body=settings.extra_body,
-        **common,
-    )
+    common["extra_body"] = settings.extra_body
+    return _instantiate("generators.openai", "OpenAIImagesGenerator", spec.model, spec.url, **common)
 
 
-def _instantiate(module: str, name: str, *args: Any, **kwargs: Any) -> ImageGenerator:
-    generator: ImageGenerator = getattr(import_module(f"gems.models.{module}"), name)(*args, **kwargs)
-    return generator
+def _instantiate(module: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    return getattr(import_module(f"gems.models.{module}"), name)(*args, **kwargs)
 
 
 def _open_diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:
@@ -98,25 +88,15 @@ def _open_diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenera
     )
 
 
-def _open_blocks_chat() -> BaseChatModel:
-    chat: BaseChatModel = import_module("gems.models.blocks.chat_model").BlocksChat()
-    return chat
-
-
 def _open_openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) -> ChatClient:
     import httpx  # noqa: PLC0415
 
     from gems.models.chat.openai import ReasoningChatOpenAI  # noqa: PLC0415 - takes about a second
 
-    key = _select_key(settings.api_key.get_secret_value() if settings.api_key else None, spec)
+    key = _select_key(settings, spec)
     url = spec.url or OPENAI_URL
     # langchain-openai shares one client between event loops, which breaks when a loop ends.
-    http = httpx.AsyncClient(
-        timeout=settings.timeout_s,
-        headers=UNCOMPRESSED,
-        event_hooks=max_response_size(MAX_CHAT_BYTES),
-        **make_client_options(httpx.Limits),
-    )
+    http = httpx.AsyncClient(**make_client_options(httpx.Limits, settings.timeout_s, MAX_CHAT_BYTES))
     model = ReasoningChatOpenAI(
         model=spec.model,
         base_url=url,
@@ -141,10 +121,12 @@ def _open_openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimit
     )
 
 
-def _select_key(own: str | None, spec: ModelSpec) -> str | None:
+def _select_key(settings: ChatSettings | GeneratorSettings, spec: ModelSpec) -> str | None:
     """Return the key to send. OPENAI_API_KEY is only sent to OpenAI, and only over HTTPS."""
-    if own is not None or spec.kind != "openai":
-        return own
+    if settings.api_key is not None:
+        return settings.api_key.get_secret_value()
+    if spec.kind != "openai":
+        return None
     if not is_openai(spec.url or OPENAI_URL):
         return None
     if key := os.environ.get("OPENAI_API_KEY"):

@@ -1,4 +1,4 @@
-"""HTTP errors, retries, size limits, keep-alive."""
+"""HTTP clients of models: their errors, retries, size limits and keep-alive."""
 
 from __future__ import annotations
 
@@ -56,7 +56,11 @@ def error_from_status(
     what = f"{endpoint} answered {status}: {message}" if message else f"{endpoint} answered {status}."
     if status in (401, 403):
         return AuthenticationError(what)
-    if hint := _hint_if_unavailable(status, body):
+    unavailable = {
+        404: "Check the model's name and the base URL, which usually ends in /v1.",
+        429: "The account's quota is used up; waiting does not help." if "insufficient_quota" in body else "",
+    }
+    if hint := unavailable.get(status):
         return ModelUnavailableError(what, hint=hint)
     if status == 408:
         return ProviderTimeoutError(what)
@@ -71,12 +75,10 @@ def error_from_status(
     return RejectedRequestError(what)
 
 
-def _hint_if_unavailable(status: int, body: str) -> str:
-    """Return a hint if neither another request nor waiting can help; else an empty string."""
-    if status == 404:
-        return "Check the model's name and the base URL, which usually ends in /v1."
-    out_of_quota = status == 429 and "insufficient_quota" in body
-    return "The account's quota is used up; waiting does not help." if out_of_quota else ""
+def error_from_response(response: Any, endpoint: str, *secrets: str) -> GemsError:
+    """Return the error for a response of httpx, or of the httpx inside openai."""
+    wait = parse_retry_after(response.headers)
+    return error_from_status(response.status_code, response.text, endpoint, *secrets, retry_after=wait)
 
 
 def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError:
@@ -96,14 +98,7 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
     # The error stays chained to ours and appears in tracebacks.
     scrub(error, *secrets)
     if isinstance(error, openai.APIStatusError):
-        response = error.response
-        return error_from_status(
-            response.status_code,
-            response.text,
-            endpoint,
-            *secrets,
-            retry_after=parse_retry_after(response.headers),
-        )
+        return error_from_response(error.response, endpoint, *secrets)
     if isinstance(error, openai.APITimeoutError | httpx.TimeoutException | asyncio.TimeoutError):
         return ProviderTimeoutError(f"{endpoint} did not answer in time.")
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
@@ -146,13 +141,15 @@ async def with_retries(
     """
     backoff = wait_exponential(multiplier=first_wait_s, max=20.0) + wait_random(0, first_wait_s)
 
+    def get_error(state: RetryCallState) -> BaseException | None:
+        return state.outcome.exception() if state.outcome is not None else None
+
     def wait(state: RetryCallState) -> float:
-        error = _get_error(state)
-        asked = error.retry_after if isinstance(error, ProviderError) else None
+        asked = getattr(get_error(state), "retry_after", None)
         return float(backoff(state)) if asked is None else asked
 
     def before_sleep(state: RetryCallState) -> None:
-        if on_retry is not None and isinstance(error := _get_error(state), GemsError):
+        if on_retry is not None and isinstance(error := get_error(state), GemsError):
             on_retry(error, state.upcoming_sleep)
 
     retrying = AsyncRetrying(
@@ -168,10 +165,6 @@ async def with_retries(
         return await call()
 
     return await retrying(attempt)
-
-
-def _get_error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome is not None else None
 
 
 def _is_retryable(error: BaseException) -> bool:
@@ -190,19 +183,6 @@ def _extract_message(body: str) -> str:
 
 
 _KEEP_ALIVE_S = 30.0
-
-
-def make_client_options(limits: Any) -> dict[str, Any]:
-    """Return arguments of an `httpx.AsyncClient` that keeps connections alive, with HTTP/2 where offered.
-
-    `limits` is the library's class `Limits`: openai ships an httpx of its own under another name.
-    `gems.models.concurrency` limits requests: waiting for a free connection would count as the model's time.
-    httpx closes idle connections after 5 s, which is less than the time to generate an image.
-    """
-    kept = limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S)
-    return {"http2": True, "limits": kept}
-
-
 MAX_CHAT_BYTES = 32 * 2**20
 """Largest response of a chat model or an embedder, with log probabilities."""
 
@@ -213,29 +193,42 @@ MAX_IMAGE_BYTES = 256 * 2**20
 UNCOMPRESSED = {"Accept-Encoding": "identity"}
 """Headers of a client with `max_response_size`: compressed responses are rejected."""
 
-EventHooks = dict[str, list[Callable[..., Awaitable[Any]]]]
+
+def make_client_options(limits: Any, timeout_s: float, most: int) -> dict[str, Any]:
+    """Return arguments of an `httpx.AsyncClient` that keeps connections alive, with HTTP/2 where offered.
+
+    `limits` is the library's class `Limits`: openai ships an httpx of its own under another name.
+    `gems.models.concurrency` limits requests: waiting for a free connection would count as the model's time.
+    httpx closes idle connections after 5 s, which is less than the time to generate an image.
+    """
+    kept = limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S)
+    hooks = max_response_size(most)
+    return {
+        "http2": True,
+        "limits": kept,
+        "timeout": timeout_s,
+        "headers": UNCOMPRESSED,
+        "event_hooks": hooks,
+    }
 
 
-def max_response_size(most: int) -> EventHooks:
+def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]]]:
     """Return event hooks of an `httpx.AsyncClient` that limit responses to `most` bytes, uncompressed.
 
     They raise `UnreadableReplyError`, which the openai library wraps in an error of its own;
-    `gems.models.http.translate_error` unwraps it.
+    `translate_error` unwraps it.
     """
 
     async def limit(response: httpx.Response) -> None:
+        server = f"The server at {response.request.url.host}"
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
             raise UnreadableReplyError(
-                f"{_name_server(response)} sent a compressed response ({encoding[:40]}) without being asked."
+                f"{server} sent a compressed response ({encoding[:40]}) without being asked."
             )
-        response.stream = _limit_stream(response, most, _name_server(response))
+        response.stream = _limit_stream(response, most, server)
 
     return {"response": [limit]}
-
-
-def _name_server(response: httpx.Response) -> str:
-    return f"The server at {response.request.url.host}"
 
 
 def _limit_stream(response: Any, most: int, server: str) -> Any:

@@ -106,7 +106,7 @@ _TRANSPOSES = {
 
 
 def verify_png(data: bytes, origin: str) -> tuple[bytes, int, int]:
-    """Return the PNG bytes of `verify_image`, and width and height in pixels."""
+    """Return the PNG bytes of `verify_image`, and width and height in pixels. Blocking."""
     png, picture = verify_image(data, origin)
     return png, picture.width, picture.height
 

@@ -13,37 +13,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gems.types import AnswerValue, RequirementKind, Role
 
-Task = Literal[
-    "route",
-    "enhance",
-    "keep",
-    "consult",
-    "prepare",
-    "decompose",
-    "verify",
-    "checklist",
-    "summarise",
-    "refine",
-    "reflect",
-    "distil",
-    "author",
-]
+_PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose"]
+_JudgeTask = Literal["verify", "checklist"]
+_ReflectorTask = Literal["summarise", "refine", "reflect", "distil", "author"]
+Task = Literal[_PlannerTask, _JudgeTask, _ReflectorTask]
 
-TASK_ROLES: dict[Task, Role] = {
-    "route": "planner",
-    "enhance": "planner",
-    "keep": "planner",
-    "consult": "planner",
-    "prepare": "planner",
-    "decompose": "planner",
-    "verify": "judge",
-    "checklist": "judge",
-    "summarise": "reflector",
-    "refine": "reflector",
-    "reflect": "reflector",
-    "distil": "reflector",
-    "author": "reflector",
-}
+_ROLES: dict[Role, Any] = {"planner": _PlannerTask, "judge": _JudgeTask, "reflector": _ReflectorTask}
+TASK_ROLES: dict[Task, Role] = {task: role for role, tasks in _ROLES.items() for task in get_args(tasks)}
 
 _ROUND_TAGS = ("user_prompt", "drawn_prompt", "passed", "failed", "thought", "experiences", "lessons")
 TASK_TAGS: dict[Task, tuple[str, ...]] = {
@@ -72,12 +48,12 @@ _NAMED = rf"(?=\s*(?:/\s*)?(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
 _ANSWERS: dict[str, AnswerValue] = {
-    "yes": "yes",
     "y": "yes",
     "true": "yes",
-    "no": "no",
+    "yes": "yes",
     "n": "no",
     "false": "no",
+    "no": "no",
 }
 _NO_SKILL = ("", "none", "null", "no skill")
 _Form = TypeVar("_Form", bound=BaseModel)
@@ -137,10 +113,13 @@ def _parse_item(value: Any, form: type[_Form]) -> _Form | None:
         return None
 
 
-class SkillChoice(BaseModel):
+class _Reply(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class SkillChoice(_Reply):
     """Answer to `route`."""
 
-    model_config = ConfigDict(extra="ignore")
     skills: Annotated[list[str], BeforeValidator(_coerce_names)] = Field(
         default_factory=list, description="Names of skills; empty for none."
     )
@@ -155,10 +134,9 @@ class SkillChoice(BaseModel):
         return cls(skills=[] if name.lower() in _NO_SKILL else [name])
 
 
-class PromptReply(BaseModel):
+class PromptReply(_Reply):
     """Answer to `enhance`, `prepare` and `refine`."""
 
-    model_config = ConfigDict(extra="ignore")
     prompt: str
 
 
@@ -166,10 +144,9 @@ def _coerce_loss(value: Any) -> str:
     return "contradicted" if str(value).strip().lower().startswith("contra") else "dropped"
 
 
-class LossReply(BaseModel):
+class LossReply(_Reply):
     """A requirement that a new prompt no longer asks for."""
 
-    model_config = ConfigDict(extra="ignore")
     number: Annotated[int, BeforeValidator(_coerce_number)] = Field(
         description="The question's number, from 1."
     )
@@ -181,10 +158,9 @@ def _coerce_losses(value: Any) -> list[LossReply]:
     return [loss for item in stated if (loss := _parse_item(item, LossReply)) is not None]
 
 
-class KeptReply(BaseModel):
+class KeptReply(_Reply):
     """Answer to `keep`."""
 
-    model_config = ConfigDict(extra="ignore")
     lost: Annotated[list[LossReply], BeforeValidator(_coerce_losses)] = Field(
         default_factory=list, description="Empty where nothing is lost."
     )
@@ -193,10 +169,9 @@ class KeptReply(BaseModel):
     )
 
 
-class DraftReply(BaseModel):
+class DraftReply(_Reply):
     """Answer to `author`."""
 
-    model_config = ConfigDict(extra="ignore")
     name: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="Lower case, with hyphens."
     )
@@ -204,10 +179,9 @@ class DraftReply(BaseModel):
     body: str = Field(description="The guidance, as Markdown.")
 
 
-class RequirementReply(BaseModel):
+class RequirementReply(_Reply):
     """One requirement as the decomposer states it."""
 
-    model_config = ConfigDict(extra="ignore")
     question: str = Field(description="A question about the image that yes answers well.")
     kind: Annotated[RequirementKind, BeforeValidator(_coerce_kind)] = "other"
     parents: Annotated[list[int], BeforeValidator(_coerce_positions)] = Field(
@@ -223,17 +197,15 @@ def _coerce_requirements(value: Any) -> list[RequirementReply]:
     return [item or RequirementReply(question="") for item in usable]
 
 
-class RequirementsReply(BaseModel):
+class RequirementsReply(_Reply):
     """Answer to `decompose`."""
 
-    model_config = ConfigDict(extra="ignore")
     requirements: Annotated[list[RequirementReply], BeforeValidator(_coerce_requirements)]
 
 
-class AnswerReply(BaseModel):
+class AnswerReply(_Reply):
     """Answer to one question of a checklist."""
 
-    model_config = ConfigDict(extra="ignore")
     number: Annotated[int, BeforeValidator(_coerce_number)] = Field(
         description="The question's number, from 1."
     )
@@ -247,24 +219,21 @@ def _coerce_answers(value: Any) -> list[AnswerReply]:
     return [item for item in _parse_items(value, AnswerReply) if item is not None]
 
 
-class ChecklistReply(BaseModel):
+class ChecklistReply(_Reply):
     """Answer to `checklist`."""
 
-    model_config = ConfigDict(extra="ignore")
     answers: Annotated[list[AnswerReply], BeforeValidator(_coerce_answers)]
 
 
-class ExperienceReply(BaseModel):
+class ExperienceReply(_Reply):
     """Answer to `summarise` and `distil`."""
 
-    model_config = ConfigDict(extra="ignore")
     experience: str = Field(description="At most 100 words.")
 
 
-class ReflectionReply(BaseModel):
+class ReflectionReply(_Reply):
     """Answer to `reflect`: the experience and the next prompt in one."""
 
-    model_config = ConfigDict(extra="ignore")
     experience: str = Field(description="At most 100 words.")
     prompt: str = Field(description="The whole next prompt.")
 

@@ -15,10 +15,7 @@ GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]` 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A parsed model spec of kind `blocks`, `openai`, `diffusers` or `http`.
-
-    `model` is a name or directory, empty if the kind has none; `url` is None for the kind's default.
-    """
+    """A parsed model spec; `model` is a name or directory, empty if the kind has none."""
 
     kind: str
     model: str = ""
@@ -77,11 +74,10 @@ def check_url(url: str, wrong: ConfigurationError) -> str:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        usable = False
-        parts = None
+        raise wrong from None
     if not usable:
         raise wrong
-    if parts is not None and "@" in parts.netloc:
+    if "@" in parts.netloc:
         raise ModelSpecError(
             f"The URL of {parts.hostname} contains a user or a password.",
             hint="Use the API key setting instead.",

@@ -24,7 +24,9 @@ from gems.errors import (
 )
 from gems.models.generators import http
 from gems.models.generators.http import MAX_URL, HTTPGenerator
+from gems.models.generators.remote import RemoteLimits
 from gems.types import ImageRequest
+from tests.support.remote_limits import with_limits
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import flat_picture
 
@@ -48,7 +50,7 @@ async def make(stub: StubServer) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         def build(url: str | None = None, **options: Any) -> HTTPGenerator:
-            generator = HTTPGenerator(url or stub.generate_url, **{"first_wait_s": 0.001, **options})
+            generator = HTTPGenerator(url or stub.generate_url, **with_limits(options))
             stack.push_async_callback(generator.aclose)
             return generator
 
@@ -200,7 +202,7 @@ def test_unusable_addresses(address: str) -> None:
 
 
 def test_several_event_loops(stub: StubServer) -> None:
-    generator = HTTPGenerator(stub.generate_url, concurrency=1)
+    generator = HTTPGenerator(stub.generate_url, limits=RemoteLimits(concurrency=1))
 
     async def both() -> list[bytes]:
         images = await asyncio.gather(*(generator.generate(request()) for _ in range(2)))

@@ -26,7 +26,9 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.models.generators.openai import OpenAIImagesGenerator, find_rejected_parameter, is_openai
+from gems.models.generators.remote import RemoteLimits
 from gems.types import ImageRequest
+from tests.support.remote_limits import with_limits
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import flat_picture
 
@@ -50,9 +52,7 @@ async def make(stub: StubServer) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         def build(base_url: str | None = None, **options: Any) -> OpenAIImagesGenerator:
-            generator = OpenAIImagesGenerator(
-                "painter", base_url or stub.base_url, **{"first_wait_s": 0.001, **options}
-            )
+            generator = OpenAIImagesGenerator("painter", base_url or stub.base_url, **with_limits(options))
             stack.push_async_callback(generator.aclose)
             return generator
 
@@ -358,7 +358,7 @@ def test_whose_address_is_openais() -> None:
 
 
 def test_several_event_loops(stub: StubServer) -> None:
-    generator = OpenAIImagesGenerator("painter", stub.base_url, concurrency=1)
+    generator = OpenAIImagesGenerator("painter", stub.base_url, limits=RemoteLimits(concurrency=1))
 
     async def both() -> list[bytes]:
         images = await asyncio.gather(*(generator.generate(request()) for _ in range(2)))

@@ -1,4 +1,4 @@
-"""Features that endpoints support, and fallbacks after a rejected request."""
+"""Features of chat endpoints, and fallbacks after a rejected request."""
 
 from __future__ import annotations
 

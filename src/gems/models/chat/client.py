@@ -11,7 +11,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial, reduce
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -55,26 +56,13 @@ logger = logging.getLogger(__name__)
 _NO_STREAM: RunnableConfig = {"tags": [TAG_NOSTREAM]}
 
 
-@dataclass(slots=True)
-class _EndpointState:
-    """What the client has learned about the endpoint."""
-
-    refused: set[str] = field(default_factory=set)
-    max_pictures: int | None = None
-
-
 class ChatClient:
-    """One chat model behind one endpoint.
+    """One LangChain chat model behind one endpoint, e.g. `qwen3-vl at http://host/v1`.
 
-    Args:
-        model: Any LangChain chat model.
-        name: For messages and records, e.g. `qwen3-vl at http://host/v1`.
-        limits: Settings of the endpoint.
-        adaptable: Whether the model accepts OpenAI's request parameters per call; other LangChain models are
-            asked for plain text and keep their own configuration.
-        extra_body: Additional fields of each request's body.
-        secrets: Redacted from messages.
-        closing: Awaited by `aclose`.
+    `adaptable` models accept OpenAI's request parameters per call; others are asked for plain text and keep
+    their own configuration. `extra_body` is added to each request's body, `secrets` are redacted from
+    messages, `closing` is awaited by `aclose`. `max_pictures` is the most images per request, as far as
+    learned; None if no limit is known.
     """
 
     def __init__(
@@ -95,18 +83,14 @@ class ChatClient:
         self._secrets = secrets
         self._closing = closing
         self._adaptable = adaptable
-        self._known = _EndpointState(refused=set() if adaptable else set(FEATURES))
+        self._refused = set() if adaptable else set(FEATURES)
+        self.max_pictures: int | None = None
         self._limiter = AdaptiveLimiter(self.limits.concurrency)
 
     @property
     def structured_output(self) -> str:
         """Current mode for structured replies: `json_schema`, `json_mode` or `text`."""
-        return structured_mode(self._known.refused)
-
-    @property
-    def max_pictures(self) -> int | None:
-        """Most images per request, as far as learned; None if no limit is known."""
-        return self._known.max_pictures
+        return structured_mode(self._refused)
 
     def price(self, input_tokens: int, output_tokens: int) -> float | None:
         """Return the price in US dollars; None if unknown."""
@@ -120,18 +104,28 @@ class ChatClient:
         `on_usage` receives the usage of each reply, also of invalid ones. Raises `ConfigurationError` if the
         key is rejected or the model accepts no images, and `ProviderError` if there is no valid reply.
         """
-        spent = _UsageSum(on_usage)
-        refused = set(self._known.refused)
-        shown = self._known.max_pictures
+        spent: list[Usage] = []
+
+        def record(usage: Usage) -> None:
+            spent.append(usage)
+            if on_usage is not None:
+                on_usage(usage)
+
+        refused, shown = set(self._refused), self.max_pictures
         while True:
             try:
-                reply = await self._with_retries(question, refused, shown, spent)
+                reply = await with_retries(
+                    partial(self._attempt, question, refused, shown, record),
+                    attempts=self.limits.attempts,
+                    first_wait_s=self.limits.first_wait_s,
+                    on_retry=_log_retry,
+                )
             except (RejectedRequestError, UnreadableReplyError) as error:
                 fewer = reduce_pictures(error, len(question.pictures), shown)
                 if fewer is not None:
                     shown = fewer
                     if isinstance(error, TooManyImagesError):
-                        self._known.max_pictures = fewer
+                        self.max_pictures = fewer
                     continue
                 feature = find_feature_to_drop(error, question, refused, self.limits)
                 if feature is None:
@@ -139,8 +133,8 @@ class ChatClient:
                 logger.info("%s: retrying without %s after: %s", self.name, feature, error.message)
                 refused.add(feature)
             else:
-                self._known.refused |= refused
-                return replace(reply, usage=spent.usage)
+                self._refused |= refused
+                return replace(reply, usage=reduce(add_usage, spent, NO_USAGE))
 
     async def aclose(self) -> None:
         """Close the model's connections. Idempotent."""
@@ -148,26 +142,11 @@ class ChatClient:
         if closing is not None:
             await closing()
 
-    async def _with_retries(
-        self, question: Question, refused: set[str], shown: int | None, spent: _UsageSum
-    ) -> ChatReply:
-        def log(error: GemsError, seconds: float) -> None:
-            logger.warning("%s Retrying in %.1f s.", error.message, seconds)
-
-        return await with_retries(
-            lambda: self._attempt(question, refused, shown, spent),
-            attempts=self.limits.attempts,
-            first_wait_s=self.limits.first_wait_s,
-            on_retry=log,
-        )
-
     async def _attempt(
-        self, question: Question, refused: set[str], shown: int | None, spent: _UsageSum
+        self, question: Question, refused: set[str], shown: int | None, record: Callable[[Usage], None]
     ) -> ChatReply:
         parameters = self._parameters(question, refused)
-        pictures = question.pictures
-        left_out = 0 if shown is None else max(0, len(pictures) - shown)
-        sent = pictures[left_out:]
+        sent = question.last_pictures(shown)
         masked = masked_config([picture.image for picture in sent], self._secrets)
         config = _NO_STREAM | (masked or {})
         async with self._limiter.slot():
@@ -180,15 +159,15 @@ class ChatClient:
                 raise translate_error(error, self.name, *self._secrets) from error
             finally:
                 seconds = time.perf_counter() - started
-        spent.add(self._usage(message, sent, seconds))
+        record(self._usage(message, sent, seconds))
         one_token = question.max_tokens == 1
         return _parse_reply(message, question.reply, self.name, self._secrets, one_token=one_token)
 
     def _parameters(self, question: Question, refused: set[str]) -> dict[str, Any]:
         """Return the request parameters that the endpoint supports."""
-        parameters: dict[str, Any] = {}
         if not self._adaptable:
-            return parameters
+            return {}
+        parameters: dict[str, Any] = {}
         temperature = self.limits.temperature if question.temperature is None else question.temperature
         if temperature is not None and "temperature" not in refused:
             parameters["temperature"] = temperature
@@ -208,29 +187,20 @@ class ChatClient:
 
     def _usage(self, message: AIMessage, pictures: tuple[Any, ...], seconds: float) -> Usage:
         tokens = message.usage_metadata
-        counted = (tokens["input_tokens"], tokens["output_tokens"]) if tokens else (0, 0)
+        received, written = (tokens["input_tokens"], tokens["output_tokens"]) if tokens else (0, 0)
         return {
             "calls": 1,
-            "input_tokens": counted[0],
-            "output_tokens": counted[1],
+            "input_tokens": received,
+            "output_tokens": written,
             "images_sent": len(pictures),
             "image_bytes_sent": sum(len(picture.data) for picture in pictures),
             "seconds": seconds,
-            "usd": self.price(*counted),
+            "usd": self.price(received, written),
         }
 
 
-class _UsageSum:
-    """Sums the usage of all attempts at one question; invalid replies cost too."""
-
-    def __init__(self, on_usage: Callable[[Usage], None] | None) -> None:
-        self.usage: Usage = NO_USAGE
-        self._on_usage = on_usage
-
-    def add(self, usage: Usage) -> None:
-        self.usage = add_usage(self.usage, usage)
-        if self._on_usage is not None:
-            self._on_usage(usage)
+def _log_retry(error: GemsError, seconds: float) -> None:
+    logger.warning("%s Retrying in %.1f s.", error.message, seconds)
 
 
 def _parse_reply(

@@ -17,11 +17,7 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image inside a question.
-
-    `image` is the SHA-256 of the stored image, `data` the encoded bytes to send; `label` describes the image
-    and is sent before it.
-    """
+    """An image in a question: its SHA-256, the encoded bytes to send, and a description sent before it."""
 
     image: str
     data: bytes = field(repr=False, compare=False)
@@ -40,8 +36,6 @@ class Question:
         reply: Schema of a JSON reply; None for plain text.
         logprobs: Whether to request the probabilities of yes and of the first token.
         attempt: From 0; raised when a question is repeated deliberately.
-        temperature: None for the client's default.
-        max_tokens: None for the client's default.
     """
 
     task: Task
@@ -64,9 +58,13 @@ class Question:
         parts = (part if isinstance(part, str) else f"[image {part.image}]" for part in self.parts)
         return "\n".join(parts)
 
+    def last_pictures(self, most: int | None) -> tuple[Picture, ...]:
+        """Return the last `most` images; None for all."""
+        return self.pictures if most is None else self.pictures[max(0, len(self.pictures) - most) :]
+
     def messages(self, max_pictures: int | None = None) -> list[BaseMessage]:
         """Convert to LangChain messages with the last `max_pictures` images."""
-        left_out = 0 if max_pictures is None else max(0, len(self.pictures) - max_pictures)
+        left_out = len(self.pictures) - len(self.last_pictures(max_pictures))
         content: list[str | dict[str, Any]] = []
         for part in self.parts:
             if isinstance(part, str):
@@ -74,21 +72,19 @@ class Question:
             elif left_out:
                 left_out -= 1
             else:
-                content += _make_image_blocks(part)
+                if part.label:
+                    content.append({"type": "text", "text": part.label})
+                url = f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
+                content.append({"type": "image_url", "image_url": {"url": url}})
         return [*([SystemMessage(self.system)] if self.system else []), HumanMessage(content)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatReply:
-    """A chat model's reply.
+    """A chat model's reply without its reasoning, which is in `thought` if the model shows it.
 
-    Attributes:
-        text: The reply without the reasoning.
-        thought: The reasoning, if the model shows it.
-        parsed: The reply in the requested schema; None for plain text.
-        yes_probability: In [0, 1]; None if not requested or not available.
-        usage: Usage of all attempts.
-        first_token: Probabilities in [0, 1] of likely first tokens; empty if not requested or not available.
+    `parsed` is the reply in the requested schema, None for plain text; `usage` covers all attempts.
+    Probabilities are in [0, 1], and None or empty if not requested or not available.
     """
 
     text: str
@@ -103,10 +99,3 @@ class ChatReply:
         if not isinstance(self.parsed, schema):
             raise TypeError(f"The reply is a {type(self.parsed).__name__}, not a {schema.__name__}.")
         return self.parsed
-
-
-def _make_image_blocks(picture: Picture) -> list[str | dict[str, Any]]:
-    encoded = base64.b64encode(picture.data).decode()
-    url = f"data:{picture.media_type};base64,{encoded}"
-    image: dict[str, Any] = {"type": "image_url", "image_url": {"url": url}}
-    return [{"type": "text", "text": picture.label}, image] if picture.label else [image]

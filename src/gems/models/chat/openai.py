@@ -8,10 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import openai
-from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
-
-_THOUGHT_FIELDS = ("reasoning_content", "reasoning")
 
 
 class ReasoningChatOpenAI(BaseChatOpenAI):
@@ -27,9 +25,7 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
         result = super()._create_chat_result(response, generation_info)
         body = response if isinstance(response, dict) else response.model_dump(warnings=False)
         for choice, generation in zip(body.get("choices") or [], result.generations, strict=False):
-            thought = _find_thought(choice.get("message") or {})
-            if thought:
-                generation.message.additional_kwargs["reasoning_content"] = thought
+            _copy_thought(choice.get("message"), generation)
         return result
 
     def _convert_chunk_to_generation_chunk(
@@ -40,11 +36,11 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
         )
         choices = chunk.get("choices") or []
         if generation is not None and choices:
-            thought = _find_thought(choices[0].get("delta") or {})
-            if thought:
-                generation.message.additional_kwargs["reasoning_content"] = thought
+            _copy_thought(choices[0].get("delta"), generation)
         return generation
 
 
-def _find_thought(message: dict[str, Any]) -> str | None:
-    return next((message[name] for name in _THOUGHT_FIELDS if isinstance(message.get(name), str)), None)
+def _copy_thought(message: dict[str, Any] | None, generation: ChatGeneration) -> None:
+    thoughts = [(message or {}).get(name) for name in ("reasoning_content", "reasoning")]
+    if thought := next((each for each in thoughts if isinstance(each, str)), None):
+        generation.message.additional_kwargs["reasoning_content"] = thought

@@ -15,9 +15,11 @@ from gems.types import AnswerValue
 
 M = TypeVar("M", bound=BaseModel)
 
-_YES = ("yes", "y", "true")
-_NO = ("no", "n", "false")
-_UNKNOWN = ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't", "n/a")
+_ANSWERS: dict[AnswerValue, tuple[str, ...]] = {
+    "yes": ("yes", "y", "true"),
+    "no": ("no", "n", "false"),
+    "unknown": ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't", "n/a"),
+}
 _LEADING = re.compile(
     r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer[\s*_\"'`]*[:=]\s*)?[\s*_`\"']*(?:no doubt\b[\s,:-]*)?",
     re.IGNORECASE,
@@ -105,12 +107,7 @@ def _parse_leading_answer(text: str, *, on_its_own: bool = False) -> tuple[Answe
     if (on_its_own or len(word) == 1) and not _SET_OFF.match(rest[len(word) :]):
         return None, ""
     evidence = rest[len(word) :].lstrip(" \t\r\n.,:;!*_-\u2013\u2014`\"')").rstrip(" \t\r\n*_`")
-    values: tuple[tuple[tuple[str, ...], AnswerValue], ...] = (
-        (_YES, "yes"),
-        (_NO, "no"),
-        (_UNKNOWN, "unknown"),
-    )
-    return next((value for words, value in values if word in words), None), evidence
+    return next((value for value, words in _ANSWERS.items() if word in words), None), evidence
 
 
 def yes_probability(logprobs: Any) -> float | None:
@@ -118,8 +115,7 @@ def yes_probability(logprobs: Any) -> float | None:
 
     Uses the first token that spells yes or no: the sum over all spellings of yes among its alternatives.
     """
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    for token in content[:8] if isinstance(content, list) else []:
+    for token in _list_tokens(logprobs)[:8]:
         if _normalize_token(token) not in ("yes", "no"):
             continue
         alternatives = token.get("top_logprobs") or [token]
@@ -135,8 +131,7 @@ def yes_probability(logprobs: Any) -> float | None:
 
 def first_token(logprobs: Any) -> dict[str, float]:
     """Return probabilities in [0, 1] of the first token's alternatives from OpenAI-style logprobs."""
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    first = content[0] if isinstance(content, list) and content else None
+    first = next(iter(_list_tokens(logprobs)), None)
     alternatives = (first.get("top_logprobs") or [first]) if isinstance(first, dict) else []
     found: dict[str, float] = {}
     for each in alternatives if isinstance(alternatives, list) else []:
@@ -144,6 +139,11 @@ def first_token(logprobs: Any) -> dict[str, float]:
         if isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value):
             found[token] = min(1.0, found.get(token, 0.0) + math.exp(min(0.0, value)))
     return found
+
+
+def _list_tokens(logprobs: Any) -> list[Any]:
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    return content if isinstance(content, list) else []
 
 
 def _normalize_token(token: Any) -> str:
@@ -161,13 +161,11 @@ def _find_json_values(text: str) -> Iterator[Any]:
             try:
                 value, position = decoder.raw_decode(piece, found.start())
                 yield value
-            except json.JSONDecodeError as error:
-                # Python counts the lines up to the error, which is fast but adds up.
-                left -= max(error.pos - found.start(), error.pos // 64)
-                position = found.start() + 1
-            except ValueError:
-                # A number with too many digits for Python; the error has no position.
-                left -= len(piece)
+            except ValueError as error:
+                # The error of a number with too many digits has no position. Python counts the lines up to
+                # an error, which is fast but adds up.
+                end = getattr(error, "pos", None)
+                left -= len(piece) if end is None else max(end - found.start(), end // 64)
                 position = found.start() + 1
             except RecursionError:
                 # A model in a loop writes brackets endlessly; no answer follows.

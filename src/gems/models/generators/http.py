@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
-from gems.models.http import (
-    MAX_IMAGE_BYTES,
-    UNCOMPRESSED,
-    error_from_status,
-    make_client_options,
-    max_response_size,
-    parse_retry_after,
-)
-from gems.observability.redaction import display_url, secrets_in, secrets_of_address
+from gems.models.http import MAX_IMAGE_BYTES, error_from_response, make_client_options
+from gems.observability.redaction import display_url, secrets_in
 from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
@@ -36,69 +29,40 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
     Args:
         url: Complete URL, e.g. `http://host:8000/generate`; its own query is kept.
         api_key: Sent as a bearer token.
-        timeout_s: Seconds per attempt.
-        concurrency: Limit of concurrent requests.
         size: Default width and height in pixels.
         extra_body: Additional parameters to send.
         price_usd: US dollars per image; None if unknown.
-        attempts: Attempts per image.
-        steps: Default inference steps.
-        guidance: Default guidance scale.
-        first_wait_s: Seconds before the second attempt.
-
-    Raises:
-        ModelSpecError: `url` is not an HTTP URL.
+        limits: Timeout, concurrency, attempts and defaults of requests.
     """
 
-    def __init__(  # noqa: PLR0913 - independent settings, all but the first by name
+    def __init__(
         self,
         url: str,
         *,
         api_key: str | None = None,
-        timeout_s: float = 180.0,
-        concurrency: int = 4,
         size: tuple[int, int] = (1024, 1024),
         extra_body: Mapping[str, Any] | None = None,
         price_usd: float | None = None,
-        attempts: int = 4,
-        first_wait_s: float = 0.5,
-        steps: int | None = None,
-        guidance: float | None = None,
+        limits: RemoteLimits | None = None,
     ) -> None:
         address = display_url(url)
         super().__init__(
             GeneratorCapabilities(model=f"http:{address}", default_size=size, price_usd=price_usd),
             endpoint=f"The image server at {address}",
-            secrets=(
-                *((api_key,) if api_key else ()),
-                *secrets_of_address(url),
-                *secrets_in(extra_body or {}),
-            ),
-            limits=RemoteLimits(
-                timeout_s=timeout_s,
-                concurrency=concurrency,
-                attempts=attempts,
-                first_wait_s=first_wait_s,
-                steps=steps,
-                guidance=guidance,
-            ),
+            url=url,
+            api_key=api_key,
+            extra_body=extra_body,
+            limits=limits,
         )
-        self._url = url
-        self._api_key = api_key
-        self._extra = dict(extra_body or {})
 
     def _open(self) -> httpx.AsyncClient:
         import httpx  # noqa: PLC0415 - loaded with the first request
 
-        headers = {"Accept": "image/png, image/*"} | UNCOMPRESSED
+        options = make_client_options(httpx.Limits, self._limits.timeout_s, MAX_IMAGE_BYTES)
+        headers = {"Accept": "image/png, image/*"} | options["headers"]
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
-        return httpx.AsyncClient(
-            headers=headers,
-            timeout=self._limits.timeout_s,
-            event_hooks=max_response_size(MAX_IMAGE_BYTES),
-            **make_client_options(httpx.Limits),
-        )
+        return httpx.AsyncClient(**options | {"headers": headers})
 
     async def _close(self, client: httpx.AsyncClient) -> None:
         await client.aclose()
@@ -108,13 +72,7 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         message = self._build_request(client, {**self._extra, **fields})
         response = await client.send(message)
         if not response.is_success:
-            raise error_from_status(
-                response.status_code,
-                response.text,
-                self._endpoint,
-                *self._secrets,
-                retry_after=parse_retry_after(response.headers),
-            )
+            raise error_from_response(response, self._endpoint, *self._secrets)
         known = {"prompt", "seed", "width", "height"}
         # Recorded parameters are displayed and written into images: no secrets.
         public = {name: value for name, value in self._extra.items() if not any(secrets_in({name: value}))}

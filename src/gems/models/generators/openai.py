@@ -1,4 +1,4 @@
-"""OpenAI Images API."""
+"""Generate images with the OpenAI Images API."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import binascii
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from gems.errors import AuthenticationError, InvalidImageError, RejectedRequestError, UnreadableReplyError
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
-from gems.models.http import MAX_IMAGE_BYTES, UNCOMPRESSED, make_client_options, max_response_size
+from gems.models.http import MAX_IMAGE_BYTES, make_client_options
 from gems.models.specs import resolve_on_same_server
-from gems.observability.redaction import display_url, hide, redact, secrets_in, shorten
+from gems.observability.redaction import display_url, hide, redact, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
@@ -33,22 +33,18 @@ _UNKNOWN_WORDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KnownModel:
-    """Documented limits of one of OpenAI's own models."""
+class KnownModel(NamedTuple):
+    """Documented limits of one of OpenAI's own models; the defaults are common to all."""
 
-    sizes: tuple[tuple[int, int], ...] | None
-    editing: bool
-    rejects: frozenset[str]
+    sizes: tuple[tuple[int, int], ...] | None = None
+    editing: bool = True
+    rejects: frozenset[str] = _EXTENSIONS
 
 
-_UNLISTED_MODEL = KnownModel(None, editing=True, rejects=_EXTENSIONS)
 _KNOWN_MODELS = {
-    "gpt-image-1": KnownModel(
-        ((1024, 1024), (1536, 1024), (1024, 1536)), editing=True, rejects=frozenset(LEARNABLE)
-    ),
-    "dall-e-3": KnownModel(((1024, 1024), (1792, 1024), (1024, 1792)), editing=False, rejects=_EXTENSIONS),
-    "dall-e-2": KnownModel(((256, 256), (512, 512), (1024, 1024)), editing=True, rejects=_EXTENSIONS),
+    "gpt-image-1": KnownModel(((1024, 1024), (1536, 1024), (1024, 1536)), True, frozenset(LEARNABLE)),
+    "dall-e-3": KnownModel(((1024, 1024), (1792, 1024), (1024, 1792)), False, _EXTENSIONS),
+    "dall-e-2": KnownModel(((256, 256), (512, 512), (1024, 1024)), True, _EXTENSIONS),
 }
 
 
@@ -64,7 +60,7 @@ def find_known_model(model: str) -> KnownModel:
     for name, known in _KNOWN_MODELS.items():
         if model == name or model.startswith((f"{name}-", f"{name}.")):
             return known
-    return _UNLISTED_MODEL
+    return KnownModel()
 
 
 def find_rejected_parameter(body: str, sent: Iterable[str]) -> str | None:
@@ -100,18 +96,10 @@ def _parse_error_object(body: str) -> Mapping[str, Any]:
 _RECORDED = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
-    **{
-        name: name
-        for name in (
-            "negative_prompt",
-            "size",
-            "quality",
-            "background",
-            "style",
-            "moderation",
-            "output_format",
-        )
-    },
+}
+_RECORDED |= {
+    name: name
+    for name in ("negative_prompt", "size", "quality", "background", "style", "moderation", "output_format")
 }
 
 
@@ -127,41 +115,31 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         model: The model's name at the endpoint.
         base_url: Usually ends in `/v1`; None for OpenAI.
         api_key: None for `OPENAI_API_KEY` at OpenAI, and for no key elsewhere.
-        timeout_s: Seconds per attempt.
-        concurrency: Limit of concurrent requests.
         size: Default width and height in pixels.
         extra_body: Additional parameters to send, e.g. `{"quality": "high"}`.
         price_usd: US dollars per image; None if unknown.
-        attempts: Attempts per image.
-        steps: Default inference steps.
-        guidance: Default guidance scale.
-        first_wait_s: Seconds before the second attempt.
+        limits: Timeout, concurrency, attempts and defaults of requests.
 
     Raises:
-        ModelSpecError: `base_url` is not an HTTP URL.
         SizeError: the model does not support `size`.
     """
 
-    def __init__(  # noqa: PLR0913 - independent settings, all but the first two by name
+    def __init__(
         self,
         model: str,
         base_url: str | None = None,
         *,
         api_key: str | None = None,
-        timeout_s: float = 180.0,
-        concurrency: int = 4,
         size: tuple[int, int] = (1024, 1024),
         extra_body: Mapping[str, Any] | None = None,
         price_usd: float | None = None,
-        attempts: int = 4,
-        first_wait_s: float = 0.5,
-        steps: int | None = None,
-        guidance: float | None = None,
+        limits: RemoteLimits | None = None,
     ) -> None:
         # Explicit, or the client would use OPENAI_BASE_URL and send the key there.
-        self._base_url = (base_url or OPENAI_URL).rstrip("/")
-        shown = display_url(self._base_url)
-        self._openai = is_openai(self._base_url)
+        url = (base_url or OPENAI_URL).rstrip("/")
+        # First, since it rejects invalid URLs.
+        shown = display_url(url)
+        self._openai = is_openai(url)
         known = find_known_model(model) if self._openai else None
         self._not_taken: frozenset[str] = known.rejects if known else frozenset()
         capabilities = GeneratorCapabilities(
@@ -177,36 +155,25 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         super().__init__(
             capabilities,
             endpoint=f"{model} at {shown}",
-            secrets=(*((api_key,) if api_key else ()), *secrets_in(extra_body or {})),
-            limits=RemoteLimits(
-                timeout_s=timeout_s,
-                concurrency=concurrency,
-                attempts=attempts,
-                first_wait_s=first_wait_s,
-                steps=steps,
-                guidance=guidance,
-            ),
+            url=url,
+            api_key=api_key,
+            extra_body=extra_body,
+            limits=limits,
         )
         self._model = model
-        self._api_key = api_key
-        self._extra = dict(extra_body or {})
 
     def _open(self) -> openai.AsyncOpenAI:
         import openai  # noqa: PLC0415 - takes about a second; loaded with the first request
 
         key = self._api_key or (None if self._openai else "none")
         # A redirect could send the request, its key and its image anywhere.
-        http_client = openai.DefaultAsyncHttpxClient(
-            follow_redirects=False,
-            timeout=self._limits.timeout_s,
-            headers=UNCOMPRESSED,
-            event_hooks=max_response_size(MAX_IMAGE_BYTES),
-            **make_client_options(type(openai.DEFAULT_CONNECTION_LIMITS)),
-        )
+        library_limits = type(openai.DEFAULT_CONNECTION_LIMITS)
+        options = make_client_options(library_limits, self._limits.timeout_s, MAX_IMAGE_BYTES)
+        http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, **options)
         try:
             client = openai.AsyncOpenAI(
                 api_key=key,
-                base_url=self._base_url,
+                base_url=self._url,
                 timeout=self._limits.timeout_s,
                 max_retries=0,
                 http_client=http_client,
@@ -234,7 +201,12 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
                 name = find_rejected_parameter(error.response.text, sent)
                 if name is None:
                     raise
-                self._stop_sending(name)
+                self._not_taken |= {name}
+                self._capabilities = replace(
+                    self._capabilities,
+                    seeds="seed" not in self._not_taken,
+                    negative_prompts="negative_prompt" not in self._not_taken,
+                )
                 continue
             return await self._read_image(client, request, sent, answer)
 
@@ -259,10 +231,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise UnreadableReplyError(
-                f"{self._endpoint} sent {len(raw.content)} bytes that are not a JSON object, beginning with "
-                f"{raw.content[:48]!r}."
-            )
+            what = f"{len(raw.content)} bytes that are not a JSON object, beginning with {raw.content[:48]!r}"
+            raise UnreadableReplyError(f"{self._endpoint} sent {what}.")
         return answer
 
     def _optional(self, request: ImageRequest) -> dict[str, Any]:
@@ -274,19 +244,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             "num_inference_steps": request.steps,
             "guidance_scale": request.guidance,
         }
-        return {
-            name: value
-            for name, value in optional.items()
-            if value is not None and name not in self._not_taken and name not in self._extra
-        }
-
-    def _stop_sending(self, name: str) -> None:
-        self._not_taken |= {name}
-        self._capabilities = replace(
-            self._capabilities,
-            seeds="seed" not in self._not_taken,
-            negative_prompts="negative_prompt" not in self._not_taken,
-        )
+        left_out = self._not_taken.union(self._extra)
+        return {name: value for name, value in optional.items() if value is not None and name not in left_out}
 
     async def _read_image(
         self,
@@ -306,27 +265,17 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             data = await self._fetch(client, url)
         else:
             raise UnreadableReplyError(f"{self._endpoint} sent neither an image nor its URL.")
-        seed = {**self._extra, **sent}.get("seed")
-        return RawImage(data=data, seed=seed, parameters=self._parameters(request, sent, answer, item))
-
-    def _parameters(
-        self,
-        request: ImageRequest,
-        sent: Mapping[str, Any],
-        answer: Mapping[str, Any],
-        item: Mapping[str, Any],
-    ) -> dict[str, Any]:
+        body = {**self._extra, **sent}
         # Only parameters known to affect the pixels: other fields of the body may be secrets.
-        parameters = {
-            _RECORDED[name]: value for name, value in {**self._extra, **sent}.items() if name in _RECORDED
-        }
+        parameters = {_RECORDED[name]: value for name, value in body.items() if name in _RECORDED}
         for name in ("quality", "background"):
             if isinstance(answer.get(name), str):
                 parameters[name] = hide(answer[name], *self._secrets)
         if isinstance(item.get("revised_prompt"), str) and item["revised_prompt"] != request.prompt:
             parameters["revised_prompt"] = hide(item["revised_prompt"], *self._secrets)
-        not_taken = sorted(self._not_taken - {"response_format"})
-        return parameters | ({"not_taken": not_taken} if not_taken else {})
+        if not_taken := sorted(self._not_taken - {"response_format"}):
+            parameters["not_taken"] = not_taken
+        return RawImage(data=data, seed=body.get("seed"), parameters=parameters)
 
     def _decode(self, encoded: str) -> bytes:
         # Some servers send a data URL instead of base64.
@@ -334,9 +283,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         try:
             return base64.b64decode(payload, validate=True)
         except (binascii.Error, ValueError) as error:
-            raise InvalidImageError(
-                f"{self._endpoint} sent an image that is not valid base64, beginning with {payload[:48]!r}."
-            ) from error
+            what = f"an image that is not valid base64, beginning with {payload[:48]!r}"
+            raise InvalidImageError(f"{self._endpoint} sent {what}.") from error
 
     async def _fetch(self, client: openai.AsyncOpenAI, url: str) -> bytes:
         """Fetch the image at `url` if the endpoint itself serves it.
@@ -347,10 +295,10 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
 
         if url.startswith("data:"):
             return self._decode(url)
-        if (address := resolve_on_same_server(url, self._base_url)) is None:
+        if (address := resolve_on_same_server(url, self._url)) is None:
+            shown = shorten(redact(url.partition("?")[0], *self._secrets), 120)
             raise RejectedRequestError(
-                f"{self._endpoint} sent a URL on another server instead of the image: "
-                f"{shorten(redact(url.partition('?')[0], *self._secrets), 120)}.",
+                f"{self._endpoint} sent a URL on another server instead of the image: {shown}.",
                 hint="Configure the server to return b64_json.",
             )
         answer = await client.get(address, cast_to=openai.HttpxBinaryResponseContent)

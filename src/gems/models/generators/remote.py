@@ -6,6 +6,7 @@ import asyncio
 import time
 import weakref
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -14,7 +15,7 @@ from gems.errors import EditingUnsupportedError, GemsError
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
 from gems.models.images import verify_image
-from gems.observability.redaction import redact, scrub
+from gems.observability.redaction import redact, scrub, secrets_in, secrets_of_address
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 if TYPE_CHECKING:
@@ -25,10 +26,9 @@ ClientT = TypeVar("ClientT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteLimits:
-    """Limits and defaults of a remote generator.
+    """Limits of a remote generator, and the defaults of its requests, None for the endpoint's own.
 
-    `timeout_s` covers a whole attempt, so that a slow response ends too. `attempts` is at least 1. `steps`
-    and `guidance` are the defaults of requests, None for the endpoint's own.
+    `timeout_s` covers a whole attempt, so that a slow response ends too; `attempts` is at least 1.
     """
 
     timeout_s: float = 180.0
@@ -62,7 +62,7 @@ class RemoteGenerator(ABC, Generic[ClientT]):
 
     May be used from several event loops, also concurrently; each has its own connections. `aclose` closes
     those of the running loop, and a later request opens new ones. `endpoint` names the server in messages,
-    from which `secrets` are redacted.
+    from which the key and secrets of `url` and `extra_body` are redacted.
     """
 
     def __init__(
@@ -70,13 +70,19 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         capabilities: GeneratorCapabilities,
         *,
         endpoint: str,
-        secrets: tuple[str, ...],
-        limits: RemoteLimits,
+        url: str,
+        api_key: str | None,
+        extra_body: Mapping[str, Any] | None,
+        limits: RemoteLimits | None,
     ) -> None:
         self._capabilities = capabilities
         self._endpoint = endpoint
-        self._secrets = secrets
-        self._limits = limits
+        self._url = url
+        self._api_key = api_key
+        self._extra = dict(extra_body or {})
+        key = (api_key,) if api_key else ()
+        self._secrets = (*key, *secrets_of_address(url), *secrets_in(self._extra))
+        self._limits = limits or RemoteLimits()
         self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState[ClientT]] = (
             weakref.WeakKeyDictionary()
         )
