@@ -63,17 +63,25 @@ class BatchList:
     faults: dict[int, str] = field(default_factory=dict)
 
     def take(self, number: int, value: Any) -> None:
-        """Add one parsed line."""
+        """Add one parsed line, or the error of a line that could not be parsed."""
         try:
-            row = _parse_row(value, number)
+            if isinstance(value, ValueError):
+                raise value
+            if not isinstance(value, dict):
+                raise ValueError("not a JSON object")  # noqa: TRY004, TRY301 - what a line holds is a value
+            row = BatchRow.model_validate(value)
+            row = row if row.id else row.model_copy(update={"id": f"{number:06d}"})
+        except ValidationError as error:
+            faults = error.errors(include_url=False, include_input=False)
+            self.faults[number] = "; ".join(map(_describe_fault, faults))
         except ValueError as error:
-            self.faults[number] = _error_text(error)
-            return
-        same = next((other for other, known in self.rows.items() if known.id == row.id), None)
-        if same is not None:
-            self.faults[number] = f"the id {row.id!r} is already used in line {same}"
+            self.faults[number] = str(error)
         else:
-            self.rows[number] = row
+            same = next((other for other, known in self.rows.items() if known.id == row.id), None)
+            if same is not None:
+                self.faults[number] = f"the id {row.id!r} is already used in line {same}"
+            else:
+                self.rows[number] = row
 
     def check(self, resources: Resources) -> None:
         """Check all rows; raises `RequestError` that lists all invalid lines, or if there are no rows."""
@@ -145,23 +153,7 @@ def _read_csv_rows(text: str) -> Iterator[tuple[int, Any]]:
         yield reader.line_num, ValueError(f"invalid CSV: {error}")
 
 
-def _parse_row(value: Any, number: int) -> BatchRow:
-    """Return the row of a line; raises `ValueError` if it is invalid."""
-    if isinstance(value, ValueError):
-        raise value
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - what a line holds is a value
-    row = BatchRow.model_validate(value)
-    return row if row.id else row.model_copy(update={"id": f"{number:06d}"})
-
-
-def _error_text(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(_field_error(fault) for fault in error.errors(include_url=False, include_input=False))
-
-
-def _field_error(fault: Any) -> str:
+def _describe_fault(fault: Any) -> str:
     name = ".".join(map(str, fault["loc"]))
     return f"unknown option {name!r}" if fault["type"] == "extra_forbidden" else f"{name}: {fault['msg']}"
 

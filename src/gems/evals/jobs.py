@@ -69,8 +69,17 @@ async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
             result = await _run_when_free(gems, job, Path(folder) / "image.png")
             job_result = _job_result(job, result)
             if result.stop_reason in ("failed", "cancelled"):
-                return job_result.model_copy(update={"error": _failure_text(result)})
-            png = await _load_image(gems, result)
+                failure = result.failure
+                why = (
+                    f"{failure['error']}: {failure['message']}"
+                    if failure
+                    else f"The run was {result.stop_reason}."
+                )
+                return job_result.model_copy(update={"error": why})
+            if result.path is not None:
+                png = await asyncio.to_thread(Path(result.path).read_bytes)
+            else:
+                png = await gems.resources.images.load(result.image_id or "")
             await asyncio.to_thread(store.write, job.file, png)
             return job_result.model_copy(update={"file": job.file, "sha256": hashlib.sha256(png).hexdigest()})
     except _FATAL:
@@ -85,31 +94,15 @@ async def _run_when_free(gems: Gems, job: Job, out: Path) -> RunResult:
     deadline = time.monotonic() + _BUSY_TIMEOUT_S
     while True:
         try:
-            return await _resume_or_start(gems, job, out)
+            try:
+                return await gems.resume(job.run_id, out=out)
+            except RunNotFoundError:
+                return await gems.run(job.prompt, **job.options, new_id=job.run_id, out=out)
         except RunBusyError:
             # The lock of a dead machine may outlive it for a moment.
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(_BUSY_POLL_S)
-
-
-async def _resume_or_start(gems: Gems, job: Job, out: Path) -> RunResult:
-    try:
-        return await gems.resume(job.run_id, out=out)
-    except RunNotFoundError:
-        return await gems.run(job.prompt, **job.options, new_id=job.run_id, out=out)
-
-
-async def _load_image(gems: Gems, result: RunResult) -> bytes:
-    if result.path is not None:
-        return await asyncio.to_thread(Path(result.path).read_bytes)
-    return await gems.resources.images.load(result.image_id or "")
-
-
-def _failure_text(result: RunResult) -> str:
-    if result.failure is None:
-        return f"The run was {result.stop_reason}."
-    return f"{result.failure['error']}: {result.failure['message']}"
 
 
 async def _partial_result(gems: Gems, job: Job) -> JobResult:

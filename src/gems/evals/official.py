@@ -12,7 +12,7 @@ from gems.errors import OptionError, RequestError
 from gems.evals.judge import OFFICIAL
 from gems.evals.output_folder import EvalFolder
 from gems.evals.records import Figure
-from gems.evals.scoring import Unscored, make_unscored, missing_reason, prompts_by_language
+from gems.evals.scoring import Unscored, missing_reason
 from gems.evals.task import Task
 
 
@@ -51,14 +51,15 @@ async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -
 
     Raises `RequestError` if there is no official scorer, no image, or `out` is not empty.
     """
-    prompts = await prompts_by_language(folder, task, data)
+    settings = folder.settings
+    prompts = await task.prompts_by_language(data, settings.languages, settings.limit)
     sample_set = await folder.sample_set([prompt for found in prompts.values() for prompt in found])
     existing = await folder.images()
     rows = {key: row for key, row in sample_set.rows.items() if row.file in existing}
     if not rows:
         raise RequestError(f"{folder.label} contains no images yet.", hint="Run `gems eval run` first.")
     export = await task.export(replace(sample_set, rows=rows), out)
-    total = len(sample_set.prompts) * folder.settings.samples
+    total = len(sample_set.prompts) * settings.samples
     return EvalExport(
         folder=folder.label,
         task=task.name,
@@ -66,7 +67,7 @@ async def export_folder(folder: EvalFolder, task: Task, data: Path, out: Path) -
         commands=list(export.commands),
         samples=total - len(export.missing),
         expected=export.expected,
-        missing=[make_unscored(key, missing_reason(sample_set.rows.get(key))) for key in export.missing],
+        missing=[Unscored.of(key, missing_reason(sample_set.rows.get(key))) for key in export.missing],
     )
 
 
@@ -79,8 +80,8 @@ async def import_scores(
     or wrong, `DataError` if the file is not a result of the official scorer.
     """
     language = _choose_language(folder, language)
-    prompts = (await prompts_by_language(folder, task, data, language))[language]
-    figures = await asyncio.to_thread(task.read_official, file, prompts, language)
+    prompts = await task.prompts_by_language(data, [language], folder.settings.limit)
+    figures = await asyncio.to_thread(task.read_official, file, prompts[language], language)
     known = {(each.language, each.name): each for each in await folder.figures() if each.judge == OFFICIAL}
     known |= {(each.language, each.name): each for each in figures}
     await folder.write_figures(OFFICIAL, list(known.values()))

@@ -176,11 +176,8 @@ async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPr
             f"{task.name} has no prompts in {', '.join(sorted(unknown))}.",
             hint=f"It has {', '.join(task.languages)}.",
         )
-    found: list[BenchmarkPrompt] = []
-    for language in settings.languages:
-        prompts = await asyncio.to_thread(task.prompts, Path(settings.data), language)
-        found += prompts[: settings.limit]
-    return found
+    found = await task.prompts_by_language(Path(settings.data), settings.languages, settings.limit)
+    return [prompt for prompts in found.values() for prompt in prompts]
 
 
 def sample_seed(seed: int, key: SampleKey) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import ImageMissingError, ProviderError, UnreachableError
+from gems.evals.benchmarks.metrics import group_by
 from gems.evals.judge import EvalJudge
 from gems.evals.output_folder import EvalFolder
 from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, SampleSet, Score
@@ -30,6 +31,11 @@ class Unscored(BaseModel):
     sample: int
     why: str
 
+    @classmethod
+    def of(cls, key: SampleKey, why: str) -> Unscored:
+        """Create the entry of a sample."""
+        return cls(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)
+
 
 class ScoreReport(BaseModel):
     """The result of scoring a folder."""
@@ -44,15 +50,6 @@ class ScoreReport(BaseModel):
     unscored: list[Unscored] = Field(description="Samples with an image but no score; never counted as 0.")
     missing: list[Unscored] = Field(description="Samples without an image.")
     figures: list[Figure]
-
-
-async def prompts_by_language(
-    folder: EvalFolder, task: Task, data: Path, language: str | None = None
-) -> dict[str, list[BenchmarkPrompt]]:
-    """Return the prompts of a folder by language; `language` restricts them to one."""
-    languages = [each for each in folder.settings.languages if language in (None, each)]
-    found = {each: await asyncio.to_thread(task.prompts, data, each) for each in languages}
-    return {each: prompts[: folder.settings.limit] for each, prompts in found.items()}
 
 
 async def score_folder(
@@ -70,9 +67,11 @@ async def score_folder(
     Scores up to an error are kept. Raises `DataError` for invalid data, `ConfigurationError` or
     `UnreachableError` if the judge cannot be used.
     """
-    prompts = await prompts_by_language(folder, task, data)
+    settings = folder.settings
+    prompts = await task.prompts_by_language(data, settings.languages, settings.limit)
     sample_set = await folder.sample_set([prompt for found in prompts.values() for prompt in found])
-    work = _ScoringRun(folder, task, judge, name, sample_set, await folder.scores(name))
+    known = group_by(await folder.scores(name), lambda score: (score.language, score.prompt_id))
+    work = _ScoringRun(folder, task, judge, name, sample_set, known)
     await work.run(concurrency, on_progress)
     # Scores of images that were replaced since then no longer hold.
     scores = [score for score in await folder.scores(name) if work.is_current(score)]
@@ -83,34 +82,28 @@ async def score_folder(
     return work.report(figures)
 
 
+@dataclass(slots=True)
 class _ScoringRun:
     """State of one call."""
 
-    def __init__(
-        self,
-        folder: EvalFolder,
-        task: Task,
-        judge: EvalJudge,
-        name: str,
-        sample_set: SampleSet,
-        known: Sequence[Score],
-    ) -> None:
-        self._folder, self._task, self._judge, self._name = folder, task, judge, name
-        self._sample_set = sample_set
-        self._known: defaultdict[tuple[str, str], list[Score]] = defaultdict(list)
-        for score in known:
-            self._known[score.language, score.prompt_id].append(score)
-        self._unscored: dict[SampleKey, str] = {}
-        self._missing: dict[SampleKey, str] = {}
-        self._digests: dict[tuple[str, str], str] = {}
-        self._scored = self._kept = 0
-        # Keeps the lines of a prompt together, so that it is scored completely or not at all.
-        self._write_lock = asyncio.Lock()
+    folder: EvalFolder
+    task: Task
+    judge: EvalJudge
+    name: str
+    sample_set: SampleSet
+    known: Mapping[tuple[str, str], Sequence[Score]]
+    unscored: dict[SampleKey, str] = field(default_factory=dict)
+    missing: dict[SampleKey, str] = field(default_factory=dict)
+    digests: dict[tuple[str, str], str] = field(default_factory=dict)
+    scored: int = 0
+    kept: int = 0
+    # Keeps the lines of a prompt together, so that it is scored completely or not at all.
+    write_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def run(self, concurrency: int, on_progress: OnPrompt | None) -> None:
         """Score every prompt; the first error that affects all of them is raised."""
         slots = asyncio.Semaphore(concurrency)
-        done, total = 0, len(self._sample_set.prompts)
+        done, total = 0, len(self.sample_set.prompts)
 
         async def score_one(prompt: BenchmarkPrompt) -> None:
             nonlocal done
@@ -122,7 +115,7 @@ class _ScoringRun:
 
         try:
             async with asyncio.TaskGroup() as group:
-                for prompt in self._sample_set.prompts:
+                for prompt in self.sample_set.prompts:
                     group.create_task(score_one(prompt))
         except* Exception as errors:  # noqa: BLE001 - the others repeat the first one
             raise errors.exceptions[0] from None
@@ -131,53 +124,53 @@ class _ScoringRun:
         images = await self._load_images(prompt)
         if not images:
             return
-        digest = self._digests[prompt.language, prompt.id] = _image_digest(images)
-        known = self._known[prompt.language, prompt.id]
+        digest = self.digests[prompt.language, prompt.id] = _image_digest(images)
+        known = self.known.get((prompt.language, prompt.id), ())
         if known and all(score.value is not None and score.images == digest for score in known):
-            self._kept += 1
+            self.kept += 1
             return
         try:
-            found = await self._task.score(prompt, images, self._judge)
+            found = await self.task.score(prompt, images, self.judge)
         except UnreachableError:
             raise
         except ProviderError as error:
-            self._unscored |= {prompt.key(sample): error.message for sample in images}
+            self.unscored |= {prompt.key(sample): error.message for sample in images}
             return
-        async with self._write_lock:
-            await self._folder.write_scores(
-                self._name, [score.model_copy(update={"images": digest}) for score in found]
+        async with self.write_lock:
+            await self.folder.write_scores(
+                self.name, [score.model_copy(update={"images": digest}) for score in found]
             )
-        self._scored += 1
-        self._unscored |= {score.key: score.explanation for score in found if score.value is None}
+        self.scored += 1
+        self.unscored |= {score.key: score.explanation for score in found if score.value is None}
 
     async def _load_images(self, prompt: BenchmarkPrompt) -> dict[int, bytes]:
         images = {}
-        for sample in range(self._folder.settings.samples):
+        for sample in range(self.folder.settings.samples):
             key = prompt.key(sample)
-            row = self._sample_set.rows.get(key)
+            row = self.sample_set.rows.get(key)
             if row is None or not row.file:
-                self._missing[key] = missing_reason(row)
+                self.missing[key] = missing_reason(row)
                 continue
             try:
-                images[sample] = await self._sample_set.image(row)
+                images[sample] = await self.sample_set.image(row)
             except ImageMissingError as error:
-                self._missing[key] = error.message
+                self.missing[key] = error.message
         return images
 
     def is_current(self, score: Score) -> bool:
         """Whether a score belongs to the present images."""
-        return score.images == self._digests.get((score.language, score.prompt_id))
+        return score.images == self.digests.get((score.language, score.prompt_id))
 
     def report(self, figures: Sequence[Figure]) -> ScoreReport:
         """Build the report."""
         return ScoreReport(
-            folder=self._folder.label,
-            task=self._folder.settings.task,
-            judge=self._name,
-            scored=self._scored,
-            kept=self._kept,
-            unscored=[make_unscored(*each) for each in sorted(self._unscored.items())],
-            missing=[make_unscored(*each) for each in sorted(self._missing.items())],
+            folder=self.folder.label,
+            task=self.folder.settings.task,
+            judge=self.name,
+            scored=self.scored,
+            kept=self.kept,
+            unscored=[Unscored.of(*each) for each in sorted(self.unscored.items())],
+            missing=[Unscored.of(*each) for each in sorted(self.missing.items())],
             figures=list(figures),
         )
 
@@ -192,8 +185,3 @@ def _image_digest(images: Mapping[int, bytes]) -> str:
     for sample in sorted(images):
         whole.update(f"{sample}:{hashlib.sha256(images[sample]).hexdigest()};".encode())
     return whole.hexdigest()[:16]
-
-
-def make_unscored(key: SampleKey, why: str) -> Unscored:
-    """Build the report entry of a sample without a score or image."""
-    return Unscored(language=key.language, prompt_id=key.prompt_id, sample=key.sample, why=why)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -101,6 +102,13 @@ class Task(ABC):
         Raises:
             DataError: the file is not a result of the official scorer.
         """
+
+    async def prompts_by_language(
+        self, data: Path, languages: Sequence[str], limit: int | None
+    ) -> dict[str, list[BenchmarkPrompt]]:
+        """Return the first prompts of each language; raises `DataError`. Does not block."""
+        found = {each: await asyncio.to_thread(self.prompts, data, each) for each in languages}
+        return {each: prompts[:limit] for each, prompts in found.items()}
 
     def sample_count(self, language: str) -> int:
         """Return the samples of the complete benchmark in a language."""

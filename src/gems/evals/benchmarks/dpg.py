@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError, RequestError
-from gems.evals.benchmarks.export import ExportWriter, all_or_none, check_square, make_grid
+from gems.evals.benchmarks.export import ExportWriter, check_square, make_grid
 from gems.evals.benchmarks.judging import ImageScore, get_answers, score_questions
 from gems.evals.benchmarks.metrics import Parents, cascade_failures, group_by, valued_scores, values_by
 from gems.evals.data import DataRecord, check_count, check_unique, read_csv, read_text, require_file
@@ -153,10 +154,12 @@ class DPGBench(Task):
         """
         sides: set[int] = set()
         async for prompt, images in export.each():
-            tiles = all_or_none(images)
-            if tiles is not None:
+            tiles = [image for image in images if image is not None]
+            if len(tiles) == len(images):
                 sides.add(await check_square(tiles, prompt.id))
-                await export.write(f"images/{prompt.id}.png", await make_grid(tiles, "PNG"))
+                await export.write(
+                    f"images/{prompt.id}.png", await asyncio.to_thread(make_grid, tiles, "PNG")
+                )
         if len(sides) > 1:
             shown = ", ".join(map(str, sorted(sides)))
             raise RequestError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -92,34 +92,22 @@ class ExportWriter:
         return await self._sample_set.image(row)
 
 
-async def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> bytes:
-    """Combine one or four PNGs to one sheet.
+def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> bytes:
+    """Combine one or four PNGs to one sheet. Blocking.
 
     Four tiles form two rows; None gives a black tile. All are resized to the first one. WebP is lossless.
     """
-    return await asyncio.to_thread(_make_grid, images, form)
-
-
-def _make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> bytes:
     tiles = [None if image is None else open_image(image).convert("RGB") for image in images]
-    width, height = next(tile.size for tile in tiles if tile is not None)
+    size = width, height = next(tile.size for tile in tiles if tile is not None)
     columns = 2 if len(tiles) > 1 else 1
     sheet = Image.new("RGB", (width * columns, height * -(-len(tiles) // columns)))
     for index, tile in enumerate(tiles):
         if tile is not None:
-            if tile.size != (width, height):
-                tile = tile.resize((width, height), Image.Resampling.LANCZOS)  # noqa: PLW2901
-            sheet.paste(tile, (index % columns * width, index // columns * height))
+            fitted = tile if tile.size == size else tile.resize(size, Image.Resampling.LANCZOS)
+            sheet.paste(fitted, (index % columns * width, index // columns * height))
     out = io.BytesIO()
     sheet.save(out, form, **({"lossless": True} if form == "WEBP" else {}))
     return out.getvalue()
-
-
-def all_or_none(images: Iterable[bytes | None]) -> list[bytes] | None:
-    """Return all images; None if one is missing."""
-    found = list(images)
-    existing = [image for image in found if image is not None]
-    return existing if len(existing) == len(found) else None
 
 
 async def check_square(images: Sequence[bytes], name: str) -> int:

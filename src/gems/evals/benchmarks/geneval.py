@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gems.errors import DataError, RefusedError, UnreadableReplyError
+from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no
+from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no, try_answer
 from gems.evals.benchmarks.metrics import valued_scores, values_by
 from gems.evals.data import read_json_lines, read_prompt_lines
 from gems.evals.judge import EvalJudge
@@ -45,14 +45,6 @@ def _attribute_questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
                 f"In the image, is the {item['class']} {relation} the {include[other]['class']}?"
             )
     return questions
-
-
-async def _answer_or_none(answer: Awaitable[T]) -> T | None:
-    """Return an answer; None if it is unreadable or refused."""
-    try:
-        return await answer
-    except (UnreadableReplyError, RefusedError):
-        return None
 
 
 def _explain_checks(checks: Mapping[str, bool | None]) -> str:
@@ -149,9 +141,11 @@ class GenEval(Task):
         names = list(dict.fromkeys(item["class"] for item in [*include, *exclude]))
         asked = "How many objects of the kind {!r} can be seen in the image?"
         counted = await gather_or_cancel(
-            _answer_or_none(ask_number(judge, asked.format(name), image)) for name in names
+            try_answer(ask_number(judge, asked.format(name), image)) for name in names
         )
-        counts = dict(zip(names, counted, strict=True))
+        counts = {
+            name: each if isinstance(each, int) else None for name, each in zip(names, counted, strict=True)
+        }
         checks: dict[str, bool | None] = {}
         for item in include:
             found = counts[item["class"]]
@@ -164,10 +158,9 @@ class GenEval(Task):
         # Missing objects have neither colour nor position.
         if False not in checks.values():
             questions = _attribute_questions(include)
-            answers = await gather_or_cancel(
-                _answer_or_none(ask_yes_no(judge, each, image)) for each in questions
-            )
-            checks |= dict(zip(questions, answers, strict=True))
+            answers = await gather_or_cancel(try_answer(ask_yes_no(judge, each, image)) for each in questions)
+            for asked, answer in zip(questions, answers, strict=True):
+                checks[asked] = answer if isinstance(answer, bool) else None
         right = combine_checks(list(checks.values()))
         return ImageScore(
             value=None if right is None else float(right),

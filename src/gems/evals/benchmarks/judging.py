@@ -133,6 +133,7 @@ def _parse_number(reply: str) -> int:
     return numbers.pop()
 
 
+T = TypeVar("T")
 Facts = dict[str, float | str | list[float]]
 
 
@@ -155,18 +156,21 @@ async def score_samples(
 
     Raises `ProviderError` if the judge cannot be reached.
     """
-    results = await gather_or_cancel(unscored_if_unreadable(score_image(image)) for image in images.values())
-    return [
-        make_score(prompt, sample, metric, scored) for sample, scored in zip(images, results, strict=True)
-    ]
+    scores = []
+    results = await gather_or_cancel(try_answer(score_image(image)) for image in images.values())
+    for sample, result in zip(images, results, strict=True):
+        if isinstance(result, UnreadableReplyError | RefusedError):
+            result = ImageScore(value=None, explanation=result.message)  # noqa: PLW2901
+        scores.append(make_score(prompt, sample, metric, result))
+    return scores
 
 
-async def unscored_if_unreadable(scoring: Awaitable[ImageScore]) -> ImageScore:
-    """Return the score; without a value if the judge's reply is unreadable or refused."""
+async def try_answer(answer: Awaitable[T]) -> T | UnreadableReplyError | RefusedError:
+    """Return an answer, or the error if it is unreadable or refused."""
     try:
-        return await scoring
+        return await answer
     except (UnreadableReplyError, RefusedError) as error:
-        return ImageScore(value=None, explanation=error.message)
+        return error
 
 
 def make_score(prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageScore) -> Score:
@@ -212,9 +216,6 @@ def get_answers(score: Score, facts: Mapping[str, Any]) -> dict[int, float]:
     return dict(zip(facts["questions"], answers if isinstance(answers, list) else (), strict=True))
 
 
-T = TypeVar("T")
-
-
 async def collect_replies(
     judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T], wanted: int, tries: int
 ) -> list[T]:
@@ -229,7 +230,7 @@ async def collect_replies(
         several = range(asked, min(tries, asked + wanted - len(found)))
         asked += len(several)
         replies = await gather_or_cancel(
-            _ask_and_parse(judge, replace(question, attempt=n), read) for n in several
+            try_answer(_ask_and_parse(judge, replace(question, attempt=n), read)) for n in several
         )
         for reply in replies:
             if isinstance(reply, UnreadableReplyError | RefusedError):
@@ -243,13 +244,8 @@ async def collect_replies(
     return found
 
 
-async def _ask_and_parse(
-    judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T]
-) -> T | UnreadableReplyError | RefusedError:
-    try:
-        return read((await judge.ask(question)).text)
-    except (UnreadableReplyError, RefusedError) as error:
-        return error
+async def _ask_and_parse(judge: EvalJudge, question: JudgeQuestion, read: Callable[[str], T]) -> T:
+    return read((await judge.ask(question)).text)
 
 
 def parse_ratings(reply: str, count: int, least: float, most: float) -> list[float]:

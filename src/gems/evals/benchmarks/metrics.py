@@ -6,8 +6,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gems.evals.records import Score
+
+K = TypeVar("K", bound=Hashable)
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -26,18 +29,18 @@ def values_of(scores: Iterable[Score], metric: str) -> list[float]:
     return [score.value for score in scores if score.metric == metric and score.value is not None]
 
 
-def values_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[float]]:
+def values_by(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list[float]]:
     """Return the values of scores by key, in order of first appearance."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for score in scores:
-        if score.value is not None:
-            groups[key(score)].append(score.value)
-    return dict(groups)
+    valued = [score for score in scores if score.value is not None]
+    groups = group_by(valued, key)
+    return {
+        name: [score.value for score in group if score.value is not None] for name, group in groups.items()
+    }
 
 
-def group_by(scores: Iterable[Score], key: Callable[[Score], str]) -> dict[str, list[Score]]:
+def group_by(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list[Score]]:
     """Group scores by key, in order of first appearance."""
-    groups: dict[str, list[Score]] = defaultdict(list)
+    groups: dict[K, list[Score]] = defaultdict(list)
     for score in scores:
         groups[key(score)].append(score)
     return dict(groups)

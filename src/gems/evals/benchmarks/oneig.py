@@ -422,7 +422,7 @@ class OneIG(Task):
         async for prompt, images in export.each():
             if any(image is not None for image in images):
                 name = f"{prompt.language}/{prompt.facts['folder']}/{export.model}/{prompt.facts['id']}.webp"
-                await export.write(name, await make_grid(images, "WEBP"))
+                await export.write(name, await asyncio.to_thread(make_grid, images, "WEBP"))
         return [each for language in export.languages for each in _scoring_commands(export, language)]
 
     async def score(
