@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gems.types import total_usage
 
 if TYPE_CHECKING:
-    from gems.results import RunResult
+    from gems.results import CheckedRequirement, RunResult
     from gems.types import SkillUse, Usage
 
 # Control characters could move the cursor, change colours or hide text; so could bidirectional overrides.
@@ -36,6 +36,12 @@ def pluralize(number: int, noun: str) -> str:
 def format_usd(usd: float) -> str:
     """Format US dollars: to the cent, and amounts below one cent to 0.0001."""
     return f"${usd:,.4f}" if 0 < usd < 0.01 else f"${usd:,.2f}"
+
+
+def format_requirement(item: CheckedRequirement) -> str:
+    """Format the state of a requirement, its question and the evidence."""
+    state = {"yes": "met", "no": "not met", "unknown": "unknown"}[item.answer]
+    return f"{state}: {one_line(item.question)}  {one_line(item.evidence)}".rstrip()
 
 
 def verdict_line(result: RunResult) -> str:

@@ -108,10 +108,10 @@ def _show_memories(runner: Runner, found: list[Memory]) -> None:
 def _memory_lines(memory: Memory) -> list[str]:
     record = memory.value["record"]
     tried = record["helped"] + record["hurt"]
-    came = f"held {record['helped']} of {tried}" if tried else "not tried"
-    alike = f"  {memory.similarity:.2f}" if memory.similarity is not None else ""
+    outcome = f"helped {record['helped']} of {tried}" if tried else "not tried"
+    similarity = f"  {memory.similarity:.2f}" if memory.similarity is not None else ""
     return [
-        clean_text(f"{memory.key}  {memory.kind}  {memory.generator}  {came}{alike}"),
+        clean_text(f"{memory.key}  {memory.kind}  {memory.generator}  {outcome}{similarity}"),
         f"  {one_line(memory.value['text'])}",
     ]
 

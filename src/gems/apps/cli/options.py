@@ -34,23 +34,6 @@ Chat = Annotated[
 Judge = Annotated[
     str | None, typer.Option(metavar="SPEC", help="Chat model that judges. Default: the chat model.")
 ]
-Generator = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SPEC",
-        help="Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL. Default: "
-        "from settings.",
-    ),
-]
-Host = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")
-]
-Port = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=0, max=65535, help="Port to listen on; 0 selects a free one. Default: 8765."
-    ),
-]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -73,7 +56,14 @@ class Models:
 
     chat: Chat = None
     judge: Judge = None
-    generator: Generator = None
+    generator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL. "
+            "Default: from settings.",
+        ),
+    ] = None
 
     def settings(self) -> Settings:
         """Load the settings, with these models."""
@@ -86,8 +76,15 @@ class Models:
 class Address:
     """Address of a server."""
 
-    host: Host = None
-    port: Port = None
+    host: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")
+    ] = None
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=65535, help="Port to listen on; 0 selects a free one. Default: 8765."
+        ),
+    ] = None
 
     def in_settings(self, settings: Settings) -> Settings:
         """Return the settings with this address."""
@@ -116,54 +113,48 @@ def resume_command(run_id: str, given: Mapping[str, Any]) -> str:
 EvalOut = Annotated[
     str, typer.Option(metavar="URL", help="Output folder: a path or an fsspec URL, e.g. s3://bucket/folder.")
 ]
-Concurrency = Annotated[
-    int,
-    typer.Option(
-        "--concurrency", "-j", metavar="N", min=1, max=1024, help="Maximum number of runs in parallel."
-    ),
-]
-Budget = Annotated[
-    float | None,
-    typer.Option(
-        metavar="USD",
-        min=0,
-        help="Stop starting new work after spending this many US dollars, earlier calls included.",
-    ),
-]
-Retries = Annotated[
-    int, typer.Option(metavar="N", min=0, max=20, help="Retries for failed samples after the first pass.")
-]
-Engine = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="local runs in this process; ray on the cluster at RAY_ADDRESS, or on this machine if unset.",
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N", min=1, help="With ray: number of processes that execute runs. Default: one per CPU."
-    ),
-]
-GeneratorActors = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        min=0,
-        help="With ray: number of generator processes, one GPU each if available; 0 generates in the "
-        "workers. Default: one per GPU with Diffusers, else 0.",
-    ),
-]
 
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Where and how jobs are executed."""
 
-    concurrency: Concurrency = 4
-    budget_usd: Budget = None
-    retries: Retries = 1
-    engine: Engine = "local"
-    workers: Workers = None
-    generator_actors: GeneratorActors = None
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            "--concurrency", "-j", metavar="N", min=1, max=1024, help="Maximum number of runs in parallel."
+        ),
+    ] = 4
+    budget_usd: Annotated[
+        float | None,
+        typer.Option(
+            metavar="USD",
+            min=0,
+            help="Stop starting new work after spending this many US dollars, earlier calls included.",
+        ),
+    ] = None
+    retries: Annotated[
+        int, typer.Option(metavar="N", min=0, max=20, help="Retries for failed samples after the first pass.")
+    ] = 1
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="local: in this process; ray: on the cluster at RAY_ADDRESS, or on this machine if unset.",
+        ),
+    ] = "local"
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, help="With ray: number of processes that execute runs. Default: one per CPU."
+        ),
+    ] = None
+    generator_actors: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="With ray: number of generator processes, one GPU each if available; 0 generates in the "
+            "workers. Default: one per GPU with Diffusers, else 0.",
+        ),
+    ] = None

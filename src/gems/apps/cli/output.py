@@ -9,7 +9,15 @@ from pydantic import BaseModel
 
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import View
-from gems.apps.text import clean_text, format_usd, one_line, pluralize, usage_line, verdict_line
+from gems.apps.text import (
+    clean_text,
+    format_requirement,
+    format_usd,
+    one_line,
+    pluralize,
+    usage_line,
+    verdict_line,
+)
 from gems.evals.runner import WorkReport
 from gems.results import RunResult
 
@@ -40,12 +48,8 @@ def print_run(result: RunResult, view: View, resume_command: str) -> int:
 
 
 def _run_summary(result: RunResult) -> list[str]:
-    lines = [verdict_line(result)]
-    for item in result.requirements:
-        if item.answer != "yes":
-            state = "not met" if item.answer == "no" else "unknown"
-            lines.append(f"  {state}: {one_line(item.question)}  {one_line(item.evidence)}".rstrip())
-    return [*lines, f"  run {result.run_id}: {usage_line(result)}"]
+    unmet = [f"  {format_requirement(item)}" for item in result.requirements if item.answer != "yes"]
+    return [verdict_line(result), *unmet, f"  run {result.run_id}: {usage_line(result)}"]
 
 
 _MOST_LISTED = 20
@@ -74,9 +78,8 @@ def _report_summary(report: WorkReport, noun: str) -> list[str]:
     if report.usd:
         parts.append(format_usd(report.usd))
     lines = [", ".join(parts)]
-    lines += [
-        f"  failed: {one_line(f'{job.name}: {job.error}', 200)}" for job in report.failed[:_MOST_LISTED]
-    ]
+    for job in report.failed[:_MOST_LISTED]:
+        lines.append(f"  failed: {one_line(f'{job.name}: {job.error}', 200)}")
     if len(report.failed) > _MOST_LISTED:
         lines.append(f"  and {len(report.failed) - _MOST_LISTED:,} more")
     return lines

@@ -12,7 +12,7 @@ import typer
 from gems.apps.cli import options
 from gems.apps.cli.command import command
 from gems.apps.cli.errors import BEST_EFFORT, MET
-from gems.apps.text import clean_text, one_line
+from gems.apps.text import clean_text, format_requirement
 from gems.errors import PromptError
 from gems.types import Profile
 
@@ -291,9 +291,6 @@ def resume(
     return runner.execute(models, start)
 
 
-_TICKS = {"yes": "met", "no": "not met", "unknown": "unknown"}
-
-
 @command(
     {
         0: "every requirement is met",
@@ -328,7 +325,6 @@ def _print_verification(found: Verification) -> None:
     for warning in found.warnings:
         typer.echo(clean_text(f"warning: {warning}"), err=True)
     for item in found.requirements:
-        line = f"{_TICKS[item.answer]}: {one_line(item.question)}  {one_line(item.evidence)}"
-        typer.echo(line.rstrip())
+        typer.echo(format_requirement(item))
     met = sum(item.answer == "yes" for item in found.requirements)
     typer.echo(f"{met} of {len(found.requirements)} met, score {found.score:.2f}")

@@ -80,8 +80,8 @@ def show(
     skill = scan_skills()[0].current.named(name)
     # All scanned skills have one.
     folder = skill.folder or Path()
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    files = [file for file in files if "__pycache__" not in file]
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    files = sorted(str(path) for path in paths if "__pycache__" not in path.parts)
     body = runner.run(read_body(skill))
     runner.show(SkillPage(skill=SkillEntry.model_validate(skill), body=body, files=files), _print_skill)
 
@@ -162,7 +162,6 @@ def learn(
 
 
 def _print_drafts(done: SkillDrafts) -> None:
-
     for draft in done.drafts:
         typer.echo(one_line(_format_draft(draft)))
         for warning in draft.warnings:
@@ -170,38 +169,26 @@ def _print_drafts(done: SkillDrafts) -> None:
     for reason in done.left_out:
         typer.echo(f"skipped: {one_line(reason)}", err=True)
     if not done.drafts:
-        typer.echo(_format_no_drafts(done), err=True)
+        ignored = f" {done.refuted:,} of them did not help and were ignored." if done.refuted else ""
+        checked = f"Checked {done.lessons:,} lessons and experiences.{ignored}"
+        typer.echo(f"Nothing to draft: too few lessons of one kind. {checked}", err=True)
     for draft in done.drafts:
         if draft.state == "written":
-            typer.echo(clean_text("\n".join(_acceptance_steps(draft))), err=True)
-
-
-def _format_no_drafts(done: SkillDrafts) -> str:
-    held = f" {done.refuted:,} of them did not help and were ignored." if done.refuted else ""
-    looked = f"Checked {done.lessons:,} lessons and experiences."
-    return f"Nothing to draft: too few lessons of one kind. {looked}{held}"
+            folder = shlex.quote(draft.folder)
+            steps = f"  gems skills validate {folder}\n  gems skills test {folder}"
+            typer.echo(clean_text(f"to accept {draft.name}, review it, then run\n{steps}"), err=True)
+            typer.echo("  and move the folder to GEMS_HOME/skills", err=True)
 
 
 def _format_draft(draft: SkillDraft) -> str:
-    what = f"amendment of {draft.name}" if draft.amends else f"new skill {draft.name}"
-    about = f"{draft.lessons} lessons of {draft.generator} about {', '.join(draft.kinds)}"
-    place = {
+    name = f"amendment of {draft.name}" if draft.amends else f"new skill {draft.name}"
+    source = f"{draft.lessons} lessons of {draft.generator} about {', '.join(draft.kinds)}"
+    state = {
         "written": f"drafted in {draft.folder}",
         "planned": f"would be drafted in {draft.folder}",
         "exists": f"a draft exists already in {draft.folder}; use --force to replace it",
     }
-    return f"{what} from {about}: {place[draft.state]}"
-
-
-def _acceptance_steps(draft: SkillDraft) -> list[str]:
-    """List the steps to accept a draft."""
-    folder = shlex.quote(draft.folder)
-    return [
-        f"to accept {draft.name}, review it, then run",
-        f"  gems skills validate {folder}",
-        f"  gems skills test {folder}",
-        "  and move the folder to GEMS_HOME/skills",
-    ]
+    return f"{name} from {source}: {state[draft.state]}"
 
 
 @command({0: "created", 2: "bad usage or configuration, or the folder exists already"})
@@ -287,7 +274,6 @@ def _add_skill_folder(name: str, settings: Settings) -> tuple[Settings, str | Pa
 
 
 def _print_trial(trial: SkillTrial) -> None:
-
     rows = [(example, one_line(_format_failure(example))) for example in trial.examples if not example.passed]
     width = min(max((len(failure) for _, failure in rows), default=0), _WIDEST)
     for example, failure in rows:
