@@ -20,29 +20,17 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from gems import events
 from gems.apps.cli.options import View
 from gems.apps.run_view import RoundView, RunView
 from gems.apps.text import clean_text, format_skill_use, format_usd, one_line, pluralize
 from gems.evals.runner import JobProgress, OnProgress
-from gems.events import (
-    Event,
-    Finished,
-    ImageDrawn,
-    Judged,
-    LessonsRecalled,
-    Planned,
-    Reflected,
-    RequirementsListed,
-    SkillUsed,
-    Started,
-    StepDone,
-    Stopped,
-    Warned,
-)
+from gems.events import Event
 from gems.memory.retrieval import format_lesson
 from gems.types import Recall
 
 _STEPS_EVERY_S = 10.0
+"""Time between steps in logs."""
 
 
 class Display(AbstractContextManager["Display"]):
@@ -71,40 +59,38 @@ class Plain(Display):
     def note(self, message: str) -> None:
         typer.echo(one_line(message) if "\n" in message else message, err=True)
 
-    def _lines(self, event: Event, run: RunView) -> list[str]:  # noqa: C901 - one case per event
-        lines: list[str] = []
+    def _lines(self, event: Event, run: RunView) -> Iterator[str]:  # noqa: C901 - one case per event
         match event:
-            case Started():
-                lines = [f"run {event.run_id}: {one_line(run.prompt, 200)}"]
-            case Planned():
+            case events.Started():
+                yield f"run {event.run_id}: {one_line(run.prompt, 200)}"
+            case events.Planned():
                 skills = ", ".join(event.plan["skills"]) or "no skill"
-                lines = [f"plan: {skills}. {one_line(event.plan['why'])}"]
-            case RequirementsListed():
-                lines = [f"{item['id']}: {one_line(item['question'])}" for item in event.requirements]
-            case SkillUsed():
-                lines = [format_skill_use(event.use)]
-            case StepDone():
-                lines = self._step(event)
-            case ImageDrawn():
-                lines = [f"round {event.round}: generated {event.path} with seed {event.candidate['seed']}"]
-            case Judged():
-                lines = _judged_lines(event, run)
-            case LessonsRecalled():
-                lines = [f"round {event.recall['round']}: {format_recall(event.recall)}"]
-            case Reflected(experience=experience):
-                lines = [f"round {experience['round']}: {one_line(experience['text'])}"]
-            case Warned():
-                lines = [f"warning: {one_line(event.message)}"]
-            case Stopped():
-                lines = [f"stopped: {event.stop_reason}, best score {event.score:.2f}"]
-        return lines
-
-    def _step(self, event: StepDone) -> list[str]:
-        # Every few seconds only, to keep logs short.
-        if time.monotonic() - self._steps_shown < _STEPS_EVERY_S:
-            return []
-        self._steps_shown = time.monotonic()
-        return [f"round {event.round}: step {event.done} of {event.total}"]
+                yield f"plan: {skills}. {one_line(event.plan['why'])}"
+            case events.RequirementsListed():
+                yield from (f"{item['id']}: {one_line(item['question'])}" for item in event.requirements)
+            case events.SkillUsed():
+                yield format_skill_use(event.use)
+            case events.StepDone() if time.monotonic() - self._steps_shown >= _STEPS_EVERY_S:
+                self._steps_shown = time.monotonic()
+                yield f"round {event.round}: step {event.done} of {event.total}"
+            case events.ImageDrawn():
+                yield f"round {event.round}: generated {event.path} with seed {event.candidate['seed']}"
+            case events.Judged():
+                answers = event.verdicts[event.best]["answers"]
+                listed = ", ".join(f"{answer['requirement']} {answer['answer']}" for answer in answers)
+                best = f", best so far: round {run.best.number}" if run.best is not None else ""
+                yield f"round {event.round}: score {event.score:.2f}: {listed}{best}"
+                for answer in (answer for answer in answers if answer["answer"] != "yes"):
+                    evidence = f"{answer['requirement']} {answer['answer']}: {one_line(answer['evidence'])}"
+                    yield f"round {event.round}: {evidence}"
+            case events.LessonsRecalled():
+                yield f"round {event.recall['round']}: {format_recall(event.recall)}"
+            case events.Reflected(experience=experience):
+                yield f"round {experience['round']}: {one_line(experience['text'])}"
+            case events.Warned():
+                yield f"warning: {one_line(event.message)}"
+            case events.Stopped():
+                yield f"stopped: {event.stop_reason}, best score {event.score:.2f}"
 
 
 def format_recall(recall: Recall) -> str:
@@ -114,24 +100,9 @@ def format_recall(recall: Recall) -> str:
     return f"{pluralize(len(lessons), 'lesson')} from earlier runs: {first}"
 
 
-def _judged_lines(event: Judged, run: RunView) -> list[str]:
-    answers = event.verdicts[event.best]["answers"]
-    listed = ", ".join(f"{answer['requirement']} {answer['answer']}" for answer in answers)
-    best = f", best so far: round {run.best.number}" if run.best is not None else ""
-    lines = [f"round {event.round}: score {event.score:.2f}: {listed}{best}"]
-    for answer in answers:
-        if answer["answer"] != "yes":
-            evidence = one_line(answer["evidence"])
-            lines.append(f"round {event.round}: {answer['requirement']} {answer['answer']}: {evidence}")
-    return lines
-
-
 @contextmanager
 def show_progress(noun: str, view: View) -> Iterator[OnProgress]:
-    """Show a progress bar with rate, cost and time left if standard error is a terminal.
-
-    `noun` names the units, e.g. `samples`.
-    """
+    """Show a progress bar of units named `noun`, if standard error is a terminal."""
     console = Console(stderr=True, highlight=False)
     if view.quiet or view.json or view.debug or not sys.stderr.isatty() or not console.is_terminal:
         yield lambda _tally: None
@@ -203,25 +174,25 @@ class LiveDisplay(Display):
 
     def tell(self, event: Event, run: RunView) -> None:
         match event:
-            case Started():
+            case events.Started():
                 self._print(Text.assemble(("run ", "dim"), (event.run_id, "bold")))
                 self._print(Text(one_line(run.prompt)), indent=2)
-            case Planned() if event.plan["skills"]:
+            case events.Planned() if event.plan["skills"]:
                 self._print(Text(f"skill {', '.join(event.plan['skills'])}: {one_line(event.plan['why'])}"))
-            case SkillUsed():
+            case events.SkillUsed():
                 self._print(Text(format_skill_use(event.use), style="dim"), indent=2)
-            case Judged():
+            case events.Judged():
                 judged = run.round(event.round)
                 self._print(round_line(judged, len(run.questions)))
                 path = str(self._path_of(judged.image))
                 self._print(Text(path, style="dim", overflow="fold"), indent=2)
-            case LessonsRecalled():
+            case events.LessonsRecalled():
                 self._print(Text(format_recall(event.recall), style="dim"), indent=2)
-            case Reflected():
+            case events.Reflected():
                 self._print(Text(clean_text(event.experience["text"]), style="italic"), indent=2)
-            case Warned():
+            case events.Warned():
                 self.note(f"warning: {event.message}")
-            case Finished():
+            case events.Finished():
                 return
         self._live.refresh()
 
