@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from gems.apps.cli.display import show_progress
 from gems.apps.cli.options import EngineOptions, Models, shown_spec
@@ -82,16 +82,11 @@ async def score_samples(
 ) -> ScoreReport:
     """Score a folder; `spec` names the chat model that judges."""
     folder, task, place = await _open_folder(url, data)
+    options: dict[str, Any] = {"data": place, "concurrency": concurrency, "on_progress": on_progress}
     if task.truth:
-        judge = NoJudge(task.truth)
-        return await score_folder(
-            folder, task, judge, judge.name, data=place, concurrency=concurrency, on_progress=on_progress
-        )
-    async with open_judge(_judge_settings(spec, task).chat_for("eval_judge")) as asked:
-        name = inhouse_name(asked.name)
-        return await score_folder(
-            folder, task, asked, name, data=place, concurrency=concurrency, on_progress=on_progress
-        )
+        return await score_folder(folder, task, NoJudge(task.truth), task.truth, **options)
+    async with open_judge(_judge_settings(spec, task).chat_for("eval_judge")) as judge:
+        return await score_folder(folder, task, judge, inhouse_name(judge.name), **options)
 
 
 def _judge_settings(spec: str | None, task: Task) -> Settings:

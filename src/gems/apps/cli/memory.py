@@ -151,7 +151,9 @@ def forget(
 
     before = None if older_than is None else datetime.now(UTC) - parse_duration(older_than)
     runner.delete(
-        lambda gems, dry: gems.memory.forget(run=run, older_than=before, matching=matching, dry_run=dry),
+        lambda gems, found: gems.memory.forget(
+            run=run, older_than=before, matching=matching, dry_run=found is None
+        ),
         _describe_forgotten,
         is_empty=lambda found: not found.experiences + found.lessons + found.pending,
         yes=yes,

@@ -134,7 +134,7 @@ class Runner(View):
 
     def delete(
         self,
-        task: Callable[[Gems, bool], Awaitable[T]],
+        task: Callable[[Gems, T | None], Awaitable[T]],
         describe: Callable[[T], str],
         *,
         name: Callable[[T], str] = lambda _: "",
@@ -144,14 +144,14 @@ class Runner(View):
     ) -> None:
         """Describe what `task` would delete, ask for confirmation, and delete it unless `dry_run`.
 
-        `task` is told whether to do a dry run only.
+        `task` gets the result of its dry run, and None when it must do that dry run.
         """
-        found = self.query(lambda gems: task(gems, True))
+        found = self.query(lambda gems: task(gems, None))
         if not self.json:
             typer.echo(describe(found), err=True)
         if not dry_run and not is_empty(found):
             self.confirm(f"Delete {name(found) or 'them'}?", yes=yes)
-            found = self.query(lambda gems: task(gems, False))
+            found = self.query(lambda gems: task(gems, found))
             if not self.json:
                 typer.echo(f"deleted {name(found)}".rstrip())
         if self.json:

@@ -103,8 +103,10 @@ def delete(
       gems delete last --yes
     """
 
-    async def delete_run(gems: Gems, dry: bool) -> Deletion:
-        return await gems.delete(await runner.resolve_run_id(gems, run_id), dry_run=dry)
+    async def delete_run(gems: Gems, found: Deletion | None) -> Deletion:
+        # Another run may be the last one by now.
+        name = await runner.resolve_run_id(gems, run_id) if found is None else found.run_id
+        return await gems.delete(name, dry_run=found is None)
 
     runner.delete(delete_run, _describe_deletion, name=lambda found: found.run_id, yes=yes, dry_run=dry_run)
 
@@ -145,7 +147,7 @@ def gc(
 
     age = parse_duration(min_age)
     runner.delete(
-        lambda gems, dry: gems.gc(dry_run=dry, min_age=age, unlisted=unlisted),
+        lambda gems, found: gems.gc(dry_run=found is None, min_age=age, unlisted=unlisted),
         partial(_describe_garbage, unlisted=unlisted),
         is_empty=lambda found: found.nothing and not (unlisted and found.unlisted_runs),
         yes=yes,
