@@ -65,13 +65,10 @@ def build_graph(
     Invoke it with `context=` a `gems.state.Context`, which `gems.resources.open_resources` creates.
 
     Args:
-        skills: The first 30 get a node each. Building blocks if they have code.
+        skills: The first 30 get a node each. Blocking if they have code.
         context: Used if the caller of the compiled graph passes none. Such a graph is for servers: callers
             fill in a form, and state neither the run's owner nor its id.
         instead: Functions that replace those of the loop's nodes, by node name.
-
-    Raises:
-        KeyError: `instead` names an unknown node.
     """
     # A graph with its own context accepts none: servers would pass an empty one.
     schema = Context if context is None else None
@@ -103,7 +100,6 @@ async def _ready(state: State) -> dict[str, Any]:  # noqa: ARG001 - LangGraph pa
 def _add_skill_nodes(
     graph: StateGraph[State, Context, Input, Output], skills: list[Skill], context: Context | None
 ) -> None:
-    """Add a node for each skill and one for all others, between planning and generating."""
     nodes = {SKILL_NODE.format(skill.name): skill for skill in skills[:MAX_SKILL_NODES]}
     for name, skill in nodes.items():
         graph.add_node(name, skill_node(skill, context))

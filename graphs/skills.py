@@ -24,9 +24,7 @@ from gems.errors import (
 )
 from gems.graphs.routing import SKILL_NODE, next_skill
 from gems.nodes.base import Node, Update, create_node_context, get_context, trace_node, usage_update
-from gems.nodes.context import NodeContext
 from gems.nodes.skills import SkillGraph, apply_result, check_usage, skill_graph, skip_skill
-from gems.observability.tracing import Span
 from gems.skills.loader import format_code_error
 from gems.skills.models import Skill
 from gems.state import Context, State
@@ -44,9 +42,9 @@ _FILES_KEY = "skill_files"
 def skill_node(skill: Skill, default: Context | None = None) -> Node:
     """Return the loop's node for a skill, which calls the skill's graph with explicit input and output.
 
-    A graph used directly as a node would share every key with the loop's state. Blocking if the skill has
-    code. An unusable skill gets a node as well, which warns when it is chosen.
+    An unusable skill gets a node as well, which warns when it is chosen. Blocking if the skill has code.
     """
+    # A graph used directly as a node would share every key with the loop's state.
     try:
         inner: SkillGraph | None = skill_graph(skill)
     except SkillError as error:
@@ -79,35 +77,23 @@ def any_skill_node(default: Context | None = None) -> Node:
 async def _run_skill(
     name: str, graph: SkillGraph | None, state: State, runtime: Runtime[Context], context: Context
 ) -> Update:
-    """Run a skill's graph and use its output; if it fails, the run continues without it.
-
-    Raises the errors that would end any other node too, such as a rejected key or a limit.
-    """
+    """Run a skill's graph and use its output; if it fails, the run continues without it."""
     work = create_node_context(state, runtime, context)
     work.check_limits()
-    with trace_node(work, SKILL_NODE.format(name)) as span:
-        return await _run_or_skip(name, graph, state, work, span)
-
-
-async def _run_or_skip(
-    name: str, graph: SkillGraph | None, state: State, work: NodeContext, span: Span
-) -> Update:
-    context = work.context
     so_far: dict[str, Any] = {}
-    try:
-        await work.within_limits(_stream_graph(name, graph, state, context, so_far))
-        update = apply_result(name, so_far, state, work)
-    except ParentCommand:
-        # It would redirect the loop.
-        update = skip_skill(name, "It commands the graph that it is part of.", state, work)
-    except (GraphBubbleUp, *_FATAL):
-        raise
-    except GemsError as error:
-        span.failed(error)
-        update = skip_skill(name, str(error), state, work)
-    except Exception as error:  # noqa: BLE001 - third-party code
-        span.failed(error)
-        update = skip_skill(name, format_code_error(error), state, work)
+    with trace_node(work, SKILL_NODE.format(name)) as span:
+        try:
+            await work.within_limits(_stream_graph(name, graph, state, context, so_far))
+            update = apply_result(name, so_far, state, work)
+        except ParentCommand:
+            # It would redirect the loop.
+            update = skip_skill(name, "It commands the graph that it is part of.", state, work)
+        except (GraphBubbleUp, *_FATAL):
+            raise
+        except Exception as error:  # noqa: BLE001 - third-party code
+            span.failed(error)
+            fault = str(error) if isinstance(error, GemsError) else format_code_error(error)
+            update = skip_skill(name, fault, state, work)
     # The usage of a failed skill counts as well.
     work.usage, warnings = check_usage(so_far)
     work.warnings = [*warnings, *work.warnings]
@@ -153,10 +139,8 @@ async def _stream_graph(
 
 
 async def _files_have_changed(graph: SkillGraph, files: str) -> bool:
-    """Return whether the run was interrupted within this skill when its files were different.
-
-    Its graph then starts again without checkpoints: the saved ones belong to another graph.
-    """
+    """Return whether the run was interrupted within this skill when its files were different."""
+    # Its graph then starts again without checkpoints: the saved ones belong to another graph.
     try:
         stopped = await graph.aget_state(get_config())
     except ValueError:  # no checkpointer

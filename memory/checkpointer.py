@@ -1,4 +1,4 @@
-"""SQLite saver, serializer, id order."""
+"""Checkpointer on SQLite; serializer, migration and order of checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from gems.memory.sqlite import UNDECODABLE, open_database
+from gems.memory.sqlite import CORRUPT, open_database
 
 _UUID_VERSION = 6
 
@@ -39,7 +39,7 @@ def advance_checkpoint_clock(found: CheckpointTuple | None) -> CheckpointTuple |
 
 
 def _checkpoint_time(name: str) -> int | None:
-    """Return a checkpoint id's time in tenths of microseconds; None for ids that are not UUID version 6."""
+    """Return a checkpoint id's time in 0.1 microseconds; None for ids that are not UUID version 6."""
     try:
         found = UUID(name)
     except ValueError:
@@ -85,11 +85,8 @@ class CompressingSerializer(SerializerProtocol):
 
 
 def checkpoint_serializer() -> SerializerProtocol:
-    """Return the serializer of all checkpointers.
-
-    Only JSON-native values and LangGraph's own types are read back: a manipulated database cannot instantiate
-    any other class.
-    """
+    """Return the serializer of all checkpointers."""
+    # JSON-native values and LangGraph's own types only: a manipulated database cannot instantiate others.
     return CompressingSerializer(JsonPlusSerializer(allowed_msgpack_modules=[]))
 
 
@@ -116,7 +113,6 @@ def rename_channels(checkpoint: dict[str, Any], metadata: dict[str, Any]) -> Non
 
 
 async def _migrate(connection: aiosqlite.Connection) -> None:
-    """Rename the channels in the tables of version 1."""
     serializer = checkpoint_serializer()
     found = await connection.execute_fetchall("SELECT rowid FROM checkpoints WHERE checkpoint_ns = ''")
     for (row,) in found:
@@ -125,7 +121,7 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
         try:
             checkpoint, metadata = serializer.loads_typed((kind, data)), json.loads(text)
             rename_channels(checkpoint, metadata)
-        except UNDECODABLE:
+        except CORRUPT:
             # A damaged checkpoint is reported when its run is read; the others need not suffer.
             continue
         kept = (*serializer.dumps_typed(checkpoint), json.dumps(metadata, ensure_ascii=False).encode(), row)
@@ -158,9 +154,8 @@ _COPY_THREAD = (
 def kept_writes(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
     """Return the writes of a task to keep; of a cancelled task, only the error and the like.
 
-    LangGraph also passes on what a cancelled task wrote before, takes it for finished on resuming, and ends
-    the run because the write that leads to the next node is missing. Without these writes the task starts
-    again, and the ledger returns what it already paid for.
+    LangGraph would take a cancelled task with other writes for finished on resuming, and end the run because
+    the write that leads to the next node is missing.
     """
     if any(channel == ERROR for channel, _ in writes):
         return [write for write in writes if write[0] in WRITES_IDX_MAP]
@@ -170,9 +165,8 @@ def kept_writes(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:
 class CompactSqliteSaver(AsyncSqliteSaver):
     """SQLite saver with short channel versions, which drops the writes of cancelled tasks.
 
-    Every checkpoint holds the version of every channel. The library's versions have fifty characters, with a
-    random part for savers that store values by version. This saver stores values within the checkpoint, so a
-    plain counter is enough and a round takes a quarter less space.
+    Every checkpoint holds the version of every channel, of fifty characters in the library. A counter is
+    enough where values are stored within the checkpoint, and a round takes a quarter less space.
     """
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002

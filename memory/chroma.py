@@ -28,12 +28,10 @@ _REBUILD = "Run `gems memory rebuild` to rebuild it from the runs' trajectories.
 
 
 class Connection(Protocol):
-    """Access to a Chroma client."""
+    """Access to a Chroma client; `where` is its folder or address, for messages."""
 
     @property
-    def where(self) -> str:
-        """Folder or address, for messages."""
-        ...
+    def where(self) -> str: ...
 
     def is_empty(self) -> bool:
         """Return whether the store is certainly empty, without opening anything."""
@@ -53,18 +51,8 @@ class Connection(Protocol):
 
 
 def connect(where: str, folder: Path) -> Connection:
-    """Return a connection, not opened yet.
-
-    Args:
-        where: `http://host:port` of a server; empty for the folder.
-        folder: The local folder.
-
-    Raises:
-        ConfigurationError: `where` is not an address.
-    """
-    if not where:
-        return LocalConnection.shared(folder)
-    return ServerConnection(where)
+    """Return a connection, not opened yet; ConfigurationError if `where` is neither empty nor an address."""
+    return ServerConnection(where) if where else LocalConnection.shared(folder)
 
 
 class LocalConnection:
@@ -74,6 +62,7 @@ class LocalConnection:
     _guard: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, folder: Path) -> None:
+        self.where = str(folder)
         self._folder = folder
         self.users = 0
         self._lock = threading.RLock()
@@ -90,10 +79,6 @@ class LocalConnection:
             found.users += 1
             return found
 
-    @property
-    def where(self) -> str:
-        return str(self._folder)
-
     def is_empty(self) -> bool:
         return not self._folder.exists()
 
@@ -103,22 +88,27 @@ class LocalConnection:
                 self._folder.parent.mkdir(parents=True, exist_ok=True)
                 with self._file_lock:
                     client = self._current()
-                    if not writing:
-                        return action(client)
-                    # Incremented first: if this process dies in the middle, others reopen the folder.
-                    self._increment_epoch()
+                    if writing:
+                        # Incremented first: if this process dies in the middle, others reopen the folder.
+                        self._increment_epoch()
                     return action(client)
         except GemsError:
             raise
         except OSError as error:
             raise storage_error(error, self._folder) from error
-        except Exception as error:
-            raise self._translate_error(error) from error
         except BaseException as error:
-            if type(error).__name__ != "PanicException":
+            # Chroma's Rust code panics on damaged files, which is no Exception.
+            panicked = type(error).__name__ == "PanicException"
+            if not isinstance(error, Exception) and not panicked:
                 raise
-            # Chroma's Rust code panics on damaged files, which `except Exception` does not catch.
-            raise self._translate_error(error) from None
+            message = f"{type(error).__name__}: {error}"[:300]
+            if panicked:
+                self._client = None
+            if panicked or any(mark in message.lower() for mark in _DAMAGED):
+                raise self._damaged_error(message) from (None if panicked else error)
+            raise StorageError(
+                f"The store of experiences {self._folder} could not be used ({message})."
+            ) from error
 
     def clear(self) -> str:
         """Move the old folder aside and return its new path."""
@@ -129,7 +119,7 @@ class LocalConnection:
             with self._lock, self._file_lock:
                 self._close_client()
                 self._folder.rename(aside)
-                self._epoch = self._epoch_file.read_text() if self._epoch_file.exists() else ""
+                self._epoch = self._read_epoch()
                 self._increment_epoch()
         except OSError as error:
             raise storage_error(error, self._folder) from error
@@ -146,17 +136,24 @@ class LocalConnection:
             self._close_client()
 
     def _current(self) -> Any:
-        epoch = self._epoch_file.read_text() if self._epoch_file.exists() else ""
+        epoch = self._read_epoch()
         if self._client is not None and (epoch != self._epoch or not self._folder.exists()):
             self._close_client()
         if self._client is None:
+            import chromadb  # noqa: PLC0415 - heavy
+
             try:
-                self._client = _open_client(self._folder)
+                with _discard_on_failure():
+                    settings = _without_telemetry(chromadb)
+                    self._client = chromadb.PersistentClient(str(self._folder), settings=settings)
             except ValueError as error:
                 # For a file that is not a database, Chroma only says that it knows no tenant.
                 raise self._damaged_error(f"{type(error).__name__}: {error}"[:200]) from error
             self._epoch = epoch
         return self._client
+
+    def _read_epoch(self) -> str:
+        return self._epoch_file.read_text() if self._epoch_file.exists() else ""
 
     def _increment_epoch(self) -> None:
         epoch = str(int(self._epoch or 0) + 1)
@@ -168,15 +165,6 @@ class LocalConnection:
             self._client.close()
             self._client = None
 
-    def _translate_error(self, error: BaseException) -> StorageError:
-        message = f"{type(error).__name__}: {error}"[:300]
-        panicked = not isinstance(error, Exception)
-        if panicked:
-            self._client = None
-        if panicked or any(mark in message.lower() for mark in _DAMAGED):
-            return self._damaged_error(message)
-        return StorageError(f"The store of experiences {self._folder} could not be used ({message}).")
-
     def _damaged_error(self, message: str) -> CorruptStoreError:
         return CorruptStoreError(
             f"The store of experiences {self._folder} is damaged ({message}).", hint=_REBUILD
@@ -187,22 +175,36 @@ class ServerConnection:
     """Connection to a Chroma server at `http://host:port` or `https://host:port`."""
 
     def __init__(self, address: str) -> None:
-        self._secure, self._host, self._port = _parse_address(address)
+        invalid = ConfigurationError(
+            "Invalid GEMS_EXPERIENCE: it is not an address.",
+            hint="Use http://host:8000, off, or leave it empty.",
+        )
+        try:
+            parts = urlsplit(address)
+            port = parts.port
+        except ValueError:
+            raise invalid from None
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+            raise invalid
+        self._secure, self._host = parts.scheme == "https", parts.hostname
+        self._port = port or (443 if self._secure else 8000)
+        self.where = f"{'https' if self._secure else 'http'}://{self._host}:{self._port}"
         self._systems: set[str] = set()
         self._client: Any = None
 
-    @property
-    def where(self) -> str:
-        return f"{'https' if self._secure else 'http'}://{self._host}:{self._port}"
-
     def is_empty(self) -> bool:
-        """Return False: only the server knows."""
-        return False
+        return False  # Only the server knows.
 
     def use(self, action: Callable[[Any], T], *, writing: bool) -> T:  # noqa: ARG002 - the server locks by itself
         try:
             if self._client is None:
-                self._client = self._open_client()
+                import chromadb  # noqa: PLC0415 - heavy
+
+                settings = _without_telemetry(chromadb)
+                with _discard_on_failure() as self._systems:
+                    self._client = chromadb.HttpClient(
+                        host=self._host, port=self._port, ssl=self._secure, settings=settings
+                    )
             return action(self._client)
         except GemsError:
             raise
@@ -229,42 +231,12 @@ class ServerConnection:
                 _discard(identifier)
             self._client = None
 
-    def _open_client(self) -> Any:
-        import chromadb  # noqa: PLC0415 - heavy
-
-        with _discard_on_failure() as self._systems:
-            return chromadb.HttpClient(
-                host=self._host, port=self._port, ssl=self._secure, settings=_without_telemetry(chromadb)
-            )
-
-
-def _parse_address(address: str) -> tuple[bool, str, int]:
-    invalid = ConfigurationError(
-        "Invalid GEMS_EXPERIENCE: it is not an address.", hint="Use http://host:8000, off, or leave it empty."
-    )
-    try:
-        parts = urlsplit(address)
-        port = parts.port
-    except ValueError:
-        raise invalid from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise invalid
-    secure = parts.scheme == "https"
-    return secure, parts.hostname, port or (443 if secure else 8000)
-
-
-def _open_client(folder: Path) -> Any:
-    import chromadb  # noqa: PLC0415 - heavy
-
-    with _discard_on_failure():
-        return chromadb.PersistentClient(str(folder), settings=_without_telemetry(chromadb))
-
 
 @contextmanager
 def _discard_on_failure() -> Iterator[set[str]]:
-    """Discard everything that was opened if the block fails: Chroma would keep parts of it, sockets included.
+    """Yield a set for the identifiers of the opened systems; if the block fails, discard these.
 
-    Yields a set that is filled with the identifiers of the opened systems.
+    Chroma would keep parts of them, sockets included.
     """
     from chromadb.api.shared_system_client import SharedSystemClient as Shared  # noqa: PLC0415
 
@@ -286,10 +258,8 @@ def _discard(identifier: str) -> None:
 
     system = Shared._identifier_to_system.pop(identifier, None)  # noqa: SLF001
     Shared._identifier_to_refcount.pop(identifier, None)  # noqa: SLF001
-    session = (
-        getattr(system.instance(cast("Any", ServerAPI)), "_session", None) if system is not None else None
-    )
-    if session is not None:
+    server = system.instance(cast("Any", ServerAPI)) if system is not None else None
+    if session := getattr(server, "_session", None):
         session.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gems.memory.experience import Lesson, indexed_text, no_record, now, shorten
+from gems.memory.experience import indexed_text, no_record, now, shorten
 from gems.types import RequirementKind, TrackRecord
 
 MIN_SIMILARITY = 0.3
@@ -24,12 +24,7 @@ _INDEXED = 5
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Similar experiences.
-
-    Attributes:
-        keys: Keys of the experiences, the one nearest to the centroid first.
-        values: Values of the experiences, in the same order.
-    """
+    """Keys and values of similar experiences, the one nearest to the centroid first."""
 
     keys: tuple[str, ...]
     values: tuple[Mapping[str, Any], ...]
@@ -52,30 +47,26 @@ def cluster_experiences(
     """Group similar experiences of one generator that share a skill and the kind of failure.
 
     The most frequent kind of failure decides the group, then each experience joins the most similar cluster
-    or starts one. A cluster has two to twenty experiences. The order of the input does not matter.
-
-    Args:
-        keys: Keys of the experiences.
-        values: Values of the experiences.
-        vectors: Unit vectors, `[len(keys), dimensions]`.
+    or starts one. A cluster has two to twenty experiences. The order of the input does not matter. `vectors`
+    are unit vectors, `[len(keys), dimensions]`.
     """
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index in sorted(range(len(keys)), key=lambda position: keys[position]):
         if not is_refuted(values[index]):
             for kind in failing_kinds(values[index])[:1]:
                 groups[(kind, *sorted(values[index].get("skills") or ()))].append(index)
-    found = []
-    for _, indices in sorted(groups.items()):
-        for members in _assign(indices, vectors):
-            if len(members) >= _MIN_MEMBERS:
-                found.append(Cluster(tuple(keys[p] for p in members), tuple(values[p] for p in members)))
-    return found
+    return [
+        Cluster(tuple(keys[p] for p in members), tuple(values[p] for p in members))
+        for _, indices in sorted(groups.items())
+        for members in _assign(indices, vectors)
+        if len(members) >= _MIN_MEMBERS
+    ]
 
 
 def build_lesson(
     cluster: Cluster, text: str | None, generator: str, record: TrackRecord | None = None
-) -> Lesson:
-    """Build the lesson of a cluster; `text` defaults to that of the experience nearest to the centroid."""
+) -> dict[str, Any]:
+    """Build the lesson of a cluster, a `LessonEntry`; `text` defaults to that nearest to the centroid."""
     nearest = cluster.values[0]
     questions = [item["question"] for value in cluster.values[:_INDEXED] for item in value["failed"]]
     prompts = "\n".join(value["prompt"] for value in cluster.values[:_INDEXED])
@@ -95,21 +86,17 @@ def build_lesson(
 def replaced_lessons(cluster: Cluster, lessons: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the keys of the lessons whose sources are mostly in the cluster, which replaces them."""
     own = {(value["run"], value["round"]) for value in cluster.values}
-    found = []
-    for key, lesson in lessons.items():
-        sources = {tuple(source) for source in lesson["sources"]}
-        if key != cluster.name and 2 * len(sources & own) > len(sources):
-            found.append(key)
-    return found
+    sources = {key: {tuple(source) for source in lesson["sources"]} for key, lesson in lessons.items()}
+    return [
+        key for key, known in sources.items() if key != cluster.name and 2 * len(known & own) > len(known)
+    ]
 
 
 def sum_records(records: Sequence[TrackRecord]) -> TrackRecord:
     """Add up track records."""
-    return {
-        "shown": sum(record["shown"] for record in records),
-        "helped": sum(record["helped"] for record in records),
-        "hurt": sum(record["hurt"] for record in records),
-    }
+    counts = [(record["shown"], record["helped"], record["hurt"]) for record in (no_record(), *records)]
+    shown, helped, hurt = map(sum, zip(*counts, strict=True))
+    return {"shown": shown, "helped": helped, "hurt": hurt}
 
 
 def is_refuted(value: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ import math
 import os
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,20 +20,16 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import SecretStr
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from gems.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    MissingExtraError,
-    ModelUnavailableError,
-    ProviderError,
-    RejectedRequestError,
-    ServerError,
-    UnreachableError,
-    UnreadableReplyError,
+from gems.errors import ConfigurationError, MissingExtraError, UnreachableError, UnreadableReplyError
+from gems.models.http import (
+    MAX_CHAT_BYTES,
+    UNCOMPRESSED,
+    error_from_status,
+    max_response_size,
+    parse_retry_after,
+    with_retries,
 )
-from gems.models.http import MAX_CHAT_BYTES, UNCOMPRESSED, max_response_size
 from gems.models.specs import check_url
 from gems.observability.redaction import redact
 
@@ -43,7 +40,6 @@ _WORD = re.compile(r"\w+")
 _CJK = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 _OPENAI_URL = "https://api.openai.com/v1"
 _TIMEOUT_S = 30.0
-_ATTEMPTS = 3
 
 
 class Embedder(Protocol):
@@ -55,33 +51,25 @@ class Embedder(Protocol):
         ...
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        """Return one unit vector per text, float32, all of one length.
-
-        Raises:
-            GemsError: the model does not answer or cannot be loaded.
-        """
+        """Return one unit vector per text, float32, all of one length; GemsError if the model fails."""
         ...
 
 
 def open_embedder(spec: str, *, api_key: SecretStr | None = None, recorded: str | None = None) -> Embedder:
-    """Return the embedder for a setting; nothing is loaded yet.
+    """Return the embedder for a setting, without loading anything; ConfigurationError if `spec` is invalid.
 
-    Args:
-        spec: `lexical`, `minilm`, `local:DIR`, `openai:MODEL@BASE_URL`, or `auto`: the one that the store
-            was filled with, else MiniLM if its files are on the disk, else lexical.
-        api_key: For `openai:`.
-        recorded: The identity that the store was filled with, if any.
-
-    Raises:
-        ConfigurationError: the spec is invalid.
+    `spec` is `lexical`, `minilm`, `local:DIR`, `openai:MODEL@BASE_URL` or `auto`: the identity `recorded` in
+    the store, else MiniLM if its files are on the disk, else lexical.
     """
+    if spec == "auto":
+        # A store may be somebody else's server, so it must not decide where prompts and a key are sent.
+        is_known = recorded is not None and not recorded.startswith("openai:")
+        spec = recorded if recorded and is_known else "minilm" if MiniLmEmbedder.is_on_disk() else "lexical"
     kind, _, rest = spec.partition(":")
     invalid = ConfigurationError(
         f"Invalid embedder: {redact(spec)[:80]!r}.",
         hint="Set GEMS_EMBEDDER to auto, lexical, minilm, local:DIR or openai:MODEL@BASE_URL.",
     )
-    if spec == "auto":
-        return open_embedder(_choose_automatically(recorded), api_key=api_key)
     if spec in ("lexical", _LEXICAL):
         return LexicalEmbedder()
     if spec == "minilm":
@@ -92,13 +80,6 @@ def open_embedder(spec: str, *, api_key: SecretStr | None = None, recorded: str 
         model, at, base = rest.partition("@")
         return OpenAIEmbedder(model, check_url(base, invalid) if at else _OPENAI_URL, api_key)
     raise invalid
-
-
-def _choose_automatically(recorded: str | None) -> str:
-    # A store may be somebody else's server, so it must not decide where prompts and a key are sent.
-    if recorded is not None and not recorded.startswith("openai:"):
-        return recorded
-    return "minilm" if MiniLmEmbedder.is_on_disk() else "lexical"
 
 
 class LexicalEmbedder:
@@ -116,8 +97,7 @@ def lexical_vector(text: str) -> Vector:
     total = np.zeros(LEXICAL_SIZE, dtype=np.float32)
     for word, count in Counter(words).items():
         total += _weight(word) * (1 + math.log(count)) * _word_vector(word)
-    pairs = Counter(pairwise(words))
-    for pair, count in pairs.items():
+    for pair, count in Counter(pairwise(words)).items():
         _add_feature(total, "\x1f".join(pair), 0.5 * min(map(_weight, pair)) * (1 + math.log(count)))
     # Texts without words are all alike, and unlike any other.
     norm = float(np.linalg.norm(total))
@@ -149,24 +129,31 @@ def _add_feature(vector: Vector, feature: str, weight: float) -> None:
     vector[hashed % LEXICAL_SIZE] += weight if hashed & 0x8000_0000 else -weight
 
 
-class MiniLmEmbedder:
-    """all-MiniLM-L6-v2 by ONNX as Chroma ships it; downloaded on first use."""
-
-    identity = "minilm"
+class _ModelEmbedder(ABC):
+    """An embedder with a model in this process, which embeds one batch at a time on a thread."""
 
     def __init__(self) -> None:
         self._model: Any = None
         self._lock = asyncio.Lock()
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        async with self._lock:
+            return await asyncio.to_thread(self._embed, list(texts))
+
+    @abstractmethod
+    def _embed(self, texts: list[str]) -> list[Vector]: ...
+
+
+class MiniLmEmbedder(_ModelEmbedder):
+    """all-MiniLM-L6-v2 by ONNX as Chroma ships it; downloaded on first use."""
+
+    identity = "minilm"
 
     @staticmethod
     def is_on_disk() -> bool:
         """Return whether the files are where Chroma stores them."""
         folder = Path.home() / ".cache" / "chroma" / "onnx_models" / "all-MiniLM-L6-v2" / "onnx"
         return (folder / "model.onnx").exists()
-
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        async with self._lock:
-            return await asyncio.to_thread(self._embed, list(texts))
 
     def _embed(self, texts: list[str]) -> list[Vector]:
         from chromadb.utils.embedding_functions import ONNXMiniLM_L6_V2  # noqa: PLC0415 - heavy
@@ -181,22 +168,14 @@ class MiniLmEmbedder:
             ) from error
 
 
-class LocalEmbedder:
+class LocalEmbedder(_ModelEmbedder):
     """A sentence-transformers model in a folder."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
-        self._model: Any = None
-        self._lock = asyncio.Lock()
-
-    @property
-    def identity(self) -> str:
-        """Contains the whole path, so that the model can be opened from it again."""
-        return f"local:{self._folder}"
-
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        async with self._lock:
-            return await asyncio.to_thread(self._embed, list(texts))
+        # The whole path, so that the model can be opened from it again.
+        self.identity = f"local:{folder}"
 
     def _embed(self, texts: list[str]) -> list[Vector]:
         if not self._folder.is_dir():
@@ -210,32 +189,16 @@ class LocalEmbedder:
 
 
 class OpenAIEmbedder:
-    """Any server with OpenAI's `/embeddings`.
-
-    Args:
-        model: The model's name there.
-        base_url: For example `http://127.0.0.1:8000/v1`.
-        api_key: If None, OPENAI_API_KEY is used, and only for OpenAI's own address.
-    """
+    """Any server with OpenAI's `/embeddings`. OPENAI_API_KEY is used only for OpenAI's own address."""
 
     def __init__(self, model: str, base_url: str, api_key: SecretStr | None) -> None:
         self._model, self._base = model, base_url.rstrip("/")
         own = os.environ.get("OPENAI_API_KEY", "") if self._base == _OPENAI_URL else ""
         self._key = api_key.get_secret_value() if api_key else own
-
-    @property
-    def identity(self) -> str:
-        at = "" if self._base == _OPENAI_URL else f"@{self._base}"
-        return f"openai:{self._model}{at}"
+        self.identity = f"openai:{model}{'' if self._base == _OPENAI_URL else f'@{self._base}'}"
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type((UnreachableError, ServerError)),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5),
-            reraise=True,
-        )
-        return await retrying(self._request, list(texts))
+        return await with_retries(lambda: self._request(list(texts)), attempts=3, first_wait_s=0.2)
 
     async def _request(self, texts: list[str]) -> list[Vector]:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -253,7 +216,9 @@ class OpenAIEmbedder:
                 f"The embedder {self.identity} does not answer ({type(error).__name__})."
             ) from None
         if reply.is_error:
-            raise _http_error(self.identity, reply.status_code, redact(reply.text, self._key)[:200])
+            retry_after = parse_retry_after(reply.headers)
+            who = f"The embedder {self.identity}"
+            raise error_from_status(reply.status_code, reply.text, who, self._key, retry_after=retry_after)
         try:
             rows = sorted(reply.json()["data"], key=lambda row: row["index"])
             vectors = [normalize(row["embedding"]) for row in rows]
@@ -264,15 +229,6 @@ class OpenAIEmbedder:
                 f"{self.identity} sent {len(vectors)} embeddings for {len(texts)} texts."
             )
         return vectors
-
-
-def _http_error(who: str, status: int, message: str) -> ProviderError | ConfigurationError:
-    text = f"The embedder {who} answered {status}: {message}"
-    if status in (401, 403):
-        return AuthenticationError(text, hint="Check GEMS_EMBEDDER_API_KEY.")
-    if status == 404:
-        return ModelUnavailableError(text, hint="Check GEMS_EMBEDDER.")
-    return ServerError(text) if status >= 500 or status == 429 else RejectedRequestError(text)
 
 
 def normalize(vector: Any) -> Vector:

@@ -1,4 +1,4 @@
-"""Items kept of a round, credits."""
+"""Experiences and lessons as the store holds them, and credits for lessons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any, Final, Literal, cast
 
 from typing_extensions import TypedDict
 
-from gems.types import AnswerValue, Experience, Recall, Requirement, RequirementKind, Round, TrackRecord
+from gems.types import (
+    AnswerValue,
+    Experience,
+    Recall,
+    Requirement,
+    RequirementKind,
+    Round,
+    TrackRecord,
+    answers_of,
+)
 
 EXPERIENCES: Final = "experiences"
 LESSONS: Final = "lessons"
@@ -21,54 +30,6 @@ class Checked(TypedDict):
 
     kind: RequirementKind
     question: str
-
-
-class StoredExperience(TypedDict):
-    """An experience: what one round taught, and how the next one went."""
-
-    run: str
-    round: int
-    """From 1."""
-    prompt: str
-    """The user's prompt."""
-    generator: str
-    skills: list[str]
-    failed: list[Checked]
-    """What failed in the round."""
-    passed: list[Checked]
-    text: str
-    """At most 100 words."""
-    next_prompt: str
-    score: float
-    """In [0, 1]."""
-    score_after: float | None
-    """The next round's score; None where there was none."""
-    failed_after: list[Checked]
-    """What failed in the next round."""
-    passed_after: list[Checked]
-    at: str
-    """UTC, ISO 8601."""
-    record: TrackRecord
-    text_indexed: str
-    """The text that searches match: the prompt and what failed."""
-
-
-class Lesson(TypedDict):
-    """What several experiences have in common."""
-
-    generator: str
-    skills: list[str]
-    kinds: list[RequirementKind]
-    """Kinds of requirements that the lesson is about."""
-    text: str
-    """At most 100 words."""
-    sources: list[list[Any]]
-    """`[run, round]` of each experience behind it."""
-    by: Literal["model", "medoid"]
-    """Written by the chat model, or the text of the experience nearest to the centroid."""
-    at: str
-    record: TrackRecord
-    text_indexed: str
 
 
 def no_record() -> TrackRecord:
@@ -124,22 +85,20 @@ class PendingOp(TypedDict):
     value: dict[str, Any]
 
 
-def collect_experiences(state: Mapping[str, Any], run: str) -> list[StoredExperience]:
+def collect_experiences(state: Mapping[str, Any], run: str) -> list[dict[str, Any]]:
     """Return the experience of every round of a run's state that has one."""
-    rounds = {round_data["number"]: round_data for round_data in state.get("rounds") or []}
+    rounds = {turn["number"]: turn for turn in state.get("rounds") or []}
     return [
-        build_experience(
-            state, run, experience, rounds[experience["round"]], rounds.get(experience["round"] + 1)
-        )
-        for experience in state.get("experiences") or []
-        if experience["round"] in rounds
+        build_experience(state, run, found, rounds[found["round"]], rounds.get(found["round"] + 1))
+        for found in state.get("experiences") or []
+        if found["round"] in rounds
     ]
 
 
 def build_experience(
     state: Mapping[str, Any], run: str, experience: Experience, round_data: Round, following: Round | None
-) -> StoredExperience:
-    """Build one round's experience, with the outcome of the next round if there was one."""
+) -> dict[str, Any]:
+    """Build one round's experience, an `ExperienceEntry`, with the outcome of the next round if any."""
     requirements = state["requirements"]
     failed = requirements_with_answer(round_data, requirements, "no")
     return {
@@ -174,12 +133,9 @@ def requirements_with_answer(
     ]
 
 
-def best_answers(round_data: Round) -> dict[str, AnswerValue]:
+def best_answers(turn: Round) -> dict[str, AnswerValue]:
     """Return the answers for the round's best image, by requirement."""
-    return {
-        answer["requirement"]: answer["answer"]
-        for answer in round_data["verdicts"][round_data["best"]]["answers"]
-    }
+    return {name: answer["answer"] for name, answer in answers_of(turn).items()}
 
 
 def lesson_credits(

@@ -30,15 +30,18 @@ _Text = Annotated[str, AfterValidator(_encodable)]
 _Name = Annotated[_Text, Field(min_length=1, max_length=200, pattern=r"\S")]
 
 
-class _Entry(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
+
+class _Entry(_Strict):
     generator: _Name
     text: _Text = Field(pattern=r"\S")
     skills: list[_Text] = []
     at: str = ""
     record: TrackRecord = Field(default_factory=no_record)
     text_indexed: _Text = ""
+    """The text that searches match."""
 
     @field_validator("text")
     @classmethod
@@ -68,53 +71,51 @@ class _Entry(BaseModel):
         return record
 
 
-class CheckedEntry(BaseModel):
+class CheckedEntry(_Strict):
     """A requirement in an experience."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: RequirementKind
     question: _Text
 
 
 class ExperienceEntry(_Entry):
-    """An experience on a line; fields as in `gems.memory.experience.StoredExperience`."""
+    """An experience: what one round of a run taught, and how the next round went."""
 
     type: Literal["experience"] = "experience"
     run: _Name
     round: int = Field(ge=1, le=_MAX_INT)
     prompt: _Text
+    """The user's."""
     failed: list[CheckedEntry]
     passed: list[CheckedEntry] = []
     next_prompt: _Text = ""
     score: float = Field(ge=0, le=1)
     score_after: float | None = Field(None, ge=0, le=1)
+    """None if no round followed."""
     failed_after: list[CheckedEntry] = []
     passed_after: list[CheckedEntry] = []
 
 
 class LessonEntry(_Entry):
-    """A lesson on a line; fields as in `gems.memory.experience.Lesson`."""
+    """What several experiences have in common."""
 
     type: Literal["lesson"]
     key: _Name
     kinds: list[RequirementKind]
+    """Kinds of requirements that the lesson is about."""
     sources: list[tuple[_Text, int]] = Field(min_length=1)
+    """Run and round of each experience."""
     by: Literal["model", "medoid"]
+    """Written by the chat model, or the text of the experience nearest to the centroid."""
 
 
 def format_line(kind: Literal["experience", "lesson"], key: str, value: Mapping[str, Any]) -> str:
-    """Return an item of the store as a line, without the line end.
-
-    Fields that an import completes by itself are left out, to keep lines short enough to be imported.
-    """
-    named = {"key": key} if kind == "lesson" else {}
-    entry_value = dict(value)
-    if kind == "experience" and entry_value.get("text_indexed") == _default_index(
-        entry_value["prompt"], entry_value["failed"]
-    ):
-        del entry_value["text_indexed"]
-    return json.dumps({"type": kind, **named, **entry_value}, ensure_ascii=False, sort_keys=True)
+    """Return an item of the store as a line, without the line end."""
+    entry = {"type": kind, **({"key": key} if kind == "lesson" else {}), **value}
+    # An import completes it; shorter lines are more likely to be within its limit.
+    if kind == "experience" and entry.get("text_indexed") == _default_index(value["prompt"], value["failed"]):
+        del entry["text_indexed"]
+    return json.dumps(entry, ensure_ascii=False, sort_keys=True)
 
 
 def read_line(line: str | bytes) -> tuple[Literal["experience", "lesson"], str, dict[str, Any]]:

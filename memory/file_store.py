@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import fsspec
 
@@ -17,13 +16,9 @@ from gems.observability.redaction import redact
 
 
 class FileStore:
-    """A folder at a path or an fsspec URL.
+    """A folder at a path or an fsspec URL; `label` is the URL without secrets, for messages.
 
-    Attributes:
-        label: The URL without secrets, for messages.
-
-    Raises:
-        ConfigurationError: the URL is unknown to fsspec, or the package for it is not installed.
+    Raises ConfigurationError if fsspec does not know the URL, or the package for it is not installed.
     """
 
     def __init__(self, url: str) -> None:
@@ -36,7 +31,10 @@ class FileStore:
                 hint="Use a folder, or the URL of one that fsspec supports, such as s3://bucket/folder.",
             ) from error
         self._root: str = root.rstrip("/") or root
-        self.folder = Path(root) if "file" in _protocols(self._fs) else None
+        protocols = self._fs.protocol
+        self.folder = (
+            Path(root) if "file" in ((protocols,) if isinstance(protocols, str) else protocols) else None
+        )
         """The local folder; None for remote ones."""
 
     def exists(self, name: str) -> bool:
@@ -87,10 +85,6 @@ class FileStore:
             raise StorageError(f"{self.label}/{name} could not be used: {message}.") from error
 
 
-def _protocols(fs: Any) -> tuple[str, ...]:
-    return (fs.protocol,) if isinstance(fs.protocol, str) else tuple(fs.protocol)
-
-
 def remove_file(path: Path) -> bool:
     """Delete a file; return whether there was one."""
     try:
@@ -103,10 +97,7 @@ def remove_file(path: Path) -> bool:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file atomically and sync it to disk.
-
-    Blocking; on an OSError an earlier file stays unchanged.
-    """
+    """Write a file atomically and sync it to disk; an OSError leaves an earlier file unchanged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:

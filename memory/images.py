@@ -1,4 +1,4 @@
-"""Content-addressed ImageStore, shared one."""
+"""Content-addressed store of images, on this machine and at a shared URL."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from gems.errors import ImageMissingError, StorageError
@@ -20,8 +21,7 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 class ImageStore:
     """Content-addressed PNG files under a folder, which the first image creates.
 
-    An image that cannot be written, for example because the disk is full, was still paid for: it stays in
-    memory as long as the store is open, can be loaded, and is listed in `unsaved`.
+    An image that cannot be written was still paid for: it stays in memory and is listed in `unsaved`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,12 +50,7 @@ class ImageStore:
         return image
 
     async def load(self, image: str) -> bytes:
-        """Return the PNG bytes of an image.
-
-        Raises:
-            ImageMissingError: the image does not exist, or its file was changed.
-            StorageError: the file cannot be read.
-        """
+        """Return the PNG bytes of an image; ImageMissingError if it does not exist or was changed."""
         if image in self._in_memory:
             return self._in_memory[image]
         path = self.path(image)
@@ -93,24 +88,20 @@ def _read_image(path: Path) -> tuple[bytes, str]:
 
 
 def _write_image(path: Path, data: bytes) -> None:
-    # A damaged file is rewritten, since the right bytes are known.
-    try:
-        same = path.read_bytes() == data
-        if same:
+    with suppress(FileNotFoundError):
+        if path.read_bytes() == data:
             # Tells a garbage collection that the image is in use again.
             os.utime(path)
-    except FileNotFoundError:
-        same = False
-    if not same:
-        write_atomically(path, data)
+            return
+    # A damaged file is rewritten as well, since the right bytes are known.
+    write_atomically(path, data)
 
 
 class SharedImageStore(ImageStore):
     """An image store that also stores its images at an fsspec URL.
 
-    An image counts as stored once it is in both places, so that a run can be resumed elsewhere if its machine
-    is gone. Images of other machines are downloaded once. Cleanup deletes only this machine's copies, since
-    other machines may need the shared ones.
+    An image counts as stored once it is in both places. Images of other machines are downloaded once. Cleanup
+    deletes only this machine's copies, since other machines may need the shared ones.
     """
 
     def __init__(self, folder: Path, url: str) -> None:

@@ -1,17 +1,15 @@
-"""What was paid for; the index of runs."""
+"""The ledger: paid results, and the index of runs."""
 
 from __future__ import annotations
 
 import json
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 from typing_extensions import TypedDict
 
 from gems.errors import StorageError
@@ -19,19 +17,136 @@ from gems.memory.run_filter import ALL_RUNS, MOST, RunFilter
 from gems.memory.sqlite import Rows, SqliteRows, Values, open_database
 from gems.types import Candidate, ImageRequest, Options, RunRow, RunStatus, Usage
 
+logger = logging.getLogger(__name__)
 _RUN_TABLES = ("answers", "drawings", "forks", "runs", "owners")
 _SOURCE_KEY = '"source": '
 """Key of the id of a source image in a run's options, as JSON."""
+LEDGER_VERSION = 1
+LEDGER_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, created TEXT NOT NULL, updated TEXT NOT NULL, status TEXT NOT NULL,
+    prompt TEXT NOT NULL, options TEXT NOT NULL, models TEXT NOT NULL, summary TEXT,
+    cancel_requested INTEGER NOT NULL DEFAULT 0);
+CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created);
+CREATE TABLE IF NOT EXISTS drawings (
+    run TEXT NOT NULL, round INTEGER NOT NULL, candidate INTEGER NOT NULL, fingerprint TEXT NOT NULL,
+    at TEXT NOT NULL, request TEXT NOT NULL, result TEXT NOT NULL,
+    PRIMARY KEY (run, round, candidate, fingerprint)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS answers (
+    run TEXT NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL, task TEXT NOT NULL, reply TEXT NOT NULL,
+    PRIMARY KEY (run, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS forks (run TEXT PRIMARY KEY, source TEXT NOT NULL, round INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS owners (run TEXT PRIMARY KEY, owner TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS runs_by_owner ON owners (owner);
+"""
+_SELECT_RUNS = (
+    "SELECT runs.*, forks.source, forks.round, owners.owner FROM runs"
+    " LEFT JOIN forks ON forks.run = runs.run LEFT JOIN owners ON owners.run = runs.run"
+)
+_REQUEST_FIELDS = ("prompt", "negative_prompt", "seed", "width", "height", "steps", "guidance")
+# Tables of paid results, with the columns of their keys.
+_PAID_TABLES = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
 
 
-class Housekeeping(ABC):
-    """A part of `Ledger`, which implements the access to the tables."""
+class KeptAnswer(TypedDict):
+    """A chat model's answer in the ledger."""
 
-    @abstractmethod
-    async def _all(self, sql: str, values: tuple[Any, ...]) -> Sequence[Any]: ...
+    text: str
+    thought: str
+    yes_probability: float | None
+    usage: Usage
 
-    @abstractmethod
-    async def _write(self, sql: str, values: tuple[Any, ...]) -> None: ...
+
+class Ledger:
+    """The ledger in the tables of `rows`; `spare` stores paid results while these cannot be reached."""
+
+    def __init__(self, rows: Rows, spare: Ledger | None = None) -> None:
+        self._rows, self._spare = rows, spare
+        self._all, self._write = rows.all, rows.write
+
+    async def drawing(self, run: str, number: int, candidate: int, fingerprint: str) -> Candidate | None:
+        """Return the earlier candidate for the same request at the same position of the run, if any."""
+        return await self._paid("drawings", "result", (run, number, candidate, fingerprint))
+
+    async def enter_drawing(
+        self, run: str, number: int, candidate: Candidate, fingerprint: str, request: ImageRequest
+    ) -> None:
+        """Enter a candidate whose image is stored."""
+        asked = _to_json({name: getattr(request, name) for name in _REQUEST_FIELDS})
+        key = (run, number, candidate["index"], fingerprint)
+        await self._enter("drawings", (*key, _now(), asked, _to_json(candidate)))
+
+    async def drawings(self, run: str) -> list[Candidate]:
+        """Return all candidates generated for a run, in order."""
+        sql = "SELECT result FROM drawings WHERE run=? ORDER BY round, candidate, at"
+        return [json.loads(row["result"]) for row in await self._all(sql, (run,))]
+
+    async def answer(self, run: str, key: str) -> KeptAnswer | None:
+        """Return the earlier answer to the same question at the same position of the run, if any."""
+        return await self._paid("answers", "reply", (run, key))
+
+    async def enter_answer(self, run: str, key: str, task: str, answer: KeptAnswer) -> None:
+        """Enter an answer that could be parsed."""
+        await self._enter("answers", (run, key, _now(), task, _to_json(answer)))
+
+    async def catch_up(self) -> None:
+        """Enter what was paid for while the database was unreachable; nothing is lost if it still is."""
+        if (spare := self._spare) is None:
+            return
+        for table, key in _PAID_TABLES.items():
+            for row in await spare._all(f"SELECT * FROM {table}", ()):  # noqa: S608, SLF001 - our own
+                await self._write(_insert_sql(table, len(tuple(row))), tuple(row))
+                delete = f"DELETE FROM {table} WHERE {_are_equal(key)}"  # noqa: S608
+                await spare._write(delete, tuple(row[name] for name in key))  # noqa: SLF001
+
+    async def begin(
+        self, run: str, prompt: str, options: Options, models: dict[str, str], owner: str = ""
+    ) -> RunRow:
+        """Enter a new run as running."""
+        now = _now()
+        if owner:
+            # First, so that the run never appears without its owner.
+            await self._write("INSERT INTO owners (run, owner) VALUES (?,?)", (run, owner))
+        await self._write(
+            "INSERT INTO runs (run, created, updated, status, prompt, options, models)"
+            " VALUES (?,?,?,?,?,?,?)",
+            (run, now, now, "running", prompt, _to_json(options), _to_json(models)),
+        )
+        row = await self.run(run)
+        assert row is not None  # noqa: S101 - for the type checker
+        return row
+
+    async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
+        """Set a run's status; `summary` replaces the earlier one if given."""
+        await self._write(
+            "UPDATE runs SET status=?, updated=?, cancel_requested=0, summary=coalesce(?, summary)"
+            " WHERE run=?",
+            (status, _now(), _to_json(summary) if summary is not None else None, run),
+        )
+
+    async def name_models(self, run: str, models: dict[str, str]) -> None:
+        """Set the models that a run continues with."""
+        await self._write("UPDATE runs SET models=? WHERE run=?", (_to_json(models), run))
+
+    async def request_cancel(self, run: str) -> None:
+        """Ask the process that works on the run to end it at the next node."""
+        await self._write("UPDATE runs SET cancel_requested=1 WHERE run=?", (run,))
+
+    async def cancel_requested(self, run: str) -> bool:
+        """Return whether somebody cancelled the run."""
+        row = await self._one("SELECT cancel_requested FROM runs WHERE run=?", (run,))
+        return bool(row and row["cancel_requested"])
+
+    async def run(self, run: str) -> RunRow | None:
+        """Return one run of the index."""
+        row = await self._one(f"{_SELECT_RUNS} WHERE runs.run=?", (run,))
+        return _run_row(row) if row else None
+
+    async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
+        """Return the runs that match, newest first."""
+        where, values = wanted.sql()
+        sql = f"{_SELECT_RUNS} WHERE {where} ORDER BY created DESC, runs.run DESC LIMIT ?"
+        return [_run_row(row) for row in await self._all(sql, (*values, MOST if limit is None else limit))]
 
     async def enter_fork(self, run: str, source: str, number: int) -> None:
         """Record that `run` shares the images of `source` up to round `number`; `begin` lists the run."""
@@ -45,6 +160,8 @@ class Housekeeping(ABC):
 
     async def forget(self, run: str) -> None:
         """Delete everything about a run; runs forked from it keep the reference."""
+        if self._spare is not None:
+            await self._spare.forget(run)
         for table in _RUN_TABLES:
             await self._write(f"DELETE FROM {table} WHERE run=?", (run,))  # noqa: S608 - names of our own
 
@@ -56,7 +173,7 @@ class Housekeeping(ABC):
         """Return the ids of all images generated for a run, and of its source image."""
         rows = await self._all("SELECT result FROM drawings WHERE run=?", (run,))
         edited = await self._all("SELECT options FROM runs WHERE run=?", (run,))
-        return _generated_images(rows) | _source_images(edited)
+        return _image_ids(rows, edited)
 
     async def images_of_others(self, run: str) -> set[str]:
         """Return the ids of the images of all other runs; of all runs if `run` is empty."""
@@ -64,7 +181,7 @@ class Housekeeping(ABC):
         edited = await self._all(
             "SELECT DISTINCT options FROM runs WHERE run<>? AND options LIKE ?", (run, f'%{_SOURCE_KEY}"%')
         )
-        return _generated_images(rows) | _source_images(edited)
+        return _image_ids(rows, edited)
 
     async def drawn_for(self, owner: str, since: datetime) -> int:
         """Count the images generated for an owner's runs since a time."""
@@ -112,192 +229,13 @@ class Housekeeping(ABC):
         )
         return {row["run"]: row["newest"] for row in rows}
 
-
-def _generated_images(rows: Sequence[Any]) -> set[str]:
-    return {json.loads(row["result"])["image"] for row in rows}
-
-
-def _source_images(rows: Sequence[Any]) -> set[str]:
-    sources = (json.loads(row["options"]).get("source") for row in rows)
-    return {source for source in sources if source}
-
-
-logger = logging.getLogger(__name__)
-LEDGER_VERSION = 1
-LEDGER_SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (
-    run TEXT PRIMARY KEY, created TEXT NOT NULL, updated TEXT NOT NULL, status TEXT NOT NULL,
-    prompt TEXT NOT NULL, options TEXT NOT NULL, models TEXT NOT NULL, summary TEXT,
-    cancel_requested INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS runs_by_time ON runs (created);
-CREATE TABLE IF NOT EXISTS drawings (
-    run TEXT NOT NULL, round INTEGER NOT NULL, candidate INTEGER NOT NULL, fingerprint TEXT NOT NULL,
-    at TEXT NOT NULL, request TEXT NOT NULL, result TEXT NOT NULL,
-    PRIMARY KEY (run, round, candidate, fingerprint)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS answers (
-    run TEXT NOT NULL, key TEXT NOT NULL, at TEXT NOT NULL, task TEXT NOT NULL, reply TEXT NOT NULL,
-    PRIMARY KEY (run, key)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS forks (run TEXT PRIMARY KEY, source TEXT NOT NULL, round INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS owners (run TEXT PRIMARY KEY, owner TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS runs_by_owner ON owners (owner);
-"""
-_SELECT_RUNS = (
-    "SELECT runs.*, forks.source, forks.round, owners.owner FROM runs"
-    " LEFT JOIN forks ON forks.run = runs.run LEFT JOIN owners ON owners.run = runs.run"
-)
-# Tables of paid results, with the columns of their keys.
-_PAID_TABLES = {"drawings": ("run", "round", "candidate", "fingerprint"), "answers": ("run", "key")}
-
-
-class KeptAnswer(TypedDict):
-    """A chat model's answer in the ledger."""
-
-    text: str
-    thought: str
-    yes_probability: float | None
-    usage: Usage
-
-
-class Ledger(Housekeeping):
-    """The ledger on the rows of a database; see `open_ledger`.
-
-    Args:
-        rows: The ledger's tables.
-        spare: Stores paid results while the database cannot be reached, until `catch_up`.
-    """
-
-    def __init__(self, rows: Rows, spare: Ledger | None = None) -> None:
-        self._rows = rows
-        self._spare = spare
-
-    async def drawing(self, run: str, number: int, candidate: int, fingerprint: str) -> Candidate | None:
-        """Return the earlier candidate for the same request at the same position of the run, if any."""
-        if self._spare and (spared := await self._spare.drawing(run, number, candidate, fingerprint)):
+    async def _paid(self, table: str, column: str, values: Values) -> Any:
+        """Return a paid result by the values of its key, if there is one."""
+        if self._spare and (spared := await self._spare._paid(table, column, values)):  # noqa: SLF001
             return spared
-        row = await self._one(
-            "SELECT result FROM drawings WHERE run=? AND round=? AND candidate=? AND fingerprint=?",
-            (run, number, candidate, fingerprint),
-        )
-        candidate_row: Candidate | None = json.loads(row["result"]) if row else None
-        return candidate_row
-
-    async def enter_drawing(
-        self, run: str, number: int, candidate: Candidate, fingerprint: str, request: ImageRequest
-    ) -> None:
-        """Enter a candidate whose image is stored."""
-        request_values = {
-            "prompt": request.prompt,
-            "negative_prompt": request.negative_prompt,
-            "seed": request.seed,
-            "width": request.width,
-            "height": request.height,
-            "steps": request.steps,
-            "guidance": request.guidance,
-        }
-        await self._enter(
-            "drawings",
-            (
-                run,
-                number,
-                candidate["index"],
-                fingerprint,
-                _now(),
-                _to_json(request_values),
-                _to_json(candidate),
-            ),
-        )
-
-    async def drawings(self, run: str) -> list[Candidate]:
-        """Return all candidates generated for a run, in order."""
-        sql = "SELECT result FROM drawings WHERE run=? ORDER BY round, candidate, at"
-        return [json.loads(row["result"]) for row in await self._all(sql, (run,))]
-
-    async def answer(self, run: str, key: str) -> KeptAnswer | None:
-        """Return the earlier answer to the same question at the same position of the run, if any."""
-        if self._spare and (spared := await self._spare.answer(run, key)):
-            return spared
-        row = await self._one("SELECT reply FROM answers WHERE run=? AND key=?", (run, key))
-        kept: KeptAnswer | None = json.loads(row["reply"]) if row else None
-        return kept
-
-    async def enter_answer(self, run: str, key: str, task: str, answer: KeptAnswer) -> None:
-        """Enter an answer that could be parsed."""
-        await self._enter("answers", (run, key, _now(), task, _to_json(answer)))
-
-    async def catch_up(self) -> None:
-        """Enter what was paid for while the database was unreachable; nothing is lost if it still is."""
-        if (spare := self._spare) is None:
-            return
-        for table, key in _PAID_TABLES.items():
-            for row in await spare._all(f"SELECT * FROM {table}", ()):  # noqa: S608, SLF001 - our own
-                await self._write(_insert_sql(table, len(tuple(row))), tuple(row))
-                where = " AND ".join(f"{name}=?" for name in key)
-                values = tuple(row[name] for name in key)
-                await spare._write(f"DELETE FROM {table} WHERE {where}", values)  # noqa: S608, SLF001
-
-    async def forget(self, run: str) -> None:
-        """Delete everything about a run, including what could not be entered yet."""
-        if self._spare is not None:
-            await self._spare.forget(run)
-        await super().forget(run)
-
-    async def begin(
-        self, run: str, prompt: str, options: Options, models: dict[str, str], owner: str = ""
-    ) -> RunRow:
-        """Enter a new run as running."""
-        now = _now()
-        if owner:
-            # First, so that the run never appears without its owner.
-            await self._write("INSERT INTO owners (run, owner) VALUES (?,?)", (run, owner))
-        await self._write(
-            "INSERT INTO runs (run, created, updated, status, prompt, options, models)"
-            " VALUES (?,?,?,?,?,?,?)",
-            (run, now, now, "running", prompt, _to_json(options), _to_json(models)),
-        )
-        return {
-            "run_id": run,
-            "created": now,
-            "updated": now,
-            "status": "running",
-            "prompt": prompt,
-            "options": options,
-            "models": models,
-            "summary": {},
-            "forked_from": None,
-            "owner": owner,
-        }
-
-    async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
-        """Set a run's status; `summary` replaces the earlier one if given."""
-        await self._write(
-            "UPDATE runs SET status=?, updated=?, cancel_requested=0, summary=coalesce(?, summary)"
-            " WHERE run=?",
-            (status, _now(), _to_json(summary) if summary is not None else None, run),
-        )
-
-    async def name_models(self, run: str, models: dict[str, str]) -> None:
-        """Set the models that a run continues with."""
-        await self._write("UPDATE runs SET models=? WHERE run=?", (_to_json(models), run))
-
-    async def request_cancel(self, run: str) -> None:
-        """Ask the process that works on the run to end it at the next node."""
-        await self._write("UPDATE runs SET cancel_requested=1 WHERE run=?", (run,))
-
-    async def cancel_requested(self, run: str) -> bool:
-        """Return whether somebody cancelled the run."""
-        row = await self._one("SELECT cancel_requested FROM runs WHERE run=?", (run,))
-        return bool(row and row["cancel_requested"])
-
-    async def run(self, run: str) -> RunRow | None:
-        """Return one run of the index."""
-        row = await self._one(f"{_SELECT_RUNS} WHERE runs.run=?", (run,))
-        return _run_row(row) if row else None
-
-    async def runs(self, limit: int | None = None, wanted: RunFilter = ALL_RUNS) -> list[RunRow]:
-        """Return the runs that match, newest first."""
-        where, values = wanted.sql()
-        sql = f"{_SELECT_RUNS} WHERE {where} ORDER BY created DESC, runs.run DESC LIMIT ?"
-        return [_run_row(row) for row in await self._all(sql, (*values, MOST if limit is None else limit))]
+        sql = f"SELECT {column} FROM {table} WHERE {_are_equal(_PAID_TABLES[table])}"  # noqa: S608 - our own
+        row = await self._one(sql, values)
+        return json.loads(row[column]) if row else None
 
     async def _one(self, sql: str, values: Values) -> Any:
         rows = await self._all(sql, values)
@@ -315,18 +253,11 @@ class Ledger(Housekeeping):
                 "The database is unreachable; a paid result is stored on this machine for now: %s", error
             )
 
-    async def _all(self, sql: str, values: Values) -> Sequence[Any]:
-        return await self._rows.all(sql, values)
-
-    async def _write(self, sql: str, values: Values) -> None:
-        await self._rows.write(sql, values)
-
 
 @asynccontextmanager
 async def open_ledger(path: Path) -> AsyncIterator[Ledger]:
     """Open the ledger in the SQLite file at `path`; errors as in `open_database`."""
     async with open_database(path, LEDGER_VERSION, LEDGER_SCHEMA) as connection:
-        connection.row_factory = aiosqlite.Row
         # SQLite's own knows ASCII only, and prompts can be in any language.
         await connection.create_function("lower", 1, str.lower, deterministic=True)
         yield Ledger(SqliteRows(connection, path))
@@ -347,8 +278,11 @@ def _run_row(row: Any) -> RunRow:
     }
 
 
+def _are_equal(names: Sequence[str]) -> str:
+    return " AND ".join(f"{name}=?" for name in names)
+
+
 def _insert_sql(table: str, columns: int) -> str:
-    """Return SQL that inserts a row unless it exists."""
     return f"INSERT INTO {table} VALUES ({','.join('?' * columns)}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own
 
 
@@ -358,3 +292,8 @@ def _now() -> str:
 
 def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _image_ids(drawings: Sequence[Any], runs: Sequence[Any]) -> set[str]:
+    sources = {json.loads(row["options"]).get("source") for row in runs}
+    return {json.loads(row["result"])["image"] for row in drawings} | (sources - {None, ""})

@@ -1,4 +1,4 @@
-"""RunLocks, FileLocks."""
+"""Locks of runs: the interface, and lock files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LOCK_POLL_S = 0.02
 
 
 @contextmanager
-def run_lock(folder: Path, run: str) -> Iterator[None]:
+def run_lock(folder: Path, run: str, timeout_s: float = _LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold the run's lock, which the system releases when the process ends. Blocking.
 
     Raises RunBusyError if another process, or another call in this one, holds it.
     """
-    lock = _acquire(folder, run, _LOCK_TIMEOUT_S)
+    lock = _acquire(folder, run, timeout_s)
     try:
         yield
     finally:
@@ -36,79 +36,49 @@ def run_lock(folder: Path, run: str) -> Iterator[None]:
 @asynccontextmanager
 async def hold_run_lock(folder: Path, run: str) -> AsyncIterator[None]:
     """Hold the run's lock as `run_lock` does, without blocking the event loop."""
-    lock = await _acquire_async(folder, run)
+    for left in range(round(_LOCK_TIMEOUT_S / _LOCK_POLL_S), -1, -1):
+        try:
+            lock = _acquire(folder, run, 0)
+            break
+        except RunBusyError:
+            if not left:
+                raise
+        await asyncio.sleep(_LOCK_POLL_S)
     try:
         yield
     finally:
         lock.release()
 
 
-def is_run_locked(folder: Path, run: str) -> bool:
-    """Return whether somebody works on the run, or calls this, right now. Never waits."""
-    if not _lock_path(folder, run).exists():
+def is_run_locked(folder: Path, run: str, timeout_s: float = 0) -> bool:
+    """Return whether somebody works on the run; without a timeout, or calls this right now.
+
+    A missing lock file is not created.
+    """
+    if not (folder / f"{run}.lock").exists():
         return False
     try:
-        _acquire(folder, run, 0).release()
+        with run_lock(folder, run, timeout_s):
+            return False
     except RunBusyError:
         return True
-    return False
-
-
-async def _acquire_async(folder: Path, run: str) -> BaseFileLock:
-    for _ in range(round(_LOCK_TIMEOUT_S / _LOCK_POLL_S)):
-        try:
-            return _acquire(folder, run, 0)
-        except RunBusyError:
-            await asyncio.sleep(_LOCK_POLL_S)
-    return _acquire(folder, run, 0)
 
 
 def _acquire(folder: Path, run: str, timeout_s: float) -> BaseFileLock:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(_lock_path(folder, run), thread_local=False)
+        lock = FileLock(folder / f"{run}.lock", thread_local=False)
         lock.acquire(timeout=timeout_s, poll_interval=_LOCK_POLL_S)
     except Timeout:
-        raise RunBusyError(f"The run {run} is already in progress.") from None
+        raise busy_error(run) from None
     except OSError as error:
         raise storage_error(error, folder) from error
     return lock
 
 
-def _lock_path(folder: Path, run: str) -> Path:
-    return folder / f"{run}.lock"
-
-
-def idle_locks(folder: Path, listed: Collection[str]) -> list[str]:
-    """Return the runs that are not listed, are not being worked on, and have a lock file."""
-    names = [path.stem for path in folder.glob("*.lock")] if folder.is_dir() else []
-    return [name for name in names if name not in listed and not is_busy(folder, name)]
-
-
-def remove_lock(folder: Path, run: str) -> bool:
-    """Delete the lock file of a deleted run unless somebody holds it; return whether it is gone."""
-    try:
-        with run_lock(folder, run):
-            return remove_lock_held(folder, run)
-    except RunBusyError:
-        return False
-
-
-def remove_lock_held(folder: Path, run: str) -> bool:
-    """Delete the lock file of a deleted run; the caller holds the lock."""
-    # Windows cannot delete an open file, but filelock deletes it on release.
-    return os.name == "nt" or remove_file(folder / f"{run}.lock")
-
-
-def is_busy(folder: Path, run: str) -> bool:
-    """Return whether somebody works on the run. Unlike `is_run_locked` it never creates a lock file."""
-    if not (folder / f"{run}.lock").exists():
-        return False
-    try:
-        with run_lock(folder, run):
-            return False
-    except RunBusyError:
-        return True
+def busy_error(run: str) -> RunBusyError:
+    """Return the error for a run that somebody works on."""
+    return RunBusyError(f"The run {run} is already in progress.")
 
 
 class RunLocks(ABC):
@@ -118,9 +88,8 @@ class RunLocks(ABC):
     def hold(self, run: str) -> AbstractAsyncContextManager[None]:
         """Hold the run's lock; it is released when the process ends in any way.
 
-        Raises:
-            RunBusyError: another process, or another call in this one, holds it.
-            StorageError: locks cannot be acquired.
+        Raises RunBusyError if another process, or another call in this one, holds it; StorageError if locks
+        cannot be acquired.
         """
 
     @abstractmethod
@@ -140,7 +109,7 @@ class RunLocks(ABC):
         return []
 
     async def remove(self, run: str) -> bool:  # noqa: ARG002
-        """Delete the lock of a deleted run; return whether it is gone."""
+        """Delete the lock of a deleted run unless somebody holds it; return whether it is gone."""
         return False
 
     async def remove_held(self, run: str) -> None:  # noqa: B027 - nothing is left behind by default
@@ -160,13 +129,22 @@ class FileLocks(RunLocks):
         return await asyncio.to_thread(is_run_locked, self._folder, run)
 
     async def is_busy(self, run: str) -> bool:
-        return await asyncio.to_thread(is_busy, self._folder, run)
+        return await asyncio.to_thread(is_run_locked, self._folder, run, _LOCK_TIMEOUT_S)
 
     async def idle(self, listed: Collection[str]) -> list[str]:
-        return await asyncio.to_thread(idle_locks, self._folder, listed)
+        names = [path.stem for path in await asyncio.to_thread(lambda: list(self._folder.glob("*.lock")))]
+        return [name for name in names if name not in listed and not await self.is_busy(name)]
 
     async def remove(self, run: str) -> bool:
-        return await asyncio.to_thread(remove_lock, self._folder, run)
+        try:
+            async with self.hold(run):
+                return await asyncio.to_thread(self._remove_file, run)
+        except RunBusyError:
+            return False
 
     async def remove_held(self, run: str) -> None:
-        await asyncio.to_thread(remove_lock_held, self._folder, run)
+        await asyncio.to_thread(self._remove_file, run)
+
+    def _remove_file(self, run: str) -> bool:
+        # Windows cannot delete an open file, but filelock deletes it on release.
+        return os.name == "nt" or remove_file(self._folder / f"{run}.lock")

@@ -25,7 +25,7 @@ from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from gems.errors import ConfigurationError, GemsError, RunBusyError, StorageError
+from gems.errors import ConfigurationError, GemsError, StorageError
 from gems.memory.checkpointer import (
     CHECKPOINT_VERSION,
     RENAMED_CHANNELS,
@@ -35,10 +35,11 @@ from gems.memory.checkpointer import (
     rename_channels,
 )
 from gems.memory.ledger import LEDGER_SCHEMA
-from gems.memory.locks import RunLocks
+from gems.memory.locks import RunLocks, busy_error
 from gems.memory.run_filter import SCORE
 from gems.memory.sqlite import Values, version_error
 
+logger = logging.getLogger(__name__)
 RETRY_S = 10.0
 """How long calls are retried while the server is unreachable."""
 _CONNECT_S = 5
@@ -62,23 +63,15 @@ ResultT = TypeVar("ResultT")
 
 
 class Server:
-    """A database on a PostgreSQL server.
-
-    Args:
-        url: May contain a password, so it is never shown.
-        label: Host, port and database, for messages.
-        pool: Connections to it.
-    """
+    """A database on a PostgreSQL server; the URL may contain a password, so only the label is shown."""
 
     def __init__(self, url: str, label: str, pool: Pool) -> None:
-        self._url = url
-        self.label = label
-        self.pool = pool
+        self._url, self.label, self.pool = url, label, pool
         self._given_up = False
 
     async def connect(self) -> Connection:
         """Return a new connection outside of the pool."""
-        return await _open_connection(self._url)
+        return await psycopg.AsyncConnection.connect(self._url, **_KWARGS)
 
     async def with_retries(self, action: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Call `action`, possibly more than once, and retry for 10 seconds if the server is unreachable.
@@ -87,6 +80,7 @@ class Server:
         """
 
         async def call() -> ResultT:
+            # `retrying` does not await what a lambda returns.
             return await action()
 
         retrying = AsyncRetrying(
@@ -110,7 +104,7 @@ async def open_server(url: str) -> AsyncIterator[Server]:
     label = label_of(url)
     try:
         # The pool would only say that it took too long.
-        await (await _open_connection(url)).close()
+        await (await psycopg.AsyncConnection.connect(url, **_KWARGS)).close()
     except psycopg.Error as error:
         raise server_error(error, label, connecting=True) from error
     pool: Pool = AsyncConnectionPool(
@@ -155,20 +149,16 @@ def server_error(error: psycopg.Error, label: str, *, connecting: bool = False) 
     return StorageError(f"PostgreSQL at {label} refuses: {message}.", hint="See the server's log.")
 
 
-async def _open_connection(url: str) -> Connection:
-    return await psycopg.AsyncConnection.connect(url, **_KWARGS)
-
-
 def _is_unreachable(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
 
 
-logger = logging.getLogger(__name__)
 # PostgreSQL texts cannot contain NUL, so it is replaced by the mark and a digit, and so is the mark itself.
 _NUL_MARK = "\ue000"
 _SETUP_KEY = "gems: tables"
 TABLES_VERSION = CHECKPOINT_VERSION
 """Version of all tables, which is raised with those of the checkpoints and of the ledger."""
+_TRY_LOCK = "SELECT pg_try_advisory_lock(%s) AS yes"
 _ADD_VERSION = "INSERT INTO gems_version VALUES (%s) ON CONFLICT DO NOTHING"
 _POLL_S = 0.05
 _LOCK_ATTEMPTS = 4
@@ -182,29 +172,24 @@ class PostgresRows:
         self._server = server
 
     async def all(self, sql: str, values: Values) -> Sequence[Any]:
-
-        async def fetch() -> list[DictRow]:
-            async with self._server.pool.connection() as connection:
-                cursor = await connection.execute(_translated(sql), _escaped_all(values))
-                return await cursor.fetchall()
-
-        rows = await self._server.with_retries(fetch)
-        return [{name: unescaped(value) for name, value in row.items()} for row in rows]
+        return [{name: unescaped(v) for name, v in row.items()} for row in await self._execute(sql, values)]
 
     async def write(self, sql: str, values: Values) -> None:
+        await self._execute(sql, values)
 
-        async def execute() -> None:
+    async def _execute(self, sql: str, values: Values) -> list[DictRow]:
+        translated = sql.replace(SCORE, "(summary::json->>'score')::float8").replace("?", "%s").encode()
+
+        async def execute() -> list[DictRow]:
             async with self._server.pool.connection() as connection:
-                await connection.execute(_translated(sql), _escaped_all(values))
+                cursor = await connection.execute(translated, [escaped(value) for value in values])
+                return await cursor.fetchall() if cursor.description else []
 
-        await self._server.with_retries(execute)
+        return await self._server.with_retries(execute)
 
 
 class PatientPostgresSaver(AsyncPostgresSaver):
-    """PostgreSQL saver that retries for a while if the server is unreachable.
-
-    Like the SQLite saver it drops the writes of cancelled tasks.
-    """
+    """PostgreSQL saver that retries while the server is unreachable, and drops writes of cancelled tasks."""
 
     def __init__(self, server: Server) -> None:
         super().__init__(server.pool, serde=checkpoint_serializer())
@@ -256,14 +241,10 @@ class PatientPostgresSaver(AsyncPostgresSaver):
 
 
 class PostgresLocks(RunLocks):
-    """Advisory locks, all on one connection, which hold across machines.
-
-    A restarted server has lost them, so they are acquired again as soon as it is back.
-    """
+    """Advisory locks across machines, on one connection. A restarted server lost them: acquired again."""
 
     def __init__(self, server: Server, connection: Connection) -> None:
-        self._server = server
-        self._connection = connection
+        self._server, self.connection = server, connection
         self._connection_lock = asyncio.Lock()
         self._held: set[str] = set()
 
@@ -271,11 +252,11 @@ class PostgresLocks(RunLocks):
     async def hold(self, run: str) -> AsyncIterator[None]:
         # A session may acquire its own lock twice, so locks held by this process are tracked here.
         if run in self._held:
-            raise _busy(run)
+            raise busy_error(run)
         self._held.add(run)
         try:
             if not await self._acquire(run):
-                raise _busy(run)
+                raise busy_error(run)
             try:
                 yield
             finally:
@@ -293,7 +274,7 @@ class PostgresLocks(RunLocks):
             " AND database=(SELECT oid FROM pg_database WHERE datname=current_database())"
             " AND classid=%s::bigint::oid AND objid=%s::bigint::oid) AS yes"
         )
-        return await self._query_with_retries(sql, (number >> 32, number % 2**32))
+        return await self._server.with_retries(lambda: self._query(sql, (number >> 32, number % 2**32)))
 
     async def keep(self) -> None:
         """Check the connection every second until cancelled."""
@@ -308,7 +289,7 @@ class PostgresLocks(RunLocks):
 
     async def _acquire(self, run: str) -> bool:
         for left in range(_LOCK_ATTEMPTS - 1, -1, -1):
-            if await self._query_with_retries("SELECT pg_try_advisory_lock(%s) AS yes", (lock_key(run),)):
+            if await self._server.with_retries(lambda: self._query(_TRY_LOCK, (lock_key(run),))):
                 return True
             if left:
                 await asyncio.sleep(_POLL_S)
@@ -321,30 +302,17 @@ class PostgresLocks(RunLocks):
             # Without its connection the lock is already released.
             logger.warning("The lock of %s was released with its connection: %s", run, error)
 
-    async def _query_with_retries(self, sql: str, values: Values) -> bool:
-        return await self._server.with_retries(lambda: self._query(sql, values))
-
     async def _query(self, sql: str, values: Values) -> bool:
         async with self._connection_lock:
-            if self._connection.closed or self._connection.broken:
-                await self._reconnect()
-            row = await (await self._connection.execute(sql, values)).fetchone()
-        return bool(row and row["yes"])
-
-    async def _reconnect(self) -> None:
-        connection = await self._server.connect()
-        for run in self._held:
-            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s) AS yes", (lock_key(run),))
-            row = await cursor.fetchone()
-            if not (row and row["yes"]):
-                logger.error(
-                    "The lock of %s was lost with the connection, and another process holds it now.", run
-                )
-        self._connection = connection
-
-    async def aclose(self) -> None:
-        """Close the connection, which releases all locks."""
-        await self._connection.close()
+            if self.connection.closed or self.connection.broken:
+                connection = await self._server.connect()
+                for run in self._held:
+                    if not await _is_true(connection, _TRY_LOCK, (lock_key(run),)):
+                        logger.error(
+                            "The lock of %s was lost with the connection; another process holds it now.", run
+                        )
+                self.connection = connection
+            return await _is_true(self.connection, sql, values)
 
 
 @asynccontextmanager
@@ -358,18 +326,19 @@ async def open_locks(server: Server) -> AsyncIterator[PostgresLocks]:
         keeping.cancel()
         with suppress(asyncio.CancelledError):
             await keeping
-        await locks.aclose()
+        # Closing the connection releases all locks.
+        await locks.connection.close()
 
 
 async def open_tables(server: Server) -> tuple[PostgresRows, PatientPostgresSaver]:
-    """Return ledger rows and checkpointer after creating or migrating their tables.
-
-    Raises StoreVersionError if a newer version or another program wrote the tables.
-    """
+    """Create or migrate the tables of ledger and checkpointer; StoreVersionError if that is impossible."""
     saver = PatientPostgresSaver(server)
     try:
         async with await server.connect() as connection:
-            await _wait_for_setup_lock(connection)
+            # No other process may create tables; the lock ends with the connection. Waiting within the server
+            # would keep it from building an index for the process that has the lock.
+            while not await _is_true(connection, _TRY_LOCK, (lock_key(_SETUP_KEY),)):  # noqa: ASYNC110
+                await asyncio.sleep(_POLL_S)
             found = await _make_tables(connection, server.label)
             await saver.setup()
             if found < TABLES_VERSION:
@@ -381,30 +350,19 @@ async def open_tables(server: Server) -> tuple[PostgresRows, PatientPostgresSave
     return PostgresRows(server), saver
 
 
-async def _wait_for_setup_lock(connection: Connection) -> None:
-    """Wait until no other process creates tables; the lock ends with the connection.
-
-    Waiting within the server would keep it from building an index for the process that has the lock.
-    """
-    while True:
-        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s) AS yes", (lock_key(_SETUP_KEY),))
-        row = await cursor.fetchone()
-        if row and row["yes"]:
-            return
-        await asyncio.sleep(_POLL_S)
+async def _is_true(connection: Connection, sql: str, values: Values) -> bool:
+    row = await (await connection.execute(sql.encode(), values)).fetchone()
+    return bool(row and row["yes"])
 
 
 async def _make_tables(connection: Connection, label: str) -> int:
     """Create the tables that do not exist, and return the version of all."""
-    cursor = await connection.execute(
-        "SELECT to_regclass('gems_version') IS NOT NULL AS ours, to_regclass('runs') IS NOT NULL AS tables"
-    )
-    known = await cursor.fetchone() or {}
     found = 0
-    if known.get("ours"):
+    if await _is_true(connection, "SELECT to_regclass('gems_version') IS NOT NULL AS yes", ()):
         row = await (await connection.execute("SELECT max(version) AS v FROM gems_version")).fetchone()
         found = (row or {}).get("v") or 0
-    if found > TABLES_VERSION or (found == 0 and known.get("tables")):
+    has_tables = await _is_true(connection, "SELECT to_regclass('runs') IS NOT NULL AS yes", ())
+    if found > TABLES_VERSION or (found == 0 and has_tables):
         raise version_error(
             f"The database {label}", found, TABLES_VERSION, "GEMS_CHECKPOINT to another database"
         )
@@ -419,7 +377,6 @@ async def _make_tables(connection: Connection, label: str) -> int:
 
 
 async def _migrate(connection: Connection) -> None:
-    """Rename the channels in the tables of version 1."""
     async with connection.cursor("checkpoints") as cursor:
         await cursor.execute(
             "SELECT thread_id, checkpoint_id, checkpoint, metadata FROM checkpoints WHERE checkpoint_ns = ''"
@@ -454,15 +411,3 @@ def unescaped(value: Any) -> Any:
     if not isinstance(value, str) or _NUL_MARK not in value:
         return value
     return value.replace(f"{_NUL_MARK}0", "\0").replace(f"{_NUL_MARK}1", _NUL_MARK)
-
-
-def _escaped_all(values: Values) -> Values:
-    return tuple(escaped(value) for value in values)
-
-
-def _translated(sql: str) -> bytes:
-    return sql.replace(SCORE, "(summary::json->>'score')::float8").replace("?", "%s").encode()
-
-
-def _busy(run: str) -> RunBusyError:
-    return RunBusyError(f"The run {run} is already in progress.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from langgraph.store.base import BaseStore, Op, SearchItem, SearchOp
 
@@ -26,15 +26,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LessonQuery:
-    """A query for lessons.
-
-    Attributes:
-        prompt: The user's prompt.
-        generator: The image model; what works with one may not with another.
-        without: Runs to exclude, the current one above all.
-        failing: The questions that failed; empty before the first round.
-        kinds: The kinds of the failed requirements.
-    """
+    """A query for lessons: the user's prompt, the image model, runs to exclude, and what failed so far."""
 
     prompt: str
     generator: str
@@ -46,8 +38,7 @@ class LessonQuery:
 async def recall(store: BaseStore, wanted: LessonQuery) -> list[Recalled]:
     """Return at most five lessons within the token budget, the best first.
 
-    Similarity to the prompt and to what failed count equally. A bad track record excludes a lesson, a good
-    one raises its rank. Lessons of several experiences rank before single experiences.
+    Similarity to the prompt and to what failed count equally. A bad track record excludes a lesson.
     """
     queries = [wanted.prompt, "\n".join(wanted.failing)] if wanted.failing else [wanted.prompt]
     kinds: tuple[Literal["lessons", "experiences"], ...] = (LESSONS, EXPERIENCES)
@@ -61,7 +52,9 @@ async def recall(store: BaseStore, wanted: LessonQuery) -> list[Recalled]:
     for place, kind in enumerate(kinds):
         of_kind: Any = results[place * len(queries) : (place + 1) * len(queries)]
         for item, similarity in _merge_searches(of_kind):
-            if _has_other_run(item.value, wanted.without):
+            value = item.value
+            runs = {source[0] for source in value.get("sources") or []} or {value.get("run")}
+            if not runs <= wanted.without:
                 lesson = _to_recalled(item, kind, similarity)
                 found.append((_rank(lesson, wanted), lesson))
     return _select(found)
@@ -88,10 +81,7 @@ def estimate_tokens(text: str) -> int:
 
 
 def _merge_searches(results: Iterable[Sequence[SearchItem]]) -> list[tuple[SearchItem, float]]:
-    """Return the items of several searches with their mean similarity.
-
-    An item that a search did not return gets the lowest similarity of that search.
-    """
+    """Return items with their mean similarity; one that a search did not return gets that search's lowest."""
     lists = [list(result) for result in results]
     items = {item.key: item for found in lists for item in found}
     scores = [{item.key: item.score or 0.0 for item in found} for found in lists]
@@ -100,11 +90,6 @@ def _merge_searches(results: Iterable[Sequence[SearchItem]]) -> list[tuple[Searc
         (item, sum(known.get(key, low) for known, low in zip(scores, least, strict=True)) / len(lists))
         for key, item in items.items()
     ]
-
-
-def _has_other_run(value: dict[str, Any], without: frozenset[str]) -> bool:
-    runs = {source[0] for source in value.get("sources") or []} or {value.get("run")}
-    return not runs <= without
 
 
 def _to_recalled(item: SearchItem, kind: Literal["lessons", "experiences"], similarity: float) -> Recalled:
@@ -116,13 +101,8 @@ def _to_recalled(item: SearchItem, kind: Literal["lessons", "experiences"], simi
         "text": value["text"] if kind == LESSONS else text_with_outcome(value),
         "kinds": list(value["kinds"]) if kind == LESSONS else kinds_of(value["failed"]),
         "similarity": round(similarity, 4),
-        "record": _track_record(value),
+        "record": cast("TrackRecord", no_record() | (value.get("record") or {})),
     }
-
-
-def _track_record(value: dict[str, Any]) -> TrackRecord:
-    record: TrackRecord = no_record() | (value.get("record") or {})  # type: ignore[assignment]
-    return record
 
 
 def text_with_outcome(value: dict[str, Any]) -> str:
@@ -165,6 +145,5 @@ def _select(found: Sequence[tuple[float, Recalled]]) -> list[Recalled]:
 
 
 def _is_near_duplicate(one: str, other: str) -> bool:
-    """Return whether two texts say the same in nearly the same words."""
     mine, theirs = set(_WORD.findall(one.casefold())), set(_WORD.findall(other.casefold()))
     return len(mine & theirs) >= _DUPLICATE_OVERLAP * len(mine | theirs)

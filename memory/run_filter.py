@@ -19,15 +19,9 @@ SCORE = "json_extract(summary, '$.score')"
 class RunFilter:
     """Conditions on runs; all that are given must hold.
 
-    Attributes:
-        since: Started at this time or later.
-        until: Started before this time.
-        status: Its actual status.
-        text: Part of its prompt, ignoring case.
-        min_score: Its best image meets at least this share of the requirements, in [0, 1].
-        owner: The owner; an empty text for runs without one.
-        working: The runs that are being worked on right now: other runs marked as running were killed. Needed
-            if `status` is given.
+    `since` is included, `until` is not; `text` is part of the prompt, ignoring case; `min_score` is the least
+    share of requirements that the best image meets, in [0, 1]; an empty `owner` selects runs without one.
+    `working` is needed with `status`: the runs being worked on. Others marked as running were killed.
     """
 
     since: datetime | None = None
@@ -40,20 +34,19 @@ class RunFilter:
 
     def sql(self) -> tuple[str, tuple[Any, ...]]:
         """Return an SQL condition and its values."""
-        parts: list[tuple[str, tuple[Any, ...]]] = [("1=1", ())]
-        if self.since is not None:
-            parts.append(("created >= ?", (_format_time(self.since),)))
-        if self.until is not None:
-            parts.append(("created < ?", (_format_time(self.until),)))
+        # Times are compared as texts, in the format of the index.
+        simple = {
+            "created >= ?": self.since and self.since.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "created < ?": self.until and self.until.astimezone(UTC).isoformat(timespec="milliseconds"),
+            "lower(prompt) LIKE ? ESCAPE '!'": None if self.text is None else _containing(self.text.lower()),
+            f"{SCORE} >= ?": self.min_score,
+            "coalesce(owners.owner, '') = ?": self.owner,
+        }
+        given: dict[str, tuple[Any, ...]] = {sql: (v,) for sql, v in simple.items() if v is not None}
         if self.status is not None:
-            parts.append(self._status(self.status))
-        if self.text is not None:
-            parts.append(("lower(prompt) LIKE ? ESCAPE '!'", (f"%{_escape_like(self.text.lower())}%",)))
-        if self.min_score is not None:
-            parts.append((f"{SCORE} >= ?", (self.min_score,)))
-        if self.owner is not None:
-            parts.append(("coalesce(owners.owner, '') = ?", (self.owner,)))
-        return " AND ".join(part for part, _ in parts), tuple(v for _, values in parts for v in values)
+            sql, names = self._status(self.status)
+            given[sql] = names
+        return " AND ".join(["1=1", *given]), tuple(value for values in given.values() for value in values)
 
     def _status(self, status: RunStatus) -> tuple[str, tuple[Any, ...]]:
         names = tuple(sorted(self.working))
@@ -69,11 +62,5 @@ class RunFilter:
 ALL_RUNS = RunFilter()
 
 
-def _format_time(moment: datetime) -> str:
-    """Format a time as the index does; such texts sort by time."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
-
-
-def _escape_like(text: str) -> str:
-    """Escape the wildcards of LIKE."""
-    return text.replace("!", "!!").replace("%", "!%").replace("_", "!_")
+def _containing(text: str) -> str:
+    return f"%{text.replace('!', '!!').replace('%', '!%').replace('_', '!_')}%"

@@ -1,4 +1,4 @@
-"""Open databases, Rows, storage errors."""
+"""SQLite databases: opening, rows, and errors of storage."""
 
 from __future__ import annotations
 
@@ -21,39 +21,27 @@ _DAMAGED = ("malformed", "not a database", "disk image", "corrupt")
 _MAYBE_FULL = ("disk I/O error", "unable to open database file")
 _ALMOST_NO_SPACE = 2**15
 # Errors of decoders on overwritten bytes.
-UNDECODABLE = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    NotImplementedError,
-    EOFError,
-    RecursionError,
-)
+CORRUPT = (TypeError, ValueError, LookupError, AttributeError, NotImplementedError, EOFError, RecursionError)
 _MOVE_HINT = "Move it away to start with an empty one; images are stored separately and stay."
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Translate any error in the block, which reads the store at `path`.
-
-    Raises CorruptStoreError if the file is damaged or cannot be decoded, else StorageError.
-    """
+    """Raise any error of reading `path` as CorruptStoreError if it is damaged, else as StorageError."""
     try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise storage_error(error, path) from error
-    except UNDECODABLE as error:
+        with translate_storage_errors(path):
+            yield
+    except CORRUPT as error:
         message = f"{type(error).__name__}: {error}"
         raise CorruptStoreError(f"{path} cannot be decoded ({message}).", hint=_MOVE_HINT) from error
 
 
 @contextmanager
 def translate_storage_errors(path: Path) -> Iterator[None]:
-    """Raise SQLite's errors about `path` as `StorageError`."""
+    """Raise errors of SQLite and of the file system about `path` as `StorageError`."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise storage_error(error, path) from error
 
 
@@ -100,25 +88,17 @@ async def open_database(
     Raises StoreVersionError if a newer version or another program wrote the file, CorruptStoreError if it is
     damaged, StorageError if it cannot be opened or written.
     """
-    try:
-        await asyncio.to_thread(_test_open, path)
+    with translate_storage_errors(path):
+        await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
+        # If opening failed in aiosqlite, its thread would outlive the event loop.
+        await asyncio.to_thread(lambda: sqlite3.connect(path).close())
         connection = await aiosqlite.connect(path)
-    except (OSError, sqlite3.Error) as error:
-        raise storage_error(error, path) from error
     try:
-        try:
+        with translate_storage_errors(path):
             await _prepare(connection, path, version, schema, migrate)
-        except sqlite3.Error as error:
-            raise storage_error(error, path) from error
         yield connection
     finally:
         await connection.close()
-
-
-def _test_open(path: Path) -> None:
-    """Open the file once: if that failed in aiosqlite, its thread would outlive the event loop."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sqlite3.connect(path).close()
 
 
 async def _prepare(
@@ -177,47 +157,30 @@ Values = tuple[Any, ...]
 
 
 class Rows(Protocol):
-    """Statements in SQLite's dialect, with `?` for each value; every write is a transaction."""
+    """Statements in SQLite's dialect, with `?` for each value. Raises StorageError if the database fails."""
 
     async def all(self, sql: str, values: Values) -> Sequence[Any]:
-        """Return the matching rows, each by column names.
-
-        Raises:
-            StorageError: the database cannot be used.
-        """
+        """Return the matching rows, each by column names."""
         ...
 
     async def write(self, sql: str, values: Values) -> None:
-        """Execute a statement and commit it.
-
-        Raises:
-            StorageError: the database cannot be used.
-        """
+        """Execute a statement and commit it."""
         ...
 
 
 class SqliteRows:
-    """Tables in a SQLite file.
-
-    Args:
-        connection: Open, with the tables, and with a row factory that provides column names.
-        path: For messages.
-    """
+    """`Rows` in a SQLite file."""
 
     def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
+        connection.row_factory = aiosqlite.Row
+        self._connection, self._path = connection, path
 
-    async def all(self, sql: str, values: Values) -> Sequence[Any]:
-        try:
-            async with self._connection.execute(sql, values) as cursor:
-                return list(await cursor.fetchall())
-        except sqlite3.Error as error:
-            raise storage_error(error, self._path) from error
+    async def all(self, sql: str, values: Values = ()) -> Sequence[Any]:
+        with translate_storage_errors(self._path):
+            return list(await self._connection.execute_fetchall(sql, values))
 
-    async def write(self, sql: str, values: Values) -> None:
-        try:
-            await self._connection.execute(sql, values)
+    async def write(self, sql: str, *rows: Values) -> None:
+        """Execute a statement with the values of each row, and commit them together."""
+        with translate_storage_errors(self._path):
+            await self._connection.executemany(sql, rows)
             await self._connection.commit()
-        except sqlite3.Error as error:
-            raise storage_error(error, self._path) from error

@@ -1,4 +1,4 @@
-"""ChromaStore (LangGraph BaseStore), filters."""
+"""Store of LangGraph on Chroma, with its filters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import operator
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -54,43 +53,27 @@ def where_clause(wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, bool]:
     parts: list[dict[str, Any]] = []
     for name, value in wanted.items():
         conditions = value if _is_conditions(value) else {"$eq": value}
-        for operator_name, limit in conditions.items():
-            known = (
-                isinstance(limit, int | float)
-                if operator_name in _ORDERED
-                else isinstance(limit, str | int | float)
-            )
+        for name_of, limit in conditions.items():
             # An item without the field is unequal, too, but not for Chroma.
-            if (
-                not known
-                or operator_name == "$ne"
-                or operator_name not in _OPERATORS
-                or name.startswith("text")
-            ):
+            known = name_of in ("$eq", *_ORDERED) and not name.startswith("text")
+            if not known or not isinstance(limit, int | float if name_of in _ORDERED else str | int | float):
                 return None, False
-            parts.append({f"f_{name}": {operator_name: limit}})
-    if not parts:
-        return None, True
-    return (parts[0] if len(parts) == 1 else {"$and": parts}), True
+            parts.append({f"f_{name}": {name_of: limit}})
+    return ({"$and": parts} if len(parts) > 1 else next(iter(parts), None)), True
 
 
 def matches_filter(value: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Return whether an item's value matches a filter; ValueError for an unknown operator."""
-    return all(_value_matches(value.get(name), given) for name, given in wanted.items())
-
-
-def _value_matches(found: Any, given: Any) -> bool:
-    if not _is_conditions(given):
-        return bool(found == given)
-    for operator_name, limit in given.items():
-        if operator_name not in _OPERATORS:
-            raise ValueError(
-                f"Unknown filter operator: {operator_name!r}. Use $eq, $ne, $gt, $gte, $lt or $lte."
-            )
-        if operator_name in _ORDERED and found is None:
-            return False
-        if not _OPERATORS[operator_name](found, limit):
-            return False
+    for name, given in wanted.items():
+        found = value.get(name)
+        for operator_name, limit in (given if _is_conditions(given) else {"$eq": given}).items():
+            if operator_name not in _OPERATORS:
+                raise ValueError(
+                    f"Unknown filter operator: {operator_name!r}. Use $eq, $ne, $gt, $gte, $lt or $lte."
+                )
+            is_comparable = operator_name not in _ORDERED or found is not None
+            if not is_comparable or not _OPERATORS[operator_name](found, limit):
+                return False
     return True
 
 
@@ -107,15 +90,12 @@ def match_namespaces(known: Sequence[tuple[str, ...]], op: ListNamespacesOp) -> 
 
 
 def _namespace_matches(namespace: tuple[str, ...], condition: MatchCondition) -> bool:
-    path = tuple(condition.path)
-    if len(namespace) < len(path):
-        return False
-    part = (
-        namespace[: len(path)]
-        if condition.match_type == "prefix"
-        else namespace[len(namespace) - len(path) :]
+    path, labels = tuple(condition.path), namespace
+    if condition.match_type != "prefix":
+        path, labels = path[::-1], labels[::-1]
+    return len(labels) >= len(path) and all(
+        wanted in ("*", label) for label, wanted in zip(labels, path, strict=False)
     )
-    return all(wanted in ("*", label) for label, wanted in zip(part, path, strict=True))
 
 
 T = TypeVar("T")
@@ -126,23 +106,14 @@ _NAMESPACE, _EMBEDDER = "gems_namespace", "gems_embedder"
 _HNSW = {"hnsw": {"space": "cosine", "ef_search": 100, "sync_threshold": 2000, "batch_size": 200}}
 
 
-@dataclass(frozen=True, slots=True)
-class _Put:
-    """An item to write: its metadata, and its text for embedding."""
-
-    key: str
-    metadata: dict[str, Any]
-    text: str
-    indexed: bool
+Metadata = dict[str, Any]
+"""An item as Chroma stores it; see `_prepare`."""
 
 
 class ChromaStore(BaseStore):
-    """Store on Chroma; see `open_store`. Searches match a value's `text_indexed`, or else the whole value.
+    """Store on Chroma. Searches match a value's `text_indexed`, or else the whole value.
 
-    Args:
-        connection: To Chroma.
-        spec: The embedder; see `open_embedder`.
-        api_key: For the embedder.
+    `spec` is a spec of `open_embedder`.
     """
 
     def __init__(self, connection: Connection, spec: str, api_key: SecretStr | None = None) -> None:
@@ -168,10 +139,7 @@ class ChromaStore(BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute operations; all reads come before the first write.
 
-        Raises:
-            EmbedderMismatchError: the items were embedded by another embedder.
-            StorageError: the store cannot be used.
-            GemsError: the embedder fails.
+        Raises EmbedderMismatchError if another embedder was used, StorageError, and errors of the embedder.
         """
         listed = list(ops)
         results: list[Result] = [None] * len(listed)
@@ -197,12 +165,7 @@ class ChromaStore(BaseStore):
         """Count the items of a namespace."""
         if self._connection.is_empty():
             return 0
-
-        def counted(client: Any) -> int:
-            collection = _existing(client).get(namespace)
-            return collection.count() if collection is not None else 0
-
-        return await self._on_thread(counted)
+        return await self._on_thread(lambda c: found.count() if (found := _existing(c).get(namespace)) else 0)
 
     async def items(self, namespace: Namespace, limit: int | None = None, offset: int = 0) -> list[Item]:
         """Return the items of a namespace in the order they were added."""
@@ -215,9 +178,12 @@ class ChromaStore(BaseStore):
 
     async def embedder_identities(self) -> set[str]:
         """Return the identities of the embedders of the stored vectors."""
+        return set((await self._identities()).values())
+
+    async def _identities(self) -> dict[Namespace, str]:
         if self._connection.is_empty():
-            return set()
-        return await self._on_thread(lambda c: {x.metadata[_EMBEDDER] for x in _existing(c).values()})
+            return {}
+        return await self._on_thread(lambda c: {n: x.metadata[_EMBEDDER] for n, x in _existing(c).items()})
 
     async def embedder(self) -> Embedder:
         """Return the embedder; for `auto` it depends on what the store was filled with."""
@@ -238,7 +204,8 @@ class ChromaStore(BaseStore):
             return 0
         await self._on_thread(_repair, writing=True)
         done = 0
-        for namespace in await self._on_thread(lambda c: _namespaces_of_others(c, embedder.identity)):
+        known = await self._identities()
+        for namespace in [name for name, identity in known.items() if identity != embedder.identity]:
             async for count in self._reembed(namespace, embedder):
                 done += count
                 if progress is not None:
@@ -253,8 +220,7 @@ class ChromaStore(BaseStore):
         await self._on_thread(lambda client: _create(client, namespace, identity, new), writing=True)
         for page in await self._pages(namespace, ["metadatas"]):
             vectors = await embedder.embed([metadata["text"] for metadata in page["metadatas"]])
-            fill = partial(_fill, name=new, page=page, vectors=vectors)
-            await self._on_thread(fill, writing=True)
+            await self._on_thread(partial(_fill, name=new, page=page, vectors=vectors), writing=True)
             yield len(page["ids"])
 
     async def clear(self) -> str:
@@ -295,7 +261,7 @@ class ChromaStore(BaseStore):
         if not queries:
             return {}
         prefixes = [op.namespace_prefix for op in searches if op.query]
-        known = await self._on_thread(lambda c: {n: x.metadata[_EMBEDDER] for n, x in _existing(c).items()})
+        known = await self._identities()
         touched = {known[n] for n in known if any(n[: len(p)] == p for p in prefixes)}
         # A query is not paid for if there is nothing to find.
         if not touched:
@@ -305,11 +271,10 @@ class ChromaStore(BaseStore):
         return dict(zip(queries, await embedder.embed(queries), strict=True))
 
     def _check(self, identities: set[str], embedder: Embedder) -> None:
-        others = identities - {embedder.identity}
+        others = ", ".join(sorted(identities - {embedder.identity}))
         if others:
             raise EmbedderMismatchError(
-                f"The store of experiences {self.where} was filled by the embedder "
-                f"{', '.join(sorted(others))}, "
+                f"The store of experiences {self.where} was filled by the embedder {others}, "
                 f"and {embedder.identity} is set now: their vectors cannot be compared."
             )
 
@@ -339,50 +304,40 @@ class ChromaStore(BaseStore):
             gone = [key for key, op in by_key.items() if op.value is None]
             if gone and not self._connection.is_empty():
                 await self._on_thread(partial(_delete, namespace=namespace, keys=gone), writing=True)
-            if written := [_prepare(op) for op in by_key.values() if op.value is not None]:
+            if written := {key: _prepare(op) for key, op in by_key.items() if op.value is not None}:
                 await self._write(namespace, written)
 
-    async def _write(self, namespace: Namespace, written: Sequence[_Put]) -> None:
+    async def _write(self, namespace: Namespace, written: dict[str, Metadata]) -> None:
         embedder = await self.embedder()
-        known: dict[str, dict[str, Any]] = {}
-        if not self._connection.is_empty():
-            keys = [put.key for put in written]
-            known = await self._on_thread(lambda client: self._known(client, namespace, keys, embedder))
-        for put in written:
-            # A rewritten item keeps its creation time.
-            put.metadata["created"] = known.get(put.key, put.metadata)["created"]
-            put.metadata["embedder"] = embedder.identity
-        changed = [put for put in written if _needs_upsert(known.get(put.key), put)]
-        vectors = await embedder.embed([put.text for put in changed if put.indexed])
-        await self._on_thread(
-            lambda client: _upsert(client, namespace, embedder.identity, written, changed, vectors),
-            writing=True,
-        )
 
-    def _known(
-        self, client: Any, namespace: Namespace, keys: list[str], embedder: Embedder
-    ) -> dict[str, dict[str, Any]]:
-        collection = _existing(client).get(namespace)
-        if collection is None:
-            return {}
-        self._check({collection.metadata[_EMBEDDER]}, embedder)
-        return _get(collection, keys)
+        def known_items(client: Any) -> dict[str, Metadata]:
+            collection = _existing(client).get(namespace)
+            if collection is None:
+                return {}
+            self._check({collection.metadata[_EMBEDDER]}, embedder)
+            return _get(collection, list(written))
+
+        known = {} if self._connection.is_empty() else await self._on_thread(known_items)
+        changed: dict[str, Metadata] = {}
+        for key, item in written.items():
+            before = known.get(key)
+            # A rewritten item keeps its creation time.
+            item["created"] = (before or item)["created"]
+            item["embedder"] = embedder.identity
+            if before is None or any(before[name] != item[name] for name in ("text", "indexed")):
+                changed[key] = item
+        vectors = await embedder.embed([item["text"] for item in changed.values() if item["indexed"]])
+        upsert = partial(_upsert, namespace=namespace, identity=embedder.identity, vectors=vectors)
+        await self._on_thread(lambda client: upsert(client, written=written, changed=changed), writing=True)
 
 
 @asynccontextmanager
 async def open_store(
     where: str, folder: Path, spec: str, api_key: SecretStr | None = None
 ) -> AsyncIterator[ChromaStore]:
-    """Open a store, which connects on first use.
+    """Open a store, which connects on first use; ConfigurationError if `where` or `spec` is invalid.
 
-    Args:
-        where: `http://host:port` of a Chroma server; empty for the folder.
-        folder: The local folder.
-        spec: The embedder; see `open_embedder`.
-        api_key: For the embedder.
-
-    Raises:
-        ConfigurationError: `where` or `spec` is invalid.
+    `where` is `http://host:port` of a Chroma server, or empty for the folder.
     """
     if spec != "auto":
         open_embedder(spec, api_key=api_key)
@@ -414,7 +369,7 @@ def _create(client: Any, namespace: Namespace, identity: str, name: str) -> Any:
     )
 
 
-def _get(collection: Any, keys: list[str]) -> dict[str, dict[str, Any]]:
+def _get(collection: Any, keys: list[str]) -> dict[str, Metadata]:
     if not keys:
         return {}
     found = collection.get(ids=list(dict.fromkeys(keys)), include=["metadatas"])
@@ -422,22 +377,21 @@ def _get(collection: Any, keys: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _search(collections: dict[Namespace, Any], op: SearchOp, vectors: dict[str, Vector]) -> list[SearchItem]:
-    prefix, found = op.namespace_prefix, list[tuple[float | None, Namespace, str, dict[str, Any]]]()
-    end = op.offset + op.limit
-    for namespace in sorted(collections):
-        if namespace[: len(prefix)] == prefix:
-            found += _search_collection(collections[namespace], namespace, op, vectors, end)
-    if op.query:
-        found.sort(key=lambda row: -(row[0] or 0.0))
-    return [
+    prefix, end = op.namespace_prefix, op.offset + op.limit
+    found = [
         SearchItem(**_item(namespace, key, metadata), score=score)
-        for score, namespace, key, metadata in found[op.offset : end]
+        for namespace in sorted(collections)
+        if namespace[: len(prefix)] == prefix
+        for score, key, metadata in _search_collection(collections[namespace], op, vectors, end)
     ]
+    if op.query:
+        found.sort(key=lambda item: -(item.score or 0.0))
+    return found[op.offset : end]
 
 
 def _search_collection(
-    collection: Any, namespace: Namespace, op: SearchOp, vectors: dict[str, Vector], end: int
-) -> list[tuple[float | None, Namespace, str, dict[str, Any]]]:
+    collection: Any, op: SearchOp, vectors: dict[str, Vector], end: int
+) -> list[tuple[float | None, str, Metadata]]:
     where, is_exact = where_clause(op.filter or {})
     if op.query:
         # If Chroma cannot express the filter, all items are checked.
@@ -454,46 +408,40 @@ def _search_collection(
         got = collection.get(where=where, limit=end if is_exact else None, include=["metadatas"])
         hits = [(None, key, meta) for key, meta in zip(got["ids"], got["metadatas"], strict=True)]
     return [
-        (score, namespace, key, meta)
+        (score, key, meta)
         for score, key, meta in hits
         if is_exact or matches_filter(json.loads(meta["value"]), op.filter or {})
     ]
 
 
-def _prepare(op: PutOp) -> _Put:
+def _prepare(op: PutOp) -> Metadata:
+    """Return an item: its value as JSON, flat fields for filters, and the text that searches match."""
     value = dict(op.value or {})
-    flat = {
-        f"f_{name}": given for name, given in value.items() if isinstance(given, str | int | float | bool)
-    }
-    text = _indexed_text_of(value, op.index)
+    if isinstance(op.index, list) and op.index != ["$"]:
+        text = "\n".join(str(value.get(name, "")) for name in op.index)
+    else:
+        text = str(value.get("text_indexed") or json.dumps(value, ensure_ascii=False))
     now = datetime.now(UTC).isoformat()
-    metadata = {
-        **{name: given for name, given in flat.items() if name not in ("f_text", "f_text_indexed")},
+    return {
+        **{
+            f"f_{name}": given
+            for name, given in value.items()
+            if isinstance(given, str | int | float | bool) and name not in ("text", "text_indexed")
+        },
         "value": json.dumps(value, ensure_ascii=False),
         "text": text,
         "indexed": op.index is not False,
         "created": now,
         "updated": now,
     }
-    return _Put(op.key, metadata, text, op.index is not False)
-
-
-def _indexed_text_of(value: dict[str, Any], index: Any) -> str:
-    if isinstance(index, list) and index != ["$"]:
-        return "\n".join(str(value.get(name, "")) for name in index)
-    return str(value.get("text_indexed") or json.dumps(value, ensure_ascii=False))
-
-
-def _needs_upsert(known: dict[str, Any] | None, put: _Put) -> bool:
-    return known is None or known["text"] != put.text or known["indexed"] != put.indexed
 
 
 def _upsert(
     client: Any,
     namespace: Namespace,
     identity: str,
-    written: Sequence[_Put],
-    changed: Sequence[_Put],
+    written: dict[str, Metadata],
+    changed: dict[str, Metadata],
     vectors: Sequence[Vector],
 ) -> None:
     collection = _existing(client).get(namespace) or _create(
@@ -504,13 +452,10 @@ def _upsert(
         # Chroma requires a vector for every item; searches leave out items that are not indexed.
         blank = np.zeros(len(vectors[0]) if vectors else LEXICAL_SIZE, dtype=np.float32)
         blank[0] = 1.0
-        collection.upsert(
-            ids=[put.key for put in changed],
-            metadatas=[put.metadata for put in changed],
-            embeddings=[next(left) if put.indexed else blank for put in changed],
-        )
-    if kept := [put for put in written if put not in changed]:
-        collection.update(ids=[put.key for put in kept], metadatas=[put.metadata for put in kept])
+        embeddings = [next(left) if item["indexed"] else blank for item in changed.values()]
+        collection.upsert(ids=list(changed), metadatas=list(changed.values()), embeddings=embeddings)
+    if kept := {key: item for key, item in written.items() if key not in changed}:
+        collection.update(ids=list(kept), metadatas=list(kept.values()))
 
 
 def _delete(client: Any, namespace: Namespace, keys: list[str]) -> None:
@@ -527,10 +472,6 @@ def _item(namespace: Namespace, key: str, metadata: dict[str, Any]) -> dict[str,
         "created_at": datetime.fromisoformat(metadata["created"]),
         "updated_at": datetime.fromisoformat(metadata["updated"]),
     }
-
-
-def _namespaces_of_others(client: Any, identity: str) -> list[Namespace]:
-    return [n for n, found in _existing(client).items() if found.metadata[_EMBEDDER] != identity]
 
 
 def _fill(client: Any, name: str, page: dict[str, Any], vectors: Sequence[Vector]) -> None:

@@ -1,23 +1,21 @@
-"""Outbox and background writer."""
+"""Write experiences and credits to the store in the background, by an outbox on disk."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import aiosqlite
 from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
 
 from gems.errors import GemsError, MemoryUnavailableError
 from gems.memory.experience import PendingOp, no_record
-from gems.memory.sqlite import open_database, storage_error
+from gems.memory.sqlite import SqliteRows, open_database
 
 OUTBOX_VERSION = 1
 _OUTBOX_SCHEMA = """
@@ -27,62 +25,40 @@ CREATE INDEX IF NOT EXISTS operations_pending ON operations (done, at);
 """
 
 
-class Outbox:
+class Outbox(SqliteRows):
     """The pending operations; see `open_outbox`. Any number of processes may share the file."""
-
-    def __init__(self, connection: aiosqlite.Connection, path: Path) -> None:
-        self._connection = connection
-        self._path = path
 
     async def add(self, operation: PendingOp) -> None:
         """Store an operation until it is done; a credit that was done before is not stored again."""
         # A put replaces an earlier one with its id, done or not; a credit would count twice.
         verb = "INSERT OR REPLACE" if operation["kind"] == "put" else "INSERT OR IGNORE"
-        await self._write(
-            verb + " INTO operations (id, at, operation) VALUES (?,?,?)",
-            [(operation["id"], _timestamp(), json.dumps(operation, ensure_ascii=False))],
-        )
+        row = (operation["id"], datetime.now(UTC).isoformat(), json.dumps(operation, ensure_ascii=False))
+        await self.write(verb + " INTO operations (id, at, operation) VALUES (?,?,?)", row)
 
     async def pending(self, limit: int) -> list[PendingOp]:
         """Return the pending operations, oldest first."""
         sql = "SELECT operation FROM operations WHERE done=0 ORDER BY at, rowid LIMIT ?"
-        return [json.loads(row[0]) for row in await self._all(sql, (limit,))]
+        return [json.loads(row[0]) for row in await self.all(sql, (limit,))]
 
     async def done(self, operations: Sequence[PendingOp]) -> None:
         """Mark operations as done: puts are deleted, of a credit only the id stays."""
         # Compared with what was done, since a newer put with the same id may have been added meanwhile.
         puts = [(op["id"], json.dumps(op, ensure_ascii=False)) for op in operations if op["kind"] == "put"]
-        await self._write("DELETE FROM operations WHERE id=? AND operation=?", puts)
+        await self.write("DELETE FROM operations WHERE id=? AND operation=?", *puts)
         credited = [(op["id"],) for op in operations if op["kind"] == "credit"]
-        await self._write("UPDATE operations SET done=1, operation='' WHERE id=?", credited)
+        await self.write("UPDATE operations SET done=1, operation='' WHERE id=?", *credited)
 
     async def count(self) -> int:
         """Count the pending operations."""
-        ((number,),) = await self._all("SELECT count(*) FROM operations WHERE done=0", ())
+        ((number,),) = await self.all("SELECT count(*) FROM operations WHERE done=0")
         return int(number)
 
     async def forget(self, keys: Sequence[tuple[Sequence[str], str]]) -> int:
         """Delete pending operations on these items (namespace, key); return their number."""
         named = {(tuple(namespace), key) for namespace, key in keys}
         pending = [op for op in await self.pending(2**31) if (tuple(op["namespace"]), op["key"]) in named]
-        await self._write("DELETE FROM operations WHERE id=?", [(op["id"],) for op in pending])
+        await self.write("DELETE FROM operations WHERE id=?", *((op["id"],) for op in pending))
         return len(pending)
-
-    async def _all(self, sql: str, values: tuple[Any, ...]) -> list[Any]:
-        try:
-            async with self._connection.execute(sql, values) as cursor:
-                return list(await cursor.fetchall())
-        except sqlite3.Error as error:
-            raise storage_error(error, self._path) from error
-
-    async def _write(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        if not rows:
-            return
-        try:
-            await self._connection.executemany(sql, rows)
-            await self._connection.commit()
-        except sqlite3.Error as error:
-            raise storage_error(error, self._path) from error
 
 
 @asynccontextmanager
@@ -90,10 +66,6 @@ async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
     """Open the outbox in the SQLite file at `path`; errors as in `open_database`."""
     async with open_database(path, OUTBOX_VERSION, _OUTBOX_SCHEMA) as connection:
         yield Outbox(connection, path)
-
-
-def _timestamp() -> str:
-    return datetime.now(UTC).isoformat()
 
 
 logger = logging.getLogger(__name__)
@@ -105,8 +77,7 @@ _CLOSE_TIMEOUT_S = 10.0
 async def apply(store: BaseStore, operations: Sequence[PendingOp]) -> None:
     """Execute operations on a store, all reads in one batch and all writes in another.
 
-    An item that is written again keeps its track record; a credit for a deleted item is dropped. If the store
-    fails, any part may have been done, and repeating it is harmless for puts.
+    An item that is written again keeps its track record; a credit for a deleted item is dropped.
     """
     keys = list(dict.fromkeys((tuple(op["namespace"]), op["key"]) for op in operations))
     reads: list[Op] = [GetOp(namespace, key) for namespace, key in keys]
@@ -120,7 +91,9 @@ async def apply(store: BaseStore, operations: Sequence[PendingOp]) -> None:
             kept = before.get("record") if before else None
             values[key] = op["value"] | ({"record": kept} if kept else {})
         elif before is not None:
-            values[key] = before | {"record": _add_credit(before.get("record") or {}, op["value"])}
+            record = before.get("record") or {}
+            counts = {name: record.get(name, 0) + op["value"].get(name, 0) for name in no_record()}
+            values[key] = before | {"record": counts}
     writes: list[Op] = [PutOp(namespace, key, value) for (namespace, key), value in values.items()]
     await store.abatch(writes)
 
@@ -140,10 +113,7 @@ class ExperienceWriter:
             self._task = asyncio.create_task(self._drain_soon())
 
     async def flush(self, timeout_s: float) -> GemsError | None:
-        """Execute all pending operations, for at most `timeout_s` seconds; the rest stays in the outbox.
-
-        Returns the error that prevents it; None if nothing is left.
-        """
+        """Execute pending operations for at most `timeout_s` seconds; return any error that prevents it."""
         try:
             return await asyncio.wait_for(self._drain(), timeout_s)
         except TimeoutError:
@@ -179,7 +149,3 @@ class ExperienceWriter:
         except GemsError as error:
             return error
         return None
-
-
-def _add_credit(record: dict[str, int], credit: dict[str, int]) -> dict[str, int]:
-    return {name: record.get(name, 0) + credit.get(name, 0) for name in no_record()}

@@ -44,11 +44,10 @@ class Node(Protocol):
 
 
 def as_node(name: str, function: NodeFunction, default: Context | None = None) -> Node:
-    """Wrap `function` as a graph node.
+    """Wrap `function` as a graph node; `default` is the context of runs that are invoked without one.
 
     The update includes the usage, also if the function fails. Once the run has an image, an error becomes a
-    stop reason, so that the best image is returned. Before that it is raised, and the run can be resumed at
-    this node. `default` is the context for runs that are invoked without one.
+    stop reason, so that the best image is returned. Before that it is raised: the run can be resumed here.
     """
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
@@ -74,10 +73,7 @@ def as_node(name: str, function: NodeFunction, default: Context | None = None) -
 
 
 def as_step(function: NodeFunction) -> Node:
-    """Wrap `function` as a step of a skill's graph.
-
-    Its errors are raised to the skill's node, which decides whether the run continues without the skill.
-    """
+    """Wrap `function` as a step of a skill's graph, which raises errors to the skill's node."""
 
     async def step(state: Any, *, runtime: Runtime[Context]) -> Update:
         work = create_node_context(state, runtime, get_context(runtime))
@@ -103,21 +99,22 @@ def get_context(runtime: Runtime[Context], default: Context | None = None) -> Co
 
 
 def create_node_context(state: Any, runtime: Runtime[Context], context: Context) -> NodeContext:
-    """A node's turn."""
-    thread_id = runtime.execution_info.thread_id if runtime.execution_info else None
+    """Return what a node is given for one call."""
+    thread = (runtime.execution_info.thread_id if runtime.execution_info else None) or ""
     store = runtime.store if context.learning else None
-    return NodeContext.begin(state, context, runtime.stream_writer, thread_id, store)
+    return NodeContext.begin(state, context, runtime.stream_writer, thread, store)
 
 
 @contextmanager
 def trace_node(work: NodeContext, name: str) -> Iterator[Span]:
-    """A node's turn as logs and traces see it."""
+    """Name the node in logs and traces."""
     with within_run(work.run_id, work.round), work.span("node", name, node=name) as span:
         yield span
 
 
 def usage_update(work: NodeContext) -> Update:
-    """What a turn consumed and warned about; every key of an update becomes a row in the checkpointer."""
+    """Return the update with the usage and the warnings of a call."""
+    # Every key of an update becomes a row in the checkpointer.
     kept = {"usage": work.usage, "warnings": work.warnings}
     return {name: value for name, value in kept.items() if value}
 
@@ -137,7 +134,7 @@ def _stop_update(name: str, error: Exception, *, has_image: bool) -> Update:
 
 
 def stop_reason_for(error: GemsError) -> StopReason:
-    """The stop reason of a run that an error ended."""
+    """Return the stop reason of a run that an error ended."""
     if isinstance(error, DeadlineReachedError | BudgetReachedError):
         return "budget"
     if isinstance(error, RunCancelledError):

@@ -1,4 +1,4 @@
-"""Answers for one image, by model and verifiers."""
+"""Answer a checklist about one image, by the chat model and by verifiers of skills."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from gems.nodes.skills import skill_verifiers, used_skills
 from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
 from gems.skills.loader import forbid_exit, format_code_error
 from gems.state import State
-from gems.types import Answer, AnswerValue, Requirement, shorten_evidence, unknown_answer
+from gems.types import Answer, AnswerValue, Requirement, build_answer, unknown_answer
 
-# Attempt numbers make repeated questions distinct in the ledger.
-_FIRST_ATTEMPTS = (0, 1)
+Attempts = tuple[int, ...]
+"""Numbers that make repeated questions distinct in the ledger."""
+_FIRST_ATTEMPTS: Attempts = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +29,31 @@ class Judgement:
     """Answers for one image, one per requirement in plan order, and the judge's reasoning."""
 
     answers: list[Answer]
-    thought: str
+    thought: str = ""
+
+    def by_requirement(self) -> dict[str, Answer]:
+        """Return the answers by the ids of their requirements."""
+        return {answer["requirement"]: answer for answer in self.answers}
+
+    def updated(self, newer: Mapping[str, Answer], *thoughts: str) -> Judgement:
+        """Replace answers by newer ones, and append to the reasoning."""
+        answers = [newer.get(answer["requirement"], answer) for answer in self.answers]
+        return Judgement(answers, "\n".join(filter(None, (self.thought, *thoughts))))
 
 
 async def judge_image(
-    image: str,
-    requirements: Sequence[Requirement],
-    work: NodeContext,
-    known: Mapping[str, Answer] | None = None,
+    image: str, requirements: Sequence[Requirement], work: NodeContext, known: Mapping[str, Answer]
 ) -> Judgement:
-    """Answer all requirements about one stored image.
-
-    The chat model is not asked about the requirements in `known`, which skills' verifiers have answered.
-    Raises the first `GemsError` if no requirement could be asked about.
-    """
-    known = known or {}
+    """Answer all requirements about a stored image; those in `known` were answered by verifiers."""
     open_ones = [requirement for requirement in requirements if requirement["id"] not in known]
-    asked = await _ask_model(image, open_ones, work) if open_ones else Judgement([], "")
-    answers = {answer["requirement"]: answer for answer in asked.answers} | dict(known)
+    asked = Judgement([])
+    if open_ones:
+        # The paper asks one question per call.
+        ask = ask_individually if work.profile == "paper" else ask_checklist
+        asked = await ask(await pictures_to_judge(image, work), open_ones, work, _FIRST_ATTEMPTS)
+    answers = asked.by_requirement() | dict(known)
     judgement = Judgement([answers[requirement["id"]] for requirement in requirements], asked.thought)
     return judgement if work.profile == "paper" else _apply_parents(judgement, requirements)
-
-
-async def _ask_model(image: str, requirements: Sequence[Requirement], work: NodeContext) -> Judgement:
-    """Ask the chat model: one question per call in profile `paper`, otherwise all in one call."""
-    ask = ask_individually if work.profile == "paper" else ask_checklist
-    return await ask(await pictures_to_judge(image, work), requirements, work, _FIRST_ATTEMPTS)
 
 
 async def pictures_to_judge(image: str, work: NodeContext) -> list[Picture]:
@@ -69,49 +69,45 @@ def is_verified(answer: Answer) -> bool:
 
 
 async def ask_checklist(
-    pictures: Sequence[Picture],
-    requirements: Sequence[Requirement],
-    work: NodeContext,
-    attempts: Sequence[int],
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempts: Attempts
 ) -> Judgement:
-    """Ask all questions in one call, and those left unknown once more individually in the last attempt.
-
-    Without a usable list each question is asked individually.
-    """
+    """Ask all questions in one call, and those left unknown, or all if that fails, individually."""
     try:
         listed = await _ask_list(pictures, requirements, work, attempts[0])
     except (UnreadableReplyError, RefusedError) as error:
         work.warn(f"The checklist reply was unusable; asking each question separately: {error}")
         return await ask_individually(pictures, requirements, work, attempts)
-    return await _retry_unknown(pictures, listed, requirements, work, attempts[-1:])
+    unclear = {answer["requirement"] for answer in listed.answers if answer["answer"] == "unknown"}
+    asked = [requirement for requirement in requirements if requirement["id"] in unclear]
+    if not asked:
+        return listed
+    try:
+        again = await ask_individually(pictures, asked, work, attempts[-1:])
+    except ProviderError as error:
+        work.warn(f"{len(asked)} requirements stay unknown: {error}")
+        return listed
+    return listed.updated(again.by_requirement(), again.thought)
 
 
 async def _ask_list(
     pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempt: int
 ) -> Judgement:
-    reply = await work.ask(
-        question(
-            "checklist",
-            {"questions": numbered(requirement["question"] for requirement in requirements)},
-            pictures=pictures,
-            attempt=attempt,
-            editing=work.is_editing,
-            again=attempt not in _FIRST_ATTEMPTS,
-        )
+    asked = question(
+        "checklist",
+        {"questions": numbered(requirement["question"] for requirement in requirements)},
+        pictures=pictures,
+        attempt=attempt,
+        editing=work.is_editing,
+        again=attempt not in _FIRST_ATTEMPTS,
     )
+    reply = await work.ask(asked)
     by_number = _answers_by_number(reply.form(ChecklistReply).answers)
-    answers: list[Answer] = []
-    for number, requirement in enumerate(requirements, 1):
-        found = by_number.get(number)
-        answers.append(
-            {
-                "requirement": requirement["id"],
-                "answer": found.answer if found else "unknown",
-                "evidence": shorten_evidence(found.evidence if found else "left out of the answer"),
-                "probability": None,
-                "source": "judge",
-            }
-        )
+    answers = [
+        build_answer(requirement, found.answer, found.evidence)
+        if (found := by_number.get(number))
+        else unknown_answer(requirement, "left out of the answer")
+        for number, requirement in enumerate(requirements, 1)
+    ]
     return Judgement(answers, reply.thought)
 
 
@@ -126,33 +122,8 @@ def _answers_by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
     return found
 
 
-async def _retry_unknown(
-    pictures: Sequence[Picture],
-    judgement: Judgement,
-    requirements: Sequence[Requirement],
-    work: NodeContext,
-    attempts: Sequence[int],
-) -> Judgement:
-    """Ask individually about each requirement whose answer is unknown."""
-    unclear = {answer["requirement"] for answer in judgement.answers if answer["answer"] == "unknown"}
-    if not unclear:
-        return judgement
-    asked = [requirement for requirement in requirements if requirement["id"] in unclear]
-    try:
-        again = await ask_individually(pictures, asked, work, attempts)
-    except ProviderError as error:
-        work.warn(f"{len(asked)} requirements stay unknown: {error}")
-        return judgement
-    newer = {answer["requirement"]: answer for answer in again.answers}
-    answers = [newer.get(answer["requirement"], answer) for answer in judgement.answers]
-    return Judgement(answers, "\n".join(filter(None, (judgement.thought, again.thought))))
-
-
 async def ask_individually(
-    pictures: Sequence[Picture],
-    requirements: Sequence[Requirement],
-    work: NodeContext,
-    attempts: Sequence[int],
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempts: Attempts
 ) -> Judgement:
     """Ask one question per call, all concurrently.
 
@@ -167,18 +138,17 @@ async def ask_individually(
     for failure in failures:
         if len(failures) == len(results) or not isinstance(failure, ProviderError):
             raise failure
-    answers, thoughts = [], []
-    for requirement, result in zip(requirements, results, strict=True):
-        if isinstance(result, BaseException):
-            answers.append(unknown_answer(requirement, f"could not be asked: {result}"))
-        else:
-            answers.append(result[0])
-            thoughts.append(result[1])
-    return Judgement(answers, "\n".join(filter(None, thoughts)))
+    found = [
+        (unknown_answer(requirement, f"could not be asked: {result}"), "")
+        if isinstance(result, BaseException)
+        else result
+        for requirement, result in zip(requirements, results, strict=True)
+    ]
+    return Judgement([answer for answer, _ in found]).updated({}, *(thought for _, thought in found))
 
 
 async def _ask_one(
-    pictures: Sequence[Picture], requirement: Requirement, work: NodeContext, attempts: Sequence[int]
+    pictures: Sequence[Picture], requirement: Requirement, work: NodeContext, attempts: Attempts
 ) -> tuple[Answer, str]:
     asked = question(
         "verify",
@@ -198,14 +168,7 @@ async def _ask_one(
     value, evidence = read_answer(reply.text)
     if value == "unknown" and not last:
         return await _ask_one(pictures, requirement, work, attempts[1:])
-    answer: Answer = {
-        "requirement": requirement["id"],
-        "answer": value,
-        "evidence": shorten_evidence(evidence),
-        "probability": reply.yes_probability,
-        "source": "judge",
-    }
-    return answer, reply.thought
+    return build_answer(requirement, value, evidence, probability=reply.yes_probability), reply.thought
 
 
 def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
@@ -214,27 +177,19 @@ def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) ->
     A wrong count is an exception: of four cats where three were asked for, one can still say whether they are
     black.
     """
-    answers = {answer["requirement"]: answer for answer in judgement.answers}
+    answers = judgement.by_requirement()
     counts = {requirement["id"] for requirement in requirements if requirement["kind"] == "count"}
     for requirement in requirements:
         parents = [parent for parent in requirement["parents"] if parent not in counts]
         missing = [parent for parent in parents if answers[parent]["answer"] == "no"]
         if missing and answers[requirement["id"]]["answer"] != "no":
             evidence = f"makes no sense without {missing[0]}, which is not met"
-            answers[requirement["id"]] = answers[requirement["id"]] | {
-                "answer": "no",
-                "evidence": evidence,
-                "probability": None,
-                "source": "parent",
-            }
-    return Judgement([answers[requirement["id"]] for requirement in requirements], judgement.thought)
+            answers[requirement["id"]] = build_answer(requirement, "no", evidence, source="parent")
+    return judgement.updated(answers)
 
 
 async def ask_verifiers(image: str, state: State, work: NodeContext) -> dict[str, Answer]:
-    """Return answers by requirement; the judge is asked about those that no verifier can decide.
-
-    The first skill that answers wins. A verifier that fails causes one warning and does not end the run.
-    """
+    """Return answers of skills' verifiers by requirement, of the first that answers; failures only warn."""
     answers: dict[str, Answer] = {}
     for name in used_skills(state):
         waiting = [item for item in state["requirements"] if item["id"] not in answers]
@@ -242,10 +197,13 @@ async def ask_verifiers(image: str, state: State, work: NodeContext) -> dict[str
             answers |= await _answers_of_skill(name, image, waiting, state["prompt"], work)
         except LimitReached:
             raise
-        except (GemsError, TimeoutError) as error:
-            _warn_once(f"The verifier of the skill {name} failed: {error}", state, work)
         except Exception as error:  # noqa: BLE001 - code of somebody else's
-            _warn_once(f"The verifier of the skill {name} failed: {format_code_error(error)}", state, work)
+            is_known = isinstance(error, GemsError | TimeoutError)
+            message = (
+                f"The verifier of the skill {name} failed: {error if is_known else format_code_error(error)}"
+            )
+            if message not in (*(state.get("warnings") or ()), *work.warnings):
+                work.warn(message)
     return answers
 
 
@@ -256,24 +214,24 @@ async def _answers_of_skill(
     verifiers = await asyncio.to_thread(skill_verifiers, skill) if skill is not None else []
     answers: dict[str, Answer] = {}
     for verifier in verifiers:
-        taken = [
-            item for item in requirements if item["id"] not in answers and _takes_requirement(verifier, item)
-        ]
+        left = [item for item in requirements if item["id"] not in answers]
+        try:
+            taken = [item for item in left if verifier.takes(item)]
+        except SystemExit as error:
+            raise SkillError(f"Its verifier tried to exit the program: SystemExit: {error}.") from None
         if taken:
             data = await work.context.images.load(image)
             request = VerifierRequest(image=data, user_prompt=prompt, requirements=taken)
             found = await _run_verifier(verifier, request, work)
             for item in taken:
-                if (said := found.get(item["id"])) is not None and _checked_value(said) != "unknown":
-                    answers[item["id"]] = _to_answer(item, said, name)
+                if (said := found.get(item["id"])) is None:
+                    continue
+                value = getattr(said, "answer", None)
+                if value not in get_args(AnswerValue):
+                    raise SkillError(f"Its verifier answers {value!r:.80}; it must be yes, no or unknown.")
+                if value != "unknown":
+                    answers[item["id"]] = build_answer(item, value, str(said.evidence), source=name)
     return answers
-
-
-def _takes_requirement(verifier: Verifier, requirement: Requirement) -> bool:
-    try:
-        return bool(verifier.takes(requirement))
-    except SystemExit as error:
-        raise SkillError(f"Its verifier tried to exit the program: SystemExit: {error}.") from None
 
 
 async def _run_verifier(
@@ -288,29 +246,6 @@ async def _run_verifier(
             raise SkillError(f"It did not finish within {seconds:g} s.") from None
         raise
     if not isinstance(found, Mapping):
-        raise SkillError(
-            f"Its verifier hands back {type(found).__name__}; it must be answers by requirement."
-        )
+        kind = type(found).__name__
+        raise SkillError(f"Its verifier hands back {kind}; it must be answers by requirement.")
     return found
-
-
-def _checked_value(said: VerifierAnswer) -> AnswerValue:
-    value = getattr(said, "answer", None)
-    if value not in get_args(AnswerValue):
-        raise SkillError(f"Its verifier answers {value!r:.80}; it must be yes, no or unknown.")
-    return said.answer
-
-
-def _to_answer(requirement: Requirement, said: VerifierAnswer, name: str) -> Answer:
-    return {
-        "requirement": requirement["id"],
-        "answer": said.answer,
-        "evidence": shorten_evidence(str(said.evidence)),
-        "probability": None,
-        "source": name,
-    }
-
-
-def _warn_once(message: str, state: State, work: NodeContext) -> None:
-    if message not in (*(state.get("warnings") or ()), *work.warnings):
-        work.warn(message)

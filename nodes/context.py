@@ -18,6 +18,7 @@ from langgraph.store.base import BaseStore
 from gems.errors import DeadlineReachedError, GemsError, RunCancelledError, StorageError
 from gems.events import Event, ImageDrawn, StepDone, Warned
 from gems.memory.experience import PendingOp
+from gems.memory.ledger import KeptAnswer
 from gems.memory.writer import apply
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
@@ -29,6 +30,7 @@ from gems.types import NO_USAGE, Candidate, GeneratedImage, ImageRequest, Profil
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+Writer = Callable[[Any], None]
 
 GENERATOR = "generator"
 """Name of the generator in a run's usage."""
@@ -39,46 +41,34 @@ _SIDES: dict[Role, int] = {"reflector": 512}
 
 @dataclass(slots=True)
 class NodeContext:
-    """Context of one call of a node.
-
-    Attributes:
-        context: The run's context.
-        run_id: Names the run in the ledger; empty for a run that cannot be resumed.
-        round: The current round; 0 before the first.
-        profile: Decides how images are shown.
-        deadline_s: Seconds that the run may take from `context.started`; None for no limit.
-        write: Receives events as dictionaries.
-        store: Lessons of other runs; None if memory is off.
-        source: Id of the image that the run edits; empty if there is none.
-        usage: Usage of this call so far, by role and `generator`.
-        warnings: Problems in this call that did not end it.
-    """
+    """What one call of a node is given, with its usage by role, and its warnings."""
 
     context: Context
     run_id: str
+    """Names the run in the ledger; empty for a run that cannot be resumed."""
     round: int
+    """The current round; 0 before the first."""
     profile: Profile
     deadline_s: float | None
-    write: Callable[[Any], None]
+    """Seconds that the run may take from `context.started`; None for no limit."""
+    write: Writer
+    """Receives events as dictionaries."""
     store: BaseStore | None = None
+    """Lessons of other runs; None if memory is off."""
     source: str = ""
+    """Id of the image that the run edits; empty if there is none."""
     usage: dict[str, Usage] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def begin(
-        cls,
-        state: State,
-        context: Context,
-        write: Callable[[Any], None],
-        thread_id: str | None,
-        store: BaseStore | None = None,
+        cls, state: State, context: Context, write: Writer, thread: str, store: BaseStore | None = None
     ) -> NodeContext:
         """Create the context for the round that `state` is in."""
         options = state.get("options")
         return cls(
             context=context,
-            run_id=state.get("run_id") or thread_id or "",
+            run_id=state.get("run_id") or thread,
             round=len(state.get("rounds") or ()) + 1,
             profile=options["profile"] if options else state.get("profile", "balanced"),
             deadline_s=options["deadline_s"] if options else state.get("deadline_s"),
@@ -94,18 +84,14 @@ class NodeContext:
 
     def emit(self, event: Event) -> None:
         """Emit an event to the run's subscribers."""
-        stamped = event.model_copy(update={"run_id": self.run_id, "seconds": self.seconds()})
-        self.write(stamped.model_dump())
+        stamp = {"run_id": self.run_id, "seconds": time.monotonic() - self.context.started}
+        self.write(event.model_copy(update=stamp).model_dump())
 
     def warn(self, message: str) -> None:
         """Record a warning and emit it."""
         logger.warning("Run %s, round %d: %s", self.run_id, self.round, message)
         self.warnings.append(message)
         self.emit(Warned(message=message))
-
-    def seconds(self) -> float:
-        """Return the seconds that this process has spent on the run."""
-        return time.monotonic() - self.context.started
 
     def total_usage(self, state: State) -> dict[str, Usage]:
         """Return the run's usage so far, including this call's."""
@@ -119,10 +105,7 @@ class NodeContext:
             raise DeadlineReachedError(f"The run reached its deadline of {self.deadline_s:g} s.")
 
     async def within_limits(self, doing: Awaitable[T]) -> T:
-        """Await `doing` until it is done, the deadline passes or the run is cancelled.
-
-        Raises `RunCancelledError` or `DeadlineReachedError` in the latter cases.
-        """
+        """Await `doing`; RunCancelledError or DeadlineReachedError if the run is ended first."""
         task = asyncio.ensure_future(doing)
         cancelled = asyncio.ensure_future(self.context.cancelled.wait())
         try:
@@ -141,34 +124,30 @@ class NodeContext:
                 await asyncio.gather(task, return_exceptions=True)
 
     async def ask(self, question: Question) -> ChatReply:
-        """Return the answer to `question`, from the ledger if it was given before, else from the chat model.
-
-        Raises the `GemsError`s of `ChatClient.ask` and `within_limits`.
-        """
+        """Return the answer to `question`, from the ledger if it was given before, else from the model."""
         role = TASK_ROLES[question.task]
         key = _answer_key(self.round, question)
         kept = await self.context.ledger.answer(self.run_id, key) if self.run_id else None
         if kept is not None:
             self._count(role, kept["usage"])
             parsed = read_json(kept["text"], question.reply) if question.reply is not None else None
-            return ChatReply(
-                text=kept["text"],
-                thought=kept["thought"],
-                parsed=parsed,
-                yes_probability=kept["yes_probability"],
-                usage=kept["usage"],
-            )
+            return ChatReply(**kept, parsed=parsed)
         reply = await self._answered(role, question)
         if self.run_id:
-            await self._enter_answer(key, question, reply)
+            answer: KeptAnswer = {
+                "text": reply.text,
+                "thought": reply.thought,
+                "yes_probability": reply.yes_probability,
+                "usage": reply.usage,
+            }
+            try:
+                await self.context.ledger.enter_answer(self.run_id, key, question.task, answer)
+            except StorageError as error:
+                self.warn(f"An answer could not be recorded in the ledger: {error}")
         return reply
 
     async def draw(self, index: int, request: ImageRequest) -> Candidate:
-        """Return the candidate for `request` from the ledger if it is there, else from the generator.
-
-        The image is stored and recorded in the ledger before this returns. Raises the `GemsError`s of
-        `ImageGenerator.generate` and `within_limits`.
-        """
+        """Return the candidate for `request`, from the ledger or the generator; then stored and recorded."""
         generator, ledger = self.context.generator, self.context.ledger
         fingerprint = request.fingerprint(generator.capabilities.model)
         if self.run_id:
@@ -192,10 +171,7 @@ class NodeContext:
             raise
 
     async def hand_on(self, operation: PendingOp) -> None:
-        """Pass an experience to memory, in the background if there is a writer.
-
-        An unavailable store only causes a warning.
-        """
+        """Pass an experience to memory, in the background if there is a writer; failures are warned about."""
         try:
             if self.context.writer is not None:
                 await self.context.writer.submit(operation)
@@ -284,37 +260,19 @@ class NodeContext:
 
         return tell
 
-    async def _enter_answer(self, key: str, question: Question, reply: ChatReply) -> None:
-        try:
-            await self.context.ledger.enter_answer(
-                self.run_id,
-                key,
-                question.task,
-                {
-                    "text": reply.text,
-                    "thought": reply.thought,
-                    "yes_probability": reply.yes_probability,
-                    "usage": reply.usage,
-                },
-            )
-        except StorageError as error:
-            self.warn(f"An answer could not be recorded in the ledger: {error}")
-
     async def _enter_drawing(self, candidate: Candidate, fingerprint: str, request: ImageRequest) -> None:
         unsaved = self.context.images.unsaved.get(candidate["image"])
         if unsaved is not None:
             self.warn(f"An image could not be stored and is held in memory only: {unsaved}")
         elif self.run_id:
+            enter = self.context.ledger.enter_drawing
             try:
-                await self.context.ledger.enter_drawing(
-                    self.run_id, self.round, candidate, fingerprint, request
-                )
+                await enter(self.run_id, self.round, candidate, fingerprint, request)
             except StorageError as error:
                 self.warn(f"An image could not be recorded in the ledger: {error}")
 
 
 def _answer_key(number: int, question: Question) -> str:
-    """Return the SHA-256 of the question and its position in the run; images are represented by their ids."""
     parts = [part if isinstance(part, str) else [part.image, part.label] for part in question.parts]
     identity = [number, question.task, question.system, parts, question.attempt]
     return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).hexdigest()

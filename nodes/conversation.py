@@ -10,7 +10,7 @@ from langchain_core.messages import AIMessage, AnyMessage
 
 from gems.nodes.base import Update
 from gems.state import Context, State
-from gems.types import Answer, Round
+from gems.types import Answer, Round, answers_of
 
 _MAX_LISTED = 10
 """Number of requirements listed in an answer."""
@@ -21,8 +21,10 @@ def prompt_from_messages(state: State) -> Update:
     messages = state.get("messages")
     if not messages:
         return {}
-    prompt = state.get("prompt") or ""
-    if is_unanswered(messages) and (not prompt or _is_from_earlier_run(prompt, state)):
+    prompt, before = state.get("prompt") or "", state.get("prompt_digest")
+    # Values of a thread stay until they are overwritten, so the prompt may be an earlier run's.
+    is_old = _digest(prompt) == before if before else bool(state.get("plan"))
+    if is_unanswered(messages) and (not prompt or is_old):
         prompt = messages[-1].text
     return {"prompt": prompt, "prompt_digest": _digest(prompt)}
 
@@ -32,28 +34,18 @@ def is_unanswered(messages: Sequence[AnyMessage]) -> bool:
     return bool(messages) and messages[-1].type == "human"
 
 
-def _is_from_earlier_run(prompt: str, state: State) -> bool:
-    """Return whether the prompt is an earlier run's; values of a thread stay until they are overwritten."""
-    before = state.get("prompt_digest")
-    return _digest(prompt) == before if before else bool(state.get("plan"))
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
 
 
 def answer_update(state: State, found: dict[str, Any], rounds: Sequence[Round], context: Context) -> Update:
-    """Return the message with the best image and its checklist; empty if there is no message to answer.
-
-    It contains a link and not the image, which would be stored again in the thread's checkpoints.
-    """
+    """Return the message with a link to the best image, and its checklist; empty without an open question."""
     messages = state.get("messages") or []
     if not is_unanswered(messages):
         return {}
     best = next(turn for turn in rounds if turn["number"] == found["best_round"])
-    content: list[str | dict[str, Any]] = [
-        {"type": "text", "text": format_answer(state, found, best, len(rounds))}
-    ]
+    text = format_answer(state, found, best, len(rounds))
+    content: list[str | dict[str, Any]] = [{"type": "text", "text": text}]
     link = context.link(found["image"])
     if link is not None:
         content.insert(0, {"type": "image_url", "image_url": {"url": link}})
@@ -63,7 +55,7 @@ def answer_update(state: State, found: dict[str, Any], rounds: Sequence[Round], 
 
 def format_answer(state: State, found: dict[str, Any], best: Round, rounds: int) -> str:
     """Format the checklist of the best round, unmet requirements first."""
-    answers = {answer["requirement"]: answer for answer in best["verdicts"][best["best"]]["answers"]}
+    answers = answers_of(best)
     checked = [(item["question"], answers.get(item["id"])) for item in state["requirements"]]
     met = sum(answer is not None and answer["answer"] == "yes" for _, answer in checked)
     which = "1 round" if rounds == 1 else f"round {found['best_round']} of {rounds}"

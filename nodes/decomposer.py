@@ -25,10 +25,7 @@ async def decompose(state: State, work: NodeContext) -> Update:
 
 
 async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement]:
-    """Return 1 to 20 requirements; a single one about the whole prompt if the model states none.
-
-    Raises `UnreachableError` and `ConfigurationError`, before anything is paid for.
-    """
+    """Return 1 to 20 requirements; a single one about the whole prompt if the model states none."""
     fault = "the model stated none"
     for attempt in range(_ATTEMPTS):
         try:
@@ -45,17 +42,19 @@ async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement
     return [{"id": "r1", "question": f"Does this image show: {prompt}?", "kind": "other", "parents": []}]
 
 
-def clean_requirements(stated: Sequence[RequirementReply]) -> list[Requirement]:
-    """Return at most 20 requirements without duplicates or empty questions.
+def normalize_question(text: str) -> str:
+    """Return the same text for questions that differ only in spaces, case or the end."""
+    return " ".join(text.split()).casefold().rstrip("?. ")
 
-    Parents, given as positions from 1, refer to earlier requirements only.
-    """
+
+def clean_requirements(stated: Sequence[RequirementReply]) -> list[Requirement]:
+    """Return at most 20 different requirements; parents, given as positions from 1, are earlier ones only."""
     kept: list[Requirement] = []
     ids_by_position: dict[int, str] = {}
     ids_by_text: dict[str, str] = {}
     for position, item in enumerate(stated, 1):
         text = " ".join(item.question.split())
-        same = text.casefold().rstrip("?. ")
+        same = normalize_question(text)
         if same in ids_by_text:
             ids_by_position[position] = ids_by_text[same]
         elif same and len(kept) < MAX_REQUIREMENTS:

@@ -1,4 +1,4 @@
-"""Candidates; size, negative prompt, overrides."""
+"""Generator: candidates of a round, and overrides of skills for the generator."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from gems.types import (
     total_usage,
 )
 
+T = TypeVar("T")
 _MAX_STEPS = 1_000
 _MAX_GUIDANCE = 100.0
-_MAX_NEGATIVE = 2_000
 
 
 def image_size(state: State) -> tuple[int, int]:
@@ -49,19 +49,15 @@ def count_images(rounds: Sequence[Round]) -> int:
 def merge_overrides(first: DrawingSettings, second: DrawingSettings) -> DrawingSettings:
     """Merge the settings of two skills; the first one wins."""
     both = DrawingSettings(**{**second, **first})
-    texts = (first.get("negative_prompt", ""), second.get("negative_prompt", ""))
-    if any(texts):
-        both["negative_prompt"] = ", ".join(text for text in texts if text)
+    if texts := [given["negative_prompt"] for given in (first, second) if given.get("negative_prompt")]:
+        both["negative_prompt"] = ", ".join(texts)
     return both
 
 
 def check_overrides(
     given: Any, options: Options, generator: GeneratorCapabilities
 ) -> tuple[DrawingSettings, list[str]]:
-    """Return the usable settings of a skill, and why others are ignored.
-
-    Raises `SkillError` if `given` does not have the form of `gems.types.DrawingSettings`.
-    """
+    """Return the usable settings of a skill, and why others are ignored; SkillError for a wrong form."""
     if not isinstance(given or {}, dict):
         raise SkillError(f"Its drawing is {type(given).__name__}; it must be a dictionary.")
     kept, faults = DrawingSettings(), []
@@ -79,7 +75,7 @@ def check_overrides(
 def _check_setting(name: str, value: Any, options: Options, generator: GeneratorCapabilities) -> str:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     match name:
-        case "negative_prompt" if isinstance(value, str) and _is_negative_prompt(value):
+        case "negative_prompt" if isinstance(value, str) and len(value) <= 2_000 and is_unicode(value):
             unheeded = bool(value) and not generator.negative_prompts
             return f"{generator.model} takes no negative prompt" if unheeded else ""
         case "guidance" if number and 0 <= value <= _MAX_GUIDANCE:
@@ -87,31 +83,20 @@ def _check_setting(name: str, value: Any, options: Options, generator: Generator
         case "steps" if isinstance(value, int) and number and 1 <= value <= _MAX_STEPS:
             return ""
         case "size" if isinstance(value, str):
-            return _check_size(value, options, generator)
+            try:
+                # The user's own size has priority.
+                if not options["sized"]:
+                    generator.check_size(*parse_size(value))
+            except GemsError as error:
+                return str(error)
+            return ""
         case "negative_prompt" | "guidance" | "steps" | "size":
             raise SkillError(f"In its drawing, {name} cannot be {_short_repr(value)}.")
     return f"there is no setting {_short_repr(name)}"
 
 
-def _is_negative_prompt(text: str) -> bool:
-    return len(text) <= _MAX_NEGATIVE and is_unicode(text)
-
-
 def _short_repr(value: Any) -> str:
     return f"{value!r:.80}"
-
-
-def _check_size(value: str, options: Options, generator: GeneratorCapabilities) -> str:
-    if options["sized"]:
-        return ""
-    try:
-        generator.check_size(*parse_size(value))
-    except GemsError as error:
-        return str(error)
-    return ""
-
-
-T = TypeVar("T")
 
 
 async def generate(state: State, work: NodeContext) -> Update:
@@ -156,10 +141,7 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
 
 
 def affordable_images(state: State, work: NodeContext) -> int | None:
-    """Return how many images the remaining budget pays for; None if there is no such limit.
-
-    Raises `BudgetReachedError` if it does not pay for a single image.
-    """
+    """Return how many images the budget still pays for, None without a limit; BudgetReachedError for none."""
     budget, price = state["options"]["budget_usd"], work.context.generator.capabilities.price_usd
     spent = total_usage(state.get("usage") or {})["usd"]
     if budget is None or spent is None or not price:

@@ -1,10 +1,10 @@
-"""Judge candidates, confirm, score, decide."""
+"""Judge: answer the requirements about the candidates, confirm, and decide whether the loop ends."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from langgraph.types import Overwrite
 
@@ -25,7 +25,6 @@ from gems.nodes.policy import find_stop_reason
 from gems.state import State, negative_prompt
 from gems.types import (
     Answer,
-    AnswerValue,
     Candidate,
     Failure,
     Requirement,
@@ -40,6 +39,7 @@ MAX_DOUBTFUL = 1
 # Attempt numbers make repeated questions distinct in the ledger.
 _SECOND_ATTEMPTS = (2, 3)
 _THIRD_ATTEMPTS = (4, 5)
+_MAX_THOUGHT = 4_000
 
 
 def all_met(answers: Sequence[Answer]) -> bool:
@@ -60,19 +60,10 @@ def candidates_to_confirm(judged: Sequence[Sequence[Answer]]) -> list[int]:
     return complete + [index for index, answers in enumerate(judged) if doubtful_answers(answers)]
 
 
-def _different_answers(name: str, *looks: Mapping[str, Answer]) -> set[AnswerValue]:
-    """Return the different answers given about a requirement."""
-    return {look[name]["answer"] for look in looks if name in look}
-
-
 async def confirm(
     image: str, judgement: Judgement, requirements: Sequence[Requirement], work: NodeContext
 ) -> Judgement:
-    """Ask again about each requirement of a complete image that was answered once.
-
-    Answers of skills' verifiers are not asked about: they look closer than the model. Raises `GemsError` if
-    no requirement could be asked about.
-    """
+    """Ask again about each requirement of a complete image that the model, not a verifier, answered once."""
     once = {answer["requirement"] for answer in judgement.answers if answer["source"] == "judge"}
     return await recheck(image, judgement, once, requirements, work)
 
@@ -87,35 +78,33 @@ async def recheck(
     """Ask about some requirements again, and once more where the second answer contradicts the first.
 
     Two of three answers decide; if the third is unknown, the second does. A no stands if the second answer is
-    unknown. Raises `GemsError` if no requirement could be asked about.
+    unknown. Raises the first error if no requirement could be asked about.
     """
     asked = [requirement for requirement in requirements if requirement["id"] in names]
     if not asked:
         return judgement
     pictures = await pictures_to_judge(image, work)
-    first = {answer["requirement"]: answer for answer in judgement.answers}
+    first = judgement.by_requirement()
     # In reverse order and other words, so that what biased the first answer does not bias the second.
     ask = ask_individually if len(asked) == 1 else ask_checklist
     second = await ask(pictures, asked[::-1], work, _SECOND_ATTEMPTS)
     final = {
-        answer["requirement"]: answer
-        for answer in second.answers
-        if answer["answer"] != "unknown" or first[answer["requirement"]]["answer"] == "yes"
+        name: answer
+        for name, answer in second.by_requirement().items()
+        if answer["answer"] != "unknown" or first[name]["answer"] == "yes"
     }
-    torn = [r for r in asked if _different_answers(r["id"], first, final) == {"yes", "no"}]
-    thoughts = [judgement.thought, second.thought]
+    torn = [
+        requirement
+        for requirement in asked
+        if (again := final.get(requirement["id"]))
+        and {again["answer"], first[requirement["id"]]["answer"]} == {"yes", "no"}
+    ]
+    third = Judgement([])
     if torn:
         third = await ask_individually(pictures, torn, work, _THIRD_ATTEMPTS)
         final |= {a["requirement"]: a for a in third.answers if a["answer"] != "unknown"}
-        thoughts.append(third.thought)
-    answers: list[Answer] = [
-        final[name] | {"source": "confirmation"} if name in final else answer
-        for name, answer in first.items()
-    ]
-    return Judgement(answers, "\n".join(filter(None, thoughts)))
-
-
-_MAX_THOUGHT = 4_000
+    confirmed: dict[str, Answer] = {name: final[name] | {"source": "confirmation"} for name in final}
+    return judgement.updated(confirmed, second.thought, third.thought)
 
 
 async def judge(state: State, work: NodeContext) -> Update:
@@ -124,23 +113,22 @@ async def judge(state: State, work: NodeContext) -> Update:
         return await _confirm_last_round(state, work)
     started = time.perf_counter()
     requirements, candidates = state["requirements"], state["drawn"]
-    results = await asyncio.gather(
-        *(_judge_candidate(candidate["image"], state, work) for candidate in candidates),
-        return_exceptions=True,
-    )
-    judgements = [found or _unknown_judgement(requirements) for found in drop_failed(results, work)]
+
+    async def judge_candidate(image: str) -> Judgement:
+        # Skills' verifiers look closer than the chat model, which answers the rest.
+        return await judge_image(image, requirements, work, await ask_verifiers(image, state, work))
+
+    judged = (judge_candidate(candidate["image"]) for candidate in candidates)
+    results = await asyncio.gather(*judged, return_exceptions=True)
+    # Of a candidate that could not be judged while others could, nothing is known.
+    unknown = Judgement([unknown_answer(requirement, "not judged") for requirement in requirements])
+    judgements = [found or unknown for found in drop_failed(results, work)]
     judgements, error = await _confirm_candidates(candidates, judgements, requirements, work)
     seconds = (state.get("timings") or {}) | {"judge": round(time.perf_counter() - started, 4)}
     turn = _build_round(state, work, candidates, judgements, seconds)
     rounds = [*(state.get("rounds") or []), turn]
     thought = judgements[turn["best"]].thought
     return {"rounds": [turn], "drawn": []} | _decision_update(state, work, rounds, thought, error)
-
-
-async def _judge_candidate(image: str, state: State, work: NodeContext) -> Judgement:
-    """Answer requirements by skills' verifiers if possible, the rest by the chat model."""
-    known = await ask_verifiers(image, state, work)
-    return await judge_image(image, state["requirements"], work, known)
 
 
 async def _confirm_last_round(state: State, work: NodeContext) -> Update:
@@ -180,10 +168,7 @@ def _decision_update(
         "error": type(error).__name__,
         "message": f"The image seems to meet all requirements, but this could not be confirmed: {error}",
     }
-    return update | {
-        "stop_reason": stop_reason_for(error),
-        "failure": failure,
-    }
+    return update | {"stop_reason": stop_reason_for(error), "failure": failure}
 
 
 async def _confirm_candidates(
@@ -192,16 +177,20 @@ async def _confirm_candidates(
     requirements: list[Requirement],
     work: NodeContext,
 ) -> tuple[list[Judgement], GemsError | None]:
-    """Check candidates again that may meet everything, one after another until one is confirmed.
-
-    Returns the judgements and the error that prevented confirming, if any.
-    """
+    """Check candidates again until one is confirmed; return any error that prevented it as well."""
     found = list(judgements)
     if work.profile == "paper":
         return found, None
     for index in candidates_to_confirm([judgement.answers for judgement in judgements]):
         image = candidates[index]["image"]
-        found[index] = await _recheck_doubtful(image, found[index], requirements, work)
+        try:
+            names = doubtful_answers(found[index].answers)
+            found[index] = await recheck(image, found[index], names, requirements, work)
+        except ProviderError as error:
+            work.warn(f"Requirements that seem unmet could not be checked again: {error}")
+        except LimitReached:
+            # The run ends before the next node; the first judgement stands until then.
+            pass
         if not all_met(found[index].answers):
             continue
         try:
@@ -212,28 +201,6 @@ async def _confirm_candidates(
             # Later complete candidates need no confirmation: the confirmed one wins a tie.
             break
     return found, None
-
-
-async def _recheck_doubtful(
-    image: str, judgement: Judgement, requirements: list[Requirement], work: NodeContext
-) -> Judgement:
-    """Return the judgement after asking again about the few no answers that may be wrong."""
-    try:
-        return await recheck(image, judgement, doubtful_answers(judgement.answers), requirements, work)
-    except ProviderError as error:
-        work.warn(f"Requirements that seem unmet could not be checked again: {error}")
-    except LimitReached:
-        # The run ends before the next node; the first judgement stands until then.
-        pass
-    return judgement
-
-
-def _unknown_judgement(requirements: list[Requirement]) -> Judgement:
-    """Return a judgement without answers for a candidate that could not be judged while others could."""
-    return Judgement(
-        answers=[unknown_answer(requirement, "not judged") for requirement in requirements],
-        thought="",
-    )
 
 
 def _build_round(

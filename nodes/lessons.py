@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, cast
 
 from gems.errors import GemsError, InternalError, LimitReached
 from gems.events import LessonsRecalled
 from gems.memory.experience import credit_ops, experience_ops, memory_namespace, requirements_with_answer
-from gems.memory.retrieval import LessonQuery, format_lesson, recall
+from gems.memory.ledger import KeptAnswer
+from gems.memory.retrieval import LessonQuery, recall
 from gems.nodes.context import NodeContext
-from gems.nodes.prompts import numbered
 from gems.state import State
 from gems.types import NO_USAGE, Recall, Recalled
 
@@ -23,8 +23,7 @@ UNREACHABLE = "Earlier runs' lessons cannot be used:"
 async def recall_lessons(state: State, work: NodeContext, number: int) -> list[Recalled]:
     """Return lessons of earlier runs that fit the prompt of round `number`; empty if memory is off.
 
-    The result is recorded in the ledger, so that a repeated node asks the model the same question. An
-    unavailable store only causes a warning.
+    The ledger records them, so that a repeated node asks the same question. A failing store is warned about.
     """
     if work.store is None or not state["options"].get("memory", True) or work.profile == "paper":
         return []
@@ -33,7 +32,16 @@ async def recall_lessons(state: State, work: NodeContext, number: int) -> list[R
     if kept is not None:
         return cast("list[Recalled]", json.loads(kept["text"]))
     try:
-        found = await work.within_limits(recall(work.store, _lesson_query(state, work)))
+        rounds = state.get("rounds") or []
+        failed = requirements_with_answer(rounds[-1], state["requirements"], "no") if rounds else []
+        query = LessonQuery(
+            prompt=state["prompt"],
+            generator=_namespace(state, work),
+            without=frozenset({run_name(state, work)}),
+            failing=[item["question"] for item in failed],
+            kinds=frozenset(item["kind"] for item in failed),
+        )
+        found = await work.within_limits(recall(work.store, query))
     except (LimitReached, InternalError):
         raise
     except GemsError as error:
@@ -42,20 +50,11 @@ async def recall_lessons(state: State, work: NodeContext, number: int) -> list[R
         return []
     if work.run_id:
         text = json.dumps(found, ensure_ascii=False)
-        await work.context.ledger.enter_answer(
-            work.run_id,
-            key,
-            "recall",
-            {"text": text, "thought": "", "yes_probability": None, "usage": NO_USAGE},
-        )
+        answer: KeptAnswer = {"text": text, "thought": "", "yes_probability": None, "usage": NO_USAGE}
+        await work.context.ledger.enter_answer(work.run_id, key, "recall", answer)
     if found:
         work.emit(LessonsRecalled(recall={"round": number, "lessons": found}))
     return found
-
-
-def lesson_lines(found: Sequence[Recalled]) -> str:
-    """Format lessons for a chat model, one line each."""
-    return numbered(format_lesson(lesson) for lesson in found)
 
 
 def recalls_update(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:
@@ -64,10 +63,7 @@ def recalls_update(number: int, found: list[Recalled]) -> dict[str, list[Recall]
 
 
 async def record_outcome(state: State, work: NodeContext) -> None:
-    """Record the outcome of the newest judged round: the experience before it, and credits for lessons.
-
-    An experience of the newest round itself is recorded as well: it exists only if no round followed.
-    """
+    """Record the outcome of the newest judged round: experiences up to it, and credits for lessons."""
     if work.store is None or not state["options"].get("memory", True) or not state.get("rounds"):
         return
     newest, run = state["rounds"][-1]["number"], run_name(state, work)
@@ -88,18 +84,6 @@ def has_store_warning(warnings: Iterable[str]) -> bool:
 
 def _namespace(state: State, work: NodeContext) -> str:
     return memory_namespace(work.context.generator.capabilities.model, state.get("owner") or "")
-
-
-def _lesson_query(state: State, work: NodeContext) -> LessonQuery:
-    rounds = state.get("rounds") or []
-    failed = requirements_with_answer(rounds[-1], state["requirements"], "no") if rounds else []
-    return LessonQuery(
-        prompt=state["prompt"],
-        generator=_namespace(state, work),
-        without=frozenset({run_name(state, work)}),
-        failing=[item["question"] for item in failed],
-        kinds=frozenset(item["kind"] for item in failed),
-    )
 
 
 def run_name(state: State, work: NodeContext) -> str:

@@ -5,22 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from gems.errors import (
-    GemsError,
-    InternalError,
-    LimitReached,
-    OptionError,
-    ProviderError,
-    UnreachableError,
-)
+from gems.errors import GemsError, InternalError, LimitReached, OptionError, ProviderError, UnreachableError
 from gems.events import Planned
-from gems.memory.retrieval import estimate_tokens
+from gems.memory.retrieval import estimate_tokens, format_lesson
 from gems.models.chat.messages import ChatReply
 from gems.models.schemas import SkillChoice
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.lessons import lesson_lines, recall_lessons, recalls_update
-from gems.nodes.prompts import question
+from gems.nodes.lessons import recall_lessons, recalls_update
+from gems.nodes.prompts import numbered, question
 from gems.nodes.rewrite import rewrite_prompt
 from gems.skills.models import Skill, SkillRegistry
 from gems.skills.ranking import SkillRanking
@@ -39,16 +32,13 @@ async def plan(state: State, work: NodeContext) -> Update:
         work.warn(f"{generator.model} takes no negative prompt: what is given makes no difference.")
     chosen = await choose_skills(prompt, options["skills"], work)
     found = await recall_lessons(state, work, 1)
-    first = await prepare_prompt(prompt, lesson_lines(found), work)
+    first = await prepare_prompt(prompt, numbered(map(format_lesson, found)), work)
     work.emit(Planned(plan=chosen | {"prompt": first}))
     return {"plan": chosen | {"prompt": first}, "current_prompt": first} | recalls_update(1, found)
 
 
 async def prepare_prompt(prompt: str, learnt: str, work: NodeContext) -> str:
-    """Return the first prompt: the user's own, rewritten if there are lessons of earlier runs.
-
-    Raises `UnreachableError` and `ConfigurationError` if the chat model cannot be used.
-    """
+    """Return the first prompt: the user's own, rewritten if there are lessons of earlier runs."""
     if not learnt:
         return prompt
     slots = {"user_prompt": prompt, "lessons": learnt}
@@ -59,29 +49,27 @@ async def choose_skills(prompt: str, wanted: str, work: NodeContext) -> Plan:
     """Return the plan for a prompt: the user's choice of skills, or the model's.
 
     `wanted` is `auto`, `none`, or names separated by commas. An unusable reply only causes a warning.
-
-    Raises:
-        OptionError: A name is unknown.
-        UnreachableError: The chat model's endpoint cannot be reached.
-        ConfigurationError: The chat model cannot be used as configured.
     """
-    registry = work.context.skills
+    registry, skills = work.context.skills, list[str]()
     if wanted == "none":
-        return {"skills": [], "why": "The user chose no skills.", "prompt": prompt}
-    if wanted != "auto":
-        return {"skills": parse_skill_names(wanted, registry), "why": "The user chose.", "prompt": prompt}
-    # The paper's pattern asks even without any skill.
-    if not registry.all() and work.profile != "paper":
-        return {"skills": [], "why": "No skills are available.", "prompt": prompt}
-    shown = await _skills_to_show(prompt, work)
-    try:
-        reply = await work.ask(question("route", {"user_prompt": prompt, "skills": format_catalogue(shown)}))
-    except UnreachableError:
-        raise
-    except ProviderError as error:
-        work.warn(f"Skills could not be chosen: {error}")
-        return {"skills": [], "why": "The planner's reply was unusable.", "prompt": prompt}
-    return {"skills": _valid_choices(reply, work), "why": reply.form(SkillChoice).why, "prompt": prompt}
+        why = "The user chose no skills."
+    elif wanted != "auto":
+        skills, why = parse_skill_names(wanted, registry), "The user chose."
+    elif not registry.all() and work.profile != "paper":
+        # The paper's pattern asks even without any skill.
+        why = "No skills are available."
+    else:
+        shown = format_catalogue(await _skills_to_show(prompt, work))
+        try:
+            reply = await work.ask(question("route", {"user_prompt": prompt, "skills": shown}))
+        except UnreachableError:
+            raise
+        except ProviderError as error:
+            work.warn(f"Skills could not be chosen: {error}")
+            why = "The planner's reply was unusable."
+        else:
+            skills, why = _valid_choices(reply, work), reply.form(SkillChoice).why
+    return {"skills": skills, "why": why, "prompt": prompt}
 
 
 async def _skills_to_show(prompt: str, work: NodeContext) -> list[Skill]:
@@ -97,10 +85,7 @@ async def _skills_to_show(prompt: str, work: NodeContext) -> list[Skill]:
 
 
 def format_catalogue(skills: Sequence[Skill]) -> str:
-    """Format the skills for the planner, one line each: name and description.
-
-    Long descriptions are truncated if the list is too long.
-    """
+    """Format the skills for the planner, one line each; descriptions in too long lists are truncated."""
     lines = [f"{skill.name}: {' '.join(skill.description.split())}" for skill in skills]
     if sum(map(estimate_tokens, lines)) <= _CATALOGUE_TOKENS:
         return "\n".join(lines)
@@ -109,7 +94,6 @@ def format_catalogue(skills: Sequence[Skill]) -> str:
 
 
 def _truncate_line(line: str, most: int) -> str:
-    """Truncate a line to `most` tokens."""
     if estimate_tokens(line) <= most:
         return line
     size = bisect_right(range(1, len(line) + 1), most - 1, key=lambda length: estimate_tokens(line[:length]))
@@ -117,10 +101,7 @@ def _truncate_line(line: str, most: int) -> str:
 
 
 def parse_skill_names(wanted: str, registry: SkillRegistry) -> list[str]:
-    """Return the skills that a user named.
-
-    Raises `OptionError` for unknown names, more than three skills, or two that conflict.
-    """
+    """Return the named skills; OptionError if one is unknown, there are more than three, or two conflict."""
     names = [name for name in (part.strip() for part in wanted.split(",")) if name]
     skills = list(dict.fromkeys(registry.named(name).name for name in names))
     if len(skills) > MAX_SKILLS:
@@ -133,12 +114,12 @@ def parse_skill_names(wanted: str, registry: SkillRegistry) -> list[str]:
 
 def find_conflict(name: str, others: Sequence[str], registry: SkillRegistry) -> str | None:
     """Return the first of `others` that conflicts with the skill `name`, or None."""
-    return next((other for other in others if _are_in_conflict(name, other, registry)), None)
 
+    def conflicts(one: str, other: str) -> bool:
+        skill = registry.get(one)
+        return skill is not None and other in skill.conflicts
 
-def _are_in_conflict(one: str, other: str, registry: SkillRegistry) -> bool:
-    pairs = ((registry.get(one), other), (registry.get(other), one))
-    return any(skill is not None and name in skill.conflicts for skill, name in pairs)
+    return next((other for other in others if conflicts(name, other) or conflicts(other, name)), None)
 
 
 def _valid_choices(reply: ChatReply, work: NodeContext) -> list[str]:

@@ -88,117 +88,101 @@ AGAIN: dict[Task, str] = {
 }
 """What is added to the instructions of a task where the same was asked before, so that the words differ."""
 
-SYSTEM: dict[Task, str] = {
+_INSTRUCTIONS: dict[Task, str] = {
     "route": (
-        "Task: route\n"
         "You plan a picture. Read the user's prompt and the list of skills, and decide whether a skill "
         "would clearly help. Most prompts need none: choose none for a plain request. Choose by what the "
-        "descriptions say, copy names exactly, and never choose a skill that is not listed. Choose several, "
-        "three at most, only where the prompt clearly needs each and they do not work against each other.\n"
-        'Answer with JSON only: {"skills": [names, or nothing], "why": "one sentence"}.\n' + _DATA
+        "descriptions say, copy names exactly, and never choose a skill that is not listed. Choose "
+        "several, three at most, only where the prompt clearly needs each and they do not work against "
+        "each other.\n"
+        'Answer with JSON only: {"skills": [names, or nothing], "why": "one sentence"}.'
     ),
     "enhance": (
-        "Task: enhance\n"
-        "You write prompts for a text-to-image model. Rewrite the user's prompt with the help of the skill's "
-        "guidance. Everything the user asked for stays: every object, count, colour, relation and word of "
-        "text, none changed and none added that contradicts it. Text to be written in the picture stays in "
-        "quotation marks, letter by letter.\n"
-        'Answer with JSON only: {"prompt": "the whole new prompt"}.\n' + _DATA
+        "You write prompts for a text-to-image model. Rewrite the user's prompt with the help of the "
+        "skill's guidance. Everything the user asked for stays: every object, count, colour, relation and "
+        "word of text, none changed and none added that contradicts it. Text to be written in the picture "
+        "stays in quotation marks, letter by letter.\n"
+        'Answer with JSON only: {"prompt": "the whole new prompt"}.'
     ),
     "keep": (
-        "Task: keep\n"
         "A user's prompt for a picture was rewritten. The numbered questions say what the user asked for. "
         "Find those that the new prompt no longer asks for (dropped), or that cannot be true of a picture "
         "that follows it (contradicted). Other words for the same thing, and new details, are no loss. "
         "Where something is lost, write the new prompt again with it put back and with nothing that "
         "contradicts it.\n"
         'Answer with JSON only: {"lost": [{"number": 1, "how": "dropped or contradicted"}], "prompt": "the '
-        'whole corrected prompt, or empty where nothing is lost"}.\n' + _DATA
+        'whole corrected prompt, or empty where nothing is lost"}.'
     ),
     "consult": (
-        "Task: consult\n"
-        "You help to prepare a picture from a user's prompt. Answer in the JSON form that is named "
-        "below. " + _DATA + "\nWhat to do:"
+        "You help to prepare a picture from a user's prompt. Answer in the JSON form that is named below. "
+        f"{_DATA}\n"
+        "What to do:"
     ),
     "prepare": (
-        "Task: prepare\n"
-        "You write the first prompt for a text-to-image model. "
-        + _LESSONS
-        + " Write the user's prompt so that "
+        f"You write the first prompt for a text-to-image model. {_LESSONS} Write the user's prompt so that "
         "it avoids what the lessons warn of, with the wording that they found to work. Everything the user "
-        "asked for stays: every object, count, colour, relation and word of text, none changed, none added. "
-        "Where no lesson fits, give the user's prompt back as it is.\n"
-        'Answer with JSON only: {"prompt": "the whole prompt"}.\n' + _DATA
+        "asked for stays: every object, count, colour, relation and word of text, none changed, none "
+        "added. Where no lesson fits, give the user's prompt back as it is.\n"
+        'Answer with JSON only: {"prompt": "the whole prompt"}.'
     ),
     "decompose": (
-        "Task: decompose\n"
         "You break a prompt for a picture down into requirements that can be checked by looking at the "
-        "picture. State each as a question that yes answers if the picture meets it. One fact per question; "
-        "every question understandable on its own; no two alike; 1 to 20 in all, in the order of the "
-        "prompt. Ask only what the prompt says, never what you would like to see. For counts ask for the "
-        "exact number; for written text quote it exactly. Give each a kind: object, count, attribute, "
-        "relation, text, style or other; and as parents the positions, from 1, of earlier questions without "
-        "which it makes no sense.\n"
-        'Answer with JSON only: {"requirements": [{"question": "...", "kind": "...", "parents": []}]}.\n'
-        + _DATA
+        "picture. State each as a question that yes answers if the picture meets it. One fact per "
+        "question; every question understandable on its own; no two alike; 1 to 20 in all, in the order of "
+        "the prompt. Ask only what the prompt says, never what you would like to see. For counts ask for "
+        "the exact number; for written text quote it exactly. Give each a kind: object, count, attribute, "
+        "relation, text, style or other; and as parents the positions, from 1, of earlier questions "
+        "without which it makes no sense.\n"
+        'Answer with JSON only: {"requirements": [{"question": "...", "kind": "...", "parents": []}]}.'
     ),
     "verify": (
-        "Task: verify\n"
         "You check a picture. Answer the question by what is really visible in it, strictly and literally; "
-        "nearly is not enough. Begin with Yes, No or Unknown, then one line that says what you see. Unknown "
-        "is only for what cannot be decided by looking.\n" + _DATA
+        "nearly is not enough. Begin with Yes, No or Unknown, then one line that says what you see. "
+        "Unknown is only for what cannot be decided by looking."
     ),
     "checklist": (
-        "Task: checklist\n"
         "You check a picture against a numbered list of questions. Answer each by what is really visible, "
         "strictly and literally, independently of the others; nearly is not enough. Give one line of "
         "evidence each: what you see, where, how many. unknown is only for what cannot be decided by "
         "looking.\n"
-        'Answer with JSON only: {"answers": [{"number": 1, "answer": "yes, no or unknown", '
-        '"evidence": "..."}]}, one entry per question.\n' + _DATA
+        'Answer with JSON only: {"answers": [{"number": 1, "answer": "yes, no or unknown", "evidence": '
+        '"..."}]}, one entry per question.'
     ),
     "summarise": (
-        "Task: summarise\n"
-        "You compress what happened in one round of drawing into an experience. " + _EXPERIENCE + "\n"
-        'Answer with JSON only: {"experience": "..."}.\n' + _DATA
+        f"You compress what happened in one round of drawing into an experience. {_EXPERIENCE}\n"
+        'Answer with JSON only: {"experience": "..."}.'
     ),
     "refine": (
-        "Task: refine\n"
         "You write the next prompt for a text-to-image model, after a round that did not meet everything. "
-        + _KEEP
-        + "\n"
-        'Answer with JSON only: {"prompt": "the whole next prompt"}.\n' + _DATA
+        f"{_KEEP}\n"
+        'Answer with JSON only: {"prompt": "the whole next prompt"}.'
     ),
     "reflect": (
-        "Task: reflect\n"
         "You look back at one round of drawing that did not meet everything, compress it into an "
-        "experience, and write the next prompt for the text-to-image model. "
-        + _EXPERIENCE
-        + " For the prompt: "
-        + _KEEP
-        + " "
-        + _LESSONS
-        + "\n"
-        'Answer with JSON only: {"experience": "...", "prompt": "the whole next prompt"}.\n' + _DATA
+        f"experience, and write the next prompt for the text-to-image model. {_EXPERIENCE} For the prompt: "
+        f"{_KEEP} {_LESSONS}\n"
+        'Answer with JSON only: {"experience": "...", "prompt": "the whole next prompt"}.'
     ),
     "distil": (
-        "Task: distil\n"
-        "You draw one lesson from several experiences of rounds with the same text-to-image model. Say in at "
-        "most 100 words what holds in general: which wording works for what, which does not, and how often. "
-        "Leave out what is about a single picture; where experiences contradict each other, the majority "
-        "counts.\n"
-        'Answer with JSON only: {"experience": "the lesson"}.\n' + _DATA
+        "You draw one lesson from several experiences of rounds with the same text-to-image model. Say in "
+        "at most 100 words what holds in general: which wording works for what, which does not, and how "
+        "often. Leave out what is about a single picture; where experiences contradict each other, the "
+        "majority counts.\n"
+        'Answer with JSON only: {"experience": "the lesson"}.'
     ),
     "author": (
-        "Task: author\n"
         "You write a skill: guidance by which a model rewrites prompts for a text-to-image model. From the "
         "lessons take what holds in general and say it as short rules with an example each: which wording "
-        "to use, which to avoid, and in which case. Where a skill is given, write its amended guidance: keep "
-        "what it says unless a lesson speaks against it. The description says in at most two sentences what "
-        "the skill is for, when to use it and when not; the name is two or three lower-case words with "
-        "hyphens between them.\n"
-        'Answer with JSON only: {"name": "...", "description": "...", "body": "Markdown"}.\n' + _DATA
+        "to use, which to avoid, and in which case. Where a skill is given, write its amended guidance: "
+        "keep what it says unless a lesson speaks against it. The description says in at most two "
+        "sentences what the skill is for, when to use it and when not; the name is two or three lower-case "
+        "words with hyphens between them.\n"
+        'Answer with JSON only: {"name": "...", "description": "...", "body": "Markdown"}.'
     ),
+}
+SYSTEM: dict[Task, str] = {
+    task: f"Task: {task}\n{text}" + ("" if _DATA in text else f"\n{_DATA}")
+    for task, text in _INSTRUCTIONS.items()
 }
 
 REPLIES: dict[Task, type[BaseModel] | None] = {
@@ -231,19 +215,10 @@ def question(
     editing: bool = False,
     again: bool = False,
 ) -> Question:
-    """The question for `task` with its slots filled.
+    """Return the question for `task` with all its slots filled; TypeError for missing and other slots.
 
-    Args:
-        task: What is asked.
-        slots: The text of each of the task's tags.
-        pictures: Shown before the text, oldest first.
-        logprobs: Whether the probability of yes is wanted.
-        attempt: From 0; a deliberate repetition raises it.
-        editing: Whether the run edits an image.
-        again: Whether it is a second look at what was asked before.
-
-    Raises:
-        TypeError: a slot is missing, or one is given that the task does not have.
+    Pictures come before the text, oldest first. A deliberate repetition raises `attempt`, from 0; `again`
+    asks in other words for a second look; `logprobs` asks for the probability of yes.
     """
     if set(slots) != set(TASK_TAGS[task]):
         raise TypeError(f"{task} takes the slots {TASK_TAGS[task]}, not {tuple(slots)}.")
@@ -262,18 +237,15 @@ def question(
 def consultation(
     instructions: str, user_prompt: str, reply: type[BaseModel], *, material: str = ""
 ) -> Question:
-    """A question of a skill's own.
+    """Return a question of a skill; prompt and material are shown as data.
 
-    Args:
-        instructions: What to do and the JSON form of the answer; of the skill's code, never of a user's text.
-        user_prompt: Shown as data.
-        reply: The form of the answer.
-        material: Whatever else is to be looked at; shown as data.
+    The instructions say what to do and the JSON form of the answer. They are of the skill's code, never of a
+    user's text.
     """
     asked = question("consult", {"user_prompt": user_prompt, "material": material})
     return replace(asked, system=f"{asked.system}\n{instructions.strip()}", reply=reply)
 
 
 def numbered(lines: Iterable[str]) -> str:
-    """`1. first`, `2. second` and so on; line breaks within a line become spaces."""
+    """Number the lines as `1. first`; line breaks within a line become spaces."""
     return "\n".join(f"{number}. {' '.join(line.split())}" for number, line in enumerate(lines, 1))

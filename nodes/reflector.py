@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Reflected
+from gems.memory.retrieval import format_lesson
 from gems.models.chat.messages import Picture
 from gems.models.schemas import ExperienceReply, PromptReply, ReflectionReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.lessons import lesson_lines, recall_lessons, recalls_update, record_outcome
+from gems.nodes.lessons import recall_lessons, recalls_update, record_outcome
 from gems.nodes.prompts import ORIGINAL, numbered, question
 from gems.nodes.rewrite import QUESTIONS_PREFIX
 from gems.state import State
-from gems.types import Answer, Experience, Recalled, Requirement, Round, best_round
+from gems.types import Experience, Recalled, Requirement, Round, answers_of, best_round
 
 MAX_WORDS = 100
 _HISTORY = 6
@@ -31,7 +32,7 @@ async def reflect(state: State, work: NodeContext) -> Update:
     found: list[Recalled] = []
     if failed_questions(rounds[-1], requirements):
         found = await recall_lessons(state, work, rounds[-1]["number"] + 1)
-        text, prompt = await _write_reflection(state, work, lesson_lines(found))
+        text, prompt = await _write_reflection(state, work, numbered(map(format_lesson, found)))
     else:
         # No requirement is known to fail: generate another image with the same prompt.
         text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
@@ -49,15 +50,26 @@ async def reflect(state: State, work: NodeContext) -> Update:
 
 
 async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tuple[str, str]:
-    """Return the experience and the next prompt, by the model or by appending the failed questions."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     slots = round_slots(state) | {"lessons": learnt}
-    write = _in_two_calls if work.profile == "paper" else _in_one_call
     pictures = await _pictures_to_show(state, work)
     # Keeps the experience even if a later call fails.
     texts: list[str] = []
+
+    async def write(attempt: int) -> str:
+        asked = question("reflect", slots, pictures=pictures, attempt=attempt, editing=work.is_editing)
+        reply = (await work.ask(asked)).form(ReflectionReply)
+        texts.append(reply.experience)
+        return reply.prompt
+
     try:
-        prompt = await write(work, slots, pictures, turn["prompt"], texts)
+        if work.profile == "paper":
+            # Summarize, then refine with every earlier image.
+            summary = await work.ask(question("summarise", slots, pictures=pictures[-1:]))
+            texts.append(summary.form(ExperienceReply).experience)
+            prompt = await refine_prompt(slots | {"experience": texts[0]}, turn["prompt"], work, pictures)
+        else:
+            prompt = await _new_prompt(write, turn["prompt"])
     except _UNUSABLE_REPLY as error:
         work.warn(
             f"The reflector's reply was unusable; the failed requirements are appended to the prompt: {error}"
@@ -67,34 +79,16 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
     return texts[0], prompt or append_questions(turn, requirements)
 
 
-async def _in_one_call(
-    work: NodeContext, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
+async def refine_prompt(
+    slots: dict[str, str], last: str, work: NodeContext, pictures: Sequence[Picture] = ()
 ) -> str:
-    """Return the next prompt; experiences are appended to `texts` as they arrive."""
+    """Return a prompt other than the last one, by the task `refine`; empty if the model writes none."""
 
-    async def once(attempt: int) -> str:
-        asked = question("reflect", slots, pictures=pictures, attempt=attempt, editing=work.is_editing)
-        reply = await work.ask(asked)
-        reflection = reply.form(ReflectionReply)
-        texts.append(reflection.experience)
-        return reflection.prompt
-
-    return await _new_prompt(once, last)
-
-
-async def _in_two_calls(
-    work: NodeContext, slots: dict[str, str], pictures: Sequence[Picture], last: str, texts: list[str]
-) -> str:
-    """Follow the paper's pattern: summarise, then refine with every earlier image."""
-    summary = await work.ask(question("summarise", slots, pictures=pictures[-1:]))
-    texts.append(summary.form(ExperienceReply).experience)
-
-    async def once(attempt: int) -> str:
-        asked = question("refine", slots | {"experience": texts[0]}, pictures=pictures, attempt=attempt)
-        reply = await work.ask(asked)
+    async def write(attempt: int) -> str:
+        reply = await work.ask(question("refine", slots, pictures=pictures, attempt=attempt))
         return reply.form(PromptReply).prompt
 
-    return await _new_prompt(once, last)
+    return await _new_prompt(write, last)
 
 
 async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
@@ -107,24 +101,18 @@ async def _new_prompt(ask: Callable[[int], Awaitable[str]], last: str) -> str:
 
 
 async def _pictures_to_show(state: State, work: NodeContext) -> list[Picture]:
-    """Return the images to show, oldest first: all for the paper, else the newest and a better one.
-
-    If the run edits an image, the original comes first.
-    """
+    """Return an edited original, then all images for the paper, else the newest after a better one."""
     rounds = state["rounds"]
     newest, best = rounds[-1], best_round(rounds)
-    shown = rounds if work.profile == "paper" else [newest]
-    if work.profile != "paper" and best["score"] > newest["score"]:
-        shown = [best, newest]
-    original = [await work.picture(work.source, "reflector", ORIGINAL)] if work.is_editing else []
-    return original + [
-        await work.picture(
-            turn["candidates"][turn["best"]]["image"],
-            "reflector",
-            f"Image of round {turn['number']}, which meets {turn['score']:.0%} of the requirements:",
-        )
-        for turn in shown
-    ]
+    shown = rounds
+    if work.profile != "paper":
+        shown = [best, newest] if best["score"] > newest["score"] else [newest]
+    pictures = [await work.picture(work.source, "reflector", ORIGINAL)] if work.is_editing else []
+    for turn in shown:
+        image = turn["candidates"][turn["best"]]["image"]
+        label = f"Image of round {turn['number']}, which meets {turn['score']:.0%} of the requirements:"
+        pictures.append(await work.picture(image, "reflector", label))
+    return pictures
 
 
 def round_slots(state: State) -> dict[str, str]:
@@ -132,10 +120,8 @@ def round_slots(state: State) -> dict[str, str]:
     rounds, requirements = state["rounds"], state["requirements"]
     turn, best = rounds[-1], best_round(rounds)
     experiences = [f"Round {e['round']}: {e['text']}" for e in state.get("experiences") or []]
-    if best["number"] != turn["number"]:
-        experiences.append(
-            f"Best so far: round {best['number']} ({best['score']:.0%}) from: {best['prompt']}"
-        )
+    if (number := best["number"]) != turn["number"]:
+        experiences.append(f"Best so far: round {number} ({best['score']:.0%}) from: {best['prompt']}")
     return {
         "user_prompt": state["prompt"],
         "drawn_prompt": turn["prompt"],
@@ -155,23 +141,17 @@ def failed_questions(turn: Round, requirements: Sequence[Requirement]) -> list[s
 def _questions_with(
     turn: Round, requirements: Sequence[Requirement], wanted: str, *, with_evidence: bool = False
 ) -> list[str]:
-    answers: dict[str, Answer] = {
-        answer["requirement"]: answer for answer in turn["verdicts"][turn["best"]]["answers"]
-    }
-    lines = []
-    for requirement in requirements:
-        answer = answers[requirement["id"]]
-        if answer["answer"] == wanted:
-            told = f" - {answer['evidence']}" if with_evidence and answer["evidence"] else ""
-            lines.append(f"{requirement['question']}{told}")
-    return lines
+    answers = answers_of(turn)
+    found = [(item["question"], answers[item["id"]]) for item in requirements]
+    return [
+        f"{question} - {answer['evidence']}" if with_evidence and answer["evidence"] else question
+        for question, answer in found
+        if answer["answer"] == wanted
+    ]
 
 
 def append_questions(turn: Round, requirements: Sequence[Requirement]) -> str:
-    """Return the round's prompt with the failed requirements appended, as a fallback.
-
-    Questions appended for an earlier round are removed, so that prompts do not grow from round to round.
-    """
+    """Return the round's prompt with the failed requirements instead of those of earlier rounds appended."""
     # On one line, so that it can be removed later; a question about the whole prompt may span several.
     failed = " ".join(" ".join(_questions_with(turn, requirements, "no")).split())
     return f"{_EARLIER_QUESTIONS.sub('', turn['prompt'])}\n{QUESTIONS_PREFIX} {failed}"

@@ -26,31 +26,20 @@ _CHECKS = (0, 1)
 
 @dataclass(frozen=True, slots=True)
 class RestoredPrompt:
-    """A prompt that contains everything the user asked for.
-
-    Attributes:
-        prompt: The prompt.
-        restored: Questions of the requirements that were lost and have been restored.
-    """
+    """A prompt that contains everything the user asked for, and the questions that had been lost."""
 
     prompt: str
     restored: tuple[str, ...] = ()
 
 
 async def enhance(prompt: str, guidance: str, work: NodeContext) -> str:
-    """Rewrite the prompt by a skill's guidance; unchanged if the reply is unusable.
-
-    Raises `UnreachableError` and `ConfigurationError` if the chat model cannot be used.
-    """
+    """Rewrite the prompt by a skill's guidance; unchanged if the reply is unusable."""
     slots = {"user_prompt": prompt, "skill": guidance}
     return await rewrite_prompt(question("enhance", slots, editing=work.is_editing), prompt, work)
 
 
 async def rewrite_prompt(asked: Question, prompt: str, work: NodeContext) -> str:
-    """Ask the chat model to rewrite a prompt; unchanged if the reply is unusable.
-
-    Raises `UnreachableError` and `ConfigurationError` if the chat model cannot be used.
-    """
+    """Ask the chat model to rewrite a prompt; unchanged if the reply is unusable."""
     try:
         reply = await work.ask(asked)
     except UnreachableError:
@@ -68,12 +57,10 @@ async def rewrite_prompt(asked: Question, prompt: str, work: NodeContext) -> str
 async def restore_lost(
     prompt: str, user_prompt: str, requirements: Sequence[Requirement], work: NodeContext
 ) -> RestoredPrompt:
-    """Restore what the user asked for and a new prompt drops or contradicts.
+    """Restore what the user asked for and a new prompt drops or contradicts, but not for profile `paper`.
 
     The checking model does not see the skill, so that the skill cannot influence it. If a contradiction
-    cannot be corrected, the user's prompt is used instead. Profile `paper` checks nothing, as in the paper's
-    script. Requirements added by skills are not checked. Raises `UnreachableError` and `ConfigurationError`
-    if the chat model cannot be used.
+    cannot be corrected, the user's prompt is used instead.
     """
     if work.profile == "paper" or prompt.strip() == user_prompt.strip():
         return RestoredPrompt(prompt)
@@ -132,5 +119,4 @@ def _quoted_texts(text: str) -> list[str]:
 
 
 def _letters_of(text: str) -> str:
-    """Return the letters and digits of a text, in order."""
     return "".join(filter(str.isalnum, text))

@@ -1,9 +1,9 @@
-"""Compile a skill graph or verifiers; check what they return."""
+"""Compile the graphs and verifiers of skills, and check their results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -15,6 +15,7 @@ from gems.errors import SkillError
 from gems.events import RequirementsListed, SkillUsed
 from gems.nodes.base import Update, as_step
 from gems.nodes.context import NodeContext
+from gems.nodes.decomposer import normalize_question
 from gems.nodes.generator import check_overrides, merge_overrides
 from gems.nodes.prompts import consultation
 from gems.nodes.rewrite import enhance, restore_lost
@@ -32,12 +33,11 @@ _MAX_QUESTION = 500
 
 
 def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
-    """Return the update for a skill's result.
-
-    Raises `SkillError` if the result does not have the form of `gems.skills.authoring.SkillOutput`.
-    """
+    """Return the update for a skill's result; SkillError if it does not have the form of `SkillOutput`."""
     prompt = _check_prompt(result, state["current_prompt"])
-    restored = _check_restored(result.get("restored"))
+    restored = result.get("restored") or []
+    if not isinstance(restored, list | tuple) or not all(isinstance(item, str) for item in restored):
+        raise SkillError("Its restored must be a list of questions.")
     before = state["requirements"]
     extra = _check_extra(name, result.get("extra_requirements"), before, work)
     generator = work.context.generator.capabilities
@@ -47,7 +47,7 @@ def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeC
     use: SkillUse = {
         "name": name,
         "prompt": prompt,
-        "restored": restored,
+        "restored": list(restored),
         "requirements": [requirement["id"] for requirement in extra],
         "drawing": drawing,
         "fault": "",
@@ -91,8 +91,9 @@ def check_usage(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]
 def _is_usage(counts: Any) -> bool:
     if not isinstance(counts, Mapping) or set(counts) != set(NO_USAGE):
         return False
-    numbers = [value for name, value in counts.items() if name != "usd" or value is not None]
-    return all(isinstance(value, int | float) for value in numbers)
+    return all(
+        isinstance(value, int | float) or (name, value) == ("usd", None) for name, value in counts.items()
+    )
 
 
 def used_skills(state: State) -> list[str]:
@@ -111,20 +112,12 @@ def _check_prompt(result: Mapping[str, Any], before: str) -> str:
     return prompt.strip() or before
 
 
-def _check_restored(given: Any) -> list[str]:
-    listed = given or []
-    if not isinstance(listed, list | tuple) or not all(isinstance(item, str) for item in listed):
-        raise SkillError("Its restored must be a list of questions.")
-    return list(listed)
-
-
 def _check_extra(
     name: str, given: Any, before: Sequence[Requirement], work: NodeContext
 ) -> list[Requirement]:
-    """Return the requirements that the skill adds, without duplicates."""
     if not isinstance(given or [], list | tuple):
         raise SkillError(f"Its extra_requirements are {type(given).__name__}; they must be a list.")
-    known = {_normalise(requirement["question"]) for requirement in before}
+    known = {normalize_question(requirement["question"]) for requirement in before}
     extra: list[Requirement] = []
     for item in given or ():
         question = item.get("question") if isinstance(item, Mapping) else None
@@ -133,27 +126,16 @@ def _check_extra(
         text = " ".join(question.split())
         if not is_unicode(text):
             raise SkillError("The question of an extra requirement is no Unicode text.")
-        if _normalise(text) in known:
+        if normalize_question(text) in known:
             continue
         if len(extra) == MAX_EXTRA:
             work.warn(f"Of the requirements that the skill {name} adds, only {MAX_EXTRA} are checked.")
             break
-        known.add(_normalise(text))
-        kind = item.get("kind")
-        extra.append(
-            {
-                "id": f"r{len(before) + len(extra) + 1}",
-                "question": text,
-                "kind": kind if kind in get_args(RequirementKind) else "other",
-                "parents": [],
-                "skill": name,
-            }
-        )
+        known.add(normalize_question(text))
+        kind: RequirementKind = item["kind"] if item.get("kind") in get_args(RequirementKind) else "other"
+        number = len(before) + len(extra) + 1
+        extra.append({"id": f"r{number}", "question": text, "kind": kind, "parents": [], "skill": name})
     return extra
-
-
-def _normalise(question: str) -> str:
-    return " ".join(question.split()).casefold().rstrip("?. ")
 
 
 T = TypeVar("T")
@@ -162,18 +144,12 @@ SkillGraph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 def skill_graph(skill: Skill) -> SkillGraph:
-    """Return the graph of a skill, compiled once per state of its files. Blocking if the skill has code.
-
-    Raises `SkillError` if its code cannot be used.
-    """
+    """Return the graph of a skill, compiled once per state of its files; SkillError if it is unusable."""
     return _raise_if_error(_compile_graph(skill))
 
 
 def skill_verifiers(skill: Skill) -> list[Verifier]:
-    """Return the verifiers of a skill; empty if it has no code that may run. Blocking.
-
-    Raises `SkillError` if its code cannot be used.
-    """
+    """Return the verifiers of a skill, none if it has no code that may run; SkillError if it is unusable."""
     return _raise_if_error(_load_verifiers(skill))
 
 
@@ -232,22 +208,20 @@ def skill_context(skill: Skill) -> SkillContext:
 
     steps = {"load": as_step(load), "enhance": as_step(write), "keep": as_step(check)}
 
-    async def body() -> str:
-        return await read_body(skill)
-
-    async def reference(relative: str) -> str:
-        return await read_reference(skill, relative)
+    def default() -> StateGraph[Any, Any, Any, Any]:
+        graph = empty_graph().add_sequence(list(steps.items()))
+        return graph.add_edge(START, "load").add_edge("keep", END)
 
     return SkillContext(
         name=skill.name,
         folder=skill.folder or Path(),
-        body=body,
-        reference=reference,
+        body=partial(read_body, skill),
+        reference=partial(read_reference, skill),
         **steps,
         consult=_consult,
         node=as_step,
         graph=empty_graph,
-        default=lambda: _default_graph(steps),
+        default=default,
     )
 
 
@@ -261,8 +235,3 @@ async def _consult(
 def empty_graph() -> StateGraph[Any, Any, Any, Any]:
     """Return a skill's graph without any step."""
     return StateGraph(SkillState, context_schema=Context, input_schema=SkillInput, output_schema=SkillOutput)
-
-
-def _default_graph(steps: dict[str, Any]) -> StateGraph[Any, Any, Any, Any]:
-    graph = empty_graph().add_sequence(list(steps.items()))
-    return graph.add_edge(START, "load").add_edge("keep", END)

@@ -475,17 +475,29 @@ def best_round(rounds: Sequence[Round]) -> Round:
     return rounds[best_verdict([turn["verdicts"][turn["best"]] for turn in rounds])]
 
 
-def unknown_answer(requirement: Requirement, evidence: str) -> Answer:
-    """Return the answer `unknown` with the reason as evidence."""
+def answers_of(turn: Round) -> dict[str, Answer]:
+    """Return the answers for the round's best image, by requirement."""
+    return {answer["requirement"]: answer for answer in turn["verdicts"][turn["best"]]["answers"]}
+
+
+def build_answer(
+    requirement: Requirement,
+    value: AnswerValue,
+    evidence: str,
+    *,
+    probability: float | None = None,
+    source: str = "judge",
+) -> Answer:
+    """Return an answer with the evidence on one line, at most 300 characters."""
     return {
         "requirement": requirement["id"],
-        "answer": "unknown",
-        "evidence": shorten_evidence(evidence),
-        "probability": None,
-        "source": "judge",
+        "answer": value,
+        "evidence": " ".join(evidence.split())[:300],
+        "probability": probability,
+        "source": source,
     }
 
 
-def shorten_evidence(text: str) -> str:
-    """Return the text on one line, at most 300 characters."""
-    return " ".join(text.split())[:300]
+def unknown_answer(requirement: Requirement, evidence: str) -> Answer:
+    """Return the answer `unknown` with the reason as evidence."""
+    return build_answer(requirement, "unknown", evidence)

@@ -10,11 +10,9 @@ from typing import Literal
 from gems.errors import OptionError, RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Planned
 from gems.graphs.loop import GraphBuilder, build_graph
-from gems.models.schemas import PromptReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.prompts import question
-from gems.nodes.reflector import append_questions, failed_questions, round_slots
+from gems.nodes.reflector import append_questions, failed_questions, refine_prompt, round_slots
 from gems.nodes.rewrite import enhance
 from gems.options import MAX_CANDIDATES, MAX_ROUNDS, RunOptions
 from gems.state import State, negative_prompt
@@ -52,10 +50,6 @@ class Harness:
         return options
 
 
-_REFINE_ATTEMPTS = 2
-"""As in the loop."""
-
-
 async def refine_newest(state: State, work: NodeContext) -> Update:
     """Write the next prompt from the feedback on the newest round alone."""
     turn, requirements = state["rounds"][-1], state["requirements"]
@@ -64,14 +58,8 @@ async def refine_newest(state: State, work: NodeContext) -> Update:
         return {"current_prompt": turn["prompt"], "judge_reasoning": ""}
     newest: State = {**state, "rounds": [turn], "experiences": [], "judge_reasoning": ""}
     slots = round_slots(newest) | {"experience": ""}
-    prompt = ""
     try:
-        for attempt in range(_REFINE_ATTEMPTS):
-            reply = await work.ask(question("refine", slots, attempt=attempt))
-            prompt = reply.form(PromptReply).prompt.strip()
-            if prompt and prompt != turn["prompt"].strip():
-                break
-            prompt = ""
+        prompt = await refine_prompt(slots, turn["prompt"], work)
     except (UnreadableReplyError, RefusedError, RejectedRequestError) as error:
         work.warn(f"No answer from the refiner; the failed requirements are appended to the prompt: {error}")
         prompt = ""
