@@ -38,9 +38,7 @@ def batch(
     models: options.Models,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="N", min=0, max=2**31 - 1, help="Base seed; rows without a seed derive theirs from it."
-        ),
+        options.option("N", "Base seed; rows without a seed derive theirs from it.", min=0, max=2**31 - 1),
     ] = 0,
     learn: Annotated[
         bool, typer.Option("--learn", help="Share memory between these runs and earlier ones.")

@@ -25,40 +25,28 @@ class SampleOptions:
     """Options of `gems eval run` that define the samples."""
 
     generator_profile: Annotated[
-        str, typer.Option(metavar="NAME", help="Named generator settings: paper or recommended.")
+        str, options.option("NAME", "Named generator settings: paper or recommended.")
     ] = ""
     size: Annotated[
-        str, typer.Option(metavar="WxH", help="Width and height in pixels. Default: the generator's own.")
+        str, options.option("WxH", "Width and height in pixels. Default: the generator's own.")
     ] = ""
-    images: Annotated[
-        int, typer.Option(metavar="N", min=1, max=50, help="Maximum number of images per sample.")
-    ] = 5
+    images: Annotated[int, options.option("N", "Maximum number of images per sample.", min=1, max=50)] = 5
     languages: Annotated[
-        str, typer.Option(metavar="CODES", help="en, zh or en,zh. Default: all of the benchmark's.")
+        str, options.option("CODES", "en, zh or en,zh. Default: all of the benchmark's.")
     ] = ""
     limit: Annotated[
         int | None,
-        typer.Option(
-            "--limit", "-n", metavar="N", min=1, help="Use only the first N prompts of each language."
-        ),
+        options.option("N", "Use only the first N prompts of each language.", "--limit", "-n", min=1),
     ] = None
     samples: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, max=100, help="Samples per prompt. Default: the benchmark's own number."
-        ),
+        options.option("N", "Samples per prompt. Default: the benchmark's own number.", min=1, max=100),
     ] = None
     seed: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, max=2**31 - 1, help="Base seed; the seeds of samples are derived from it."
-        ),
+        int, options.option("N", "Base seed; the seeds of samples are derived from it.", min=0, max=2**31 - 1)
     ] = 0
     data: Annotated[
-        str,
-        typer.Option(
-            metavar="DIR", help="Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK."
-        ),
+        str, options.option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.")
     ] = ""
     learn: Annotated[
         bool, typer.Option("--learn", help="Share memory between runs; samples then depend on their order.")
@@ -81,10 +69,9 @@ def run(
     out: options.EvalOut,
     harness: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or "
-            "balanced.",
+        options.option(
+            "NAME",
+            "single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or balanced.",
         ),
     ] = "balanced",
     models: options.Models,
@@ -119,19 +106,18 @@ def compare(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(
+        options.path_option(
+            "FOLDER",
+            "Write Markdown, CSV, plots and a page with the images side by side to this folder.",
             "--out",
             "-o",
-            parser=options.path,
-            metavar="FOLDER",
-            help="Write Markdown, CSV, plots and a page with the images side by side to this folder.",
         ),
     ] = None,
     judge: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only scores of this judge, named as in the tables.")
+        str | None, options.option("NAME", "Only scores of this judge, named as in the tables.")
     ] = None,
     pictures: Annotated[
-        int, typer.Option(metavar="N", min=0, max=200, help="Number of prompts shown on the page.")
+        int, options.option("N", "Number of prompts shown on the page.", min=0, max=200)
     ] = 12,
 ) -> None:
     """Compare harnesses prompt by prompt.
@@ -166,11 +152,8 @@ def data(
     task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="A benchmark; all by default.")] = None,
     folder: Annotated[
         Path | None,
-        typer.Option(
-            "--data",
-            parser=options.path,
-            metavar="DIR",
-            help="Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.",
+        options.path_option(
+            "DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.", "--data"
         ),
     ] = None,
 ) -> int:
@@ -227,10 +210,8 @@ def _format_counts(file: FileCheck) -> str:
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Output folder: a path or an fsspec URL.")]
 Data = Annotated[
     Path | None,
-    typer.Option(
-        parser=options.path,
-        metavar="DIR",
-        help="Folder of the benchmark's data, if it has moved since the samples were generated.",
+    options.path_option(
+        "DIR", "Folder of the benchmark's data, if it has moved since the samples were generated."
     ),
 ]
 
@@ -247,19 +228,13 @@ def score(
     runner: Runner,
     folder: Folder,
     judge: Annotated[
-        str | None,
-        typer.Option(metavar="SPEC", help="Chat model that scores. Default: GEMS_EVAL_JUDGE__MODEL."),
+        str | None, options.option("SPEC", "Chat model that scores. Default: GEMS_EVAL_JUDGE__MODEL.")
     ] = None,
     data: Data = None,
     concurrency: Annotated[
         int,
-        typer.Option(
-            "--concurrency",
-            "-j",
-            metavar="N",
-            min=1,
-            max=256,
-            help="Maximum number of prompts scored in parallel.",
+        options.option(
+            "N", "Maximum number of prompts scored in parallel.", "--concurrency", "-j", min=1, max=256
         ),
     ] = 4,
 ) -> int:
@@ -294,10 +269,7 @@ def export(
     runner: Runner,
     folder: Folder,
     official: Annotated[
-        Path,
-        typer.Option(
-            parser=options.path, metavar="OUT", help="New folder for the official scorer's input files."
-        ),
+        Path, options.path_option("OUT", "New folder for the official scorer's input files.")
     ],
     data: Data = None,
 ) -> int:
@@ -326,7 +298,7 @@ def import_scores(
         Path, typer.Argument(parser=options.path, metavar="FILE", help="Output file of the official scorer.")
     ],
     language: Annotated[
-        str | None, typer.Option(metavar="CODE", help="en or zh; required if the folder has both.")
+        str | None, options.option("CODE", "en or zh; required if the folder has both.")
     ] = None,
     data: Data = None,
 ) -> None:
@@ -350,8 +322,7 @@ def table(
         list[str] | None, typer.Argument(metavar="[DIR...]", help="Output folders of any benchmark.")
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", parser=options.path, metavar="FILE", help="Write Markdown to this file."),
+        Path | None, options.path_option("FILE", "Write Markdown to this file.", "--out", "-o")
     ] = None,
 ) -> None:
     """Print the paper's Tables 1 and 2 with your own results.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gems.apps.cli import options
 from gems.apps.cli.command import command, command_group
 
 if TYPE_CHECKING:
@@ -20,12 +21,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="User of the key.")]
 def add(
     runner: Runner,
     name: Name,
-    runs_at_a_time: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Maximum number of runs in parallel.")
-    ] = 2,
+    runs_at_a_time: Annotated[int, options.option("N", "Maximum number of runs in parallel.", min=1)] = 2,
     images_per_day: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Maximum number of images in 24 hours. Default: no limit."),
+        int | None, options.option("N", "Maximum number of images in 24 hours. Default: no limit.", min=1)
     ] = None,
 ) -> None:
     """Create an API key for a user of the server.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gems.runs.memory_admin import Forgotten, Memory, Stats
     from gems.service import Gems
 
-Generator = Annotated[str | None, typer.Option(metavar="NAME", help="Only those about this generator.")]
+Generator = Annotated[str | None, options.option("NAME", "Only those about this generator.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number shown.")]
 
 
@@ -127,13 +127,12 @@ def _format_value(value: object) -> str:
 @command({0: "deleted, or --dry-run", 1: "not confirmed, or failure"})
 def forget(
     runner: Runner,
-    run: Annotated[str | None, typer.Option(metavar="RUN", help="Only those of this run.")] = None,
+    run: Annotated[str | None, options.option("RUN", "Only those of this run.")] = None,
     older_than: Annotated[
-        str | None, typer.Option(metavar="AGE", help="Only those older than this, e.g. 12h, 30d, 8w.")
+        str | None, options.option("AGE", "Only those older than this, e.g. 12h, 30d, 8w.")
     ] = None,
     matching: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Only those with TEXT in prompt or text, ignoring case."),
+        str | None, options.option("TEXT", "Only those with TEXT in prompt or text, ignoring case.")
     ] = None,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
@@ -198,8 +197,7 @@ def rebuild(
 def export(
     runner: Runner,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Output file. Default: standard output."),
+        Path | None, options.option("FILE", "Output file. Default: standard output.", "--out", "-o")
     ] = None,
 ) -> None:
     """Export all lessons and experiences as JSON Lines.

@@ -21,6 +21,16 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def option(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """Declare an option of a command."""
+    return typer.Option(*names, metavar=metavar, help=text, **more)
+
+
+def path_option(metavar: str, text: str, *names: str) -> Any:
+    """Declare an option whose value is a path."""
+    return option(metavar, text, *names, parser=path)
+
+
 def shown_spec(spec: str) -> str:
     """Strip the query of a model spec, which may hold a secret."""
     return spec.partition("?")[0]
@@ -28,17 +38,11 @@ def shown_spec(spec: str) -> str:
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or last.")]
 Chat = Annotated[
-    str | None,
-    typer.Option(metavar="SPEC", help="Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings."),
+    str | None, option("SPEC", "Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings.")
 ]
-Judge = Annotated[
-    str | None, typer.Option(metavar="SPEC", help="Chat model that judges. Default: the chat model.")
-]
+Judge = Annotated[str | None, option("SPEC", "Chat model that judges. Default: the chat model.")]
 Out = Annotated[
-    Path | None,
-    typer.Option(
-        parser=path, metavar="PATH", help="PNG file or folder for the image. Default: GEMS_HOME/outputs."
-    ),
+    Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")
 ]
 NoMetadata = Annotated[
     bool, typer.Option("--no-metadata", help="Do not write prompt and options into the PNG.")
@@ -58,9 +62,9 @@ class Models:
     judge: Judge = None
     generator: Annotated[
         str | None,
-        typer.Option(
-            metavar="SPEC",
-            help="Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL. "
+        option(
+            "SPEC",
+            "Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL. "
             "Default: from settings.",
         ),
     ] = None
@@ -76,14 +80,9 @@ class Models:
 class Address:
     """Address of a server."""
 
-    host: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Address to listen on. Default: 127.0.0.1.")
-    ] = None
+    host: Annotated[str | None, option("ADDRESS", "Address to listen on. Default: 127.0.0.1.")] = None
     port: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, max=65535, help="Port to listen on; 0 selects a free one. Default: 8765."
-        ),
+        int | None, option("N", "Port to listen on; 0 selects a free one. Default: 8765.", min=0, max=65535)
     ] = None
 
     def in_settings(self, settings: Settings) -> Settings:
@@ -110,9 +109,7 @@ def resume_command(run_id: str, given: Mapping[str, Any]) -> str:
     return shlex.join([*words, *["--no-metadata"] * bool(given.get("no_metadata"))])
 
 
-EvalOut = Annotated[
-    str, typer.Option(metavar="URL", help="Output folder: a path or an fsspec URL, e.g. s3://bucket/folder.")
-]
+EvalOut = Annotated[str, option("URL", "Output folder: a path or an fsspec URL, e.g. s3://bucket/folder.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,41 +117,35 @@ class EngineOptions:
     """Where and how jobs are executed."""
 
     concurrency: Annotated[
-        int,
-        typer.Option(
-            "--concurrency", "-j", metavar="N", min=1, max=1024, help="Maximum number of runs in parallel."
-        ),
+        int, option("N", "Maximum number of runs in parallel.", "--concurrency", "-j", min=1, max=1024)
     ] = 4
     budget_usd: Annotated[
         float | None,
-        typer.Option(
-            metavar="USD",
+        option(
+            "USD",
+            "Stop starting new work after spending this many US dollars, earlier calls included.",
             min=0,
-            help="Stop starting new work after spending this many US dollars, earlier calls included.",
         ),
     ] = None
     retries: Annotated[
-        int, typer.Option(metavar="N", min=0, max=20, help="Retries for failed samples after the first pass.")
+        int, option("N", "Retries for failed samples after the first pass.", min=0, max=20)
     ] = 1
     engine: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="local: in this process; ray: on the cluster at RAY_ADDRESS, or on this machine if unset.",
+        option(
+            "NAME", "local: in this process; ray: on the cluster at RAY_ADDRESS, or on this machine if unset."
         ),
     ] = "local"
     workers: Annotated[
         int | None,
-        typer.Option(
-            metavar="N", min=1, help="With ray: number of processes that execute runs. Default: one per CPU."
-        ),
+        option("N", "With ray: number of processes that execute runs. Default: one per CPU.", min=1),
     ] = None
     generator_actors: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            help="With ray: number of generator processes, one GPU each if available; 0 generates in the "
+        option(
+            "N",
+            "With ray: number of generator processes, one GPU each if available; 0 generates in the "
             "workers. Default: one per GPU with Diffusers, else 0.",
+            min=0,
         ),
     ] = None

@@ -127,11 +127,9 @@ def _print_findings(findings: list[SkillFinding]) -> None:
 def learn(
     runner: Runner,
     least: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Minimum number of lessons of one kind for a draft.")
+        int, options.option("N", "Minimum number of lessons of one kind for a draft.", min=1)
     ] = 5,
-    generator: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Use only lessons about this generator.")
-    ] = None,
+    generator: Annotated[str | None, options.option("NAME", "Use only lessons about this generator.")] = None,
     chat: options.Chat = None,
     no_model: Annotated[
         bool, typer.Option("--no-model", help="Write a plain list of the best lessons without a chat model.")
@@ -198,7 +196,7 @@ def new(
         str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and single hyphens.")
     ],
     folder: Annotated[
-        Path | None, typer.Option("--dir", metavar="DIR", help="Parent folder. Default: GEMS_HOME/skills.")
+        Path | None, options.option("DIR", "Parent folder. Default: GEMS_HOME/skills.", "--dir")
     ] = None,
     with_graph: Annotated[
         bool, typer.Option("--with-graph", help="Add a graph.py with a subgraph and a verifier.")
