@@ -96,11 +96,7 @@ class RunResult(BaseModel):
 
     @property
     def image(self) -> Image:
-        """The image as a `PIL.Image`.
-
-        Raises:
-            ValueError: the run has no image.
-        """
+        """The image as a `PIL.Image`; ValueError if the run has none."""
         from PIL import Image  # noqa: PLC0415 - only needed here
 
         if self._data is None:
@@ -131,6 +127,11 @@ class RunResult(BaseModel):
 
         page = result_html(self, self._data, self._load_image or (lambda _image: None))
         return {"text/html": page, "text/plain": f"{self.prompt}\n{result_summary(self)}"}
+
+
+def add_warning(result: RunResult, warning: str) -> RunResult:
+    """Return a copy with another warning, without the image's bytes."""
+    return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
 
 def all_rounds(state: State) -> list[Round]:

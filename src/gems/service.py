@@ -47,7 +47,7 @@ from gems.options import (
 from gems.reporting import report_page
 from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
-from gems.results import RunResult, build_result
+from gems.results import RunResult, add_warning, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
 from gems.runs.executor import RunExecutor, as_input, resume_input
 from gems.runs.fork import create_fork, prevent_deletion, thread
@@ -113,11 +113,7 @@ class Gems:
 
     @property
     def resources(self) -> Resources:
-        """The opened models and stores.
-
-        Raises:
-            InternalError: nothing is open, since `Gems` was not used as a context manager.
-        """
+        """The opened models and stores; InternalError outside of `async with`."""
         if self._opened is None:
             raise InternalError("Gems is not open.", hint="Use it as `async with Gems() as gems:`.")
         return self._opened
@@ -213,7 +209,10 @@ class Gems:
                 yield Warned(run_id=run_id, message=warning)
             async with aclosing(self._executor.execute(row, start, checked)) as events:
                 async for event in events:
-                    yield _with_warning(event, warning) if warning else event
+                    if warning and isinstance(event, Finished):
+                        result = add_warning(event.result, warning)
+                        event = event.model_copy(update={"result": result})  # noqa: PLW2901
+                    yield event
 
     async def fork(
         self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
@@ -338,8 +337,7 @@ class Gems:
     async def _partial_result(self, row: RunRow) -> RunResult:
         """Return a run as far as it came; if checkpoints are damaged, what the ledger still knows."""
         try:
-            snapshot = await self._snapshot(row["run_id"])
-            state = cast("State", snapshot.values)
+            state = cast("State", (await self._snapshot(row["run_id"])).values)
         except CorruptStoreError as error:
             state = state_from_ledger(row, await ledger_drawings(self.resources.ledger, row["run_id"]), error)
         return build_result(state, row, await self._status(row))
@@ -423,11 +421,3 @@ def _new_id(wanted: str | None) -> str:
     if not _RUN_ID.fullmatch(wanted):
         raise OptionError(f"Invalid run id: {wanted[:120]!r}.", hint="Use letters, digits, `.`, `_` and `-`.")
     return wanted
-
-
-def _with_warning(event: Event, warning: str) -> Event:
-    """Add a warning to the result of a `Finished` event."""
-    if not isinstance(event, Finished):
-        return event
-    result = event.result.model_copy(update={"warnings": [*event.result.warnings, warning]})
-    return event.model_copy(update={"result": result})

@@ -342,11 +342,7 @@ class GeneratorCapabilities:
     price_usd: float | None = None
 
     def check_size(self, width: int, height: int) -> None:
-        """Check a size before anything is paid for.
-
-        Raises:
-            SizeError: the generator does not support `width` x `height` pixels.
-        """
+        """Raise SizeError if the generator does not support `width` x `height` pixels."""
         message = f"{self.model} does not support {width}x{height}"
         if self.sizes is not None and (width, height) not in self.sizes:
             known = ", ".join(f"{w}x{h}" for w, h in self.sizes)

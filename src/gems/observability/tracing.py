@@ -49,10 +49,9 @@ OFF = Tracing()
 
 def check_installed(settings: Settings) -> None:
     """Raise MissingExtraError if a package for the configured tracing is missing."""
+    exporter = () if settings.otel == "console" else ("opentelemetry.exporter.otlp.proto.http",)
     try:
-        found = find_spec("opentelemetry.sdk.trace") is not None
-        if settings.otel != "console":
-            found = found and find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+        found = all(find_spec(name) for name in ("opentelemetry.sdk.trace", *exporter))
     except ModuleNotFoundError:
         found = False
     if not found:

@@ -116,7 +116,7 @@ async def delete_run(
     """
     run, started = row["run_id"], time.time()
     async with resources.locks.hold(run):
-        own = await resources.ledger.images_of(run) | await _images_of_state(graph, run)
+        own = await resources.ledger.images_of(run) | await _images_of_states(graph, [run])
         output_image = _output_image(row, settings)
         rows = await resources.ledger.rows_of(run)
         if not dry_run:
@@ -222,17 +222,15 @@ async def _runs_with_missing_rows(resources: Resources, without: str) -> list[st
 
 
 async def _images_of_states(graph: Graph, runs: Iterable[str]) -> set[str]:
-    return set[str]().union(*[await _images_of_state(graph, run) for run in runs])
-
-
-async def _images_of_state(graph: Graph, run: str) -> set[str]:
-    values: dict[str, Any] = (await graph.aget_state(thread(run))).values
-    drawn = [
-        *(values.get("drawn") or ()),
-        *(c for round_ in values.get("rounds") or () for c in round_["candidates"]),
-    ]
-    source = (values.get("options") or {}).get("source")
-    return {candidate["image"] for candidate in drawn} | ({source} if source else set())
+    found: set[str] = set()
+    for run in runs:
+        values: dict[str, Any] = (await graph.aget_state(thread(run))).values
+        found |= {candidate["image"] for candidate in values.get("drawn") or ()}
+        for round_ in values.get("rounds") or ():
+            found |= {candidate["image"] for candidate in round_["candidates"]}
+        if source := (values.get("options") or {}).get("source"):
+            found.add(source)
+    return found
 
 
 async def _cutoff_time(resources: Resources, run: str, started: float) -> float:

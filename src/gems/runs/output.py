@@ -18,7 +18,7 @@ from gems.errors import ImageMissingError, OptionError
 from gems.memory.file_store import write_atomically
 from gems.memory.images import ImageStore
 from gems.memory.sqlite import reading, storage_error
-from gems.results import RunResult
+from gems.results import RunResult, add_warning
 from gems.types import Candidate, Round
 
 _PNG_SIGNATURE_BYTES = 8
@@ -147,7 +147,7 @@ async def save_result(result: RunResult, images: ImageStore, out: str | Path, *,
         stored = images.path(result.image_id) if result.image_id not in images.unsaved else None
         place = stored or await asyncio.to_thread(_write_to_temporary, f"gems-{result.run_id}.png", data)
         where = f"It is {place}." if place else "It is in memory only and lost when this process ends."
-        result = _with_warning(
+        result = add_warning(
             result, f"The result could not be written: {storage_error(error, target)} {where}"
         )
         return result.with_image(data, place, images.at_hand)
@@ -175,12 +175,8 @@ async def load_saved_image(result: RunResult, images: ImageStore, saved: str | N
             raise
         with reading(path):
             data = await asyncio.to_thread(path.read_bytes)
-        result = _with_warning(result, f"{missing.message} This is the copy that was saved to {path}.")
+        result = add_warning(result, f"{missing.message} This is the copy that was saved to {path}.")
     return result.with_image(data, path, images.at_hand)
-
-
-def _with_warning(result: RunResult, warning: str) -> RunResult:
-    return result.model_copy(update={"warnings": [*result.warnings, warning]})
 
 
 def write_page(page: str, target: Path) -> Path:
