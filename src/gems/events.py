@@ -31,35 +31,35 @@ class _Event(BaseModel):
 
 
 class Started(_Event):
-    """The run has an id and goes on from here."""
+    """The run started, or was resumed."""
 
     type: Literal["started"] = "started"
     resumed: bool = False
 
 
 class Planned(_Event):
-    """The planner has decided."""
+    """The planner chose skills and wrote the first prompt."""
 
     type: Literal["planned"] = "planned"
     plan: Plan
 
 
 class RequirementsListed(_Event):
-    """The decomposer has stated the requirements."""
+    """The decomposer listed the requirements."""
 
     type: Literal["requirements"] = "requirements"
     requirements: list[Requirement]
 
 
 class SkillUsed(_Event):
-    """A chosen skill has had its turn."""
+    """A chosen skill ran."""
 
     type: Literal["skill"] = "skill"
     use: SkillUse
 
 
 class StepDone(_Event):
-    """An inference step of a drawing is done."""
+    """An inference step of an image is done."""
 
     type: Literal["step"] = "step"
     round: int
@@ -69,7 +69,7 @@ class StepDone(_Event):
 
 
 class ImageDrawn(_Event):
-    """A candidate is drawn and stored."""
+    """A candidate was generated and stored."""
 
     type: Literal["image"] = "image"
     round: int
@@ -79,7 +79,7 @@ class ImageDrawn(_Event):
 
 
 class Judged(_Event):
-    """The candidates of a round are judged."""
+    """The candidates of a round were judged."""
 
     type: Literal["verdicts"] = "verdicts"
     round: int
@@ -89,28 +89,28 @@ class Judged(_Event):
 
 
 class LessonsRecalled(_Event):
-    """Lessons of earlier runs go into a round's prompt."""
+    """Lessons of earlier runs were added to a round's prompt."""
 
     type: Literal["lessons"] = "lessons"
     recall: Recall
 
 
 class Reflected(_Event):
-    """The reflector has compressed the round and written the next prompt."""
+    """The reflector summarized the round and wrote the next prompt."""
 
     type: Literal["experience"] = "experience"
     experience: Experience
 
 
 class Warned(_Event):
-    """Something went wrong without ending the run."""
+    """A problem that did not end the run."""
 
     type: Literal["warning"] = "warning"
     message: str
 
 
 class Stopped(_Event):
-    """The loop ends; the result follows from `gems.service`."""
+    """The loop ended; `Finished` follows with the result."""
 
     type: Literal["stopped"] = "stopped"
     stop_reason: StopReason
@@ -120,7 +120,7 @@ class Stopped(_Event):
 
 
 class Finished(_Event):
-    """The last event of a stream: the result is saved."""
+    """The result is saved; the last event of a stream."""
 
     type: Literal["finished"] = "finished"
     result: RunResult
