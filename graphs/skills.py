@@ -91,7 +91,7 @@ async def _run_skill(
         except (GraphBubbleUp, *_FATAL):
             raise
         except Exception as error:  # noqa: BLE001 - third-party code
-            span.failed(error)
+            span.record_error(error)
             fault = str(error) if isinstance(error, GemsError) else format_code_error(error)
             update = skip_skill(name, fault, state, work)
     # The usage of a failed skill counts as well.

@@ -61,7 +61,7 @@ def as_node(name: str, function: NodeFunction, default: Context | None = None) -
             except GraphBubbleUp:
                 raise
             except Exception as error:  # noqa: BLE001 - the run must hand back its best image whatever happens
-                span.failed(error)
+                span.record_error(error)
                 # At the beginning, what the state holds is an earlier run's.
                 has_image = name != BEGIN and bool(state.get("rounds") or state.get("drawn"))
                 update = _stop_update(name, error, has_image=has_image)

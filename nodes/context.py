@@ -157,9 +157,9 @@ class NodeContext:
                 return kept
         watched = replace(request, on_progress=self._progress(index))
         with self.span("draw", model=generator.capabilities.model, candidate=index) as span:
-            span.texts(prompt=request.prompt)
+            span.set_texts(prompt=request.prompt)
             drawn = await self.within_limits(generator.generate(watched))
-            span.tell(
+            span.set_facts(
                 seed=drawn.seed, width=drawn.width, height=drawn.height, seconds=round(drawn.seconds, 3)
             )
         # The image is paid for: keep it even if the node is cancelled meanwhile.
@@ -198,11 +198,11 @@ class NodeContext:
 
             def count(used: Usage) -> None:
                 self._count(role, used)
-                span.used(used)
+                span.add_usage(used)
 
-            span.texts(question=question.text, system=question.system)
+            span.set_texts(question=question.text, system=question.system)
             reply = await self.within_limits(client.ask(question, count))
-            span.texts(answer=reply.text)
+            span.set_texts(answer=reply.text)
             return reply
 
     async def _keep(

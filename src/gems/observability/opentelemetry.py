@@ -49,28 +49,28 @@ class OtelSpan(Span):
         self._span, self._with_texts = span, with_texts
         self._usage: Usage = NO_USAGE
 
-    def tell(self, **facts: Any) -> None:
+    def set_facts(self, **facts: Any) -> None:
         for name, value in facts.items():
             if value is not None:
                 self._span.set_attribute(_ATTRIBUTES.get(name, f"gems.{name}"), value)
 
-    def texts(self, **texts: str) -> None:
+    def set_texts(self, **texts: str) -> None:
         if self._with_texts:
             for name, text in texts.items():
                 self._span.set_attribute(f"gems.text.{name}", redact(text))
 
-    def used(self, usage: Usage) -> None:
+    def add_usage(self, usage: Usage) -> None:
         self._usage = total = add_usage(self._usage, usage)
         self._span.set_attribute("gen_ai.usage.input_tokens", total["input_tokens"])
         self._span.set_attribute("gen_ai.usage.output_tokens", total["output_tokens"])
-        self.tell(
+        self.set_facts(
             calls=total["calls"],
             images_sent=total["images_sent"],
             seconds=round(total["seconds"], 3),
             usd=total["usd"],
         )
 
-    def failed(self, error: BaseException | str) -> None:
+    def record_error(self, error: BaseException | str) -> None:
         kind = error if isinstance(error, str) else type(error).__name__
         self._span.set_attribute("error.type", kind)
         self._span.set_status(trace.StatusCode.ERROR, kind)
@@ -106,14 +106,14 @@ class OtelTracing(Tracing):
         context = trace.set_span_in_context(parent) if parent is not None else None
         span = self._tracer.start_span(title, context)
         otel_span = OtelSpan(span, with_texts=self._texts)
-        otel_span.tell(**facts)
+        otel_span.set_facts(**facts)
         try:
             yield span, otel_span
         except (GraphBubbleUp, GeneratorExit):
             # A skill's question, or a consumer that stops iterating, is not an error.
             raise
         except BaseException as error:
-            otel_span.failed(error)
+            otel_span.record_error(error)
             raise
         finally:
             span.end()

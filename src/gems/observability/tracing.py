@@ -14,16 +14,16 @@ from gems.types import Usage
 class Span:
     """Records facts about a piece of work in progress; this base class records nothing."""
 
-    def tell(self, **facts: Any) -> None:
+    def set_facts(self, **facts: Any) -> None:
         """Record numbers, names and ids, never texts of users and models."""
 
-    def texts(self, **texts: str) -> None:
+    def set_texts(self, **texts: str) -> None:
         """Record texts of users and models, stored only if configured."""
 
-    def used(self, usage: Usage) -> None:
+    def add_usage(self, usage: Usage) -> None:
         """Record the usage of a model's answer; several are summed."""
 
-    def failed(self, error: BaseException | str) -> None:
+    def record_error(self, error: BaseException | str) -> None:
         """Record a failure, by the error's class only, since its message may contain anything."""
 
 

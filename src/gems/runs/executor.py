@@ -82,7 +82,7 @@ class RunExecutor:
             within_run(row["run_id"]),
             self._resources.tracing.run(row["run_id"], **facts) as (span, tracing),
         ):
-            span.texts(prompt=row["prompt"])
+            span.set_texts(prompt=row["prompt"])
             run_events = self._run_graph(row, start, target, replace(context, tracing=tracing))
             async with aclosing(run_events) as events:
                 async for event in events:
@@ -221,7 +221,7 @@ class RunExecutor:
 
 
 def _trace_result(span: Span, result: RunResult) -> None:
-    span.tell(
+    span.set_facts(
         status=result.status,
         stop_reason=result.stop_reason,
         score=result.score,
@@ -229,7 +229,7 @@ def _trace_result(span: Span, result: RunResult) -> None:
         best_round=result.best_round,
     )
     if result.failure is not None:
-        span.failed(result.failure["error"])
+        span.record_error(result.failure["error"])
 
 
 def as_input(row: RunRow) -> Input:
