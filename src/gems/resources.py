@@ -115,8 +115,8 @@ class Resources:
 
     def models(self) -> dict[str, str]:
         """Return the names of the models by role, and of the generator."""
-        names = {role: client.name for role, client in self.chats.items()}
-        return {**names, "generator": self.generator.capabilities.model}
+        names: dict[str, str] = {role: client.name for role, client in self.chats.items()}
+        return names | {"generator": self.generator.capabilities.model}
 
 
 @asynccontextmanager

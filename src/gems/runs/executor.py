@@ -69,7 +69,7 @@ class RunExecutor:
         self._graph, self._resources, self._settings = graph, resources, settings
         self.working: dict[str, Context] = {}
 
-    async def snapshot(self, run_id: str) -> Any:
+    async def snapshot(self, run_id: str) -> StateSnapshot:
         """Return the newest checkpoint of a run; CorruptStoreError if it cannot be read."""
         return await read_snapshot(self._graph, thread(run_id), self._settings.checkpoints_path)
 
@@ -158,7 +158,7 @@ class RunExecutor:
             durability="async",
             control=context.control,
         )
-        async for path, mode, value in stream:
+        async for path, mode, value in cast("AsyncIterator[tuple[tuple[str, ...], str, Any]]", stream):
             if mode == "custom":
                 yield read_event(value)
             elif not path:

@@ -13,10 +13,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from langchain_core.runnables import RunnableConfig
+from langgraph.types import StateSnapshot
+
 from gems.errors import CorruptStoreError, GemsError, InternalError, StorageError
 from gems.memory.ledger import Ledger
 from gems.memory.sqlite import reading, storage_error
 from gems.observability.redaction import redact
+from gems.runs.fork import Graph
 from gems.state import State
 from gems.types import Candidate, RunRow
 
@@ -34,13 +38,13 @@ def to_gems_error(cause: Exception, checkpoints: Path) -> GemsError:
     return error
 
 
-async def read_snapshot(graph: Any, config: Any, checkpoints: Path) -> Any:
+async def read_snapshot(graph: Graph, config: RunnableConfig, checkpoints: Path) -> StateSnapshot:
     """Return the newest snapshot of a run; CorruptStoreError or StorageError if it cannot be read."""
     with reading(checkpoints):
         return await graph.aget_state(config)
 
 
-async def read_state(graph: Any, config: Any, checkpoints: Path) -> dict[str, Any]:
+async def read_state(graph: Graph, config: RunnableConfig, checkpoints: Path) -> dict[str, Any]:
     """Return the state of a failed run; empty if its checkpoints cannot be read."""
     try:
         return dict((await read_snapshot(graph, config, checkpoints)).values)
