@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gems.apps.cli import options
 from gems.apps.cli.command import command
+from gems.apps.cli.options import argument, flag, option
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
@@ -28,21 +27,14 @@ def batch(
     *,
     file: Annotated[
         Path,
-        typer.Argument(
-            parser=options.path,
-            metavar="FILE",
-            help="Prompts as JSON Lines, or as CSV if the name ends in .csv.",
-        ),
+        argument("FILE", "Prompts as JSON Lines, or as CSV if the name ends in .csv.", parser=options.path),
     ],
     out: options.EvalOut,
     models: options.Models,
     seed: Annotated[
-        int,
-        options.option("N", "Base seed; rows without a seed derive theirs from it.", min=0, max=2**31 - 1),
+        int, option("N", "Base seed; rows without a seed derive theirs from it.", min=0, max=2**31 - 1)
     ] = 0,
-    learn: Annotated[
-        bool, typer.Option("--learn", help="Share memory between these runs and earlier ones.")
-    ] = False,
+    learn: Annotated[bool, flag("--learn", "Share memory between these runs and earlier ones.")] = False,
     engine_options: options.EngineOptions,
 ) -> int:
     """Generate an image for each prompt in a file, as `gems run` does.

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from gems.apps.cli.command import command
 from gems.apps.cli.errors import FAILED, MET
-from gems.apps.cli.options import Models
+from gems.apps.cli.options import Models, flag
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
@@ -27,7 +25,7 @@ def doctor(
     runner: Runner,
     models: Models,
     no_draw: Annotated[
-        bool, typer.Option("--no-draw", help="Skip the test image, which costs money with a paid generator.")
+        bool, flag("--no-draw", "Skip the test image, which costs money with a paid generator.")
     ] = False,
 ) -> int:
     """Check the configuration with small real requests.

@@ -11,6 +11,7 @@ import typer
 from gems.apps.cli import options
 from gems.apps.cli.command import command, command_group
 from gems.apps.cli.errors import BEST_EFFORT, MET
+from gems.apps.cli.options import argument, flag, option, path_option
 from gems.apps.text import clean_text, one_line
 
 if TYPE_CHECKING:
@@ -24,32 +25,24 @@ if TYPE_CHECKING:
 class SampleOptions:
     """Options of `gems eval run` that define the samples."""
 
-    generator_profile: Annotated[
-        str, options.option("NAME", "Named generator settings: paper or recommended.")
-    ] = ""
-    size: Annotated[
-        str, options.option("WxH", "Width and height in pixels. Default: the generator's own.")
-    ] = ""
-    images: Annotated[int, options.option("N", "Maximum number of images per sample.", min=1, max=50)] = 5
-    languages: Annotated[
-        str, options.option("CODES", "en, zh or en,zh. Default: all of the benchmark's.")
-    ] = ""
+    generator_profile: Annotated[str, option("NAME", "Named generator settings: paper or recommended.")] = ""
+    size: Annotated[str, option("WxH", "Width and height in pixels. Default: the generator's own.")] = ""
+    images: Annotated[int, option("N", "Maximum number of images per sample.", min=1, max=50)] = 5
+    languages: Annotated[str, option("CODES", "en, zh or en,zh. Default: all of the benchmark's.")] = ""
     limit: Annotated[
-        int | None,
-        options.option("N", "Use only the first N prompts of each language.", "--limit", "-n", min=1),
+        int | None, option("N", "Use only the first N prompts of each language.", "--limit", "-n", min=1)
     ] = None
     samples: Annotated[
-        int | None,
-        options.option("N", "Samples per prompt. Default: the benchmark's own number.", min=1, max=100),
+        int | None, option("N", "Samples per prompt. Default: the benchmark's own number.", min=1, max=100)
     ] = None
     seed: Annotated[
-        int, options.option("N", "Base seed; the seeds of samples are derived from it.", min=0, max=2**31 - 1)
+        int, option("N", "Base seed; the seeds of samples are derived from it.", min=0, max=2**31 - 1)
     ] = 0
     data: Annotated[
-        str, options.option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.")
+        str, option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.")
     ] = ""
     learn: Annotated[
-        bool, typer.Option("--learn", help="Share memory between runs; samples then depend on their order.")
+        bool, flag("--learn", "Share memory between runs; samples then depend on their order.")
     ] = False
 
 
@@ -65,11 +58,11 @@ class SampleOptions:
 def run(
     runner: Runner,
     *,
-    task: Annotated[str, typer.Argument(metavar="TASK", help="Benchmark; `gems eval data` lists them.")],
+    task: Annotated[str, argument("TASK", "Benchmark; `gems eval data` lists them.")],
     out: options.EvalOut,
     harness: Annotated[
         str,
-        options.option(
+        option(
             "NAME",
             "single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or balanced.",
         ),
@@ -99,26 +92,19 @@ def run(
 def compare(
     runner: Runner,
     folders: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="DIR...", help="Output folders; those of one harness with different seeds are merged."
-        ),
+        list[str], argument("DIR...", "Output folders; those of one harness with different seeds are merged.")
     ],
     out: Annotated[
         Path | None,
-        options.path_option(
+        path_option(
             "FOLDER",
             "Write Markdown, CSV, plots and a page with the images side by side to this folder.",
             "--out",
             "-o",
         ),
     ] = None,
-    judge: Annotated[
-        str | None, options.option("NAME", "Only scores of this judge, named as in the tables.")
-    ] = None,
-    pictures: Annotated[
-        int, options.option("N", "Number of prompts shown on the page.", min=0, max=200)
-    ] = 12,
+    judge: Annotated[str | None, option("NAME", "Only scores of this judge, named as in the tables.")] = None,
+    pictures: Annotated[int, option("N", "Number of prompts shown on the page.", min=0, max=200)] = 12,
 ) -> None:
     """Compare harnesses prompt by prompt.
 
@@ -149,12 +135,10 @@ def compare(
 )
 def data(
     runner: Runner,
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="A benchmark; all by default.")] = None,
+    task: Annotated[str | None, argument("[TASK]", "A benchmark; all by default.")] = None,
     folder: Annotated[
         Path | None,
-        options.path_option(
-            "DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.", "--data"
-        ),
+        path_option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.", "--data"),
     ] = None,
 ) -> int:
     """Show the source and licence of the benchmarks' data, and check the local copies.
@@ -207,12 +191,10 @@ def _format_counts(file: FileCheck) -> str:
     return f": {', '.join(parts)}" if parts else ""
 
 
-Folder = Annotated[str, typer.Argument(metavar="DIR", help="Output folder: a path or an fsspec URL.")]
+Folder = Annotated[str, argument("DIR", "Output folder: a path or an fsspec URL.")]
 Data = Annotated[
     Path | None,
-    options.path_option(
-        "DIR", "Folder of the benchmark's data, if it has moved since the samples were generated."
-    ),
+    path_option("DIR", "Folder of the benchmark's data, if it has moved since the samples were generated."),
 ]
 
 
@@ -228,14 +210,12 @@ def score(
     runner: Runner,
     folder: Folder,
     judge: Annotated[
-        str | None, options.option("SPEC", "Chat model that scores. Default: GEMS_EVAL_JUDGE__MODEL.")
+        str | None, option("SPEC", "Chat model that scores. Default: GEMS_EVAL_JUDGE__MODEL.")
     ] = None,
     data: Data = None,
     concurrency: Annotated[
         int,
-        options.option(
-            "N", "Maximum number of prompts scored in parallel.", "--concurrency", "-j", min=1, max=256
-        ),
+        option("N", "Maximum number of prompts scored in parallel.", "--concurrency", "-j", min=1, max=256),
     ] = 4,
 ) -> int:
     """Score a folder's samples with a chat model.
@@ -268,9 +248,7 @@ def score(
 def export(
     runner: Runner,
     folder: Folder,
-    official: Annotated[
-        Path, options.path_option("OUT", "New folder for the official scorer's input files.")
-    ],
+    official: Annotated[Path, path_option("OUT", "New folder for the official scorer's input files.")],
     data: Data = None,
 ) -> int:
     """Export a folder's samples in the format of the official scorer.
@@ -294,12 +272,8 @@ def export(
 def import_scores(
     runner: Runner,
     folder: Folder,
-    file: Annotated[
-        Path, typer.Argument(parser=options.path, metavar="FILE", help="Output file of the official scorer.")
-    ],
-    language: Annotated[
-        str | None, options.option("CODE", "en or zh; required if the folder has both.")
-    ] = None,
+    file: Annotated[Path, argument("FILE", "Output file of the official scorer.", parser=options.path)],
+    language: Annotated[str | None, option("CODE", "en or zh; required if the folder has both.")] = None,
     data: Data = None,
 ) -> None:
     """Import the scores that the official scorer wrote.
@@ -318,12 +292,8 @@ def import_scores(
 @command({0: "printed", 2: "bad usage, or no output folder"})
 def table(
     runner: Runner,
-    folders: Annotated[
-        list[str] | None, typer.Argument(metavar="[DIR...]", help="Output folders of any benchmark.")
-    ] = None,
-    out: Annotated[
-        Path | None, options.path_option("FILE", "Write Markdown to this file.", "--out", "-o")
-    ] = None,
+    folders: Annotated[list[str] | None, argument("[DIR...]", "Output folders of any benchmark.")] = None,
+    out: Annotated[Path | None, path_option("FILE", "Write Markdown to this file.", "--out", "-o")] = None,
 ) -> None:
     """Print the paper's Tables 1 and 2 with your own results.
 

@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gems.apps.cli import options
 from gems.apps.cli.command import command, command_group
+from gems.apps.cli.options import argument, option
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
     from gems.apps.cli.schemas import KeyList
     from gems.apps.server.auth import KeyFile
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="User of the key.")]
+Name = Annotated[str, argument("NAME", "User of the key.")]
 
 
 @command({0: "created"})
 def add(
     runner: Runner,
     name: Name,
-    runs_at_a_time: Annotated[int, options.option("N", "Maximum number of runs in parallel.", min=1)] = 2,
+    runs_at_a_time: Annotated[int, option("N", "Maximum number of runs in parallel.", min=1)] = 2,
     images_per_day: Annotated[
-        int | None, options.option("N", "Maximum number of images in 24 hours. Default: no limit.", min=1)
+        int | None, option("N", "Maximum number of images in 24 hours. Default: no limit.", min=1)
     ] = None,
 ) -> None:
     """Create an API key for a user of the server.

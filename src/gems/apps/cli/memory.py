@@ -12,6 +12,7 @@ import typer
 from gems.apps.cli import options
 from gems.apps.cli.command import command, command_group
 from gems.apps.cli.errors import FAILED, MET
+from gems.apps.cli.options import argument, flag, option
 from gems.apps.text import clean_text, one_line, pluralize
 from gems.errors import OptionError
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gems.runs.memory_admin import Forgotten, Memory, Stats
     from gems.service import Gems
 
-Generator = Annotated[str | None, options.option("NAME", "Only those about this generator.")]
+Generator = Annotated[str | None, option("NAME", "Only those about this generator.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number shown.")]
 
 
@@ -47,7 +48,7 @@ def list_(
 @command({0: "searched, even if nothing was found"})
 def search(
     runner: Runner,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="Search text.")],
+    text: Annotated[str, argument("TEXT", "Search text.")],
     limit: Limit = 10,
     generator: Generator = None,
 ) -> None:
@@ -61,9 +62,7 @@ def search(
 
 
 @command({0: "shown", 2: "bad usage or configuration, or no such key"})
-def show(
-    runner: Runner, key: Annotated[str, typer.Argument(metavar="KEY", help="Key from `gems memory list`.")]
-) -> None:
+def show(runner: Runner, key: Annotated[str, argument("KEY", "Key from `gems memory list`.")]) -> None:
     """Show everything about one lesson or experience.
 
     \b
@@ -127,12 +126,10 @@ def _format_value(value: object) -> str:
 @command({0: "deleted, or --dry-run", 1: "not confirmed, or failure"})
 def forget(
     runner: Runner,
-    run: Annotated[str | None, options.option("RUN", "Only those of this run.")] = None,
-    older_than: Annotated[
-        str | None, options.option("AGE", "Only those older than this, e.g. 12h, 30d, 8w.")
-    ] = None,
+    run: Annotated[str | None, option("RUN", "Only those of this run.")] = None,
+    older_than: Annotated[str | None, option("AGE", "Only those older than this, e.g. 12h, 30d, 8w.")] = None,
     matching: Annotated[
-        str | None, options.option("TEXT", "Only those with TEXT in prompt or text, ignoring case.")
+        str | None, option("TEXT", "Only those with TEXT in prompt or text, ignoring case.")
     ] = None,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
@@ -169,7 +166,7 @@ def _describe_forgotten(found: Forgotten) -> str:
 def rebuild(
     runner: Runner,
     yes: options.Yes = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what the runs contain.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only report what the runs contain.")] = False,
 ) -> None:
     """Rebuild a damaged or lost experience store from all runs.
 
@@ -197,7 +194,7 @@ def rebuild(
 def export(
     runner: Runner,
     out: Annotated[
-        Path | None, options.option("FILE", "Output file. Default: standard output.", "--out", "-o")
+        Path | None, option("FILE", "Output file. Default: standard output.", "--out", "-o")
     ] = None,
 ) -> None:
     """Export all lessons and experiences as JSON Lines.
@@ -231,8 +228,7 @@ def export(
 
 @command({0: "all lines were imported", 1: "some lines were invalid, or failure"})
 def import_(
-    runner: Runner,
-    source: Annotated[str, typer.Argument(metavar="FILE", help="JSON Lines file; - reads standard input.")],
+    runner: Runner, source: Annotated[str, argument("FILE", "JSON Lines file; - reads standard input.")]
 ) -> int:
     """Import an export. Importing it twice changes nothing.
 
@@ -268,8 +264,7 @@ def consolidate(
     runner: Runner,
     chat: options.Chat = None,
     no_model: Annotated[
-        bool,
-        typer.Option("--no-model", help="Use the most central experience of each cluster as its lesson."),
+        bool, flag("--no-model", "Use the most central experience of each cluster as its lesson.")
     ] = False,
 ) -> None:
     """Derive a lesson from each group of similar experiences.

@@ -31,12 +31,22 @@ def path_option(metavar: str, text: str, *names: str) -> Any:
     return option(metavar, text, *names, parser=path)
 
 
+def flag(name: str, text: str, *names: str) -> Any:
+    """Declare an option without a value."""
+    return typer.Option(name, *names, help=text)
+
+
+def argument(metavar: str, text: str, **more: Any) -> Any:
+    """Declare a positional argument."""
+    return typer.Argument(metavar=metavar, help=text, **more)
+
+
 def shown_spec(spec: str) -> str:
     """Strip the query of a model spec, which may hold a secret."""
     return spec.partition("?")[0]
 
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="Run id, or last.")]
+RunId = Annotated[str, argument("RUN", "Run id, or last.")]
 Chat = Annotated[
     str | None, option("SPEC", "Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings.")
 ]
@@ -44,11 +54,9 @@ Judge = Annotated[str | None, option("SPEC", "Chat model that judges. Default: t
 Out = Annotated[
     Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")
 ]
-NoMetadata = Annotated[
-    bool, typer.Option("--no-metadata", help="Do not write prompt and options into the PNG.")
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only report what would be deleted.")]
+NoMetadata = Annotated[bool, flag("--no-metadata", "Do not write prompt and options into the PNG.")]
+Yes = Annotated[bool, flag("--yes", "Do not ask for confirmation.", "-y")]
+DryRun = Annotated[bool, flag("--dry-run", "Only report what would be deleted.")]
 Debug = Annotated[
     bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs and the traceback of an error.")
 ]

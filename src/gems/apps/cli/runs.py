@@ -13,6 +13,7 @@ from rich.filesize import decimal
 
 from gems.apps.cli import options
 from gems.apps.cli.command import command
+from gems.apps.cli.options import flag, option
 from gems.apps.text import one_line, pluralize
 
 if TYPE_CHECKING:
@@ -29,16 +30,16 @@ def runs(
     runner: Runner,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of runs.")] = 20,
     since: Annotated[
-        str | None, options.option("WHEN", "Started at or after WHEN: 2026-01-31, or 3d for 3 days ago.")
+        str | None, option("WHEN", "Started at or after WHEN: 2026-01-31, or 3d for 3 days ago.")
     ] = None,
     until: Annotated[
-        str | None, options.option("WHEN", "Started at or before WHEN; a date includes the whole day.")
+        str | None, option("WHEN", "Started at or before WHEN; a date includes the whole day.")
     ] = None,
     status: Annotated[Status | None, typer.Option(help="Only runs with this status.")] = None,
-    text: Annotated[str | None, options.option("TEXT", "Prompt contains TEXT, ignoring case.")] = None,
+    text: Annotated[str | None, option("TEXT", "Prompt contains TEXT, ignoring case.")] = None,
     min_score: Annotated[
         float | None,
-        options.option("SHARE", "Best image meets at least this share of the requirements.", min=0, max=1),
+        option("SHARE", "Best image meets at least this share of the requirements.", min=0, max=1),
     ] = None,
 ) -> None:
     """List the runs in GEMS_HOME, newest first.
@@ -117,10 +118,9 @@ def _describe_deletion(found: Deletion) -> str:
 @command({0: "deleted, or nothing to delete", 1: "not confirmed, or failure", 130: "interrupted"})
 def gc(
     runner: Runner,
-    min_age: Annotated[str, options.option("AGE", "Keep everything younger than this; at least 1h.")] = "1h",
+    min_age: Annotated[str, option("AGE", "Keep everything younger than this; at least 1h.")] = "1h",
     unlisted: Annotated[
-        bool,
-        typer.Option("--unlisted", help="Also delete unlisted runs: those of Studio and your own programs."),
+        bool, flag("--unlisted", "Also delete unlisted runs: those of Studio and your own programs.")
     ] = False,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
@@ -166,9 +166,7 @@ def report(
     run_id: options.RunId,
     out: Annotated[
         Path | None,
-        options.option(
-            "FILE", "HTML file; - for stdout. Default: RUN.html in the current folder.", "--out", "-o"
-        ),
+        option("FILE", "HTML file; - for stdout. Default: RUN.html in the current folder.", "--out", "-o"),
     ] = None,
 ) -> None:
     """Write a self-contained HTML report of a run.

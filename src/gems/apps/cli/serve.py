@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gems.apps.cli.command import command
-from gems.apps.cli.options import Address, Models
+from gems.apps.cli.options import Address, Models, flag
 from gems.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def _print_server_address(address: str) -> None:
 def mcp(
     runner: Runner,
     *,
-    http: Annotated[
-        bool, typer.Option("--http", help="Serve streamable HTTP at /mcp instead of standard input.")
-    ] = False,
+    http: Annotated[bool, flag("--http", "Serve streamable HTTP at /mcp instead of standard input.")] = False,
     address: Address,
     models: Models,
 ) -> None:

@@ -12,6 +12,7 @@ import typer
 from gems.apps.cli import options
 from gems.apps.cli.command import command, command_group
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
+from gems.apps.cli.options import argument, flag, option
 from gems.apps.text import clean_text, one_line, pluralize
 from gems.errors import OptionError
 
@@ -65,8 +66,7 @@ def _print_skills(found: SkillList) -> None:
 
 @command({0: "shown", 2: "bad usage or configuration, or no such skill"})
 def show(
-    runner: Runner,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Skill name from `gems skills list`.")],
+    runner: Runner, name: Annotated[str, argument("NAME", "Skill name from `gems skills list`.")]
 ) -> None:
     """Show a skill with its instructions.
 
@@ -126,16 +126,14 @@ def _print_findings(findings: list[SkillFinding]) -> None:
 @command({0: "done, even if nothing was drafted", 130: "interrupted; finished drafts are kept"})
 def learn(
     runner: Runner,
-    least: Annotated[
-        int, options.option("N", "Minimum number of lessons of one kind for a draft.", min=1)
-    ] = 5,
-    generator: Annotated[str | None, options.option("NAME", "Use only lessons about this generator.")] = None,
+    least: Annotated[int, option("N", "Minimum number of lessons of one kind for a draft.", min=1)] = 5,
+    generator: Annotated[str | None, option("NAME", "Use only lessons about this generator.")] = None,
     chat: options.Chat = None,
     no_model: Annotated[
-        bool, typer.Option("--no-model", help="Write a plain list of the best lessons without a chat model.")
+        bool, flag("--no-model", "Write a plain list of the best lessons without a chat model.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing drafts.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report what would be drafted.")] = False,
+    force: Annotated[bool, flag("--force", "Replace existing drafts.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Only report what would be drafted.")] = False,
 ) -> None:
     """Draft skills from lessons where many are of one kind.
 
@@ -192,14 +190,12 @@ def _format_draft(draft: SkillDraft) -> str:
 @command({0: "created", 2: "bad usage or configuration, or the folder exists already"})
 def new(
     runner: Runner,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Lower-case letters, digits and single hyphens.")
-    ],
+    name: Annotated[str, argument("NAME", "Lower-case letters, digits and single hyphens.")],
     folder: Annotated[
-        Path | None, options.option("DIR", "Parent folder. Default: GEMS_HOME/skills.", "--dir")
+        Path | None, option("DIR", "Parent folder. Default: GEMS_HOME/skills.", "--dir")
     ] = None,
     with_graph: Annotated[
-        bool, typer.Option("--with-graph", help="Add a graph.py with a subgraph and a verifier.")
+        bool, flag("--with-graph", "Add a graph.py with a subgraph and a verifier.")
     ] = False,
 ) -> None:
     """Create a working skeleton of a skill, and print its folder.
@@ -238,7 +234,7 @@ _WIDEST = 60
 )
 def try_out(
     runner: Runner,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Skill name, or its folder, e.g. ./my-skill.")],
+    name: Annotated[str, argument("NAME", "Skill name, or its folder, e.g. ./my-skill.")],
     chat: options.Chat = None,
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Test only the first N examples.")
@@ -307,11 +303,9 @@ def _share(value: float | None) -> str:
 @command({0: "done"})
 def trust(
     runner: Runner,
-    folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Project folder, or folder of skills.")
-    ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Revoke trust in the folder.")] = False,
-    listing: Annotated[bool, typer.Option("--list", help="Only list trusted folders.")] = False,
+    folder: Annotated[Path | None, argument("DIR", "Project folder, or folder of skills.")] = None,
+    remove: Annotated[bool, flag("--remove", "Revoke trust in the folder.")] = False,
+    listing: Annotated[bool, flag("--list", "Only list trusted folders.")] = False,
 ) -> None:
     """Trust a folder: load the skills of projects in it and allow their code to run.
 
@@ -341,9 +335,7 @@ def trust(
 @command({0: "all skills are valid", 1: "a skill is invalid", 2: "bad usage"})
 def validate(
     runner: Runner,
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="DIR...", help="Skill folders, or names from `gems skills list`.")
-    ],
+    folders: Annotated[list[Path], argument("DIR...", "Skill folders, or names from `gems skills list`.")],
 ) -> int:
     """Check skills against the Agent Skills standard.
 
