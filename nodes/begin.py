@@ -9,14 +9,21 @@ from gems.nodes.context import NodeContext
 from gems.nodes.conversation import prompt_from_messages
 from gems.options import check_prompt, resolve_options
 from gems.state import State
+from gems.types import Options
 
 
 async def begin(state: State, work: NodeContext) -> Update:
     """Check the request before anything is paid for."""
     said = prompt_from_messages(state)
     check_prompt(said.get("prompt", state.get("prompt")))
-    update: Update = {"options": resolve_options(state, work.context)} | said
+    update: Update = {"options": await _options(state, work)} | said
     return update | reset_update() if state.get("plan") else update
+
+
+async def _options(state: State, work: NodeContext) -> Options:
+    """Return the options that the service has resolved; resolve them if the graph runs without it."""
+    row = await work.context.ledger.run(state["run_id"]) if "run_id" in state else None
+    return row["options"] if row else resolve_options(state, work.context)
 
 
 def reset_update() -> Update:

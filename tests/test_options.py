@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from gems.apps.cli import main
+from gems.apps.server.openai.schemas import ImageBody
+from gems.apps.server.schemas import ForkRequest, RunRequest
+from gems.apps.web.controller import parse_form
 from gems.errors import OptionError, PromptError, SizeError
+from gems.evals.batch import BatchRow
 from gems.models.chat.capabilities import ChatLimits
 from gems.options import (
     MAX_PROMPT,
+    OPTIONS,
     SEEDS,
     candidate_seed,
     check_prompt,
@@ -21,6 +32,7 @@ from gems.options import (
     parse_size,
     resolve_options,
 )
+from tests.support.option_interfaces import shown_names
 from tests.support.scripted_models import FREE, Desk, FlatGenerator, opened_desk
 
 
@@ -211,3 +223,111 @@ def test_ages() -> None:
     for said in ("2026-01-31", "soon", ""):
         with pytest.raises(OptionError, match="Invalid duration"):
             parse_duration(said)
+
+
+_SHARED = {
+    "size": "the shared images have it",
+    "profile": "it decided how the shared rounds were made",
+    "skills": "they shaped the shared rounds",
+    "memory": "the shared rounds used lessons, or did not",
+}
+_OPENAI = {
+    "max_images": "`n`, `quality` and `candidates` limit it",
+    "plateau": "`quality` decides how many rounds are worth it",
+    "memory": "a client of OpenAI expects no memory to choose",
+}
+_TOOL = {
+    "max_images": "`max_rounds` and `candidates` limit it, and models choose better among few arguments",
+    "plateau": "models choose better among few arguments",
+    "memory": "the owner of the server decides, not a model",
+}
+WITHOUT: dict[str, dict[str, str]] = {
+    "gems fork": _SHARED,
+    "POST /runs/ID/fork": _SHARED,
+    "POST /v1/images/generations": _OPENAI,
+    "POST /v1/images/edits": _OPENAI,
+    "POST /v1/chat/completions": _OPENAI,
+    "generate_image": _TOOL,
+    "edit_image": {**_TOOL, "profile": "the paper's method does not edit"},
+    "gems batch": {"memory": "`--learn` decides for all rows"},
+    "web page": {
+        "max_images": "whoever watches the page can cancel the run",
+        "budget_usd": "whoever watches the page sees the cost and can cancel the run",
+        "deadline_s": "whoever watches the page can cancel the run",
+        "plateau": "whoever watches the page can cancel the run",
+    },
+}
+"""Options that an interface leaves out, and why."""
+
+
+async def test_every_interface_has_every_option(tmp_path: Path) -> None:
+    shown = await shown_names(tmp_path)
+    assert WITHOUT.keys() - shown.keys() <= {"web page"}
+    for interface, names in shown.items():
+        assert OPTIONS.keys() - names == WITHOUT.get(interface, {}).keys(), interface
+
+
+def test_a_new_option_appears_in_every_interface(tmp_path: Path) -> None:
+    """It is declared before anything else is imported, as if it stood in `RunOptions`."""
+    script = """
+import asyncio, json, sys
+from pathlib import Path
+from typing import Annotated
+from gems import options
+
+sparkle = options.Option(help="Sparkle.", limits={"ge": 1, "le": 9}, label="Sparkle")
+options.RunOptions.__annotations__["sparkle"] = Annotated[int | None, sparkle]
+options.OPTIONS.update(options._declared_options())
+from tests.support.option_interfaces import shown_names
+
+shown = asyncio.run(shown_names(Path(sys.argv[1])))
+print(json.dumps({interface: "sparkle" in names for interface, names in shown.items()}))
+"""
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert {"gems run", "POST /runs", "generate_image", "Studio", "gems batch"} <= found.keys()
+    assert all(found.values()), found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("max_rounds", 0, "0; it must be a whole number from 1 to 50."),
+        ("candidates", 17, "17; it must be a whole number from 1 to 16."),
+        ("seed", SEEDS, "2147483648; it must be a whole number from 0 to 2147483647."),
+        ("budget_usd", 0.0, "0.0; it must be a number above 0."),
+        ("deadline_s", -1.0, "-1.0; it must be a number above 0."),
+    ],
+)
+async def test_every_interface_reports_a_bad_value_alike(
+    desk: Desk, name: str, value: float, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OptionError) as raised:
+        completed(desk, **{name: value})
+    assert raised.value.message == f"{name} is {expected}"
+    bodies: list[tuple[type[BaseModel], dict[str, Any]]] = [
+        (RunRequest, {"prompt": "a cat"}),
+        (ForkRequest, {"round": 1}),
+        (ImageBody, {"prompt": "a cat"}),
+        (BatchRow, {"prompt": "a cat"}),
+    ]
+    for model, rest in bodies:
+        with pytest.raises(ValidationError) as refused:
+            model.model_validate({**rest, name: value})
+        assert [fault["msg"] for fault in refused.value.errors()] == [f"{name} is {expected}"]
+    flag = OPTIONS[name].flag or f"--{name.replace('_', '-')}"
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "a cat", f"{flag}={value}"])
+    assert ended.value.code == 2
+    said = expected.partition("; ")[2]
+    assert said in capsys.readouterr().err
+    if "web" not in OPTIONS[name].without:
+        with pytest.raises(OptionError, match=re.escape(said)):
+            parse_form({name: value})

@@ -138,6 +138,7 @@ _CONTEXT = Context(
     chats={},
     generator=cast("Any", _Simulated()),
     images=cast("Any", None),
+    encodings=cast("Any", None),
     ledger=cast("Any", None),
     skills=SkillRegistry(()),
     default_skills="none",

@@ -5,25 +5,303 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from typing_extensions import TypedDict
 
 from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
-from gems.runs.source_images import SourceImage
-from gems.state import Context, Input
 from gems.types import GeneratorCapabilities, Options, Profile
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from gems.runs.source_images import SourceImage
+    from gems.state import Context
 
 MAX_PROMPT = 20_000
 MAX_ROUNDS = 50
 DEFAULT_ROUNDS = 5
 MAX_CANDIDATES = 16
+MAX_IMAGES = 1_000_000
 SEEDS = 2**31
 _PLATEAU: dict[Profile, int] = {"balanced": 7, "paper": 0}
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - users type this character too
+
+Interface = Literal["run", "fork", "http", "openai", "generate_image", "edit_image", "web", "batch"]
+"""Interfaces with options of runs: commands, request bodies, MCP tools, the page's form, rows of a batch.
+
+Studio shows all options. `fork` is the command and the request body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Option:
+    """Declaration of an option of a run, from which all interfaces derive theirs.
+
+    Attributes:
+        help: A sentence that describes it.
+        default: The value if it is not given; None if that depends on the run.
+        default_text: The default in words, if `default` does not say it.
+        limits: `ge`, `gt`, `le`, `lt` of numbers, `max_length` of texts.
+        flag: Option of the command line, if it is not the name. One that starts with `--no-` sets false.
+        metavar: Placeholder in the help of the command line.
+        label: Label on the web page.
+        without: Interfaces that do not have it.
+        name, type: Filled in from `RunOptions`.
+    """
+
+    help: str
+    default: Any = None
+    default_text: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    flag: str = ""
+    metavar: str | None = None
+    label: str = ""
+    without: tuple[Interface, ...] = ()
+    name: str = ""
+    type: Any = None
+
+    @property
+    def description(self) -> str:
+        """The help with the default."""
+        default = self.default_text or str(self.default or "").lower()
+        return f"{self.help} Default: {default}." if default else self.help
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The possible values, if there are only a few."""
+        return get_args(self.type) if get_origin(self.type) is Literal else ()
+
+    @property
+    def maximum(self) -> int | None:
+        """The largest possible integer."""
+        return self.limits["lt"] - 1 if "lt" in self.limits else self.limits.get("le")
+
+    @property
+    def expected(self) -> str:
+        """Description of valid values."""
+        if self.choices:
+            return " or ".join(self.choices)
+        if self.type is int:
+            return f"a whole number from {self.limits['ge']} to {self.maximum}"
+        most = self.limits.get("max_length")
+        return {
+            float: "a number above 0",
+            bool: "true or false",
+            str: f"valid Unicode text of at most {most} characters",
+        }[self.type]
+
+    def check(self, value: Any, name: str = "") -> Any:
+        """Return the value, or the default for None; OptionError, which says `name`, if it is invalid."""
+        if value is None or (value == "" and (self.choices or self.type is str)):
+            return self.default
+        if not self._is_valid(value):
+            raise OptionError(f"{name or self.name} is {repr(value)[:80]}; it must be {self.expected}.")
+        return float(value) if self.type is float else value
+
+    def _is_valid(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices
+        if self.type is str:
+            return isinstance(value, str) and is_unicode(value) and len(value) <= self.limits["max_length"]
+        if self.type is bool or isinstance(value, bool):
+            return isinstance(value, bool) and self.type is bool
+        if self.type is int:
+            return isinstance(value, int) and self.limits["ge"] <= value <= (self.maximum or 0)
+        return isinstance(value, int | float) and 0 < value < float("inf")
+
+    def __get_pydantic_core_schema__(self, _source: Any, handler: Any) -> Any:
+        """Validate with `check`; the limits are only shown in the schema."""
+        from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema  # noqa: PLC0415 - heavy
+        from pydantic_core import PydanticCustomError  # noqa: PLC0415
+
+        def validate(value: Any) -> Any:
+            try:
+                self.check(value)
+            except OptionError as error:
+                raise PydanticCustomError("option", "{text}", {"text": error.message}) from None
+            return value
+
+        shown = TypeAdapter(Annotated[self.type, Field(**cast("dict[str, Any]", dict(self.limits)))])
+        checked = Annotated[self.type, AfterValidator(validate), WithJsonSchema(shown.json_schema())]
+        return handler.generate_schema(checked | None)
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """Add the description."""
+        return handler(schema) | {"description": self.description}
+
+
+class RunOptions(TypedDict, total=False):
+    """Options of a run. This is their only declaration."""
+
+    max_rounds: Annotated[
+        int | None,
+        Option(
+            help=f"Maximum number of rounds, 1 to {MAX_ROUNDS}.",
+            default=DEFAULT_ROUNDS,
+            limits={"ge": 1, "le": MAX_ROUNDS},
+            flag="--rounds",
+            metavar="N",
+            label="Rounds",
+        ),
+    ]
+    candidates: Annotated[
+        int | None,
+        Option(
+            help=f"Images per round, 1 to {MAX_CANDIDATES}.",
+            default=1,
+            limits={"ge": 1, "le": MAX_CANDIDATES},
+            metavar="N",
+            label="Images per round",
+        ),
+    ]
+    size: Annotated[
+        str | None,
+        Option(
+            help="WIDTHxHEIGHT in pixels.",
+            default_text="that of the source or the generator",
+            limits={"max_length": 20},
+            metavar="WxH",
+            label="Size",
+            without=("fork",),
+        ),
+    ]
+    seed: Annotated[
+        int | None,
+        Option(
+            help="Random seed.",
+            default_text="chosen at random and recorded",
+            limits={"ge": 0, "lt": SEEDS},
+            metavar="N",
+            label="Seed",
+        ),
+    ]
+    profile: Annotated[
+        Profile | None,
+        Option(
+            help="Strategy of the loop: balanced, or paper for the same calls as the paper.",
+            default="balanced",
+            label="Profile",
+            without=("fork", "edit_image"),
+        ),
+    ]
+    skills: Annotated[
+        str | None,
+        Option(
+            help="auto, none, or names separated by commas.",
+            default_text="from settings, normally auto",
+            limits={"max_length": 2000},
+            metavar="NAMES",
+            label="Skills",
+            without=("fork",),
+        ),
+    ]
+    negative_prompt: Annotated[
+        str | None,
+        Option(
+            help="What to avoid.",
+            default="",
+            limits={"max_length": MAX_PROMPT},
+            metavar="TEXT",
+            label="Negative prompt",
+        ),
+    ]
+    max_images: Annotated[
+        int | None,
+        Option(
+            help="Maximum number of images.",
+            limits={"ge": 1, "le": MAX_IMAGES},
+            metavar="N",
+            without=("openai", "generate_image", "edit_image", "web"),
+        ),
+    ]
+    budget_usd: Annotated[
+        float | None,
+        Option(
+            help="Stop starting new work after spending this many US dollars.",
+            limits={"gt": 0},
+            metavar="USD",
+            without=("web",),
+        ),
+    ]
+    deadline_s: Annotated[
+        float | None,
+        Option(
+            help="Stop after this many seconds and keep the best image.",
+            limits={"gt": 0},
+            flag="--deadline",
+            metavar="SECONDS",
+            without=("web",),
+        ),
+    ]
+    plateau: Annotated[
+        int | None,
+        Option(
+            help="Stop after this many rounds without progress; 0 means never.",
+            default_text=f"{_PLATEAU['balanced']}, or {_PLATEAU['paper']} with paper",
+            limits={"ge": 0, "le": MAX_ROUNDS},
+            metavar="N",
+            without=("openai", "generate_image", "edit_image", "web"),
+        ),
+    ]
+    memory: Annotated[
+        bool | None,
+        Option(
+            help="Share lessons and experiences with other runs.",
+            default=True,
+            flag="--no-memory",
+            label="Memory",
+            without=("fork", "openai", "generate_image", "edit_image", "batch"),
+        ),
+    ]
+
+
+def _declared_options() -> dict[str, Option]:
+    hints = get_type_hints(RunOptions, include_extras=True)
+    return {
+        name: replace(option, name=name, type=get_args(kind)[0])
+        for name, (kind, option) in ((name, get_args(hint)) for name, hint in hints.items())
+    }
+
+
+OPTIONS = _declared_options()
+
+
+def options_of(interface: Interface) -> dict[str, Option]:
+    """Return the options that an interface has; a fork's defaults are those of the other run."""
+    found = {name: option for name, option in OPTIONS.items() if interface not in option.without}
+    if interface == "fork":
+        return {name: replace(option, default_text="as before") for name, option in found.items()}
+    return found
+
+
+_Model = TypeVar("_Model", bound="BaseModel")
+
+
+def with_options(interface: Interface) -> Callable[[type[_Model]], type[_Model]]:
+    """Return a decorator that adds the options of an interface to a Pydantic model, unless it has them."""
+
+    def derive(model: type[_Model]) -> type[_Model]:
+        from pydantic import create_model  # noqa: PLC0415 - heavy
+
+        fields: dict[str, Any] = {
+            name: (Annotated[option.type | None, option], None)
+            for name, option in options_of(interface).items()
+            if name not in model.model_fields
+        }
+        about: dict[str, Any] = {"__module__": model.__module__, "__doc__": model.__doc__}
+        return create_model(model.__name__, __base__=model, **about, **fields)
+
+    return derive
+
+
+def given_options(model: BaseModel) -> RunOptions:
+    """Return the options that are set in a model."""
+    values = ((name, getattr(model, name, None)) for name in OPTIONS)
+    return cast("RunOptions", {name: value for name, value in values if value is not None})
 
 
 def check_prompt(prompt: Any) -> str:
@@ -40,7 +318,7 @@ def check_prompt(prompt: Any) -> str:
     return prompt
 
 
-def resolve_options(given: Input, context: Context) -> Options:
+def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
     """Return all options of a run: the given ones, checked, and defaults for the rest.
 
     Raises:
@@ -48,42 +326,29 @@ def resolve_options(given: Input, context: Context) -> Options:
         SizeError: the generator does not support the size.
         EditingUnsupportedError: there is a source image, and the generator cannot edit.
     """
-    options = _resolve_options(given, context)
-    if options["budget_usd"] is not None:
-        unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
-        check_prices(unknown, context.generator.capabilities.price_usd)
-    return options
-
-
-def _resolve_options(given: Input, context: Context) -> Options:
     generator = context.generator.capabilities
-    profile: Profile = given.get("profile") or "balanced"
-    if profile not in get_args(Profile):
-        raise OptionError(f"Invalid profile: {profile!r}.", hint="Use balanced or paper.")
-    width, height = parse_size(given["size"]) if given.get("size") else generator.default_size
+    checked: dict[str, Any] = {name: option.check(given.get(name)) for name, option in OPTIONS.items()}
+    size = checked.pop("size")
+    width, height = parse_size(size) if size else generator.default_size
     generator.check_size(width, height)
-    seed = given.get("seed")
-    options: Options = {
-        "max_rounds": _check_int("max_rounds", given.get("max_rounds"), DEFAULT_ROUNDS, MAX_ROUNDS),
-        "candidates": _check_int("candidates", given.get("candidates"), 1, MAX_CANDIDATES),
+    if checked["seed"] is None:
+        checked["seed"] = secrets.randbelow(SEEDS)
+    if checked["plateau"] is None:
+        checked["plateau"] = _PLATEAU[cast("Profile", checked["profile"])]
+    if checked["budget_usd"] is not None:
+        unknown = [role for role, chat in context.chats.items() if chat.price(0, 0) is None]
+        check_prices(unknown, generator.price_usd)
+    resolved = checked | {
         "width": width,
         "height": height,
-        "sized": bool(given.get("size")),
-        "seed": secrets.randbelow(SEEDS) if seed is None else _check_int("seed", seed, 0, SEEDS - 1, least=0),
-        "profile": profile,
-        "negative_prompt": _check_text("negative_prompt", given.get("negative_prompt")),
-        "skills": given.get("skills") or context.default_skills,
-        "max_images": _check_limit("max_images", given.get("max_images")),
-        "budget_usd": _check_positive("budget_usd", given.get("budget_usd")),
-        "deadline_s": _check_positive("deadline_s", given.get("deadline_s")),
-        "plateau": _check_int("plateau", given.get("plateau"), _PLATEAU[profile], MAX_ROUNDS, least=0)
-        or None,
-        "memory": _check_bool("memory", given.get("memory"), default=True),
+        "sized": bool(size),
+        "skills": checked["skills"] or context.default_skills,
+        "plateau": checked["plateau"] or None,
     }
     if source := given.get("source"):
         check_editing(generator)
-        options["source"] = source
-    return options
+        resolved["source"] = source
+    return cast("Options", resolved)
 
 
 def check_editing(generator: GeneratorCapabilities) -> None:
@@ -142,71 +407,9 @@ def derived_seed(*identity: object) -> int:
     return int.from_bytes(digest[:4]) % SEEDS
 
 
-def _check_int(name: str, value: Any, default: int, most: int, *, least: int = 1) -> int:
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise OptionError(f"{name} is {value!r}; it must be a whole number from {least} to {most}.")
-    return value
-
-
-def _check_text(name: str, value: Any) -> str:
-    if not isinstance(value or "", str) or not is_unicode(value or ""):
-        raise OptionError(f"{name} is not valid Unicode.")
-    return value or ""
-
-
 def is_unicode(text: str) -> bool:
     """Return whether the text can be stored and sent; lone surrogates, which JSON can contain, cannot."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _check_bool(name: str, value: Any, *, default: bool) -> bool:
-    if value is not None and not isinstance(value, bool):
-        raise OptionError(f"{name} is {value!r}; it must be true or false.")
-    return default if value is None else value
-
-
-def _check_limit(name: str, value: Any) -> int | None:
-    return None if value is None else _check_int(name, value, 1, 1_000_000)
-
-
-def _check_positive(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise OptionError(f"{name} is {value!r}; it must be a number above 0.")
-    return float(value)
-
-
-# Options that a fork may change; the others determined the shared rounds.
-FORK_OPTIONS = (
-    "max_rounds",
-    "candidates",
-    "seed",
-    "negative_prompt",
-    "max_images",
-    "budget_usd",
-    "deadline_s",
-    "plateau",
-)
-
-
-class RunOptions(TypedDict, total=False):
-    """Options of a run; see `gems.state.Input` for ranges and defaults."""
-
-    max_rounds: int | None
-    candidates: int | None
-    size: str | None
-    seed: int | None
-    profile: Profile | None
-    negative_prompt: str | None
-    skills: str | None
-    max_images: int | None
-    budget_usd: float | None
-    deadline_s: float | None
-    plateau: int | None
-    memory: bool | None
 
 
 class Target(TypedDict, total=False):

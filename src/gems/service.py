@@ -36,12 +36,12 @@ from gems.memory.sqlite import reading, translate_storage_errors
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import parse_skill_names
 from gems.options import (
-    FORK_OPTIONS,
     RunArguments,
     Target,
     check_editing,
     check_prompt,
     editing_size,
+    options_of,
     resolve_options,
 )
 from gems.reporting import report_page
@@ -243,7 +243,9 @@ class Gems:
         source, target = await self._find_row(run_id), await self._target(arguments)
         await self.resources.skills.refreshed()
         options = {
-            name: value for name, value in arguments.items() if name in FORK_OPTIONS and value is not None
+            name: value
+            for name, value in arguments.items()
+            if name in options_of("fork") and value is not None
         }
         new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):

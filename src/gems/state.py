@@ -17,7 +17,7 @@ from pydantic import Field
 from pydantic_core import CoreSchema, core_schema
 from typing_extensions import TypedDict
 
-from gems.models.images import EncodedImageCache
+from gems.options import RunOptions
 from gems.types import (
     Candidate,
     DrawingSettings,
@@ -25,7 +25,6 @@ from gems.types import (
     Failure,
     Options,
     Plan,
-    Profile,
     Recall,
     Requirement,
     Role,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from gems.memory.writer import ExperienceWriter
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient
+    from gems.models.images import EncodedImageCache
     from gems.observability.tracing import Tracing
     from gems.skills.models import SkillRegistry
     from gems.skills.ranking import SkillRanking
@@ -80,39 +80,10 @@ def _with_id(message: BaseMessage, position: int) -> BaseMessage:
     return message.model_copy(update={"id": hashlib.sha256(identity).hexdigest()[:32]})
 
 
-class Form(TypedDict, total=False):
+class Form(RunOptions, total=False):
     """An image to generate: pass a prompt, or a message with it. Everything else has a default."""
 
-    # Servers build forms from these descriptions and ranges; `gems.options` checks them.
     prompt: Annotated[str, Field(description="What to generate, 1 to 20,000 characters.")]
-    max_rounds: Annotated[int, Field(description="Maximum number of rounds; 5 by default.", ge=1, le=50)]
-    size: Annotated[str, Field(description="WIDTHxHEIGHT in pixels; the generator's own by default.")]
-    seed: Annotated[
-        int, Field(description="Random seed; chosen at random and recorded by default.", ge=0, lt=2**31)
-    ]
-    profile: Annotated[
-        Profile, Field(description="balanced by default; paper reproduces the paper's method.")
-    ]
-    skills: Annotated[
-        str, Field(description="auto, none, or names separated by commas; the server's setting by default.")
-    ]
-    candidates: Annotated[int, Field(description="Images per round; 1 by default.", ge=1, le=16)]
-    negative_prompt: Annotated[str, Field(description="What the image must not show; nothing by default.")]
-    plateau: Annotated[
-        int,
-        Field(
-            description="Rounds without a better score after which the run stops, 0 for never; 7 by default, "
-            "0 for paper.",
-            ge=0,
-            le=50,
-        ),
-    ]
-    max_images: Annotated[int, Field(description="Maximum number of images; no limit by default.", ge=1)]
-    budget_usd: Annotated[float, Field(description="Maximum cost in US dollars; no limit by default.", gt=0)]
-    deadline_s: Annotated[float, Field(description="Maximum time in seconds; no limit by default.", gt=0)]
-    memory: Annotated[
-        bool, Field(description="Learn from other runs, and let them learn from this one; true by default.")
-    ]
     messages: Annotated[
         list[AnyMessage],
         DeltaChannel(_add_messages),
@@ -219,6 +190,7 @@ class Context:
         chats: The chat model of each role.
         generator: The image generator.
         images: The image store.
+        encodings: The last images as chat models were shown them.
         ledger: Paid results.
         skills: The skills that can be chosen.
         ranking: Selects the skills that the planner is shown, if there are many; None: by their words alone.
@@ -229,7 +201,6 @@ class Context:
         writer: Writes experiences in the background; None to write to the store directly.
         control: If asked to drain, the run stops at the next step and can be resumed.
         cancelled: Set to end the run as soon as possible.
-        encodings: The last images as chat models were shown them.
         links: Prefix of links to images; None if no server shows images.
         started: `time.monotonic()` when this process began to work on the run; the deadline counts from it.
     """
@@ -237,6 +208,7 @@ class Context:
     chats: Mapping[Role, ChatClient]
     generator: ImageGenerator
     images: ImageStore
+    encodings: EncodedImageCache
     ledger: Ledger
     skills: SkillRegistry
     ranking: SkillRanking | None = None
@@ -246,7 +218,6 @@ class Context:
     tracing: Tracing | None = None
     writer: ExperienceWriter | None = None
     links: str | None = None
-    encodings: EncodedImageCache = field(default_factory=EncodedImageCache)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     control: RunControl = field(default_factory=RunControl)
     started: float = field(default_factory=time.monotonic)

@@ -20,6 +20,7 @@ from gems.memory.images import ImageStore
 from gems.memory.ledger import open_ledger
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
+from gems.models.images import EncodedImageCache
 from gems.models.schemas import extract_tag
 from gems.nodes.context import NodeContext
 from gems.service import Gems
@@ -269,6 +270,7 @@ async def opened_desk(
             chats=dict.fromkeys(get_args(Role), client),
             generator=generator,
             images=ImageStore(home / "images"),
+            encodings=EncodedImageCache(),
             ledger=ledger,
             skills=SkillRegistry(skills),
         )

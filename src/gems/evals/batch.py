@@ -10,9 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 
 from gems.errors import GemsError, RequestError
 from gems.evals.jobs import Job, JobResult
@@ -22,14 +23,18 @@ from gems.evals.records import JobOutcome
 from gems.evals.runner import JobRunner
 from gems.memory.file_store import FileStore
 from gems.nodes.planner import parse_skill_names
-from gems.options import RunOptions, check_prompt, derived_seed, resolve_options
+from gems.options import RunOptions, check_prompt, derived_seed, given_options, resolve_options, with_options
 from gems.resources import Resources
-from gems.state import Input
-from gems.types import Profile
 
 _MAX_REPORTED = 20
+_IDENTITY = (
+    *("id", "prompt", "seed", "size", "profile", "max_rounds", "candidates", "negative_prompt", "skills"),
+    *("max_images", "plateau", "budget_usd", "deadline_s"),
+)
+"""Order of the fields in run ids, which folders of earlier versions contain."""
 
 
+@with_options("batch")
 class BatchRow(BaseModel):
     """One line of the list; missing fields have the defaults of `gems run`."""
 
@@ -37,21 +42,6 @@ class BatchRow(BaseModel):
 
     id: str = Field("", max_length=200, description="Name of the image file; the line number by default.")
     prompt: str
-    seed: int | None = None
-    size: str | None = None
-    profile: Profile | None = None
-    max_rounds: int | None = None
-    candidates: int | None = None
-    negative_prompt: str | None = None
-    skills: str | None = None
-    max_images: int | None = None
-    plateau: int | None = None
-    budget_usd: float | None = None
-    deadline_s: float | None = None
-
-    def options(self) -> RunOptions:
-        """Return the options that the line sets."""
-        return cast("RunOptions", self.model_dump(exclude={"id", "prompt"}, exclude_none=True))
 
 
 @dataclass(slots=True)
@@ -126,7 +116,7 @@ def read_batch_list(file: Path) -> BatchList:
 
 def _check_row(row: BatchRow, resources: Resources) -> None:
     check_prompt(row.prompt)
-    options = resolve_options(cast("Input", dict(row.options())), resources.context())
+    options = resolve_options(given_options(row), resources.context())
     if options["skills"] not in ("auto", "none"):
         parse_skill_names(options["skills"], resources.skills.current)
 
@@ -155,7 +145,8 @@ def _read_csv_rows(text: str) -> Iterator[tuple[int, Any]]:
 
 def _describe_fault(fault: Any) -> str:
     name = ".".join(map(str, fault["loc"]))
-    return f"unknown option {name!r}" if fault["type"] == "extra_forbidden" else f"{name}: {fault['msg']}"
+    messages = {"extra_forbidden": f"unknown option {name!r}", "option": str(fault["msg"])}
+    return messages.get(fault["type"], f"{name}: {fault['msg']}")
 
 
 class BatchSettings(FolderSettings):
@@ -221,10 +212,10 @@ class Batch(JobRunner):
         await asyncio.to_thread(self._manifest.append, [text])
 
     def _options(self, row: BatchRow) -> RunOptions:
-        return {"seed": derived_seed(self.settings.seed, row.id), **row.options()}
+        return {"seed": derived_seed(self.settings.seed, row.id), **given_options(row)}
 
     def _job(self, row: BatchRow) -> Job:
-        identity = f"{self.settings.id}\x1f{row.model_dump_json()}"
+        identity = f"{self.settings.id}\x1f{_row_json(row)}"
         return Job(
             name=row.id,
             run_id=f"batch-{hashlib.sha256(identity.encode()).hexdigest()[:24]}",
@@ -232,3 +223,10 @@ class Batch(JobRunner):
             options={**self._options(row), "memory": self.settings.learn},
             file=f"{safe_name(row.id)}.png",
         )
+
+
+def _row_json(row: BatchRow) -> str:
+    """Return a line as JSON for its run id; null for unset options of the first version."""
+    values = row.model_dump()
+    known = {name: values.pop(name) for name in _IDENTITY}
+    return to_json(known | {name: value for name, value in values.items() if value is not None}).decode()

@@ -19,7 +19,7 @@ from gems.graphs.loop import RECURSION_LIMIT
 from gems.nodes.lessons import UNREACHABLE, has_store_warning
 from gems.observability.logging import within_run
 from gems.observability.tracing import Span
-from gems.options import RunOptions, Target
+from gems.options import Target
 from gems.resources import Resources
 from gems.results import RunResult, build_result
 from gems.runs.fork import thread
@@ -233,16 +233,11 @@ def _trace_result(span: Span, result: RunResult) -> None:
 
 
 def as_input(row: RunRow) -> Input:
-    """Return a run's complete options as graph input; resolving them again changes nothing."""
-    options = row["options"]
-    given: dict[str, Any] = {name: options.get(name) for name in RunOptions.__annotations__}
-    given |= {
-        "plateau": options["plateau"] or 0,
+    """Return a run as graph input; its options are in the ledger."""
+    given = {
         "prompt": row["prompt"],
-        "owner": row["owner"] or None,
-        "source": options.get("source"),
+        "owner": row["owner"],
+        "source": row["options"].get("source"),
         "run_id": row["run_id"],
-        # If the user set no size, a skill may still change it.
-        "size": f"{options['width']}x{options['height']}" if options.get("sized", True) else None,
     }
-    return cast("Input", {name: value for name, value in given.items() if value is not None})
+    return cast("Input", {name: value for name, value in given.items() if value})

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from gems.apps.web.controller import Form
 from gems.settings import ServeSettings, Settings
 from tests.reporting.test_browser import CHROMIUM, FLAGS
 from tests.support.report_pages import ENDLESS, HOSTILE
@@ -38,7 +37,7 @@ def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def runs(at: Served) -> dict[str, str]:
     """Runs by name: one as people make them, one full of markup, one whose words have no end."""
     caller = at.desk.caller(None)
-    form = Form(rounds=3, candidates=2, size="256x256", seed="9", memory=False)
+    form = {"max_rounds": 3, "candidates": 2, "size": "256x256", "seed": "9", "memory": False}
     told = {"plain": PROMPT, "hostile": f"two green stars {HOSTILE} ${{1}}", "endless": f"a star {ENDLESS}"}
     return {name: at.finished(at(at.desk.begin(caller, prompt, form))) for name, prompt in told.items()}
 

@@ -16,13 +16,13 @@ from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
 from gems.apps.web import mount
 from gems.apps.web.auth import Links
-from gems.apps.web.controller import Controller, Form
+from gems.apps.web.controller import Controller, parse_form
 from gems.errors import OptionError, PromptError, RunNotFoundError
 from tests.support.report_pages import Page
 from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import House, Pause
 
-FORM = Form(rounds=3, seed="7")
+FORM = {"max_rounds": 3, "seed": "7"}
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ async def test_limits_of_a_key_hold(house: House) -> None:
     async with opened(house) as (desk, _):
         ann = desk.caller("ann")
         with pytest.raises(TooManyRunsError):
-            await desk.begin(ann, "a red cat", Form(rounds=5))
+            await desk.begin(ann, "a red cat", {"max_rounds": 5})
         run_id = await desk.begin(ann, "a red cat", FORM)
         await done(desk, run_id)
         with pytest.raises(TooManyRunsError):
@@ -224,15 +224,22 @@ def test_addresses_grow_old_and_stay_the_same_for_a_day(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rounds": None}, {"rounds": 2.5}, {"candidates": 0}, {"rounds": 51}, {"seed": "-1"}, {"seed": "²"}],
+    [
+        {"max_rounds": None},
+        {"max_rounds": 2.5},
+        {"max_rounds": 51},
+        {"candidates": 0},
+        {"seed": "-1"},
+        {"seed": "²"},
+    ],
 )
 def test_forms_say_what_is_wrong(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):
-        Form(**wrong).arguments()
+        parse_form(wrong)
 
 
 def test_forms_leave_the_rest_to_the_service() -> None:
-    told = Form(rounds=4.0, seed=" 12 ", size=" ", skills="").arguments()
+    told = parse_form({"max_rounds": 4.0, "seed": " 12 ", "size": " ", "skills": ""})
     assert told["max_rounds"] == 4
     assert told["seed"] == 12
     assert told["size"] is told["skills"] is told["negative_prompt"] is None

@@ -239,7 +239,7 @@ def test_each_key_sees_its_own(browser: Browser, home: str, house: House) -> Non
 
 
 @pytest.mark.parametrize(
-    ("label", "value", "told"), [("Seed", "abc", "Invalid seed"), ("Size", "huge", "huge")]
+    ("label", "value", "told"), [("Seed", "abc", "it must be a whole number"), ("Size", "huge", "huge")]
 )
 def test_what_is_wrong_is_told(browser: Browser, world: str, label: str, value: str, told: str) -> None:
     with Watched(browser, world, "/web/?run=<b>nothing</b>", DESKTOP) as page:

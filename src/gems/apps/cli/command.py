@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, cast, get_type_hints
 
 import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.errors import handle_errors
+from gems.options import OPTIONS, Interface, RunOptions
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
@@ -29,7 +30,8 @@ def command(
     """Make a function a command of Typer.
 
     The function takes a Runner and returns its exit code, None for 0. A parameter whose type is a dataclass
-    stands for one option per field. The help ends with `exit_codes`. --debug is added, and --json and --quiet
+    stands for one option per field, and one of the type RunOptions for those of `gems.options` that belong to
+    the interface of the function's name. The help ends with `exit_codes`. --debug is added, and --json and --quiet
     with these help texts, unless empty. An error of a `resumable` command is printed with the command that
     resumes the run.
     """
@@ -52,7 +54,10 @@ def command(
         kinds: dict[str, Any] = {}
         for name, parameter in list(inspect.signature(function).parameters.items())[1:]:
             kinds[name] = hints[name]
-            parameters += _options(name, hints[name], parameter.default)
+            if kinds[name] is RunOptions:
+                parameters += options.run_options(cast("Interface", function.__name__))
+            else:
+                parameters += _options(name, hints[name], parameter.default)
         for name, flags, text in (("json", ("--json",), json), ("quiet", ("--quiet", "-q"), quiet)):
             if text:
                 parameters.append(_option(name, Annotated[bool, typer.Option(*flags, help=text)], False))
@@ -97,6 +102,8 @@ def _option(name: str, kind: Any, default: object) -> inspect.Parameter:
 def _argument(name: str, kind: Any, given: Mapping[str, Any]) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         return kind(**{field.name: given[field.name] for field in fields(kind)})
+    if kind is RunOptions:
+        return {name: given[name] for name in OPTIONS if name in given}
     return given[name]
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from gems.errors import OptionError
+from gems.options import MAX_IMAGES, Interface, Option, options_of
 
 if TYPE_CHECKING:
     from gems.settings import Settings
@@ -60,6 +64,38 @@ DryRun = Annotated[bool, flag("--dry-run", "Only report what would be deleted.")
 Debug = Annotated[
     bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs and the traceback of an error.")
 ]
+
+
+def run_options(interface: Interface) -> Iterator[Parameter]:
+    """Yield the parameters of a command for the options of runs."""
+    for option in options_of(interface).values():
+        yield _negative_flag(option) if option.type is bool else _parameter(option)
+
+
+def _parameter(option: Option) -> Parameter:
+    def parse(text: str) -> Any:
+        try:
+            return option.check(str(text) if option.choices else option.type(text))
+        except (ValueError, OptionError):
+            raise typer.BadParameter(f"{text!r}; it must be {option.expected}.") from None
+
+    info = typer.Option(
+        option.flag or f"--{option.name.replace('_', '-')}",
+        metavar=option.metavar,
+        min=option.limits.get("ge"),
+        max=None if option.maximum == MAX_IMAGES else option.maximum,
+        parser=parse,
+        help=option.description,
+    )
+    kind = Annotated[option.type | None, info]
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def _negative_flag(option: Option) -> Parameter:
+    """Return a flag without a value that sets the option to false."""
+    text = f"Do not {option.help[0].lower()}{option.help[1:]}"
+    info = typer.Option(option.flag, callback=lambda is_given: False if is_given else None, help=text)
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, info])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from gems.apps.cli.command import command
 from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.text import clean_text, format_requirement
 from gems.errors import PromptError
-from gems.types import Profile
+from gems.options import RunOptions
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
@@ -46,57 +46,9 @@ def run(
             help="PNG, JPEG or WebP image to edit; the prompt says what to change.",
         ),
     ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=50, help="Maximum number of rounds. Default: 5.")
-    ] = None,
-    candidates: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round. Default: 1.")
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="WxH", help="Width and height in pixels. Default: that of the source or the generator."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, max=2**31 - 1, help="Random seed. Chosen at random and recorded if omitted."
-        ),
-    ] = None,
-    profile: Annotated[
-        Profile | None,
-        typer.Option(help="balanced, or paper for the same calls as the paper. Default: balanced."),
-    ] = None,
-    negative_prompt: Annotated[str | None, typer.Option(metavar="TEXT", help="What to avoid.")] = None,
+    given: RunOptions,
     models: options.Models,
-    skills: Annotated[
-        str | None,
-        typer.Option(metavar="NAMES", help="auto, none, or names separated by commas. Default: auto."),
-    ] = None,
     out: options.Out = None,
-    budget_usd: Annotated[
-        float | None,
-        typer.Option(metavar="USD", help="Stop starting new work after spending this many US dollars."),
-    ] = None,
-    max_images: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Maximum number of images.")
-    ] = None,
-    deadline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Stop after this time and keep the best image.")
-    ] = None,
-    plateau: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            max=50,
-            help="Stop after N rounds without progress; 0 means never. Default: 7, or 0 with paper.",
-        ),
-    ] = None,
-    no_memory: Annotated[
-        bool, typer.Option("--no-memory", help="Do not use or record lessons and experiences.")
-    ] = False,
     no_metadata: options.NoMetadata = False,
 ) -> int:
     """Generate an image, check it against the prompt, and refine it until it matches.
@@ -120,18 +72,7 @@ def run(
     async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
         events = gems.stream(
             text,
-            max_rounds=rounds,
-            candidates=candidates,
-            size=size,
-            seed=seed,
-            profile=profile,
-            negative_prompt=negative_prompt,
-            skills=skills,
-            max_images=max_images,
-            budget_usd=budget_usd,
-            deadline_s=deadline,
-            plateau=plateau,
-            memory=False if no_memory else None,
+            **given,
             source=source,
             out=out,
             metadata=not no_metadata,
@@ -171,48 +112,16 @@ def fork(
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Next prompt. Default: the reflector's next prompt.")
     ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=1,
-            max=50,
-            help="Maximum number of rounds, shared ones included. Default: as before, at least K+1.",
-        ),
-    ] = None,
-    candidates: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=16, help="Images per round. Default: as before.")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, max=2**31 - 1, help="Random seed. Default: as before.")
-    ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to avoid. Default: as before.")
-    ] = None,
+    given: RunOptions,
     models: options.Models,
     out: options.Out = None,
-    budget_usd: Annotated[
-        float | None,
-        typer.Option(metavar="USD", help="Stop starting new work after spending this many US dollars."),
-    ] = None,
-    max_images: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Maximum number of images, shared ones included.")
-    ] = None,
-    deadline: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Stop after this time and keep the best image.")
-    ] = None,
-    plateau: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, max=50, help="Stop after N rounds without progress, shared ones included."
-        ),
-    ] = None,
     no_metadata: options.NoMetadata = False,
 ) -> int:
     """Start a new run from a round of another one.
 
     The new run shares the history up to round K at no cost; the other run is not changed. The same prompt and
-    seed give the same image, so pass another --prompt or --seed. If the run was started with --chat, --judge
+    seed give the same image, so pass another --prompt or --seed. Limits include what is shared; at least K+1
+    rounds are allowed by default. If the run was started with --chat, --judge
     or --generator, pass them again.
 
     \b
@@ -231,14 +140,7 @@ def fork(
             source,
             number,
             prompt,
-            max_rounds=rounds,
-            candidates=candidates,
-            seed=seed,
-            negative_prompt=negative_prompt,
-            max_images=max_images,
-            budget_usd=budget_usd,
-            deadline_s=deadline,
-            plateau=plateau,
+            **given,
             out=out,
             metadata=not no_metadata,
         )

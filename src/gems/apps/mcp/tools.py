@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp_types import CallToolResult
 from pydantic import Field
+from typing_extensions import Unpack
 
 from gems.apps.mcp.results import CheckReport, RunReport, check_answer, run_answer
 from gems.apps.run_manager import RunManager
@@ -23,11 +25,12 @@ from gems.apps.server.runs import images_left, max_images
 from gems.apps.text import pluralize
 from gems.errors import GemsError, RequestError
 from gems.events import Event, ImageDrawn, Judged, RequirementsListed, Started, wait_for_result
-from gems.options import RunArguments
+from gems.options import Interface, RunArguments, RunOptions, options_of
 from gems.results import RunResult
 from gems.runs.source_images import decode_base64
-from gems.types import Profile, RunRow
+from gems.types import RunRow
 
+_Tool = TypeVar("_Tool", bound=Callable[..., Any])
 _BASE64_HINT = "Send the image as base64 in `image`."
 
 
@@ -98,15 +101,32 @@ class ToolState:
         return await run_answer(result, images, local=self.local, link=link)
 
 
-Rounds = Annotated[int | None, Field(description="Maximum number of rounds, 1 to 50. Default: 5.")]
-Seed = Annotated[int | None, Field(description="Random seed. Chosen at random if omitted.")]
-Negative = Annotated[str | None, Field(description="What to avoid.")]
-Skills = Annotated[str | None, Field(description="auto, none, or names separated by commas.")]
-Candidates = Annotated[int | None, Field(description="Images per round, 1 to 16. Default: 1.")]
-Budget = Annotated[
-    float | None, Field(description="Stop starting new work after spending this many US dollars.")
-]
-Deadline = Annotated[float | None, Field(description="Stop after this many seconds and keep the best image.")]
+def _with_run_options(interface: Interface) -> Callable[[_Tool], _Tool]:
+    """Return a decorator that replaces the `**` parameter of a tool by the options of runs.
+
+    Their limits are checked by the service alone.
+    """
+    added = [
+        Parameter(
+            option.name,
+            Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[option.type | None, Field(description=option.description)],
+        )
+        for option in options_of(interface).values()
+    ]
+
+    def expand(tool: _Tool) -> _Tool:
+        found = signature(tool, eval_str=True)
+        own = [item for item in found.parameters.values() if item.kind is not Parameter.VAR_KEYWORD]
+        last = [item for item in own if item.kind is Parameter.KEYWORD_ONLY]
+        expanded: Any = tool
+        expanded.__signature__ = found.replace(parameters=[*own[: len(own) - len(last)], *added, *last])
+        return tool
+
+    return expand
+
+
 Out = Annotated[str | None, Field(description="PNG file or folder for the image; not over HTTP.")]
 RunId = Annotated[str, Field(description="Run id, as returned by generate_image.")]
 Link = Annotated[bool, Field(description="Also link the full-size image as a resource.")]
@@ -120,40 +140,23 @@ class DrawingTools:
     def __init__(self, state: ToolState) -> None:
         self._state = state
 
-    async def generate_image(  # noqa: PLR0913, PLR0917 - the tool's arguments
+    @_with_run_options("generate_image")
+    async def generate_image(
         self,
         context: Context[Any, Any],
         prompt: Annotated[str, Field(description="What to generate, in any detail.")],
-        max_rounds: Rounds = None,
-        size: Annotated[str | None, Field(description="WIDTHxHEIGHT in pixels.")] = None,
-        seed: Seed = None,
-        negative_prompt: Negative = None,
-        skills: Skills = None,
-        profile: Annotated[Profile | None, Field(description="balanced or paper. Default: balanced.")] = None,
-        candidates: Candidates = None,
-        budget_usd: Budget = None,
-        deadline_s: Deadline = None,
+        *,
         out: Out = None,
         link: Link = False,
         wait: Wait = True,
+        **options: Unpack[RunOptions],
     ) -> Answer:
         """Generate an image, check it against each requirement of the prompt, and refine it until it matches.
 
         Returns the best image, its path, score and checklist. Takes seconds to minutes and reports progress.
         Cancelling the call cancels the run, keeping its best image.
         """
-        arguments: RunArguments = {
-            "max_rounds": max_rounds,
-            "size": size,
-            "seed": seed,
-            "negative_prompt": negative_prompt,
-            "skills": skills,
-            "profile": profile,
-            "candidates": candidates,
-            "budget_usd": budget_usd,
-            "deadline_s": deadline_s,
-            "out": self._state.target(out),
-        }
+        arguments: RunArguments = {**options, "out": self._state.target(out)}
         return await self._run(context, prompt, arguments, link=link, wait=wait)
 
     async def resume_run(
@@ -175,40 +178,26 @@ class DrawingTools:
             await state.start_run(caller, left, state.manager.resume(run_id, answer))
         return await self._answer(run_id, context, link=link, wait=wait)
 
-    async def edit_image(  # noqa: PLR0913, PLR0917 - the tool's arguments
+    @_with_run_options("edit_image")
+    async def edit_image(
         self,
         context: Context[Any, Any],
         prompt: Annotated[str, Field(description="What to change; everything else should stay the same.")],
         path: Annotated[str | None, Field(description="PNG, JPEG or WebP file; not over HTTP.")] = None,
         image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
-        max_rounds: Rounds = None,
-        size: Annotated[
-            str | None, Field(description="WIDTHxHEIGHT in pixels. Default: that of the image.")
-        ] = None,
-        seed: Seed = None,
-        negative_prompt: Negative = None,
-        skills: Skills = None,
-        candidates: Candidates = None,
-        budget_usd: Budget = None,
-        deadline_s: Deadline = None,
+        *,
         out: Out = None,
         link: Link = False,
         wait: Wait = True,
+        **options: Unpack[RunOptions],
     ) -> Answer:
         """Edit an image, check the result against the prompt, and retry until it matches.
 
         Every round edits the given image, never the last result. Returns the same as generate_image.
         """
         arguments: RunArguments = {
+            **options,
             "source": self._state.picture(path, image),
-            "max_rounds": max_rounds,
-            "size": size,
-            "seed": seed,
-            "negative_prompt": negative_prompt,
-            "skills": skills,
-            "candidates": candidates,
-            "budget_usd": budget_usd,
-            "deadline_s": deadline_s,
             "out": self._state.target(out),
         }
         return await self._run(context, prompt, arguments, link=link, wait=wait)

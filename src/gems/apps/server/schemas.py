@@ -9,61 +9,27 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse
 
 from gems.events import Event, Finished
-from gems.options import MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
+from gems.options import MAX_PROMPT, MAX_ROUNDS, with_options
 from gems.results import RunResult
 from gems.runs.source_images import MAX_BASE64
-from gems.types import Fork, Options, Profile, RunRow
+from gems.types import Fork, Options, RunRow
 
 Status = Literal["running", "interrupted", "done", "failed"]
 
 
-class RunOptionsModel(BaseModel):
-    """Options of runs and forks."""
-
+class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-
-    max_rounds: int | None = Field(
-        None, ge=1, le=MAX_ROUNDS, description="Maximum number of rounds. Default: 5."
-    )
-    candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Images per round. Default: 1.")
-    seed: int | None = Field(
-        None, ge=0, lt=SEEDS, description="Random seed. Chosen at random and recorded if omitted."
-    )
-    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT, description="What to avoid.")
-    max_images: int | None = Field(None, ge=1, le=1_000_000, description="Maximum number of images.")
-    budget_usd: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Stop starting new work after spending this many US dollars.",
-    )
-    deadline_s: float | None = Field(
-        None,
-        gt=0,
-        allow_inf_nan=False,
-        description="Stop after this many seconds and keep the best image.",
-    )
-    plateau: int | None = Field(
-        None, ge=0, le=MAX_ROUNDS, description="Stop after this many rounds without progress; 0 means never."
-    )
 
     def given(self) -> dict[str, Any]:
         """Return the fields that are set."""
-        return {name: value for name, value in self.model_dump().items() if value is not None}
+        return self.model_dump(exclude_none=True)
 
 
-class RunRequest(RunOptionsModel):
+@with_options("http")
+class RunRequest(_Body):
     """Request to start a run."""
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What to generate.")
-    size: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT. Default: that of the generator.")
-    profile: Profile | None = Field(None, description="balanced or paper. Default: balanced.")
-    skills: str | None = Field(
-        None,
-        max_length=2000,
-        description="auto, none, or names separated by commas. Default: that of the server.",
-    )
-    memory: bool | None = Field(None, description="Use and record lessons of your runs. Default: true.")
 
 
 class RunBody(RunRequest):
@@ -79,7 +45,8 @@ class RunBody(RunRequest):
     )
 
 
-class ForkRequest(RunOptionsModel):
+@with_options("fork")
+class ForkRequest(_Body):
     """Request to start a fork."""
 
     round: int = Field(ge=1, le=MAX_ROUNDS, description="Last round that both runs share.")
@@ -91,10 +58,8 @@ class ForkRequest(RunOptionsModel):
     )
 
 
-class ResumeRequest(BaseModel):
+class ResumeRequest(_Body):
     """Request to resume a run."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     answer: str | None = Field(
         None, max_length=MAX_PROMPT, description="Answer to a question that a skill asked."

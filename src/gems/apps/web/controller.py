@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from gems.apps.run_view import RunView
 from gems.apps.server.auth import Caller, KeyFile, UnknownKeyError
@@ -16,55 +15,34 @@ from gems.apps.web.rendering import PageUrls, gallery_html, run_html
 from gems.errors import GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
 from gems.memory.run_filter import RunFilter
-from gems.options import MAX_CANDIDATES, MAX_ROUNDS, RunArguments
-from gems.types import Profile
+from gems.options import MAX_ROUNDS, SEEDS, Option, RunArguments, options_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """Fields as sent by a browser: any may be missing, and integers may be floats."""
-
-    rounds: float | None = 5
-    candidates: float | None = 1
-    size: str | None = ""
-    seed: str | None = ""
-    profile: str | None = "balanced"
-    skills: str | None = "auto"
-    negative_prompt: str | None = ""
-    memory: bool | None = True
-
-    def arguments(self) -> RunArguments:
-        """Return run options, or raise OptionError; empty fields are left to the service."""
-        return {
-            "max_rounds": parse_integer("Rounds", self.rounds, MAX_ROUNDS),
-            "candidates": parse_integer("Images per round", self.candidates, MAX_CANDIDATES),
-            "size": _strip(self.size) or None,
-            "seed": _parse_seed(_strip(self.seed)),
-            "profile": cast("Profile", self.profile or "balanced"),
-            "skills": _strip(self.skills) or None,
-            "negative_prompt": _strip(self.negative_prompt) or None,
-            "memory": bool(self.memory),
-        }
+def has_slider(option: Option) -> bool:
+    """Return whether a field is a slider; larger numbers are text, since browsers round them."""
+    return option.type is int and (option.maximum or SEEDS) <= MAX_ROUNDS
 
 
-def parse_integer(name: str, value: float | None, most: int) -> int:
-    """Parse an integer from 1 to `most`, or raise OptionError."""
-    if value is None or not 1 <= value <= most or value != int(value):
-        raise OptionError(f"{name} must be an integer.", hint=f"Use a value from 1 to {most}.")
-    return int(value)
+def parse_form(fields: Mapping[str, Any]) -> RunArguments:
+    """Return run options from fields of the page, or raise OptionError; missing ones have their defaults."""
+    values = {
+        name: parse_field(option, fields.get(name, option.default))
+        for name, option in options_of("web").items()
+    }
+    return cast("RunArguments", values)
 
 
-def _strip(value: str | None) -> str:
-    return (value or "").strip()
-
-
-def _parse_seed(text: str) -> int | None:
-    # A text field, since browsers round large numbers.
-    if not text:
+def parse_field(option: Option, value: Any) -> Any:
+    """Return a value as sent by a browser: integers may be floats or text, and empty text means None."""
+    if isinstance(value, str):
+        value = value.strip()
+        if option.type is int and value.isascii() and value.isdigit() and len(value) < 20:
+            value = int(value)
+    elif isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value in (None, "") and not has_slider(option):
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise OptionError(f"Invalid seed: {text[:40]!r}.", hint="Use an integer, or leave the field empty.")
-    return int(text)
+    return option.check("" if value is None else value, option.label)
 
 
 SHOWN = 48
@@ -91,9 +69,9 @@ class Controller:
             raise UnknownKeyError("You are not signed in.", hint="Reload the page.")
         return Caller(key)
 
-    async def begin(self, caller: Caller, prompt: str, form: Form) -> str:
+    async def begin(self, caller: Caller, prompt: str, form: Mapping[str, Any]) -> str:
         """Start a run and return its id."""
-        arguments = form.arguments()
+        arguments = parse_form(form)
         arguments["owner"] = caller.owner
         async with self.service.access.beginning(caller, max_images(arguments)):
             return await self.service.manager.start(prompt, **arguments)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fastapi import FastAPI
 from starlette.routing import Mount
 
-from gems.apps.web.controller import Controller, Form, parse_integer
+from gems.apps.web.controller import Controller, has_slider, parse_field
 from gems.apps.web.rendering import heading_html, problem_html, status_text, style
 from gems.errors import GemsError
-from gems.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_ROUNDS
+from gems.options import OPTIONS, Option, options_of
 
 
 def theme() -> Any:
@@ -101,6 +101,20 @@ def _html(value: str = "", **more: Any) -> Any:
     return gr.HTML(value, **{"js_on_load": None, "apply_default_css": False} | more)
 
 
+def _field(option: Option) -> Any:
+    """Create the field of an option."""
+    if has_slider(option):
+        least = option.limits["ge"]
+        return gr.Slider(least, option.maximum, option.default, step=1, label=option.label, buttons=[])
+    if option.choices:
+        return gr.Dropdown([*option.choices], value=option.default, label=option.label, info=option.help)
+    if option.type is bool:
+        return gr.Checkbox(option.default, label=option.label, info=option.help)
+    return gr.Textbox(
+        option.default, label=option.label, info=option.help, placeholder=option.default_text or None
+    )
+
+
 class _Page:
     """Blocks of the page and their event handlers."""
 
@@ -128,23 +142,15 @@ class _Page:
             label="Prompt", lines=2, max_lines=12, placeholder="Describe the image", elem_id="prompt"
         )
         with gr.Accordion("Options", open=False, elem_id="options"):
-            with gr.Row():
-                rounds = gr.Slider(1, MAX_ROUNDS, DEFAULT_ROUNDS, step=1, label="Rounds", buttons=[])
-                candidates = gr.Slider(1, MAX_CANDIDATES, 1, step=1, label="Images per round", buttons=[])
-            with gr.Row():
-                size = gr.Textbox(label="Size", info="WIDTHxHEIGHT in pixels", placeholder="default")
-                seed = gr.Textbox(
-                    label="Seed", info="The same seed gives the same image", placeholder="random"
-                )
-                profile = gr.Dropdown(
-                    ["balanced", "paper"], value="balanced", label="Profile", info="Strategy of the loop"
-                )
-            with gr.Row():
-                skills = gr.Textbox("auto", label="Skills", info="auto, none, or names separated by commas")
-                negative = gr.Textbox(label="Negative prompt", info="What to avoid")
-                memory = gr.Checkbox(True, label="Memory", info="Use and record lessons")
-        self._rounds = rounds
-        self._options = [rounds, candidates, size, seed, profile, skills, negative, memory]
+            options = list(options_of("web").values())
+            sliders = [option for option in options if has_slider(option)]
+            others = [option for option in options if option not in sliders]
+            fields: dict[str, Any] = {}
+            for row in (sliders, *(others[start : start + 3] for start in range(0, len(others), 3))):
+                with gr.Row():
+                    fields |= {option.name: _field(option) for option in row}
+        self._rounds = fields["max_rounds"]
+        self._options = [fields[option.name] for option in options]
         with gr.Row(elem_id="acts"):
             self._generate = gr.Button("Generate", variant="primary", elem_id="draw", scale=0, min_width=160)
             self._cancel = gr.Button("Cancel", visible=False, elem_id="cancel", scale=0, min_width=160)
@@ -216,8 +222,7 @@ class _Page:
                 del self._newest[session]
 
     async def _begin(self, request: Request, prompt: str | None, *options: Any) -> tuple[Any, ...]:
-        names = ("rounds", "candidates", "size", "seed", "profile", "skills", "negative_prompt", "memory")
-        form = Form(**dict(zip(names, options, strict=True)))
+        form = dict(zip(options_of("web"), options, strict=True))
 
         async def begin() -> str:
             return await self._controller.begin(self._controller.caller(request.username), prompt or "", form)
@@ -233,7 +238,7 @@ class _Page:
         rounds: float | None,
     ) -> tuple[Any, ...]:
         async def go_on() -> str:
-            most = parse_integer("Rounds", rounds, MAX_ROUNDS)
+            most = parse_field(OPTIONS["max_rounds"], rounds)
             caller = self._controller.caller(request.username)
             return await self._controller.go_on(caller, run_id or "", _round(number), words or "", most)
 

@@ -16,7 +16,7 @@ from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.schemas import RunFields
 from gems.errors import DeadlineReachedError, GemsError, OptionError
 from gems.events import Event, Finished, wait_for_result
-from gems.options import RunArguments, candidate_seed, parse_size
+from gems.options import RunArguments, candidate_seed, given_options, parse_size
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage
 from gems.types import GeneratorCapabilities
@@ -99,16 +99,27 @@ async def start_runs(
     """Start `count` runs that differ in their seeds, or none if one fails."""
     model = check_model(service, fields.model)
     most_s = service.settings.serve.deadline_s
-    limit_s = min(most_s, fields.deadline_s or most_s)
+    options = given_options(fields)
+    limit_s = min(most_s, options.get("deadline_s") or most_s)
     until = time.monotonic() + limit_s
-    arguments = _arguments(service, caller, fields, limit_s) | {"source": source}
+    # The rest of the time is for sending the image.
+    own: RunArguments = {
+        "max_rounds": fields.rounds,
+        "size": supported_size(fields.size, service.gems.resources.generator.capabilities),
+        "deadline_s": limit_s * _SHARE,
+        "owner": caller.owner,
+        "source": source,
+    }
+    arguments = cast("RunArguments", {**options, **own})
     if caller.key is not None and count > caller.key.runs_at_a_time:
         most = caller.key.runs_at_a_time
         raise AnswerError(f"n is {count}, but this key may run only {most} in parallel.", param="n")
     run_ids: list[str] = []
-    async with service.access.beginning(caller, count * fields.rounds * (fields.candidates or 1), runs=count):
+    async with service.access.beginning(
+        caller, count * fields.rounds * (options.get("candidates") or 1), runs=count
+    ):
         try:
-            for seed in _seeds(fields.seed, count):
+            for seed in _seeds(options.get("seed"), count):
                 run_ids.append(await service.manager.start(prompt, **arguments | {"seed": seed}))
         except GemsError:
             for run_id in run_ids:
@@ -117,19 +128,6 @@ async def start_runs(
     return StartedRuns(run_ids=tuple(run_ids), until=until, is_hurried=limit_s < most_s, model=model)
 
 
-def _arguments(service: Service, caller: Caller, fields: RunFields, limit_s: float) -> RunArguments:
-    return {
-        "max_rounds": fields.rounds,
-        "candidates": fields.candidates,
-        "size": supported_size(fields.size, service.gems.resources.generator.capabilities),
-        "negative_prompt": fields.negative_prompt,
-        "budget_usd": fields.budget_usd,
-        # The rest of the time is for sending the image.
-        "deadline_s": limit_s * _SHARE,
-        "skills": fields.skills or None,
-        "profile": fields.profile,
-        "owner": caller.owner,
-    }
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:

@@ -9,18 +9,17 @@ from typing import Annotated, Any, Literal
 from fastapi import UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from gems.options import DEFAULT_ROUNDS, MAX_CANDIDATES, MAX_PROMPT, MAX_ROUNDS, SEEDS
+from gems.options import DEFAULT_ROUNDS, MAX_PROMPT, given_options, with_options
 from gems.results import RunResult
-from gems.types import Profile
 
 Quality = Literal["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"]
 ROUNDS: dict[Quality, int] = {"low": 1, "medium": 3}
 """Rounds by quality; 5 for all others."""
 Format = Literal["png", "jpeg", "webp"]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
-Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 
+@with_options("openai")
 class RunFields(BaseModel):
     """Options of a run; fields that OpenAI does not have are specific to GEMS."""
 
@@ -32,25 +31,15 @@ class RunFields(BaseModel):
         description="`auto` or `WIDTHxHEIGHT`; replaced by the nearest size that the generator supports.",
     )
     quality: Quality | None = Field(
-        None, description="Sets the number of rounds: `low` is 1, `medium` 3, everything else 5."
+        None,
+        description="Sets the number of rounds: `low` is 1, `medium` 3, everything else 5; "
+        "`max_rounds` overrides it.",
     )
-    max_rounds: int | None = Field(None, ge=1, le=MAX_ROUNDS, description="Overrides `quality`.")
-    candidates: int | None = Field(None, ge=1, le=MAX_CANDIDATES, description="Images per round.")
-    seed: Seed | None = Field(None, description="Random seed. Chosen at random if omitted.")
-    negative_prompt: str | None = Field(None, max_length=MAX_PROMPT, description="What to avoid.")
-    budget_usd: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Limit in US dollars per image."
-    )
-    deadline_s: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="Seconds until the response; limited by the server."
-    )
-    skills: str | None = Field(None, description="`auto`, `none`, or names separated by commas.")
-    profile: Profile | None = None
 
     @property
     def rounds(self) -> int:
-        """Maximum number of rounds."""
-        return self.max_rounds or ROUNDS.get(self.quality or "auto", DEFAULT_ROUNDS)
+        """Maximum number of rounds; `max_rounds` overrides `quality`."""
+        return given_options(self).get("max_rounds") or ROUNDS.get(self.quality or "auto", DEFAULT_ROUNDS)
 
 
 class ImageFields(RunFields):
