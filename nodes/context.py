@@ -70,7 +70,7 @@ class NodeContext:
             context=context,
             run_id=state.get("run_id") or thread,
             round=len(state.get("rounds") or ()) + 1,
-            profile=options["profile"] if options else state.get("profile", "balanced"),
+            profile=options["profile"] if options else state.get("profile") or "balanced",
             deadline_s=options["deadline_s"] if options else state.get("deadline_s"),
             write=write,
             store=store,

@@ -94,6 +94,11 @@ class Option:
             str: f"valid Unicode text of at most {most} characters",
         }[self.type]
 
+    def annotate(self, metadata: Any) -> Any:
+        """Return the type, or None, annotated for a library."""
+        annotated: Any = Annotated
+        return annotated[self.type | None, metadata]
+
     def check(self, value: Any, name: str = "") -> Any:
         """Return the value, or the default for None; OptionError, which says `name`, if it is invalid."""
         if value is None or (value == "" and (self.choices or self.type is str)):
@@ -125,13 +130,14 @@ class Option:
                 raise PydanticCustomError("option", "{text}", {"text": error.message}) from None
             return value
 
-        shown = TypeAdapter(Annotated[self.type, Field(**cast("dict[str, Any]", dict(self.limits)))])
-        checked = Annotated[self.type, AfterValidator(validate), WithJsonSchema(shown.json_schema())]
+        annotated: Any = Annotated
+        shown = TypeAdapter[Any](annotated[self.type, Field(**cast("Any", self.limits))])
+        checked = annotated[self.type, AfterValidator(validate), WithJsonSchema(shown.json_schema())]
         return handler.generate_schema(checked | None)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         """Add the description."""
-        return handler(schema) | {"description": self.description}
+        return {**handler(schema), "description": self.description}
 
 
 class RunOptions(TypedDict, total=False):
@@ -288,7 +294,7 @@ def with_options(interface: Interface) -> Callable[[type[_Model]], type[_Model]]
         from pydantic import create_model  # noqa: PLC0415 - heavy
 
         fields: dict[str, Any] = {
-            name: (Annotated[option.type | None, option], None)
+            name: (option.annotate(option), None)
             for name, option in options_of(interface).items()
             if name not in model.model_fields
         }

@@ -242,11 +242,8 @@ class Gems:
         """Do the same as `fork` and yield its events; `show` returns what is shared."""
         source, target = await self._find_row(run_id), await self._target(arguments)
         await self.resources.skills.refreshed()
-        options = {
-            name: value
-            for name, value in arguments.items()
-            if name in options_of("fork") and value is not None
-        }
+        names = options_of("fork")
+        options = {name: value for name, value in arguments.items() if name in names and value is not None}
         new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):
             await self._check_unused(new_id)

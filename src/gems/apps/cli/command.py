@@ -30,10 +30,10 @@ def command(
     """Make a function a command of Typer.
 
     The function takes a Runner and returns its exit code, None for 0. A parameter whose type is a dataclass
-    stands for one option per field, and one of the type RunOptions for those of `gems.options` that belong to
-    the interface of the function's name. The help ends with `exit_codes`. --debug is added, and --json and --quiet
-    with these help texts, unless empty. An error of a `resumable` command is printed with the command that
-    resumes the run.
+    stands for one option per field, one of the type RunOptions for the options of runs that the interface of
+    the function's name has. The help ends with `exit_codes`. --debug is added, and --json and --quiet with
+    these help texts, unless empty. An error of a `resumable` command is printed with the command that resumes
+    the run.
     """
 
     def decorate(function: Callable[Concatenate[Runner, P], int | None]) -> Callable[..., None]:

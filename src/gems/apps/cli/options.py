@@ -87,8 +87,7 @@ def _parameter(option: Option) -> Parameter:
         parser=parse,
         help=option.description,
     )
-    kind = Annotated[option.type | None, info]
-    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+    return Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=option.annotate(info))
 
 
 def _negative_flag(option: Option) -> Parameter:

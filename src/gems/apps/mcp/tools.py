@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 import anyio
 from mcp.server.mcpserver import Context
@@ -111,7 +111,7 @@ def _with_run_options(interface: Interface) -> Callable[[_Tool], _Tool]:
             option.name,
             Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[option.type | None, Field(description=option.description)],
+            annotation=option.annotate(Field(description=option.description)),
         )
         for option in options_of(interface).values()
     ]
@@ -156,7 +156,7 @@ class DrawingTools:
         Returns the best image, its path, score and checklist. Takes seconds to minutes and reports progress.
         Cancelling the call cancels the run, keeping its best image.
         """
-        arguments: RunArguments = {**options, "out": self._state.target(out)}
+        arguments = cast("RunArguments", {**options, "out": self._state.target(out)})
         return await self._run(context, prompt, arguments, link=link, wait=wait)
 
     async def resume_run(
@@ -195,11 +195,8 @@ class DrawingTools:
 
         Every round edits the given image, never the last result. Returns the same as generate_image.
         """
-        arguments: RunArguments = {
-            **options,
-            "source": self._state.picture(path, image),
-            "out": self._state.target(out),
-        }
+        given = {"source": self._state.picture(path, image), "out": self._state.target(out)}
+        arguments = cast("RunArguments", {**options, **given})
         return await self._run(context, prompt, arguments, link=link, wait=wait)
 
     async def _run(

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from typing import cast
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service
@@ -126,8 +127,6 @@ async def start_runs(
                 await service.manager.cancel(run_id)
             raise
     return StartedRuns(run_ids=tuple(run_ids), until=until, is_hurried=limit_s < most_s, model=model)
-
-
 
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:
