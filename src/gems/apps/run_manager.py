@@ -1,11 +1,4 @@
-"""Background runs, independent of connections: clients can watch, leave and return.
-
-async with Gems() as gems:
-    manager = RunManager(gems)
-    run_id = await manager.start("two green stars")
-    async for event in manager.watch(run_id):
-        print(event.type)
-"""
+"""Background runs, independent of connections: clients can watch, leave and return."""
 
 from __future__ import annotations
 
@@ -171,8 +164,7 @@ class RunManager:
         """Consume a stream in a background task, and return the run id once it is known."""
         if self.is_draining:
             raise RunDrainedError("The server is stopping and does not start new runs.")
-        channel = _Channel()
-        known: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        channel, known = _Channel(), asyncio.get_running_loop().create_future()
         channel.task = asyncio.create_task(self._follow(events, channel, known))
         return await known
 

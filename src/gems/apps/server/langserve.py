@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -151,12 +151,6 @@ def _to_dict(given: RunInput | dict[str, Any]) -> dict[str, Any]:
     return given.given() if isinstance(given, RunInput) else given
 
 
-def requests_in(body: dict[str, Any]) -> Sequence[RunRequest]:
-    """Parse the run requests of a body; raise ValidationError if invalid."""
-    inputs = body["inputs"] if "inputs" in body else [body.get("input")]
-    return [RunRequest.model_validate(one) for one in inputs]
-
-
 def _request_context(config: RunnableConfig) -> RequestContext:
     context = (config.get("configurable") or {}).get(CONTEXT_KEY)
     if not isinstance(context, RequestContext):
@@ -164,19 +158,14 @@ def _request_context(config: RunnableConfig) -> RequestContext:
     return context
 
 
-async def _run(context: RequestContext, request: RunInput | dict[str, Any], config: RunnableConfig) -> str:
-    """Return the run of a request; start it if necessary."""
+async def _run(context: RequestContext, request: RunInput | dict[str, Any], config: Mapping[str, Any]) -> str:
+    """Return the run of a request; start it, or attach to that of a thread, if necessary."""
     if context.run_id:
         return context.run_id
     parsed = RunRequest.model_validate(request)
-    return await run_for(context, parsed, (config.get("configurable") or {}).get("thread_id"))
-
-
-async def run_for(context: RequestContext, request: RunRequest, thread_id: str | None) -> str:
-    """Start a run, or attach to that of a thread; return its id."""
-    if thread_id:
-        return await attach_run(context.service, context.caller, thread_id, request.prompt)
-    return await start_run(context.service, context.caller, request)
+    if thread_id := (config.get("configurable") or {}).get("thread_id"):
+        return await attach_run(context.service, context.caller, thread_id, parsed.prompt)
+    return await start_run(context.service, context.caller, parsed)
 
 
 PATH = "/gems"
@@ -263,7 +252,8 @@ async def _validate_body(request: Request) -> None:
     try:
         body = await request.json()
         _Body.model_validate(body)
-        requests_in(body)
+        for one in body["inputs"] if "inputs" in body else [body.get("input")]:
+            RunRequest.model_validate(one)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False, include_context=False)) from None
     except (ValueError, RecursionError):
@@ -275,9 +265,7 @@ async def _validate_body(request: Request) -> None:
 async def _with_request_context(config: dict[str, Any], request: Request) -> dict[str, Any]:
     """Add the request context; start a single run now, so that errors set the HTTP status."""
     context = RequestContext(service_of(request), caller_of(request))
-    body, configurable = await request.json(), config.get("configurable") or {}
+    body = await request.json()
     if "inputs" not in body:
-        (run_request,) = requests_in(body)
-        run_id = await run_for(context, run_request, configurable.get("thread_id"))
-        context = RequestContext(context.service, context.caller, run_id)
-    return config | {"configurable": configurable | {CONTEXT_KEY: context}}
+        context = replace(context, run_id=await _run(context, body.get("input"), config))
+    return config | {"configurable": (config.get("configurable") or {}) | {CONTEXT_KEY: context}}

@@ -88,12 +88,11 @@ class RunAnswer(RunResult):
     @classmethod
     def of(cls, result: RunResult) -> RunAnswer:
         """Build the response from a result."""
-        plain = result.model_dump() | {"path": None}
-        return cls(
-            **plain,
-            image_url=image_url(result.image_id),
-            source_url=image_url(result.options.get("source")),
-        )
+        urls = {
+            "image_url": image_url(result.image_id),
+            "source_url": image_url(result.options.get("source")),
+        }
+        return cls.model_validate({**dict(result), "path": None, **urls})
 
 
 class RunEntry(BaseModel):
@@ -144,7 +143,8 @@ def image_url(image_id: str | None) -> str | None:
 def event_json(event: Event) -> dict[str, Any]:
     """Convert an event to JSON, with URL paths instead of file paths."""
     if isinstance(event, Finished):
-        return event.model_dump(mode="json") | {"result": RunAnswer.of(event.result).model_dump(mode="json")}
+        answer = RunAnswer.of(event.result).model_dump(mode="json")
+        return event.model_dump(mode="json", exclude={"result"}) | {"result": answer}
     plain = event.model_dump(mode="json")
     if event.type == "image":
         plain["path"] = image_url(event.candidate["image"])

@@ -1,7 +1,6 @@
 """Restricts requests to Gradio to showing the page and pressing its buttons.
 
-Gradio also stores uploads, serves files and fetches URLs in requests, even in field values that claim to be
-files. The page needs none of this.
+Gradio also stores uploads, serves files and fetches URLs in requests, none of which the page needs.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
+from gems.apps.server.openai import schemas
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, described, new_router
 from gems.apps.server.openai.runs import (
     StartedRuns,
@@ -26,18 +27,6 @@ from gems.apps.server.openai.runs import (
     wait_for_results,
     watch_until_due,
 )
-from gems.apps.server.openai.schemas import (
-    EditBody,
-    Format,
-    ImageBody,
-    ImageData,
-    ImageEvent,
-    ImageEventType,
-    ImageFields,
-    ImagesAnswer,
-    image_usage,
-    quality_of,
-)
 from gems.errors import RequestError
 from gems.events import Finished, ImageDrawn, Judged
 from gems.options import check_editing
@@ -46,12 +35,12 @@ from gems.runs.source_images import SourceImage, read_source_image
 from gems.types import GeneratorCapabilities
 
 
-async def encode_image(png: bytes, kind: Format = "png", quality: int | None = None) -> str:
+async def encode_image(png: bytes, kind: schemas.Format = "png", quality: int | None = None) -> str:
     """Convert a PNG to a format and encode it as base64; `quality` is 0 to 100, which is the default."""
     return await asyncio.to_thread(_encode_image, png, kind, 100 if quality is None else quality)
 
 
-def _encode_image(png: bytes, kind: Format, quality: int) -> str:
+def _encode_image(png: bytes, kind: schemas.Format, quality: int) -> str:
     if kind == "png":
         # As it is, with its metadata.
         return base64.b64encode(png).decode()
@@ -141,7 +130,7 @@ def size_of(result: RunResult) -> str:
 
 
 async def _stream_image(
-    service: Service, begun: StartedRuns, body: ImageFields
+    service: Service, begun: StartedRuns, body: schemas.ImageFields
 ) -> AsyncGenerator[ServerSentEvent]:
     partials = Partials(body.partial_images or 0, body.rounds)
     size = ""
@@ -154,26 +143,26 @@ async def _stream_image(
                 yield await _image_event(body, png, size, partial_image_index=partials.sent - 1)
             elif isinstance(event, Finished):
                 result = event.result
-                more = {"revised_prompt": result.final_prompt, "usage": image_usage([result])}
+                more = {"revised_prompt": result.final_prompt, "usage": schemas.image_usage([result])}
                 yield await _image_event(body, await load_png(service, result), size_of(result), **more)
 
 
-async def _image_event(body: ImageFields, png: bytes, size: str, **more: Any) -> ServerSentEvent:
-    action = "image_edit" if isinstance(body, EditBody) else "image_generation"
+async def _image_event(body: schemas.ImageFields, png: bytes, size: str, **more: Any) -> ServerSentEvent:
+    action = "image_edit" if isinstance(body, schemas.EditBody) else "image_generation"
     name = f"{action}.{'partial_image' if 'partial_image_index' in more else 'completed'}"
     kind = body.output_format or "png"
-    image_event = ImageEvent(
-        type=cast("ImageEventType", name),
+    image_event = schemas.ImageEvent(
+        type=cast("schemas.ImageEventType", name),
         b64_json=await encode_image(png, kind, body.output_compression),
         output_format=kind,
-        quality=quality_of(body.rounds),
+        quality=schemas.quality_of(body.rounds),
         size=size,
         **more,
     )
     return sse_event(image_event, name)
 
 
-async def load_source(body: EditBody, generator: GeneratorCapabilities) -> SourceImage:
+async def load_source(body: schemas.EditBody, generator: GeneratorCapabilities) -> SourceImage:
     """Decode the image of a request; raise AnswerError or EditingUnsupportedError if it cannot be edited."""
     uploads = body.uploads
     if not uploads:
@@ -194,21 +183,24 @@ async def load_source(body: EditBody, generator: GeneratorCapabilities) -> Sourc
 images_router = new_router()
 
 
-@images_router.post("/v1/images/generations", response_model=ImagesAnswer, responses={200: STREAM})
+@images_router.post("/v1/images/generations", response_model=schemas.ImagesAnswer, responses={200: STREAM})
 async def generate(
-    body: ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
-) -> ImagesAnswer | EventSourceResponse:
+    body: schemas.ImageBody,
+    request: Request,
+    response: Response,
+    caller: Annotated[Caller, Depends(caller_of)],
+) -> schemas.ImagesAnswer | EventSourceResponse:
     """Generate one or more images; each comes from its own run, which checks and refines it."""
     return await _run_images(service_of(request), caller, body, response)
 
 
-@images_router.post("/v1/images/edits", response_model=ImagesAnswer, responses={200: STREAM})
+@images_router.post("/v1/images/edits", response_model=schemas.ImagesAnswer, responses={200: STREAM})
 async def edit(
-    body: Annotated[EditBody, Form(media_type="multipart/form-data")],
+    body: Annotated[schemas.EditBody, Form(media_type="multipart/form-data")],
     request: Request,
     response: Response,
     caller: Annotated[Caller, Depends(caller_of)],
-) -> ImagesAnswer | EventSourceResponse:
+) -> schemas.ImagesAnswer | EventSourceResponse:
     """Edit an image; each result comes from its own run, which checks the change and retries."""
     service = service_of(request)
     generator = service.gems.resources.generator.capabilities
@@ -221,10 +213,10 @@ async def edit(
 async def _run_images(
     service: Service,
     caller: Caller,
-    body: ImageFields,
+    body: schemas.ImageFields,
     response: Response,
     source: SourceImage | None = None,
-) -> ImagesAnswer | EventSourceResponse:
+) -> schemas.ImagesAnswer | EventSourceResponse:
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
     begun = await start_runs(service, caller, body.prompt, body, body.count, source)
@@ -234,16 +226,16 @@ async def _run_images(
     results, kind = await wait_for_results(service, begun), body.output_format or "png"
     pngs = [await load_png(service, result) for result in results]
     data = [
-        ImageData(
+        schemas.ImageData(
             b64_json=await encode_image(png, kind, body.output_compression),
             revised_prompt=result.final_prompt,
         )
         for result, png in zip(results, pngs, strict=True)
     ]
-    return ImagesAnswer(
+    return schemas.ImagesAnswer(
         data=data,
         output_format=kind,
-        quality=quality_of(body.rounds),
+        quality=schemas.quality_of(body.rounds),
         size=size_of(results[0]),
-        usage=image_usage(results),
+        usage=schemas.image_usage(results),
     )
