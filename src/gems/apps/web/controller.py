@@ -111,21 +111,16 @@ class Controller:
                 await self.service.manager.result(run_id)
             return
         try:
-            async with aclosing(self._watch_run(run_id, run)) as views:
-                async for update in views:
-                    yield update
+            async with aclosing(self.service.manager.watch(run_id)) as events:
+                async for event in events:
+                    run.take(event)
+                    if isinstance(event, Judged | Reflected | Stopped):
+                        # Events do not contain the usage; checkpoints do.
+                        run.usage = (await self.service.gems.show(run_id)).usage or run.usage
+                    yield run
         except GemsError:
             yield await self.view(caller, run_id)
             raise
-
-    async def _watch_run(self, run_id: str, run: RunView) -> AsyncGenerator[RunView]:
-        async with aclosing(self.service.manager.watch(run_id)) as events:
-            async for event in events:
-                run.take(event)
-                if isinstance(event, Judged | Reflected | Stopped):
-                    # Events do not contain the usage; checkpoints do.
-                    run.usage = (await self.service.gems.show(run_id)).usage or run.usage
-                yield run
 
     async def gallery(self, caller: Caller, text: str = "") -> str:
         """Render past runs whose prompts contain a text, newest first."""
