@@ -64,7 +64,9 @@ class Metrics:
             for role, used in result.usage.items()
             for direction in ("input", "output")
         }
-        self._remember(result.run_id, tokens)
+        self._counted[result.run_id] = tokens
+        if len(self._counted) > _REMEMBERED:
+            self._counted.popitem(last=False)
         if before == tokens:
             # The finished run was only returned again.
             return
@@ -74,8 +76,3 @@ class Metrics:
         self._seconds.observe(result.seconds)
         if result.failure is not None:
             self._errors.labels(result.failure["error"]).inc()
-
-    def _remember(self, run_id: str, tokens: Tokens) -> None:
-        self._counted[run_id] = tokens
-        if len(self._counted) > _REMEMBERED:
-            self._counted.popitem(last=False)
