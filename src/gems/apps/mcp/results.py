@@ -10,7 +10,7 @@ from mcp_types import CallToolResult, ContentBlock, ImageContent, ResourceLink, 
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from gems.apps.text import pluralize
+from gems.apps.text import pluralize, verdict_line
 from gems.errors import GemsError
 from gems.memory.images import ImageStore
 from gems.models.images import encode_image
@@ -75,7 +75,9 @@ async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link
         rounds=len(result.rounds),
         warnings=result.warnings + ([result.failure["message"]] if result.failure else []),
     )
-    content: list[ContentBlock] = [TextContent(text=_format_report(report))]
+    image = [f"image: {report.path}"] if report.path else []
+    lines = [verdict_line(result), *image, f"run: {report.run_id}", f"seed: {report.seed}", *_details(report)]
+    content: list[ContentBlock] = [TextContent(text="\n".join(lines))]
     if result.image_id is not None:
         jpeg = await asyncio.to_thread(small_jpeg, await images.load(result.image_id))
         content.append(ImageContent(data=base64.b64encode(jpeg).decode(), mime_type="image/jpeg"))
@@ -88,7 +90,9 @@ async def run_answer(result: RunResult, images: ImageStore, *, local: bool, link
 def check_answer(found: Verification) -> CallToolResult:
     """Format the verification of an image."""
     report = CheckReport.model_validate(found, from_attributes=True)
-    text = "\n".join([f"{_met(report)}, score {found.score:.2f}", *_details(report)])
+    met = sum(check.answer == "yes" for check in report.requirements)
+    verdict = f"{met} of {pluralize(len(report.requirements), 'requirement')} met, score {found.score:.2f}"
+    text = "\n".join([verdict, *_details(report)])
     return CallToolResult(content=[TextContent(text=text)], structured_content=report.model_dump(mode="json"))
 
 
@@ -111,22 +115,6 @@ def small_jpeg(png: bytes) -> bytes:
             picture.save(out, "JPEG", quality=quality)
         jpeg = out.getvalue()
     return jpeg
-
-
-def _format_report(report: RunReport) -> str:
-    after = f"after {pluralize(report.rounds, 'round')} ({report.stop_reason or report.status})"
-    lines = [
-        f"{_met(report)} {after}, score {report.score:.2f}",
-        *([f"image: {report.path}"] if report.path else []),
-        f"run: {report.run_id}",
-        f"seed: {report.seed}",
-    ]
-    return "\n".join([*lines, *_details(report)])
-
-
-def _met(report: RunReport | CheckReport) -> str:
-    met = sum(check.answer == "yes" for check in report.requirements)
-    return f"{met} of {pluralize(len(report.requirements), 'requirement')} met"
 
 
 def _details(report: RunReport | CheckReport) -> list[str]:
