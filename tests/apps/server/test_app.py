@@ -151,7 +151,7 @@ def test_what_keeps_it_from_serving_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = here("serve", "--port", str(listener.getsockname()[1]))
     assert taken.exit_code == 2
-    assert "cannot listen on 127.0.0.1" in taken.stderr
+    assert "Cannot listen on 127.0.0.1" in taken.stderr
     unusable = here("serve", "--port", "0", "--chat", "nonsense:x")
     assert unusable.exit_code == 2
     assert "nonsense" in unusable.stderr
