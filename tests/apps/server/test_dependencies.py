@@ -86,7 +86,7 @@ def test_a_damaged_file_of_keys_lets_nobody_in(text: str, settings: Settings) ->
     path = settings.serve.keys_path(settings)
     path.parent.mkdir(parents=True)
     path.write_text(text)
-    with pytest.raises(ConfigurationError, match="cannot be read"):
+    with pytest.raises(ConfigurationError, match="Cannot read the key file"):
         keys(settings).find("anything")
 
 
@@ -162,7 +162,7 @@ async def test_limits_of_a_key(service: Service, settings: Settings, generator: 
     run_id = await service.manager.start("a red cat", seed=7, max_rounds=1, owner="ann")
     await service.manager.result(run_id)
     await service.access.admit(caller, 2)
-    with pytest.raises(TooManyRunsError, match="1 images were drawn"):
+    with pytest.raises(TooManyRunsError, match="1 images were generated"):
         await service.access.admit(caller, 3)
     pause = Pause()
 
@@ -172,7 +172,7 @@ async def test_limits_of_a_key(service: Service, settings: Settings, generator: 
     generator.before = before
     await service.manager.start("a red cat", seed=8, owner="ann")
     await pause.wait()
-    with pytest.raises(TooManyRunsError, match="1 of your runs"):
+    with pytest.raises(TooManyRunsError, match="1 runs are in progress"):
         await service.access.admit(caller, 1)
     # Or the server would wait for it at its end.
     await service.manager.drain(0)
