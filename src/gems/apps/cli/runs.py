@@ -1,4 +1,4 @@
-"""Runs, show, report, delete, gc."""
+"""`gems runs`, `show`, `report`, `delete` and `gc`."""
 
 from __future__ import annotations
 

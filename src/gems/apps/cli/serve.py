@@ -1,8 +1,9 @@
-"""Serve, web, mcp."""
+"""`gems serve`, `gems web` and `gems mcp`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,18 +48,25 @@ def _serve(
     settings = address.in_settings(models.settings())
     if page:
         settings = settings.model_copy(update={"serve": settings.serve.model_copy(update={"web": True})})
-    missing = MissingExtraError("The web page", "web") if page else MissingExtraError("gems serve", "serve")
-    try:
+    missing = ("The web page", "web") if page else ("gems serve", "serve")
+    with _require_extra(*missing):
         from gems.apps.server.app import serve
         from gems.apps.web import mount
+    if page and not mount.is_installed():
+        raise MissingExtraError(*missing)
+    configure_logging(settings, debug=runner.debug)
+    asyncio.run(serve(settings, ready))
+
+
+@contextmanager
+def _require_extra(feature: str, extra: str) -> Iterator[None]:
+    """Report a missing package as a missing extra."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("gems"):
             raise
-        raise missing from error
-    if page and not mount.is_installed():
-        raise missing
-    configure_logging(settings, debug=runner.debug)
-    asyncio.run(serve(settings, ready))
+        raise MissingExtraError(feature, extra) from error
 
 
 def _print_server_address(address: str) -> None:
@@ -88,12 +96,8 @@ def mcp(
 
     from gems.observability.logging import configure_logging
 
-    try:
+    with _require_extra("The MCP server", "mcp"):
         from gems.apps.mcp import server
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("gems"):
-            raise
-        raise MissingExtraError("The MCP server", "mcp") from None
 
     settings = models.settings()
     configure_logging(settings, debug=runner.debug)
