@@ -23,8 +23,8 @@ from gems.errors import (
     UnreachableError,
 )
 from gems.graphs.routing import SKILL_NODE, next_skill
-from gems.nodes.base import Node, Update, create_node_context, get_context, trace_node, usage_update
-from gems.nodes.skills import SkillGraph, apply_result, check_usage, skill_graph, skip_skill
+from gems.nodes.base import Node, Update, get_context, node_call, usage_update
+from gems.nodes.skills import SkillGraph, apply_result, check_usage, limit_time, skill_graph, skip_skill
 from gems.skills.loader import format_code_error
 from gems.skills.models import Skill
 from gems.state import Context, State
@@ -52,10 +52,9 @@ def skill_node(skill: Skill, default: Context | None = None) -> Node:
         inner = None
 
     async def node(state: State, *, runtime: Runtime[Context]) -> Update:
-        context = get_context(runtime, default)
         # If the files have changed since the graph was built, it is built again.
-        is_same = context.skills.get(skill.name) == skill
-        return await _run_skill(skill.name, inner if is_same else None, state, runtime, context)
+        is_same = get_context(runtime, default).skills.get(skill.name) == skill
+        return await _run_skill(skill.name, inner if is_same else None, state, runtime, default)
 
     node.__name__ = node.__qualname__ = skill.name
     return node
@@ -68,22 +67,21 @@ def any_skill_node(default: Context | None = None) -> Node:
         name = next_skill(state)
         if name is None:
             return {}
-        return await _run_skill(name, None, state, runtime, get_context(runtime, default))
+        return await _run_skill(name, None, state, runtime, default)
 
     node.__name__ = node.__qualname__ = "any_skill"
     return node
 
 
 async def _run_skill(
-    name: str, graph: SkillGraph | None, state: State, runtime: Runtime[Context], context: Context
+    name: str, graph: SkillGraph | None, state: State, runtime: Runtime[Context], default: Context | None
 ) -> Update:
     """Run a skill's graph and use its output; if it fails, the run continues without it."""
-    work = create_node_context(state, runtime, context)
-    work.check_limits()
     so_far: dict[str, Any] = {}
-    with trace_node(work, SKILL_NODE.format(name)) as span:
+    with node_call(SKILL_NODE.format(name), state, runtime, default) as (work, span):
+        work.check_limits()
         try:
-            await work.within_limits(_stream_graph(name, graph, state, context, so_far))
+            await work.within_limits(_stream_graph(name, graph, state, work.context, so_far))
             update = apply_result(name, so_far, state, work)
         except ParentCommand:
             # It would redirect the loop.
@@ -120,22 +118,14 @@ async def _stream_graph(
         "options": state["options"],
         "run_id": state.get("run_id") or "",
     }
-    try:
-        async with asyncio.timeout(context.skill_timeout_s) as limit:
-            stream = graph.astream(given, config, context=context, stream_mode="values")
-            async with aclosing(cast("AsyncGenerator[Any]", stream)) as states:
-                async for values in states:
-                    if not isinstance(values, dict):
-                        kind = type(values).__name__
-                        raise SkillError(f"Its graph hands back {kind}; it must be a dictionary.")
-                    so_far.update(values)
-    except TimeoutError:
-        if limit.expired():
-            raise SkillError(
-                f"It did not finish within {context.skill_timeout_s:g} s.",
-                hint="Increase GEMS_SKILL_TIMEOUT_S.",
-            ) from None
-        raise
+    async with limit_time(context.skill_timeout_s):
+        stream = graph.astream(given, config, context=context, stream_mode="values")
+        async with aclosing(cast("AsyncGenerator[Any]", stream)) as states:
+            async for values in states:
+                if not isinstance(values, dict):
+                    kind = type(values).__name__
+                    raise SkillError(f"Its graph hands back {kind}; it must be a dictionary.")
+                so_far.update(values)
 
 
 async def _files_have_changed(graph: SkillGraph, files: str) -> bool:

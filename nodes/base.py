@@ -51,8 +51,7 @@ def as_node(name: str, function: NodeFunction, default: Context | None = None) -
     """
 
     async def node(state: Any, *, runtime: Runtime[Context]) -> Update:
-        work = create_node_context(state, runtime, get_context(runtime, default))
-        with trace_node(work, name) as span:
+        with node_call(name, state, runtime, default) as (work, span):
             try:
                 if not state.get("stop_reason"):
                     # A run that has ended begins nothing new; its end must be written whatever the limits.
@@ -76,8 +75,7 @@ def as_step(function: NodeFunction) -> Node:
     """Wrap `function` as a step of a skill's graph, which raises errors to the skill's node."""
 
     async def step(state: Any, *, runtime: Runtime[Context]) -> Update:
-        work = create_node_context(state, runtime, get_context(runtime))
-        with trace_node(work, step.__name__):
+        with node_call(step.__name__, state, runtime) as (work, _):
             work.check_limits()
             update = await function(state, work)
         return update | usage_update(work)
@@ -98,18 +96,17 @@ def get_context(runtime: Runtime[Context], default: Context | None = None) -> Co
     return context
 
 
-def create_node_context(state: Any, runtime: Runtime[Context], context: Context) -> NodeContext:
-    """Return what a node is given for one call."""
+@contextmanager
+def node_call(
+    name: str, state: Any, runtime: Runtime[Context], default: Context | None = None
+) -> Iterator[tuple[NodeContext, Span]]:
+    """Provide what a node is given for one call, and name the node in logs and traces."""
+    context = get_context(runtime, default)
     thread = (runtime.execution_info.thread_id if runtime.execution_info else None) or ""
     store = runtime.store if context.learning else None
-    return NodeContext.begin(state, context, runtime.stream_writer, thread, store)
-
-
-@contextmanager
-def trace_node(work: NodeContext, name: str) -> Iterator[Span]:
-    """Name the node in logs and traces."""
+    work = NodeContext.begin(state, context, runtime.stream_writer, thread, store)
     with within_run(work.run_id, work.round), work.span("node", name, node=name) as span:
-        yield span
+        yield work, span
 
 
 def usage_update(work: NodeContext) -> Update:

@@ -13,8 +13,8 @@ from gems.models.chat.parsing import read_answer
 from gems.models.schemas import AnswerReply, ChecklistReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
-from gems.nodes.skills import skill_verifiers, used_skills
-from gems.skills.authoring import Verifier, VerifierAnswer, VerifierRequest
+from gems.nodes.skills import limit_time, skill_verifiers, used_skills
+from gems.skills.authoring import VerifierRequest
 from gems.skills.loader import forbid_exit, format_code_error
 from gems.state import State
 from gems.types import Answer, AnswerValue, Requirement, build_answer, unknown_answer
@@ -222,7 +222,11 @@ async def _answers_of_skill(
         if taken:
             data = await work.context.images.load(image)
             request = VerifierRequest(image=data, user_prompt=prompt, requirements=taken)
-            found = await _run_verifier(verifier, request, work)
+            async with limit_time(work.context.skill_timeout_s):
+                found = await work.within_limits(forbid_exit(verifier.verify)(request))
+            if not isinstance(found, Mapping):
+                kind = type(found).__name__
+                raise SkillError(f"Its verifier hands back {kind}; it must be answers by requirement.")
             for item in taken:
                 if (said := found.get(item["id"])) is None:
                     continue
@@ -232,20 +236,3 @@ async def _answers_of_skill(
                 if value != "unknown":
                     answers[item["id"]] = build_answer(item, value, str(said.evidence), source=name)
     return answers
-
-
-async def _run_verifier(
-    verifier: Verifier, request: VerifierRequest, work: NodeContext
-) -> Mapping[str, VerifierAnswer]:
-    seconds = work.context.skill_timeout_s
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            found = await work.within_limits(forbid_exit(verifier.verify)(request))
-    except TimeoutError:
-        if limit.expired():
-            raise SkillError(f"It did not finish within {seconds:g} s.") from None
-        raise
-    if not isinstance(found, Mapping):
-        kind = type(found).__name__
-        raise SkillError(f"Its verifier hands back {kind}; it must be answers by requirement.")
-    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -94,6 +96,19 @@ def _is_usage(counts: Any) -> bool:
     return all(
         isinstance(value, int | float) or (name, value) == ("usd", None) for name, value in counts.items()
     )
+
+
+@asynccontextmanager
+async def limit_time(seconds: float) -> AsyncIterator[None]:
+    """Raise SkillError if the block takes longer; timeouts within it are left alone."""
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            hint = "Increase GEMS_SKILL_TIMEOUT_S."
+            raise SkillError(f"It did not finish within {seconds:g} s.", hint=hint) from None
+        raise
 
 
 def used_skills(state: State) -> list[str]:
