@@ -92,13 +92,6 @@ def replaced_lessons(cluster: Cluster, lessons: Mapping[str, Mapping[str, Any]])
     ]
 
 
-def sum_records(records: Sequence[TrackRecord]) -> TrackRecord:
-    """Add up track records."""
-    counts = [(record["shown"], record["helped"], record["hurt"]) for record in (no_record(), *records)]
-    shown, helped, hurt = map(sum, zip(*counts, strict=True))
-    return {"shown": shown, "helped": helped, "hurt": hurt}
-
-
 def is_refuted(value: Mapping[str, Any]) -> bool:
     """Return whether an experience or a lesson clearly did not help when it was shown."""
     record = value.get("record") or no_record()

@@ -37,6 +37,14 @@ def no_record() -> TrackRecord:
     return {"shown": 0, "helped": 0, "hurt": 0}
 
 
+def sum_records(records: Sequence[Mapping[str, Any]]) -> TrackRecord:
+    """Add up track records."""
+    shown, helped, hurt = (
+        sum(record.get(name, 0) for record in records) for name in ("shown", "helped", "hurt")
+    )
+    return {"shown": shown, "helped": helped, "hurt": hurt}
+
+
 def memory_namespace(generator: str, owner: str) -> str:
     """Return the generator's name for an owner's runs; owners do not see each other's prompts."""
     return f"{generator} of {owner}" if owner else generator

@@ -14,7 +14,7 @@ from typing import Any
 from langgraph.store.base import BaseStore, GetOp, Item, Op, PutOp
 
 from gems.errors import GemsError, MemoryUnavailableError
-from gems.memory.experience import PendingOp, no_record
+from gems.memory.experience import PendingOp, sum_records
 from gems.memory.sqlite import SqliteRows, open_database
 
 OUTBOX_VERSION = 1
@@ -91,9 +91,7 @@ async def apply(store: BaseStore, operations: Sequence[PendingOp]) -> None:
             kept = before.get("record") if before else None
             values[key] = op["value"] | ({"record": kept} if kept else {})
         elif before is not None:
-            record = before.get("record") or {}
-            counts = {name: record.get(name, 0) + op["value"].get(name, 0) for name in no_record()}
-            values[key] = before | {"record": counts}
+            values[key] = before | {"record": sum_records([before.get("record") or {}, op["value"]])}
     writes: list[Op] = [PutOp(namespace, key, value) for (namespace, key), value in values.items()]
     await store.abatch(writes)
 

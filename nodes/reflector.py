@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from gems.errors import RefusedError, RejectedRequestError, UnreadableReplyError
 from gems.events import Reflected
+from gems.memory.experience import shorten
 from gems.memory.retrieval import format_lesson
 from gems.models.chat.messages import Picture
 from gems.models.schemas import ExperienceReply, PromptReply, ReflectionReply
@@ -18,7 +19,6 @@ from gems.nodes.rewrite import QUESTIONS_PREFIX
 from gems.state import State
 from gems.types import Experience, Recalled, Requirement, Round, answers_of, best_round
 
-MAX_WORDS = 100
 _HISTORY = 6
 _ATTEMPTS = 2
 _UNUSABLE_REPLY = (UnreadableReplyError, RefusedError, RejectedRequestError)
@@ -38,7 +38,7 @@ async def reflect(state: State, work: NodeContext) -> Update:
         text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
     experience: Experience = {
         "round": rounds[-1]["number"],
-        "text": " ".join(text.split()[:MAX_WORDS]),
+        "text": shorten(text),
         "next_prompt": prompt or rounds[-1]["prompt"],
     }
     work.emit(Reflected(experience=experience))

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gems.memory.clustering import Cluster, build_lesson, cluster_experiences, replaced_lessons, sum_records
+from gems.memory.clustering import Cluster, build_lesson, cluster_experiences, replaced_lessons
 from gems.memory.embeddings import lexical_vector
-from gems.memory.experience import MAX_WORDS
+from gems.memory.experience import MAX_WORDS, sum_records
 
 
 def experience(run: str, *kinds: str, **more: Any) -> dict[str, Any]:
@@ -215,5 +215,5 @@ def test_many_are_clustered() -> None:
 
 def test_track_records_add_up() -> None:
     one, two = {"shown": 1, "helped": 1, "hurt": 0}, {"shown": 2, "helped": 0, "hurt": 2}
-    assert sum_records([one, two]) == {"shown": 3, "helped": 1, "hurt": 2}  # type: ignore[list-item]
+    assert sum_records([one, two]) == {"shown": 3, "helped": 1, "hurt": 2}
     assert sum_records([]) == {"shown": 0, "helped": 0, "hurt": 0}

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from gems.errors import RefusedError, RejectedRequestError, ServerError, UnreadableReplyError
+from gems.memory.experience import MAX_WORDS
 from gems.nodes.prompts import NOTHING
-from gems.nodes.reflector import MAX_WORDS, append_questions, reflect, round_slots
+from gems.nodes.reflector import append_questions, reflect, round_slots
 from gems.types import AnswerValue, ImageRequest, build_verdict
 from tests.support.scripted_models import OPTIONS, Desk
 from tests.support.stub.models import flat_picture

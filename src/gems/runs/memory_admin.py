@@ -14,7 +14,7 @@ from langgraph.store.base import GetOp, Item, PutOp, SearchItem
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import OptionError, ProviderError, StorageError
-from gems.memory.clustering import Cluster, build_lesson, cluster_experiences, replaced_lessons, sum_records
+from gems.memory.clustering import Cluster, build_lesson, cluster_experiences, replaced_lessons
 from gems.memory.experience import (
     EXPERIENCES,
     LESSONS,
@@ -24,6 +24,7 @@ from gems.memory.experience import (
     experience_ops,
     memory_namespace,
     namespace,
+    sum_records,
 )
 from gems.memory.export import format_line, numbered_lines, read_line
 from gems.memory.retrieval import text_with_outcome
