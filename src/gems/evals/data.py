@@ -19,6 +19,12 @@ from gems.evals.task import DataFile, Task
 M = TypeVar("M", bound=BaseModel)
 
 
+class StrictModel(BaseModel):
+    """A record whose values must have the right types."""
+
+    model_config = ConfigDict(strict=True)
+
+
 @dataclass(frozen=True, slots=True)
 class DataRecord(Generic[M]):
     """One record: its location in a file (for instance `line 17`), its raw value and the validated model."""

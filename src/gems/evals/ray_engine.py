@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -28,6 +28,8 @@ from gems.models.specs import parse_generator_spec
 from gems.service import Gems
 from gems.settings import GeneratorSettings, Settings
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ class RemoteError:
         error = kind.__new__(kind)
         GemsError.__init__(error, self.message, hint=self.hint)
         return error
+
+
+def _raise_error(reply: T | RemoteError) -> T:
+    if isinstance(reply, RemoteError):
+        raise reply.error()
+    return reply
 
 
 class GeneratorActor:
@@ -104,9 +112,7 @@ class RemoteGenerator:
             ) from error
         finally:
             self._waiting[index] -= 1
-        if isinstance(reply, RemoteError):
-            raise reply.error()
-        return reply
+        return _raise_error(reply)
 
     async def aclose(self) -> None:
         """Do nothing: the actors are shared."""
@@ -151,9 +157,7 @@ class Worker:
         if not self._generators:
             return None
         found: GeneratorCapabilities | RemoteError = await self._generators[0].capabilities.remote()
-        if isinstance(found, RemoteError):
-            raise found.error()
-        return RemoteGenerator(self._generators, found)
+        return RemoteGenerator(self._generators, _raise_error(found))
 
 
 def _with_local_home(settings: Settings) -> Settings:
@@ -266,20 +270,18 @@ class RayEngine:
                 self._replace_worker(worker, error)
                 continue
             self._free.put_nowait(worker)
-            return await self._check_reply(reply)
+            return await self._check_result(_raise_error(reply))
         error_text = f"{_MAX_DEATHS} worker processes died while running it."
         return JobResult(name=job.name, run_id=job.run_id, error=error_text)
 
-    async def _check_reply(self, reply: JobResult | RemoteError) -> JobResult:
-        if isinstance(reply, RemoteError):
-            raise reply.error()
-        if reply.file and not await asyncio.to_thread(self.store.exists, reply.file):
+    async def _check_result(self, result: JobResult) -> JobResult:
+        if result.file and not await asyncio.to_thread(self.store.exists, result.file):
             raise ConfigurationError(
-                f"A worker wrote {reply.file}, but it is not in {self.store.label}: the machines do not "
+                f"A worker wrote {result.file}, but it is not in {self.store.label}: the machines do not "
                 "share this folder.",
                 hint="Set --out to a URL that all machines can access.",
             )
-        return reply
+        return result
 
     async def _free_worker(self) -> _WorkerHandle:
         """Return a free worker; the caller puts it back.

@@ -263,11 +263,7 @@ def _sample_name(key: SampleKey) -> str:
 
 @asynccontextmanager
 async def open_engine(name: EngineName, config: EngineConfig) -> AsyncIterator[Engine]:
-    """Open the engine with this name.
-
-    Raises `MissingExtraError` if its packages are missing, `ConfigurationError` if models or stores are
-    unusable.
-    """
+    """Open an engine; raises `MissingExtraError`, or `ConfigurationError` for unusable models or stores."""
     if name == "ray":
         # Read on import of Ray, which would otherwise abort on SIGTERM instead of stopping in order.
         os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")

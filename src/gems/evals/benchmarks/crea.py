@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, Field, RootModel
 
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ImageScore, ask_text, parse_ratings
 from gems.evals.benchmarks.metrics import number_facts, valued_scores
-from gems.evals.data import find_file, read_json, read_prompt_lines, validate_record
+from gems.evals.data import StrictModel, find_file, read_json, read_prompt_lines, validate_record
 from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
@@ -60,17 +60,11 @@ _FILE = "eval/CREA/data.jsonl"
 _PROMPT_PREFIX = "a creative "
 
 
-class _Record(BaseModel):
-    """One line of the file."""
-
-    model_config = ConfigDict(strict=True)
-
+class _Record(StrictModel):
     prompt: str = Field(pattern=rf"^{_PROMPT_PREFIX}\w[\w -]*$")
 
 
 class _OfficialRow(BaseModel):
-    """One image in the official result, which leaves out unreadable replies."""
-
     image_path: str
     scores: list[float] = Field(min_length=len(CRITERIA), max_length=len(CRITERIA))
 

@@ -72,8 +72,6 @@ _PARENTS_PATTERN = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
 
 
 class _Question(BaseModel):
-    """One row of the table."""
-
     item_id: str = Field(min_length=1)
     proposition_id: int = Field(ge=1)
     dependency: str

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no, try_answer
 from gems.evals.benchmarks.metrics import valued_scores, values_by
-from gems.evals.data import read_json_lines, read_prompt_lines
+from gems.evals.data import StrictModel, read_json_lines, read_prompt_lines
 from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
@@ -65,35 +65,28 @@ TAGS = {
 """Prompts of each kind."""
 AESTHETIC = "Aesthetic Drawing: "
 """Prefix of ArtiMuse's prompts, which are otherwise the same."""
+_Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 _GENEVAL_FILE = "prompts/evaluation_metadata.jsonl"
 
 
-class _ObjectSpec(BaseModel):
-    """A kind of object that is required, or excluded from a count on."""
-
-    model_config = ConfigDict(strict=True)
-
+class _ObjectSpec(StrictModel):
     kind: str = Field(alias="class", min_length=1)
     count: int = Field(ge=1)
     color: str | None = None
     position: Annotated[list[str | int], Field(min_length=2, max_length=2)] | None = None
 
 
-class GenEvalRecord(BaseModel):
+class GenEvalRecord(StrictModel):
     """One line of the file."""
 
-    model_config = ConfigDict(strict=True)
-
-    tag: Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
+    tag: _Tag
     prompt: str = Field(min_length=1)
     include: list[_ObjectSpec] = Field(min_length=1)
     exclude: list[_ObjectSpec] = Field(default_factory=list)
 
 
 class _OfficialRow(BaseModel):
-    """One image in the official result."""
-
-    tag: Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
+    tag: _Tag
     correct: bool
     filename: str
 

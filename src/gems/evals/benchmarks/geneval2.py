@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import Field, RootModel
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ImageScore, Probability, ask_number_probability, ask_yes_probability
 from gems.evals.benchmarks.metrics import NUMBERS, valued_scores
-from gems.evals.data import read_json, read_prompt_lines, validate_record
+from gems.evals.data import StrictModel, read_json, read_prompt_lines, validate_record
 from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
@@ -82,11 +82,7 @@ _PROMPTS_PER_ATOM_COUNT = 100
 """Prompts for each number of atoms."""
 
 
-class _Record(BaseModel):
-    """One line of the file."""
-
-    model_config = ConfigDict(strict=True)
-
+class _Record(StrictModel):
     prompt: str = Field(min_length=1)
     atom_count: int = Field(ge=ATOMS.start, lt=ATOMS.stop)
     vqa_list: list[list[str]] = Field(min_length=1)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
@@ -21,7 +21,7 @@ from gems.evals.benchmarks.metrics import (
     recall,
     valued_scores,
 )
-from gems.evals.data import check_unique, read_json_lines, read_prompt_lines
+from gems.evals.data import StrictModel, check_unique, read_json_lines, read_prompt_lines
 from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
@@ -52,11 +52,7 @@ _PROMPTS_PER_CATEGORY = 20
 """Prompts in each of the eight categories."""
 
 
-class _Record(BaseModel):
-    """One line of a file."""
-
-    model_config = ConfigDict(strict=True)
-
+class _Record(StrictModel):
     category: str = Field(min_length=1)
     length: str
     prompt: str = Field(min_length=1)
@@ -65,8 +61,6 @@ class _Record(BaseModel):
 
 
 class _OfficialRow(BaseModel):
-    """One image in `results.jsonl` after the summary script added the counts."""
-
     image: str
     match_word_count: int = Field(ge=0)
     gt_word_count: int = Field(ge=1)

@@ -226,22 +226,16 @@ _FILE_SIZES = {
 
 
 class _Row(BaseModel):
-    """One prompt."""
-
     category: str
     id: str = Field(pattern=r"^\d{3}$")
 
 
 class _TextRow(BaseModel):
-    """The text that a prompt asks for."""
-
     id: str = Field(pattern=r"^\d{3}$")
     text_content: str = Field(min_length=1)
 
 
 class _StyleRow(BaseModel):
-    """The style that a prompt asks for."""
-
     id: str = Field(pattern=r"^\d{3}$")
     style: str = Field(alias="class")
 
@@ -256,30 +250,26 @@ class _ScorerFiles:
 
     def __init__(self, data: Path, language: str) -> None:
         self._data, self._language = data, language
-        self._read: dict[str, Mapping[str, Any]] = {}
+        self._entries: dict[str, Mapping[str, Any]] = {}
 
     def facts(self, category: str, kind: Kind, name: str) -> dict[str, Any]:
         """Return the scoring data of a prompt; raises `DataError` if a file lacks it."""
-        found: dict[str, Any] = {"id": name, "folder": kind.folder}
-        path = _scorer_path(kind, self._language)
-        if kind.dimension == "alignment":
-            found |= self._of(path, name, _read_questions)
-        elif kind.dimension == "text":
-            found["text_content"] = self._of(path, name, _read_texts)
-        else:
-            found["gt_answer"] = self._of(path, name, read_json_object)
-        if category == "Anime_Stylization":
-            style = self._of(_STYLES, name, _read_styles)
-            found |= {"style": style} if style else {}
-        return found
+        path, common = _scorer_path(kind, self._language), {"id": name, "folder": kind.folder}
+        if kind.dimension == "text":
+            return common | {"text_content": self._entry(path, name, _read_texts)}
+        if kind.dimension == "reasoning":
+            return common | {"gt_answer": self._entry(path, name, read_json_object)}
+        found = common | self._entry(path, name, _read_questions)
+        style = self._entry(_STYLES, name, _read_styles) if category == "Anime_Stylization" else ""
+        return found | {"style": style} if style else found
 
-    def _of(self, path: str, name: str, read: Callable[[Path], Mapping[str, Any]]) -> Any:
+    def _entry(self, path: str, name: str, read: Callable[[Path], Mapping[str, Any]]) -> Any:
         file = require_file(self._data, path)
-        if path not in self._read:
-            self._read[path] = read(file)
-        if name not in self._read[path]:
+        if path not in self._entries:
+            self._entries[path] = read(file)
+        if name not in self._entries[path]:
             raise DataError(f"{file} has no entry for {name}.")
-        return self._read[path][name]
+        return self._entries[path][name]
 
 
 def _scorer_path(kind: Kind, language: str) -> str:

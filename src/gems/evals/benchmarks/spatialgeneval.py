@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gems.errors import UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ImageScore, collect_replies
 from gems.evals.benchmarks.metrics import valued_scores
-from gems.evals.data import check_unique, read_json_lines, read_prompt_lines
+from gems.evals.data import StrictModel, check_unique, read_json_lines, read_prompt_lines
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
@@ -81,11 +81,7 @@ _FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
 _Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
 
 
-class _Record(BaseModel):
-    """One line of the file."""
-
-    model_config = ConfigDict(strict=True)
-
+class _Record(StrictModel):
     id: str = Field(pattern=r"^\d{6}$")
     scene: str = Field(min_length=1)
     prompt: str = Field(min_length=1)
@@ -95,8 +91,6 @@ class _Record(BaseModel):
 
 
 class _OfficialRow(BaseModel):
-    """One image in the result of the official first stage."""
-
     id: str
     right: list[bool] = Field(alias="true-or-false", min_length=QUESTION_COUNT, max_length=QUESTION_COUNT)
 

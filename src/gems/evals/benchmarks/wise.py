@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from gems.errors import DataError, UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
@@ -14,6 +14,7 @@ from gems.evals.benchmarks.judging import ImageScore, ask_text
 from gems.evals.benchmarks.metrics import valued_scores, values_by
 from gems.evals.data import (
     DataRecord,
+    StrictModel,
     check_unique,
     find_file,
     read_json_array,
@@ -107,11 +108,7 @@ _EDITION_HINT = (
 )
 
 
-class _Record(BaseModel):
-    """One prompt."""
-
-    model_config = ConfigDict(strict=True)
-
+class _Record(StrictModel):
     prompt: str = Field(alias="Prompt", min_length=1)
     explanation: str = Field(alias="Explanation", min_length=1)
     category: str = Field(alias="Category")
@@ -120,8 +117,6 @@ class _Record(BaseModel):
 
 
 class _OfficialRow(BaseModel):
-    """One line of the official scores."""
-
     prompt_id: int = Field(ge=1, le=1000)
     consistency: float
     realism: float

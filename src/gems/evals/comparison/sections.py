@@ -58,34 +58,27 @@ def _format_figure(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
-def mean_over_seeds(figures: Sequence[Figure], seeds: int) -> SeedMean | None:
-    """Return the mean of one figure over seeds; None if no seed has a value.
-
-    `seeds` is the expected number of seeds; missing ones make the result partial.
-    """
-    values = [figure.value for figure in figures if figure.value is not None]
-    if not values:
-        return None
-    missing = seeds - len(figures)
-    return SeedMean(
-        value=fmean(values),
-        spread=stdev(values) if len(values) > 1 else None,
-        scored=sum(figure.scored for figure in figures),
-        expected=sum(figure.expected for figure in figures) + missing * figures[0].expected,
-    )
-
-
 def figures_by_name(entry: Entry, language: str, judge: str) -> dict[str, SeedMean]:
-    """Return an entry's figures by name, in the benchmark's order."""
-    found = entry.figures(language, judge)
-    names = dict.fromkeys(figure.name for figures in found for figure in figures)
-    means = {
-        name: mean_over_seeds(
-            [one for figures in found for one in figures if one.name == name], len(entry.seeds)
-        )
-        for name in names
-    }
-    return {name: mean for name, mean in means.items() if mean is not None}
+    """Return an entry's figures with a value by name, in the benchmark's order.
+
+    Seeds without figures make the result partial.
+    """
+    by_name: defaultdict[str, list[Figure]] = defaultdict(list)
+    for figures in entry.figures(language, judge):
+        for figure in figures:
+            by_name[figure.name].append(figure)
+    found = {}
+    for name, figures in by_name.items():
+        values = [figure.value for figure in figures if figure.value is not None]
+        missing = len(entry.seeds) - len(figures)
+        if values:
+            found[name] = SeedMean(
+                value=fmean(values),
+                spread=stdev(values) if len(values) > 1 else None,
+                scored=sum(figure.scored for figure in figures),
+                expected=sum(figure.expected for figure in figures) + missing * figures[0].expected,
+            )
+    return found
 
 
 def figure_table(entries: Sequence[Entry], language: str, judge: str) -> Table | None:
@@ -246,16 +239,10 @@ def _format_atomicity(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of a benchmark.
-
-    Attributes:
-        kind: `category` or `atomicity`.
-        name: For instance `counting` or `3`.
-        values: The main metric by entry label and prompt.
-        means: Its mean by entry label.
-    """
+    """One part of a benchmark: the main metric by entry label and prompt, and its mean by label."""
 
     kind: str
+    """`category` or `atomicity`."""
     name: str
     values: Values
     means: Mapping[str, Mean]
