@@ -105,7 +105,7 @@ def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_d
     with started(*arguments, RAY_ADDRESS=cluster.address) as process:
         _out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 2
-    assert "could not go on on another" in err
+    assert "could not resume each other's runs" in err
     assert "GEMS_CHECKPOINT" in err
     done = gems(*arguments, RAY_ADDRESS=cluster.address, GEMS_CHECKPOINT=database)
     assert done.returncode == 0, done.stderr

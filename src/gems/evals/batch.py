@@ -77,12 +77,18 @@ class BatchList:
         """Check all rows; raises `RequestError` that lists all invalid lines, or if there are no rows."""
         for number, row in self.rows.items():
             try:
-                _check_row(row, resources)
+                check_prompt(row.prompt)
+                options = resolve_options(given_options(row), resources.context())
+                if options["skills"] not in ("auto", "none"):
+                    parse_skill_names(options["skills"], resources.skills.current)
             except GemsError as error:
                 self.faults[number] = str(error)
         if self.faults:
+            lines = [f"line {number}: {fault}" for number, fault in sorted(self.faults.items())]
+            more = [f"and {len(lines) - _MAX_REPORTED} more"] if len(lines) > _MAX_REPORTED else []
+            found = f"{self.file} contains {len(lines)} invalid line{'s' if len(lines) > 1 else ''}:"
             raise RequestError(
-                self._list_faults(),
+                "\n  ".join([found, *lines[:_MAX_REPORTED], *more]),
                 hint="Nothing was generated. See `gems batch --help` for the format of lines.",
             )
         if not self.rows:
@@ -90,12 +96,6 @@ class BatchList:
                 f"{self.file} contains no prompts.",
                 hint='A line is {"prompt": "..."}; a CSV has a column named prompt.',
             )
-
-    def _list_faults(self) -> str:
-        lines = [f"line {number}: {fault}" for number, fault in sorted(self.faults.items())]
-        more = [f"and {len(lines) - _MAX_REPORTED} more"] if len(lines) > _MAX_REPORTED else []
-        noun = "invalid line" if len(lines) == 1 else "invalid lines"
-        return "\n  ".join([f"{self.file} contains {len(lines)} {noun}:", *lines[:_MAX_REPORTED], *more])
 
 
 def read_batch_list(file: Path) -> BatchList:
@@ -112,13 +112,6 @@ def read_batch_list(file: Path) -> BatchList:
     for number, value in _read_csv_rows(text) if file.suffix.lower() == ".csv" else _read_json_rows(text):
         found.take(number, value)
     return found
-
-
-def _check_row(row: BatchRow, resources: Resources) -> None:
-    check_prompt(row.prompt)
-    options = resolve_options(given_options(row), resources.context())
-    if options["skills"] not in ("auto", "none"):
-        parse_skill_names(options["skills"], resources.skills.current)
 
 
 def _read_json_rows(text: str) -> Iterator[tuple[int, Any]]:

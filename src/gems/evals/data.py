@@ -250,7 +250,15 @@ def check_data(task: Task, folder: Path) -> DataCheck:
     """Check the data of a benchmark. Blocking: reads all files."""
     source = task.source
     files = [_check_file(folder, file) for file in source.files]
-    prompts = [_check_prompts(task, folder, language) for language in task.languages]
+    prompts = []
+    for language, expected in task.size.items():
+        count, error = 0, ""
+        try:
+            count = len(task.prompts(folder, language))
+        except DataError as fault:
+            # The default hint recommends this very command.
+            error = fault.message if fault.hint == DataError.default_hint else str(fault)
+        prompts.append(PromptCheck(language=language, prompts=count, expected=expected, error=error))
     whole = all(not each.error and each.prompts == each.expected for each in prompts)
     return DataCheck(
         task=task.name,
@@ -263,16 +271,6 @@ def check_data(task: Task, folder: Path) -> DataCheck:
         files=files,
         prompts=prompts,
     )
-
-
-def _check_prompts(task: Task, folder: Path, language: str) -> PromptCheck:
-    count, error = 0, ""
-    try:
-        count = len(task.prompts(folder, language))
-    except DataError as fault:
-        # The default hint recommends this very command.
-        error = fault.message if fault.hint == DataError.default_hint else str(fault)
-    return PromptCheck(language=language, prompts=count, expected=task.size[language], error=error)
 
 
 def _check_file(folder: Path, file: DataFile) -> FileCheck:

@@ -247,13 +247,11 @@ class EvalFolder:
 @asynccontextmanager
 async def lock_folder(store: FileStore) -> AsyncIterator[None]:
     """Keep other processes on this machine from writing rows; raises `RequestError` if locked."""
-    if store.folder is None:
-        # Object stores have no locks, but runs do.
-        yield
-        return
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(hold_run_lock(store.folder, ".writing"))
+            # Object stores have no locks, but runs do.
+            if store.folder is not None:
+                await stack.enter_async_context(hold_run_lock(store.folder, ".writing"))
         except RunBusyError as error:
             raise RequestError(
                 f"Another process is writing to {store.label}.",

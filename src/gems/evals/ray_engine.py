@@ -130,11 +130,13 @@ class Worker:
     async def open(self) -> RemoteError | None:
         """Open models and stores; called once, before the first job."""
         try:
-            generator = await self._remote_generator()
+            generator = None
+            if self._generators:
+                found: GeneratorCapabilities | RemoteError = await self._generators[0].capabilities.remote()
+                generator = RemoteGenerator(self._generators, _raise_error(found))
             self._store = await asyncio.to_thread(FileStore, self._config.url)
-            opening = Gems(
-                _with_local_home(self._config.settings), generator=generator, graph=self._config.graph
-            )
+            settings = _with_local_home(self._config.settings)
+            opening = Gems(settings, generator=generator, graph=self._config.graph)
             self._gems = await self._stack.enter_async_context(opening)
         except GemsError as error:
             return RemoteError.of(error)
@@ -152,12 +154,6 @@ class Worker:
     async def close(self) -> None:
         """Close models and stores."""
         await self._stack.aclose()
-
-    async def _remote_generator(self) -> RemoteGenerator | None:
-        if not self._generators:
-            return None
-        found: GeneratorCapabilities | RemoteError = await self._generators[0].capabilities.remote()
-        return RemoteGenerator(self._generators, _raise_error(found))
 
 
 def _with_local_home(settings: Settings) -> Settings:
@@ -350,12 +346,8 @@ def _connect() -> None:
     """Connect to Ray; called in a thread, because in the main thread Ray takes over SIGTERM."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        ray.init(
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            ignore_reinit_error=True,
-        )
+        quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False}
+        ray.init(**quiet, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigurationError(
             f"The Ray cluster cannot be reached: {error}.",
@@ -396,12 +388,9 @@ def _generator_actor_count(config: EngineConfig) -> int:
 def _start_generator_actor(config: EngineConfig) -> Any:
     gpus = 1 if _cluster_resource("GPU") else 0
     # Requests of an actor that died are repeated; nobody has received their images.
-    kept: dict[str, Any] = {
-        "max_restarts": -1,
-        "max_task_retries": _MAX_DEATHS,
-        "max_concurrency": _MAX_QUEUED_REQUESTS,
-    }
-    return _remote_actor(GeneratorActor, num_cpus=0, num_gpus=gpus, **kept).remote(config.settings.generator)
+    restarts = {"max_restarts": -1, "max_task_retries": _MAX_DEATHS, "max_concurrency": _MAX_QUEUED_REQUESTS}
+    actor = _remote_actor(GeneratorActor, num_cpus=0, num_gpus=gpus, **restarts)
+    return actor.remote(config.settings.generator)
 
 
 def _remote_actor(kind: type, **options: Any) -> Any:

@@ -77,11 +77,7 @@ class Task(ABC):
 
     @abstractmethod
     def prompts(self, data: Path, language: str) -> list[BenchmarkPrompt]:
-        """Return all prompts, in the benchmark's order.
-
-        Raises:
-            DataError: a file is missing, invalid, or of another edition.
-        """
+        """Return all prompts, in the benchmark's order; raises `DataError` for missing or invalid files."""
 
     @abstractmethod
     async def write_export(self, export: ExportWriter) -> Commands:
@@ -97,11 +93,7 @@ class Task(ABC):
 
     @abstractmethod
     def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
-        """Read the figures from a result of the official scorer.
-
-        Raises:
-            DataError: the file is not a result of the official scorer.
-        """
+        """Read the figures from a result of the official scorer; raises `DataError` if it is not one."""
 
     async def prompts_by_language(
         self, data: Path, languages: Sequence[str], limit: int | None
@@ -139,10 +131,8 @@ class Task(ABC):
     ) -> list[Score]:
         """Score the images of one prompt, given as PNG bytes by sample.
 
-        An unreadable reply of the judge results in a `Score` without value.
-
-        Raises:
-            ProviderError: the judge cannot be reached.
+        An unreadable reply results in a `Score` without value. Raises `ProviderError` if the judge cannot be
+        reached.
         """
         return await score_samples(
             prompt, images, self.metric, lambda image: self.score_image(prompt, image, judge)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gems.errors import DataError, DiskFullError, OptionError, RequestError, ServerError
-from gems.evals.benchmarks.geneval import combine_checks, geneval_score
+from gems.evals.benchmarks.geneval import combine_checks
+from gems.evals.benchmarks.metrics import mean
 from gems.evals.registry import TASKS, load_task
 from tests.support.benchmark_samples import by_name, frozen, judged, placed, png, prompts_of, said
 from tests.support.stub import Fault, StubServer
@@ -38,8 +39,8 @@ def test_formulas() -> None:
     assert combine_checks([True, None]) is None
     assert combine_checks([None, False]) is False
     # (0.5 + 1) / 2, however many images each kind has.
-    assert geneval_score({"counting": 0.5, "position": 1.0}) == 0.75
-    assert geneval_score({}) is None
+    assert mean([0.5, 1.0]) == 0.75
+    assert mean([]) is None
 
 
 def test_prompts(tmp_path: Path) -> None:

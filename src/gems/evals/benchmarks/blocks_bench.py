@@ -32,21 +32,17 @@ BLOCKS_MODEL = "blocks"
 
 
 class Fact(BaseModel):
-    """One requirement; each shape belongs to one group of a prompt only.
-
-    Attributes:
-        kind: The kind of requirement.
-        shape: The shape, or `text`; empty for a background.
-        value: A count, colour, size, texture, relation, or the letters of a text; empty for an object.
-        target: The other shape of a relation.
-    """
+    """One requirement; each shape belongs to one group of a prompt only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: FactKind
     shape: str = ""
+    """The shape, or `text`; empty for a background."""
     value: str = ""
+    """A count, colour, size, texture, relation, or the letters of a text; empty for an object."""
     target: str = ""
+    """The other shape of a relation."""
 
 
 def read_scene(png: bytes) -> Scene:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no, try_answer
-from gems.evals.benchmarks.metrics import valued_scores, values_by
+from gems.evals.benchmarks.metrics import mean, valued_scores, values_by
 from gems.evals.data import StrictModel, read_json_lines, read_prompt_lines
 from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
@@ -24,14 +24,6 @@ def combine_checks(checks: Sequence[bool | None]) -> bool | None:
     if False in checks:
         return False
     return None if None in checks else True
-
-
-def geneval_score(rates: Mapping[str, float]) -> float | None:
-    """Return the score in [0, 1]: the unweighted mean of the rates by kind; None for no rates."""
-    return sum(rates.values()) / len(rates) if rates else None
-
-
-T = TypeVar("T")
 
 
 def _attribute_questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -54,18 +46,11 @@ def _explain_checks(checks: Mapping[str, bool | None]) -> str:
     return ", ".join(f"{how}: {'; '.join(what)}" for how, what in groups if what)
 
 
-TAGS = {
-    "single_object": 80,
-    "two_object": 99,
-    "counting": 80,
-    "colors": 94,
-    "position": 100,
-    "color_attr": 100,
-}
+_Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
+TAGS = dict(zip(get_args(_Tag), (80, 99, 80, 94, 100, 100), strict=True))
 """Prompts of each kind."""
 AESTHETIC = "Aesthetic Drawing: "
 """Prefix of ArtiMuse's prompts, which are otherwise the same."""
-_Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 _GENEVAL_FILE = "prompts/evaluation_metadata.jsonl"
 
 
@@ -178,10 +163,10 @@ class GenEval(Task):
         return self._make_figures(figure, rates)
 
     def _make_figures(self, figure: Figures, rates: Mapping[str, Sequence[float]]) -> list[Figure]:
-        means = {tag: sum(values) / len(values) for tag, values in rates.items()}
+        means = [sum(values) / len(values) for values in rates.values()]
         expected = {tag: size * self.samples_per_prompt for tag, size in TAGS.items()}
         scored = sum(map(len, rates.values()))
-        return [figure("", geneval_score(means), scored), *figure.parts(rates, expected)]
+        return [figure("", mean(means), scored), *figure.parts(rates, expected)]
 
 
 def _check_positions(where: str, record: GenEvalRecord) -> None:

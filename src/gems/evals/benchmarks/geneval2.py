@@ -14,18 +14,11 @@ from pydantic import Field, RootModel
 from gems.errors import DataError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ImageScore, Probability, ask_number_probability, ask_yes_probability
-from gems.evals.benchmarks.metrics import NUMBERS, valued_scores
+from gems.evals.benchmarks.metrics import NUMBERS, arithmetic_mean, valued_scores
 from gems.evals.data import StrictModel, read_json, read_prompt_lines, validate_record
 from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
-
-
-def arithmetic_mean(answers: Sequence[float]) -> float:
-    """Return the mean of a prompt's answer probabilities, in [0, 1]; raises `ValueError` for none."""
-    if not answers:
-        raise ValueError("There are no answers.")
-    return sum(answers) / len(answers)
 
 
 def geometric_mean(answers: Sequence[float]) -> float:

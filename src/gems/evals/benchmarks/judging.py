@@ -12,7 +12,7 @@ from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.benchmarks.metrics import (
     NUMBERS,
     Parents,
-    acceptance_rate,
+    arithmetic_mean,
     number_spellings,
     spellings,
     token_probability,
@@ -96,12 +96,12 @@ async def _ask_probability(
             raise UnreadableReplyError(f"The reply of {judge.name} is not an answer: {said[:120]!r}.")
         return Probability(token_probability(reply.first_token, accepted), "logprobs")
     if judge.samples <= 1:
-        return Probability(acceptance_rate([read(reply.text)]), "hard")
+        return Probability(arithmetic_mean([read(reply.text)]), "hard")
     several = await gather_or_cancel(
         ask_text(judge, text, image, temperature=1.0, attempt=attempt)
         for attempt in range(1, judge.samples + 1)
     )
-    return Probability(acceptance_rate([read(said) for said in several]), "frequency")
+    return Probability(arithmetic_mean([read(said) for said in several]), "frequency")
 
 
 def find_json_arrays(text: str) -> Iterator[list[Any]]:

@@ -109,11 +109,11 @@ def token_probability(first_token: Mapping[str, float], accepted: Iterable[str])
     return min(1.0, sum(p for token, p in first_token.items() if token.translate(_SPACE_MARKERS) in tokens))
 
 
-def acceptance_rate(accepted: Sequence[bool]) -> float:
-    """Return the share of accepted answers in [0, 1]; raises `ValueError` for none."""
-    if not accepted:
+def arithmetic_mean(answers: Sequence[float]) -> float:
+    """Return the mean of answers or their probabilities, in [0, 1]; raises `ValueError` for none."""
+    if not answers:
         raise ValueError("There are no answers.")
-    return sum(accepted) / len(accepted)
+    return sum(answers) / len(answers)
 
 
 _DROPPED_CHARACTERS = re.compile("[^\u4e00-\u9fa5a-zA-Z0-9\\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")

@@ -89,11 +89,6 @@ def text_score(comparisons: Sequence[TextComparison], language: str) -> float | 
     return 1 - min(most, edits) * (1 - exact) * (1 - read) / most
 
 
-def diversity_score(distances: Sequence[float]) -> float | None:
-    """Return the mean distance of all pairs of one prompt's images; None without a pair."""
-    return sum(distances) / len(distances) if distances else None
-
-
 def oneig_score(dimensions: Mapping[str, float]) -> float | None:
     """Return the mean of the five dimensions, in [0, 1]; None if one is missing."""
     if not all(name in dimensions for name in DIMENSIONS):
@@ -118,7 +113,7 @@ async def score_diversity(prompt: BenchmarkPrompt, images: Mapping[int, bytes]) 
         return []
     distances = await asyncio.to_thread(_pair_distances, list(images.values()))
     facts: Facts = {"distances": distances, "embedding": "thumbnails"}
-    return [make_score(prompt, 0, "diversity", ImageScore(value=diversity_score(distances), facts=facts))]
+    return [make_score(prompt, 0, "diversity", ImageScore(value=mean(distances), facts=facts))]
 
 
 def _pair_distances(images: Sequence[bytes]) -> list[float]:
@@ -254,12 +249,13 @@ class _ScorerFiles:
 
     def facts(self, category: str, kind: Kind, name: str) -> dict[str, Any]:
         """Return the scoring data of a prompt; raises `DataError` if a file lacks it."""
-        path, common = _scorer_path(kind, self._language), {"id": name, "folder": kind.folder}
+        path = _scorer_path(kind, self._language)
+        common: dict[str, Any] = {"id": name, "folder": kind.folder}
         if kind.dimension == "text":
             return common | {"text_content": self._entry(path, name, _read_texts)}
         if kind.dimension == "reasoning":
             return common | {"gt_answer": self._entry(path, name, read_json_object)}
-        found = common | self._entry(path, name, _read_questions)
+        found: dict[str, Any] = common | self._entry(path, name, _read_questions)
         style = self._entry(_STYLES, name, _read_styles) if category == "Anime_Stylization" else ""
         return found | {"style": style} if style else found
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from gems.errors import UnreadableReplyError
 from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.judging import ImageScore, collect_replies
-from gems.evals.benchmarks.metrics import valued_scores
+from gems.evals.benchmarks.metrics import mean, valued_scores
 from gems.evals.data import StrictModel, check_unique, read_json_lines, read_prompt_lines
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Figure, Score
@@ -39,19 +39,14 @@ def accuracy_by_type(images: Sequence[Sequence[bool]]) -> list[float]:
     return [sum(column) / len(column) for column in zip(*images, strict=True)]
 
 
-def mean_accuracy(types: Sequence[float]) -> float | None:
-    """Return the mean over question types, in [0, 1]; None for no types."""
-    return sum(types) / len(types) if types else None
-
-
 def basic_accuracy(types: Sequence[float]) -> float | None:
     """Return the mean over the first two types, objects and attributes."""
-    return mean_accuracy(types[:_BASIC_TYPES])
+    return mean(types[:_BASIC_TYPES])
 
 
 def spatial_accuracy(types: Sequence[float]) -> float | None:
     """Return the mean over all other types."""
-    return mean_accuracy(types[_BASIC_TYPES:])
+    return mean(types[_BASIC_TYPES:])
 
 
 CORRECT_FACT = "right"
@@ -171,7 +166,7 @@ def _make_figures(figure: Figures, right: Sequence[Sequence[bool]], prompts: Pro
     types = [100 * share for share in accuracy_by_type(right)]
     names: list[str] = prompts[0].facts["question_type"] if prompts else []
     values = {
-        "": mean_accuracy(types),
+        "": mean(types),
         "/basic": basic_accuracy(types),
         "/spatial": spatial_accuracy(types),
         **{f"/{name}": share for name, share in zip(names, types, strict=False)},

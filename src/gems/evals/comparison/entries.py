@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from gems.errors import RequestError
+from gems.evals.benchmarks.metrics import values_by
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.records import Figure, SampleKey, SampleRow, Score
 
@@ -113,16 +114,13 @@ _LABEL_PARTS: Mapping[str, str] = {
 def _labels(firsts: Sequence[FolderData]) -> list[str]:
     """Return the harness and whatever else differs among entries of the same benchmark and harness."""
     labels = []
-    for each in firsts:
-        same = [
-            other.settings
-            for other in firsts
-            if (other.settings.task, other.settings.harness) == (each.settings.task, each.settings.harness)
-        ]
-        parts = [each.settings.harness]
+    for settings in (each.settings for each in firsts):
+        key = (settings.task, settings.harness)
+        same = [each.settings for each in firsts if (each.settings.task, each.settings.harness) == key]
+        parts = [settings.harness]
         for name, form in _LABEL_PARTS.items():
             if len({getattr(other, name) for other in same}) > 1:
-                value = getattr(each.settings, name)
+                value = getattr(settings, name)
                 parts.append(form.format("none" if value == "" else value))
         labels.append(", ".join(parts))
     return labels
@@ -142,17 +140,14 @@ def _check_seeds(group: Sequence[FolderData]) -> None:
 
 def mean_by_prompt(scores: Iterable[Score]) -> dict[str, float]:
     """Return the mean over samples and seeds for each prompt with a value."""
-    return _group_means((score.prompt_id, score.value) for score in scores if score.value is not None)
+    groups = values_by(scores, lambda score: score.prompt_id)
+    return {prompt: fmean(values) for prompt, values in groups.items()}
 
 
 def cost_by_prompt(rows: Iterable[SampleRow], cost: Callable[[SampleRow], float | None]) -> dict[str, float]:
     """Return the mean cost over samples and seeds for each prompt with a value."""
-    costs = ((row.prompt_id, cost(row)) for row in rows)
-    return _group_means((prompt, value) for prompt, value in costs if value is not None)
-
-
-def _group_means(pairs: Iterable[tuple[str, float]]) -> dict[str, float]:
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    for prompt, value in pairs:
-        found[prompt].append(value)
-    return {prompt: fmean(values) for prompt, values in found.items()}
+    groups: defaultdict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        if (value := cost(row)) is not None:
+            groups[row.prompt_id].append(value)
+    return {prompt: fmean(values) for prompt, values in groups.items()}
