@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from gems import Settings, build_graph
 from gems.apps.cli.app import app as commands
 from gems.apps.mcp.server import create_server
-from gems.apps.mcp.tools import ToolState
+from gems.apps.mcp.tools import Tools
 from gems.apps.server.app import create_app
 from gems.apps.server.langserve import RunInput
 from gems.apps.web import mount
@@ -64,7 +64,7 @@ def _commands() -> dict[str, set[str]]:
 
 
 async def _tools() -> dict[str, set[str]]:
-    server = create_server(ToolState(manager=_ANY, access=_ANY, local=True))
+    server = create_server(Tools(manager=_ANY, access=_ANY, local=True))
     tools = {tool.name: set(tool.input_schema["properties"]) for tool in await server.list_tools()}
     return {name: tools[name] for name in ("generate_image", "edit_image")}
 

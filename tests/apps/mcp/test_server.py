@@ -10,7 +10,7 @@ import httpx
 import pytest
 from mcp import Client
 
-from gems.apps.mcp.tools import ToolState
+from gems.apps.mcp.tools import Tools
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller, KeyFile
 from gems.errors import RunCancelledError
@@ -168,9 +168,7 @@ async def test_whoever_goes_before_the_run_has_an_id_ends_it_too(house: House) -
     house.on_drawing(1, pause)
     async with house.gems() as gems:
         manager = RunManager(gems)
-        state = ToolState(
-            manager=manager, access=Access(KeyFile(house.home / "keys.json"), manager), local=True
-        )
+        state = Tools(manager=manager, access=Access(KeyFile(house.home / "keys.json"), manager), local=True)
         asking = asyncio.create_task(state.start_run(Caller(), 1, manager.start("a red cat", seed=7)))
         await asyncio.sleep(0)
         asking.cancel()

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gems._version import __version__
 from gems.apps.mcp.results import error_answer, image_uri
-from gems.apps.mcp.tools import DrawingTools, LookingTools, ToolState
+from gems.apps.mcp.tools import Tools
 from gems.apps.run_manager import RunManager
 from gems.apps.server.app import check_reach, open_socket, serve_app
 from gems.apps.server.auth import Access, KeyFile, UnknownKeyError, error_details, status_of
@@ -56,24 +56,23 @@ class _Tools(MCPServer[Any]):
             raise
 
 
-def create_server(state: ToolState) -> MCPServer[Any]:
+def create_server(tools: Tools) -> MCPServer[Any]:
     """Create the server with all tools."""
     server = _Tools(
         "gems", title="GEMS", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
     )
-    drawing, looking = DrawingTools(state), LookingTools(state)
     reading = ToolAnnotations(read_only_hint=True)
     changing = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     for tool, kind in (
-        (drawing.generate_image, changing),
-        (drawing.edit_image, changing),
-        (looking.verify_image, reading),
-        (looking.get_run, reading),
-        (looking.cancel_run, changing),
-        (drawing.resume_run, changing),
+        (tools.generate_image, changing),
+        (tools.edit_image, changing),
+        (tools.verify_image, reading),
+        (tools.get_run, reading),
+        (tools.cancel_run, changing),
+        (tools.resume_run, changing),
     ):
         server.add_tool(tool, annotations=kind)
-    server.resource(image_uri("{run_id}"), name="run_image", mime_type="image/png")(looking.run_image)
+    server.resource(image_uri("{run_id}"), name="run_image", mime_type="image/png")(tools.run_image)
     return server
 
 
@@ -153,7 +152,7 @@ async def serve_stdio(settings: Settings) -> None:
     async with Gems(settings) as gems:
         manager = RunManager(gems)
         access = Access(KeyFile(settings.serve.keys_path(settings)), manager)
-        server = create_server(ToolState(manager=manager, access=access, local=True))
+        server = create_server(Tools(manager=manager, access=access, local=True))
         lines: Any = standard_input()
         # The high-level server's own method does not accept another standard input.
         low = server._lowlevel_server  # noqa: SLF001
@@ -180,7 +179,7 @@ async def serve_http(settings: Settings, ready: Callable[[str], None]) -> None:
 def http_app(service: Service) -> Starlette:
     """Create the ASGI app, without access control."""
     settings = service.settings.serve
-    server = create_server(ToolState(manager=service.manager, access=service.access, local=False))
+    server = create_server(Tools(manager=service.manager, access=service.access, local=False))
     return server.streamable_http_app(
         host=settings.host, max_request_body_size=settings.max_body_mb * 1_000_000
     )

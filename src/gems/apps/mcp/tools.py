@@ -34,73 +34,6 @@ _Tool = TypeVar("_Tool", bound=Callable[..., Any])
 _BASE64_HINT = "Send the image as base64 in `image`."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolState:
-    """State shared by all tools; `local` callers are the user of this machine, whose files may be used."""
-
-    manager: RunManager
-    access: Access
-    local: bool
-
-    def caller(self, context: Context[Any, Any]) -> Caller:
-        """Authenticate the caller; raise UnknownKeyError if a required key is missing or invalid."""
-        if self.local:
-            return Caller()
-        headers = context.headers or {}
-        return self.access.caller(headers.get("authorization"), headers.get("api-key"))
-
-    async def row(self, run_id: str, context: Context[Any, Any]) -> RunRow:
-        """Return a run that the caller may see; raise RunNotFoundError for any other."""
-        return await self.access.row(self.caller(context), run_id)
-
-    async def start_run(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
-        """Start a run within the limits of the caller's key; cancelling this call cancels the run."""
-        task = asyncio.ensure_future(self._admitted(caller, images, starting))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            with anyio.CancelScope(shield=True), suppress(GemsError):
-                await self.manager.cancel(await task)
-            raise
-
-    async def _admitted(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
-        try:
-            async with self.access.beginning(caller, images):
-                return await starting
-        finally:
-            if asyncio.iscoroutine(starting):
-                # Prevents the warning about a coroutine that was never awaited.
-                starting.close()
-
-    def target(self, out: str | None) -> Path | None:
-        """Return the output path; raise RequestError for remote callers."""
-        if out is None:
-            return None
-        if not self.local:
-            raise RequestError("Remote callers cannot write to paths of the server.", hint="Omit `out`.")
-        return Path(out).expanduser()
-
-    def picture(self, path: str | None, image: str | None) -> bytes | Path:
-        """Return the image given as path or base64; raise RequestError unless it is exactly one of them."""
-        if path is not None and not self.local:
-            raise RequestError("Remote callers cannot read paths of the server.", hint=_BASE64_HINT)
-        if (path is None) == (image is None):
-            hint = "Pass either `path` or `image`." if self.local else _BASE64_HINT
-            raise RequestError("Exactly one image is required.", hint=hint)
-        if path is not None:
-            return Path(path).expanduser()
-        return decode_base64(image or "", "image", _BASE64_HINT)
-
-    async def show_run(self, run_id: str, *, link: bool) -> CallToolResult:
-        """Format the result or the progress of a run."""
-        return await self.answer(await self.manager.gems.show(run_id), link=link)
-
-    async def answer(self, result: RunResult, *, link: bool) -> CallToolResult:
-        """Format a result."""
-        images = self.manager.gems.resources.images
-        return await run_answer(result, images, local=self.local, link=link)
-
-
 def _with_run_options(interface: Interface) -> Callable[[_Tool], _Tool]:
     """Return a decorator that replaces the `**` parameter of a tool by the options of runs.
 
@@ -134,11 +67,16 @@ Wait = Annotated[bool, Field(description="If false, return at once; check the ru
 Answer = Annotated[CallToolResult, RunReport]
 
 
-class DrawingTools:
-    """Methods are tools; clients see their docstrings and arguments."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Public methods are tools, whose docstrings and arguments clients see.
 
-    def __init__(self, state: ToolState) -> None:
-        self._state = state
+    `local` callers are the user of this machine, whose files may be used.
+    """
+
+    manager: RunManager
+    access: Access
+    local: bool
 
     @_with_run_options("generate_image")
     async def generate_image(
@@ -156,7 +94,7 @@ class DrawingTools:
         Returns the best image, its path, score and checklist. Takes seconds to minutes and reports progress.
         Cancelling the call cancels the run, keeping its best image.
         """
-        arguments = cast("RunArguments", {**options, "out": self._state.target(out)})
+        arguments = cast("RunArguments", {**options, "out": self._target(out)})
         return await self._run(context, prompt, arguments, link=link, wait=wait)
 
     async def resume_run(
@@ -171,11 +109,11 @@ class DrawingTools:
 
         Finished images are not paid for again.
         """
-        state, caller = self._state, self._state.caller(context)
-        row = await state.access.row(caller, run_id)
-        if not state.manager.is_working(run_id):
-            left = await images_left(state.manager.gems, row)
-            await state.start_run(caller, left, state.manager.resume(run_id, answer))
+        caller = self._caller(context)
+        row = await self.access.row(caller, run_id)
+        if not self.manager.is_working(run_id):
+            left = await images_left(self.manager.gems, row)
+            await self._start_run(caller, left, self.manager.resume(run_id, answer))
         return await self._answer(run_id, context, link=link, wait=wait)
 
     @_with_run_options("edit_image")
@@ -195,23 +133,116 @@ class DrawingTools:
 
         Every round edits the given image, never the last result. Returns the same as generate_image.
         """
-        given = {"source": self._state.picture(path, image), "out": self._state.target(out)}
+        given = {"source": self._picture(path, image), "out": self._target(out)}
         arguments = cast("RunArguments", {**options, **given})
         return await self._run(context, prompt, arguments, link=link, wait=wait)
+
+    async def verify_image(
+        self,
+        context: Context[Any, Any],
+        prompt: Annotated[str, Field(description="What the image should show.")],
+        path: Annotated[str | None, Field(description="PNG, JPEG or WebP file; not over HTTP.")] = None,
+        image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
+    ) -> Annotated[CallToolResult, CheckReport]:
+        """Check any image against a prompt, requirement by requirement. Generates no image."""
+        self._caller(context)
+        return check_answer(await self.manager.gems.verify(self._picture(path, image), prompt))
+
+    async def get_run(self, context: Context[Any, Any], run_id: RunId, link: Link = False) -> Answer:
+        """Return the result or the progress of a run."""
+        await self._row(run_id, context)
+        return await self._show_run(run_id, link=link)
+
+    async def cancel_run(self, context: Context[Any, Any], run_id: RunId) -> Answer:
+        """Cancel a run, keeping its best image. A finished run is not changed."""
+        await self._row(run_id, context)
+        await self.manager.cancel(run_id)
+        if self.manager.is_working(run_id):
+            return await self._format(await self.manager.result(run_id), link=False)
+        return await self._show_run(run_id, link=False)
+
+    async def run_image(self, run_id: str, context: Context[Any, Any]) -> bytes:
+        """The best image of a run in full size."""
+        try:
+            await self._row(run_id, context)
+            result = await self.manager.gems.show(run_id)
+            if result.image_id is not None:
+                return await self.manager.gems.resources.images.load(result.image_id)
+        except GemsError as error:
+            raise ResourceNotFoundError(str(error)) from None
+        raise ResourceNotFoundError(f"Run {run_id} has no image.")
+
+    def _caller(self, context: Context[Any, Any]) -> Caller:
+        """Authenticate the caller; raise UnknownKeyError if a required key is missing or invalid."""
+        if self.local:
+            return Caller()
+        headers = context.headers or {}
+        return self.access.caller(headers.get("authorization"), headers.get("api-key"))
+
+    async def _row(self, run_id: str, context: Context[Any, Any]) -> RunRow:
+        """Return a run that the caller may see; raise RunNotFoundError for any other."""
+        return await self.access.row(self._caller(context), run_id)
+
+    async def _start_run(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
+        """Start a run within the limits of the caller's key; cancelling this call cancels the run."""
+        task = asyncio.ensure_future(self._admitted(caller, images, starting))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True), suppress(GemsError):
+                await self.manager.cancel(await task)
+            raise
+
+    async def _admitted(self, caller: Caller, images: int, starting: Awaitable[str]) -> str:
+        try:
+            async with self.access.beginning(caller, images):
+                return await starting
+        finally:
+            if asyncio.iscoroutine(starting):
+                # Prevents the warning about a coroutine that was never awaited.
+                starting.close()
+
+    def _target(self, out: str | None) -> Path | None:
+        """Return the output path; raise RequestError for remote callers."""
+        if out is None:
+            return None
+        if not self.local:
+            raise RequestError("Remote callers cannot write to paths of the server.", hint="Omit `out`.")
+        return Path(out).expanduser()
+
+    def _picture(self, path: str | None, image: str | None) -> bytes | Path:
+        """Return the image given as path or base64; raise RequestError unless it is exactly one of them."""
+        if path is not None and not self.local:
+            raise RequestError("Remote callers cannot read paths of the server.", hint=_BASE64_HINT)
+        if (path is None) == (image is None):
+            hint = "Pass either `path` or `image`." if self.local else _BASE64_HINT
+            raise RequestError("Exactly one image is required.", hint=hint)
+        if path is not None:
+            return Path(path).expanduser()
+        return decode_base64(image or "", "image", _BASE64_HINT)
+
+    async def _show_run(self, run_id: str, *, link: bool) -> CallToolResult:
+        """Format the result or the progress of a run."""
+        return await self._format(await self.manager.gems.show(run_id), link=link)
+
+    async def _format(self, result: RunResult, *, link: bool) -> CallToolResult:
+        """Format a result."""
+        images = self.manager.gems.resources.images
+        return await run_answer(result, images, local=self.local, link=link)
 
     async def _run(
         self, context: Context[Any, Any], prompt: str, arguments: RunArguments, *, link: bool, wait: bool
     ) -> Answer:
-        state, caller = self._state, self._state.caller(context)
-        starting = state.manager.start(prompt, **arguments | {"owner": caller.owner})
-        run_id = await state.start_run(caller, max_images(arguments), starting)
+        caller = self._caller(context)
+        starting = self.manager.start(prompt, **arguments | {"owner": caller.owner})
+        run_id = await self._start_run(caller, max_images(arguments), starting)
         return await self._answer(run_id, context, link=link, wait=wait)
 
     async def _answer(self, run_id: str, context: Context[Any, Any], *, link: bool, wait: bool) -> Answer:
         if not wait:
-            return await self._state.show_run(run_id, link=link)
-        result = await _report_progress(self._state.manager, run_id, context)
-        return await self._state.answer(result, link=link)
+            return await self._show_run(run_id, link=link)
+        result = await _report_progress(self.manager, run_id, context)
+        return await self._format(result, link=link)
 
 
 async def _report_progress(manager: RunManager, run_id: str, context: Context[Any, Any]) -> RunResult:
@@ -254,46 +285,3 @@ def _progress_message(event: Event, run: RunView) -> str:
             met = f"{judged.met} of {pluralize(len(judged.answers), 'requirement')} met"
             return f"round {event.round}: {met}, score {event.score:.2f}"
     return ""
-
-
-class LookingTools:
-    """Methods are tools; clients see their docstrings and arguments."""
-
-    def __init__(self, state: ToolState) -> None:
-        self._state = state
-
-    async def verify_image(
-        self,
-        context: Context[Any, Any],
-        prompt: Annotated[str, Field(description="What the image should show.")],
-        path: Annotated[str | None, Field(description="PNG, JPEG or WebP file; not over HTTP.")] = None,
-        image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
-    ) -> Annotated[CallToolResult, CheckReport]:
-        """Check any image against a prompt, requirement by requirement. Generates no image."""
-        self._state.caller(context)
-        return check_answer(await self._state.manager.gems.verify(self._state.picture(path, image), prompt))
-
-    async def get_run(self, context: Context[Any, Any], run_id: RunId, link: Link = False) -> Answer:
-        """Return the result or the progress of a run."""
-        await self._state.row(run_id, context)
-        return await self._state.show_run(run_id, link=link)
-
-    async def cancel_run(self, context: Context[Any, Any], run_id: RunId) -> Answer:
-        """Cancel a run, keeping its best image. A finished run is not changed."""
-        await self._state.row(run_id, context)
-        manager = self._state.manager
-        await manager.cancel(run_id)
-        if manager.is_working(run_id):
-            return await self._state.answer(await manager.result(run_id), link=False)
-        return await self._state.show_run(run_id, link=False)
-
-    async def run_image(self, run_id: str, context: Context[Any, Any]) -> bytes:
-        """The best image of a run in full size."""
-        try:
-            await self._state.row(run_id, context)
-            result = await self._state.manager.gems.show(run_id)
-            if result.image_id is not None:
-                return await self._state.manager.gems.resources.images.load(result.image_id)
-        except GemsError as error:
-            raise ResourceNotFoundError(str(error)) from None
-        raise ResourceNotFoundError(f"Run {run_id} has no image.")
