@@ -37,8 +37,8 @@ def diff_prompts(before: str, after: str) -> list[Piece]:
     # Strip the common parts first: this makes comparing long prompts with few changes fast.
     middle_old, middle_new = old[start : len(old) - end], new[start : len(new) - end]
     # Trailing whitespace does not make a different word.
-    stripped = [[word.rstrip() for word in words] for words in (middle_old, middle_new)]
-    matcher = SequenceMatcher(None, *stripped, autojunk=False)
+    stripped_old, stripped_new = [w.rstrip() for w in middle_old], [w.rstrip() for w in middle_new]
+    matcher = SequenceMatcher(None, stripped_old, stripped_new, autojunk=False)
     pieces = [Piece("same", "".join(new[:start]))]
     if start + end < _MIN_SHARED * len(new) and matcher.ratio() < _MIN_SHARED:
         pieces.append(Piece("new", "".join(middle_new)))

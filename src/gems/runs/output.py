@@ -167,7 +167,8 @@ def _write_to_temporary(name: str, data: bytes) -> Path | None:
 async def load_saved_image(result: RunResult, images: ImageStore, saved: str | None) -> RunResult:
     """Return the result with its image from the file it was `saved` to or the store; else StorageError."""
     stored = images.path(result.image_id or "")
-    path = Path(saved) if saved and await asyncio.to_thread(Path(saved).exists) else stored
+    is_there = await asyncio.to_thread(os.path.exists, saved or "")
+    path = Path(saved) if saved and is_there else stored
     try:
         return result.with_image(await images.load(result.image_id or ""), path, images.at_hand)
     except ImageMissingError as missing:
