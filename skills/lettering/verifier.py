@@ -6,11 +6,12 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.lettering.alignment import Fit, Page, single_line, split_units
 from gems.skills.lettering.ocr import TextLine, TextReader
-from gems.skills.lettering.wanted_text import WRITING_WORDS, find_quoted, wanted_texts
+from gems.skills.lettering.wanted_text import WRITING_WORDS, find_quoted, texts_asked, wanted_texts
 from gems.types import Requirement
 
 _MAX_LINE = 300
@@ -174,7 +175,7 @@ class TextVerifier:
             requirement["kind"] in ("object", "other")
             and WRITING_WORDS.search(_unquoted(question)) is not None
         )
-        return about_text and _asks_what_is_written(question) and bool(_texts_asked(question))
+        return about_text and _asks_what_is_written(question) and bool(texts_asked(question))
 
     async def verify(self, request: VerifierRequest) -> Mapping[str, VerifierAnswer]:
         """Answer yes if every text of the question is present, correctly spelled and not repeated.
@@ -189,20 +190,24 @@ class TextVerifier:
         if not taken:
             return {}
         lines = await self._reader.read(request.image)
-        return await asyncio.to_thread(_answer_all, taken, wanted_texts(request.user_prompt), lines)
+        return await asyncio.to_thread(_answer_all, taken, request.user_prompt, lines)
 
 
 def _answer_all(
-    requirements: Sequence[Requirement], prompted: Sequence[str], lines: Sequence[TextLine]
+    requirements: Sequence[Requirement], prompt: str, lines: Sequence[TextLine]
 ) -> dict[str, VerifierAnswer]:
     texts = [line.text for line in lines]
-    together = {_same_key(found.text): found for found in compare(prompted, texts)}
+    asked = {requirement["id"]: texts_asked(requirement["question"]) for requirement in requirements}
+    wanted = wanted_texts(prompt)
+    for text in sorted(dict.fromkeys(chain(*asked.values())), key=len, reverse=True):
+        if not any(_same_key(text) in _same_key(known) for known in wanted):
+            wanted.append(text)
+    # Compared together, so that a word in two of them is no repetition.
+    together = {_same_key(found.text): found for found in compare(wanted, texts)}
     answers = {}
-    for requirement in requirements:
-        asked = _texts_asked(requirement["question"])
-        # Compared along with the prompt's other texts, so that a word in two of them is no repetition.
-        found = [together.get(_same_key(text)) or compare([text], texts)[0] for text in asked]
-        answers[requirement["id"]] = _answer_one(found, lines)
+    for name, parts in asked.items():
+        found = [together.get(_same_key(text)) or compare([text], texts)[0] for text in parts]
+        answers[name] = _answer_one(found, lines)
     return answers
 
 
@@ -229,17 +234,12 @@ def _asks_what_is_written(question: str) -> bool:
     return _APPEARANCE.search(asked) is None and _NEGATED_QUESTION.search(asked) is None
 
 
-def _texts_asked(question: str) -> list[str]:
-    """Return the texts that a question names, without the question's own question mark."""
-    return wanted_texts(question.rstrip("?？ "))
-
-
 def _unquoted(question: str) -> str:
     """Return the question without the texts it names, whose words say nothing about what is asked."""
     marked = find_quoted(question)
     for one in reversed(marked):
         question = f"{question[: one.start]} {question[one.end :]}"
-    for text in [] if marked else _texts_asked(question):
+    for text in [] if marked else texts_asked(question):
         question = question.replace(text, " ")
     return question
 

@@ -29,9 +29,10 @@ def verifiers(context: SkillContext) -> list[Verifier]:  # noqa: ARG001 - the fo
 
 
 async def require(state: Any, work: NodeContext) -> dict[str, Any]:
-    """Add a requirement for each wanted text that no requirement asks about."""
+    """Add a requirement for each quoted text that no requirement asks about."""
     wanted = wanted_texts(state["user_prompt"])
-    if wanted and not RapidReader.is_installed():
+    asked = wanted or any(requirement["kind"] == "text" for requirement in state["requirements"])
+    if asked and not RapidReader.is_installed():
         work.warn(
             "The text in the picture is checked by the judge alone; "
             "pip install 'gems-agent[ocr]' has it read letter by letter."

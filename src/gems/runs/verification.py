@@ -84,7 +84,8 @@ async def _read_texts(
     """Read the texts in the image if the prompt asks for some, with the skill for texts."""
     from gems.skills.lettering import wanted_texts  # noqa: PLC0415 - much code for few commands
 
-    if not wanted_texts(prompt) or work.context.skills.get(_TEXT_SKILL) is None:
+    asked = any(requirement["kind"] == "text" for requirement in requirements) or wanted_texts(prompt)
+    if not asked or work.context.skills.get(_TEXT_SKILL) is None:
         return {}
     use: SkillUse = {
         "name": _TEXT_SKILL,

@@ -123,6 +123,13 @@ async def test_words_that_two_texts_share_are_no_repetition() -> None:
     assert [answer for answer, _ in answers] == ["yes", "yes"]
 
 
+async def test_texts_that_only_requirements_quote_are_compared_together() -> None:
+    prompt = "a sign for open daily and a sign for open late"
+    questions = ['Is the text "Open Daily" there?', 'Is the text "Open Late" there?']
+    answers = await answered(TextVerifier(Recited("OPEN DAILY", "OPEN LATE")), *questions, prompt=prompt)
+    assert [answer for answer, _ in answers] == ["yes", "yes"]
+
+
 async def test_a_part_of_a_text_can_be_asked_for() -> None:
     verifier = TextVerifier(Recited("GRAND OPENING"))
     (answer,) = await answered(verifier, 'Is the word "GRAND" there?', prompt='the text "GRAND OPENING"')

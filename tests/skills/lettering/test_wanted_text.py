@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gems.skills.lettering import wanted_texts
+from gems.skills.lettering.wanted_text import texts_asked
 
 QUOTED = [
     ('three red circles and the word "GO"', ["GO"]),
@@ -30,48 +31,25 @@ QUOTED = [
     ('a sign with no text other than "GO"', ["GO"]),
     ('a shirt with \\"HELLO\\" on it', ["HELLO"]),
 ]
-NAMED = [
+CAPITALS = [
     ("the word GO", ["GO"]),
     ("the words HAPPY BIRTHDAY on a cake", ["HAPPY BIRTHDAY"]),
-    ("a sign that says Open Late in red", ["Open Late"]),
     ("a door reading EXIT", ["EXIT"]),
-    ("a jar labelled Fresh Bread on a shelf", ["Fresh Bread"]),
-    ("a book titled The Long Road by the fire", ["The Long Road"]),
-    ("a poster with the title A Quiet Place at the top", ["A Quiet Place"]),
     ("with the text HELLO WORLD", ["HELLO WORLD"]),
     ("the letters ABC floating in space", ["ABC"]),
-    ("a jersey with the number 42 painted on it", ["42"]),
-    ("a sign saying hello", ["hello"]),
     ("a neon sign OPEN 24/7 above a bar", ["OPEN 24/7"]),
-    ("Happy Birthday written in icing on a cake", ["Happy Birthday"]),
-    ("a mug with World's Best Dad written on it", ["World's Best Dad"]),
-    ("LOVE written in the sand", ["LOVE"]),
-    ("the words LOVE, PEACE and JOY", ["LOVE", "PEACE", "JOY"]),
-    ("a banner reading Happy New Year and a red balloon", ["Happy New Year"]),
-    ("a sign that says Please wash your hands above the sink", ["Please wash your hands"]),
-    ("a t-shirt that says I love New York", ["I love New York"]),
-    ("a shop sign reading Bed and Breakfast in Gothic letters", ["Bed and Breakfast"]),
-    ("the word Hello painted in blue", ["Hello"]),
     ("the word STOP on 3 boards", ["STOP"]),
-    ("the caption reads: we are home", ["we are home"]),
-    ("a speech bubble saying what a day!", ["what a day!"]),
-    ("a man in a suit holding a sign that says Keep Out", ["Keep Out"]),
-    ("a banner with the phrase carpe diem in gold", ["carpe diem"]),
-    ("a sign that says do not enter", ["do not enter"]),
     ("an arrow marked EXIT", ["EXIT"]),
-    ("a cake with Happy 30th Birthday Anna written on top", ["Happy 30th Birthday Anna"]),
-    ("a chalkboard with Soup of the Day written in chalk", ["Soup of the Day"]),
-    ("a book whose title is Dune", ["Dune"]),
-    ("a board which says 2 + 2 = 4", ["2 + 2 = 4"]),
-    ("a book cover with the title Lost in Translation", ["Lost in Translation"]),
-    ("一块写着新年快乐的红色灯笼", ["新年快乐"]),
-    ("横幅上写着欢迎光临，旁边有猫", ["欢迎光临"]),
-    ("写有停车场的牌子", ["停车场"]),
-    ("杯子上印着加油两个字", ["加油"]),
-    ("海报，标题是春天来了", ["春天来了"]),
-    ("招牌，文字为你好世界。", ["你好世界"]),
-    ("带有福字样的灯笼", ["福"]),
     ("墙上印着“平安”字样", ["平安"]),
+]
+ASKED = [
+    ("Does the sign say Open Late?", ["Open Late"]),
+    ("Is the word OPEN written on the sign?", ["OPEN"]),
+    ("Is the caption “we are home” shown?", ["we are home"]),
+    ("横幅上是否写着“欢迎光临”？", ["欢迎光临"]),
+    ("Does the sign say Please wash your hands?", []),
+    ("Does the shop sign read Bed and Breakfast?", []),
+    ("Is the text below the logo red?", []),
 ]
 NONE = [
     "",
@@ -85,6 +63,8 @@ NONE = [
     "a word cloud about dogs",
     "a man in a shirt that says nothing",
     "a poster about the year 2050",
+    "a sign that says Open Late in red",
+    "写有停车场的牌子",
     "the title is red",
     "a message in a bottle",
     "a name tag on his shirt",
@@ -119,9 +99,14 @@ def test_quoted_texts_are_found(prompt: str, texts: list[str]) -> None:
     assert wanted_texts(prompt) == texts
 
 
-@pytest.mark.parametrize(("prompt", "texts"), NAMED)
-def test_texts_without_marks_are_found(prompt: str, texts: list[str]) -> None:
+@pytest.mark.parametrize(("prompt", "texts"), CAPITALS)
+def test_capitals_without_marks_are_found(prompt: str, texts: list[str]) -> None:
     assert wanted_texts(prompt) == texts
+
+
+@pytest.mark.parametrize(("question", "texts"), ASKED)
+def test_questions_name_whole_texts(question: str, texts: list[str]) -> None:
+    assert texts_asked(question) == texts
 
 
 @pytest.mark.parametrize("prompt", NONE)
