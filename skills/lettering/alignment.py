@@ -21,13 +21,7 @@ _CJK = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A word, or one Chinese, Japanese or Korean character.
-
-    Attributes:
-        shown: As written, without surrounding punctuation.
-        key: The normalised form that is compared.
-        line: Index of its line.
-    """
+    """A word, or one Chinese, Japanese or Korean character: as shown, and in the form that is compared."""
 
     shown: str
     key: str
@@ -118,12 +112,7 @@ _MAX_PIECES = 3
 class Match:
     """Wanted units `first` to `last` are the read units `start` to `end`, ends excluded.
 
-    Attributes:
-        first: Index of a wanted unit.
-        last: Index after the last one.
-        start: Index of a read unit.
-        end: Index after the last one.
-        distance: Normalised edit distance in [0, 1]; 0 if equal.
+    `distance` is the normalised edit distance in [0, 1].
     """
 
     first: int
@@ -139,47 +128,31 @@ def joined_key(found: Sequence[Unit]) -> str:
 
 
 def align(wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]) -> list[Match]:
-    """Return the cheapest alignment of the wanted units with the read ones, in order.
-
-    `free` tells which read units are still available.
-    """
+    """Return the cheapest alignment, in order, of the wanted units with the read ones that are `free`."""
     # best[i][j]: cost of aligning the first i wanted units with the first j read ones.
     best: list[list[float]] = [[0.0] * (len(read) + 1)]
     came: list[list[Match | None]] = [[None] * (len(read) + 1)]
     for i in range(1, len(wanted) + 1):
         best.append([float(i)] * (len(read) + 1))
         came.append([None] * (len(read) + 1))
+        # After the last wanted unit the rest of the image is skipped at no cost.
+        skip = 0.0 if i == len(wanted) else _SKIP_COST
         for j in range(1, len(read) + 1):
-            _fill_cell(i, j, _Table(wanted, read, free, best, came))
+            best[i][j] = min(best[i][j - 1] + skip, best[i - 1][j] + 1)
+            for match, extra in _candidates(i, j, wanted, read, free):
+                cost = best[match.first][match.start] + extra
+                if cost < best[i][j]:
+                    best[i][j], came[i][j] = cost, match
     return _trace_back(len(wanted), len(read), best, came)
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    wanted: Sequence[Unit]
-    read: Sequence[Unit]
-    free: Sequence[bool]
-    best: list[list[float]]
-    came: list[list[Match | None]]
-
-
-def _fill_cell(i: int, j: int, search: _Table) -> None:
-    best = search.best
-    # After the last wanted unit the rest of the image is skipped at no cost.
-    passing = best[i][j - 1] + (0.0 if i == len(search.wanted) else _SKIP_COST)
-    cheapest = min(passing, best[i - 1][j] + 1)
-    match = None
-    if search.free[j - 1]:
-        for candidate, extra in _candidates(i, j, search):
-            cost = best[candidate.first][candidate.start] + extra
-            if cost < cheapest:
-                cheapest, match = cost, candidate
-    best[i][j], search.came[i][j] = cheapest, match
-
-
-def _candidates(i: int, j: int, search: _Table) -> Iterator[tuple[Match, float]]:
+def _candidates(
+    i: int, j: int, wanted: Sequence[Unit], read: Sequence[Unit], free: Sequence[bool]
+) -> Iterator[tuple[Match, float]]:
     """Yield the matches that end with wanted unit i and read unit j, with their costs."""
-    word, other = search.wanted[i - 1], search.read[j - 1]
+    word, other = wanted[i - 1], read[j - 1]
+    if not free[j - 1]:
+        return
     if word.key == other.key:
         yield Match(i - 1, i, j - 1, j, 0.0), 0.0
         return
@@ -189,12 +162,12 @@ def _candidates(i: int, j: int, search: _Table) -> Iterator[tuple[Match, float]]
     if off <= CLOSE:
         yield Match(i - 1, i, j - 1, j, off), off
     for count in range(2, min(_MAX_RUN_TOGETHER, i) + 1):
-        off = _joined_distance(search.wanted[i - count : i], [other])
+        off = _joined_distance(wanted[i - count : i], [other])
         if off <= _SAME_LETTERS:
             yield Match(i - count, i, j - 1, j, off), off * count + _RUN_TOGETHER_COST
     for count in range(2, min(_MAX_PIECES, j) + 1):
-        pieces = search.read[j - count : j]
-        if all(search.free[j - count : j]) and pieces[0].line == other.line:
+        pieces = read[j - count : j]
+        if all(free[j - count : j]) and pieces[0].line == other.line:
             off = _joined_distance([word], pieces)
             if off <= _SAME_LETTERS:
                 yield Match(i - 1, i, j - count, j, off), off + _RUN_TOGETHER_COST
@@ -222,30 +195,8 @@ def _trace_back(i: int, j: int, best: list[list[float]], came: list[list[Match |
     return matches[::-1]
 
 
-_COMMON_WORDS = frozenset(
-    {
-        "and",
-        "are",
-        "but",
-        "for",
-        "from",
-        "has",
-        "have",
-        "her",
-        "his",
-        "its",
-        "not",
-        "our",
-        "the",
-        "this",
-        "that",
-        "was",
-        "will",
-        "with",
-        "you",
-        "your",
-    }
-)
+_COMMON = "and are but for from has have her his its not our the this that was will with you your"
+_COMMON_WORDS = frozenset(_COMMON.split())
 """Words that unrelated text in an image is likely to contain."""
 _DISTINCTIVE_LENGTH = 3
 """Letters from which a word found elsewhere counts as a repetition and not as chance."""
@@ -253,20 +204,9 @@ _DISTINCTIVE_LENGTH = 3
 
 @dataclass(slots=True)
 class Fit:
-    """The units that a wanted text has claimed.
-
-    Attributes:
-        wanted: Its units.
-        taken: Indices of the claimed read units, in reading order.
-        found: The claimed text.
-        distance: Normalised edit distance in [0, 1].
-        missing: Units that were not found.
-        wrong: Wanted unit and what was read in its position.
-        doubled: Units that occur twice in the claimed text.
-    """
+    """The text that a wanted text has claimed, and its differences; see `verifier.Comparison`."""
 
     wanted: list[Unit]
-    taken: list[int] = field(default_factory=list)
     found: str = ""
     distance: float = 1.0
     missing: list[str] = field(default_factory=list)
@@ -275,11 +215,7 @@ class Fit:
 
 
 class Page:
-    """The text read in an image, and which units are unclaimed.
-
-    Args:
-        lines: In reading order.
-    """
+    """The lines read in an image, in reading order, and which units are unclaimed."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = list(lines)
@@ -297,30 +233,28 @@ class Page:
         taken = {index for match in matches for index in range(match.start, match.end)}
         self._note_wrong(fit, matches)
         self._take(taken)
-        left = self._unmatched(wanted, matches)
-        left = self._pair_neighbours(fit, matches, left, taken)
+        left = self._pair_neighbours(fit, matches, taken)
         self._find_elsewhere(fit, left, taken)
         self._add_between(fit, taken)
         self._take(taken)
-        fit.taken = sorted(taken)
-        fit.found = join_units(self._read[index] for index in fit.taken)
-        if taken:
-            fit.distance = Levenshtein.normalized_distance(
-                joined_key(wanted), joined_key([self._read[index] for index in fit.taken])
-            )
+        claimed = [self._read[index] for index in sorted(taken)]
+        fit.found = join_units(claimed)
+        if claimed:
+            fit.distance = Levenshtein.normalized_distance(joined_key(wanted), joined_key(claimed))
         return fit
 
     def repeats(self, fit: Fit) -> bool:
         """Return whether the whole text occurs once more, besides what was claimed."""
         for start, end in self._runs(joined_key(fit.wanted)):
-            fills = self._fills(start, end)
-            if fills or end - start > 1 or len(joined_key(fit.wanted)) >= _DISTINCTIVE_LENGTH:
+            lines = {unit.line for unit in self._read[start:end]}
+            fills_lines = sum(unit.line in lines for unit in self._read) == end - start
+            if fills_lines or end - start > 1 or len(joined_key(fit.wanted)) >= _DISTINCTIVE_LENGTH:
                 return True
         return False
 
     def repeated(self, fit: Fit) -> list[str]:
         """Return the units of the text that occur once more anywhere."""
-        if not fit.taken:
+        if not fit.found:
             return []
         keys = {unit.key for unit in fit.wanted if _is_distinctive(unit)}
         return [
@@ -343,11 +277,6 @@ class Page:
                 found.append((start, end))
         return found
 
-    def _fills(self, start: int, end: int) -> bool:
-        """Return whether the units are all that their lines contain."""
-        lines = {unit.line for unit in self._read[start:end]}
-        return sum(unit.line in lines for unit in self._read) == end - start
-
     def _note_wrong(self, fit: Fit, matches: Sequence[Match]) -> None:
         for match in matches:
             if match.distance == 0:
@@ -359,44 +288,27 @@ class Page:
             else:
                 fit.wrong.append((join_units(wanted), join_units(read)))
 
-    @staticmethod
-    def _unmatched(wanted: Sequence[Unit], matches: Sequence[Match]) -> list[int]:
+    def _pair_neighbours(self, fit: Fit, matches: Sequence[Match], taken: set[int]) -> list[int]:
+        """Pair wrong characters of Chinese, Japanese or Korean by their position; return unmatched units."""
         matched = {index for match in matches for index in range(match.first, match.last)}
-        return [index for index in range(len(wanted)) if index not in matched]
-
-    def _pair_neighbours(
-        self, fit: Fit, matches: Sequence[Match], left: Sequence[int], taken: set[int]
-    ) -> list[int]:
-        """Pair wrong characters of Chinese, Japanese or Korean by their position."""
+        left = [index for index in range(len(fit.wanted)) if index not in matched]
+        lines = {self._read[match.start].line for match in matches}
         after = {match.last: match.end for match in matches}
-        before = {match.first: match.start - 1 for match in matches}
-        still: list[int] = []
-        for index in left:
-            place = after.get(index)
-            if self._stands_for(fit.wanted[index], place, matches):
-                after[index + 1] = self._pair(fit, index, place, taken) + 1
-            else:
-                still.append(index)
-        for index in reversed(list(still)):
-            place = before.get(index + 1)
-            if self._stands_for(fit.wanted[index], place, matches):
-                before[index] = self._pair(fit, index, place, taken) - 1
-                still.remove(index)
-        return still
+        before = {match.first - 1: match.start - 1 for match in matches}
+        for step, beside in ((1, after), (-1, before)):
+            for index in left[::step]:
+                place = beside.get(index, -1)
+                wanted, read = fit.wanted[index], self._read[place] if self._is_free(place) else None
+                if read and read.line in lines and wanted.ideographic and read.ideographic:
+                    fit.wrong.append((wanted.shown, read.shown))
+                    self._free[place] = False
+                    taken.add(place)
+                    left.remove(index)
+                    beside[index + step] = place + step
+        return left
 
-    def _stands_for(self, wanted: Unit, place: int | None, matches: Sequence[Match]) -> bool:
-        if place is None or not 0 <= place < len(self._read) or not self._free[place]:
-            return False
-        read = self._read[place]
-        beside = any(self._read[match.start].line == read.line for match in matches)
-        return beside and wanted.ideographic and read.ideographic
-
-    def _pair(self, fit: Fit, index: int, place: int | None, taken: set[int]) -> int:
-        assert place is not None  # noqa: S101 - checked by `_stands_for`
-        fit.wrong.append((fit.wanted[index].shown, self._read[place].shown))
-        self._free[place] = False
-        taken.add(place)
-        return place
+    def _is_free(self, index: int) -> bool:
+        return 0 <= index < len(self._read) and self._free[index]
 
     def _find_elsewhere(self, fit: Fit, left: Sequence[int], taken: set[int]) -> None:
         """Find units in another order; short and common words count only in the lines of the text."""
@@ -429,12 +341,8 @@ class Page:
                         fit.doubled.append(self._read[index].shown)
 
     def _repetition(self, index: int, line: int, keys: set[str]) -> bool:
-        return (
-            0 <= index < len(self._read)
-            and self._free[index]
-            and self._read[index].line == line
-            and self._read[index].key in keys
-        )
+        read = self._read[index] if self._is_free(index) else None
+        return read is not None and read.line == line and read.key in keys
 
 
 def _is_distinctive(unit: Unit) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -35,16 +35,7 @@ _MODELS = {"Det.model_path": "*_det_*.onnx", "Rec.model_path": "*_rec_*.onnx"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextLine:
-    """A line of text in an image.
-
-    Attributes:
-        text: As it was read.
-        confidence: In [0, 1]; higher is surer.
-        left: Pixels from the image's left edge; `right` likewise.
-        top: Pixels from the image's upper edge; `bottom` likewise.
-        right: Greater than `left`.
-        bottom: Greater than `top`.
-    """
+    """A line of text in an image, with its edges in pixels and a confidence in [0, 1]."""
 
     text: str
     confidence: float
@@ -90,13 +81,7 @@ class RapidReader:
         return all(importlib.util.find_spec(package) is not None for package in _PACKAGES)
 
     async def read(self, png: bytes) -> list[TextLine]:
-        """Read an image as `TextReader.read`.
-
-        Raises:
-            InvalidImageError: The bytes are not an image.
-            ModelFilesError: The package lacks its models.
-            InternalError: The package failed.
-        """
+        """Read an image; raises InvalidImageError, ModelFilesError or InternalError."""
         return await asyncio.get_running_loop().run_in_executor(_ocr_thread(), _read_png, png)
 
 
@@ -105,16 +90,13 @@ def sort_lines(lines: Iterable[TextLine]) -> list[TextLine]:
     rows: list[list[TextLine]] = []
     for line in sorted(lines, key=lambda line: line.top + line.bottom):
         # Compare with the row's first line: with the last one, a slanting column would become a row.
-        if rows and _are_in_same_row(rows[-1][0], line):
+        first = rows[-1][0] if rows else line
+        shared = min(first.bottom, line.bottom) - max(first.top, line.top)
+        if rows and shared > 0.5 * min(first.height, line.height):
             rows[-1].append(line)
         else:
             rows.append([line])
     return [line for row in rows for line in sorted(row, key=lambda line: line.left)]
-
-
-def _are_in_same_row(one: TextLine, other: TextLine) -> bool:
-    shared = min(one.bottom, other.bottom) - max(one.top, other.top)
-    return shared > 0.5 * min(one.height, other.height)
 
 
 @cache
@@ -157,16 +139,11 @@ def _read_png(png: bytes) -> list[TextLine]:
         if line.height >= _LARGE_LETTERS
         and all(2 * other.height >= line.height for other in fine if _overlaps(line, other))
     ]
-    return sort_lines(_drop_overlapping([*large, *fine, *coarse]))
-
-
-def _drop_overlapping(lines: Iterable[TextLine]) -> list[TextLine]:
-    """Return the lines that do not overlap an earlier one."""
     kept: list[TextLine] = []
-    for line in lines:
+    for line in (*large, *fine, *coarse):
         if not any(_overlaps(line, other) for other in kept):
             kept.append(line)
-    return kept
+    return sort_lines(kept)
 
 
 def _overlaps(one: TextLine, other: TextLine) -> bool:
@@ -189,24 +166,24 @@ def _detect_lines(picture: Image.Image, zoom: float) -> list[TextLine]:
         raise InternalError(f"Reading the text in an image failed: {error}") from error
     if found.boxes is None or not found.txts:
         return []
-    return [
-        _to_text_line(text, score, box / zoom)
-        for text, score, box in zip(found.txts, found.scores, found.boxes, strict=True)
-        if text.strip()
-    ]
-
-
-def _to_text_line(text: str, score: float, corners: NDArray[np.float64]) -> TextLine:
-    (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
-    edges: Sequence[int] = [round(float(edge)) for edge in (left, top, right, bottom)]
-    return TextLine(
-        text=text.strip(),
-        confidence=min(1.0, max(0.0, float(score))),
-        left=edges[0],
-        top=edges[1],
-        right=edges[2],
-        bottom=edges[3],
-    )
+    lines = []
+    for text, score, box in zip(found.txts, found.scores, found.boxes, strict=True):
+        if text.strip():
+            corners: NDArray[np.float64] = box / zoom
+            left, top, right, bottom = (
+                round(float(edge)) for edge in (*corners.min(axis=0), *corners.max(axis=0))
+            )
+            lines.append(
+                TextLine(
+                    text=text.strip(),
+                    confidence=min(1.0, max(0.0, float(score))),
+                    left=left,
+                    top=top,
+                    right=right,
+                    bottom=bottom,
+                )
+            )
+    return lines
 
 
 def _open_image(png: bytes) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Compare, answer requirements."""
+"""Compare wanted text with the text read, and answer requirements by it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,20 @@ _MAX_FAULTS = 150
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Result of comparing one wanted text.
-
-    Attributes:
-        text: The wanted text.
-        found: The read text that fits best, on one line; empty if none does.
-        distance: Normalised edit distance in [0, 1] between the two; 0 is correct, 1 if nothing was found.
-        recall: Share of the wanted units that were read, in [0, 1], in any order.
-        missing: Units that were not read.
-        wrong: A wanted unit and what was read in its position, such as `("STORE", "STROE")`.
-        doubled: Units, or the whole text, that occur more often than wanted.
-    """
+    """Result of comparing one wanted text."""
 
     text: str
     found: str
+    """The read text that fits best, on one line; empty if none does."""
     distance: float
+    """Normalised edit distance in [0, 1] between the two; 1 if nothing was found."""
     recall: float
+    """Share of the wanted units that were read, in [0, 1], in any order."""
     missing: tuple[str, ...] = ()
     wrong: tuple[tuple[str, str], ...] = ()
+    """A wanted unit and what was read in its position, such as `("STORE", "STROE")`."""
     doubled: tuple[str, ...] = ()
+    """Units, or the whole text, that occur more often than wanted."""
 
     @property
     def is_met(self) -> bool:
@@ -159,32 +154,27 @@ _LOW_CONFIDENCE = 0.8
 
 
 class TextVerifier:
-    """A `gems.skills.authoring.Verifier` by OCR.
-
-    Args:
-        reader: Reads the image, once for all requirements.
-    """
+    """A `gems.skills.authoring.Verifier` by OCR, which reads an image once for all requirements."""
 
     def __init__(self, reader: TextReader) -> None:
         self._reader = reader
 
     def takes(self, requirement: Requirement) -> bool:
         """Return whether it asks if text is present or spelled correctly, not about its look or position."""
-        question = requirement["question"]
-        about_text = requirement["kind"] == "text" or (
-            requirement["kind"] in ("object", "other")
-            and WRITING_WORDS.search(_unquoted(question)) is not None
+        kind, rest = requirement["kind"], _unquoted(requirement["question"])
+        writing = kind in ("object", "other") and WRITING_WORDS.search(rest)
+        excluded = any(
+            pattern.search(_HARMLESS.sub(" ", rest)) for pattern in (_APPEARANCE, _NEGATED_QUESTION)
         )
-        return about_text and _asks_what_is_written(question) and bool(texts_asked(question))
+        return (
+            (kind == "text" or bool(writing)) and not excluded and bool(texts_asked(requirement["question"]))
+        )
 
     async def verify(self, request: VerifierRequest) -> Mapping[str, VerifierAnswer]:
         """Answer yes if every text of the question is present, correctly spelled and not repeated.
 
         If the only difference is in lines that were read with low confidence, the answer is `unknown`, and
-        the judge decides.
-
-        Raises:
-            GemsError: The image cannot be read.
+        the judge decides. Raises GemsError if the image cannot be read.
         """
         taken = [requirement for requirement in request.requirements if self.takes(requirement)]
         if not taken:
@@ -215,9 +205,8 @@ def _answer_one(found: Sequence[Comparison], lines: Sequence[TextLine]) -> Verif
     failed = [one for one in found if not one.is_met]
     if not failed:
         return VerifierAnswer(answer="yes", evidence=told(found[0]))
-    if any(_may_be_misread(one, lines) for one in failed):
-        return VerifierAnswer(answer="unknown", evidence=told(failed[0]))
-    return VerifierAnswer(answer="no", evidence=told(failed[0]))
+    misread = any(_may_be_misread(one, lines) for one in failed)
+    return VerifierAnswer(answer="unknown" if misread else "no", evidence=told(failed[0]))
 
 
 def _may_be_misread(one: Comparison, lines: Sequence[TextLine]) -> bool:
@@ -227,11 +216,6 @@ def _may_be_misread(one: Comparison, lines: Sequence[TextLine]) -> bool:
         line.confidence < _LOW_CONFIDENCE and differing & {unit.key for unit in split_units([line.text])}
         for line in lines
     )
-
-
-def _asks_what_is_written(question: str) -> bool:
-    asked = _HARMLESS.sub(" ", _unquoted(question))
-    return _APPEARANCE.search(asked) is None and _NEGATED_QUESTION.search(asked) is None
 
 
 def _unquoted(question: str) -> str:

@@ -107,3 +107,8 @@ def test_shipped_prompts():
     assert {p.difficulty for p in prompts} == {"easy", "medium", "hard"}
     flawless = [not compose_scene(p.prompt, p.seed, 512, 512)[1] for p in prompts]
     assert 0.3 <= sum(flawless) / len(flawless) <= 0.4
+
+
+def test_a_background_without_things_is_drawn():
+    scene = render("a pink background", 1, 256, 256).scene
+    assert (scene.background, scene.things) == ("pink", ())

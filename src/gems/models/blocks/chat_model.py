@@ -21,7 +21,7 @@ from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector
 from gems.models.blocks.judge import LIMITS, Judgement, judge_question
 from gems.models.blocks.prompt_spec import decompose_prompt, parse_numbered, parse_prompt
-from gems.models.blocks.reflector import Reflection, distil_lesson, reflect_on_round
+from gems.models.blocks.reflector import distil_lesson, reflect_on_round
 from gems.models.blocks.rewriter import draft_skill, enhance_prompt, prepare_prompt, restore_prompt
 from gems.models.blocks.scene import Scene, describe_scene
 from gems.models.schemas import (
@@ -195,8 +195,8 @@ class BlocksChat(BaseChatModel):
             "decompose": _decompose,
             "verify": self._verify,
             "checklist": self._checklist,
-            "summarise": _summarise,
-            "refine": _refine,
+            "summarise": _reflect,
+            "refine": _reflect,
             "reflect": _reflect,
             "distil": _distil,
             "author": _author,
@@ -232,10 +232,9 @@ class BlocksChat(BaseChatModel):
 
     def _checklist(self, request: ParsedRequest) -> _Answer:
         scene = self._look(request)
-        answers = []
-        for number, question in enumerate(parse_numbered(request.tag("questions") or request.text), start=1):
-            judgement = _judge(question, scene)
-            answers.append(AnswerReply(number=number, answer=judgement.answer, evidence=judgement.evidence))
+        questions = parse_numbered(request.tag("questions") or request.text)
+        judged = enumerate((_judge(question, scene) for question in questions), start=1)
+        answers = [AnswerReply(number=n, answer=one.answer, evidence=one.evidence) for n, one in judged]
         return ChecklistReply(answers=answers).model_dump_json(), _describe_sight(scene)
 
 
@@ -246,11 +245,9 @@ def _judge(question: str, scene: Scene | None) -> Judgement:
 
 
 def _describe_sight(scene: Scene | None) -> str:
-    return (
-        f"I look at the picture and see {describe_scene(scene)}."
-        if scene
-        else "I was given no picture that I can open."
-    )
+    if scene is None:
+        return "I was given no picture that I can open."
+    return f"I look at the picture and see {describe_scene(scene)}."
 
 
 def _route(request: ParsedRequest) -> _Answer:
@@ -262,11 +259,9 @@ def _enhance(request: ParsedRequest) -> _Answer:
     user = request.tag("user_prompt").strip()
     prompt = enhance_prompt(user, request.tag("skill"))
     lines = len(prompt.splitlines()) - len(user.splitlines())
-    thought = (
-        f"The guidance is about {lines} facts of the prompt; I state them once more behind it."
-        if lines
-        else "The guidance is about nothing in the prompt that I could state, so it stays as it is."
-    )
+    thought = "The guidance is about nothing in the prompt that I could state, so it stays as it is."
+    if lines:
+        thought = f"The guidance is about {lines} facts of the prompt; I state them once more behind it."
     return PromptReply(prompt=prompt or "nothing").model_dump_json(), thought
 
 
@@ -309,24 +304,14 @@ def _decompose(request: ParsedRequest) -> _Answer:
     return RequirementsReply(requirements=requirements).model_dump_json(), thought
 
 
-def _reflection(request: ParsedRequest) -> Reflection:
+def _reflect(request: ParsedRequest) -> _Answer:
     tags = ("user_prompt", "drawn_prompt", "passed", "failed", "lessons")
     # `refine` gets the newest experience, of the separate summary, in its own tag.
     experiences = f"{request.tag('experiences')}\n{request.tag('experience')}"
-    return reflect_on_round(**{name: request.tag(name) for name in tags}, experiences=experiences)
-
-
-def _summarise(request: ParsedRequest) -> _Answer:
-    reflection = _reflection(request)
-    return ExperienceReply(experience=reflection.experience).model_dump_json(), reflection.thought
-
-
-def _refine(request: ParsedRequest) -> _Answer:
-    reflection = _reflection(request)
-    return PromptReply(prompt=reflection.prompt or "nothing").model_dump_json(), reflection.thought
-
-
-def _reflect(request: ParsedRequest) -> _Answer:
-    reflection = _reflection(request)
-    reply = ReflectionReply(experience=reflection.experience, prompt=reflection.prompt or "nothing")
-    return reply.model_dump_json(), reflection.thought
+    found = reflect_on_round(**{name: request.tag(name) for name in tags}, experiences=experiences)
+    prompt = found.prompt or "nothing"
+    if request.task == "summarise":
+        return ExperienceReply(experience=found.experience).model_dump_json(), found.thought
+    if request.task == "refine":
+        return PromptReply(prompt=prompt).model_dump_json(), found.thought
+    return ReflectionReply(experience=found.experience, prompt=prompt).model_dump_json(), found.thought

@@ -1,4 +1,4 @@
-"""Pixels to scene."""
+"""Detect the scene in the pixels of an image."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 
 from gems.errors import InvalidImageError
-from gems.models.blocks import rendering, vocabulary
-from gems.models.blocks import rendering as lettering
+from gems.models.blocks import rendering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.scene import Box, Scene, Thing
 
@@ -110,12 +109,10 @@ _COLOUR_DISTANCE = 60
 _CACHED_SCENES = 32
 
 _NAMES = (*words.COLOURS, "")
-_TONES = np.array(
-    [tone for colour in words.COLOURS for tone in vocabulary.TONES[colour]] + [vocabulary.PLATE]
-)
+_TONES = np.array([tone for colour in words.COLOURS for tone in words.TONES[colour]] + [words.PLATE])
 # Backgrounds of images from elsewhere may have the full colours.
-_GROUNDS = np.array([*vocabulary.BACKGROUNDS.values(), *(base for base, _ in vocabulary.TONES.values())])
-_GROUND_NAMES = [*vocabulary.BACKGROUNDS, *vocabulary.TONES]
+_GROUNDS = np.array([*words.BACKGROUNDS.values(), *(base for base, _ in words.TONES.values())])
+_GROUND_NAMES = [*words.BACKGROUNDS, *words.TONES]
 
 
 class Detector:
@@ -173,7 +170,7 @@ class _Detection:
         self._outline = rendering.outline_width(self._unit)
 
     def scene(self) -> Scene:
-        ink = self._pixels.max(axis=2) < vocabulary.INK_BELOW
+        ink = self._pixels.max(axis=2) < words.INK_BELOW
         labels, _ = ndimage.label(~ink)
         ground = self._ground_mask(labels)
         ground_colour = np.median(self._border(), axis=0)
@@ -213,7 +210,7 @@ class _Detection:
         sources = []
         strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _COLOUR_DISTANCE)
         for mask, iterations in ((strange, 4), (ink, 8)):
-            if mask.any() and ground_colour.max() >= vocabulary.INK_BELOW:
+            if mask.any() and ground_colour.max() >= words.INK_BELOW:
                 opened = ndimage.binary_opening(mask, iterations=iterations)
                 if opened.any():
                     sources.append(ndimage.label(opened)[0])
@@ -250,17 +247,17 @@ class _Detection:
         return columns.start - left, rows.start - top, columns.stop + right, rows.stop + bottom
 
     def _read(self, pixels: Pixels) -> str:
-        plate, letters = np.array(vocabulary.PLATE), np.array(vocabulary.LETTERS)
+        plate, letters = np.array(words.PLATE), np.array(words.LETTERS)
         axis = (letters - plate).astype(np.float64)
         coverage = ((pixels - plate) @ axis) / float(axis @ axis)
         # Dark edges are the outline with its rounded corners, not a letter.
         cut = round(1.7 * self._outline)
         coverage[:, :cut] = coverage[:, coverage.shape[1] - cut :] = 0
         coverage[:4] = coverage[-4:] = 0
-        return lettering.read_plate(np.clip(coverage, 0, 1))
+        return rendering.read_plate(np.clip(coverage, 0, 1))
 
     def _texture(self, pixels: Pixels, core: Mask, colour: str, box: Box, place: Place) -> str:
-        base, second = (np.array(tone) for tone in vocabulary.TONES[colour])
+        base, second = (np.array(tone) for tone in words.TONES[colour])
         nearer = ((pixels - second) ** 2).sum(axis=2) < ((pixels - base) ** 2).sum(axis=2)
         rows, columns = np.nonzero(core)
         left, top, right, bottom = box
@@ -272,8 +269,8 @@ class _Detection:
 
 def _sharpen_mask(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tuple[Mask, Place]:
     """Cut a region at half the outline's brightness, or bright ones would extend further than dark ones."""
-    darkest = min(max(tone) for tone in vocabulary.TONES[colour])
-    sharp = mask & (pixels.max(axis=2) > (max(vocabulary.INK) + darkest) / 2)
+    darkest = min(max(tone) for tone in words.TONES[colour])
+    sharp = mask & (pixels.max(axis=2) > (max(words.INK) + darkest) / 2)
     rows, columns = np.flatnonzero(sharp.any(axis=1)), np.flatnonzero(sharp.any(axis=0))
     if not rows.size:
         return mask, place

@@ -24,23 +24,20 @@ import hashlib
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.prompt_spec import Group, PromptSpec, Relation, fold_text
 
-EFFECTS: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {
-        "lost": {"repeat": 0.2, "important": 0.7, "exactly": 0.9, "place": 0.8, "spelled": 0.8},
-        "miscount": {"repeat": 0.9, "important": 0.7, "exactly": 0.15},
-        "colour": {"repeat": 0.8, "important": 0.2, "exactly": 0.6},
-        "size": {"repeat": 0.8, "important": 0.75, "exactly": 0.2},
-        "texture": {"repeat": 0.2, "important": 0.8, "exactly": 0.85},
-        "relation": {"repeat": 0.9, "important": 0.75, "exactly": 0.9, "place": 0.12},
-        "text": {"repeat": 0.9, "important": 0.75, "exactly": 0.8, "spelled": 0.12},
-        "background": {"repeat": 0.7, "important": 0.15, "exactly": 0.8},
-    }
-)
+EFFECTS: Mapping[str, Mapping[str, float]] = {
+    "lost": {"repeat": 0.2, "important": 0.7, "exactly": 0.9, "place": 0.8, "spelled": 0.8},
+    "miscount": {"repeat": 0.9, "important": 0.7, "exactly": 0.15},
+    "colour": {"repeat": 0.8, "important": 0.2, "exactly": 0.6},
+    "size": {"repeat": 0.8, "important": 0.75, "exactly": 0.2},
+    "texture": {"repeat": 0.2, "important": 0.8, "exactly": 0.85},
+    "relation": {"repeat": 0.9, "important": 0.75, "exactly": 0.9, "place": 0.12},
+    "text": {"repeat": 0.9, "important": 0.75, "exactly": 0.8, "spelled": 0.12},
+    "background": {"repeat": 0.7, "important": 0.15, "exactly": 0.8},
+}
 """Fault -> wording -> factor on the fault's rate; 1 where a wording is not listed."""
 
 _FLAT_RATES = {"colour": 0.14, "size": 0.22, "texture": 0.24, "relation": 0.25, "background": 0.22}
@@ -134,17 +131,16 @@ class _SketchMaker:
         for name in ("texture", "size"):
             if name in asked.attributes:
                 ignored = self._fails(name, name, index)
-                attributes[name] = (
-                    self._other(name, asked.attributes[name], index) if ignored else asked.attributes[name]
-                )
+                value = asked.attributes[name]
+                attributes[name] = self._other(name, value, index) if ignored else value
         return Group(asked.noun, count, True, attributes)
 
     def _other(self, name: str, asked: str, index: int) -> str:
         if name == "texture":
             return "plain" if asked != "plain" else "striped"
-        return (
-            "medium" if asked != "medium" else self._dice("size", index, "other").choice(("small", "large"))
-        )
+        if asked != "medium":
+            return "medium"
+        return self._dice("size", index, "other").choice(("small", "large"))
 
     def _colour(self, index: int) -> str:
         spec = self._spec

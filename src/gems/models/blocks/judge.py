@@ -6,12 +6,13 @@ Used for the detected scene (the judge) and for the drawn one (`truth`).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.parser import Link, Mention, Reading, parse_text
-from gems.models.blocks.prompt_spec import fold_text
+from gems.models.blocks.prompt_spec import ATTRIBUTES, fold_text
 from gems.models.blocks.scene import Scene, Thing, describe_scene, name_things
 from gems.types import AnswerValue
 
@@ -50,23 +51,19 @@ def judge_question(question: str, scene: Scene) -> Judgement:
         if _SHOWS.search(question):
             return Judgement("no", f"I see {describe_scene(scene)}; {LIMITS}.")
         return Judgement("unknown", f"I do not understand the question; I see {describe_scene(scene)}.")
-    if _UNDECIDABLE.search(_remove_quotes(question, reading)):
+    unquoted = question
+    for mention in reading.mentions:
+        if mention.word:
+            unquoted = unquoted.replace(mention.word, "")
+    if _UNDECIDABLE.search(unquoted):
         return Judgement("unknown", f"I answer only plain yes/no questions; I see {describe_scene(scene)}.")
     found = _Inquiry(scene, reading, at_least=bool(_AT_LEAST.search(question))).judgements()
     if not found:
         return Judgement("unknown", f"I do not understand what is asked; I see {describe_scene(scene)}.")
-    for verdict in ("unknown", "no"):
-        for judgement in found:
-            if judgement.answer == verdict:
-                return judgement
+    worst = min(found, key=lambda judgement: ("unknown", "no", "yes").index(judgement.answer))
+    if worst.answer != "yes":
+        return worst
     return Judgement("yes", " ".join(dict.fromkeys(judgement.evidence for judgement in found)))
-
-
-def _remove_quotes(question: str, reading: Reading) -> str:
-    for mention in reading.mentions:
-        if mention.word:
-            question = question.replace(mention.word, "")
-    return question
 
 
 @dataclass
@@ -93,11 +90,8 @@ class _Inquiry:
 
     def _matching(self, mention: Mention) -> list[Thing]:
         if mention.noun == words.TEXT:
-            return [
-                t
-                for t in self.scene.things
-                if t.noun == words.TEXT and fold_text(t.word) == fold_text(mention.word)
-            ]
+            texts = [thing for thing in self.scene.things if thing.noun == words.TEXT]
+            return [thing for thing in texts if fold_text(thing.word) == fold_text(mention.word)]
         said = mention.attributes.items()
         same = [thing for thing in self.scene.things if thing.noun == mention.noun]
         return [t for t in same if all(self.scene.attribute(t, name) == value for name, value in said)]
@@ -106,10 +100,8 @@ class _Inquiry:
         number = len(self._matching(mention))
         if mention.count is not None and mention.explicit:
             met = number >= mention.count if self.at_least else number == mention.count
-        elif mention.count is None:
-            met = number >= 2
         else:
-            met = number >= 1
+            met = number >= (2 if mention.count is None else 1)
         return Judgement("yes" if met else "no", self._census(mention, number))
 
     def _census(self, mention: Mention, number: int) -> str:
@@ -117,20 +109,17 @@ class _Inquiry:
         others = [thing for thing in self.scene.things if thing.noun == mention.noun]
         if number or not others:
             return f"{seen}."
-        kinds: dict[tuple[str, str, str], int] = {}
-        for thing in others:
-            # Sizes and textures are reported only if the question mentions them.
-            size = self.scene.size(thing) if "size" in mention.attributes else ""
-            texture = thing.texture if "texture" in mention.attributes else ""
-            key = (size, thing.colour, texture)
-            kinds[key] = kinds.get(key, 0) + 1
+        # Sizes and textures are reported only if the question mentions them.
+        told = {"colour", *mention.attributes}
+        kinds = Counter(
+            tuple(self.scene.attribute(thing, name) if name in told else "" for name in ATTRIBUTES)
+            for thing in others
+        )
         listed = " and ".join(name_things(count, *key, mention.noun) for key, count in kinds.items())
         return f"{seen}, but {listed}."
 
     def _phrase(self, mention: Mention, number: int) -> str:
-        said = mention.attributes
-        size, colour, texture = (said.get(name, "") for name in ("size", "colour", "texture"))
-        phrase = words.noun_phrase(mention.noun, size, colour, texture, many=number != 1)
+        phrase = words.noun_phrase(mention.noun, *map(mention.attributes.get, ATTRIBUTES), many=number != 1)
         if number == 1:
             return f"one {phrase}"
         return f"{words.number_word(number) if number else 'no'} {phrase}"
@@ -138,8 +127,7 @@ class _Inquiry:
     def _the(self, mention: Mention) -> str:
         if mention.noun == words.TEXT:
             return f'the text "{mention.word}"'
-        said = mention.attributes
-        names = [said.get(name) for name in ("size", "colour", "texture")]
+        names = map(mention.attributes.get, ATTRIBUTES)
         return f"the {words.noun_phrase(mention.noun, *names, many=mention.many)}"
 
     def _predicate(self, mention: Mention) -> Judgement:
@@ -161,10 +149,8 @@ class _Inquiry:
         texts = [thing.word for thing in self.scene.things if thing.noun == words.TEXT]
         if not texts:
             return Judgement("no", "I see no text.")
-        met = any(fold_text(text) == fold_text(mention.word) for text in texts)
-        return Judgement(
-            "yes" if met else "no", "I read " + " and ".join(f'"{text}"' for text in texts) + "."
-        )
+        evidence = "I read " + " and ".join(f'"{text}"' for text in texts) + "."
+        return Judgement("yes" if self._matching(mention) else "no", evidence)
 
     def _background(self, mention: Mention) -> Judgement:
         asked = mention.predicate.get("colour") or mention.attributes.get("colour")

@@ -1,14 +1,14 @@
-"""Place groups so that relations hold."""
+"""Place groups of things so that their relations hold."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from gems.models.blocks import rendering
-from gems.models.blocks import rendering as lettering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.error_model import Sketch
 from gems.models.blocks.prompt_spec import Relation
@@ -46,29 +46,23 @@ class Block:
         return tuple(replace(item, x=item.x + x, y=item.y + y) for item in self.items)
 
 
-def assemble_blocks(
-    sketch: Sketch, unit: int, scale: float, rng: random.Random
-) -> tuple[list[Block], list[int]]:
-    """Return blocks that can be placed independently, and for each group the index of its block.
-
-    `unit` is the image's shorter side in pixels, `scale` a factor on all sizes; `rng` chooses rows or grids.
-    """
-    builder = _BlockBuilder(sketch, unit, scale, rng)
-    tops = [index for index in range(len(sketch.groups)) if builder.host(index) is None]
-    blocks = [builder.group(index) for index in tops]
-    return blocks, [tops.index(builder.root(index)) for index in range(len(sketch.groups))]
-
-
 @dataclass
 class _BlockBuilder:
+    """Builds blocks for an image with a shorter side of `unit` pixels; `scale` is a factor on all sizes."""
+
     sketch: Sketch
     unit: int
     scale: float
     rng: random.Random
-    _hosts: dict[int, tuple[int, str]] = field(init=False)
+    _hosts: dict[int, tuple[int, str]] = field(default_factory=dict)
+
+    def blocks(self) -> tuple[list[Block], list[int]]:
+        """Return blocks that can be placed independently, and for each group the index of its block."""
+        groups = range(len(self.sketch.groups))
+        tops = [index for index in groups if index not in self._hosts]
+        return [self.group(index) for index in tops], [tops.index(self.root(index)) for index in groups]
 
     def __post_init__(self) -> None:
-        self._hosts = {}
         for relation in self.sketch.relations:
             carries = relation.name in ("inside", "on")
             can_host = carries and self.sketch.groups[relation.target].noun != words.TEXT
@@ -76,12 +70,8 @@ class _BlockBuilder:
             if can_host and free:
                 self._hosts[relation.subject] = (relation.target, relation.name)
 
-    def host(self, index: int) -> int | None:
-        return self._hosts[index][0] if index in self._hosts else None
-
     def root(self, index: int) -> int:
-        host = self.host(index)
-        return index if host is None else self.root(host)
+        return self.root(self._hosts[index][0]) if index in self._hosts else index
 
     def group(self, index: int) -> Block:
         """Return all things of a group with the things they hold, in one block."""
@@ -142,13 +132,13 @@ class _BlockBuilder:
         return diameter
 
     def _text(self, index: int) -> Block:
-        word = lettering.keep_writable(self.sketch.groups[index].word)
+        word = rendering.keep_writable(self.sketch.groups[index].word)
         size = max(8, round(max(_SMALLEST_TEXT, _TEXT_SIZE * self.scale) * self.unit))
         outline = 2 * rendering.outline_width(self.unit)
-        width, height = lettering.plate_extent(word, size)
+        width, height = rendering.plate_extent(word, size)
         while width + outline > 0.9 * self.unit and size > 8:
             size -= 1
-            width, height = lettering.plate_extent(word, size)
+            width, height = rendering.plate_extent(word, size)
         width, height = round(width + outline), round(height + outline)
         return Block(width, height, (Item(index, width / 2, height / 2, width, height),))
 
@@ -191,11 +181,12 @@ def place_groups(sketch: Sketch, rng: random.Random, width: int, height: int) ->
     relations = list(sketch.relations)
     while True:
         for scale in _SCALES:
-            blocks, roots = assemble_blocks(
-                replace(sketch, relations=relations), min(width, height), scale, rng
-            )
-            table = _Canvas(blocks, _block_relations(relations, roots), rng, width, height)
-            boxes = table.best()
+            related = replace(sketch, relations=relations)
+            blocks, roots = _BlockBuilder(related, min(width, height), scale, rng).blocks()
+            # Relations within a block hold by construction.
+            outer = [Relation(roots[r.subject], r.name, roots[r.target]) for r in relations]
+            outer = [r for r in outer if r.subject != r.target and r.name in words.INVERSE]
+            boxes = _Canvas(blocks, outer, rng, width, height).best()
             if boxes is not None:
                 boxes = _centre(boxes, width, height)
                 return Scene(width, height, sketch.background, _make_things(sketch, blocks, boxes))
@@ -203,12 +194,6 @@ def place_groups(sketch: Sketch, rng: random.Random, width: int, height: int) ->
             relations.pop()
         else:
             sketch = replace(sketch, groups=sketch.groups[:-1])
-
-
-def _block_relations(relations: list[Relation], roots: list[int]) -> list[Relation]:
-    """Return relations between blocks; those within a block hold by construction."""
-    outer = [Relation(roots[r.subject], r.name, roots[r.target]) for r in relations]
-    return [r for r in outer if r.subject != r.target and r.name in words.INVERSE]
 
 
 def _centre(boxes: list[Box], width: int, height: int) -> list[Box]:
@@ -256,7 +241,8 @@ class _Canvas:
 
     def _attempt(self) -> list[Box] | None:
         self._boxes = {}
-        order = sorted(range(len(self.blocks)), key=lambda i: (-self._degree(i), self.rng.random()))
+        degrees = Counter(index for r in self.relations for index in (r.subject, r.target))
+        order = sorted(range(len(self.blocks)), key=lambda i: (-degrees[i], self.rng.random()))
         for index in order:
             box = self._spot(index)
             if box is None:
@@ -264,12 +250,9 @@ class _Canvas:
             self._boxes[index] = box
         return [self._boxes[index] for index in range(len(self.blocks))]
 
-    def _degree(self, index: int) -> int:
-        return sum(index in (r.subject, r.target) for r in self.relations)
-
     def _spot(self, index: int) -> Box | None:
-        block, window = self.blocks[index], self._window(index)
-        left, top, right, bottom = window
+        block = self.blocks[index]
+        left, top, right, bottom = self._window(index)
         right, bottom = right - block.width, bottom - block.height
         if left > right or top > bottom:
             return None
@@ -309,18 +292,14 @@ class _Canvas:
         """Score a layout, higher is better: space around everything, and related blocks aligned."""
         edges = [min(b[0], b[1], self.width - b[2], self.height - b[3]) for b in boxes]
         gaps = [_distance(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
-        middle = sum(abs((b[0] + b[2]) - self.width) + abs((b[1] + b[3]) - self.height) for b in boxes) / len(
-            boxes
-        )
-        return min([*edges, *gaps], default=0.0) - 0.1 * middle - 0.25 * self._skew(boxes)
-
-    def _skew(self, boxes: list[Box]) -> float:
+        shifts = [abs((b[0] + b[2]) - self.width) + abs((b[1] + b[3]) - self.height) for b in boxes]
         offsets = []
         for relation in self.relations:
             axis = 0 if relation.name in ("above", "below") else 1
             a, b = boxes[relation.subject], boxes[relation.target]
             offsets.append(abs((a[axis] + a[axis + 2]) - (b[axis] + b[axis + 2])) / 2)
-        return sum(offsets) / len(offsets) if offsets else 0.0
+        skew = sum(offsets) / len(offsets) if offsets else 0.0
+        return min([*edges, *gaps], default=0.0) - 0.1 * sum(shifts) / max(1, len(boxes)) - 0.25 * skew
 
 
 def _distance(a: Box, b: Box) -> float:

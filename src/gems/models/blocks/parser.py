@@ -1,4 +1,4 @@
-"""Text to mentions and relations."""
+"""Parse a text into mentions of things and their relations."""
 
 from __future__ import annotations
 
@@ -66,13 +66,7 @@ class Token:
 
 def tokenize(text: str) -> list[Token]:
     """Return all tokens of `text` and a final `end`."""
-    return [*(token for token, _, _ in locate_tokens(text)), Token("end", "", "")]
-
-
-def locate_tokens(text: str) -> list[tuple[Token, int, int]]:
-    """Return all tokens of `text` with start and end."""
-    found = _TOKEN.finditer(text[:MAX_CHARACTERS])
-    return [(_make_token(match), match.start(), match.end()) for match in found]
+    return [*map(_make_token, _TOKEN.finditer(text[:MAX_CHARACTERS])), Token("end", "", "")]
 
 
 def _make_token(match: re.Match[str]) -> Token:
@@ -120,19 +114,11 @@ _COPULAS = frozenset(_JOINING.split())
 
 @dataclass(slots=True)
 class Mention:
-    """A noun and its description.
+    """A noun (a shape, `text` or `background`) and its description.
 
-    Attributes:
-        noun: A shape, `text` or `background`.
-        attributes: `colour`, `size`, `texture` before the noun.
-        predicate: The same after the noun (`the square is striped`).
-        count: None for a plural without a number.
-        explicit: Whether the count is a number and not an article.
-        definite: Whether it refers to an earlier mention (`the square`).
-        many: Whether the noun is a plural.
-        word: The quoted text, for the noun `text`.
-        modes: Wordings that stress it: `important`, `exactly`, `place`, `spelled`, `again`.
-        sentence: Number of its sentence, from 0.
+    `predicate` are attributes after the noun (`the square is striped`); `count` is None for a plural without
+    a number and `explicit` if it is a number and not an article; `definite` refers to an earlier mention;
+    `modes` are wordings that stress it: `important`, `exactly`, `place`, `spelled`, `again`.
     """
 
     noun: str
@@ -202,16 +188,11 @@ class _Reader:
         self._exact = False
 
     def take(self, token: Token, following: Token) -> None:
-        handler = getattr(self, f"_take_{token.kind}", None)
-        if handler is None:
-            raise AssertionError(f"no rule for a {token.kind}")
         if token.kind == "pause":
             self._pause(following)
         else:
-            handler(token)
+            getattr(self, f"_take_{token.kind}")(token)
             self._paused = False
-
-    # Words before a noun ------------------------------------------------------------------------------
 
     def _take_article(self, token: Token) -> None:
         self._open(token)
@@ -229,11 +210,10 @@ class _Reader:
             self._pending.strange = [token.raw.lower()]
 
     def _take_count(self, token: Token) -> None:
-        value = words.COUNT_WORDS.get(token.value)
-        number = int(token.value[:6]) if value is None else value
-        pending = self._pending
+        pending, number = self._pending, words.COUNT_WORDS.get(token.value)
         # "no" and "without" precede another determiner or number; "a single" and "a pair" follow one.
-        pending.count, pending.explicit, pending.opened = number, True, True
+        pending.count = int(token.value[:6]) if number is None else number
+        pending.explicit = pending.opened = True
         if not pending.strange:
             pending.strange = [token.raw.lower()]
 
@@ -248,31 +228,18 @@ class _Reader:
         elif self._pending.opened:
             self._pending.strange.append(token.raw)
 
-    # Nouns --------------------------------------------------------------------------------------------
-
     def _take_shape(self, token: Token) -> None:
         shape, many = words.SHAPE_WORDS[token.value]
         pending = self._pending
         count = pending.count if pending.explicit or not many else None
-        if not many and count is None:
-            count = 1
-        self._mention(
-            Mention(
-                shape,
-                dict(pending.attributes),
-                count=count,
-                explicit=pending.explicit,
-                definite=pending.definite,
-                many=many,
-            )
-        )
+        count = 1 if count is None and not many else count
+        mention = Mention(shape, pending.attributes, count=count, many=many)
+        mention.explicit, mention.definite = pending.explicit, pending.definite
+        self._mention(mention)
 
     def _take_background(self, _: Token) -> None:
-        self._link = None
-        self._fronted = None
-        self._mention(
-            Mention(words.BACKGROUND, dict(self._pending.attributes), definite=self._pending.definite)
-        )
+        self._link = self._fronted = None
+        self._mention(Mention(words.BACKGROUND, self._pending.attributes, definite=self._pending.definite))
 
     def _take_quoted(self, token: Token) -> None:
         if token.value:
@@ -323,8 +290,6 @@ class _Reader:
         elif self._last is not None:
             self.mentions[self._last].sentence = self._sentence
 
-    # What joins and stresses --------------------------------------------------------------------------
-
     def _take_relation(self, token: Token) -> None:
         self._flush()
         subject = self._current()
@@ -344,11 +309,10 @@ class _Reader:
         if current is not None and self.mentions[current].noun == words.TEXT:
             self.mentions[current].modes.add("spelled")
 
-    def _take_important(self, _: Token) -> None:
-        self._modes.add("important")
+    def _take_important(self, token: Token) -> None:
+        self._modes.add(token.kind)
 
-    def _take_again(self, _: Token) -> None:
-        self._modes.add("again")
+    _take_again = _take_important
 
     def _take_exactly(self, _: Token) -> None:
         self._exact = True
@@ -359,17 +323,11 @@ class _Reader:
             return self._last
         return None
 
-    # Ends ---------------------------------------------------------------------------------------------
-
     def _pause(self, following: Token) -> None:
-        gathering = self._pending.attributes and following.kind in ("adjective", "shape", "background")
-        if not gathering:
+        if not (self._pending.attributes and following.kind in ("adjective", "shape", "background")):
             self._flush()
             self._link = None
             self._paused = True
-
-    def _take_pause(self, _: Token) -> None:
-        raise AssertionError("pauses need to know what follows")
 
     def _take_end(self, _: Token) -> None:
         self._flush()
@@ -390,13 +348,8 @@ class _Reader:
     def _flush_strange(self) -> None:
         determiner, *strange = self._pending.strange or [""]
         nouns = [word for word in strange if word.lower() not in _NOT_THINGS]
-        if (
-            self._pending.opened
-            and nouns
-            and not self._pending.attributes.keys() - {"colour", "size", "texture"}
-        ):
-            described = [*self._pending.attributes.values(), *nouns]
-            self.unknown.append(" ".join([determiner, *described]))
+        if self._pending.opened and nouns:
+            self.unknown.append(" ".join([determiner, *self._pending.attributes.values(), *nouns]))
         if strange:
             self._pending.strange = []
             self._pending.opened = False

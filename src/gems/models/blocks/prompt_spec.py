@@ -1,9 +1,10 @@
-"""Prompt as groups, relations; as questions."""
+"""Prompts as groups of things and their relations, and as questions."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
@@ -84,14 +85,13 @@ def parse_prompt(prompt: str) -> PromptSpec:
     return builder.spec
 
 
-def find_group(spec: PromptSpec, mention: Mention, *, predicates: bool = False) -> int | None:
-    """Return the index of the best group for a mention; `predicates` must match too if set."""
-    said = {**mention.predicate, **mention.attributes} if predicates else mention.attributes
+def find_group(spec: PromptSpec, mention: Mention) -> int | None:
+    """Return the index of the group that shares most attributes with a mention and contradicts none."""
     best, best_shared = None, -1
     for index, group in enumerate(spec.groups):
         if group.noun != mention.noun or fold_text(group.word) != fold_text(mention.word):
             continue
-        pairs = [(value, group.attributes.get(name)) for name, value in said.items()]
+        pairs = [(value, group.attributes.get(name)) for name, value in mention.attributes.items()]
         if all(have in (None, value) for value, have in pairs):
             shared = sum(have == value for value, have in pairs)
             if shared > best_shared:
@@ -237,13 +237,65 @@ MOST_REQUIREMENTS = 20
 
 
 def decompose_prompt(prompt: str) -> list[RequirementReply]:
-    """Return 1 to 20 distinct requirements of a prompt."""
+    """Return 1 to 20 distinct requirements of a prompt, parents before their children."""
     spec = parse_prompt(prompt)
     if spec.empty:
         # The whole prompt is quoted, which must not be parsed as a mention.
         asked = " ".join(prompt.split()) or "nothing"
         return [RequirementReply(question=f"Does this image show: {asked}?", kind="other")]
-    return _Decomposer(spec).requirements()
+    found: dict[str, RequirementReply] = {}
+    position: dict[int, int] = {}
+
+    def add(question: str, kind: str, *groups: int) -> None:
+        parents = [position[index] for index in groups if index in position]
+        reply = RequirementReply.model_validate({"question": question, "kind": kind, "parents": parents})
+        found.setdefault(question, reply)
+
+    for index in range(len(spec.groups)):
+        question, kind = _ask_for_group(spec, index)
+        if question not in found:
+            add(question, kind)
+            position[index] = len(found)
+    for index in range(len(spec.groups)):
+        for question in _ask_for_attributes(spec, index):
+            add(question, "attribute", index)
+    for relation in spec.relations:
+        verb = "Are all" if spec.groups[relation.subject].many else "Is the"
+        subject, target = phrase(spec, relation.subject), phrase(spec, relation.target)
+        question = f"{verb} {subject} {relation.name} the {target}?"
+        add(question, "relation", relation.subject, relation.target)
+    if spec.background:
+        add(f"Is the background {spec.background}?", "style")
+    for unknown in spec.unknown:
+        add(f"Does this image show {unknown}?", "other")
+    return list(found.values())[:MOST_REQUIREMENTS]
+
+
+def _ask_for_group(spec: PromptSpec, index: int) -> tuple[str, str]:
+    """Return a question about the presence or the count of a group, and its kind."""
+    group, name = spec.groups[index], phrase(spec, index)
+    if group.noun == words.TEXT:
+        return f"Does the image show the {name}?", "text"
+    if group.count is None:
+        return f"Are there {name}?", "object"
+    if group.count == 1 and not group.explicit:
+        return f"Is there {words.with_article(name)}?", "object"
+    said = descriptor(spec, index).items()
+    # The question would also count things of another group that fits it.
+    shared = any(
+        i != index and other.noun == group.noun and said <= other.attributes.items()
+        for i, other in enumerate(spec.groups)
+    )
+    verb, amount = "Are" if group.many else "Is", "at least" if shared else "exactly"
+    return f"{verb} there {amount} {words.number_word(group.count)} {name}?", "count"
+
+
+def _ask_for_attributes(spec: PromptSpec, index: int) -> Iterator[str]:
+    group, said = spec.groups[index], descriptor(spec, index)
+    for name in ("texture", "size"):
+        if name in group.attributes and name not in said and group.count != 0:
+            verb = "Are the" if group.many else "Is the"
+            yield f"{verb} {phrase(spec, index)} {group.attributes[name]}?"
 
 
 def descriptor(spec: PromptSpec, index: int) -> dict[str, str]:
@@ -251,97 +303,27 @@ def descriptor(spec: PromptSpec, index: int) -> dict[str, str]:
     group = spec.groups[index]
     chosen = {name: value for name, value in group.attributes.items() if name == "colour"}
     for name in ("texture", "size"):
-        rivals = [o for i, o in enumerate(spec.groups) if i != index and _fits(o, group.noun, chosen)]
+        rivals = [
+            other
+            for i, other in enumerate(spec.groups)
+            if i != index
+            and other.noun == group.noun
+            and all(other.attributes.get(key) in (None, value) for key, value in chosen.items())
+        ]
         if name in group.attributes and any(o.attributes.get(name) != group.attributes[name] for o in rivals):
             chosen[name] = group.attributes[name]
     return chosen
 
 
-def phrase(spec: PromptSpec, index: int, *, many: bool | None = None) -> str:
+def phrase(spec: PromptSpec, index: int) -> str:
     """Name a group without article: `red circles`, `text "GO"`."""
     group = spec.groups[index]
     if group.noun == words.TEXT:
         return f"text {quoted(group.word)}"
     said = descriptor(spec, index)
-    return words.noun_phrase(
-        group.noun, *(said.get(name) for name in ATTRIBUTES), many=group.many if many is None else many
-    )
+    return words.noun_phrase(group.noun, *map(said.get, ATTRIBUTES), many=group.many)
 
 
 def quoted(word: str) -> str:
     """Quote a word with quotation marks that it does not contain."""
     return f"“{word}”" if '"' in word else f'"{word}"'
-
-
-def _fits(group: Group, noun: str, said: dict[str, str]) -> bool:
-    return group.noun == noun and all(group.attributes.get(n) in (None, value) for n, value in said.items())
-
-
-class _Decomposer:
-    def __init__(self, spec: PromptSpec) -> None:
-        self._spec = spec
-        self._found: list[RequirementReply] = []
-        self._position: dict[int, int] = {}
-
-    def requirements(self) -> list[RequirementReply]:
-        """Return all questions, things first, so that parents precede their children."""
-        for index in range(len(self._spec.groups)):
-            self._thing(index)
-        for index, group in enumerate(self._spec.groups):
-            self._attributes(index, group)
-        for relation in self._spec.relations:
-            subject, target = relation.subject, relation.target
-            parents = [self._position[i] for i in (subject, target) if i in self._position]
-            many = self._spec.groups[subject].many
-            verb = "Are all" if many else "Is the"
-            question = (
-                f"{verb} {phrase(self._spec, subject)} {relation.name} the {phrase(self._spec, target)}?"
-            )
-            self._add(question, "relation", parents)
-        if self._spec.background:
-            self._add(f"Is the background {self._spec.background}?", "style", [])
-        for unknown in self._spec.unknown:
-            self._add(f"Does this image show {unknown}?", "other", [])
-        return self._found[:MOST_REQUIREMENTS]
-
-    def _thing(self, index: int) -> None:
-        group = self._spec.groups[index]
-        if group.noun == words.TEXT:
-            question, kind = f"Does the image show the {phrase(self._spec, index)}?", "text"
-        elif group.count is None:
-            question, kind = f"Are there {phrase(self._spec, index)}?", "object"
-        elif group.count == 1 and not group.explicit:
-            question, kind = f"Is there {words.with_article(phrase(self._spec, index))}?", "object"
-        else:
-            verb = "Is" if group.count == 1 else "Are"
-            amount = "at least" if self._rivals(index) else "exactly"
-            number = words.number_word(group.count)
-            question, kind = f"{verb} there {amount} {number} {phrase(self._spec, index)}?", "count"
-        if self._add(question, kind, []):
-            self._position[index] = len(self._found)
-
-    def _rivals(self, index: int) -> bool:
-        """Whether the question would also count things of another group."""
-        group, said = self._spec.groups[index], descriptor(self._spec, index)
-        return any(
-            i != index
-            and other.noun == group.noun
-            and all(other.attributes.get(n) == v for n, v in said.items())
-            for i, other in enumerate(self._spec.groups)
-        )
-
-    def _attributes(self, index: int, group: Group) -> None:
-        said = descriptor(self._spec, index)
-        for name in ("texture", "size"):
-            if name in group.attributes and name not in said and group.count != 0:
-                verb = "Are the" if group.many else "Is the"
-                question = f"{verb} {phrase(self._spec, index)} {group.attributes[name]}?"
-                self._add(question, "attribute", [self._position[index]] if index in self._position else [])
-
-    def _add(self, question: str, kind: str, parents: list[int]) -> bool:
-        if any(known.question == question for known in self._found):
-            return False
-        self._found.append(
-            RequirementReply.model_validate({"question": question, "kind": kind, "parents": parents})
-        )
-        return True

@@ -1,4 +1,4 @@
-"""What failed, wordings, lessons."""
+"""Reflect on a round: wordings that stress facts, what failed, lessons."""
 
 from __future__ import annotations
 
@@ -17,15 +17,10 @@ from gems.models.blocks.prompt_spec import (
     quoted,
 )
 
-TOPICS: dict[str, str] = {
+TOPICS = {kind: f"{kind}s" for kind in ("count", "colour", "size", "texture", "background")} | {
     "object": "presence",
-    "count": "counts",
-    "colour": "colours",
-    "size": "sizes",
-    "texture": "textures",
     "relation": "positions",
     "text": "lettering",
-    "background": "backgrounds",
 }
 """Kind of fact -> its name in experiences."""
 _GENERAL = ("important", "repeat", "exactly")
@@ -74,30 +69,27 @@ def write_clause(spec: PromptSpec, fact: Fact) -> str:
     if kind == "relation":
         relation = spec.relations[index]
         subject, target = phrase(spec, relation.subject), phrase(spec, relation.target)
-        return f"the {subject} {_choose_verb(spec, relation.subject)} {relation.name} the {target}"
-    group = spec.groups[index]
+        verb = "are" if spec.groups[relation.subject].many else "is"
+        return f"the {subject} {verb} {relation.name} the {target}"
+    group, name = spec.groups[index], phrase(spec, index)
+    verb = "are" if group.many else "is"
     if kind == "text":
         return f"the word {quoted(group.word)}"
     if kind in ("size", "texture"):
-        return f"the {phrase(spec, index)} {_choose_verb(spec, index)} {group.attributes[kind]}"
+        return f"the {name} {verb} {group.attributes[kind]}"
     if kind == "colour":
-        return f"the colour of the {phrase(spec, index)} is {group.attributes[kind]}"
-    if kind == "count":
-        return f"{_write_amount(spec, index)} altogether"
-    return f"there {_choose_verb(spec, index)} {_write_amount(spec, index)}"
-
-
-def _choose_verb(spec: PromptSpec, index: int) -> str:
-    return "are" if spec.groups[index].many else "is"
+        return f"the colour of the {name} is {group.attributes[kind]}"
+    amount = _write_amount(spec, index)
+    return f"{amount} altogether" if kind == "count" else f"there {verb} {amount}"
 
 
 def _write_amount(spec: PromptSpec, index: int) -> str:
-    group = spec.groups[index]
+    group, name = spec.groups[index], phrase(spec, index)
     if group.count is None:
-        return f"the {phrase(spec, index)}"
+        return f"the {name}"
     if group.count == 1 and not group.explicit:
-        return words.with_article(phrase(spec, index))
-    return f"{words.number_word(group.count)} {phrase(spec, index)}"
+        return words.with_article(name)
+    return f"{words.number_word(group.count)} {name}"
 
 
 def _write_placement(spec: PromptSpec, index: int) -> str:
@@ -167,8 +159,7 @@ def write_outcome(kind: str, wording: str, *, worked: bool) -> str:
 
 def write_outcomes(kind: str, wording: str, worked: int, failed: int) -> str:
     """Write the outcome of several experiences, by majority."""
-    mostly = worked >= failed
-    said = write_outcome(kind, wording, worked=mostly).rstrip(".")
+    said = write_outcome(kind, wording, worked=worked >= failed).rstrip(".")
     return f"{said} ({max(worked, failed)} of {worked + failed} times)."
 
 

@@ -1,4 +1,4 @@
-"""Scene to pixels: shapes, glyphs."""
+"""Draw a scene: shapes, glyphs, textures, shadows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from gems.models.blocks import vocabulary
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.scene import Scene, Thing
 
@@ -49,12 +48,6 @@ def _regular(corners: int, start: float) -> Points:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _star() -> Points:
-    points = _regular(10, -90)
-    points[1::2] *= 0.45
-    return points
-
-
 def _heart() -> Points:
     t = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     x = 16 * np.sin(t) ** 3
@@ -77,29 +70,36 @@ def _crescent() -> Points:
     return np.concatenate(arcs)
 
 
-def _cross() -> Points:
-    arm, end = 0.34, 1.0
-    quarter = [(-arm, -end), (arm, -end), (arm, -arm), (end, -arm)]
-    points = [*quarter, (end, arm), (arm, arm), (arm, end), (-arm, end), (-arm, arm), (-end, arm)]
-    return np.array([*points, (-end, -arm), (-arm, -arm)], dtype=float)
+_ARM = 0.34
+_CORNERS: dict[str, list[tuple[float, float]]] = {
+    "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
+    "rectangle": [(-1, -0.6), (1, -0.6), (1, 0.6), (-1, 0.6)],
+    "diamond": [(0, -1), (0.72, 0), (0, 1), (-0.72, 0)],
+    "arrow": [(-1, -0.26), (0.1, -0.26), (0.1, -0.68), (1, 0), (0.1, 0.68), (0.1, 0.26), (-1, 0.26)],
+    "cross": [
+        *((-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM)),
+        *((_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)),
+    ],
+}
+_REGULAR = {
+    "circle": (72, 0),
+    "triangle": (3, -90),
+    "pentagon": (5, -90),
+    "hexagon": (6, 0),
+    "star": (10, -90),
+}
+"""Number of corners and angle of the first one in degrees."""
 
 
 def _polygon(shape: str) -> Points:
-    boxes = {"square": 1.0, "rectangle": 0.6}
-    if shape in boxes:
-        half = boxes[shape]
-        return np.array([(-1, -half), (1, -half), (1, half), (-1, half)], dtype=float)
-    corners = {"circle": (72, 0.0), "triangle": (3, -90.0), "pentagon": (5, -90.0), "hexagon": (6, 0.0)}
-    if shape in corners:
-        return _regular(*corners[shape])
-    if shape == "diamond":
-        return np.array([(0, -1), (0.72, 0), (0, 1), (-0.72, 0)], dtype=float)
-    if shape == "arrow":
-        return np.array(
-            [(-1, -0.26), (0.1, -0.26), (0.1, -0.68), (1, 0), (0.1, 0.68), (0.1, 0.26), (-1, 0.26)],
-            dtype=float,
-        )
-    return {"star": _star, "heart": _heart, "crescent": _crescent, "cross": _cross}[shape]()
+    if shape in _CORNERS:
+        return np.array(_CORNERS[shape], dtype=float)
+    if shape not in _REGULAR:
+        return _heart() if shape == "heart" else _crescent()
+    points = _regular(*_REGULAR[shape])
+    if shape == "star":
+        points[1::2] *= 0.45
+    return points
 
 
 @cache
@@ -205,14 +205,9 @@ def plate_extent(word: str, size: int) -> tuple[float, float]:
     return draw_text(word, size).width + 2 * _PADDING * size, PLATE_HEIGHT * size
 
 
-def line_top(height: float) -> float:
+def _line_top(height: float) -> int:
     """Return the distance in pixels of the line of glyphs from the upper edge of a plate."""
-    return 0.18 * height / PLATE_HEIGHT
-
-
-def plate_padding(size: int) -> float:
-    """Return the free pixels left of the first glyph."""
-    return _PADDING * size
+    return round(0.18 * height / PLATE_HEIGHT)
 
 
 @cache
@@ -234,7 +229,7 @@ def _resize_to_grid(mask: Mask) -> Mask:
 def read_plate(letters: Mask) -> str:
     """Read a plate from its coverage in [0, 1] without the outline, of shape (height, width)."""
     size = letters.shape[0] / PLATE_HEIGHT
-    top = round(line_top(letters.shape[0]))
+    top = _line_top(letters.shape[0])
     line = letters[top : top + math.ceil(size * _LINE)]
     inked = np.flatnonzero(line.max(axis=0, initial=0) > 0.35)
     if not inked.size:
@@ -259,21 +254,26 @@ def _read_glyph(cell: Mask, size: float) -> str:
 
 
 _SHADOW = 0.09
+_Stamp = tuple[Image.Image, Image.Image, tuple[int, int]]
+"""Image, coverage and upper left corner of one thing."""
 
 
 def paint_scene(scene: Scene) -> Image.Image:
     """Draw a scene as an `RGB` image of its size."""
-    canvas = _paint_background(scene.width, scene.height, vocabulary.BACKGROUNDS[scene.background])
-    stamps = [(_paint_thing(thing, scene.unit), thing) for thing in scene.things]
-    _cast_shadows(canvas, [(whole, at) for (_, whole, at), _ in stamps], scene.unit)
-    for (picture, whole, at), _ in stamps:
+    canvas = _paint_background(scene.width, scene.height, words.BACKGROUNDS[scene.background])
+    stamps = [
+        (_paint_plate if thing.noun == words.TEXT else _paint_shape)(thing, scene.unit)
+        for thing in scene.things
+    ]
+    _cast_shadows(canvas, stamps, scene.unit)
+    for picture, whole, at in stamps:
         canvas.paste(picture, at, whole)
     return canvas
 
 
 def paint_abstract(width: int, height: int, colour: str, rng: random.Random) -> Image.Image:
     """Draw soft bands, for prompts of which nothing is understood."""
-    base = np.array(vocabulary.BACKGROUNDS[colour], dtype=np.float64)
+    base = np.array(words.BACKGROUNDS[colour], dtype=np.float64)
     y, x = np.mgrid[0:height, 0:width] / max(width, height)
     angle, phase = rng.uniform(0, math.tau), rng.uniform(0, math.tau)
     waves = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 5 + phase)
@@ -281,35 +281,30 @@ def paint_abstract(width: int, height: int, colour: str, rng: random.Random) -> 
     return Image.fromarray(np.clip(tinted, 0, 255).astype(np.uint8))
 
 
-def _paint_background(width: int, height: int, colour: vocabulary.Rgb) -> Image.Image:
+def _paint_background(width: int, height: int, colour: words.Rgb) -> Image.Image:
     """Draw a background that gets slightly darker downwards, flat enough to recognise its colour."""
     ramp = np.linspace(4, -6, height)[:, None, None] + np.array(colour, dtype=np.float64)
     row = np.clip(np.round(ramp), 0, 255).astype(np.uint8)
     return Image.fromarray(np.ascontiguousarray(np.broadcast_to(row, (height, width, 3))))
 
 
-def _cast_shadows(canvas: Image.Image, stamps: list[tuple[Image.Image, tuple[int, int]]], unit: int) -> None:
+def _cast_shadows(canvas: Image.Image, stamps: list[_Stamp], unit: int) -> None:
     shade = Image.new("L", canvas.size, 0)
     drop = max(1, round(unit * 0.008))
-    for whole, (x, y) in stamps:
+    for _, whole, (x, y) in stamps:
         shade.paste(255, (x, y + drop), whole)
     # Blurring a half-size copy looks the same and costs a quarter.
     half = shade.resize((max(1, shade.width // 2), max(1, shade.height // 2)))
     soft = half.filter(ImageFilter.GaussianBlur(unit * 0.006)).resize(canvas.size)
-    canvas.paste(vocabulary.INK, mask=soft.point(lambda value: value * _SHADOW))
+    canvas.paste(words.INK, mask=soft.point(lambda value: value * _SHADOW))
 
 
-def _paint_thing(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
-    """Return image, coverage and upper left corner of one thing."""
-    return _paint_plate(thing, unit) if thing.noun == words.TEXT else _paint_shape(thing, unit)
-
-
-def _paint_shape(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+def _paint_shape(thing: Thing, unit: int) -> _Stamp:
     left, top, right, bottom = thing.box
     diameter = max(right - left, bottom - top)
     whole, inside = masks(thing.noun, diameter, outline_width(unit))
-    base, second = vocabulary.TONES[thing.colour]
-    picture = Image.new("RGB", whole.size, vocabulary.INK)
+    base, second = words.TONES[thing.colour]
+    picture = Image.new("RGB", whole.size, words.INK)
     fill = Image.new("RGB", whole.size, base)
     if thing.texture != "plain":
         fill.paste(second, mask=_paint_texture(thing.texture, whole.width, diameter))
@@ -324,19 +319,19 @@ def _paint_texture(texture: str, side: int, diameter: float, zoom: int = 3) -> I
     return Image.fromarray(pattern(texture, across, down).astype(np.uint8) * 255).reduce(zoom)
 
 
-def _paint_plate(thing: Thing, unit: int) -> tuple[Image.Image, Image.Image, tuple[int, int]]:
+def _paint_plate(thing: Thing, unit: int) -> _Stamp:
     left, top, right, bottom = (round(edge) for edge in thing.box)
     width, height = right - left, bottom - top
     outline = round(outline_width(unit))
     whole = Image.new("L", (width, height), 0)
     ImageDraw.Draw(whole).rounded_rectangle((0, 0, width - 1, height - 1), radius=outline * 2, fill=255)
-    picture = Image.new("RGB", (width, height), vocabulary.INK)
+    picture = Image.new("RGB", (width, height), words.INK)
     ImageDraw.Draw(picture).rounded_rectangle(
-        (outline, outline, width - 1 - outline, height - 1 - outline), radius=outline, fill=vocabulary.PLATE
+        (outline, outline, width - 1 - outline, height - 1 - outline), radius=outline, fill=words.PLATE
     )
     inner = height - 2 * outline
     size = max(1, round(inner / PLATE_HEIGHT))
     line = draw_text(thing.word, size)
-    at = (outline + round(plate_padding(size)), outline + round(line_top(inner)))
-    picture.paste(vocabulary.LETTERS, at, line)
+    at = (outline + round(_PADDING * size), outline + _line_top(inner))
+    picture.paste(words.LETTERS, at, line)
     return picture, whole, (left, top)

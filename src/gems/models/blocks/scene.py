@@ -1,7 +1,8 @@
-"""Contents of an image, drawn or detected."""
+"""The contents of an image, drawn or detected."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from gems.models.blocks import vocabulary as words
@@ -83,12 +84,9 @@ class Scene:
 
 def describe_scene(scene: Scene) -> str:
     """Describe the scene in one phrase."""
-    counts: dict[tuple[str, str, str, str], int] = {}
     texts = [thing.word for thing in scene.things if thing.noun == words.TEXT]
-    for thing in scene.things:
-        if thing.noun != words.TEXT:
-            key = (scene.size(thing), thing.colour, thing.texture, thing.noun)
-            counts[key] = counts.get(key, 0) + 1
+    shapes = [thing for thing in scene.things if thing.noun != words.TEXT]
+    counts = Counter((scene.size(one), one.colour, one.texture, one.noun) for one in shapes)
     parts = [name_things(number, *key) for key, number in counts.items()]
     parts += [f'the text "{text}"' if text else "an empty sign" for text in texts]
     listed = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1] if parts else "no shapes"
@@ -100,8 +98,6 @@ def name_things(number: int, size: str, colour: str, texture: str, noun: str) ->
     quiet_size = "" if size == "medium" else size
     quiet_texture = "" if texture == "plain" else texture
     phrase = words.noun_phrase(noun, quiet_size, colour, quiet_texture, many=number != 1)
-    return (
-        words.with_article(phrase)
-        if number == 1
-        else f"{words.number_word(number) if number else 'no'} {phrase}"
-    )
+    if number == 1:
+        return words.with_article(phrase)
+    return f"{words.number_word(number) if number else 'no'} {phrase}"

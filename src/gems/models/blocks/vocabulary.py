@@ -2,56 +2,36 @@
 
 from __future__ import annotations
 
-SHAPES: tuple[str, ...] = (
-    "circle",
-    "square",
-    "triangle",
-    "rectangle",
-    "diamond",
-    "pentagon",
-    "hexagon",
-    "star",
-    "heart",
-    "cross",
-    "crescent",
-    "arrow",
-)
-COLOURS: tuple[str, ...] = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "cyan",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "black",
-    "white",
-    "gray",
-)
-SIZES: tuple[str, ...] = ("small", "medium", "large")
-TEXTURES: tuple[str, ...] = ("plain", "striped", "spotted", "checkered")
-RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below", "inside", "on")
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _synonyms(**words: str) -> dict[str, str]:
+    """Return synonym -> word."""
+    return {synonym: word for word, synonyms in words.items() for synonym in synonyms.split()}
+
+
+SHAPES = _words("circle square triangle rectangle diamond pentagon hexagon star heart cross crescent arrow")
+COLOURS = _words("red orange yellow green cyan blue purple pink brown black white gray")
+SIZES = _words("small medium large")
+TEXTURES = _words("plain striped spotted checkered")
+RELATIONS = ("left of", "right of", "above", "below", "inside", "on")
+NUMBERS = _words("zero one two three four five six seven eight nine ten eleven twelve")
 
 TEXT = "text"
 """The noun of quoted words."""
 BACKGROUND = "background"
 """The noun of the background."""
+MAX_COUNT = 9
+"""Largest count that is drawn."""
 
-_PLURALS = {"cross": "crosses"}
-_SHAPE_SYNONYMS = {
-    "disc": "circle",
-    "disk": "circle",
-    "rhombus": "diamond",
-    "oblong": "rectangle",
-    "plus": "cross",
-}
+_SHAPE_SYNONYMS = _synonyms(circle="disc disk", diamond="rhombus", rectangle="oblong", cross="plus")
 
 
 def plural(shape: str) -> str:
     """Return the plural of a shape's name."""
-    return _PLURALS.get(shape, f"{shape}s")
+    return "crosses" if shape == "cross" else f"{shape}s"
 
 
 SHAPE_WORDS: dict[str, tuple[str, bool]] = {
@@ -62,62 +42,25 @@ SHAPE_WORDS: dict[str, tuple[str, bool]] = {
 }
 """Word -> (shape, whether the word is a plural)."""
 
-COLOUR_WORDS: dict[str, str] = {
-    **{colour: colour for colour in COLOURS},
-    "grey": "gray",
-    "violet": "purple",
-    "turquoise": "cyan",
-    "teal": "cyan",
-}
-SIZE_WORDS: dict[str, str] = {
-    **{size: size for size in SIZES},
-    "tiny": "small",
-    "little": "small",
-    "big": "large",
-    "huge": "large",
-    "giant": "large",
-}
-TEXTURE_WORDS: dict[str, str] = {
-    **{texture: texture for texture in TEXTURES},
-    "solid": "plain",
-    "stripe": "striped",
-    "stripes": "striped",
-    "stripy": "striped",
-    "spots": "spotted",
-    "dotted": "spotted",
-    "dots": "spotted",
-    "spotty": "spotted",
-    "checked": "checkered",
-    "chequered": "checkered",
-    "checks": "checkered",
-    "checkerboard": "checkered",
-}
+_COLOUR_SYNONYMS = _synonyms(gray="grey", purple="violet", cyan="turquoise teal")
+_SIZE_SYNONYMS = _synonyms(small="tiny little", large="big huge giant")
+_TEXTURE_SYNONYMS = _synonyms(
+    plain="solid",
+    striped="stripe stripes stripy",
+    spotted="spots dotted dots spotty",
+    checkered="checked chequered checks checkerboard",
+)
 ADJECTIVES: dict[str, tuple[str, str]] = {
-    **{word: ("colour", value) for word, value in COLOUR_WORDS.items()},
-    **{word: ("size", value) for word, value in SIZE_WORDS.items()},
-    **{word: ("texture", value) for word, value in TEXTURE_WORDS.items()},
+    word: (attribute, synonyms.get(word, word))
+    for attribute, known, synonyms in (
+        ("colour", COLOURS, _COLOUR_SYNONYMS),
+        ("size", SIZES, _SIZE_SYNONYMS),
+        ("texture", TEXTURES, _TEXTURE_SYNONYMS),
+    )
+    for word in (*known, *synonyms)
 }
 """Word -> (attribute, value)."""
-
-NUMBERS: tuple[str, ...] = (
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-)
-MAX_COUNT = 9
-"""Largest count that is drawn."""
-COUNT_WORDS: dict[str, int] = {
-    **{word: number for number, word in enumerate(NUMBERS)},
+COUNT_WORDS: dict[str, int] = {word: number for number, word in enumerate(NUMBERS)} | {
     "no": 0,
     "without": 0,
     "single": 1,
@@ -125,14 +68,7 @@ COUNT_WORDS: dict[str, int] = {
     "couple": 2,
     "dozen": 12,
 }
-
-INVERSE: dict[str, str] = {
-    "left of": "right of",
-    "right of": "left of",
-    "above": "below",
-    "below": "above",
-    "contains": "inside",
-}
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 """Relation -> the equivalent one with subject and target swapped."""
 
 
