@@ -1,4 +1,4 @@
-"""Match wanted text to lines read."""
+"""Match wanted text with the lines that were read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rapidfuzz.distance import Levenshtein
 
 _SIGNIFICANT_SIGNS = frozenset("&%@#+=$€£¥°♥★☆")
 """Signs that carry meaning and that OCR rarely loses."""
-_BETWEEN_DIGITS = frozenset(".:/")
+_SEPARATOR = re.compile(r"(?<!\d)[.:/]|[.:/](?!\d)")
+"""A sign that carries meaning only between digits."""
 _LOOK_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})
 _CJK = re.compile(
     "[\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
@@ -65,35 +66,17 @@ def _comparison_key(word: str) -> str:
     Case and similar glyphs (O and 0; l, I, i and 1) are unified, since OCR cannot tell them apart in many
     typefaces. Punctuation is removed, except between digits: 3.50 is not 350.
     """
-    folded = word.casefold()
-    kept = [
-        character
-        for at, character in enumerate(folded)
-        if _is_significant(character)
-        or (
-            character in _BETWEEN_DIGITS
-            and folded[at - 1 : at].isdigit()
-            and folded[at + 1 : at + 2].isdigit()
-        )
-    ]
-    return "".join(kept).translate(_LOOK_ALIKE)
+    kept = _SEPARATOR.sub("", word.casefold())
+    return "".join(c for c in kept if _is_significant(c) or c in ".:/").translate(_LOOK_ALIKE)
 
 
 def _trim_punctuation(word: str) -> str:
-    start, end = 0, len(word)
-    while start < end and not _is_significant(word[start]):
-        start += 1
-    while end > start and not _is_significant(word[end - 1]):
-        end -= 1
-    return word[start:end] or word
+    return word.strip("".join(c for c in word if not _is_significant(c))) or word
 
 
 def _is_significant(character: str) -> bool:
-    return (
-        character.isalnum()
-        or character in _SIGNIFICANT_SIGNS
-        or unicodedata.category(character).startswith("M")
-    )
+    is_mark = unicodedata.category(character).startswith("M")
+    return character.isalnum() or character in _SIGNIFICANT_SIGNS or is_mark
 
 
 CLOSE = 0.5
@@ -313,12 +296,11 @@ class Page:
     def _find_elsewhere(self, fit: Fit, left: Sequence[int], taken: set[int]) -> None:
         """Find units in another order; short and common words count only in the lines of the text."""
         lines = {self._read[index].line for index in taken}
-        for index in left:
-            unit = fit.wanted[index]
+        for unit in (fit.wanted[index] for index in left):
             for place, read in enumerate(self._read):
                 near = read.line in lines or _is_distinctive(unit)
                 if self._free[place] and read.key == unit.key and near:
-                    self._take([place])
+                    self._free[place] = False
                     taken.add(place)
                     break
             else:

@@ -89,8 +89,7 @@ def match_texture(marked: Mask, across: Floats, down: Floats) -> str:
         return "plain"
     agreement = {
         texture: float((rendering.pattern(texture, across, down) == marked).mean())
-        for texture in words.TEXTURES
-        if texture != "plain"
+        for texture in words.TEXTURES[1:]
     }
     agreement["plain"] = max(share, 1 - share) - 0.05
     return max(agreement, key=lambda texture: agreement[texture])
@@ -158,8 +157,7 @@ def detect_scene(picture: Image.Image) -> Scene:
     if abs(factor - 1) > 0.01:
         size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture, dtype=np.int16)
-    return _Detection(pixels).scene()
+    return _Detection(np.asarray(picture, dtype=np.int16)).scene()
 
 
 class _Detection:
@@ -170,42 +168,30 @@ class _Detection:
         self._outline = rendering.outline_width(self._unit)
 
     def scene(self) -> Scene:
-        ink = self._pixels.max(axis=2) < words.INK_BELOW
-        labels, _ = ndimage.label(~ink)
-        ground = self._ground_mask(labels)
-        ground_colour = np.median(self._border(), axis=0)
-        found = [thing for thing in map(self._thing, *self._regions(labels, ground, ground_colour)) if thing]
+        p = self._pixels
+        labels, _ = ndimage.label(p.max(axis=2) >= words.INK_BELOW)
+        border = [p[:2].reshape(-1, 3), p[-2:].reshape(-1, 3), p[:, 0], p[:, -1]]
+        ground_colour = np.median(np.concatenate(border), axis=0)
+        found = [thing for region in self._regions(labels, ground_colour) if (thing := self._thing(*region))]
         plates = [thing for thing in found if thing.noun == words.TEXT]
         things = [t for t in found if not any(t is not p and _is_within(t.box, p.box) for p in plates)]
         name = _GROUND_NAMES[int(((_GROUNDS - ground_colour) ** 2).sum(axis=1).argmin())]
         return Scene(self._width, self._height, name, tuple(things))
 
-    def _border(self) -> Pixels:
-        p = self._pixels
-        return np.concatenate([p[:2].reshape(-1, 3), p[-2:].reshape(-1, 3), p[:, 0], p[:, -1]])
-
-    def _ground_mask(self, labels: Labels) -> Labels:
-        """Return the labels of the regions that touch the border."""
-        edges = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-        return np.unique(edges)
-
-    def _regions(
-        self, labels: Labels, ground: Labels, ground_colour: NDArray[np.float64]
-    ) -> tuple[list[Mask], list[Place]]:
+    def _regions(self, labels: Labels, ground_colour: Floats) -> list[tuple[Mask, Place]]:
         """Return masks and positions of all regions that may be things."""
-        masks: list[Mask] = []
-        places: list[Place] = []
-        outside = np.isin(labels, ground) & (labels > 0)
+        regions: list[tuple[Mask, Place]] = []
+        edges = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+        outside = np.isin(labels, edges) & (labels > 0)
         inner = ndimage.label((labels > 0) & ~outside)[0]
         for source in (inner, *self._without_outline(labels == 0, outside, ground_colour)):
             for number, place in enumerate(ndimage.find_objects(source), start=1):
                 mask = source[place] == number
                 if mask.sum() >= _SMALLEST_AREA * self._unit**2:
-                    masks.append(mask)
-                    places.append((place[0], place[1]))
-        return masks[:_MOST_THINGS], places[:_MOST_THINGS]
+                    regions.append((mask, (place[0], place[1])))
+        return regions[:_MOST_THINGS]
 
-    def _without_outline(self, ink: Mask, outside: Mask, ground_colour: NDArray[np.float64]) -> list[Labels]:
+    def _without_outline(self, ink: Mask, outside: Mask, ground_colour: Floats) -> list[Labels]:
         """Label things in images from elsewhere: far from the background's colour, or solid ink."""
         sources = []
         strange = outside & (np.abs(self._pixels - ground_colour).max(axis=2) > _COLOUR_DISTANCE)
@@ -226,7 +212,8 @@ class _Detection:
         distance = ((sample[:, None, :] - _TONES[None]) ** 2).sum(axis=2)
         votes = np.bincount(distance.argmin(axis=1) // 2, minlength=len(_NAMES))
         colour = _NAMES[int(votes.argmax())]
-        if not colour or self._is_plate(votes):
+        # Large letters may cover more of a plate than its own colour.
+        if not colour or votes[-1] > 0.3 * votes.sum():
             return Thing(words.TEXT, "", "", self._box(place, (self._outline,) * 4), self._read(pixels))
         mask, place = _sharpen_mask(mask, place, pixels, colour)
         pixels, core = self._pixels[place], ndimage.binary_erosion(mask, iterations=2)
@@ -236,10 +223,6 @@ class _Detection:
         box = self._box(place, margins)
         texture = self._texture(pixels, core, colour, box, place)
         return Thing(shape, colour, texture, box)
-
-    def _is_plate(self, votes: NDArray[np.intp]) -> bool:
-        """Whether it is a plate: large letters may cover more of it than its own colour."""
-        return bool(votes[-1] > 0.3 * votes.sum())
 
     def _box(self, place: Place, margins: Margins) -> Box:
         rows, columns = place
@@ -274,10 +257,12 @@ def _sharpen_mask(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tupl
     rows, columns = np.flatnonzero(sharp.any(axis=1)), np.flatnonzero(sharp.any(axis=0))
     if not rows.size:
         return mask, place
-    down, across = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-    top, left = place[0].start, place[1].start
-    moved = (slice(top + rows[0], top + rows[-1] + 1), slice(left + columns[0], left + columns[-1] + 1))
-    return sharp[down, across], moved
+    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    down, across = place[0].start, place[1].start
+    return sharp[top:bottom, left:right], (
+        slice(down + top, down + bottom),
+        slice(across + left, across + right),
+    )
 
 
 def _is_within(inner: Box, outer: Box) -> bool:

@@ -2,20 +2,8 @@
 
 Text-to-image models fail in known ways: later parts of a prompt get lost, counts above four are wrong,
 colours leak to neighbours, relations are swapped, details are ignored, text is misspelt. So does this one.
-Faults depend on the prompt and the seed alone, with these probabilities:
-
-    fault       rate without emphasis                        repeat  important  exactly  place  spelled
-    lost        0.05 per group before it, at most 0.20         0.20       0.70     0.90   0.80     0.80
-    miscount    0.05 for three and four, 0.40 for five
-                and six, 0.50 above                            0.90       0.70     0.15      -        -
-    colour      0.14 beside a group of another colour          0.80       0.20     0.60      -        -
-    size        0.22                                           0.80       0.75     0.20      -        -
-    texture     0.24                                           0.20       0.80     0.85      -        -
-    relation    0.25                                           0.90       0.75     0.90   0.12        -
-    text        0.07 per letter, at most 0.45                  0.90       0.75     0.80      -     0.12
-    background  0.22                                           0.70       0.15     0.80      -        -
-
-A wording that stresses a fact multiplies the rate of its fault; of several wordings the strongest counts.
+Faults depend on the prompt and the seed alone. A wording that stresses a fact multiplies the rate of its
+fault; of several wordings the strongest counts.
 """
 
 from __future__ import annotations

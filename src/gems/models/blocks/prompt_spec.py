@@ -113,46 +113,35 @@ class _SpecBuilder:
         if index is not None:
             self._repeat(index, mention)
             return index
-        spec = self.spec
-        spec.groups.append(
-            Group(
-                mention.noun,
-                mention.count,
-                mention.explicit,
-                {**mention.predicate, **mention.attributes},
-                mention.word,
-            )
+        attributes = {**mention.predicate, **mention.attributes}
+        self.spec.groups.append(
+            Group(mention.noun, mention.count, mention.explicit, attributes, mention.word)
         )
-        index = len(spec.groups) - 1
+        index = len(self.spec.groups) - 1
         self._born[index] = mention.sentence
         self._stress(index, mention, mention.modes - {"again"}, first=True)
         return index
 
     def _known(self, mention: Mention) -> int | None:
         best = find_group(self.spec, mention)
-        strong = mention.definite or bool(mention.modes & {"important", "exactly", "again"})
-        if mention.noun == words.TEXT or best is None:
-            return best if best is not None else self._overridden(mention)
+        stressed = bool(mention.modes & {"important", "exactly", "again"})
+        if best is None:
+            return self._overridden(mention) if stressed else None
         group = self.spec.groups[best]
-        same = group.attributes == mention.attributes and (
-            mention.count is None or group.count in (None, mention.count)
-        )
-        return best if same or (strong and not self._sibling(best, mention)) else None
-
-    def _sibling(self, index: int, mention: Mention) -> bool:
-        """Whether a count makes it a second group: `exactly two circles and exactly one red circle`."""
-        group = self.spec.groups[index]
+        same = group.attributes == mention.attributes
+        if mention.noun == words.TEXT or (
+            same and (mention.count is None or group.count in (None, mention.count))
+        ):
+            return best
+        # A count makes it a second group: `exactly two circles and exactly one red circle`.
         differs = mention.explicit and group.explicit and mention.count != group.count
-        return differs and not mention.definite and self._born[index] == mention.sentence
+        second = differs and not mention.definite and self._born[best] == mention.sentence
+        return best if (mention.definite or stressed) and not second else None
 
     def _overridden(self, mention: Mention) -> int | None:
-        """Return the only group of this noun, if a later, stressed statement corrects it."""
-        if not mention.modes & {"important", "exactly", "again"}:
-            return None
+        """Return the only group of this noun, if a later statement corrects it."""
         same = [index for index, group in enumerate(self.spec.groups) if group.noun == mention.noun]
-        if len(same) == 1 and self._born[same[0]] < mention.sentence:
-            return same[0]
-        return None
+        return same[0] if len(same) == 1 and self._born[same[0]] < mention.sentence else None
 
     def _repeat(self, index: int, mention: Mention) -> None:
         group = self.spec.groups[index]
@@ -164,22 +153,16 @@ class _SpecBuilder:
         self._stress(index, mention, mention.modes - {"again"} or {"again"}, first=False)
 
     def _stress(self, index: int, mention: Mention, modes: set[str], *, first: bool) -> None:
-        wordings = {"repeat" if mode == "again" else mode for mode in modes}
-        emphasis = self.spec.emphasis
-        emphasis["text" if mention.noun == words.TEXT else "object", index] |= wordings
-        for name in {**mention.attributes, **mention.predicate}:
-            emphasis[name, index] |= wordings
-        if mention.explicit or first:
-            emphasis["count", index] |= wordings
+        kinds = ["text" if mention.noun == words.TEXT else "object", *mention.attributes, *mention.predicate]
+        for kind in [*kinds, "count"] if mention.explicit or first else kinds:
+            self.spec.emphasis[kind, index] |= {"repeat" if mode == "again" else mode for mode in modes}
 
     def _paint(self, mention: Mention) -> None:
         colour = mention.attributes.get("colour") or mention.predicate.get("colour")
-        if colour is None:
-            return
-        repeated = self.spec.background is not None
-        modes = mention.modes - {"again"} or ({"again"} if repeated else set())
-        self.spec.emphasis["background", 0] |= {"repeat" if mode == "again" else mode for mode in modes}
-        self.spec.background = colour
+        if colour is not None:
+            repeated = {"repeat"} if self.spec.background is not None else set()
+            self.spec.emphasis["background", 0] |= mention.modes - {"again"} or repeated
+            self.spec.background = colour
 
     def relate(self, link: Link, subject: int | None, target: int | None) -> None:
         """Add a relation, or stress the known one between the same groups."""
