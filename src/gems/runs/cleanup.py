@@ -159,7 +159,9 @@ async def clear_garbage(
     """
     cutoff = time.time() - max(min_age, MIN_AGE).total_seconds()
     listed = {row["run_id"] for row in await resources.ledger.runs()}
-    unlisted_runs = await _unlisted_runs(resources, cutoff)
+    cutoff_text = datetime.fromtimestamp(cutoff, UTC).isoformat(timespec="milliseconds")
+    old = [run for run, newest in (await resources.ledger.unlisted()).items() if newest < cutoff_text]
+    unlisted_runs = [run for run in old if not await resources.locks.is_busy(run)]
     rows = sum([await resources.ledger.rows_of(run) for run in unlisted_runs])
     if unlisted and not dry_run:
         for run in unlisted_runs:
@@ -201,17 +203,6 @@ async def _used_images(graph: Graph, resources: Resources, without: Collection[s
     else:
         used |= await resources.ledger.images_of_others("")
     return used | await _images_of_states(graph, [row["run_id"] for row in rows])
-
-
-async def _unlisted_runs(resources: Resources, cutoff: float) -> list[str]:
-    """Return old runs that have rows but are neither listed nor being worked on."""
-    cutoff_text = datetime.fromtimestamp(cutoff, UTC).isoformat(timespec="milliseconds")
-    unlisted = await resources.ledger.unlisted()
-    return [
-        run
-        for run, newest in unlisted.items()
-        if newest < cutoff_text and not await resources.locks.is_busy(run)
-    ]
 
 
 async def _runs_with_missing_rows(resources: Resources, without: str) -> list[str]:

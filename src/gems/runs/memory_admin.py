@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from langgraph.store.base import GetOp, Item, PutOp, SearchItem
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,7 +34,7 @@ from gems.nodes.prompts import numbered, question
 from gems.resources import Experiences, Resources
 from gems.runs.fork import Graph, thread
 from gems.runs.recovery import read_snapshot
-from gems.types import Recall, TrackRecord
+from gems.types import TrackRecord
 
 Kind = Literal["experience", "lesson"]
 
@@ -330,7 +330,10 @@ class MemoryAdmin:
                 generator = memory_namespace(row["models"]["generator"], row["owner"])
                 puts = experience_ops(values, row["run_id"], generator)
                 count += len(puts)
-                credit_puts += _lesson_credits(values, f"rebuilt/{token}/{row['run_id']}")
+                judged = {round_["number"] for round_ in values.get("rounds") or ()}
+                for recall in values.get("recalls") or ():
+                    if recall["round"] in judged:
+                        credit_puts += credit_ops(recall, values, f"rebuilt/{token}/{row['run_id']}")
                 if not dry_run:
                     await self._submit(
                         [{**op, "value": {**op["value"], "at": row["updated"]}} for op in puts]
@@ -400,9 +403,3 @@ def _to_memory(kind: Kind, item: Item) -> Memory:
 def _without_own(value: dict[str, Any]) -> dict[str, Any]:
     """Return an item's value without what belongs to a store and not to an export."""
     return {name: each for name, each in value.items() if name not in ("record", "at")}
-
-
-def _lesson_credits(values: dict[str, Any], name: str) -> list[PendingOp]:
-    judged = {round_["number"] for round_ in values.get("rounds") or []}
-    recalls = cast("list[Recall]", values.get("recalls") or [])
-    return [op for recall in recalls if recall["round"] in judged for op in credit_ops(recall, values, name)]
