@@ -181,10 +181,11 @@ def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list
             left_out.append(item)
             continue
         known_item = chosen.get(item.name)
+        known_folder = known_item.folder if known_item is not None else None
         # Listed by two places: the later one's permission counts.
-        if known_item is None or None in (known_item.folder, item.folder) or known_item.folder == item.folder:
+        if known_item is None or known_folder is None or item.folder in (None, known_folder):
             chosen[item.name] = item
-        elif known_item.folder.parent == item.folder.parent:
+        elif item.folder is not None and known_folder.parent == item.folder.parent:
             left_out.append(_mark_shadowed(item, known_item))
         else:
             left_out.append(_mark_shadowed(known_item, item))

@@ -113,9 +113,8 @@ class BatchWorker:
             self._thread.join(timeout_s)
 
     def _closed_error(self) -> GemsError:
-        return ProviderError(
-            f"{self._name} was closed before the image was generated.", hint="Create a new generator."
-        )
+        message = f"{self._name} was closed before the image was generated."
+        return ProviderError(message, hint="Create a new generator.")
 
     def _loop(self) -> None:
         try:

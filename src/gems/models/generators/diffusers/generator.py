@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from gems.errors import (
     ConfigurationError,
@@ -46,7 +47,7 @@ class DiffusersGenerator:
     """Generates images with a Diffusers pipeline; equal requests that wait together share a batch.
 
     The constructor is cheap: torch is imported and the model loaded with the first request, on a worker
-    thread.
+    thread. Defaults of steps and guidance are the model's own.
 
     Args:
         model: A preset (`z-image-turbo`, `qwen-image`, `qwen-image-paper`), a directory in Diffusers layout,
@@ -55,21 +56,11 @@ class DiffusersGenerator:
         device: `cpu`, `cuda`, `cuda:1`, `mps`; `auto` is the first available of CUDA, MPS and CPU.
         offload: Keep weights in CPU memory, with one `model` or one layer (`sequential`) at a time on the
             accelerator; `auto` if memory is short. Ignored on a CPU.
-        steps: Default inference steps, 1 to 1000; None for the model's own.
-        guidance: Default guidance scale, 0 or above; None for the model's own.
-        max_batch: Most images per batch, 1 or above; None for 4, and for 1 on a CPU, where batches save no
-            time. Lowered for sizes that ran out of memory; 1 for pipelines not known to generate the images
-            of a batch independently.
+        max_batch: Most images per batch; None for 4, and for 1 on a CPU, where batches save no time. Lowered
+            for sizes that ran out of memory; 1 for pipelines not known to batch images independently.
         compiled: Use `torch.compile`; the first images of each size then take minutes.
-        prompt_cache_mb: Most megabytes of encoded prompts to cache in CPU memory, 0 or above.
+        prompt_cache_mb: Most megabytes of encoded prompts to cache in CPU memory.
         price_usd: US dollars per image; None if unknown.
-
-    Raises:
-        MissingExtraError: torch, Diffusers or a dependency is not installed.
-        ModelFilesError: the directory is missing or contains no pipeline.
-        ModelSpecError: `model` is not a valid name.
-        ConfigurationError: `dtype` or `offload` is invalid.
-        OptionError: `steps`, `guidance`, `max_batch` or `prompt_cache_mb` is out of range.
     """
 
     def __init__(  # noqa: PLR0913 - independent settings, all but the first by name
@@ -91,9 +82,8 @@ class DiffusersGenerator:
         if dtype not in DTYPES:
             raise ConfigurationError(f"Invalid dtype: {dtype!r}.", hint=f"Use one of {', '.join(DTYPES)}.")
         if offload not in ("none", "model", "sequential", "auto"):
-            raise ConfigurationError(
-                f"Invalid offload mode: {offload!r}.", hint="Use none, model, sequential or auto."
-            )
+            hint = "Use none, model, sequential or auto."
+            raise ConfigurationError(f"Invalid offload mode: {offload!r}.", hint=hint)
         recipe = find_recipe(model)
         _check_options(steps, guidance, recipe.min_steps)
         if max_batch is not None and max_batch < 1:
@@ -106,8 +96,14 @@ class DiffusersGenerator:
             guidance=recipe.guidance if guidance is None else guidance,
         )
         self._name = f"diffusers:{model}"
-        self._dtype, self._device, self._offload = dtype, device, offload
-        self._compiled, self._prompt_bytes = compiled, prompt_cache_mb * 1_000_000
+        self._load = partial(
+            load_pipeline,
+            dtype=dtype,
+            device=device,
+            offload=offload,
+            compiled=compiled,
+            prompt_bytes=prompt_cache_mb * 1_000_000,
+        )
         self._max_batch = _MAX_BATCH if max_batch is None else max_batch
         self._decides_batch, self._price_usd = max_batch is None, price_usd
         self._loaded: LoadedPipeline | None = None
@@ -121,16 +117,7 @@ class DiffusersGenerator:
     async def generate(self, request: ImageRequest) -> GeneratedImage:
         """Generate one image. A cancelled call stops after the current step, unless others share its batch.
 
-        Raises:
-            PromptError: the prompt is blank.
-            OptionError: seed, steps or guidance is out of range.
-            SizeError: the model does not support the size.
-            EditingUnsupportedError: the request has a source image.
-            ConfigurationError: the model or the device is not usable; `ModelFilesError` for its files.
-            InvalidImageError: the image is black or NaN.
-            RefusedError: the model's safety checker rejected the image.
-            OutOfMemoryError: not even a single image fits into memory.
-            ProviderError: the pipeline failed, or the generator is closed.
+        Besides the errors of `ImageGenerator`, raises `PromptError` for a blank prompt and `OptionError`.
         """
         self._check(request)
         key = (request.width, request.height, request.steps, request.guidance)
@@ -147,10 +134,8 @@ class DiffusersGenerator:
     def _check(self, request: ImageRequest) -> None:
         """Reject an invalid request before it can fail its batch."""
         if request.source is not None:
-            raise EditingUnsupportedError(
-                f"{self._name} cannot edit images.",
-                hint="Use a generator that can, or omit the source image.",
-            )
+            hint = "Use a generator that can, or omit the source image."
+            raise EditingUnsupportedError(f"{self._name} cannot edit images.", hint=hint)
         if not request.prompt.strip():
             raise PromptError("The prompt is empty.", hint="Describe the image.")
         if not 0 <= request.seed < 2**31:
@@ -161,14 +146,7 @@ class DiffusersGenerator:
     def _run_jobs(self, jobs: list[Job]) -> None:
         """Run a batch of equal jobs, on the worker thread."""
         if self._loaded is None:
-            self._loaded = load_pipeline(
-                self._recipe,
-                dtype=self._dtype,
-                device=self._device,
-                offload=self._offload,
-                compiled=self._compiled,
-                prompt_bytes=self._prompt_bytes,
-            )
+            self._loaded = self._load(self._recipe)
             self._recipe = self._loaded.recipe
             if self._decides_batch and self._loaded.device == "cpu":
                 self._max_batch = 1
@@ -204,9 +182,8 @@ class DiffusersGenerator:
                     job.fail(error)
                 return
             half = len(jobs) // 2
-            _log.warning(
-                "%s failed with a batch of %d images, retrying with half: %s", self._name, len(jobs), error
-            )
+            message = "%s failed with a batch of %d images, retrying with half: %s"
+            _log.warning(message, self._name, len(jobs), error)
             if isinstance(error, OutOfMemoryError):
                 self._worker.limit(half, jobs[0].key)
         else:
@@ -232,8 +209,7 @@ class DiffusersGenerator:
 
 def _check_options(steps: int | None, guidance: float | None, min_steps: int) -> None:
     if steps is not None and not min_steps <= steps <= _MAX_STEPS:
-        raise OptionError(
-            f"Invalid number of inference steps: {steps}.", hint=f"Use {min_steps} to {_MAX_STEPS}."
-        )
+        hint = f"Use {min_steps} to {_MAX_STEPS}."
+        raise OptionError(f"Invalid number of inference steps: {steps}.", hint=hint)
     if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
         raise OptionError(f"Invalid guidance scale: {guidance}.", hint="Use 0 or above.")

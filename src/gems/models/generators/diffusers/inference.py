@@ -37,8 +37,7 @@ def generate_batch(
     """Generate requests of equal size, steps and guidance in one batch; return each one's image or error.
 
     `on_step` receives (steps done, total steps) and may raise `GenerationStopped`, after which the pipeline
-    can be used again. Raises `ConfigurationError` if the model cannot be compiled, `OutOfMemoryError`, and
-    `ProviderError` if the pipeline failed.
+    can be used again. Raises `ConfigurationError` if the model cannot be compiled, and `ProviderError`.
     """
     started = time.monotonic()
     encoded = [_encode_prompts(loaded, request, model) for request in requests]
@@ -52,10 +51,8 @@ def _encode_prompts(loaded: LoadedPipeline, request: ImageRequest, model: str) -
     """Return a request's embeddings or its error; empty if the pipeline encodes prompts itself."""
     if loaded.prompts is None:
         return {}
-    heeded = loaded.recipe.heeds_negative(_resolve_options(loaded, request)[1])
-    negative = _choose_negative_prompt(loaded, request) if heeded else None
     try:
-        return loaded.prompts.encode(request.prompt, negative)
+        return loaded.prompts.encode(request.prompt, _choose_negative_prompt(loaded, request))
     except Exception as error:  # noqa: BLE001 - handed to whoever awaits the request
         _clean_up(loaded, error)
         fault = _translate_failure(model, error)
@@ -107,6 +104,12 @@ def _build_arguments(
 
     recipe, first = loaded.recipe, requests[0]
     steps, guidance = _resolve_options(loaded, first)
+
+    def after_step(pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        # Higher-order schedulers take more steps than requested.
+        on_step(index + 1, getattr(pipe, "num_timesteps", None) or steps or index + 1)
+        return tensors
+
     arguments: dict[str, Any] = {
         "width": first.width,
         "height": first.height,
@@ -114,7 +117,7 @@ def _build_arguments(
         # Always on the CPU, so that a seed gives the same image on every device.
         "generator": [torch.Generator("cpu").manual_seed(request.seed) for request in requests],
         "output_type": "np",
-        "callback_on_step_end": _make_step_callback(on_step, steps),
+        "callback_on_step_end": after_step,
     }
     if guidance is not None:
         arguments[recipe.guidance_argument] = guidance
@@ -130,8 +133,10 @@ def _build_arguments(
     return {name: value for name, value in arguments.items() if name in loaded.accepts and value is not None}
 
 
-def _choose_negative_prompt(loaded: LoadedPipeline, request: ImageRequest) -> str:
-    return request.negative_prompt or loaded.recipe.empty_negative
+def _choose_negative_prompt(loaded: LoadedPipeline, request: ImageRequest) -> str | None:
+    """Return the negative prompt; None if it has no effect."""
+    heeded = loaded.recipe.heeds_negative(_resolve_options(loaded, request)[1])
+    return (request.negative_prompt or loaded.recipe.empty_negative) if heeded else None
 
 
 def _resolve_options(loaded: LoadedPipeline, request: ImageRequest) -> tuple[int | None, float | None]:
@@ -143,46 +148,26 @@ def _resolve_options(loaded: LoadedPipeline, request: ImageRequest) -> tuple[int
     )
 
 
-def _make_step_callback(
-    on_step: Callable[[int, int], None], steps: int | None
-) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
-    def after_step(pipe: Any, index: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        # Higher-order schedulers take more steps than requested.
-        total = getattr(pipe, "num_timesteps", None) or steps or index + 1
-        on_step(index + 1, total)
-        return tensors
-
-    return after_step
-
-
 def _check_pixels(pixels: Any, request: ImageRequest, model: str, *, refused: bool) -> GemsError | None:
     """Check an image of floats in [0, 1], shape (height, width, 3); return the error, if any."""
     if refused:
         return RefusedError(f"The safety checker of {model} rejected the image.")
     height, width = pixels.shape[:2]
     if (width, height) != (request.width, request.height):
-        return InvalidImageError(
-            f"{model} generated {width}x{height} pixels instead of {request.width}x{request.height}."
-        )
-    if not bool(np.isfinite(pixels).all()):
-        return InvalidImageError(
-            f"{model} generated an image with invalid numbers (NaN).",
-            hint="Its weights are damaged, or they overflow: set GEMS_GENERATOR__DTYPE=float32.",
-        )
-    if not bool(pixels.any()):
-        return InvalidImageError(
-            f"{model} generated an entirely black image.",
-            hint="Its weights are damaged, or they overflow: set GEMS_GENERATOR__DTYPE=float32.",
-        )
-    return None
+        wanted = f"{request.width}x{request.height}"
+        return InvalidImageError(f"{model} generated {width}x{height} pixels instead of {wanted}.")
+    fault = "an image with invalid numbers (NaN)" if not np.isfinite(pixels).all() else ""
+    if not fault and pixels.any():
+        return None
+    hint = "Its weights are damaged, or they overflow: set GEMS_GENERATOR__DTYPE=float32."
+    return InvalidImageError(f"{model} generated {fault or 'an entirely black image'}.", hint=hint)
 
 
 def _make_image(
     loaded: LoadedPipeline, request: ImageRequest, pixels: Any, model: str, batch: int, started: float
 ) -> GeneratedImage:
     data = io.BytesIO()
-    picture = Image.fromarray((pixels * 255).round().astype("uint8"))
-    picture.save(data, "PNG")
+    Image.fromarray((pixels * 255).round().astype("uint8")).save(data, "PNG")
     return GeneratedImage(
         data=data.getvalue(),
         width=request.width,
@@ -213,11 +198,10 @@ def _record_parameters(loaded: LoadedPipeline, request: ImageRequest, batch: int
         "batch": batch,
         "diffusers": diffusers.__version__,
         "torch": torch.__version__,
+        "classifier_free_guidance": loaded.recipe.heeds_negative(guidance),
     }
-    heeded = loaded.recipe.heeds_negative(guidance)
-    parameters["classifier_free_guidance"] = heeded
     if request.negative_prompt:
-        parameters["negative_prompt_ignored"] = not heeded
+        parameters["negative_prompt_ignored"] = not parameters["classifier_free_guidance"]
     return parameters
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from gems.errors import ConfigurationError, GemsError, ModelFilesError, OutOfMemoryError
 from gems.models.generators.diffusers.presets import (
+    DOWNLOAD_AGAIN,
     FAMILIES,
     PRESETS,
     Recipe,
@@ -23,9 +24,16 @@ from gems.models.generators.diffusers.presets import (
 from gems.models.generators.diffusers.prompt_encoder import PromptEncoder
 from gems.observability.redaction import redact, shorten
 
+_log = logging.getLogger(__name__)
+
+Offload = Literal["none", "model", "sequential", "auto"]
+DTYPES = ("auto", "bfloat16", "float16", "float32")
+_WORKING_BYTES = 4 * 2**30
+"""Accelerator memory left for activations: about what four images of 1024x1024 pixels take."""
 _RECOMPILE_LIMIT = 64
 """All blocks of a model share one code object, which is recompiled for each kind of block, size and prompt
 length; beyond torch's default of 8, steps would silently run uncompiled."""
+_LOCAL_FILES = {"use_safetensors": True, "local_files_only": True}
 _COMPILE_OFF = "Set GEMS_GENERATOR__COMPILE=false."
 
 
@@ -33,15 +41,13 @@ def compile_pipeline(pipe: Any, offload: str) -> None:
     """Set up compilation of the denoising model at its first call, per block where supported.
 
     Must run on the worker thread, whose recompilation limit it raises, after the pipeline was moved to its
-    device. Raises `ConfigurationError` if this offload mode or this Python does not support compilation.
+    device. Raises `ConfigurationError`.
     """
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
     if offload == "sequential":
-        raise ConfigurationError(
-            "Sequential offloading cannot be combined with compilation.",
-            hint=f"{_COMPILE_OFF} Or use GEMS_GENERATOR__OFFLOAD=model.",
-        )
+        hint = f"{_COMPILE_OFF} Or use GEMS_GENERATOR__OFFLOAD=model."
+        raise ConfigurationError("Sequential offloading cannot be combined with compilation.", hint=hint)
     config = torch._dynamo.config  # noqa: SLF001 - where PyTorch documents it
     config.recompile_limit = max(config.recompile_limit, _RECOMPILE_LIMIT)
     model = getattr(pipe, "transformer", None) or pipe.unet
@@ -65,18 +71,8 @@ def compilation_error(error: BaseException) -> ConfigurationError | None:
     )
 
 
-Offload = Literal["none", "model", "sequential", "auto"]
-DTYPES = ("auto", "bfloat16", "float16", "float32")
-
-_WORKING_BYTES = 4 * 2**30
-"""Accelerator memory left for activations: about what four images of 1024x1024 pixels take."""
-
-
 def find_device(asked: str) -> Any:
-    """Return the `torch.device` of that name; `auto` is the first available of CUDA, MPS and CPU.
-
-    Raises `ConfigurationError` if the name is invalid or the device is not available.
-    """
+    """Return the `torch.device` of that name; `auto` is the first available of CUDA, MPS and CPU."""
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -85,22 +81,12 @@ def find_device(asked: str) -> Any:
     try:
         device = torch.device(asked)
     except RuntimeError as error:
-        raise ConfigurationError(
-            f"Invalid device: {asked!r}.", hint="Use auto, cpu, cuda, cuda:1 or mps."
-        ) from error
+        hint = "Use auto, cpu, cuda, cuda:1 or mps."
+        raise ConfigurationError(f"Invalid device: {asked!r}.", hint=hint) from error
     available = {"cuda": cuda and (device.index or 0) < torch.cuda.device_count(), "mps": mps, "cpu": True}
     if not available.get(device.type, False):
         raise ConfigurationError(f"The device {asked} is not available.", hint="Use auto or cpu.")
     return device
-
-
-def resolve_dtype(asked: str, device: str) -> Any:
-    """Return the `torch.dtype` of that name; `auto` is bfloat16 on CUDA, else float32."""
-    import torch  # noqa: PLC0415
-
-    if asked == "auto":
-        asked = "bfloat16" if device == "cuda" else "float32"
-    return getattr(torch, asked)
 
 
 def choose_offload(asked: Offload, device: str, parts: Sequence[int], free: int) -> str:
@@ -154,9 +140,6 @@ def free_accelerator_memory() -> None:
         torch.cuda.empty_cache()
 
 
-_log = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedPipeline:
     """A loaded Diffusers pipeline and its configuration.
@@ -181,8 +164,7 @@ def load_pipeline(
     """Load the pipeline of `recipe` from its directory, the cache, or the Hub.
 
     `prompt_bytes` limits the cache of encoded prompts. Raises `ConfigurationError` if the device or a package
-    is missing or compilation is impossible, `ModelFilesError` if files are missing, damaged or pickled, and
-    `OutOfMemoryError`.
+    is missing or compilation is impossible, `ModelFilesError` for damaged files, and `OutOfMemoryError`.
     """
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
@@ -190,7 +172,8 @@ def load_pipeline(
     started = time.monotonic()
     try:
         folder = _fetch_folder(recipe.source)
-        torch_dtype = resolve_dtype(dtype, target.type)
+        default = "bfloat16" if target.type == "cuda" else "float32"
+        torch_dtype = getattr(torch, default if dtype == "auto" else dtype)
         pipe = _assemble_pipeline(folder, torch_dtype)
         _check_weights(pipe, folder)
         mode = move_pipeline(pipe, target, offload)
@@ -230,26 +213,19 @@ def _assemble_pipeline(folder: Path, number: Any) -> Any:
     recipe_of_folder(folder)  # Rejects pipelines with custom code, with a clearer message than the library's.
     missing = [name for name in component_folders(folder) if not (folder / name).is_dir()]
     if missing:
-        raise ModelFilesError(
-            f"The model in {folder} is incomplete: {', '.join(missing)} is missing.",
-            hint="Download the model again.",
-        )
+        what = f"is incomplete: {', '.join(missing)} is missing"
+        raise ModelFilesError(f"The model in {folder} {what}.", hint=DOWNLOAD_AGAIN)
     pipeline_class: Any = DiffusionPipeline
+    encoders = _text_encoders(folder, number)
     pipe = pipeline_class.from_pretrained(
-        str(folder),
-        dtype=number,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        **_text_encoders(folder, number),
+        str(folder), dtype=number, trust_remote_code=False, **_LOCAL_FILES, **encoders
     )
     pipe.set_progress_bar_config(disable=True)
     call, name = _call_parameters(pipe), type(pipe).__name__
     needs_image = "image" in call and ("Img2Img" in name or "Inpaint" in name)
     if needs_image or not {"prompt", "width", "height"} <= set(call):
-        raise ModelFilesError(
-            f"{name} in {folder} is not a text-to-image pipeline.", hint="Use another model."
-        )
+        message = f"{name} in {folder} is not a text-to-image pipeline."
+        raise ModelFilesError(message, hint="Use another model.")
     if hasattr(getattr(pipe, "vae", None), "enable_slicing"):
         pipe.vae.enable_slicing()  # Decodes image by image: the same pixels with less memory.
     return pipe
@@ -270,15 +246,10 @@ def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
         if not (isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel)):
             continue
         load: Any = model_class.from_pretrained
-        model, report = load(
-            str(folder / name),
-            dtype=number,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        missing = sorted(set(report["missing_keys"]) & {key for key, _ in model.named_parameters()})
-        if missing:
+        model, report = load(str(folder / name), dtype=number, output_loading_info=True, **_LOCAL_FILES)
+        if missing := sorted(
+            {key for key, _ in model.named_parameters()}.intersection(report["missing_keys"])
+        ):
             raise _missing_weights(folder, name, missing)
         models[name] = model
     return models
@@ -289,18 +260,14 @@ def _check_weights(pipe: Any, folder: Path) -> None:
     import torch  # noqa: PLC0415
 
     for name, model in pipe.components.items():
-        if not isinstance(model, torch.nn.Module):
-            continue
-        empty = sorted(key for key, weights in model.named_parameters() if weights.is_meta)
-        if empty:
+        parameters = model.named_parameters() if isinstance(model, torch.nn.Module) else ()
+        if empty := sorted(key for key, weights in parameters if weights.is_meta):
             raise _missing_weights(folder, name, empty)
 
 
 def _missing_weights(folder: Path, component: str, keys: Sequence[str]) -> ModelFilesError:
-    return ModelFilesError(
-        f"The files in {folder / component} lack {len(keys)} weights of the model, e.g. {keys[0]}.",
-        hint="Download the model again.",
-    )
+    what = f"lack {len(keys)} weights of the model, e.g. {keys[0]}"
+    return ModelFilesError(f"The files in {folder / component} {what}.", hint=DOWNLOAD_AGAIN)
 
 
 def _call_parameters(pipe: Any) -> dict[str, inspect.Parameter]:
@@ -321,14 +288,11 @@ def _complete_recipe(recipe: Recipe, folder: Path, pipe: Any) -> Recipe:
     call = _call_parameters(pipe)
     if class_name not in FAMILIES and ("negative_prompt" not in call or "true_cfg_scale" in call):
         recipe = replace(recipe, cfg_above=None)
-    return replace(
-        recipe,
-        pipeline=class_name,
-        steps=recipe.steps or _find_default(call, "num_inference_steps", int),
-        guidance=_find_default(call, recipe.guidance_argument, float)
-        if recipe.guidance is None
-        else recipe.guidance,
-    )
+    guidance = recipe.guidance
+    if guidance is None:
+        guidance = _find_default(call, recipe.guidance_argument, float)
+    steps = recipe.steps or _find_default(call, "num_inference_steps", int)
+    return replace(recipe, pipeline=class_name, steps=steps, guidance=guidance)
 
 
 def _find_default(call: dict[str, inspect.Parameter], name: str, kind: type) -> Any:
@@ -342,9 +306,8 @@ def _translate_loading_error(source: str, error: Exception) -> GemsError:
         return OutOfMemoryError(f"The model {source} does not fit into memory: {message}")
     if isinstance(error, ImportError):
         return ConfigurationError(f"The model {source} needs a package that is not installed: {message}")
-    if Path(source).expanduser().is_dir():
-        hint = "Download the model again; weights must be safetensors files in Diffusers layout."
-    else:
+    hint = "Download the model again; weights must be safetensors files in Diffusers layout."
+    if not Path(source).expanduser().is_dir():
         hint = (
             "Connect to the internet for the first use, run `hf auth login` if the model requires it,"
             f" or use a directory or one of {', '.join(PRESETS)}."

@@ -15,23 +15,20 @@ from typing import Any
 from gems.errors import ModelFilesError, ModelSpecError
 from gems.types import GeneratorCapabilities
 
+DOWNLOAD_AGAIN = "Download the model again."
+_LAYOUT = "Use a directory in Diffusers layout."
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How to call a pipeline.
+    """How to call a pipeline; steps and guidance are None for the pipeline's own default.
 
     Attributes:
         source: Directory or name on the Hub.
         pipeline: Class name of the pipeline; empty if unknown before loading.
         size: Default width and height in pixels.
-        sizes: The only supported sizes; None for any multiple of `multiple`.
-        multiple: Width and height must be multiples of this many pixels.
-        steps: Inference steps; None for the pipeline's default.
-        min_steps: Fewest inference steps.
-        guidance: Guidance scale; None for the pipeline's default.
-        guidance_argument: The argument of the pipeline for the guidance scale.
+        sizes: The only supported sizes; None for any multiple of `multiple` pixels.
         cfg_above: Negative prompts take effect if the guidance is above this; None for never.
         empty_negative: Replaces an empty negative prompt.
         embeddings: Names of the call's arguments for the results of `encode_prompt`, in order, empty for
@@ -52,11 +49,6 @@ class Recipe:
     empty_negative: str = ""
     embeddings: tuple[str, ...] = ()
 
-    @property
-    def batches(self) -> bool:
-        """Whether images of one batch are known to be independent."""
-        return bool(self.embeddings)
-
     def heeds_negative(self, guidance: float | None) -> bool:
         """Whether a negative prompt takes effect at this guidance scale (None if unknown)."""
         return self.cfg_above is not None and (guidance is None or guidance > self.cfg_above)
@@ -70,7 +62,8 @@ class Recipe:
             size_multiple=self.multiple,
             min_side=self.multiple,
             negative_prompts=self.heeds_negative(self.guidance),
-            max_batch=max_batch if self.batches or not self.pipeline else 1,
+            # Images of a batch are known to be independent if each prompt is encoded by itself.
+            max_batch=max_batch if self.embeddings or not self.pipeline else 1,
             price_usd=price_usd,
         )
 
@@ -136,8 +129,7 @@ PRESETS: dict[str, Recipe] = {
 def find_recipe(model: str) -> Recipe:
     """Return the recipe of a preset, a directory, or a name on the Hub (read from the local cache, if there).
 
-    Raises `ModelFilesError` if a directory is missing or contains no valid pipeline, and `ModelSpecError` if
-    `model` is none of the three.
+    Raises `ModelFilesError` for a directory without a valid pipeline, and `ModelSpecError` for other names.
     """
     if model in PRESETS:
         return PRESETS[model]
@@ -146,16 +138,14 @@ def find_recipe(model: str) -> Recipe:
         return recipe_of_folder(folder)
     if folder.is_absolute() or model[:1] in (".", "~") or model.count("/") > 1 or "\\" in model:
         what = "is a file, not a directory" if folder.is_file() else "does not exist"
-        raise ModelFilesError(
-            f"The model directory {model} {what}.", hint="Use a directory in Diffusers layout."
-        )
+        raise ModelFilesError(f"The model directory {model} {what}.", hint=_LAYOUT)
     if not _HUB_NAME.fullmatch(model):
-        raise ModelSpecError(
-            f"Unknown Diffusers model: {model!r}.",
-            hint=f"Use one of {', '.join(PRESETS)}, a directory, or a Hub name such as OWNER/MODEL.",
-        )
-    cached = _find_cached_folder(model)
-    known = recipe_of_folder(cached) if cached else Recipe()
+        hint = f"Use one of {', '.join(PRESETS)}, a directory, or a Hub name such as OWNER/MODEL."
+        raise ModelSpecError(f"Unknown Diffusers model: {model!r}.", hint=hint)
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - comes with the extra only
+
+    index = try_to_load_from_cache(model, "model_index.json")
+    known = recipe_of_folder(Path(index).parent) if isinstance(index, str) else Recipe()
     return replace(known, source=model)
 
 
@@ -164,10 +154,8 @@ def recipe_of_folder(folder: Path) -> Recipe:
     index = _read_json(folder / "model_index.json")
     name = index.get("_class_name")
     if not isinstance(name, str):
-        raise ModelFilesError(
-            f"The model in {folder} is not a pipeline of Diffusers.",
-            hint="Models with custom code are not supported.",
-        )
+        hint = "Models with custom code are not supported."
+        raise ModelFilesError(f"The model in {folder} is not a pipeline of Diffusers.", hint=hint)
     recipe = FAMILIES.get(name, Recipe(pipeline=name))
     if name == "Flux2KleinPipeline" and index.get("is_distilled") is False:
         recipe = replace(recipe, cfg_above=1.0)
@@ -186,8 +174,8 @@ def component_folders(folder: Path) -> list[str]:
 
 def _read_native_size(folder: Path) -> tuple[int, int] | None:
     """Return width and height in pixels that the model was trained for, if its files say so."""
-    vae = _read_optional_json(folder / "vae" / "config.json")
-    unet = _read_optional_json(folder / "unet" / "config.json")
+    paths = [folder / part / "config.json" for part in ("vae", "unet")]
+    vae, unet = (_read_json(path) if path.is_file() else {} for path in paths)
     side: Any = vae.get("sample_size")
     if unet.get("sample_size"):
         # A UNet's size is in latents; the VAE scales it to pixels.
@@ -200,26 +188,13 @@ def _read_native_size(folder: Path) -> tuple[int, int] | None:
     return (side, side) if isinstance(side, int) else None
 
 
-def _read_optional_json(path: Path) -> dict[str, Any]:
-    return _read_json(path) if path.is_file() else {}
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelFilesError(
-            f"{path.parent} contains no {path.name}.", hint="Use a directory in Diffusers layout."
-        ) from error
+        raise ModelFilesError(f"{path.parent} contains no {path.name}.", hint=_LAYOUT) from error
     except (OSError, ValueError) as error:
-        raise ModelFilesError(f"{path} cannot be read: {error}.", hint="Download the model again.") from error
+        raise ModelFilesError(f"{path} cannot be read: {error}.", hint=DOWNLOAD_AGAIN) from error
     if not isinstance(content, dict):
-        raise ModelFilesError(f"{path} contains no JSON object.", hint="Download the model again.")
+        raise ModelFilesError(f"{path} contains no JSON object.", hint=DOWNLOAD_AGAIN)
     return content
-
-
-def _find_cached_folder(name: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - comes with the extra only
-
-    index = try_to_load_from_cache(name, "model_index.json")
-    return Path(index).parent if isinstance(index, str) else None

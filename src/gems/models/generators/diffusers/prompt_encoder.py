@@ -31,13 +31,8 @@ class PromptEncoder:
         self._names = names
         self._max_bytes, self._max_entries = max_bytes, max_entries
         self._kept: OrderedDict[str, Embeddings] = OrderedDict()
-        self._bytes = 0
+        self.kept_bytes = 0
         self._arguments = _encoding_arguments(pipe)
-
-    @property
-    def kept_bytes(self) -> int:
-        """Bytes of the cached embeddings."""
-        return self._bytes
 
     def encode(self, prompt: str, negative_prompt: str | None) -> Embeddings:
         """Return the call's arguments for a prompt; `negative_prompt` is None if the call ignores it.
@@ -58,9 +53,9 @@ class PromptEncoder:
         size = _count_bytes(embeddings)
         if size <= self._max_bytes:
             self._kept[text] = embeddings
-            self._bytes += size
-        while self._bytes > self._max_bytes or len(self._kept) > self._max_entries:
-            self._bytes -= _count_bytes(self._kept.popitem(last=False)[1])
+            self.kept_bytes += size
+        while self.kept_bytes > self._max_bytes or len(self._kept) > self._max_entries:
+            self.kept_bytes -= _count_bytes(self._kept.popitem(last=False)[1])
         return embeddings
 
     def _run_encoder(self, text: str) -> Embeddings:
@@ -74,9 +69,8 @@ class PromptEncoder:
         embeddings = {name: value for name, value in zip(self._names, encoded, strict=False) if name}
         if embeddings.get("prompt_embeds_mask", 0) is None:
             # Omitted if no token is padding; in a batch with a longer text some will be.
-            embeddings["prompt_embeds_mask"] = torch.ones(
-                embeddings["prompt_embeds"].shape[:2], dtype=torch.int64
-            )
+            shape = embeddings["prompt_embeds"].shape[:2]
+            embeddings["prompt_embeds_mask"] = torch.ones(shape, dtype=torch.int64)
         return {name: _move(value, "cpu") for name, value in embeddings.items()}
 
 
@@ -110,10 +104,8 @@ def _move(value: Any, device: Any) -> Any:
 
 
 def _count_bytes(embeddings: Embeddings) -> int:
-    tensors = [
-        tensor for value in embeddings.values() for tensor in (value if isinstance(value, list) else [value])
-    ]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    lists = [value if isinstance(value, list) else [value] for value in embeddings.values()]
+    return sum(tensor.numel() * tensor.element_size() for tensors in lists for tensor in tensors)
 
 
 def _encoding_arguments(pipe: Any) -> dict[str, Any]:
@@ -121,10 +113,11 @@ def _encoding_arguments(pipe: Any) -> dict[str, Any]:
     call = inspect.signature(type(pipe).__call__).parameters
     own = inspect.signature(type(pipe).encode_prompt).parameters
     # Embeddings are the result, and a negative prompt is encoded like any other text.
-    shared = [
-        name for name in own if name in call and name not in ("self", "prompt") and "embeds" not in name
-    ]
-    arguments = {name: call[name].default for name in shared if not name.startswith("negative_")}
+    arguments = {
+        name: call[name].default
+        for name in own.keys() & call.keys() - {"self", "prompt"}
+        if "embeds" not in name and not name.startswith("negative_")
+    }
     if "do_classifier_free_guidance" in own:
         arguments["do_classifier_free_guidance"] = False
     return arguments
