@@ -37,7 +37,7 @@ _SKELETON = Path(__file__).parent / "skeleton"
 _TEMPLATE_SUFFIX = ".tmpl"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Draft:
     """Content of a draft's folder.
 

@@ -239,11 +239,9 @@ def _cut_description(text: str) -> str:
 
 def list_lessons(name: str, group: LessonGroup) -> str:
     """Return the guidance of a new skill as a list of its lessons."""
-    heading = (
-        f"What earlier runs with {_on_one_line(group.generator)} learnt about requirements of the kind "
-        f"{group.kinds[0]}, with what came of it. Use what fits the prompt; keep everything that the user "
-        "asked for."
-    )
+    about = f"What earlier runs with {_on_one_line(group.generator)} learnt"
+    use = "Use what fits the prompt; keep everything that the user asked for."
+    heading = f"{about} about requirements of the kind {group.kinds[0]}, with what came of it. {use}"
     lines = [f"- {_on_one_line(item.line)}" for item in group.shown()[:_MAX_LISTED]]
     return "\n".join([f"# {name.replace('-', ' ').capitalize()}", "", heading, "", *lines])
 
@@ -342,15 +340,12 @@ class DraftWriter:
         for text, description in texts:
             fields = _draft_fields(group, name, description, skill)
             source = skill.folder if skill is not None else None
-            draft = Draft(
-                name=name, fields=fields, body=text, prompts=prompts, source=source, warnings=warnings
-            )
+            draft = Draft(name, fields, text, prompts, source, warnings)
             faults = draft.faults()
             if not faults:
                 return draft
-            warnings.append(
-                f"The list of lessons is used instead of the chat model's text: {' '.join(faults)}"
-            )
+            wrong = "The list of lessons is used instead of the chat model's text:"
+            warnings.append(f"{wrong} {' '.join(faults)}")
         if skill is not None:
             raise SkillError(f"The chat model wrote an invalid skill: {' '.join(faults)}")
         raise InternalError(f"The draft {name} is not a valid skill: {' '.join(faults)}")
@@ -377,10 +372,8 @@ def _draft_fields(group: LessonGroup, name: str, description: str, skill: Skill 
         # The description decides when the skill is chosen; the model does not see it, so it stays.
         fields = standard_fields(skill)
     else:
-        plain = (
-            f"What earlier runs learnt about requirements of the kind {group.kinds[0]}. For prompts whose "
-            "main difficulty is of this kind; not for plain ones."
-        )
+        about = f"What earlier runs learnt about requirements of the kind {group.kinds[0]}."
+        plain = f"{about} For prompts whose main difficulty is of this kind; not for plain ones."
         fields = {"name": name, "description": description or plain}
     own = {
         GENERATOR: group.generator,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import replace
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +34,7 @@ from gems.skills.reports import SkillDrafts, SkillTrial, TriedExample
 from gems.state import Context, Input, State
 from gems.types import Role, Usage, merge_usage
 
+S = TypeVar("S")
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
 _CONCURRENCY = 8
@@ -70,72 +71,72 @@ class RecordingClient(ChatClient):
             raise
 
 
-@dataclass
 class ExampleTrial:
-    """One example with its outcome, which `run` sets."""
+    """One example of a skill, tried with models whose usage and errors are recorded."""
 
-    skill: str
-    example: Example
-    context: Context
-    skills: list[str] = field(default_factory=list)
-    chosen: bool | None = None
-    new_prompt: str | None = None
-    kept: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    fault: str = ""
+    def __init__(self, skill: str, example: Example, context: Context) -> None:
+        self._skill, self._example = skill, example
+        self._clients = {role: RecordingClient(client) for role, client in context.chats.items()}
+        chats: dict[Role, ChatClient] = {**self._clients}
+        self._context = replace(context, chats=chats)
 
-    def __post_init__(self) -> None:
-        self._clients: dict[Role, RecordingClient] = {
-            role: RecordingClient(client) for role, client in self.context.chats.items()
-        }
-        self.context = replace(self.context, chats=self._clients)
-
-    @property
-    def unanswered(self) -> list[str]:
-        """The errors of models that gave no usable answers."""
+    def _unanswered(self) -> list[str]:
+        """Return the errors of models that gave no usable answers."""
         return list(dict.fromkeys(fault for client in self._clients.values() for fault in client.errors))
 
     def usage(self) -> dict[str, Usage]:
         """Return the usage by role."""
-        used: dict[str, Usage] = {}
-        for role, client in self._clients.items():
-            for usage in client.usages:
-                used = merge_usage(used, {role: usage})
-        return used
+        used = [{role: usage} for role, client in self._clients.items() for usage in client.usages]
+        return reduce(merge_usage, used, {})
 
-    async def run(self) -> None:
+    async def run(self) -> TriedExample:
         """Ask the planner, and if the example calls for the skill, write its prompt and check it."""
-        plan = await choose_skills(self.example.prompt, "auto", self._work())
-        if not self.unanswered:
-            self.skills, self.chosen = plan["skills"], self.skill in plan["skills"]
-        if not self.example.trigger or not self.example.keeps:
-            return
-        before = len(self.unanswered)
-        update = await _skill_graph().ainvoke(await self._initial_state(), context=self.context)
+        example = self._example
+        plan = await choose_skills(example.prompt, "auto", self._work())
+        chosen = None if self._unanswered() else self._skill in plan["skills"]
+        outcome: dict[str, Any] = {"new_prompt": None, "kept": [], "lost": [], "fault": ""}
+        if example.trigger and example.keeps:
+            outcome |= await self._rewrite()
+        unanswered = self._unanswered()
+        return TriedExample(
+            line=example.line,
+            prompt=example.prompt,
+            trigger=example.trigger,
+            chosen=chosen,
+            skills=[] if chosen is None else plan["skills"],
+            unanswered=unanswered,
+            passed=chosen == example.trigger and not (outcome["lost"] or outcome["fault"] or unanswered),
+            **outcome,
+        )
+
+    async def _rewrite(self) -> dict[str, Any]:
+        """Return the fields of the outcome that come from the skill's prompt."""
+        before = len(self._unanswered())
+        update = await _skill_graph().ainvoke(await self._initial_state(), context=self._context)
         if _INTERRUPT in update:
-            self.fault = "The skill asks a person a question, which a test cannot answer."
-            return
-        self.fault = update["skill_uses"][-1]["fault"]
+            return {"fault": "The skill asks a person a question, which a test cannot answer."}
+        fault = update["skill_uses"][-1]["fault"]
         # Without an answer the prompt is the user's own, which keeps everything.
-        if self.fault or len(self.unanswered) > before:
-            return
-        self.new_prompt = update["current_prompt"]
-        lost = await self._find_lost(self.new_prompt)
-        if len(self.unanswered) == before:
-            self.lost = lost
-            self.kept = [statement for statement in self.example.keeps if statement not in lost]
+        if fault or len(self._unanswered()) > before:
+            return {"fault": fault}
+        new_prompt = update["current_prompt"]
+        lost = await self._find_lost(new_prompt)
+        if len(self._unanswered()) > before:
+            return {"new_prompt": new_prompt}
+        kept = [statement for statement in self._example.keeps if statement not in lost]
+        return {"new_prompt": new_prompt, "lost": lost, "kept": kept}
 
     async def _initial_state(self) -> State:
         """Return a run's state right before the skill's node."""
-        prompt = self.example.prompt
+        prompt = self._example.prompt
         # Reproducible, and independent of the settings' defaults.
-        graph_input: Input = {"prompt": prompt, "seed": 0, "skills": self.skill, "memory": False}
+        graph_input: Input = {"prompt": prompt, "seed": 0, "skills": self._skill, "memory": False}
         requirements = await state_requirements(prompt, self._work())
         return {
             "prompt": prompt,
             "current_prompt": prompt,
-            "options": resolve_options(graph_input, self.context),
-            "plan": {"skills": [self.skill], "why": "It is tried.", "prompt": prompt},
+            "options": resolve_options(graph_input, self._context),
+            "plan": {"skills": [self._skill], "why": "It is tried.", "prompt": prompt},
             "requirements": requirements,
             "skill_uses": [],
         }
@@ -146,10 +147,10 @@ class ExampleTrial:
         Empty if the model gives no answer; `unanswered` has the error.
         """
         folded = _normalize_text(new_prompt)
-        open_statements = [said for said in self.example.keeps if _normalize_text(said) not in folded]
+        open_statements = [said for said in self._example.keeps if _normalize_text(said) not in folded]
         if not open_statements:
             return []
-        slots = {"user_prompt": self.example.prompt, "new_prompt": new_prompt}
+        slots = {"user_prompt": self._example.prompt, "new_prompt": new_prompt}
         slots["questions"] = numbered(open_statements)
         try:
             reply = await self._work().ask(question("keep", slots))
@@ -162,30 +163,12 @@ class ExampleTrial:
     def _work(self) -> NodeContext:
         """Return a node's context without a run: nothing is entered into the ledger."""
         return NodeContext(
-            context=self.context,
+            context=self._context,
             run_id="",
             round=1,
             profile="balanced",
             deadline_s=None,
             write=lambda _: None,
-        )
-
-    def report(self) -> TriedExample:
-        """Return the outcome."""
-        example, unanswered = self.example, self.unanswered
-        as_expected = self.chosen == example.trigger and not self.lost
-        return TriedExample(
-            line=example.line,
-            prompt=example.prompt,
-            trigger=example.trigger,
-            chosen=self.chosen,
-            skills=self.skills,
-            new_prompt=self.new_prompt,
-            kept=self.kept,
-            lost=self.lost,
-            unanswered=unanswered,
-            fault=self.fault,
-            passed=as_expected and not unanswered and not self.fault,
         )
 
 
@@ -223,11 +206,9 @@ def find_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
     return registry.named(wanted)
 
 
-def _build_report(name: str, trials: Sequence[ExampleTrial], seconds: float) -> SkillTrial:
-    examples = [trial.report() for trial in trials]
-    usage: dict[str, Usage] = {}
-    for trial in trials:
-        usage = merge_usage(usage, trial.usage())
+def _build_report(
+    name: str, examples: list[TriedExample], usage: dict[str, Usage], seconds: float
+) -> SkillTrial:
     answered = [example for example in examples if example.chosen is not None]
     true_positives = sum(example.trigger and bool(example.chosen) for example in answered)
     kept = sum(len(example.kept) for example in examples)
@@ -250,17 +231,15 @@ def _ratio(part: int, whole: int) -> float | None:
     return round(part / whole, 4) if whole else None
 
 
-async def _map_concurrently(
-    function: Callable[[Example], Awaitable[T]], examples: Iterable[Example]
-) -> list[T]:
+async def _map_concurrently(function: Callable[[S], Awaitable[T]], items: Iterable[S]) -> list[T]:
     """Return all results in order, running a few at a time; the first error cancels the others."""
     semaphore = asyncio.Semaphore(_CONCURRENCY)
 
-    async def limited(example: Example) -> T:
+    async def limited(item: S) -> T:
         async with semaphore:
-            return await function(example)
+            return await function(item)
 
-    tasks = [asyncio.create_task(limited(example)) for example in examples]
+    tasks = [asyncio.create_task(limited(item)) for item in items]
     try:
         return list(await asyncio.gather(*tasks))
     finally:
@@ -301,17 +280,18 @@ class SkillWorkshop:
             await asyncio.to_thread(skill_graph, found)
         context, done = self._resources.context(), 0
 
-        async def run_trial(example: Example) -> ExampleTrial:
+        async def run_trial(trial: ExampleTrial) -> TriedExample:
             nonlocal done
-            trial = ExampleTrial(found.name, example, context)
-            await trial.run()
+            outcome = await trial.run()
             done += 1
             if progress is not None:
                 progress(done, len(examples))
-            return trial
+            return outcome
 
-        trials = await _map_concurrently(run_trial, examples)
-        return _build_report(found.name, trials, time.monotonic() - started)
+        trials = [ExampleTrial(found.name, example, context) for example in examples]
+        outcomes = await _map_concurrently(run_trial, trials)
+        usage = reduce(merge_usage, [trial.usage() for trial in trials], {})
+        return _build_report(found.name, outcomes, usage, time.monotonic() - started)
 
     async def learn(
         self, request: DraftRequest | None = None, progress: Progress | None = None

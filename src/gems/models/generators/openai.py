@@ -93,10 +93,7 @@ def _parse_error_object(body: str) -> Mapping[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-_RECORDED = {
-    "num_inference_steps": "steps",
-    "guidance_scale": "guidance",
-}
+_RECORDED = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 _RECORDED |= {
     name: name
     for name in ("negative_prompt", "size", "quality", "background", "style", "moderation", "output_format")
