@@ -102,10 +102,7 @@ class Scanner:
         self._told: set[str] = set()
 
     def scan(self, places: Iterable[Place]) -> list[ScannedSkill]:
-        """Return the skills of the given places, in their order and within each by folder name. Blocking.
-
-        A folder that cannot be used is logged as a warning once.
-        """
+        """Return the skills by place and folder name; log each unusable folder once. Blocking."""
         listed = list(places)
         found: list[ScannedSkill] = []
         known: dict[tuple[Path, Place], tuple[Stamp, ScannedSkill]] = {}
@@ -134,10 +131,7 @@ class Scanner:
 
 
 def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None = None) -> ScannedSkill:
-    """Return the skill in a folder, or its faults. Blocking.
-
-    `trusted` says whether its code may run; `stamp` is the state of its files, determined if omitted.
-    """
+    """Return the skill in a folder, or its faults; `trusted` says whether its code may run. Blocking."""
     name = skill_file_name(folder)
     if findings := _check_links(folder, name):
         return FaultySkill(folder=folder, place=place, findings=tuple(findings))
@@ -170,10 +164,7 @@ def skill_file_name(folder: Path) -> str:
 
 
 def resolve_duplicates(found: Iterable[ScannedSkill]) -> tuple[list[Skill], list[ScannedSkill]]:
-    """Return the skill to use for each name, and those left out.
-
-    A later place takes precedence over an earlier one; within a place the first folder does.
-    """
+    """Return the skill of each name, of the latest place and its first folder, and those left out."""
     chosen: dict[str, Skill] = {}
     left_out: list[ScannedSkill] = []
     for item in found:
@@ -262,10 +253,7 @@ def _file_stamp(folder: Path) -> Stamp:
 
 
 class SkillCatalogue:
-    """The skills in the folders that `places` returns; a new folder is found by the next scan.
-
-    `places` is None for the skills of `fixed`, which never change.
-    """
+    """The skills in the folders that `places` returns, scanned on demand; without it those of `fixed`."""
 
     def __init__(
         self, places: Callable[[], list[Place]] | None = None, *, fixed: SkillRegistry | None = None

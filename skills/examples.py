@@ -42,10 +42,7 @@ class _Statement(BaseModel):
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """Return a skill's examples in order. Blocking.
-
-    Raises `SkillError` if the file is missing or has no example, or listing all invalid lines.
-    """
+    """Return a skill's examples in order, or raise `SkillError` with all invalid lines. Blocking."""
     text = read_text(folder, FILE)
     examples: list[Example] = []
     faults: dict[int, str] = {}

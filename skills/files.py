@@ -74,10 +74,7 @@ def _open_nonblocking(path: str, flags: int) -> int:
 
 
 async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
-    """Return the skill's body with the files of `references/` it names, and warnings about unreadable ones.
-
-    Raises `SkillError` if the skill has vanished or is no longer usable.
-    """
+    """Return the skill's body with the `references/` it names, and warnings about unreadable ones."""
     body = await read_body(skill)
     faults: list[str] = []
     if len(body) > MAX_CHARACTERS:
@@ -116,10 +113,7 @@ def _read_skill_file(skill: Skill, folder: Path) -> Document:
 
 
 async def read_reference(skill: Skill, relative: str) -> str:
-    """Return the text of a file in the skill's folder, by its relative path with slashes.
-
-    Raises `SkillError` as `read_text`, or if the skill has no folder.
-    """
+    """Return the text of a file in the skill's folder; raises as `read_text`, or without a folder."""
     if skill.folder is None:
         raise SkillError(f"The skill {skill.name} has no folder, so there is no {relative}.")
     return await asyncio.to_thread(read_text, skill.folder, relative)

@@ -33,10 +33,7 @@ _IMPORT_LOCKS: dict[str, threading.Lock] = {}
 
 
 class IsolatedCall:
-    """A third-party function running in its own `thread`, which calls `finished` however it ends.
-
-    `result` is its return value, `fault` what it raised, including SystemExit.
-    """
+    """A function in its own `thread`; `fault` is what it raised, `finished` is called however it ends."""
 
     def __init__(
         self, function: Callable[[], Any], name: str, finished: Callable[[], None] = lambda: None
@@ -125,10 +122,7 @@ def _isolate_function(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def build_skill_graph(skill: Skill, context: SkillContext) -> StateGraph[Any, Any, Any, Any]:
-    """Return the result of the skill's `build`. Blocking.
-
-    Raises `SkillError` if the code cannot be loaded, raises, takes too long, or returns something else.
-    """
+    """Return the result of the skill's `build`, or raise `SkillError`. Blocking."""
     build = _find_function(skill, "build")
     if build is None:
         raise SkillError(f"{CODE} of the skill {skill.name} has no function build(context).")
@@ -145,7 +139,10 @@ def build_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
     if make is None:
         return []
     made = _run_in_thread(skill, "verifiers", lambda: make(context))
-    if not isinstance(made, list | tuple) or not all(_is_verifier(item) for item in made):
+    methods = ("takes", "verify")
+    if not isinstance(made, list | tuple) or not all(
+        callable(getattr(v, m, None)) for v in made for m in methods
+    ):
         wanted = "must return a list of objects with takes, verify"
         raise SkillError(f"verifiers of the skill {skill.name} {wanted}.")
     return list(made)
@@ -217,7 +214,3 @@ def format_code_error(error: BaseException) -> str:
         lines.append(error.lineno)
     place = f" (line {lines[-1]})" if lines else ""
     return f"{type(error).__name__}: {redact(' '.join(str(error).split()))[:300]}{place}"
-
-
-def _is_verifier(item: object) -> bool:
-    return callable(getattr(item, "takes", None)) and callable(getattr(item, "verify", None))

@@ -33,11 +33,7 @@ _UNQUOTED = re.compile(
 
 @dataclass(slots=True)
 class Fields:
-    """Fields of a front matter, with their line numbers (from 1) and problems.
-
-    `values` are texts, and for `metadata` a dictionary of texts; `is_readable` is False if it is unknown
-    what is present; `is_headed` marks fields that come from headings.
-    """
+    """Fields of a front matter or of headings, with line numbers (from 1) and problems."""
 
     file: str
     values: dict[str, Any] = field(default_factory=dict)
@@ -52,10 +48,7 @@ class Fields:
 
 
 def split_front_matter(text: str) -> tuple[str, int, int] | None:
-    """Return the YAML between the fences, its first line number, and that of the body.
-
-    None if the text has no front matter. The body's line number is 0 if it is not closed.
-    """
+    """Return front matter, its first line number, and that of the body, 0 if unclosed; None without one."""
     lines = text.split("\n")
     first = next((number for number, line in enumerate(lines) if line.strip()), len(lines))
     if first == len(lines) or lines[first].rstrip() != _FENCE:
@@ -67,10 +60,7 @@ def split_front_matter(text: str) -> tuple[str, int, int] | None:
 
 
 def read_fields(source: str, first_line: int, file: str) -> Fields:
-    """Return the fields of a front matter, with problems as findings.
-
-    `first_line` is the line of `file` on which the YAML in `source` starts.
-    """
+    """Return the fields of the front matter that starts on `first_line` of `file`; problems are findings."""
     fields = Fields(file)
     line = first_line
     try:
@@ -207,10 +197,7 @@ def is_skill_name(text: str) -> bool:
 
 
 def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: bool = False) -> Document:
-    """Parse a SKILL.md with plain line feeds in a folder of that name.
-
-    `file` is its name in the findings. It needs no body if it `has_code`: a `graph.py` that may run.
-    """
+    """Parse the SKILL.md of a folder; it needs no body if it `has_code`: a `graph.py` that may run."""
     parts = split_front_matter(text)
     if parts is None:
         fields, body = _read_heading_sections(text, file)

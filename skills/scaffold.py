@@ -39,11 +39,7 @@ _TEMPLATE_SUFFIX = ".tmpl"
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Content of a draft's folder.
-
-    `prompts` call for the skill and become examples; the files of `source`, the folder of the amended skill,
-    are copied; `warnings` list what could not be copied.
-    """
+    """Content of a draft's folder: also examples with `prompts`, and the files of `source`."""
 
     name: str
     fields: Mapping[str, Any]
@@ -107,10 +103,7 @@ def standard_fields(skill: Skill) -> dict[str, Any]:
 
 
 def write_draft(home: Path, draft: Draft, *, force: bool = False) -> Path:
-    """Write a draft atomically. Blocking.
-
-    Raises `SkillError` if one of the same name exists, unless `force` replaces it, and `StorageError`.
-    """
+    """Write a draft atomically; raise `SkillError` if it exists, unless `force` replaces it. Blocking."""
     folder = drafts_folder(home) / draft.name
     if folder.exists() and not force:
         raise SkillError(f"A draft already exists in {folder}.", hint="Replace it with --force.")
@@ -177,12 +170,7 @@ def _write_examples(folder: Path, draft: Draft) -> None:
 
 
 def create_skill(name: str, parent: Path, *, author: str = "me", with_graph: bool = False) -> Path:
-    """Write a working skeleton and return its folder. Blocking.
-
-    `name` is in lower-case letters, digits and single hyphens; `parent` gets the skill's folder.
-
-    Raises `OptionError` if the name is invalid or the folder exists, `StorageError` if it cannot be written.
-    """
+    """Write a working skeleton below `parent`; raise `OptionError` for a bad or existing name. Blocking."""
     if not is_skill_name(name):
         like = normalise_name(name)[:MAX_NAME].strip("-")
         like = f"my-{like}" if like in RESERVED else like or "my-skill"

@@ -20,10 +20,7 @@ _MAX_PAUSE_S = 60.0
 
 
 class AdaptiveLimiter:
-    """Grants up to `most` (at least 1) concurrent slots, to waiting runs in turn.
-
-    May be used from several event loops, one after the other.
-    """
+    """Grants up to `most` (at least 1) slots to waiting runs in turn, in one event loop after the other."""
 
     def __init__(self, most: int) -> None:
         self._most = most

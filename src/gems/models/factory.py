@@ -39,10 +39,7 @@ def wrap_chat(model: BaseChatModel, settings: ChatSettings) -> ChatClient:
 
 
 def open_generator(settings: GeneratorSettings) -> ImageGenerator:
-    """Create the image generator that `settings` describe, without loading a model or sending a request.
-
-    Raises `ConfigurationError`, also for an invalid spec, and `MissingExtraError` without the packages.
-    """
+    """Create the image generator of `settings` without loading a model; raises `ConfigurationError`."""
     spec = parse_generator_spec(settings.model)
     if spec.kind == "blocks":
         generator: ImageGenerator = _instantiate("blocks.generator", "BlocksGenerator")

@@ -82,10 +82,7 @@ def error_from_response(response: Any, endpoint: str, *secrets: str) -> GemsErro
 
 
 def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError:
-    """Return the GEMS error for an exception of `openai` or `httpx`; GEMS errors are returned unchanged.
-
-    `endpoint` names the endpoint in the message, e.g. `qwen3 at http://host/v1`; `secrets` are redacted.
-    """
+    """Return the GEMS error for an exception of `openai` or `httpx`, without `secrets`; keep GEMS errors."""
     # Where such an error occurs, both libraries are already loaded.
     import httpx  # noqa: PLC0415
     import openai  # noqa: PLC0415
@@ -213,11 +210,7 @@ def make_client_options(limits: Any, timeout_s: float, most: int) -> dict[str, A
 
 
 def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]]]:
-    """Return event hooks of an `httpx.AsyncClient` that limit responses to `most` bytes, uncompressed.
-
-    They raise `UnreadableReplyError`, which the openai library wraps in an error of its own;
-    `translate_error` unwraps it.
-    """
+    """Return event hooks of an `httpx.AsyncClient` that reject longer and compressed responses."""
 
     async def limit(response: httpx.Response) -> None:
         server = f"The server at {response.request.url.host}"

@@ -66,10 +66,7 @@ def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> Mod
 
 
 def check_url(url: str, wrong: ConfigurationError) -> str:
-    """Return `url` without trailing slashes.
-
-    Raises `wrong` if it is not an HTTP URL, and `ModelSpecError` if it contains a user or a password.
-    """
+    """Return `url` without trailing slashes; raise `wrong` if not HTTP, `ModelSpecError` if with a user."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0

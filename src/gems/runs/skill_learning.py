@@ -51,11 +51,7 @@ Metadata = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """A lesson, or an experience without a lesson.
-
-    `kind` is the main kind of requirement that it is about, `text` is on one line, `sources` are run and
-    round of each experience behind it.
-    """
+    """A lesson, or an experience without one; `sources` are run and round of the experiences behind it."""
 
     key: str
     generator: str
@@ -73,10 +69,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LessonGroup:
-    """Enough evidence, the most trusted first, for a skill or for an amendment of `skill`.
-
-    A new skill is about a single kind of requirement.
-    """
+    """Enough evidence, the most trusted first, for a skill about one kind or for an amendment of `skill`."""
 
     generator: str
     skill: str | None
@@ -178,10 +171,7 @@ class Guidance:
 
 
 async def write_guidance(client: ChatClient, group: LessonGroup, body: str) -> Guidance:
-    """Let a chat model write a new skill, or amend the guidance `body` of an existing one.
-
-    Raises UnreachableError and ConfigurationError; other failures are the `fault` of the result.
-    """
+    """Let a chat model write a skill, or amend the guidance `body`; raise only UnreachableError."""
     slots = {"skill": body, "lessons": numbered(item.line for item in group.shown())}
     try:
         reply = await client.ask(question("author", slots))
@@ -324,10 +314,7 @@ class DraftWriter:
     def _build_draft(
         self, group: LessonGroup, name: str, guidance: Guidance, skill: Skill | None, prompts: Sequence[str]
     ) -> Draft:
-        """Build the draft from the model's text; a new skill from the list of lessons if that is invalid.
-
-        Blocking. Raises `SkillError` if the text is invalid for an amendment.
-        """
+        """Build a draft from the model's text; of a new skill else from the list of lessons. Blocking."""
         warnings = list(guidance.warnings)
         if guidance.fault:
             warnings.append(f"The list of lessons is used, because the chat model {guidance.fault}")
@@ -387,10 +374,7 @@ def _draft_fields(group: LessonGroup, name: str, description: str, skill: Skill 
 async def propose_skills(
     resources: Resources, home: Path, request: DraftRequest, progress: Callable[[int, int], None] | None
 ) -> SkillDrafts:
-    """Draft a skill, or an amendment of one, from each group of lessons.
-
-    `home` is GEMS_HOME; `progress` is called with the number of groups that are done, and their total.
-    """
+    """Draft a skill, or an amendment of one, from each group of lessons; `home` is GEMS_HOME."""
     memories = MemoryAdmin(resources)
     await memories.flush()
     memory_items = await memories.listed(generator=request.generator)

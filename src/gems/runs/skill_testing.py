@@ -44,11 +44,7 @@ _INTERRUPT = "__interrupt__"
 
 
 class RecordingClient(ChatClient):
-    """Forwards questions to `client` and records the usage of each reply and one error per failed question.
-
-    Nodes and third-party skills may continue silently after such errors. All recording clients of one
-    client share its limits.
-    """
+    """Forwards questions to `client`; records usage and errors, after which nodes may go on silently."""
 
     def __init__(self, client: ChatClient) -> None:
         super().__init__(client.model, name=client.name, limits=client.limits)
@@ -142,10 +138,7 @@ class ExampleTrial:
         }
 
     async def _find_lost(self, new_prompt: str) -> list[str]:
-        """Return the statements that a new prompt lost: neither verbatim nor, by the model, in meaning.
-
-        Empty if the model gives no answer; `unanswered` has the error.
-        """
+        """Return the statements that a prompt keeps neither verbatim nor, by the model, in meaning."""
         folded = _normalize_text(new_prompt)
         open_statements = [said for said in self._example.keeps if _normalize_text(said) not in folded]
         if not open_statements:
@@ -162,14 +155,8 @@ class ExampleTrial:
 
     def _work(self) -> NodeContext:
         """Return a node's context without a run: nothing is entered into the ledger."""
-        return NodeContext(
-            context=self._context,
-            run_id="",
-            round=1,
-            profile="balanced",
-            deadline_s=None,
-            write=lambda _: None,
-        )
+        run: dict[str, Any] = {"run_id": "", "round": 1, "profile": "balanced", "deadline_s": None}
+        return NodeContext(context=self._context, write=lambda _: None, **run)
 
 
 @cache
@@ -257,16 +244,10 @@ class SkillWorkshop:
     async def try_out(
         self, skill: str | Path, limit: int | None = None, progress: Progress | None = None
     ) -> SkillTrial:
-        """Test a skill on its own examples, or on the first `limit` of them.
+        """Test a skill, given by name or folder, on its own examples, or on the first `limit` of them.
 
-        Args:
-            skill: The skill's name, or its folder, which must be below a search path.
-            limit: Maximum number of examples.
-            progress: Called with the number of examples that are done, and their total.
-
-        Raises:
-            OptionError: there is no such skill.
-            SkillError: it has no examples, or invalid ones.
+        `progress` is called with the number of examples that are done, and their total. Raises `OptionError`
+        if there is no such skill, and `SkillError` if it has no or invalid examples.
         """
         started = time.monotonic()
         found = find_skill(skill, self._resources.skills.current)

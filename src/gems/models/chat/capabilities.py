@@ -70,10 +70,7 @@ def _make_strict(schema: Any) -> Any:
 
 
 def reduce_pictures(error: GemsError, pictures: int, shown: int | None) -> int | None:
-    """Return how many images to send after `error`; None if the images are not the cause.
-
-    Raises `ConfigurationError` if the endpoint accepts no images at all.
-    """
+    """Return how many images to send after `error`; None if they are not the cause. Raises below 1."""
     sent = pictures if shown is None else min(pictures, shown)
     if isinstance(error, TooManyImagesError):
         limit = error.limit if error.limit is not None else sent // 2

@@ -1,8 +1,7 @@
 """Client of a chat endpoint: limits, retries and fallbacks.
 
-Servers differ in what they support: JSON schemas, JSON mode, log probabilities, several images, some OpenAI
-parameters. None of that is configured: a rejected feature is left out, and once a request has succeeded
-without it, the client never sends it again.
+Which features a server supports is not configured: a rejected one is left out, and once a request has
+succeeded without it, the client never sends it again.
 """
 
 from __future__ import annotations
@@ -211,11 +210,7 @@ def _parse_reply(
     *,
     one_token: bool = False,
 ) -> ChatReply:
-    """Parse the reply in `message` and separate it from the reasoning.
-
-    Raises `RefusedError` if the provider's filter stopped it, and `UnreadableReplyError` if it is empty or
-    does not match `form`.
-    """
+    """Separate the reply in `message` from its reasoning; raise `RefusedError` or `UnreadableReplyError`."""
     finish = message.response_metadata.get("finish_reason")
     refusal = message.additional_kwargs.get("refusal")
     if finish == "content_filter" or refusal:

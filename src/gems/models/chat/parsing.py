@@ -65,10 +65,7 @@ def replace_surrogates(value: Any) -> Any:
 
 
 def read_json(text: str, form: type[M]) -> M:
-    """Parse the first JSON value in `text` that matches the schema `form`, ignoring text around it.
-
-    A schema with `from_plain` also accepts plain text. Raises `UnreadableReplyError`.
-    """
+    """Parse the first JSON value in `text` that matches `form`, or text that its `from_plain` accepts."""
     fault = "it contains no JSON"
     for value in _find_json_values(text):
         try:
@@ -111,10 +108,7 @@ def _parse_leading_answer(text: str, *, on_its_own: bool = False) -> tuple[Answe
 
 
 def yes_probability(logprobs: Any) -> float | None:
-    """Return the probability of yes in [0, 1] from OpenAI-style logprobs; None if they do not say.
-
-    Uses the first token that spells yes or no: the sum over all spellings of yes among its alternatives.
-    """
+    """Return the probability of yes in [0, 1], over all its spellings, at the first token of yes or no."""
     for token in _list_tokens(logprobs)[:8]:
         if _normalize_token(token) not in ("yes", "no"):
             continue

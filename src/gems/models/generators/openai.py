@@ -190,8 +190,16 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
     async def _draw(self, client: openai.AsyncOpenAI, request: ImageRequest) -> RawImage:
         import openai  # noqa: PLC0415 - loaded by `_open`
 
+        optional: dict[str, Any] = {
+            "response_format": "b64_json",
+            "seed": request.seed,
+            "negative_prompt": request.negative_prompt or None,
+            "num_inference_steps": request.steps,
+            "guidance_scale": request.guidance,
+        }
         while True:
-            sent = self._optional(request)
+            left_out = self._not_taken.union(self._extra)
+            sent = {name: v for name, v in optional.items() if v is not None and name not in left_out}
             try:
                 answer = await self._send(client, request, sent)
             except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
@@ -231,18 +239,6 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             what = f"{len(raw.content)} bytes that are not a JSON object, beginning with {raw.content[:48]!r}"
             raise UnreadableReplyError(f"{self._endpoint} sent {what}.")
         return answer
-
-    def _optional(self, request: ImageRequest) -> dict[str, Any]:
-        """Return optional parameters that the endpoint is not known to reject."""
-        optional: dict[str, Any] = {
-            "response_format": "b64_json",
-            "seed": request.seed,
-            "negative_prompt": request.negative_prompt or None,
-            "num_inference_steps": request.steps,
-            "guidance_scale": request.guidance,
-        }
-        left_out = self._not_taken.union(self._extra)
-        return {name: value for name, value in optional.items() if value is not None and name not in left_out}
 
     async def _read_image(
         self,

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gems.errors import EditingUnsupportedError, GemsError
 from gems.models.concurrency import AdaptiveLimiter
@@ -18,18 +18,12 @@ from gems.models.images import verify_image
 from gems.observability.redaction import redact, scrub, secrets_in, secrets_of_address
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 ClientT = TypeVar("ClientT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteLimits:
-    """Limits of a remote generator, and the defaults of its requests, None for the endpoint's own.
-
-    `timeout_s` covers a whole attempt, so that a slow response ends too; `attempts` is at least 1.
-    """
+    """Limits of a remote generator, per attempt and image, and defaults of its requests."""
 
     timeout_s: float = 180.0
     concurrency: int = 4
@@ -120,7 +114,17 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         # One slot per attempt: a request waiting for its retry leaves its slot to others.
         async with self._loop_state().limiter.slot():
             started = time.perf_counter()
-            raw, data, picture = await self._request_once(request)
+            try:
+                async with asyncio.timeout(self._limits.timeout_s):
+                    raw = await self._draw(await self._client(), request)
+                data, picture = await asyncio.to_thread(verify_image, raw.data, self._endpoint)
+            except GemsError as error:
+                # The message may quote the response, and the response may repeat secrets of the request.
+                error.message = redact(error.message, *self._secrets)
+                scrub(error, *self._secrets)
+                raise
+            except Exception as error:
+                raise translate_error(error, self._endpoint, *self._secrets) from error
             return GeneratedImage(
                 data=data,
                 width=picture.width,
@@ -131,20 +135,6 @@ class RemoteGenerator(ABC, Generic[ClientT]):
                 seconds=time.perf_counter() - started,
                 pixels=picture,
             )
-
-    async def _request_once(self, request: ImageRequest) -> tuple[RawImage, bytes, Image]:
-        """Return the received image, its PNG bytes, and the opened image."""
-        try:
-            async with asyncio.timeout(self._limits.timeout_s):
-                raw = await self._draw(await self._client(), request)
-            return raw, *await asyncio.to_thread(verify_image, raw.data, self._endpoint)
-        except GemsError as error:
-            # The message may quote the response, and the response may repeat secrets of the request.
-            error.message = redact(error.message, *self._secrets)
-            scrub(error, *self._secrets)
-            raise
-        except Exception as error:
-            raise translate_error(error, self._endpoint, *self._secrets) from error
 
     def _loop_state(self) -> _LoopState[ClientT]:
         loop = asyncio.get_running_loop()

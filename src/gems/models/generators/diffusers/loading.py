@@ -40,8 +40,7 @@ _COMPILE_OFF = "Set GEMS_GENERATOR__COMPILE=false."
 def compile_pipeline(pipe: Any, offload: str) -> None:
     """Set up compilation of the denoising model at its first call, per block where supported.
 
-    Must run on the worker thread, whose recompilation limit it raises, after the pipeline was moved to its
-    device. Raises `ConfigurationError`.
+    Must run on the worker thread, whose recompilation limit it raises, after the pipeline was moved.
     """
     import torch  # noqa: PLC0415 - seconds long, and only with the extra
 
@@ -232,10 +231,7 @@ def _assemble_pipeline(folder: Path, number: Any) -> Any:
 
 
 def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
-    """Load the pipeline's transformers models one by one to find missing weights.
-
-    transformers initialises missing weights at random and only logs it.
-    """
+    """Load the transformers models one by one: missing weights are initialised at random and only logged."""
     import transformers  # noqa: PLC0415
 
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))

@@ -1,8 +1,4 @@
-"""Encode prompts for a Diffusers pipeline one by one, cache them, and join them for a batch.
-
-A text encoded by itself does not depend on its batch. Candidates of a round share one prompt, and negative
-prompts stay from round to round: each is encoded once.
-"""
+"""Encode prompts one by one, so that a text does not depend on its batch, cache and join them."""
 
 from __future__ import annotations
 
@@ -18,10 +14,9 @@ Embeddings = dict[str, Any]
 
 
 class PromptEncoder:
-    """LRU cache around a pipeline's `encode_prompt`. Not thread-safe.
+    """LRU cache in CPU memory around a pipeline's `encode_prompt`. Not thread-safe.
 
-    Embeddings are kept in CPU memory, which leaves the accelerator to the images: a prompt's few megabytes
-    are copied quickly. `names` are the `Recipe.embeddings` of the pipeline; `max_bytes` 0 disables the cache.
+    `names` are the `Recipe.embeddings` of the pipeline; `max_bytes` 0 disables the cache.
     """
 
     def __init__(
@@ -35,10 +30,7 @@ class PromptEncoder:
         self._arguments = _encoding_arguments(pipe)
 
     def encode(self, prompt: str, negative_prompt: str | None) -> Embeddings:
-        """Return the call's arguments for a prompt; `negative_prompt` is None if the call ignores it.
-
-        May raise any exception of the pipeline's tokenizer or text encoder.
-        """
+        """Return the call's arguments for a prompt; `negative_prompt` is None if the call ignores it."""
         embeddings = dict(self._encode(prompt))
         if negative_prompt is not None:
             negative = self._encode(negative_prompt)
@@ -75,10 +67,7 @@ class PromptEncoder:
 
 
 def join_embeddings(encoded: Sequence[Mapping[str, Any]], device: Any) -> Embeddings:
-    """Join the embeddings of several prompts on `device`, shorter ones padded with zeros.
-
-    Only embeddings with a mask differ in length; the mask is 0 at padding.
-    """
+    """Join embeddings of several prompts on `device`; those with a mask are padded with zeros."""
     return {name: _move(_concatenate([each[name] for each in encoded]), device) for name in encoded[0]}
 
 
