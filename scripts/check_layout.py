@@ -32,7 +32,6 @@ GERUNDS = {
     "judging": "what scorers ask a judge",
     "loading": "term of Diffusers",
     "logging": "name of the standard library",
-    "oneig_scoring": "the five scorers of OneIG",
     "parsing": "term of the field",
     "ranking": "term of the field",
     "rendering": "term of the field",

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from gems.errors import ConfigurationError, ModelSpecError, UnreadableReplyError
-from gems.evals.benchmarks.judging import (
+from gems.evals.judge import ChatJudge, JudgeQuestion, inhouse_name, open_judge
+from gems.evals.judging import (
     ask_number,
     ask_number_probability,
     ask_yes_no,
@@ -20,7 +21,6 @@ from gems.evals.benchmarks.judging import (
     find_json_arrays,
     parse_ratings,
 )
-from gems.evals.judge import ChatJudge, JudgeQuestion, inhouse_name, open_judge
 from gems.evals.records import gather_or_cancel
 from gems.models.chat.parsing import first_token
 from gems.settings import ChatSettings

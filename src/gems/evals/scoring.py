@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems.errors import ImageMissingError, ProviderError, UnreachableError
-from gems.evals.benchmarks.metrics import group_by
 from gems.evals.judge import EvalJudge
+from gems.evals.metrics import group_by
 from gems.evals.output_folder import EvalFolder
 from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleRow, SampleSet, Score
 from gems.evals.task import Task

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, score_samples
-from gems.evals.benchmarks.metrics import mean
+from gems.evals.export import ExportWriter
 from gems.evals.judge import OFFICIAL, EvalJudge
+from gems.evals.judging import ImageScore, score_samples
+from gems.evals.metrics import mean
 from gems.evals.records import BenchmarkPrompt, Figure, SampleKey, SampleSet, Score
 
 Prompts = Sequence[BenchmarkPrompt]

@@ -11,7 +11,7 @@ import pytest
 
 from gems.errors import DataError, DiskFullError, OptionError, RequestError, ServerError
 from gems.evals.benchmarks.geneval import combine_checks
-from gems.evals.benchmarks.metrics import mean
+from gems.evals.metrics import mean
 from gems.evals.registry import TASKS, load_task
 from tests.support.benchmark_samples import by_name, frozen, judged, placed, png, prompts_of, said
 from tests.support.stub import Fault, StubServer

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import ExportWriter
 from gems.evals.benchmarks.geneval import AESTHETIC, GenEvalRecord
-from gems.evals.benchmarks.judging import ImageScore, collect_replies, parse_ratings
-from gems.evals.benchmarks.metrics import mean, values_of
 from gems.evals.data import read_json_object, read_prompt_lines
+from gems.evals.export import ExportWriter
 from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.judging import ImageScore, collect_replies, parse_ratings
+from gems.evals.metrics import mean, values_of
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

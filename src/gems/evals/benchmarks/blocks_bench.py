@@ -17,10 +17,10 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from gems.errors import InvalidImageError, RequestError
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import Facts, ImageScore, make_score
-from gems.evals.benchmarks.metrics import values_by, values_of
+from gems.evals.export import ExportWriter
 from gems.evals.judge import EvalJudge
+from gems.evals.judging import Facts, ImageScore, make_score
+from gems.evals.metrics import values_by, values_of
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import DataSource, Figures, Prompts, Task
 from gems.models.blocks import Scene, Thing, render

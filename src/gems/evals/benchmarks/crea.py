@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, RootModel
 
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, ask_text, parse_ratings
-from gems.evals.benchmarks.metrics import number_facts, valued_scores
 from gems.evals.data import StrictModel, find_file, read_json, read_prompt_lines, validate_record
+from gems.evals.export import ExportWriter
 from gems.evals.judge import EvalJudge
+from gems.evals.judging import ImageScore, ask_text, parse_ratings
+from gems.evals.metrics import number_facts, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

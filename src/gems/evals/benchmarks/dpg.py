@@ -11,11 +11,11 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError, RequestError
-from gems.evals.benchmarks.export import ExportWriter, check_square, make_grid
-from gems.evals.benchmarks.judging import ImageScore, get_answers, score_questions
-from gems.evals.benchmarks.metrics import Parents, cascade_failures, group_by, valued_scores, values_by
 from gems.evals.data import DataRecord, check_count, check_unique, read_csv, read_text, require_file
+from gems.evals.export import ExportWriter, check_square, make_grid
 from gems.evals.judge import EvalJudge
+from gems.evals.judging import ImageScore, get_answers, score_questions
+from gems.evals.metrics import Parents, cascade_failures, group_by, valued_scores, values_by
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

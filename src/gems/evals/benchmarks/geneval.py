@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, ask_number, ask_yes_no, try_answer
-from gems.evals.benchmarks.metrics import mean, valued_scores, values_by
 from gems.evals.data import StrictModel, read_json_lines, read_prompt_lines
+from gems.evals.export import ExportWriter
 from gems.evals.judge import EvalJudge
+from gems.evals.judging import ImageScore, ask_number, ask_yes_no, try_answer
+from gems.evals.metrics import mean, valued_scores, values_by
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, Probability, ask_number_probability, ask_yes_probability
-from gems.evals.benchmarks.metrics import NUMBERS, arithmetic_mean, valued_scores
 from gems.evals.data import StrictModel, read_json, read_prompt_lines, validate_record
+from gems.evals.export import ExportWriter
 from gems.evals.judge import EvalJudge
+from gems.evals.judging import ImageScore, Probability, ask_number_probability, ask_yes_probability
+from gems.evals.metrics import NUMBERS, arithmetic_mean, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

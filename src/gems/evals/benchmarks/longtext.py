@@ -9,9 +9,11 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, read_image_text
-from gems.evals.benchmarks.metrics import (
+from gems.evals.data import StrictModel, check_unique, read_json_lines, read_prompt_lines
+from gems.evals.export import ExportWriter
+from gems.evals.judge import EvalJudge
+from gems.evals.judging import ImageScore, read_image_text
+from gems.evals.metrics import (
     TextMatch,
     group_by,
     match_units,
@@ -21,8 +23,6 @@ from gems.evals.benchmarks.metrics import (
     recall,
     valued_scores,
 )
-from gems.evals.data import StrictModel, check_unique, read_json_lines, read_prompt_lines
-from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

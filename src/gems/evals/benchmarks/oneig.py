@@ -18,8 +18,10 @@ from pydantic import BaseModel, Field
 from rapidfuzz.distance import Levenshtein
 
 from gems.errors import DataError
-from gems.evals.benchmarks.export import ExportWriter, make_grid
-from gems.evals.benchmarks.judging import (
+from gems.evals.data import check_count, check_unique, read_csv, read_json_object, require_file
+from gems.evals.export import ExportWriter, make_grid
+from gems.evals.judge import EvalJudge
+from gems.evals.judging import (
     Facts,
     ImageScore,
     ask_text,
@@ -29,7 +31,7 @@ from gems.evals.benchmarks.judging import (
     score_questions,
     score_samples,
 )
-from gems.evals.benchmarks.metrics import (
+from gems.evals.metrics import (
     Parents,
     TextMatch,
     fail_children,
@@ -41,8 +43,6 @@ from gems.evals.benchmarks.metrics import (
     valued_scores,
     values_by,
 )
-from gems.evals.data import check_count, check_unique, read_csv, read_json_object, require_file
-from gems.evals.judge import EvalJudge
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 from gems.models.images import open_image

@@ -11,11 +11,11 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from gems.errors import UnreadableReplyError
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, collect_replies
-from gems.evals.benchmarks.metrics import mean, valued_scores
 from gems.evals.data import StrictModel, check_unique, read_json_lines, read_prompt_lines
+from gems.evals.export import ExportWriter
 from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.judging import ImageScore, collect_replies
+from gems.evals.metrics import mean, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

@@ -9,9 +9,6 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from gems.errors import DataError, UnreadableReplyError
-from gems.evals.benchmarks.export import ExportWriter
-from gems.evals.benchmarks.judging import ImageScore, ask_text
-from gems.evals.benchmarks.metrics import valued_scores, values_by
 from gems.evals.data import (
     DataRecord,
     StrictModel,
@@ -21,7 +18,10 @@ from gems.evals.data import (
     read_json_lines,
     require_file,
 )
+from gems.evals.export import ExportWriter
 from gems.evals.judge import EvalJudge
+from gems.evals.judging import ImageScore, ask_text
+from gems.evals.metrics import valued_scores, values_by
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 

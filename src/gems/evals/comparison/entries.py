@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from gems.errors import RequestError
-from gems.evals.benchmarks.metrics import values_by
+from gems.evals.metrics import values_by
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.records import Figure, SampleKey, SampleRow, Score
 

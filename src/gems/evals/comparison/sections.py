@@ -10,7 +10,6 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 from gems.errors import RequestError
-from gems.evals.benchmarks.metrics import group_by, mean
 from gems.evals.comparison.entries import Entry, FolderData, cost_by_prompt, group_entries, mean_by_prompt
 from gems.evals.comparison.statistics import (
     Mean,
@@ -22,6 +21,7 @@ from gems.evals.comparison.statistics import (
 )
 from gems.evals.comparison.table import NONE, Scale, Table, format_amount, format_coverage, format_p
 from gems.evals.judge import OFFICIAL, inhouse_name
+from gems.evals.metrics import group_by, mean
 from gems.evals.records import Figure, SampleRow, Score
 from gems.evals.registry import load_task
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gems.evals.benchmarks import artimuse, crea, dpg, geneval2, longtext, oneig, spatialgeneval, wise
-from gems.evals.benchmarks.metrics import (
+from gems.evals.metrics import (
     TextMatch,
     arithmetic_mean,
     cascade_failures,

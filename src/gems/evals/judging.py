@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
-from gems.evals.benchmarks.metrics import (
+from gems.evals.judge import EvalJudge, JudgeQuestion
+from gems.evals.metrics import (
     NUMBERS,
     Parents,
     arithmetic_mean,
@@ -17,7 +18,6 @@ from gems.evals.benchmarks.metrics import (
     spellings,
     token_probability,
 )
-from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.records import BenchmarkPrompt, Score, gather_or_cancel
 from gems.models.chat.parsing import read_answer
 
