@@ -275,7 +275,7 @@ from pathlib import Path
 from typing import Annotated
 from gems import options
 
-sparkle = options.Option(help="Sparkle.", limits={"ge": 1, "le": 9}, label="Sparkle")
+sparkle = options.Option("Sparkle.", ge=1, le=9)
 options.RunOptions.__annotations__["sparkle"] = Annotated[int | None, sparkle]
 options.OPTIONS.update(options._declared_options())
 from tests.support.option_interfaces import shown_names
@@ -322,7 +322,7 @@ async def test_every_interface_reports_a_bad_value_alike(
         with pytest.raises(ValidationError) as refused:
             model.model_validate({**rest, name: value})
         assert [fault["msg"] for fault in refused.value.errors()] == [f"{name} is {expected}"]
-    flag = OPTIONS[name].flag or f"--{name.replace('_', '-')}"
+    flag = OPTIONS[name].flag
     with pytest.raises(SystemExit) as ended:
         main(["run", "a cat", f"{flag}={value}"])
     assert ended.value.code == 2

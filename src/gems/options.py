@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -37,26 +37,24 @@ Interface = Literal["run", "fork", "http", "openai", "generate_image", "edit_ima
 Studio shows all options. `fork` is the command and the request body."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Option:
     """Declaration of an option of a run, from which all interfaces derive theirs.
 
-    Attributes:
-        help: A sentence that describes it.
-        default: The value if it is not given; None if that depends on the run.
-        default_text: The default in words, if `default` does not say it.
-        limits: `ge`, `gt`, `le`, `lt` of numbers, `max_length` of texts.
-        flag: Option of the command line, if it is not the name. One that starts with `--no-` sets false.
-        metavar: Placeholder in the help of the command line.
-        label: Label on the web page.
-        without: Interfaces that do not have it.
-        name, type: Filled in from `RunOptions`.
+    `default` is None if the default depends on the run; `default_text` says it in words. `ge`, `gt`, `le` and
+    `lt` limit numbers. `flag` and `label` are for the command line and the web page; a flag that starts with
+    `--no-` sets false. `without` names interfaces without the option. RunOptions gives `name` and `type`.
     """
 
     help: str
+    _: KW_ONLY
     default: Any = None
     default_text: str = ""
-    limits: Mapping[str, int] = field(default_factory=dict)
+    ge: int | None = None
+    gt: int | None = None
+    le: int | None = None
+    lt: int | None = None
+    max_length: int = MAX_PROMPT
     flag: str = ""
     metavar: str | None = None
     label: str = ""
@@ -78,7 +76,7 @@ class Option:
     @property
     def maximum(self) -> int | None:
         """The largest possible integer."""
-        return self.limits["lt"] - 1 if "lt" in self.limits else self.limits.get("le")
+        return self.le if self.lt is None else self.lt - 1
 
     @property
     def expected(self) -> str:
@@ -86,13 +84,10 @@ class Option:
         if self.choices:
             return " or ".join(self.choices)
         if self.type is int:
-            return f"a whole number from {self.limits['ge']} to {self.maximum}"
-        most = self.limits.get("max_length")
-        return {
-            float: "a number above 0",
-            bool: "true or false",
-            str: f"valid Unicode text of at most {most} characters",
-        }[self.type]
+            return f"a whole number from {self.ge} to {self.maximum}"
+        if self.type is str:
+            return f"valid Unicode text of at most {self.max_length} characters"
+        return "a number above 0" if self.type is float else "true or false"
 
     def annotate(self, metadata: Any) -> Any:
         """Return the type, or None, annotated for a library."""
@@ -111,11 +106,11 @@ class Option:
         if self.choices:
             return value in self.choices
         if self.type is str:
-            return isinstance(value, str) and is_unicode(value) and len(value) <= self.limits["max_length"]
+            return isinstance(value, str) and is_unicode(value) and len(value) <= self.max_length
         if self.type is bool or isinstance(value, bool):
             return isinstance(value, bool) and self.type is bool
         if self.type is int:
-            return isinstance(value, int) and self.limits["ge"] <= value <= (self.maximum or 0)
+            return isinstance(value, int) and (self.ge or 0) <= value <= (self.maximum or 0)
         return isinstance(value, int | float) and 0 < value < float("inf")
 
     def __get_pydantic_core_schema__(self, _source: Any, handler: Any) -> Any:
@@ -131,7 +126,10 @@ class Option:
             return value
 
         annotated: Any = Annotated
-        shown = TypeAdapter[Any](annotated[self.type, Field(**cast("Any", self.limits))])
+        limits: dict[str, Any] = {"ge": self.ge, "gt": self.gt, "le": self.le, "lt": self.lt}
+        if self.type is str:
+            limits["max_length"] = self.max_length
+        shown = TypeAdapter[Any](annotated[self.type, Field(**limits)])
         checked = annotated[self.type, AfterValidator(validate), WithJsonSchema(shown.json_schema())]
         return handler.generate_schema(checked | None)
 
@@ -140,95 +138,58 @@ class Option:
         return {**handler(schema), "description": self.description}
 
 
+_FEW: tuple[Interface, ...] = ("openai", "generate_image", "edit_image", "web")
+"""Interfaces with few options."""
+
+
 class RunOptions(TypedDict, total=False):
     """Options of a run. This is their only declaration."""
 
     max_rounds: Annotated[
         int | None,
-        Option(
-            help=f"Maximum number of rounds, 1 to {MAX_ROUNDS}.",
-            default=DEFAULT_ROUNDS,
-            limits={"ge": 1, "le": MAX_ROUNDS},
-            flag="--rounds",
-            metavar="N",
-            label="Rounds",
-        ),
+        Option("Maximum number of rounds, 1 to 50.", default=5, ge=1, le=50, flag="--rounds", label="Rounds"),
     ]
     candidates: Annotated[
-        int | None,
-        Option(
-            help=f"Images per round, 1 to {MAX_CANDIDATES}.",
-            default=1,
-            limits={"ge": 1, "le": MAX_CANDIDATES},
-            metavar="N",
-            label="Images per round",
-        ),
+        int | None, Option("Images per round, 1 to 16.", default=1, ge=1, le=16, label="Images per round")
     ]
     size: Annotated[
         str | None,
         Option(
-            help="WIDTHxHEIGHT in pixels.",
+            "WIDTHxHEIGHT in pixels.",
             default_text="that of the source or the generator",
-            limits={"max_length": 20},
+            max_length=20,
             metavar="WxH",
-            label="Size",
             without=("fork",),
         ),
     ]
     seed: Annotated[
-        int | None,
-        Option(
-            help="Random seed.",
-            default_text="chosen at random and recorded",
-            limits={"ge": 0, "lt": SEEDS},
-            metavar="N",
-            label="Seed",
-        ),
+        int | None, Option("Random seed.", default_text="chosen at random and recorded", ge=0, lt=SEEDS)
     ]
     profile: Annotated[
         Profile | None,
         Option(
-            help="Strategy of the loop: balanced, or paper for the same calls as the paper.",
+            "Strategy of the loop: balanced, or paper for the same calls as the paper.",
             default="balanced",
-            label="Profile",
             without=("fork", "edit_image"),
         ),
     ]
     skills: Annotated[
         str | None,
         Option(
-            help="auto, none, or names separated by commas.",
+            "auto, none, or names separated by commas.",
             default_text="from settings, normally auto",
-            limits={"max_length": 2000},
+            max_length=2000,
             metavar="NAMES",
-            label="Skills",
             without=("fork",),
         ),
     ]
-    negative_prompt: Annotated[
-        str | None,
-        Option(
-            help="What to avoid.",
-            default="",
-            limits={"max_length": MAX_PROMPT},
-            metavar="TEXT",
-            label="Negative prompt",
-        ),
-    ]
-    max_images: Annotated[
-        int | None,
-        Option(
-            help="Maximum number of images.",
-            limits={"ge": 1, "le": MAX_IMAGES},
-            metavar="N",
-            without=("openai", "generate_image", "edit_image", "web"),
-        ),
-    ]
+    negative_prompt: Annotated[str | None, Option("What to avoid.", default="", metavar="TEXT")]
+    max_images: Annotated[int | None, Option("Maximum number of images.", ge=1, le=MAX_IMAGES, without=_FEW)]
     budget_usd: Annotated[
         float | None,
         Option(
-            help="Stop starting new work after spending this many US dollars.",
-            limits={"gt": 0},
+            "Stop starting new work after spending this many US dollars.",
+            gt=0,
             metavar="USD",
             without=("web",),
         ),
@@ -236,8 +197,8 @@ class RunOptions(TypedDict, total=False):
     deadline_s: Annotated[
         float | None,
         Option(
-            help="Stop after this many seconds and keep the best image.",
-            limits={"gt": 0},
+            "Stop after this many seconds and keep the best image.",
+            gt=0,
             flag="--deadline",
             metavar="SECONDS",
             without=("web",),
@@ -246,21 +207,20 @@ class RunOptions(TypedDict, total=False):
     plateau: Annotated[
         int | None,
         Option(
-            help="Stop after this many rounds without progress; 0 means never.",
-            default_text=f"{_PLATEAU['balanced']}, or {_PLATEAU['paper']} with paper",
-            limits={"ge": 0, "le": MAX_ROUNDS},
-            metavar="N",
-            without=("openai", "generate_image", "edit_image", "web"),
+            "Stop after this many rounds without progress; 0 means never.",
+            default_text="7, or 0 with paper",
+            ge=0,
+            le=MAX_ROUNDS,
+            without=_FEW,
         ),
     ]
     memory: Annotated[
         bool | None,
         Option(
-            help="Share lessons and experiences with other runs.",
+            "Share lessons and experiences with other runs.",
             default=True,
             flag="--no-memory",
-            label="Memory",
-            without=("fork", "openai", "generate_image", "edit_image", "batch"),
+            without=("fork", "batch", *_FEW[:3]),
         ),
     ]
 
@@ -268,7 +228,13 @@ class RunOptions(TypedDict, total=False):
 def _declared_options() -> dict[str, Option]:
     hints = get_type_hints(RunOptions, include_extras=True)
     return {
-        name: replace(option, name=name, type=get_args(kind)[0])
+        name: replace(
+            option,
+            name=name,
+            type=get_args(kind)[0],
+            flag=option.flag or f"--{name.replace('_', '-')}",
+            label=option.label or name.replace("_", " ").capitalize(),
+        )
         for name, (kind, option) in ((name, get_args(hint)) for name, hint in hints.items())
     }
 

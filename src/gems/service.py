@@ -364,7 +364,7 @@ class Gems:
         if source is not None:
             default_size = editing_size(source.width, source.height, self.resources.generator.capabilities)
             given |= {"source": source.id, "size": given.get("size") or default_size}
-        options = resolve_options(cast("Input", given), self.resources.context())
+        options = resolve_options(given, self.resources.context())
         if options["skills"] not in ("auto", "none"):
             parse_skill_names(options["skills"], self.resources.skills.current)
         return options

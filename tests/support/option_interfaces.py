@@ -55,7 +55,7 @@ def _openapi(home: Path) -> dict[str, Any]:
 
 def _commands() -> dict[str, set[str]]:
     """The names that belong to the flags of `gems run` and `gems fork`."""
-    flags = {option.flag or f"--{name.replace('_', '-')}": name for name, option in OPTIONS.items()}
+    flags = {option.flag: name for name, option in OPTIONS.items()}
     group: Any = typer.main.get_command(commands)
     shown = {
         name: {flag for item in group.commands[name].params for flag in item.opts} for name in ("run", "fork")

@@ -80,9 +80,9 @@ def _parameter(option: Option) -> Parameter:
             raise typer.BadParameter(f"{text!r}; it must be {option.expected}.") from None
 
     info = typer.Option(
-        option.flag or f"--{option.name.replace('_', '-')}",
-        metavar=option.metavar,
-        min=option.limits.get("ge"),
+        option.flag,
+        metavar=option.metavar or ("N" if option.type is int else None),
+        min=option.ge,
         max=None if option.maximum == MAX_IMAGES else option.maximum,
         parser=parse,
         help=option.description,

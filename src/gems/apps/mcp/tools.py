@@ -52,9 +52,8 @@ def _with_run_options(interface: Interface) -> Callable[[_Tool], _Tool]:
     def expand(tool: _Tool) -> _Tool:
         found = signature(tool, eval_str=True)
         own = [item for item in found.parameters.values() if item.kind is not Parameter.VAR_KEYWORD]
-        last = [item for item in own if item.kind is Parameter.KEYWORD_ONLY]
         expanded: Any = tool
-        expanded.__signature__ = found.replace(parameters=[*own[: len(own) - len(last)], *added, *last])
+        expanded.__signature__ = found.replace(parameters=[*own, *added])
         return tool
 
     return expand

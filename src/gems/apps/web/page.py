@@ -104,8 +104,7 @@ def _html(value: str = "", **more: Any) -> Any:
 def _field(option: Option) -> Any:
     """Create the field of an option."""
     if has_slider(option):
-        least = option.limits["ge"]
-        return gr.Slider(least, option.maximum, option.default, step=1, label=option.label, buttons=[])
+        return gr.Slider(option.ge, option.maximum, option.default, step=1, label=option.label, buttons=[])
     if option.choices:
         return gr.Dropdown([*option.choices], value=option.default, label=option.label, info=option.help)
     if option.type is bool:
