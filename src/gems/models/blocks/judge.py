@@ -115,7 +115,10 @@ class _Inquiry:
             tuple(self.scene.attribute(thing, name) if name in told else "" for name in ATTRIBUTES)
             for thing in others
         )
-        listed = " and ".join(name_things(count, *key, mention.noun) for key, count in kinds.items())
+        listed = " and ".join(
+            name_things(count, size, colour, texture, mention.noun)
+            for (size, colour, texture), count in kinds.items()
+        )
         return f"{seen}, but {listed}."
 
     def _phrase(self, mention: Mention, number: int) -> str:
