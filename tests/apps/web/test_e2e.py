@@ -317,7 +317,7 @@ def test_a_server_that_is_stopped_tells_open_pages(browser: Browser) -> None:
                 process.send_signal(signal.SIGTERM)
                 wait_until(lambda: is_refused(url), process)
                 world.release()
-                expect(page.get_by_role("alert")).to_contain_text("stopped")
+                expect(page.get_by_role("alert")).to_contain_text("its process is stopping")
                 assert process.wait(PATIENCE_S) == 0
             assert process.stderr is not None
             assert "Traceback" not in process.stderr.read()
