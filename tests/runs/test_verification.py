@@ -179,6 +179,10 @@ async def test_texts_are_read(
         found = await gems.verify(picture(), 'a sign that says "OPEN"')
         assert [(item.source, item.answer) for item in found.requirements] == [("text-rendering", "no")]
         assert "checklist" not in chat.tasks()
+        # Text without quotation marks is known from the requirements alone.
+        unquoted = await gems.verify(picture(), "a sign that says open")
+        assert [item.source for item in unquoted.requirements] == ["text-rendering"]
+        chat.script["decompose"] = requirements("Is there a red cat?")
         plain = await gems.verify(picture(), "a red cat")
         assert [item.source for item in plain.requirements] == ["confirmation"]
 
