@@ -107,7 +107,7 @@ def test_delete_of_a_busy_run(run: dict[str, Any]) -> None:
     with run_lock(Path(os.environ["GEMS_HOME"]) / "locks", run["run_id"]):
         done = here("delete", run["run_id"], "--yes")
     assert done.exit_code == 2
-    assert "is being worked on" in done.stderr
+    assert "is already in progress" in done.stderr
 
 
 def litter() -> Path:
