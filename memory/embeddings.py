@@ -107,7 +107,7 @@ def lexical_vector(text: str) -> Vector:
 
 
 def _weight(word: str) -> float:
-    """Weigh short words of alphabets less, since they mean little."""
+    # Short words of alphabets mean little.
     return 1.0 if _CJK.search(word) or word.isdigit() else min(1.0, len(word) / 4)
 
 

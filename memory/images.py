@@ -55,7 +55,7 @@ class ImageStore:
             return self._in_memory[image]
         path = self.path(image)
         try:
-            data, digest = await asyncio.to_thread(_read_image, path)
+            data = await asyncio.to_thread(path.read_bytes)
         except FileNotFoundError:
             raise ImageMissingError(
                 f"The image {image} is not in {self.folder}.",
@@ -63,7 +63,7 @@ class ImageStore:
             ) from None
         except OSError as error:
             raise storage_error(error, path) from error
-        if digest != image:
+        if await asyncio.to_thread(_id_of, data) != image:
             raise ImageMissingError(
                 f"{path} was changed since it was written.", hint="Delete the damaged file."
             )
@@ -80,11 +80,6 @@ class ImageStore:
 def _id_of(data: bytes) -> str:
     # Takes a few milliseconds for a large image, so it runs in a thread.
     return hashlib.sha256(data).hexdigest()
-
-
-def _read_image(path: Path) -> tuple[bytes, str]:
-    data = path.read_bytes()
-    return data, _id_of(data)
 
 
 def _write_image(path: Path, data: bytes) -> None:
@@ -111,7 +106,8 @@ class SharedImageStore(ImageStore):
     async def put(self, data: bytes) -> str:
         image = await super().put(data)
         try:
-            await asyncio.to_thread(self._upload, image, data)
+            if not await asyncio.to_thread(self._shared.exists, _shared_name(image)):
+                await asyncio.to_thread(self._shared.write, _shared_name(image), data)
         except StorageError as error:
             # Another machine could not resume with it, so the ledger must not refer to it.
             self.unsaved[image] = error
@@ -128,10 +124,6 @@ class SharedImageStore(ImageStore):
                 raise
         await super().put(data)
         return data
-
-    def _upload(self, image: str, data: bytes) -> None:
-        if not self._shared.exists(_shared_name(image)):
-            self._shared.write(_shared_name(image), data)
 
     async def _download(self, image: str) -> bytes | None:
         # Checks that it is an id before it becomes part of a file name.

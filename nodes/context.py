@@ -132,7 +132,16 @@ class NodeContext:
             self._count(role, kept["usage"])
             parsed = read_json(kept["text"], question.reply) if question.reply is not None else None
             return ChatReply(**kept, parsed=parsed)
-        reply = await self._answered(role, question)
+        client = self.context.chats[role]
+        with self.span("chat", question.task, role=role, task=question.task, model=client.name) as span:
+
+            def count(used: Usage) -> None:
+                self._count(role, used)
+                span.add_usage(used)
+
+            span.set_texts(question=question.text, system=question.system)
+            reply = await self.within_limits(client.ask(question, count))
+            span.set_texts(answer=reply.text)
         if self.run_id:
             answer: KeptAnswer = {
                 "text": reply.text,
@@ -191,19 +200,6 @@ class NodeContext:
         """Open a span of the trace for a part of this call."""
         tracing = self.context.tracing or OFF
         return tracing.span(kind, name, run_id=self.run_id, round=self.round, **facts)
-
-    async def _answered(self, role: Role, question: Question) -> ChatReply:
-        client = self.context.chats[role]
-        with self.span("chat", question.task, role=role, task=question.task, model=client.name) as span:
-
-            def count(used: Usage) -> None:
-                self._count(role, used)
-                span.add_usage(used)
-
-            span.set_texts(question=question.text, system=question.system)
-            reply = await self.within_limits(client.ask(question, count))
-            span.set_texts(answer=reply.text)
-            return reply
 
     async def _keep(
         self, index: int, request: ImageRequest, drawn: GeneratedImage, fingerprint: str

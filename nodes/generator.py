@@ -91,12 +91,8 @@ def _check_setting(name: str, value: Any, options: Options, generator: Generator
                 return str(error)
             return ""
         case "negative_prompt" | "guidance" | "steps" | "size":
-            raise SkillError(f"In its drawing, {name} cannot be {_short_repr(value)}.")
-    return f"there is no setting {_short_repr(name)}"
-
-
-def _short_repr(value: Any) -> str:
-    return f"{value!r:.80}"
+            raise SkillError(f"In its drawing, {name} cannot be {value!r:.80}.")
+    return f"there is no setting {name!r:.80}"
 
 
 async def generate(state: State, work: NodeContext) -> Update:
