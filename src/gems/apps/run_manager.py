@@ -164,7 +164,8 @@ class RunManager:
         """Consume a stream in a background task, and return the run id once it is known."""
         if self.is_draining:
             raise RunDrainedError("The server is stopping and does not start new runs.")
-        channel, known = _Channel(), asyncio.get_running_loop().create_future()
+        channel = _Channel()
+        known: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         channel.task = asyncio.create_task(self._follow(events, channel, known))
         return await known
 
