@@ -96,7 +96,7 @@ def standard_fields(skill: Skill) -> dict[str, Any]:
         value = given.get(name)
         texts = value if isinstance(value, list) and name == "allowed-tools" else [value]
         is_valid = all(isinstance(text, str) and text.strip() for text in texts)
-        if name in given and is_valid and (name != "compatibility" or len(value) <= MAX_COMPATIBILITY):
+        if name in given and is_valid and (name != "compatibility" or len(str(value)) <= MAX_COMPATIBILITY):
             fields[name] = value
     fields["metadata"] = known_metadata(skill.folder)
     return fields

@@ -29,7 +29,8 @@ def open_chat(settings: ChatSettings) -> ChatClient:
     spec = parse_chat_spec(settings.model)
     limits = _make_chat_limits(settings, free=spec.kind == "blocks")
     if spec.kind == "blocks":
-        return ChatClient(_instantiate("blocks.chat_model", "BlocksChat"), name="blocks", limits=limits)
+        model = import_module("gems.models.blocks.chat_model").BlocksChat()
+        return ChatClient(model, name="blocks", limits=limits)
     return _open_openai_chat(spec, settings, limits)
 
 
@@ -42,8 +43,7 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     """Create the image generator of `settings` without loading a model; raises `ConfigurationError`."""
     spec = parse_generator_spec(settings.model)
     if spec.kind == "blocks":
-        generator: ImageGenerator = _instantiate("blocks.generator", "BlocksGenerator")
-        return generator
+        return _instantiate("blocks.generator", "BlocksGenerator")
     if spec.kind == "diffusers":
         return _open_diffusers(spec, settings)
     key = _select_key(settings, spec)
@@ -62,8 +62,9 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     return _instantiate("generators.openai", "OpenAIImagesGenerator", spec.model, spec.url, **common)
 
 
-def _instantiate(module: str, name: str, *args: Any, **kwargs: Any) -> Any:
-    return getattr(import_module(f"gems.models.{module}"), name)(*args, **kwargs)
+def _instantiate(module: str, name: str, *args: Any, **kwargs: Any) -> ImageGenerator:
+    generator: ImageGenerator = getattr(import_module(f"gems.models.{module}"), name)(*args, **kwargs)
+    return generator
 
 
 def _open_diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenerator:

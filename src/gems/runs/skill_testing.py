@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, reduce
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,8 +82,11 @@ class ExampleTrial:
 
     def usage(self) -> dict[str, Usage]:
         """Return the usage by role."""
-        used = [{role: usage} for role, client in self._clients.items() for usage in client.usages]
-        return reduce(merge_usage, used, {})
+        used: dict[str, Usage] = {}
+        for role, client in self._clients.items():
+            for usage in client.usages:
+                used = merge_usage(used, {role: usage})
+        return used
 
     async def run(self) -> TriedExample:
         """Ask the planner, and if the example calls for the skill, write its prompt and check it."""
@@ -271,7 +274,9 @@ class SkillWorkshop:
 
         trials = [ExampleTrial(found.name, example, context) for example in examples]
         outcomes = await _map_concurrently(run_trial, trials)
-        usage = reduce(merge_usage, [trial.usage() for trial in trials], {})
+        usage: dict[str, Usage] = {}
+        for trial in trials:
+            usage = merge_usage(usage, trial.usage())
         return _build_report(found.name, outcomes, usage, time.monotonic() - started)
 
     async def learn(
