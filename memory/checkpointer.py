@@ -22,6 +22,34 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from gems.memory.sqlite import CORRUPT, open_database
 
 _UUID_VERSION = 6
+_ZLIB_PREFIX = "zlib+"
+# Shorter values hardly shrink, and every tag takes five bytes more.
+_MIN_COMPRESSED = 200
+_MAX_UNPACKED = 256 * 2**20
+CHECKPOINT_VERSION = 2
+"""Raised when the state's keys change. Checkpoints of older versions are migrated when they are opened."""
+# Version 2 renamed these keys of the state. The graphs of skills have keys of their own.
+RENAMED_CHANNELS = {
+    "heard": "prompt_digest",
+    "drawing": "generation_overrides",
+    "draw_prompt": "current_prompt",
+    "thought": "judge_reasoning",
+}
+_DELETE_RUN = (
+    "DELETE FROM writes WHERE (thread_id, checkpoint_ns, checkpoint_id) IN (SELECT thread_id, checkpoint_ns,"
+    " checkpoint_id FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?)",
+    "DELETE FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?",
+)
+_COPY_THREAD = (
+    "INSERT OR REPLACE INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
+    " checkpoint, metadata) SELECT :target, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
+    " checkpoint, CASE WHEN json_extract(metadata, '$.thread_id') IS NULL THEN metadata"
+    " ELSE CAST(json_set(metadata, '$.thread_id', :target) AS BLOB) END"
+    " FROM checkpoints WHERE thread_id = :source",
+    "INSERT OR REPLACE INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx,"
+    " channel, type, value) SELECT :target, checkpoint_ns, checkpoint_id, task_id, task_path, idx,"
+    " channel, type, value FROM writes WHERE thread_id = :source",
+)
 
 
 def advance_checkpoint_clock(found: CheckpointTuple | None) -> CheckpointTuple | None:
@@ -46,12 +74,6 @@ def _checkpoint_time(name: str) -> int | None:
         return None
     # The time's upper 48 bits, the version, and the time's lower 12 bits.
     return found.int >> 80 << 12 | found.int >> 64 & 0xFFF if found.version == _UUID_VERSION else None
-
-
-_ZLIB_PREFIX = "zlib+"
-# Shorter values hardly shrink, and every tag takes five bytes more.
-_MIN_COMPRESSED = 200
-_MAX_UNPACKED = 256 * 2**20
 
 
 class CompressingSerializer(SerializerProtocol):
@@ -90,17 +112,6 @@ def checkpoint_serializer() -> SerializerProtocol:
     return CompressingSerializer(JsonPlusSerializer(allowed_msgpack_modules=[]))
 
 
-CHECKPOINT_VERSION = 2
-"""Raised when the state's keys change. Checkpoints of older versions are migrated when they are opened."""
-# Version 2 renamed these keys of the state. The graphs of skills have keys of their own.
-RENAMED_CHANNELS = {
-    "heard": "prompt_digest",
-    "drawing": "generation_overrides",
-    "draw_prompt": "current_prompt",
-    "thought": "judge_reasoning",
-}
-
-
 def rename_channels(checkpoint: dict[str, Any], metadata: dict[str, Any]) -> None:
     """Rename the channels of a checkpoint of version 1 in place."""
     seen = checkpoint.get("versions_seen", {}).values()
@@ -132,23 +143,6 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
         "UPDATE writes SET channel = ? WHERE channel = ? AND checkpoint_ns = ''",
         [(new, old) for old, new in RENAMED_CHANNELS.items()],
     )
-
-
-_DELETE_RUN = (
-    "DELETE FROM writes WHERE (thread_id, checkpoint_ns, checkpoint_id) IN (SELECT thread_id, checkpoint_ns,"
-    " checkpoint_id FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?)",
-    "DELETE FROM checkpoints WHERE json_extract(metadata, '$.run_id') = ?",
-)
-_COPY_THREAD = (
-    "INSERT OR REPLACE INTO checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
-    " checkpoint, metadata) SELECT :target, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
-    " checkpoint, CASE WHEN json_extract(metadata, '$.thread_id') IS NULL THEN metadata"
-    " ELSE CAST(json_set(metadata, '$.thread_id', :target) AS BLOB) END"
-    " FROM checkpoints WHERE thread_id = :source",
-    "INSERT OR REPLACE INTO writes (thread_id, checkpoint_ns, checkpoint_id, task_id, task_path, idx,"
-    " channel, type, value) SELECT :target, checkpoint_ns, checkpoint_id, task_id, task_path, idx,"
-    " channel, type, value FROM writes WHERE thread_id = :source",
-)
 
 
 def kept_writes(writes: Sequence[tuple[str, Any]]) -> Sequence[tuple[str, Any]]:

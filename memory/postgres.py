@@ -60,6 +60,16 @@ _REFUSALS = ("authentication failed", "no password supplied", "does not exist", 
 Connection = psycopg.AsyncConnection[DictRow]
 Pool = AsyncConnectionPool[Connection]
 ResultT = TypeVar("ResultT")
+# PostgreSQL texts cannot contain NUL, so it is replaced by the mark and a digit, and so is the mark itself.
+_NUL_MARK = "\ue000"
+_SETUP_KEY = "gems: tables"
+TABLES_VERSION = CHECKPOINT_VERSION
+"""Version of all tables, which is raised with those of the checkpoints and of the ledger."""
+_TRY_LOCK = "SELECT pg_try_advisory_lock(%s) AS yes"
+_ADD_VERSION = "INSERT INTO gems_version VALUES (%s) ON CONFLICT DO NOTHING"
+_POLL_S = 0.05
+_LOCK_ATTEMPTS = 4
+_CHECK_S = 1.0
 
 
 class Server:
@@ -151,18 +161,6 @@ def server_error(error: psycopg.Error, label: str, *, connecting: bool = False) 
 
 def _is_unreachable(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-
-
-# PostgreSQL texts cannot contain NUL, so it is replaced by the mark and a digit, and so is the mark itself.
-_NUL_MARK = "\ue000"
-_SETUP_KEY = "gems: tables"
-TABLES_VERSION = CHECKPOINT_VERSION
-"""Version of all tables, which is raised with those of the checkpoints and of the ledger."""
-_TRY_LOCK = "SELECT pg_try_advisory_lock(%s) AS yes"
-_ADD_VERSION = "INSERT INTO gems_version VALUES (%s) ON CONFLICT DO NOTHING"
-_POLL_S = 0.05
-_LOCK_ATTEMPTS = 4
-_CHECK_S = 1.0
 
 
 class PostgresRows:

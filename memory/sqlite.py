@@ -23,6 +23,9 @@ _ALMOST_NO_SPACE = 2**15
 # Errors of decoders on overwritten bytes.
 CORRUPT = (TypeError, ValueError, LookupError, AttributeError, NotImplementedError, EOFError, RecursionError)
 _MOVE_HINT = "Move it away to start with an empty one; images are stored separately and stay."
+_BUSY_MS = 15_000
+_WAL_WAIT_S = 0.05
+_WAL_ATTEMPTS = 300
 
 
 @contextmanager
@@ -71,9 +74,6 @@ def _is_disk_full(error: Exception, path: Path) -> bool:
 
 
 Migration = Callable[[aiosqlite.Connection], Awaitable[None]]
-_BUSY_MS = 15_000
-_WAL_WAIT_S = 0.05
-_WAL_ATTEMPTS = 300
 
 
 @asynccontextmanager

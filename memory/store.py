@@ -43,6 +43,10 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$lte": operator.le,
 }
 _ORDERED = ("$gt", "$gte", "$lt", "$lte")
+T = TypeVar("T")
+_PAGE = 500
+# More neighbours are searched than by default, and the index is saved less often.
+_HNSW = {"hnsw": {"space": "cosine", "ef_search": 100, "sync_threshold": 2000, "batch_size": 200}}
 
 
 def where_clause(wanted: dict[str, Any]) -> tuple[dict[str, Any] | None, bool]:
@@ -98,12 +102,8 @@ def _namespace_matches(namespace: tuple[str, ...], condition: MatchCondition) ->
     )
 
 
-T = TypeVar("T")
 Namespace = tuple[str, ...]
-_PAGE = 500
 _NAMESPACE, _EMBEDDER = "gems_namespace", "gems_embedder"
-# More neighbours are searched than by default, and the index is saved less often.
-_HNSW = {"hnsw": {"space": "cosine", "ef_search": 100, "sync_threshold": 2000, "batch_size": 200}}
 
 
 Metadata = dict[str, Any]

@@ -23,6 +23,10 @@ CREATE TABLE IF NOT EXISTS operations (
     id TEXT PRIMARY KEY, at TEXT NOT NULL, operation TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS operations_pending ON operations (done, at);
 """
+logger = logging.getLogger(__name__)
+BATCH = 64
+_BATCH_DELAY_S = 0.3
+_CLOSE_TIMEOUT_S = 10.0
 
 
 class Outbox(SqliteRows):
@@ -66,12 +70,6 @@ async def open_outbox(path: Path) -> AsyncIterator[Outbox]:
     """Open the outbox in the SQLite file at `path`; errors as in `open_database`."""
     async with open_database(path, OUTBOX_VERSION, _OUTBOX_SCHEMA) as connection:
         yield Outbox(connection, path)
-
-
-logger = logging.getLogger(__name__)
-BATCH = 64
-_BATCH_DELAY_S = 0.3
-_CLOSE_TIMEOUT_S = 10.0
 
 
 async def apply(store: BaseStore, operations: Sequence[PendingOp]) -> None:

@@ -32,6 +32,7 @@ from gems.types import NO_USAGE, Requirement, RequirementKind, SkillUse, Usage
 MAX_EXTRA = 10
 """Maximum number of requirements that one skill may add."""
 _MAX_QUESTION = 500
+T = TypeVar("T")
 
 
 def apply_result(name: str, result: Mapping[str, Any], state: State, work: NodeContext) -> Update:
@@ -153,7 +154,6 @@ def _check_extra(
     return extra
 
 
-T = TypeVar("T")
 FormT = TypeVar("FormT", bound=BaseModel)
 SkillGraph = CompiledStateGraph[Any, Any, Any, Any]
 

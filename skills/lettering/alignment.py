@@ -18,6 +18,21 @@ _CJK = re.compile(
     "[\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+CLOSE = 0.5
+"""Normalised edit distance up to which two words count as one misspelt word."""
+_SAME_LETTERS = 0.25
+"""The same for words that OCR joined or split, which must look the same."""
+_SKIP_COST = 0.02
+"""Cost of skipping a read unit, in missing units; keeps a match from spanning the image."""
+_RUN_TOGETHER_COST = 0.01
+"""Cost of joined words, so that single words are preferred."""
+_MAX_RUN_TOGETHER = 4
+_MAX_PIECES = 3
+_COMMON = "and are but for from has have her his its not our the this that was will with you your"
+_COMMON_WORDS = frozenset(_COMMON.split())
+"""Words that unrelated text in an image is likely to contain."""
+_DISTINCTIVE_LENGTH = 3
+"""Letters from which a word found elsewhere counts as a repetition and not as chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,18 +92,6 @@ def _trim_punctuation(word: str) -> str:
 def _is_significant(character: str) -> bool:
     is_mark = unicodedata.category(character).startswith("M")
     return character.isalnum() or character in _SIGNIFICANT_SIGNS or is_mark
-
-
-CLOSE = 0.5
-"""Normalised edit distance up to which two words count as one misspelt word."""
-_SAME_LETTERS = 0.25
-"""The same for words that OCR joined or split, which must look the same."""
-_SKIP_COST = 0.02
-"""Cost of skipping a read unit, in missing units; keeps a match from spanning the image."""
-_RUN_TOGETHER_COST = 0.01
-"""Cost of joined words, so that single words are preferred."""
-_MAX_RUN_TOGETHER = 4
-_MAX_PIECES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +179,6 @@ def _trace_back(i: int, j: int, best: list[list[float]], came: list[list[Match |
         else:
             j -= 1
     return matches[::-1]
-
-
-_COMMON = "and are but for from has have her his its not our the this that was will with you your"
-_COMMON_WORDS = frozenset(_COMMON.split())
-"""Words that unrelated text in an image is likely to contain."""
-_DISTINCTIVE_LENGTH = 3
-"""Letters from which a word found elsewhere counts as a repetition and not as chance."""
 
 
 @dataclass(slots=True)

@@ -16,6 +16,33 @@ from gems.types import Requirement
 
 _MAX_LINE = 300
 _MAX_FAULTS = 150
+_APPEARANCE = re.compile(
+    r"\b(?:fonts?|typefaces?|typography|serif|sans|cursive|script|italics?|bold|handwritten|calligraph\w*"
+    r"|colou?r(?:ed|s)?|red|orange|yellow|green|blue|purple|pink|brown|black|white|gr[ae]y|gold(?:en)?|silver|neon"
+    r"|glowing|large|larger|largest|big|bigger|small|smaller|tiny|huge|size|legible|readable|style|styled"
+    r"|upper|lower|above|below|beneath|under|underneath|left|right|top|bottom|cent(?:er|re)(?:ed|d)?|middle|corner|beside"
+    r"|between|next to|behind|in front|curved|vertical(?:ly)?|horizontal(?:ly)?|aligned|arched|upside"
+    r"|mirrored|stylish|shadow|outline[ds]?|letters made|uppercase|lowercase"
+    r"|upper case|lower case|capitals?|capitali[sz]ed)\b"
+    r"|字体|颜色|红色|金色|黑色|白色|蓝色|绿色|黄色|大小|上方|下方|左|右|中央|中间|居中|书法|楷书|草书",
+    re.IGNORECASE,
+)
+"""Words about appearance or position, which OCR does not determine."""
+_NEGATED_QUESTION = re.compile(
+    r"\b(?:no|not|without|free of|lack(?:s|ing)?|never|absent|missing|any other|anything else)\b|n't\b"
+    r"|没有|不"
+    r"|\b(?:at least|at most|exactly|two|three|four|five|six|twice|three times|\d+ times|how many)\b",
+    re.IGNORECASE,
+)
+"""Negations and counts: questions that the judge must answer."""
+_HARMLESS = re.compile(
+    r"\b(?:exactly|only|just) (?:once|one(?: time)?)\b|\bboth\b|只出现一次"
+    r"|\b(?:with(?:out| no)|free of|no) (?:any )?(?:spelling )?(?:mistakes?|errors?|typos?|misspellings?)\b",
+    re.IGNORECASE,
+)
+"""Phrases that look like counts or negations but are covered by every comparison."""
+_LOW_CONFIDENCE = 0.8
+"""Confidence below which a line may be misread, so that a difference in it proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,35 +149,6 @@ def _shorten(text: str, length: int) -> str:
         return text
     kept = length - 1
     return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
-
-
-_APPEARANCE = re.compile(
-    r"\b(?:fonts?|typefaces?|typography|serif|sans|cursive|script|italics?|bold|handwritten|calligraph\w*"
-    r"|colou?r(?:ed|s)?|red|orange|yellow|green|blue|purple|pink|brown|black|white|gr[ae]y|gold(?:en)?|silver|neon"
-    r"|glowing|large|larger|largest|big|bigger|small|smaller|tiny|huge|size|legible|readable|style|styled"
-    r"|upper|lower|above|below|beneath|under|underneath|left|right|top|bottom|cent(?:er|re)(?:ed|d)?|middle|corner|beside"
-    r"|between|next to|behind|in front|curved|vertical(?:ly)?|horizontal(?:ly)?|aligned|arched|upside"
-    r"|mirrored|stylish|shadow|outline[ds]?|letters made|uppercase|lowercase"
-    r"|upper case|lower case|capitals?|capitali[sz]ed)\b"
-    r"|字体|颜色|红色|金色|黑色|白色|蓝色|绿色|黄色|大小|上方|下方|左|右|中央|中间|居中|书法|楷书|草书",
-    re.IGNORECASE,
-)
-"""Words about appearance or position, which OCR does not determine."""
-_NEGATED_QUESTION = re.compile(
-    r"\b(?:no|not|without|free of|lack(?:s|ing)?|never|absent|missing|any other|anything else)\b|n't\b"
-    r"|没有|不"
-    r"|\b(?:at least|at most|exactly|two|three|four|five|six|twice|three times|\d+ times|how many)\b",
-    re.IGNORECASE,
-)
-"""Negations and counts: questions that the judge must answer."""
-_HARMLESS = re.compile(
-    r"\b(?:exactly|only|just) (?:once|one(?: time)?)\b|\bboth\b|只出现一次"
-    r"|\b(?:with(?:out| no)|free of|no) (?:any )?(?:spelling )?(?:mistakes?|errors?|typos?|misspellings?)\b",
-    re.IGNORECASE,
-)
-"""Phrases that look like counts or negations but are covered by every comparison."""
-_LOW_CONFIDENCE = 0.8
-"""Confidence below which a line may be misread, so that a difference in it proves nothing."""
 
 
 class TextVerifier:

@@ -57,6 +57,14 @@ _NEGATED = re.compile(
     re.IGNORECASE,
 )
 _EXCEPTION = re.compile(r"\b(?:but|except|other than|besides|apart from|only|just|than)\b|除", re.IGNORECASE)
+_NAMED = re.compile(
+    r"\b(?:words?|texts?|phrase|slogan|caption|title[ds]?|letters|numbers?|says?|saying|reads?|reading|label+ed"
+    r"|marked|signs?|banner|logo|show(?:s|ing)?|spell(?:s|ed|ing)?)\b[\s:]+"
+    r"((?-i:[A-Z0-9][^\s.,;:!?\"“”]*(?:[ \t]+[A-Z0-9&+=][^\s.,;:!?\"“”]*)*)[!?]*)",
+    re.IGNORECASE,
+)
+"""Capitalised words after a word of writing."""
+_CONTENT = re.compile(r"[^\s.,…\-–—_*]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +153,6 @@ def _clean_lines(text: str) -> str:
     """Strip blanks and escapes around the lines, and the trailing comma of American usage."""
     lines = [line.strip() for line in text.replace("\\n", "\n").strip("\\ ").splitlines()]
     return "\n".join(line for line in lines if line).rstrip(",，").strip()
-
-
-_NAMED = re.compile(
-    r"\b(?:words?|texts?|phrase|slogan|caption|title[ds]?|letters|numbers?|says?|saying|reads?|reading|label+ed"
-    r"|marked|signs?|banner|logo|show(?:s|ing)?|spell(?:s|ed|ing)?)\b[\s:]+"
-    r"((?-i:[A-Z0-9][^\s.,;:!?\"“”]*(?:[ \t]+[A-Z0-9&+=][^\s.,;:!?\"“”]*)*)[!?]*)",
-    re.IGNORECASE,
-)
-"""Capitalised words after a word of writing."""
-_CONTENT = re.compile(r"[^\s.,…\-–—_*]")
 
 
 def wanted_texts(prompt: str) -> list[str]:

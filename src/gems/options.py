@@ -35,6 +35,11 @@ Interface = Literal["run", "fork", "http", "openai", "generate_image", "edit_ima
 """Interfaces with options of runs: commands, request bodies, MCP tools, the page's form, rows of a batch.
 
 Studio shows all options. `fork` is the command and the request body."""
+_FEW: tuple[Interface, ...] = ("openai", "generate_image", "edit_image", "web")
+"""Interfaces with few options."""
+_AGO = re.compile(r"(\d{1,6})\s*(m|h|d|w)")
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAY = re.compile(r"\d{4}-?\d{2}-?\d{2}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,10 +141,6 @@ class Option:
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         """Add the description."""
         return {**handler(schema), "description": self.description}
-
-
-_FEW: tuple[Interface, ...] = ("openai", "generate_image", "edit_image", "web")
-"""Interfaces with few options."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -403,11 +404,6 @@ class RunArguments(RunOptions, Target, total=False):
     new_id: str | None
     """The new run's id, for callers that must know it in advance. At most 100 letters, digits, `.`, `_` and
     `-`, and unused; by default built from the time and a random part."""
-
-
-_AGO = re.compile(r"(\d{1,6})\s*(m|h|d|w)")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DAY = re.compile(r"\d{4}-?\d{2}-?\d{2}")
 
 
 def parse_datetime(value: str, *, now: datetime, end: bool = False) -> datetime:

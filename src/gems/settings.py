@@ -24,6 +24,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from gems.errors import ConfigurationError
 from gems.types import Role
 
+# The word that may stand in place of an address, and an example.
+_ADDRESSES = {"otel": ("console", "http://127.0.0.1:4318"), "experience": ("off", "http://host:8000")}
+
 
 class ChatSettings(BaseModel):
     """One chat model. A role's settings override the common ones."""
@@ -113,8 +116,6 @@ def _default_home() -> Path:
     return Path(platformdirs.user_data_dir("gems", appauthor=False))
 
 
-# The word that may stand in place of an address, and an example.
-_ADDRESSES = {"otel": ("console", "http://127.0.0.1:4318"), "experience": ("off", "http://host:8000")}
 PartT = TypeVar("PartT", ChatSettings, GeneratorSettings)
 
 

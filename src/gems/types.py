@@ -21,6 +21,15 @@ RequirementKind = Literal["object", "count", "attribute", "relation", "text", "s
 Profile = Literal["balanced", "paper"]
 StopReason = Literal["passed", "max_rounds", "budget", "plateau", "refused", "cancelled", "failed"]
 Role = Literal["planner", "judge", "reflector"]
+NO_USAGE: Usage = {
+    "calls": 0,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "images_sent": 0,
+    "image_bytes_sent": 0,
+    "seconds": 0.0,
+    "usd": 0.0,
+}
 
 
 class Requirement(TypedDict):
@@ -385,17 +394,6 @@ class RunRow(TypedDict):
     """None for a run that is not a fork."""
     owner: str
     """The user whose run it is, on servers with users; empty otherwise."""
-
-
-NO_USAGE: Usage = {
-    "calls": 0,
-    "input_tokens": 0,
-    "output_tokens": 0,
-    "images_sent": 0,
-    "image_bytes_sent": 0,
-    "seconds": 0.0,
-    "usd": 0.0,
-}
 
 
 def sum_prices(prices: Iterable[float | None]) -> float | None:

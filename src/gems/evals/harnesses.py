@@ -18,6 +18,13 @@ from gems.options import MAX_CANDIDATES, MAX_ROUNDS, RunOptions
 from gems.state import State, negative_prompt
 from gems.types import Profile, Round
 
+REWRITE_GUIDANCE = (
+    "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "
+    "what it looks like, place things relative to each other, and quote lettering exactly. Then add in a few "
+    "words what the prompt leaves open: setting, light, material, style."
+)
+"""Takes the place of a skill's guidance."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harness:
@@ -97,14 +104,6 @@ def plan_update(prompt: str, why: str, work: NodeContext) -> Update:
     """Return the update of a planner that chooses no skill and starts with `prompt`."""
     work.emit(Planned(plan={"skills": [], "why": why, "prompt": prompt}))
     return {"plan": {"skills": [], "why": why, "prompt": prompt}, "current_prompt": prompt}
-
-
-REWRITE_GUIDANCE = (
-    "Rewrite the prompt so that nothing in it is left to chance. Say how many of each thing there are and "
-    "what it looks like, place things relative to each other, and quote lettering exactly. Then add in a few "
-    "words what the prompt leaves open: setting, light, material, style."
-)
-"""Takes the place of a skill's guidance."""
 
 
 async def rewrite_prompt(state: State, work: NodeContext) -> Update:

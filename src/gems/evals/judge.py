@@ -21,6 +21,8 @@ from gems.types import NO_USAGE, Usage, add_usage
 OFFICIAL = "official"
 """The judge name of figures from official scorers."""
 _INHOUSE = "-inhouse"
+SAMPLES = 5
+"""Answers per probability if the endpoint returns none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +71,6 @@ class EvalJudge(Protocol):
             ProviderError: no answer was received.
         """
         ...
-
-
-SAMPLES = 5
-"""Answers per probability if the endpoint returns none."""
 
 
 def open_judge(settings: ChatSettings, samples: int = SAMPLES) -> ChatJudge:

@@ -28,6 +28,17 @@ _MIN_PROBABILITY = 0.01
 _NUMBER_PATTERN = re.compile(r"\d+|" + "|".join(rf"\b{word}\b" for word in NUMBERS), re.IGNORECASE)
 _NUMBER_TOKENS = frozenset().union(*(number_spellings(word) for word in NUMBERS)) | {" "}
 _YES_NO_TOKENS = spellings("yes") | spellings("no")
+T = TypeVar("T")
+ANSWERS_FACT = "answers"
+"""Fact of a score: 1 for yes and 0 for no, in the order of the questions."""
+_MAX_READ_TOKENS = 1024
+_NO_TEXT = re.compile(
+    r"\W*no text(?: (?:is |was |can be )?(?:recogni[sz]ed|found|visible|seen))?\W*", re.IGNORECASE
+)
+_READ_TEXT_PROMPT = (
+    "Write down all text that can be read in the image, exactly as it stands there, and nothing else. Write "
+    "no text twice that stands there once. If there is none, answer: No text."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +144,6 @@ def _parse_number(reply: str) -> int:
     return numbers.pop()
 
 
-T = TypeVar("T")
 Facts = dict[str, float | str | list[float]]
 
 
@@ -183,10 +193,6 @@ def make_score(prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageS
         facts=scored.facts,
         explanation=scored.explanation,
     )
-
-
-ANSWERS_FACT = "answers"
-"""Fact of a score: 1 for yes and 0 for no, in the order of the questions."""
 
 
 async def score_questions(
@@ -261,16 +267,6 @@ def parse_ratings(reply: str, count: int, least: float, most: float) -> list[flo
     raise UnreadableReplyError(
         f"The reply does not contain {count} numbers from {least:g} to {most:g}: {reply[:120]!r}."
     )
-
-
-_MAX_READ_TOKENS = 1024
-_NO_TEXT = re.compile(
-    r"\W*no text(?: (?:is |was |can be )?(?:recogni[sz]ed|found|visible|seen))?\W*", re.IGNORECASE
-)
-_READ_TEXT_PROMPT = (
-    "Write down all text that can be read in the image, exactly as it stands there, and nothing else. Write "
-    "no text twice that stands there once. If there is none, answer: No text."
-)
 
 
 async def read_image_text(judge: EvalJudge, image: bytes) -> str:

@@ -11,6 +11,13 @@ from typing import TypeVar
 from gems.evals.records import Score
 
 K = TypeVar("K", bound=Hashable)
+# As GPT's and as SentencePiece's tokenizers write the blank before a word, where a server does not undo it.
+_SPACE_MARKERS = str.maketrans(
+    {"\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "}
+)
+NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_DROPPED_CHARACTERS = re.compile("[^\u4e00-\u9fa5a-zA-Z0-9\\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
+_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -84,13 +91,6 @@ def fail_children(answers: Mapping[int, float], parents: Parents) -> dict[int, f
     }
 
 
-# As GPT's and as SentencePiece's tokenizers write the blank before a word, where a server does not undo it.
-_SPACE_MARKERS = str.maketrans(
-    {"\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "}
-)
-NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
 def spellings(word: str) -> frozenset[str]:
     """Return first tokens that spell `word`: lower case and capitalized, with and without a leading space."""
     small = word.lower()
@@ -114,10 +114,6 @@ def arithmetic_mean(answers: Sequence[float]) -> float:
     if not answers:
         raise ValueError("There are no answers.")
     return sum(answers) / len(answers)
-
-
-_DROPPED_CHARACTERS = re.compile("[^\u4e00-\u9fa5a-zA-Z0-9\\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
-_CHINESE = re.compile("[\u4e00-\u9fff]")
 
 
 def normalize_text(text: str) -> str:

@@ -30,6 +30,15 @@ from gems.settings import GeneratorSettings, Settings
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
+_MAX_DEATHS = 3
+"""Maximum number of processes that may die while running the same job, which may be the cause."""
+_POLL_S = 5.0
+_NO_WORKER_TIMEOUT_S = 300.0
+"""Maximum time without any worker."""
+_CLOSE_TIMEOUT_S = 15.0
+_MAX_QUEUED_REQUESTS = 256
+"""Maximum number of requests that wait at a generator actor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,18 +169,6 @@ def _with_local_home(settings: Settings) -> Settings:
     """Return the settings with this machine's GEMS_HOME, if it is set."""
     own = os.environ.get("GEMS_HOME")
     return settings.model_copy(update={"home": Path(own).expanduser()}) if own else settings
-
-
-logger = logging.getLogger(__name__)
-
-_MAX_DEATHS = 3
-"""Maximum number of processes that may die while running the same job, which may be the cause."""
-_POLL_S = 5.0
-_NO_WORKER_TIMEOUT_S = 300.0
-"""Maximum time without any worker."""
-_CLOSE_TIMEOUT_S = 15.0
-_MAX_QUEUED_REQUESTS = 256
-"""Maximum number of requests that wait at a generator actor."""
 
 
 @asynccontextmanager

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+T = TypeVar("T")
+
 
 class SampleKey(NamedTuple):
     """Stable key of a sample; prompt texts may repeat, keys do not."""
@@ -136,9 +138,6 @@ class Figure(BaseModel):
     def is_partial(self) -> bool:
         """Whether samples are missing, so that it is not the benchmark's score."""
         return self.scored < self.expected
-
-
-T = TypeVar("T")
 
 
 async def gather_or_cancel(awaitables: Iterable[Awaitable[T]]) -> list[T]:

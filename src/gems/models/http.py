@@ -46,6 +46,14 @@ _REFUSALS = (
     "responsibleai",
 )
 _MAX_WAIT_S = 60.0
+_KEEP_ALIVE_S = 30.0
+MAX_CHAT_BYTES = 32 * 2**20
+"""Largest response of a chat model or an embedder, with log probabilities."""
+MAX_IMAGE_BYTES = 256 * 2**20
+"""Largest response of an image server: above the raw pixels of the largest accepted image."""
+# A compressed body can expand a thousandfold.
+UNCOMPRESSED = {"Accept-Encoding": "identity"}
+"""Headers of a client with `max_response_size`: compressed responses are rejected."""
 
 
 def error_from_status(
@@ -177,18 +185,6 @@ def _extract_message(body: str) -> str:
     error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
     message = error.get("message", error) if isinstance(error, dict) else error
     return str(message)
-
-
-_KEEP_ALIVE_S = 30.0
-MAX_CHAT_BYTES = 32 * 2**20
-"""Largest response of a chat model or an embedder, with log probabilities."""
-
-MAX_IMAGE_BYTES = 256 * 2**20
-"""Largest response of an image server: above the raw pixels of the largest accepted image."""
-
-# A compressed body can expand a thousandfold.
-UNCOMPRESSED = {"Accept-Encoding": "identity"}
-"""Headers of a client with `max_response_size`: compressed responses are rejected."""
 
 
 def make_client_options(limits: Any, timeout_s: float, most: int) -> dict[str, Any]:

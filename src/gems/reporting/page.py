@@ -28,6 +28,9 @@ from gems.types import Answer, Requirement, Round, RunRow, total_usage
 State = Literal["yes", "no", "unknown", "none"]
 _STATE_SIGNS: dict[State, str] = {"yes": "✓", "no": "✗", "unknown": "?", "none": "–"}  # noqa: RUF001 - a sign
 _STATE_WORDS: dict[State, str] = {"yes": "met", "no": "not met", "unknown": "unknown", "none": "not asked"}
+_MAX_LABELS = 12
+_MANY_ROUNDS = 16
+"""With more rounds, their images are smaller, so that the page stays within a few megabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,6 @@ def _cells(
 
 
 LEFT, RIGHT, TOP, BOTTOM = 9.0, 96.0, 9.0, 80.0
-_MAX_LABELS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +180,6 @@ def _y_percent(score: float) -> float:
 
 _HERO, _ROUND, _OTHER = 1024, 640, 200
 """Longest sides in pixels."""
-_MANY_ROUNDS = 16
-"""With more rounds, their images are smaller, so that the page stays within a few megabytes."""
 
 
 async def report_page(result: RunResult, row: RunRow, images: ImageStore, lessons: Sequence[str] = ()) -> str:

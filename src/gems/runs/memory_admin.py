@@ -37,6 +37,10 @@ from gems.runs.recovery import read_snapshot
 from gems.types import TrackRecord
 
 Kind = Literal["experience", "lesson"]
+_SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
+_BATCH = 200
+_MAX_GENERATORS = 10_000
+_FLUSH_TIMEOUT_S = 60.0
 
 
 class _Report(BaseModel):
@@ -103,10 +107,6 @@ class Rebuilt(_Report):
 
 
 Values = Mapping[str, Mapping[str, Any]]
-_SPACES: dict[Kind, Literal["experiences", "lessons"]] = {"lesson": LESSONS, "experience": EXPERIENCES}
-_BATCH = 200
-_MAX_GENERATORS = 10_000
-_FLUSH_TIMEOUT_S = 60.0
 
 
 class MemoryAdmin:

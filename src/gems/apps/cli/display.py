@@ -31,6 +31,8 @@ from gems.types import Recall
 
 _STEPS_EVERY_S = 10.0
 """Time between steps in logs."""
+_COLUMN = 4
+_QUESTION = 40
 
 
 class Display(AbstractContextManager["Display"]):
@@ -128,10 +130,6 @@ def format_progress(tally: JobProgress) -> str:
         left = timedelta(seconds=round((tally.total - tally.done) / tally.rate))
         parts += [f"{tally.rate:.3g}/s", f"{left} left"]
     return ", ".join(parts)
-
-
-_COLUMN = 4
-_QUESTION = 40
 
 
 class Marks:

@@ -21,6 +21,8 @@ from gems.apps.text import (
 from gems.evals.runner import WorkReport
 from gems.results import RunResult
 
+_MOST_LISTED = 20
+
 
 def print_json(value: object) -> None:
     """Print a JSON object in ASCII, so that it survives every encoding."""
@@ -50,9 +52,6 @@ def print_run(result: RunResult, view: View, resume_command: str) -> int:
 def _run_summary(result: RunResult) -> list[str]:
     unmet = [f"  {format_requirement(item)}" for item in result.requirements if item.answer != "yes"]
     return [verdict_line(result), *unmet, f"  run {result.run_id}: {usage_line(result)}"]
-
-
-_MOST_LISTED = 20
 
 
 def print_report(report: WorkReport, noun: str, view: View) -> int:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
         ValidationList,
     )
 
+_WIDEST = 60
+
 
 @command({0: "listed, even if there are none", 2: "bad configuration"})
 def list_(runner: Runner) -> None:
@@ -219,9 +221,6 @@ def _print_new_skill(made: NewSkill) -> None:
     files = ", ".join(made.files)
     typer.echo(f"Wrote {files}. Edit SKILL.md, then run: gems skills validate {made.folder}", err=True)
     typer.echo(made.folder)
-
-
-_WIDEST = 60
 
 
 @command(

@@ -35,6 +35,9 @@ _INSTRUCTIONS = (
     "returns the file, a small copy and a checklist. edit_image edits an image in the same way. verify_image "
     "checks any image against a prompt. Manage runs by id with get_run, cancel_run and resume_run."
 )
+_CHUNK = 65_536
+_STDIO_PATIENCE_S = 1.0
+"""Clients kill the process two seconds after they have closed standard input."""
 
 
 class _Tools(MCPServer[Any]):
@@ -95,9 +98,6 @@ class KeyGuard:
         await self._app(scope, receive, send)
 
 
-_CHUNK = 65_536
-
-
 async def standard_input() -> AsyncIterator[str]:
     """Yield the lines of standard input until it is closed.
 
@@ -141,10 +141,6 @@ def _read_lines(source: int) -> Iterator[str]:
         parts.append(rest)
     if any(parts):
         yield b"".join(parts).decode(errors="replace")
-
-
-_STDIO_PATIENCE_S = 1.0
-"""Clients kill the process two seconds after they have closed standard input."""
 
 
 async def serve_stdio(settings: Settings) -> None:

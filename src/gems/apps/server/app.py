@@ -26,6 +26,10 @@ from gems.errors import ConfigurationError, GemsError
 from gems.service import Gems
 from gems.settings import Settings
 
+_BACKLOG = 2048
+_ANSWERS_S = 5
+"""Seconds for open responses after all runs have stopped."""
+
 
 def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
     """Create the app, which opens models and stores on startup; `gems` must not be open."""
@@ -67,11 +71,6 @@ async def _validation_error_response(_request: Request, error: Any) -> Response:
         {"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in error.errors()
     ]
     return AsciiJSON({"detail": faults}, 422)
-
-
-_BACKLOG = 2048
-_ANSWERS_S = 5
-"""Seconds for open responses after all runs have stopped."""
 
 
 async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | None = None) -> None:

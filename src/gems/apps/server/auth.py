@@ -32,6 +32,7 @@ from gems.types import RunRow
 
 _PREFIX = "gems-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_RUN_ID = re.compile(r"[\w.:-]{1,200}")
 
 
 class Key(BaseModel):
@@ -123,9 +124,6 @@ class KeyFile:
 def _hash_token(token: str) -> str:
     # Clients may send lone surrogates, which no key contains.
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
-
-
-_RUN_ID = re.compile(r"[\w.:-]{1,200}")
 
 
 class UnknownKeyError(RequestError):

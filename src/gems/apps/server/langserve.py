@@ -30,6 +30,7 @@ from gems.events import Finished
 
 CONTEXT_KEY = "__gems_context"
 """Key of a `RequestContext` in `configurable`; LangChain does not trace keys with this prefix."""
+PATH = "/gems"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,6 @@ async def _run(context: RequestContext, request: RunInput | dict[str, Any], conf
     if thread_id := (config.get("configurable") or {}).get("thread_id"):
         return await attach_run(context.service, context.caller, thread_id, parsed.prompt)
     return await start_run(context.service, context.caller, parsed)
-
-
-PATH = "/gems"
 
 
 class _Configurable(BaseModel):

@@ -35,6 +35,16 @@ from gems.runs.source_images import decode_base64
 from gems.service import Gems
 from gems.types import RunRow
 
+# Reports contain text of users and models, so they may load nothing from outside.
+_REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+_PING_S = 15
+_UNREAD_S = 60
+"""Seconds after which a client that does not read is disconnected; it can reconnect."""
+_NOTHING_KNOWN = "-"
+
 
 async def start_run(service: Service, caller: Caller, request: RunRequest) -> str:
     """Start a run of the caller within the limits of their key, and return its id."""
@@ -99,11 +109,6 @@ TimeFilter = Annotated[
     str | None,
     Query(max_length=60, description="Date with or without a time, e.g. 2026-01-31, or age, e.g. 3d."),
 ]
-# Reports contain text of users and models, so they may load nothing from outside.
-_REPORT_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
 
 
 @router.post("", status_code=202)
@@ -189,10 +194,6 @@ async def delete(run_id: RunId, request: Request, caller: CurrentCaller, dry_run
 
 
 events_router = APIRouter(prefix="/runs", tags=["runs"])
-_PING_S = 15
-_UNREAD_S = 60
-"""Seconds after which a client that does not read is disconnected; it can reconnect."""
-_NOTHING_KNOWN = "-"
 
 
 @events_router.get(

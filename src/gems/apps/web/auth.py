@@ -19,6 +19,12 @@ COOKIE = "gems_key"
 LASTS_S = 7 * 86_400
 _DAY_S = 86_400
 Kind = Literal["image", "report"]
+_HEADERS = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "referrer-policy": "same-origin",
+}
 
 
 def _create_serializer(signer: type[TimestampSigner] = TimestampSigner) -> URLSafeTimedSerializer:
@@ -77,12 +83,6 @@ class Links:
             return None
 
 
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "referrer-policy": "same-origin",
-}
 Text = Annotated[str, Form(max_length=200)]
 
 

@@ -17,6 +17,9 @@ from gems.events import Judged, Reflected, Stopped
 from gems.memory.run_filter import RunFilter
 from gems.options import MAX_ROUNDS, SEEDS, Option, RunArguments, options_of
 
+SHOWN = 48
+"""Maximum number of runs in the gallery."""
+
 
 def has_slider(option: Option) -> bool:
     """Return whether a field is a slider; larger numbers are text, since browsers round them."""
@@ -43,10 +46,6 @@ def parse_field(option: Option, value: Any) -> Any:
     if value in (None, "") and not has_slider(option):
         return None
     return option.check("" if value is None else value, option.label)
-
-
-SHOWN = 48
-"""Maximum number of runs in the gallery."""
 
 
 class Controller:

@@ -28,6 +28,10 @@ _ICON = (
     'fill="#a9abff"/></svg>'
 )
 _PRIVATE = {"cache-control": "private, max-age=86400", "referrer-policy": "no-referrer"}
+PATH = "/web"
+_FILES = f"{PATH}/files"
+_LEAST = 6
+"""Older versions of Gradio have other arguments."""
 
 
 def files_router(controller: Controller, base: str) -> APIRouter:
@@ -61,12 +65,6 @@ def files_router(controller: Controller, base: str) -> APIRouter:
         return Response(_ICON, media_type="image/svg+xml", headers={"cache-control": "max-age=86400"})
 
     return router
-
-
-PATH = "/web"
-_FILES = f"{PATH}/files"
-_LEAST = 6
-"""Older versions of Gradio have other arguments."""
 
 
 def is_installed() -> bool:

@@ -15,6 +15,22 @@ from gems.apps.web.rendering import heading_html, problem_html, status_text, sty
 from gems.errors import GemsError
 from gems.options import OPTIONS, Option, options_of
 
+# Puts the run into the URL, so that a reload or another tab shows it again.
+_SET_URL = """(run) => {
+  if (run) { const here = new URL(location.href); here.hash = "";
+             here.search = "?run=" + encodeURIComponent(run); history.replaceState(null, "", here); }
+  return run;
+}"""
+_READ_URL = """() => { const asked = new URL(location.href).searchParams;
+  return [asked.get("run") || "", asked.get("round") || ""]; }"""
+# Set once on a permanent element, since screen readers announce only changes within known elements.
+_ANNOUNCE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+_HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# Not queued: Gradio closes the stream of an empty queue and may lose responses just then.
+_UNQUEUED = _HIDDEN | {"queue": False}
+# Many clients watch at the same time.
+_UNLIMITED = _HIDDEN | {"concurrency_limit": None}
+
 
 def theme() -> Any:
     """Create the theme, light and dark."""
@@ -53,22 +69,6 @@ if TYPE_CHECKING:
     Request = Any
 else:
     Request = gr.Request
-
-# Puts the run into the URL, so that a reload or another tab shows it again.
-_SET_URL = """(run) => {
-  if (run) { const here = new URL(location.href); here.hash = "";
-             here.search = "?run=" + encodeURIComponent(run); history.replaceState(null, "", here); }
-  return run;
-}"""
-_READ_URL = """() => { const asked = new URL(location.href).searchParams;
-  return [asked.get("run") || "", asked.get("round") || ""]; }"""
-# Set once on a permanent element, since screen readers announce only changes within known elements.
-_ANNOUNCE = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
-_HIDDEN: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-# Not queued: Gradio closes the stream of an empty queue and may lose responses just then.
-_UNQUEUED = _HIDDEN | {"queue": False}
-# Many clients watch at the same time.
-_UNLIMITED = _HIDDEN | {"concurrency_limit": None}
 
 
 def add_page(app: FastAPI, controller: Controller, path: str, name_of: Callable[[Any], str]) -> Mount:

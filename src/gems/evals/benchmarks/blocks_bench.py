@@ -29,6 +29,8 @@ FactKind = Literal["object", "count", "colour", "size", "texture", "relation", "
 METADATA_CHUNK = "gems"
 """The PNG text chunk with prompt, seed and model, see `gems.runs.output`."""
 BLOCKS_MODEL = "blocks"
+_NO_OFFICIAL_SCORER = "blocks-bench has no official scorer: the true scenes of its images are known."
+_SCORE_HINT = "Score it with `gems eval score`; it needs no judge."
 
 
 class Fact(BaseModel):
@@ -112,8 +114,6 @@ _FACT_CHECKS: Mapping[FactKind, Callable[[Scene, Fact], bool]] = {
 
 
 MET_METRIC, SHARE_METRIC = "met", "met_share"
-_NO_OFFICIAL_SCORER = "blocks-bench has no official scorer: the true scenes of its images are known."
-_SCORE_HINT = "Score it with `gems eval score`; it needs no judge."
 
 
 class BlocksBench(Task):

@@ -17,23 +17,6 @@ from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Ta
 
 CRITERIA = ("originality", "expressiveness", "aesthetic", "technical", "unexpected", "interpretability")
 MIN_RATING, MAX_RATING = 1, 5
-
-
-def criterion_means(images: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Return the mean of each criterion over images, in [1, 5]; empty for no images."""
-    if not images:
-        return {}
-    columns = list(zip(*images, strict=True))
-    return {name: sum(column) / len(column) for name, column in zip(CRITERIA, columns, strict=True)}
-
-
-def crea_score(criteria: Mapping[str, float]) -> float | None:
-    """Return the score in [6, 30]: the sum of the six means; None if one is missing."""
-    if not all(name in criteria for name in CRITERIA):
-        return None
-    return sum(criteria[name] for name in CRITERIA)
-
-
 _CREA_SYSTEM = """\
 You are a hard critic of creative work. Look at the thing that the prompt names and at \
 nothing else: background and staging earn nothing. Most images deserve 1 or 2 on most scales, a 5 is \
@@ -50,14 +33,27 @@ gives one to think.
 
 Reply with a JSON array of these six numbers in this order and nothing else, for example [2, 1, 3, 3, 1, \
 2]."""
-
-
 SUBJECTS = (
     *("couch", "chair", "car", "monster", "mug", "table"),
     *("bowl", "bike", "guitar", "helmet", "teapot", "umbrella"),
 )
 _FILE = "eval/CREA/data.jsonl"
 _PROMPT_PREFIX = "a creative "
+
+
+def criterion_means(images: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Return the mean of each criterion over images, in [1, 5]; empty for no images."""
+    if not images:
+        return {}
+    columns = list(zip(*images, strict=True))
+    return {name: sum(column) / len(column) for name, column in zip(CRITERIA, columns, strict=True)}
+
+
+def crea_score(criteria: Mapping[str, float]) -> float | None:
+    """Return the score in [6, 30]: the sum of the six means; None if one is missing."""
+    if not all(name in criteria for name in CRITERIA):
+        return None
+    return sum(criteria[name] for name in CRITERIA)
 
 
 class _Record(StrictModel):

@@ -19,6 +19,14 @@ from gems.evals.metrics import Parents, cascade_failures, group_by, valued_score
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
+PROMPTS_FOLDER = "dpg_bench/prompts/"
+QUESTIONS_FILE = "dpg_bench/dpg_bench.csv"
+_PARENTS_PATTERN = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
+CATEGORIES = ("global", "entity", "attribute", "relation", "other")
+_SCORE_LINE = re.compile(r"^DPG-Bench score: ([\d.]+)\s*$", re.MULTILINE)
+_CATEGORY_LINE = re.compile(r"^\t(\w+): ([\d.]+)\s*$", re.MULTILINE)
+_IMAGE_LINE = re.compile(r"^\S.*\.png((?:, [\d.]+)+)\s*$", re.MULTILINE)
+
 
 def tile_score(answers: Mapping[int, float], parents: Parents) -> float:
     """Return the share of a tile's yes answers, in [0, 1], after cascading failed parents.
@@ -66,11 +74,6 @@ def mean_by_category(
     return {name: 100 * sum(values) / len(values) for name, values in found.items()}
 
 
-PROMPTS_FOLDER = "dpg_bench/prompts/"
-QUESTIONS_FILE = "dpg_bench/dpg_bench.csv"
-_PARENTS_PATTERN = re.compile(r"\s*\d+\s*(?:,\s*\d+\s*)*")
-
-
 class _Question(BaseModel):
     item_id: str = Field(min_length=1)
     proposition_id: int = Field(ge=1)
@@ -91,12 +94,6 @@ def _parse_parents(entry: DataRecord[_Question]) -> list[int]:
     if not _PARENTS_PATTERN.fullmatch(entry.record.dependency):
         raise DataError(f"{entry.where}: dependency {entry.record.dependency!r} is not a list of questions.")
     return [int(number) for number in entry.record.dependency.split(",")]
-
-
-CATEGORIES = ("global", "entity", "attribute", "relation", "other")
-_SCORE_LINE = re.compile(r"^DPG-Bench score: ([\d.]+)\s*$", re.MULTILINE)
-_CATEGORY_LINE = re.compile(r"^\t(\w+): ([\d.]+)\s*$", re.MULTILINE)
-_IMAGE_LINE = re.compile(r"^\S.*\.png((?:, [\d.]+)+)\s*$", re.MULTILINE)
 
 
 class DPGBench(Task):

@@ -18,6 +18,10 @@ from gems.evals.metrics import mean, valued_scores, values_by
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
+AESTHETIC = "Aesthetic Drawing: "
+"""Prefix of ArtiMuse's prompts, which are otherwise the same."""
+_GENEVAL_FILE = "prompts/evaluation_metadata.jsonl"
+
 
 def combine_checks(checks: Sequence[bool | None]) -> bool | None:
     """Return whether all checks hold: False if one failed, else None if one is unknown."""
@@ -49,9 +53,6 @@ def _explain_checks(checks: Mapping[str, bool | None]) -> str:
 _Tag = Literal["single_object", "two_object", "counting", "colors", "position", "color_attr"]
 TAGS = dict(zip(get_args(_Tag), (80, 99, 80, 94, 100, 100), strict=True))
 """Prompts of each kind."""
-AESTHETIC = "Aesthetic Drawing: "
-"""Prefix of ArtiMuse's prompts, which are otherwise the same."""
-_GENEVAL_FILE = "prompts/evaluation_metadata.jsonl"
 
 
 class _ObjectSpec(StrictModel):

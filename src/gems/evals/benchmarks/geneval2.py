@@ -20,6 +20,13 @@ from gems.evals.metrics import NUMBERS, arithmetic_mean, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
+_COUNT_QUESTION = "How many"
+_FILE = "geneval2_data.jsonl"
+SKILLS = ("object", "attribute", "count", "position", "verb")
+ATOMS = range(3, 11)
+_PROMPTS_PER_ATOM_COUNT = 100
+"""Prompts for each number of atoms."""
+
 
 def geometric_mean(answers: Sequence[float]) -> float:
     """Return the geometric mean of a prompt's answers, in [0, 1]; a single 0 makes it 0."""
@@ -52,9 +59,6 @@ def mean_by_atomicity(answers: Sequence[Sequence[float]], atoms: Sequence[int]) 
     return {count: 100 * arithmetic_mean(found[count]) for count in sorted(found)}
 
 
-_COUNT_QUESTION = "How many"
-
-
 async def _ask_answer(judge: EvalJudge, image: bytes, question: str, expected: str) -> Probability:
     text = f"{question} Answer in one word."
     if question.startswith(_COUNT_QUESTION):
@@ -66,13 +70,6 @@ def _least_likely(pairs: Sequence[Sequence[str]], answers: Sequence[float]) -> s
     worst = min(range(len(answers)), key=answers.__getitem__)
     question, expected = pairs[worst]
     return f"least likely: {question} {expected} ({answers[worst]:.0%})"
-
-
-_FILE = "geneval2_data.jsonl"
-SKILLS = ("object", "attribute", "count", "position", "verb")
-ATOMS = range(3, 11)
-_PROMPTS_PER_ATOM_COUNT = 100
-"""Prompts for each number of atoms."""
 
 
 class _Record(StrictModel):

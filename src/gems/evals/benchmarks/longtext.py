@@ -26,6 +26,11 @@ from gems.evals.metrics import (
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
 
+_MATCH_FACTS = ("matched", "wanted", "found")
+_FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
+_PROMPTS_PER_CATEGORY = 20
+"""Prompts in each of the eight categories."""
+
 
 def split_units(text: str, language: str) -> Sequence[str]:
     """Return the units of a text: lower-case words, or characters in Chinese."""
@@ -39,17 +44,9 @@ def compare_words(found: str, expected: Sequence[str], language: str) -> TextMat
     return match_units(split_units(found, language), split_units(" ".join(expected), language))
 
 
-_MATCH_FACTS = ("matched", "wanted", "found")
-
-
 def _get_match(score: Score) -> TextMatch:
     """Return the counts of a score; raises `ValueError` if it has none."""
     return TextMatch(*map(int, number_facts(score, _MATCH_FACTS)))
-
-
-_FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
-_PROMPTS_PER_CATEGORY = 20
-"""Prompts in each of the eight categories."""
 
 
 class _Record(StrictModel):

@@ -50,6 +50,53 @@ from gems.models.images import open_image
 DIMENSIONS = ("alignment", "text", "reasoning", "style", "diversity")
 MAX_EDITS: Mapping[str, int] = {"en": 100, "zh": 50}
 """Number of edits from which a text counts as completely wrong, by language."""
+_THUMBNAIL_SIDE = 16
+_REASONING_PROMPT = """\
+An image was drawn to show the answer to a task. Say how much of the answer it shows rightly.
+
+Answer: {answer}
+
+100 means that everything the answer says can be seen and nothing contradicts it, 50 that about half can \
+be seen, 0 that the image has nothing to do with it. Looks do not count. Reply with a JSON array of one \
+number from 0 to 100, for example [40]."""
+_STYLE_PROMPT = """\
+How well does the image keep to the style named {style!r}? Judge its lines, colours, \
+materials and light, not what it shows.
+
+100 means that it could stand as an example of this style, 50 that some of its marks are there, 0 that it \
+is of another style. Reply with a JSON array of one number from 0 to 100, for example [40]."""
+_TEXT_FACTS = ("edits", "matched", "wanted", "found")
+STYLE_PROMPTS = 114
+"""Number of prompts that ask for a style."""
+SIZE = {"en": 1120, "zh": 1320}
+TABLES = {"en": "OneIG-Bench.csv", "zh": "OneIG-Bench-ZH.csv"}
+_COLUMN = {"en": "prompt_en", "zh": "prompt_cn"}
+_FILE_SUFFIX = {"en": "", "zh": "_zh"}
+_STYLES = "scripts/style/style.csv"
+_FILE_SIZES = {
+    "anime.json": 240_912,
+    "anime_zh.json": 250_389,
+    "human.json": 233_346,
+    "human_zh.json": 248_770,
+    "object.json": 179_650,
+    "object_zh.json": 185_005,
+    "multilingualism_zh.json": 148_469,
+    "gt_answer.json": 141_383,
+    "gt_answer_zh.json": 94_881,
+    "text_content.csv": 97_314,
+    "text_content_zh.csv": 89_199,
+    "style.csv": 3_127,
+}
+"""Bytes of the files with scoring data."""
+_SCORE_COLUMNS = {
+    "alignment": "alignment",
+    "text": "text score",
+    "reasoning": "reasoning",
+    "style": "style",
+    "diversity": "total average",
+}
+_TILES_PER_PROMPT = 4
+_ONE_MODEL_HINT = "Use a separate results folder for each model."
 
 
 def alignment_score(answers: Mapping[int, float], parents: Parents) -> float:
@@ -101,9 +148,6 @@ def _normalize_language(written: str) -> str:
     return plain.replace(" ", "") if is_chinese(plain) else plain
 
 
-_THUMBNAIL_SIDE = 16
-
-
 async def score_diversity(prompt: BenchmarkPrompt, images: Mapping[int, bytes]) -> list[Score]:
     """Return the mean distance of all pairs, in [0, 1], as one score; none for fewer than two images.
 
@@ -129,27 +173,6 @@ def _embed_thumbnail(image: bytes) -> NDArray[Any]:
     # pictures that are grey all over, which have no direction else.
     centred = np.append(np.asarray(small, dtype=np.float64).ravel() / 255 - 0.5, 0.1)
     return np.asarray(centred / np.linalg.norm(centred))
-
-
-_REASONING_PROMPT = """\
-An image was drawn to show the answer to a task. Say how much of the answer it shows rightly.
-
-Answer: {answer}
-
-100 means that everything the answer says can be seen and nothing contradicts it, 50 that about half can \
-be seen, 0 that the image has nothing to do with it. Looks do not count. Reply with a JSON array of one \
-number from 0 to 100, for example [40]."""
-
-
-_STYLE_PROMPT = """\
-How well does the image keep to the style named {style!r}? Judge its lines, colours, \
-materials and light, not what it shows.
-
-100 means that it could stand as an example of this style, 50 that some of its marks are there, 0 that it \
-is of another style. Reply with a JSON array of one number from 0 to 100, for example [40]."""
-
-
-_TEXT_FACTS = ("edits", "matched", "wanted", "found")
 
 
 async def _rate_image(judge: EvalJudge, text: str, image: bytes) -> ImageScore:
@@ -196,28 +219,6 @@ KINDS: Mapping[str, Kind] = {
     "Multilingualism": Kind(folder="multilingualism", count=200, dimension="alignment"),
 }
 """By name in the table; the last one is Chinese only."""
-STYLE_PROMPTS = 114
-"""Number of prompts that ask for a style."""
-SIZE = {"en": 1120, "zh": 1320}
-TABLES = {"en": "OneIG-Bench.csv", "zh": "OneIG-Bench-ZH.csv"}
-_COLUMN = {"en": "prompt_en", "zh": "prompt_cn"}
-_FILE_SUFFIX = {"en": "", "zh": "_zh"}
-_STYLES = "scripts/style/style.csv"
-_FILE_SIZES = {
-    "anime.json": 240_912,
-    "anime_zh.json": 250_389,
-    "human.json": 233_346,
-    "human_zh.json": 248_770,
-    "object.json": 179_650,
-    "object_zh.json": 185_005,
-    "multilingualism_zh.json": 148_469,
-    "gt_answer.json": 141_383,
-    "gt_answer_zh.json": 94_881,
-    "text_content.csv": 97_314,
-    "text_content_zh.csv": 89_199,
-    "style.csv": 3_127,
-}
-"""Bytes of the files with scoring data."""
 
 
 class _Row(BaseModel):
@@ -322,17 +323,6 @@ def _read_styles(path: Path) -> dict[str, str]:
     check_unique(entries, lambda row: row.id)
     styles = {entry.record.id: entry.record.style.strip() for entry in entries}
     return {name: "" if style == "nan" else style for name, style in styles.items()}
-
-
-_SCORE_COLUMNS = {
-    "alignment": "alignment",
-    "text": "text score",
-    "reasoning": "reasoning",
-    "style": "style",
-    "diversity": "total average",
-}
-_TILES_PER_PROMPT = 4
-_ONE_MODEL_HINT = "Use a separate results folder for each model."
 
 
 class _AnyRow(BaseModel):

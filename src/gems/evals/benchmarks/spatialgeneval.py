@@ -27,6 +27,20 @@ MIN_AGREEING = 4
 """Replies that must give the correct letter."""
 QUESTION_COUNT = 10
 _BASIC_TYPES = 2
+CORRECT_FACT = "right"
+"""Fact of a score: 1 for each correctly answered question, else 0."""
+_QUESTIONS_SYSTEM = "You look at images closely and answer questions about them."
+_QUESTIONS_PROMPT = """\
+Answer these {count} questions from the image alone, not from what you know or expect. Where \
+the image does not tell, choose E.
+
+{questions}
+
+Reply with {count} lines, one for each question and in their order, and nothing else. Begin each line \
+with the letter of the option, then a colon and your reason, for example:
+B: The lamp stands to the right of the chair."""
+_LETTER = re.compile(r"[\s*(]*([A-E])(?![A-Za-z])")
+_FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
 
 
 def vote(replies: Sequence[Sequence[str]], answers: Sequence[str], least: int = MIN_AGREEING) -> list[bool]:
@@ -49,21 +63,6 @@ def spatial_accuracy(types: Sequence[float]) -> float | None:
     return mean(types[_BASIC_TYPES:])
 
 
-CORRECT_FACT = "right"
-"""Fact of a score: 1 for each correctly answered question, else 0."""
-_QUESTIONS_SYSTEM = "You look at images closely and answer questions about them."
-_QUESTIONS_PROMPT = """\
-Answer these {count} questions from the image alone, not from what you know or expect. Where \
-the image does not tell, choose E.
-
-{questions}
-
-Reply with {count} lines, one for each question and in their order, and nothing else. Begin each line \
-with the letter of the option, then a colon and your reason, for example:
-B: The lamp stands to the right of the chair."""
-_LETTER = re.compile(r"[\s*(]*([A-E])(?![A-Za-z])")
-
-
 def _parse_letters(reply: str) -> list[str]:
     lines = [line for line in reply.splitlines() if line.strip()]
     found = [match.group(1) for line in lines if (match := _LETTER.match(line))]
@@ -72,7 +71,6 @@ def _parse_letters(reply: str) -> list[str]:
     return found
 
 
-_FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
 _Letter = Annotated[str, Field(pattern=r"^[A-E]$")]
 
 

@@ -35,28 +35,6 @@ FIELDS: Mapping[str, range] = {
 }
 """Prompt ids of each field."""
 _WEIGHTS = {"culture": 0.4, "time": 0.167, "space": 0.133, "biology": 0.1, "physics": 0.1, "chemistry": 0.1}
-
-
-def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
-    """Return the score of an image in [0, 1] from its ratings in [0, 2]."""
-    return (0.7 * consistency + 0.2 * realism + 0.1 * aesthetic) / 2
-
-
-def get_field(prompt_id: int) -> str:
-    """Return the field of a prompt id; raises `ValueError` for an unknown id."""
-    for name, ids in FIELDS.items():
-        if prompt_id in ids:
-            return name
-    raise ValueError(f"No prompt has the id {prompt_id}.")
-
-
-def wise_score(fields: Mapping[str, float]) -> float | None:
-    """Return the score in [0, 1] from the means of all six fields; None if one is missing."""
-    if not all(name in fields for name in _WEIGHTS):
-        return None
-    return sum(weight * fields[name] for name, weight in _WEIGHTS.items())
-
-
 RATINGS = ("consistency", "realism", "aesthetic")
 _RATING_SYSTEM = "You rate drawn images, strictly and by the given scales alone."
 _RATING_PROMPT = """\
@@ -83,16 +61,6 @@ Aesthetic: N"""
 _RATING_LINE = re.compile(
     r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE
 )
-
-
-def _parse_wise_ratings(reply: str) -> dict[str, float]:
-    """Return the last rating of each name: thoughts come before them."""
-    found = {name.lower(): float(value) for name, value in _RATING_LINE.findall(reply)}
-    if set(found) != set(RATINGS):
-        raise UnreadableReplyError(f"The reply does not contain three ratings from 0 to 2: {reply[:120]!r}.")
-    return found
-
-
 FILES: Mapping[str, range] = {
     "cultural_common_sense.json": range(1, 401),
     "spatio-temporal_reasoning.json": range(401, 701),
@@ -106,6 +74,34 @@ _UNREADABLE_RATING = 999
 _EDITION_HINT = (
     "Use the files of 2025, in WISE_legacy/data of the repository. WISE_Verified is another benchmark."
 )
+
+
+def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
+    """Return the score of an image in [0, 1] from its ratings in [0, 2]."""
+    return (0.7 * consistency + 0.2 * realism + 0.1 * aesthetic) / 2
+
+
+def get_field(prompt_id: int) -> str:
+    """Return the field of a prompt id; raises `ValueError` for an unknown id."""
+    for name, ids in FIELDS.items():
+        if prompt_id in ids:
+            return name
+    raise ValueError(f"No prompt has the id {prompt_id}.")
+
+
+def wise_score(fields: Mapping[str, float]) -> float | None:
+    """Return the score in [0, 1] from the means of all six fields; None if one is missing."""
+    if not all(name in fields for name in _WEIGHTS):
+        return None
+    return sum(weight * fields[name] for name, weight in _WEIGHTS.items())
+
+
+def _parse_wise_ratings(reply: str) -> dict[str, float]:
+    """Return the last rating of each name: thoughts come before them."""
+    found = {name.lower(): float(value) for name, value in _RATING_LINE.findall(reply)}
+    if set(found) != set(RATINGS):
+        raise UnreadableReplyError(f"The reply does not contain three ratings from 0 to 2: {reply[:120]!r}.")
+    return found
 
 
 class _Record(StrictModel):

@@ -12,6 +12,19 @@ from gems.evals.metrics import values_by
 from gems.evals.output_folder import EvalFolder, EvalSettings
 from gems.evals.records import Figure, SampleKey, SampleRow, Score
 
+_LABEL_PARTS: Mapping[str, str] = {
+    "generator": "{}",
+    "generator_profile": "profile {}",
+    "chat": "chat {}",
+    "judge": "loop's judge {}",
+    "images": "{} images",
+    "size": "{} pixels",
+    "learn": "learning: {}",
+    "limit": "limit {}",
+    "samples": "{} samples",
+}
+"""Settings that may appear in labels, and their format."""
+
 
 @dataclass(frozen=True, slots=True)
 class FolderData:
@@ -95,20 +108,6 @@ def group_entries(folders: Sequence[FolderData]) -> dict[str, list[Entry]]:
 def _identity(settings: EvalSettings) -> tuple[object, ...]:
     """Return the settings that distinguish entries; only the seed may differ within one."""
     return tuple(getattr(settings, name) for name in ("task", "languages", "harness", *_LABEL_PARTS))
-
-
-_LABEL_PARTS: Mapping[str, str] = {
-    "generator": "{}",
-    "generator_profile": "profile {}",
-    "chat": "chat {}",
-    "judge": "loop's judge {}",
-    "images": "{} images",
-    "size": "{} pixels",
-    "learn": "learning: {}",
-    "limit": "limit {}",
-    "samples": "{} samples",
-}
-"""Settings that may appear in labels, and their format."""
 
 
 def _labels(firsts: Sequence[FolderData]) -> list[str]:

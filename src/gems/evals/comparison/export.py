@@ -30,6 +30,15 @@ if TYPE_CHECKING:
 
 _THUMBNAIL_SIDE = 220
 """Longest side in pixels."""
+# Okabe and Ito's palette for colour blindness; the markers differ too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_PLOTTED_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
+    "images per sample": lambda row: row.images,
+    "tokens per sample": lambda row: row.input_tokens + row.output_tokens,
+}
+PROMPTS_WITH_IMAGES = 12
+"""Default number of prompts with images on the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,15 +135,6 @@ def render_page(shown: Sequence[SectionView]) -> str:
     return page.render(version=__version__, style=safe, style_hash=policy_hash(style), shown=shown)
 
 
-# Okabe and Ito's palette for colour blindness; the markers differ too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555", "#000000")
-_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_PLOTTED_COSTS: Mapping[str, Callable[[SampleRow], float]] = {
-    "images per sample": lambda row: row.images,
-    "tokens per sample": lambda row: row.input_tokens + row.output_tokens,
-}
-
-
 def plot_quality_against_cost(section: Section) -> bytes | None:
     """Plot the main metric against images and tokens per sample as SVG. Blocking.
 
@@ -205,10 +205,6 @@ def _error_bars(mean: Mean, times: float) -> list[list[float]] | None:
     if mean.low is None or mean.high is None:
         return None
     return [[times * (mean.value - mean.low)], [times * (mean.high - mean.value)]]
-
-
-PROMPTS_WITH_IMAGES = 12
-"""Default number of prompts with images on the page."""
 
 
 async def write_comparison(

@@ -15,6 +15,43 @@ MAINSTREAM = ("geneval/en", "geneval2/en", "dpg/en", "oneig/en", "oneig/zh", "wi
 DOWNSTREAM = ("longtext/en", "longtext/zh", "spatial/en", "crea/en", "artimuse/en")
 """Benchmarks and languages of the downstream average."""
 _CREA_MAX = 30
+COLUMN_TITLES: Mapping[str, str] = {
+    "geneval/en": "GenEval",
+    "geneval2/en": "GenEval2",
+    "dpg/en": "DPG-Bench",
+    "oneig/en": "OneIG-EN",
+    "oneig/zh": "OneIG-ZH",
+    "wise/en": "WISE",
+    "longtext/en": "LongText-EN",
+    "longtext/zh": "LongText-ZH",
+    "spatial/en": "SpatialGenEval",
+    "crea/en": "CREA",
+    "artimuse/en": "ArtiMuse",
+}
+"""Column headings by task and language; values are on the published scales."""
+ABLATION: Mapping[str, float] = {
+    "original": 31.0,
+    "loop": 52.4,
+    "loop and memory": 61.4,
+    "loop, memory and skills": 63.5,
+}
+"""GenEval2 with Z-Image-Turbo, in [0, 100]."""
+PAPER_METHODS: Mapping[str, str] = {
+    "single": "original",
+    "rewrite": "rewrite",
+    "best-of-n": "search (5)",
+    "paper": "GEMS",
+}
+"""Harness -> method in the paper."""
+_ABLATION_METHODS: Mapping[str, str] = {
+    "single": "original",
+    "paper-loop": "loop",
+    "paper-no-skill": "loop and memory",
+    "paper": "loop, memory and skills",
+}
+_PAPER_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Qwen-Image-2512"}
+"""Substring of a generator spec -> model in the paper."""
+_AVERAGE = "average"
 
 
 def mainstream_average(values: Mapping[str, float]) -> float | None:
@@ -39,22 +76,6 @@ def downstream_average(values: Mapping[str, float]) -> float | None:
     longtext = 50 * (values["longtext/en"] + values["longtext/zh"])
     crea = 100 * values["crea/en"] / _CREA_MAX
     return (longtext + values["spatial/en"] + crea + values["artimuse/en"]) / 4
-
-
-COLUMN_TITLES: Mapping[str, str] = {
-    "geneval/en": "GenEval",
-    "geneval2/en": "GenEval2",
-    "dpg/en": "DPG-Bench",
-    "oneig/en": "OneIG-EN",
-    "oneig/zh": "OneIG-ZH",
-    "wise/en": "WISE",
-    "longtext/en": "LongText-EN",
-    "longtext/zh": "LongText-ZH",
-    "spatial/en": "SpatialGenEval",
-    "crea/en": "CREA",
-    "artimuse/en": "ArtiMuse",
-}
-"""Column headings by task and language; values are on the published scales."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,32 +118,6 @@ PAPER_ROWS = (
     _paper_row(_QWEN, "GEMS", ".79 70.4 85.59 .542 .532 .80 73.74", ".913 .931 62.1 24.01 62.89 74.31"),
 )
 """Both tables; the number after a method is its maximum number of images per prompt."""
-
-ABLATION: Mapping[str, float] = {
-    "original": 31.0,
-    "loop": 52.4,
-    "loop and memory": 61.4,
-    "loop, memory and skills": 63.5,
-}
-"""GenEval2 with Z-Image-Turbo, in [0, 100]."""
-
-
-PAPER_METHODS: Mapping[str, str] = {
-    "single": "original",
-    "rewrite": "rewrite",
-    "best-of-n": "search (5)",
-    "paper": "GEMS",
-}
-"""Harness -> method in the paper."""
-_ABLATION_METHODS: Mapping[str, str] = {
-    "single": "original",
-    "paper-loop": "loop",
-    "paper-no-skill": "loop and memory",
-    "paper": "loop, memory and skills",
-}
-_PAPER_MODELS: Mapping[str, str] = {"z-image": "Z-Image-Turbo", "qwen-image": "Qwen-Image-2512"}
-"""Substring of a generator spec -> model in the paper."""
-_AVERAGE = "average"
 
 
 @dataclass(frozen=True, slots=True)

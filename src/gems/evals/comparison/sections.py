@@ -28,6 +28,18 @@ from gems.evals.registry import load_task
 Values = Mapping[str, Mapping[str, float]]
 """Values by entry label and prompt."""
 PARTIAL_NOTE = "* partial: based on a part of the benchmark, so it is not the benchmark's score."
+_EXCLUDED = "they are excluded, not counted as 0."
+COST_METRICS: Mapping[str, Callable[[SampleRow], float | None]] = {
+    "images": lambda row: row.images,
+    "rounds": lambda row: row.rounds,
+    "calls": lambda row: row.calls,
+    "tokens in": lambda row: row.input_tokens,
+    "tokens out": lambda row: row.output_tokens,
+    "seconds": lambda row: row.seconds,
+    "US dollars": lambda row: row.usd,
+}
+ALL_PARTS = "all"
+"""The label for all samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +110,6 @@ def figure_table(entries: Sequence[Entry], language: str, judge: str) -> Table |
     if any(mean.spread is not None for mean in shown):
         notes.append("± is the standard deviation over seeds.")
     return Table(title="The benchmark's own figures", columns=["figure", *found], rows=rows, notes=notes)
-
-
-_EXCLUDED = "they are excluded, not counted as 0."
 
 
 def section_notes(entries: Sequence[Entry], language: str, judge: str) -> list[str]:
@@ -197,17 +206,6 @@ def _count_scored(entry: Entry, language: str, judge: str, metric: str) -> tuple
     return scored, max(expected, scored)
 
 
-COST_METRICS: Mapping[str, Callable[[SampleRow], float | None]] = {
-    "images": lambda row: row.images,
-    "rounds": lambda row: row.rounds,
-    "calls": lambda row: row.calls,
-    "tokens in": lambda row: row.input_tokens,
-    "tokens out": lambda row: row.output_tokens,
-    "seconds": lambda row: row.seconds,
-    "US dollars": lambda row: row.usd,
-}
-
-
 def cost_table(measured: Sequence[Measured], language: str) -> Table:
     """Build the table of the mean cost per sample."""
     rows = []
@@ -285,10 +283,6 @@ def part_tables(parts: Sequence[Part], scale: Scale) -> list[Table]:
         rows = [[part.name, *(scale.mean(part.means.get(label)) for label in labels)] for part in same_kind]
         tables.append(Table(title=f"By {kind}", columns=[kind, *labels], rows=rows))
     return tables
-
-
-ALL_PARTS = "all"
-"""The label for all samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

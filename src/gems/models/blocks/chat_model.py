@@ -39,6 +39,18 @@ from gems.models.schemas import (
 _TASK = re.compile(r"\A\s*Task:\s*(\S+)")
 _DATA_URL = re.compile(r"\Adata:[\w.+/-]*;base64,", re.IGNORECASE)
 _TOKENS_PER_IMAGE = 85
+MOST_SKILLS = 3
+_MUCH = 3
+"""Number of words of a description, counted groups or relations that select a skill."""
+_EVERYWHERE = """
+    with from that this into when where image images picture pictures drawing draw drawings design make
+    makes creating create creation generate generation rendering render prompt prompts shape shapes used
+    using scene skill skills style visual about asks user
+"""
+_COMMON = frozenset(_EVERYWHERE.split())
+# Every prompt of this world names shapes and colours, so these words do not distinguish skills.
+_WORLD = frozenset({*words.SHAPE_WORDS, *words.ADJECTIVES, *words.COUNT_WORDS, words.BACKGROUND})
+_QUOTED = re.compile(r'"[^"\n]+"|“[^”\n]+”')
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,20 +105,6 @@ def _message_images(message: BaseMessage) -> Iterator[bytes]:
         if header is not None:
             with suppress(ValueError):
                 yield base64.b64decode(str(data)[header.end() :], validate=True)
-
-
-MOST_SKILLS = 3
-_MUCH = 3
-"""Number of words of a description, counted groups or relations that select a skill."""
-_EVERYWHERE = """
-    with from that this into when where image images picture pictures drawing draw drawings design make
-    makes creating create creation generate generation rendering render prompt prompts shape shapes used
-    using scene skill skills style visual about asks user
-"""
-_COMMON = frozenset(_EVERYWHERE.split())
-# Every prompt of this world names shapes and colours, so these words do not distinguish skills.
-_WORLD = frozenset({*words.SHAPE_WORDS, *words.ADJECTIVES, *words.COUNT_WORDS, words.BACKGROUND})
-_QUOTED = re.compile(r'"[^"\n]+"|“[^”\n]+”')
 
 
 def choose_skills(prompt: str, catalogue: str) -> SkillChoice:

@@ -32,6 +32,18 @@ _MARKED = 0.06
 
 Margins = tuple[float, float, float, float]
 """Pixels from a thing's inside to its outer edge: left, top, right, bottom."""
+_WORKING_SIDE = 512
+_LONGEST_SIDE = 2048
+_MOST_THINGS = 120
+_MAX_PIXELS = 64_000_000
+_SMALLEST_AREA = 0.0004
+_COLOUR_DISTANCE = 60
+_CACHED_SCENES = 32
+_NAMES = (*words.COLOURS, "")
+_TONES = np.array([tone for colour in words.COLOURS for tone in words.TONES[colour]] + [words.PLATE])
+# Backgrounds of images from elsewhere may have the full colours.
+_GROUNDS = np.array([*words.BACKGROUNDS.values(), *(base for base, _ in words.TONES.values())])
+_GROUND_NAMES = [*words.BACKGROUNDS, *words.TONES]
 
 
 def match_shape(mask: Mask, outline: float) -> tuple[str, Margins]:
@@ -98,20 +110,6 @@ def match_texture(marked: Mask, across: Floats, down: Floats) -> str:
 Pixels = NDArray[np.int16]
 Labels = NDArray[np.signedinteger[Any]]
 Place = tuple[slice, slice]
-
-_WORKING_SIDE = 512
-_LONGEST_SIDE = 2048
-_MOST_THINGS = 120
-_MAX_PIXELS = 64_000_000
-_SMALLEST_AREA = 0.0004
-_COLOUR_DISTANCE = 60
-_CACHED_SCENES = 32
-
-_NAMES = (*words.COLOURS, "")
-_TONES = np.array([tone for colour in words.COLOURS for tone in words.TONES[colour]] + [words.PLATE])
-# Backgrounds of images from elsewhere may have the full colours.
-_GROUNDS = np.array([*words.BACKGROUNDS.values(), *(base for base, _ in words.TONES.values())])
-_GROUND_NAMES = [*words.BACKGROUNDS, *words.TONES]
 
 
 class Detector:

@@ -20,6 +20,14 @@ _ITEM_GAP = 0.028
 _SIZE_MARGIN = 0.007
 _SMALLEST = 0.062
 _SMALLEST_TEXT = 0.06
+_SCALES = (1.0, 0.88, 0.72, 0.6, 0.46, 0.36, 0.28)
+_TRIES_PER_SCALE = 40
+_GOOD_LAYOUTS = 6
+_SPOTS = 24
+_MARGIN = 0.04
+_GAP = 0.028
+_CENTRING = 0.4
+"""0.5 would centre exactly; a little less looks more natural."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +168,6 @@ class _BlockBuilder:
             items.extend(part.moved(x, line * (high + gap) + high - part.height))
         rows = math.ceil(len(parts) / columns)
         return Block(columns * (wide + gap) - gap, rows * (high + gap) - gap, tuple(items))
-
-
-_SCALES = (1.0, 0.88, 0.72, 0.6, 0.46, 0.36, 0.28)
-_TRIES_PER_SCALE = 40
-_GOOD_LAYOUTS = 6
-_SPOTS = 24
-_MARGIN = 0.04
-_GAP = 0.028
-_CENTRING = 0.4
-"""0.5 would centre exactly; a little less looks more natural."""
 
 
 def place_groups(sketch: Sketch, rng: random.Random, width: int, height: int) -> Scene:

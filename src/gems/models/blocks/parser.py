@@ -12,6 +12,24 @@ MAX_CHARACTERS = 8000
 """Longer prompts are truncated, which bounds the parser's time."""
 _SIDE = r"(?:top|bottom|left|right|upper|lower)"
 _SPACE = r"\s+"
+_RELATIONS = frozenset(
+    {"left of", "right of", "inside", "inside!", "on", "on!", "above", "below", "contains"}
+)
+_PAUSES = frozenset({"and", "but", "with", "while", "plus", "then", "also", "that", "which", "where"})
+_DEFINITE = frozenset({"the", "all", "both", "each", "every", "these", "those", "this", "any"})
+_PRONOUNS = frozenset({"it", "them", "they"})
+_VAGUE = """
+    image picture photo photograph illustration drawing scene canvas row line group column grid word words
+    text sign label letters caption banner style middle center centre side half top bottom left right corner
+    set number total there is are be of each other exactly following first second third one ones same way
+    shape shapes object objects color colour colors colours edge front user prompt arrangement composition
+    above previous instruction instructions rules show shows
+"""
+_NOT_THINGS = frozenset(_VAGUE.split())
+_JOINING = (
+    "is are be was were has have being looks appears should spelled spelt to in for next beside near by"
+)
+_COPULAS = frozenset(_JOINING.split())
 
 
 def _phrase(*alternatives: str) -> str:
@@ -47,12 +65,6 @@ _GROUP_NAMES = {f"k{index}": name for index, (name, _) in enumerate(_PATTERNS)}
 _TOKEN = re.compile(
     "|".join(f"(?P<k{i}>{pattern})" for i, (_, pattern) in enumerate(_PATTERNS)), re.IGNORECASE
 )
-_RELATIONS = frozenset(
-    {"left of", "right of", "inside", "inside!", "on", "on!", "above", "below", "contains"}
-)
-_PAUSES = frozenset({"and", "but", "with", "while", "plus", "then", "also", "that", "which", "where"})
-_DEFINITE = frozenset({"the", "all", "both", "each", "every", "these", "those", "this", "any"})
-_PRONOUNS = frozenset({"it", "them", "they"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +108,6 @@ def _make_word_token(raw: str) -> Token:
         if word in members:
             return Token(kind, word, raw)
     return Token("article" if word in ("a", "an") else "other", word, raw)
-
-
-_VAGUE = """
-    image picture photo photograph illustration drawing scene canvas row line group column grid word words
-    text sign label letters caption banner style middle center centre side half top bottom left right corner
-    set number total there is are be of each other exactly following first second third one ones same way
-    shape shapes object objects color colour colors colours edge front user prompt arrangement composition
-    above previous instruction instructions rules show shows
-"""
-_NOT_THINGS = frozenset(_VAGUE.split())
-_JOINING = (
-    "is are be was were has have being looks appears should spelled spelt to in for next beside near by"
-)
-_COPULAS = frozenset(_JOINING.split())
 
 
 @dataclass(slots=True)

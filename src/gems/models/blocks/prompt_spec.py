@@ -14,6 +14,8 @@ from gems.models.schemas import RequirementReply
 ATTRIBUTES = ("size", "colour", "texture")
 Fact = tuple[str, int]
 """(`object` | `count` | `colour` | `size` | `texture` | `text` | `relation` | `background`, index)."""
+_NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
+MOST_REQUIREMENTS = 20
 
 
 @dataclass(slots=True)
@@ -187,9 +189,6 @@ class _SpecBuilder:
                 self.spec.emphasis["relation", number].add("place")
 
 
-_NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
-
-
 def parse_numbered(text: str) -> list[str]:
     """Return the lines of a numbered list without their numbers."""
     return _NUMBERED.findall(text)
@@ -214,9 +213,6 @@ def find_facts(question: str, spec: PromptSpec) -> list[Fact]:
             return [(name, index) for name in mention.predicate]
         return [("count" if mention.explicit else "object", index)]
     return []
-
-
-MOST_REQUIREMENTS = 20
 
 
 def decompose_prompt(prompt: str) -> list[RequirementReply]:

@@ -36,6 +36,16 @@ _OUTCOME = re.compile(
     r"(?: \((\d{1,4}) of (\d{1,4}) times\))?",
     re.IGNORECASE,
 )
+_FAILURES_WEIGH = 4
+"""Most facts succeed with any wording, so a failure is stronger evidence than a success."""
+MOST_WORDS = 100
+_HELD = re.compile(r"\[held (\d{1,6}) of (\d{1,6}) times\]")
+_SEQUEL = re.compile(r'Then drawn: "(.*)"\. Then met: (.*)\. Still failed: (.*?)\.?$')
+_FAILED = re.compile(r"Failed: ([a-z]+) \(|; ([a-z]+) \(")
+_ABSENT = re.compile(r"\b(?:see no|do not see|makes no sense without)\b", re.IGNORECASE)
+_JUST_FAILED = 0.25
+"""Penalty of a wording that has just failed: an untried one is preferred, unless it is well proven."""
+_CLOSINGS = ("Draw it carefully.", "Check every detail.", "Leave nothing out.")
 
 
 def list_wordings(spec: PromptSpec, fact: Fact) -> tuple[str, ...]:
@@ -108,10 +118,6 @@ def _spell(word: str) -> str:
     return " ".join(part for part in parts if len(part) > 1)
 
 
-_FAILURES_WEIGH = 4
-"""Most facts succeed with any wording, so a failure is stronger evidence than a success."""
-
-
 @dataclass
 class Record:
     """How often each wording worked for each kind of fact."""
@@ -163,12 +169,6 @@ def write_outcomes(kind: str, wording: str, worked: int, failed: int) -> str:
     return f"{said} ({max(worked, failed)} of {worked + failed} times)."
 
 
-MOST_WORDS = 100
-_HELD = re.compile(r"\[held (\d{1,6}) of (\d{1,6}) times\]")
-_SEQUEL = re.compile(r'Then drawn: "(.*)"\. Then met: (.*)\. Still failed: (.*?)\.?$')
-_FAILED = re.compile(r"Failed: ([a-z]+) \(|; ([a-z]+) \(")
-
-
 def learn_lessons(record: Record, lessons: str) -> None:
     """Record numbered lessons, except those that failed more often than they held."""
     for line in parse_numbered(lessons) or lessons.splitlines():
@@ -205,12 +205,6 @@ def distil_lesson(experiences: str) -> str:
         if len(f"{text} {sentence}".split()) <= MOST_WORDS:
             text = f"{text} {sentence}".strip()
     return text or "Nothing that can be stressed was learnt."
-
-
-_ABSENT = re.compile(r"\b(?:see no|do not see|makes no sense without)\b", re.IGNORECASE)
-_JUST_FAILED = 0.25
-"""Penalty of a wording that has just failed: an untried one is preferred, unless it is well proven."""
-_CLOSINGS = ("Draw it carefully.", "Check every detail.", "Leave nothing out.")
 
 
 @dataclass(frozen=True, slots=True)

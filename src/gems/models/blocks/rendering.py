@@ -36,6 +36,36 @@ ROOM: dict[str, tuple[float, float, float]] = {
     "arrow": (0.18, 0.0, 0.23),
 }
 """Centre and side of the largest square that things inside may fill."""
+_ARM = 0.34
+_CORNERS: dict[str, list[tuple[float, float]]] = {
+    "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
+    "rectangle": [(-1, -0.6), (1, -0.6), (1, 0.6), (-1, 0.6)],
+    "diamond": [(0, -1), (0.72, 0), (0, 1), (-0.72, 0)],
+    "arrow": [(-1, -0.26), (0.1, -0.26), (0.1, -0.68), (1, 0), (0.1, 0.68), (0.1, 0.26), (-1, 0.26)],
+    "cross": [
+        *((-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM)),
+        *((_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)),
+    ],
+}
+_REGULAR = {
+    "circle": (72, 0),
+    "triangle": (3, -90),
+    "pentagon": (5, -90),
+    "hexagon": (6, 0),
+    "star": (10, -90),
+}
+"""Number of corners and angle of the first one in degrees."""
+ALPHABET = string.ascii_letters + string.digits + "!?&+-#%"
+"""Characters that can be drawn; others are left out."""
+PLATE_HEIGHT = 1.7
+"""Height of a plate without its outline, in font sizes."""
+_REFERENCE = 64
+_LINE = 1.5
+_GAP = 0.12
+_BLANK = 0.42
+_PADDING = 0.35
+_GRID = (36, 20)
+_SHADOW = 0.09
 
 
 def outline_width(unit: int) -> float:
@@ -68,27 +98,6 @@ def _crescent() -> Points:
         np.stack([centre[0] + radius * np.cos(inner), radius * np.sin(inner)], axis=1),
     ]
     return np.concatenate(arcs)
-
-
-_ARM = 0.34
-_CORNERS: dict[str, list[tuple[float, float]]] = {
-    "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
-    "rectangle": [(-1, -0.6), (1, -0.6), (1, 0.6), (-1, 0.6)],
-    "diamond": [(0, -1), (0.72, 0), (0, 1), (-0.72, 0)],
-    "arrow": [(-1, -0.26), (0.1, -0.26), (0.1, -0.68), (1, 0), (0.1, 0.68), (0.1, 0.26), (-1, 0.26)],
-    "cross": [
-        *((-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM)),
-        *((_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)),
-    ],
-}
-_REGULAR = {
-    "circle": (72, 0),
-    "triangle": (3, -90),
-    "pentagon": (5, -90),
-    "hexagon": (6, 0),
-    "star": (10, -90),
-}
-"""Number of corners and angle of the first one in degrees."""
 
 
 def _polygon(shape: str) -> Points:
@@ -151,17 +160,6 @@ def pattern(texture: str, u: Points, v: Points) -> NDArray[np.bool_]:
         return np.asarray((shifted - np.round(shifted)) ** 2 + (down * 0.8 - row) ** 2 < 0.31**2)
     return np.zeros(np.broadcast(u, v).shape, dtype=bool)
 
-
-ALPHABET = string.ascii_letters + string.digits + "!?&+-#%"
-"""Characters that can be drawn; others are left out."""
-PLATE_HEIGHT = 1.7
-"""Height of a plate without its outline, in font sizes."""
-_REFERENCE = 64
-_LINE = 1.5
-_GAP = 0.12
-_BLANK = 0.42
-_PADDING = 0.35
-_GRID = (36, 20)
 
 Mask = NDArray[np.float64]
 
@@ -253,7 +251,6 @@ def _read_glyph(cell: Mask, size: float) -> str:
     return names[int(distance.argmin())]
 
 
-_SHADOW = 0.09
 _Stamp = tuple[Image.Image, Image.Image, tuple[int, int]]
 """Image, coverage and upper left corner of one thing."""
 

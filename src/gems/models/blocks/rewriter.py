@@ -46,6 +46,12 @@ _TOPIC_PATTERNS = {
 }
 _DEFAULT_WORDINGS = {"count": "exactly", "relation": "place", "text": "spelled"}
 _NOT_LETTERING = re.compile(r"\btext[- ]to[- ]image\b", re.IGNORECASE)
+_SHOWN = re.compile(r"\W*does\s+(?:this|the)\s+image\s+show\s*:?\s*(.+)", re.IGNORECASE)
+_THERE = re.compile(r"\W*(is|are)\s+there\s+(.+)", re.IGNORECASE)
+_IN_QUESTIONS = "the this and for are was does with from there image show exactly not"
+_QUESTION_WORDS = frozenset(_IN_QUESTIONS.split())
+_NOTHING_SHOWN = Scene(1, 1, "", ())
+_NAMES = {"count": "counting-shapes", "relation": "spatial-placing"}
 
 
 def prepare_prompt(prompt: str, lessons: str) -> str:
@@ -91,13 +97,6 @@ def _plan_sentences(spec: PromptSpec, record: Record, topics: set[str]) -> Itera
             yield fact, best
         elif kind in topics and default in options and record.trust(kind, default) >= _NEUTRAL_TRUST:
             yield fact, default
-
-
-_SHOWN = re.compile(r"\W*does\s+(?:this|the)\s+image\s+show\s*:?\s*(.+)", re.IGNORECASE)
-_THERE = re.compile(r"\W*(is|are)\s+there\s+(.+)", re.IGNORECASE)
-_IN_QUESTIONS = "the this and for are was does with from there image show exactly not"
-_QUESTION_WORDS = frozenset(_IN_QUESTIONS.split())
-_NOTHING_SHOWN = Scene(1, 1, "", ())
 
 
 def restore_prompt(user_prompt: str, new_prompt: str, questions: list[str]) -> KeptReply:
@@ -239,9 +238,6 @@ def _state(question: str, user: PromptSpec, spec: PromptSpec) -> str:
     if match := _SHOWN.fullmatch(asked):
         return f"Show {match[1]}."
     return f"Make sure that the answer is yes: {asked}?"
-
-
-_NAMES = {"count": "counting-shapes", "relation": "spatial-placing"}
 
 
 def draft_skill(skill: str, lessons: str) -> DraftReply:

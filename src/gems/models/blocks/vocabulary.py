@@ -2,6 +2,39 @@
 
 from __future__ import annotations
 
+RELATIONS = ("left of", "right of", "above", "below", "inside", "on")
+TEXT = "text"
+"""The noun of quoted words."""
+BACKGROUND = "background"
+"""The noun of the background."""
+MAX_COUNT = 9
+"""Largest count that is drawn."""
+INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+"""Relation -> the equivalent one with subject and target swapped."""
+INK: Rgb = (14, 16, 26)
+INK_BELOW = 44
+"""Pixels whose brightest channel is below this are outline."""
+PLATE: Rgb = (255, 243, 208)
+"""Colour of the plates behind texts."""
+LETTERS: Rgb = (66, 62, 150)
+NEUTRAL: Rgb = (232, 234, 224)
+"""Default background."""
+TONES: dict[str, tuple[Rgb, Rgb]] = {
+    "red": ((216, 44, 48), (246, 134, 118)),
+    "orange": ((243, 142, 30), (188, 96, 8)),
+    "yellow": ((252, 216, 48), (214, 170, 0)),
+    "green": ((44, 158, 70), (146, 214, 128)),
+    "cyan": ((64, 204, 214), (18, 140, 158)),
+    "blue": ((44, 92, 212), (134, 174, 246)),
+    "purple": ((124, 58, 178), (186, 140, 228)),
+    "pink": ((248, 138, 196), (208, 72, 142)),
+    "brown": ((124, 74, 40), (184, 134, 90)),
+    "black": ((64, 64, 70), (104, 104, 112)),
+    "white": ((254, 254, 254), (208, 210, 218)),
+    "gray": ((146, 148, 154), (180, 182, 190)),
+}
+"""Each colour's base tone and the second tone of its textures."""
+
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
@@ -16,15 +49,8 @@ SHAPES = _words("circle square triangle rectangle diamond pentagon hexagon star 
 COLOURS = _words("red orange yellow green cyan blue purple pink brown black white gray")
 SIZES = _words("small medium large")
 TEXTURES = _words("plain striped spotted checkered")
-RELATIONS = ("left of", "right of", "above", "below", "inside", "on")
 NUMBERS = _words("zero one two three four five six seven eight nine ten eleven twelve")
 
-TEXT = "text"
-"""The noun of quoted words."""
-BACKGROUND = "background"
-"""The noun of the background."""
-MAX_COUNT = 9
-"""Largest count that is drawn."""
 
 _SHAPE_SYNONYMS = _synonyms(circle="disc disk", diamond="rhombus", rectangle="oblong", cross="plus")
 
@@ -68,8 +94,6 @@ COUNT_WORDS: dict[str, int] = {word: number for number, word in enumerate(NUMBER
     "couple": 2,
     "dozen": 12,
 }
-INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-"""Relation -> the equivalent one with subject and target swapped."""
 
 
 def number_word(number: int) -> str:
@@ -89,31 +113,6 @@ def with_article(phrase: str) -> str:
 
 
 Rgb = tuple[int, int, int]
-
-INK: Rgb = (14, 16, 26)
-INK_BELOW = 44
-"""Pixels whose brightest channel is below this are outline."""
-PLATE: Rgb = (255, 243, 208)
-"""Colour of the plates behind texts."""
-LETTERS: Rgb = (66, 62, 150)
-NEUTRAL: Rgb = (232, 234, 224)
-"""Default background."""
-
-TONES: dict[str, tuple[Rgb, Rgb]] = {
-    "red": ((216, 44, 48), (246, 134, 118)),
-    "orange": ((243, 142, 30), (188, 96, 8)),
-    "yellow": ((252, 216, 48), (214, 170, 0)),
-    "green": ((44, 158, 70), (146, 214, 128)),
-    "cyan": ((64, 204, 214), (18, 140, 158)),
-    "blue": ((44, 92, 212), (134, 174, 246)),
-    "purple": ((124, 58, 178), (186, 140, 228)),
-    "pink": ((248, 138, 196), (208, 72, 142)),
-    "brown": ((124, 74, 40), (184, 134, 90)),
-    "black": ((64, 64, 70), (104, 104, 112)),
-    "white": ((254, 254, 254), (208, 210, 218)),
-    "gray": ((146, 148, 154), (180, 182, 190)),
-}
-"""Each colour's base tone and the second tone of its textures."""
 
 
 def _soft(base: Rgb) -> Rgb:

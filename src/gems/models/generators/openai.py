@@ -31,6 +31,7 @@ _UNKNOWN_WORDS = (
     r"(?:un(?:known|recogni[sz]ed|supported|expected|permitted)(?! value)|extra|additional|invalid parameter|"
     r"not (?:supported|permitted|allowed|accepted|recogni[sz]ed)|does not (?:support|accept)|no such)"
 )
+_RECORDED = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 
 
 class KnownModel(NamedTuple):
@@ -93,7 +94,6 @@ def _parse_error_object(body: str) -> Mapping[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-_RECORDED = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 _RECORDED |= {
     name: name
     for name in ("negative_prompt", "size", "quality", "background", "style", "moderation", "output_format")

@@ -37,6 +37,13 @@ from gems.events import (
 from gems.options import MAX_PROMPT
 from gems.results import RunResult
 
+_ALT = 120
+"""Longest alternative text of an image, in characters."""
+_PIECE = 32_768
+"""Characters per delta; images are split, since some clients reject long lines."""
+_STARTED = schemas.now()
+_METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/chat/completions": "POST"}
+
 
 def prompt_of(messages: Sequence[schemas.Message]) -> str:
     """Return the text of the last user message; raise AnswerError if it is missing or not text."""
@@ -67,10 +74,6 @@ def _message_text(message: schemas.Message) -> str:
 
 
 chat_router = new_router()
-_ALT = 120
-"""Longest alternative text of an image, in characters."""
-_PIECE = 32_768
-"""Characters per delta; images are split, since some clients reject long lines."""
 
 
 @chat_router.post("/v1/chat/completions", response_model=schemas.ChatAnswer, responses={200: STREAM})
@@ -169,7 +172,6 @@ def _new_completion_id() -> str:
 
 
 models_router = new_router()
-_STARTED = schemas.now()
 
 
 @models_router.get("/v1/models")
@@ -188,7 +190,6 @@ async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(
 router = new_router()
 for part in (models_router, images.images_router, chat_router):
     router.include_router(part)
-_METHODS = {"/v1/images/generations": "POST", "/v1/images/edits": "POST", "/v1/chat/completions": "POST"}
 
 
 @router.api_route(

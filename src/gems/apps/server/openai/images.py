@@ -34,6 +34,14 @@ from gems.results import RunResult
 from gems.runs.source_images import SourceImage, read_source_image
 from gems.types import GeneratorCapabilities
 
+STREAM: dict[str, Any] = {
+    "description": "The response; with `stream`, as server-sent events.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
+"""OpenAPI description of a response that can be streamed."""
+PING_S = 15.0
+"""Seconds between keep-alive comments, since proxies close idle connections."""
+
 
 async def encode_image(png: bytes, kind: schemas.Format = "png", quality: int | None = None) -> str:
     """Convert a PNG to a format and encode it as base64; `quality` is 0 to 100, which is the default."""
@@ -48,16 +56,6 @@ def _encode_image(png: bytes, kind: schemas.Format, quality: int) -> str:
     with Image.open(io.BytesIO(png)) as picture:
         picture.convert("RGB").save(out, kind.upper(), quality=quality)
     return base64.b64encode(out.getvalue()).decode()
-
-
-STREAM: dict[str, Any] = {
-    "description": "The response; with `stream`, as server-sent events.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-}
-"""OpenAPI description of a response that can be streamed."""
-
-PING_S = 15.0
-"""Seconds between keep-alive comments, since proxies close idle connections."""
 
 
 def sse_event(data: BaseModel | str, name: str | None = None) -> ServerSentEvent:

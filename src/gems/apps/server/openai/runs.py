@@ -22,6 +22,11 @@ from gems.results import RunResult
 from gems.runs.source_images import SourceImage
 from gems.types import GeneratorCapabilities
 
+MODEL = "gems"
+# Clients send the names of OpenAI's image models by default.
+_ALIAS = re.compile(r"(gpt-image|chatgpt-image|dall-e)-[\w.-]+")
+_SHARE = 0.95
+
 
 def supported_size(size: str | None, generator: GeneratorCapabilities) -> str | None:
     """Return the nearest supported size as `WIDTHxHEIGHT`, or None for the default."""
@@ -54,12 +59,6 @@ def _size_distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float,
     shape = abs(math.log(one[0] / one[1]) - math.log(other[0] / other[1]))
     area = abs(math.log(one[0] * one[1]) - math.log(other[0] * other[1]))
     return round(shape, 3), area
-
-
-MODEL = "gems"
-# Clients send the names of OpenAI's image models by default.
-_ALIAS = re.compile(r"(gpt-image|chatgpt-image|dall-e)-[\w.-]+")
-_SHARE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,8 @@ from gems.types import GeneratorCapabilities
 DOWNLOAD_AGAIN = "Download the model again."
 _LAYOUT = "Use a directory in Diffusers layout."
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_POOLED = ("prompt_embeds", "", "pooled_prompt_embeds")
+_QWEN_SIDES = ((1664, 928), (1472, 1104), (1584, 1056))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +70,6 @@ class Recipe:
         )
 
 
-_POOLED = ("prompt_embeds", "", "pooled_prompt_embeds")
-
 # Z-Image applies guidance above 0, all others above 1; Flux models are distilled and ignore negative prompts.
 # Qwen-Image's schedule divides by zero with a single step. A directory with Z-Image's class is treated as the
 # Turbo model: the undistilled model has the same class and needs explicit steps and guidance.
@@ -110,7 +110,6 @@ FAMILIES: dict[str, Recipe] = {
     )
 }
 
-_QWEN_SIDES = ((1664, 928), (1472, 1104), (1584, 1056))
 _QWEN_IMAGE = replace(
     FAMILIES["QwenImagePipeline"],
     source="Qwen/Qwen-Image-2512",
