@@ -116,9 +116,7 @@ async def _carry_out(telling: Connection, home: Path, url: str | None, base_url:
     )
     async with Gems(settings) as gems:
         events = (
-            gems.stream_resume(run_id)
-            if run_id
-            else gems.stream(_PROMPT, seed=_SEED, size="128x128", candidates=2)
+            gems.stream_resume(run_id) if run_id else gems.stream(_PROMPT, seed=_SEED, size="128x128", candidates=2)
         )
         async for event in events:
             if isinstance(event, Started):

@@ -91,11 +91,7 @@ async def measure(cases: Sequence[BlocksPrompt], profile: Profile, seed_offset: 
             for case in cases:
                 # Each prompt alone: what runs learn from each other is for `memory_helps`.
                 result = await gems.run(
-                    case.prompt,
-                    seed=case.seed + seed_offset,
-                    max_rounds=ROUNDS,
-                    profile=profile,
-                    memory=False,
+                    case.prompt, seed=case.seed + seed_offset, max_rounds=ROUNDS, profile=profile, memory=False
                 )
                 tally.add(case, result)
     return {**tally.report(), "seconds": round(time.perf_counter() - started, 1)}
@@ -107,9 +103,7 @@ def show(result: dict[str, Any]) -> None:
     for name, part in {"all": result, **result["levels"]}.items():
         print(f"{name:12}{part['prompts']:>8}{part['single_shot']:>13.1%}{part['loop']:>8.1%}")
     print(f"images per prompt: {result['images_per_prompt']:.2f}")
-    print(
-        f"judge agrees with the scene: {result['judge_agreement']:.2%} of {result['judge_questions']} answers"
-    )
+    print(f"judge agrees with the scene: {result['judge_agreement']:.2%} of {result['judge_questions']} answers")
     print(f"called passed: {result['called_passed']}, wrongly: {result['wrongly_passed']}")
     print(f"seconds: {result['seconds']}")
 

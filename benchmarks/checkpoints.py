@@ -83,9 +83,7 @@ class Noise:
     """Draws noise, which no compression makes small."""
 
     def __init__(self, side: int) -> None:
-        self.capabilities = GeneratorCapabilities(
-            model="noise", default_size=(side, side), min_side=16, price_usd=0.0
-        )
+        self.capabilities = GeneratorCapabilities(model="noise", default_size=(side, side), min_side=16, price_usd=0.0)
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
         """Draw at once."""
@@ -121,10 +119,7 @@ async def bytes_per_round(rounds: int, side: int) -> int:
 
 async def main(counts: list[int], out: Path | None) -> None:
     """Print bytes per round."""
-    found = {
-        name: {rounds: await bytes_per_round(rounds, side) for rounds in counts}
-        for name, side in SIDES.items()
-    }
+    found = {name: {rounds: await bytes_per_round(rounds, side) for rounds in counts} for name, side in SIDES.items()}
     print("| images | " + " | ".join(f"{rounds} rounds" for rounds in counts) + " |")
     print("|---|" + "--:|" * len(counts))
     for name, sizes in found.items():

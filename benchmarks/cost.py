@@ -97,9 +97,7 @@ WAYS: dict[str, Run] = {
 
 async def measured(base: str, repeats: int) -> dict[str, dict[int, dict[str, float]]]:
     """The medians of each way and length; ways take turns, so that what else the machine does befalls all."""
-    samples: dict[str, dict[int, list[dict[str, float]]]] = {
-        way: {needed: [] for needed in NEEDED} for way in WAYS
-    }
+    samples: dict[str, dict[int, list[dict[str, float]]]] = {way: {needed: [] for needed in NEEDED} for way in WAYS}
     for turn in range(-1, repeats):
         for needed in NEEDED if turn >= 0 else NEEDED[:1]:
             for way, run in WAYS.items():

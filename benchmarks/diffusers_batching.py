@@ -248,10 +248,7 @@ def peak_bytes() -> int:
 def table(figures: dict[str, Any]) -> str:
     """The figures for people."""
     told = figures["hardware"]
-    where = (
-        told.get("gpu")
-        or f"{told['cpu']}, {told['threads']} threads, {told['cores']} cores, load {told['load']}"
-    )
+    where = told.get("gpu") or f"{told['cpu']}, {told['threads']} threads, {told['cores']} cores, load {told['load']}"
     lines = [
         f"{figures['model']} ({figures['parameters'] / 1e9:.3g}B), {figures['dtype']}, "
         f"{figures['side_px']}x{figures['side_px']}, {figures['steps']} steps"

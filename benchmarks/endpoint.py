@@ -90,13 +90,7 @@ class Endpoint:
                 "object": "chat.completion",
                 "created": 0,
                 "model": "stub",
-                "choices": [
-                    {
-                        "index": 0,
-                        "finish_reason": "stop",
-                        "message": {"role": "assistant", "content": answer},
-                    }
-                ],
+                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
                 "usage": {
                     "prompt_tokens": tokens,
                     "completion_tokens": len(answer) // 4,
@@ -193,9 +187,7 @@ def tokens_of(picture: bytes) -> int:
 def photograph(side: int, seed: int) -> bytes:
     """A PNG as hard to compress as a photograph: smooth shapes under noise."""
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)).resize(
-        (side, side), Image.Resampling.BICUBIC
-    )
+    coarse = Image.fromarray(rng.integers(0, 255, (9, 9, 3), np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
     noisy = np.asarray(coarse, np.float32) + rng.normal(0, 9, (side, side, 3))
     out = io.BytesIO()
     Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(out, "PNG", compress_level=1)

@@ -81,9 +81,7 @@ async def main(samples: int, out: Path) -> None:
     show(table)
 
 
-async def measured(
-    name: EngineName, workers: int, samples: int, server: ImageServer, url: str
-) -> dict[str, Any]:
+async def measured(name: EngineName, workers: int, samples: int, server: ImageServer, url: str) -> dict[str, Any]:
     """Figures of an engine with so many runs at a time; with Ray, each in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="gems-engines-", ignore_cleanup_errors=True) as folder:
         generator = GeneratorSettings(model=f"http:{url}", concurrency=64)
@@ -141,9 +139,7 @@ async def seconds(engine: Engine, url: str, count: int) -> float:
     began = time.perf_counter()
     progress = await BenchmarkRun(folder, SINGLE, prompts).run(engine)
     if not progress.is_complete:
-        raise SystemExit(
-            f"{len(progress.failed)} samples failed: {next(iter(progress.failed.values())).error}"
-        )
+        raise SystemExit(f"{len(progress.failed)} samples failed: {next(iter(progress.failed.values())).error}")
     return time.perf_counter() - began
 
 

@@ -267,18 +267,7 @@ def table_of(cells: Sequence[Cell]) -> Table:
     table = Table(title=title, box=box.SIMPLE)
     for heading in ("fault", "rate"):
         table.add_column(heading)
-    for heading in (
-        "image",
-        "passed",
-        "wrongly",
-        "raised",
-        "crashed",
-        "late",
-        "calls",
-        "vs. none",
-        "s",
-        "slowest",
-    ):
+    for heading in ("image", "passed", "wrongly", "raised", "crashed", "late", "calls", "vs. none", "s", "slowest"):
         table.add_column(heading, justify="right")
     for cell in cells:
         raised = ", ".join(f"{count} {name}" for name, count in sorted(cell.raised.items()))

@@ -171,10 +171,7 @@ async def measured(
             if turn:
                 samples[name]["wall"].append((time.perf_counter() - wall) * 1000 / rounds)
                 samples[name]["cpu"].append((time.process_time() - cpu) * 1000 / rounds)
-    return {
-        name: {kind: statistics.median(each) for kind, each in found.items()}
-        for name, found in samples.items()
-    }
+    return {name: {kind: statistics.median(each) for kind, each in found.items()} for name, found in samples.items()}
 
 
 async def one_run(gems: Gems, rounds: int, *, memory: bool = True) -> int:
@@ -190,12 +187,7 @@ async def one_run(gems: Gems, rounds: int, *, memory: bool = True) -> int:
 async def one_bare_run(gems: Gems, rounds: int) -> int:
     """The graph without a checkpointer; images and ledger stay."""
     graph = build_graph().compile()
-    given: Any = {
-        "prompt": "a prompt",
-        "max_rounds": rounds,
-        "plateau": 0,
-        "seed": time.perf_counter_ns() % 2**31,
-    }
+    given: Any = {"prompt": "a prompt", "max_rounds": rounds, "plateau": 0, "seed": time.perf_counter_ns() % 2**31}
     result = await graph.ainvoke(given, {"recursion_limit": 1000}, context=gems.resources.context())
     return len(result["rounds"])
 

@@ -38,12 +38,7 @@ def run(client: OpenAI, prompt: str, rounds: int = 5) -> int:
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         ask = _Asking(client)
-        ask(
-            "route",
-            [],
-            user_prompt=prompt,
-            skills="aesthetic-drawing: For pictures that are to be beautiful.",
-        )
+        ask("route", [], user_prompt=prompt, skills="aesthetic-drawing: For pictures that are to be beautiful.")
         drawn = json.loads(ask("enhance", [], user_prompt=prompt, skill="Name light and lens."))["prompt"]
         listed = json.loads(ask("decompose", [], user_prompt=prompt))["requirements"]
         questions = [each["question"] for each in listed]
@@ -76,16 +71,10 @@ class _Asking:
     def __call__(self, task: Task, pictures: list[bytes], **slots: str) -> str:
         text = "\n\n".join(wrap_in_tag(tag, slots.get(tag, "")) for tag in TASK_TAGS[task])
         content: list[Any] = [
-            {
-                "type": "image_url",
-                "image_url": {"url": f"data:image/png;base64,{base64.b64encode(picture).decode()}"},
-            }
+            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(picture).decode()}"}}
             for picture in pictures
         ]
         content.append({"type": "text", "text": text})
-        messages: list[Any] = [
-            {"role": "system", "content": SYSTEM[task]},
-            {"role": "user", "content": content},
-        ]
+        messages: list[Any] = [{"role": "system", "content": SYSTEM[task]}, {"role": "user", "content": content}]
         answer = self._client.chat.completions.create(model="stub", messages=messages)
         return answer.choices[0].message.content or ""

@@ -37,10 +37,7 @@ def measured(prompts: int, workers: int, *, quick: bool) -> dict[str, Any]:
     """All figures."""
     started = time.perf_counter()
     settings = [
-        Errors(rate, rate, correlation)
-        for correlation in CORRELATIONS
-        for rate in RATES
-        if rate or not correlation
+        Errors(rate, rate, correlation) for correlation in CORRELATIONS for rate in RATES if rate or not correlation
     ]
     figures: dict[str, Any] = {
         "compared": [compared(errors, prompts, workers) for errors in settings],
@@ -84,15 +81,7 @@ def main_table(found: dict[str, Any]) -> Table:
     if found["correlation"]:
         title += f", and again in the same way {found['correlation']:.0%} of the time"
     table = Table(title=title)
-    for name in (
-        "images at most",
-        "policy",
-        "fully met",
-        "false 'passed'",
-        "of all passed",
-        "images",
-        "calls",
-    ):
+    for name in ("images at most", "policy", "fully met", "false 'passed'", "of all passed", "images", "calls"):
         table.add_column(name, justify="left" if name == "policy" else "right")
     for cell in found["cells"]:
         for policy in POLICIES:

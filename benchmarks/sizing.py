@@ -98,12 +98,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--samples", type=int, default=21_395)
     parser.add_argument("--images", type=float, default=2.8, help="for each sample")
-    parser.add_argument(
-        "--image-s", type=float, nargs="+", default=[1, 4, 15, 60], help="seconds for an image"
-    )
+    parser.add_argument("--image-s", type=float, nargs="+", default=[1, 4, 15, 60], help="seconds for an image")
     parser.add_argument("--chat-s", type=float, default=10, help="seconds of the chat model for each image")
     given = parser.parse_args()
-    wanted = Suite(
-        samples=given.samples, images=given.images, chat_s=given.chat_s, overhead_s=measured_overhead_s()
-    )
+    wanted = Suite(samples=given.samples, images=given.images, chat_s=given.chat_s, overhead_s=measured_overhead_s())
     print(markdown(needs(wanted, given.image_s)))

@@ -83,16 +83,13 @@ def measure(count: int) -> dict[str, float]:
         "first_ranking_ms": embedding,
         "ranking_ms": ranked,
         "shown": min(len(shown), MAX_SHOWN),
-        "planner_tokens": estimate_tokens(asked.system)
-        + sum(estimate_tokens(str(part)) for part in asked.parts),
+        "planner_tokens": estimate_tokens(asked.system) + sum(estimate_tokens(str(part)) for part in asked.parts),
     }
 
 
 def main() -> int:
     """Exit code 1 where a bound is not met."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skills", type=int, default=1000)
     parser.add_argument("--out", type=Path, help="also write the results there, as JSON")
     options = parser.parse_args()

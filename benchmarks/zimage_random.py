@@ -79,14 +79,7 @@ SCALES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     # Arithmetic enough to keep a CPU busy.
     "small": (
         TRANSFORMER
-        | {
-            "dim": 640,
-            "n_layers": 8,
-            "n_refiner_layers": 1,
-            "n_heads": 5,
-            "n_kv_heads": 5,
-            "cap_feat_dim": 64,
-        },
+        | {"dim": 640, "n_layers": 8, "n_refiner_layers": 1, "n_heads": 5, "n_kv_heads": 5, "cap_feat_dim": 64},
         TEXT_ENCODER | _SMALL_READER,
         VAE | {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 256},
     ),
@@ -111,9 +104,7 @@ def components(scale: str, *, device: Any, dtype: Any) -> tuple[Any, Any, Any]:
         with torch.device(device):
             models = (
                 ZImageTransformer2DModel(**of_transformer),
-                Qwen3Model(
-                    Qwen3Config(**of_reader, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
-                ),
+                Qwen3Model(Qwen3Config(**of_reader, rope_parameters={"rope_type": "default", "rope_theta": 1e6})),
                 AutoencoderKL(**of_vae),
             )
     finally:

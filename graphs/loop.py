@@ -14,14 +14,7 @@ from typing import Any, cast
 
 from langgraph.graph import END, START, StateGraph
 
-from gems.graphs.routing import (
-    ANY_SKILL,
-    SKILL_NODE,
-    after_generator,
-    after_judge,
-    after_planning,
-    after_reflector,
-)
+from gems.graphs.routing import ANY_SKILL, SKILL_NODE, after_generator, after_judge, after_planning, after_reflector
 from gems.graphs.skills import any_skill_node, skill_node
 from gems.nodes.base import BEGIN, NodeFunction, as_node
 from gems.nodes.begin import begin

@@ -136,9 +136,7 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
             # A damaged checkpoint is reported when its run is read; the others need not suffer.
             continue
         kept = (*serializer.dumps_typed(checkpoint), json.dumps(metadata, ensure_ascii=False).encode(), row)
-        await connection.execute(
-            "UPDATE checkpoints SET type = ?, checkpoint = ?, metadata = ? WHERE rowid = ?", kept
-        )
+        await connection.execute("UPDATE checkpoints SET type = ?, checkpoint = ?, metadata = ? WHERE rowid = ?", kept)
     await connection.executemany(
         "UPDATE writes SET channel = ? WHERE channel = ? AND checkpoint_ns = ''",
         [(new, old) for old, new in RENAMED_CHANNELS.items()],

@@ -106,9 +106,7 @@ class LocalConnection:
                 self._client = None
             if panicked or any(mark in message.lower() for mark in _DAMAGED):
                 raise self._damaged_error(message) from (None if panicked else error)
-            raise StorageError(
-                f"The store of experiences {self._folder} could not be used ({message})."
-            ) from error
+            raise StorageError(f"The store of experiences {self._folder} could not be used ({message}).") from error
 
     def clear(self) -> str:
         """Move the old folder aside and return its new path."""
@@ -166,9 +164,7 @@ class LocalConnection:
             self._client = None
 
     def _damaged_error(self, message: str) -> CorruptStoreError:
-        return CorruptStoreError(
-            f"The store of experiences {self._folder} is damaged ({message}).", hint=_REBUILD
-        )
+        return CorruptStoreError(f"The store of experiences {self._folder} is damaged ({message}).", hint=_REBUILD)
 
 
 class ServerConnection:
@@ -176,8 +172,7 @@ class ServerConnection:
 
     def __init__(self, address: str) -> None:
         invalid = ConfigurationError(
-            "Invalid GEMS_EXPERIENCE: it is not an address.",
-            hint="Use http://host:8000, off, or leave it empty.",
+            "Invalid GEMS_EXPERIENCE: it is not an address.", hint="Use http://host:8000, off, or leave it empty."
         )
         try:
             parts = urlsplit(address)

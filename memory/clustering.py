@@ -87,9 +87,7 @@ def replaced_lessons(cluster: Cluster, lessons: Mapping[str, Mapping[str, Any]])
     """Return the keys of the lessons whose sources are mostly in the cluster, which replaces them."""
     own = {(value["run"], value["round"]) for value in cluster.values}
     sources = {key: {tuple(source) for source in lesson["sources"]} for key, lesson in lessons.items()}
-    return [
-        key for key, known in sources.items() if key != cluster.name and 2 * len(known & own) > len(known)
-    ]
+    return [key for key, known in sources.items() if key != cluster.name and 2 * len(known & own) > len(known)]
 
 
 def is_refuted(value: Mapping[str, Any]) -> bool:

@@ -212,9 +212,7 @@ class OpenAIEmbedder:
                     headers=headers,
                 )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UnreachableError(
-                f"The embedder {self.identity} does not answer ({type(error).__name__})."
-            ) from None
+            raise UnreachableError(f"The embedder {self.identity} does not answer ({type(error).__name__}).") from None
         if reply.is_error:
             retry_after = parse_retry_after(reply.headers)
             who = f"The embedder {self.identity}"
@@ -225,9 +223,7 @@ class OpenAIEmbedder:
         except (ValueError, KeyError, TypeError) as error:
             raise UnreadableReplyError(f"The embedder {self.identity} sent no embeddings.") from error
         if len(vectors) != len(texts):
-            raise UnreadableReplyError(
-                f"{self.identity} sent {len(vectors)} embeddings for {len(texts)} texts."
-            )
+            raise UnreadableReplyError(f"{self.identity} sent {len(vectors)} embeddings for {len(texts)} texts.")
         return vectors
 
 

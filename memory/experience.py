@@ -8,16 +8,7 @@ from typing import Any, Final, Literal, cast
 
 from typing_extensions import TypedDict
 
-from gems.types import (
-    AnswerValue,
-    Experience,
-    Recall,
-    Requirement,
-    RequirementKind,
-    Round,
-    TrackRecord,
-    answers_of,
-)
+from gems.types import AnswerValue, Experience, Recall, Requirement, RequirementKind, Round, TrackRecord, answers_of
 
 EXPERIENCES: Final = "experiences"
 LESSONS: Final = "lessons"
@@ -39,9 +30,7 @@ def no_record() -> TrackRecord:
 
 def sum_records(records: Sequence[Mapping[str, Any]]) -> TrackRecord:
     """Add up track records."""
-    shown, helped, hurt = (
-        sum(record.get(name, 0) for record in records) for name in ("shown", "helped", "hurt")
-    )
+    shown, helped, hurt = (sum(record.get(name, 0) for record in records) for name in ("shown", "helped", "hurt"))
     return {"shown": shown, "helped": helped, "hurt": hurt}
 
 
@@ -146,9 +135,7 @@ def best_answers(turn: Round) -> dict[str, AnswerValue]:
     return {name: answer["answer"] for name, answer in answers_of(turn).items()}
 
 
-def lesson_credits(
-    recall: Recall, rounds: Sequence[Round], requirements: Iterable[Requirement]
-) -> list[TrackRecord]:
+def lesson_credits(recall: Recall, rounds: Sequence[Round], requirements: Iterable[Requirement]) -> list[TrackRecord]:
     """Return a credit for each lesson of a recall, in order.
 
     A lesson is about the requirements of its kinds that failed in the round before; for a first round, about

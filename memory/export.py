@@ -155,7 +155,6 @@ def _default_index(prompt: str, failed: Iterable[Mapping[str, Any]]) -> str:
 
 def _format_errors(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc']) or 'line'}: "
-        f"{fault['msg'].removeprefix('Value error, ')}"
+        f"{'.'.join(str(part) for part in fault['loc']) or 'line'}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_input=False, include_url=False)[:5]
     )

@@ -32,9 +32,7 @@ class FileStore:
             ) from error
         self._root: str = root.rstrip("/") or root
         protocols = self._fs.protocol
-        self.folder = (
-            Path(root) if "file" in ((protocols,) if isinstance(protocols, str) else protocols) else None
-        )
+        self.folder = Path(root) if "file" in ((protocols,) if isinstance(protocols, str) else protocols) else None
         """The local folder; None for remote ones."""
 
     def exists(self, name: str) -> bool:

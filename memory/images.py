@@ -64,9 +64,7 @@ class ImageStore:
         except OSError as error:
             raise storage_error(error, path) from error
         if await asyncio.to_thread(_id_of, data) != image:
-            raise ImageMissingError(
-                f"{path} was changed since it was written.", hint="Delete the damaged file."
-            )
+            raise ImageMissingError(f"{path} was changed since it was written.", hint="Delete the damaged file.")
         return data
 
     def at_hand(self, image: str) -> bytes | None:

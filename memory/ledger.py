@@ -99,17 +99,14 @@ class Ledger:
                 delete = f"DELETE FROM {table} WHERE {_are_equal(key)}"  # noqa: S608
                 await spare._write(delete, tuple(row[name] for name in key))  # noqa: SLF001
 
-    async def begin(
-        self, run: str, prompt: str, options: Options, models: dict[str, str], owner: str = ""
-    ) -> RunRow:
+    async def begin(self, run: str, prompt: str, options: Options, models: dict[str, str], owner: str = "") -> RunRow:
         """Enter a new run as running."""
         now = _now()
         if owner:
             # First, so that the run never appears without its owner.
             await self._write("INSERT INTO owners (run, owner) VALUES (?,?)", (run, owner))
         await self._write(
-            "INSERT INTO runs (run, created, updated, status, prompt, options, models)"
-            " VALUES (?,?,?,?,?,?,?)",
+            "INSERT INTO runs (run, created, updated, status, prompt, options, models) VALUES (?,?,?,?,?,?,?)",
             (run, now, now, "running", prompt, _to_json(options), _to_json(models)),
         )
         row = await self.run(run)
@@ -119,8 +116,7 @@ class Ledger:
     async def mark(self, run: str, status: RunStatus, summary: dict[str, Any] | None = None) -> None:
         """Set a run's status; `summary` replaces the earlier one if given."""
         await self._write(
-            "UPDATE runs SET status=?, updated=?, cancel_requested=0, summary=coalesce(?, summary)"
-            " WHERE run=?",
+            "UPDATE runs SET status=?, updated=?, cancel_requested=0, summary=coalesce(?, summary) WHERE run=?",
             (status, _now(), _to_json(summary) if summary is not None else None, run),
         )
 
@@ -249,9 +245,7 @@ class Ledger:
             if self._spare is None:
                 raise
             await self._spare._enter(table, values)  # noqa: SLF001 - another ledger
-            logger.warning(
-                "The database is unreachable; a paid result is stored on this machine for now: %s", error
-            )
+            logger.warning("The database is unreachable; a paid result is stored on this machine for now: %s", error)
 
 
 @asynccontextmanager

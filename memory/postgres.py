@@ -45,9 +45,7 @@ RETRY_S = 10.0
 _CONNECT_S = 5
 _POOL_WAIT_S = 2.0
 _MOST_CONNECTIONS = 10
-_DOWN_HINT = (
-    "Check that the server is running and GEMS_CHECKPOINT is right, then continue with `gems resume`."
-)
+_DOWN_HINT = "Check that the server is running and GEMS_CHECKPOINT is right, then continue with `gems resume`."
 _KWARGS: dict[str, Any] = {
     "autocommit": True,
     "prepare_threshold": 0,
@@ -139,8 +137,7 @@ def label_of(url: str) -> str:
         # The library's message may quote parts of the password.
         raise ConfigurationError(
             "Invalid GEMS_CHECKPOINT: it is not a PostgreSQL URL.",
-            hint="Use postgresql://USER:PASSWORD@HOST:5432/DATABASE; write special characters in the "
-            "password as %XX.",
+            hint="Use postgresql://USER:PASSWORD@HOST:5432/DATABASE; write special characters in the password as %XX.",
         ) from None
     host = parts.get("host") or parts.get("hostaddr") or "localhost"
     return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or parts.get('user') or ''}"
@@ -281,9 +278,7 @@ class PostgresLocks(RunLocks):
             try:
                 await self._query("SELECT true AS yes", ())
             except psycopg.Error as error:
-                logger.warning(
-                    "The connection of the locks at %s cannot be checked: %s", self._server.label, error
-                )
+                logger.warning("The connection of the locks at %s cannot be checked: %s", self._server.label, error)
 
     async def _acquire(self, run: str) -> bool:
         for left in range(_LOCK_ATTEMPTS - 1, -1, -1):
@@ -306,9 +301,7 @@ class PostgresLocks(RunLocks):
                 connection = await self._server.connect()
                 for run in self._held:
                     if not await _is_true(connection, _TRY_LOCK, (lock_key(run),)):
-                        logger.error(
-                            "The lock of %s was lost with the connection; another process holds it now.", run
-                        )
+                        logger.error("The lock of %s was lost with the connection; another process holds it now.", run)
                 self.connection = connection
             return await _is_true(self.connection, sql, values)
 
@@ -361,9 +354,7 @@ async def _make_tables(connection: Connection, label: str) -> int:
         found = (row or {}).get("v") or 0
     has_tables = await _is_true(connection, "SELECT to_regclass('runs') IS NOT NULL AS yes", ())
     if found > TABLES_VERSION or (found == 0 and has_tables):
-        raise version_error(
-            f"The database {label}", found, TABLES_VERSION, "GEMS_CHECKPOINT to another database"
-        )
+        raise version_error(f"The database {label}", found, TABLES_VERSION, "GEMS_CHECKPOINT to another database")
     async with connection.transaction():
         for statement in LEDGER_SCHEMA.replace("WITHOUT ROWID", "").split(";"):
             if statement.strip():

@@ -72,9 +72,7 @@ def matches_filter(value: dict[str, Any], wanted: dict[str, Any]) -> bool:
         found = value.get(name)
         for operator_name, limit in (given if _is_conditions(given) else {"$eq": given}).items():
             if operator_name not in _OPERATORS:
-                raise ValueError(
-                    f"Unknown filter operator: {operator_name!r}. Use $eq, $ne, $gt, $gte, $lt or $lte."
-                )
+                raise ValueError(f"Unknown filter operator: {operator_name!r}. Use $eq, $ne, $gt, $gte, $lt or $lte.")
             is_comparable = operator_name not in _ORDERED or found is not None
             if not is_comparable or not _OPERATORS[operator_name](found, limit):
                 return False
@@ -97,9 +95,7 @@ def _namespace_matches(namespace: tuple[str, ...], condition: MatchCondition) ->
     path, labels = tuple(condition.path), namespace
     if condition.match_type != "prefix":
         path, labels = path[::-1], labels[::-1]
-    return len(labels) >= len(path) and all(
-        wanted in ("*", label) for label, wanted in zip(labels, path, strict=False)
-    )
+    return len(labels) >= len(path) and all(wanted in ("*", label) for label, wanted in zip(labels, path, strict=False))
 
 
 Namespace = tuple[str, ...]
@@ -132,9 +128,7 @@ class ChromaStore(BaseStore):
             asyncio.get_running_loop()
         except RuntimeError:
             return asyncio.run(self.abatch(ops))
-        raise InternalError(
-            "The store would block the event loop.", hint="Use `abatch` and the other async methods."
-        )
+        raise InternalError("The store would block the event loop.", hint="Use `abatch` and the other async methods.")
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Execute operations; all reads come before the first write.
@@ -278,9 +272,7 @@ class ChromaStore(BaseStore):
                 f"and {embedder.identity} is set now: their vectors cannot be compared."
             )
 
-    def _read(
-        self, client: Any, ops: Sequence[Op], vectors: dict[str, Vector], results: list[Result]
-    ) -> None:
+    def _read(self, client: Any, ops: Sequence[Op], vectors: dict[str, Vector], results: list[Result]) -> None:
         collections = _existing(client)
         gets: dict[Namespace, dict[int, str]] = {}
         for index, op in enumerate(ops):
@@ -364,9 +356,7 @@ def _existing(client: Any) -> dict[Namespace, Any]:
 
 def _create(client: Any, namespace: Namespace, identity: str, name: str) -> Any:
     metadata = {_NAMESPACE: json.dumps(namespace), _EMBEDDER: identity}
-    return client.get_or_create_collection(
-        name, embedding_function=None, metadata=metadata, configuration=_HNSW
-    )
+    return client.get_or_create_collection(name, embedding_function=None, metadata=metadata, configuration=_HNSW)
 
 
 def _get(collection: Any, keys: list[str]) -> dict[str, Metadata]:
@@ -444,9 +434,7 @@ def _upsert(
     changed: dict[str, Metadata],
     vectors: Sequence[Vector],
 ) -> None:
-    collection = _existing(client).get(namespace) or _create(
-        client, namespace, identity, _collection_name(namespace)
-    )
+    collection = _existing(client).get(namespace) or _create(client, namespace, identity, _collection_name(namespace))
     left = iter(vectors)
     if changed:
         # Chroma requires a vector for every item; searches leave out items that are not indexed.

@@ -113,9 +113,7 @@ class ExperienceWriter:
         try:
             return await asyncio.wait_for(self._drain(), timeout_s)
         except TimeoutError:
-            return MemoryUnavailableError(
-                f"The store of experiences did not finish within {timeout_s:g} seconds."
-            )
+            return MemoryUnavailableError(f"The store of experiences did not finish within {timeout_s:g} seconds.")
 
     async def pending(self) -> int:
         """Count the pending operations."""

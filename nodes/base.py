@@ -90,8 +90,7 @@ def get_context(runtime: Runtime[Context], default: Context | None = None) -> Co
     context = runtime.context or default
     if context is None:
         raise ConfigurationError(
-            "The graph was run without a context.",
-            hint="Pass `context=` when you invoke it, or use gems.service.",
+            "The graph was run without a context.", hint="Pass `context=` when you invoke it, or use gems.service."
         )
     return context
 

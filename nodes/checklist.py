@@ -131,8 +131,7 @@ async def ask_individually(
     before. Raises the first failure if every call failed.
     """
     results = await asyncio.gather(
-        *(_ask_one(pictures, requirement, work, attempts) for requirement in requirements),
-        return_exceptions=True,
+        *(_ask_one(pictures, requirement, work, attempts) for requirement in requirements), return_exceptions=True
     )
     failures = [result for result in results if isinstance(result, BaseException)]
     for failure in failures:
@@ -199,9 +198,7 @@ async def ask_verifiers(image: str, state: State, work: NodeContext) -> dict[str
             raise
         except Exception as error:  # noqa: BLE001 - code of somebody else's
             is_known = isinstance(error, GemsError | TimeoutError)
-            message = (
-                f"The verifier of the skill {name} failed: {error if is_known else format_code_error(error)}"
-            )
+            message = f"The verifier of the skill {name} failed: {error if is_known else format_code_error(error)}"
             if message not in (*(state.get("warnings") or ()), *work.warnings):
                 work.warn(message)
     return answers

@@ -109,9 +109,7 @@ class NodeContext:
         task = asyncio.ensure_future(doing)
         cancelled = asyncio.ensure_future(self.context.cancelled.wait())
         try:
-            await asyncio.wait(
-                (task, cancelled), timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait((task, cancelled), timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             if cancelled.done():
@@ -168,9 +166,7 @@ class NodeContext:
         with self.span("draw", model=generator.capabilities.model, candidate=index) as span:
             span.set_texts(prompt=request.prompt)
             drawn = await self.within_limits(generator.generate(watched))
-            span.set_facts(
-                seed=drawn.seed, width=drawn.width, height=drawn.height, seconds=round(drawn.seconds, 3)
-            )
+            span.set_facts(seed=drawn.seed, width=drawn.width, height=drawn.height, seconds=round(drawn.seconds, 3))
         # The image is paid for: keep it even if the node is cancelled meanwhile.
         keeping = asyncio.ensure_future(self._keep(index, request, drawn, fingerprint))
         try:
@@ -201,9 +197,7 @@ class NodeContext:
         tracing = self.context.tracing or OFF
         return tracing.span(kind, name, run_id=self.run_id, round=self.round, **facts)
 
-    async def _keep(
-        self, index: int, request: ImageRequest, drawn: GeneratedImage, fingerprint: str
-    ) -> Candidate:
+    async def _keep(self, index: int, request: ImageRequest, drawn: GeneratedImage, fingerprint: str) -> Candidate:
         image, shown = await asyncio.gather(
             self.context.images.put(drawn.data), asyncio.to_thread(self._as_shown, drawn)
         )

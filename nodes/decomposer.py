@@ -60,8 +60,6 @@ def clean_requirements(stated: Sequence[RequirementReply]) -> list[Requirement]:
         elif same and len(kept) < MAX_REQUIREMENTS:
             name = f"r{len(kept) + 1}"
             parents = [ids_by_position[p] for p in item.parents if p < position and p in ids_by_position]
-            kept.append(
-                {"id": name, "question": text, "kind": item.kind, "parents": list(dict.fromkeys(parents))}
-            )
+            kept.append({"id": name, "question": text, "kind": item.kind, "parents": list(dict.fromkeys(parents))})
             ids_by_position[position] = ids_by_text[same] = name
     return kept

@@ -21,11 +21,5 @@ async def finish(state: State, work: NodeContext) -> Update:
         raise InternalError(f"The run ended without an image or a reason (reason {reason!r}).")
     found = outcome(rounds)
     await record_outcome(state, work)
-    work.emit(
-        Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure"))
-    )
-    return (
-        found
-        | image_url_update(found["image"], work.context)
-        | answer_update(state, found, rounds, work.context)
-    )
+    work.emit(Stopped(stop_reason=reason, image=found["image"], score=found["score"], failure=state.get("failure")))
+    return found | image_url_update(found["image"], work.context) | answer_update(state, found, rounds, work.context)

@@ -12,15 +12,7 @@ from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.options import candidate_seed, is_unicode, parse_size
 from gems.state import Context, State, negative_prompt
-from gems.types import (
-    Candidate,
-    DrawingSettings,
-    GeneratorCapabilities,
-    ImageRequest,
-    Options,
-    Round,
-    total_usage,
-)
+from gems.types import Candidate, DrawingSettings, GeneratorCapabilities, ImageRequest, Options, Round, total_usage
 
 T = TypeVar("T")
 _MAX_STEPS = 1_000

@@ -23,16 +23,7 @@ from gems.nodes.context import NodeContext
 from gems.nodes.generator import drop_failed
 from gems.nodes.policy import find_stop_reason
 from gems.state import State, negative_prompt
-from gems.types import (
-    Answer,
-    Candidate,
-    Failure,
-    Requirement,
-    Round,
-    best_verdict,
-    build_verdict,
-    unknown_answer,
-)
+from gems.types import Answer, Candidate, Failure, Requirement, Round, best_verdict, build_verdict, unknown_answer
 
 MAX_DOUBTFUL = 1
 """Number of no answers of the first check that are asked about again before they are accepted."""
@@ -69,11 +60,7 @@ async def confirm(
 
 
 async def recheck(
-    image: str,
-    judgement: Judgement,
-    names: Collection[str],
-    requirements: Sequence[Requirement],
-    work: NodeContext,
+    image: str, judgement: Judgement, names: Collection[str], requirements: Sequence[Requirement], work: NodeContext
 ) -> Judgement:
     """Ask about some requirements again, and once more where the second answer contradicts the first.
 
@@ -139,9 +126,7 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
     work.round = before["number"]
     thought = state.get("judge_reasoning") or ""
     judgements = [Judgement(verdict["answers"], thought) for verdict in before["verdicts"]]
-    judgements, error = await _confirm_candidates(
-        before["candidates"], judgements, state["requirements"], work
-    )
+    judgements, error = await _confirm_candidates(before["candidates"], judgements, state["requirements"], work)
     judging = before["seconds"].get("judge", 0.0) + time.perf_counter() - started
     seconds = before["seconds"] | {"judge": round(judging, 4)}
     turn = _build_round(state, work, before["candidates"], judgements, seconds)
@@ -172,10 +157,7 @@ def _decision_update(
 
 
 async def _confirm_candidates(
-    candidates: list[Candidate],
-    judgements: list[Judgement],
-    requirements: list[Requirement],
-    work: NodeContext,
+    candidates: list[Candidate], judgements: list[Judgement], requirements: list[Requirement], work: NodeContext
 ) -> tuple[list[Judgement], GemsError | None]:
     """Check candidates again until one is confirmed; return any error that prevented it as well."""
     found = list(judgements)
@@ -204,11 +186,7 @@ async def _confirm_candidates(
 
 
 def _build_round(
-    state: State,
-    work: NodeContext,
-    candidates: list[Candidate],
-    judgements: list[Judgement],
-    seconds: dict[str, float],
+    state: State, work: NodeContext, candidates: list[Candidate], judgements: list[Judgement], seconds: dict[str, float]
 ) -> Round:
     verdicts = [
         build_verdict(candidate["image"], judgement.answers)

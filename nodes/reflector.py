@@ -71,17 +71,13 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
         else:
             prompt = await _new_prompt(write, turn["prompt"])
     except _UNUSABLE_REPLY as error:
-        work.warn(
-            f"The reflector's reply was unusable; the failed requirements are appended to the prompt: {error}"
-        )
+        work.warn(f"The reflector's reply was unusable; the failed requirements are appended to the prompt: {error}")
         texts.append(f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.")
         prompt = ""
     return texts[0], prompt or append_questions(turn, requirements)
 
 
-async def refine_prompt(
-    slots: dict[str, str], last: str, work: NodeContext, pictures: Sequence[Picture] = ()
-) -> str:
+async def refine_prompt(slots: dict[str, str], last: str, work: NodeContext, pictures: Sequence[Picture] = ()) -> str:
     """Return a prompt other than the last one, by the task `refine`; empty if the model writes none."""
 
     async def write(attempt: int) -> str:

@@ -85,9 +85,7 @@ async def restore_lost(
     return RestoredPrompt(_restore_texts(prompt, user_prompt), tuple(restored))
 
 
-async def _find_lost(
-    prompt: str, user_prompt: str, own: list[str], work: NodeContext, check: int
-) -> KeptReply:
+async def _find_lost(prompt: str, user_prompt: str, own: list[str], work: NodeContext, check: int) -> KeptReply:
     slots = {"user_prompt": user_prompt, "new_prompt": prompt, "questions": numbered(own)}
     try:
         reply = await work.ask(question("keep", slots, attempt=check))

@@ -94,9 +94,7 @@ def check_usage(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]
 def _is_usage(counts: Any) -> bool:
     if not isinstance(counts, Mapping) or set(counts) != set(NO_USAGE):
         return False
-    return all(
-        isinstance(value, int | float) or (name, value) == ("usd", None) for name, value in counts.items()
-    )
+    return all(isinstance(value, int | float) or (name, value) == ("usd", None) for name, value in counts.items())
 
 
 @asynccontextmanager
@@ -128,9 +126,7 @@ def _check_prompt(result: Mapping[str, Any], before: str) -> str:
     return prompt.strip() or before
 
 
-def _check_extra(
-    name: str, given: Any, before: Sequence[Requirement], work: NodeContext
-) -> list[Requirement]:
+def _check_extra(name: str, given: Any, before: Sequence[Requirement], work: NodeContext) -> list[Requirement]:
     if not isinstance(given or [], list | tuple):
         raise SkillError(f"Its extra_requirements are {type(given).__name__}; they must be a list.")
     known = {normalize_question(requirement["question"]) for requirement in before}
@@ -190,9 +186,7 @@ def _compile_graph(skill: Skill) -> SkillGraph | SkillError:
     except SkillError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a graph of somebody else's that cannot be compiled
-        return SkillError(
-            f"The graph of the skill {skill.name} cannot be compiled: {format_code_error(error)}"
-        )
+        return SkillError(f"The graph of the skill {skill.name} cannot be compiled: {format_code_error(error)}")
 
 
 @lru_cache(maxsize=512)

@@ -32,21 +32,10 @@ def main() -> int:
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         run(*pip, "-c", str(ROOT / "constraints.txt"), str(wheel))
         result = json.loads(
-            run(
-                str(place / "env" / "bin" / "gems"),
-                "run",
-                PROMPT,
-                "--seed",
-                "7",
-                "--json",
-                cwd=place,
-                codes=(0, 3),
-            )
+            run(str(place / "env" / "bin" / "gems"), "run", PROMPT, "--seed", "7", "--json", cwd=place, codes=(0, 3))
         )
         size = Path(result["path"]).stat().st_size
-        print(
-            f"{wheel.name}: {wheel.stat().st_size / 1024:.0f} KiB; drew {size} bytes, {result['stop_reason']}"
-        )
+        print(f"{wheel.name}: {wheel.stat().st_size / 1024:.0f} KiB; drew {size} bytes, {result['stop_reason']}")
     return 0
 
 
@@ -75,9 +64,7 @@ def check_contents(wheel: Path) -> None:
 def run(*command: str, cwd: Path | None = None, codes: tuple[int, ...] = (0,)) -> str:
     """A command's standard output; ends the program where it fails."""
     home = {"GEMS_HOME": str(cwd / "home"), "HOME": str(cwd)} if cwd else {}
-    done = subprocess.run(
-        command, cwd=cwd, env=os.environ | home, stdout=subprocess.PIPE, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=cwd, env=os.environ | home, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode not in codes:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout}")
     return done.stdout

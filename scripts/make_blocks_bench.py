@@ -157,9 +157,7 @@ def drawable(draft: Draft) -> bool:
         if group.noun != words.TEXT:
             group.attributes = {"colour": "gray", "texture": "plain", "size": "medium", **group.attributes}
     sketch = Sketch(spec.groups, spec.relations, spec.background or "")
-    scenes = [
-        place_groups(sketch, seeded_random(text, seed, "layout"), SIDE, SIDE) for seed in range(LAYOUTS)
-    ]
+    scenes = [place_groups(sketch, seeded_random(text, seed, "layout"), SIDE, SIDE) for seed in range(LAYOUTS)]
     return all(shows_fact(scene, fact) for scene in scenes for fact in facts)
 
 
@@ -212,9 +210,7 @@ def _staleness(facts: list[Fact], used: Counter[tuple[str, str]]) -> float:
     return sum(used[fact.kind, ""] for fact in told) / len(told) + values
 
 
-def _chosen(
-    rng: random.Random, level: int, topic: FactKind, used: Counter[tuple[str, str]], texts: set[str]
-) -> Draft:
+def _chosen(rng: random.Random, level: int, topic: FactKind, used: Counter[tuple[str, str]], texts: set[str]) -> Draft:
     """Of some drafts that suit, the one whose words were used least."""
     found: list[Draft] = []
     while len(found) < DRAFTS:

@@ -152,9 +152,7 @@ def cli_page() -> str:
     """Return the help texts of all commands, printed by a process with a fixed terminal."""
     kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     words = [sys.executable, __file__, "--print-help"]
-    done = subprocess.run(
-        words, env=kept | TERMINAL, stdout=subprocess.PIPE, encoding="utf-8", check=True, timeout=120
-    )
+    done = subprocess.run(words, env=kept | TERMINAL, stdout=subprocess.PIPE, encoding="utf-8", check=True, timeout=120)
     parts = ["# Command line\n", MADE]
     for name, text in json.loads(done.stdout).items():
         parts.append(f"## {f'gems {name}'.strip()}\n\n```text\n{text}\n```\n")
@@ -188,8 +186,7 @@ def json_page() -> str:
     rows = ["| command | schema | content |", "| --- | --- | --- |"]
     for name, (printed_by, content) in OUTPUTS.items():
         words = ", ".join(
-            f"`gems {command}`" if command != "every command" else command
-            for command in printed_by.split(", ")
+            f"`gems {command}`" if command != "every command" else command for command in printed_by.split(", ")
         )
         rows.append(f"| {words} | [{name}](schemas/{name}.json) | {content} |")
     return "\n".join(["# JSON output\n", MADE, INTRODUCTION, *rows]) + "\n"

@@ -29,9 +29,7 @@ async def main(target: Path) -> None:
         async with Gems(Settings(home=Path(home))) as gems:
             result = await gems.run(PROMPT, seed=SEED)
             pictures = [
-                Image.open(gems.resources.images.path(turn["candidates"][turn["best"]]["image"])).convert(
-                    "RGB"
-                )
+                Image.open(gems.resources.images.path(turn["candidates"][turn["best"]]["image"])).convert("RGB")
                 for turn in result.rounds
             ]
             sheet(result, pictures).save(target, optimize=True)
@@ -61,9 +59,7 @@ def checklist(
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
     """The requirements below a round's picture, by answer."""
-    answers = {
-        answer["requirement"]: answer["answer"] for answer in turn["verdicts"][turn["best"]]["answers"]
-    }
+    answers = {answer["requirement"]: answer["answer"] for answer in turn["verdicts"][turn["best"]]["answers"]}
     for line, requirement in enumerate(result.requirements):
         top = 56 + WIDTH + 14 + line * LINE
         answer = answers[requirement.id]

@@ -35,9 +35,7 @@ def main() -> int:
         sys.exit("No Chromium: install one, or name one by CHROMIUM=/path/to/it.")
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(
-            viewport={"width": asked.width, "height": asked.height}, color_scheme=asked.scheme
-        )
+        page = browser.new_page(viewport={"width": asked.width, "height": asked.height}, color_scheme=asked.scheme)
         page.goto(address)
         page.get_by_label("Prompt", exact=True).fill(PROMPT)
         options = page.get_by_role("button", name="Options")
@@ -47,9 +45,7 @@ def main() -> int:
         page.get_by_role("button", name="Generate").click()
         page.get_by_label("Feedback").wait_for(timeout=60_000)
         page.evaluate("document.activeElement.blur()")
-        page.wait_for_function(
-            "[...document.images].every(image => image.complete || image.loading == 'lazy')"
-        )
+        page.wait_for_function("[...document.images].every(image => image.complete || image.loading == 'lazy')")
         page.screenshot(path=asked.out, full_page=asked.full)
         browser.close()
     # A page has few colours: a palette makes its picture several times smaller.

@@ -72,9 +72,7 @@ class SkillSearchPath:
         own = self.home / "skills"
         found.append(Place("home", own, runs_code("home", own)))
         if self.project is not None and is_trusted(self.project, folders):
-            found += [
-                Place("project", self.project / relative, runs_code=True) for relative in _SHARED_FOLDERS
-            ]
+            found += [Place("project", self.project / relative, runs_code=True) for relative in _SHARED_FOLDERS]
         named = [Path(os.path.expanduser(part)) for part in self.path.split(os.pathsep) if part.strip()]
         return [*found, *(Place("path", folder, runs_code("skills_path", folder)) for folder in named)]
 
@@ -137,9 +135,7 @@ def read_skill(folder: Path, place: str, *, trusted: bool, stamp: Stamp | None =
         return FaultySkill(folder=folder, place=place, findings=tuple(findings))
     has_code = os.path.exists(folder / CODE)
     try:
-        document = read_document(
-            read_text(folder, name), folder.name, file=name, has_code=has_code and trusted
-        )
+        document = read_document(read_text(folder, name), folder.name, file=name, has_code=has_code and trusted)
     except SkillError as error:
         return FaultySkill(folder=folder, place=place, findings=(unusable(name, error.message),))
     if not document.is_usable:
@@ -255,9 +251,7 @@ def _file_stamp(folder: Path) -> Stamp:
 class SkillCatalogue:
     """The skills in the folders that `places` returns, scanned on demand; without it those of `fixed`."""
 
-    def __init__(
-        self, places: Callable[[], list[Place]] | None = None, *, fixed: SkillRegistry | None = None
-    ) -> None:
+    def __init__(self, places: Callable[[], list[Place]] | None = None, *, fixed: SkillRegistry | None = None) -> None:
         self._places = places
         self._scanner = Scanner()
         self._lock = threading.Lock()

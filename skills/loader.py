@@ -35,9 +35,7 @@ _IMPORT_LOCKS: dict[str, threading.Lock] = {}
 class IsolatedCall:
     """A function in its own `thread`; `fault` is what it raised, `finished` is called however it ends."""
 
-    def __init__(
-        self, function: Callable[[], Any], name: str, finished: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, function: Callable[[], Any], name: str, finished: Callable[[], None] = lambda: None) -> None:
         self._doing, self._finished = function, finished
         self.is_done = False
         self.result: Any = None
@@ -140,9 +138,7 @@ def build_verifiers(skill: Skill, context: SkillContext) -> list[Verifier]:
         return []
     made = _run_in_thread(skill, "verifiers", lambda: make(context))
     methods = ("takes", "verify")
-    if not isinstance(made, list | tuple) or not all(
-        callable(getattr(v, m, None)) for v in made for m in methods
-    ):
+    if not isinstance(made, list | tuple) or not all(callable(getattr(v, m, None)) for v in made for m in methods):
         wanted = "must return a list of objects with takes, verify"
         raise SkillError(f"verifiers of the skill {skill.name} {wanted}.")
     return list(made)

@@ -26,9 +26,7 @@ CONFLICTS = "gems-conflicts"
 _FENCE = "---"
 _MAX_DEPTH = 20
 # Values of these are often unquoted although they contain a colon.
-_UNQUOTED = re.compile(
-    r"^(name|description|license|compatibility):[ \t]+(?![\"'>|\[{&*!#])(\S.*)$", re.MULTILINE
-)
+_UNQUOTED = re.compile(r"^(name|description|license|compatibility):[ \t]+(?![\"'>|\[{&*!#])(\S.*)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -92,9 +90,7 @@ def _compose(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         if error.problem is None or "mapping values are not allowed" not in error.problem:
             raise
-        quoted = _UNQUOTED.sub(
-            lambda found: f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}", source
-        )
+        quoted = _UNQUOTED.sub(lambda found: f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}", source)
         node = _parse_yaml(quoted)
         line = first_line + (error.problem_mark.line if error.problem_mark else 0)
         fields.found(line, "nonstandard", "Text that contains a colon must be quoted.")
@@ -215,9 +211,7 @@ def read_document(text: str, folder: str, *, file: str = "SKILL.md", has_code: b
     return Document(name, description, body.strip(), kept, tuple(found))
 
 
-def _read_front_matter(
-    text: str, source: str, first_line: int, body_line: int, file: str
-) -> tuple[Fields, str]:
+def _read_front_matter(text: str, source: str, first_line: int, body_line: int, file: str) -> tuple[Fields, str]:
     if not body_line:
         fields = Fields(file, is_readable=False)
         fields.found(first_line - 1, "unusable", "The front matter is not closed: a line --- is missing.")

@@ -19,9 +19,7 @@ class SkillRanking:
         self._embedder = embedder or LexicalEmbedder()
         self._vectors: dict[str, Vector] = {}
 
-    async def most_relevant(
-        self, skills: Sequence[Skill], prompt: str, limit: int = MAX_SHOWN
-    ) -> list[Skill]:
+    async def most_relevant(self, skills: Sequence[Skill], prompt: str, limit: int = MAX_SHOWN) -> list[Skill]:
         """Return at most `limit` skills, by name; raise `GemsError` if the embedder fails."""
         if len(skills) <= limit:
             return list(skills)

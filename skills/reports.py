@@ -112,9 +112,7 @@ class TriedExample(_Report):
     line: int = Field(description="From 1.")
     prompt: str
     trigger: bool = Field(description="Whether the skill should be chosen.")
-    chosen: bool | None = Field(
-        description="Whether it was chosen; null without a usable answer of the planner."
-    )
+    chosen: bool | None = Field(description="Whether it was chosen; null without a usable answer of the planner.")
     skills: list[str] = Field(description="All chosen skills.")
     new_prompt: str | None = Field(description="The skill's prompt; null if it wrote none.")
     kept: list[str] = Field(description="Statements that the new prompt keeps.")
@@ -134,8 +132,7 @@ class SkillTrial(_Report):
         "never chosen."
     )
     recall: float | None = Field(
-        description="Share of the examples that call for the skill with it chosen, in [0, 1]; null if there "
-        "are none."
+        description="Share of the examples that call for the skill with it chosen, in [0, 1]; null if there are none."
     )
     kept: int = Field(description="Statements that its prompts keep.")
     checked: int = Field(description="Number of checked statements.")

@@ -161,9 +161,7 @@ def _write_examples(folder: Path, draft: Draft) -> None:
         except SkillError as error:
             draft.warnings.append(f"No examples were added: {error.message}")
             return
-    new = [
-        {"prompt": prompt, "trigger": True, "keeps": []} for prompt in draft.prompts if prompt not in known
-    ]
+    new = [{"prompt": prompt, "trigger": True, "keeps": []} for prompt in draft.prompts if prompt not in known]
     if lines := [json.dumps(example, ensure_ascii=False) for example in new]:
         text = "".join(f"{line}\n" for line in [before.rstrip("\n"), *lines] if line)
         path.write_text(text, encoding="utf-8", newline="\n")

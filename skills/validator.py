@@ -43,9 +43,7 @@ def _reference_findings(skill: Skill) -> list[SkillFinding]:
             read_text(folder, relative)
         except SkillError as error:
             line = text[: text.find(relative)].count("\n") + 1
-            findings.append(
-                SkillFinding(file=skill.file, line=line, level="nonstandard", message=error.message)
-            )
+            findings.append(SkillFinding(file=skill.file, line=line, level="nonstandard", message=error.message))
     return findings
 
 

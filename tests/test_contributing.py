@@ -30,9 +30,7 @@ def test_every_stop_exists(walk: str) -> None:
 
 
 def test_every_path_exists() -> None:
-    named = set(
-        re.findall(r"`((?:src|graphs|nodes|memory|skills|tests|notebooks|docs|scripts)/[\w/.-]*)`", TEXT)
-    )
+    named = set(re.findall(r"`((?:src|graphs|nodes|memory|skills|tests|notebooks|docs|scripts)/[\w/.-]*)`", TEXT))
     assert len(named) > 20
     assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 

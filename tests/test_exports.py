@@ -38,10 +38,7 @@ def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse(Path(gems.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
     declared = {
-        alias.name: node.module
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
+        alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }
     assert declared == gems._MODULES
 
@@ -52,7 +49,5 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    told = subprocess.run(
-        [sys.executable, "-c", _LAZY], capture_output=True, text=True, timeout=300, check=True
-    )
+    told = subprocess.run([sys.executable, "-c", _LAZY], capture_output=True, text=True, timeout=300, check=True)
     assert told.stdout.splitlines() == ["[]", "[]"]

@@ -82,9 +82,7 @@ def _kind(schema: Any, named: Mapping[str, Any] | None = None, depth: int = 0) -
     return f"{found}({', '.join(limits)})" if limits else found
 
 
-def _fields(
-    schema: Mapping[str, Any], named: Mapping[str, Any] | None = None, depth: int = 0
-) -> dict[str, str]:
+def _fields(schema: Mapping[str, Any], named: Mapping[str, Any] | None = None, depth: int = 0) -> dict[str, str]:
     """Types of an object's properties; a question mark after names that may be left out."""
     required = schema.get("required", ())
     return {
@@ -167,9 +165,7 @@ def python(_home: Path) -> dict[str, Any]:
     }
     return {
         "gems": _faces(gems),
-        "modules": {
-            f"{path}.{name}": _face(getattr(import_module(path), name)) for path, name in named.items()
-        },
+        "modules": {f"{path}.{name}": _face(getattr(import_module(path), name)) for path, name in named.items()},
         "Context": _face(Context),
         "options of runs": sorted(RunOptions.__annotations__),
         "nodes": sorted(gems.build_graph().nodes),
@@ -190,18 +186,14 @@ def command_line(_home: Path) -> dict[str, Any]:
     def told(parameter: Any) -> str:
         annotation, default = parameter.type_descriptor.annotation, parameter.default
         words = [annotation.__name__ if type(annotation) is type else str(annotation)]
-        words += [
-            f"{name}={getattr(parameter, name)}" for name in ("metavar", "min", "max", "envvar", "nargs")
-        ]
+        words += [f"{name}={getattr(parameter, name)}" for name in ("metavar", "min", "max", "envvar", "nargs")]
         words += [f"default={default}"] if isinstance(default, str | int | float | list | tuple) else []
         words += [name for name in ("required", "multiple", "hidden") if getattr(parameter, name, False)]
         return " ".join(word for word in words if not word.endswith(("=None", "nargs=1")))
 
     def walked(command: Any, path: str) -> Iterator[tuple[str, Any]]:
         options = {
-            "/".join([*each.opts, *each.secondary_opts])
-            if each.param_type_name == "option"
-            else str(number): each
+            "/".join([*each.opts, *each.secondary_opts]) if each.param_type_name == "option" else str(number): each
             for number, each in enumerate(command.params)
         }
         yield path, {name: told(parameter) for name, parameter in options.items()}
@@ -246,9 +238,7 @@ def json_output(_home: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, schema in json_schemas().items():
         for title, part in {name: schema, **schema.get("$defs", {})}.items():
-            told = (
-                {"title": part.get("title"), "fields": _fields(part)} if "properties" in part else _kind(part)
-            )
+            told = {"title": part.get("title"), "fields": _fields(part)} if "properties" in part else _kind(part)
             assert found.setdefault(title, told) == told, f"{title} means two things"
     return found
 
@@ -308,11 +298,7 @@ def http(home: Path) -> dict[str, Any]:
         answers |= {path: client.get(path) for path in paths}
         run = f"/runs/{answers['chat'].headers['x-gems-run-id']}"
         (picture,) = re.findall(r"/images/\w+\.png", answers["/runs"].text)[:1]
-        answers |= {
-            "run": client.get(run),
-            "report": client.get(f"{run}/report"),
-            "image": client.get(picture),
-        }
+        answers |= {"run": client.get(run), "report": client.get(f"{run}/report"), "image": client.get(picture)}
         answers["streamed chat"] = client.post("/v1/chat/completions", json=asked | {"stream": True})
         streamed = drawn | {"stream": True, "partial_images": 1, "prompt": _PROMPT, "seed": 5}
         answers["streamed images"] = client.post("/v1/images/generations", json=streamed)
@@ -364,9 +350,7 @@ def mcp(_home: Path) -> dict[str, Any]:
             tools = (await client.list_tools()).tools
             resources = (await client.list_resource_templates()).resource_templates
         return {
-            "tools": {
-                tool.name: _fields(tool.input_schema, tool.input_schema.get("$defs")) for tool in tools
-            },
+            "tools": {tool.name: _fields(tool.input_schema, tool.input_schema.get("$defs")) for tool in tools},
             "answers": {
                 tool.name: _fields(tool.output_schema, tool.output_schema.get("$defs"))
                 for tool in tools
@@ -384,9 +368,7 @@ def disk(home: Path) -> dict[str, Any]:
     result = json.loads(out)
     assert len(result["rounds"]) > 1, "The run is to leave an experience."
     folder = home.parent / "evaluation"
-    _carried_out(
-        "eval", "run", "blocks-bench", "--limit", "1", "--out", str(folder), "--quiet", "--harness", "single"
-    )
+    _carried_out("eval", "run", "blocks-bench", "--limit", "1", "--out", str(folder), "--quiet", "--harness", "single")
     _carried_out("eval", "score", str(folder))
     _carried_out("keys", "add", "alice")
     prompts = home.parent / "prompts.jsonl"
@@ -407,9 +389,7 @@ def disk(home: Path) -> dict[str, Any]:
         "chroma items": sorted({name for each in collections for name in each.get()["metadatas"][0]}),
         "memory": sorted({json.dumps(_shape(json.loads(line))) for line in exported}),
         "keys.json": _shape(json.loads((home / "keys.json").read_text(encoding="utf-8"))),
-        "tasks": {
-            each["task"]: [part["language"] for part in each["prompts"]] for each in tasks["benchmarks"]
-        },
+        "tasks": {each["task"]: [part["language"] for part in each["prompts"]] for each in tasks["benchmarks"]},
         "evaluation": {"files": _layout(folder)} | _files(folder),
         "batch": {"files": _layout(home.parent / "batch")} | _files(home.parent / "batch"),
     }
@@ -430,9 +410,7 @@ def _layout(folder: Path) -> list[str]:
 def _files(folder: Path) -> dict[str, Any]:
     """Keys of JSON files, and of the first line of those that are JSON Lines."""
     return {
-        _masked(path.relative_to(folder).as_posix()): _shape(
-            json.loads(text if path.suffix == ".json" else line)
-        )
+        _masked(path.relative_to(folder).as_posix()): _shape(json.loads(text if path.suffix == ".json" else line))
         for path in sorted(folder.rglob("*.json*"))
         for text in [path.read_text(encoding="utf-8")]
         for line in text.splitlines()[:1]
@@ -445,9 +423,7 @@ def _tables(path: Path) -> dict[str, list[str]]:
         return {
             "user_version": [str(database.execute("PRAGMA user_version").fetchone()[0])],
             **{
-                table: [
-                    f"{column[1]} {column[2]}" for column in database.execute(f"PRAGMA table_info({table})")
-                ]
+                table: [f"{column[1]} {column[2]}" for column in database.execute(f"PRAGMA table_info({table})")]
                 for table in sorted(tables)
                 if not table.startswith("sqlite_")
             },
@@ -483,10 +459,7 @@ def _flat(value: Any, path: str = "") -> set[str]:
 
 
 def _compare(area: str, found: Any) -> None:
-    now, before = (
-        _flat(json.loads(json.dumps(found))),
-        _flat(json.loads(_GOLDEN.read_text(encoding="utf-8"))[area]),
-    )
+    now, before = (_flat(json.loads(json.dumps(found))), _flat(json.loads(_GOLDEN.read_text(encoding="utf-8"))[area]))
     changed = [f"-{line}" for line in sorted(before - now)] + [f"+{line}" for line in sorted(now - before)]
     assert not changed, "\n".join(["The interface has changed:", *changed])
 

@@ -64,11 +64,7 @@ async def test_events_come_in_order_and_complete(house: House) -> None:
     kinds = [event.type for event in events]
     assert kinds[0] == "started"
     assert sorted(kinds[1:3]) == ["planned", "requirements"]
-    assert kinds[3:] == ["image"] * 2 + ["verdicts", "experience"] + ["image"] * 2 + [
-        "verdicts",
-        "stopped",
-        "finished",
-    ]
+    assert kinds[3:] == ["image"] * 2 + ["verdicts", "experience"] + ["image"] * 2 + ["verdicts", "stopped", "finished"]
     assert {event.run_id for event in events} == {events[0].run_id}
     assert isinstance(events[0], Started)
     assert not events[0].resumed
@@ -135,9 +131,7 @@ async def test_unknown_run(house: House, bad: str) -> None:
         ("a cat", {"out": "picture.jpg"}, OptionError),
     ],
 )
-async def test_bad_request_costs_nothing(
-    house: House, prompt: str, arguments: Any, error: type[GemsError]
-) -> None:
+async def test_bad_request_costs_nothing(house: House, prompt: str, arguments: Any, error: type[GemsError]) -> None:
     async with house.gems() as gems:
         with pytest.raises(error) as caught:
             await gems.run(prompt, **arguments)
@@ -148,13 +142,9 @@ async def test_bad_request_costs_nothing(
 
 async def test_budget_needs_known_prices(tmp_path: Path) -> None:
     settings = settings_at(tmp_path)
-    priced = settings.chat.model_copy(
-        update={"input_usd_per_million": 1_000.0, "output_usd_per_million": 2_000.0}
-    )
+    priced = settings.chat.model_copy(update={"input_usd_per_million": 1_000.0, "output_usd_per_million": 2_000.0})
     generator = FlatGenerator(price_usd=0.5)
-    async with Gems(
-        settings.model_copy(update={"chat": priced}), chat=ScriptedChat(), generator=generator
-    ) as gems:
+    async with Gems(settings.model_copy(update={"chat": priced}), chat=ScriptedChat(), generator=generator) as gems:
         result = await gems.run("a red cat", seed=7, budget_usd=5)
     # 4 questions of 10 tokens in and 5 out, and an image.
     spent = sum(share["usd"] or 0 for share in result.usage.values())

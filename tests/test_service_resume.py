@@ -193,9 +193,7 @@ async def test_run_that_failed_before_its_first_image_goes_on(house: House, tmp_
     assert unchanging(resumed) == await undisturbed(tmp_path)
 
 
-async def test_run_that_was_killed_before_its_first_checkpoint_begins_as_asked(
-    house: House, tmp_path: Path
-) -> None:
+async def test_run_that_was_killed_before_its_first_checkpoint_begins_as_asked(house: House, tmp_path: Path) -> None:
     async with house.gems() as gems:
         options = gems._resolve_options({"seed": 7}, None)
         await gems.resources.ledger.begin("killed", "a red cat", options, gems.resources.models())

@@ -106,9 +106,7 @@ async def test_a_skill_that_is_gone_is_no_longer_offered(world: World) -> None:
         await world.run("yours")
 
 
-async def test_a_faulty_skill_is_told_once_and_breaks_nothing(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_faulty_skill_is_told_once_and_breaks_nothing(world: World, caplog: pytest.LogCaptureFixture) -> None:
     write(world.skills / "mine")
     folder = write(world.skills / "faulty", {"SKILL.md": "---\nname: faulty\n---\nbody"})
     with caplog.at_level(logging.WARNING, "gems.skills"):
@@ -119,9 +117,7 @@ async def test_a_faulty_skill_is_told_once_and_breaks_nothing(
 
 
 async def test_names_may_be_written_with_underscores(world: World) -> None:
-    write(
-        world.skills / "my_skill", {"SKILL.md": "# Skill: X\n## Description\nD.\n## Instructions\nBe bold."}
-    )
+    write(world.skills / "my_skill", {"SKILL.md": "# Skill: X\n## Description\nD.\n## Instructions\nBe bold."})
     world.chat.script["route"] = {"skills": ["my_skill"], "why": "It fits."}
     for skills in ("my_skill", "my-skill", "auto"):
         result = await world.run(skills)

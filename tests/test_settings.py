@@ -109,11 +109,7 @@ def test_a_role_differs_only_where_it_says_so() -> None:
     )
     judge = settings.chat_for("judge")
     assert judge.timeout_s == 120.0, "a value that equals the default was set all the same"
-    assert (judge.model, judge.attempts, judge.api_key) == (
-        settings.chat.model,
-        2,
-        settings.chat.api_key,
-    )
+    assert (judge.model, judge.attempts, judge.api_key) == (settings.chat.model, 2, settings.chat.api_key)
     assert settings.chat_for("planner") == settings.chat
 
 
@@ -160,9 +156,7 @@ def test_other_models_keep_the_rest() -> None:
 
 
 def test_identity_tells_keys_apart() -> None:
-    one, same, other = (
-        Settings(generator=GeneratorSettings(api_key=SecretStr(key))) for key in ("a", "a", "b")
-    )
+    one, same, other = (Settings(generator=GeneratorSettings(api_key=SecretStr(key))) for key in ("a", "a", "b"))
     assert one.identity() == same.identity() != other.identity()
 
 

@@ -51,9 +51,7 @@ def test_another_home_is_another_service(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("one", "two"):
         monkeypatch.setenv("GEMS_HOME", str(tmp_path / name))
         paths.append(gems.generate("a red cat", chat=chat, generator=generator, seed=7).path)
-    assert [Path(str(path)).parent for path in paths] == [
-        tmp_path / name / "outputs" for name in ("one", "two")
-    ]
+    assert [Path(str(path)).parent for path in paths] == [tmp_path / name / "outputs" for name in ("one", "two")]
 
 
 async def test_generate_works_inside_a_running_loop() -> None:
@@ -101,13 +99,7 @@ def test_resume_goes_on_with_a_run() -> None:
 
 def test_models_are_named_by_specs() -> None:
     result = gems.generate(
-        "two red circles",
-        chat="blocks",
-        judge="blocks",
-        generator="blocks",
-        size="128x128",
-        seed=7,
-        max_rounds=1,
+        "two red circles", chat="blocks", judge="blocks", generator="blocks", size="128x128", seed=7, max_rounds=1
     )
     assert set(result.models.values()) == {"blocks"}
 

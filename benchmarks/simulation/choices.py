@@ -38,9 +38,7 @@ def candidates(count: int, workers: int) -> list[dict[str, Any]]:
 
 def patience(count: int, workers: int) -> list[dict[str, Any]]:
     """After how many rounds without a better score to stop; twelve rounds at most, 0 for never."""
-    jobs = [
-        Job("ours", _USUAL, 0, count, {"max_rounds": 12, "plateau": rounds}) for rounds in (4, 5, 6, 7, 0)
-    ]
+    jobs = [Job("ours", _USUAL, 0, count, {"max_rounds": 12, "plateau": rounds}) for rounds in (4, 5, 6, 7, 0)]
     return [
         {"plateau": job.options["plateau"]} | _ended(courses)
         for job, courses in zip(jobs, carried_out(jobs, workers), strict=True)
@@ -57,8 +55,7 @@ def uneven(count: int, workers: int) -> list[dict[str, Any]]:
         for policy in ("paper", "ours")
     ]
     return [
-        {"policy": job.policy, "false_yes": job.errors.false_yes, "false_no": job.errors.false_no}
-        | _ended(courses)
+        {"policy": job.policy, "false_yes": job.errors.false_yes, "false_no": job.errors.false_no} | _ended(courses)
         for job, courses in zip(jobs, carried_out(jobs, workers), strict=True)
     ]
 

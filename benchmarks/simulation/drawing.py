@@ -54,12 +54,8 @@ def _curves(axes: Axes, found: dict[str, Any], name: str) -> None:
         each = [cell[policy] for cell in found["cells"]]
         shares = [100 * figures[name] for figures in each]
         told = f"{label}, mistakes repeated" if again else label
-        axes.plot(
-            budgets, shares, "--" if again else "-", color=colour, marker=marker, ms=4, lw=1.4, label=told
-        )
+        axes.plot(budgets, shares, "--" if again else "-", color=colour, marker=marker, ms=4, lw=1.4, label=told)
         if not again:
             low, high = zip(*(figures[f"{name}_interval"] for figures in each), strict=True)
-            axes.fill_between(
-                budgets, [100 * v for v in low], [100 * v for v in high], color=colour, alpha=0.15
-            )
+            axes.fill_between(budgets, [100 * v for v in low], [100 * v for v in high], color=colour, alpha=0.15)
     axes.grid(alpha=0.25)

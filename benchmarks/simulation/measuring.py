@@ -131,9 +131,7 @@ def carried_out(jobs: Sequence[Job], workers: int) -> list[list[Course]]:
     for number, job in enumerate(jobs):
         for first in range(job.first, job.first + job.count, _CHUNK):
             count = min(_CHUNK, job.first + job.count - first)
-            values = {
-                name: getattr(job, name) for name in ("policy", "errors", "options", "doubted", "nature")
-            }
+            values = {name: getattr(job, name) for name in ("policy", "errors", "options", "doubted", "nature")}
             pieces.append(Job(first=first, count=count, **values))
             owners.append(number)
     found: list[list[Course]] = [[] for _ in jobs]
@@ -170,8 +168,6 @@ def within_bounds(cells: Sequence[dict[str, Any]]) -> bool:
     """At every budget a third of the paper's false passes at most, and its true share at least."""
     return all(
         cell["ours"]["met"] >= cell["paper"]["met"]
-        and all(
-            3 * cell["ours"][share] <= cell["paper"][share] for share in ("false_passed", "false_of_passed")
-        )
+        and all(3 * cell["ours"][share] <= cell["paper"][share] for share in ("false_passed", "false_of_passed"))
         for cell in cells
     )

@@ -45,9 +45,7 @@ class Mind:
             case "decompose":
                 return json.dumps({"requirements": [{"question": q} for q in self.painting.questions]})
             case "verify":
-                return (
-                    "Yes." if self._judged(images[-1], _numbers(extract_tag("question", text))[0]) else "No."
-                )
+                return "Yes." if self._judged(images[-1], _numbers(extract_tag("question", text))[0]) else "No."
             case "checklist":
                 answers = [
                     {"number": number, "answer": "yes" if self._judged(images[-1], index) else "no"}

@@ -15,8 +15,7 @@ _SEPARATOR = re.compile(r"(?<!\d)[.:/]|[.:/](?!\d)")
 """A sign that carries meaning only between digits."""
 _LOOK_ALIKE = str.maketrans({"0": "o", "1": "l", "i": "l", "|": "l"})
 _CJK = re.compile(
-    "[\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+    "[\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 CLOSE = 0.5
 """Normalised edit distance up to which two words count as one misspelt word."""
@@ -236,9 +235,7 @@ class Page:
         if not fit.found:
             return []
         keys = {unit.key for unit in fit.wanted if _is_distinctive(unit)}
-        return [
-            unit.shown for unit, free in zip(self._read, self._free, strict=True) if free and unit.key in keys
-        ]
+        return [unit.shown for unit, free in zip(self._read, self._free, strict=True) if free and unit.key in keys]
 
     def _take(self, indices: Iterable[int]) -> None:
         for index in indices:
@@ -324,8 +321,4 @@ class Page:
 
 
 def _is_distinctive(unit: Unit) -> bool:
-    return (
-        not unit.ideographic
-        and len(unit.key) >= _DISTINCTIVE_LENGTH
-        and unit.shown.casefold() not in _COMMON_WORDS
-    )
+    return not unit.ideographic and len(unit.key) >= _DISTINCTIVE_LENGTH and unit.shown.casefold() not in _COMMON_WORDS

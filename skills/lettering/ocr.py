@@ -170,9 +170,7 @@ def _detect_lines(picture: Image.Image, zoom: float) -> list[TextLine]:
     for text, score, box in zip(found.txts, found.scores, found.boxes, strict=True):
         if text.strip():
             corners: NDArray[np.float64] = box / zoom
-            left, top, right, bottom = (
-                round(float(edge)) for edge in (*corners.min(axis=0), *corners.max(axis=0))
-            )
+            left, top, right, bottom = (round(float(edge)) for edge in (*corners.min(axis=0), *corners.max(axis=0)))
             lines.append(
                 TextLine(
                     text=text.strip(),

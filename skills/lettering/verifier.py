@@ -161,12 +161,8 @@ class TextVerifier:
         """Return whether it asks if text is present or spelled correctly, not about its look or position."""
         kind, rest = requirement["kind"], _unquoted(requirement["question"])
         writing = kind in ("object", "other") and WRITING_WORDS.search(rest)
-        excluded = any(
-            pattern.search(_HARMLESS.sub(" ", rest)) for pattern in (_APPEARANCE, _NEGATED_QUESTION)
-        )
-        return (
-            (kind == "text" or bool(writing)) and not excluded and bool(texts_asked(requirement["question"]))
-        )
+        excluded = any(pattern.search(_HARMLESS.sub(" ", rest)) for pattern in (_APPEARANCE, _NEGATED_QUESTION))
+        return (kind == "text" or bool(writing)) and not excluded and bool(texts_asked(requirement["question"]))
 
     async def verify(self, request: VerifierRequest) -> Mapping[str, VerifierAnswer]:
         """Answer yes if every text of the question is present, correctly spelled and not repeated.

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_PAIRS = {
-    pair[0]: pair[1:] for pair in ('""', "“”", "„“”", "«»", "»«", "‘’", "''", "``", "「」", "『』", "《》")
-}
+_PAIRS = {pair[0]: pair[1:] for pair in ('""', "“”", "„“”", "«»", "»«", "‘’", "''", "``", "「」", "『』", "《》")}
 """Opening mark -> closing marks."""
 _SINGLE = frozenset("'’")
 _MAX_SENTENCE = 1_000

@@ -181,9 +181,7 @@ class DataError(ConfigurationError):
 class EmbedderMismatchError(ConfigurationError):
     """The store of experiences was filled by another embedder than the configured one."""
 
-    default_hint = (
-        "Run `gems memory reindex` to embed everything again, or set GEMS_EMBEDDER to the other one."
-    )
+    default_hint = "Run `gems memory reindex` to embed everything again, or set GEMS_EMBEDDER to the other one."
 
 
 class ProviderError(GemsError):

@@ -10,17 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from gems.errors import InternalError
 from gems.results import RunResult
-from gems.types import (
-    Candidate,
-    Experience,
-    Failure,
-    Plan,
-    Recall,
-    Requirement,
-    SkillUse,
-    StopReason,
-    Verdict,
-)
+from gems.types import Candidate, Experience, Failure, Plan, Recall, Requirement, SkillUse, StopReason, Verdict
 
 
 class _Event(BaseModel):

@@ -163,9 +163,7 @@ class RunOptions(TypedDict, total=False):
             without=("fork",),
         ),
     ]
-    seed: Annotated[
-        int | None, Option("Random seed.", default_text="chosen at random and recorded", ge=0, lt=SEEDS)
-    ]
+    seed: Annotated[int | None, Option("Random seed.", default_text="chosen at random and recorded", ge=0, lt=SEEDS)]
     profile: Annotated[
         Profile | None,
         Option(
@@ -188,12 +186,7 @@ class RunOptions(TypedDict, total=False):
     max_images: Annotated[int | None, Option("Maximum number of images.", ge=1, le=MAX_IMAGES, without=_FEW)]
     budget_usd: Annotated[
         float | None,
-        Option(
-            "Stop starting new work after spending this many US dollars.",
-            gt=0,
-            metavar="USD",
-            without=("web",),
-        ),
+        Option("Stop starting new work after spending this many US dollars.", gt=0, metavar="USD", without=("web",)),
     ]
     deadline_s: Annotated[
         float | None,
@@ -283,8 +276,7 @@ def check_prompt(prompt: Any) -> str:
         raise PromptError("The prompt is empty.", hint="Describe the image to generate.")
     if len(prompt) > MAX_PROMPT:
         raise PromptError(
-            f"The prompt has {len(prompt):,} characters; the maximum is {MAX_PROMPT:,}.",
-            hint="Shorten it.",
+            f"The prompt has {len(prompt):,} characters; the maximum is {MAX_PROMPT:,}.", hint="Shorten it."
         )
     if not is_unicode(prompt):
         raise PromptError("The prompt is not valid Unicode.", hint="Remove the lone surrogate.")
@@ -344,15 +336,12 @@ def editing_size(width: int, height: int, generator: GeneratorCapabilities) -> s
 
 def check_prices(unknown: Sequence[str], usd_per_image: float | None) -> None:
     """Reject a budget if a price is unknown, rather than overspend; `unknown`: chat roles without prices."""
-    hints = [
-        f"GEMS_{role.upper()}__INPUT_USD_PER_MILLION and ..._OUTPUT_USD_PER_MILLION" for role in unknown[:1]
-    ]
+    hints = [f"GEMS_{role.upper()}__INPUT_USD_PER_MILLION and ..._OUTPUT_USD_PER_MILLION" for role in unknown[:1]]
     if usd_per_image is None:
         hints.append("GEMS_GENERATOR__USD_PER_IMAGE")
     if hints:
         raise OptionError(
-            "budget_usd is set, but not all prices are known.",
-            hint=f"Set {', '.join(hints)}, or use max_images.",
+            "budget_usd is set, but not all prices are known.", hint=f"Set {', '.join(hints)}, or use max_images."
         )
 
 

@@ -191,9 +191,7 @@ async def _open_experiences(settings: Settings, stack: AsyncExitStack) -> Experi
     if settings.experience == "off":
         return None
     store = await stack.enter_async_context(
-        open_store(
-            settings.experience, settings.experience_path, settings.embedder, settings.embedder_api_key
-        )
+        open_store(settings.experience, settings.experience_path, settings.embedder, settings.embedder_api_key)
     )
     outbox = await stack.enter_async_context(open_outbox(settings.outbox_path))
     writer = ExperienceWriter(store, outbox)
@@ -212,9 +210,9 @@ def _open_chats(settings: Settings, custom: BaseChatModel | None) -> dict[Role, 
             chats[role] = wrapped
             continue
         chat_settings = settings.chat_for(role)
-        chats[role] = next(
-            (client for known, client in clients if known == chat_settings), None
-        ) or open_chat(chat_settings)
+        chats[role] = next((client for known, client in clients if known == chat_settings), None) or open_chat(
+            chat_settings
+        )
         clients.append((chat_settings, chats[role]))
     return chats
 

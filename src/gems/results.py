@@ -49,9 +49,7 @@ class CheckedRequirement(BaseModel):
     answer: AnswerValue
     evidence: str
     probability: float | None = Field(description="Probability of yes in [0, 1], if known.")
-    source: str = Field(
-        description="Source of the answer: judge, confirmation, parent, or a verifier's name."
-    )
+    source: str = Field(description="Source of the answer: judge, confirmation, parent, or a verifier's name.")
 
 
 class RunResult(BaseModel):
@@ -77,9 +75,7 @@ class RunResult(BaseModel):
     recalls: list[Recall] = Field(
         default_factory=list, description="Lessons of earlier runs, by the round that used them."
     )
-    skill_uses: list[SkillUse] = Field(
-        default_factory=list, description="Results of the chosen skills, in order."
-    )
+    skill_uses: list[SkillUse] = Field(default_factory=list, description="Results of the chosen skills, in order.")
     usage: dict[str, Usage] = Field(description="By planner, judge, reflector and generator.")
     plan: Plan | None
     options: Options
@@ -204,13 +200,10 @@ def build_result(state: State, row: RunRow, status: RunStatus) -> RunResult:
     )
 
 
-def check_requirements(
-    requirements: Sequence[Requirement], answers: Sequence[Answer]
-) -> list[CheckedRequirement]:
+def check_requirements(requirements: Sequence[Requirement], answers: Sequence[Answer]) -> list[CheckedRequirement]:
     """Return the requirements with their answers; unknown where there is none."""
     known: dict[str, Any] = {answer["requirement"]: answer for answer in answers}
     missing = {"answer": "unknown", "evidence": "", "probability": None, "source": ""}
     return [
-        CheckedRequirement.model_validate({**missing, **known.get(item["id"], {}), **item})
-        for item in requirements
+        CheckedRequirement.model_validate({**missing, **known.get(item["id"], {}), **item}) for item in requirements
     ]

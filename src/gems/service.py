@@ -23,27 +23,14 @@ from langchain_core.language_models import BaseChatModel
 from langgraph.types import StateSnapshot
 from typing_extensions import Unpack
 
-from gems.errors import (
-    CorruptStoreError,
-    InternalError,
-    OptionError,
-    RunNotFoundError,
-)
+from gems.errors import CorruptStoreError, InternalError, OptionError, RunNotFoundError
 from gems.events import Event, Finished, Warned, wait_for_result
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.sqlite import reading, translate_storage_errors
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import parse_skill_names
-from gems.options import (
-    RunArguments,
-    Target,
-    check_editing,
-    check_prompt,
-    editing_size,
-    options_of,
-    resolve_options,
-)
+from gems.options import RunArguments, Target, check_editing, check_prompt, editing_size, options_of, resolve_options
 from gems.reporting import report_page
 from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
@@ -321,9 +308,7 @@ class Gems:
         with self._translate_errors():
             return await delete_run(self._graph, row, self.resources, self.settings, dry_run=dry_run)
 
-    async def gc(
-        self, *, dry_run: bool = False, min_age: timedelta = MIN_AGE, unlisted: bool = False
-    ) -> Garbage:
+    async def gc(self, *, dry_run: bool = False, min_age: timedelta = MIN_AGE, unlisted: bool = False) -> Garbage:
         """Delete unreferenced images and files; see `clear_garbage`."""
         limits: dict[str, Any] = {"dry_run": dry_run, "min_age": min_age, "unlisted": unlisted}
         with self._translate_errors():
@@ -377,9 +362,7 @@ class Gems:
     async def _update_models(self, row: RunRow) -> str:
         """Record the models that a run continues with; return a warning if they changed."""
         before, now = row["models"], self.resources.models()
-        changed = [
-            f"{role} was {was} and is now {now[role]}" for role, was in before.items() if now[role] != was
-        ]
+        changed = [f"{role} was {was} and is now {now[role]}" for role, was in before.items() if now[role] != was]
         if not changed:
             return ""
         row["models"] = now
@@ -388,9 +371,7 @@ class Gems:
 
     async def _check_unused(self, run_id: str) -> None:
         if await self.resources.ledger.run(run_id) is not None:
-            raise OptionError(
-                f"The run {run_id!r} already exists.", hint=f"Continue it with `gems resume {run_id}`."
-            )
+            raise OptionError(f"The run {run_id!r} already exists.", hint=f"Continue it with `gems resume {run_id}`.")
 
     async def _find_row(self, run_id: str) -> RunRow:
         row = await self.resources.ledger.run(run_id)

@@ -49,9 +49,7 @@ class ChatSettings(BaseModel):
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     logprobs: bool = Field(True, description="Request the probability of yes if the endpoint supports it.")
     image_side: int | None = Field(
-        None,
-        ge=64,
-        description="Longest side in pixels of images shown to it; None: 1024, for the reflector 512.",
+        None, ge=64, description="Longest side in pixels of images shown to it; None: 1024, for the reflector 512."
     )
     input_usd_per_million: float | None = Field(None, ge=0, description="Price of a million input tokens.")
     output_usd_per_million: float | None = Field(None, ge=0, description="Price of a million output tokens.")
@@ -63,8 +61,7 @@ class GeneratorSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field(
-        "blocks",
-        description="Model spec: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL`, `http:URL`.",
+        "blocks", description="Model spec: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL`, `http:URL`."
     )
     api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
     timeout_s: float = Field(300.0, gt=0, description="Seconds for one image.")
@@ -135,8 +132,7 @@ class Settings(BaseSettings):
     judge: ChatSettings = Field(default_factory=ChatSettings, description="Overrides for the judge.")
     reflector: ChatSettings = Field(default_factory=ChatSettings, description="Overrides for the reflector.")
     eval_judge: ChatSettings = Field(
-        default_factory=ChatSettings,
-        description="The model that scores benchmarks; preferably not the judge.",
+        default_factory=ChatSettings, description="The model that scores benchmarks; preferably not the judge."
     )
     generator: GeneratorSettings = Field(default_factory=GeneratorSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings, description="The server.")
@@ -159,16 +155,13 @@ class Settings(BaseSettings):
     )
     embedder: str = Field(
         "auto",
-        description="Embedder of experiences: `auto`, `lexical`, `minilm`, `local:DIR`, "
-        "`openai:MODEL@BASE_URL`.",
+        description="Embedder of experiences: `auto`, `lexical`, `minilm`, `local:DIR`, `openai:MODEL@BASE_URL`.",
     )
     embedder_api_key: SecretStr | None = Field(
         None, description="Key of the embedder; OPENAI_API_KEY for OpenAI's own address."
     )
 
-    skills: str = Field(
-        "auto", description="Default skills of runs: `auto`, `none`, or names separated by commas."
-    )
+    skills: str = Field("auto", description="Default skills of runs: `auto`, `none`, or names separated by commas.")
     skills_path: str = Field(
         "", description="Additional folders of skills, separated as in PATH; the last one has priority."
     )

@@ -65,9 +65,7 @@ def _add_messages(kept: Sequence[Any] | None, writes: Sequence[Any]) -> list[Any
     messages: Any = list(kept or ())
     for write in writes:
         new_messages = convert_to_messages(write if isinstance(write, list | tuple) else [write])
-        with_ids: Any = [
-            _with_id(message, len(messages) + number) for number, message in enumerate(new_messages)
-        ]
+        with_ids: Any = [_with_id(message, len(messages) + number) for number, message in enumerate(new_messages)]
         messages = add_messages(messages, with_ids)
     return list(messages)
 
@@ -234,8 +232,5 @@ class Context:
 
 def negative_prompt(state: State) -> str:
     """Return what images must not show, from the user and from skills."""
-    wanted = (
-        state["options"]["negative_prompt"],
-        (state.get("generation_overrides") or {}).get("negative_prompt", ""),
-    )
+    wanted = (state["options"]["negative_prompt"], (state.get("generation_overrides") or {}).get("negative_prompt", ""))
     return ", ".join(text for text in wanted if text)

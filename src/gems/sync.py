@@ -46,9 +46,7 @@ class _Background:
             future.cancel()
             raise
 
-    async def service(
-        self, settings: Settings, chat: BaseChatModel | None, generator: ImageGenerator | None
-    ) -> Gems:
+    async def service(self, settings: Settings, chat: BaseChatModel | None, generator: ImageGenerator | None) -> Gems:
         """Return the service for these settings and models, opened once."""
         key = (settings.identity(), id(chat), id(generator))
         async with self._opening:

@@ -426,9 +426,7 @@ def merge_usage(first: Mapping[str, Usage] | None, second: Mapping[str, Usage] |
 def total_usage(usage: Mapping[str, Usage], *, chat_only: bool = False) -> Usage:
     """Sum the usage of all roles, or of all but the image generator."""
     return reduce(
-        add_usage,
-        (used for role, used in usage.items() if not (chat_only and role == "generator")),
-        NO_USAGE,
+        add_usage, (used for role, used in usage.items() if not (chat_only and role == "generator")), NO_USAGE
     )
 
 

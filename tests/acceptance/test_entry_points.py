@@ -42,15 +42,11 @@ def test_built_in_world_from_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("profile", ["balanced", "paper"])
 @pytest.mark.parametrize("way", ["openai", "http"])
-async def test_over_http_it_goes_as_in_process(
-    tmp_path: Path, stub: StubServer, way: str, profile: Any
-) -> None:
+async def test_over_http_it_goes_as_in_process(tmp_path: Path, stub: StubServer, way: str, profile: Any) -> None:
     """The stub plays the built-in world, so the same verdicts and images must come out."""
     generator = f"openai:stub@{stub.base_url}" if way == "openai" else f"http:{stub.generate_url}"
     size = "512x512"
-    remote = await drawn(
-        tmp_path / "a", f"openai:stub@{stub.base_url}", generator, profile=profile, size=size
-    )
+    remote = await drawn(tmp_path / "a", f"openai:stub@{stub.base_url}", generator, profile=profile, size=size)
     local = await drawn(tmp_path / "b", profile=profile, size=size)
     assert learned_and_got_better(remote.rounds, remote.experiences)
     assert [turn["score"] for turn in remote.rounds] == [turn["score"] for turn in local.rounds]
@@ -65,9 +61,7 @@ async def test_tiny_diffusers_pipeline(tmp_path: Path, tmp_path_factory: pytest.
     settings = with_models(Settings(home=tmp_path), generator=f"diffusers:{folder}")
     settings.generator.steps, settings.generator.max_batch = 2, 2
     async with Gems(settings) as gems:
-        told = [
-            event async for event in gems.stream(PROMPT, seed=7, size="64x64", max_rounds=2, candidates=2)
-        ]
+        told = [event async for event in gems.stream(PROMPT, seed=7, size="64x64", max_rounds=2, candidates=2)]
     steps = [(e.round, e.candidate, e.done, e.total) for e in told if isinstance(e, StepDone)]
     assert sorted(steps) == [(r, c, n, 2) for r in (1, 2) for c in (0, 1) for n in (1, 2)]
     assert isinstance(told[-1], Finished)

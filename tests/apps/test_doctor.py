@@ -89,9 +89,7 @@ def test_unreachable_models() -> None:
     done = here("doctor", "--judge", chat, "--generator", generator)
     assert done.exit_code == 1
     assert done.stdout.count("failed   ") == 2
-    assert (
-        f"failed   chat model of judge: m at http://127.0.0.1:{port}/v1 could not be reached" in done.stdout
-    )
+    assert f"failed   chat model of judge: m at http://127.0.0.1:{port}/v1 could not be reached" in done.stdout
     assert "ok       chat model of planner, reflector: blocks answered" in done.stdout
     assert "failed   generator: " in done.stdout
     assert done.stdout.count("\n         Check that the server is running") == 2
@@ -126,8 +124,7 @@ def test_models_that_cannot_be_opened() -> None:
 def test_a_model_that_sees_nothing() -> None:
     with StubServer() as stub:
         stub.fault(
-            Fault.reply("It is a coloured shape, rendered."),
-            when=lambda body: "colour" in str(body["messages"]),
+            Fault.reply("It is a coloured shape, rendered."), when=lambda body: "colour" in str(body["messages"])
         )
         code, checks = checkup("--chat", f"openai:stub@{stub.base_url}")
         shown = [call for call in stub.calls("chat") if "image_url" in str(call.body["messages"])]
@@ -240,9 +237,7 @@ def test_traces_are_off_by_default() -> None:
 
 
 def test_a_server_that_nobody_may_reach_is_told() -> None:
-    assert checkup("--no-draw")[1]["server"]["detail"].endswith(
-        "for this machine only, since there are no keys"
-    )
+    assert checkup("--no-draw")[1]["server"]["detail"].endswith("for this machine only, since there are no keys")
     code, checks = checkup("--no-draw", GEMS_SERVE__HOST="0.0.0.0")
     assert (code, failed(checks)) == (1, {"server"})
     assert "gems keys add" in checks["server"]["hint"]

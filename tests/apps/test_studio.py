@@ -18,9 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 async def factory() -> AsyncIterator[Any]:
     """The function that langgraph.json names, as a server finds it."""
-    module, _, name = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["gems"]["path"].partition(
-        ":"
-    )
+    module, _, name = json.loads((ROOT / "langgraph.json").read_text())["graphs"]["gems"]["path"].partition(":")
     found = import_module(module)
     yield getattr(found, name)
     await found.shared.aclose()

@@ -36,15 +36,7 @@ def test_figures_of_a_toy_model(
     out = tmp_path / "new" / "figures.json"
     benchmark.main(
         argparse.Namespace(
-            full=False,
-            scale="tiny",
-            device="cpu",
-            batches="1,2",
-            steps=2,
-            runs=1,
-            threads=1,
-            compile=False,
-            out=out,
+            full=False, scale="tiny", device="cpu", batches="1,2", steps=2, runs=1, threads=1, compile=False, out=out
         )
     )
     figures = json.loads(out.read_text())["tables"]
@@ -67,9 +59,7 @@ def test_matrices_are_counted_and_a_prompts_encoding_is_not(benchmark: Any) -> N
     left = torch.ones(3, 5)
     assert benchmark.flops(lambda: left @ torch.ones(5, 7)) == 2 * 3 * 5 * 7
     loaded = benchmark.random_model("tiny", torch.device("cpu"))
-    one, two = (
-        benchmark.flops(lambda steps=steps: benchmark.images(loaded, 1, 64, steps)) for steps in (1, 2)
-    )
+    one, two = (benchmark.flops(lambda steps=steps: benchmark.images(loaded, 1, 64, steps)) for steps in (1, 2))
     length = len(loaded.prompts.encode("a red fox, number 0", None)["prompt_embeds"][0])
     assert two - one == benchmark.transformer_flops(loaded.pipe.transformer, 64, length)
 

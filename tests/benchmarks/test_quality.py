@@ -62,9 +62,7 @@ def answering(mind: Mind, album: Album) -> ScriptedChat:
 
 @pytest.mark.parametrize("profile", ["paper", "balanced"])
 @pytest.mark.parametrize("number", [3, 5, 11, 14])
-async def test_the_whole_graph_does_the_same_image_for_image(
-    tmp_path: Path, profile: Any, number: int
-) -> None:
+async def test_the_whole_graph_does_the_same_image_for_image(tmp_path: Path, profile: Any, number: int) -> None:
     what, errors = painting(number), Errors(0.1, 0.1, 0.3)
     course = await run(what, errors, profile=profile, candidates=1 + number % 2)
     album, mind = Album(), Mind(what, errors)
@@ -91,10 +89,7 @@ def recorded(rounds: list[Any]) -> list[Any]:
         (
             turn["prompt"],
             [candidate["seed"] for candidate in turn["candidates"]],
-            [
-                [(answer["answer"], answer["source"]) for answer in verdict["answers"]]
-                for verdict in turn["verdicts"]
-            ],
+            [[(answer["answer"], answer["source"]) for answer in verdict["answers"]] for verdict in turn["verdicts"]],
             turn["best"],
         )
         for turn in rounds
@@ -103,9 +98,7 @@ def recorded(rounds: list[Any]) -> list[Any]:
 
 def chosen(course: Course) -> int:
     image = course.after().image
-    return next(
-        turn["number"] for turn in course.rounds if image in [found["image"] for found in turn["candidates"]]
-    )
+    return next(turn["number"] for turn in course.rounds if image in [found["image"] for found in turn["candidates"]])
 
 
 @pytest.mark.parametrize("policy", ["paper", "ours"])

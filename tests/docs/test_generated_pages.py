@@ -81,7 +81,5 @@ def test_every_command_with_json_is_in_the_table() -> None:
             command = command.commands[word]
         if any("--json" in parameter.opts for parameter in command.params):
             with_json.add(path)
-    named = {
-        name.partition(" --")[0] for printed_by, _ in OUTPUTS.values() for name in printed_by.split(", ")
-    }
+    named = {name.partition(" --")[0] for printed_by, _ in OUTPUTS.values() for name in printed_by.split(", ")}
     assert named == with_json | {"every command"}

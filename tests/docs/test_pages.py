@@ -26,12 +26,7 @@ PAGES = {
     "README.md": ["1.0 passed", "built-in world"],
     "docs/benchmarks.md": ["licence: Apache-2.0", '"task": "crea"'],
     "docs/cluster.md": ["the same pixels", "| 4 | 8 | ", "2 of 2 prompts done", "stars.png"],
-    "docs/evals.md": [
-        "blocks-bench/atomicity/3",
-        "balanced against single",
-        "evaluation.py",
-        "Table 2: downstream",
-    ],
+    "docs/evals.md": ["blocks-bench/atomicity/3", "balanced against single", "evaluation.py", "Table 2: downstream"],
     "docs/generators.md": ["images/s"],
     "docs/json.md": ["valid: passed"],
     "docs/memory.md": ["hearts"],
@@ -63,14 +58,8 @@ NOT_RUN = {
     ("README.md", "src/gems/        service.py is the entry point; settings, types, state, events, errors"): (
         "a tree, checked below"
     ),
-    (
-        "docs/cluster.md",
-        "ray start --head --port 6379",
-    ): _CLUSTER,
-    (
-        "docs/cluster.md",
-        "export RAY_ADDRESS=head:6379",
-    ): _CLUSTER,
+    ("docs/cluster.md", "ray start --head --port 6379"): _CLUSTER,
+    ("docs/cluster.md", "export RAY_ADDRESS=head:6379"): _CLUSTER,
     ("docs/generators.md", "vllm serve Qwen/Qwen3-VL-32B-Instruct --port 8000"): (
         "needs vLLM and a GPU; the README's same command is run with the stub"
     ),
@@ -80,9 +69,7 @@ NOT_RUN = {
     ("docs/studio.md", "langgraph dev"): "never ends; tests/studio starts it",
 }
 # Shorter forms for tests of what takes hours.
-SHORTENED = {
-    "docs/results.md": [("for seed in 1 2 3", "for seed in 1"), (" --seed", " --limit 2 --seed")],
-}
+SHORTENED = {"docs/results.md": [("for seed in 1 2 3", "for seed in 1"), (" --seed", " --limit 2 --seed")]}
 # Variables of examples, and of other programs that are started by the tests only.
 OTHER_VARIABLES = {"GEMS_KEY", "GEMS_DEBUG", "GEMS_HOME"}
 # Exit code 3 only says that a requirement is not met, as can happen with the built-in world.
@@ -95,18 +82,7 @@ gems() {
 }
 """
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-_FOLDERS = (
-    "benchmarks",
-    "docs",
-    "graphs",
-    "memory",
-    "nodes",
-    "notebooks",
-    "scripts",
-    "skills",
-    "src",
-    "tests",
-)
+_FOLDERS = ("benchmarks", "docs", "graphs", "memory", "nodes", "notebooks", "scripts", "skills", "src", "tests")
 _PATH = re.compile(rf"`((?:{'|'.join(_FOLDERS)})/[\w./-]+\.\w+)`")
 
 

@@ -23,9 +23,7 @@ def test_the_table_of_harnesses_is_what_was_measured() -> None:
     with (ROOT / "benchmarks" / "results" / "blocks-bench.csv").open() as file:
         compared = {(line["entry"], line["part"], line["metric"]): line for line in csv.DictReader(file)}
     rows = re.findall(
-        r"^\| `([\w-]+)` \| ([\d.]+) % \(([\d.]+) to ([\d.]+)\) \| ([\d.]+) \| ([\d.]+) \|",
-        RESULTS,
-        re.MULTILINE,
+        r"^\| `([\w-]+)` \| ([\d.]+) % \(([\d.]+) to ([\d.]+)\) \| ([\d.]+) \| ([\d.]+) \|", RESULTS, re.MULTILINE
     )
     assert len(rows) == 8
     for name, *told in rows:
@@ -54,10 +52,7 @@ def test_the_tables_of_memory_and_skills_are_what_was_measured() -> None:
     text = RESULTS.partition("## Memory and skills")[2].partition("\n## ")[0]
     rows = re.findall(r"^\|[^|\n]+\| ([\d.]+) \| (\d+) % \| (\d+) % \|$", text, re.M)
     wanted = []
-    for name, kinds in (
-        ("memory_helps", ("without", "with", "misled")),
-        ("skills_help", ("none", "auto", "named")),
-    ):
+    for name, kinds in (("memory_helps", ("without", "with", "misled")), ("skills_help", ("none", "auto", "named"))):
         runs = measured(name)["runs"]
         for kind in kinds:
             images, met, first = (

@@ -75,16 +75,10 @@ def test_again_draws_what_was_changed_alone(tmp_path: Path, stub: StubServer, ga
     assert batch(listed(tmp_path, {**row, "id": "one"}, {**row, "id": "two"}), *spec).exit_code == 0
     assert batch(listed(tmp_path, {**row, "id": "one"}, {**row, "id": "two"}), *spec).exit_code == 0
     assert gate.drawn.total() == 2
-    changed = listed(
-        tmp_path, {**row, "id": "one"}, {**row, "id": "two", "prompt": "a dog"}, {**row, "id": "3"}
-    )
+    changed = listed(tmp_path, {**row, "id": "one"}, {**row, "id": "two", "prompt": "a dog"}, {**row, "id": "3"})
     assert batch(changed, *spec).exit_code == 0
     assert gate.drawn.total() == 4
-    assert {line.id: line.prompt for line in manifest(tmp_path)} == {
-        "one": "a cat",
-        "two": "a dog",
-        "3": "a cat",
-    }
+    assert {line.id: line.prompt for line in manifest(tmp_path)} == {"one": "a cat", "two": "a dog", "3": "a cat"}
 
 
 def test_csv_says_the_same(tmp_path: Path) -> None:
@@ -132,8 +126,7 @@ def test_bad_lines_are_told_together_before_anything_is_drawn(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"", "contains no prompts"), (b"\xff\xfe", "not UTF-8 text"), (None, "cannot be read")],
+    ("content", "said"), [(b"", "contains no prompts"), (b"\xff\xfe", "not UTF-8 text"), (None, "cannot be read")]
 )
 def test_file_that_is_no_list(content: bytes | None, said: str, tmp_path: Path) -> None:
     file = tmp_path / "list.jsonl"
@@ -151,9 +144,7 @@ def test_csv_with_cells_too_many_or_too_few(tmp_path: Path) -> None:
 
 
 def test_ids_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
-    file = listed(
-        tmp_path, {"id": "../../evil", "prompt": "a red circle", "size": "128x128", "max_rounds": 1}
-    )
+    file = listed(tmp_path, {"id": "../../evil", "prompt": "a red circle", "size": "128x128", "max_rounds": 1})
     assert batch(file).exit_code == 0
     assert not list(tmp_path.rglob("evil.png"))
     assert [path.parent for path in (tmp_path / "out").rglob("*.png")] == [tmp_path / "out"]

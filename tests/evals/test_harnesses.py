@@ -113,9 +113,7 @@ async def test_without_memory_the_refiner_sees_the_newest_feedback_alone(name: s
     assert tried.prompts == [PROMPT, f"{PROMPT} more", f"{PROMPT} more more"]
 
 
-async def test_refiner_without_memory_that_repeats_itself_is_asked_again_and_then_spelled_out(
-    tmp_path: Path,
-) -> None:
+async def test_refiner_without_memory_that_repeats_itself_is_asked_again_and_then_spelled_out(tmp_path: Path) -> None:
     tried = Tried(refine=lambda asked: {"prompt": asked.tag("drawn_prompt")})
     await tried.run(tmp_path, "paper-no-memory")
     assert Counter(tried.chat.tasks())["refine"] == 4

@@ -112,8 +112,7 @@ async def test_retries_happen_within() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "number"),
-    [("3", 3), ("Three.", 3), ("There are 12 cups.", 12), ("**0**", 0), ("two (2)", 2)],
+    ("reply", "number"), [("3", 3), ("Three.", 3), ("There are 12 cups.", 12), ("**0**", 0), ("two (2)", 2)]
 )
 async def test_numbers(reply: str, number: int) -> None:
     with StubServer(chat=lambda messages: reply) as stub:
@@ -154,12 +153,7 @@ def test_probabilities_of_first_tokens() -> None:
     assert first_token({"content": [{"token": "Yes", "logprob": 0.5}]}) == {"Yes": 1.0}
     for nothing in (None, {}, {"content": []}, {"content": [3]}, {"content": [{"top_logprobs": "x"}]}):
         assert first_token(nothing) == {}
-    odd = [
-        {"token": 3, "logprob": 0},
-        {"token": "a", "logprob": None},
-        {"token": "b", "logprob": math.nan},
-        7,
-    ]
+    odd = [{"token": 3, "logprob": 0}, {"token": "a", "logprob": None}, {"token": "b", "logprob": math.nan}, 7]
     assert first_token({"content": [{"top_logprobs": odd}]}) == {}
 
 

@@ -62,10 +62,7 @@ def test_soft_tifa_analysis() -> None:
     found = geneval2.mean_by_skill(answers, skills)
     assert found == {"count": pytest.approx(100 * 1.75 / 3), "object": pytest.approx(25)}
     # Of three atoms: (0.5 + 0) / 2, since a zero makes the second prompt's mean 0.
-    assert geneval2.mean_by_atomicity([*answers, [1.0]], [3, 3, 10]) == {
-        3: pytest.approx(25),
-        10: pytest.approx(100),
-    }
+    assert geneval2.mean_by_atomicity([*answers, [1.0]], [3, 3, 10]) == {3: pytest.approx(25), 10: pytest.approx(100)}
 
 
 PARENTS = {1: [0], 2: [1], 3: [2], 4: [0]}
@@ -117,9 +114,9 @@ def test_texts() -> None:
 
 
 def test_longtext() -> None:
-    assert longtext.compare_words(
-        "harbour TRAIL 3 km the", ["HARBOUR TRAIL, 3 KM", "the the"], "en"
-    ) == TextMatch(5, 6, 5)
+    assert longtext.compare_words("harbour TRAIL 3 km the", ["HARBOUR TRAIL, 3 KM", "the the"], "en") == TextMatch(
+        5, 6, 5
+    )
     # Blanks and marks go; 港口 of 港口步道.
     assert longtext.compare_words("港 口 ?", ["港口", "步道"], "zh") == TextMatch(2, 4, 2)
 
@@ -180,15 +177,7 @@ def test_spatial_votes() -> None:
     assert spatialgeneval.vote(replies, ["B", "B"], least=3) == [False, True]
     types = spatialgeneval.accuracy_by_type([[True, True, False], [True, False, False]])
     assert types == [1, 0.5, 0]
-    assert (
-        mean(types),
-        spatialgeneval.basic_accuracy(types),
-        spatialgeneval.spatial_accuracy(types),
-    ) == (
-        0.5,
-        0.75,
-        0,
-    )
+    assert (mean(types), spatialgeneval.basic_accuracy(types), spatialgeneval.spatial_accuracy(types)) == (0.5, 0.75, 0)
     assert mean(spatialgeneval.accuracy_by_type([])) is None
 
 

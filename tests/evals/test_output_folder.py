@@ -125,9 +125,7 @@ async def test_line_of_something_else_is_named(url: str) -> None:
         await folder.rows()
 
 
-async def test_full_disk_leaves_the_manifest_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_full_disk_leaves_the_manifest_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = await EvalFolder.create(str(tmp_path), SETTINGS)
     await folder.append(row(0))
     before = (tmp_path / "manifest.jsonl").read_bytes()
@@ -183,18 +181,14 @@ async def test_scores_and_figures_by_judge(url: str) -> None:
     judge = "openai:Qwen/Qwen3-VL@http://127.0.0.1:8000/v1-inhouse"
 
     def score(value: float | None, metric: str = "m") -> Score:
-        return Score(
-            benchmark="geneval", language="en", prompt_id="00000", sample=0, metric=metric, value=value
-        )
+        return Score(benchmark="geneval", language="en", prompt_id="00000", sample=0, metric=metric, value=value)
 
     await folder.write_scores(judge, [score(None), score(1, "other")])
     await folder.write_scores(judge, [score(0.5)])
     await folder.write_scores("truth", [score(0.25)])
     assert [(s.metric, s.value) for s in await folder.scores(judge)] == [("m", 0.5), ("other", 1)]
     assert sorted(await folder.judges()) == sorted([judge, "truth"])
-    figure = Figure(
-        benchmark="geneval", language="en", name="geneval", value=0.5, scored=1, expected=2, judge=judge
-    )
+    figure = Figure(benchmark="geneval", language="en", name="geneval", value=0.5, scored=1, expected=2, judge=judge)
     await folder.write_figures(judge, [figure])
     await folder.write_figures(judge, [figure.model_copy(update={"value": 0.75})])
     await folder.write_figures("truth", [figure.model_copy(update={"judge": "truth"})])

@@ -25,10 +25,7 @@ from tests.support.scripted_service import Pause, content, removed
 
 
 def prompts(count: int = 4) -> list[BenchmarkPrompt]:
-    return [
-        BenchmarkPrompt(benchmark="few", language="en", id=f"{n:03}", text=f"cat number {n}")
-        for n in range(count)
-    ]
+    return [BenchmarkPrompt(benchmark="few", language="en", id=f"{n:03}", text=f"cat number {n}") for n in range(count)]
 
 
 class Bench:
@@ -49,10 +46,7 @@ class Bench:
         opening = Gems(settings_at(self.home), chat=self.chat, generator=self.generator, graph=wanted.graph)
         async with opening as gems:
             folder = await EvalFolder.create(self.url, self.settings)
-            yield (
-                BenchmarkRun(folder, wanted, self.prompts),
-                LocalEngine(gems, FileStore(self.url), concurrency),
-            )
+            yield (BenchmarkRun(folder, wanted, self.prompts), LocalEngine(gems, FileStore(self.url), concurrency))
 
     async def draw(self, concurrency: int = 2, **more: Any) -> JobProgress:
         async with self.drawing(concurrency) as (drawing, engine):
@@ -85,13 +79,7 @@ def bench(tmp_path: Path) -> Bench:
 
 async def test_every_sample_has_its_row_and_its_image(bench: Bench) -> None:
     progress = await bench.draw()
-    assert (progress.done, progress.total, progress.images, progress.failed, progress.usd) == (
-        8,
-        8,
-        8,
-        {},
-        0.0,
-    )
+    assert (progress.done, progress.total, progress.images, progress.failed, progress.usd) == (8, 8, 8, {}, 0.0)
     assert (bench.told[0], bench.told[-1]) == ((0, 8), (8, 8))
     folder = await EvalFolder.open(bench.url)
     rows = await folder.rows()

@@ -28,9 +28,7 @@ class Scripted(BlocksBench):
         self._says = says
         self.asked: list[str] = []
 
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
+    async def score(self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
         self.asked.append(prompt.id)
         value = self._says(prompt, images)
         told = "" if value is not None else "The judge said: banana."
@@ -63,9 +61,7 @@ async def test_scores_and_figures_are_written(tmp_path: Path) -> None:
     folder = await drawn(tmp_path, 4)
     told: list[tuple[int, int]] = []
     report = await scored(
-        folder,
-        Scripted(lambda prompt, _: float(prompt.id < "003")),
-        on_progress=lambda *done: told.append(done),
+        folder, Scripted(lambda prompt, _: float(prompt.id < "003")), on_progress=lambda *done: told.append(done)
     )
     assert (report.scored, report.kept, report.unscored, report.missing) == (4, 0, [], [])
     assert sorted(told) == [(1, 4), (2, 4), (3, 4), (4, 4)]

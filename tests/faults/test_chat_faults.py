@@ -205,9 +205,7 @@ async def test_no_more_pictures_than_the_endpoint_takes(
     assert (result.stop_reason, len(result.rounds)) == ("passed", 4)
     assert result.warnings == []
     sent = [count_images(call.body) for call in stub.calls("chat")]
-    assert len([count for count in sent if count > most]) == (1 if most == 1 else 0), (
-        "learned from one refusal"
-    )
+    assert len([count for count in sent if count > most]) == (1 if most == 1 else 0), "learned from one refusal"
     assert max(sent) == 2
 
 
@@ -225,9 +223,7 @@ async def test_the_papers_history_fits_too(stub: StubServer, home: Path) -> None
     assert sorted(sent)[-2:] == [2, 3]
 
 
-async def test_a_broken_reflector_spells_out_what_failed(
-    stub: StubServer, home: Path, script: Script
-) -> None:
+async def test_a_broken_reflector_spells_out_what_failed(stub: StubServer, home: Path, script: Script) -> None:
     script.reflections = 1
     stub.fault(Fault("empty"), when=asks_for("reflect"))
     async with opened(stub, home) as gems:
@@ -239,9 +235,7 @@ async def test_a_broken_reflector_spells_out_what_failed(
 
 
 @pytest.mark.parametrize("half", ["\ud83d", "\\ud83d"])
-async def test_half_a_character_is_no_obstacle(
-    half: str, stub: StubServer, home: Path, script: Script
-) -> None:
+async def test_half_a_character_is_no_obstacle(half: str, stub: StubServer, home: Path, script: Script) -> None:
     script.reflections = 1
     reply = f'{{"experience": "no {half}", "prompt": "a better {half} prompt"}}'
     stub.fault(Fault.reply(reply), times=1, when=asks_for("reflect"))

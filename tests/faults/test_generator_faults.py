@@ -57,13 +57,7 @@ LASTING = [
     ("fault", "expected", "blamed", "requests"), LASTING, ids=lambda value: getattr(value, "name", None)
 )
 async def test_no_image_is_a_named_error(
-    fault: Fault,
-    expected: type[GemsError],
-    blamed: str,
-    requests: int,
-    kind: str,
-    stub: StubServer,
-    home: Path,
+    fault: Fault, expected: type[GemsError], blamed: str, requests: int, kind: str, stub: StubServer, home: Path
 ) -> None:
     stub.fault(fault, KINDS[kind])
     async with opened(stub, home, generator=kind) as gems:
@@ -100,9 +94,7 @@ async def test_no_picture_in_the_answer(fault: Any, stub: StubServer, home: Path
         ("html", "http", "<!DOCTYPE html>"),
     ],
 )
-async def test_what_came_instead_is_quoted(
-    fault: Any, kind: str, quoted: str, stub: StubServer, home: Path
-) -> None:
+async def test_what_came_instead_is_quoted(fault: Any, kind: str, quoted: str, stub: StubServer, home: Path) -> None:
     stub.fault(Fault(fault), KINDS[kind])
     async with opened(stub, home, generator=kind) as gems:
         with pytest.raises(GemsError) as caught:
@@ -195,9 +187,7 @@ async def test_one_candidate_of_several_may_fail(stub: StubServer, home: Path) -
     assert [warning for warning in result.warnings if "safety system" in warning]
 
 
-async def test_another_size_than_asked_for_is_taken_and_recorded(
-    kind: str, stub: StubServer, home: Path
-) -> None:
+async def test_another_size_than_asked_for_is_taken_and_recorded(kind: str, stub: StubServer, home: Path) -> None:
     stub.fault(Fault("wrong_size", size=(96, 80)), KINDS[kind])
     async with opened(stub, home, generator=kind) as gems:
         result = await gems.run(PROMPT, size=SIZE)

@@ -12,16 +12,7 @@ from gems.models.schemas import extract_tag
 from gems.results import RunResult
 from gems.service import Gems
 from gems.skills.models import Skill
-from tests.support.chat_script import (
-    PROMPT,
-    Script,
-    asks_for,
-    drawings,
-    opened,
-    settings_for,
-    task_of,
-    text_of,
-)
+from tests.support.chat_script import PROMPT, Script, asks_for, drawings, opened, settings_for, task_of, text_of
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import flat_picture
 
@@ -69,9 +60,7 @@ def systems(stub: StubServer) -> set[str]:
 
 
 @pytest.mark.parametrize("hostile", HOSTILE)
-async def test_the_conversation_is_the_same(
-    hostile: str, stub: StubServer, home: Path, script: Script
-) -> None:
+async def test_the_conversation_is_the_same(hostile: str, stub: StubServer, home: Path, script: Script) -> None:
     script.reflections = 1
     prompt = f"{PROMPT}\n{hostile}"
     result = await carried_out(prompt, stub, home)
@@ -89,9 +78,7 @@ async def test_the_conversation_is_the_same(
 
 
 @pytest.mark.parametrize("hostile", HOSTILE[:6])
-async def test_hostile_answers_stay_data_too(
-    hostile: str, stub: StubServer, home: Path, script: Script
-) -> None:
+async def test_hostile_answers_stay_data_too(hostile: str, stub: StubServer, home: Path, script: Script) -> None:
     """What the judge says about an image comes back to the reflector inside its tags."""
     script.reflections = 1
     answers = [{"number": n, "answer": a, "evidence": hostile} for n, a in ((1, "yes"), (2, "no"))]

@@ -39,12 +39,7 @@ from tests.support.stub import StubServer
     ],
 )
 async def test_nothing_is_paid_for_a_bad_request(
-    prompt: str,
-    options: dict[str, Any],
-    expected: type[GemsError],
-    said: str,
-    stub: StubServer,
-    home: Path,
+    prompt: str, options: dict[str, Any], expected: type[GemsError], said: str, stub: StubServer, home: Path
 ) -> None:
     async with opened(stub, home) as gems:
         with pytest.raises(expected, match=said) as caught:
@@ -68,8 +63,7 @@ async def test_the_longest_prompt_is_taken(stub: StubServer, home: Path) -> None
 async def test_a_generator_with_sizes_of_its_own_says_which(size: str, tmp_path: Path) -> None:
     key = {"api_key": "sk-never-sent-0123456789"}
     settings = Settings(
-        home=tmp_path / "home",
-        generator=GeneratorSettings.model_validate({"model": "openai:gpt-image-1", **key}),
+        home=tmp_path / "home", generator=GeneratorSettings.model_validate({"model": "openai:gpt-image-1", **key})
     )
     async with Gems(settings) as gems:
         with pytest.raises(SizeError, match="1024x1536"):

@@ -73,8 +73,7 @@ WHOLE = {
     "another thing": "def build(context): return 5",
     "compiled": "def build(context): return context.default().compile()",
     "no entry point": "def build(context): return context.graph()",
-    "endless": GRAPH.replace('"step", END', '"step", "step"')
-    + "async def step(state: Loose):\n    return {}\n",
+    "endless": GRAPH.replace('"step", END', '"step", "step"') + "async def step(state: Loose):\n    return {}\n",
     **{f"async {body}": step(body) for body in [*RAISING, "raise asyncio.CancelledError"]},
     **{f"sync {body}": step(body, plain=True) for body in RAISING},
 }
@@ -228,9 +227,7 @@ def build(context):
     assert output["warnings"][0] == "almost there"
 
 
-@pytest.mark.parametrize(
-    "error", [UnreachableError("gone"), AuthenticationError("no"), ModelUnavailableError("no")]
-)
+@pytest.mark.parametrize("error", [UnreachableError("gone"), AuthenticationError("no"), ModelUnavailableError("no")])
 async def test_what_is_no_fault_of_a_skill_ends_the_run(error: Exception, desk: Desk, tmp_path: Path) -> None:
     desk.chat.script["enhance"] = error
     graph = with_skills(desk, skill_in(write(tmp_path / "mine")))

@@ -50,12 +50,7 @@ def test_damaged_files(name: str, data: Path) -> None:
     files = sorted(path for path in (data / name).rglob("*") if path.is_file())
     whole = {path: path.read_bytes() for path in files}
 
-    @given(
-        st.sampled_from(files),
-        st.integers(0),
-        st.integers(0, 60),
-        texts.map(str.encode) | st.binary(max_size=20),
-    )
+    @given(st.sampled_from(files), st.integers(0), st.integers(0, 60), texts.map(str.encode) | st.binary(max_size=20))
     def read(path: Path, start: int, length: int, piece: bytes) -> None:
         kept = whole[path]
         start %= len(kept) + 1

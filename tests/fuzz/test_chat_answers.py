@@ -13,30 +13,16 @@ from pydantic import BaseModel
 
 from gems.errors import GemsError, UnreadableReplyError
 from gems.models.chat.client import _parse_reply
-from gems.models.chat.parsing import (
-    read_answer,
-    read_json,
-    replace_surrogates,
-    split_thought,
-    yes_probability,
-)
+from gems.models.chat.parsing import read_answer, read_json, replace_surrogates, split_thought, yes_probability
 from gems.models.http import error_from_status
-from gems.models.schemas import (
-    TASK_TAGS,
-    ChecklistReply,
-    RequirementsReply,
-    extract_tag,
-    wrap_in_tag,
-)
+from gems.models.schemas import TASK_TAGS, ChecklistReply, RequirementsReply, extract_tag, wrap_in_tag
 from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements
 from gems.nodes.prompts import REPLIES
 from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address
 from gems.types import AnswerValue, RequirementKind
 from tests.support.text_strategies import as_json, odd_texts, shaped, texts, values
 
-FORMS: list[type[BaseModel]] = sorted(
-    {form for form in REPLIES.values() if form}, key=lambda form: form.__name__
-)
+FORMS: list[type[BaseModel]] = sorted({form for form in REPLIES.values() if form}, key=lambda form: form.__name__)
 NAMES = [name for form in FORMS for name in form.model_fields]
 ENTRIES = shaped("number", "answer", "evidence", "question", "kind", "parents", "how")
 
@@ -44,12 +30,7 @@ ENTRIES = shaped("number", "answer", "evidence", "question", "kind", "parents", 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_every_form(form: type[BaseModel]) -> None:
     @given(
-        as_json(
-            st.one_of(
-                shaped(*form.model_fields),
-                st.fixed_dictionaries(dict.fromkeys(form.model_fields, ENTRIES)),
-            )
-        )
+        as_json(st.one_of(shaped(*form.model_fields), st.fixed_dictionaries(dict.fromkeys(form.model_fields, ENTRIES))))
     )
     @example('```json\n{"prompt": ')
     @example("[" * 100_000)
@@ -139,9 +120,7 @@ def _checked_probability(logprobs: Any) -> None:
 
 
 @given(
-    st.one_of(
-        odd_texts, st.lists(st.one_of(st.text(), st.dictionaries(st.text(max_size=8), st.text())), max_size=3)
-    ),
+    st.one_of(odd_texts, st.lists(st.one_of(st.text(), st.dictionaries(st.text(max_size=8), st.text())), max_size=3)),
     st.fixed_dictionaries({}, optional={"refusal": values, "reasoning_content": values, "reasoning": values}),
     st.fixed_dictionaries({}, optional={"finish_reason": values, "logprobs": values}),
     st.sampled_from([None, *FORMS]),
@@ -171,9 +150,7 @@ def test_error_answers(status: int, body: str) -> None:
 @given(texts, st.lists(texts, max_size=3))
 def test_no_secret_is_left(text: str, secrets: list[str]) -> None:
     for secret in secrets:
-        assert (
-            len(secret) < 4 or secret in "[secret]" * 3 or secret not in hide(f"{text}{secret}{text}", secret)
-        )
+        assert len(secret) < 4 or secret in "[secret]" * 3 or secret not in hide(f"{text}{secret}{text}", secret)
     redact(text, *secrets)
 
 

@@ -31,19 +31,7 @@ ENTRY = {
     "failed": [{"kind": "object", "question": "Is there a cat?"}],
     "score": 0.5,
 }
-FIELDS = (
-    *ENTRY,
-    "type",
-    "key",
-    "kinds",
-    "sources",
-    "by",
-    "at",
-    "record",
-    "skills",
-    "next_prompt",
-    "score_after",
-)
+FIELDS = (*ENTRY, "type", "key", "kinds", "sources", "by", "at", "record", "skills", "next_prompt", "score_after")
 NEAR = st.tuples(st.sampled_from([*FIELDS, "x"]), shaped("shown", "helped", "hurt", "kind", "question")).map(
     lambda change: json.dumps(ENTRY | {change[0]: change[1]})
 )
@@ -73,8 +61,7 @@ def test_lines_of_an_import(line: str | bytes) -> None:
 
 
 @given(
-    as_json(shaped("keys"))
-    | st.lists(shaped(*Key.model_fields)).map(lambda keys: json.dumps({"keys": keys})),
+    as_json(shaped("keys")) | st.lists(shaped(*Key.model_fields)).map(lambda keys: json.dumps({"keys": keys})),
     odd_texts,
 )
 @example('{"keys": ' + "[" * 50_000, "x")
@@ -99,9 +86,7 @@ def test_the_file_of_keys(tmp_path: Path, text: str, token: str) -> None:
     st.one_of(
         st.binary(max_size=200),
         st.tuples(st.integers(0, 80), st.binary(min_size=1, max_size=8)).map(
-            lambda change: (
-                PNG.getvalue()[: change[0]] + change[1] + PNG.getvalue()[change[0] + len(change[1]) :]
-            )
+            lambda change: PNG.getvalue()[: change[0]] + change[1] + PNG.getvalue()[change[0] + len(change[1]) :]
         ),
     )
 )

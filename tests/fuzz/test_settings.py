@@ -35,9 +35,7 @@ addresses = st.one_of(
 )
 specs = st.one_of(
     texts,
-    st.tuples(st.sampled_from(["openai:", "http:", "diffusers:", "blocks:", "openai:m@"]), addresses).map(
-        "".join
-    ),
+    st.tuples(st.sampled_from(["openai:", "http:", "diffusers:", "blocks:", "openai:m@"]), addresses).map("".join),
 )
 CAPABILITIES = [
     GeneratorCapabilities(model="m", default_size=(64, 64), min_side=64, max_side=2048, size_multiple=16),
@@ -130,9 +128,7 @@ def test_sizes(text: str, capabilities: GeneratorCapabilities) -> None:
         capabilities.check_size(*parse_size(fitting))
 
 
-@given(
-    odd_texts | st.datetimes().map(str) | st.from_regex(r"\d{1,8}\s?[mhdw]", fullmatch=True), st.booleans()
-)
+@given(odd_texts | st.datetimes().map(str) | st.from_regex(r"\d{1,8}\s?[mhdw]", fullmatch=True), st.booleans())
 @example("0001-01-01", False)
 @example("9999-12-31", True)
 @example("999999w", False)

@@ -29,9 +29,7 @@ def task_of(messages: list[dict[str, Any]]) -> str:
 
 
 def pictures_of(body: dict[str, Any]) -> list[str]:
-    return [
-        part["image_url"]["url"] for part in body["messages"][1]["content"] if part["type"] == "image_url"
-    ]
+    return [part["image_url"]["url"] for part in body["messages"][1]["content"] if part["type"] == "image_url"]
 
 
 class Brain:
@@ -110,14 +108,7 @@ async def test_paper_makes_the_papers_calls(bench: Bench) -> None:
 async def test_paper_enhances_once_where_a_skill_was_chosen(bench: Bench) -> None:
     result = await bench.gems.run("a cat", profile="paper", size="256x256", seed=1)
     assert (result.stop_reason, len(result.rounds)) == ("passed", 3)
-    assert bench.counts() == {
-        "route": 1,
-        "enhance": 1,
-        "decompose": 1,
-        "verify": 3 * 4,
-        "summarise": 2,
-        "refine": 2,
-    }
+    assert bench.counts() == {"route": 1, "enhance": 1, "decompose": 1, "verify": 3 * 4, "summarise": 2, "refine": 2}
 
 
 @pytest.mark.parametrize("bench", [Brain(passing=99)], indirect=True)

@@ -48,9 +48,7 @@ def slowly_better(asked: Asked) -> dict[str, Any]:
 def varied(seed: int, length: int) -> str:
     """Text that shrinks to half, hardly more than English does."""
     dice = random.Random(seed)
-    return " ".join(f"{dice.getrandbits(4 * size):x}" for size in dice.choices(range(2, 10), k=length))[
-        :length
-    ]
+    return " ".join(f"{dice.getrandbits(4 * size):x}" for size in dice.choices(range(2, 10), k=length))[:length]
 
 
 def full_store() -> InMemoryStore:
@@ -73,10 +71,7 @@ async def kept(home: Path, rounds: int) -> tuple[Path, dict[str, Any]]:
     """The checkpointer's file after so many rounds of ten requirements with images of 1 MB."""
     slowly_better.rounds = 0  # type: ignore[attr-defined]
     path = home / "checkpoints.sqlite3"
-    async with (
-        open_checkpointer(path) as saver,
-        opened_desk(home, generator=FlatGenerator(paint=noise)) as desk,
-    ):
+    async with open_checkpointer(path) as saver, opened_desk(home, generator=FlatGenerator(paint=noise)) as desk:
         slowly_better.desk = desk  # type: ignore[attr-defined]
         desk.chat.script |= {
             "decompose": requirements(*QUESTIONS),

@@ -10,14 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gems.errors import (
-    ConfigurationError,
-    OptionError,
-    PromptError,
-    RefusedError,
-    RunCancelledError,
-    ServerError,
-)
+from gems.errors import ConfigurationError, OptionError, PromptError, RefusedError, RunCancelledError, ServerError
 from gems.models.blocks.chat_model import BlocksChat
 from gems.models.blocks.generator import BlocksGenerator
 from gems.models.chat.client import ChatClient
@@ -129,9 +122,7 @@ async def test_plateau_that_was_asked_for(failing_desk: Desk) -> None:
     assert (output["stop_reason"], len(output["rounds"])) == ("plateau", 2)
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"), [(RefusedError("never"), "refused"), (ServerError("down"), "failed")]
-)
+@pytest.mark.parametrize(("error", "reason"), [(RefusedError("never"), "refused"), (ServerError("down"), "failed")])
 async def test_fault_after_the_first_image(failing_desk: Desk, error: Exception, reason: str) -> None:
     on_drawing(failing_desk, 2, raise_(error))
     output = await carried_out(failing_desk)

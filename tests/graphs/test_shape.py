@@ -59,8 +59,7 @@ def test_the_builder_is_not_compiled() -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "ahead"),
-    [([], "skill_a"), (["a"], "skill_b"), (["a", "b"], "skill"), (["a", "b", "late"], "generator")],
+    ("used", "ahead"), [([], "skill_a"), (["a"], "skill_b"), (["a", "b"], "skill"), (["a", "b", "late"], "generator")]
 )
 def test_each_chosen_skill_has_its_turn(used: list[str], ahead: str) -> None:
     plan = {"skills": ["a", "b", "late"], "why": "", "prompt": ""}

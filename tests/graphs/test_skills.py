@@ -20,9 +20,7 @@ from tests.support.graph_runs import carried_out, compiled, config
 from tests.support.scripted_models import Asked, Desk, checks, opened_desk
 from tests.support.skill_folders import changed, coded, skill_in, text_of, write
 
-SKILLS = [
-    Skill(name=name, description=f"For {name}.", body=f"The body of {name}.") for name in ("spatial", "text")
-]
+SKILLS = [Skill(name=name, description=f"For {name}.", body=f"The body of {name}.") for name in ("spatial", "text")]
 
 
 @pytest_asyncio.fixture
@@ -49,10 +47,7 @@ async def test_requirements_come_from_the_users_prompt(desk: Desk) -> None:
 
 async def test_several_skills_work_one_after_another(desk: Desk) -> None:
     await carried_out(desk, compiled(SKILLS), skills="text,spatial")
-    assert [asked.tag("skill") for asked in desk.chat.about("enhance")] == [
-        "The body of text.",
-        "The body of spatial.",
-    ]
+    assert [asked.tag("skill") for asked in desk.chat.about("enhance")] == ["The body of text.", "The body of spatial."]
     assert desk.generator.requests[0].prompt == "better better a red cat"
 
 
@@ -72,9 +67,7 @@ async def test_warning_within_a_skill_is_told_and_kept(desk: Desk) -> None:
 
 async def test_steps_within_a_skill_can_be_streamed(desk: Desk) -> None:
     given: Any = {"prompt": "a red cat", "seed": 7, "skills": "spatial"}
-    stream = compiled(SKILLS).astream(
-        given, config(), context=desk.context, stream_mode="updates", subgraphs=True
-    )
+    stream = compiled(SKILLS).astream(given, config(), context=desk.context, stream_mode="updates", subgraphs=True)
     inner = [list(update) async for path, update in stream if path and path[0].startswith("skill_spatial:")]
     assert inner == [["load"], ["enhance"], ["keep"]]
 
@@ -155,10 +148,7 @@ async def test_what_a_skill_wants_checked_is_checked(desk: Desk, tmp_path: Path)
     graph = known(desk, coded(tmp_path / "wanting", WANTING))
     output = await carried_out(desk, graph, skills="wanting")
     assert [item["id"] for item in output["requirements"]] == ["r1", "r2", "r3"]
-    assert (output["requirements"][2]["skill"], output["skill_uses"][0]["requirements"]) == (
-        "wanting",
-        ["r3"],
-    )
+    assert (output["requirements"][2]["skill"], output["skill_uses"][0]["requirements"]) == ("wanting", ["r3"])
     assert desk.chat.about("checklist")[0].lines("questions")[2] == "3. Is it sharp?"
 
 
@@ -216,9 +206,7 @@ async def test_steps_of_a_skills_own_graph_are_shown(desk: Desk, tmp_path: Path)
 
 
 async def test_more_skills_than_nodes(desk: Desk) -> None:
-    skills = [
-        Skill(name=f"skill-{n:02}", description="One.", body=f"B{n}") for n in range(MAX_SKILL_NODES + 5)
-    ]
+    skills = [Skill(name=f"skill-{n:02}", description="One.", body=f"B{n}") for n in range(MAX_SKILL_NODES + 5)]
     graph = known(desk, *skills)
     output = await carried_out(desk, graph, skills="skill-33,skill-00,skill-34")
     assert [asked.tag("skill") for asked in desk.chat.about("enhance")] == ["B33", "B0", "B34"]
@@ -226,9 +214,7 @@ async def test_more_skills_than_nodes(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("had_node", [True, False])
-async def test_files_count_as_they_are_when_the_run_begins(
-    had_node: bool, desk: Desk, tmp_path: Path
-) -> None:
+async def test_files_count_as_they_are_when_the_run_begins(had_node: bool, desk: Desk, tmp_path: Path) -> None:
     folder = write(tmp_path / "mine", body="Old.")
     graph = compiled([skill_in(folder)] if had_node else [])
     changed(folder / "SKILL.md", text_of("mine", body="New."))

@@ -10,14 +10,7 @@ import pytest
 
 from gems.service import Gems
 from gems.settings import Settings
-from tests.support.pausable_models import (
-    PATIENCE_S,
-    Holds,
-    World,
-    images_asked_for,
-    questions_asked,
-    wait_for_rows,
-)
+from tests.support.pausable_models import PATIENCE_S, Holds, World, images_asked_for, questions_asked, wait_for_rows
 from tests.support.result_invariants import unchanging
 from tests.support.run_processes import finished, worker
 from tests.support.stub import StubServer

@@ -184,9 +184,7 @@ def test_other_failures_and_skills_do_not() -> None:
 
 
 def test_refuted_ones_teach_nothing() -> None:
-    refuted = experience_of_prompt(
-        "refuted", "three red cats on mat", record={"shown": 3, "helped": 0, "hurt": 2}
-    )
+    refuted = experience_of_prompt("refuted", "three red cats on mat", record={"shown": 3, "helped": 0, "hurt": 2})
     assert clustered(CATS[0], refuted) == []
 
 
@@ -200,9 +198,9 @@ def test_a_lesson_names_its_sources() -> None:
     silent = build_lesson(cluster, None, "flat")
     assert (silent["by"], silent["text"]) == ("medoid", f"text of {cluster.keys[0]}")
     own = {cluster.name: {"sources": [["cat0", 1]]}}
-    assert replaced_lessons(
-        cluster, {"old": {"sources": [["cat0", 1]]}, "far": {"sources": [["x", 1]]}, **own}
-    ) == ["old"]
+    assert replaced_lessons(cluster, {"old": {"sources": [["cat0", 1]]}, "far": {"sources": [["x", 1]]}, **own}) == [
+        "old"
+    ]
 
 
 def test_many_are_clustered() -> None:

@@ -160,9 +160,7 @@ async def test_a_busy_endpoint_is_asked_again(endpoint: Endpoint) -> None:
         (200, '{"data": []}', UnreadableReplyError),
     ],
 )
-async def test_faults_of_the_endpoint(
-    endpoint: Endpoint, status: int, text: str, kind: type[Exception]
-) -> None:
+async def test_faults_of_the_endpoint(endpoint: Endpoint, status: int, text: str, kind: type[Exception]) -> None:
     endpoint.replies = [(status, text)] * 3
     embedder = open_embedder(f"openai:model@{endpoint.url}", api_key=SecretStr(SECRET))
     with pytest.raises(kind) as caught:

@@ -55,12 +55,7 @@ def recalled(number: int, *kinds: list[str]) -> Recall:
 
 def test_rounds_are_remembered_with_the_next_one() -> None:
     first, last = collect_experiences(state(turn(1, "no", "yes"), turn(2, "yes", "no")), "run")
-    assert (first["run"], first["round"], first["generator"], first["skills"]) == (
-        "run",
-        1,
-        "flat",
-        ["spatial"],
-    )
+    assert (first["run"], first["round"], first["generator"], first["skills"]) == ("run", 1, "flat", ["spatial"])
     assert first["failed"] == [{"kind": "count", "question": "Three cats?"}]
     assert first["passed_after"] == first["failed"]
     assert (first["score"], first["score_after"]) == (0.5, 0.5)
@@ -88,18 +83,12 @@ def test_lessons_are_credited_with_what_they_are_about(
     kinds: list[str], after: tuple[str, str], helped: int, hurt: int
 ) -> None:
     rounds = [turn(1, "no", "no"), turn(2, *after)]
-    assert lesson_credits(recalled(2, kinds), rounds, REQUIREMENTS) == [
-        {"shown": 1, "helped": helped, "hurt": hurt}
-    ]
+    assert lesson_credits(recalled(2, kinds), rounds, REQUIREMENTS) == [{"shown": 1, "helped": helped, "hurt": hurt}]
 
 
 def test_what_passed_before_is_no_merit() -> None:
     rounds = [turn(1, "yes", "no"), turn(2, "yes", "no")]
-    assert lesson_credits(recalled(2, ["count"]), rounds, REQUIREMENTS)[0] == {
-        "shown": 1,
-        "helped": 0,
-        "hurt": 0,
-    }
+    assert lesson_credits(recalled(2, ["count"]), rounds, REQUIREMENTS)[0] == {"shown": 1, "helped": 0, "hurt": 0}
 
 
 def test_in_a_first_round_everything_of_its_kinds_counts() -> None:

@@ -106,10 +106,7 @@ def test_moments_are_kept_in_utc() -> None:
         ({"text": "word " * 101}, "text: it has 101 words; the maximum is 100"),
         ({"text": " \n"}, "text"),
         ({"prompt": "\ud800"}, "prompt: it contains a lone surrogate"),
-        (
-            {"failed": [{"kind": "count", "question": "\udfff"}]},
-            "failed.0.question: it contains a lone surrogate",
-        ),
+        ({"failed": [{"kind": "count", "question": "\udfff"}]}, "failed.0.question: it contains a lone surrogate"),
         ({"failed": [{"kind": "magic", "question": "?"}]}, "failed.0.kind"),
         ({"round": 0}, "round"),
         ({"round": 10**30}, "round"),

@@ -85,8 +85,7 @@ async def test_missing_image_is_named(store: ImageStore) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
-    ["", "x", ID[:-1], ID + "0", ID.upper(), "../" * 21 + "x", f"{ID[:60]}/../", "/" + ID[1:], ID + "\n"],
+    "bad", ["", "x", ID[:-1], ID + "0", ID.upper(), "../" * 21 + "x", f"{ID[:60]}/../", "/" + ID[1:], ID + "\n"]
 )
 async def test_what_is_no_id_names_no_file(store: ImageStore, bad: str) -> None:
     with pytest.raises(ImageMissingError, match="Invalid image id"):
@@ -162,9 +161,7 @@ async def test_damaged_shared_image_is_not_believed(tmp_path: Path) -> None:
         await SharedImageStore(tmp_path / "other", str(url)).load(image)
 
 
-async def test_image_that_cannot_be_shared_is_not_promised(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_image_that_cannot_be_shared_is_not_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SharedImageStore(tmp_path / "one", str(tmp_path / "shared"))
 
     def full(*_: Any) -> None:

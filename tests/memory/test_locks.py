@@ -42,9 +42,7 @@ async def test_second_holder_is_turned_away_without_blocking_the_loop(
     assert not is_run_locked(tmp_path, "run")
 
 
-async def test_lock_that_is_let_go_of_in_time_is_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_lock_that_is_let_go_of_in_time_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
     with ExitStack() as held:
         held.enter_context(run_lock(tmp_path, "run"))

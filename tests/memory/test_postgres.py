@@ -12,14 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from gems.errors import (
-    ConfigurationError,
-    GemsError,
-    MissingExtraError,
-    RunBusyError,
-    StorageError,
-    StoreVersionError,
-)
+from gems.errors import ConfigurationError, GemsError, MissingExtraError, RunBusyError, StorageError, StoreVersionError
 from gems.memory import postgres as server_module
 from gems.resources import open_stores
 from gems.settings import Settings, load_settings

@@ -44,9 +44,7 @@ def wanted(prompt: str = "three red cat", **more: Any) -> LessonQuery:
     return LessonQuery(**({"prompt": prompt, "generator": "flat", "without": frozenset({"mine"})} | more))
 
 
-async def keep(
-    store: InMemoryStore, *values: dict[str, Any], kind: Any = EXPERIENCES, generator: str = "flat"
-) -> None:
+async def keep(store: InMemoryStore, *values: dict[str, Any], kind: Any = EXPERIENCES, generator: str = "flat") -> None:
     for number, value in enumerate(values):
         await store.aput(namespace(kind, generator), f"{value['text']}{number}", value)
 
@@ -92,10 +90,7 @@ async def test_lessons_come_before_experiences(store: InMemoryStore) -> None:
     await keep(store, experience("single", "three red cat"))
     await keep(store, {"text": "lesson", **lesson}, {"text": "own", **own}, kind=LESSONS)
     found = await recall(store, wanted())
-    assert [(item["text"], item["kind"]) for item in found] == [
-        ("lesson", "lesson"),
-        ("single", "experience"),
-    ]
+    assert [(item["text"], item["kind"]) for item in found] == [("lesson", "lesson"), ("single", "experience")]
 
 
 async def test_track_record_decides(store: InMemoryStore) -> None:
@@ -109,10 +104,7 @@ async def test_track_record_decides(store: InMemoryStore) -> None:
     )
     found = await recall(store, wanted())
     assert [item["text"] for item in found] == ["proven", "untried"]
-    assert [format_lesson(item) for item in found] == [
-        "[held 5 of 6 times] proven",
-        "[not tried yet] untried",
-    ]
+    assert [format_lesson(item) for item in found] == ["[held 5 of 6 times] proven", "[not tried yet] untried"]
 
 
 async def test_near_duplicates_are_merged(store: InMemoryStore) -> None:

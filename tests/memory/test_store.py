@@ -145,9 +145,7 @@ async def test_a_batch_reads_before_it_writes(store: ChromaStore) -> None:
     assert after.value == {"n": 3}
 
 
-async def test_what_stays_the_same_is_not_embedded_again(
-    store: ChromaStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_stays_the_same_is_not_embedded_again(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
     embedded: list[str] = []
     original = LexicalEmbedder.embed
 
@@ -192,9 +190,7 @@ async def test_another_embedder_is_refused_until_everything_is_embedded_anew(
     assert await store.reindex() == 0
 
 
-async def test_embedding_anew_that_died_begins_again(
-    store: ChromaStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_embedding_anew_that_died_begins_again(store: ChromaStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.aput(SPACE, "a", {"text_indexed": "a cat"})
     monkeypatch.setattr(LexicalEmbedder, "identity", "lexical:2/384")
     with monkeypatch.context() as patch:
@@ -278,14 +274,7 @@ async def test_closing_leaves_no_connection_open(server: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "where",
-    [
-        "ftp://host",
-        "http://",
-        "http://host:port",
-        "http://[",
-        "http://secret@host",
-        "http://user:secret@host:8000",
-    ],
+    ["ftp://host", "http://", "http://host:port", "http://[", "http://secret@host", "http://user:secret@host:8000"],
 )
 async def test_addresses_that_are_none(where: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="GEMS_EXPERIENCE") as caught:

@@ -96,9 +96,7 @@ async def test_requests_turned_away_together_halve_the_places_once() -> None:
     asked = [asyncio.create_task(desk.ask("a", RateLimitError("slow down"))) for _ in range(8)]
     await settled()
     desk.go.set()
-    assert all(
-        isinstance(end, RateLimitError) for end in await asyncio.gather(*asked, return_exceptions=True)
-    )
+    assert all(isinstance(end, RateLimitError) for end in await asyncio.gather(*asked, return_exceptions=True))
     assert desk.limiter.allowed == 4
     with pytest.raises(RateLimitError):
         await desk.ask("a", RateLimitError("slow down"))

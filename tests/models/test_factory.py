@@ -117,10 +117,7 @@ async def test_where_openais_key_would_go(url: str, sent: bool, monkeypatch: pyt
 
 @pytest.mark.parametrize("spec", ["openai:gpt-5", "openai:gpt-5@https://api.openai.com/v1"])
 def test_openai_needs_a_key(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for opened in (
-        lambda: open_chat(ChatSettings(model=spec)),
-        lambda: open_generator(GeneratorSettings(model=spec)),
-    ):
+    for opened in (lambda: open_chat(ChatSettings(model=spec)), lambda: open_generator(GeneratorSettings(model=spec))):
         with pytest.raises(ConfigurationError, match="needs an API key") as caught:
             opened()
         assert "OPENAI_API_KEY" in caught.value.hint
@@ -147,9 +144,7 @@ def test_settings_reach_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("missing", ["torch", "diffusers"])
-def test_a_missing_extra_is_named_before_anything_is_loaded(
-    missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_extra_is_named_before_anything_is_loaded(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factory, "find_spec", without(missing))
     with pytest.raises(MissingExtraError) as caught:
         open_generator(GeneratorSettings(model="diffusers:z-image-turbo"))
@@ -193,12 +188,7 @@ async def client() -> AsyncIterator[ChatClient]:
 async def test_settings_reach_the_client(client: ChatClient) -> None:
     limits = client.limits
     assert (limits.timeout_s, limits.concurrency, limits.attempts, limits.first_wait_s) == (3.0, 2, 3, 0.1)
-    assert (limits.temperature, limits.max_tokens, limits.logprobs, limits.image_side) == (
-        0.5,
-        77,
-        False,
-        200,
-    )
+    assert (limits.temperature, limits.max_tokens, limits.logprobs, limits.image_side) == (0.5, 77, False, 200)
     assert client.price(1_000_000, 100_000) == pytest.approx(3.0)
     assert client.structured_output == "json_schema"
     assert client.max_pictures is None

@@ -171,9 +171,7 @@ async def test_what_the_openai_client_raises(fault: Fault, expected: type[GemsEr
         picture: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
         async with client:
             with pytest.raises(openai.OpenAIError) as caught:
-                await client.chat.completions.create(
-                    model="stub", messages=[{"role": "user", "content": [picture]}]
-                )
+                await client.chat.completions.create(model="stub", messages=[{"role": "user", "content": [picture]}])
     error = translate_error(caught.value, "stub")
     assert type(error) is expected
     assert getattr(error, "retry_after", None) == fault.retry_after
@@ -197,9 +195,7 @@ class Flaky:
 async def test_retryable_errors_are_retried() -> None:
     call = Flaky(UnreachableError("a"), InvalidImageError("b"), ServerError("c"))
     heard: list[tuple[GemsError, float]] = []
-    result = await with_retries(
-        call, attempts=4, first_wait_s=0.001, on_retry=lambda *told: heard.append(told)
-    )
+    result = await with_retries(call, attempts=4, first_wait_s=0.001, on_retry=lambda *told: heard.append(told))
     assert result == "done"
     assert call.calls == 4
     assert [error.message for error, _ in heard] == ["a", "b", "c"]

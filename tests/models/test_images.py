@@ -12,14 +12,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import InvalidImageError
-from gems.models.images import (
-    MAX_PIXELS,
-    EncodedImageCache,
-    encode_image,
-    encode_jpegs,
-    verify_image,
-    verify_png,
-)
+from gems.models.images import MAX_PIXELS, EncodedImageCache, encode_image, encode_jpegs, verify_image, verify_png
 from tests.support.stub.faults import bomb
 
 
@@ -116,9 +109,7 @@ async def test_a_picture_is_encoded_once_for_each_size_while_it_is_among_the_las
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
 async def test_a_picture_at_hand_is_shown_as_the_stored_one_would_be(mode: str) -> None:
-    stored, picture = verify_image(
-        png(Image.new("RGBA", (64, 48), (200, 30, 40, 90)).convert(mode)), "server"
-    )
+    stored, picture = verify_image(png(Image.new("RGBA", (64, 48), (200, 30, 40, 90)).convert(mode)), "server")
     encodings = EncodedImageCache()
     encodings.store("a", encode_jpegs(picture, {64, 16}))
 

@@ -8,13 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gems.models.schemas import (
-    AnswerReply,
-    ChecklistReply,
-    RequirementReply,
-    RequirementsReply,
-    SkillChoice,
-)
+from gems.models.schemas import AnswerReply, ChecklistReply, RequirementReply, RequirementsReply, SkillChoice
 
 
 def checked(**more: Any) -> AnswerReply:
@@ -79,8 +73,7 @@ def test_kinds_are_words_of_ours(given: Any, read: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
-    [(None, []), (1, [1]), ("1", [1]), ([1, "2.", None, "none", True, {}], [1, 2]), ([], [])],
+    ("given", "read"), [(None, []), (1, [1]), ("1", [1]), ([1, "2.", None, "none", True, {}], [1, 2]), ([], [])]
 )
 def test_parents_are_positions(given: Any, read: list[int]) -> None:
     assert stated(parents=given).parents == read
@@ -103,11 +96,7 @@ def test_bad_requirements_keep_their_places() -> None:
     """Parents are positions: those of the others must stay right."""
     given = ["Is there a cat?", {"kind": "object"}, {"question": "Is it red?", "parents": 1}]
     read = RequirementsReply.model_validate({"requirements": given}).requirements
-    assert [(item.question, item.parents) for item in read] == [
-        ("Is there a cat?", []),
-        ("", []),
-        ("Is it red?", [1]),
-    ]
+    assert [(item.question, item.parents) for item in read] == [("Is there a cat?", []), ("", []), ("Is it red?", [1])]
     (only,) = RequirementsReply.model_validate({"requirements": "Is it red?"}).requirements
     assert only.question == "Is it red?"
 

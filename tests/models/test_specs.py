@@ -18,10 +18,7 @@ from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
         ("openai:gpt-5", ModelSpec("openai", "gpt-5")),
         ("openai:qwen3-vl@http://host:8000/v1", ModelSpec("openai", "qwen3-vl", "http://host:8000/v1")),
         ("openai:qwen3-vl@https://host/v1/", ModelSpec("openai", "qwen3-vl", "https://host/v1")),
-        (
-            "openai:Qwen/Qwen3@v2@http://[::1]:8000/v1",
-            ModelSpec("openai", "Qwen/Qwen3@v2", "http://[::1]:8000/v1"),
-        ),
+        ("openai:Qwen/Qwen3@v2@http://[::1]:8000/v1", ModelSpec("openai", "Qwen/Qwen3@v2", "http://[::1]:8000/v1")),
         ("openai:vendor/model:free", ModelSpec("openai", "vendor/model:free")),
         ("openai:model@sha256", ModelSpec("openai", "model@sha256")),
     ],
@@ -84,8 +81,7 @@ def test_what_is_no_generator(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["http://user:tops3cret@host/v1", "http://user:tops3cret@/v1", "http://user:tops3cret@host:port/v1"],
+    "url", ["http://user:tops3cret@host/v1", "http://user:tops3cret@/v1", "http://user:tops3cret@host:port/v1"]
 )
 def test_a_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
     for parse, text in ((parse_chat_spec, f"openai:m@{url}"), (parse_generator_spec, f"http:{url}")):
@@ -95,8 +91,7 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["blocks", "diffusers:z-image-turbo", "openai:m@http://host/v1", "openai:m", "http:http://host/generate"],
+    "text", ["blocks", "diffusers:z-image-turbo", "openai:m@http://host/v1", "openai:m", "http:http://host/generate"]
 )
 def test_a_spec_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_generator_spec(text)) == text

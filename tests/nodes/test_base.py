@@ -140,8 +140,7 @@ async def test_answer_is_asked_for_once(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "more"),
-    [({"round": 2}, {}), ({"run_id": "other"}, {}), ({"run_id": ""}, {}), ({}, {"attempt": 1})],
+    ("place", "more"), [({"round": 2}, {}), ({"run_id": "other"}, {}), ({"run_id": ""}, {}), ({}, {"attempt": 1})]
 )
 async def test_another_place_or_attempt_is_another_question(desk: Desk, place: Any, more: Any) -> None:
     await desk.work().ask(question("decompose", {"user_prompt": "a cat"}))

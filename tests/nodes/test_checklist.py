@@ -89,22 +89,14 @@ async def test_a_verifier_is_shown_the_image_and_what_it_takes(desk: Desk, verif
 
 
 @pytest.mark.parametrize("answer", ["yes", "no"])
-async def test_the_judge_is_not_asked_what_a_verifier_answered(
-    answer: str, desk: Desk, verifiers: Any
-) -> None:
+async def test_the_judge_is_not_asked_what_a_verifier_answered(answer: str, desk: Desk, verifiers: Any) -> None:
     verifiers(Reader(says(answer, "reads  OPEN\nand shut")))
     desk.chat.script["checklist"] = checks("yes")
     update = await judge(await state(desk), desk.work())
     first, second = update["rounds"][0]["verdicts"][0]["answers"]
-    assert (first["answer"], first["source"], first["evidence"]) == (
-        answer,
-        "lettering",
-        "reads OPEN and shut",
-    )
+    assert (first["answer"], first["source"], first["evidence"]) == (answer, "lettering", "reads OPEN and shut")
     assert desk.chat.about("checklist")[0].lines("questions") == ["1. Is it red?"]
-    assert [asked.tag("question") for asked in desk.chat.about("verify")] == ["Is it red?"] * (
-        answer == "yes"
-    )
+    assert [asked.tag("question") for asked in desk.chat.about("verify")] == ["Is it red?"] * (answer == "yes")
     assert second["source"] == ("confirmation" if answer == "yes" else "judge")
 
 
@@ -168,9 +160,7 @@ BAD = {
 
 
 @pytest.mark.parametrize(("reader", "told"), BAD.values(), ids=BAD)
-async def test_a_bad_verifier_costs_a_warning_only(
-    reader: Reader, told: str, desk: Desk, verifiers: Any
-) -> None:
+async def test_a_bad_verifier_costs_a_warning_only(reader: Reader, told: str, desk: Desk, verifiers: Any) -> None:
     verifiers(reader)
     work = desk.work()
     given = await state(desk)

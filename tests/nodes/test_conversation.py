@@ -95,10 +95,7 @@ async def test_an_answer_says_what_is_missing_first(desk: Desk) -> None:
     picture, text = result["messages"][-1].content
     assert picture["image_url"]["url"] == result["image_url"] == f"/images/{result['image']}.png"
     lines = text["text"].splitlines()
-    assert lines[:2] == [
-        "11 of 12 requirements are met, after 1 round.",
-        "- no: Is there thing 12? (It is missing.)",
-    ]
+    assert lines[:2] == ["11 of 12 requirements are met, after 1 round.", "- no: Is there thing 12? (It is missing.)"]
     assert (len(lines), lines[-1]) == (12, "- and 2 more")
     assert result["messages"][-1].response_metadata == {
         "image": result["image"],
@@ -119,9 +116,7 @@ async def test_a_run_without_messages_keeps_none_of_it(desk: Desk, tmp_path: Pat
         await graph.ainvoke({"prompt": "a cat", "seed": 1}, THREAD, context=desk.context)
         async for saved in saver.alist(THREAD):
             written = {channel for _task, channel, _value in saved.pending_writes or ()}
-            kept = (
-                written | set(saved.checkpoint["channel_values"]) | set(saved.checkpoint["channel_versions"])
-            )
+            kept = written | set(saved.checkpoint["channel_values"]) | set(saved.checkpoint["channel_versions"])
             assert not {"messages", "prompt_digest", "image_url"} & kept
 
 

@@ -73,10 +73,7 @@ async def test_a_requirement_that_cannot_be_read_costs_no_other(desk: Desk) -> N
     }
     work = desk.work()
     found = await state_requirements("a red cat", work)
-    assert [(item["question"], item["parents"]) for item in found] == [
-        ("Is there a cat?", []),
-        ("Is it red?", ["r1"]),
-    ]
+    assert [(item["question"], item["parents"]) for item in found] == [("Is there a cat?", []), ("Is it red?", ["r1"])]
     assert work.warnings == []
 
 
@@ -109,8 +106,7 @@ async def test_one_requirement_about_the_whole_prompt_is_the_last_resort(
 
 
 @pytest.mark.parametrize(
-    "error",
-    [UnreachableError("gone"), AuthenticationError("wrong key"), ModelUnavailableError("no such model")],
+    "error", [UnreachableError("gone"), AuthenticationError("wrong key"), ModelUnavailableError("no such model")]
 )
 async def test_what_makes_every_further_call_useless_ends_the_run(desk: Desk, error: Exception) -> None:
     desk.chat.script["decompose"] = error

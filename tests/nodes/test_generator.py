@@ -149,11 +149,7 @@ def test_negative_prompts_are_joined(users: str, skills: str, drawn: str) -> Non
 
 @pytest.mark.parametrize(
     ("drawing", "sized", "drawn"),
-    [
-        ({"size": "96x32"}, False, (96, 32)),
-        ({"size": "96x32"}, True, (64, 64)),
-        ({}, False, (64, 64)),
-    ],
+    [({"size": "96x32"}, False, (96, 32)), ({"size": "96x32"}, True, (64, 64)), ({}, False, (64, 64))],
 )
 def test_size_is_the_users_first(drawing: Any, sized: bool, drawn: tuple[int, int]) -> None:
     assert image_size(overridden_state(drawing, sized=sized)) == drawn
@@ -166,9 +162,7 @@ def test_of_two_skills_the_first_counts() -> None:
     assert merge_overrides({}, {"steps": 1}) == {"steps": 1}
 
 
-@pytest.mark.parametrize(
-    "given", [{}, {"steps": 1, "guidance": 0, "size": "512x16", "negative_prompt": "blur"}]
-)
+@pytest.mark.parametrize("given", [{}, {"steps": 1, "guidance": 0, "size": "512x16", "negative_prompt": "blur"}])
 def test_what_can_be_drawn_is_kept(given: Any) -> None:
     assert check_overrides(given, FREE, ANY) == (given, [])
 

@@ -92,11 +92,7 @@ async def test_round_is_kept_whole(desk: Desk) -> None:
     assert (turn["number"], turn["prompt"], turn["best"], turn["score"]) == (1, "a cat drawn", 0, 0.0)
     assert turn["candidates"] == given["drawn"]
     assert set(turn["seconds"]) == {"generator", "judge"}
-    assert (update["drawn"], update["judge_reasoning"], update["stop_reason"]) == (
-        [],
-        "I looked at it.",
-        None,
-    )
+    assert (update["drawn"], update["judge_reasoning"], update["stop_reason"]) == ([], "I looked at it.", None)
     assert desk.chat.tasks() == ["checklist"]
     assert desk.chat.asked[0].lines("questions") == ["1. Question 1?", "2. Question 2?"]
     told = desk.told("verdicts")[0]
@@ -226,9 +222,7 @@ async def test_two_of_three_overrule_a_no_and_the_rest_is_confirmed(desk: Desk) 
     assert asked == ["Question 2?", "Question 2?", "Question 1?"]
 
 
-@pytest.mark.parametrize(
-    ("third", "final"), [("Yes. There.", "yes"), ("No. Nowhere.", "no"), ("Unknown.", "no")]
-)
+@pytest.mark.parametrize(("third", "final"), [("Yes. There.", "yes"), ("No. Nowhere.", "no"), ("Unknown.", "no")])
 async def test_a_third_answer_decides_where_two_differ(desk: Desk, third: str, final: str) -> None:
     thirds = [third] * (1 + (third == "Unknown."))
     desk.chat.script["verify"] = ["No. Gone.", *thirds]
@@ -322,10 +316,7 @@ async def test_judge_that_refuses_everything_ends_the_run(desk: Desk) -> None:
 
 @pytest.mark.parametrize("said", [("no", "yes"), ("yes", "no"), ("yes", "unknown")])
 async def test_answers_that_contradict_each_other_are_none(desk: Desk, said: tuple[str, str]) -> None:
-    desk.chat.script |= {
-        "checklist": twice(checks("no", said[0]), checks("no", said[1])),
-        "verify": only_second,
-    }
+    desk.chat.script |= {"checklist": twice(checks("no", said[0]), checks("no", said[1])), "verify": only_second}
     assert values(await judge(await state(desk), desk.work())) == ["no", "yes"]
     # The second question for want of an answer, then the first since all but that is met.
     questions = [asked.tag("question").strip() for asked in desk.chat.about("verify")]
@@ -392,9 +383,7 @@ async def test_cancelling_is_no_unknown_answer(desk: Desk) -> None:
 
 async def test_paper_asks_each_once_and_confirms_nothing(desk: Desk) -> None:
     given = await state(desk, parents=((), ("r1",), ()))
-    desk.chat.script["verify"] = by_question(
-        q1="No.", q2="Yes, there is nothing else.", q3="Yes, it is snowy"
-    )
+    desk.chat.script["verify"] = by_question(q1="No.", q2="Yes, there is nothing else.", q3="Yes, it is snowy")
     update = await judge(given, desk.work(profile="paper"))
     assert values(update) == ["no", "yes", "yes"]
     assert desk.chat.tasks() == ["verify"] * 3
@@ -451,9 +440,7 @@ def test_nothing_to_score_is_an_error() -> None:
         best_round([])
 
 
-@pytest.mark.parametrize(
-    ("scores", "best"), [([0.5], 0), ([0.1, 0.9, 0.2], 1), ([0.5, 0.9, 0.9], 1), ([0.0, 0.0], 0)]
-)
+@pytest.mark.parametrize(("scores", "best"), [([0.5], 0), ([0.1, 0.9, 0.2], 1), ([0.5, 0.9, 0.9], 1), ([0.0, 0.0], 0)])
 def test_best_is_the_highest_and_a_tie_keeps_the_earlier(scores: list[float], best: int) -> None:
     assert best_verdict([turn["verdicts"][0] for turn in rounds(*scores)]) == best
     assert best_round(rounds(*scores))["number"] == best + 1

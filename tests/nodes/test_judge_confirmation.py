@@ -50,12 +50,8 @@ async def reopened(graph: Any, desk: Desk) -> dict[str, Any]:
     return output
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"), [(ServerError("down"), "failed"), (RefusedError("never"), "refused")]
-)
-async def test_the_verdict_is_kept_and_the_run_has_not_passed(
-    desk: Desk, error: Exception, reason: str
-) -> None:
+@pytest.mark.parametrize(("error", "reason"), [(ServerError("down"), "failed"), (RefusedError("never"), "refused")])
+async def test_the_verdict_is_kept_and_the_run_has_not_passed(desk: Desk, error: Exception, reason: str) -> None:
     Judging(desk.chat).second = error
     # What is refused as a list is asked one by one.
     desk.chat.script["verify"] = error

@@ -179,10 +179,7 @@ async def test_server_down_costs_no_run_and_is_told_once(tmp_path: Path) -> None
     with chroma_server(tmp_path / "data", port):
         async with home.gems() as gems:
             await gems.memory.flush()
-            assert {memory.key for memory in await gems.memory.listed()} == {
-                f"{result.run_id}:1",
-                f"{result.run_id}:2",
-            }
+            assert {memory.key for memory in await gems.memory.listed()} == {f"{result.run_id}:1", f"{result.run_id}:2"}
 
 
 async def test_server_that_dies_in_the_middle(tmp_path: Path) -> None:
@@ -213,11 +210,7 @@ async def test_a_graph_of_ones_own_writes_to_its_store(home: Home) -> None:
     async with home.gems() as gems:
         context = gems.resources.context()
         direct = type(context)(
-            **{
-                name: getattr(context, name)
-                for name in context.__slots__
-                if name not in ("writer", "started")
-            }
+            **{name: getattr(context, name) for name in context.__slots__ if name not in ("writer", "started")}
         )
         store = InMemoryStore()
         graph = build_graph().compile(store=store)

@@ -81,12 +81,8 @@ async def test_unreachable_planner_ends_the_run(skilled: Desk, error: Exception)
         await enhance("a cat", "Be vivid.", skilled.work())
 
 
-@pytest.mark.parametrize(
-    ("heeds", "given", "warnings"), [(False, "blur", 1), (True, "blur", 0), (False, "", 0)]
-)
-async def test_negative_prompt_that_is_not_heeded_is_told(
-    desk: Desk, heeds: bool, given: str, warnings: int
-) -> None:
+@pytest.mark.parametrize(("heeds", "given", "warnings"), [(False, "blur", 1), (True, "blur", 0), (False, "", 0)])
+async def test_negative_prompt_that_is_not_heeded_is_told(desk: Desk, heeds: bool, given: str, warnings: int) -> None:
     desk.generator.capabilities = replace(desk.generator.capabilities, negative_prompts=heeds)
     asked: State = {"prompt": "a cat", "negative_prompt": given}
     work = desk.work()

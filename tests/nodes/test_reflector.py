@@ -20,9 +20,7 @@ QUESTIONS = ("Is there a cat?", "Is it red?", "Is it asleep?")
 async def drawn_round(desk: Desk, number: int, *answers: AnswerValue) -> Any:
     """A judged round with a stored image."""
     prompt = f"prompt {number}"
-    image = await desk.context.images.put(
-        flat_picture(ImageRequest(prompt=prompt, seed=number, width=64, height=64))
-    )
+    image = await desk.context.images.put(flat_picture(ImageRequest(prompt=prompt, seed=number, width=64, height=64)))
     told: Any = [
         {"requirement": f"r{n}", "answer": said, "evidence": f"evidence {n}", "source": "judge"}
         for n, said in enumerate(answers, 1)
@@ -40,8 +38,7 @@ async def drawn_round(desk: Desk, number: int, *answers: AnswerValue) -> Any:
 
 async def state(desk: Desk, *rounds: tuple[AnswerValue, ...], **more: Any) -> Any:
     requirements = [
-        {"id": f"r{n}", "question": question, "kind": "other", "parents": []}
-        for n, question in enumerate(QUESTIONS, 1)
+        {"id": f"r{n}", "question": question, "kind": "other", "parents": []} for n, question in enumerate(QUESTIONS, 1)
     ]
     return {
         "prompt": "a red cat asleep",
@@ -61,9 +58,7 @@ async def test_round_is_told_and_the_next_prompt_taken(desk: Desk) -> None:
     assert asked.tag("failed") == "1. Is it red? - evidence 2"
     assert asked.tag("thought") == "I looked."
     assert update["current_prompt"] == "prompt 1 more"
-    assert update["experiences"] == [
-        {"round": 1, "text": "It lacks something.", "next_prompt": "prompt 1 more"}
-    ]
+    assert update["experiences"] == [{"round": 1, "text": "It lacks something.", "next_prompt": "prompt 1 more"}]
     assert update["judge_reasoning"] == ""
     assert desk.told("experience")[0]["experience"] == update["experiences"][0]
 
@@ -96,9 +91,7 @@ async def test_what_failed_is_spelled_out_where_the_prompt_stays_the_same(desk: 
     same = {"experience": "Hm.", "prompt": "prompt 1"}
     desk.chat.script |= {"reflect": [same, same], "refine": [same, same]}
     update = await reflect(await state(desk, ("yes", "no", "no")), desk.work(round=2, profile=profile))
-    assert update["current_prompt"] == (
-        "prompt 1\nThe answer to each of these must be yes: Is it red? Is it asleep?"
-    )
+    assert update["current_prompt"] == ("prompt 1\nThe answer to each of these must be yes: Is it red? Is it asleep?")
 
 
 @pytest.mark.parametrize(
@@ -135,9 +128,7 @@ async def test_what_is_spelled_out_does_not_stack_up(desk: Desk, drawn: str) -> 
     once = append_questions(turn, asked)
     assert once.startswith(f"{drawn}\nThe answer")
     assert append_questions(turn | {"prompt": once}, asked) == once
-    assert append_questions(turn | {"prompt": f"{once}\nin oil"}, asked).startswith(
-        f"{drawn}\nin oil\nThe answer"
-    )
+    assert append_questions(turn | {"prompt": f"{once}\nin oil"}, asked).startswith(f"{drawn}\nin oil\nThe answer")
 
 
 async def test_reflector_that_is_down_is_an_error(desk: Desk) -> None:

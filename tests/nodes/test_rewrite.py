@@ -38,11 +38,7 @@ async def kept(desk: Desk, answer: Any, prompt: str = "a cat", user: str = USER)
         ([lost(2), NOTHING], f"a cat\n{QUESTIONS_PREFIX} {RED}", (RED,)),
         ([lost(2, 3, prompt="a cat"), NOTHING], f"a cat\n{QUESTIONS_PREFIX} {RED} {MAT}", (RED, MAT)),
         ([lost(2, prompt="a red cat"), lost(3)], f"a red cat\n{QUESTIONS_PREFIX} {MAT}", (RED, MAT)),
-        (
-            [lost(2, prompt="a red cat"), lost(2, prompt="a third")],
-            f"a red cat\n{QUESTIONS_PREFIX} {RED}",
-            (RED,),
-        ),
+        ([lost(2, prompt="a red cat"), lost(2, prompt="a third")], f"a red cat\n{QUESTIONS_PREFIX} {RED}", (RED,)),
         ([lost(1, how="contradicted")], USER, (CAT,)),
         ([lost(1, how="contradicted", prompt="a cat again"), NOTHING], "a cat again", (CAT,)),
         ([lost(1, how="contradicted", prompt="a dog"), lost(1, how="contradicted")], USER, (CAT,)),
@@ -64,9 +60,7 @@ async def test_the_checker_is_shown_what_the_user_asked_for_only(desk: Desk) -> 
     assert asked.lines("questions") == [f"1. {CAT}", f"2. {RED}", f"3. {MAT}"]
 
 
-@pytest.mark.parametrize(
-    "answer", [RejectedRequestError("no"), "no JSON", {"lost": "?!", "prompt": 5}, {"lost": [{}]}]
-)
+@pytest.mark.parametrize("answer", [RejectedRequestError("no"), "no JSON", {"lost": "?!", "prompt": 5}, {"lost": [{}]}])
 async def test_a_checker_that_does_not_answer_usably(answer: Any, desk: Desk) -> None:
     desk.chat.script["keep"] = answer
     work = desk.work()
@@ -94,9 +88,7 @@ async def test_a_model_that_is_gone_ends_the_run(desk: Desk) -> None:
         ('twice "A" and "A", then ""', "nothing", ["A"]),
     ],
 )
-async def test_quoted_texts_stay_letter_by_letter(
-    user: str, prompt: str, gone: list[str], desk: Desk
-) -> None:
+async def test_quoted_texts_stay_letter_by_letter(user: str, prompt: str, gone: list[str], desk: Desk) -> None:
     found = await kept(desk, NOTHING, prompt, user)
     named = ", ".join(f'"{text}"' for text in gone)
     assert found.prompt == (f"{prompt}\nThe picture shows the text {named}." if gone else prompt)

@@ -25,8 +25,7 @@ def asks(*questions: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("result", "prompt"),
-    [({}, "a cat drawn"), ({"prompt": " "}, "a cat drawn"), ({"prompt": " a lion "}, "a lion")],
+    ("result", "prompt"), [({}, "a cat drawn"), ({"prompt": " "}, "a cat drawn"), ({"prompt": " a lion "}, "a lion")]
 )
 def test_prompt(result: Any, prompt: str, desk: Desk) -> None:
     update = apply_result("mine", result, STATE, desk.work())
@@ -38,12 +37,7 @@ def test_prompt(result: Any, prompt: str, desk: Desk) -> None:
 
 
 def test_requirements_are_appended_with_ids_of_their_own(desk: Desk) -> None:
-    result = {
-        "extra_requirements": [
-            {"question": " Is it\nsharp? ", "kind": "style"},
-            {"question": "B?", "kind": 5},
-        ]
-    }
+    result = {"extra_requirements": [{"question": " Is it\nsharp? ", "kind": "style"}, {"question": "B?", "kind": 5}]}
     update = apply_result("mine", result, STATE, desk.work())
     assert update["requirements"][1:] == [
         {"id": "r2", "question": "Is it sharp?", "kind": "style", "parents": [], "skill": "mine"},

@@ -100,9 +100,7 @@ class Heard(BaseCallbackHandler):
     def __init__(self) -> None:
         self.questions = 0
 
-    def on_chat_model_start(
-        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any
-    ) -> None:
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any) -> None:
         self.questions += 1
 
 

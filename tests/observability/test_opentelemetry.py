@@ -71,18 +71,11 @@ async def test_a_span_for_the_run_each_node_and_each_call(tmp_path: Path) -> Non
     assert len({span.trace_id for span in trace.spans}) == 1
     (run,) = trace.named("gems run")
     facts = trace.facts(run)
-    assert (facts["gems.run_id"], facts["gems.score"], facts["gems.stop_reason"]) == (
-        result.run_id,
-        1,
-        "passed",
-    )
+    assert (facts["gems.run_id"], facts["gems.score"], facts["gems.stop_reason"]) == (result.run_id, 1, "passed")
     assert (facts["gems.rounds"], facts["gems.seed"], facts["gems.profile"]) == (2, 7, "balanced")
     nodes = Counter(span.name for span in trace.spans if span.name.startswith("gems node"))
     once = ("begin", "planner", "decomposer", "reflector", "finish")
-    assert nodes == {f"gems node {name}": 1 for name in once} | {
-        "gems node generator": 2,
-        "gems node judge": 2,
-    }
+    assert nodes == {f"gems node {name}": 1 for name in once} | {"gems node generator": 2, "gems node judge": 2}
     assert {trace.above(span) for span in trace.spans if span.name.startswith("gems node")} == {"gems run"}
     calls = [span for span in trace.spans if span.name.startswith("gems chat")]
     assert len(calls) == len(chat.asked)
@@ -183,9 +176,7 @@ async def drained_when_drawn(gems: Gems) -> None:
             gems.drain()
 
 
-async def test_a_collector_that_is_away_fails_no_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_collector_that_is_away_fails_no_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     settings = Settings(home=tmp_path, otel=f"http://user:hunter2@127.0.0.1:{port}", experience="off")
@@ -213,29 +204,13 @@ async def until_told(caplog: pytest.LogCaptureFixture) -> None:
 async def test_a_collector_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
     """It takes the connection and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings = Settings(
-            home=tmp_path, otel=f"http://127.0.0.1:{silent.getsockname()[1]}", experience="off"
-        )
-        async with (
-            asyncio.timeout(180),
-            Gems(settings, chat=ScriptedChat(), generator=FlatGenerator()) as gems,
-        ):
+        settings = Settings(home=tmp_path, otel=f"http://127.0.0.1:{silent.getsockname()[1]}", experience="off")
+        async with asyncio.timeout(180), Gems(settings, chat=ScriptedChat(), generator=FlatGenerator()) as gems:
             assert (await gems.run(WORDS, seed=7)).passed
 
 
 def test_the_console_leaves_stdout_to_the_result(tmp_path: Path) -> None:
-    command = (
-        sys.executable,
-        "-m",
-        "gems",
-        "run",
-        "a red circle",
-        "--seed",
-        "3",
-        "--size",
-        "256x256",
-        "--json",
-    )
+    command = (sys.executable, "-m", "gems", "run", "a red circle", "--seed", "3", "--size", "256x256", "--json")
     done = subprocess.run(
         command,
         env={"GEMS_HOME": str(tmp_path), "GEMS_OTEL": "console", "PATH": ""},
@@ -265,9 +240,7 @@ def test_off_imports_nothing() -> None:
 
 async def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
-    monkeypatch.setattr(
-        "gems.observability.tracing.find_spec", lambda name: None if "otlp" in name else object()
-    )
+    monkeypatch.setattr("gems.observability.tracing.find_spec", lambda name: None if "otlp" in name else object())
     with pytest.raises(MissingExtraError, match=r"gems-agent\[otel\]"):
         async with open_tracing(Settings(otel="http://127.0.0.1:1")):
             pass

@@ -53,9 +53,7 @@ async def test_what_others_wrote_is_escaped(tmp_path: Path) -> None:
     result = await result_at(eventful(tmp_path / "home"))
     item = result.requirements[0].model_copy(update={"question": text, "evidence": text})
     turn = result.rounds[0] | {"prompt": text}
-    hostile = result.model_copy(
-        update={"prompt": text, "requirements": [item], "rounds": [turn], "warnings": [text]}
-    )
+    hostile = result.model_copy(update={"prompt": text, "requirements": [item], "rounds": [turn], "warnings": [text]})
     plain, changed = (Page(each._repr_mimebundle_()["text/html"]) for each in (result, hostile))
     known = {name for name, _ in plain.elements}
     assert {name for name, _ in changed.elements} <= known

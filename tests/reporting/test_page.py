@@ -227,7 +227,4 @@ def test_chart_of_one_round_and_of_many() -> None:
 
 def test_other_candidates_are_dots_of_their_own() -> None:
     drawn = chart(turns("no", scores=(0.2, 0.8), best=1), best_round=1)
-    assert [(dot.score, dot.chosen, dot.best) for dot in drawn.dots] == [
-        (0.2, False, False),
-        (0.8, True, True),
-    ]
+    assert [(dot.score, dot.chosen, dot.best) for dot in drawn.dots] == [(0.2, False, False), (0.8, True, True)]

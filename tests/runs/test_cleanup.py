@@ -58,9 +58,7 @@ async def rows(gems: Gems) -> dict[str, int]:
         with psycopg.connect(gems.settings.checkpoint.get_secret_value()) as server:
             for (table,) in server.execute(tables).fetchall():
                 if table not in ("gems_version", "checkpoint_migrations"):
-                    (counts[table],) = server.execute(
-                        f"SELECT count(*) FROM {table}".encode()
-                    ).fetchone() or (0,)
+                    (counts[table],) = server.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() or (0,)
         assert len(counts) == 8
         return counts
     for connection in (ledger._rows._connection, saver.conn):  # type: ignore[attr-defined]
@@ -257,9 +255,7 @@ async def test_runs_that_are_not_listed_are_freed_on_request_only(house: House) 
         listed = await a_run(gems)
         context: Any = gems.resources.context()
         await gems._graph.ainvoke(
-            {"prompt": "a dog", "seed": 1, "max_rounds": 1},
-            {"configurable": {"thread_id": "studio"}},
-            context=context,
+            {"prompt": "a dog", "seed": 1, "max_rounds": 1}, {"configurable": {"thread_id": "studio"}}, context=context
         )
         await gems.resources.ledger._write("UPDATE answers SET at='2020'", ())
         await gems.resources.ledger._write("UPDATE drawings SET at='2020'", ())

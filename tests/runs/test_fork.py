@@ -179,10 +179,7 @@ async def test_fork_is_told_as_it_happens_and_can_be_resumed(house: House) -> No
         await asyncio.gather(forking, return_exceptions=True)
         house.on_drawing(1, None)
         newest = (await gems.runs(1))[0]
-        assert (newest["status"], newest["forked_from"]) == (
-            "interrupted",
-            {"run_id": run.run_id, "round": 1},
-        )
+        assert (newest["status"], newest["forked_from"]) == ("interrupted", {"run_id": run.run_id, "round": 1})
         events = await told(gems.stream_resume(newest["run_id"]))
     assert isinstance(events[0], Started)
     assert [event.round for event in events if isinstance(event, ImageDrawn)] == [3]

@@ -177,12 +177,8 @@ async def test_a_grown_cluster_replaces_its_lesson_and_keeps_the_record(gems: Ge
     assert (len(new.value["sources"]), new.value["record"]) == (4, HELD)
 
 
-@pytest.mark.parametrize(
-    "answer", [RejectedRequestError("Not today."), "no JSON at all", {"experience": " "}]
-)
-async def test_the_middle_speaks_where_the_model_does_not(
-    gems: Gems, chat: ScriptedChat, answer: object
-) -> None:
+@pytest.mark.parametrize("answer", [RejectedRequestError("Not today."), "no JSON at all", {"experience": " "}])
+async def test_the_middle_speaks_where_the_model_does_not(gems: Gems, chat: ScriptedChat, answer: object) -> None:
     chat.script["distil"] = answer
     await filled(gems.memory, *CATS)
     report = await gems.memory.consolidate()

@@ -41,9 +41,7 @@ def house(tmp_path: Path) -> House:
         (".", "{run}.png"),
     ],
 )
-async def test_result_is_written_where_it_is_wanted(
-    house: House, tmp_path: Path, out: str, written: str
-) -> None:
+async def test_result_is_written_where_it_is_wanted(house: House, tmp_path: Path, out: str, written: str) -> None:
     for name in ("there", "there.d", "there.png"):
         os.makedirs(tmp_path / name)
     async with house.gems() as gems:
@@ -79,9 +77,7 @@ def test_empty_target_is_named_as_such() -> None:
         check_target("")
 
 
-def test_folder_that_may_not_be_looked_into_is_ruled_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_that_may_not_be_looked_into_is_ruled_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stat = Path.stat
 
     def locked(path: Path, **options: Any) -> os.stat_result:
@@ -101,9 +97,7 @@ def test_folder_without_permission_is_ruled_out(tmp_path: Path) -> None:
         check_target(tmp_path / "locked" / "cat.png")
 
 
-def test_folder_that_the_system_says_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_that_the_system_says_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)
     with pytest.raises(OptionError, match="is not writable"):
         check_target(tmp_path / "cat.png")
@@ -174,9 +168,7 @@ async def test_image_in_memory_only_is_written_to_the_temporary_files(
     assert [event.message for event in events if isinstance(event, Warned)] == result.warnings
 
 
-async def test_image_that_can_be_written_nowhere_is_said_to_end_with_the_process(
-    house: House, disk: Disk
-) -> None:
+async def test_image_that_can_be_written_nowhere_is_said_to_end_with_the_process(house: House, disk: Disk) -> None:
     disk.full = True
     async with house.gems() as gems:
         result = await gems.run("a red cat", seed=7)
@@ -267,9 +259,7 @@ async def test_best_image_is_handed_back_though_checkpoints_failed_before_it(
 
 
 @pytest.mark.parametrize("method", ["_write", "_all"])
-async def test_ledger_that_fails_costs_no_image(
-    house: House, monkeypatch: pytest.MonkeyPatch, method: str
-) -> None:
+async def test_ledger_that_fails_costs_no_image(house: House, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     async with house.gems() as gems:
 
         async def full(sql: str, values: Any) -> None:

@@ -79,9 +79,7 @@ async def test_run_without_an_image_cannot_be_recovered(house: House) -> None:
         assert caught.value is FULL
 
 
-async def test_what_broke_a_run_is_logged_without_secrets(
-    house: House, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_broke_a_run_is_logged_without_secrets(house: House, caplog: pytest.LogCaptureFixture) -> None:
     _, row, state, drawings = await three_rounds(house)
     error = DiskFullError("full")
     error.__cause__ = LookupError("you sent Authorization: Bearer tops3cret-0123456789")
@@ -149,9 +147,7 @@ async def test_copy_stands_in_for_a_stored_image_that_is_gone(house: House) -> N
             await gems.show(result.run_id)
 
 
-async def test_runs_of_this_process_need_no_lock_to_be_known(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_runs_of_this_process_need_no_lock_to_be_known(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     pause = Pause()
     house.on_drawing(1, pause)
     async with house.gems() as gems:

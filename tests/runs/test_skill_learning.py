@@ -150,9 +150,7 @@ async def test_refuted_lessons_do_not_count(gems: Gems) -> None:
 
 
 async def test_experiences_count_where_no_lesson_was_drawn(gems: Gems) -> None:
-    done = await learnt(
-        gems, *COUNTS[:3], experience("run0"), experience("other"), wish=DraftRequest(least=4)
-    )
+    done = await learnt(gems, *COUNTS[:3], experience("run0"), experience("other"), wish=DraftRequest(least=4))
     assert (done.lessons, done.drafts[0].lessons) == (4, 4)
 
 
@@ -252,9 +250,7 @@ LONG = "A sentence of some length about counts. " * 40
         ("no JSON at all", "learnt-count", "list", "gave no usable answer"),
     ],
 )
-async def test_answers_are_mended(
-    gems: Gems, chat: ScriptedChat, answer: Any, name: str, by: str, warned: str
-) -> None:
+async def test_answers_are_mended(gems: Gems, chat: ScriptedChat, answer: Any, name: str, by: str, warned: str) -> None:
     usual = {"name": "a-name", "description": "A description.", "body": "A body."}
     chat.script["author"] = usual | answer if isinstance(answer, dict) else answer
     (draft,) = (await learnt(gems, *COUNTS)).drafts
@@ -315,17 +311,12 @@ async def test_an_amendment(foxes: Path, gems: Gems, chat: ScriptedChat) -> None
     assert set(copied) == {"SKILL.md", "examples.jsonl", "graph.py", "references/red.md"}
     assert copied["graph.py"] == "SECRET = 1\n"
     examples = read_examples(Path(draft.folder))
-    assert [found.prompt for found in examples] == [
-        "a fox",
-        *(f"the prompt of run{n}" for n in range(3)),
-    ]
+    assert [found.prompt for found in examples] == ["a fox", *(f"the prompt of run{n}" for n in range(3))]
     assert examples[0].keeps == ("fox",)
     assert len(read_examples(foxes)) == 1
 
 
-async def test_an_amendment_needs_a_usable_answer(
-    foxes: Path, gems: Gems, chat: ScriptedChat, home: Path
-) -> None:
+async def test_an_amendment_needs_a_usable_answer(foxes: Path, gems: Gems, chat: ScriptedChat, home: Path) -> None:
     plain = await learnt(gems, *with_skill(), wish=PLAIN)
     assert (plain.drafts, plain.left_out) == ([], ["foxes: Only a chat model can amend a skill."])
     chat.script["author"] = {"name": "", "description": "", "body": " "}
@@ -381,9 +372,7 @@ async def test_links_of_a_skill_are_not_followed(foxes: Path, tmp_path: Path, ge
 async def test_a_skill_by_headings_becomes_a_standard_one(home: Path, gems: Gems) -> None:
     folder = home / "skills" / "foxes"
     folder.mkdir(parents=True)
-    (folder / "skill.md").write_text(
-        "# Skill: foxes\n\n## Description\nPaints foxes.\n\n## Instructions\nRed.\n"
-    )
+    (folder / "skill.md").write_text("# Skill: foxes\n\n## Description\nPaints foxes.\n\n## Instructions\nRed.\n")
     await gems.resources.skills.refreshed()
     if gems.resources.skills.current.get("foxes") is None:
         pytest.fail("the skill is not found")

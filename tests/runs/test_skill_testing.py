@@ -21,14 +21,7 @@ from gems.skills.discovery import read_skill
 from gems.skills.loader import build_skill_graph
 from gems.skills.models import Skill
 from gems.skills.reports import SkillTrial
-from tests.support.scripted_models import (
-    Asked,
-    FlatGenerator,
-    ScriptedChat,
-    requirements,
-    script,
-    settings_at,
-)
+from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, requirements, script, settings_at
 from tests.support.skill_folders import example, skill_folder
 
 EXAMPLES = [

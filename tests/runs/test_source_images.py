@@ -168,9 +168,7 @@ async def test_other_faults_leave_no_picture_behind(house: House) -> None:
         assert not gems.resources.images.folder.exists()
 
 
-async def test_a_full_disk_is_told_before_anything_is_paid_for(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_full_disk_is_told_before_anything_is_paid_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -64,9 +64,7 @@ async def test_what_seems_met_is_asked_again(gems: Gems, chat: ScriptedChat) -> 
     assert {role: used["calls"] for role, used in found.usage.items()} == {"planner": 1, "judge": 2}
 
 
-async def test_nothing_is_drawn_and_nothing_is_kept(
-    gems: Gems, generator: FlatGenerator, tmp_path: Path
-) -> None:
+async def test_nothing_is_drawn_and_nothing_is_kept(gems: Gems, generator: FlatGenerator, tmp_path: Path) -> None:
     await gems.verify(picture(), "a red cat")
     assert generator.requests == []
     assert await gems.runs() == []
@@ -164,10 +162,7 @@ class _Reads:
         return requirement["kind"] == "text"
 
     async def verify(self, request: Any) -> dict[str, VerifierAnswer]:
-        return {
-            item["id"]: VerifierAnswer(answer="no", evidence="It reads OPFN.")
-            for item in request.requirements
-        }
+        return {item["id"]: VerifierAnswer(answer="no", evidence="It reads OPFN.") for item in request.requirements}
 
 
 async def test_texts_are_read(

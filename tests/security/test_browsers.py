@@ -24,9 +24,7 @@ POSTED = (
 )
 PREFLIGHT = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
 ASKED = {"prompt": "x"}
-BODY = json.dumps(
-    {**ASKED, "input": ASKED, "inputs": [ASKED], "messages": [{"role": "user", "content": "x"}]}
-)
+BODY = json.dumps({**ASKED, "input": ASKED, "inputs": [ASKED], "messages": [{"role": "user", "content": "x"}]})
 
 
 @pytest.fixture

@@ -79,13 +79,9 @@ JSON = [
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
-    ("kind", "data"),
-    [*(("msgpack", data) for data in MSGPACK), *(("json", data) for data in JSON)],
-    ids=count(),
+    ("kind", "data"), [*(("msgpack", data) for data in MSGPACK), *(("json", data) for data in JSON)], ids=count()
 )
-def test_no_class_is_made_from_its_name(
-    kind: str, data: bytes, packed: bool, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_class_is_made_from_its_name(kind: str, data: bytes, packed: bool, caplog: pytest.LogCaptureFixture) -> None:
     stored = (f"zlib+{kind}", zlib.compress(data)) if packed else (kind, data)
     try:
         read = checkpoint_serializer().loads_typed(stored)
@@ -122,12 +118,7 @@ def test_a_small_value_does_not_fill_the_memory() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "data"),
-    [
-        ("msgpack", MSGPACK[0]),
-        ("pickle", PICKLED),
-        ("json", JSON[0]),
-        ("zlib+msgpack", b"x"),
-    ],
+    [("msgpack", MSGPACK[0]), ("pickle", PICKLED), ("json", JSON[0]), ("zlib+msgpack", b"x")],
     ids=count(),
 )
 async def test_a_run_whose_checkpoints_were_changed(kind: str, data: bytes, tmp_path: Path) -> None:

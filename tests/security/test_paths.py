@@ -215,9 +215,7 @@ def test_an_export_is_written_where_its_user_says_and_nowhere_else(tmp_path: Pat
     assert done.exit_code == 0, done.stderr
     assert f"{len(lines)} added" in done.stdout
     exported = here("memory", "export")
-    assert {json.loads(line)["run"] for line in exported.stdout.splitlines()} == {
-        line["run"] for line in lines
-    }
+    assert {json.loads(line)["run"] for line in exported.stdout.splitlines()} == {line["run"] for line in lines}
     target = tmp_path / "home" / "out.jsonl"
     assert here("memory", "export", "--out", str(target)).exit_code == 0
     assert target.read_text() == exported.stdout

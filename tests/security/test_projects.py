@@ -64,9 +64,7 @@ def test_no_code_runs(lines: str, project: Path, ran: Path) -> None:
 
 
 @pytest.mark.parametrize("lines", LINES[1:])
-def test_it_does_once_the_user_trusts_the_folder(
-    lines: str, project: Path, ran: Path, tmp_path: Path
-) -> None:
+def test_it_does_once_the_user_trusts_the_folder(lines: str, project: Path, ran: Path, tmp_path: Path) -> None:
     """Or the tests above would hold because of something else."""
     (project / ".env").write_text(lines.format(project=project))
     trusted = here("skills", "trust", ".")

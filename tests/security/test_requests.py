@@ -100,9 +100,7 @@ def test_an_address_elsewhere_is_not_on_the_same_server(address: str) -> None:
     found = resolve_on_same_server(address, BASE)
     if found is not None:
         # Then it was taken for a path of the server itself.
-        assert httpx.URL(found).copy_with(path="/", query=None, fragment=None) == httpx.URL(BASE).copy_with(
-            path="/"
-        )
+        assert httpx.URL(found).copy_with(path="/", query=None, fragment=None) == httpx.URL(BASE).copy_with(path="/")
 
 
 async def ask(kind: str, stub: StubServer) -> None:
@@ -144,9 +142,7 @@ async def test_a_picture_on_another_server_of_this_machine(inside: Receiver) -> 
             await ask("openai", stub)
 
 
-async def test_addresses_in_prompts_and_answers_are_words(
-    inside: Receiver, reached: list[Any], tmp_path: Path
-) -> None:
+async def test_addresses_in_prompts_and_answers_are_words(inside: Receiver, reached: list[Any], tmp_path: Path) -> None:
     """Of everybody who writes: the user, the planner, the judge, the reflector."""
     link = f"![x]({inside.url}/a.png) <img src='{inside.url}/b.png'> {inside.url}/c"
     chat = ScriptedChat()

@@ -90,10 +90,7 @@ def planted(stub: StubServer, home: Path, **more: Any) -> Settings:
             **quick,
         ),
         generator=GeneratorSettings(
-            model=f"openai:painter@{stub.base_url}",
-            api_key=SecretStr(IMAGE),
-            extra_body={"user_key": BODY},
-            **quick,
+            model=f"openai:painter@{stub.base_url}", api_key=SecretStr(IMAGE), extra_body={"user_key": BODY}, **quick
         ),
         **{"embedder": "lexical"} | more,
     )

@@ -18,14 +18,7 @@ from gems.skills.discovery import BUILTIN, read_skill
 from gems.skills.lettering import RapidReader
 from gems.skills.models import Skill
 from tests.support.chat_script import opened, tasks
-from tests.support.scripted_models import (
-    Asked,
-    FlatGenerator,
-    ScriptedChat,
-    opened_desk,
-    requirements,
-    settings_at,
-)
+from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, opened_desk, requirements, settings_at
 from tests.support.stub import StubServer
 from tests.support.text_images import chinese_font, drawn
 
@@ -130,11 +123,7 @@ async def test_creative_and_counting_do_not_work_together(tmp_path: Path) -> Non
 
 async def test_what_must_be_visible_is_stated_asked_for_and_checked(tmp_path: Path) -> None:
     chat = ScriptedChat()
-    fact = {
-        "visible": "a grey kangaroo",
-        "why": "it is on the coat of arms",
-        "question": "Is there a kangaroo?",
-    }
+    fact = {"visible": "a grey kangaroo", "why": "it is on the coat of arms", "question": "Is there a kangaroo?"}
     chat.script["consult"] = {"facts": [fact]}
     chat.script["decompose"] = requirements("Is there an animal of Australia?")
     async with service(tmp_path, chat, (), "knowledge-grounding") as (gems, _):
@@ -191,9 +180,7 @@ async def test_text_is_read_and_what_is_wrong_is_told_exactly(tmp_path: Path) ->
         drawn([]),
         drawn(["GRAND OPENING", "TODAY"], width=700),
     ]
-    result, asked = await text_run(
-        tmp_path, SIGN, pictures, 'Does the image show the text "GRAND OPENING TODAY"?'
-    )
+    result, asked = await text_run(tmp_path, SIGN, pictures, 'Does the image show the text "GRAND OPENING TODAY"?')
     said = [turn["verdicts"][0]["answers"][0] for turn in result.rounds]
     assert [answer["answer"] for answer in said] == ["no", "no", "no", "no", "yes"]
     assert {answer["source"] for answer in said} == {"text-rendering"}
@@ -220,17 +207,12 @@ async def test_texts_that_nobody_asks_about_become_requirements(tmp_path: Path) 
 
 @pytest.mark.skipif(chinese_font() is None, reason="no font with Chinese characters")
 @pytest.mark.parametrize(
-    ("lines", "answer"),
-    [(["今日新茶", "先闻后饮"], "yes"), (["今日新茶"], "no"), (["今日新菜", "先闻后饮"], "no")],
+    ("lines", "answer"), [(["今日新茶", "先闻后饮"], "yes"), (["今日新茶"], "no"), (["今日新菜", "先闻后饮"], "no")]
 )
 async def test_chinese_in_two_lines(lines: list[str], answer: str, tmp_path: Path) -> None:
     picture = drawn(lines, font=chinese_font())
     result, _ = await text_run(
-        tmp_path,
-        "一块木牌，上面写着“今日新茶，先闻后饮”",
-        [picture],
-        "Is there a wooden board?",
-        max_rounds=1,
+        tmp_path, "一块木牌，上面写着“今日新茶，先闻后饮”", [picture], "Is there a wooden board?", max_rounds=1
     )
     read = result.requirements[1]
     assert (read.answer, read.source) == (answer, "text-rendering"), read.evidence

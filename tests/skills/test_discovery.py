@@ -107,9 +107,7 @@ def test_what_may_not_be_read_is_told(closed: str, tmp_path: Path) -> None:
     assert "cannot be read" in faults(faulty)[0]
 
 
-def test_a_closed_folder_is_no_skill_that_nobody_hears_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_closed_folder_is_no_skill_that_nobody_hears_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same for whoever may read everything: the system's answers are those of a closed folder."""
     write(tmp_path / "good")
     closed = tmp_path / "closed"
@@ -146,9 +144,7 @@ def test_what_is_no_skill_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptu
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
     write(tmp_path / "skill")
-    assert [skill.name for skill in found_in(tmp_path, tmp_path / "missing") if isinstance(skill, Skill)] == [
-        "skill"
-    ]
+    assert [skill.name for skill in found_in(tmp_path, tmp_path / "missing") if isinstance(skill, Skill)] == ["skill"]
     assert caplog.records == []
 
 
@@ -266,10 +262,7 @@ def test_code_that_may_not_run_is_no_guidance(tmp_path: Path) -> None:
 def test_a_folder_that_the_user_named_and_that_is_not_there_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    places = [
-        Place("path", tmp_path / "mistyped", runs_code=True),
-        Place("home", tmp_path / "no", runs_code=True),
-    ]
+    places = [Place("path", tmp_path / "mistyped", runs_code=True), Place("home", tmp_path / "no", runs_code=True)]
     assert found_in(*places) == []
     (record,) = caplog.records
     assert "mistyped cannot be listed" in record.getMessage()
@@ -341,12 +334,9 @@ def verifiers(context):
 
 
 @pytest.mark.parametrize(
-    ("place", "runs"),
-    [("agents", False), ("claude", False), ("home", True), ("project agents", True), ("path", True)],
+    ("place", "runs"), [("agents", False), ("claude", False), ("home", True), ("project agents", True), ("path", True)]
 )
-def test_code_runs_from_trusted_places_only(
-    place: str, runs: bool, where: SkillSearchPath, tmp_path: Path
-) -> None:
+def test_code_runs_from_trusted_places_only(place: str, runs: bool, where: SkillSearchPath, tmp_path: Path) -> None:
     trust(where.home, tmp_path / "project")
     folder = write(tmp_path / RELATIVE[place] / "mine", {"graph.py": MARKING})
     skill = scanned(where).get("mine")
@@ -365,9 +355,7 @@ def test_untrusted_code_cannot_be_loaded_by_mistake(where: SkillSearchPath, tmp_
     assert not (folder / "ran").exists()
 
 
-def test_code_of_other_programs_skills_runs_once_it_is_trusted(
-    where: SkillSearchPath, tmp_path: Path
-) -> None:
+def test_code_of_other_programs_skills_runs_once_it_is_trusted(where: SkillSearchPath, tmp_path: Path) -> None:
     folder = write(tmp_path / ".claude/skills/mine", {"graph.py": MARKING})
     trust(where.home, tmp_path / ".claude")
     skill = scanned(where).get("mine")

@@ -24,9 +24,7 @@ def test_text_is_read_with_plain_line_feeds(raw: bytes, text: str, tmp_path: Pat
     assert read_text(tmp_path, "a.md") == text
 
 
-@pytest.mark.parametrize(
-    "relative", ["../a.md", "references/../../a.md", "/etc/passwd", "..\\a.md", "..", "a\0.md"]
-)
+@pytest.mark.parametrize("relative", ["../a.md", "references/../../a.md", "/etc/passwd", "..\\a.md", "..", "a\0.md"])
 def test_paths_that_lead_out_are_refused(relative: str, tmp_path: Path) -> None:
     (tmp_path / "a.md").write_text("secret")
     (tmp_path / "skill").mkdir()
@@ -78,10 +76,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        (
-            "See `references/a.md`, references/b/c.txt and references/a.md.",
-            ["references/a.md", "references/b/c.txt"],
-        ),
+        ("See `references/a.md`, references/b/c.txt and references/a.md.", ["references/a.md", "references/b/c.txt"]),
         ("[fonts](./references/a.md)", ["./references/a.md"]),
         ("(../references/a.md)", ["../references/a.md"]),
         ("https://example.org/references/a.md, references/a.mdx, references/run.py", []),

@@ -45,9 +45,7 @@ def test_later_skill_stands_in_for_an_earlier_one() -> None:
         ("../spatial/x", None),
     ],
 )
-def test_names_as_models_and_people_write_them(
-    registry: SkillRegistry, answered: str, found: str | None
-) -> None:
+def test_names_as_models_and_people_write_them(registry: SkillRegistry, answered: str, found: str | None) -> None:
     assert registry.match(answered) == found
 
 

@@ -17,11 +17,7 @@ NAME = "my-skill"
 WELL_FORMED = {
     "smallest": text_of(NAME),
     "every field": text_of(
-        NAME,
-        license="MIT",
-        compatibility="Any",
-        allowed_tools="Bash Read",
-        metadata="\n  author: me\n  version: 1",
+        NAME, license="MIT", compatibility="Any", allowed_tools="Bash Read", metadata="\n  author: me\n  version: 1"
     ),
     "quoted": text_of(NAME, description='"Use when: always"'),
     "single quoted": text_of(NAME, description="'It''s for cats.'"),
@@ -72,16 +68,8 @@ DIFFERENT = {
     "byte order mark": (f"\ufeff{text_of(NAME)}", True, "Editors on Windows write one; it says nothing."),
     "empty body": (text_of(NAME, body=""), False, "A skill without guidance does nothing to a prompt."),
     "hyphens in a text": (text_of(NAME, description='"a --- b"'), True, "The validator cuts at any ---."),
-    "flow style": (
-        text_of(NAME, metadata="{author: me}"),
-        True,
-        "YAML, though the validator's parser takes none.",
-    ),
-    "empty compatibility": (
-        text_of(NAME, compatibility=""),
-        False,
-        "The standard wants 1 to 500 characters.",
-    ),
+    "flow style": (text_of(NAME, metadata="{author: me}"), True, "YAML, though the validator's parser takes none."),
+    "empty compatibility": (text_of(NAME, compatibility=""), False, "The standard wants 1 to 500 characters."),
     "list as metadata": (text_of(NAME, metadata="\n  - a"), False, "The standard wants a map."),
 }
 
@@ -110,9 +98,7 @@ def test_malformed_documents_are_so_for_the_public_validator_too(text: str, tmp_
 
 
 @pytest.mark.parametrize(("text", "standard", "why"), DIFFERENT.values(), ids=DIFFERENT)
-def test_where_the_public_validator_says_otherwise(
-    text: str, standard: bool, why: str, tmp_path: Path
-) -> None:
+def test_where_the_public_validator_says_otherwise(text: str, standard: bool, why: str, tmp_path: Path) -> None:
     folder = write(tmp_path / NAME, {"SKILL.md": text})
     assert is_standard(folder) == standard, why
     assert (skills_ref.validate(folder) == []) != standard

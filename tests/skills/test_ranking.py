@@ -117,9 +117,7 @@ async def test_no_body_is_read_before_the_choice(tmp_path: Path) -> None:
         ([], [], ""),
     ],
 )
-async def test_choice_of_the_planner(
-    answered: list[str], kept: list[str], warned: str, tmp_path: Path
-) -> None:
+async def test_choice_of_the_planner(answered: list[str], kept: list[str], warned: str, tmp_path: Path) -> None:
     write(tmp_path / "a", metadata="\n  gems-conflicts: b")
     skills = [skill_in(tmp_path / "a"), *(skill_in(write(tmp_path / name)) for name in "bcdef")]
     async with opened_desk(tmp_path / "home", skills=skills) as desk:

@@ -45,9 +45,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     studio = Studio(f"http://127.0.0.1:{port}", place / "home", place / "log")
     with (
         studio.log.open("w") as log,
-        subprocess.Popen(
-            command, cwd=place, env=kept | nowhere | own, stdout=log, stderr=subprocess.STDOUT
-        ) as process,
+        subprocess.Popen(command, cwd=place, env=kept | nowhere | own, stdout=log, stderr=subprocess.STDOUT) as process,
     ):
         try:
             wait_for(studio, process)

@@ -115,18 +115,14 @@ async def test_the_state_is_readable(client: LangGraphClient, studio: Studio, th
     assert "base64" not in text
 
 
-async def test_events_hold_links_in_place_of_paths(
-    client: LangGraphClient, studio: Studio, thread: str
-) -> None:
+async def test_events_hold_links_in_place_of_paths(client: LangGraphClient, studio: Studio, thread: str) -> None:
     parts = [part async for part in client.runs.stream(thread, "gems", input=PLAIN, stream_mode="custom")]
     (drawn,) = [part.data for part in parts if part.event == "custom" and part.data["type"] == "image"]
     assert drawn["path"] == f"{studio.url}/images/{drawn['candidate']['image']}.png"
     assert str(studio.home) not in json.dumps([part.data for part in parts])
 
 
-async def test_checkpoints_are_where_gems_keeps_them(
-    client: LangGraphClient, studio: Studio, thread: str
-) -> None:
+async def test_checkpoints_are_where_gems_keeps_them(client: LangGraphClient, studio: Studio, thread: str) -> None:
     await client.runs.wait(thread, "gems", input=PLAIN)
     with closing(sqlite3.connect(studio.home / "checkpoints.sqlite3")) as kept:
         count = "SELECT count(*) FROM checkpoints WHERE thread_id = ?"
@@ -135,9 +131,7 @@ async def test_checkpoints_are_where_gems_keeps_them(
         assert kept.execute(count, (thread,)).fetchone()[0] == 0
 
 
-async def test_images_are_cached_for_good(
-    client: LangGraphClient, http: httpx.AsyncClient, thread: str
-) -> None:
+async def test_images_are_cached_for_good(client: LangGraphClient, http: httpx.AsyncClient, thread: str) -> None:
     url = (await client.runs.wait(thread, "gems", input=PLAIN))["image_url"]
     shown = await http.get(url)
     assert (shown.status_code, shown.headers["content-type"]) == (200, "image/png")
@@ -159,9 +153,7 @@ async def test_one_can_go_back_to_a_round_and_fork(client: LangGraphClient, thre
     assert len(first["rounds"]) == 3
     history = await client.threads.get_history(thread, limit=50)
     (back,) = [
-        state
-        for state in history
-        if state["next"] == ["generator"] and len(state["values"].get("rounds", ())) == 1
+        state for state in history if state["next"] == ["generator"] and len(state["values"].get("rounds", ())) == 1
     ]
     edit = {"current_prompt": "a dog on a red square"}
     fork = await client.threads.update_state(thread, edit, as_node="reflector", checkpoint=back["checkpoint"])
@@ -175,13 +167,9 @@ async def test_a_run_goes_on_from_a_checkpoint(client: LangGraphClient, thread: 
     first = await client.runs.wait(thread, "gems", input=HOPELESS)
     history = await client.threads.get_history(thread, limit=50)
     (back,) = [state for state in history if state["next"] == ["judge"] and not state["values"]["rounds"]]
-    second = await client.runs.wait(
-        thread, "gems", input=None, checkpoint_id=back["checkpoint"]["checkpoint_id"]
-    )
+    second = await client.runs.wait(thread, "gems", input=None, checkpoint_id=back["checkpoint"]["checkpoint_id"])
     # The ledger hands back what was drawn and answered.
-    assert [turn["candidates"] for turn in second["rounds"]] == [
-        turn["candidates"] for turn in first["rounds"]
-    ]
+    assert [turn["candidates"] for turn in second["rounds"]] == [turn["candidates"] for turn in first["rounds"]]
 
 
 async def test_a_thread_can_be_copied(client: LangGraphClient, thread: str) -> None:
@@ -190,9 +178,7 @@ async def test_a_thread_can_be_copied(client: LangGraphClient, thread: str) -> N
     assert await values(client, copied["thread_id"]) == await values(client, thread)
 
 
-async def test_a_cancelled_run_leaves_the_thread_usable(
-    client: LangGraphClient, studio: Studio, thread: str
-) -> None:
+async def test_a_cancelled_run_leaves_the_thread_usable(client: LangGraphClient, studio: Studio, thread: str) -> None:
     skill_folder(studio.home / "skills", "waits-long", code=WAITS.format(parties=2))
     run = await client.runs.create(thread, "gems", input=PLAIN | {"skills": "waits-long"})
     await reached(client, thread, "skill_waits-long")
@@ -235,9 +221,7 @@ async def test_a_skill_that_was_dropped_in_is_used_by_the_next_run(
     assert not any("glowing" in str(node["id"]) for node in later["nodes"])
 
 
-async def test_what_a_skill_asks_can_be_answered(
-    client: LangGraphClient, studio: Studio, thread: str
-) -> None:
+async def test_what_a_skill_asks_can_be_answered(client: LangGraphClient, studio: Studio, thread: str) -> None:
     skill_folder(studio.home / "skills", "seasons", code=ASKS)
     await client.runs.wait(thread, "gems", input=PLAIN | {"skills": "seasons"})
     asked = await client.threads.get_state(thread)
@@ -272,15 +256,11 @@ async def test_the_drawn_graph_shows_the_insides_of_skills(client: LangGraphClie
     assert {"skill_counting-and-binding:load", "skill_counting-and-binding:enhance"} <= nodes
 
 
-async def test_a_message_starts_a_run_and_gets_an_answer(
-    client: LangGraphClient, studio: Studio, thread: str
-) -> None:
+async def test_a_message_starts_a_run_and_gets_an_answer(client: LangGraphClient, studio: Studio, thread: str) -> None:
     said = [{"role": "user", "content": "two green stars"}]
     words = [
         part.data[0]
-        async for part in client.runs.stream(
-            thread, "gems", input={"messages": said}, stream_mode="messages-tuple"
-        )
+        async for part in client.runs.stream(thread, "gems", input={"messages": said}, stream_mode="messages-tuple")
         if part.event == "messages"
     ]
     # What nodes ask models is no part of the conversation.

@@ -59,11 +59,7 @@ def _place_wise(folder: Path) -> None:
     culture, time = json.loads((DATA / "wise" / "invented.json").read_text())
     space = time | {"prompt_id": 568, "Prompt": "A cellar below a lighthouse"}
     science = [culture | {"prompt_id": number, "Prompt": f"Rust {number}"} for number in (701, 801, 901)]
-    files = {
-        "cultural_common_sense": [culture],
-        "spatio-temporal_reasoning": [time, space],
-        "natural_science": science,
-    }
+    files = {"cultural_common_sense": [culture], "spatio-temporal_reasoning": [time, space], "natural_science": science}
     for name, records in files.items():
         path = folder / "WISE_legacy" / "data" / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,8 +121,7 @@ def frozen(
     keys = [prompt.key(sample) for prompt in prompts for sample in range(samples)]
     absent = set(missing)
     rows = {
-        key: row(key, **({"file": "", "sha256": "", "error": "Nothing came."} if key in absent else {}))
-        for key in keys
+        key: row(key, **({"file": "", "sha256": "", "error": "Nothing came."} if key in absent else {})) for key in keys
     }
 
     async def image(found: SampleRow) -> bytes:

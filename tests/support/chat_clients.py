@@ -35,10 +35,7 @@ def plain(logprobs: bool = False) -> Question:
 def formed() -> Question:
     """A question that is answered by a JSON object."""
     return Question(
-        task="decompose",
-        system="Task: decompose",
-        parts=(wrap_in_tag("user_prompt", PROMPT),),
-        reply=RequirementsReply,
+        task="decompose", system="Task: decompose", parts=(wrap_in_tag("user_prompt", PROMPT),), reply=RequirementsReply
     )
 
 
@@ -47,10 +44,7 @@ def checklist(pictures: int = 1) -> Question:
     return Question(
         task="checklist",
         system="Task: checklist",
-        parts=(
-            *(red_circle(n) for n in range(pictures)),
-            wrap_in_tag("questions", "1. Is there a red circle?"),
-        ),
+        parts=(*(red_circle(n) for n in range(pictures)), wrap_in_tag("questions", "1. Is there a red circle?")),
         reply=ChecklistReply,
     )
 

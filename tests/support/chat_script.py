@@ -64,9 +64,7 @@ class Script:
 
     def _decompose(self, content: str) -> Any:
         stated = ("Are there three red circles?", "Is there a blue square?")
-        return {
-            "requirements": [{"question": question, "kind": "object", "parents": []} for question in stated]
-        }
+        return {"requirements": [{"question": question, "kind": "object", "parents": []} for question in stated]}
 
     def _checklist(self, content: str) -> Any:
         square = ("yes" if self._accepts() else "no", "a square or none")

@@ -24,9 +24,7 @@ async def carried_out(desk: Desk, graph: Any = None, **given: Any) -> dict[str, 
     """The output of a run, whose events end up in the desk's."""
     graph = graph or compiled()
     asked: dict[str, Any] = {"prompt": "a red cat", "seed": 7} | given
-    stream = graph.astream(
-        asked, config(), context=desk.context, stream_mode=["custom", "values"], subgraphs=True
-    )
+    stream = graph.astream(asked, config(), context=desk.context, stream_mode=["custom", "values"], subgraphs=True)
     output: dict[str, Any] = {}
     async for path, mode, value in stream:
         if mode == "custom":

@@ -84,10 +84,7 @@ def kept_names(home: Path, url: str | None) -> set[str]:
                 for table in ("checkpoint_blobs", "checkpoint_writes")
                 for row in connection.execute(f"SELECT DISTINCT channel FROM {table}".encode())
             }
-            texts = [
-                f"{row[0]}{row[1]}"
-                for row in connection.execute("SELECT checkpoint, metadata FROM checkpoints")
-            ]
+            texts = [f"{row[0]}{row[1]}" for row in connection.execute("SELECT checkpoint, metadata FROM checkpoints")]
     known = {*OLD_NAMES, *OLD_NAMES.values()}
     # In texts only channels with versions count: `drawing` is also a key of `skill_uses`.
     return (names & known) | {name for name in known if any(f"'{name}': '0" in text for text in texts)}

@@ -57,9 +57,7 @@ def _commands() -> dict[str, set[str]]:
     """The names that belong to the flags of `gems run` and `gems fork`."""
     flags = {option.flag: name for name, option in OPTIONS.items()}
     group: Any = typer.main.get_command(commands)
-    shown = {
-        name: {flag for item in group.commands[name].params for flag in item.opts} for name in ("run", "fork")
-    }
+    shown = {name: {flag for item in group.commands[name].params for flag in item.opts} for name in ("run", "fork")}
     return {f"gems {name}": {flags[flag] for flag in found if flag in flags} for name, found in shown.items()}
 
 

@@ -84,9 +84,7 @@ class World:
     def checklist(self, content: Any) -> Any:
         met = seen(content)
         said = ["yes" if number <= met else "no" for number in (1, 2, 3)]
-        return {
-            "answers": [{"number": n, "answer": a, "evidence": f"seen {n}"} for n, a in enumerate(said, 1)]
-        }
+        return {"answers": [{"number": n, "answer": a, "evidence": f"seen {n}"} for n, a in enumerate(said, 1)]}
 
     def verify(self, content: Any) -> Any:
         met = QUESTIONS.index(extract_tag("question", text_of(content)) or "") < seen(content)
@@ -158,6 +156,4 @@ def wait_for_rows(home: Path, table: str, count: int, url: str | None = None) ->
 
 
 def _opened(home: Path, url: str | None) -> Any:
-    return (
-        psycopg.connect(url, autocommit=True) if url else sqlite3.connect(home / "ledger.sqlite3", PATIENCE_S)
-    )
+    return psycopg.connect(url, autocommit=True) if url else sqlite3.connect(home / "ledger.sqlite3", PATIENCE_S)

@@ -41,17 +41,7 @@ class Postgres:
         secret = self._folder / "secret"
         secret.write_text(PASSWORD.replace("%40", "@"))
         self._own()
-        command = [
-            self._program("initdb"),
-            "-D",
-            self._data,
-            "-U",
-            _USER,
-            "-A",
-            "scram-sha-256",
-            "-E",
-            "UTF8",
-        ]
+        command = [self._program("initdb"), "-D", self._data, "-U", _USER, "-A", "scram-sha-256", "-E", "UTF8"]
         command += ["--no-sync", "--locale=C.UTF-8", f"--pwfile={secret}"]
         subprocess.run(command, check=True, capture_output=True, timeout=300, user=_user(), cwd=self._folder)
 

@@ -20,15 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 @contextmanager
 def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Any]:
     """A process at work; killed in the end if it is still there."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.support.run_worker",
-        str(home),
-        stub.base_url,
-        run_id,
-        str(candidates),
-    ]
+    command = [sys.executable, "-m", "tests.support.run_worker", str(home), stub.base_url, run_id, str(candidates)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
     ) as process:

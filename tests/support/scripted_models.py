@@ -241,12 +241,7 @@ class Desk:
 
     def work(self, **given: Any) -> NodeContext:
         """A node's turn whose events end up in `events`."""
-        told: dict[str, Any] = {
-            "run_id": "run",
-            "round": 1,
-            "profile": "balanced",
-            "deadline_s": None,
-        } | given
+        told: dict[str, Any] = {"run_id": "run", "round": 1, "profile": "balanced", "deadline_s": None} | given
         return NodeContext(context=self.context, write=self.events.append, **told)
 
     def told(self, kind: str) -> list[dict[str, Any]]:

@@ -42,9 +42,7 @@ async def test_chat_as_the_openai_client_sees_it() -> None:
     assert message.model_extra == {"reasoning_content": "It looks red."}
     deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
     assert "".join(delta.content or "" for delta in deltas) == "Yes. Is it red?"
-    assert (
-        "".join((delta.model_extra or {}).get("reasoning_content", "") for delta in deltas) == "It looks red."
-    )
+    assert "".join((delta.model_extra or {}).get("reasoning_content", "") for delta in deltas) == "It looks red."
     assert whole.usage is not None
     assert chunks[-1].usage == whole.usage
     assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 0
@@ -102,9 +100,7 @@ def test_words_around_an_answer() -> None:
         assert chat(stub)["choices"][0]["finish_reason"] == "content_filter"
         stub.fault(Fault("refusal"), times=1)
         assert chat(stub)["choices"][0]["message"]["refusal"]
-        stub.fault(
-            Fault.reply("cREATIVE"), when=lambda body: body["messages"][0]["content"] == "Task: verify"
-        )
+        stub.fault(Fault.reply("cREATIVE"), when=lambda body: body["messages"][0]["content"] == "Task: verify")
         assert chat(stub)["choices"][0]["message"]["content"] == "cREATIVE"
         stub.behave()
         assert chat(stub)["choices"][0]["message"]["content"] == "Yes. Is it red?"
@@ -150,12 +146,7 @@ def test_conditions() -> None:
                 asked["response_format"] = {"type": form}
             return httpx.post(url, json=asked).status_code
 
-        assert [status(1), status(2), status(0, "json_schema"), status(0, "json_object")] == [
-            200,
-            400,
-            400,
-            200,
-        ]
+        assert [status(1), status(2), status(0, "json_schema"), status(0, "json_object")] == [200, 400, 400, 200]
         stub.fault(Fault("no_json"))
         assert status(0, "json_object") == 400
 

@@ -12,10 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 def chinese_font() -> Path | None:
     """A font with Chinese characters, where the machine has one."""
     fonts = Path("/usr/share/fonts")
-    found = [
-        *sorted(fonts.glob("**/wqy-*.tt[cf]")),
-        *sorted(fonts.glob("**/NotoSansCJK*.tt[cf]")),
-    ]
+    found = [*sorted(fonts.glob("**/wqy-*.tt[cf]")), *sorted(fonts.glob("**/NotoSansCJK*.tt[cf]"))]
     return found[0] if found else None
 
 

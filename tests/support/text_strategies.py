@@ -14,15 +14,7 @@ _WORDS = (
     *("null", "true", "NaN", "-Infinity", "1e999", "9" * 400, "0", "-1", "1.", "x"),
     *("@", "@http://", "@https://", "http:", "https://", "openai:", "blocks", "diffusers:", "?", "&", "="),
     *("/", "//", "..", "%", "%00", "%2e", "[::1]", ":0", ":99999", "user:pass@"),
-    *(
-        "name: ",
-        "description: ",
-        "metadata:\n",
-        "  gems-conflicts: ",
-        "&a ",
-        "*a",
-        "!!python/object:os.system ",
-    ),
+    *("name: ", "description: ", "metadata:\n", "  gems-conflicts: ", "&a ", "*a", "!!python/object:os.system "),
     *("<<: ", "|", ">-", "? ", "yes", "no", "unknown", "Answer: ", "the answer is "),
     *("question", "requirements", "answers", "number", "prompt", "experience"),
     *("\x00", "\x1b[31m", "\u202e", "\ufeff", "\u2028", "\u00d7", "\u00e9", "\u5b57", "\U0001f3a8"),
@@ -31,14 +23,11 @@ _WORDS = (
 
 
 texts = st.one_of(
-    st.text(max_size=200),
-    st.lists(st.one_of(st.sampled_from(_WORDS), st.text(max_size=8)), max_size=40).map("".join),
+    st.text(max_size=200), st.lists(st.one_of(st.sampled_from(_WORDS), st.text(max_size=8)), max_size=40).map("".join)
 )
 """Unicode texts without halves of characters, some of them nearly right."""
 
-odd_texts = st.one_of(
-    texts, st.text(st.characters(codec=None, categories=("Cs", "Cc", "Lu", "Zs")), max_size=40)
-)
+odd_texts = st.one_of(texts, st.text(st.characters(codec=None, categories=("Cs", "Cc", "Lu", "Zs")), max_size=40))
 """The same, also with halves of characters, as JSON can spell them."""
 
 bytes_ = st.one_of(st.binary(max_size=300), texts.map(lambda text: text.encode()))

@@ -61,10 +61,7 @@ _NOT_OFFERED = ("dev", "test")
 _HINTS: tuple[tuple[type[GemsError], str], ...] = (
     (AuthenticationError, "Check the API key in the settings."),
     (UnreachableError, "Check that the server is running and that the URL in the model spec is correct."),
-    (
-        ProviderTimeoutError,
-        "The server may still be loading the model. If it is slow, raise the TIMEOUT_S setting.",
-    ),
+    (ProviderTimeoutError, "The server may still be loading the model. If it is slow, raise the TIMEOUT_S setting."),
     (ProviderError, "Try again, and check the server's log."),
 )
 _OWN = re.compile(r"gems-agent\[(?P<extras>[^\]]+)\]")
@@ -340,9 +337,7 @@ async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:
         if not draw:
             raise _Skipped(f"{able.model}: skipped with --no-draw")
         width, height = smallest_size(able)
-        image = await generator.generate(
-            ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height)
-        )
+        image = await generator.generate(ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height))
         price = f" for ${able.price_usd:g}" if able.price_usd else ""
         return f"{able.model} generated {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
     finally:

@@ -72,9 +72,7 @@ class RunManager:
             return run_id
         return await self._start(self.gems.stream_resume(run_id, answer, **target))
 
-    async def fork(
-        self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
-    ) -> str:
+    async def fork(self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]) -> str:
         """Start a fork and return its id."""
         return await self._start(self.gems.stream_fork(run_id, number, prompt, **arguments))
 
@@ -169,9 +167,7 @@ class RunManager:
         channel.task = asyncio.create_task(self._follow(events, channel, known))
         return await known
 
-    async def _follow(
-        self, events: AsyncGenerator[Event], channel: _Channel, known: asyncio.Future[str]
-    ) -> None:
+    async def _follow(self, events: AsyncGenerator[Event], channel: _Channel, known: asyncio.Future[str]) -> None:
         error: BaseException | None = None
         try:
             async with aclosing(events) as stream:

@@ -23,9 +23,7 @@ def clean_text(text: str) -> str:
 def one_line(text: str, most: int | None = None) -> str:
     """Join lines, and truncate to `most` characters with an ellipsis."""
     line = clean_text(" ".join(text.split()))
-    return (
-        line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
-    )
+    return line if most is None or len(line) <= most else f"{line[: most - 1].rstrip()}\N{HORIZONTAL ELLIPSIS}"
 
 
 def pluralize(number: int, noun: str) -> str:

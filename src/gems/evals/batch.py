@@ -103,9 +103,7 @@ def read_batch_list(file: Path) -> BatchList:
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise RequestError(
-            f"{file} cannot be read: {error.strerror}.", hint="Pass a .jsonl or .csv file."
-        ) from error
+        raise RequestError(f"{file} cannot be read: {error.strerror}.", hint="Pass a .jsonl or .csv file.") from error
     except UnicodeDecodeError as error:
         raise RequestError(f"{file} is not UTF-8 text.", hint="Save it as UTF-8.") from error
     found = BatchList(file)
@@ -182,9 +180,7 @@ class Batch(JobRunner):
         Raises `RequestError` if its settings differ or it holds samples of a benchmark.
         """
         if await asyncio.to_thread(store.exists, EvalSettings.file_name):
-            raise RequestError(
-                f"{store.label} holds samples of a benchmark.", hint="Use another folder for this list."
-            )
+            raise RequestError(f"{store.label} holds samples of a benchmark.", hint="Use another folder for this list.")
         return cls(store, await asyncio.to_thread(wanted.apply, store), rows)
 
     async def read_manifest(self) -> dict[str, BatchLine]:

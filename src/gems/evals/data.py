@@ -150,9 +150,7 @@ def check_unique(entries: Sequence[DataRecord[M]], id_of: Callable[[M], Hashable
 def check_count(path: Path, found: int, most: int) -> None:
     """Check that a file has no more records than the benchmark; raises `DataError`."""
     if found > most:
-        raise DataError(
-            f"{path} has {found:,} records, but the benchmark has {most:,}: it is another edition."
-        )
+        raise DataError(f"{path} has {found:,} records, but the benchmark has {most:,}: it is another edition.")
 
 
 def _parse_json(path: Path, text: str, number: int | None = None) -> Any:
@@ -197,9 +195,7 @@ class FileCheck(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    path: str = Field(
-        description="Path in the folder; for missing files, the path in the official repository."
-    )
+    path: str = Field(description="Path in the folder; for missing files, the path in the official repository.")
     status: FileStatus = Field(
         description="`ok`; `partial`: fewer records than the complete benchmark; `differs`: other number of "
         "records or other size, as in another edition; `missing`; `optional`: missing, but not needed."

@@ -74,9 +74,7 @@ def generator_profile(name: str, generator: str) -> GeneratorProfile | None:
     Raises `OptionError` if no profile has this name.
     """
     if name not in PROFILES:
-        raise OptionError(
-            f"Unknown generator profile: {name!r}.", hint=f"Choose one of: {', '.join(PROFILES)}."
-        )
+        raise OptionError(f"Unknown generator profile: {name!r}.", hint=f"Choose one of: {', '.join(PROFILES)}.")
     # The URL of an endpoint does not identify its model.
     model = generator.partition("@http")[0].lower().replace("_", "-")
     return next((profile for known, profile in PROFILES[name].items() if known in model), None)

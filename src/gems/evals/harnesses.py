@@ -90,9 +90,7 @@ async def accept_image(state: State, work: NodeContext) -> Update:
         "prompt": state["current_prompt"],
         "negative_prompt": negative_prompt(state),
         "candidates": state["drawn"],
-        "verdicts": [
-            {"image": candidate["image"], "answers": [], "score": 0.0} for candidate in state["drawn"]
-        ],
+        "verdicts": [{"image": candidate["image"], "answers": [], "score": 0.0} for candidate in state["drawn"]],
         "best": 0,
         "score": 0.0,
         "seconds": state.get("timings") or {},

@@ -9,14 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gems.errors import (
-    ConfigurationError,
-    DiskFullError,
-    GemsError,
-    RunBusyError,
-    RunDrainedError,
-    RunNotFoundError,
-)
+from gems.errors import ConfigurationError, DiskFullError, GemsError, RunBusyError, RunDrainedError, RunNotFoundError
 from gems.evals.records import JobOutcome
 from gems.memory.file_store import FileStore
 from gems.options import RunOptions
@@ -70,11 +63,7 @@ async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
             job_result = _job_result(job, result)
             if result.stop_reason in ("failed", "cancelled"):
                 failure = result.failure
-                why = (
-                    f"{failure['error']}: {failure['message']}"
-                    if failure
-                    else f"The run was {result.stop_reason}."
-                )
+                why = f"{failure['error']}: {failure['message']}" if failure else f"The run was {result.stop_reason}."
                 return job_result.model_copy(update={"error": why})
             if result.path is not None:
                 png = await asyncio.to_thread(Path(result.path).read_bytes)

@@ -10,14 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.judge import EvalJudge, JudgeQuestion
-from gems.evals.metrics import (
-    NUMBERS,
-    Parents,
-    arithmetic_mean,
-    number_spellings,
-    spellings,
-    token_probability,
-)
+from gems.evals.metrics import NUMBERS, Parents, arithmetic_mean, number_spellings, spellings, token_probability
 from gems.evals.records import BenchmarkPrompt, Score, gather_or_cancel
 from gems.models.chat.parsing import read_answer
 
@@ -32,9 +25,7 @@ T = TypeVar("T")
 ANSWERS_FACT = "answers"
 """Fact of a score: 1 for yes and 0 for no, in the order of the questions."""
 _MAX_READ_TOKENS = 1024
-_NO_TEXT = re.compile(
-    r"\W*no text(?: (?:is |was |can be )?(?:recogni[sz]ed|found|visible|seen))?\W*", re.IGNORECASE
-)
+_NO_TEXT = re.compile(r"\W*no text(?: (?:is |was |can be )?(?:recogni[sz]ed|found|visible|seen))?\W*", re.IGNORECASE)
 _READ_TEXT_PROMPT = (
     "Write down all text that can be read in the image, exactly as it stands there, and nothing else. Write "
     "no text twice that stands there once. If there is none, answer: No text."
@@ -77,12 +68,7 @@ async def ask_number_probability(judge: EvalJudge, text: str, image: bytes, word
     """
     number = NUMBERS.index(word.lower())
     return await _ask_probability(
-        judge,
-        text,
-        image,
-        number_spellings(word),
-        _NUMBER_TOKENS,
-        lambda reply: _parse_number(reply) == number,
+        judge, text, image, number_spellings(word), _NUMBER_TOKENS, lambda reply: _parse_number(reply) == number
     )
 
 
@@ -98,9 +84,7 @@ async def _ask_probability(
 
     `answers` are the first tokens of any valid answer; `read` tells whether a complete reply is accepted.
     """
-    reply = await judge.ask(
-        JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP_LOGPROBS)
-    )
+    reply = await judge.ask(JudgeQuestion(text=text, pictures=[image], max_tokens=1, top_logprobs=_TOP_LOGPROBS))
     if reply.first_token:
         if token_probability(reply.first_token, answers) < _MIN_PROBABILITY:
             said = reply.text or " ".join(reply.first_token)
@@ -109,8 +93,7 @@ async def _ask_probability(
     if judge.samples <= 1:
         return Probability(arithmetic_mean([read(reply.text)]), "hard")
     several = await gather_or_cancel(
-        ask_text(judge, text, image, temperature=1.0, attempt=attempt)
-        for attempt in range(1, judge.samples + 1)
+        ask_text(judge, text, image, temperature=1.0, attempt=attempt) for attempt in range(1, judge.samples + 1)
     )
     return Probability(arithmetic_mean([read(said) for said in several]), "frequency")
 
@@ -196,10 +179,7 @@ def make_score(prompt: BenchmarkPrompt, sample: int, metric: str, scored: ImageS
 
 
 async def score_questions(
-    prompt: BenchmarkPrompt,
-    image: bytes,
-    judge: EvalJudge,
-    formula: Callable[[Mapping[int, float], Parents], float],
+    prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge, formula: Callable[[Mapping[int, float], Parents], float]
 ) -> ImageScore:
     """Apply `formula` to the raw answers (0 or 1) about an image and the questions' parents.
 
@@ -244,9 +224,7 @@ async def collect_replies(
             else:
                 found.append(reply)
     if len(found) < wanted:
-        raise UnreadableReplyError(
-            f"Only {len(found)} of {asked} replies are readable; the last error: {last_error}"
-        )
+        raise UnreadableReplyError(f"Only {len(found)} of {asked} replies are readable; the last error: {last_error}")
     return found
 
 

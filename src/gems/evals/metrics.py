@@ -12,9 +12,7 @@ from gems.evals.records import Score
 
 K = TypeVar("K", bound=Hashable)
 # As GPT's and as SentencePiece's tokenizers write the blank before a word, where a server does not undo it.
-_SPACE_MARKERS = str.maketrans(
-    {"\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "}
-)
+_SPACE_MARKERS = str.maketrans({"\N{LATIN CAPITAL LETTER G WITH DOT ABOVE}": " ", "\N{LOWER ONE EIGHTH BLOCK}": " "})
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _DROPPED_CHARACTERS = re.compile("[^\u4e00-\u9fa5a-zA-Z0-9\\sàâäéèêëîïôöùûüçÀÂÄÉÈÊËÎÏÔÖÙÛÜÇ]")
 _CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -40,9 +38,7 @@ def values_by(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, lis
     """Return the values of scores by key, in order of first appearance."""
     valued = [score for score in scores if score.value is not None]
     groups = group_by(valued, key)
-    return {
-        name: [score.value for score in group if score.value is not None] for name, group in groups.items()
-    }
+    return {name: [score.value for score in group if score.value is not None] for name, group in groups.items()}
 
 
 def group_by(scores: Iterable[Score], key: Callable[[Score], K]) -> dict[K, list[Score]]:

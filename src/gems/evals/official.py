@@ -94,7 +94,5 @@ def _choose_language(folder: EvalFolder, language: str | None) -> str:
         return languages[0]
     if language not in languages:
         what = "has several languages" if language is None else f"has no samples in {language!r}"
-        raise OptionError(
-            f"{folder.label} {what}.", hint=f"Choose one with --language: {', '.join(languages)}."
-        )
+        raise OptionError(f"{folder.label} {what}.", hint=f"Choose one with --language: {', '.join(languages)}.")
     return language

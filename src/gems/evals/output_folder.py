@@ -254,8 +254,7 @@ async def lock_folder(store: FileStore) -> AsyncIterator[None]:
                 await stack.enter_async_context(hold_run_lock(store.folder, ".writing"))
         except RunBusyError as error:
             raise RequestError(
-                f"Another process is writing to {store.label}.",
-                hint="Wait until it has finished, or stop it.",
+                f"Another process is writing to {store.label}.", hint="Wait until it has finished, or stop it."
             ) from error
         yield
 

@@ -116,8 +116,7 @@ class RemoteGenerator:
             raise
         except RayError as error:
             raise ServerError(
-                f"The generator process died: {type(error).__name__}.",
-                hint="It is being restarted; try again.",
+                f"The generator process died: {type(error).__name__}.", hint="It is being restarted; try again."
             ) from error
         finally:
             self._waiting[index] -= 1
@@ -223,9 +222,7 @@ class RayEngine:
 
     async def open(self) -> None:
         """Start the processes and wait for the first one; raises `GemsError` if it cannot open."""
-        self._generators = [
-            _start_generator_actor(self.config) for _ in range(_generator_actor_count(self.config))
-        ]
+        self._generators = [_start_generator_actor(self.config) for _ in range(_generator_actor_count(self.config))]
         count = self.config.workers or min(self.config.concurrency, max(1, int(_cluster_resource("CPU"))))
         self._jobs_per_worker = math.ceil(self.config.concurrency / count)
         for _ in range(count):
@@ -347,8 +344,7 @@ def _connect() -> None:
         ray.init(**quiet, logging_level=logging.ERROR, ignore_reinit_error=True)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise ConfigurationError(
-            f"The Ray cluster cannot be reached: {error}.",
-            hint="Check RAY_ADDRESS and run `ray status` there.",
+            f"The Ray cluster cannot be reached: {error}.", hint="Check RAY_ADDRESS and run `ray status` there."
         ) from error
 
 

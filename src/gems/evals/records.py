@@ -57,9 +57,7 @@ class JobOutcome(BaseModel):
     seconds: float = Field(0.0, ge=0)
     skills: list[str] = Field(default_factory=list, description="Chosen skills.")
     requirements: int = Field(0, ge=0, description="Requirements of the run.")
-    met: int = Field(
-        0, ge=0, description="Requirements that the result meets according to the run's own judge."
-    )
+    met: int = Field(0, ge=0, description="Requirements that the result meets according to the run's own judge.")
     stop_reason: str = ""
     file: str = Field("", description="The PNG, relative to the output folder; empty if there is none.")
     sha256: str = Field("", description="Of the file's bytes.")
@@ -85,9 +83,7 @@ class _SampleSource(_Sample):
     seed: int = Field(description="The run's seed.")
     harness: str
     generator: str = Field(description="Spec of the image generator.")
-    generator_profile: str = Field(
-        "", description="Named settings of the generator, for instance `recommended`."
-    )
+    generator_profile: str = Field("", description="Named settings of the generator, for instance `recommended`.")
     chat: str = Field(description="Spec of the loop's chat model; empty if the harness uses none.")
 
 
@@ -102,9 +98,7 @@ class Score(_Sample):
     metric: str = Field(description="Name of the metric, for instance `soft_tifa_gm`.")
     value: float | None = Field(description="None if it could not be scored; never counted as 0.")
     category: str = Field("", description="Category for averages, if the benchmark has any.")
-    facts: dict[str, float | str | list[float]] = Field(
-        default_factory=dict, description="The data behind the value."
-    )
+    facts: dict[str, float | str | list[float]] = Field(default_factory=dict, description="The data behind the value.")
     explanation: str = Field("", description="The judge's reply, or why there is no value.")
     images: str = Field("", description="Digest of the scored images, to detect changes.")
 

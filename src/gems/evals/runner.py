@@ -173,8 +173,7 @@ async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPr
     """
     if unknown := set(settings.languages) - set(task.languages):
         raise OptionError(
-            f"{task.name} has no prompts in {', '.join(sorted(unknown))}.",
-            hint=f"It has {', '.join(task.languages)}.",
+            f"{task.name} has no prompts in {', '.join(sorted(unknown))}.", hint=f"It has {', '.join(task.languages)}."
         )
     found = await task.prompts_by_language(Path(settings.data), settings.languages, settings.limit)
     return [prompt for prompts in found.values() for prompt in prompts]
@@ -195,16 +194,10 @@ class BenchmarkRun(JobRunner):
     """The samples of a folder; `extra` holds run options of the generator profile."""
 
     def __init__(
-        self,
-        folder: EvalFolder,
-        harness: Harness,
-        prompts: Sequence[BenchmarkPrompt],
-        extra: RunOptions | None = None,
+        self, folder: EvalFolder, harness: Harness, prompts: Sequence[BenchmarkPrompt], extra: RunOptions | None = None
     ) -> None:
         self.folder, settings = folder, folder.settings
-        self._prompts = {
-            prompt.key(sample): prompt for prompt in prompts for sample in range(settings.samples)
-        }
+        self._prompts = {prompt.key(sample): prompt for prompt in prompts for sample in range(settings.samples)}
         self._keys = {_sample_name(key): key for key in self._prompts}
         self._options: RunOptions = {**harness.options(settings.images), **(extra or {})}
         self._options["max_images"] = settings.images

@@ -137,9 +137,7 @@ class _ScoringRun:
             self.unscored |= {prompt.key(sample): error.message for sample in images}
             return
         async with self.write_lock:
-            await self.folder.write_scores(
-                self.name, [score.model_copy(update={"images": digest}) for score in found]
-            )
+            await self.folder.write_scores(self.name, [score.model_copy(update={"images": digest}) for score in found])
         self.scored += 1
         self.unscored |= {score.key: score.explanation for score in found if score.value is None}
 

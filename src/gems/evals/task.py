@@ -126,17 +126,13 @@ class Task(ABC):
             expected=sum(self.sample_count(language) for language in writer.languages),
         )
 
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
+    async def score(self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
         """Score the images of one prompt, given as PNG bytes by sample.
 
         An unreadable reply results in a `Score` without value. Raises `ProviderError` if the judge cannot be
         reached.
         """
-        return await score_samples(
-            prompt, images, self.metric, lambda image: self.score_image(prompt, image, judge)
-        )
+        return await score_samples(prompt, images, self.metric, lambda image: self.score_image(prompt, image, judge))
 
     def figures(self, prompts: Prompts, scores: Sequence[Score], language: str, judge: str) -> list[Figure]:
         """Compute the figures from the scores; the first is the benchmark's main result."""

@@ -130,8 +130,7 @@ def _select_key(settings: ChatSettings | GeneratorSettings, spec: ModelSpec) -> 
     if key := os.environ.get("OPENAI_API_KEY"):
         return key
     raise ConfigurationError(
-        f"{spec} needs an API key.",
-        hint="Set OPENAI_API_KEY, or GEMS_CHAT__API_KEY and GEMS_GENERATOR__API_KEY.",
+        f"{spec} needs an API key.", hint="Set OPENAI_API_KEY, or GEMS_CHAT__API_KEY and GEMS_GENERATOR__API_KEY."
     )
 
 

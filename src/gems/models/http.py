@@ -196,13 +196,7 @@ def make_client_options(limits: Any, timeout_s: float, most: int) -> dict[str, A
     """
     kept = limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S)
     hooks = max_response_size(most)
-    return {
-        "http2": True,
-        "limits": kept,
-        "timeout": timeout_s,
-        "headers": UNCOMPRESSED,
-        "event_hooks": hooks,
-    }
+    return {"http2": True, "limits": kept, "timeout": timeout_s, "headers": UNCOMPRESSED, "event_hooks": hooks}
 
 
 def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]]]:
@@ -212,9 +206,7 @@ def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]
         server = f"The server at {response.request.url.host}"
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
-            raise UnreadableReplyError(
-                f"{server} sent a compressed response ({encoding[:40]}) without being asked."
-            )
+            raise UnreadableReplyError(f"{server} sent a compressed response ({encoding[:40]}) without being asked.")
         response.stream = _limit_stream(response, most, server)
 
     return {"response": [limit]}

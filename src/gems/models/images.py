@@ -38,9 +38,7 @@ class EncodedImageCache:
         self._free_bytes = most_bytes
         self._entries: OrderedDict[tuple[str, int], tuple[bytes, str]] = OrderedDict()
 
-    async def encode(
-        self, image: str, side: int | None, load: Callable[[str], Awaitable[bytes]]
-    ) -> tuple[bytes, str]:
+    async def encode(self, image: str, side: int | None, load: Callable[[str], Awaitable[bytes]]) -> tuple[bytes, str]:
         """Return `encode_image` of the PNG that `load(image)` returns. A whole PNG is not cached."""
         if side is None:
             return encode_image(await load(image), None)
@@ -118,9 +116,7 @@ def verify_image(data: bytes, origin: str) -> tuple[bytes, Image.Image]:
         with open_image(data) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
-                raise InvalidImageError(
-                    f"{origin} sent an image of {width}x{height} pixels, more than {MAX_PIXELS}."
-                )
+                raise InvalidImageError(f"{origin} sent an image of {width}x{height} pixels, more than {MAX_PIXELS}.")
             picture.load()
             if picture.format == "PNG":
                 return data, picture

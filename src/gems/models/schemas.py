@@ -47,14 +47,7 @@ _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
 _NAMED = rf"(?=\s*(?:/\s*)?(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
-_ANSWERS: dict[str, AnswerValue] = {
-    "y": "yes",
-    "true": "yes",
-    "yes": "yes",
-    "n": "no",
-    "false": "no",
-    "no": "no",
-}
+_ANSWERS: dict[str, AnswerValue] = {"y": "yes", "true": "yes", "yes": "yes", "n": "no", "false": "no", "no": "no"}
 _NO_SKILL = ("", "none", "null", "no skill")
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -147,9 +140,7 @@ def _coerce_loss(value: Any) -> str:
 class LossReply(_Reply):
     """A requirement that a new prompt no longer asks for."""
 
-    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(
-        description="The question's number, from 1."
-    )
+    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(description="The question's number, from 1.")
     how: Annotated[Literal["dropped", "contradicted"], BeforeValidator(_coerce_loss)] = "dropped"
 
 
@@ -172,9 +163,7 @@ class KeptReply(_Reply):
 class DraftReply(_Reply):
     """Answer to `author`."""
 
-    name: Annotated[str, BeforeValidator(_coerce_text)] = Field(
-        default="", description="Lower case, with hyphens."
-    )
+    name: Annotated[str, BeforeValidator(_coerce_text)] = Field(default="", description="Lower case, with hyphens.")
     description: str = Field(description="What the skill is for and when to use it.")
     body: str = Field(description="The guidance, as Markdown.")
 
@@ -206,9 +195,7 @@ class RequirementsReply(_Reply):
 class AnswerReply(_Reply):
     """Answer to one question of a checklist."""
 
-    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(
-        description="The question's number, from 1."
-    )
+    number: Annotated[int, BeforeValidator(_coerce_number)] = Field(description="The question's number, from 1.")
     answer: Annotated[AnswerValue, BeforeValidator(_coerce_answer)]
     evidence: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="One line that says what is seen."

@@ -76,8 +76,7 @@ def check_url(url: str, wrong: ConfigurationError) -> str:
         raise wrong
     if "@" in parts.netloc:
         raise ModelSpecError(
-            f"The URL of {parts.hostname} contains a user or a password.",
-            hint="Use the API key setting instead.",
+            f"The URL of {parts.hostname} contains a user or a password.", hint="Use the API key setting instead."
         )
     return url.rstrip("/")
 

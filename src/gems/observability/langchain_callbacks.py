@@ -22,9 +22,7 @@ _HIDDEN_PARAMETERS = ("extra_body", "extra_headers", "extra_query")
 def masked_config(images: Sequence[str], secrets: tuple[str, ...]) -> RunnableConfig | None:
     """Return the call config with masking tracers, None if there are none; `images` are ids in order."""
     callbacks = AsyncCallbackManager.configure(inheritable_callbacks=ensure_config()["callbacks"])
-    copies = {
-        id(each): _masking_copy(each, secrets) for each in callbacks.handlers if isinstance(each, BaseTracer)
-    }
+    copies = {id(each): _masking_copy(each, secrets) for each in callbacks.handlers if isinstance(each, BaseTracer)}
     if not copies:
         return None
 
@@ -41,9 +39,7 @@ class _MaskingMixin:
 
     secrets: tuple[str, ...] = ()
 
-    def on_chat_model_start(
-        self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any
-    ) -> Any:
+    def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any) -> Any:
         images = iter((kwargs.get("metadata") or {}).get(IMAGES) or ())
         shown = [[_mask_images(message, images) for message in batch] for batch in messages]
         for name in ("invocation_params", "metadata"):

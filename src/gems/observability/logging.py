@@ -67,9 +67,7 @@ class JsonLines(JsonFormatter):
         super().__init__(json_ensure_ascii=False)
         self._secrets = secrets
 
-    def add_fields(
-        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
-    ) -> None:
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
         log_data |= {
             "time": _format_time(record),
             "level": record.levelname.lower(),

@@ -64,10 +64,7 @@ class OtelSpan(Span):
         self._span.set_attribute("gen_ai.usage.input_tokens", total["input_tokens"])
         self._span.set_attribute("gen_ai.usage.output_tokens", total["output_tokens"])
         self.set_facts(
-            calls=total["calls"],
-            images_sent=total["images_sent"],
-            seconds=round(total["seconds"], 3),
-            usd=total["usd"],
+            calls=total["calls"], images_sent=total["images_sent"], seconds=round(total["seconds"], 3), usd=total["usd"]
         )
 
     def record_error(self, error: BaseException | str) -> None:
@@ -100,9 +97,7 @@ class OtelTracing(Tracing):
             yield otel_span, OtelTracing(self._tracer, texts=self._texts, parent=span)
 
     @contextmanager
-    def _open(
-        self, title: str, parent: trace.Span | None, /, **facts: Any
-    ) -> Iterator[tuple[trace.Span, OtelSpan]]:
+    def _open(self, title: str, parent: trace.Span | None, /, **facts: Any) -> Iterator[tuple[trace.Span, OtelSpan]]:
         context = trace.set_span_in_context(parent) if parent is not None else None
         span = self._tracer.start_span(title, context)
         otel_span = OtelSpan(span, with_texts=self._texts)

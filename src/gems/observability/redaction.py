@@ -24,9 +24,7 @@ _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 [secret]"),
     (re.compile(r"\b(?:sk|pk|rk|hf|gsk|xai|key)[-_][\w*.-]{6,}"), "[secret]"),
     (
-        re.compile(
-            r"(?i)([\"']?(?:api[-_]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"
-        ),
+        re.compile(r"(?i)([\"']?(?:api[-_]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"),
         r"\1[secret]",
     ),
     # A user without a password counts too: some servers accept a token there. The scheme's length is limited,
@@ -124,9 +122,7 @@ def display_url(url: str) -> str:
 
 def known_secrets(settings: Settings | None) -> tuple[str, ...]:
     """Return the keys in settings and environment, and likely ones in URLs and fields."""
-    found = [
-        os.environ.get(name, "") for name in ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
-    ]
+    found = [os.environ.get(name, "") for name in ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")]
     if settings is not None:
         chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
         parts = (*chats, settings.generator)

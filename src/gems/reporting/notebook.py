@@ -29,12 +29,7 @@ def result_html(result: RunResult, picture: bytes | None, load_image: Callable[[
     return (
         environment("gems.reporting")
         .get_template("result.html.jinja")
-        .render(
-            result=result,
-            summary=result_summary(result),
-            hero=_thumbnail(picture, _NOTEBOOK_HERO),
-            turns=rounds,
-        )
+        .render(result=result, summary=result_summary(result), hero=_thumbnail(picture, _NOTEBOOK_HERO), turns=rounds)
     )
 
 

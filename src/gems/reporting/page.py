@@ -15,13 +15,7 @@ from gems._version import __version__
 from gems.memory.experience import lesson_credits
 from gems.memory.images import ImageStore
 from gems.memory.retrieval import format_lesson
-from gems.reporting.templates import (
-    diff_prompts,
-    environment,
-    load_images,
-    make_thumbnail,
-    policy_hash,
-)
+from gems.reporting.templates import diff_prompts, environment, load_images, make_thumbnail, policy_hash
 from gems.results import CheckedRequirement, RunResult
 from gems.types import Answer, Requirement, Round, RunRow, total_usage
 
@@ -74,8 +68,7 @@ class Row:
 def matrix(requirements: Sequence[CheckedRequirement], rounds: Sequence[Round]) -> list[Row]:
     """Return one row per requirement with a cell per round, for the round's best image."""
     answers = [
-        {answer["requirement"]: answer for answer in round_["verdicts"][round_["best"]]["answers"]}
-        for round_ in rounds
+        {answer["requirement"]: answer for answer in round_["verdicts"][round_["best"]]["answers"]} for round_ in rounds
     ]
     return [Row(question=item.question, cells=_cells(item, rounds, answers)) for item in requirements]
 
@@ -161,8 +154,7 @@ def chart(rounds: Sequence[Round], best_round: int) -> Chart:
     # The best ones are drawn last, above the others.
     dots.sort(key=lambda dot: (dot.chosen, dot.best))
     line = " ".join(
-        f"{100 * _x_share(n, len(rounds)):.2f},{100 - 100 * round_['score']:.2f}"
-        for n, round_ in enumerate(rounds)
+        f"{100 * _x_share(n, len(rounds)):.2f},{100 - 100 * round_['score']:.2f}" for n, round_ in enumerate(rounds)
     )
     said = ", ".join(f"round {round_['number']}: {round_['score']:.0%}" for round_ in rounds)
     grid = [(_y_percent(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
@@ -232,9 +224,7 @@ def _page_rounds(result: RunResult, rows: list[Row], loaded: dict[str, bytes | s
     for position, round_ in enumerate(result.rounds):
         drawings = [
             {
-                "picture": make_thumbnail(
-                    loaded[candidate["image"]], side if index == round_["best"] else _OTHER
-                ),
+                "picture": make_thumbnail(loaded[candidate["image"]], side if index == round_["best"] else _OTHER),
                 "candidate": candidate,
                 "score": round_["verdicts"][index]["score"],
             }

@@ -107,9 +107,7 @@ class Garbage(BaseModel):
         return not (self.images or self.leftovers or self.locks)
 
 
-async def delete_run(
-    graph: Graph, row: RunRow, resources: Resources, settings: Settings, *, dry_run: bool
-) -> Deletion:
+async def delete_run(graph: Graph, row: RunRow, resources: Resources, settings: Settings, *, dry_run: bool) -> Deletion:
     """Delete a run: its checkpoints, its rows, the image in `outputs`, and images that only it uses.
 
     Raises RunBusyError if it is being worked on. After a StorageError, repeating the call deletes the rest.

@@ -41,9 +41,7 @@ def resume_input(run_id: str, snapshot: StateSnapshot, answer: str | None) -> Co
     """Return the answer to a run's question as graph input; None if it asks none and there is no answer."""
     if not snapshot.interrupts:
         if answer is not None:
-            raise OptionError(
-                f"The run {run_id} does not ask a question.", hint="Resume it without an answer."
-            )
+            raise OptionError(f"The run {run_id} does not ask a question.", hint="Resume it without an answer.")
         return None
     question = snapshot.interrupts[0]
     if answer is None:
@@ -63,9 +61,7 @@ def _answer_needed_error(run_id: str, question: Interrupt) -> AnswerNeededError:
 class RunExecutor:
     """Executes runs on a compiled graph; `working` are the contexts of the runs in progress, by id."""
 
-    def __init__(
-        self, graph: CompiledStateGraph[Any, Any, Any, Any], resources: Resources, settings: Settings
-    ) -> None:
+    def __init__(self, graph: CompiledStateGraph[Any, Any, Any, Any], resources: Resources, settings: Settings) -> None:
         self._graph, self._resources, self._settings = graph, resources, settings
         self.working: dict[str, Context] = {}
 
@@ -78,10 +74,7 @@ class RunExecutor:
         context = self._resources.context()
         traced = ("profile", "seed", "max_rounds", "candidates")
         facts = {name: value for name, value in row["options"].items() if name in traced}
-        with (
-            within_run(row["run_id"]),
-            self._resources.tracing.run(row["run_id"], **facts) as (span, tracing),
-        ):
+        with within_run(row["run_id"]), self._resources.tracing.run(row["run_id"], **facts) as (span, tracing):
             span.set_texts(prompt=row["prompt"])
             run_events = self._run_graph(row, start, target, replace(context, tracing=tracing))
             async with aclosing(run_events) as events:
@@ -90,9 +83,7 @@ class RunExecutor:
                         _trace_result(span, event.result)
                     yield event
 
-    async def _run_graph(
-        self, row: RunRow, start: Start, target: Target, context: Context
-    ) -> AsyncGenerator[Event]:
+    async def _run_graph(self, row: RunRow, start: Start, target: Target, context: Context) -> AsyncGenerator[Event]:
         run_id = row["run_id"]
         await self._resources.ledger.mark(run_id, "running")
         newest: dict[str, Any] = {}
@@ -172,9 +163,7 @@ class RunExecutor:
             with suppress(TimeoutError):
                 await asyncio.wait_for(context.cancelled.wait(), _CANCEL_POLL_S)
 
-    async def _recover(
-        self, row: RunRow, cause: Exception, newest: dict[str, Any]
-    ) -> tuple[State, list[str]]:
+    async def _recover(self, row: RunRow, cause: Exception, newest: dict[str, Any]) -> tuple[State, list[str]]:
         run_id, checkpoints = row["run_id"], self._settings.checkpoints_path
         error = to_gems_error(cause, checkpoints)
         error.run_id = run_id

@@ -23,13 +23,7 @@ Graph = CompiledStateGraph[Any, Any, Any, Any]
 
 
 async def create_fork(
-    graph: Graph,
-    source: RunRow,
-    run: str,
-    number: int,
-    prompt: str | None,
-    given: Input,
-    resources: Resources,
+    graph: Graph, source: RunRow, run: str, number: int, prompt: str | None, given: Input, resources: Resources
 ) -> RunRow:
     """Create the run `run` that shares rounds 1 to `number` of another one; return its entry in the index.
 
@@ -55,9 +49,7 @@ async def create_fork(
         await resources.ledger.enter_fork(run, source["run_id"], number)
         await _copy_history(resources.checkpointer, snapshot.config, run)
         await graph.aupdate_state(thread(run), update, as_node=node)
-        row = await resources.ledger.begin(
-            run, source["prompt"], options, resources.models(), source["owner"]
-        )
+        row = await resources.ledger.begin(run, source["prompt"], options, resources.models(), source["owner"])
     except BaseException:
         await resources.checkpointer.adelete_thread(run)
         await resources.ledger.forget(run)
@@ -119,14 +111,12 @@ def _fork_options(source: Options, state: State, number: int, given: Input, reso
     options = resolve_options({**saved, **given}, resources.context())
     if options["max_rounds"] <= number:
         raise OptionError(
-            f"{options['max_rounds']} rounds leave none after round {number}.",
-            hint=f"Allow more than {number} rounds.",
+            f"{options['max_rounds']} rounds leave none after round {number}.", hint=f"Allow more than {number} rounds."
         )
     limit, drawn = options["max_images"], count_images(state["rounds"])
     if limit is not None and limit <= drawn:
         raise OptionError(
-            f"{limit} images leave none after the {drawn} that are shared.",
-            hint=f"Allow more than {drawn} images.",
+            f"{limit} images leave none after the {drawn} that are shared.", hint=f"Allow more than {drawn} images."
         )
     return options
 
@@ -135,9 +125,7 @@ async def _copy_history(saver: BaseCheckpointSaver[Any], point: RunnableConfig, 
     """Copy a checkpoint and all before it, without the writes that led to the source's next step."""
     last = point["configurable"]["checkpoint_id"]
     source = {"configurable": {"thread_id": point["configurable"]["thread_id"], "checkpoint_ns": ""}}
-    checkpoints = {
-        saved.checkpoint["id"]: saved async for saved in saver.alist(cast("RunnableConfig", source))
-    }
+    checkpoints = {saved.checkpoint["id"]: saved async for saved in saver.alist(cast("RunnableConfig", source))}
     chain: list[CheckpointTuple] = []
     checkpoint_id: str | None = last
     while checkpoint_id is not None:

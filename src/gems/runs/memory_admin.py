@@ -149,9 +149,7 @@ class MemoryAdmin:
                 item = await self._experiences.store.aget(space, key)
                 if item is not None:
                     return _to_memory(kind, item)
-        raise OptionError(
-            f"There is no experience or lesson {key[:80]!r}.", hint="`gems memory list` shows the keys."
-        )
+        raise OptionError(f"There is no experience or lesson {key[:80]!r}.", hint="`gems memory list` shows the keys.")
 
     async def forget(
         self,
@@ -167,9 +165,7 @@ class MemoryAdmin:
         written, `matching` a part of the prompt or the text, ignoring case.
         """
         if run is None and older_than is None and matching is None:
-            raise OptionError(
-                "There is no condition for what to forget.", hint="Pass a run, an age or a text."
-            )
+            raise OptionError("There is no condition for what to forget.", hint="Pass a run, an age or a text.")
         await self.flush()
 
         def matches(value: dict[str, Any]) -> bool:
@@ -229,9 +225,7 @@ class MemoryAdmin:
             kept = {"record": item.value["record"]} if item is not None else {}
             puts.append(PutOp(*place, value | kept))
         await self._write(puts)
-        return ImportReport(
-            added=len(puts) - updated, updated=updated, unchanged=len(taken) - len(puts), faults=faults
-        )
+        return ImportReport(added=len(puts) - updated, updated=updated, unchanged=len(taken) - len(puts), faults=faults)
 
     async def stats(self) -> Stats:
         """Return counts, location and track records."""
@@ -240,8 +234,7 @@ class MemoryAdmin:
         counts = {kind: Counter(item.value["generator"] for item in found) for kind, found in items.items()}
         return Stats(
             where=store.where,
-            embedder=", ".join(sorted(await store.embedder_identities()))
-            or (await store.embedder()).identity,
+            embedder=", ".join(sorted(await store.embedder_identities())) or (await store.embedder()).identity,
             experiences=counts["experience"],
             lessons=counts["lesson"],
             pending=await self._experiences.outbox.count(),
@@ -280,17 +273,13 @@ class MemoryAdmin:
             await self._write([PutOp(lesson_space, key, None) for key in sorted(stale)])
             removed += len(stale)
         lessons = sum([await store.count(space) for space in await self._namespaces("lesson")])
-        return ConsolidationReport(
-            experiences=count, lessons=lessons, added=added, removed=removed, unwritten=faults
-        )
+        return ConsolidationReport(experiences=count, lessons=lessons, added=added, removed=removed, unwritten=faults)
 
     async def _distil(self, cluster: Cluster, faults: list[str]) -> str | None:
         """Let the reflector write the lesson of a cluster; None if that fails, with the error in `faults`."""
         experiences = numbered(text_with_outcome(dict(value)) for value in cluster.values)
         try:
-            reply = await self._resources.chats["reflector"].ask(
-                question("distil", {"experiences": experiences})
-            )
+            reply = await self._resources.chats["reflector"].ask(question("distil", {"experiences": experiences}))
         except ProviderError as error:
             faults.append(str(error))
             return None
@@ -335,9 +324,7 @@ class MemoryAdmin:
                     if recall["round"] in judged:
                         credit_puts += credit_ops(recall, values, f"rebuilt/{token}/{row['run_id']}")
                 if not dry_run:
-                    await self._submit(
-                        [{**op, "value": {**op["value"], "at": row["updated"]}} for op in puts]
-                    )
+                    await self._submit([{**op, "value": {**op["value"], "at": row["updated"]}} for op in puts])
             if progress is not None:
                 progress(number, len(rows))
         if not dry_run:
@@ -345,9 +332,7 @@ class MemoryAdmin:
             # After all experiences: a credit for a missing item is dropped.
             await self._submit(credit_puts)
             await self.flush()
-        return Rebuilt(
-            runs=len(rows), experiences=count, unreadable=unreadable, aside=aside, done=not dry_run
-        )
+        return Rebuilt(runs=len(rows), experiences=count, unreadable=unreadable, aside=aside, done=not dry_run)
 
     async def flush(self) -> None:
         """Wait until all experiences are in the store, or raise the error that prevents it."""

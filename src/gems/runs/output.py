@@ -71,9 +71,7 @@ def infotext(best: Round, candidate: Candidate) -> str:
     lines = [best["prompt"]]
     if best["negative_prompt"]:
         lines.append(f"Negative prompt: {best['negative_prompt']}")
-    lines.append(
-        ", ".join(f"{name}: {_format_value(value)}" for name, value in named.items() if value is not None)
-    )
+    lines.append(", ".join(f"{name}: {_format_value(value)}" for name, value in named.items() if value is not None))
     return "\n".join(lines)
 
 
@@ -118,9 +116,7 @@ def check_target(out: str | Path | None) -> None:
         # A name that the system does not accept, or a path without access.
         reason = error.strerror if isinstance(error, OSError) else str(error)
         path_text = str(target) if len(str(target)) <= 200 else f"{str(target)[:199]}…"
-        raise OptionError(
-            f"{path_text!r} cannot be written: {reason}.", hint="Choose another --out."
-        ) from error
+        raise OptionError(f"{path_text!r} cannot be written: {reason}.", hint="Choose another --out.") from error
     if not target.is_dir() and target.suffix.lower() not in ("", ".png"):
         raise OptionError(f"{target} does not end in .png.", hint="Images are written as PNG.")
     folder = target if target.is_dir() or not target.suffix else target.parent
@@ -147,9 +143,7 @@ async def save_result(result: RunResult, images: ImageStore, out: str | Path, *,
         stored = images.path(result.image_id) if result.image_id not in images.unsaved else None
         place = stored or await asyncio.to_thread(_write_to_temporary, f"gems-{result.run_id}.png", data)
         where = f"It is {place}." if place else "It is in memory only and lost when this process ends."
-        result = add_warning(
-            result, f"The result could not be written: {storage_error(error, target)} {where}"
-        )
+        result = add_warning(result, f"The result could not be written: {storage_error(error, target)} {where}")
         return result.with_image(data, place, images.at_hand)
     return result.with_image(data, target, images.at_hand)
 

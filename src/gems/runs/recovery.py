@@ -98,11 +98,7 @@ def _add_drawings(
 ) -> dict[str, Any]:
     """Add the images that only the ledger knows as not judged; raise `error` if there is no image at all."""
     rounds, drawn = state.get("rounds") or [], state.get("drawn") or []
-    known = {
-        candidate["image"]
-        for round_ in (*rounds, {"candidates": drawn})
-        for candidate in round_["candidates"]
-    }
+    known = {candidate["image"] for round_ in (*rounds, {"candidates": drawn}) for candidate in round_["candidates"]}
     drawn = [*drawn, *(candidate for candidate in drawings if candidate["image"] not in known)]
     if not rounds and not drawn:
         raise error

@@ -26,14 +26,7 @@ from gems.skills.files import MAX_CHARACTERS, read_body
 from gems.skills.models import Skill, normalise_name
 from gems.skills.parser import MAX_DESCRIPTION, MAX_NAME, is_skill_name
 from gems.skills.reports import SkillDraft, SkillDrafts
-from gems.skills.scaffold import (
-    Draft,
-    drafts_folder,
-    known_drafts,
-    known_metadata,
-    standard_fields,
-    write_draft,
-)
+from gems.skills.scaffold import Draft, drafts_folder, known_drafts, known_metadata, standard_fields, write_draft
 from gems.types import Recalled, TrackRecord
 
 MIN_LESSONS = 5
@@ -337,9 +330,7 @@ class DraftWriter:
             raise SkillError(f"The chat model wrote an invalid skill: {' '.join(faults)}")
         raise InternalError(f"The draft {name} is not a valid skill: {' '.join(faults)}")
 
-    def _report(
-        self, group: LessonGroup, name: str, state: Literal["written", "exists", "planned"]
-    ) -> SkillDraft:
+    def _report(self, group: LessonGroup, name: str, state: Literal["written", "exists", "planned"]) -> SkillDraft:
         return SkillDraft(
             name=name,
             amends=group.skill is not None,
@@ -385,9 +376,7 @@ async def propose_skills(
     in_use = await asyncio.to_thread(_skill_metadata, skills)
     # Generator and kind of the accepted skills that were drafted from lessons without a skill.
     learnt = {
-        (data[GENERATOR], data[KINDS]): name
-        for name, data in in_use.items()
-        if GENERATOR in data and KINDS in data
+        (data[GENERATOR], data[KINDS]): name for name, data in in_use.items() if GENERATOR in data and KINDS in data
     }
     groups, left_out = _select_groups(group_evidence(evidence, request.least, learnt), skills, in_use)
     client = resources.chats["reflector"] if request.use_model else None
@@ -432,9 +421,7 @@ def _select_groups(
     return kept, left_out
 
 
-async def _prompts(
-    group: LessonGroup, experiences: Mapping[str, Mapping[str, str]], resources: Resources
-) -> list[str]:
+async def _prompts(group: LessonGroup, experiences: Mapping[str, Mapping[str, str]], resources: Resources) -> list[str]:
     """Return known prompts of the runs that a group's lessons come from."""
     prompts: dict[str, None] = {}
     known = {value["run"]: value["prompt"] for value in experiences.values()}

@@ -196,9 +196,7 @@ def find_skill(wanted: str | Path, registry: SkillRegistry) -> Skill:
     return registry.named(wanted)
 
 
-def _build_report(
-    name: str, examples: list[TriedExample], usage: dict[str, Usage], seconds: float
-) -> SkillTrial:
+def _build_report(name: str, examples: list[TriedExample], usage: dict[str, Usage], seconds: float) -> SkillTrial:
     answered = [example for example in examples if example.chosen is not None]
     true_positives = sum(example.trigger and bool(example.chosen) for example in answered)
     kept = sum(len(example.kept) for example in examples)
@@ -255,9 +253,7 @@ class SkillWorkshop:
         started = time.monotonic()
         found = find_skill(skill, self._resources.skills.current)
         if found.folder is None:
-            raise SkillError(
-                f"The skill {found.name} was created by a program and has no folder with examples."
-            )
+            raise SkillError(f"The skill {found.name} was created by a program and has no folder with examples.")
         examples = (await asyncio.to_thread(read_examples, found.folder))[:limit]
         with suppress(SkillError):
             # Code that hangs is awaited only once; each example reports it.
@@ -279,8 +275,6 @@ class SkillWorkshop:
             usage = merge_usage(usage, trial.usage())
         return _build_report(found.name, outcomes, usage, time.monotonic() - started)
 
-    async def learn(
-        self, request: DraftRequest | None = None, progress: Progress | None = None
-    ) -> SkillDrafts:
+    async def learn(self, request: DraftRequest | None = None, progress: Progress | None = None) -> SkillDrafts:
         """Draft skills from lessons; `progress` is called with the groups that are done, and their total."""
         return await propose_skills(self._resources, self._home, request or DraftRequest(), progress)

@@ -67,12 +67,8 @@ def read_png(image: bytes | Path) -> bytes:
     except InvalidImageError as error:
         # The content of a file that is not an image may be private, so it is not quoted.
         if error.__cause__ is None or isinstance(error.__cause__, Image.DecompressionBombError):
-            raise RequestError(
-                f"{name} has more than {MAX_PIXELS:,} pixels.", hint="Send a smaller image."
-            ) from None
-        raise RequestError(
-            f"{name} is not a valid image or is truncated.", hint="Use PNG, JPEG or WebP."
-        ) from None
+            raise RequestError(f"{name} has more than {MAX_PIXELS:,} pixels.", hint="Send a smaller image.") from None
+        raise RequestError(f"{name} is not a valid image or is truncated.", hint="Use PNG, JPEG or WebP.") from None
     return png if png is data else _rotate_upright(data, png)
 
 
@@ -96,9 +92,7 @@ def _read_file(path: Path) -> bytes:
             return file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not a valid path"
-        raise RequestError(
-            f"{str(path)[:200]} cannot be read: {reason}.", hint="Pass the path of an image."
-        ) from None
+        raise RequestError(f"{str(path)[:200]} cannot be read: {reason}.", hint="Pass the path of an image.") from None
 
 
 def _rotate_upright(data: bytes, png: bytes) -> bytes:

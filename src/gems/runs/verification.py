@@ -66,9 +66,7 @@ async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -
     )
 
 
-async def _judge_image(
-    image: str, prompt: str, requirements: list[Requirement], work: NodeContext
-) -> Judgement:
+async def _judge_image(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> Judgement:
     """Ask the same questions as the loop: all at once, and again where little is missing."""
     known = await _read_texts(image, prompt, requirements, work)
     judgement = await judge_image(image, requirements, work, known)
@@ -78,9 +76,7 @@ async def _judge_image(
     return judgement
 
 
-async def _read_texts(
-    image: str, prompt: str, requirements: list[Requirement], work: NodeContext
-) -> dict[str, Answer]:
+async def _read_texts(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> dict[str, Answer]:
     """Read the texts in the image if the prompt asks for some, with the skill for texts."""
     from gems.skills.lettering import wanted_texts  # noqa: PLC0415 - much code for few commands
 

@@ -85,9 +85,7 @@ for words in (["--version"], ["--help"], ["run", "--help"]):
         assert not ended.code, ended.code
     print("loaded:", *(name for name in {HEAVY!r} if name in sys.modules))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == f"gems {__version__}"
     loaded = [line for line in done.stdout.splitlines() if line.startswith("loaded:")]
@@ -104,21 +102,7 @@ def test_help_states_the_true_limits() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [
-        "run",
-        "resume",
-        "runs",
-        "show",
-        "verify",
-        "report",
-        "fork",
-        "delete",
-        "gc",
-        "mcp",
-        "doctor",
-        "web",
-        "batch",
-    ],
+    ["run", "resume", "runs", "show", "verify", "report", "fork", "delete", "gc", "mcp", "doctor", "web", "batch"],
 )
 def test_help_has_an_example_and_exit_codes(command: str) -> None:
     said = here(command, "--help").stdout
@@ -179,12 +163,7 @@ def test_texts() -> None:
     assert one_line("a  b\n c") == "a b c"
     assert one_line("abcdefgh", 5) == "abcd…"
     assert one_line("abcde", 5) == "abcde"
-    assert [format_usd(amount) for amount in (0, 0.0012, 0.25, 1234.5)] == [
-        "$0.00",
-        "$0.0012",
-        "$0.25",
-        "$1,234.50",
-    ]
+    assert [format_usd(amount) for amount in (0, 0.0012, 0.25, 1234.5)] == ["$0.00", "$0.0012", "$0.25", "$1,234.50"]
 
 
 def test_schemas_do_not_change_by_accident() -> None:

@@ -27,13 +27,7 @@ def verdict(image: str, answers: str) -> Verdict:
     """`y`, `n` and `u` for the answers."""
     words: dict[str, Any] = {"y": "yes", "n": "no", "u": "unknown"}
     told: list[Answer] = [
-        {
-            "requirement": f"r{i}",
-            "answer": words[a],
-            "evidence": "seen",
-            "probability": None,
-            "source": "judge",
-        }
+        {"requirement": f"r{i}", "answer": words[a], "evidence": "seen", "probability": None, "source": "judge"}
         for i, a in enumerate(answers, 1)
     ]
     return {"image": image, "answers": told, "score": answers.count("y") / len(answers)}

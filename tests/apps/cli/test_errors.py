@@ -13,9 +13,7 @@ KEY = "tops3cretvalue0123456789"
 @pytest.mark.parametrize(
     "name", ["GEMS_CHAT__API_KEY", "GEMS_JUDGE__API_KEY", "GEMS_GENERATOR__API_KEY", "OPENAI_API_KEY"]
 )
-def test_traceback_tells_no_key(
-    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_traceback_tells_no_key(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv(name, KEY)
     with pytest.raises(BaseException, match="1"), handle_errors(debug=True):
         raise ServerError("It failed.") from LookupError(f"you sent {KEY} ok")

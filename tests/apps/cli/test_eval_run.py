@@ -42,18 +42,7 @@ def stub(gate: Gate) -> Iterator[StubServer]:
 
 def command(tmp_path: Path, *more: str) -> list[str]:
     data = placed(tmp_path / "data", "geneval")
-    usual = [
-        "--limit",
-        "3",
-        "--samples",
-        "4",
-        "--size",
-        "128x128",
-        "--images",
-        "2",
-        "--harness",
-        "paper-loop",
-    ]
+    usual = ["--limit", "3", "--samples", "4", "--size", "128x128", "--images", "2", "--harness", "paper-loop"]
     return ["eval", "run", "geneval", "--data", str(data), "--out", str(tmp_path / "out"), *usual, *more]
 
 
@@ -78,9 +67,7 @@ def manifest(out: Path) -> list[SampleRow]:
 
 
 @pytest.mark.timeout(180)
-def test_killed_again_and_again_every_sample_is_drawn_once(
-    tmp_path: Path, stub: StubServer, gate: Gate
-) -> None:
+def test_killed_again_and_again_every_sample_is_drawn_once(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     arguments = command(tmp_path, "--generator", f"openai:stub@{stub.base_url}", "-j", "3")
     for allowed in (1, 4, 6):
         with held(arguments, gate, allowed) as process:
@@ -149,9 +136,7 @@ def test_budget_needs_prices_and_ends_it(
 ) -> None:
     gate.allow(1000)
     spec = f"openai:stub@{stub.base_url}"
-    arguments = command(
-        tmp_path, "--harness", "single", "--generator", spec, "-j", "1", "--budget-usd", "0.2"
-    )
+    arguments = command(tmp_path, "--harness", "single", "--generator", spec, "-j", "1", "--budget-usd", "0.2")
     unpriced = here(*arguments)
     assert unpriced.exit_code == 2
     assert "GEMS_GENERATOR__USD_PER_IMAGE" in unpriced.stderr
@@ -199,9 +184,7 @@ def test_no_chat_model_is_needed_where_none_is_asked(tmp_path: Path, monkeypatch
 def test_profile_of_the_generator_decides_how_it_draws(tmp_path: Path, gate: Gate, stub: StubServer) -> None:
     gate.allow(1000)
     spec = f"openai:qwen-image@{stub.base_url}"
-    arguments = command(
-        tmp_path, "--harness", "single", "--generator", spec, "--limit", "1", "--samples", "1"
-    )
+    arguments = command(tmp_path, "--harness", "single", "--generator", spec, "--limit", "1", "--samples", "1")
     arguments = [word for word in arguments if word not in ("--size", "128x128")]
     done = here(*arguments, "--generator-profile", "recommended")
     assert done.exit_code == 0, done.stdout

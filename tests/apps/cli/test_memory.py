@@ -63,10 +63,7 @@ def test_consolidate(run: str) -> None:
     here("run", f"{HOPELESS} here", "--rounds", "2", "--seed", "8", "--profile", "paper")
     report = ConsolidationReport.model_validate(told("consolidate"))
     assert (report.experiences, report.lessons, report.added) == (2, 1, 1)
-    assert (
-        here("memory", "consolidate", "--no-model").stdout
-        == "1 lesson from 2 experiences: 0 added, 0 removed\n"
-    )
+    assert here("memory", "consolidate", "--no-model").stdout == "1 lesson from 2 experiences: 0 added, 0 removed\n"
     (lesson,) = told("list", "--kind", "lesson")["memories"]
     assert lesson["value"]["by"] == "model"
 

@@ -73,9 +73,7 @@ def test_quiet_prints_the_path_alone() -> None:
 
 
 def test_json_is_the_python_result() -> None:
-    done = gems(
-        "run", "-", "--json", "--rounds", "1", "--seed", "7", "--size", "256x320", given=f"{HOPELESS}\n"
-    )
+    done = gems("run", "-", "--json", "--rounds", "1", "--seed", "7", "--size", "256x320", given=f"{HOPELESS}\n")
     result = checked_json(done.stdout, RunResult)
     assert done.returncode == 3
     assert (result["prompt"], result["stop_reason"]) == (HOPELESS, "max_rounds")
@@ -100,9 +98,7 @@ def test_json_is_the_python_result() -> None:
         (["resume", "last"], "RunNotFoundError", "no run"),
     ],
 )
-def test_bad_usage_is_2(
-    arguments: list[str], kind: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_usage_is_2(arguments: list[str], kind: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     from gems.apps.cli import main
 
     with pytest.raises(SystemExit) as ended:
@@ -207,12 +203,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     os.close(reader)
     with open(writer, "wb") as closed:
         done = subprocess.run(
-            [*command, "runs", "--json"],
-            stdout=closed,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=300,
-            check=False,
+            [*command, "runs", "--json"], stdout=closed, stderr=subprocess.PIPE, text=True, timeout=300, check=False
         )
     assert (done.returncode, done.stderr) == (1, "")
 

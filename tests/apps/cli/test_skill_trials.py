@@ -118,9 +118,7 @@ def test_models_that_fail(letters: Path, stub: StubServer) -> None:
     assert told("test", "lettering", "--chat", "nonsense:", code=2)["error"]["type"] == "ModelSpecError"
 
 
-def test_what_is_not_answered_is_listed(
-    letters: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_not_answered_is_listed(letters: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMS_CHAT__ATTEMPTS", "1")
     stub.fault(Fault("500"), when=lambda body: "three green stars" in str(body["messages"]))
     done = gems("skills", "test", "lettering", "--chat", f"openai:qwen3-vl@{stub.base_url}")

@@ -53,10 +53,7 @@ def test_looking_at_skills_leaves_the_logs_as_they_were() -> None:
 
 
 def test_a_project_is_read_once_it_is_trusted() -> None:
-    write(
-        Path(".agents/skills/project-skill"),
-        {"graph.py": "def build(context):\n    return context.default()\n"},
-    )
+    write(Path(".agents/skills/project-skill"), {"graph.py": "def build(context):\n    return context.default()\n"})
     assert here("skills", "show", "project-skill").exit_code == 2
     (folder,) = told("trust", ".")["folders"]
     assert Path(folder) == Path.cwd()

@@ -17,16 +17,7 @@ from PIL import Image
 from gems.apps.mcp.results import MAX_JPEG, small_jpeg
 from gems.service import Gems
 from tests.runs.test_verification import bomb, picture
-from tests.support.mcp_clients import (
-    Told,
-    base64_of,
-    content,
-    has_ended,
-    once,
-    own_process,
-    process_over_http,
-    text_of,
-)
+from tests.support.mcp_clients import Told, base64_of, content, has_ended, once, own_process, process_over_http, text_of
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import edited_picture
 from tests.support.terminal import HOPELESS, PROMPT, gems, started
@@ -49,12 +40,7 @@ async def test_draw_check_and_look_again() -> None:
         kinds = [part.type for part in drawn.content]
         assert kinds == ["text", "image", "resource_link"]
         said = text_of(drawn)
-        for part in (
-            found["path"],
-            found["run_id"],
-            "score 1.00",
-            f"[x] {found['requirements'][0]['question']}",
-        ):
+        for part in (found["path"], found["run_id"], "score 1.00", f"[x] {found['requirements'][0]['question']}"):
             assert part in said
         with Image.open(io.BytesIO(base64.b64decode(drawn.content[1].data))) as shown:  # type: ignore[union-attr]
             assert (shown.format, shown.size) == ("JPEG", (256, 256))
@@ -87,9 +73,7 @@ async def test_draw_check_and_look_again() -> None:
 async def test_tools_say_what_they_take() -> None:
     async with Client(own_process()) as client:
         tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert set(tools) == {
-            *("generate_image", "edit_image", "verify_image", "get_run", "cancel_run", "resume_run")
-        }
+        assert set(tools) == {*("generate_image", "edit_image", "verify_image", "get_run", "cancel_run", "resume_run")}
         assert all(tool.description for tool in tools.values())
         taken = tools["generate_image"].input_schema
         assert taken["required"] == ["prompt"]
@@ -166,10 +150,7 @@ async def test_edit_a_picture(tmp_path: Path) -> None:
 
 async def test_keys_of_models_stay_secret(stub: StubServer) -> None:
     stub.behaviour.api_key = "sk-right"
-    settings = {
-        "GEMS_CHAT__MODEL": f"openai:m@{stub.base_url}",
-        "GEMS_CHAT__API_KEY": "sk-wrong-0123456789",
-    }
+    settings = {"GEMS_CHAT__MODEL": f"openai:m@{stub.base_url}", "GEMS_CHAT__API_KEY": "sk-wrong-0123456789"}
     async with Client(own_process(**settings)) as client:
         answer = await client.call_tool("generate_image", SMALL)
     assert answer.is_error
@@ -179,9 +160,7 @@ async def test_keys_of_models_stay_secret(stub: StubServer) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 @pytest.mark.parametrize("transport", ["stdio", "http"])
-async def test_cancelling_a_call_ends_the_run_with_its_best_image(
-    stub: StubServer, transport: str, mode: str
-) -> None:
+async def test_cancelling_a_call_ends_the_run_with_its_best_image(stub: StubServer, transport: str, mode: str) -> None:
     generator = {"GEMS_GENERATOR__MODEL": f"http:{stub.generate_url}"}
 
     async def carry_out(client: Client) -> None:

@@ -92,8 +92,6 @@ async def test_two_at_once_do_not_both_get_the_last_place(house: House) -> None:
         ({"x-forwarded-for": "203.0.113.7"}, 401),
     ],
 )
-def test_without_keys_only_this_machine_and_no_foreign_page(
-    house: House, headers: dict[str, str], status: int
-) -> None:
+def test_without_keys_only_this_machine_and_no_foreign_page(house: House, headers: dict[str, str], status: int) -> None:
     with serving(app_of(house, cors_origins=["https://mine.example"])) as url:
         assert httpx.get(f"{url}/runs", headers=headers).status_code == status

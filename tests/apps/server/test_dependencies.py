@@ -79,9 +79,7 @@ def test_names_of_keys(settings: Settings) -> None:
         file.revoke("bob")
 
 
-@pytest.mark.parametrize(
-    "text", ['{"keys": [{"name": "ann"}]}', '{"keys": ' + "[" * 50_000, '{"keys": 5}', ""]
-)
+@pytest.mark.parametrize("text", ['{"keys": [{"name": "ann"}]}', '{"keys": ' + "[" * 50_000, '{"keys": 5}', ""])
 def test_a_damaged_file_of_keys_lets_nobody_in(text: str, settings: Settings) -> None:
     path = settings.serve.keys_path(settings)
     path.parent.mkdir(parents=True)
@@ -131,9 +129,7 @@ async def test_naming_an_image_makes_nobody_its_owner(
 ) -> None:
     """Generators record what they were asked, so that ids can stand in other people's drawings."""
     tokens = {name: keys(settings).add(name) for name in ("ann", "bob")}
-    hers = await service.manager.result(
-        await service.manager.start("a red cat", seed=7, max_rounds=1, owner="ann")
-    )
+    hers = await service.manager.result(await service.manager.start("a red cat", seed=7, max_rounds=1, owner="ann"))
     image = hers.image_id or ""
     generator.parameters = {"negative_prompt": image, "steps": f'"image": "{image}"'}
     his = await service.manager.start("a blue dog", seed=8, max_rounds=1, negative_prompt=image, owner="bob")

@@ -70,9 +70,7 @@ def test_a_slow_reader_holds_up_nobody(url: str, client: httpx.Client, house: Ho
 
 
 @pytest.mark.parametrize("path", ["/runs/{}/events", "/gems/stream"])
-def test_listeners_that_vanish_leave_the_run_alone(
-    url: str, client: httpx.Client, house: House, path: str
-) -> None:
+def test_listeners_that_vanish_leave_the_run_alone(url: str, client: httpx.Client, house: House, path: str) -> None:
     gate = gated(house, 1)
     if "{}" in path:
         run_id = begun(client)

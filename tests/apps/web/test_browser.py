@@ -83,9 +83,7 @@ def test_keyboard_reaches_everything(browser: Browser, at: Served, runs: dict[st
         reached = set()
         for _ in range(wanted + 20):
             page.keyboard.press("Tab")
-            reached.add(
-                page.evaluate("[...document.querySelectorAll('a, summary')].indexOf(document.activeElement)")
-            )
+            reached.add(page.evaluate("[...document.querySelectorAll('a, summary')].indexOf(document.activeElement)"))
         assert len(reached - {-1}) == wanted
         page.locator("summary").first.focus()
         page.keyboard.press("Enter")

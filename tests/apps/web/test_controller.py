@@ -115,9 +115,7 @@ async def test_gallery_and_search(house: House) -> None:
         found = Page(await desk.gallery(caller))
         assert {link["href"] for link in found.all("a")} == {f"?run={run_id}" for run_id in ids}
         assert (await client.get(found.all("img")[0]["src"] or "")).status_code == 200
-        assert [link["href"] for link in Page(await desk.gallery(caller, " blue ")).all("a")] == [
-            f"?run={ids[1]}"
-        ]
+        assert [link["href"] for link in Page(await desk.gallery(caller, " blue ")).all("a")] == [f"?run={ids[1]}"]
         assert "No prompt contains “100%”" in await desk.gallery(caller, "100%")
 
 
@@ -224,14 +222,7 @@ def test_addresses_grow_old_and_stay_the_same_for_a_day(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        {"max_rounds": None},
-        {"max_rounds": 2.5},
-        {"max_rounds": 51},
-        {"candidates": 0},
-        {"seed": "-1"},
-        {"seed": "²"},
-    ],
+    [{"max_rounds": None}, {"max_rounds": 2.5}, {"max_rounds": 51}, {"candidates": 0}, {"seed": "-1"}, {"seed": "²"}],
 )
 def test_forms_say_what_is_wrong(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):

@@ -167,9 +167,7 @@ def test_a_run_is_cancelled(browser: Browser, home: str, house: House) -> None:
         assert len(house.generator.requests) == 2
 
 
-def test_another_round_is_picked_and_feedback_goes_on_from_it(
-    browser: Browser, world: str, run_id: str
-) -> None:
+def test_another_round_is_picked_and_feedback_goes_on_from_it(browser: Browser, world: str, run_id: str) -> None:
     with Watched(browser, world, f"/web/?run={run_id}", DESKTOP) as page:
         finished(page)
         page.get_by_label("Timeline of rounds").get_by_role("link", name="Round 2").click()
@@ -267,9 +265,7 @@ def test_errors_of_models_are_told(browser: Browser, home: str, house: House) ->
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESKTOP, "dark")])
-def test_fits_every_screen_and_can_be_read(
-    browser: Browser, world: str, run_id: str, width: int, scheme: str
-) -> None:
+def test_fits_every_screen_and_can_be_read(browser: Browser, world: str, run_id: str, width: int, scheme: str) -> None:
     with Watched(browser, world, f"/web/?run={run_id}", width, scheme) as page:
         finished(page)
         page.get_by_role("button", name="Options").click()

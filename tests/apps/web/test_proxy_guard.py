@@ -102,9 +102,7 @@ async def test_nothing_else_of_gradio_is_there(settings: Settings) -> None:
         guard = next(route.app for route in app.routes if getattr(route, "path", "") == "/web")  # type: ignore[attr-defined]
         routes = list(guard._app.routes)
         # Later versions of FastAPI keep routers as they are.
-        routes += [
-            inner for route in routes for inner in getattr(vars(route).get("original_router"), "routes", [])
-        ]
+        routes += [inner for route in routes for inner in getattr(vars(route).get("original_router"), "routes", [])]
         known = {
             (method, path)
             for route in routes
@@ -119,12 +117,7 @@ async def test_nothing_else_of_gradio_is_there(settings: Settings) -> None:
             filled = path.replace("{path_or_url:path}", "/etc/passwd").replace("{url_path:path}", "http://x/")
             answer = await client.request(method, f"/web{filled.replace('{', '').replace('}', '')}")
             assert answer.status_code == 404, (method, path)
-        for path in (
-            "/assets/../../../x",
-            "/assets/%2e%2e/%2e%2e/x",
-            "/static/..%2fx",
-            "/svelte//etc/passwd",
-        ):
+        for path in ("/assets/../../../x", "/assets/%2e%2e/%2e%2e/x", "/static/..%2fx", "/svelte//etc/passwd"):
             assert (await client.get(f"/web/{path}")).status_code >= 400
 
 

@@ -54,7 +54,7 @@ async def test_everything_is_shown(tmp_path: Path) -> None:
         assert page.text.count(item.question) == 3
     assert page.text.count("seen 1") == 3
     assert [mark["class"] for mark in page.all("span", "g-mark")] == [
-        *("g-mark no", "g-mark no", "g-mark yes", "g-mark no", "g-mark no", "g-mark unknown"),
+        *("g-mark no", "g-mark no", "g-mark yes", "g-mark no", "g-mark no", "g-mark unknown")
     ]
     assert "It lacks something. seen" in page.text
     assert "<ins>" in html
@@ -68,9 +68,7 @@ async def test_everything_is_shown(tmp_path: Path) -> None:
 
 
 async def test_rounds_appear_one_after_another(tmp_path: Path) -> None:
-    counts = [
-        len(Page(run_html(story, PLACES)).all("section", "g-round")) for story in await played(tmp_path)
-    ]
+    counts = [len(Page(run_html(story, PLACES)).all("section", "g-round")) for story in await played(tmp_path)]
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (0, 3)
     assert {1, 2} < set(counts)
@@ -99,11 +97,7 @@ async def test_what_people_and_models_wrote_is_data(tmp_path: Path) -> None:
             "created": "2026-01-01T00:00:00+00:00",
         }
     ]
-    pages = [
-        run_html(stories[-1], PLACES),
-        gallery_html(rows, {}, PLACES),
-        problem_html(PromptError(hostile)),
-    ]
+    pages = [run_html(stories[-1], PLACES), gallery_html(rows, {}, PLACES), problem_html(PromptError(hostile))]
     for html in (*pages, gallery_html([], {}, PLACES, hostile)):
         page = Page(html)
         assert not page.all("script")

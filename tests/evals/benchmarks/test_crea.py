@@ -9,16 +9,7 @@ import pytest
 
 from gems.errors import DataError
 from gems.evals.registry import load_task
-from tests.support.benchmark_samples import (
-    by_name,
-    files_in,
-    frozen,
-    placed,
-    png,
-    prompts_of,
-    said,
-    scored_all,
-)
+from tests.support.benchmark_samples import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.support.stub import StubServer
 
 
@@ -38,9 +29,7 @@ async def test_from_images_to_figures(tmp_path: Path) -> None:
     assert figures["crea/unexpected"].value == 5
 
 
-@pytest.mark.parametrize(
-    "reply", ["[1, 2, 3]", "[1, 2, 3, 4, 5, 6]", "[1, 2, 3, 4, 5, true]", "twelve", "[" * 999]
-)
+@pytest.mark.parametrize("reply", ["[1, 2, 3]", "[1, 2, 3, 4, 5, 6]", "[1, 2, 3, 4, 5, true]", "twelve", "[" * 999])
 async def test_nonsense_is_unscored(tmp_path: Path, reply: str) -> None:
     crea, prompts = prompts_of(tmp_path, "crea")
     with StubServer(chat=lambda messages: reply) as stub:

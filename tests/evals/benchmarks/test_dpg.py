@@ -9,16 +9,7 @@ from PIL import Image
 
 from gems.errors import DataError, RequestError
 from gems.evals.registry import load_task
-from tests.support.benchmark_samples import (
-    by_name,
-    files_in,
-    frozen,
-    placed,
-    png,
-    prompts_of,
-    said,
-    scored_all,
-)
+from tests.support.benchmark_samples import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.support.stub import StubServer
 
 

@@ -154,10 +154,7 @@ def test_official_results(tmp_path: Path) -> None:
     [
         (lambda text: text[:-30], r"line 3 is not valid JSON .* truncated"),
         (lambda text: text.replace("counting", "crowds", 1), "line 1: tag"),
-        (
-            lambda text: text.replace('"prompt": "a photo of a bench below a kite"', '"text": "x"'),
-            "line 2: prompt",
-        ),
+        (lambda text: text.replace('"prompt": "a photo of a bench below a kite"', '"text": "x"'), "line 2: prompt"),
         (lambda text: text.replace("a photo of three", "Aesthetic Drawing: a photo of three"), "ArtiMuse"),
         (lambda text: text.replace('["below", 0]', '["below", 1]'), "line 2: include.1.position"),
         (lambda text: text * 200, "another edition"),

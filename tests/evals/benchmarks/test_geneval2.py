@@ -9,17 +9,7 @@ import pytest
 
 from gems.errors import DataError
 from gems.evals.registry import load_task
-from tests.support.benchmark_samples import (
-    by_name,
-    files_in,
-    frozen,
-    judged,
-    placed,
-    png,
-    prompts_of,
-    said,
-    scored_all,
-)
+from tests.support.benchmark_samples import by_name, files_in, frozen, judged, placed, png, prompts_of, said, scored_all
 from tests.support.stub import StubServer
 
 ANSWERS = {"foxes are in": "Three", "lanterns are in": "two", "purple": "No"}
@@ -117,10 +107,7 @@ def test_official_scores(tmp_path: Path) -> None:
     ("change", "message"),
     [
         (lambda text: text * 2, "in line 1 and line 2"),
-        (
-            lambda text: text.replace('"count", "attribute"', '"count"', 1),
-            "the numbers of skills and questions differ",
-        ),
+        (lambda text: text.replace('"count", "attribute"', '"count"', 1), "the numbers of skills and questions differ"),
         (lambda text: text.replace('"three"', '"lots"'), r"vqa_list\.0 has the unexpected answer 'lots'"),
         (lambda text: text.replace('"atom_count": 6', '"atom_count": 60'), "line 1: atom_count"),
         (lambda text: text.replace('"prompt":', '"Prompt":'), "line 1: prompt"),

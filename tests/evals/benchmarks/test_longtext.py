@@ -66,8 +66,7 @@ async def test_export(tmp_path: Path) -> None:
 def test_official_results(tmp_path: Path) -> None:
     longtext, prompts = prompts_of(tmp_path, "longtext")
     rows = [
-        {"image": f"x/0000_{n}.png", "match_word_count": found, "gt_word_count": 8}
-        for n, found in ((1, 8), (2, 2))
+        {"image": f"x/0000_{n}.png", "match_word_count": found, "gt_word_count": 8} for n, found in ((1, 8), (2, 2))
     ]
     file = tmp_path / "results.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -11,16 +11,7 @@ from PIL import Image
 from gems.errors import DataError
 from gems.evals.benchmarks.oneig import count_expected_images
 from gems.evals.registry import load_task
-from tests.support.benchmark_samples import (
-    by_name,
-    files_in,
-    frozen,
-    placed,
-    png,
-    prompts_of,
-    said,
-    scored_all,
-)
+from tests.support.benchmark_samples import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.support.stub import StubServer
 
 
@@ -166,16 +157,8 @@ def test_official_results(tmp_path: Path) -> None:
         ("OneIG-Bench.csv", lambda text: text + text.split("\n")[1], r"in line 2 and line 6"),
         ("gt_answer.json", lambda text: text.replace("000", "001"), "has no entry for 000"),
         ("gt_answer.json", lambda text: text.rstrip()[:-1], "truncated"),
-        (
-            "Q_D/object.json",
-            lambda text: text.replace("dependency", "parents"),
-            "dependency is not a JSON",
-        ),
-        (
-            "Q_D/object.json",
-            lambda text: json.dumps({"000": {"question": "{}", "dependency": "{}"}}),
-            "wrong type",
-        ),
+        ("Q_D/object.json", lambda text: text.replace("dependency", "parents"), "dependency is not a JSON"),
+        ("Q_D/object.json", lambda text: json.dumps({"000": {"question": "{}", "dependency": "{}"}}), "wrong type"),
     ],
 )
 def test_damaged_data(tmp_path: Path, file: str, change, message: str) -> None:

@@ -9,16 +9,7 @@ import pytest
 
 from gems.errors import DataError
 from gems.evals.registry import load_task
-from tests.support.benchmark_samples import (
-    by_name,
-    files_in,
-    frozen,
-    placed,
-    png,
-    prompts_of,
-    said,
-    scored_all,
-)
+from tests.support.benchmark_samples import by_name, files_in, frozen, placed, png, prompts_of, said, scored_all
 from tests.support.stub import StubServer
 
 CULTURE = "WISE_legacy/data/cultural_common_sense.json"
@@ -47,9 +38,7 @@ async def test_from_images_to_figures(tmp_path: Path) -> None:
     assert by_name(wise.figures(prompts, scores[1:], "en", "x"))["wise"].value is None
 
 
-@pytest.mark.parametrize(
-    "reply", ["It is lovely.", "Consistency: 2\nRealism: 1", "Consistency: 3\nRealism: 1"]
-)
+@pytest.mark.parametrize("reply", ["It is lovely.", "Consistency: 2\nRealism: 1", "Consistency: 3\nRealism: 1"])
 async def test_nonsense_is_unscored(tmp_path: Path, reply: str) -> None:
     wise, prompts = prompts_of(tmp_path, "wise")
     with StubServer(chat=lambda messages: reply) as stub:

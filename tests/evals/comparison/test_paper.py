@@ -84,10 +84,7 @@ async def test_averages_need_every_benchmark(tmp_path: Path) -> None:
     for column in (*MAINSTREAM, *DOWNSTREAM):
         benchmark, language = column.split("/")
         theirs.setdefault(benchmark, {})[language] = PAPER_ROWS[6].values[column]
-    urls = [
-        await with_figures(tmp_path / name, name, values, {}, harness="paper")
-        for name, values in theirs.items()
-    ]
+    urls = [await with_figures(tmp_path / name, name, values, {}, harness="paper") for name, values in theirs.items()]
     first, second, _ = await tables(*urls)
     assert row(first, "GEMS / paper")["average"] == ["74.51", "74.51"]
     assert row(second, "GEMS / paper")["average"] == ["72.44", "72.44"]
@@ -97,7 +94,7 @@ async def test_averages_need_every_benchmark(tmp_path: Path) -> None:
 
 async def test_in_house_numbers_stand_apart_and_name_their_judge(tmp_path: Path) -> None:
     first, second, _, inhouse = await tables(
-        await official(tmp_path / "a", "geneval", 0.61, harness="paper", judge=INHOUSE, chat="openai:eyes"),
+        await official(tmp_path / "a", "geneval", 0.61, harness="paper", judge=INHOUSE, chat="openai:eyes")
     )
     assert all(cell == "" for table in (first, second) for each in table.rows for cell in each[3::2])
     assert inhouse.title == f"Table 1: mainstream, in house by {INHOUSE}"

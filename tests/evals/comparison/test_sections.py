@@ -169,9 +169,7 @@ async def test_gaps_are_told_and_not_counted(tmp_path: Path) -> None:
     (section,) = await compared(url, other)
     assert section.measured[0].quality is not None
     assert section.measured[0].quality.value == 0.5
-    assert (
-        "single: samples that could not be scored: 1; they are excluded, not counted as 0." in section.notes
-    )
+    assert "single: samples that could not be scored: 1; they are excluded, not counted as 0." in section.notes
     assert "paper: samples without an image: 1; they are excluded, not counted as 0." in section.notes
     assert "The harnesses have different image budgets: 3, 5." in section.notes
 

@@ -46,9 +46,7 @@ def test_mcnemar_by_hand() -> None:
 
 def test_signs_by_hand() -> None:
     """Three differences of one sign: 2 of 8 ways to choose signs are as extreme."""
-    found = compare_paired(
-        {"a": 0.5, "b": 0.7, "c": 0.9, "only": 1.0}, {"a": 0.4, "b": 0.5, "c": 0.6, "other": 0.0}
-    )
+    found = compare_paired({"a": 0.5, "b": 0.7, "c": 0.9, "only": 1.0}, {"a": 0.4, "b": 0.5, "c": 0.6, "other": 0.0})
     assert found is not None
     assert (found.test, found.difference.prompts) == ("permutation of signs", 3)
     assert found.p == pytest.approx(2 / 8)
@@ -93,9 +91,7 @@ def test_holm_by_hand() -> None:
 def test_numbers_as_people_read_them() -> None:
     share = Scale.of([0.25, 1.0])
     assert share.mean(Mean(value=0.875, low=0.81, high=0.93, prompts=8)) == "87.5 % (81.0 to 93.0)"
-    assert (
-        share.mean(Mean(value=-0.1, low=-0.2, high=0.05, prompts=8), signed=True) == "-10.0 (-20.0 to +5.0)"
-    )
+    assert share.mean(Mean(value=-0.1, low=-0.2, high=0.05, prompts=8), signed=True) == "-10.0 (-20.0 to +5.0)"
     assert share.mean(Mean(value=1.0, low=None, high=None, prompts=8)) == "100.0 %"
     assert Scale.of([3.0, 22.55]).number(22.55) == "22.6"
     assert {share.mean(None), share.number(None), format_amount(None), format_p(None)} == {NONE}

@@ -59,19 +59,9 @@ def test_wordings_differ_in_effect_for_every_fault():
 
 
 def test_every_wording_of_every_fact_is_understood_again():
-    prompt = (
-        'six small red circles inside a blue striped square, the word "GO" above the square, pink background'
-    )
+    prompt = 'six small red circles inside a blue striped square, the word "GO" above the square, pink background'
     spec = parse_prompt(prompt)
-    facts = [
-        ("object", 0),
-        ("count", 0),
-        ("colour", 0),
-        ("size", 0),
-        ("texture", 1),
-        ("text", 2),
-        ("background", 0),
-    ]
+    facts = [("object", 0), ("count", 0), ("colour", 0), ("size", 0), ("texture", 1), ("text", 2), ("background", 0)]
     for fact in [*facts, ("relation", 0), ("relation", 1)]:
         for wording in list_wordings(spec, fact):
             again = parse_prompt(f"{prompt}\n{write_sentence(spec, fact, wording)}")

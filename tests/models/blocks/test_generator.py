@@ -54,13 +54,10 @@ def test_everything_lies_within_the_picture_and_apart(size):
 
 
 def test_crowded_and_contradictory_prompts_still_end():
-    crowd = ", ".join(
-        f"nine large {colour} stars" for colour in ("red", "blue", "green", "pink", "brown", "black")
-    )
+    crowd = ", ".join(f"nine large {colour} stars" for colour in ("red", "blue", "green", "pink", "brown", "black"))
     assert compose_scene(crowd, 1, 512, 512)[0].things
     circle = (
-        "a red circle above a blue square. The blue square above a green star. "
-        "The green star above the red circle."
+        "a red circle above a blue square. The blue square above a green star. The green star above the red circle."
     )
     scene, _ = compose_scene(circle, 1, 512, 512)
     assert {thing.noun for thing in scene.things} == {"circle", "square", "star"}
@@ -76,9 +73,7 @@ async def test_as_a_generator():
     generator = BlocksGenerator()
     assert isinstance(generator, ImageGenerator)
     seen = []
-    request = ImageRequest(
-        prompt=EXAMPLE, seed=9, width=256, height=192, on_progress=lambda *p: seen.append(p)
-    )
+    request = ImageRequest(prompt=EXAMPLE, seed=9, width=256, height=192, on_progress=lambda *p: seen.append(p))
     image = await generator.generate(request)
     with Image.open(io.BytesIO(image.data)) as picture:
         assert picture.format == "PNG"

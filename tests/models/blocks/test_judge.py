@@ -82,10 +82,7 @@ def test_questions(question, answer):
 
 def test_evidence_says_what_is_seen():
     assert judge_question("Are there exactly three red circles?", SCENE).evidence == "I see two red circles."
-    assert (
-        judge_question("Is there a green circle?", SCENE).evidence
-        == "I see no green circles, but two red circles."
-    )
+    assert judge_question("Is there a green circle?", SCENE).evidence == "I see no green circles, but two red circles."
     assert judge_question('Does the image show the text "NO"?', SCENE).evidence == 'I read "GO".'
     assert "built-in world" in judge_question("Does this image show: a cat?", SCENE).evidence
 
@@ -106,9 +103,7 @@ def test_the_judge_agrees_with_the_scene(side):
         scene = Detector().detect(jpeg(drawn.image, side))
         for requirement in decompose_prompt(case.prompt):
             asked += 1
-            agreed += judge_question(requirement.question, scene).answer == truth(
-                drawn.scene, requirement.question
-            )
+            agreed += judge_question(requirement.question, scene).answer == truth(drawn.scene, requirement.question)
     assert asked > 70
     assert agreed / asked >= 0.98
 
@@ -138,9 +133,7 @@ def test_every_background_is_recognised_behind_every_colour(background):
     assert sorted(t.colour for t in scene.things) == sorted(words.COLOURS)
 
 
-@pytest.mark.parametrize(
-    "word", ["GO", "Hello World", "quartz", "VWXYZ", "Jumpy fig 42", "ABCDEFGHIJKLM", "k!"]
-)
+@pytest.mark.parametrize("word", ["GO", "Hello World", "quartz", "VWXYZ", "Jumpy fig 42", "ABCDEFGHIJKLM", "k!"])
 def test_texts_are_read(word):
     prompt = f'the word "{word}"'
     seed = next(s for s in range(99) if not compose_scene(prompt, s, 512, 512)[1])
@@ -149,8 +142,7 @@ def test_texts_are_read(word):
 
 
 @pytest.mark.parametrize(
-    ("ground", "fill", "said"),
-    [("white", "red", "red"), ("white", "black", "black"), ("gray", "blue", "blue")],
+    ("ground", "fill", "said"), [("white", "red", "red"), ("white", "black", "black"), ("gray", "blue", "blue")]
 )
 def test_plain_pictures_from_elsewhere(ground, fill, said):
     picture = Image.new("RGB", (200, 200), ground)
@@ -192,6 +184,4 @@ def test_what_is_not_understood_is_asked_all_the_same():
         ("Does this image show: a cat wearing a hat?", "other")
     ]
     assert decompose_prompt("a red circle and a cat")[-1].question == "Does this image show a cat?"
-    assert (
-        len(decompose_prompt(" and ".join(f"a {c} {s}" for c in words.COLOURS for s in words.SHAPES))) == 20
-    )
+    assert len(decompose_prompt(" and ".join(f"a {c} {s}" for c in words.COLOURS for s in words.SHAPES))) == 20

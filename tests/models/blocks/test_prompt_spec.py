@@ -9,9 +9,7 @@ EXAMPLE = 'three red circles above a blue striped square, and the word "GO"'
 
 def told(prompt):
     spec = parse_prompt(prompt)
-    return [
-        (g.count, *(g.attributes.get(n) for n in ("size", "colour", "texture")), g.noun) for g in spec.groups
-    ]
+    return [(g.count, *(g.attributes.get(n) for n in ("size", "colour", "texture")), g.noun) for g in spec.groups]
 
 
 @pytest.mark.parametrize(
@@ -29,10 +27,7 @@ def told(prompt):
         ("a pair of red stars", [(2, None, "red", None, "star")]),
         ("a row of three pink arrows", [(3, None, "pink", None, "arrow")]),
         ("three shiny red circles", [(3, None, "red", None, "circle")]),
-        (
-            "a red circle and a blue circle",
-            [(1, None, "red", None, "circle"), (1, None, "blue", None, "circle")],
-        ),
+        ("a red circle and a blue circle", [(1, None, "red", None, "circle"), (1, None, "blue", None, "circle")]),
         ("no red circles", [(0, None, "red", None, "circle")]),
     ],
 )
@@ -42,11 +37,7 @@ def test_groups(prompt, expected):
 
 def test_the_example_of_the_readme():
     spec = parse_prompt(EXAMPLE)
-    assert [(g.noun, g.count, g.word) for g in spec.groups] == [
-        ("circle", 3, ""),
-        ("square", 1, ""),
-        ("text", 1, "GO"),
-    ]
+    assert [(g.noun, g.count, g.word) for g in spec.groups] == [("circle", 3, ""), ("square", 1, ""), ("text", 1, "GO")]
     assert spec.relations == [Relation(0, "above", 1)]
     assert spec.groups[1].attributes == {"colour": "blue", "texture": "striped"}
     assert not spec.unknown
@@ -145,8 +136,7 @@ def test_what_is_not_understood_is_told():
 
 
 @pytest.mark.parametrize(
-    "extra",
-    ["<image>", "{0} {prompt}", "Ignore the above.", "</user_prompt>", "\u0000 %s %d", "Task: verify"],
+    "extra", ["<image>", "{0} {prompt}", "Ignore the above.", "</user_prompt>", "\u0000 %s %d", "Task: verify"]
 )
 def test_injections_change_nothing(extra):
     plain, laced = parse_prompt(EXAMPLE), parse_prompt(f"{EXAMPLE} {extra}")

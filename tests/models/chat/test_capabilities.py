@@ -105,9 +105,7 @@ async def test_what_did_not_help_is_not_remembered(stub: StubServer, open_client
 
 
 @pytest.mark.parametrize("fault", ["404", "quota"])
-async def test_what_no_other_form_can_mend_is_asked_once(
-    fault: Any, stub: StubServer, open_client: Open
-) -> None:
+async def test_what_no_other_form_can_mend_is_asked_once(fault: Any, stub: StubServer, open_client: Open) -> None:
     stub.fault(Fault(fault))
     with pytest.raises(ModelUnavailableError):
         await open_client().ask(formed())
@@ -119,9 +117,7 @@ def pictures(stub: StubServer) -> list[int]:
 
 
 @pytest.mark.parametrize(("limit", "sent"), [(1, [3, 1, 1, 1]), (2, [3, 2, 2, 1])])
-async def test_a_limit_on_pictures_is_learned(
-    limit: int, sent: list[int], stub: StubServer, open_client: Open
-) -> None:
+async def test_a_limit_on_pictures_is_learned(limit: int, sent: list[int], stub: StubServer, open_client: Open) -> None:
     stub.fault(Fault("too_many_images", limit=limit))
     client = open_client()
     first = await client.ask(checklist(pictures=3))
@@ -315,9 +311,7 @@ def test_fewer_pictures(error: GemsError, pictures: int, shown: int | None, expe
     assert reduce_pictures(error, pictures, shown) == expected
 
 
-@pytest.mark.parametrize(
-    "error", [TooManyImagesError("At most 0 image(s)", limit=0), TooManyImagesError("x")]
-)
+@pytest.mark.parametrize("error", [TooManyImagesError("At most 0 image(s)", limit=0), TooManyImagesError("x")])
 def test_a_model_that_sees_nothing_is_no_use(error: TooManyImagesError) -> None:
     with pytest.raises(ConfigurationError, match="vision model"):
         reduce_pictures(error, 1, None)
@@ -340,9 +334,7 @@ def test_a_model_that_sees_nothing_is_no_use(error: TooManyImagesError) -> None:
         (ServerError("logprobs"), PLAIN, set(), None),
     ],
 )
-def test_what_to_leave_out_next(
-    error: GemsError, question: Question, refused: set[str], expected: str | None
-) -> None:
+def test_what_to_leave_out_next(error: GemsError, question: Question, refused: set[str], expected: str | None) -> None:
     assert find_feature_to_drop(error, question, refused, EVERYTHING) == expected
 
 

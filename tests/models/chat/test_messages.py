@@ -84,9 +84,7 @@ def told(max_pictures: int | None = None) -> list[str]:
         (0, ["between", "at the end <image>"]),
     ],
 )
-def test_the_oldest_pictures_are_left_out_first_with_their_labels(
-    most: int | None, expected: list[str]
-) -> None:
+def test_the_oldest_pictures_are_left_out_first_with_their_labels(most: int | None, expected: list[str]) -> None:
     assert told(most) == expected
 
 

@@ -82,9 +82,7 @@ async def test_unset_options_are_not_sent(stub: StubServer, make: Make) -> None:
 
 
 @pytest.mark.parametrize(("length", "in_query"), [(MAX_URL // 2, True), (MAX_URL, False), (100_000, False)])
-async def test_long_prompts_go_into_the_body(
-    stub: StubServer, make: Make, length: int, in_query: bool
-) -> None:
+async def test_long_prompts_go_into_the_body(stub: StubServer, make: Make, length: int, in_query: bool) -> None:
     asked = request("a" * length)
     assert (await make().generate(asked)).data == flat_picture(asked)
     recorded = stub.calls("generate")[0]
@@ -150,9 +148,7 @@ async def test_first_bytes_are_quoted(stub: StubServer, make: Make) -> None:
         await make(attempts=1).generate(request())
 
 
-async def test_answer_without_end_is_not_read(
-    stub: StubServer, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_answer_without_end_is_not_read(stub: StubServer, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_IMAGE_BYTES", 50)
     with pytest.raises(UnreadableReplyError, match="more than 50 bytes"):
         await make(attempts=1).generate(request())

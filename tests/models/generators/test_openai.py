@@ -127,28 +127,9 @@ async def test_other_unknown_parameters_are_an_error(stub: StubServer, make: Mak
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        (
-            {
-                "error": {
-                    "message": "Unknown parameter: 'seed'.",
-                    "param": "seed",
-                    "code": "unknown_parameter",
-                }
-            },
-            "seed",
-        ),
-        (
-            {
-                "detail": [
-                    {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not ok"}
-                ]
-            },
-            "seed",
-        ),
-        (
-            {"error": {"message": "Additional properties are not allowed ('guidance_scale' was unexpected)"}},
-            None,
-        ),
+        ({"error": {"message": "Unknown parameter: 'seed'.", "param": "seed", "code": "unknown_parameter"}}, "seed"),
+        ({"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not ok"}]}, "seed"),
+        ({"error": {"message": "Additional properties are not allowed ('guidance_scale' was unexpected)"}}, None),
         ({"error": {"message": "model does not support parameters: {'seed': 7}"}}, "seed"),
         ({"message": "response_format is not supported for this model"}, "response_format"),
         ({"error": {"message": "Invalid value for seed: must be below 2147483648", "param": "seed"}}, None),
@@ -254,12 +235,7 @@ async def test_relative_and_data_addresses(stub: StubServer, make: Make) -> None
 
 @pytest.mark.parametrize(
     "address",
-    [
-        "http://169.254.169.254/latest/meta-data",
-        "https://127.0.0.1/x.png",
-        "file:///etc/passwd",
-        "http://[:1/",
-    ],
+    ["http://169.254.169.254/latest/meta-data", "https://127.0.0.1/x.png", "file:///etc/passwd", "http://[:1/"],
 )
 async def test_address_elsewhere_is_not_fetched(stub: StubServer, make: Make, address: str) -> None:
     stub.fault(Fault("url", text=address), "images")

@@ -81,9 +81,7 @@ async def test_chinese(reader: RapidReader, draw: Draw) -> None:
     assert compare(["新年快乐"], wrong)[0].wrong == (("乐", "东"),)
 
 
-async def test_many_at_once_are_read_one_by_one_on_a_thread_of_its_own(
-    draw: Draw, reader: RapidReader
-) -> None:
+async def test_many_at_once_are_read_one_by_one_on_a_thread_of_its_own(draw: Draw, reader: RapidReader) -> None:
     words = ["NORTH", "SOUTH", "EAST", "WEST"]
     read = await asyncio.gather(*(RapidReader().read(draw([word], width=256, height=128)) for word in words))
     assert [[line.text for line in lines] for lines in read] == [[word] for word in words]
@@ -124,9 +122,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_package_is_imported_without_the_extra() -> None:
-    told = subprocess.run(
-        [sys.executable, "-c", _WITHOUT], capture_output=True, text=True, timeout=300, check=True
-    )
+    told = subprocess.run([sys.executable, "-c", _WITHOUT], capture_output=True, text=True, timeout=300, check=True)
     assert told.stdout.splitlines() == ["False", "['GO']", "(('GO', 'NO'),)"]
 
 
@@ -137,9 +133,7 @@ from gems.skills.lettering import RapidReader
 RapidReader.is_installed()
 print({"rapidocr", "cv2", "onnxruntime"} & set(sys.modules))
 """
-    told = subprocess.run(
-        [sys.executable, "-c", asked], capture_output=True, text=True, timeout=300, check=True
-    )
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, timeout=300, check=True)
     assert told.stdout.strip() == "set()"
 
 

@@ -29,9 +29,7 @@ def requirement(question: str, kind: RequirementKind = "text", number: int = 1) 
     return {"id": f"r{number}", "question": question, "kind": kind, "parents": []}
 
 
-async def answered(
-    verifier: Verifier, *questions: str, prompt: str = "", png: bytes = b""
-) -> list[tuple[str, str]]:
+async def answered(verifier: Verifier, *questions: str, prompt: str = "", png: bytes = b"") -> list[tuple[str, str]]:
     asked = [requirement(question, number=n) for n, question in enumerate(questions)]
     found = await verifier.verify(VerifierRequest(image=png, user_prompt=prompt, requirements=asked))
     return [(answer.answer, answer.evidence) for answer in found.values()]
@@ -100,9 +98,7 @@ async def test_texts_without_marks_are_asked_for_too() -> None:
 
 
 async def test_all_texts_of_a_question_must_be_there() -> None:
-    (answer,) = await answered(
-        TextVerifier(Recited("LOVE")), 'Are the words "LOVE" and "PEACE" both present?'
-    )
+    (answer,) = await answered(TextVerifier(Recited("LOVE")), 'Are the words "LOVE" and "PEACE" both present?')
     assert answer == ("no", 'wanted "PEACE"; nothing like it was read')
 
 
@@ -148,11 +144,7 @@ async def test_the_picture_is_read_once_and_only_for_what_is_taken() -> None:
 
 
 async def test_pictures_are_really_read(reader: RapidReader, draw: Draw) -> None:
-    questions = [
-        'Is the text "GRAND OPENING" there?',
-        'Is the text "Fresh Bread" there?',
-        'Is "GO" written there?',
-    ]
+    questions = ['Is the text "GRAND OPENING" there?', 'Is the text "Fresh Bread" there?', 'Is "GO" written there?']
     png = draw(["GRAND OPENNING", "Fresh Bread"])
     answers = await answered(TextVerifier(reader), *questions, png=png)
     assert [answer for answer, _ in answers] == ["no", "yes", "no"]
@@ -255,11 +247,7 @@ def test_words_in_another_order_are_there_but_not_right() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "wrong", "missing"),
-    [
-        (["新年快东"], (("乐", "东"),), ()),
-        (["薪年快乐"], (("新", "薪"),), ()),
-        (["新快乐"], (), ("年",)),
-    ],
+    [(["新年快东"], (("乐", "东"),), ()), (["薪年快乐"], (("新", "薪"),), ()), (["新快乐"], (), ("年",))],
 )
 def test_chinese_goes_by_characters(
     lines: list[str], wrong: tuple[tuple[str, str], ...], missing: tuple[str, ...]

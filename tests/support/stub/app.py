@@ -88,9 +88,7 @@ def build(world: World) -> Starlette:
 def _route(world: World, path: str, kind: Kind, handler: Handler, method: str = "POST") -> Route:
     async def endpoint(request: Request) -> Response:
         body, files = await _read(request)
-        recorded = Recorded(
-            kind, request.url.path, body, dict(request.headers), now(), len(request.url.query), files
-        )
+        recorded = Recorded(kind, request.url.path, body, dict(request.headers), now(), len(request.url.query), files)
         with world.record.serving(recorded):
             return await _answer(world, request, handler, recorded)
 
@@ -242,9 +240,7 @@ async def _all(pieces: list[bytes]) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _slowly(
-    world: World, request: Request, reply: _Reply, named: dict[str, Fault]
-) -> AsyncIterator[bytes]:
+async def _slowly(world: World, request: Request, reply: _Reply, named: dict[str, Fault]) -> AsyncIterator[bytes]:
     whole = b"".join(reply.pieces)
     step = max(1, len(whole) // 20)
     for start in range(0, len(whole), step):

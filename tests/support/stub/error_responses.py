@@ -17,11 +17,7 @@ _PLAIN = {
     "503": (503, "The engine is currently overloaded.", None),
     "no_json_schema": (400, "response_format of type 'json_schema' is not supported.", None),
     "no_json": (400, "'response_format' is not supported by this server.", None),
-    "moderated": (
-        400,
-        "Your request was rejected as a result of our safety system.",
-        "content_policy_violation",
-    ),
+    "moderated": (400, "Your request was rejected as a result of our safety system.", "content_policy_violation"),
 }
 
 

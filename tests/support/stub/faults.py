@@ -120,9 +120,7 @@ CHAT_EDITS: dict[str, Callable[[Fault, Answer], Answer]] = {
     "null": _content(lambda _text: None),
     "no_reasoning": lambda _fault, answer: replace(answer, reasoning=None),
     "think": lambda _fault, answer: replace(
-        answer,
-        content=f"<think>\n{answer.reasoning or 'No thought.'}\n</think>\n\n{answer.content}",
-        reasoning=None,
+        answer, content=f"<think>\n{answer.reasoning or 'No thought.'}\n</think>\n\n{answer.content}", reasoning=None
     ),
     "prose": _content(lambda text: f"Sure! Here is what you asked for:\n\n{text}\n\nHope this helps!"),
     "fences": _content(lambda text: f"```json\n{text}\n```"),

@@ -65,8 +65,7 @@ def _with_lists(text: str, change: Callable[[list[dict[str, Any]]], list[dict[st
     if not isinstance(whole, dict):
         return text
     return json.dumps(
-        {name: change(value) if _of_objects(value) else value for name, value in whole.items()},
-        ensure_ascii=False,
+        {name: change(value) if _of_objects(value) else value for name, value in whole.items()}, ensure_ascii=False
     )
 
 

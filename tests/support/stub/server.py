@@ -100,15 +100,11 @@ class StubServer:
 
     def __enter__(self) -> StubServer:
         chat, images = self._brains
-        world = World(
-            _Late(chat_brain, chat), _Late(picture_brain, images), self.behaviour, self._record, self._drop
-        )
+        world = World(_Late(chat_brain, chat), _Late(picture_brain, images), self.behaviour, self._record, self._drop)
         listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = listener.getsockname()[1]
         self._server = _Server(build(world))
-        self._thread = threading.Thread(
-            target=self._server.run_on, args=(listener,), name="stub", daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.run_on, args=(listener,), name="stub", daemon=True)
         self._thread.start()
         if not self._server.ready.wait(_START_S):
             raise RuntimeError("The stub server did not start.")

@@ -26,10 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-for _command in (
-    *(run, resume, runs, show, verify, report, fork, delete, gc),
-    *(batch, web, serve, mcp, doctor),
-):
+for _command in (*(run, resume, runs, show, verify, report, fork, delete, gc), *(batch, web, serve, mcp, doctor)):
     app.command()(_command)
 for _group in (memory, skills, evals, keys):
     app.add_typer(_group)

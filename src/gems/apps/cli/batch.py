@@ -26,8 +26,7 @@ def batch(
     runner: Runner,
     *,
     file: Annotated[
-        Path,
-        argument("FILE", "Prompts as JSON Lines, or as CSV if the name ends in .csv.", parser=options.path),
+        Path, argument("FILE", "Prompts as JSON Lines, or as CSV if the name ends in .csv.", parser=options.path)
     ],
     out: options.EvalOut,
     models: options.Models,

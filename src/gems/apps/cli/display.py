@@ -232,9 +232,7 @@ def answers_table(run: RunView, marks: Marks, width: int) -> Table:
     rounds = [view for _, view in sorted(run.rounds.items()) if view.score is not None][-fitting:]
     best = run.best
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column(
-        "requirement", overflow="fold", max_width=max(_QUESTION, width - _COLUMN * (len(rounds) + 1))
-    )
+    table.add_column("requirement", overflow="fold", max_width=max(_QUESTION, width - _COLUMN * (len(rounds) + 1)))
     for view in rounds:
         heading = Text(str(view.number), style="bold cyan" if view is best else "dim")
         table.add_column(heading, justify="right", min_width=_COLUMN - 1, no_wrap=True)

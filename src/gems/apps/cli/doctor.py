@@ -13,14 +13,7 @@ if TYPE_CHECKING:
     from gems.apps.doctor import Check
 
 
-@command(
-    {
-        0: "every check passed",
-        1: "a check failed; its line says what to do",
-        2: "bad usage",
-        130: "interrupted",
-    }
-)
+@command({0: "every check passed", 1: "a check failed; its line says what to do", 2: "bad usage", 130: "interrupted"})
 def doctor(
     runner: Runner,
     models: Models,

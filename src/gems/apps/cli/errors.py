@@ -66,9 +66,7 @@ def handle_errors(
         raise typer.Exit(code) from None
 
 
-def print_error(
-    failure: Failure, *, as_json: bool, resume_command: Callable[[str], str] | None = None
-) -> int:
+def print_error(failure: Failure, *, as_json: bool, resume_command: Callable[[str], str] | None = None) -> int:
     """Print an error to standard error, and as JSON to standard output; return the exit code of bad usage."""
     if as_json:
         typer.echo(json.dumps({"error": asdict(failure)}, indent=2))

@@ -26,14 +26,7 @@ from gems.evals.judge import JudgeQuestion, JudgeReply, inhouse_name, open_judge
 from gems.evals.official import EvalExport, EvalImport, export_folder, import_scores
 from gems.evals.output_folder import EvalFolder, EvalSettings, lock_folder
 from gems.evals.registry import TASKS, data_folder, load_task
-from gems.evals.runner import (
-    BenchmarkRun,
-    JobProgress,
-    WorkReport,
-    check_image_budget,
-    open_engine,
-    select_prompts,
-)
+from gems.evals.runner import BenchmarkRun, JobProgress, WorkReport, check_image_budget, open_engine, select_prompts
 from gems.evals.scoring import ScoreReport, score_folder
 from gems.evals.task import Task
 from gems.graphs.loop import GraphBuilder, build_graph
@@ -114,9 +107,7 @@ async def _open_folder(url: str, data: Path | None) -> tuple[EvalFolder, Task, P
     return folder, load_task(folder.settings.task), data or Path(folder.settings.data)
 
 
-async def compare_folders(
-    urls: Sequence[str], judge: str | None, out: Path | None, pictures: int
-) -> ComparisonResult:
+async def compare_folders(urls: Sequence[str], judge: str | None, out: Path | None, pictures: int) -> ComparisonResult:
     """Compare folders, and write the comparison to `out` if given."""
     folders = await _read_folders(urls)
     # Thousands of resamplings take seconds.
@@ -140,14 +131,7 @@ async def _read_folders(urls: Sequence[str]) -> list[FolderData]:
 
 
 def run_batch(
-    runner: Runner,
-    file: Path,
-    out: str,
-    models: Models,
-    engine_options: EngineOptions,
-    *,
-    seed: int,
-    learn: bool,
+    runner: Runner, file: Path, out: str, models: Models, engine_options: EngineOptions, *, seed: int, learn: bool
 ) -> int:
     """Generate an image for each row of the file, print a report, and return the exit code."""
     settings = settings_for_jobs(models.settings(), learn=learn)

@@ -35,15 +35,9 @@ class SampleOptions:
     samples: Annotated[
         int | None, option("N", "Samples per prompt. Default: the benchmark's own number.", min=1, max=100)
     ] = None
-    seed: Annotated[
-        int, option("N", "Base seed; the seeds of samples are derived from it.", min=0, max=2**31 - 1)
-    ] = 0
-    data: Annotated[
-        str, option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.")
-    ] = ""
-    learn: Annotated[
-        bool, flag("--learn", "Share memory between runs; samples then depend on their order.")
-    ] = False
+    seed: Annotated[int, option("N", "Base seed; the seeds of samples are derived from it.", min=0, max=2**31 - 1)] = 0
+    data: Annotated[str, option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.")] = ""
+    learn: Annotated[bool, flag("--learn", "Share memory between runs; samples then depend on their order.")] = False
 
 
 @command(
@@ -62,10 +56,7 @@ def run(
     out: options.EvalOut,
     harness: Annotated[
         str,
-        option(
-            "NAME",
-            "single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or balanced.",
-        ),
+        option("NAME", "single, rewrite, best-of-n, paper, paper-no-memory, paper-no-skill, paper-loop or balanced."),
     ] = "balanced",
     models: options.Models,
     sampling: SampleOptions,
@@ -128,17 +119,13 @@ def compare(
 
 
 @command(
-    {
-        0: "all data are in place",
-        3: "some files are missing, partial, damaged or of another edition; see their lines",
-    }
+    {0: "all data are in place", 3: "some files are missing, partial, damaged or of another edition; see their lines"}
 )
 def data(
     runner: Runner,
     task: Annotated[str | None, argument("[TASK]", "A benchmark; all by default.")] = None,
     folder: Annotated[
-        Path | None,
-        path_option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.", "--data"),
+        Path | None, path_option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.", "--data")
     ] = None,
 ) -> int:
     """Show the source and licence of the benchmarks' data, and check the local copies.
@@ -193,8 +180,7 @@ def _format_counts(file: FileCheck) -> str:
 
 Folder = Annotated[str, argument("DIR", "Output folder: a path or an fsspec URL.")]
 Data = Annotated[
-    Path | None,
-    path_option("DIR", "Folder of the benchmark's data, if it has moved since the samples were generated."),
+    Path | None, path_option("DIR", "Folder of the benchmark's data, if it has moved since the samples were generated.")
 ]
 
 
@@ -209,13 +195,10 @@ Data = Annotated[
 def score(
     runner: Runner,
     folder: Folder,
-    judge: Annotated[
-        str | None, option("SPEC", "Chat model that scores. Default: GEMS_EVAL_JUDGE__MODEL.")
-    ] = None,
+    judge: Annotated[str | None, option("SPEC", "Chat model that scores. Default: GEMS_EVAL_JUDGE__MODEL.")] = None,
     data: Data = None,
     concurrency: Annotated[
-        int,
-        option("N", "Maximum number of prompts scored in parallel.", "--concurrency", "-j", min=1, max=256),
+        int, option("N", "Maximum number of prompts scored in parallel.", "--concurrency", "-j", min=1, max=256)
     ] = 4,
 ) -> int:
     """Score a folder's samples with a chat model.

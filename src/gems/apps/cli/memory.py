@@ -128,9 +128,7 @@ def forget(
     runner: Runner,
     run: Annotated[str | None, option("RUN", "Only those of this run.")] = None,
     older_than: Annotated[str | None, option("AGE", "Only those older than this, e.g. 12h, 30d, 8w.")] = None,
-    matching: Annotated[
-        str | None, option("TEXT", "Only those with TEXT in prompt or text, ignoring case.")
-    ] = None,
+    matching: Annotated[str | None, option("TEXT", "Only those with TEXT in prompt or text, ignoring case.")] = None,
     yes: options.Yes = False,
     dry_run: options.DryRun = False,
 ) -> None:
@@ -147,9 +145,7 @@ def forget(
 
     before = None if older_than is None else datetime.now(UTC) - parse_duration(older_than)
     runner.delete(
-        lambda gems, found: gems.memory.forget(
-            run=run, older_than=before, matching=matching, dry_run=found is None
-        ),
+        lambda gems, found: gems.memory.forget(run=run, older_than=before, matching=matching, dry_run=found is None),
         _describe_forgotten,
         is_empty=lambda found: not found.experiences + found.lessons + found.pending,
         yes=yes,
@@ -193,9 +189,7 @@ def rebuild(
 @command({0: "written"}, json="Print a JSON summary; requires --out.")
 def export(
     runner: Runner,
-    out: Annotated[
-        Path | None, option("FILE", "Output file. Default: standard output.", "--out", "-o")
-    ] = None,
+    out: Annotated[Path | None, option("FILE", "Output file. Default: standard output.", "--out", "-o")] = None,
 ) -> None:
     """Export all lessons and experiences as JSON Lines.
 
@@ -287,12 +281,7 @@ def consolidate(
     runner.show(done, lambda _: typer.echo(f"{counts}: {done.added} added, {done.removed} removed"))
 
 
-@command(
-    {
-        0: "done, even if nothing had to be re-embedded",
-        130: "interrupted; run the command again to start over",
-    }
-)
+@command({0: "done, even if nothing had to be re-embedded", 130: "interrupted; run the command again to start over"})
 def reindex(runner: Runner) -> None:
     """Re-embed items of another embedder after GEMS_EMBEDDER was changed."""
     from gems.apps.cli.schemas import Reindexed

@@ -51,19 +51,13 @@ def shown_spec(spec: str) -> str:
 
 
 RunId = Annotated[str, argument("RUN", "Run id, or last.")]
-Chat = Annotated[
-    str | None, option("SPEC", "Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings.")
-]
+Chat = Annotated[str | None, option("SPEC", "Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings.")]
 Judge = Annotated[str | None, option("SPEC", "Chat model that judges. Default: the chat model.")]
-Out = Annotated[
-    Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")
-]
+Out = Annotated[Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")]
 NoMetadata = Annotated[bool, flag("--no-metadata", "Do not write prompt and options into the PNG.")]
 Yes = Annotated[bool, flag("--yes", "Do not ask for confirmation.", "-y")]
 DryRun = Annotated[bool, flag("--dry-run", "Only report what would be deleted.")]
-Debug = Annotated[
-    bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs and the traceback of an error.")
-]
+Debug = Annotated[bool, typer.Option("--debug", envvar="GEMS_DEBUG", help="Show logs and the traceback of an error.")]
 
 
 def run_options(interface: Interface) -> Iterator[Parameter]:
@@ -164,24 +158,14 @@ class EngineOptions:
     ] = 4
     budget_usd: Annotated[
         float | None,
-        option(
-            "USD",
-            "Stop starting new work after spending this many US dollars, earlier calls included.",
-            min=0,
-        ),
+        option("USD", "Stop starting new work after spending this many US dollars, earlier calls included.", min=0),
     ] = None
-    retries: Annotated[
-        int, option("N", "Retries for failed samples after the first pass.", min=0, max=20)
-    ] = 1
+    retries: Annotated[int, option("N", "Retries for failed samples after the first pass.", min=0, max=20)] = 1
     engine: Annotated[
-        str,
-        option(
-            "NAME", "local: in this process; ray: on the cluster at RAY_ADDRESS, or on this machine if unset."
-        ),
+        str, option("NAME", "local: in this process; ray: on the cluster at RAY_ADDRESS, or on this machine if unset.")
     ] = "local"
     workers: Annotated[
-        int | None,
-        option("N", "With ray: number of processes that execute runs. Default: one per CPU.", min=1),
+        int | None, option("N", "With ray: number of processes that execute runs. Default: one per CPU.", min=1)
     ] = None
     generator_actors: Annotated[
         int | None,

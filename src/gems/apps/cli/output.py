@@ -9,15 +9,7 @@ from pydantic import BaseModel
 
 from gems.apps.cli.errors import BEST_EFFORT, FAILED, MET
 from gems.apps.cli.options import View
-from gems.apps.text import (
-    clean_text,
-    format_requirement,
-    format_usd,
-    one_line,
-    pluralize,
-    usage_line,
-    verdict_line,
-)
+from gems.apps.text import clean_text, format_requirement, format_usd, one_line, pluralize, usage_line, verdict_line
 from gems.evals.runner import WorkReport
 from gems.results import RunResult
 

@@ -41,9 +41,7 @@ def run(
     source: Annotated[
         Path | None,
         typer.Option(
-            parser=options.path,
-            metavar="FILE",
-            help="PNG, JPEG or WebP image to edit; the prompt says what to change.",
+            parser=options.path, metavar="FILE", help="PNG, JPEG or WebP image to edit; the prompt says what to change."
         ),
     ] = None,
     given: RunOptions,
@@ -70,13 +68,7 @@ def run(
     text = _read_prompt(prompt)
 
     async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
-        events = gems.stream(
-            text,
-            **given,
-            source=source,
-            out=out,
-            metadata=not no_metadata,
-        )
+        events = gems.stream(text, **given, source=source, out=out, metadata=not no_metadata)
         return RunView(text), events
 
     return runner.execute(models, start)
@@ -106,9 +98,7 @@ def fork(
     runner: Runner,
     *,
     run_id: options.RunId,
-    number: Annotated[
-        int, typer.Option("--round", metavar="K", min=1, help="Last round that both runs share.")
-    ],
+    number: Annotated[int, typer.Option("--round", metavar="K", min=1, help="Last round that both runs share.")],
     prompt: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Next prompt. Default: the reflector's next prompt.")
     ] = None,
@@ -136,14 +126,7 @@ def fork(
         known = await gems.show(source)
         shared = {"rounds": known.rounds[:number], "experiences": known.experiences[:number], "run_id": ""}
         view = RunView.of(known.model_copy(update=shared))
-        events = gems.stream_fork(
-            source,
-            number,
-            prompt,
-            **given,
-            out=out,
-            metadata=not no_metadata,
-        )
+        events = gems.stream_fork(source, number, prompt, **given, out=out, metadata=not no_metadata)
         if not runner.quiet:
             typer.echo(f"forked from {source} after round {number}", err=True)
         return view, events
@@ -168,9 +151,7 @@ def resume(
     run_id: options.RunId,
     models: options.Models,
     out: options.Out = None,
-    answer: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Answer to a question that a skill asked.")
-    ] = None,
+    answer: Annotated[str | None, typer.Option(metavar="TEXT", help="Answer to a question that a skill asked.")] = None,
     no_metadata: options.NoMetadata = False,
 ) -> int:
     """Resume a run that was interrupted, failed, was cancelled or ran out of time.

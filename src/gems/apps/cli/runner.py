@@ -164,9 +164,7 @@ class Runner(View):
             return name
         newest = await gems.runs(1)
         if not newest:
-            raise RunNotFoundError(
-                f"There are no runs in {gems.settings.home}.", hint="Start one with `gems run`."
-            )
+            raise RunNotFoundError(f"There are no runs in {gems.settings.home}.", hint="Start one with `gems run`.")
         return newest[0]["run_id"]
 
     @staticmethod

@@ -29,17 +29,12 @@ Status = Literal["running", "interrupted", "done", "failed"]
 def runs(
     runner: Runner,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number of runs.")] = 20,
-    since: Annotated[
-        str | None, option("WHEN", "Started at or after WHEN: 2026-01-31, or 3d for 3 days ago.")
-    ] = None,
-    until: Annotated[
-        str | None, option("WHEN", "Started at or before WHEN; a date includes the whole day.")
-    ] = None,
+    since: Annotated[str | None, option("WHEN", "Started at or after WHEN: 2026-01-31, or 3d for 3 days ago.")] = None,
+    until: Annotated[str | None, option("WHEN", "Started at or before WHEN; a date includes the whole day.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only runs with this status.")] = None,
     text: Annotated[str | None, option("TEXT", "Prompt contains TEXT, ignoring case.")] = None,
     min_score: Annotated[
-        float | None,
-        option("SHARE", "Best image meets at least this share of the requirements.", min=0, max=1),
+        float | None, option("SHARE", "Best image meets at least this share of the requirements.", min=0, max=1)
     ] = None,
 ) -> None:
     """List the runs in GEMS_HOME, newest first.
@@ -83,9 +78,7 @@ def runs(
         130: "interrupted",
     }
 )
-def delete(
-    runner: Runner, run_id: options.RunId, yes: options.Yes = False, dry_run: options.DryRun = False
-) -> None:
+def delete(runner: Runner, run_id: options.RunId, yes: options.Yes = False, dry_run: options.DryRun = False) -> None:
     """Delete a run and the images that no other run uses.
 
     Also deletes its checkpoints, its rows in the ledger and its image in GEMS_HOME/outputs. Files written
@@ -109,10 +102,7 @@ def delete(
 def _describe_deletion(found: Deletion) -> str:
     images = f"{pluralize(found.images, 'image')} ({decimal(found.image_bytes)})"
     kept = f"; {pluralize(found.kept_images, 'image')} also used elsewhere" if found.kept_images else ""
-    return (
-        f"{found.run_id}: {one_line(found.prompt, 80)}\n"
-        f"  {pluralize(found.rows, 'row')}, {images} to delete{kept}"
-    )
+    return f"{found.run_id}: {one_line(found.prompt, 80)}\n  {pluralize(found.rows, 'row')}, {images} to delete{kept}"
 
 
 @command({0: "deleted, or nothing to delete", 1: "not confirmed, or failure", 130: "interrupted"})
@@ -165,8 +155,7 @@ def report(
     runner: Runner,
     run_id: options.RunId,
     out: Annotated[
-        Path | None,
-        option("FILE", "HTML file; - for stdout. Default: RUN.html in the current folder.", "--out", "-o"),
+        Path | None, option("FILE", "HTML file; - for stdout. Default: RUN.html in the current folder.", "--out", "-o")
     ] = None,
 ) -> None:
     """Write a self-contained HTML report of a run.

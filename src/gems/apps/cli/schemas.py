@@ -16,15 +16,7 @@ from gems.results import RunResult
 from gems.runs.cleanup import Deletion, Garbage
 from gems.runs.memory_admin import ConsolidationReport, Forgotten, ImportReport, Memory, Rebuilt, Stats
 from gems.runs.verification import Verification
-from gems.skills.reports import (
-    NewSkill,
-    SkillDrafts,
-    SkillList,
-    SkillPage,
-    SkillTrial,
-    TrustedFolders,
-    ValidationList,
-)
+from gems.skills.reports import NewSkill, SkillDrafts, SkillList, SkillPage, SkillTrial, TrustedFolders, ValidationList
 from gems.types import RunRow
 
 
@@ -45,9 +37,7 @@ class EvalNumber(_Report):
     metric: str
     mean: float = _at("mean", "value")
     low: float | None = _at(
-        "mean",
-        "low",
-        description="Lower bound of the 95 % bootstrap interval; null if prompts are too few or alike.",
+        "mean", "low", description="Lower bound of the 95 % bootstrap interval; null if prompts are too few or alike."
     )
     high: float | None = _at("mean", "high")
     prompts: int = _at("mean", "prompts")

@@ -67,9 +67,7 @@ def _print_skills(found: SkillList) -> None:
 
 
 @command({0: "shown", 2: "bad usage or configuration, or no such skill"})
-def show(
-    runner: Runner, name: Annotated[str, argument("NAME", "Skill name from `gems skills list`.")]
-) -> None:
+def show(runner: Runner, name: Annotated[str, argument("NAME", "Skill name from `gems skills list`.")]) -> None:
     """Show a skill with its instructions.
 
     \b
@@ -151,9 +149,7 @@ def learn(
     from gems.runs.skill_learning import DraftRequest
 
     use_model = not no_model and not dry_run
-    request = DraftRequest(
-        least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run
-    )
+    request = DraftRequest(least=least, generator=generator, use_model=use_model, force=force, dry_run=dry_run)
     settings = options.Models(chat=chat).settings() if use_model else None
     done = runner.query(lambda gems: gems.skills.learn(request, runner.progress("draft")), settings)
     runner.show(done, _print_drafts)
@@ -193,12 +189,8 @@ def _format_draft(draft: SkillDraft) -> str:
 def new(
     runner: Runner,
     name: Annotated[str, argument("NAME", "Lower-case letters, digits and single hyphens.")],
-    folder: Annotated[
-        Path | None, option("DIR", "Parent folder. Default: GEMS_HOME/skills.", "--dir")
-    ] = None,
-    with_graph: Annotated[
-        bool, flag("--with-graph", "Add a graph.py with a subgraph and a verifier.")
-    ] = False,
+    folder: Annotated[Path | None, option("DIR", "Parent folder. Default: GEMS_HOME/skills.", "--dir")] = None,
+    with_graph: Annotated[bool, flag("--with-graph", "Add a graph.py with a subgraph and a verifier.")] = False,
 ) -> None:
     """Create a working skeleton of a skill, and print its folder.
 
@@ -235,9 +227,7 @@ def try_out(
     runner: Runner,
     name: Annotated[str, argument("NAME", "Skill name, or its folder, e.g. ./my-skill.")],
     chat: options.Chat = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Test only the first N examples.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Test only the first N examples.")] = None,
 ) -> int:
     """Test a skill on its examples.jsonl: is it selected when it should be, and does it keep what was asked?
 
@@ -372,13 +362,5 @@ def _skill_folder(named: Path) -> Path:
 skills = command_group(
     "skills",
     "Skills: folders of instructions that the planner selects for a prompt.",
-    {
-        "list": list_,
-        "show": show,
-        "new": new,
-        "validate": validate,
-        "trust": trust,
-        "test": try_out,
-        "learn": learn,
-    },
+    {"list": list_, "show": show, "new": new, "validate": validate, "trust": trust, "test": try_out, "learn": learn},
 )

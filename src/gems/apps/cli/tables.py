@@ -37,9 +37,7 @@ _STYLES = {"done": "green", "running": "cyan", "interrupted": "yellow", "failed"
 def print_runs(rows: list[RunRow]) -> None:
     """Print one line per run; on a narrow terminal the prompt gets its own line."""
     console = _console()
-    heading = (
-        f"{'run':<22}  {'started':<11}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
-    )
+    heading = f"{'run':<22}  {'started':<11}  {'status':<11}  {'score':>5}  {'stop reason':<11}  {'rounds':>6}"
     room = console.width - len(heading) - 2 if console.is_terminal else 60
     is_narrow = room < _NARROW
     _print(console, Text(heading if is_narrow else f"{heading}  prompt", style="dim"))
@@ -122,9 +120,7 @@ def _run_heading(result: RunResult, path_of: Callable[[str], Path]) -> Iterator[
         yield Text(format_skill_use(use), style="dim")
 
 
-def _round_lines(
-    turn: Round, result: RunResult, path_of: Callable[[str], Path], marks: Marks
-) -> Iterator[Text]:
+def _round_lines(turn: Round, result: RunResult, path_of: Callable[[str], Path], marks: Marks) -> Iterator[Text]:
     questions = {item.id: item.question for item in result.requirements}
     verdict, candidate = turn["verdicts"][turn["best"]], turn["candidates"][turn["best"]]
     star = " (best)" if turn["number"] == result.best_round else ""

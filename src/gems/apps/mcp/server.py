@@ -61,9 +61,7 @@ class _Tools(MCPServer[Any]):
 
 def create_server(tools: Tools) -> MCPServer[Any]:
     """Create the server with all tools."""
-    server = _Tools(
-        "gems", title="GEMS", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING"
-    )
+    server = _Tools("gems", title="GEMS", instructions=_INSTRUCTIONS, version=__version__, log_level="WARNING")
     reading = ToolAnnotations(read_only_hint=True)
     changing = ToolAnnotations(read_only_hint=False, destructive_hint=False)
     for tool, kind in (
@@ -167,15 +165,11 @@ async def serve_http(settings: Settings, ready: Callable[[str], None]) -> None:
             app = http_app(service)
             # The app itself opens its session manager.
             async with app.router.lifespan_context(app):
-                await serve_app(
-                    KeyGuard(app, service), listener, service, lambda address: ready(f"{address}/mcp")
-                )
+                await serve_app(KeyGuard(app, service), listener, service, lambda address: ready(f"{address}/mcp"))
 
 
 def http_app(service: Service) -> Starlette:
     """Create the ASGI app, without access control."""
     settings = service.settings.serve
     server = create_server(Tools(manager=service.manager, access=service.access, local=False))
-    return server.streamable_http_app(
-        host=settings.host, max_request_body_size=settings.max_body_mb * 1_000_000
-    )
+    return server.streamable_http_app(host=settings.host, max_request_body_size=settings.max_body_mb * 1_000_000)

@@ -67,9 +67,7 @@ async def _gems_error_response(_request: Request, error: Any) -> Response:
 
 async def _validation_error_response(_request: Request, error: Any) -> Response:
     """Return validation errors without repeating the input."""
-    faults = [
-        {"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in error.errors()
-    ]
+    faults = [{"type": fault["type"], "loc": list(fault["loc"]), "msg": fault["msg"]} for fault in error.errors()]
     return AsciiJSON({"detail": faults}, 422)
 
 
@@ -86,9 +84,7 @@ async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | N
             await serve_app(app, listener, app.state.service, ready)
 
 
-async def serve_app(
-    app: ASGIApp, listener: socket.socket, service: Service, ready: Callable[[str], None]
-) -> None:
+async def serve_app(app: ASGIApp, listener: socket.socket, service: Service, ready: Callable[[str], None]) -> None:
     """Handle requests until the process is stopped, then drain the runs of the open service."""
     config = uvicorn.Config(
         app,

@@ -79,9 +79,7 @@ class KeyFile:
     def add(self, name: str, *, runs_at_a_time: int = 2, images_per_day: int | None = None) -> str:
         """Create a key and return its token, which is not stored."""
         if _NAME.fullmatch(name) is None:
-            raise OptionError(
-                f"Invalid key name: {name[:60]!r}.", hint="Use lower-case letters, digits and hyphens."
-            )
+            raise OptionError(f"Invalid key name: {name[:60]!r}.", hint="Use lower-case letters, digits and hyphens.")
         if any(key.name == name for key in self.all()):
             raise OptionError(f"Key {name!r} exists already.", hint="Revoke it first.")
         token, created = _PREFIX + secrets.token_urlsafe(32), datetime.now(UTC).isoformat(timespec="seconds")

@@ -64,9 +64,7 @@ def caller_at(service: Service, request: HTTPConnection) -> Caller:
     return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
 
 
-def event_stream(
-    service: Service, events: AsyncIterator[ServerSentEvent], **options: Any
-) -> EventSourceResponse:
+def event_stream(service: Service, events: AsyncIterator[ServerSentEvent], **options: Any) -> EventSourceResponse:
     """Return a response of server-sent events; a stopping server still sends the last events of its runs."""
     grace_s = service.settings.serve.drain_s + 1
     options |= {"shutdown_event": anyio.Event(), "shutdown_grace_period": grace_s}

@@ -78,10 +78,7 @@ class GemsRunnable(Runnable[RunInput | dict[str, Any], dict[str, Any]]):
 
     @override
     async def ainvoke(
-        self,
-        input: RunInput | dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
+        self, input: RunInput | dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> dict[str, Any]:
         return await self._acall_with_config(self._result, _to_dict(input), config, **kwargs)
 
@@ -103,18 +100,13 @@ class GemsRunnable(Runnable[RunInput | dict[str, Any], dict[str, Any]]):
 
     @override
     async def astream(
-        self,
-        input: RunInput | dict[str, Any],
-        config: RunnableConfig | None = None,
-        **kwargs: Any,
+        self, input: RunInput | dict[str, Any], config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[dict[str, Any]]:
 
         async def single_input() -> AsyncIterator[RunInput | dict[str, Any]]:
             yield _to_dict(input)
 
-        parts = self._atransform_stream_with_config(
-            single_input(), self._parts, ensure_config(config), **kwargs
-        )
+        parts = self._atransform_stream_with_config(single_input(), self._parts, ensure_config(config), **kwargs)
         async for part in parts:
             yield part
 

@@ -28,9 +28,7 @@ class Metrics:
         self._seconds = Histogram(
             "gems_run_seconds", "Wall time of runs, rounds summed.", buckets=_SECONDS, registry=self.registry
         )
-        self._tokens = Counter(
-            "gems_tokens", "Tokens of finished runs.", ["role", "direction"], registry=self.registry
-        )
+        self._tokens = Counter("gems_tokens", "Tokens of finished runs.", ["role", "direction"], registry=self.registry)
         self._errors = Counter("gems_errors", "Errors that stopped runs.", ["kind"], registry=self.registry)
         self._working = Gauge("gems_runs_going_on", "Runs in progress.", registry=self.registry)
         # Resumed runs report their earlier usage again.

@@ -106,8 +106,7 @@ router = APIRouter(prefix="/runs", tags=["runs"])
 CurrentCaller = Annotated[Caller, Depends(caller_of)]
 RunId = Annotated[str, Path(max_length=200)]
 TimeFilter = Annotated[
-    str | None,
-    Query(max_length=60, description="Date with or without a time, e.g. 2026-01-31, or age, e.g. 3d."),
+    str | None, Query(max_length=60, description="Date with or without a time, e.g. 2026-01-31, or age, e.g. 3d.")
 ]
 
 
@@ -160,9 +159,7 @@ async def cancel(run_id: RunId, request: Request, caller: CurrentCaller) -> RunB
 
 
 @router.post("/{run_id}/resume", status_code=202)
-async def resume(
-    run_id: RunId, request: Request, caller: CurrentCaller, body: ResumeRequest | None = None
-) -> RunBegun:
+async def resume(run_id: RunId, request: Request, caller: CurrentCaller, body: ResumeRequest | None = None) -> RunBegun:
     """Resume a run that was interrupted, failed, was cancelled, or waits for an answer."""
     answer = body.answer if body is not None else None
     return RunBegun.of(await resume_run(service_of(request), caller, run_id, answer))
@@ -199,10 +196,7 @@ events_router = APIRouter(prefix="/runs", tags=["runs"])
 @events_router.get(
     "/{run_id}/events",
     response_class=EventSourceResponse,
-    responses={
-        200: {"content": {"text/event-stream": {}}},
-        204: {"description": "There are no more events."},
-    },
+    responses={200: {"content": {"text/event-stream": {}}}, 204: {"description": "There are no more events."}},
 )
 async def events(
     run_id: RunId,
@@ -236,9 +230,7 @@ async def _stream_events(manager: RunManager, run_id: str, after: int) -> AsyncI
                 is_counted = event.type != "step"
                 number += is_counted
                 yield ServerSentEvent(
-                    json.dumps(event_json(event)),
-                    event=event.type,
-                    id=f"{stretch}-{number}" if is_counted else None,
+                    json.dumps(event_json(event)), event=event.type, id=f"{stretch}-{number}" if is_counted else None
                 )
     except Exception as error:  # noqa: BLE001 - sent to the client; the manager has logged it
         fault = error if isinstance(error, GemsError) else InternalError("The run failed.")

@@ -51,19 +51,14 @@ class ForkRequest(_Body):
 
     round: int = Field(ge=1, le=MAX_ROUNDS, description="Last round that both runs share.")
     prompt: str | None = Field(
-        None,
-        min_length=1,
-        max_length=MAX_PROMPT,
-        description="Next prompt. Default: that of the reflector.",
+        None, min_length=1, max_length=MAX_PROMPT, description="Next prompt. Default: that of the reflector."
     )
 
 
 class ResumeRequest(_Body):
     """Request to resume a run."""
 
-    answer: str | None = Field(
-        None, max_length=MAX_PROMPT, description="Answer to a question that a skill asked."
-    )
+    answer: str | None = Field(None, max_length=MAX_PROMPT, description="Answer to a question that a skill asked.")
 
 
 class RunBegun(BaseModel):
@@ -88,10 +83,7 @@ class RunAnswer(RunResult):
     @classmethod
     def of(cls, result: RunResult) -> RunAnswer:
         """Build the response from a result."""
-        urls = {
-            "image_url": image_url(result.image_id),
-            "source_url": image_url(result.options.get("source")),
-        }
+        urls = {"image_url": image_url(result.image_id), "source_url": image_url(result.options.get("source"))}
         return cls.model_validate({**dict(result), "path": None, **urls})
 
 

@@ -28,10 +28,7 @@ def has_slider(option: Option) -> bool:
 
 def parse_form(fields: Mapping[str, Any]) -> RunArguments:
     """Return run options from fields of the page, or raise OptionError; missing ones have their defaults."""
-    values = {
-        name: parse_field(option, fields.get(name, option.default))
-        for name, option in options_of("web").items()
-    }
+    values = {name: parse_field(option, fields.get(name, option.default)) for name, option in options_of("web").items()}
     return cast("RunArguments", values)
 
 

@@ -42,9 +42,7 @@ def files_router(controller: Controller, base: str) -> APIRouter:
         """Return the caller that a URL was signed for; raise UnknownKeyError if their key was revoked."""
         owner = controller.links.owner_of(kind, name, sign)
         if owner is None:
-            raise RunNotFoundError(
-                "This link is invalid or has expired.", hint="Reload the page that contains it."
-            )
+            raise RunNotFoundError("This link is invalid or has expired.", hint="Reload the page that contains it.")
         return controller.caller(owner)
 
     @router.get(f"{base}/image/{{name}}.png", response_class=FileResponse)
@@ -96,9 +94,7 @@ def mount(app: FastAPI, settings: Settings) -> None:
 
 def create_controller(app: FastAPI, settings: Settings) -> Controller:
     """Create the controller of the page, and add the routes of its images and reports."""
-    controller = Controller(
-        lambda: app.state.service, KeyFile(settings.serve.keys_path(settings)), Links(_FILES)
-    )
+    controller = Controller(lambda: app.state.service, KeyFile(settings.serve.keys_path(settings)), Links(_FILES))
     # Before the page itself, which handles everything under its path.
     app.include_router(files_router(controller, _FILES))
     return controller

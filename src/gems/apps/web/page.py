@@ -109,9 +109,7 @@ def _field(option: Option) -> Any:
         return gr.Dropdown([*option.choices], value=option.default, label=option.label, info=option.help)
     if option.type is bool:
         return gr.Checkbox(option.default, label=option.label, info=option.help)
-    return gr.Textbox(
-        option.default, label=option.label, info=option.help, placeholder=option.default_text or None
-    )
+    return gr.Textbox(option.default, label=option.label, info=option.help, placeholder=option.default_text or None)
 
 
 class _Page:
@@ -124,9 +122,7 @@ class _Page:
         with gr.Blocks(title="GEMS", analytics_enabled=False) as self.blocks:
             self._who = _html(heading_html(""), elem_id="heading")
             # Fields instead of states, which JavaScript could not read.
-            self._run, self._round = (
-                gr.Textbox("", visible="hidden", label=name) for name in ("Run", "Round")
-            )
+            self._run, self._round = (gr.Textbox("", visible="hidden", label=name) for name in ("Run", "Round"))
             self._fields()
             self._status = _html(js_on_load=_ANNOUNCE, elem_id="status")
             # Errors of buttons and errors of runs are separate, so that neither clears the other.
@@ -229,12 +225,7 @@ class _Page:
         return await _start(begin())
 
     async def _continue(
-        self,
-        request: Request,
-        run_id: str | None,
-        number: str | None,
-        words: str | None,
-        rounds: float | None,
+        self, request: Request, run_id: str | None, number: str | None, words: str | None, rounds: float | None
     ) -> tuple[Any, ...]:
         async def go_on() -> str:
             most = parse_field(OPTIONS["max_rounds"], rounds)

@@ -51,9 +51,7 @@ class ButtonPress(BaseModel):
 class ProxyGuard:
     """ASGI middleware in front of Gradio's app; `sign_in` is the path of the sign-in page."""
 
-    def __init__(
-        self, app: ASGIApp, service: Callable[[], Service], sessions: Sessions, sign_in: str
-    ) -> None:
+    def __init__(self, app: ASGIApp, service: Callable[[], Service], sessions: Sessions, sign_in: str) -> None:
         self._app, self._service, self._sessions, self._sign_in = app, service, sessions, sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

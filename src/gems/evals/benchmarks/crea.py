@@ -118,9 +118,7 @@ class CREA(Task):
 
     def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the sum of six criterion means, in [6, 30], then each of them, in [1, 5]."""
-        return _make_figures(
-            figure, [number_facts(score, CRITERIA) for score in valued_scores(scores, self.metric)]
-        )
+        return _make_figures(figure, [number_facts(score, CRITERIA) for score in valued_scores(scores, self.metric)])
 
     def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the scores that `eval/CREA/eval.py` writes."""

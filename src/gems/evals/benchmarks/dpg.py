@@ -45,9 +45,7 @@ def official_tile_score(answers: Mapping[int, float], parents: Parents, dropped:
     """
     kept = {question: answer for question, answer in answers.items() if question != dropped}
     try:
-        found = cascade_failures(
-            kept, {question: above for question, above in parents.items() if question in kept}
-        )
+        found = cascade_failures(kept, {question: above for question, above in parents.items() if question in kept})
         return sum(found.values()) / len(found)
     except (KeyError, ZeroDivisionError):
         return None
@@ -59,9 +57,7 @@ def dpg_score(prompts: Iterable[Sequence[float]]) -> float | None:
     return 100 * sum(means) / len(means) if means else None
 
 
-def mean_by_category(
-    answers: Iterable[Mapping[int, float]], tuples: Iterable[Mapping[int, str]]
-) -> dict[str, float]:
+def mean_by_category(answers: Iterable[Mapping[int, float]], tuples: Iterable[Mapping[int, str]]) -> dict[str, float]:
     """Return the mean of raw answers by category, in [0, 100], over all questions.
 
     Answers are those of each prompt's last tile. `tuples` holds for instance `entity - whole (teapot)` by
@@ -107,10 +103,7 @@ class DPGBench(Task):
     source = DataSource(
         url="https://github.com/TencentQQGYLab/ELLA",
         licence="Apache-2.0",
-        files=[
-            DataFile(path=PROMPTS_FOLDER, records=1065, size=434_471),
-            DataFile(path=QUESTIONS_FILE, records=None),
-        ],
+        files=[DataFile(path=PROMPTS_FOLDER, records=1065, size=434_471), DataFile(path=QUESTIONS_FILE, records=None)],
         note="The official reader drops the first question of the table; figures are given for both.",
     )
 
@@ -152,9 +145,7 @@ class DPGBench(Task):
             tiles = [image for image in images if image is not None]
             if len(tiles) == len(images):
                 sides.add(await check_square(tiles, prompt.id))
-                await export.write(
-                    f"images/{prompt.id}.png", await asyncio.to_thread(make_grid, tiles, "PNG")
-                )
+                await export.write(f"images/{prompt.id}.png", await asyncio.to_thread(make_grid, tiles, "PNG"))
         if len(sides) > 1:
             shown = ", ".join(map(str, sorted(sides)))
             raise RequestError(
@@ -208,9 +199,7 @@ class DPGBench(Task):
 def _official_tiles(prompt: BenchmarkPrompt, scores: Sequence[Score]) -> list[float]:
     """Return the tile scores of the official script; empty if it leaves the prompt out."""
     facts = prompt.facts
-    tiles = [
-        official_tile_score(get_answers(score, facts), facts["parents"], facts["dropped"]) for score in scores
-    ]
+    tiles = [official_tile_score(get_answers(score, facts), facts["parents"], facts["dropped"]) for score in scores]
     return [value for value in tiles if value is not None]
 
 

@@ -37,9 +37,7 @@ def _attribute_questions(include: Sequence[Mapping[str, Any]]) -> list[str]:
             questions.append(f"Is the {item['class']} in the image {color}?")
         if place := item.get("position"):
             relation, other = place
-            questions.append(
-                f"In the image, is the {item['class']} {relation} the {include[other]['class']}?"
-            )
+            questions.append(f"In the image, is the {item['class']} {relation} the {include[other]['class']}?")
     return questions
 
 
@@ -96,9 +94,7 @@ class GenEval(Task):
         entries = read_prompt_lines(data, _GENEVAL_FILE, GenEvalRecord, self.size[language])
         for entry in entries:
             if entry.record.prompt.startswith(AESTHETIC):
-                raise DataError(
-                    f"{entry.path} contains the prompts of ArtiMuse, which start with {AESTHETIC!r}."
-                )
+                raise DataError(f"{entry.path} contains the prompts of ArtiMuse, which start with {AESTHETIC!r}.")
             _check_positions(entry.where, entry.record)
         return [
             self.make_prompt(language, f"{index:05d}", entry.record.prompt, entry.record.tag, entry.raw)
@@ -119,21 +115,15 @@ class GenEval(Task):
         include, exclude = prompt.facts["include"], prompt.facts.get("exclude") or []
         names = list(dict.fromkeys(item["class"] for item in [*include, *exclude]))
         asked = "How many objects of the kind {!r} can be seen in the image?"
-        counted = await gather_or_cancel(
-            try_answer(ask_number(judge, asked.format(name), image)) for name in names
-        )
-        counts = {
-            name: each if isinstance(each, int) else None for name, each in zip(names, counted, strict=True)
-        }
+        counted = await gather_or_cancel(try_answer(ask_number(judge, asked.format(name), image)) for name in names)
+        counts = {name: each if isinstance(each, int) else None for name, each in zip(names, counted, strict=True)}
         checks: dict[str, bool | None] = {}
         for item in include:
             found = counts[item["class"]]
             checks[f"{item['count']} {item['class']}"] = None if found is None else found >= item["count"]
         for item in exclude:
             found = counts[item["class"]]
-            checks[f"fewer than {item['count']} {item['class']}"] = (
-                None if found is None else found < item["count"]
-            )
+            checks[f"fewer than {item['count']} {item['class']}"] = None if found is None else found < item["count"]
         # Missing objects have neither colour nor position.
         if False not in checks.values():
             questions = _attribute_questions(include)
@@ -149,9 +139,7 @@ class GenEval(Task):
 
     def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the mean over kinds, in [0, 1], which needs images of every kind, then each kind."""
-        return self._make_figures(
-            figure, values_by(valued_scores(scores, self.metric), lambda score: score.category)
-        )
+        return self._make_figures(figure, values_by(valued_scores(scores, self.metric), lambda score: score.category))
 
     def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the output of `evaluate_images.py`, one line per image."""

@@ -126,9 +126,7 @@ class GenEval2(Task):
             ("python", "soft_tifa_analysis.py", "--benchmark_data", data, "--score_data", scores),
         ]
 
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
+    async def score(self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
         """Return the geometric and the arithmetic mean of each image, in [0, 1]."""
         scores = await super().score(prompt, images, judge)
         means = []
@@ -185,10 +183,7 @@ def _make_figures(figure: Figures, found: Sequence[tuple[BenchmarkPrompt, list[f
     return [
         figure("", soft_tifa_score([geometric_mean(each) for each in answers]), len(found)),
         figure("/am", soft_tifa_score([arithmetic_mean(each) for each in answers]), len(found)),
-        *(
-            figure(f"/{level} atoms", levels.get(level), atoms.count(level), _PROMPTS_PER_ATOM_COUNT)
-            for level in ATOMS
-        ),
+        *(figure(f"/{level} atoms", levels.get(level), atoms.count(level), _PROMPTS_PER_ATOM_COUNT) for level in ATOMS),
         *(figure(f"/{skill}", skills.get(skill), len(found)) for skill in SKILLS),
     ]
 

@@ -102,18 +102,13 @@ class LongText(Task):
         read = await read_image_text(judge, image)
         match = await asyncio.to_thread(compare_words, read, prompt.facts["text"], prompt.language)
         counts = (float(match.matched), float(match.wanted), float(match.found))
-        return ImageScore(
-            value=recall([match]), facts=dict(zip(_MATCH_FACTS, counts, strict=True)), explanation=read
-        )
+        return ImageScore(value=recall([match]), facts=dict(zip(_MATCH_FACTS, counts, strict=True)), explanation=read)
 
     def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute pooled recall in [0, 1], precision (not in the benchmark), and each category."""
         found = valued_scores(scores, self.metric)
         matches = [_get_match(score) for score in found]
-        made = [
-            figure("", recall(matches), len(matches)),
-            figure("/precision", precision(matches), len(matches)),
-        ]
+        made = [figure("", recall(matches), len(matches)), figure("/precision", precision(matches), len(matches))]
         expected = _PROMPTS_PER_CATEGORY * self.samples_per_prompt
         for category, group in group_by(found, lambda score: score.category).items():
             value = recall([_get_match(score) for score in group])

@@ -401,9 +401,7 @@ class OneIG(Task):
                 await export.write(name, await asyncio.to_thread(make_grid, images, "WEBP"))
         return [each for language in export.languages for each in _scoring_commands(export, language)]
 
-    async def score(
-        self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge
-    ) -> list[Score]:
+    async def score(self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
         """Score the dimensions that the prompt has scoring data for."""
         facts = prompt.facts
         scorers: dict[str, Callable[[bytes], Awaitable[ImageScore]]] = {}
@@ -462,9 +460,7 @@ class OneIG(Task):
                 each = table.with_name(table.name.replace("_score_", "_prompt_score_", 1))
                 counts[dimension] = _count_scored(each) * _TILES_PER_PROMPT
         if not values:
-            raise DataError(
-                f"{file} contains no results such as alignment_score_{figure.language.upper()}_TIME.csv."
-            )
+            raise DataError(f"{file} contains no results such as alignment_score_{figure.language.upper()}_TIME.csv.")
         # Diversity covers every prompt.
         return _make_figures(figure, values, counts, counts.get("diversity", 0))
 

@@ -58,9 +58,7 @@ Reply with these three lines only, each with its number:
 Consistency: N
 Realism: N
 Aesthetic: N"""
-_RATING_LINE = re.compile(
-    r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE
-)
+_RATING_LINE = re.compile(r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE)
 FILES: Mapping[str, range] = {
     "cultural_common_sense.json": range(1, 401),
     "spatio-temporal_reasoning.json": range(401, 701),
@@ -71,9 +69,7 @@ _SIZES = dict(zip(FILES, (125_062, 100_831, 117_085), strict=True))
 _FOLDER = "WISE_legacy/data/"
 _UNREADABLE_RATING = 999
 """The official script's value for an unreadable rating."""
-_EDITION_HINT = (
-    "Use the files of 2025, in WISE_legacy/data of the repository. WISE_Verified is another benchmark."
-)
+_EDITION_HINT = "Use the files of 2025, in WISE_legacy/data of the repository. WISE_Verified is another benchmark."
 
 
 def wiscore(consistency: float, realism: float, aesthetic: float) -> float:
@@ -129,10 +125,7 @@ class WISE(Task):
     source = DataSource(
         url="https://github.com/PKU-YuanGroup/WISE",
         licence="none stated; the same files are in PKU-YuanGroup/UniWorld under MIT",
-        files=[
-            DataFile(path=f"{_FOLDER}{name}", records=len(ids), size=_SIZES[name])
-            for name, ids in FILES.items()
-        ],
+        files=[DataFile(path=f"{_FOLDER}{name}", records=len(ids), size=_SIZES[name]) for name, ids in FILES.items()],
         note="The edition of 2025 (legacy). WISE_Verified of 2026 has other prompts and another protocol.",
     )
 
@@ -163,9 +156,7 @@ class WISE(Task):
         asked = _RATING_PROMPT.format(prompt=prompt.text, explanation=prompt.facts["Explanation"])
         reply = await ask_text(judge, asked, image, system=_RATING_SYSTEM)
         rated = _parse_wise_ratings(reply)
-        return ImageScore(
-            value=wiscore(*(rated[name] for name in RATINGS)), facts={**rated}, explanation=reply
-        )
+        return ImageScore(value=wiscore(*(rated[name] for name in RATINGS)), facts={**rated}, explanation=reply)
 
     def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
         """Compute the weighted mean over fields, in [0, 1], which needs all fields, then each field."""
@@ -216,9 +207,7 @@ def _read_records(data: Path, name: str, ids: range) -> list[DataRecord[_Record]
     check_unique(entries, lambda row: row.prompt_id)
     # An edition may reword all prompts under the same ids.
     if len(entries) == len(ids) and len(path.read_bytes().replace(b"\r\n", b"\n")) != _SIZES[name]:
-        raise DataError(
-            f"{path} differs in size from the file of 2025: it is another edition.", hint=_EDITION_HINT
-        )
+        raise DataError(f"{path} differs in size from the file of 2025: it is another edition.", hint=_EDITION_HINT)
     return entries
 
 

@@ -90,9 +90,7 @@ async def _prompt_images(section: Section, prompt_id: str) -> PromptImages:
 async def _image_cell(section: Section, each: Measured, key: SampleKey) -> ImageCell:
     drawn = each.entry.folders[0]
     row = drawn.rows.get(key)
-    score = next(
-        (s for s in drawn.scores.get(section.judge, ()) if (s.key, s.metric) == (key, section.metric)), None
-    )
+    score = next((s for s in drawn.scores.get(section.judge, ()) if (s.key, s.metric) == (key, section.metric)), None)
     return ImageCell(
         label=each.entry.label,
         picture=await _load_picture(drawn, row),
@@ -173,9 +171,7 @@ def plot_quality_against_cost(section: Section) -> bytes | None:
     return out.getvalue()
 
 
-def _plot_panel(
-    axes: Axes, section: Section, entries: Sequence[Measured], of: Callable[[SampleRow], float]
-) -> None:
+def _plot_panel(axes: Axes, section: Section, entries: Sequence[Measured], of: Callable[[SampleRow], float]) -> None:
     times = 100 if section.scale.percent else 1
     for index, each in enumerate(entries):
         cost = mean_over_prompts(cost_by_prompt(each.entry.rows(section.language), of))
@@ -299,9 +295,7 @@ def render_pairs_csv(sections: Sequence[Section]) -> str:
         for pair in section.pairs
     )
     names = ["benchmark", "language", "judge", "metric", "part", "first", "second", "difference"]
-    return _format_csv(
-        [*names, "low", "high", "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines
-    )
+    return _format_csv([*names, "low", "high", "prompts", "better", "worse", "test", "p", "p_wilcoxon"], lines)
 
 
 def _format_csv(names: Sequence[str], lines: Iterable[Sequence[object]]) -> str:

@@ -111,9 +111,7 @@ PAPER_ROWS = (
     _paper_row(_QWEN, "rewrite", ".68 39.8 83.49 .465 .435 .81 63.46", ".563 .468 60.3 18.12 62.23 58.62"),
     _paper_row(_QWEN, "Promptist", ".66 27.4 64.02 .288 .307 .57 48.83", ".030 .058 48.7 18.35 60.65 43.73"),
     _paper_row(_QWEN, "search (5)", ".74 42.1 86.17 .502 .497 .67 63.84", ".883 .907 60.6 18.71 59.96 68.11"),
-    _paper_row(
-        _QWEN, "Maestro (3)", ".76 48.0 84.07 .494 .489 .84 68.24", ".833 .792 61.0 17.78 61.62 65.78"
-    ),
+    _paper_row(_QWEN, "Maestro (3)", ".76 48.0 84.07 .494 .489 .84 68.24", ".833 .792 61.0 17.78 61.62 65.78"),
     _paper_row(_QWEN, "CRAFT (5)", ".79 66.3 85.87 .533 .518 .79 72.54", ".897 .787 61.6 15.61 59.78 64.40"),
     _paper_row(_QWEN, "GEMS", ".79 70.4 85.59 .542 .532 .80 73.74", ".913 .931 62.1 24.01 62.89 74.31"),
 )
@@ -172,9 +170,7 @@ def own_rows_by_judge(folders: Sequence[FolderData]) -> dict[str, list[OwnRow]]:
                     rows = groups.setdefault(judge, {})
                     rows.setdefault((_model_name(entry), entry.label), {})[column] = value
     return {
-        judge: [
-            OwnRow(model, label.partition(",")[0], label, values) for (model, label), values in rows.items()
-        ]
+        judge: [OwnRow(model, label.partition(",")[0], label, values) for (model, label), values in rows.items()]
         for judge, rows in groups.items()
     }
 
@@ -253,11 +249,7 @@ def _inhouse_table(half: _PaperTable, rows: Sequence[OwnRow], judge: str, note: 
         title=f"{half.title}, in house by {judge}",
         columns=["model", "harness", *(COLUMN_TITLES[name] for name in half.columns), _AVERAGE],
         rows=[
-            [
-                *(each.model, each.label),
-                *(_own_cell(each, name) for name in half.columns),
-                _own_average(half, each),
-            ]
+            [*(each.model, each.label), *(_own_cell(each, name) for name in half.columns), _own_average(half, each)]
             for each in shown_rows
         ],
         notes=[note, *([PARTIAL_NOTE] if any(value.is_partial for value in shown) else [])],
@@ -269,9 +261,7 @@ def _ablation_table(official: Sequence[OwnRow]) -> Table:
     column, model = "geneval2/en", next(iter(_PAPER_MODELS.values()))
     rows = []
     for method, value in ABLATION.items():
-        own = [
-            each for each in official if each.model == model and _ABLATION_METHODS.get(each.harness) == method
-        ]
+        own = [each for each in official if each.model == model and _ABLATION_METHODS.get(each.harness) == method]
         rows.append([method, _format_value(value), ", ".join(_own_cell(each, column) for each in own) or ""])
     return Table(
         title=f"Ablation of memory and skills: {COLUMN_TITLES[column]} with {model}, by the official scorer",

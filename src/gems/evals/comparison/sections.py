@@ -99,10 +99,7 @@ def figure_table(entries: Sequence[Entry], language: str, judge: str) -> Table |
     names = dict.fromkeys(name for means in found.values() for name in means)
     if not names:
         return None
-    rows = [
-        [name, *(means[name].format() if name in means else NONE for means in found.values())]
-        for name in names
-    ]
+    rows = [[name, *(means[name].format() if name in means else NONE for means in found.values())] for name in names]
     shown = [mean for means in found.values() for mean in means.values()]
     notes = []
     if any(mean.is_partial for mean in shown):
@@ -166,14 +163,10 @@ def measure_entry(entry: Entry, language: str, judge: str, metric: str) -> Measu
     """Return the numbers of an entry by one judge."""
     values = mean_by_prompt(entry.scores(language, judge, metric))
     images = cost_by_prompt(entry.rows(language), lambda row: row.images)
-    return Measured(
-        entry=entry, values=values, quality=mean_over_prompts(values), images=mean_over_prompts(images)
-    )
+    return Measured(entry=entry, values=values, quality=mean_over_prompts(values), images=mean_over_prompts(images))
 
 
-def quality_table(
-    measured: Sequence[Measured], language: str, judge: str, metric: str, scale: Scale
-) -> Table | None:
+def quality_table(measured: Sequence[Measured], language: str, judge: str, metric: str, scale: Scale) -> Table | None:
     """Build the table of all metrics and their coverage; None without scores."""
     if not any(each.values for each in measured):
         return None
@@ -262,9 +255,7 @@ def split_parts(entries: Sequence[Entry], language: str, judge: str, metric: str
                     groups[name][entry.label] = values
         if len(groups) > 1:
             for name in sorted(groups, key=_natural_key):
-                means = {
-                    label: mean_with_interval(list(values.values())) for label, values in groups[name].items()
-                }
+                means = {label: mean_with_interval(list(values.values())) for label, values in groups[name].items()}
                 found.append(Part(kind=kind, name=name, values=groups[name], means=means))
     return found
 
@@ -384,9 +375,7 @@ def build_sections(folders: Sequence[FolderData], judge: str | None = None) -> l
         if judge in (None, name)
     ]
     if not found:
-        known = sorted(
-            {name for each in folders for name in (*each.scores, *(f.judge for f in each.figures))}
-        )
+        known = sorted({name for each in folders for name in (*each.scores, *(f.judge for f in each.figures))})
         suffix = f" by {judge}; there are scores by {', '.join(known)}" if judge and known else ""
         raise RequestError(
             f"Nothing to compare: none of these folders has scores{suffix}.",
@@ -436,9 +425,7 @@ def _build_section(benchmark: str, language: str, judge: str, entries: Sequence[
     )
 
 
-def _build_records(
-    language: str, metric: str, measured: Sequence[Measured], parts: Sequence[Part]
-) -> list[Record]:
+def _build_records(language: str, metric: str, measured: Sequence[Measured], parts: Sequence[Part]) -> list[Record]:
     found = []
     for each in measured:
         means = {metric: each.quality}

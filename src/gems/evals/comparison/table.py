@@ -24,9 +24,7 @@ class Table:
     def markdown(self) -> str:
         """Render the table as Markdown, with its title as a third-level heading."""
         lines = [f"### {_markdown_cell(self.title)}", "", _markdown_row(self.columns)]
-        lines.append(
-            _markdown_row(["---" if index < self.names else "---:" for index in range(len(self.columns))])
-        )
+        lines.append(_markdown_row(["---" if index < self.names else "---:" for index in range(len(self.columns))]))
         lines += [_markdown_row(row) for row in self.rows]
         return "\n".join([*lines, *(f"\n{_markdown_cell(note)}" for note in self.notes)])
 

@@ -69,9 +69,7 @@ def _shape_templates(side: int) -> tuple[Floats, Floats]:
     for shape in words.SHAPES:
         inside = np.asarray(rendering.masks(shape, side, _REFERENCE_OUTLINE)[1]) > 127
         middle = inside.shape[0] / 2
-        across, down = (
-            (side - _REFERENCE_OUTLINE) * part + _REFERENCE_OUTLINE for part in rendering.extent(shape)
-        )
+        across, down = ((side - _REFERENCE_OUTLINE) * part + _REFERENCE_OUTLINE for part in rendering.extent(shape))
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         grids.append(_normalize_mask(inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
         starts = (columns[0] - middle + across / 2, rows[0] - middle + down / 2)
@@ -100,8 +98,7 @@ def match_texture(marked: Mask, across: Floats, down: Floats) -> str:
     if share < _MARKED:
         return "plain"
     agreement = {
-        texture: float((rendering.pattern(texture, across, down) == marked).mean())
-        for texture in words.TEXTURES[1:]
+        texture: float((rendering.pattern(texture, across, down) == marked).mean()) for texture in words.TEXTURES[1:]
     }
     agreement["plain"] = max(share, 1 - share) - 0.05
     return max(agreement, key=lambda texture: agreement[texture])
@@ -141,9 +138,7 @@ def _open_image(data: bytes) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
                 if picture.width * picture.height > _MAX_PIXELS:
-                    raise InvalidImageError(
-                        f"An image of {picture.width}x{picture.height} pixels is too large."
-                    )
+                    raise InvalidImageError(f"An image of {picture.width}x{picture.height} pixels is too large.")
                 return picture.convert("RGB")
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InvalidImageError(f"The {len(data)} bytes are not a valid image or are truncated.") from error
@@ -257,10 +252,7 @@ def _sharpen_mask(mask: Mask, place: Place, pixels: Pixels, colour: str) -> tupl
         return mask, place
     top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     down, across = place[0].start, place[1].start
-    return sharp[top:bottom, left:right], (
-        slice(down + top, down + bottom),
-        slice(across + left, across + right),
-    )
+    return sharp[top:bottom, left:right], (slice(down + top, down + bottom), slice(across + left, across + right))
 
 
 def _is_within(inner: Box, outer: Box) -> bool:

@@ -43,9 +43,7 @@ def render(prompt: str, seed: int, width: int, height: int) -> Rendering:
     if parse_prompt(prompt).empty:
         rng = seeded_random(prompt, seed, "abstract")
         colour = rng.choice(("cyan", "blue", "purple", "pink", "orange", "green"))
-        return Rendering(
-            Scene(width, height, colour, ()), rendering.paint_abstract(width, height, colour, rng), ()
-        )
+        return Rendering(Scene(width, height, colour, ()), rendering.paint_abstract(width, height, colour, rng), ())
     scene, faults = compose_scene(prompt, seed, width, height)
     return Rendering(scene, rendering.paint_scene(scene), faults)
 

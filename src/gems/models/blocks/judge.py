@@ -21,9 +21,7 @@ _UNDECIDABLE = re.compile(
     r"|n['\u2019]t\b",
     re.IGNORECASE,
 )
-_SHOWS = re.compile(
-    r"^\W*do(?:es)?\s+(?:this|the)\s+(?:image|picture)\s+(?:show|contain|depict)\b", re.IGNORECASE
-)
+_SHOWS = re.compile(r"^\W*do(?:es)?\s+(?:this|the)\s+(?:image|picture)\s+(?:show|contain|depict)\b", re.IGNORECASE)
 _AT_LEAST = re.compile(r"\bat least\b", re.IGNORECASE)
 LIMITS = (
     "this is the built-in world, which draws and knows only flat shapes, their colours, sizes, textures and "
@@ -112,12 +110,10 @@ class _Inquiry:
         # Sizes and textures are reported only if the question mentions them.
         told = {"colour", *mention.attributes}
         kinds = Counter(
-            tuple(self.scene.attribute(thing, name) if name in told else "" for name in ATTRIBUTES)
-            for thing in others
+            tuple(self.scene.attribute(thing, name) if name in told else "" for name in ATTRIBUTES) for thing in others
         )
         listed = " and ".join(
-            name_things(count, size, colour, texture, mention.noun)
-            for (size, colour, texture), count in kinds.items()
+            name_things(count, size, colour, texture, mention.noun) for (size, colour, texture), count in kinds.items()
         )
         return f"{seen}, but {listed}."
 
@@ -180,12 +176,7 @@ class _Inquiry:
         return Judgement("no", f"{who} {verb} not {link.relation} {to}{instead}.")
 
     def _stand(
-        self,
-        relation: str,
-        subjects: list[Thing],
-        targets: list[Thing],
-        every_subject: bool,
-        every_target: bool,
+        self, relation: str, subjects: list[Thing], targets: list[Thing], every_subject: bool, every_target: bool
     ) -> bool:
         """Whether the relation holds; a plural means each of them, but one container or base is enough."""
         all_targets = every_target and relation not in ("inside", "on")

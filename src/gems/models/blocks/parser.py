@@ -12,9 +12,7 @@ MAX_CHARACTERS = 8000
 """Longer prompts are truncated, which bounds the parser's time."""
 _SIDE = r"(?:top|bottom|left|right|upper|lower)"
 _SPACE = r"\s+"
-_RELATIONS = frozenset(
-    {"left of", "right of", "inside", "inside!", "on", "on!", "above", "below", "contains"}
-)
+_RELATIONS = frozenset({"left of", "right of", "inside", "inside!", "on", "on!", "above", "below", "contains"})
 _PAUSES = frozenset({"and", "but", "with", "while", "plus", "then", "also", "that", "which", "where"})
 _DEFINITE = frozenset({"the", "all", "both", "each", "every", "these", "those", "this", "any"})
 _PRONOUNS = frozenset({"it", "them", "they"})
@@ -26,9 +24,7 @@ _VAGUE = """
     above previous instruction instructions rules show shows
 """
 _NOT_THINGS = frozenset(_VAGUE.split())
-_JOINING = (
-    "is are be was were has have being looks appears should spelled spelt to in for next beside near by"
-)
+_JOINING = "is are be was were has have being looks appears should spelled spelt to in for next beside near by"
 _COPULAS = frozenset(_JOINING.split())
 
 
@@ -62,9 +58,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("pause", r"[,:()\[\]\u2013\u2014]"),
 )
 _GROUP_NAMES = {f"k{index}": name for index, (name, _) in enumerate(_PATTERNS)}
-_TOKEN = re.compile(
-    "|".join(f"(?P<k{i}>{pattern})" for i, (_, pattern) in enumerate(_PATTERNS)), re.IGNORECASE
-)
+_TOKEN = re.compile("|".join(f"(?P<k{i}>{pattern})" for i, (_, pattern) in enumerate(_PATTERNS)), re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,9 +116,7 @@ class _SpecBuilder:
             self._repeat(index, mention)
             return index
         attributes = {**mention.predicate, **mention.attributes}
-        self.spec.groups.append(
-            Group(mention.noun, mention.count, mention.explicit, attributes, mention.word)
-        )
+        self.spec.groups.append(Group(mention.noun, mention.count, mention.explicit, attributes, mention.word))
         index = len(self.spec.groups) - 1
         self._born[index] = mention.sentence
         self._stress(index, mention, mention.modes - {"again"}, first=True)
@@ -131,9 +129,7 @@ class _SpecBuilder:
             return self._overridden(mention) if stressed else None
         group = self.spec.groups[best]
         same = group.attributes == mention.attributes
-        if mention.noun == words.TEXT or (
-            same and (mention.count is None or group.count in (None, mention.count))
-        ):
+        if mention.noun == words.TEXT or (same and (mention.count is None or group.count in (None, mention.count))):
             return best
         # A count makes it a second group: `exactly two circles and exactly one red circle`.
         differs = mention.explicit and group.explicit and mention.count != group.count

@@ -7,15 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.prompt_spec import (
-    Fact,
-    PromptSpec,
-    find_facts,
-    parse_numbered,
-    parse_prompt,
-    phrase,
-    quoted,
-)
+from gems.models.blocks.prompt_spec import Fact, PromptSpec, find_facts, parse_numbered, parse_prompt, phrase, quoted
 
 TOPICS = {kind: f"{kind}s" for kind in ("count", "colour", "size", "texture", "background")} | {
     "object": "presence",
@@ -145,9 +137,7 @@ class Record:
 
     def known(self) -> list[tuple[str, str]]:
         """Return the known kinds and wordings, most frequent first."""
-        return sorted(
-            {*self.worked, *self.failed}, key=lambda key: (-self.worked[key] - self.failed[key], key)
-        )
+        return sorted({*self.worked, *self.failed}, key=lambda key: (-self.worked[key] - self.failed[key], key))
 
     def helped(self, kind: str) -> bool:
         """Whether a wording for a kind of fact worked more often than not."""
@@ -314,9 +304,7 @@ def _list_outcomes(
     # A correct group also has the correct colour and is present.
     met |= {(kind, i) for name, i in met if name in ("object", "count") for kind in ("object", "colour")}
     found = [
-        (fact[0], wording, fact not in failures)
-        for fact, wording in used.items()
-        if fact in failures or fact in met
+        (fact[0], wording, fact not in failures) for fact, wording in used.items() if fact in failures or fact in met
     ]
     return list(dict.fromkeys(found))
 
@@ -324,14 +312,11 @@ def _list_outcomes(
 def _choose_wording(spec: PromptSpec, record: Record, fact: Fact, failed_with: str | None) -> str:
     """Return the most reliable wording, the first of several."""
     return max(
-        list_wordings(spec, fact),
-        key=lambda w: record.trust(fact[0], w) - (_JUST_FAILED if w == failed_with else 0.0),
+        list_wordings(spec, fact), key=lambda w: record.trust(fact[0], w) - (_JUST_FAILED if w == failed_with else 0.0)
     )
 
 
-def _write_experience(
-    outcomes: list[tuple[str, str, bool]], failures: dict[Fact, str], impossible: list[str]
-) -> str:
+def _write_experience(outcomes: list[tuple[str, str, bool]], failures: dict[Fact, str], impossible: list[str]) -> str:
     missing = [f"{TOPICS[fact[0]]} ({_shorten(evidence)})" for fact, evidence in failures.items()]
     text = f"Failed: {'; '.join(missing[:3])}." if missing else "Nothing that can be stressed failed."
     if impossible:

@@ -47,13 +47,7 @@ _CORNERS: dict[str, list[tuple[float, float]]] = {
         *((_ARM, 1), (-_ARM, 1), (-_ARM, _ARM), (-1, _ARM), (-1, -_ARM), (-_ARM, -_ARM)),
     ],
 }
-_REGULAR = {
-    "circle": (72, 0),
-    "triangle": (3, -90),
-    "pentagon": (5, -90),
-    "hexagon": (6, 0),
-    "star": (10, -90),
-}
+_REGULAR = {"circle": (72, 0), "triangle": (3, -90), "pentagon": (5, -90), "hexagon": (6, 0), "star": (10, -90)}
 """Number of corners and angle of the first one in degrees."""
 ALPHABET = string.ascii_letters + string.digits + "!?&+-#%"
 """Characters that can be drawn; others are left out."""
@@ -245,9 +239,7 @@ def read_plate(letters: Mask) -> str:
 
 def _read_glyph(cell: Mask, size: float) -> str:
     names, grids, widths = _glyph_templates()
-    distance = np.abs(grids - _resize_to_grid(cell)).mean(axis=(1, 2)) + 0.5 * np.abs(
-        widths - cell.shape[1] / size
-    )
+    distance = np.abs(grids - _resize_to_grid(cell)).mean(axis=(1, 2)) + 0.5 * np.abs(widths - cell.shape[1] / size)
     return names[int(distance.argmin())]
 
 
@@ -258,10 +250,7 @@ _Stamp = tuple[Image.Image, Image.Image, tuple[int, int]]
 def paint_scene(scene: Scene) -> Image.Image:
     """Draw a scene as an `RGB` image of its size."""
     canvas = _paint_background(scene.width, scene.height, words.BACKGROUNDS[scene.background])
-    stamps = [
-        (_paint_plate if thing.noun == words.TEXT else _paint_shape)(thing, scene.unit)
-        for thing in scene.things
-    ]
+    stamps = [(_paint_plate if thing.noun == words.TEXT else _paint_shape)(thing, scene.unit) for thing in scene.things]
     _cast_shadows(canvas, stamps, scene.unit)
     for picture, whole, at in stamps:
         canvas.paste(picture, at, whole)

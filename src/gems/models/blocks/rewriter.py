@@ -183,10 +183,7 @@ def _is_contradicted(question: str, user: PromptSpec, new: PromptSpec) -> bool:
     nouns = {mention.noun for mention in parse_text(question).mentions}
     if BACKGROUND in nouns and new.background not in (None, user.background):
         return True
-    if any(
-        group.noun in nouns and not any(_is_compatible(group, own) for own in user.groups)
-        for group in new.groups
-    ):
+    if any(group.noun in nouns and not any(_is_compatible(group, own) for own in user.groups) for group in new.groups):
         return True
     asked = [user.relations[index] for kind, index in find_facts(question, user) if kind == "relation"]
     return any(
@@ -202,11 +199,7 @@ def _is_compatible(group: Group, own: Group) -> bool:
     """Whether a group of the new prompt can be one of the user's."""
     counts = group.count in (None, own.count) or (own.count is None and group.many)
     same = group.noun == own.noun and fold_text(group.word) == fold_text(own.word)
-    return (
-        counts
-        and same
-        and all(own.attributes.get(n, value) == value for n, value in group.attributes.items())
-    )
+    return counts and same and all(own.attributes.get(n, value) == value for n, value in group.attributes.items())
 
 
 def _append_statements(prompt: str, questions: list[str], user: PromptSpec) -> str:

@@ -11,9 +11,7 @@ from pydantic import BaseModel
 from gems.errors import ConfigurationError, GemsError, RejectedRequestError, TooManyImagesError
 from gems.models.chat.messages import Question
 
-_TOO_LONG = re.compile(
-    r"(?i)context[ _]length|context window|too (?:long|large)|maximum context|answered 413"
-)
+_TOO_LONG = re.compile(r"(?i)context[ _]length|context window|too (?:long|large)|maximum context|answered 413")
 FEATURES = ("json_schema", "json_mode", "logprobs", "temperature", "max_tokens")
 _MENTIONS = {
     "logprobs": re.compile(r"logprob"),
@@ -84,9 +82,7 @@ def reduce_pictures(error: GemsError, pictures: int, shown: int | None) -> int |
     return None
 
 
-def find_feature_to_drop(
-    error: GemsError, question: Question, refused: set[str], limits: ChatLimits
-) -> str | None:
+def find_feature_to_drop(error: GemsError, question: Question, refused: set[str], limits: ChatLimits) -> str | None:
     """Return the feature to leave out after `error`; None if none is left that could be the cause."""
     sent = {
         "logprobs": question.logprobs and limits.logprobs,

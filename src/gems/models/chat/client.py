@@ -20,13 +20,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 from pydantic import BaseModel
 
-from gems.errors import (
-    GemsError,
-    RefusedError,
-    RejectedRequestError,
-    TooManyImagesError,
-    UnreadableReplyError,
-)
+from gems.errors import GemsError, RefusedError, RejectedRequestError, TooManyImagesError, UnreadableReplyError
 from gems.models.chat.capabilities import (
     FEATURES,
     ChatLimits,
@@ -36,13 +30,7 @@ from gems.models.chat.capabilities import (
     structured_mode,
 )
 from gems.models.chat.messages import ChatReply, Question
-from gems.models.chat.parsing import (
-    first_token,
-    read_json,
-    replace_surrogates,
-    split_thought,
-    yes_probability,
-)
+from gems.models.chat.parsing import first_token, read_json, replace_surrogates, split_thought, yes_probability
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
 from gems.observability.langchain_callbacks import masked_config
@@ -203,12 +191,7 @@ def _log_retry(error: GemsError, seconds: float) -> None:
 
 
 def _parse_reply(
-    message: AIMessage,
-    form: type[BaseModel] | None,
-    name: str,
-    secrets: tuple[str, ...],
-    *,
-    one_token: bool = False,
+    message: AIMessage, form: type[BaseModel] | None, name: str, secrets: tuple[str, ...], *, one_token: bool = False
 ) -> ChatReply:
     """Separate the reply in `message` from its reasoning; raise `RefusedError` or `UnreadableReplyError`."""
     finish = message.response_metadata.get("finish_reason")

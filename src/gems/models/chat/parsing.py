@@ -21,12 +21,9 @@ _ANSWERS: dict[AnswerValue, tuple[str, ...]] = {
     "unknown": ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't", "n/a"),
 }
 _LEADING = re.compile(
-    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer[\s*_\"'`]*[:=]\s*)?[\s*_`\"']*(?:no doubt\b[\s,:-]*)?",
-    re.IGNORECASE,
+    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer[\s*_\"'`]*[:=]\s*)?[\s*_`\"']*(?:no doubt\b[\s,:-]*)?", re.IGNORECASE
 )
-_LATER_ANSWER = re.compile(
-    r"\b(?:the )?answer\s*(?:is\b(?:\s*:)?|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE
-)
+_LATER_ANSWER = re.compile(r"\b(?:the )?answer\s*(?:is\b(?:\s*:)?|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE)
 _WORD = re.compile(r"n/a\b|[a-z']+")
 # A later line such as "No further remarks" is not an answer.
 _SET_OFF = re.compile(r"\s*(?:$|[.,:;!*_`\"'\u2013\u2014-])")

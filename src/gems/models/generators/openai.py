@@ -95,8 +95,7 @@ def _parse_error_object(body: str) -> Mapping[str, Any]:
 
 
 _RECORDED |= {
-    name: name
-    for name in ("negative_prompt", "size", "quality", "background", "style", "moderation", "output_format")
+    name: name for name in ("negative_prompt", "size", "quality", "background", "style", "moderation", "output_format")
 }
 
 
@@ -150,12 +149,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         )
         capabilities.check_size(*size)
         super().__init__(
-            capabilities,
-            endpoint=f"{model} at {shown}",
-            url=url,
-            api_key=api_key,
-            extra_body=extra_body,
-            limits=limits,
+            capabilities, endpoint=f"{model} at {shown}", url=url, api_key=api_key, extra_body=extra_body, limits=limits
         )
         self._model = model
 
@@ -169,11 +163,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         http_client = openai.DefaultAsyncHttpxClient(follow_redirects=False, **options)
         try:
             client = openai.AsyncOpenAI(
-                api_key=key,
-                base_url=self._url,
-                timeout=self._limits.timeout_s,
-                max_retries=0,
-                http_client=http_client,
+                api_key=key, base_url=self._url, timeout=self._limits.timeout_s, max_retries=0, http_client=http_client
             )
         except openai.OpenAIError as error:
             raise AuthenticationError(f"{self._endpoint} needs an API key, but none is set.") from error
@@ -241,11 +231,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         return answer
 
     async def _read_image(
-        self,
-        client: openai.AsyncOpenAI,
-        request: ImageRequest,
-        sent: Mapping[str, Any],
-        answer: Mapping[str, Any],
+        self, client: openai.AsyncOpenAI, request: ImageRequest, sent: Mapping[str, Any], answer: Mapping[str, Any]
     ) -> RawImage:
         items = answer.get("data")
         item = items[0] if isinstance(items, list) and items else None

@@ -99,9 +99,7 @@ class RemoteGenerator(ABC, Generic[ClientT]):
             guidance=self._limits.guidance if request.guidance is None else request.guidance,
         )
         return await with_retries(
-            partial(self._attempt, request),
-            attempts=self._limits.attempts,
-            first_wait_s=self._limits.first_wait_s,
+            partial(self._attempt, request), attempts=self._limits.attempts, first_wait_s=self._limits.first_wait_s
         )
 
     async def aclose(self) -> None:

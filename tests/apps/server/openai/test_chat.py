@@ -43,11 +43,7 @@ def test_streamed_it_says_the_same(openai: OpenAI, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(chat, "_PIECE", 50)
     whole = openai.chat.completions.create(model="gems", messages=HELLO, extra_body={"seed": 7})
     with openai.chat.completions.create(
-        model="gems",
-        messages=HELLO,
-        stream=True,
-        stream_options={"include_usage": True},
-        extra_body={"seed": 7},
+        model="gems", messages=HELLO, stream=True, stream_options={"include_usage": True}, extra_body={"seed": 7}
     ) as stream:
         chunks = list(stream)
     *told, counted = chunks
@@ -76,10 +72,7 @@ def test_text_may_come_in_parts(openai: OpenAI, house: House) -> None:
         "",
         " ",
         "x" * 20_001,
-        [
-            {"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/a.png"}},
-            {"type": "text", "text": "it"},
-        ],
+        [{"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/a.png"}}, {"type": "text", "text": "it"}],
         [{"type": "text", "text": "it"}, {"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/a"}}],
         [{"type": "text", "text": "it"}, {"type": "image_url", "image_url": {"url": "data:image/png,x"}}],
         "### Task:\nGenerate a title.\n### Chat History:\n<chat_history>\nUSER: hi\n</chat_history>",

@@ -30,18 +30,8 @@ def pictures(answer: httpx.Response) -> list[bytes]:
 def test_open_webui_draws(base: str, key: str) -> None:
     answer = httpx.post(
         base + DRAW,
-        headers={
-            "Authorization": f"Bearer {key}",
-            "Content-Type": "application/json",
-            "X-OpenWebUI-User-Name": "Ann",
-        },
-        json={
-            "model": "gems",
-            "prompt": "a red cat",
-            "n": 2,
-            "size": "512x512",
-            "response_format": "b64_json",
-        },
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json", "X-OpenWebUI-User-Name": "Ann"},
+        json={"model": "gems", "prompt": "a red cat", "n": 2, "size": "512x512", "response_format": "b64_json"},
     )
     assert all(data.startswith(b"\x89PNG") for data in pictures(answer))
     assert len(pictures(answer)) == 2

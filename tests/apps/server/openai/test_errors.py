@@ -82,9 +82,7 @@ def test_a_field_that_cannot_be_used_is_named(
     assert shared_house.chat.asked == []
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"^\x8b", b'{"model": "gems"}']
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"3", b"null", b"\xff\xfe", b"^\x8b", b'{"model": "gems"}'])
 @pytest.mark.parametrize("path", [DRAW, CHAT, EDIT])
 def test_bodies_that_are_none(shared_base: str, path: str, body: bytes) -> None:
     answer = httpx.post(shared_base + path, content=body, headers={"content-type": "application/json"})
@@ -202,9 +200,7 @@ def test_bodies_that_are_too_large(serve: Serve, house: House) -> None:
 
 
 @pytest.mark.parametrize("field", ["image", "image[]"])
-def test_edits_are_refused_where_the_generator_cannot(
-    base: str, openai: OpenAI, house: House, field: str
-) -> None:
+def test_edits_are_refused_where_the_generator_cannot(base: str, openai: OpenAI, house: House, field: str) -> None:
     files = [(field, ("a.png", png(), "image/png")), (field, ("b.png", png(), "image/png"))]
     answer = httpx.post(base + EDIT, files=files, data={"prompt": "make it blue", "model": "gems"})
     error = told(answer, 400)

@@ -41,19 +41,11 @@ def test_these_are_all_routes(base: str) -> None:
 @pytest.mark.parametrize("mode", _MODES, ids=lambda mode: mode.value)
 # The first two routes take next to nothing that could be varied.
 @pytest.mark.parametrize("route", ROUTES[2:], ids=" ".join)
-def test_no_request_breaks_a_route(
-    base: str, route: tuple[str, str], mode: schemathesis.GenerationMode
-) -> None:
+def test_no_request_breaks_a_route(base: str, route: tuple[str, str], mode: schemathesis.GenerationMode) -> None:
     operation = operations(base)[route]
 
     @given(operation.as_strategy(generation_mode=mode))
-    @settings(
-        max_examples=40,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def ask(case: schemathesis.Case) -> None:
         case.validate_response(case.call(base_url=base, timeout=300), checks=_CHECKS)
 

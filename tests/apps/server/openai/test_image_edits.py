@@ -95,9 +95,7 @@ def test_a_server_that_cannot_edit_after_all(openai: OpenAI, editor: StubServer)
     assert caught.value.type == "server_error"
 
 
-def test_the_source_is_its_owners(
-    base: str, keys: KeyFile, client: Client, house: House, tmp_path: Path
-) -> None:
+def test_the_source_is_its_owners(base: str, keys: KeyFile, client: Client, house: House, tmp_path: Path) -> None:
     tokens = {name: keys.add(name) for name in ("ann", "bob")}
     raw = client(base, tokens["ann"]).images.with_raw_response.edit(
         model="gems", image=photo(), prompt="make the top red"

@@ -124,9 +124,7 @@ def test_other_formats(openai: OpenAI, given: dict[str, Any], form: str) -> None
     assert answer.output_format == given["output_format"]
 
 
-@pytest.mark.parametrize(
-    ("size", "drawn"), [("auto", "64x64"), ("100x50", "100x50"), ("4096x2048", "2048x1024")]
-)
+@pytest.mark.parametrize(("size", "drawn"), [("auto", "64x64"), ("100x50", "100x50"), ("4096x2048", "2048x1024")])
 def test_any_size_is_taken(openai: OpenAI, size: str, drawn: str) -> None:
     answer = openai.images.generate(**ASKED, size=size)  # type: ignore[call-overload]
     assert answer.size == drawn
@@ -156,9 +154,7 @@ def test_a_run_that_is_held_up_is_not_waited_for(
 def test_the_built_in_world(tmp_path: Path, client: Client) -> None:
     settings = Settings(home=tmp_path / "home", experience="off")
     with serving(create_app(settings)) as base:
-        answer = client(base).images.generate(
-            prompt="two green stars", size="256x256", extra_body={"seed": 1}, n=2
-        )
+        answer = client(base).images.generate(prompt="two green stars", size="256x256", extra_body={"seed": 1}, n=2)
         assert httpx.get(f"{base}/v1/models").json()["data"][1]["id"] == "blocks"
     assert answer.data is not None
     assert [picture(one.b64_json).size for one in answer.data] == [(256, 256)] * 2

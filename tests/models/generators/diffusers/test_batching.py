@@ -10,25 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gems.errors import (
-    InvalidImageError,
-    OutOfMemoryError,
-    ProviderError,
-    RefusedError,
-)
+from gems.errors import InvalidImageError, OutOfMemoryError, ProviderError, RefusedError
 from gems.models.generators.diffusers import generator as diffusers_generator
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.models.generators.diffusers.presets import FAMILIES, Recipe
 from tests.support import tiny_pipelines
-from tests.support.diffusers_generators import (
-    PATIENCE_S,
-    Gate,
-    ask,
-    behind,
-    drawing,
-    pixels,
-    wrap_call,
-)
+from tests.support.diffusers_generators import PATIENCE_S, Gate, ask, behind, drawing, pixels, wrap_call
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -168,9 +155,7 @@ async def test_a_listener_that_raises_fails_its_own_request_only(z_image: Path) 
 
 
 @pytest.mark.parametrize("name", tiny_pipelines.BUILDERS)
-async def test_a_cancelled_call_stops_drawing_and_the_next_is_clean(
-    name: str, root: Path, turns: list[int]
-) -> None:
+async def test_a_cancelled_call_stops_drawing_and_the_next_is_clean(name: str, root: Path, turns: list[int]) -> None:
     async with drawing(tiny_pipelines.saved(name, root)) as generator:
         expected = await generator.generate(ask())
         gate = Gate()
@@ -257,9 +242,7 @@ async def test_a_batch_that_does_not_fit_is_drawn_in_smaller_ones(
     assert "batch of 2 images" in caplog.text
 
 
-async def test_memory_that_does_not_suffice_for_one_image(
-    z_image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_that_does_not_suffice_for_one_image(z_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(original: Any, pipe: Any, **arguments: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB.")
 
@@ -310,9 +293,7 @@ async def test_a_prompt_that_cannot_be_encoded_fails_alone(
     assert (one.parameters["batch"], three.parameters["batch"]) == (2, 2)
 
 
-async def test_an_image_that_the_safety_checker_blanks_is_refused(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_image_that_the_safety_checker_blanks_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def check(original: Any, pipe: Any, **arguments: Any) -> Any:
         bad = [seed == 13 for seed in seeds(arguments)]
         output = original(pipe, **arguments)

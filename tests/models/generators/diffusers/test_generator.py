@@ -25,13 +25,7 @@ from gems.models.base import ImageGenerator
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.types import ImageRequest
 from tests.support import tiny_pipelines
-from tests.support.diffusers_generators import (
-    PATIENCE_S,
-    ask,
-    drawing,
-    pixels,
-    wrap_call,
-)
+from tests.support.diffusers_generators import PATIENCE_S, ask, drawing, pixels, wrap_call
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -165,9 +159,7 @@ async def test_z_image_heeds_a_negative_prompt_only_with_guidance(z_image: Path)
     assert DiffusersGenerator(str(z_image), guidance=3.0).capabilities.negative_prompts
 
 
-async def test_qwen_image_is_guided_against_a_blank_prompt(
-    qwen_image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_qwen_image_is_guided_against_a_blank_prompt(qwen_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from diffusers import QwenImagePipeline
 
     calls: list[tuple[float, bool]] = []
@@ -193,9 +185,7 @@ async def test_qwen_image_is_guided_against_a_blank_prompt(
     assert read == ["a red cube", " ", "blurry"]
 
 
-async def test_the_papers_call_of_qwen_image_is_not_guided(
-    qwen_image: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_papers_call_of_qwen_image_is_not_guided(qwen_image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
     from gems.models.generators.diffusers.presets import PRESETS
@@ -242,7 +232,5 @@ def test_making_one_imports_no_heavy_library() -> None:
         "print(DiffusersGenerator('z-image-turbo').capabilities.default_size)\n"
         "assert not {'torch', 'diffusers', 'transformers'} & set(sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stdout.strip()) == (0, "(1024, 1024)"), done.stderr

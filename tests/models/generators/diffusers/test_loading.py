@@ -181,9 +181,7 @@ async def test_a_hub_name_in_the_cache_needs_no_network(hub_cache: Path, model: 
     assert (image.model, image.parameters["pipeline"]) == ("diffusers:nobody/tiny", "ZImagePipeline")
 
 
-async def test_memory_that_does_not_suffice_for_the_model(
-    model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_memory_that_does_not_suffice_for_the_model(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import diffusers
 
     def full(*arguments: Any, **options: Any) -> None:

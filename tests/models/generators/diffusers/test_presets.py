@@ -9,13 +9,7 @@ from typing import Any
 import pytest
 
 from gems.errors import ModelFilesError, ModelSpecError, SizeError
-from gems.models.generators.diffusers.presets import (
-    FAMILIES,
-    PRESETS,
-    component_folders,
-    find_recipe,
-    recipe_of_folder,
-)
+from gems.models.generators.diffusers.presets import FAMILIES, PRESETS, component_folders, find_recipe, recipe_of_folder
 
 
 def layout(folder: Path, **files: Any) -> Path:

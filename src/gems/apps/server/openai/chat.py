@@ -16,24 +16,8 @@ from gems.apps.server.dependencies import Service, caller_of, service_of
 from gems.apps.server.openai import images, schemas
 from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, failure, new_router
 from gems.apps.server.openai.images import STREAM, encode_image, sse_event, stream_response
-from gems.apps.server.openai.runs import (
-    StartedRuns,
-    check_model,
-    load_png,
-    model_names,
-    start_runs,
-    watch_until_due,
-)
-from gems.events import (
-    Event,
-    Finished,
-    Judged,
-    LessonsRecalled,
-    Planned,
-    RequirementsListed,
-    Warned,
-    wait_for_result,
-)
+from gems.apps.server.openai.runs import StartedRuns, check_model, load_png, model_names, start_runs, watch_until_due
+from gems.events import Event, Finished, Judged, LessonsRecalled, Planned, RequirementsListed, Warned, wait_for_result
 from gems.options import MAX_PROMPT
 from gems.results import RunResult
 
@@ -78,10 +62,7 @@ chat_router = new_router()
 
 @chat_router.post("/v1/chat/completions", response_model=schemas.ChatAnswer, responses={200: STREAM})
 async def complete(
-    body: schemas.ChatBody,
-    request: Request,
-    response: Response,
-    caller: Annotated[Caller, Depends(caller_of)],
+    body: schemas.ChatBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> schemas.ChatAnswer | EventSourceResponse:
     """Generate an image from the last user message; reply with progress, then the image as Markdown."""
     service = service_of(request)
@@ -192,9 +173,7 @@ for part in (models_router, images.images_router, chat_router):
     router.include_router(part)
 
 
-@router.api_route(
-    "/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"], include_in_schema=False
-)
+@router.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"], include_in_schema=False)
 async def missing(rest: str, request: Request) -> Response:
     """Reject all other paths in OpenAI's error format."""
     requested = f"{request.method} /v1/{rest[:80]}"

@@ -183,10 +183,7 @@ images_router = new_router()
 
 @images_router.post("/v1/images/generations", response_model=schemas.ImagesAnswer, responses={200: STREAM})
 async def generate(
-    body: schemas.ImageBody,
-    request: Request,
-    response: Response,
-    caller: Annotated[Caller, Depends(caller_of)],
+    body: schemas.ImageBody, request: Request, response: Response, caller: Annotated[Caller, Depends(caller_of)]
 ) -> schemas.ImagesAnswer | EventSourceResponse:
     """Generate one or more images; each comes from its own run, which checks and refines it."""
     return await _run_images(service_of(request), caller, body, response)
@@ -209,11 +206,7 @@ async def edit(
 
 
 async def _run_images(
-    service: Service,
-    caller: Caller,
-    body: schemas.ImageFields,
-    response: Response,
-    source: SourceImage | None = None,
+    service: Service, caller: Caller, body: schemas.ImageFields, response: Response, source: SourceImage | None = None
 ) -> schemas.ImagesAnswer | EventSourceResponse:
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
@@ -225,8 +218,7 @@ async def _run_images(
     pngs = [await load_png(service, result) for result in results]
     data = [
         schemas.ImageData(
-            b64_json=await encode_image(png, kind, body.output_compression),
-            revised_prompt=result.final_prompt,
+            b64_json=await encode_image(png, kind, body.output_compression), revised_prompt=result.final_prompt
         )
         for result, png in zip(results, pngs, strict=True)
     ]

@@ -89,12 +89,7 @@ def check_model(service: Service, name: str | None) -> str:
 
 
 async def start_runs(
-    service: Service,
-    caller: Caller,
-    prompt: str,
-    fields: RunFields,
-    count: int = 1,
-    source: SourceImage | None = None,
+    service: Service, caller: Caller, prompt: str, fields: RunFields, count: int = 1, source: SourceImage | None = None
 ) -> StartedRuns:
     """Start `count` runs that differ in their seeds, or none if one fails."""
     model = check_model(service, fields.model)
@@ -115,9 +110,7 @@ async def start_runs(
         most = caller.key.runs_at_a_time
         raise AnswerError(f"n is {count}, but this key may run only {most} in parallel.", param="n")
     run_ids: list[str] = []
-    async with service.access.beginning(
-        caller, count * fields.rounds * (options.get("candidates") or 1), runs=count
-    ):
+    async with service.access.beginning(caller, count * fields.rounds * (options.get("candidates") or 1), runs=count):
         try:
             for seed in _seeds(options.get("seed"), count):
                 run_ids.append(await service.manager.start(prompt, **arguments | {"seed": seed}))

@@ -27,13 +27,11 @@ class RunFields(BaseModel):
 
     model: str | None = Field(None, description="`gems`, or the name of the generator. Default: `gems`.")
     size: str | None = Field(
-        None,
-        description="`auto` or `WIDTHxHEIGHT`; replaced by the nearest size that the generator supports.",
+        None, description="`auto` or `WIDTHxHEIGHT`; replaced by the nearest size that the generator supports."
     )
     quality: Quality | None = Field(
         None,
-        description="Sets the number of rounds: `low` is 1, `medium` 3, everything else 5; "
-        "`max_rounds` overrides it.",
+        description="Sets the number of rounds: `low` is 1, `medium` 3, everything else 5; `max_rounds` overrides it.",
     )
 
     @property
@@ -54,12 +52,7 @@ class ImageFields(RunFields):
     )
     response_format: str | None = Field(None, description="Ignored: images are always sent as `b64_json`.")
     stream: bool | None = None
-    partial_images: int | None = Field(
-        None,
-        ge=0,
-        le=3,
-        description="Maximum number of partial images in a stream.",
-    )
+    partial_images: int | None = Field(None, ge=0, le=3, description="Maximum number of partial images in a stream.")
 
     @property
     def count(self) -> int:
@@ -75,9 +68,7 @@ class EditBody(ImageFields):
     """The form data of `POST /v1/images/edits`."""
 
     image: list[UploadFile] = Field(default_factory=list, description="One image: PNG, JPEG or WebP.")
-    images: list[UploadFile] = Field(
-        default_factory=list, alias="image[]", description="Alternative name of `image`."
-    )
+    images: list[UploadFile] = Field(default_factory=list, alias="image[]", description="Alternative name of `image`.")
     mask: UploadFile | None = Field(None, description="Not supported: describe the change in the prompt.")
     input_fidelity: str | None = None
 
@@ -160,10 +151,7 @@ class ImagesAnswer(BaseModel):
 
 
 ImageEventType = Literal[
-    "image_generation.partial_image",
-    "image_generation.completed",
-    "image_edit.partial_image",
-    "image_edit.completed",
+    "image_generation.partial_image", "image_generation.completed", "image_edit.partial_image", "image_edit.completed"
 ]
 
 

@@ -68,9 +68,7 @@ class BatchWorker:
     `end` is called on the thread before it ends.
     """
 
-    def __init__(
-        self, name: str, run: Callable[[list[Job]], None], end: Callable[[], None], max_batch: int
-    ) -> None:
+    def __init__(self, name: str, run: Callable[[list[Job]], None], end: Callable[[], None], max_batch: int) -> None:
         self._max_batch = max_batch
         self._limits: dict[Hashable, int] = {}
         self._name = name

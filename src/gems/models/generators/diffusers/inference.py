@@ -28,11 +28,7 @@ class GenerationStopped(Exception):  # noqa: N818 - not a fault
 
 
 def generate_batch(
-    loaded: LoadedPipeline,
-    requests: Sequence[ImageRequest],
-    *,
-    model: str,
-    on_step: Callable[[int, int], None],
+    loaded: LoadedPipeline, requests: Sequence[ImageRequest], *, model: str, on_step: Callable[[int, int], None]
 ) -> list[GeneratedImage | GemsError]:
     """Generate requests of equal size, steps and guidance in one batch; return each one's image or error.
 

@@ -243,9 +243,7 @@ def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
             continue
         load: Any = model_class.from_pretrained
         model, report = load(str(folder / name), dtype=number, output_loading_info=True, **_LOCAL_FILES)
-        if missing := sorted(
-            {key for key, _ in model.named_parameters()}.intersection(report["missing_keys"])
-        ):
+        if missing := sorted({key for key, _ in model.named_parameters()}.intersection(report["missing_keys"])):
             raise _missing_weights(folder, name, missing)
         models[name] = model
     return models

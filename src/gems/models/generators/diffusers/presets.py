@@ -76,9 +76,7 @@ class Recipe:
 FAMILIES: dict[str, Recipe] = {
     recipe.pipeline: recipe
     for recipe in (
-        Recipe(
-            pipeline="ZImagePipeline", steps=8, guidance=0.0, cfg_above=0.0, embeddings=("prompt_embeds",)
-        ),
+        Recipe(pipeline="ZImagePipeline", steps=8, guidance=0.0, cfg_above=0.0, embeddings=("prompt_embeds",)),
         Recipe(
             pipeline="QwenImagePipeline",
             size=(1328, 1328),

@@ -19,9 +19,7 @@ class PromptEncoder:
     `names` are the `Recipe.embeddings` of the pipeline; `max_bytes` 0 disables the cache.
     """
 
-    def __init__(
-        self, pipe: Any, names: Sequence[str], *, max_bytes: int, max_entries: int = _MAX_ENTRIES
-    ) -> None:
+    def __init__(self, pipe: Any, names: Sequence[str], *, max_bytes: int, max_entries: int = _MAX_ENTRIES) -> None:
         self._pipe = pipe
         self._names = names
         self._max_bytes, self._max_entries = max_bytes, max_entries
