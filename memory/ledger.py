@@ -66,7 +66,8 @@ class Ledger:
 
     async def drawing(self, run: str, number: int, candidate: int, fingerprint: str) -> Candidate | None:
         """Return the earlier candidate for the same request at the same position of the run, if any."""
-        return await self._paid("drawings", "result", (run, number, candidate, fingerprint))
+        found: Candidate | None = await self._paid("drawings", "result", (run, number, candidate, fingerprint))
+        return found
 
     async def enter_drawing(
         self, run: str, number: int, candidate: Candidate, fingerprint: str, request: ImageRequest
@@ -83,7 +84,8 @@ class Ledger:
 
     async def answer(self, run: str, key: str) -> KeptAnswer | None:
         """Return the earlier answer to the same question at the same position of the run, if any."""
-        return await self._paid("answers", "reply", (run, key))
+        found: KeptAnswer | None = await self._paid("answers", "reply", (run, key))
+        return found
 
     async def enter_answer(self, run: str, key: str, task: str, answer: KeptAnswer) -> None:
         """Enter an answer that could be parsed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from gems.errors import GemsError, LimitReached, ProviderError, RefusedError, SkillError, UnreadableReplyError
 from gems.models.chat.messages import Picture
@@ -227,7 +227,7 @@ async def _answers_of_skill(
             for item in taken:
                 if (said := found.get(item["id"])) is None:
                     continue
-                value = getattr(said, "answer", None)
+                value: Any = getattr(said, "answer", None)
                 if value not in get_args(AnswerValue):
                     raise SkillError(f"Its verifier answers {value!r:.80}; it must be yes, no or unknown.")
                 if value != "unknown":
