@@ -118,7 +118,7 @@ class Option:
             return isinstance(value, int) and (self.ge or 0) <= value <= (self.maximum or 0)
         return isinstance(value, int | float) and 0 < value < float("inf")
 
-    def __get_pydantic_core_schema__(self, _source: Any, handler: Any) -> Any:
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Validate with `check`; the limits are only shown in the schema."""
         from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema  # noqa: PLC0415 - heavy
         from pydantic_core import PydanticCustomError  # noqa: PLC0415
@@ -132,10 +132,12 @@ class Option:
 
         annotated: Any = Annotated
         limits: dict[str, Any] = {"ge": self.ge, "gt": self.gt, "le": self.le, "lt": self.lt}
-        if self.type is str:
+        # In the TypedDict itself, which Studio shows, only the annotation tells the type.
+        kind = self.type or next(part for part in get_args(source) if part is not type(None))
+        if kind is str:
             limits["max_length"] = self.max_length
-        shown = TypeAdapter[Any](annotated[self.type, Field(**limits)])
-        checked = annotated[self.type, AfterValidator(validate), WithJsonSchema(shown.json_schema())]
+        shown = TypeAdapter[Any](annotated[kind, Field(**limits)])
+        checked = annotated[kind, AfterValidator(validate), WithJsonSchema(shown.json_schema())]
         return handler.generate_schema(checked | None)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:

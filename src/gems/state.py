@@ -78,10 +78,13 @@ def _with_id(message: BaseMessage, position: int) -> BaseMessage:
     return message.model_copy(update={"id": hashlib.sha256(identity).hexdigest()[:32]})
 
 
-class Form(RunOptions, total=False):
+class _Prompt(TypedDict, total=False):
+    prompt: Annotated[str, Field(description="What to generate, 1 to 20,000 characters.")]
+
+
+class Form(_Prompt, RunOptions, total=False):
     """An image to generate: pass a prompt, or a message with it. Everything else has a default."""
 
-    prompt: Annotated[str, Field(description="What to generate, 1 to 20,000 characters.")]
     messages: Annotated[
         list[AnyMessage],
         DeltaChannel(_add_messages),
@@ -97,8 +100,7 @@ class Input(Form, total=False):
     run_id: str
     """Set by the service; the thread's id otherwise."""
     source: str
-    """Id of the stored image to edit. Set only by the service: a caller who could name any id could see
-    images of other users."""
+    """Id of the stored image to edit. Set only by the service, since any id would open images of other users."""
 
 
 class State(Input, total=False):

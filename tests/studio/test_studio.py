@@ -234,12 +234,13 @@ async def test_what_a_skill_asks_can_be_answered(client: LangGraphClient, studio
 async def test_the_input_form_is_small_and_explains_itself(client: LangGraphClient) -> None:
     schemas = await client.assistants.get_schemas(await assistant(client))
     fields = schemas["input_schema"]["properties"]
-    assert list(fields)[:6] == ["prompt", "max_rounds", "size", "seed", "profile", "skills"]
+    assert list(fields)[:7] == ["prompt", "max_rounds", "candidates", "size", "seed", "profile", "skills"]
     assert len(fields) == 14
     assert not {"owner", "run_id", "options"} & set(fields)
     assert all(field["description"].endswith(".") for field in fields.values())
-    assert (fields["max_rounds"]["minimum"], fields["max_rounds"]["maximum"]) == (1, 50)
-    assert fields["profile"]["enum"] == ["balanced", "paper"]
+    rounds, profile = (fields[name]["anyOf"][0] for name in ("max_rounds", "profile"))
+    assert (rounds["type"], rounds["minimum"], rounds["maximum"]) == ("integer", 1, 50)
+    assert profile["enum"] == ["balanced", "paper"]
     assert {"image", "image_url", "messages", "rounds"} <= set(schemas["output_schema"]["properties"])
     assert "plan" in schemas["state_schema"]["properties"]
 
