@@ -182,5 +182,6 @@ class SqliteRows:
     async def write(self, sql: str, *rows: Values) -> None:
         """Execute a statement with the values of each row, and commit them together."""
         with translate_storage_errors(self._path):
-            await self._connection.executemany(sql, rows)
-            await self._connection.commit()
+            # Closed by SQLite's own thread: freed by this one, a cursor would reset a statement in use there.
+            async with self._connection.executemany(sql, rows):
+                await self._connection.commit()

@@ -133,9 +133,12 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
         pytest.skip("curl is not installed")
     script = re.sub(r"openai:([\w./-]+)(@[^\s\"']+)?", rf"openai:\1@{stub.base_url}", script)
     script = script.replace("diffusers:z-image-turbo", "blocks")
+    # Not where the home is: `python -` would take its folder `gems` for the package.
+    work = tmp_path / "work"
+    work.mkdir()
     # Pages name files as they are in a clone.
     for folder in ("benchmarks", "docs"):
-        (tmp_path / folder).symlink_to(ROOT / folder)
+        (work / folder).symlink_to(ROOT / folder)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -146,14 +149,14 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
         timeout=380,
         check=False,
         env=os.environ | {"PATH": path, "GEMS_SERVE__PORT": port},
-        cwd=tmp_path,
+        cwd=work,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert bool(stub.requests) == (stub.base_url in script)
     for wanted in PAGES[page]:
         assert wanted in done.stdout
     for name in FILES.get(page, []):
-        assert (tmp_path / name).is_file()
+        assert (work / name).is_file()
 
 
 @pytest.mark.parametrize("page", [*PAGES, "docs/studio.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -20,7 +20,7 @@ import pytest
 from gems.errors import CorruptStoreError, DiskFullError, StorageError, StoreVersionError
 from gems.memory.checkpointer import CHECKPOINT_VERSION, checkpoint_serializer, open_checkpointer
 from gems.memory.ledger import LEDGER_VERSION, open_ledger
-from gems.memory.sqlite import reading, storage_error
+from gems.memory.sqlite import SqliteRows, open_database, reading, storage_error
 
 Opening = Callable[[Path], AbstractAsyncContextManager[Any]]
 PATH = Path("runs.sqlite3")
@@ -244,3 +244,18 @@ def test_errors_of_ours_keep_their_names_while_reading() -> None:
 def test_what_is_nested_too_deeply_is_damaged() -> None:
     with pytest.raises(CorruptStoreError, match="RecursionError"), reading(Path("checkpoints.sqlite3")):
         checkpoint_serializer().loads_typed(("json", b"[" * 50_000))
+
+
+async def test_writes_at_the_same_time_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """A cursor that the event loop's thread freed used to reset the statement that SQLite's thread was running."""
+    path = tmp_path / "store.sqlite3"
+    async with open_database(path, 1, "CREATE TABLE IF NOT EXISTS pairs(writer, number)") as connection:
+        rows = SqliteRows(connection, path)
+
+        async def write(writer: int) -> None:
+            for number in range(300):
+                await rows.write("INSERT INTO pairs VALUES (?, ?)", (writer, number))
+
+        await asyncio.gather(*(write(writer) for writer in range(16)))
+        ((count,),) = await rows.all("SELECT count(*) FROM pairs")
+    assert count == 16 * 300

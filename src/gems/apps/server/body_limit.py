@@ -29,8 +29,7 @@ class BodyLimit:
 
     async def _call_with_limit(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count the received bytes: the declared length may be missing or wrong."""
-        got = 0
-        is_answered = False
+        got, is_answered = 0, False
 
         async def receive_counted() -> Message:
             nonlocal got
@@ -60,7 +59,7 @@ class BodyLimit:
         if scope["path"].startswith("/v1/"):
             shaped = Details(message=message, type="invalid_request_error", code="request_too_large")
             return JSONResponse(Failure(error=shaped).model_dump(), 413)
-        return JSONResponse({"error": error_details(RequestError(message))}, 413)
+        return JSONResponse({"error": error_details(RequestError(message, hint="Send fewer or smaller images."))}, 413)
 
 
 class _TooLargeError(Exception):
