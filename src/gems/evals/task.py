@@ -83,9 +83,12 @@ class Task(ABC):
     async def write_export(self, export: ExportWriter) -> Commands:
         """Write the files for the official scorer and return the commands to run it."""
 
-    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
-        """Score one image, given as PNG bytes; needed by benchmarks that do not replace `score`."""
-        raise NotImplementedError
+    @abstractmethod
+    async def score(self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+        """Score the images of one prompt, PNG bytes by sample; unscored without value if a reply is unreadable.
+
+        Raises `ProviderError` if the judge cannot be reached.
+        """
 
     @abstractmethod
     def compute_figures(self, figure: Figures, scores: Sequence[Score], prompts: Prompts) -> list[Figure]:
@@ -126,14 +129,6 @@ class Task(ABC):
             expected=sum(self.sample_count(language) for language in writer.languages),
         )
 
-    async def score(self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
-        """Score the images of one prompt, given as PNG bytes by sample.
-
-        An unreadable reply results in a `Score` without value. Raises `ProviderError` if the judge cannot be
-        reached.
-        """
-        return await score_samples(prompt, images, self.metric, lambda image: self.score_image(prompt, image, judge))
-
     def figures(self, prompts: Prompts, scores: Sequence[Score], language: str, judge: str) -> list[Figure]:
         """Compute the figures from the scores; the first is the benchmark's main result."""
         own = [score for score in scores if score.language == language]
@@ -142,6 +137,18 @@ class Task(ABC):
     def read_official(self, file: Path, prompts: Prompts, language: str) -> list[Figure]:
         """Read the figures from a result of the official scorer; raises `DataError` if it is not one."""
         return self.read_figures(Figures(self, language, OFFICIAL), file, prompts)
+
+
+class ImageTask(Task):
+    """A benchmark that scores each image on its own."""
+
+    @abstractmethod
+    async def score_image(self, prompt: BenchmarkPrompt, image: bytes, judge: EvalJudge) -> ImageScore:
+        """Score one image, given as PNG bytes."""
+
+    async def score(self, prompt: BenchmarkPrompt, images: Mapping[int, bytes], judge: EvalJudge) -> list[Score]:
+        """Score every image on its own."""
+        return await score_samples(prompt, images, self.metric, lambda image: self.score_image(prompt, image, judge))
 
 
 @dataclass(frozen=True, slots=True)

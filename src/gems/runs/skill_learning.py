@@ -224,7 +224,7 @@ def list_lessons(name: str, group: LessonGroup) -> str:
     """Return the guidance of a new skill as a list of its lessons."""
     about = f"What earlier runs with {_on_one_line(group.generator)} learnt"
     use = "Use what fits the prompt; keep everything that the user asked for."
-    heading = f"{about} about requirements of the kind {group.kinds[0]}, with what came of it. {use}"
+    heading = f"{about} about requirements of the kind {group.kinds[0]} and their results. {use}"
     lines = [f"- {_on_one_line(item.line)}" for item in group.shown()[:_MAX_LISTED]]
     return "\n".join([f"# {name.replace('-', ' ').capitalize()}", "", heading, "", *lines])
 

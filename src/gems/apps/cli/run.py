@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,16 +24,20 @@ if TYPE_CHECKING:
     from gems.service import Gems
 
 
-@command(
-    {
+def _command(interrupted: str, usage: str = "") -> Callable[[Callable[..., int | None]], Callable[..., None]]:
+    """Make a function a command that ends with an image; the texts are those of exit codes 130 and 2."""
+    codes = {
         0: "every requirement is met",
         3: "the best image misses a requirement, or could not be checked",
+        2: usage,
         1: "failure without an image",
-        130: "interrupted; resume with `gems resume RUN`",
-    },
-    quiet="Hide progress; print only the path.",
-    resumable=True,
-)
+        130: interrupted,
+    }
+    used = {code: text for code, text in codes.items() if text}
+    return command(used, quiet="Hide progress; print only the path.", resumable=True)
+
+
+@_command("interrupted; resume with `gems resume RUN`")
 def run(
     runner: Runner,
     *,
@@ -83,16 +87,8 @@ def _read_prompt(prompt: str) -> str:
         raise PromptError("Standard input is not valid UTF-8.", hint="Encode the prompt as UTF-8.") from None
 
 
-@command(
-    {
-        0: "every requirement is met",
-        3: "the best image misses a requirement, or could not be checked",
-        2: "bad usage or configuration, or no such run or round",
-        1: "failure without an image",
-        130: "interrupted; resume the new run with `gems resume RUN`",
-    },
-    quiet="Hide progress; print only the path.",
-    resumable=True,
+@_command(
+    "interrupted; resume the new run with `gems resume RUN`", "bad usage or configuration, or no such run or round"
 )
 def fork(
     runner: Runner,
@@ -134,17 +130,7 @@ def fork(
     return runner.execute(models, start)
 
 
-@command(
-    {
-        0: "every requirement is met",
-        3: "the best image misses a requirement, or could not be checked",
-        2: "bad usage or configuration, or no such run",
-        1: "failure without an image",
-        130: "interrupted; run the same command again to resume",
-    },
-    quiet="Hide progress; print only the path.",
-    resumable=True,
-)
+@_command("interrupted; run the same command again to resume", "bad usage or configuration, or no such run")
 def resume(
     runner: Runner,
     *,

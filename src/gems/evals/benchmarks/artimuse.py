@@ -13,7 +13,7 @@ from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.judging import ImageScore, collect_replies, parse_ratings
 from gems.evals.metrics import mean, values_of
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 ATTRIBUTE_COUNT = 8
 REPLY_COUNT = 3
@@ -47,7 +47,7 @@ def artimuse_score(replies: Sequence[Sequence[float]]) -> float:
     return sum(sum(reply) / ATTRIBUTE_COUNT for reply in replies) / REPLY_COUNT
 
 
-class ArtiMuse(Task):
+class ArtiMuse(ImageTask):
     """ArtiMuse, scored by a judge; not comparable with the official model trained for this."""
 
     name = "artimuse"

@@ -13,7 +13,7 @@ from gems.evals.judge import EvalJudge
 from gems.evals.judging import ImageScore, ask_text, parse_ratings
 from gems.evals.metrics import number_facts, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 CRITERIA = ("originality", "expressiveness", "aesthetic", "technical", "unexpected", "interpretability")
 MIN_RATING, MAX_RATING = 1, 5
@@ -69,7 +69,7 @@ class _OfficialResult(RootModel[list[_OfficialRow]]):
     """The official result."""
 
 
-class CREA(Task):
+class CREA(ImageTask):
     """CREA."""
 
     name = "crea"

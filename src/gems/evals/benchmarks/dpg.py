@@ -17,7 +17,7 @@ from gems.evals.judge import EvalJudge
 from gems.evals.judging import ImageScore, get_answers, score_questions
 from gems.evals.metrics import Parents, cascade_failures, group_by, valued_scores, values_by
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 PROMPTS_FOLDER = "dpg_bench/prompts/"
 QUESTIONS_FILE = "dpg_bench/dpg_bench.csv"
@@ -92,7 +92,7 @@ def _parse_parents(entry: DataRecord[_Question]) -> list[int]:
     return [int(number) for number in entry.record.dependency.split(",")]
 
 
-class DPGBench(Task):
+class DPGBench(ImageTask):
     """DPG-Bench."""
 
     name = "dpg"

@@ -16,7 +16,7 @@ from gems.evals.judge import EvalJudge
 from gems.evals.judging import ImageScore, ask_number, ask_yes_no, try_answer
 from gems.evals.metrics import mean, valued_scores, values_by
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 AESTHETIC = "Aesthetic Drawing: "
 """Prefix of ArtiMuse's prompts, which are otherwise the same."""
@@ -75,7 +75,7 @@ class _OfficialRow(BaseModel):
     filename: str
 
 
-class GenEval(Task):
+class GenEval(ImageTask):
     """GenEval."""
 
     name = "geneval"

@@ -18,7 +18,7 @@ from gems.evals.judge import EvalJudge
 from gems.evals.judging import ImageScore, Probability, ask_number_probability, ask_yes_probability
 from gems.evals.metrics import NUMBERS, arithmetic_mean, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 _COUNT_QUESTION = "How many"
 _FILE = "geneval2_data.jsonl"
@@ -83,7 +83,7 @@ class _OfficialScores(RootModel[list[list[Annotated[float, Field(ge=0, allow_inf
     """The official output: the answers of each prompt, in the order of the data."""
 
 
-class GenEval2(Task):
+class GenEval2(ImageTask):
     """GenEval2."""
 
     name = "geneval2"

@@ -24,7 +24,7 @@ from gems.evals.metrics import (
     valued_scores,
 )
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 _MATCH_FACTS = ("matched", "wanted", "found")
 _FILES = {"en": "textbench/text_prompts.jsonl", "zh": "textbench/text_prompts_zh.jsonl"}
@@ -63,7 +63,7 @@ class _OfficialRow(BaseModel):
     gt_word_count: int = Field(ge=1)
 
 
-class LongText(Task):
+class LongText(ImageTask):
     """LongText-Bench."""
 
     name = "longtext"

@@ -17,7 +17,7 @@ from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.judging import ImageScore, collect_replies
 from gems.evals.metrics import mean, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 REPLY_COUNT = 5
 """Valid replies per image."""
@@ -88,7 +88,7 @@ class _OfficialRow(BaseModel):
     right: list[bool] = Field(alias="true-or-false", min_length=QUESTION_COUNT, max_length=QUESTION_COUNT)
 
 
-class SpatialGenEval(Task):
+class SpatialGenEval(ImageTask):
     """SpatialGenEval."""
 
     name = "spatial"

@@ -23,7 +23,7 @@ from gems.evals.judge import EvalJudge
 from gems.evals.judging import ImageScore, ask_text
 from gems.evals.metrics import valued_scores, values_by
 from gems.evals.records import BenchmarkPrompt, Figure, Score
-from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
+from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
 
 FIELDS: Mapping[str, range] = {
     "culture": range(1, 401),
@@ -115,7 +115,7 @@ class _OfficialRow(BaseModel):
     aesthetic_quality: float
 
 
-class WISE(Task):
+class WISE(ImageTask):
     """WISE."""
 
     name = "wise"
