@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Without bytecode on disk each of the many processes would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 # Exported, so that quotation marks in a prompt reach the program unchanged.
 export PROMPT ?= three red circles above a blue striped square, and the word "GO"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import AsyncIterator, Iterator
 from inspect import unwrap
@@ -12,6 +13,7 @@ import pytest
 import pytest_asyncio
 from pytest_socket import socket_allow_hosts
 
+from tests.support import fork_server
 from tests.support.postgres import Postgres, running
 from tests.support.scripted_models import Desk, opened_desk
 from tests.support.scripted_service import PATIENCE_S
@@ -26,6 +28,16 @@ for _call in (
     *(httpx.Client.__init__, httpx.AsyncClient.__init__),
 ):
     _call.__kwdefaults__["timeout"] = httpx.Timeout(PATIENCE_S)
+
+
+def pytest_collection_finish() -> None:
+    """Keep the modules and tests that are loaded out of every later garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    fork_server.stop()
 
 
 @pytest.fixture(autouse=True)

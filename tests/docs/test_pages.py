@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
+from tests.support.fork_server import forked
 from tests.support.stub import StubServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,7 +141,11 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
     # Pages name files as they are in a clone.
     for folder in ("benchmarks", "docs"):
         (work / folder).symlink_to(ROOT / folder)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "gems").write_text(f'#!/bin/sh\nexec {shlex.join(forked())} "$@"\n', encoding="utf-8")
+    (programs / "gems").chmod(0o755)
+    path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     done = subprocess.run(

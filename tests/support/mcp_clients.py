@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -20,6 +19,7 @@ from gems.apps.mcp.server import KeyGuard, http_app
 from gems.apps.server.app import open_socket
 from gems.apps.server.dependencies import open_service
 from gems.service import Gems
+from tests.support.fork_server import forked
 from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import House
 from tests.support.terminal import started
@@ -52,9 +52,8 @@ class Told:
 def own_process(**environment: str) -> StdioServerParameters:
     """`gems mcp` as a client starts it."""
     kept = {name: value for name, value in os.environ.items() if name.startswith("GEMS_")}
-    return StdioServerParameters(
-        command=sys.executable, args=["-m", "gems", "mcp"], env=kept | environment, cwd=Path.cwd()
-    )
+    command, *arguments = forked()
+    return StdioServerParameters(command=command, args=[*arguments, "mcp"], env=kept | environment, cwd=Path.cwd())
 
 
 @asynccontextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from gems.apps.cli.app import app
+from tests.support.fork_server import forked
 from tests.support.log_state import logging_as_before
 
 PROMPT = "two green stars"
@@ -25,7 +25,7 @@ def started(*arguments: str, stdin: int = subprocess.DEVNULL, **environment: str
     """`gems` with these arguments, its output in pipes."""
     with _heeding_interrupts():
         return subprocess.Popen(
-            [sys.executable, "-m", "gems", *arguments],
+            [*forked(), *arguments],
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
