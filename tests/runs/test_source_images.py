@@ -28,8 +28,8 @@ from gems.results import RunResult
 from gems.runs.source_images import MAX_BYTES, read_source_image
 from gems.service import Gems
 from gems.types import ImageRequest
-from tests.runs.test_verification import bomb
 from tests.support.scripted_service import FILES_ONLY, House, told
+from tests.support.stub.faults import bomb
 
 SIZE = (96, 48)
 OLD_S = 3 * 3600.0

@@ -24,19 +24,13 @@ from tests.support.scripted_models import (
     opened_gems,
     requirements,
 )
+from tests.support.stub.faults import bomb
 from tests.support.terminal import here
 
 
 def picture(form: str = "PNG", size: tuple[int, int] = (64, 48), **more: Any) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, "red").save(out, form, **more)
-    return out.getvalue()
-
-
-def bomb() -> bytes:
-    """A small file of far too many pixels."""
-    out = io.BytesIO()
-    Image.new("1", (20_000, 20_000)).save(out, "PNG")
     return out.getvalue()
 
 

@@ -11,6 +11,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,17 @@ def jpeg_bomb() -> bytes:
     return bytes(data)
 
 
-BOMBS: dict[str, bytes] = {
-    "png": bomb(),
-    "webp": webp_bomb(),
-    "jpeg": jpeg_bomb(),
-    "text": png_with(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(300 * 2**20), 1)),
-    "profile": png_with(b"iCCP", b"bomb\0\0" + zlib.compress(bytes(300 * 2**20), 1)),
+def packed_bomb(kind: bytes) -> bytes:
+    """A small PNG with a chunk that unpacks to 300 MB."""
+    return png_with(kind, b"bomb\0\0" + zlib.compress(bytes(300 * 2**20), 1))
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "png": cache(bomb),
+    "webp": cache(webp_bomb),
+    "jpeg": cache(jpeg_bomb),
+    "text": cache(lambda: packed_bomb(b"zTXt")),
+    "profile": cache(lambda: packed_bomb(b"iCCP")),
 }
 
 
@@ -94,9 +100,10 @@ def little_memory() -> Iterator[None]:
 @pytest.mark.parametrize("name", BOMBS)
 def test_of_every_kind(name: str) -> None:
     """What is refused is refused by its header; a small picture with a huge text may be taken for itself."""
+    given = BOMBS[name]()
     with little_memory():
         try:
-            data, width, height = verify_png(BOMBS[name], "the server")
+            data, width, height = verify_png(given, "the server")
         except InvalidImageError:
             return
     assert name in ("text", "profile")
@@ -108,9 +115,9 @@ def test_of_every_kind(name: str) -> None:
 def test_these_are_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     for name in ("png", "jpeg"):
-        with Image.open(io.BytesIO(BOMBS[name])) as picture:
+        with Image.open(io.BytesIO(BOMBS[name]())) as picture:
             assert picture.width * picture.height > MAX_PIXELS
-        assert len(BOMBS[name]) < 1_000_000
+        assert len(BOMBS[name]()) < 1_000_000
 
 
 def test_pillow_is_not_told_to_take_half_a_picture() -> None:
@@ -121,7 +128,7 @@ def test_pillow_is_not_told_to_take_half_a_picture() -> None:
 @pytest.mark.parametrize("kind", ["openai", "http"])
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
 async def test_of_a_generator(kind: str, name: str, tmp_path: Path) -> None:
-    with StubServer(chat=Script(), images=lambda _request: BOMBS[name]) as stub:
+    with StubServer(chat=Script(), images=lambda _request: BOMBS[name]()) as stub:
         async with opened(stub, tmp_path / "home", generator=kind) as gems:
             with little_memory(), pytest.raises(InvalidImageError, match=r"pixels|too large|truncated"):
                 await gems.run(PROMPT, size="64x64")
@@ -131,11 +138,11 @@ async def test_of_a_generator(kind: str, name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["png", "jpeg", "webp"])
 def test_of_gems_verify(name: str, tmp_path: Path) -> None:
     path = tmp_path / "bomb"
-    path.write_bytes(BOMBS[name])
+    path.write_bytes(BOMBS[name]())
     done = here("verify", str(path), PROMPT)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "error: bomb " in done.stderr
-    for sent in (path, BOMBS[name]):
+    for sent in (path, BOMBS[name]()):
         with little_memory(), pytest.raises(RequestError):
             read_png(sent)
 
@@ -145,7 +152,7 @@ async def test_of_mcp(name: str, tmp_path: Path) -> None:
     from mcp import Client
 
     async with served(House(tmp_path / "home")) as address, Client(address) as client:
-        sent = {"prompt": "a cat", "image": base64.b64encode(BOMBS[name]).decode()}
+        sent = {"prompt": "a cat", "image": base64.b64encode(BOMBS[name]()).decode()}
         answer = await client.call_tool("verify_image", sent)
     assert answer.is_error
     assert "pixels" in text_of(answer) or "not a valid image" in text_of(answer)
@@ -157,7 +164,7 @@ def test_of_an_upload(field: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(fine, "PNG")
     with serving(app_of(House(tmp_path / "home"))) as url, httpx.Client(base_url=url, timeout=300) as client:
         for name in ("png", "jpeg", "webp"):
-            files = {"image": ("a.png", fine.getvalue())} | {field: ("b.png", BOMBS[name])}
+            files = {"image": ("a.png", fine.getvalue())} | {field: ("b.png", BOMBS[name]())}
             answer = client.post("/v1/images/edits", data={"prompt": "x"}, files=files)
             assert answer.status_code == 400
             # Masks are refused whatever they hold, and nothing is unpacked before that.
@@ -170,7 +177,7 @@ async def test_of_a_changed_file_in_the_store(tmp_path: Path) -> None:
     async with house.gems() as gems:
         result = await gems.run(PROMPT, seed=1)
         path = gems.resources.images.path(result.image_id or "")
-        path.write_bytes(BOMBS["png"])
+        path.write_bytes(BOMBS["png"]())
         with little_memory():
             page = await gems.report(result.run_id)
             with pytest.raises(GemsError):
@@ -216,12 +223,16 @@ def endless(headers: dict[str, str], body: Callable[[], bytes]) -> Iterator[str]
         thread.join()
 
 
-PACKED = gzip.compress(bytes(64 * 2**20), 1)
+@cache
+def packed() -> bytes:
+    return gzip.compress(bytes(64 * 2**20), 1)
+
+
 ANSWERS: dict[str, tuple[dict[str, str], Callable[[], bytes]]] = {
     "endless": ({}, lambda: b'{"x": "' + bytes(2**20)),
-    "gzip": ({"content-encoding": "gzip"}, lambda: PACKED),
+    "gzip": ({"content-encoding": "gzip"}, packed),
     "br": ({"content-encoding": "br"}, lambda: b"packed"),
-    "twice": ({"content-encoding": "gzip, gzip"}, lambda: PACKED),
+    "twice": ({"content-encoding": "gzip, gzip"}, packed),
 }
 
 

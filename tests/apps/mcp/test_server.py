@@ -14,9 +14,10 @@ from gems.apps.mcp.tools import Tools
 from gems.apps.run_manager import RunManager
 from gems.apps.server.auth import Access, Caller, KeyFile
 from gems.errors import RunCancelledError
-from tests.runs.test_verification import bomb, picture
+from tests.runs.test_verification import picture
 from tests.support.mcp_clients import Told, has_ended, once, served, text_of, with_key
 from tests.support.scripted_service import House, Pause
+from tests.support.stub.faults import bomb
 
 CALL = {"prompt": "a red cat", "seed": 7}
 

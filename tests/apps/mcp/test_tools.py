@@ -16,9 +16,10 @@ from PIL import Image
 
 from gems.apps.mcp.results import MAX_JPEG, small_jpeg
 from gems.service import Gems
-from tests.runs.test_verification import bomb, picture
+from tests.runs.test_verification import picture
 from tests.support.mcp_clients import Told, base64_of, content, has_ended, once, own_process, process_over_http, text_of
 from tests.support.stub import Fault, StubServer
+from tests.support.stub.faults import bomb
 from tests.support.stub.models import edited_picture
 from tests.support.terminal import HOPELESS, PROMPT, gems, started
 

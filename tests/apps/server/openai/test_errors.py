@@ -19,8 +19,8 @@ from gems.errors import RateLimitError, RefusedError, ServerError
 from gems.types import ImageRequest
 from tests.apps.server.openai.conftest import Serve
 from tests.apps.server.openai.test_images import ASKED
-from tests.runs.test_verification import bomb
 from tests.support.scripted_service import House
+from tests.support.stub.faults import bomb
 
 DRAW = "/v1/images/generations"
 EDIT = "/v1/images/edits"
