@@ -21,7 +21,7 @@ run: $(VENV)/run.ok
 	@$(BIN)/gems run "$$PROMPT" || [ $$? -eq 3 ]
 
 test: $(VENV)/test.ok
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: lint layout types docs-check wheel-check
 

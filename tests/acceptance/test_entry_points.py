@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,23 @@ from gems.events import Finished, StepDone
 from gems.results import RunResult
 from gems.service import Gems
 from gems.settings import Settings, with_models
+from gems.skills.lettering import ocr
 from tests.support import tiny_pipelines
 from tests.support.stub import StubServer
 
 PROMPT = 'three red circles above a blue striped square, and the word "GO"'
+
+
+# In one process, so that each picture is read once.
+pytestmark = pytest.mark.xdist_group("acceptance")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pictures_are_read_once() -> Iterator[None]:
+    """The ways lead to the same pictures, and reading the text in one takes longer than all the rest of a round."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ocr, "_read_png", cache(ocr._read_png))
+        yield
 
 
 async def drawn(home: Path, chat: str = "blocks", generator: str = "blocks", **options: Any) -> RunResult:

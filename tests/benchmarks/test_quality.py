@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ ROOT = Path(__file__).resolve().parents[2]
 RIGHT, ERRING, REPEATING = Errors(), Errors(0.05, 0.05), Errors(0.05, 0.05, 0.5)
 TASKS = ("route", "decompose", "checklist", "verify", "summarise", "refine", "reflect")
 CELL = 16
+
+
+# In one process, so that figures are computed once.
+pytestmark = pytest.mark.xdist_group("quality")
+
+
+@cache
+def figures_of(errors: Errors) -> dict[str, Any]:
+    return compared(errors, 600)
 
 
 class Album:
@@ -143,7 +153,7 @@ def test_more_images_meet_more_and_more_errors_fewer() -> None:
 
 
 def test_the_bounds_at_five_percent() -> None:
-    figures = compared(ERRING, 600)
+    figures = figures_of(ERRING)
     assert [cell["budget"] for cell in figures["cells"]] == list(BUDGETS)
     assert within_bounds(figures["cells"])
     # That both have something to do with what the judge gets wrong.
@@ -157,7 +167,7 @@ def test_bounds_that_are_not_kept_are_noticed() -> None:
 
 
 def test_mistakes_that_repeat_leave_less_to_a_second_look() -> None:
-    last = [compared(errors, 600)["cells"][-1] for errors in (ERRING, REPEATING)]
+    last = [figures_of(errors)["cells"][-1] for errors in (ERRING, REPEATING)]
     shares = [cell["ours"]["false_passed"] / cell["paper"]["false_passed"] for cell in last]
     assert shares[0] < shares[1] < 1
 

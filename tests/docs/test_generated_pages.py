@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from scripts.make_docs import DIALECT, OUTPUTS
+from tests.support.fork_server import forked
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "make_docs.py"
-DOCS = SCRIPT.parents[1] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def made(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
+        [*forked("scripts.make_docs"), *arguments],
+        cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,
         text=True,

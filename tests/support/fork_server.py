@@ -32,7 +32,16 @@ _PRELOADED = (
     *("gems.apps.cli.app", "gems.apps.cli.runner", "gems.apps.run_view", "gems.service", "gems.sync"),
     *("gems.models.blocks.chat_model", "gems.models.blocks.generator", "gems.evals.runner", "gems.evals.engines"),
     *("gems.evals.batch", "gems.runs.verification", "gems.runs.memory_admin", "gems.reporting.page"),
-    *("langchain_openai", "chromadb", "uvicorn", "fastapi", "gems.apps.server.app", "gems.apps.mcp.server"),
+    *(
+        "langchain_openai",
+        "chromadb",
+        "rapidocr",
+        "onnxruntime",
+        "uvicorn",
+        "fastapi",
+        "gems.apps.server.app",
+        "gems.apps.mcp.server",
+    ),
 )
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _open: ExitStack = ExitStack()
@@ -154,6 +163,7 @@ def _carry_out(asked: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
+    sys.path[0] = asked["folder"]
     sys.stdin = TextIOWrapper(BufferedReader(FileIO(0, closefd=False)), "utf-8")
     sys.stdout = TextIOWrapper(BufferedWriter(FileIO(1, "w", closefd=False)), "utf-8", line_buffering=os.isatty(1))
     errors = BufferedWriter(FileIO(2, "w", closefd=False))
