@@ -15,14 +15,14 @@ from gems.apps.server.auth import KeyFile, TooManyRunsError, UnknownKeyError
 from gems.apps.server.dependencies import Service
 from gems.errors import ConfigurationError, OptionError, RunNotFoundError
 from gems.service import Gems
-from gems.settings import Settings
+from gems.settings import ServeSettings, Settings
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing, settings_at
 from tests.support.scripted_service import Pause
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return settings_at(tmp_path / "home")
+    return settings_at(tmp_path / "home", serve=ServeSettings(web=False))
 
 
 @pytest.fixture

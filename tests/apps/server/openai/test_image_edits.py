@@ -16,7 +16,7 @@ from PIL import Image
 from gems.apps.server.app import create_app
 from gems.apps.server.auth import KeyFile
 from gems.service import Gems
-from gems.settings import GeneratorSettings
+from gems.settings import GeneratorSettings, ServeSettings
 from tests.apps.server.openai.conftest import CHAT, Client
 from tests.apps.server.openai.test_images import picture, shown
 from tests.support.http_server import serving
@@ -43,7 +43,7 @@ def editor() -> Iterator[StubServer]:
 @pytest.fixture
 def base(house: House, editor: StubServer) -> Iterator[str]:
     generator = GeneratorSettings(model=f"openai:painter@{editor.base_url}")
-    settings = settings_at(house.home, chat=CHAT, generator=generator)
+    settings = settings_at(house.home, chat=CHAT, generator=generator, serve=ServeSettings(web=False))
     with serving(create_app(settings, Gems(settings, chat=house.chat, skills=()))) as address:
         yield address
 

@@ -19,7 +19,7 @@ from gems.apps.server.openai.images import Partials
 from gems.errors import RefusedError
 from gems.events import Judged
 from gems.results import RunResult
-from gems.settings import Settings
+from gems.settings import ServeSettings, Settings
 from gems.types import ImageRequest
 from tests.apps.server.openai.conftest import Client, Serve
 from tests.support.http_server import serving
@@ -152,7 +152,7 @@ def test_a_run_that_is_held_up_is_not_waited_for(
 
 
 def test_the_built_in_world(tmp_path: Path, client: Client) -> None:
-    settings = Settings(home=tmp_path / "home", experience="off")
+    settings = Settings(home=tmp_path / "home", experience="off", serve=ServeSettings(web=False))
     with serving(create_app(settings)) as base:
         answer = client(base).images.generate(prompt="two green stars", size="256x256", extra_body={"seed": 1}, n=2)
         assert httpx.get(f"{base}/v1/models").json()["data"][1]["id"] == "blocks"

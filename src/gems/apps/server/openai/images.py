@@ -36,7 +36,7 @@ from gems.types import GeneratorCapabilities
 
 STREAM: dict[str, Any] = {
     "description": "The response; with `stream`, as server-sent events.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "content": {"text/event-stream": {}},
 }
 """OpenAPI description of a response that can be streamed."""
 PING_S = 15.0
