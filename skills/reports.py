@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,10 +20,6 @@ def _format_folder(folder: Path | str | None) -> str:
     return str(folder or "")
 
 
-def _sort_names(names: Collection[str]) -> list[str]:
-    return sorted(names)
-
-
 _Folder = Annotated[str, BeforeValidator(_format_folder)]
 
 
@@ -37,7 +32,7 @@ class SkillEntry(_Report):
     folder: _Folder
     code: bool = Field(description="Whether it brings a graph.py.")
     runs_code: bool = Field(description="Whether that may run, since the place is trusted.")
-    conflicts: Annotated[list[str], BeforeValidator(_sort_names)] = Field(
+    conflicts: Annotated[list[str], BeforeValidator(sorted)] = Field(
         description="Skills that it does not work together with."
     )
     findings: list[SkillFinding]

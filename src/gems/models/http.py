@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
@@ -29,6 +31,8 @@ from gems.errors import (
 from gems.observability.redaction import redact, scrub, shorten
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     import httpx
 
 T = TypeVar("T")
@@ -195,8 +199,17 @@ def make_client_options(limits: Any, timeout_s: float, most: int) -> dict[str, A
     httpx closes idle connections after 5 s, which is less than the time to generate an image.
     """
     kept = limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S)
-    hooks = max_response_size(most)
-    return {"http2": True, "limits": kept, "timeout": timeout_s, "headers": UNCOMPRESSED, "event_hooks": hooks}
+    tls = _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    options = {"http2": True, "limits": kept, "timeout": timeout_s, "headers": UNCOMPRESSED, "verify": tls}
+    return options | {"event_hooks": max_response_size(most)}
+
+
+@cache
+def _tls_context(*_certificates: str | None) -> SSLContext:
+    """Return one context for all clients, since loading the certificates takes 30 ms."""
+    import httpx  # noqa: PLC0415
+
+    return httpx.create_ssl_context()
 
 
 def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]]]:
