@@ -354,7 +354,7 @@ def _cluster_config(config: EngineConfig, store: FileStore) -> EngineConfig:
     Raises `ConfigurationError` if runs or experiences would be visible on one machine only.
     """
     settings = config.settings
-    machines = sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
+    machines = sum(node["Alive"] for node in ray.nodes())
     if settings.checkpoint is None and machines > 1:
         raise ConfigurationError(
             f"The cluster has {machines} machines, but they could not resume each other's runs.",
@@ -391,4 +391,4 @@ def _remote_actor(kind: type, **options: Any) -> Any:
 
 
 def _cluster_resource(name: str) -> float:
-    return float(ray.cluster_resources().get(name, 0))  # type: ignore[no-untyped-call]
+    return float(ray.cluster_resources().get(name, 0))

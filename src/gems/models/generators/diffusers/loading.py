@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from gems.errors import ConfigurationError, GemsError, ModelFilesError, OutOfMemoryError
 from gems.models.generators.diffusers.presets import (
@@ -241,7 +241,7 @@ def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
         model_class = getattr(transformers, kind, None) if library == "transformers" else None
         if not (isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel)):
             continue
-        load: Any = model_class.from_pretrained
+        load = cast("Any", model_class).from_pretrained
         model, report = load(str(folder / name), dtype=number, output_loading_info=True, **_LOCAL_FILES)
         if missing := sorted({key for key, _ in model.named_parameters()}.intersection(report["missing_keys"])):
             raise _missing_weights(folder, name, missing)
