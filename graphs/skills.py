@@ -124,7 +124,7 @@ async def _stream_graph(
             async for values in states:
                 if not isinstance(values, dict):
                     kind = type(values).__name__
-                    raise SkillError(f"Its graph hands back {kind}; it must be a dictionary.")
+                    raise SkillError(f"Its graph returned {kind}, but must return a dictionary.")
                 so_far.update(values)
 
 

@@ -102,7 +102,7 @@ class CompressingSerializer(SerializerProtocol):
         except zlib.error as error:
             raise ValueError(f"It cannot be decompressed: {error}.") from error
         if not unpacking.eof:
-            raise ValueError("It is cut short, or stands for too much.")
+            raise ValueError("It is truncated or expands to too much data.")
         return self._inner.loads_typed((kind.removeprefix(_ZLIB_PREFIX), plain))
 
 

@@ -223,7 +223,7 @@ async def _answers_of_skill(
                 found = await work.within_limits(forbid_exit(verifier.verify)(request))
             if not isinstance(found, Mapping):
                 kind = type(found).__name__
-                raise SkillError(f"Its verifier hands back {kind}; it must be answers by requirement.")
+                raise SkillError(f"Its verifier returned {kind}, but must return answers by requirement.")
             for item in taken:
                 if (said := found.get(item["id"])) is None:
                     continue

@@ -145,7 +145,7 @@ class RunView:
         match event:
             case Started():
                 self.run_id, self.status = event.run_id, "running"
-                self.doing = "going on" if event.resumed else "planning"
+                self.doing = "resuming" if event.resumed else "planning"
             case Planned():
                 self.plan, self.doing = event.plan, "drawing round 1"
             case RequirementsListed():
