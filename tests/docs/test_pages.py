@@ -143,8 +143,9 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
         (work / folder).symlink_to(ROOT / folder)
     programs = tmp_path / "programs"
     programs.mkdir()
-    (programs / "gems").write_text(f'#!/bin/sh\nexec {shlex.join(forked())} "$@"\n', encoding="utf-8")
-    (programs / "gems").chmod(0o755)
+    for name, text in (("gems", f'exec {shlex.join(forked())} "$@"\n'), ("python", _python())):
+        (programs / name).write_text(f"#!/bin/sh\n{text}", encoding="utf-8")
+        (programs / name).chmod(0o755)
     path = os.pathsep.join((str(programs), str(Path(sys.executable).parent), os.environ["PATH"]))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
@@ -163,6 +164,12 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
         assert wanted in done.stdout
     for name in FILES.get(page, []):
         assert (work / name).is_file()
+
+
+def _python() -> str:
+    """A shell program that does what `python -m` and `python -` do, and hands everything else to Python."""
+    start = shlex.join(forked()[:-1])
+    return f'case "$1" in -m) shift; exec {start} "$@" ;; -) exec {start} "$@" ;; esac\nexec {sys.executable} "$@"\n'
 
 
 @pytest.mark.parametrize("page", [*PAGES, "docs/studio.md", "CONTRIBUTING.md", "CHANGELOG.md"])

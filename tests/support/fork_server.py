@@ -62,9 +62,9 @@ def _address() -> str:
 
 
 def forked(module: str = "gems") -> list[str]:
-    """The beginning of a command line that does what `python -m module` does."""
+    """The beginning of a command line that does what `python -m module` does; `-` for what standard input holds."""
     if not hasattr(os, "pidfd_open"):
-        return [sys.executable, "-m", module]
+        return [sys.executable, *(("-m", module) if module != "-" else "-")]
     return [sys.executable, "-S", "-E", "-s", __file__, "ask", _address(), module]
 
 
@@ -180,7 +180,10 @@ def _run_module() -> NoReturn:
     """Carry out the module that `sys.argv` names, and end as the interpreter does, apart from freeing memory."""
     code: Any = 0
     try:
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        if sys.argv[0] == "-":
+            exec(compile(sys.stdin.read(), "<stdin>", "exec"), {"__name__": "__main__"})
+        else:
+            runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     except SystemExit as error:
         code = error.code
     except BaseException:  # noqa: BLE001 - as the interpreter does

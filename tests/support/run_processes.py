@@ -5,23 +5,33 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support.fork_server import forked
 from tests.support.pausable_models import PATIENCE_S
 from tests.support.stub import StubServer
 
 ROOT = Path(__file__).parent.parent.parent
 
 
+class Worker(subprocess.Popen[str]):
+    """A process at work."""
+
+    def kill(self) -> None:
+        """Kill it, and return when nothing of it is left that could write."""
+        super().kill()
+        if self.stdout is not None and not self.stdout.closed:
+            self.stdout.read()
+
+
 @contextmanager
-def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Any]:
+def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Worker]:
     """A process at work; killed in the end if it is still there."""
-    command = [sys.executable, "-m", "tests.support.run_worker", str(home), stub.base_url, run_id, str(candidates)]
-    with subprocess.Popen(
+    command = [*forked("tests.support.run_worker"), str(home), stub.base_url, run_id, str(candidates)]
+    with Worker(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
     ) as process:
         try:
