@@ -21,7 +21,8 @@ run: $(VENV)/run.ok
 	@$(BIN)/gems run "$$PROMPT" || [ $$? -eq 3 ]
 
 test: $(VENV)/test.ok
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@# Three processes for two cores, since many tests wait for time-outs and restarts.
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: lint layout types docs-check wheel-check
 
