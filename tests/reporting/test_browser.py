@@ -30,9 +30,8 @@ FLAGS = (
 )
 PHONE, DESKTOP = 375, 1280
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium: apt-get install chromium, or name one by CHROMIUM=/path/to/it"
-)
+_REASON = "no Chromium: apt-get install chromium, or name one by CHROMIUM=/path/to/it"
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason=_REASON), pytest.mark.xdist_group("report")]
 
 
 @pytest.fixture(scope="module")

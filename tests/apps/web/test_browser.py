@@ -15,7 +15,7 @@ from tests.support.web_page import FAINT, SCREENSHOTS, Served, Watched, served
 
 PROMPT = 'three red circles above a blue striped square, and the word "GO"'
 PHONE, DESKTOP = 375, 1280
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+pytestmark = [pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"), pytest.mark.xdist_group("gallery")]
 
 
 @pytest.fixture(scope="module")

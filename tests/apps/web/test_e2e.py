@@ -26,7 +26,9 @@ from tests.support.web_page import FAINT, SCREENSHOTS, Watched
 
 PROMPT = 'three red circles above a blue striped square, and the word "GO"'
 PHONE, DESKTOP = 375, 1280
+# In one process, so that browser and server are started once.
 pytestmark = [
+    pytest.mark.xdist_group("web"),
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
     pytest.mark.skipif(not mount.is_installed(), reason="no Gradio"),
 ]
