@@ -168,8 +168,9 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
 
 def _python() -> str:
     """A shell program that does what `python -m` and `python -` do, and hands everything else to Python."""
-    start = shlex.join(forked()[:-1])
-    return f'case "$1" in -m) shift; exec {start} "$@" ;; -) exec {start} "$@" ;; esac\nexec {sys.executable} "$@"\n'
+    module, program = shlex.join(forked()[:-1]), shlex.join(forked("-"))
+    cases = f'-m) shift; exec {module} "$@" ;; -) shift; exec {program} "$@" ;;'
+    return f'case "$1" in {cases} esac\nexec {sys.executable} "$@"\n'
 
 
 @pytest.mark.parametrize("page", [*PAGES, "docs/studio.md", "CONTRIBUTING.md", "CHANGELOG.md"])

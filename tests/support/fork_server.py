@@ -32,19 +32,11 @@ _PRELOADED = (
     *("gems.apps.cli.app", "gems.apps.cli.runner", "gems.apps.run_view", "gems.service", "gems.sync"),
     *("gems.models.blocks.chat_model", "gems.models.blocks.generator", "gems.evals.runner", "gems.evals.engines"),
     *("gems.evals.batch", "gems.runs.verification", "gems.runs.memory_admin", "gems.reporting.page"),
-    *(
-        "langchain_openai",
-        "chromadb",
-        "rapidocr",
-        "onnxruntime",
-        "uvicorn",
-        "fastapi",
-        "gems.apps.server.app",
-        "gems.apps.mcp.server",
-    ),
+    *("gems.apps.server.app", "gems.apps.mcp.server"),
+    *("langchain_openai", "chromadb", "rapidocr", "onnxruntime", "uvicorn", "fastapi"),
 )
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_open: ExitStack = ExitStack()
+_open = ExitStack()
 
 
 @cache
@@ -64,7 +56,7 @@ def _address() -> str:
 def forked(module: str = "gems") -> list[str]:
     """The beginning of a command line that does what `python -m module` does; `-` for what standard input holds."""
     if not hasattr(os, "pidfd_open"):
-        return [sys.executable, *(("-m", module) if module != "-" else "-")]
+        return [sys.executable, "-"] if module == "-" else [sys.executable, "-m", module]
     return [sys.executable, "-S", "-E", "-s", __file__, "ask", _address(), module]
 
 
@@ -78,6 +70,8 @@ def _ask(path: str, module: str, *arguments: str) -> None:
     """Have the server carry out a command, and end as it does."""
     asked = {"module": module, "arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
     text = json.dumps(asked).encode()
+    # A signal that comes before there is somebody to pass it to waits.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         socket.send_fds(connection, [len(text).to_bytes(8)], [0, 1, 2])
@@ -85,6 +79,7 @@ def _ask(path: str, module: str, *arguments: str) -> None:
         pid = int.from_bytes(_receive(connection, 8))
         for number in _PASSED_ON:
             signal.signal(number, lambda number, _: os.kill(pid, number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
         code = int.from_bytes(_receive(connection, 8), signed=True)
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
