@@ -113,6 +113,8 @@ def _load_engine() -> Any:
     folder = Path(package.origin).parent / "models" if package and package.origin else Path()
     # No check for upside-down lines: it misreads short words such as NO and gains nothing in images.
     params: dict[str, Any] = {"Global.log_level": "critical", "Global.use_cls": False}
+    # Its threads spin while they wait: on two busy cores two of them take three times as long as one.
+    params["EngineConfig.onnxruntime.intra_op_num_threads"] = 1
     for option, pattern in _MODELS.items():
         # Without a path the package may download its models.
         found = sorted(folder.glob(pattern))

@@ -20,6 +20,8 @@ from tests.support.ray_cluster import RayCluster, ray_cluster
 from tests.support.stub import StubServer
 from tests.support.terminal import gems, here, started, wait_until
 
+# In one process, so that the cluster is started once.
+pytestmark = pytest.mark.xdist_group("ray")
 TOTAL = 6
 """Samples of three prompts, two each."""
 
@@ -37,9 +39,10 @@ def stub(gate: Gate) -> Iterator[StubServer]:
         yield stub
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[RayCluster]:
-    with ray_cluster(tmp_path, 2) as cluster:
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
+    """For all tests; the last one kills a node."""
+    with ray_cluster(tmp_path_factory.mktemp("cluster"), 2) as cluster:
         yield cluster
 
 
@@ -59,59 +62,6 @@ def manifest(out: Path) -> list[SampleRow]:
 def stored(home: Path) -> int:
     """How many images are in a home."""
     return len(list((home / "images").rglob("*.png")))
-
-
-@pytest.mark.timeout(240)
-def test_node_that_dies_in_the_middle_costs_nothing(
-    tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
-) -> None:
-    environment = {"RAY_ADDRESS": cluster.address, "GEMS_CHECKPOINT": database}
-    with started(*command(tmp_path, stub, "--workers", "2"), **environment) as process:
-        try:
-            # Both nodes ask for the first image of a sample, get it, and ask for the second.
-            for drawn in (0, 2):
-                wait_until(lambda: gate.waiting == 2, process)
-                wait_for_rows(Path(), "drawings", drawn, database)
-                if drawn == 0:
-                    gate.allow(2)
-                    wait_until(lambda: gate.drawn.total() == 2, process)
-            first, second = cluster.nodes
-            assert (stored(first.home), stored(second.home)) == (1, 1)
-            second.kill()
-            gate.give_up()
-            gate.allow(1000)
-            out, err = process.communicate(timeout=2 * PATIENCE_S)
-        finally:
-            process.kill()
-    assert process.returncode == 0, err
-    assert out.splitlines()[0] == f"{TOTAL} of {TOTAL} samples done, 2.00 images each"
-    rows = manifest(tmp_path / "out")
-    assert len(rows) == len({row.key for row in rows}) == TOTAL
-    assert all(row.images == 2 and not row.error for row in rows)
-    assert set(gate.drawn.values()) == {1}, "no image was drawn twice"
-    assert gate.drawn.total() == 2 * TOTAL
-    assert stored(first.home) >= 2 * TOTAL - 1, "what the dead node had drawn was fetched, not drawn again"
-    with psycopg.connect(database) as connection:
-        (found,) = connection.execute("SELECT count(*) FROM runs WHERE status='done'").fetchone() or (0,)
-    assert found == TOTAL
-
-
-@pytest.mark.timeout(240)
-def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_draw(
-    tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
-) -> None:
-    gate.allow(1000)
-    arguments = command(tmp_path, stub, "--generator-actors", "1", "--json")
-    with started(*arguments, RAY_ADDRESS=cluster.address) as process:
-        _out, err = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 2
-    assert "could not resume each other's runs" in err
-    assert "GEMS_CHECKPOINT" in err
-    done = gems(*arguments, RAY_ADDRESS=cluster.address, GEMS_CHECKPOINT=database)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert (report["done"], report["images"]) == (TOTAL, 2 * TOTAL)
-    assert set(gate.drawn.values()) == {1}
 
 
 @pytest.mark.timeout(180)
@@ -135,16 +85,6 @@ def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: Stu
     assert gate.drawn.total() == 2 * TOTAL
 
 
-@pytest.mark.timeout(120)
-def test_errors_of_workers_are_those_of_a_local_run(tmp_path: Path, stub: StubServer) -> None:
-    arguments = command(tmp_path, stub)
-    arguments[arguments.index(f"openai:stub@{stub.base_url}")] = "diffusers:nowhere-to-be-found/at-all/x"
-    done = gems(*arguments, "--generator-actors", "0")
-    local = gems(*[word if word != "ray" else "local" for word in arguments])
-    assert (done.returncode, local.returncode) == (2, 2), done.stderr
-    assert done.stderr == local.stderr
-
-
 def test_absent_extra_is_named(tmp_path: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("gems.evals.ray_engine", "gems.evals.ray_engine"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -153,3 +93,69 @@ def test_absent_extra_is_named(tmp_path: Path, stub: StubServer, monkeypatch: py
     assert done.exit_code == 2
     assert "gems-agent[ray]" in done.stderr
     assert not os.path.exists(tmp_path / "out" / "manifest.jsonl")
+
+
+@pytest.mark.timeout(120)
+def test_errors_of_workers_are_those_of_a_local_run(
+    tmp_path: Path, stub: StubServer, cluster: RayCluster, database: str
+) -> None:
+    arguments = command(tmp_path, stub)
+    arguments[arguments.index(f"openai:stub@{stub.base_url}")] = "diffusers:nowhere-to-be-found/at-all/x"
+    done = gems(*arguments, "--generator-actors", "0", RAY_ADDRESS=cluster.address, GEMS_CHECKPOINT=database)
+    local = gems(*[word if word != "ray" else "local" for word in arguments], GEMS_CHECKPOINT=database)
+    assert (done.returncode, local.returncode) == (2, 2), done.stderr
+    assert done.stderr == local.stderr
+
+
+@pytest.mark.timeout(240)
+def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_draw(
+    tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
+) -> None:
+    gate.allow(1000)
+    arguments = command(tmp_path, stub, "--generator-actors", "1", "--json")
+    with started(*arguments, RAY_ADDRESS=cluster.address) as process:
+        _out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 2
+    assert "could not resume each other's runs" in err
+    assert "GEMS_CHECKPOINT" in err
+    done = gems(*arguments, RAY_ADDRESS=cluster.address, GEMS_CHECKPOINT=database)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["done"], report["images"]) == (TOTAL, 2 * TOTAL)
+    assert set(gate.drawn.values()) == {1}
+
+
+@pytest.mark.timeout(240)
+def test_node_that_dies_in_the_middle_costs_nothing(
+    tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
+) -> None:
+    before = [stored(node.home) for node in cluster.nodes]
+    environment = {"RAY_ADDRESS": cluster.address, "GEMS_CHECKPOINT": database}
+    with started(*command(tmp_path, stub, "--workers", "2"), **environment) as process:
+        try:
+            # Both nodes ask for the first image of a sample, get it, and ask for the second.
+            for drawn in (0, 2):
+                wait_until(lambda: gate.waiting == 2, process)
+                wait_for_rows(Path(), "drawings", drawn, database)
+                if drawn == 0:
+                    gate.allow(2)
+                    wait_until(lambda: gate.drawn.total() == 2, process)
+            assert [stored(node.home) - held for node, held in zip(cluster.nodes, before, strict=True)] == [1, 1]
+            cluster.nodes[1].kill()
+            gate.give_up()
+            gate.allow(1000)
+            out, err = process.communicate(timeout=2 * PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert out.splitlines()[0] == f"{TOTAL} of {TOTAL} samples done, 2.00 images each"
+    rows = manifest(tmp_path / "out")
+    assert len(rows) == len({row.key for row in rows}) == TOTAL
+    assert all(row.images == 2 and not row.error for row in rows)
+    assert set(gate.drawn.values()) == {1}, "no image was drawn twice"
+    assert gate.drawn.total() == 2 * TOTAL
+    gained = stored(cluster.nodes[0].home) - before[0]
+    assert gained >= 2 * TOTAL - 1, "what the dead node had drawn was fetched, not drawn again"
+    with psycopg.connect(database) as connection:
+        (found,) = connection.execute("SELECT count(*) FROM runs WHERE status='done'").fetchone() or (0,)
+    assert found == TOTAL
