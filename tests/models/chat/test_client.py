@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,11 +137,12 @@ async def test_patience_ends(fault: Fault, stub: StubServer) -> None:
 
 
 async def test_a_place_is_free_again_after_a_hang(stub: StubServer) -> None:
-    client = client_of(stub, timeout_s=0.3, attempts=1, concurrency=1)
+    client = client_of(stub, attempts=1, concurrency=1)
+    usual, client.limits = client.limits, replace(client.limits, timeout_s=0.3)
     stub.fault(Fault("hang", seconds=60), times=1)
     with pytest.raises(ProviderTimeoutError):
         await client.ask(plain())
-    client.limits = client_of(stub).limits
+    client.limits = usual
     assert (await client.ask(formed())).parsed is not None
     await client.aclose()
 
