@@ -17,6 +17,7 @@ from gems import sync
 from gems.errors import OptionError, PromptError, ServerError
 from gems.service import Gems
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing
+from tests.support.scripted_service import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +80,7 @@ def test_threads_share_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(PATIENCE_S)
     assert sorted(result.prompt for result in results) == [f"cat {number}" for number in range(4)]
     assert len(opened) == 1
 

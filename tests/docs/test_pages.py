@@ -126,7 +126,6 @@ def test_blocks_that_are_not_run_have_a_reason() -> None:
     assert found == set(NOT_RUN)
 
 
-@pytest.mark.timeout(400)  # dozens of processes, one after another
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
     """All in order, in one shell and one home; the stub or the built-in world replaces real models."""
@@ -153,7 +152,7 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
         ["bash", "-c", script.replace("8765", port)],
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=880,
         check=False,
         env=os.environ | {"PATH": path, "GEMS_SERVE__PORT": port},
         cwd=work,

@@ -174,7 +174,6 @@ def held(file: Path, spec: str, gate: Gate, allowed: int) -> Iterator[subprocess
             gate.give_up()
 
 
-@pytest.mark.timeout(120)
 def test_killed_it_goes_on_and_draws_nothing_twice(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     rows = [{"prompt": f"cat {n}", "max_rounds": 2, "size": "64x64", "profile": "paper"} for n in range(6)]
     file, spec = listed(tmp_path, *rows), f"openai:stub@{stub.base_url}"

@@ -64,7 +64,6 @@ def stored(home: Path) -> int:
     return len(list((home / "images").rglob("*.png")))
 
 
-@pytest.mark.timeout(180)
 def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     arguments = command(tmp_path, stub, "--workers", "1")
     gate.allow(3)
@@ -95,7 +94,6 @@ def test_absent_extra_is_named(tmp_path: Path, stub: StubServer, monkeypatch: py
     assert not os.path.exists(tmp_path / "out" / "manifest.jsonl")
 
 
-@pytest.mark.timeout(120)
 def test_errors_of_workers_are_those_of_a_local_run(
     tmp_path: Path, stub: StubServer, cluster: RayCluster, database: str
 ) -> None:
@@ -107,7 +105,6 @@ def test_errors_of_workers_are_those_of_a_local_run(
     assert done.stderr == local.stderr
 
 
-@pytest.mark.timeout(240)
 def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_draw(
     tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
 ) -> None:
@@ -125,7 +122,6 @@ def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_d
     assert set(gate.drawn.values()) == {1}
 
 
-@pytest.mark.timeout(240)
 def test_node_that_dies_in_the_middle_costs_nothing(
     tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
 ) -> None:

@@ -8,8 +8,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from benchmarks.faults import FAULTS, Cell, befalls
 from benchmarks.faulty_world import draw, met, prompt
 from gems.types import ImageRequest
@@ -17,11 +15,10 @@ from gems.types import ImageRequest
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.timeout(600)
 def test_small_campaign_keeps_every_bound(tmp_path: Path) -> None:
     out = tmp_path / "faults.json"
     command = [sys.executable, "-m", "benchmarks.faults", "--quick", "--out", str(out)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=580, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=880, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     told = json.loads(out.read_text())
     cells = {cell["fault"]: cell for cell in told["tables"]["cells"]}

@@ -9,6 +9,7 @@ import pytest
 from gems.errors import RateLimitError, ServerError
 from gems.models.concurrency import AdaptiveLimiter
 from gems.observability.logging import within_run
+from tests.support.scripted_service import PATIENCE_S
 
 
 class Desk:
@@ -87,7 +88,7 @@ async def test_a_place_given_to_one_that_is_cancelled_goes_on() -> None:
     # The place is its own by now, and it has not run since.
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    async with asyncio.timeout(1), limiter.slot():
+    async with asyncio.timeout(PATIENCE_S), limiter.slot():
         pass
 
 

@@ -40,6 +40,7 @@ from gems.models.factory import open_chat, open_generator
 from gems.models.http import error_from_status, parse_retry_after, translate_error, with_retries
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest
+from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import flat_picture
 
@@ -167,7 +168,8 @@ def test_own_errors_stay() -> None:
 async def test_what_the_openai_client_raises(fault: Fault, expected: type[GemsError]) -> None:
     with StubServer(chat=lambda _messages: "hello") as stub:
         stub.fault(fault)
-        client = openai.AsyncOpenAI(base_url=stub.base_url, api_key="none", max_retries=0, timeout=0.5)
+        wait = 0.5 if fault.name == "hang" else PATIENCE_S
+        client = openai.AsyncOpenAI(base_url=stub.base_url, api_key="none", max_retries=0, timeout=wait)
         picture: Any = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
         async with client:
             with pytest.raises(openai.OpenAIError) as caught:

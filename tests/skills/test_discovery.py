@@ -75,7 +75,6 @@ FAULTY = {
 }
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("make", "told"), FAULTY.values(), ids=FAULTY)
 def test_a_faulty_skill_is_left_out_and_told_once(
     make: Any, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -62,7 +62,6 @@ def test_code_without_a_graph_is_told(source: str, told: str, tmp_path: Path) ->
     assert "mine" in str(caught.value)
 
 
-@pytest.mark.timeout(20)
 def test_code_that_is_no_file_or_too_large_is_not_read(tmp_path: Path) -> None:
     for name, told in (("pipe", "not a regular file"), ("folder", "cannot be read"), ("large", "1,000,000")):
         path = write(tmp_path / name) / "graph.py"

@@ -60,7 +60,7 @@ class Served:
     def __call__(self, doing: Any) -> Any:
         """Carry out a coroutine beside the server."""
         told: Future[Any] = asyncio.run_coroutine_threadsafe(doing, self.loop)
-        return told.result(60)
+        return told.result(PATIENCE_S)
 
     def finished(self, run_id: str) -> str:
         self(self.desk.service.manager.result(run_id))
@@ -85,7 +85,7 @@ def served(settings: Settings, gems: Gems | None = None) -> Iterator[Served]:
             yield Served(f"http://127.0.0.1:{taken.getsockname()[1]}", desk, loop)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(PATIENCE_S)
             loop.close()
 
 

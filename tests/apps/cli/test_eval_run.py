@@ -66,7 +66,6 @@ def manifest(out: Path) -> list[SampleRow]:
     return [SampleRow.model_validate_json(line) for line in lines]
 
 
-@pytest.mark.timeout(180)
 def test_killed_again_and_again_every_sample_is_drawn_once(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     arguments = command(tmp_path, "--generator", f"openai:stub@{stub.base_url}", "-j", "3")
     for allowed in (1, 4, 6):
@@ -86,7 +85,6 @@ def test_killed_again_and_again_every_sample_is_drawn_once(tmp_path: Path, stub:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.timeout(120)
 def test_interrupted_it_says_how_to_go_on(how: int, tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     arguments = command(tmp_path, "--generator", f"openai:stub@{stub.base_url}")
     with held(arguments, gate, 3) as process:

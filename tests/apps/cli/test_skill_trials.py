@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from gems.skills.reports import SkillDrafts, SkillTrial
+from tests.support.scripted_service import PATIENCE_S
 from tests.support.skill_folders import example, skill_folder
 from tests.support.stub import Fault, StubServer
 from tests.support.terminal import PROMPT, gems, here, started, wait_until
@@ -134,7 +135,7 @@ def test_ctrl_c(letters: Path, stub: StubServer) -> None:
     with started("skills", "test", "lettering", "--chat", f"openai:qwen3-vl@{stub.base_url}") as process:
         wait_until(lambda: bool(stub.requests), process)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE_S) == 130
 
 
 def test_nothing_to_learn(home: Path) -> None:

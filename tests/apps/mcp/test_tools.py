@@ -18,6 +18,7 @@ from gems.apps.mcp.results import MAX_JPEG, small_jpeg
 from gems.service import Gems
 from tests.runs.test_verification import picture
 from tests.support.mcp_clients import Told, base64_of, content, has_ended, once, own_process, process_over_http, text_of
+from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.faults import bomb
 from tests.support.stub.models import edited_picture
@@ -231,7 +232,7 @@ def test_signals_end_the_process_though_nothing_comes(name: signal.Signals) -> N
         # Standard output holds nothing but the protocol.
         assert process.stdout.readline().startswith('{"jsonrpc":')
         process.send_signal(name)
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE_S) == 130
         assert process.stdout.read() == ""
 
 

@@ -27,6 +27,7 @@ from gems.errors import (
 from gems.models.chat.client import ChatClient
 from gems.types import Usage
 from tests.support.chat_clients import client_of, formed, plain
+from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import Fault, StubServer
 
 SECRET = "tops3cret-value-0123456789"
@@ -173,7 +174,7 @@ async def test_as_many_requests_at_a_time_as_allowed_and_no_more(most: int) -> N
 
     def brain(_messages: Any) -> str:
         # Nobody is answered before as many as are allowed have come.
-        together.wait(timeout=30)
+        together.wait(timeout=PATIENCE_S)
         return "Yes."
 
     with StubServer(chat=brain) as stub:
@@ -193,7 +194,7 @@ async def test_a_cancelled_question_gives_its_place_back(stub: StubServer) -> No
 
     stub.fault(Fault("hang", seconds=60), times=1, when=when)
     asking = asyncio.create_task(client.ask(plain()))
-    assert await asyncio.to_thread(begun.wait, 30)
+    assert await asyncio.to_thread(begun.wait, PATIENCE_S)
     asking.cancel()
     with suppress(asyncio.CancelledError):
         await asking

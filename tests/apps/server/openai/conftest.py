@@ -26,7 +26,9 @@ Client = Callable[..., OpenAI]
 
 
 def app_with(house: House, **given: Any) -> FastAPI:
-    settings = settings_at(house.home, chat=CHAT, serve=ServeSettings(**{"drain_s": 1, "web": False} | given))
+    settings = settings_at(
+        house.home, chat=CHAT, serve=ServeSettings(**{"drain_s": 1, "web": False, "deadline_s": 900} | given)
+    )
     gems = Gems(settings, chat=house.chat, generator=house.generator, skills=())
     return create_app(settings, gems)
 
