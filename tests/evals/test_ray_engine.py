@@ -41,7 +41,7 @@ def stub(gate: Gate) -> Iterator[StubServer]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """For all tests; the last one kills a node."""
+    """For all tests; the first one, while nothing has run there yet, kills a node."""
     with ray_cluster(tmp_path_factory.mktemp("cluster"), 2) as cluster:
         yield cluster
 
@@ -62,6 +62,42 @@ def manifest(out: Path) -> list[SampleRow]:
 def stored(home: Path) -> int:
     """How many images are in a home."""
     return len(list((home / "images").rglob("*.png")))
+
+
+def test_node_that_dies_in_the_middle_costs_nothing(
+    tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
+) -> None:
+    before = [stored(node.home) for node in cluster.nodes]
+    environment = {"RAY_ADDRESS": cluster.address, "GEMS_CHECKPOINT": database}
+    with started(*command(tmp_path, stub, "--workers", "2"), **environment) as process:
+        try:
+            # Both nodes ask for the first image of a sample, get it, and ask for the second.
+            for drawn in (0, 2):
+                wait_until(lambda: gate.waiting == 2, process)
+                wait_for_rows(Path(), "drawings", drawn, database)
+                if drawn == 0:
+                    gate.allow(2)
+                    wait_until(lambda: gate.drawn.total() == 2, process)
+            assert [stored(node.home) - held for node, held in zip(cluster.nodes, before, strict=True)] == [1, 1]
+            cluster.nodes[1].kill()
+            gate.give_up()
+            gate.allow(1000)
+            out, err = process.communicate(timeout=2 * PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert out.splitlines()[0] == f"{TOTAL} of {TOTAL} samples done, 2.00 images each"
+    rows = manifest(tmp_path / "out")
+    assert len(rows) == len({row.key for row in rows}) == TOTAL
+    assert all(row.images == 2 and not row.error for row in rows)
+    assert set(gate.drawn.values()) == {1}, "no image was drawn twice"
+    assert gate.drawn.total() == 2 * TOTAL
+    gained = stored(cluster.nodes[0].home) - before[0]
+    assert gained >= 2 * TOTAL - 1, "what the dead node had drawn was fetched, not drawn again"
+    with psycopg.connect(database) as connection:
+        (found,) = connection.execute("SELECT count(*) FROM runs WHERE status='done'").fetchone() or (0,)
+    assert found == TOTAL
+    cluster.replace(1)
 
 
 def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
@@ -120,38 +156,3 @@ def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_d
     report = json.loads(done.stdout)
     assert (report["done"], report["images"]) == (TOTAL, 2 * TOTAL)
     assert set(gate.drawn.values()) == {1}
-
-
-def test_node_that_dies_in_the_middle_costs_nothing(
-    tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
-) -> None:
-    before = [stored(node.home) for node in cluster.nodes]
-    environment = {"RAY_ADDRESS": cluster.address, "GEMS_CHECKPOINT": database}
-    with started(*command(tmp_path, stub, "--workers", "2"), **environment) as process:
-        try:
-            # Both nodes ask for the first image of a sample, get it, and ask for the second.
-            for drawn in (0, 2):
-                wait_until(lambda: gate.waiting == 2, process)
-                wait_for_rows(Path(), "drawings", drawn, database)
-                if drawn == 0:
-                    gate.allow(2)
-                    wait_until(lambda: gate.drawn.total() == 2, process)
-            assert [stored(node.home) - held for node, held in zip(cluster.nodes, before, strict=True)] == [1, 1]
-            cluster.nodes[1].kill()
-            gate.give_up()
-            gate.allow(1000)
-            out, err = process.communicate(timeout=2 * PATIENCE_S)
-        finally:
-            process.kill()
-    assert process.returncode == 0, err
-    assert out.splitlines()[0] == f"{TOTAL} of {TOTAL} samples done, 2.00 images each"
-    rows = manifest(tmp_path / "out")
-    assert len(rows) == len({row.key for row in rows}) == TOTAL
-    assert all(row.images == 2 and not row.error for row in rows)
-    assert set(gate.drawn.values()) == {1}, "no image was drawn twice"
-    assert gate.drawn.total() == 2 * TOTAL
-    gained = stored(cluster.nodes[0].home) - before[0]
-    assert gained >= 2 * TOTAL - 1, "what the dead node had drawn was fetched, not drawn again"
-    with psycopg.connect(database) as connection:
-        (found,) = connection.execute("SELECT count(*) FROM runs WHERE status='done'").fetchone() or (0,)
-    assert found == TOTAL

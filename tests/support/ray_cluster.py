@@ -75,15 +75,23 @@ class RayCluster:
         self.nodes += [
             RayNode(f"--address={self.address}", home=folder / f"node-{number}") for number in range(1, count)
         ]
-        subprocess.run(
-            [sys.executable, "-c", _WAIT, self.address, str(count)],
-            check=True, capture_output=True, timeout=_START_S, env=os.environ | _QUIET,
-        )  # fmt: skip
+        self._wait_for_all()
+
+    def replace(self, number: int) -> None:
+        """Start a node anew that was killed."""
+        self.nodes[number] = RayNode(f"--address={self.address}", home=self.nodes[number].home)
+        self._wait_for_all()
 
     def close(self) -> None:
         for node in reversed(self.nodes):
             node.kill()
         shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _wait_for_all(self) -> None:
+        subprocess.run(
+            [sys.executable, "-c", _WAIT, self.address, str(len(self.nodes))],
+            check=True, capture_output=True, timeout=_START_S, env=os.environ | _QUIET,
+        )  # fmt: skip
 
     def _wait_for_head(self, port: int) -> None:
         deadline = time.monotonic() + _START_S

@@ -52,7 +52,7 @@ def hypothesis_as_its_extension_knows_it(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_request_is_a_fault_of_the_server(tmp_path: Path, mode: GenerationMode) -> None:
     tried = set()
     with serving(app_of(House(tmp_path / "home"))) as url:
-        document = schemathesis.openapi.from_url(f"{url}/openapi.json").exclude(path_regex="^/v1")
+        document = schemathesis.openapi.from_url(f"{url}/openapi.json", timeout=PATIENCE_S).exclude(path_regex="^/v1")
         for found in document.get_all_operations():
             operation = found.ok()
             tried.add(operation.path)

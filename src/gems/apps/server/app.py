@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from gems._version import __version__
 from gems.apps.server import body_limit, health, images, langserve, runs
 from gems.apps.server.auth import KeyFile, error_details, status_of
-from gems.apps.server.dependencies import Service, is_loopback, open_service
+from gems.apps.server.dependencies import ANSWERS_S, Service, is_loopback, open_service
 from gems.apps.server.openai import chat as openai
 from gems.apps.server.openai.errors import RUN_HEADER
 from gems.apps.server.schemas import AsciiJSON
@@ -27,8 +27,6 @@ from gems.service import Gems
 from gems.settings import Settings
 
 _BACKLOG = 2048
-_ANSWERS_S = 5
-"""Seconds for open responses after all runs have stopped."""
 
 
 def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
@@ -87,12 +85,7 @@ async def serve(settings: Settings, ready: Callable[[str], None], gems: Gems | N
 async def serve_app(app: ASGIApp, listener: socket.socket, service: Service, ready: Callable[[str], None]) -> None:
     """Handle requests until the process is stopped, then drain the runs of the open service."""
     config = uvicorn.Config(
-        app,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=_ANSWERS_S,
-        server_header=False,
+        app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=ANSWERS_S, server_header=False
     )
     host = service.settings.serve.host.strip("[]")
     address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"

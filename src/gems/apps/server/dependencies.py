@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 from fastapi import Request
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 from starlette.requests import HTTPConnection
 
 from gems.apps.run_manager import RunManager
@@ -18,6 +18,9 @@ from gems.apps.server.auth import Access, Caller, ForeignPageError, KeyFile, Unk
 from gems.apps.server.metrics import Metrics
 from gems.service import Gems
 from gems.settings import Settings
+
+ANSWERS_S = 15
+"""Seconds for open responses after all runs have stopped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,9 +67,9 @@ def caller_at(service: Service, request: HTTPConnection) -> Caller:
     return service.access.caller(request.headers.get("authorization"), request.headers.get("api-key"))
 
 
-def event_stream(service: Service, events: AsyncIterator[ServerSentEvent], **options: Any) -> EventSourceResponse:
+def event_stream(service: Service, events: AsyncIterator[Any], **options: Any) -> EventSourceResponse:
     """Return a response of server-sent events; a stopping server still sends the last events of its runs."""
-    grace_s = service.settings.serve.drain_s + 1
+    grace_s = service.settings.serve.drain_s + ANSWERS_S
     options |= {"shutdown_event": anyio.Event(), "shutdown_grace_period": grace_s}
     return EventSourceResponse(events, **options)
 

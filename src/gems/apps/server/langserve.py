@@ -22,7 +22,7 @@ from sse_starlette import EventSourceResponse
 from typing_extensions import override
 
 from gems.apps.server.auth import Caller, status_of
-from gems.apps.server.dependencies import Service, caller_of, service_of
+from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
 from gems.apps.server.runs import attach_run, start_run
 from gems.apps.server.schemas import RunAnswer, RunRequest, event_json
 from gems.errors import GemsError, InternalError
@@ -201,7 +201,7 @@ class _CheckedRoute(APIRoute):
                 # LangServe stays within its playground folder, but reads any file there as text.
                 return Response("Page not found.", 404, media_type="text/plain")
             if isinstance(response, EventSourceResponse):
-                response.body_iterator = _with_error_messages(response.body_iterator)
+                return event_stream(service_of(request), _with_error_messages(response.body_iterator))
             return response
 
         return checked

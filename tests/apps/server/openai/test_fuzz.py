@@ -11,6 +11,8 @@ from hypothesis.internal.conjecture.utils import many
 from schemathesis import checks
 from schemathesis.specs.openapi import checks as openapi_checks
 
+from tests.support.scripted_service import PATIENCE_S
+
 ROUTES = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
@@ -47,14 +49,14 @@ def test_no_request_breaks_a_route(base: str, route: tuple[str, str], mode: sche
     @given(operation.as_strategy(generation_mode=mode))
     @settings(max_examples=40, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     def ask(case: schemathesis.Case) -> None:
-        case.validate_response(case.call(base_url=base, timeout=300), checks=_CHECKS)
+        case.validate_response(case.call(base_url=base, timeout=PATIENCE_S), checks=_CHECKS)
 
     ask()
 
 
 def operations(base: str) -> dict[tuple[str, str], Any]:
     """The operations below /v1, by method and path."""
-    schema = schemathesis.openapi.from_url(f"{base}/openapi.json").include(path_regex="^/v1/")
+    schema = schemathesis.openapi.from_url(f"{base}/openapi.json", timeout=PATIENCE_S).include(path_regex="^/v1/")
     found = [result.ok() for result in schema.get_all_operations()]
     return {(operation.method.upper(), operation.path): operation for operation in found}
 
