@@ -233,6 +233,8 @@ def main() -> None:
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     listener = config.bind_socket()
+    # From here on whoever comes waits.
+    listener.listen()
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     asyncio.run(server.serve([listener]))
 

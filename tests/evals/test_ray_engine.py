@@ -41,7 +41,10 @@ def stub(gate: Gate) -> Iterator[StubServer]:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """For all tests; the first one, while nothing has run there yet, kills a node."""
+    """For all tests; the first one, while nothing has run there yet, kills a node.
+
+    Without an address Ray would choose it too, so tests that start a cluster of their own stand before.
+    """
     with ray_cluster(tmp_path_factory.mktemp("cluster"), 2) as cluster:
         yield cluster
 
@@ -62,6 +65,36 @@ def manifest(out: Path) -> list[SampleRow]:
 def stored(home: Path) -> int:
     """How many images are in a home."""
     return len(list((home / "images").rglob("*.png")))
+
+
+def test_absent_extra_is_named(tmp_path: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("gems.evals.ray_engine", "gems.evals.ray_engine"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    done = here(*command(tmp_path, stub))
+    assert done.exit_code == 2
+    assert "gems-agent[ray]" in done.stderr
+    assert not os.path.exists(tmp_path / "out" / "manifest.jsonl")
+
+
+def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
+    arguments = command(tmp_path, stub, "--workers", "1")
+    gate.allow(3)
+    with started(*arguments) as process:
+        try:
+            wait_until(lambda: gate.drawn.total() == 3 and gate.waiting == 2, process)
+            process.send_signal(signal.SIGTERM)
+            _out, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 130, err
+    assert err.startswith("Interrupted; progress is saved.")
+    gate.give_up()
+    gate.allow(1000)
+    done = gems(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert set(gate.drawn.values()) == {1}
+    assert gate.drawn.total() == 2 * TOTAL
 
 
 def test_node_that_dies_in_the_middle_costs_nothing(
@@ -98,36 +131,6 @@ def test_node_that_dies_in_the_middle_costs_nothing(
         (found,) = connection.execute("SELECT count(*) FROM runs WHERE status='done'").fetchone() or (0,)
     assert found == TOTAL
     cluster.replace(1)
-
-
-def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
-    arguments = command(tmp_path, stub, "--workers", "1")
-    gate.allow(3)
-    with started(*arguments) as process:
-        try:
-            wait_until(lambda: gate.drawn.total() == 3 and gate.waiting == 2, process)
-            process.send_signal(signal.SIGTERM)
-            _out, err = process.communicate(timeout=PATIENCE_S)
-        finally:
-            process.kill()
-    assert process.returncode == 130, err
-    assert err.startswith("Interrupted; progress is saved.")
-    gate.give_up()
-    gate.allow(1000)
-    done = gems(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert set(gate.drawn.values()) == {1}
-    assert gate.drawn.total() == 2 * TOTAL
-
-
-def test_absent_extra_is_named(tmp_path: Path, stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("gems.evals.ray_engine", "gems.evals.ray_engine"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setitem(sys.modules, "ray", None)
-    done = here(*command(tmp_path, stub))
-    assert done.exit_code == 2
-    assert "gems-agent[ray]" in done.stderr
-    assert not os.path.exists(tmp_path / "out" / "manifest.jsonl")
 
 
 def test_errors_of_workers_are_those_of_a_local_run(

@@ -46,11 +46,16 @@ class RayNode:
     def kill(self) -> None:
         """All of its processes at once, as a machine that loses its power; known by their home."""
         mark = f"GEMS_HOME={self.home}".encode()
-        for place in Path("/proc").glob("[0-9]*"):
-            # Others end while they are looked at.
-            with suppress(OSError):
-                if mark in (place / "environ").read_bytes().split(b"\0"):
-                    os.kill(int(place.name), signal.SIGKILL)
+        is_alive = True
+        # What is started meanwhile is found the next time.
+        while is_alive:
+            is_alive = False
+            for place in Path("/proc").glob("[0-9]*"):
+                # Others end while they are looked at; those that have ended have no environment.
+                with suppress(OSError):
+                    if mark in (place / "environ").read_bytes().split(b"\0"):
+                        os.kill(int(place.name), signal.SIGKILL)
+                        is_alive = True
         self.process.wait(timeout=300)
 
 
