@@ -54,6 +54,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GEMS_HOME", str(tmp_path / "gems"))
+    # Ray's processes are nice to others, so that beside these they would stand still.
+    monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.chdir(tmp_path)
 
 

@@ -23,6 +23,8 @@ while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(0.1)
 """
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_LOG_TO_STDERR": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+# As in `tests/conftest.py`, which has not come yet where the cluster is shared by tests.
+_QUIET |= {"RAY_worker_niceness": "0"}
 
 
 class RayNode:
