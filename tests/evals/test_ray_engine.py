@@ -97,6 +97,15 @@ def test_asked_to_stop_it_does_so_in_order_and_goes_on(tmp_path: Path, stub: Stu
     assert gate.drawn.total() == 2 * TOTAL
 
 
+def test_errors_of_workers_are_those_of_a_local_run(tmp_path: Path, stub: StubServer) -> None:
+    arguments = command(tmp_path, stub)
+    arguments[arguments.index(f"openai:stub@{stub.base_url}")] = "diffusers:nowhere-to-be-found/at-all/x"
+    done = gems(*arguments, "--generator-actors", "0")
+    local = gems(*[word if word != "ray" else "local" for word in arguments])
+    assert (done.returncode, local.returncode) == (2, 2), done.stderr
+    assert done.stderr == local.stderr
+
+
 def test_node_that_dies_in_the_middle_costs_nothing(
     tmp_path: Path, stub: StubServer, gate: Gate, cluster: RayCluster, database: str
 ) -> None:
@@ -131,17 +140,6 @@ def test_node_that_dies_in_the_middle_costs_nothing(
         (found,) = connection.execute("SELECT count(*) FROM runs WHERE status='done'").fetchone() or (0,)
     assert found == TOTAL
     cluster.replace(1)
-
-
-def test_errors_of_workers_are_those_of_a_local_run(
-    tmp_path: Path, stub: StubServer, cluster: RayCluster, database: str
-) -> None:
-    arguments = command(tmp_path, stub)
-    arguments[arguments.index(f"openai:stub@{stub.base_url}")] = "diffusers:nowhere-to-be-found/at-all/x"
-    done = gems(*arguments, "--generator-actors", "0", RAY_ADDRESS=cluster.address, GEMS_CHECKPOINT=database)
-    local = gems(*[word if word != "ray" else "local" for word in arguments], GEMS_CHECKPOINT=database)
-    assert (done.returncode, local.returncode) == (2, 2), done.stderr
-    assert done.stderr == local.stderr
 
 
 def test_machines_that_would_not_find_each_others_runs_are_refused_and_drawers_draw(
