@@ -22,6 +22,8 @@ from tests.support.stub import StubServer
 _FOREIGN = ("GEMS_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
+# Ray's workers are nice to others, so that beside these they would stand still.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so Ray spells it
 # httpx waits 5 s by default, and a machine that is busy with something else may need longer for an answer.
 for _call in (
     *(httpx.get, httpx.post, httpx.delete, httpx.request, unwrap(httpx.stream)),
@@ -54,8 +56,6 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GEMS_HOME", str(tmp_path / "gems"))
-    # Ray's processes are nice to others, so that beside these they would stand still.
-    monkeypatch.setenv("RAY_worker_niceness", "0")
     monkeypatch.chdir(tmp_path)
 
 

@@ -23,8 +23,6 @@ while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(0.1)
 """
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_LOG_TO_STDERR": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
-# As in `tests/conftest.py`, which has not come yet where the cluster is shared by tests.
-_QUIET |= {"RAY_worker_niceness": "0"}
 
 
 class RayNode:
@@ -47,18 +45,20 @@ class RayNode:
 
     def kill(self) -> None:
         """All of its processes at once, as a machine that loses its power; known by their home."""
-        mark = f"GEMS_HOME={self.home}".encode()
-        is_alive = True
         # What is started meanwhile is found the next time.
-        while is_alive:
-            is_alive = False
-            for place in Path("/proc").glob("[0-9]*"):
-                # Others end while they are looked at; those that have ended have no environment.
-                with suppress(OSError):
-                    if mark in (place / "environ").read_bytes().split(b"\0"):
-                        os.kill(int(place.name), signal.SIGKILL)
-                        is_alive = True
+        while alive := list(self._processes()):
+            for number in alive:
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
         self.process.wait(timeout=300)
+
+    def _processes(self) -> Iterator[int]:
+        mark = f"GEMS_HOME={self.home}".encode()
+        for place in Path("/proc").glob("[0-9]*"):
+            # Others end while they are looked at; those that have ended have no environment.
+            with suppress(OSError):
+                if mark in (place / "environ").read_bytes().split(b"\0"):
+                    yield int(place.name)
 
 
 class RayCluster:

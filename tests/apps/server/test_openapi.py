@@ -56,11 +56,14 @@ def test_no_request_is_a_fault_of_the_server(tmp_path: Path, mode: GenerationMod
         for found in document.get_all_operations():
             operation = found.ok()
             tried.add(operation.path)
-            if mode is GenerationMode.NEGATIVE and not (operation.query or operation.body):
-                continue
-            # Any text is a valid id, so that one that is not would be looked for in vain.
-            ids = {parameter.name: "unknown" for parameter in operation.path_parameters}
-            parts = {"path_parameters": ids} if mode is GenerationMode.NEGATIVE and operation.path_parameters else {}
+            parts = {}
+            if mode is GenerationMode.NEGATIVE:
+                if not (operation.query or operation.body):
+                    # Nothing can be wrong with it.
+                    continue
+                if operation.path_parameters:
+                    # Any text is a valid id, so that one that is not would be looked for in vain.
+                    parts["path_parameters"] = {parameter.name: "unknown" for parameter in operation.path_parameters}
 
             @bounded
             @given(case=operation.as_strategy(generation_mode=mode, **parts))

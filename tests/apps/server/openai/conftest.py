@@ -26,9 +26,9 @@ Client = Callable[..., OpenAI]
 
 
 def app_with(house: House, **given: Any) -> FastAPI:
-    settings = settings_at(
-        house.home, chat=CHAT, serve=ServeSettings(**{"drain_s": 1, "web": False, "deadline_s": 900} | given)
-    )
+    # However slow the machine is, no answer is late unless a test wants it to be.
+    served = ServeSettings(**{"drain_s": 1, "web": False, "deadline_s": 900} | given)
+    settings = settings_at(house.home, chat=CHAT, serve=served)
     gems = Gems(settings, chat=house.chat, generator=house.generator, skills=())
     return create_app(settings, gems)
 
