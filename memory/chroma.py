@@ -35,19 +35,15 @@ class Connection(Protocol):
 
     def is_empty(self) -> bool:
         """Return whether the store is certainly empty, without opening anything."""
-        ...
 
     def use(self, action: Callable[[Any], T], *, writing: bool) -> T:
         """Call `action` with the client and return its result; any failure is a StorageError."""
-        ...
 
     def clear(self) -> str:
         """Start an empty store; return the path of the old one, or "" if it was deleted."""
-        ...
 
     def close(self) -> None:
         """Close the connection."""
-        ...
 
 
 def connect(where: str, folder: Path) -> Connection:

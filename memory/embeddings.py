@@ -41,11 +41,9 @@ class Embedder(Protocol):
     @property
     def identity(self) -> str:
         """Source of the vectors; vectors of different identities cannot be compared."""
-        ...
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """Return one unit vector per text, float32, all of one length; GemsError if the model fails."""
-        ...
 
 
 def open_embedder(spec: str, *, api_key: SecretStr | None = None, recorded: str | None = None) -> Embedder:

@@ -161,11 +161,9 @@ class Rows(Protocol):
 
     async def all(self, sql: str, values: Values) -> Sequence[Any]:
         """Return the matching rows, each by column names."""
-        ...
 
     async def write(self, sql: str, values: Values) -> None:
         """Execute a statement and commit it."""
-        ...
 
 
 class SqliteRows:
@@ -180,7 +178,16 @@ class SqliteRows:
             return list(await self._connection.execute_fetchall(sql, values))
 
     async def write(self, sql: str, *rows: Values) -> None:
-        """Execute a statement with the values of each row, and commit them together."""
+        """Execute a statement with the values of each row, and commit them together, even if cancelled."""
+        # Without its commit, the statement would lock the file for other processes.
+        writing = asyncio.ensure_future(self._write(sql, rows))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await writing
+            raise
+
+    async def _write(self, sql: str, rows: tuple[Values, ...]) -> None:
         with translate_storage_errors(self._path):
             # Closed by SQLite's own thread: freed by this one, a cursor would reset a statement in use there.
             async with self._connection.executemany(sql, rows):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -259,3 +261,24 @@ async def test_writes_at_the_same_time_do_not_disturb_each_other(tmp_path: Path)
         await asyncio.gather(*(write(writer) for writer in range(16)))
         ((count,),) = await rows.all("SELECT count(*) FROM pairs")
     assert count == 16 * 300
+
+
+async def test_a_cancelled_write_is_committed(tmp_path: Path) -> None:
+    """Otherwise its statement would lock the file for others."""
+    path = tmp_path / "rows.sqlite3"
+    loop = asyncio.get_running_loop()
+    async with open_database(path, 1, "CREATE TABLE IF NOT EXISTS found (value TEXT);") as connection:
+        write = asyncio.create_task(SqliteRows(connection, path).write("INSERT INTO found VALUES (?)", ("a",)))
+
+        def cancel_at_insert(statement: str) -> None:
+            if statement.startswith("INSERT"):
+                loop.call_soon_threadsafe(write.cancel)
+                # The task is cancelled before the statement is done.
+                time.sleep(0.1)
+
+        await connection.set_trace_callback(cancel_at_insert)
+        with pytest.raises(asyncio.CancelledError):
+            await write
+        with contextlib.closing(sqlite3.connect(path, timeout=0)) as other, other:
+            other.execute("INSERT INTO found VALUES ('b')")
+            assert other.execute("SELECT value FROM found").fetchall() == [("a",), ("b",)]
