@@ -199,4 +199,9 @@ async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str
     async with open_database(path, CHECKPOINT_VERSION, migrate=_migrate) as connection:
         saver = CompactSqliteSaver(connection, serde=checkpoint_serializer())
         await saver.setup()
-        yield saver
+        try:
+            yield saver
+        finally:
+            # LangGraph does not wait for the last writes of a cancelled run. A connection that is closed between
+            # a write and its commit keeps the file locked until Python frees the statement.
+            await saver.lock.acquire()

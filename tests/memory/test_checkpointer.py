@@ -16,6 +16,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from pydantic import SecretStr
 
+from gems.memory.checkpointer import open_checkpointer
 from gems.resources import open_stores
 from gems.settings import Settings
 from gems.types import ImageRequest
@@ -85,6 +86,22 @@ async def test_nothing_is_kept_of_a_task_that_was_cancelled(opening: Opening) ->
     assert found is not None
     kept = [(task, channel) for task, channel, _value in found.pending_writes or ()]
     assert sorted(kept) == [("cancelled", ERROR), ("finished", "branch:to:judge"), ("finished", "rounds")]
+
+
+async def test_closing_waits_for_a_write_under_way(tmp_path: Path) -> None:
+    """As LangGraph leaves one behind when a run is cancelled."""
+    config: Any = {"configurable": {"thread_id": "run", "checkpoint_ns": ""}}
+    path = tmp_path / "checkpoints.sqlite3"
+    async with open_checkpointer(path) as saver:
+        config = await saver.aput(config, empty_checkpoint(), {}, {})
+        write = asyncio.create_task(saver.aput_writes(config, [("rounds", [1])], "task"))
+        await asyncio.sleep(0)
+        assert saver.lock.locked()
+    await write
+    async with open_checkpointer(path) as saver:
+        found = await saver.aget_tuple(config)
+    assert found is not None
+    assert found.pending_writes == [("task", "rounds", [1])]
 
 
 async def test_text_comes_back_as_it_was(opening: Opening) -> None:
