@@ -204,4 +204,5 @@ async def open_checkpointer(path: Path) -> AsyncIterator[BaseCheckpointSaver[str
         finally:
             # LangGraph does not wait for the last writes of a cancelled run. A connection that is closed between
             # a write and its commit keeps the file locked until Python frees the statement.
-            await saver.lock.acquire()
+            async with saver.lock:
+                pass

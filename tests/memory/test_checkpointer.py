@@ -20,6 +20,7 @@ from gems.memory.checkpointer import open_checkpointer
 from gems.resources import open_stores
 from gems.settings import Settings
 from gems.types import ImageRequest
+from tests.support.scripted_service import PATIENCE_S
 
 Opening = Callable[[], AbstractAsyncContextManager[Any]]
 
@@ -98,6 +99,9 @@ async def test_closing_waits_for_a_write_under_way(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         assert saver.lock.locked()
     await write
+    # What comes later fails, rather than waiting for ever.
+    with pytest.raises(ValueError, match="no active connection"):
+        await asyncio.wait_for(saver.aput_writes(config, [("rounds", [2])], "late"), PATIENCE_S)
     async with open_checkpointer(path) as saver:
         found = await saver.aget_tuple(config)
     assert found is not None
