@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from gems.errors import ConfigurationError, MissingExtraError, UnreachableError, UnreadableReplyError
-from gems.models.http import MAX_CHAT_BYTES, error_from_status, make_client_options, parse_retry_after, with_retries
+from gems.models.http import (
+    MAX_EMBEDDING_BYTES,
+    error_from_status,
+    make_client_options,
+    parse_retry_after,
+    with_retries,
+)
 from gems.models.specs import check_url
 from gems.observability.redaction import redact
 
@@ -194,7 +200,9 @@ class OpenAIEmbedder:
     async def _request(self, texts: list[str]) -> list[Vector]:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         try:
-            async with httpx.AsyncClient(**make_client_options(httpx.Limits, _TIMEOUT_S, MAX_CHAT_BYTES)) as client:
+            async with httpx.AsyncClient(
+                **make_client_options(httpx.Limits, _TIMEOUT_S, MAX_EMBEDDING_BYTES)
+            ) as client:
                 reply = await client.post(
                     f"{self._base}/embeddings",
                     json={"model": self._model, "input": texts, "encoding_format": "float"},

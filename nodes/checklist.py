@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from gems.errors import GemsError, LimitReached, ProviderError, RefusedError, SkillError, UnreadableReplyError
+from gems.models.chat.answers import read_answer
 from gems.models.chat.messages import Picture
-from gems.models.chat.parsing import read_answer
 from gems.models.schemas import AnswerReply, ChecklistReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question

@@ -93,7 +93,7 @@ async def _find_lost(prompt: str, user_prompt: str, own: list[str], work: NodeCo
         raise
     except ProviderError as error:
         work.warn(f"The new prompt could not be checked against the user's: {error}")
-        return KeptReply()
+        return KeptReply(lost=[])
     return reply.form(KeptReply)
 
 

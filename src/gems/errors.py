@@ -17,6 +17,7 @@
     │   ├── EmbedderMismatchError  the store of experiences was filled by another embedder
     │   ├── AuthenticationError    the endpoint rejects the key
     │   ├── ModelUnavailableError  the endpoint lacks the model, or the account may not use it
+    │   ├── BlindModelError        the model cannot see images
     │   └── DataError              a benchmark's data are missing, damaged, or of another version
     ├── ProviderError              a model endpoint failed                            exit 1
     │   ├── UnreachableError       no server answers at the address
@@ -24,8 +25,10 @@
     │   ├── RateLimitError         too many requests
     │   ├── ServerError            the endpoint failed (5xx)
     │   ├── RejectedRequestError   the endpoint rejects the request (4xx)
-    │   │   └── TooManyImagesError   more images in one request than it accepts
+    │   │   ├── TooManyImagesError   more images in one request than it accepts
+    │   │   └── ContextExceededError  more tokens than the model's context holds
     │   ├── UnreadableReplyError   the answer cannot be parsed
+    │   │   └── TruncatedReplyError  the answer was cut off at the token limit
     │   ├── InvalidImageError      the response is not an image
     │   ├── OutOfMemoryError       the accelerator is out of memory
     │   └── RefusedError           the provider's filter rejects the content
@@ -172,6 +175,12 @@ class ModelUnavailableError(ConfigurationError):
     default_hint = "Check the model's name and the account; `gems doctor` tests each model."
 
 
+class BlindModelError(ConfigurationError):
+    """The model cannot see images."""
+
+    default_hint = "Use a model with vision, at least for GEMS_JUDGE__MODEL; `gems doctor` tests it."
+
+
 class DataError(ConfigurationError):
     """A benchmark's data are missing, damaged, or of another version than the supported one."""
 
@@ -220,21 +229,48 @@ class ServerError(ProviderError):
 
 
 class RejectedRequestError(ProviderError):
-    """The endpoint rejects the request (4xx); retrying does not help."""
+    """The endpoint rejects the request; sending it again unchanged does not help.
+
+    Attributes:
+        refused: What it refuses, as in `gems.models.refusals`; empty if its words are not known.
+    """
+
+    def __init__(self, message: str, *, refused: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.refused = refused
 
 
 class TooManyImagesError(RejectedRequestError):
     """More images in one request than the endpoint accepts, which is `limit` if it says so."""
 
     def __init__(self, message: str, *, limit: int | None = None) -> None:
-        super().__init__(message)
+        super().__init__(message, refused="image_count")
         self.limit = limit
 
 
+class ContextExceededError(RejectedRequestError):
+    """The request holds more tokens than the model's context."""
+
+    default_hint = (
+        "Raise the server's context: --max-model-len (vLLM), --context-length (SGLang), -c (llama.cpp), "
+        "OLLAMA_CONTEXT_LENGTH (Ollama), or the context length at which LM Studio loads the model."
+    )
+
+
 class UnreadableReplyError(ProviderError):
-    """The answer cannot be parsed: empty, truncated, or not what was asked for."""
+    """The answer cannot be parsed: empty, or not what was asked for."""
 
     retryable = True
+
+
+class TruncatedReplyError(UnreadableReplyError):
+    """The answer was cut off at the token limit, after `limit` tokens if the endpoint says so."""
+
+    default_hint = "Raise GEMS_CHAT__MAX_TOKENS, or the server's own limit, or let the model think less."
+
+    def __init__(self, message: str, *, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class InvalidImageError(ProviderError):

@@ -13,7 +13,9 @@ from pydantic import BaseModel
 
 from gems.errors import GemsError, UnreadableReplyError
 from gems.models.chat.client import _parse_reply
-from gems.models.chat.parsing import read_answer, read_json, replace_surrogates, split_thought, yes_probability
+from gems.models.chat.answers import read_answer, yes_probability
+from gems.models.chat.parsing import read_json, replace_surrogates
+from gems.models.chat.thought import split_thought
 from gems.models.http import error_from_status
 from gems.models.schemas import TASK_TAGS, ChecklistReply, RequirementsReply, extract_tag, wrap_in_tag
 from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements

@@ -12,7 +12,7 @@ from gems.errors import RefusedError, UnreadableReplyError
 from gems.evals.judge import EvalJudge, JudgeQuestion
 from gems.evals.metrics import NUMBERS, Parents, arithmetic_mean, number_spellings, spellings, token_probability
 from gems.evals.records import BenchmarkPrompt, Score, gather_or_cancel
-from gems.models.chat.parsing import read_answer
+from gems.models.chat.answers import read_answer
 
 ProbabilityMethod = Literal["logprobs", "frequency", "hard"]
 _TOP_LOGPROBS = 20

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_never
 from tenacity.wait import wait_exponential, wait_random
 
 from gems.errors import (
     AuthenticationError,
+    BlindModelError,
+    ContextExceededError,
     GemsError,
     ModelUnavailableError,
     ProviderError,
@@ -28,6 +29,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
+from gems.models.refusals import Refusal, clean_message, find_refusal
 from gems.observability.redaction import redact, scrub, shorten
 
 if TYPE_CHECKING:
@@ -37,22 +39,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TOO_MANY_IMAGES = re.compile(
-    r"(?i)(?:at most|maximum(?: of)?|up to|limit(?: is| of)?|no more than|only)\s+(\d+)\s+image"
-    r"|(?:too many|number of|more than|exceed\w*)[^.]{0,40}\bimages\b"
-)
-_REFUSALS = (
-    "content_policy",
-    "content_filter",
-    "moderation_blocked",
-    "safety system",
-    "safety_violation",
-    "responsibleai",
-)
+_TELLING = (401, 403, 404, 408, 429)
+"""Statuses that say what is wrong, unless the words are unmistakable."""
 _MAX_WAIT_S = 60.0
 _KEEP_ALIVE_S = 30.0
-MAX_CHAT_BYTES = 32 * 2**20
-"""Largest response of a chat model or an embedder, with log probabilities."""
+MAX_CHAT_BYTES = 2 * 2**20
+"""Largest response of a chat model; objects built from a larger one would hold up the event loop."""
+MAX_STREAM_BYTES = 64 * 2**20
+"""Largest streamed response of a chat model, whose every token is an event of some hundred bytes."""
+MAX_EMBEDDING_BYTES = 32 * 2**20
+"""Largest response of an embedder."""
 MAX_IMAGE_BYTES = 256 * 2**20
 """Largest response of an image server: above the raw pixels of the largest accepted image."""
 # A compressed body can expand a thousandfold.
@@ -64,27 +60,40 @@ def error_from_status(
     status: int, body: str, endpoint: str, *secrets: str, retry_after: float | None = None
 ) -> GemsError:
     """Return the error for an HTTP response of `status` (300 to 599) with `body` from `endpoint`."""
-    message = shorten(redact(_extract_message(body), *secrets))
+    refusal = find_refusal(body)
+    message = shorten(redact(clean_message(body, with_codes=False), *secrets))
     what = f"{endpoint} answered {status}: {message}" if message else f"{endpoint} answered {status}."
+    if refusal is not None and not (refusal.is_vague and status in _TELLING):
+        return _error_of_refusal(refusal, what, retry_after)
     if status in (401, 403):
         return AuthenticationError(what)
-    unavailable = {
-        404: "Check the model's name and the base URL, which usually ends in /v1.",
-        429: "The account's quota is used up; waiting does not help." if "insufficient_quota" in body else "",
-    }
-    if hint := unavailable.get(status):
-        return ModelUnavailableError(what, hint=hint)
+    if status == 404:
+        return ModelUnavailableError(what, hint="Check the model's name and the base URL, which usually ends in /v1.")
     if status == 408:
         return ProviderTimeoutError(what)
     if status == 429:
         return RateLimitError(what, retry_after=retry_after)
-    if status >= 500:
-        return ServerError(what, retry_after=retry_after)
-    if any(mark in body.lower() for mark in _REFUSALS):
-        return RefusedError(what)
-    if (match := _TOO_MANY_IMAGES.search(body)) and status in (400, 413, 422):
-        return TooManyImagesError(what, limit=int(match.group(1)[:9]) if match.group(1) else None)
-    return RejectedRequestError(what)
+    if status < 400:
+        return RejectedRequestError(what, refused="redirect")
+    return ServerError(what, retry_after=retry_after) if status >= 500 else RejectedRequestError(what)
+
+
+def _error_of_refusal(refusal: Refusal, what: str, retry_after: float | None) -> GemsError:
+    match refusal.kind:
+        case "quota":
+            return ModelUnavailableError(what, hint="The account's quota is used up; waiting does not help.")
+        case "policy":
+            return RefusedError(what)
+        case "rate" | "overload":
+            return (RateLimitError if refusal.kind == "rate" else ServerError)(what, retry_after=retry_after)
+        case "no_images":
+            return BlindModelError(what)
+        case "image_count":
+            return TooManyImagesError(what, limit=refusal.most)
+        case "context" | "sum_too_long":
+            return ContextExceededError(what, refused=refusal.kind)
+        case _:
+            return RejectedRequestError(what, refused=refusal.kind)
 
 
 def error_from_response(response: Any, endpoint: str, *secrets: str) -> GemsError:
@@ -119,11 +128,25 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
         return UnreachableError(f"{endpoint} could not be reached: {message}")
     if isinstance(error, openai.ContentFilterFinishReasonError):
         return RefusedError(f"{endpoint} refused the content.")
-    if isinstance(error, openai.OpenAIError | json.JSONDecodeError | KeyError | TypeError | ValueError):
+    if isinstance(status := getattr(error, "status_code", None), int) and status >= 300:
+        # The libraries of other providers.
+        return error_from_status(status, _body_of(error), endpoint, *secrets, retry_after=_wait_of(error))
+    if isinstance(error, openai.OpenAIError | json.JSONDecodeError | LookupError | TypeError | ValueError):
         # langchain-openai raises these for bodies that are not chat completions.
         kind = type(error).__name__
         return UnreadableReplyError(f"{endpoint} sent an invalid response: {kind}: {message}")
     return ProviderError(f"{endpoint} failed: {type(error).__name__}: {message}")
+
+
+def _body_of(error: Exception) -> str:
+    """Return what a provider's library keeps of an error's body."""
+    response, body = getattr(error, "response", None), getattr(error, "body", None)
+    text = getattr(response, "text", None)
+    return text if isinstance(text, str) else json.dumps(body) if isinstance(body, dict) else str(error)
+
+
+def _wait_of(error: Exception) -> float | None:
+    return parse_retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
 
 
 def parse_retry_after(headers: Any) -> float | None:
@@ -139,14 +162,16 @@ def parse_retry_after(headers: Any) -> float | None:
 async def with_retries(
     call: Callable[[], Awaitable[T]],
     *,
-    attempts: int = 4,
+    attempts: int | None = 4,
     first_wait_s: float = 0.5,
     on_retry: Callable[[GemsError, float], None] | None = None,
+    retries: Callable[[BaseException], bool] | None = None,
 ) -> T:
-    """Await `call()` up to `attempts` times (at least 1) while it raises a retryable `GemsError`.
+    """Await `call()` up to `attempts` times (at least 1; None for no limit) while it raises a retryable `GemsError`.
 
     Waits grow exponentially with jitter from `first_wait_s`. An endpoint's Retry-After is honoured up to one
-    minute; a longer one raises the error at once. `on_retry` receives the error and the seconds to wait.
+    minute; a longer one raises the error at once. `on_retry` receives the error and the seconds to wait. `retries`
+    decides instead of the error's class whether to go on; after an error that is not retryable nothing is waited.
     """
     backoff = wait_exponential(multiplier=first_wait_s, max=20.0) + wait_random(0, first_wait_s)
 
@@ -154,7 +179,10 @@ async def with_retries(
         return state.outcome.exception() if state.outcome is not None else None
 
     def wait(state: RetryCallState) -> float:
-        asked = getattr(get_error(state), "retry_after", None)
+        error = get_error(state)
+        if error is not None and not is_retryable(error):
+            return 0.0
+        asked = getattr(error, "retry_after", None)
         return float(backoff(state)) if asked is None else asked
 
     def before_sleep(state: RetryCallState) -> None:
@@ -162,9 +190,9 @@ async def with_retries(
             on_retry(error, state.upcoming_sleep)
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception(_is_retryable),
+        retry=retry_if_exception(retries or is_retryable),
         wait=wait,
-        stop=stop_after_attempt(attempts),
+        stop=stop_never if attempts is None else stop_after_attempt(attempts),
         before_sleep=before_sleep,
         reraise=True,
     )
@@ -176,19 +204,9 @@ async def with_retries(
     return await retrying(attempt)
 
 
-def _is_retryable(error: BaseException) -> bool:
+def is_retryable(error: BaseException) -> bool:
+    """Return whether the same request may succeed if it is sent again."""
     return isinstance(error, ProviderError) and error.retryable and (error.retry_after or 0.0) <= _MAX_WAIT_S
-
-
-def _extract_message(body: str) -> str:
-    """Return the message of an OpenAI-style error body, or the body itself."""
-    try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
-        return body
-    error = parsed.get("error", parsed) if isinstance(parsed, dict) else parsed
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return str(message)
 
 
 def make_client_options(limits: Any, timeout_s: float, most: int) -> dict[str, Any]:

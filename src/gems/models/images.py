@@ -91,6 +91,13 @@ def _encode_jpeg(picture: Image.Image, side: int) -> bytes:
     return out.getvalue()
 
 
+def shrink_image(data: bytes, times: int) -> bytes:
+    """Return an encoded image as JPEG with its sides halved so often. Blocking."""
+    with Image.open(io.BytesIO(data)) as opened:
+        picture = _flatten(opened)
+    return _encode_jpeg(picture, max(32, max(picture.size) >> times))
+
+
 def _flatten(picture: Image.Image) -> Image.Image:
     """Convert to RGB; transparent pixels are composited on white."""
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from gems.models.chat.answers import read_verdict
 from gems.types import AnswerValue, RequirementKind, Role
 
 _PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose"]
@@ -47,7 +48,7 @@ _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
 _NAMED = rf"(?=\s*(?:/\s*)?(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
-_ANSWERS: dict[str, AnswerValue] = {"y": "yes", "true": "yes", "yes": "yes", "n": "no", "false": "no", "no": "no"}
+_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _NO_SKILL = ("", "none", "null", "no skill")
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -62,11 +63,6 @@ def _coerce_text(value: Any) -> Any:
 def _coerce_number(value: Any) -> Any:
     match = re.search(r"\d+", value) if isinstance(value, str) else None
     return int(match.group()) if match else value
-
-
-def _coerce_answer(value: Any) -> AnswerValue:
-    # Only the whole text counts: a model that copies the schema answers "yes, no or unknown".
-    return _ANSWERS.get(str(value).strip(" \t\r\n.,:;!*_`\"'").lower(), "unknown")
 
 
 def _coerce_kind(value: Any) -> str:
@@ -113,10 +109,8 @@ class _Reply(BaseModel):
 class SkillChoice(_Reply):
     """Answer to `route`."""
 
-    skills: Annotated[list[str], BeforeValidator(_coerce_names)] = Field(
-        default_factory=list, description="Names of skills; empty for none."
-    )
     why: Annotated[str, BeforeValidator(_coerce_text)] = Field(default="", description="One sentence.")
+    skills: Annotated[list[str], BeforeValidator(_coerce_names)] = Field(description="Names of skills; empty for none.")
 
     @classmethod
     def from_plain(cls, text: str) -> SkillChoice | None:
@@ -153,7 +147,7 @@ class KeptReply(_Reply):
     """Answer to `keep`."""
 
     lost: Annotated[list[LossReply], BeforeValidator(_coerce_losses)] = Field(
-        default_factory=list, description="Empty where nothing is lost."
+        description="Empty where nothing is lost."
     )
     prompt: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="The new prompt with what was lost put back; empty where nothing is lost."
@@ -180,8 +174,13 @@ class RequirementReply(_Reply):
 
 
 def _coerce_requirements(value: Any) -> list[RequirementReply]:
-    """Replace invalid items by empty questions, since parents are positions in the list."""
-    stated = [{"question": item} if isinstance(item, str) else item for item in _as_list(value)]
+    """Replace invalid items by empty questions, since parents are positions in the list.
+
+    A list of texts counts if all are questions: other lists of texts are about something else.
+    """
+    stated = _as_list(value)
+    if stated and all(isinstance(item, str) and item.rstrip().endswith(_QUESTION_MARKS) for item in stated):
+        stated = [{"question": item} for item in stated]
     usable = _parse_items(None if value is None else stated, RequirementReply)
     return [item or RequirementReply(question="") for item in usable]
 
@@ -196,13 +195,19 @@ class AnswerReply(_Reply):
     """Answer to one question of a checklist."""
 
     number: Annotated[int, BeforeValidator(_coerce_number)] = Field(description="The question's number, from 1.")
-    answer: Annotated[AnswerValue, BeforeValidator(_coerce_answer)]
     evidence: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="One line that says what is seen."
     )
+    answer: Annotated[AnswerValue, BeforeValidator(read_verdict)]
 
 
 def _coerce_answers(value: Any) -> list[AnswerReply]:
+    if isinstance(value, dict) and all(str(key).isdecimal() for key in value):
+        # The numbers as keys.
+        value = [
+            item | {"number": key} if isinstance(item, dict) else {"number": key, "answer": item}
+            for key, item in value.items()
+        ]
     return [item for item in _parse_items(value, AnswerReply) if item is not None]
 
 
@@ -218,10 +223,16 @@ class ExperienceReply(_Reply):
     experience: str = Field(description="At most 100 words.")
 
 
-class ReflectionReply(_Reply):
-    """Answer to `reflect`: the experience and the next prompt in one."""
+def _coerce_experience(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else _coerce_text(value)
 
-    experience: str = Field(description="At most 100 words.")
+
+class ReflectionReply(_Reply):
+    """Answer to `reflect`: the experience, empty if the model gave none, and the next prompt in one."""
+
+    experience: Annotated[str, BeforeValidator(_coerce_experience)] = Field(
+        default="", description="At most 100 words."
+    )
     prompt: str = Field(description="The whole next prompt.")
 
 

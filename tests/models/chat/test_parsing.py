@@ -10,32 +10,12 @@ from typing import Any
 import pytest
 
 from gems.errors import UnreadableReplyError
-from gems.models.chat.parsing import read_answer, read_json, split_thought, yes_probability
+from gems.models.chat.answers import read_answer, yes_probability
+from gems.models.chat.parsing import read_json
 from gems.models.schemas import ChecklistReply, PromptReply, RequirementsReply, SkillChoice
 
 PROMPT = '{"prompt": "a red {circle} and \\"}\\" beside it"}'
 READ = 'a red {circle} and "}" beside it'
-
-
-@pytest.mark.parametrize(
-    ("content", "thought", "answer"),
-    [
-        ("Yes.", "", "Yes."),
-        ("<think>\nIt looks red.\n</think>\n\nYes.", "It looks red.", "Yes."),
-        ("It looks red.\n</think>\nYes.", "It looks red.", "Yes."),
-        ("<think>It looks", "It looks", ""),
-        ("  <think>\nIt looks", "It looks", ""),
-        ("<think>a</think> hm <think>b</think> No.", "a hm b", "No."),
-        ("</think>Yes.", "", "Yes."),
-        ("<think>only</think>", "only", ""),
-        ('{"prompt": "a sign: </think>"}', "", '{"prompt": "a sign: </think>"}'),
-        ("```\n[1]\n``` </think>", "", "```\n[1]\n``` </think>"),
-        ("I write <think> in the middle.", "", "I write <think> in the middle."),
-        ("", "", ""),
-    ],
-)
-def test_thoughts_are_split_off(content: str, thought: str, answer: str) -> None:
-    assert split_thought(content) == (thought, answer)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +29,14 @@ def test_thoughts_are_split_off(content: str, thought: str, answer: str) -> None
         f"{PROMPT}\n\nNo further remarks {{for now}}.",
         f'{{"thinking": "first"}} {PROMPT}',
         f"[1, 2] {PROMPT}",
-        f"{PROMPT} {PROMPT.replace('red', 'blue')}",
-        f'{{"prompt": {PROMPT}',
+        f"{PROMPT.replace('red', 'blue')} {PROMPT}",
+        f'{{"result": {PROMPT}}}',
+        f'{{"data": {{"response": {PROMPT}}}}}',
+        json.dumps({"name": "answer", "arguments": PROMPT}),
+        json.dumps([{"function": {"name": "answer", "arguments": PROMPT}}]),
+        json.dumps(PROMPT),
+        f"{{{PROMPT}}}",
+        f"{PROMPT[:-1]},}}",
         PROMPT.replace("circle", "circle").replace(": ", " :\n\n\t"),
     ],
 )
@@ -76,6 +62,9 @@ def test_line_breaks_inside_strings_are_read() -> None:
         "{" * 2000,
         "[" * 20_000,
         '{"prompt":' * 20_000,
+        f'{{"prompt": {PROMPT}',
+        f"{PROMPT} {PROMPT[:-2]}",
+        f'{{"example": {PROMPT}}}',
     ],
 )
 def test_what_has_not_the_form_is_told(text: str) -> None:
@@ -163,7 +152,7 @@ def test_a_speech_is_no_skill_name() -> None:
         ("No doubt, yes.", "yes"),
         ("No doubt: no.", "no"),
         ("No doubt.", "unknown"),
-        ("No doubts are visible.", "no"),
+        ("No doubts are visible.", "unknown"),
         ("N/A", "unknown"),
         ("n/a - nothing to see", "unknown"),
         ("N", "no"),

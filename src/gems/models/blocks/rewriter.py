@@ -104,7 +104,7 @@ def restore_prompt(user_prompt: str, new_prompt: str, questions: list[str]) -> K
     user, new = parse_prompt(user_prompt), parse_prompt(new_prompt)
     lost = _list_lost(new_prompt, questions)
     if not lost:
-        return KeptReply()
+        return KeptReply(lost=[])
     contradicted = {n for n in lost if _is_contradicted(questions[n], user, new)}
     losses = [LossReply(number=n + 1, how="contradicted" if n in contradicted else "dropped") for n in lost]
     restored, own = (_append_statements(text.strip(), questions, user) for text in (new_prompt, user_prompt))

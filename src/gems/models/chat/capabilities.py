@@ -1,32 +1,51 @@
-"""Features of chat endpoints, and fallbacks after a rejected request."""
+"""What a chat endpoint can do, learnt from what it refuses, and the request that is left when it cannot."""
 
 from __future__ import annotations
 
-import re
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
-from gems.errors import ConfigurationError, GemsError, RejectedRequestError, TooManyImagesError
-from gems.models.chat.messages import Question
-
-_TOO_LONG = re.compile(r"(?i)context[ _]length|context window|too (?:long|large)|maximum context|answered 413")
-FEATURES = ("json_schema", "json_mode", "logprobs", "temperature", "max_tokens")
-_MENTIONS = {
-    "logprobs": re.compile(r"logprob"),
-    "temperature": re.compile(r"temperature"),
-    "max_tokens": re.compile(r"max_tokens|max_completion_tokens"),
+FEATURES = (
+    "json_schema",
+    "json_mode",
+    "logprobs",
+    "temperature",
+    "max_tokens",
+    "stream",
+    "stream_usage",
+    "parts",
+    "system",
+)
+"""What a request has where the endpoint can do it: replies by JSON schema or in JSON mode, log probabilities, a
+temperature, `max_tokens` by this name, streaming, usage in the stream, texts in lists of parts, a system message."""
+_FEATURES_OF = {
+    "json_schema": "json_schema",
+    "this_schema": "json_schema",
+    "json_mode": "json_mode",
+    "logprobs": "logprobs",
+    "temperature": "temperature",
+    "max_tokens_name": "max_tokens",
+    "stream": "stream",
+    "text_only": "parts",
+    "no_system": "system",
+    "role_order": "system",
 }
+_FORGOTTEN_AFTER_S = 1800.0
+"""Servers are updated, and gateways choose another one behind them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatLimits:
     """Settings of a chat endpoint.
 
-    `timeout_s` covers one whole response; `attempts` counts per request and applies to retryable errors.
-    `temperature` and `max_tokens` are None for the endpoint's default, `image_side` (longest side in pixels)
-    for the default of the role. Prices are US dollars per token, None if unknown.
+    `timeout_s` is the longest silence: before the first part of a reply and between two parts of it, or of the whole
+    reply where it is not streamed. `attempts` counts per request and applies to retryable errors. `temperature` and
+    `max_tokens` are None for the endpoint's default, `image_side` (longest side in pixels) for the default of the
+    role. Prices are US dollars per token, None if unknown.
     """
 
     concurrency: int = 8
@@ -41,59 +60,72 @@ class ChatLimits:
     output_usd: float | None = None
 
 
-def structured_mode(refused: set[str]) -> str:
-    """Return the best mode for structured replies not refused yet: `json_schema`, `json_mode` or `text`."""
-    return next((mode for mode in ("json_schema", "json_mode") if mode not in refused), "text")
+class Capabilities:
+    """What an endpoint lacks, each for half an hour after it was refused.
+
+    Args:
+        never: Features that the model's class does not have.
+        now: The time in seconds.
+    """
+
+    def __init__(self, never: Iterable[str] = (), now: Callable[[], float] = time.monotonic) -> None:
+        self._never = frozenset(never)
+        self._until: dict[str, float] = {}
+        self._pictures: tuple[int, float] | None = None
+        self._now = now
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """The features to leave out."""
+        return self._never | {feature for feature, until in self._until.items() if self._now() < until}
+
+    @property
+    def most_pictures(self) -> int | None:
+        """Most images in a request; None if no limit is known."""
+        most, until = self._pictures or (0, 0.0)
+        return most if self._now() < until else None
+
+    def learn(self, features: Iterable[str], pictures: int | None = None) -> None:
+        """Remember what was refused; called once a request without it succeeded."""
+        until = self._now() + _FORGOTTEN_AFTER_S
+        self._until |= dict.fromkeys(features, until)
+        if pictures is not None:
+            self._pictures = pictures, until
+
+
+def feature_of(refused: str, lacking: Iterable[str]) -> str | None:
+    """Return the feature to leave out after a refusal, which is a kind of `gems.models.refusals`."""
+    if refused == "response_format":
+        mode = structured_mode(lacking)
+        return None if mode == "text" else mode
+    return _FEATURES_OF.get(refused)
+
+
+def structured_mode(lacking: Iterable[str]) -> str:
+    """Return the best mode for structured replies that is not lacking: `json_schema`, `json_mode` or `text`."""
+    return next((mode for mode in ("json_schema", "json_mode") if mode not in lacking), "text")
 
 
 def response_format(form: type[BaseModel], mode: str) -> dict[str, Any]:
     """Return the request field for replies of the schema `form`; `mode` is `json_schema` or `json_mode`."""
     if mode == "json_mode":
         return {"type": "json_object"}
-    schema = _make_strict(form.model_json_schema())
-    return {"type": "json_schema", "json_schema": {"name": form.__name__, "schema": schema, "strict": True}}
+    schema = form.model_json_schema()
+    strict = _make_strict(schema, schema.pop("$defs", {}))
+    return {"type": "json_schema", "json_schema": {"name": form.__name__, "schema": strict, "strict": True}}
 
 
-def _make_strict(schema: Any) -> Any:
-    """Convert a JSON schema to OpenAI's strict mode: all fields required, no others, no defaults."""
+def _make_strict(schema: Any, definitions: dict[str, Any]) -> Any:
+    """Convert a JSON schema to OpenAI's strict mode: all fields required, no others, no defaults, no references."""
     if isinstance(schema, list):
-        return [_make_strict(item) for item in schema]
+        return [_make_strict(item, definitions) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    kept = {key: _make_strict(value) for key, value in schema.items() if key not in ("default", "title")}
+    if reference := schema.get("$ref"):
+        about = {key: value for key, value in schema.items() if key != "$ref"}
+        return _make_strict(definitions[reference.rpartition("/")[2]] | about, definitions)
+    kept = {key: _make_strict(value, definitions) for key, value in schema.items() if key not in ("default", "title")}
     if "properties" in schema:
-        kept["properties"] = {name: _make_strict(value) for name, value in schema["properties"].items()}
+        kept["properties"] = {name: _make_strict(value, definitions) for name, value in schema["properties"].items()}
         kept |= {"required": list(schema["properties"]), "additionalProperties": False}
     return kept
-
-
-def reduce_pictures(error: GemsError, pictures: int, shown: int | None) -> int | None:
-    """Return how many images to send after `error`; None if they are not the cause. Raises below 1."""
-    sent = pictures if shown is None else min(pictures, shown)
-    if isinstance(error, TooManyImagesError):
-        limit = error.limit if error.limit is not None else sent // 2
-        if limit < 1:
-            raise ConfigurationError(
-                f"The model accepts no images: {error.message}", hint="Choose a vision model."
-            ) from error
-        return min(limit, sent - 1) if sent > 1 else None
-    if sent > 1 and isinstance(error, RejectedRequestError) and _TOO_LONG.search(error.message):
-        return sent // 2
-    return None
-
-
-def find_feature_to_drop(error: GemsError, question: Question, refused: set[str], limits: ChatLimits) -> str | None:
-    """Return the feature to leave out after `error`; None if none is left that could be the cause."""
-    sent = {
-        "logprobs": question.logprobs and limits.logprobs,
-        "temperature": question.temperature is not None or limits.temperature is not None,
-        "max_tokens": question.max_tokens is not None or limits.max_tokens is not None,
-    }
-    rejected = isinstance(error, RejectedRequestError)
-    for feature, mention in _MENTIONS.items():
-        if rejected and sent[feature] and feature not in refused and mention.search(error.message):
-            return feature
-    mode = structured_mode(refused)
-    if question.reply is not None and mode != "text":
-        return mode
-    return "logprobs" if rejected and sent["logprobs"] and "logprobs" not in refused else None

@@ -1,7 +1,7 @@
-"""Client of a chat endpoint: limits, retries and fallbacks.
+"""Client of a chat endpoint: limits, retries, streaming and fallbacks.
 
-Which features a server supports is not configured: a rejected one is left out, and once a request has
-succeeded without it, the client never sends it again.
+Which features a server supports is not configured: a refused one is left out, and not sent again for a while once a
+request has succeeded without it.
 """
 
 from __future__ import annotations
@@ -11,36 +11,32 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from functools import partial, reduce
+from functools import reduce
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
-from pydantic import BaseModel
 
-from gems.errors import GemsError, RefusedError, RejectedRequestError, TooManyImagesError, UnreadableReplyError
-from gems.models.chat.capabilities import (
-    FEATURES,
-    ChatLimits,
-    find_feature_to_drop,
-    reduce_pictures,
-    response_format,
-    structured_mode,
-)
-from gems.models.chat.messages import ChatReply, Question
-from gems.models.chat.parsing import first_token, read_json, replace_surrogates, split_thought, yes_probability
+from gems.errors import GemsError, UnreadableReplyError
+from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
+from gems.models.chat.messages import ChatReply, Picture, Question
+from gems.models.chat.reply import read_reply
+from gems.models.chat.request import Asking, Request
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
+from gems.models.images import shrink_image
 from gems.observability.langchain_callbacks import masked_config
-from gems.observability.redaction import hide, redact, shorten
 from gems.types import NO_USAGE, Usage, add_usage
 
 logger = logging.getLogger(__name__)
 
 # Chat front ends stream model output; replies to nodes are not part of the conversation.
 _NO_STREAM: RunnableConfig = {"tags": [TAG_NOSTREAM]}
+_MOST_CHARACTERS = 2_000_000
+"""Of a streamed reply and its reasoning."""
+_CHARACTERS_PER_TOKEN = 4
 
 
 class ChatClient:
@@ -48,8 +44,7 @@ class ChatClient:
 
     `adaptable` models accept OpenAI's request parameters per call; others are asked for plain text and keep
     their own configuration. `extra_body` is added to each request's body, `secrets` are redacted from
-    messages, `closing` is awaited by `aclose`. `max_pictures` is the most images per request, as far as
-    learned; None if no limit is known.
+    messages, `closing` is awaited by `aclose`.
     """
 
     def __init__(
@@ -66,18 +61,17 @@ class ChatClient:
         self.model = model
         self.name = name
         self.limits = limits or ChatLimits()
+        self.capabilities = Capabilities(() if adaptable else set(FEATURES) - {"parts", "system"})
         self._extra_body = extra_body or {}
         self._secrets = secrets
         self._closing = closing
         self._adaptable = adaptable
-        self._refused = set() if adaptable else set(FEATURES)
-        self.max_pictures: int | None = None
         self._limiter = AdaptiveLimiter(self.limits.concurrency)
 
     @property
     def structured_output(self) -> str:
         """Current mode for structured replies: `json_schema`, `json_mode` or `text`."""
-        return structured_mode(self._refused)
+        return structured_mode(self.capabilities.lacking)
 
     def price(self, input_tokens: int, output_tokens: int) -> float | None:
         """Return the price in US dollars; None if unknown."""
@@ -88,8 +82,9 @@ class ChatClient:
     async def ask(self, question: Question, on_usage: Callable[[Usage], None] | None = None) -> ChatReply:
         """Ask, adapting the request to what the endpoint supports until it replies.
 
-        `on_usage` receives the usage of each reply, also of invalid ones. Raises `ConfigurationError` if the
-        key is rejected or the model accepts no images, and `ProviderError` if there is no valid reply.
+        At most three requests are sent for one answer, apart from those that a rate limit turns away. `on_usage`
+        receives the usage of each reply, also of invalid ones. Raises `ConfigurationError` if the key is rejected or
+        the model accepts no images, and `ProviderError` if there is no valid reply.
         """
         spent: list[Usage] = []
 
@@ -98,30 +93,20 @@ class ChatClient:
             if on_usage is not None:
                 on_usage(usage)
 
-        refused, shown = set(self._refused), self.max_pictures
-        while True:
-            try:
-                reply = await with_retries(
-                    partial(self._attempt, question, refused, shown, record),
-                    attempts=self.limits.attempts,
-                    first_wait_s=self.limits.first_wait_s,
-                    on_retry=_log_retry,
-                )
-            except (RejectedRequestError, UnreadableReplyError) as error:
-                fewer = reduce_pictures(error, len(question.pictures), shown)
-                if fewer is not None:
-                    shown = fewer
-                    if isinstance(error, TooManyImagesError):
-                        self.max_pictures = fewer
-                    continue
-                feature = find_feature_to_drop(error, question, refused, self.limits)
-                if feature is None:
-                    raise
-                logger.info("%s: retrying without %s after: %s", self.name, feature, error.message)
-                refused.add(feature)
-            else:
-                self._refused |= refused
-                return replace(reply, usage=reduce(add_usage, spent, NO_USAGE))
+        asking = Asking(question, self.limits, self.capabilities)
+
+        async def attempt() -> ChatReply:
+            return await self._attempt(question, asking.request, record)
+
+        reply = await with_retries(
+            attempt,
+            attempts=None,
+            first_wait_s=self.limits.first_wait_s,
+            on_retry=self._log_retry,
+            retries=asking.go_on,
+        )
+        asking.succeed()
+        return replace(reply, usage=reduce(add_usage, spent, NO_USAGE))
 
     async def aclose(self) -> None:
         """Close the model's connections. Idempotent."""
@@ -129,94 +114,120 @@ class ChatClient:
         if closing is not None:
             await closing()
 
-    async def _attempt(
-        self, question: Question, refused: set[str], shown: int | None, record: Callable[[Usage], None]
-    ) -> ChatReply:
-        parameters = self._parameters(question, refused)
-        sent = question.last_pictures(shown)
+    async def _attempt(self, question: Question, request: Request, record: Callable[[Usage], None]) -> ChatReply:
+        parameters = self._parameters(question, request)
+        sent = question.last_pictures(request.pictures)
         masked = masked_config([picture.image for picture in sent], self._secrets)
         config = _NO_STREAM | (masked or {})
         async with self._limiter.slot():
             started = time.perf_counter()
+            parts: list[BaseMessageChunk] = []
             try:
-                async with asyncio.timeout(self.limits.timeout_s):
-                    # Built only now: encoded images would take up memory while waiting for a slot.
-                    message = await self.model.ainvoke(question.messages(shown), config, **parameters)
+                # Built only now: encoded images would take up memory while waiting for a slot.
+                shown = await asyncio.to_thread(_shrink, question, request)
+                messages = shown.messages(
+                    request.pictures,
+                    with_system="system" not in request.lacking,
+                    in_parts="parts" not in request.lacking,
+                )
+                if "stream" in request.lacking:
+                    async with asyncio.timeout(self.limits.timeout_s):
+                        message = await self.model.ainvoke(messages, config, **parameters)
+                else:
+                    message = await self._receive(messages, config, parameters, request, parts)
             except Exception as error:
+                if parts:
+                    # What was received is paid for.
+                    record(self._usage(_join(parts), sent, time.perf_counter() - started))
                 raise translate_error(error, self.name, *self._secrets) from error
-            finally:
-                seconds = time.perf_counter() - started
+            seconds = time.perf_counter() - started
         record(self._usage(message, sent, seconds))
-        one_token = question.max_tokens == 1
-        return _parse_reply(message, question.reply, self.name, self._secrets, one_token=one_token)
+        return read_reply(message, question, self.name, self._secrets, is_streamed="stream" not in request.lacking)
 
-    def _parameters(self, question: Question, refused: set[str]) -> dict[str, Any]:
+    async def _receive(
+        self, messages: Any, config: RunnableConfig, parameters: dict[str, Any], request: Request,
+        parts: list[BaseMessageChunk],
+    ) -> AIMessage:  # fmt: skip
+        """Collect a streamed reply in `parts`; TimeoutError after a silence that is too long."""
+        usage = {"stream_usage": "stream_usage" not in request.lacking}
+        stream = self.model.astream(messages, config, **usage, **parameters)
+        length = 0
+        try:
+            while True:
+                async with asyncio.timeout(self.limits.timeout_s):
+                    part = await anext(stream, None)
+                if part is None:
+                    break
+                parts.append(part)
+                length += len(str(part.content)) + len(str(part.additional_kwargs.get("reasoning_content", "")))
+                if length > _MOST_CHARACTERS:
+                    raise UnreadableReplyError(f"{self.name} sent more than {_MOST_CHARACTERS:,} characters.")
+        finally:
+            await stream.aclose()
+        if not parts:
+            raise UnreadableReplyError(f"{self.name} sent no part of a stream.")
+        return _join(parts)
+
+    def _parameters(self, question: Question, request: Request) -> dict[str, Any]:
         """Return the request parameters that the endpoint supports."""
         if not self._adaptable:
             return {}
         parameters: dict[str, Any] = {}
         temperature = self.limits.temperature if question.temperature is None else question.temperature
-        if temperature is not None and "temperature" not in refused:
+        if temperature is not None and "temperature" not in request.lacking:
             parameters["temperature"] = temperature
         # langchain-openai handles a top-level `response_format` itself; `extra_body` is sent unchanged.
         body = dict(self._extra_body)
-        max_tokens = self.limits.max_tokens if question.max_tokens is None else question.max_tokens
+        asked = self.limits.max_tokens if question.max_tokens is None else question.max_tokens
+        max_tokens = asked if request.max_tokens is None else request.max_tokens
         if max_tokens is not None:
-            if "max_tokens" in refused:
+            if "max_tokens" in request.lacking:
                 body["max_completion_tokens"] = max_tokens
             else:
                 parameters["max_tokens"] = max_tokens
-        if question.logprobs and self.limits.logprobs and "logprobs" not in refused:
+        if question.logprobs and self.limits.logprobs and "logprobs" not in request.lacking:
             parameters |= {"logprobs": True, "top_logprobs": 20}
-        if question.reply is not None and (mode := structured_mode(refused)) != "text":
+        if question.reply is not None and (mode := structured_mode(request.lacking)) != "text":
             body["response_format"] = response_format(question.reply, mode)
         return parameters | ({"extra_body": body} if body else {})
 
     def _usage(self, message: AIMessage, pictures: tuple[Any, ...], seconds: float) -> Usage:
         tokens = message.usage_metadata
-        received, written = (tokens["input_tokens"], tokens["output_tokens"]) if tokens else (0, 0)
+        # A reply that broke off has no usage of its own.
+        written = len(str(message.text)) + len(str(message.additional_kwargs.get("reasoning_content", "")))
+        received, made = (
+            (tokens["input_tokens"], tokens["output_tokens"]) if tokens else (0, written // _CHARACTERS_PER_TOKEN)
+        )
         return {
             "calls": 1,
             "input_tokens": received,
-            "output_tokens": written,
+            "output_tokens": made,
             "images_sent": len(pictures),
             "image_bytes_sent": sum(len(picture.data) for picture in pictures),
             "seconds": seconds,
-            "usd": self.price(received, written),
+            "usd": self.price(received, made),
         }
 
+    def _log_retry(self, error: GemsError, seconds: float) -> None:
+        logger.warning("%s Retrying in %.1f s.", error.message, seconds)
 
-def _log_retry(error: GemsError, seconds: float) -> None:
-    logger.warning("%s Retrying in %.1f s.", error.message, seconds)
+
+def _join(parts: list[BaseMessageChunk]) -> AIMessage:
+    first, *others = parts
+    joined = first + others if others else first
+    if not isinstance(joined, AIMessageChunk):
+        raise TypeError(f"The stream holds a {type(joined).__name__}.")
+    return joined
 
 
-def _parse_reply(
-    message: AIMessage, form: type[BaseModel] | None, name: str, secrets: tuple[str, ...], *, one_token: bool = False
-) -> ChatReply:
-    """Separate the reply in `message` from its reasoning; raise `RefusedError` or `UnreadableReplyError`."""
-    finish = message.response_metadata.get("finish_reason")
-    refusal = message.additional_kwargs.get("refusal")
-    if finish == "content_filter" or refusal:
-        reason = f": {shorten(redact(str(refusal), *secrets))}" if refusal else "."
-        raise RefusedError(f"{name} refused to answer{reason}")
-    # If the endpoint or a proxy repeats the key in a reply, it must not be stored with the run.
-    inline_thought, text = split_thought(hide(replace_surrogates(str(message.text)), *secrets))
-    thought = message.additional_kwargs.get("reasoning_content") or message.additional_kwargs.get("reasoning")
-    logprobs = message.response_metadata.get("logprobs")
-    first = first_token(logprobs)
-    # A single token may be blank although its alternatives are words.
-    if not text and not (first and one_token):
-        cut = " It was truncated: increase GEMS_CHAT__MAX_TOKENS." if finish == "length" else ""
-        raise UnreadableReplyError(f"{name} sent an empty reply.{cut}")
-    try:
-        parsed = read_json(text, form) if form is not None else None
-    except UnreadableReplyError as error:
-        raise UnreadableReplyError(f"{name}: {redact(error.message, *secrets)}") from None
-    return ChatReply(
-        text=text,
-        thought=hide(replace_surrogates(str(thought or inline_thought)), *secrets),
-        parsed=parsed,
-        yes_probability=yes_probability(logprobs),
-        usage=NO_USAGE,
-        first_token=first,
-    )
+def _shrink(question: Question, request: Request) -> Question:
+    """Halve the sides of the question's images as often as the request says. Blocking."""
+    if not request.shrunk:
+        return question
+    parts = [
+        replace(part, data=shrink_image(part.data, request.shrunk), media_type="image/jpeg")
+        if isinstance(part, Picture)
+        else part
+        for part in question.parts
+    ]
+    return replace(question, parts=tuple(parts))

@@ -62,10 +62,18 @@ class Question:
         """Return the last `most` images; None for all."""
         return self.pictures if most is None else self.pictures[max(0, len(self.pictures) - most) :]
 
-    def messages(self, max_pictures: int | None = None) -> list[BaseMessage]:
-        """Convert to LangChain messages with the last `max_pictures` images."""
+    def messages(
+        self, max_pictures: int | None = None, *, with_system: bool = True, in_parts: bool = True
+    ) -> list[BaseMessage]:
+        """Convert to LangChain messages with the last `max_pictures` images.
+
+        Without `with_system` the instructions stand in the user's message; without `in_parts` a message of texts only
+        is a single text.
+        """
         left_out = len(self.pictures) - len(self.last_pictures(max_pictures))
         content: list[str | dict[str, Any]] = []
+        if self.system and not with_system:
+            content.append({"type": "text", "text": self.system})
         for part in self.parts:
             if isinstance(part, str):
                 content.append({"type": "text", "text": part})
@@ -76,7 +84,9 @@ class Question:
                     content.append({"type": "text", "text": part.label})
                 url = f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
                 content.append({"type": "image_url", "image_url": {"url": url}})
-        return [*([SystemMessage(self.system)] if self.system else []), HumanMessage(content)]
+        texts = [part["text"] for part in content if isinstance(part, dict) and part["type"] == "text"]
+        message = HumanMessage("\n\n".join(texts) if len(texts) == len(content) and not in_parts else content)
+        return [*([SystemMessage(self.system)] if self.system and with_system else []), message]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

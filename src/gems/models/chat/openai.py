@@ -13,7 +13,7 @@ from langchain_openai.chat_models.base import BaseChatOpenAI
 
 
 class ReasoningChatOpenAI(BaseChatOpenAI):
-    """`BaseChatOpenAI` that copies the reasoning to `additional_kwargs["reasoning_content"]`.
+    """`BaseChatOpenAI` that copies reasoning and refusal to `additional_kwargs`, also of streams.
 
     Servers send `reasoning_content` (SGLang, DeepSeek, Kimi) or `reasoning` (newer vLLM, OpenRouter);
     langchain-openai drops both.
@@ -42,3 +42,5 @@ def _copy_thought(message: dict[str, Any] | None, generation: ChatGeneration) ->
     thoughts = [(message or {}).get(name) for name in ("reasoning_content", "reasoning")]
     if thought := next((each for each in thoughts if isinstance(each, str)), None):
         generation.message.additional_kwargs["reasoning_content"] = thought
+    if isinstance(refusal := (message or {}).get("refusal"), str):
+        generation.message.additional_kwargs["refusal"] = refusal

@@ -1,53 +1,64 @@
-"""Parse chat replies: reasoning in the text, JSON in prose and code fences, yes/no answers, probabilities."""
+"""Find the JSON of a form in a chat model's reply.
+
+The last complete object that satisfies the form counts: what stands before it may be an example or a draft. JSON that
+is only nearly right is mended by json-repair, but never completed: where the text ends inside a value, nothing in
+front of it counts either.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any, TypeVar, cast
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar, cast
 
+import json_repair
 from pydantic import BaseModel, ValidationError
 
 from gems.errors import UnreadableReplyError
-from gems.types import AnswerValue
 
 M = TypeVar("M", bound=BaseModel)
 
-_ANSWERS: dict[AnswerValue, tuple[str, ...]] = {
-    "yes": ("yes", "y", "true"),
-    "no": ("no", "n", "false"),
-    "unknown": ("unknown", "unclear", "unsure", "uncertain", "cannot", "can't", "n/a"),
-}
-_LEADING = re.compile(
-    r"^[\s*_#>`\"'({\[-]*(?:(?:final )?answer[\s*_\"'`]*[:=]\s*)?[\s*_`\"']*(?:no doubt\b[\s,:-]*)?", re.IGNORECASE
-)
-_LATER_ANSWER = re.compile(r"\b(?:the )?answer\s*(?:is\b(?:\s*:)?|:|=)\s*[\"'*_`]*(yes|no|unknown)\b", re.IGNORECASE)
-_WORD = re.compile(r"n/a\b|[a-z']+")
-# A later line such as "No further remarks" is not an answer.
-_SET_OFF = re.compile(r"\s*(?:$|[.,:;!*_`\"'\u2013\u2014-])")
-_BRACKET = re.compile(r"[{\[]")
-# May include the language's name: JSON is searched from its first bracket.
-_FENCE = re.compile(r"```(.*?)```", re.DOTALL)
+# What may begin the JSON of a form: braces of other kinds are prose.
+_START = re.compile(r"""\{(?=\s*(?:[\\"'“”\w]|\}|//|/\*|$))|\[(?=\s*(?:[{"'“\\]|\]|$))""")
+_IN_JSON = re.compile(r'["\\{}\[\]]')
+_QUOTES = re.compile(r'(?<!\\)"')
+_OUTSIDE_STRINGS = re.compile(r"[{}\[\]]")
 _SCAN_BUDGET = 20
 """Limit of the characters scanned for JSON, in lengths of the text: every bracket may begin a value."""
-
-
-def split_thought(content: str) -> tuple[str, str]:
-    """Split content into the reasoning inside `<think>` tags and the answer after it.
-
-    The opening tag may be missing if the chat template wrote it; unclosed reasoning has no answer. Content
-    that starts as JSON has no reasoning, even if a string in it contains the tag.
-    """
-    if content.lstrip().startswith(("{", "[", "```")):
-        return "", content.strip()
-    before, closed, answer = content.rpartition("</think>")
-    if closed:
-        return before.replace("<think>", "").replace("</think>", "").strip(), answer.strip()
-    if content.lstrip().startswith("<think>"):
-        return content.lstrip().removeprefix("<think>").strip(), ""
-    return "", content.strip()
+_MOST_MENDED = 20_000
+"""Characters; mending takes quadratic time in the worst case."""
+_DEEPEST_MENDED = 12
+_MOST_WRAPPERS = 5
+_WRAPPERS = (
+    "result",
+    "data",
+    "response",
+    "output",
+    "arguments",
+    "parameters",
+    "input",
+    "json",
+    "content",
+    "final",
+    "reply",
+    "function",
+)
+"""Keys of objects that only hold what was asked for. Others are opened where they are the only one."""
+_NO_WRAPPERS = (
+    "example",
+    "draft",
+    "schema",
+    "template",
+    "format",
+    "thought",
+    "thinking",
+    "reasoning",
+    "error",
+    "properties",
+)
 
 
 def replace_surrogates(value: Any) -> Any:
@@ -61,111 +72,184 @@ def replace_surrogates(value: Any) -> Any:
     return value
 
 
-def read_json(text: str, form: type[M]) -> M:
-    """Parse the first JSON value in `text` that matches `form`, or text that its `from_plain` accepts."""
-    fault = "it contains no JSON"
-    for value in _find_json_values(text):
+class FoundValue(NamedTuple):
+    """A JSON object or array and its place in the text; `is_mended` if it was only nearly JSON."""
+
+    value: Any
+    start: int
+    end: int
+    is_mended: bool = False
+
+
+def find_values(text: str) -> Iterator[FoundValue]:
+    """Yield the complete JSON objects and arrays of a text in order; raise `ValueError` if it ends inside of one."""
+    decoder = json.JSONDecoder(strict=False, object_pairs_hook=_build_object)
+    position, left = 0, _SCAN_BUDGET * len(text) + 1_000
+    while (found := _START.search(text, position)) is not None:
+        start, position = found.start(), found.start() + 1
         try:
-            return form.model_validate(_wrap_list(replace_surrogates(value), form))
-        except ValidationError as error:
-            fault = error.errors(include_input=False, include_url=False)[0]["msg"]
+            value, position = decoder.raw_decode(text, start)
+            yield FoundValue(value, start, position)
+            continue
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        except ValueError as error:
+            # Python counts the lines up to an error, which is fast but adds up. The error of a number with too many
+            # digits has no position.
+            failed = getattr(error, "pos", len(text))
+            left -= max(failed - start, failed // 64)
+        end, depth = _find_end(text, start)
+        left -= 2 * ((end or len(text)) - start)
+        if end is None:
+            raise ValueError("it ends in the middle")
+        if left < 0:
+            raise ValueError("it holds too many brackets")
+        if end - start <= _MOST_MENDED and depth <= _DEEPEST_MENDED:
+            piece = text[start:end]
+            value = json_repair.loads(piece, skip_json_loads=True)
+            if isinstance(value, list if piece[0] == "[" else dict) and _is_faithful(value, piece):
+                yield FoundValue(value, start, end, is_mended=True)
+                position = end
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; raise `ValueError` where the same key has two values."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if found.setdefault(key, value) != value:
+            raise ValueError(f"the key {key!r} has two values")
+    return found
+
+
+def _find_end(text: str, start: int) -> tuple[int | None, int]:
+    """Return where the bracket at `start` is closed, None if nowhere, and how deep others are nested in it."""
+    end, deepest = _match_brackets(text, start, _IN_JSON)
+    if end is not None or len(_QUOTES.findall(text, start)) % 2 == 0:
+        return end, deepest
+    # With a quotation mark too many all the rest seems to be inside of a string.
+    end, deepest = _match_brackets(text, start, _OUTSIDE_STRINGS)
+    return (None if end is None or text[end:].strip("` \t\r\n") else end), deepest
+
+
+def _match_brackets(text: str, start: int, marks: re.Pattern[str]) -> tuple[int | None, int]:
+    depth = deepest = skip = 0
+    in_string = False
+    for mark in marks.finditer(text, start):
+        if mark.start() < skip:
+            continue
+        if mark[0] == "\\":
+            skip = mark.end() + 1
+        elif mark[0] == '"':
+            in_string = not in_string
+        elif not in_string:
+            depth += 1 if mark[0] in "{[" else -1
+            deepest = max(deepest, depth)
+            if depth == 0:
+                return mark.end(), deepest
+    return None, deepest
+
+
+def _is_faithful(value: Any, piece: str) -> bool:
+    """Return whether a mended value has each key as often as the text has it, and no text of its own.
+
+    A key that is missing was taken for a part of a text or overwritten by a later one: with it a verdict may be lost
+    that contradicts another.
+    """
+    keys: Counter[str] = Counter()
+    texts: list[str] = []
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            keys.update(map(str, item))
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str):
+            texts.append(item)
+    written = Counter(re.findall(r"([\w-]+)\s*\\?[\"'”]?\s*:", piece))
+    squeezed = _squeeze(piece)
+    return all(written[key] == count for key, count in keys.items() if re.fullmatch(r"[\w-]+", key)) and all(
+        _squeeze(text) in squeezed for text in texts
+    )
+
+
+def _squeeze(text: str) -> str:
+    """Return text without what mending and unescaping change."""
+    return re.sub(r"[\s\\\"'“”]|\\[nrt]", "", text)
+
+
+def read_json(text: str, form: type[M]) -> M:
+    """Parse the last JSON value in `text` that satisfies `form`, or text that its `from_plain` accepts.
+
+    Raises:
+        UnreadableReplyError: There is none, or the text ends inside of a value.
+    """
+    fault, read = "it contains no JSON", None
+    try:
+        for found in find_values(_unquote(text)):
+            try:
+                read = _read_value(replace_surrogates(found.value), form)
+            except ValidationError as error:
+                fault = error.errors(include_input=False, include_url=False)[0]["msg"]
+    except ValueError as error:
+        raise UnreadableReplyError(f"The answer is not a {form.__name__} ({error}): {text[:120]!r}.") from None
+    if read is not None:
+        return read
     if (from_plain := getattr(form, "from_plain", None)) and (plain := from_plain(text)) is not None:
         return cast("M", plain)
     raise UnreadableReplyError(f"The answer is not a {form.__name__} ({fault}): {text[:120]!r}.")
 
 
-def read_answer(text: str) -> tuple[AnswerValue, str]:
-    """Parse yes, no or unknown, and the remaining text as evidence.
-
-    The first word decides: "Yes, there is nothing else" is a yes. Otherwise the last "answer: yes" or "the
-    answer is no" decides, then the first line that begins with an answer and punctuation.
-    """
-    value, evidence = _parse_leading_answer(text)
-    if value is not None:
-        return value, evidence
-    if later := _LATER_ANSWER.findall(text):
-        return later[-1].lower(), text.strip()
-    for line in text.splitlines():
-        value, evidence = _parse_leading_answer(line, on_its_own=True)
-        if value is not None:
-            return value, evidence
-    return "unknown", text.strip()
+def _unquote(text: str) -> str:
+    """Return the text of a JSON string, which may be JSON itself; other text as it is."""
+    if text.lstrip().startswith('"'):
+        with suppress(ValueError):
+            value = json.loads(text, strict=False)
+            return value if isinstance(value, str) else text
+    return text
 
 
-def _parse_leading_answer(text: str, *, on_its_own: bool = False) -> tuple[AnswerValue | None, str]:
-    """Parse the first word as an answer, None if it is not one; also return the text after it."""
-    rest = _LEADING.sub("", text, count=1)
-    match = _WORD.match(rest.lower())
-    word = match.group() if match else ""
-    # A single letter can be a word in other languages, e.g. the Spanish "y".
-    if (on_its_own or len(word) == 1) and not _SET_OFF.match(rest[len(word) :]):
-        return None, ""
-    evidence = rest[len(word) :].lstrip(" \t\r\n.,:;!*_-\u2013\u2014`\"')").rstrip(" \t\r\n*_`")
-    return next((value for value, words in _ANSWERS.items() if word in words), None), evidence
+def _read_value(value: Any, form: type[M], depth: int = 0) -> M:
+    """Validate a value, or else what is wrapped in it; raise the error of the outermost one."""
+    try:
+        return form.model_validate(_wrap_list(value, form))
+    except ValidationError:
+        read = [found for inner in _unwrap(value) if (found := _try_value(inner, form, depth)) is not None]
+        if not read or any(found != read[0] for found in read):
+            raise
+        return read[0]
 
 
-def yes_probability(logprobs: Any) -> float | None:
-    """Return the probability of yes in [0, 1], over all its spellings, at the first token of yes or no."""
-    for token in _list_tokens(logprobs)[:8]:
-        if _normalize_token(token) not in ("yes", "no"):
-            continue
-        alternatives = token.get("top_logprobs") or [token]
-        if not isinstance(alternatives, list):
-            return None
-        # Logarithms above 0 would give probabilities above 1.
-        found = [a.get("logprob") for a in alternatives if _normalize_token(a) == "yes"]
-        if not all(isinstance(value, int | float) and not math.isnan(value) for value in found):
-            return None
-        return min(1.0, sum(math.exp(min(0.0, value)) for value in found))
-    return None
+def _try_value(value: Any, form: type[M], depth: int) -> M | None:
+    try:
+        return _read_value(value, form, depth + 1) if depth < _MOST_WRAPPERS else None
+    except ValidationError:
+        return None
 
 
-def first_token(logprobs: Any) -> dict[str, float]:
-    """Return probabilities in [0, 1] of the first token's alternatives from OpenAI-style logprobs."""
-    first = next(iter(_list_tokens(logprobs)), None)
-    alternatives = (first.get("top_logprobs") or [first]) if isinstance(first, dict) else []
-    found: dict[str, float] = {}
-    for each in alternatives if isinstance(alternatives, list) else []:
-        token, value = (each.get("token"), each.get("logprob")) if isinstance(each, dict) else (None, None)
-        if isinstance(token, str) and isinstance(value, int | float) and not math.isnan(value):
-            found[token] = min(1.0, found.get(token, 0.0) + math.exp(min(0.0, value)))
+def _unwrap(value: Any) -> list[Any]:
+    """Return what a value may be a wrapper of: objects and arrays, also as JSON in a string."""
+    if isinstance(value, list):
+        inner = value if len(value) == 1 else []
+    elif isinstance(value, dict):
+        named = [item for key, item in value.items() if str(key).lower() in _WRAPPERS]
+        single = [item for key, item in value.items() if len(value) == 1 and str(key).lower() not in _NO_WRAPPERS]
+        inner = named or single
+    else:
+        inner = []
+    found = []
+    for item in inner:
+        if isinstance(item, dict | list):
+            found.append(item)
+        elif isinstance(item, str):
+            with suppress(ValueError):
+                found.extend(value.value for value in find_values(item))
     return found
 
 
-def _list_tokens(logprobs: Any) -> list[Any]:
-    content = logprobs.get("content") if isinstance(logprobs, dict) else None
-    return content if isinstance(content, list) else []
-
-
-def _normalize_token(token: Any) -> str:
-    """Return a token's word in lower case without punctuation and tokenizer marks; empty if invalid."""
-    text = token.get("token") if isinstance(token, dict) else None
-    return text.strip(" \n*_\"'`.,Ġ▁").lower() if isinstance(text, str) else ""
-
-
-def _find_json_values(text: str) -> Iterator[Any]:
-    """Yield JSON objects and arrays in `text`, fenced ones first."""
-    decoder = json.JSONDecoder(strict=False)
-    for piece in [*_FENCE.findall(text), text]:
-        position, left = 0, _SCAN_BUDGET * len(piece)
-        while left >= 0 and (found := _BRACKET.search(piece, position)) is not None:
-            try:
-                value, position = decoder.raw_decode(piece, found.start())
-                yield value
-            except ValueError as error:
-                # The error of a number with too many digits has no position. Python counts the lines up to
-                # an error, which is fast but adds up.
-                end = getattr(error, "pos", None)
-                left -= len(piece) if end is None else max(end - found.start(), end // 64)
-                position = found.start() + 1
-            except RecursionError:
-                # A model in a loop writes brackets endlessly; no answer follows.
-                break
-
-
 def _wrap_list(value: Any, form: type[BaseModel]) -> Any:
-    """Wrap a bare list in the only field of a schema with one field."""
-    if isinstance(value, list) and len(form.model_fields) == 1:
-        name = next(iter(form.model_fields))
-        return {name: [{"question": item} if isinstance(item, str) else item for item in value]}
+    """Wrap a bare list in the only field of a form with one field."""
+    if isinstance(value, list) and value and len(form.model_fields) == 1:
+        return {next(iter(form.model_fields)): value}
     return value

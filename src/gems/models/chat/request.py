@@ -1,0 +1,159 @@
+"""One request to a chat endpoint, and the next one after it failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from gems.errors import (
+    BlindModelError,
+    ContextExceededError,
+    GemsError,
+    ProviderTimeoutError,
+    RateLimitError,
+    RejectedRequestError,
+    ServerError,
+    TooManyImagesError,
+    TruncatedReplyError,
+    UnreadableReplyError,
+)
+from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, feature_of, structured_mode
+from gems.models.chat.messages import Question
+from gems.models.http import is_retryable
+from gems.models.schemas import TASK_ROLES
+
+MOST_REQUESTS = 3
+"""Requests for one answer that the endpoint may have spent something on, or refused."""
+_MOST_TIMEOUTS = 2
+_OPTIONAL = frozenset(FEATURES)
+_FINAL = ("bad_image", "redirect")
+"""Refusals that no other request avoids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent of a question.
+
+    Attributes:
+        lacking: Features that are left out.
+        pictures: Only so many of the last images; None for all.
+        shrunk: How often the images' sides are halved.
+        max_tokens: Instead of the question's own; None for that one.
+    """
+
+    lacking: frozenset[str]
+    pictures: int | None = None
+    shrunk: int = 0
+    max_tokens: int | None = None
+
+
+@dataclass(slots=True)
+class Asking:
+    """The requests for one answer: what is sent next, and what their failures teach about the endpoint."""
+
+    question: Question
+    limits: ChatLimits
+    capabilities: Capabilities
+    request: Request = field(init=False)
+    requests: int = 0
+    waits: int = 0
+    _timeouts: int = 0
+    _refusals: int = 0
+    _refused: set[str] = field(default_factory=set)
+    _most_pictures: int | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with all that the endpoint is not known to lack."""
+        self.request = Request(self.capabilities.lacking, self.capabilities.most_pictures)
+
+    def succeed(self) -> None:
+        """Remember what had to be left out."""
+        self.capabilities.learn(self._refused, self._most_pictures)
+
+    def go_on(self, error: BaseException) -> bool:
+        """Return whether to send another request after `error`, and make it the next one.
+
+        Raises:
+            BlindModelError: The model cannot see the images that the question is about.
+        """
+        if isinstance(error, RateLimitError):
+            self.waits += 1
+            return is_retryable(error) and self.waits < self.limits.attempts
+        self.requests += 1
+        if self.requests >= min(MOST_REQUESTS, max(self.limits.attempts, 2 if self._adapts(error) else 1)):
+            return False
+        following = self._after(error)
+        if following is None:
+            return False
+        self.request = following
+        return True
+
+    def _adapts(self, error: BaseException) -> bool:
+        """Return whether the next request would be another one, so that it is no mere repetition."""
+        return isinstance(error, RejectedRequestError | BlindModelError | UnreadableReplyError)
+
+    def _after(self, error: BaseException) -> Request | None:
+        """Return the next request; None where none can help."""
+        request, lacking = self.request, self.request.lacking
+        match error:
+            case TruncatedReplyError():
+                most = error.limit
+                return None if request.max_tokens is not None or most is None else replace(request, max_tokens=2 * most)
+            case BlindModelError():
+                return self._without_pictures()
+            case TooManyImagesError():
+                return self._with_fewer_pictures(error)
+            case ContextExceededError():
+                return self._with_less_to_see()
+            case RejectedRequestError():
+                return self._without_refused(error)
+            case UnreadableReplyError():
+                # Only this question is asked in another way: the endpoint may be able to do it.
+                mode = structured_mode(lacking) if self.question.reply is not None else "text"
+                return replace(request, lacking=lacking | ({mode} if mode != "text" else set()))
+            case ProviderTimeoutError():
+                self._timeouts += 1
+                return request if self._timeouts < _MOST_TIMEOUTS else None
+            case ServerError() if self.question.reply is not None and structured_mode(lacking) != "text":
+                # Some fail at a schema that they cannot do.
+                return replace(request, lacking=lacking | {structured_mode(lacking)})
+            case GemsError():
+                return request if is_retryable(error) else None
+        return None
+
+    def _without_refused(self, error: RejectedRequestError) -> Request | None:
+        request = self.request
+        feature = feature_of(error.refused, request.lacking)
+        self._refusals += 1
+        if feature is not None and feature not in request.lacking:
+            self._refused.add(feature)
+            left_out = request.lacking | {feature}
+            # What else it may refuse is not found out one by one.
+            return replace(request, lacking=left_out if self._refusals == 1 else _OPTIONAL)
+        return (
+            None
+            if request.lacking >= _OPTIONAL or error.refused == "bad_image"
+            else replace(request, lacking=_OPTIONAL)
+        )
+
+    def _without_pictures(self) -> Request | None:
+        if not self._shown() or TASK_ROLES[self.question.task] == "judge":
+            return None
+        self._most_pictures = 0
+        return replace(self.request, pictures=0)
+
+    def _with_fewer_pictures(self, error: TooManyImagesError) -> Request | None:
+        shown = self._shown()
+        most = error.limit if error.limit is not None else shown // 2
+        if most < 1 or shown < 2:
+            return None
+        self._most_pictures = min(most, shown - 1)
+        return replace(self.request, pictures=self._most_pictures)
+
+    def _with_less_to_see(self) -> Request | None:
+        shown = self._shown()
+        if shown > 1:
+            return replace(self.request, pictures=1)
+        return replace(self.request, shrunk=self.request.shrunk + 1) if shown else None
+
+    def _shown(self) -> int:
+        return len(self.question.last_pictures(self.request.pictures))
