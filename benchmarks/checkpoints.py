@@ -26,6 +26,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
 from benchmarks._results import write
+from gems.models.schemas import find_task
 from gems.service import Gems
 from gems.settings import Settings
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
@@ -52,7 +53,7 @@ class Wordy(BaseChatModel):
         **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:
         text = "".join(str(message.content) for message in messages)
-        task = str(messages[0].content).split("\n", 1)[0].removeprefix("Task: ")
+        task = find_task(message.content for message in messages)
         dice = random.Random(hashlib.sha256(text.encode()).digest())
         answer = json.dumps(_answer(task, dice))
         if task == "checklist":
@@ -68,6 +69,8 @@ def _answer(task: str, dice: random.Random) -> dict[str, Any]:
     numbers = range(1, REQUIREMENTS + 1)
     if task == "decompose":
         return {"requirements": [{"question": f"Is there {_text(dice, 12)}?"} for _ in numbers]}
+    if task == "complete":
+        return {"requirements": []}
     if task == "checklist":
         return {"answers": [{"number": n, "answer": "no", "evidence": _text(dice, 12)} for n in numbers]}
     if task == "reflect":

@@ -35,6 +35,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gems.models.schemas import find_task
+
 SIDE = 1024
 REQUIREMENTS = 7
 _POOL = 4
@@ -81,7 +83,7 @@ class Endpoint:
         texts, pictures = parts_of(messages[1]["content"])
         tokens = len(system + texts) // 4 + sum(tokens_of(picture) for picture in pictures)
         self.counts.update(calls=1, tokens=tokens, image_bytes=sum(map(len, pictures)), images=len(pictures))
-        answer = self.answer(system.split("\n", 1)[0].removeprefix("Task: "), texts)
+        answer = self.answer(find_task((system, texts)), texts)
         due = began + self.chat_s + self.image_s * len(pictures)
         await asyncio.sleep(due - asyncio.get_running_loop().time())
         return JSONResponse(
@@ -112,6 +114,8 @@ class Endpoint:
             case "decompose":
                 questions = [f"Is thing number {n} as it should be? ({last})" for n in range(REQUIREMENTS)]
                 return json.dumps({"requirements": [{"question": each} for each in questions]})
+            case "complete":
+                return '{"requirements": []}'
             case "checklist":
                 asked = re.findall(r"^(\d+)\. Is thing number (\d+)", texts, re.MULTILINE)
                 answers = [

@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from gems.models.schemas import extract_tag
+from gems.models.schemas import extract_tag, find_task
 from gems.types import ImageRequest
 
 THINGS = ("heron", "lantern", "kettle", "willow")
@@ -65,7 +65,7 @@ def met(data: bytes) -> list[bool]:
 def chat(messages: list[dict[str, Any]]) -> str:
     """What the chat model answers; the same to the same question."""
     content = messages[1]["content"]
-    task = str(messages[0]["content"]).splitlines()[0].removeprefix("Task: ")
+    task = find_task(message["content"] for message in messages)
     answer = _TASKS[task](_text(content), content)
     return answer if isinstance(answer, str) else json.dumps(answer)
 
@@ -81,6 +81,10 @@ def _enhance(text: str, _content: Any) -> Any:
 
 def _keep(_text: str, _content: Any) -> Any:
     return {"lost": [], "prompt": ""}
+
+
+def _complete(_text: str, _content: Any) -> Any:
+    return {"requirements": []}
 
 
 def _decompose(_text: str, _content: Any) -> Any:
@@ -120,6 +124,7 @@ _TASKS = {
     "enhance": _enhance,
     "keep": _keep,
     "decompose": _decompose,
+    "complete": _complete,
     "checklist": _checklist,
     "verify": _verify,
     "reflect": _reflect,

@@ -29,6 +29,7 @@ from PIL import Image
 from benchmarks._results import write
 from gems.events import Judged
 from gems.graphs.loop import build_graph
+from gems.models.schemas import find_task
 from gems.service import Gems
 from gems.settings import Settings
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
@@ -55,7 +56,7 @@ class SaysNo(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002
         **kwargs: Any,  # noqa: ARG002
     ) -> ChatResult:
-        task = str(messages[0].content).split("\n", 1)[0].removeprefix("Task: ")
+        task = find_task(message.content for message in messages)
         text = ANSWERS.get(task, "")
         if task in ("enhance", "prepare"):
             text = json.dumps({"prompt": "a prompt with a little more to it"})
@@ -72,6 +73,7 @@ ANSWERS = {
     "decompose": json.dumps(
         {"requirements": [{"question": f"Is there thing number {n}?"} for n in range(REQUIREMENTS)]}
     ),
+    "complete": json.dumps({"requirements": []}),
     "checklist": json.dumps(
         {
             "answers": [

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from gems.errors import GemsError, LimitReached, ProviderError, RefusedError, SkillError, UnreadableReplyError
 from gems.models.chat.answers import read_answer
 from gems.models.chat.messages import Picture
-from gems.models.schemas import AnswerReply, ChecklistReply
+from gems.models.schemas import MAX_QUESTIONS, AnswerReply, ChecklistReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.nodes.skills import limit_time, skill_verifiers, used_skills
@@ -51,9 +51,19 @@ async def judge_image(
         # The paper asks one question per call.
         ask = ask_individually if work.profile == "paper" else ask_checklist
         asked = await ask(await pictures_to_judge(image, work), open_ones, work, _FIRST_ATTEMPTS)
+    _warn_undecided(asked, work)
     answers = asked.by_requirement() | dict(known)
     judgement = Judgement([answers[requirement["id"]] for requirement in requirements], asked.thought)
     return judgement if work.profile == "paper" else _apply_parents(judgement, requirements)
+
+
+def _warn_undecided(judgement: Judgement, work: NodeContext) -> None:
+    """Quote the judge if nothing of what it said about an image could be read as an answer."""
+    if judgement.answers and all(answer["answer"] == "unknown" for answer in judgement.answers):
+        said = next((answer["evidence"] for answer in judgement.answers if answer["evidence"]), "nothing")
+        work.warn(
+            f"The judge answered none of {len(judgement.answers)} questions about an image; it said: {said[:160]}"
+        )
 
 
 async def pictures_to_judge(image: str, work: NodeContext) -> list[Picture]:
@@ -71,14 +81,37 @@ def is_verified(answer: Answer) -> bool:
 async def ask_checklist(
     pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempts: Attempts
 ) -> Judgement:
-    """Ask all questions in one call, and those left unknown, or all if that fails, individually."""
+    """Ask the questions in lists of at most 15; those left unknown, or all of an unusable list, individually.
+
+    What depends on a requirement that is not met is not asked, where that is known before its list.
+    """
+    found = Judgement([])
+    for start in range(0, len(requirements), MAX_QUESTIONS):
+        listed = requirements[start : start + MAX_QUESTIONS]
+        known = found.by_requirement()
+        skipped = {item["id"]: answer for item in listed if (answer := _answer_of_parent(item, known, requirements))}
+        open_ones = [item for item in listed if item["id"] not in skipped]
+        asked = await _ask_one_list(pictures, open_ones, work, attempts) if open_ones else Judgement([])
+        answers = asked.by_requirement() | skipped
+        found = Judgement([*found.answers, *(answers[item["id"]] for item in listed)], found.thought)
+        found = found.updated({}, asked.thought)
+    return found
+
+
+async def _ask_one_list(
+    pictures: Sequence[Picture], requirements: Sequence[Requirement], work: NodeContext, attempts: Attempts
+) -> Judgement:
     try:
         listed = await _ask_list(pictures, requirements, work, attempts[0])
     except (UnreadableReplyError, RefusedError) as error:
         work.warn(f"The checklist reply was unusable; asking each question separately: {error}")
         return await ask_individually(pictures, requirements, work, attempts)
-    unclear = {answer["requirement"] for answer in listed.answers if answer["answer"] == "unknown"}
-    asked = [requirement for requirement in requirements if requirement["id"] in unclear]
+    known = listed.by_requirement()
+    asked = [
+        item
+        for item in requirements
+        if known[item["id"]]["answer"] == "unknown" and not _answer_of_parent(item, known, requirements)
+    ]
     if not asked:
         return listed
     try:
@@ -103,7 +136,7 @@ async def _ask_list(
     reply = await work.ask(asked)
     by_number = _answers_by_number(reply.form(ChecklistReply).answers)
     answers = [
-        build_answer(requirement, found.answer, found.evidence)
+        build_answer(requirement, found.answer, found.evidence, box=found.box)
         if (found := by_number.get(number))
         else unknown_answer(requirement, "left out of the answer")
         for number, requirement in enumerate(requirements, 1)
@@ -156,6 +189,7 @@ async def _ask_one(
         logprobs=True,
         attempt=attempts[0],
         editing=work.is_editing,
+        again=attempts[0] > 0,
     )
     last = len(attempts) == 1
     try:
@@ -170,20 +204,29 @@ async def _ask_one(
     return build_answer(requirement, value, evidence, probability=reply.yes_probability), reply.thought
 
 
-def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
-    """Change answers to no where a parent's answer is no, since they make no sense without it.
+def _answer_of_parent(
+    requirement: Requirement, answers: Mapping[str, Answer], requirements: Sequence[Requirement]
+) -> Answer | None:
+    """Return the no of a requirement that makes no sense without one that is not met; None for others.
 
     A wrong count is an exception: of four cats where three were asked for, one can still say whether they are
     black.
     """
+    counts = {item["id"] for item in requirements if item["kind"] == "count"}
+    for parent in requirement["parents"]:
+        if parent not in counts and parent in answers and answers[parent]["answer"] == "no":
+            evidence = f"makes no sense without {parent}, which is not met"
+            return build_answer(requirement, "no", evidence, source="parent")
+    return None
+
+
+def _apply_parents(judgement: Judgement, requirements: Sequence[Requirement]) -> Judgement:
+    """Change answers to no where a parent's answer is no."""
     answers = judgement.by_requirement()
-    counts = {requirement["id"] for requirement in requirements if requirement["kind"] == "count"}
     for requirement in requirements:
-        parents = [parent for parent in requirement["parents"] if parent not in counts]
-        missing = [parent for parent in parents if answers[parent]["answer"] == "no"]
-        if missing and answers[requirement["id"]]["answer"] != "no":
-            evidence = f"makes no sense without {missing[0]}, which is not met"
-            answers[requirement["id"]] = build_answer(requirement, "no", evidence, source="parent")
+        found = _answer_of_parent(requirement, answers, requirements)
+        if found is not None and answers[requirement["id"]]["answer"] != "no":
+            answers[requirement["id"]] = found
     return judgement.updated(answers)
 
 

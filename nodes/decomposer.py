@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gems.errors import ProviderError, UnreachableError
+from gems.errors import LimitReached, ProviderError, UnreachableError
 from gems.events import RequirementsListed
-from gems.models.schemas import RequirementReply, RequirementsReply
+from gems.models.chat.answer_words import OPEN_QUESTION
+from gems.models.schemas import MAX_REQUIREMENTS, RequirementReply, RequirementsReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
-from gems.nodes.prompts import question
+from gems.nodes.prompts import numbered, question
 from gems.state import State
 from gems.types import Requirement
 
-MAX_REQUIREMENTS = 20
 _ATTEMPTS = 2
 
 
 async def decompose(state: State, work: NodeContext) -> Update:
     """List the requirements of the user's prompt, never of an enhanced one."""
-    requirements = await state_requirements(state["prompt"], work)
+    requirements, unchecked = await state_requirements(state["prompt"], work)
     work.emit(RequirementsListed(requirements=requirements))
-    return {"requirements": requirements}
+    return {"requirements": requirements, "unchecked": unchecked}
 
 
-async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement]:
-    """Return 1 to 20 requirements; a single one about the whole prompt if the model states none."""
-    fault = "the model stated none"
+async def state_requirements(prompt: str, work: NodeContext) -> tuple[list[Requirement], list[str]]:
+    """Return 1 to 60 requirements, and what could not become one; one about the whole prompt if there are none."""
+    fault, requirements, unchecked = "the model stated none", list[Requirement](), list[str]()
     for attempt in range(_ATTEMPTS):
         try:
             asked = question("decompose", {"user_prompt": prompt}, attempt=attempt, editing=work.is_editing)
@@ -36,10 +36,55 @@ async def state_requirements(prompt: str, work: NodeContext) -> list[Requirement
         except ProviderError as error:
             fault = str(error)
             break
-        if requirements := clean_requirements(reply.form(RequirementsReply).requirements):
-            return requirements
-    work.warn(f"The prompt could not be decomposed, so the image is only checked as a whole: {fault}")
-    return [{"id": "r1", "question": f"Does this image show: {prompt}?", "kind": "other", "parents": []}]
+        stated, left_over = clean_requirements(reply.form(RequirementsReply).requirements)
+        if stated and (not requirements or len(open_questions(stated)) < len(open_questions(requirements))):
+            requirements, unchecked = stated, left_over
+        if requirements and not open_questions(requirements):
+            break
+    if not requirements:
+        work.warn(f"The prompt could not be decomposed, so the image is only checked as a whole: {fault}")
+        whole: Requirement = {
+            "id": "r1",
+            "question": f"Does this image show: {prompt}?",
+            "kind": "other",
+            "parents": [],
+        }
+        return [whole], []
+    warn_unchecked(unchecked, work)
+    return requirements, unchecked
+
+
+async def complete_requirements(state: State, work: NodeContext) -> Update:
+    """Ask once what the requirements leave out, and return the update with what is added; empty for nothing."""
+    known = state["requirements"]
+    slots = {"user_prompt": state["prompt"], "questions": numbered(item["question"] for item in known)}
+    try:
+        reply = await work.ask(question("complete", slots, editing=work.is_editing))
+    except (ProviderError, LimitReached) as error:
+        # The image that is drawn meanwhile is not lost for it.
+        work.warn(f"Whether the requirements are complete could not be checked: {error}")
+        return {}
+    requirements, left_over = clean_requirements(reply.form(RequirementsReply).requirements, known)
+    # At this point a question that yes cannot answer is of no use.
+    opened = open_questions(requirements[len(known) :])
+    requirements = [item for item in requirements if item["question"] not in opened]
+    if len(requirements) == len(known) and not left_over:
+        return {}
+    warn_unchecked(left_over, work)
+    work.emit(RequirementsListed(requirements=requirements))
+    return {"requirements": requirements, "unchecked": [*(state.get("unchecked") or []), *left_over]}
+
+
+def warn_unchecked(questions: Sequence[str], work: NodeContext) -> None:
+    """Name what the prompt asks for beyond the largest number of requirements."""
+    if questions:
+        named = " ".join(questions)
+        work.warn(f"The prompt has more than {MAX_REQUIREMENTS} requirements. Not checked: {named}")
+
+
+def open_questions(requirements: Sequence[Requirement]) -> list[str]:
+    """Return the questions that neither yes nor no answers."""
+    return [item["question"] for item in requirements if OPEN_QUESTION.match(item["question"])]
 
 
 def normalize_question(text: str) -> str:
@@ -47,12 +92,18 @@ def normalize_question(text: str) -> str:
     return " ".join(text.split()).casefold().rstrip("?. ")
 
 
-def clean_requirements(stated: Sequence[RequirementReply]) -> list[Requirement]:
-    """Return at most 20 different requirements; parents, given as positions from 1, are earlier ones only."""
-    kept: list[Requirement] = []
-    ids_by_position: dict[int, str] = {}
-    ids_by_text: dict[str, str] = {}
-    for position, item in enumerate(stated, 1):
+def clean_requirements(
+    stated: Sequence[RequirementReply], known: Sequence[Requirement] = ()
+) -> tuple[list[Requirement], list[str]]:
+    """Return at most 60 different requirements, and the questions beyond that.
+
+    Parents are given as positions from 1, counted on from the `known` requirements, which come first; only earlier
+    ones are kept.
+    """
+    kept, left_over = list(known), list[str]()
+    ids_by_position = {position: item["id"] for position, item in enumerate(known, 1)}
+    ids_by_text = {normalize_question(item["question"]): item["id"] for item in known}
+    for position, item in enumerate(stated, len(known) + 1):
         text = " ".join(item.question.split())
         same = normalize_question(text)
         if same in ids_by_text:
@@ -62,4 +113,6 @@ def clean_requirements(stated: Sequence[RequirementReply]) -> list[Requirement]:
             parents = [ids_by_position[p] for p in item.parents if p < position and p in ids_by_position]
             kept.append({"id": name, "question": text, "kind": item.kind, "parents": list(dict.fromkeys(parents))})
             ids_by_position[position] = ids_by_text[same] = name
-    return kept
+        elif same:
+            left_over.append(text)
+    return kept, list(dict.fromkeys(left_over))

@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 from gems.errors import BudgetReachedError, GemsError, SkillError
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
+from gems.nodes.decomposer import complete_requirements
 from gems.options import candidate_seed, is_unicode, parse_size
 from gems.state import Context, State, negative_prompt
-from gems.types import Candidate, DrawingSettings, GeneratorCapabilities, ImageRequest, Options, Round, total_usage
+from gems.types import DrawingSettings, GeneratorCapabilities, ImageRequest, Options, Round, total_usage
 
 T = TypeVar("T")
 _MAX_STEPS = 1_000
@@ -92,12 +93,23 @@ async def generate(state: State, work: NodeContext) -> Update:
     started = time.perf_counter()
     source = await work.context.images.load(work.source) if work.source else None
     requests = candidate_requests(state, work.round, source)[: affordable_images(state, work)]
-    results = await asyncio.gather(
-        *(work.draw(index, request) for index, request in enumerate(requests)), return_exceptions=True
-    )
-    drawn: list[Candidate] = [candidate for candidate in drop_failed(results, work) if candidate is not None]
+    is_asked = not state.get("rounds") and work.profile != "paper"
+    # Nothing needs the answer before the judge.
+    completing = asyncio.ensure_future(complete_requirements(state, work) if is_asked else _nothing())
+    draws = (work.draw(index, request) for index, request in enumerate(requests))
+    try:
+        *results, _ = await asyncio.gather(*draws, asyncio.wait((completing,)), return_exceptions=True)
+    finally:
+        completing.cancel()
+    found = drop_failed(results, work)
+    drawn = [candidate for candidate in found if isinstance(candidate, dict)]
     timings = {"generator": round(time.perf_counter() - started, 4)}
-    return {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
+    update = {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
+    return completing.result() | update
+
+
+async def _nothing() -> Update:
+    return {}
 
 
 def candidate_requests(state: State, number: int, source: bytes | None = None) -> list[ImageRequest]:

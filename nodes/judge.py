@@ -21,7 +21,7 @@ from gems.nodes.checklist import (
 )
 from gems.nodes.context import NodeContext
 from gems.nodes.generator import drop_failed
-from gems.nodes.policy import find_stop_reason
+from gems.nodes.policy import find_stop_reason, undecided_requirements
 from gems.state import State, negative_prompt
 from gems.types import Answer, Candidate, Failure, Requirement, Round, best_verdict, build_verdict, unknown_answer
 
@@ -147,13 +147,23 @@ def _decision_update(
     work.emit(Judged(round=turn["number"], verdicts=turn["verdicts"], best=turn["best"], score=turn["score"]))
     update: Update = {"judge_reasoning": thought[:_MAX_THOUGHT]}
     if error is None:
-        return update | {"stop_reason": find_stop_reason(state["options"], rounds, work.total_usage(state))}
+        unchecked = state.get("unchecked") or []
+        reason = find_stop_reason(state["options"], rounds, work.total_usage(state), unchecked)
+        if reason == "undecided":
+            _warn_undecided(state["requirements"], rounds, work)
+        return update | {"stop_reason": reason}
     failure: Failure = {
         "node": "judge",
         "error": type(error).__name__,
         "message": f"The image seems to meet all requirements, but this could not be confirmed: {error}",
     }
     return update | {"stop_reason": stop_reason_for(error), "failure": failure}
+
+
+def _warn_undecided(requirements: Sequence[Requirement], rounds: Sequence[Round], work: NodeContext) -> None:
+    ids = undecided_requirements(rounds)
+    if questions := [item["question"] for item in requirements if item["id"] in ids]:
+        work.warn(f"The judge could not decide, over two images: {' '.join(questions)}")
 
 
 async def _confirm_candidates(

@@ -5,21 +5,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gems.nodes.generator import count_images
-from gems.types import Options, Round, StopReason, Usage, total_usage
+from gems.types import Options, Round, StopReason, Usage, answers_of, total_usage
+
+_UNDECIDED_AFTER = 2
+"""Images over which a requirement stays unknown before it no longer drives redraws."""
 
 
-def find_stop_reason(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> StopReason | None:
+def find_stop_reason(
+    options: Options, rounds: Sequence[Round], usage: dict[str, Usage], unchecked: Sequence[str] = ()
+) -> StopReason | None:
     """Return the reason to start no further round, or None to continue.
 
-    `rounds` holds at least one judged round. The deadline is not checked here: every node checks it itself.
+    `rounds` holds at least one judged round; `unchecked` is what the prompt asks for and no requirement covers. The
+    deadline is not checked here: every node checks it itself.
     """
     if rounds[-1]["score"] == 1.0:
-        return "passed"
+        return "undecided" if unchecked else "passed"
+    if undecided_requirements(rounds):
+        return "undecided"
     if len(rounds) >= options["max_rounds"]:
         return "max_rounds"
     if _is_budget_spent(options, rounds, usage):
         return "budget"
     return "plateau" if _is_plateau(options["plateau"], [turn["score"] for turn in rounds]) else None
+
+
+def undecided_requirements(rounds: Sequence[Round]) -> list[str]:
+    """Return the ids of what alone keeps the newest round from passing and stays unknown; empty if anything is unmet.
+
+    Another image of the same prompt would not make the judge able to answer.
+    """
+    unmet = [answer for answer in answers_of(rounds[-1]).values() if answer["answer"] != "yes"]
+    if any(answer["answer"] == "no" for answer in unmet):
+        return []
+    ids = [answer["requirement"] for answer in unmet]
+    return ids if all(_count_unknown(name, rounds) >= _UNDECIDED_AFTER for name in ids) else []
+
+
+def _count_unknown(requirement: str, rounds: Sequence[Round]) -> int:
+    """Count the images over which the requirement stayed unknown."""
+    found = {
+        verdict["image"]
+        for turn in rounds
+        for verdict in turn["verdicts"]
+        for answer in verdict["answers"]
+        if answer["requirement"] == requirement and answer["answer"] == "unknown"
+    }
+    return len(found)
 
 
 def _is_budget_spent(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> bool:

@@ -68,6 +68,7 @@ def test_only_a_providers_errors_are_worth_trying_again() -> None:
         "RateLimitError",
         "ServerError",
         "UnreadableReplyError",
+        "TruncatedReplyError",
         "InvalidImageError",
     }
 

@@ -58,7 +58,7 @@ async def test_result_says_everything(house: House) -> None:
 
 
 async def test_events_come_in_order_and_complete(house: House) -> None:
-    house.chat.script["checklist"] = [checks("no", "no")] * 2 + [checks("yes", "yes")] * 2
+    house.chat.script["checklist"] = [checks("no", "no")] * 2 + [checks("yes", "yes")] * 3
     async with house.gems() as gems:
         events = await told(gems.stream("a red cat", seed=7, candidates=2))
     kinds = [event.type for event in events]
@@ -146,9 +146,9 @@ async def test_budget_needs_known_prices(tmp_path: Path) -> None:
     generator = FlatGenerator(price_usd=0.5)
     async with Gems(settings.model_copy(update={"chat": priced}), chat=ScriptedChat(), generator=generator) as gems:
         result = await gems.run("a red cat", seed=7, budget_usd=5)
-    # 4 questions of 10 tokens in and 5 out, and an image.
+    # 5 questions of 10 tokens in and 5 out, and an image.
     spent = sum(share["usd"] or 0 for share in result.usage.values())
-    assert spent == pytest.approx(0.5 + 4 * (10 * 0.001 + 5 * 0.002))
+    assert spent == pytest.approx(0.5 + 5 * (10 * 0.001 + 5 * 0.002))
 
 
 async def test_same_seed_gives_the_same_run(house: House) -> None:

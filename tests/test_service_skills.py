@@ -183,7 +183,7 @@ async def test_a_run_that_stops_within_a_skill_goes_on_there(world: World) -> No
     result = await world.gems.resume(caught.value.run_id)
     assert (result.stop_reason, result.final_prompt) == ("passed", "better a red cat")
     assert [len(world.chat.about(task)) for task in ("decompose", "enhance", "keep")] == [1, 1, 2]
-    assert result.usage["planner"]["calls"] == 3
+    assert result.usage["planner"]["calls"] == 4
 
 
 async def test_a_skill_that_was_deleted_in_between_costs_no_run(world: World) -> None:

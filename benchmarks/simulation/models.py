@@ -44,6 +44,8 @@ class Mind:
                 return '{"skills": [], "why": "It is plain."}'
             case "decompose":
                 return json.dumps({"requirements": [{"question": q} for q in self.painting.questions]})
+            case "complete":
+                return '{"requirements": []}'
             case "verify":
                 return "Yes." if self._judged(images[-1], _numbers(extract_tag("question", text))[0]) else "No."
             case "checklist":

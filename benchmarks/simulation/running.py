@@ -159,7 +159,7 @@ async def run(painting: Painting, errors: Errors, **given: Any) -> Course:
     state["options"] = resolve_options(state, _CONTEXT)
     # The planner's question about skills is part of every run.
     mind.reply("route", "", ())
-    state["requirements"] = await state_requirements(painting.prompt, _desk(state, mind))
+    state["requirements"], _ = await state_requirements(painting.prompt, _desk(state, mind))
     while True:
         _take(state, await generate(state, _desk(state, mind)))
         _take(state, await judge(state, _desk(state, mind)))

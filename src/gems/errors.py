@@ -214,6 +214,7 @@ class ProviderTimeoutError(ProviderError):
     """No answer in time."""
 
     retryable = True
+    default_hint = "If the server is only slow, raise GEMS_CHAT__TIMEOUT_S (for images GEMS_GENERATOR__TIMEOUT_S)."
 
 
 class RateLimitError(ProviderError):

@@ -35,9 +35,9 @@ class ChatSettings(BaseModel):
 
     model: str = Field("blocks", description="Model spec: `blocks`, or `openai:MODEL@BASE_URL`.")
     api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
-    temperature: float | None = Field(None, ge=0, le=2, description="None: the endpoint's own.")
+    temperature: float | None = Field(None, ge=0, le=2, description="None: 0 for the judge, else the endpoint's own.")
     max_tokens: int | None = Field(None, ge=1, description="Longest answer; None: the endpoint's own.")
-    timeout_s: float = Field(120.0, gt=0, description="Seconds for one answer, from first to last byte.")
+    timeout_s: float = Field(180.0, gt=0, description="Longest silence in seconds, before and within an answer.")
     extra_body: dict[str, Any] = Field(
         default_factory=dict,
         # Users store keys here, and settings are printed in notebooks.
@@ -45,7 +45,9 @@ class ChatSettings(BaseModel):
         description='Further fields of the request body as JSON, e.g. `{"chat_template_kwargs": {}}`.',
     )
     concurrency: int = Field(8, ge=1, description="Requests to this model at a time.")
-    attempts: int = Field(4, ge=1, le=20, description="Attempts per request, if retrying can help.")
+    attempts: int = Field(
+        4, ge=1, le=20, description="Attempts per request that a rate limit turned away; at most 3 of others."
+    )
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     logprobs: bool = Field(True, description="Request the probability of yes if the endpoint supports it.")
     image_side: int | None = Field(

@@ -115,7 +115,9 @@ class State(Input, total=False):
     plan: Plan
     """Written by planner."""
     requirements: list[Requirement]
-    """Written by decomposer, appended to by skills."""
+    """Written by decomposer, appended to by generator and skills."""
+    unchecked: list[str]
+    """What the prompt asks for and no requirement covers, as questions. Written by decomposer and generator."""
     skill_uses: list[SkillUse]
     """Results of the chosen skills, in order. Written by the skills' nodes."""
     generation_overrides: DrawingSettings

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 AnswerValue = Literal["yes", "no", "unknown"]
 RequirementKind = Literal["object", "count", "attribute", "relation", "text", "style", "other"]
 Profile = Literal["balanced", "paper"]
-StopReason = Literal["passed", "max_rounds", "budget", "plateau", "refused", "cancelled", "failed"]
+StopReason = Literal["passed", "undecided", "max_rounds", "budget", "plateau", "refused", "cancelled", "failed"]
 Role = Literal["planner", "judge", "reflector"]
 NO_USAGE: Usage = {
     "calls": 0,
@@ -57,6 +57,8 @@ class Answer(TypedDict):
     """Probability of yes in [0, 1]; None if the endpoint gives no logprobs."""
     source: str
     """Source of the answer: `judge`, `confirmation`, `parent`, or the name of a skill's verifier."""
+    box: NotRequired[list[int]]
+    """Where a no has its place: x1, y1, x2, y2 in thousandths of width and height from the upper left corner."""
 
 
 class Candidate(TypedDict):
@@ -479,15 +481,17 @@ def build_answer(
     *,
     probability: float | None = None,
     source: str = "judge",
+    box: list[int] | None = None,
 ) -> Answer:
-    """Return an answer with the evidence on one line, at most 300 characters."""
-    return {
+    """Return an answer with the evidence on one line, at most 300 characters; only a no has a box."""
+    answer: Answer = {
         "requirement": requirement["id"],
         "answer": value,
         "evidence": " ".join(evidence.split())[:300],
         "probability": probability,
         "source": source,
     }
+    return answer | {"box": box} if box and value == "no" else answer
 
 
 def unknown_answer(requirement: Requirement, evidence: str) -> Answer:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from gems.models.schemas import find_task
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.models import Skill
@@ -25,7 +26,7 @@ SPATIAL = Skill(name="spatial", description="Where things stand.", body="Say whe
 
 
 def task_of(messages: list[dict[str, Any]]) -> str:
-    return str(messages[0]["content"]).splitlines()[0].removeprefix("Task: ")
+    return find_task(message["content"] for message in messages)
 
 
 def pictures_of(body: dict[str, Any]) -> list[str]:
@@ -49,6 +50,9 @@ class Brain:
 
     def decompose(self, messages: Any) -> str:
         return json.dumps({"requirements": [{"question": question} for question in QUESTIONS]})
+
+    def complete(self, messages: Any) -> str:
+        return json.dumps({"requirements": []})
 
     def verify(self, messages: Any) -> str:
         return "Yes. There." if self.round >= self.passing or "cat" in str(messages[1]) else "No. Not so."
@@ -129,14 +133,14 @@ async def test_paper_sends_whole_pngs_and_refines_with_all_history(bench: Bench)
 async def test_balanced_asks_once_a_round_and_confirms_before_passing(bench: Bench) -> None:
     result = await bench.gems.run("a cat", size="256x256", seed=1)
     assert (result.stop_reason, len(result.rounds)) == ("passed", 3)
-    assert bench.counts() == {"route": 1, "decompose": 1, "checklist": 4, "reflect": 2}
+    assert bench.counts() == {"route": 1, "decompose": 1, "complete": 1, "checklist": 4, "reflect": 2}
 
 
 @pytest.mark.parametrize("bench", [Brain(passing=99)], indirect=True)
 async def test_balanced_confirms_nothing_that_did_not_pass(bench: Bench) -> None:
     result = await bench.gems.run("a cat", size="256x256", seed=1, max_rounds=3)
     assert result.stop_reason == "max_rounds"
-    assert bench.counts() == {"route": 1, "decompose": 1, "checklist": 3, "reflect": 2}
+    assert bench.counts() == {"route": 1, "decompose": 1, "complete": 1, "checklist": 3, "reflect": 2}
     kinds = {url.partition(";")[0] for body in bench.about("checklist") for url in pictures_of(body)}
     assert kinds == {"data:image/jpeg"}
 

@@ -207,7 +207,7 @@ async def test_thread_names_the_run_where_nothing_else_does(desk: Desk) -> None:
 async def test_usage_adds_up_by_role(failing_desk: Desk) -> None:
     output = await carried_out(failing_desk, max_rounds=2)
     calls = {role: share["calls"] for role, share in output["usage"].items()}
-    assert calls == {"planner": 1, "judge": 4, "reflector": 1, "generator": 2}
+    assert calls == {"planner": 2, "judge": 4, "reflector": 1, "generator": 2}
     assert output["usage"]["judge"]["images_sent"] == 4
 
 

@@ -36,7 +36,7 @@ async def test_chosen_skill_makes_the_drawn_prompt_better(desk: Desk) -> None:
     (enhance,) = desk.chat.about("enhance")
     assert enhance.tag("skill") == "The body of spatial."
     assert output["final_prompt"] == "better a red cat"
-    assert output["usage"]["planner"]["calls"] == 4
+    assert output["usage"]["planner"]["calls"] == 5
 
 
 async def test_requirements_come_from_the_users_prompt(desk: Desk) -> None:
@@ -126,9 +126,9 @@ async def test_a_skill_may_ask_the_user(has_node: bool, desk: Desk, tmp_path: Pa
     before = desk.chat.tasks()
     output = await graph.ainvoke(Command(resume="tabby"), config(), context=desk.context)
     assert desk.generator.requests[0].prompt == "better a red cat, tabby"
-    assert desk.chat.tasks()[len(before) :] == ["checklist", "checklist"]
+    assert desk.chat.tasks()[len(before) :] == ["complete", "checklist", "checklist"]
     assert (output["stop_reason"], output["skill_uses"][0]["fault"]) == ("passed", "")
-    assert output["usage"]["planner"]["calls"] == before.count("enhance") + before.count("keep") + 1
+    assert output["usage"]["planner"]["calls"] == before.count("enhance") + before.count("keep") + 2
 
 
 @pytest.mark.parametrize("users", [False, True])
@@ -246,8 +246,8 @@ async def test_what_a_skill_finished_is_not_paid_again(task: str, desk: Desk) ->
     output = await graph.ainvoke(None, config(), context=desk.context)
     assert output["stop_reason"] == "passed"
     again = desk.chat.tasks()[before:]
-    assert again == [*(["enhance"] if task == "enhance" else []), "keep", "checklist", "checklist"]
-    assert output["usage"]["planner"]["calls"] == 3
+    assert again == [*(["enhance"] if task == "enhance" else []), "keep", "complete", "checklist", "checklist"]
+    assert output["usage"]["planner"]["calls"] == 4
 
 
 async def test_a_cancelled_run_waits_for_no_skill(desk: Desk) -> None:

@@ -191,7 +191,7 @@ async def test_settings_reach_the_client(client: ChatClient) -> None:
     assert (limits.temperature, limits.max_tokens, limits.logprobs, limits.image_side) == (0.5, 77, False, 200)
     assert client.price(1_000_000, 100_000) == pytest.approx(3.0)
     assert client.structured_output == "json_schema"
-    assert client.max_pictures is None
+    assert client.capabilities.most_pictures is None
 
 
 async def test_names_hold_no_secret(client: ChatClient) -> None:

@@ -93,7 +93,11 @@ def test_other_words_leave_it_to_the_status(status: int, body: str, expected: ty
 
 def test_what_the_client_sent_is_not_taken_for_the_servers_words() -> None:
     sent = {"messages": [{"content": "a sign that says: image input is not supported, rate limit reached"}]}
-    body = {"error": {"message": f"1 validation error(s):\n  {{'type': 'missing', 'msg': 'Field required', 'input': {sent}}}"}}
+    body = {
+        "error": {
+            "message": f"1 validation error(s):\n  {{'type': 'missing', 'msg': 'Field required', 'input': {sent}}}"
+        }
+    }
     assert find_refusal(json.dumps(body)) is None
 
 

@@ -35,7 +35,7 @@ def stated(**more: Any) -> RequirementReply:
         (False, "no"),
         ("Unknown", "unknown"),
         ("N/A", "unknown"),
-        ("partially", "unknown"),
+        ("partially", "no"),
         ("yes, no or unknown", "unknown"),
         ("yes|no|unknown", "unknown"),
         (None, "unknown"),
@@ -81,11 +81,11 @@ def test_parents_are_positions(given: Any, read: list[int]) -> None:
 
 @pytest.mark.parametrize("given", [None, 3, {"a": 1}, [["spatial"]]])
 def test_what_names_no_skill_is_no_skill(given: Any) -> None:
-    assert SkillChoice.model_validate({"skills": given, "why": None}) == SkillChoice()
+    assert SkillChoice.model_validate({"skills": given, "why": None}) == SkillChoice(skills=[])
 
 
 def test_bad_answers_are_left_out() -> None:
-    good = {"number": 2, "answer": "no", "evidence": "none"}
+    good = {"number": 2, "answer": "no", "evidence": "none", "box": []}
     answers: list[Any] = ["yes", None, {"number": None, "answer": "yes"}, {"answer": "yes"}, good]
     read = ChecklistReply.model_validate({"answers": answers}).answers
     assert [item.model_dump() for item in read] == [good]

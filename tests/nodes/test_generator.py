@@ -16,7 +16,13 @@ from tests.support.scripted_models import OPTIONS, Desk
 
 
 def state(**options: Any) -> Any:
-    return {"current_prompt": "a cat", "options": OPTIONS | options, "rounds": []}
+    return {
+        "prompt": "a cat",
+        "current_prompt": "a cat",
+        "options": OPTIONS | options,
+        "rounds": [],
+        "requirements": [],
+    }
 
 
 async def test_candidates_are_drawn_side_by_side_each_with_its_seed(desk: Desk) -> None:

@@ -87,7 +87,7 @@ async def test_the_model_is_asked_about_what_is_not_said_literally(gems: Gems, c
 
     def kept(asked: Asked) -> dict[str, Any]:
         own = "Is there a cat?" in asked.tag("questions")
-        return {} if own else {"lost": [{"number": 1, "how": "contradicted"}, {"number": 9}]}
+        return {"lost": []} if own else {"lost": [{"number": 1, "how": "contradicted"}, {"number": 9}]}
 
     chat.script["keep"] = kept
     trial = await gems.skills.try_out("foxes", limit=1)

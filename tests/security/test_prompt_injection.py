@@ -160,7 +160,9 @@ async def test_text_drawn_in_an_image_reaches_the_judge_as_pixels_only(world: Wo
     assert ORDER not in "".join(text.text for text in world.chat.about("checklist"))
 
 
-@pytest.mark.parametrize("said", ["yes, passed", "Answer: it says YES TO ALL", "{}", "passed", "true story", "1"])
+@pytest.mark.parametrize(
+    "said", ["yes or passed", "yes and no", "Answer: it says YES TO ALL", "{}", "passed", "true story", "1"]
+)
 async def test_only_the_schemas_words_are_answers(said: str, world: World) -> None:
     world.chat.script["checklist"] = lambda _asked: {
         "answers": [{"number": n, "answer": said, "evidence": "I was told to."} for n in (1, 2)]
@@ -178,8 +180,8 @@ async def test_a_judge_that_obeys_is_asked_again_in_other_words(world: World) ->
     result = await world.run(max_rounds=1)
     assert (result.passed, result.score) == (False, 0.5)
     first, second = world.chat.about("checklist")
-    assert second.system.startswith(first.system)
-    assert "text in the picture" in second.system.removeprefix(first.system)
+    assert second.system == first.system
+    assert ("text in the picture" in first.text, "text in the picture" in second.text) == (False, True)
     # Where the second look contradicts the first, a third decides, on its own.
     assert [question.tag("question") for question in world.chat.about("verify")] == ["Is it red?"]
 

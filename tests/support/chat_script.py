@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from gems.models.schemas import extract_tag
+from gems.models.schemas import extract_tag, find_task
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.models import Skill
@@ -97,7 +97,7 @@ def text_of(message: dict[str, Any]) -> str:
 
 def task_of(body: Body) -> str:
     """The task that a chat request names."""
-    return text_of(body["messages"][0]).splitlines()[0].removeprefix("Task: ")
+    return find_task(message["content"] for message in body["messages"])
 
 
 def asks_for(*tasks: str) -> Any:

@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 from PIL import Image
 
-from gems.models.schemas import extract_tag
+from gems.models.schemas import extract_tag, find_task
 from gems.types import ImageRequest
 from tests.support.stub import Recorded
 
@@ -96,7 +96,7 @@ class World:
 
 
 def task_of(messages: list[dict[str, Any]]) -> str:
-    return str(messages[0]["content"]).splitlines()[0].removeprefix("Task: ")
+    return find_task(message["content"] for message in messages)
 
 
 def text_of(content: list[dict[str, Any]]) -> str:

@@ -21,7 +21,7 @@ from gems.memory.ledger import open_ledger
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
 from gems.models.images import EncodedImageCache
-from gems.models.schemas import extract_tag
+from gems.models.schemas import extract_tag, find_task
 from gems.nodes.context import NodeContext
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
@@ -116,6 +116,7 @@ def script() -> dict[str, Any]:
         "prepare": lambda asked: {"prompt": f"prepared {asked.tag('user_prompt')}"},
         "distil": {"experience": "A lesson."},
         "decompose": requirements("Is there a cat?", "Is it red?"),
+        "complete": {"requirements": []},
         "checklist": failing(0),
         "verify": AS_LISTED,
         "reflect": another_prompt,
@@ -273,14 +274,18 @@ async def opened_desk(
 
 
 def _asked(messages: list[BaseMessage]) -> Asked:
-    system, user = messages
-    instructions = str(system.content)
-    first = instructions.splitlines()[0]
-    assert first.startswith("Task: "), first
-    parts: list[Any] = list(user.content)
-    text = "\n".join(part["text"] for part in parts if part["type"] == "text")
+    contents: list[Any] = [message.content for message in messages]
+    parts = [
+        part
+        for content in contents
+        for part in ([{"type": "text", "text": content}] if isinstance(content, str) else content)
+    ]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    task = find_task(contents)
+    assert task, texts
     urls = tuple(part["image_url"]["url"] for part in parts if part["type"] == "image_url")
-    return Asked(first.removeprefix("Task: "), text, urls, instructions)
+    # Instructions stand in texts of their own or before the first tag.
+    return Asked(task, "\n".join(texts[1:] or texts), urls, texts[0])
 
 
 def _json(value: Any) -> str:

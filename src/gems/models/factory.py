@@ -113,6 +113,8 @@ def _open_openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimit
         name=f"{spec.model} at {display_url(url)}",
         limits=limits,
         adaptable=True,
+        # OpenAI's strict mode rejects `maxLength`.
+        lacking=("limits",) if is_openai(url) else (),
         extra_body=settings.extra_body,
         secrets=(*((key,) if key else ()), *secrets_in(settings.extra_body)),
         closing=http.aclose,

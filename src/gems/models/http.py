@@ -102,16 +102,15 @@ def error_from_response(response: Any, endpoint: str, *secrets: str) -> GemsErro
     return error_from_status(response.status_code, response.text, endpoint, *secrets, retry_after=wait)
 
 
-def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError:
+def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError:  # noqa: PLR0911 - one per kind
     """Return the GEMS error for an exception of `openai` or `httpx`, without `secrets`; keep GEMS errors."""
     # Where such an error occurs, both libraries are already loaded.
     import httpx  # noqa: PLC0415
     import openai  # noqa: PLC0415
 
     # The library wraps errors of our own event hooks in a connection error.
-    for ours in (error, error.__cause__):
-        if isinstance(ours, GemsError):
-            return ours
+    if (ours := next((one for one in (error, error.__cause__) if isinstance(one, GemsError)), None)) is not None:
+        return ours
     message = shorten(redact(str(error), *secrets))
     # The error stays chained to ours and appears in tracebacks.
     scrub(error, *secrets)
@@ -128,8 +127,9 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
         return UnreachableError(f"{endpoint} could not be reached: {message}")
     if isinstance(error, openai.ContentFilterFinishReasonError):
         return RefusedError(f"{endpoint} refused the content.")
-    if isinstance(status := getattr(error, "status_code", None), int) and status >= 300:
-        # The libraries of other providers.
+    # The libraries of other providers.
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and status >= 300:
         return error_from_status(status, _body_of(error), endpoint, *secrets, retry_after=_wait_of(error))
     if isinstance(error, openai.OpenAIError | json.JSONDecodeError | LookupError | TypeError | ValueError):
         # langchain-openai raises these for bodies that are not chat completions.
@@ -231,7 +231,10 @@ def _tls_context(*_certificates: str | None) -> SSLContext:
 
 
 def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]]]:
-    """Return event hooks of an `httpx.AsyncClient` that reject longer and compressed responses."""
+    """Return event hooks of an `httpx.AsyncClient` that reject longer and compressed responses.
+
+    Of an event stream each line has this limit, and the whole `MAX_STREAM_BYTES`.
+    """
 
     async def limit(response: httpx.Response) -> None:
         server = f"The server at {response.request.url.host}"
@@ -246,16 +249,22 @@ def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]
 def _limit_stream(response: Any, most: int, server: str) -> Any:
     """Return the response's stream, which raises once it is too long."""
     stream = response.stream
+    is_event_stream = response.headers.get("content-type", "").strip().lower().startswith("text/event-stream")
+    whole = MAX_STREAM_BYTES if is_event_stream else most
     # The library that made the response: openai ships an httpx of its own under another name.
     library = sys.modules[type(response).__module__.partition(".")[0]]
 
     class LimitedStream(library.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            received = 0
+            received = line = 0
             async for part in stream:
                 received += len(part)
-                if received > most:
-                    raise UnreadableReplyError(f"{server} sent more than {most:,} bytes.")
+                end = part.rfind(b"\n") if is_event_stream else -1
+                line = line + len(part) if end < 0 else len(part) - end - 1
+                if received > whole or line > most:
+                    raise UnreadableReplyError(
+                        f"{server} sent more than {whole if received > whole else most:,} bytes."
+                    )
                 yield part
 
         async def aclose(self) -> None:

@@ -104,7 +104,7 @@ _TABLE = (
     _Row(
         "image_count",
         "vLLM, SGLang, Ollama, Groq, Anthropic, Azure, NVIDIA NIM",
-        r"at most [1-9]\d* image|only supports (?:a single|one) image|image count \d+ exceeds limit|too many images"
+        r"(?:at most|up to|maximum of|no more than) [1-9]\d* image|only supports (?:a single|one) image|image count \d+ exceeds limit|too many images"
         r"|single image per message|limit-mm-per-prompt",
     ),
     _Row(

@@ -1,20 +1,22 @@
 """Tasks of the chat model and the schemas of its replies.
 
-A request is a system message whose first line is `Task: <task>`, then a user message of tagged parts (see
-`TASK_TAGS`) and images. Text from users, skills and models goes inside tags, as data.
+A request is a system message and a user message of images and tagged parts (see `TASK_TAGS`). The line `Task: <task>`
+begins the system message or, for the judge, the text after the images. Text from users, skills and models goes inside
+tags, as data.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from gems.models.chat.answers import read_verdict
 from gems.types import AnswerValue, RequirementKind, Role
 
-_PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose"]
+_PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose", "complete"]
 _JudgeTask = Literal["verify", "checklist"]
 _ReflectorTask = Literal["summarise", "refine", "reflect", "distil", "author"]
 Task = Literal[_PlannerTask, _JudgeTask, _ReflectorTask]
@@ -30,6 +32,7 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "consult": ("user_prompt", "material"),
     "prepare": ("user_prompt", "lessons"),
     "decompose": ("user_prompt",),
+    "complete": ("user_prompt", "questions"),
     "verify": ("question",),
     "checklist": ("questions",),
     "summarise": _ROUND_TAGS,
@@ -43,12 +46,45 @@ followed by ` - evidence`; `skills` are `name: description` lines; `experiences`
 numbered ones for `distil`; `skill` is a skill's body; `lessons` are numbered lines that begin with their
 record, `[held 5 of 6 times]` or `[not tried yet]`."""
 
+MAX_REQUIREMENTS = 60
+"""Most requirements of a run."""
+MAX_QUESTIONS = 15
+"""Most questions in one checklist."""
+_BOX_EDGES = 4
+_THOUSAND = 1000
 _TAGS = sorted({tag for tags in TASK_TAGS.values() for tag in tags})
 # Models also accept tags in capitals, with blanks or attributes. All patterns here run in linear time.
 _NAMED = rf"(?=\s*(?:/\s*)?(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
+_TASK_LINE = re.compile(r"\s*Task:\s*(\S+)")
 _QUESTION_MARKS = ("?", "\uff1f", "\u061f")
+_PLACEHOLDERS = frozenset(
+    f"{article}{words}".strip()
+    for article in ("", "the ", "your ")
+    for words in (
+        *(
+            "whole new prompt",
+            "whole next prompt",
+            "whole prompt",
+            "whole corrected prompt",
+            "new prompt",
+            "next prompt",
+        ),
+        *(
+            "prompt",
+            "string",
+            "text",
+            "prompt here",
+            "text here",
+            "question",
+            "question here",
+            "question inside the tags",
+        ),
+        *("prompt inside the tags", "user's prompt"),
+    )
+)
+"""Texts that models copy from instructions, or write in the place of what they were to say."""
 _NO_SKILL = ("", "none", "null", "no skill")
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -102,6 +138,26 @@ def _parse_item(value: Any, form: type[_Form]) -> _Form | None:
         return None
 
 
+def _reject_placeholder(value: str) -> str:
+    """Raise ValueError for what stands in the examples of instructions instead of a text."""
+    bare = value.strip().strip("\"'`<>[]{}()").strip()
+    if value.strip() and (not bare.strip(".\u2026") or bare.casefold().rstrip(".") in _PLACEHOLDERS):
+        raise ValueError(f"{value.strip()!r} is a placeholder")
+    return value
+
+
+_Text = Annotated[str, AfterValidator(_reject_placeholder)]
+
+
+def _longest(characters: int) -> dict[str, Any]:
+    """Return what the schema says of a text's length; a longer one is read all the same."""
+    return {"maxLength": characters}
+
+
+def _most(items: int) -> dict[str, Any]:
+    return {"maxItems": items}
+
+
 class _Reply(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -109,8 +165,12 @@ class _Reply(BaseModel):
 class SkillChoice(_Reply):
     """Answer to `route`."""
 
-    why: Annotated[str, BeforeValidator(_coerce_text)] = Field(default="", description="One sentence.")
-    skills: Annotated[list[str], BeforeValidator(_coerce_names)] = Field(description="Names of skills; empty for none.")
+    why: Annotated[str, BeforeValidator(_coerce_text)] = Field(
+        default="", description="One sentence.", json_schema_extra=_longest(300)
+    )
+    skills: Annotated[list[str], BeforeValidator(_coerce_names)] = Field(
+        description="Names of skills; empty for none.", json_schema_extra=_most(3)
+    )
 
     @classmethod
     def from_plain(cls, text: str) -> SkillChoice | None:
@@ -124,7 +184,7 @@ class SkillChoice(_Reply):
 class PromptReply(_Reply):
     """Answer to `enhance`, `prepare` and `refine`."""
 
-    prompt: str
+    prompt: _Text = Field(description="The whole prompt.")
 
 
 def _coerce_loss(value: Any) -> str:
@@ -147,7 +207,7 @@ class KeptReply(_Reply):
     """Answer to `keep`."""
 
     lost: Annotated[list[LossReply], BeforeValidator(_coerce_losses)] = Field(
-        description="Empty where nothing is lost."
+        description="Empty where nothing is lost.", json_schema_extra=_most(MAX_REQUIREMENTS)
     )
     prompt: Annotated[str, BeforeValidator(_coerce_text)] = Field(
         default="", description="The new prompt with what was lost put back; empty where nothing is lost."
@@ -157,20 +217,31 @@ class KeptReply(_Reply):
 class DraftReply(_Reply):
     """Answer to `author`."""
 
-    name: Annotated[str, BeforeValidator(_coerce_text)] = Field(default="", description="Lower case, with hyphens.")
-    description: str = Field(description="What the skill is for and when to use it.")
-    body: str = Field(description="The guidance, as Markdown.")
+    name: Annotated[str, BeforeValidator(_coerce_text)] = Field(
+        default="", description="Lower case, with hyphens.", json_schema_extra=_longest(64)
+    )
+    description: _Text = Field(
+        description="What the skill is for and when to use it.", json_schema_extra=_longest(1000)
+    )
+    body: _Text = Field(description="The guidance, as Markdown.")
 
 
 class RequirementReply(_Reply):
     """One requirement as the decomposer states it."""
 
-    question: str = Field(description="A question about the image that yes answers well.")
+    question: _Text = Field(
+        description="A yes/no question; yes if the image meets it.", json_schema_extra=_longest(400)
+    )
     kind: Annotated[RequirementKind, BeforeValidator(_coerce_kind)] = "other"
     parents: Annotated[list[int], BeforeValidator(_coerce_positions)] = Field(
         default_factory=list,
         description="Positions, from 1, of earlier questions without which this one makes no sense.",
+        json_schema_extra=_most(10),
     )
+
+
+def _is_question(value: Any) -> bool:
+    return isinstance(value, str) and value.rstrip().endswith(_QUESTION_MARKS)
 
 
 def _coerce_requirements(value: Any) -> list[RequirementReply]:
@@ -179,8 +250,9 @@ def _coerce_requirements(value: Any) -> list[RequirementReply]:
     A list of texts counts if all are questions: other lists of texts are about something else.
     """
     stated = _as_list(value)
-    if stated and all(isinstance(item, str) and item.rstrip().endswith(_QUESTION_MARKS) for item in stated):
-        stated = [{"question": item} for item in stated]
+    of_ours = any(isinstance(item, dict) and "question" in item for item in stated)
+    if of_ours or all(map(_is_question, stated)):
+        stated = [{"question": item} if _is_question(item) else item for item in stated]
     usable = _parse_items(None if value is None else stated, RequirementReply)
     return [item or RequirementReply(question="") for item in usable]
 
@@ -188,7 +260,23 @@ def _coerce_requirements(value: Any) -> list[RequirementReply]:
 class RequirementsReply(_Reply):
     """Answer to `decompose`."""
 
-    requirements: Annotated[list[RequirementReply], BeforeValidator(_coerce_requirements)]
+    requirements: Annotated[list[RequirementReply], BeforeValidator(_coerce_requirements)] = Field(
+        json_schema_extra=_most(MAX_REQUIREMENTS)
+    )
+
+
+def _coerce_box(value: Any) -> list[int]:
+    """Return a box in thousandths; empty for anything that is none."""
+    if isinstance(value, dict):
+        value = [value.get(name) for name in ("x1", "y1", "x2", "y2")]
+    if not isinstance(value, list) or len(value) != _BOX_EDGES:
+        return []
+    if not all(isinstance(edge, int | float) and not isinstance(edge, bool) for edge in value):
+        return []
+    shares = all(0 <= edge <= 1 for edge in value)
+    edges = [round(edge * 1000 if shares else edge) for edge in value]
+    x1, y1, x2, y2 = edges
+    return edges if 0 <= x1 < x2 <= _THOUSAND and 0 <= y1 < y2 <= _THOUSAND else []
 
 
 class AnswerReply(_Reply):
@@ -196,9 +284,14 @@ class AnswerReply(_Reply):
 
     number: Annotated[int, BeforeValidator(_coerce_number)] = Field(description="The question's number, from 1.")
     evidence: Annotated[str, BeforeValidator(_coerce_text)] = Field(
-        default="", description="One line that says what is seen."
+        default="", description="One line that says what is seen.", json_schema_extra=_longest(300)
     )
     answer: Annotated[AnswerValue, BeforeValidator(read_verdict)]
+    box: Annotated[list[int], BeforeValidator(_coerce_box)] = Field(
+        default_factory=list,
+        description="Where a no has its place: x1, y1, x2, y2 in thousandths from the upper left; else empty.",
+        json_schema_extra=_most(4),
+    )
 
 
 def _coerce_answers(value: Any) -> list[AnswerReply]:
@@ -214,13 +307,15 @@ def _coerce_answers(value: Any) -> list[AnswerReply]:
 class ChecklistReply(_Reply):
     """Answer to `checklist`."""
 
-    answers: Annotated[list[AnswerReply], BeforeValidator(_coerce_answers)]
+    answers: Annotated[list[AnswerReply], BeforeValidator(_coerce_answers)] = Field(
+        json_schema_extra=_most(MAX_QUESTIONS)
+    )
 
 
 class ExperienceReply(_Reply):
     """Answer to `summarise` and `distil`."""
 
-    experience: str = Field(description="At most 100 words.")
+    experience: _Text = Field(description="At most 100 words.", json_schema_extra=_longest(1000))
 
 
 def _coerce_experience(value: Any) -> Any:
@@ -231,9 +326,23 @@ class ReflectionReply(_Reply):
     """Answer to `reflect`: the experience, empty if the model gave none, and the next prompt in one."""
 
     experience: Annotated[str, BeforeValidator(_coerce_experience)] = Field(
-        default="", description="At most 100 words."
+        default="", description="At most 100 words.", json_schema_extra=_longest(1000)
     )
-    prompt: str = Field(description="The whole next prompt.")
+    prompt: _Text = Field(description="The whole next prompt.")
+
+
+def find_task(contents: Iterable[Any]) -> str:
+    """Return the name in the line `Task: NAME` that a text of messages' contents begins with; empty if there is none.
+
+    Contents are texts or lists of parts, as messages of LangChain and of the OpenAI API have them.
+    """
+    for content in contents:
+        parts = content if isinstance(content, list) else [content]
+        texts = [part.get("text") if isinstance(part, dict) else part for part in parts]
+        for text in texts:
+            if isinstance(text, str) and (found := _TASK_LINE.match(text)):
+                return found.group(1)
+    return ""
 
 
 def wrap_in_tag(tag: str, text: str) -> str:

@@ -42,7 +42,7 @@ class _MaskingMixin:
     def on_chat_model_start(self, serialized: dict[str, Any], messages: list[list[BaseMessage]], **kwargs: Any) -> Any:
         images = iter((kwargs.get("metadata") or {}).get(IMAGES) or ())
         shown = [[_mask_images(message, images) for message in batch] for batch in messages]
-        for name in ("invocation_params", "metadata"):
+        for name in ("invocation_params", "metadata", "options"):
             kwargs[name] = _drop_hidden(kwargs.get(name))
         return super().on_chat_model_start(serialized, shown, **kwargs)  # type: ignore[misc]
 

@@ -130,7 +130,7 @@ class ExampleTrial:
         prompt = self._example.prompt
         # Reproducible, and independent of the settings' defaults.
         graph_input: Input = {"prompt": prompt, "seed": 0, "skills": self._skill, "memory": False}
-        requirements = await state_requirements(prompt, self._work())
+        requirements, _ = await state_requirements(prompt, self._work())
         return {
             "prompt": prompt,
             "current_prompt": prompt,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems.memory.images import ImageStore
 from gems.nodes.checklist import Judgement, ask_verifiers, judge_image
 from gems.nodes.context import NodeContext
-from gems.nodes.decomposer import state_requirements
+from gems.nodes.decomposer import complete_requirements, state_requirements
 from gems.nodes.judge import all_met, confirm, doubtful_answers, recheck
 from gems.options import check_prompt
 from gems.resources import Resources
@@ -52,12 +52,14 @@ async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -
         deadline_s=None,
         write=lambda _event: None,
     )
-    requirements = await state_requirements(prompt, work)
+    requirements, unchecked = await state_requirements(prompt, work)
+    completed = await complete_requirements({"prompt": prompt, "requirements": requirements}, work)
+    requirements, more = completed.get("requirements", requirements), completed.get("unchecked", [])
     judgement = await _judge_image(held.image, prompt, requirements, work)
     answers = [answer["answer"] for answer in judgement.answers]
     return Verification(
         prompt=prompt,
-        passed=all(answer == "yes" for answer in answers),
+        passed=all(answer == "yes" for answer in answers) and not [*unchecked, *more],
         score=pass_rate(answers),
         requirements=check_requirements(requirements, judgement.answers),
         usage=work.usage,

@@ -31,7 +31,9 @@ def test_the_matrix_of_forms() -> None:
     assert wrong == []
     assert len(unread) <= 0.02 * verdicts, unread
     counts = Counter((form["language"], form["value"]) for form in FORMS)
-    assert {language for language in LANGUAGES if min(counts[language, value] for value in ("yes", "no", "unknown")) < 5} == set()
+    assert {
+        language for language in LANGUAGES if min(counts[language, value] for value in ("yes", "no", "unknown")) < 5
+    } == set()
     assert len(FORMS) > 1_400
 
 

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gems.errors import (
-    ConfigurationError,
+    BlindModelError,
+    ContextExceededError,
     GemsError,
     ModelUnavailableError,
     RejectedRequestError,
     ServerError,
     TooManyImagesError,
+    TruncatedReplyError,
     UnreadableReplyError,
 )
-from gems.models.chat.capabilities import (
-    ChatLimits,
-    find_feature_to_drop,
-    reduce_pictures,
-    response_format,
-    structured_mode,
-)
+from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Question
+from gems.models.chat.request import Asking
 from gems.models.schemas import (
     ChecklistReply,
     ExperienceReply,
@@ -100,7 +98,7 @@ async def test_what_did_not_help_is_not_remembered(stub: StubServer, open_client
     client = open_client()
     with pytest.raises(RejectedRequestError):
         await client.ask(formed())
-    assert forms(stub) == ["json_schema", "json_object", None]
+    assert forms(stub) == ["json_schema"], "a redirect is the same for every request"
     assert client.structured_output == "json_schema"
 
 
@@ -124,7 +122,7 @@ async def test_a_limit_on_pictures_is_learned(limit: int, sent: list[int], stub:
     second = await client.ask(checklist(pictures=3))
     single = await client.ask(checklist())
     assert pictures(stub) == sent
-    assert client.max_pictures == limit
+    assert client.capabilities.most_pictures == limit
     assert [reply.usage["images_sent"] for reply in (first, second, single)] == [limit, limit, 1]
     newest = checklist(pictures=3).pictures[-limit:]
     assert first.usage["image_bytes_sent"] == sum(len(picture.data) for picture in newest)
@@ -148,10 +146,11 @@ async def test_the_newest_pictures_are_kept(stub: StubServer, open_client: Open)
     assert shown == whole[-1:]
 
 
-async def test_a_model_that_takes_no_picture_is_a_wrong_setting(stub: StubServer, open_client: Open) -> None:
+async def test_a_model_that_takes_no_picture_is_no_judge(stub: StubServer, open_client: Open) -> None:
     stub.fault(Fault("too_many_images", limit=0))
-    with pytest.raises(ConfigurationError, match="vision model"):
+    with pytest.raises(BlindModelError, match="model with vision"):
         await open_client().ask(plain())
+    assert len(stub.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -174,15 +173,14 @@ async def test_a_refused_parameter_is_not_sent_again(
         assert instead.items() <= call.body.items()
 
 
-async def test_several_refusals_are_learned_in_one_go(stub: StubServer, open_client: Open) -> None:
+async def test_after_two_refusals_all_parameters_are_left_out(stub: StubServer, open_client: Open) -> None:
     for parameter in ("logprobs", "temperature", "max_tokens"):
         stub.fault(Fault("unknown_parameter", text=parameter), times=1)
-    stub.fault(Fault("no_json_schema"))
     client = open_client(temperature=0.1, max_tokens=500)
-    await client.ask(plain(logprobs=True))
-    assert len(stub.requests) == 4
-    await client.ask(formed())
-    assert forms(stub)[4:] == ["json_schema", "json_object"]
+    assert (await client.ask(plain(logprobs=True))).text.startswith("Yes")
+    assert len(stub.requests) == 3
+    assert {"logprobs", "temperature", "max_tokens", "stream_options"}.isdisjoint(stub.requests[2].body)
+    assert client.capabilities.lacking == {"logprobs", "temperature"}, "only what was named is remembered"
 
 
 async def test_parameters_are_sent_where_they_are_set(stub: StubServer, open_client: Open) -> None:
@@ -198,7 +196,8 @@ async def test_parameters_are_sent_where_they_are_set(stub: StubServer, open_cli
 
 async def test_nothing_is_sent_that_was_not_set(stub: StubServer, open_client: Open) -> None:
     await open_client(logprobs=False).ask(plain(logprobs=True))
-    assert set(stub.requests[0].body) == {"model", "messages"} | ({"stream"} & set(stub.requests[0].body))
+    assert set(stub.requests[0].body) == {"model", "messages", "stream", "stream_options", "temperature"}
+    assert stub.requests[0].body["temperature"] == 0, "a judge's"
 
 
 async def test_the_probability_of_yes(stub: StubServer, open_client: Open) -> None:
@@ -216,17 +215,19 @@ async def test_unreadable_answers_are_asked_for_again_and_paid(stub: StubServer,
     assert len(stub.requests) == len(told) == reply.usage["calls"] == 3
     for name in ("input_tokens", "output_tokens"):
         assert reply.usage[name] == sum(usage[name] for usage in told) > told[0][name]  # type: ignore[literal-required]
-    assert forms(stub) == ["json_schema"] * 3
+    assert forms(stub) == ["json_schema", "json_object", None]
+    await open_client().ask(formed())
+    assert forms(stub)[3:] == ["json_schema"], "an unreadable answer changes nothing for later questions"
 
 
-async def test_answers_never_readable_are_asked_for_in_every_way(stub: StubServer, open_client: Open) -> None:
+async def test_answers_never_readable_are_asked_for_three_times(stub: StubServer, open_client: Open) -> None:
     stub.fault(Fault.reply("I would rather not."))
     told: list[Usage] = []
     client = open_client(attempts=2)
     with pytest.raises(UnreadableReplyError, match="I would rather not") as caught:
         await client.ask(formed(), told.append)
-    assert forms(stub) == ["json_schema"] * 2 + ["json_object"] * 2 + [None] * 2
-    assert len(told) == 6
+    assert forms(stub) == ["json_schema", "json_object", None]
+    assert len(told) == 3
     assert caught.value.message.startswith("stub at http://127.0.0.1")
     assert client.structured_output == "json_schema", "what did not help is not remembered"
 
@@ -234,10 +235,6 @@ async def test_answers_never_readable_are_asked_for_in_every_way(stub: StubServe
 PLAIN = Question(task="verify", system="Task: verify", parts=("Is it red?",), logprobs=True)
 FORMED = Question(task="enhance", system="Task: enhance", parts=("x",), reply=PromptReply)
 EVERYTHING = ChatLimits(temperature=0.0, max_tokens=10)
-
-
-def rejected(message: str) -> RejectedRequestError:
-    return RejectedRequestError(f"stub answered 400: {message}")
 
 
 @pytest.mark.parametrize(
@@ -290,6 +287,16 @@ def test_json_mode_names_no_schema() -> None:
     assert response_format(PromptReply, "json_mode") == {"type": "json_object"}
 
 
+def asking(question: Question, limits: ChatLimits = EVERYTHING, **known: Any) -> Asking:
+    capabilities = Capabilities()
+    capabilities.learn(known.pop("lacking", ()), known.pop("pictures", None))
+    return Asking(question, limits, capabilities)
+
+
+def rejected(refused: str) -> RejectedRequestError:
+    return RejectedRequestError("stub answered 400", refused=refused)
+
+
 @pytest.mark.parametrize(
     ("error", "pictures", "shown", "expected"),
     [
@@ -299,46 +306,83 @@ def test_json_mode_names_no_schema() -> None:
         (TooManyImagesError("x"), 5, None, 2),
         (TooManyImagesError("x"), 5, 2, 1),
         (TooManyImagesError("x", limit=4), 1, None, None),
-        (rejected("This model's maximum context length is 4096 tokens"), 4, None, 2),
-        (rejected("Prompt is too long"), 4, 2, 1),
-        (rejected("Prompt is too long"), 4, 1, None),
-        (rejected("Prompt is too long"), 0, None, None),
-        (rejected("response_format is not supported"), 4, None, None),
-        (UnreadableReplyError("too long to read"), 4, None, None),
+        (ContextExceededError("x", refused="context"), 4, None, 1),
+        (ContextExceededError("x", refused="context"), 0, None, None),
+        (rejected("bad_image"), 4, None, None),
+        (rejected("redirect"), 4, None, None),
     ],
 )
 def test_fewer_pictures(error: GemsError, pictures: int, shown: int | None, expected: int | None) -> None:
-    assert reduce_pictures(error, pictures, shown) == expected
+    asked = asking(checklist(pictures=pictures), pictures=shown)
+    assert asked.go_on(error) is (expected is not None)
+    if expected is not None:
+        assert asked.request.pictures == expected
 
 
-@pytest.mark.parametrize("error", [TooManyImagesError("At most 0 image(s)", limit=0), TooManyImagesError("x")])
-def test_a_model_that_sees_nothing_is_no_use(error: TooManyImagesError) -> None:
-    with pytest.raises(ConfigurationError, match="vision model"):
-        reduce_pictures(error, 1, None)
+def test_a_single_picture_gets_smaller_until_it_fits() -> None:
+    asked = asking(checklist())
+    assert asked.go_on(ContextExceededError("x", refused="context"))
+    assert (asked.request.pictures, asked.request.shrunk) == (None, 1)
+    assert asked.go_on(ContextExceededError("x", refused="context"))
+    assert asked.request.shrunk == 2
+    assert not asked.go_on(ContextExceededError("x", refused="context"))
 
 
 @pytest.mark.parametrize(
-    ("error", "question", "refused", "expected"),
+    ("error", "question", "lacking", "expected"),
     [
-        (rejected("logprobs are not supported"), PLAIN, set(), "logprobs"),
-        (rejected("temperature must be 1"), PLAIN, set(), "temperature"),
-        (rejected("Use max_completion_tokens instead"), PLAIN, set(), "max_tokens"),
-        (rejected("logprobs are not supported"), PLAIN, {"logprobs"}, None),
-        (rejected("temperature"), FORMED, set(), "temperature"),
-        (rejected("what?"), FORMED, set(), "json_schema"),
-        (rejected("what?"), FORMED, {"json_schema"}, "json_mode"),
-        (rejected("what?"), FORMED, {"json_schema", "json_mode"}, None),
-        (rejected("what?"), PLAIN, set(), "logprobs"),
-        (UnreadableReplyError("mentions temperature"), FORMED, set(), "json_schema"),
-        (UnreadableReplyError("empty"), PLAIN, set(), None),
-        (ServerError("logprobs"), PLAIN, set(), None),
+        (rejected("logprobs"), PLAIN, set(), {"logprobs"}),
+        (rejected("temperature"), PLAIN, set(), {"temperature"}),
+        (rejected("max_tokens_name"), PLAIN, set(), {"max_tokens"}),
+        (rejected("text_only"), PLAIN, set(), {"parts"}),
+        (rejected("no_system"), PLAIN, set(), {"system"}),
+        (rejected("stream"), FORMED, set(), {"stream"}),
+        (rejected("response_format"), FORMED, set(), {"json_schema"}),
+        (rejected("response_format"), FORMED, {"json_schema"}, {"json_schema", "json_mode"}),
+        (rejected("logprobs"), PLAIN, {"logprobs"}, set(FEATURES) - {"parts", "system"}),
+        (rejected(""), FORMED, set(), set(FEATURES) - {"parts", "system"}),
+        (rejected(""), FORMED, set(FEATURES) - {"parts", "system"}, set(FEATURES)),
+        (UnreadableReplyError("mentions temperature"), FORMED, set(), {"json_schema"}),
+        (UnreadableReplyError("empty"), PLAIN, set(), set()),
+        (ServerError("logprobs"), PLAIN, set(), set()),
+        (ServerError("cannot compile the grammar"), FORMED, set(), {"json_schema"}),
     ],
 )
-def test_what_to_leave_out_next(error: GemsError, question: Question, refused: set[str], expected: str | None) -> None:
-    assert find_feature_to_drop(error, question, refused, EVERYTHING) == expected
+def test_what_to_leave_out_next(error: GemsError, question: Question, lacking: set[str], expected: set[str]) -> None:
+    asked = asking(question, lacking=lacking)
+    assert asked.go_on(error)
+    assert asked.request.lacking == expected
 
 
-def test_what_was_not_sent_is_not_left_out() -> None:
-    nothing_set = ChatLimits(logprobs=False)
-    for words in ("temperature", "max_tokens", "logprobs"):
-        assert find_feature_to_drop(rejected(words), PLAIN, set(), nothing_set) is None
+def test_what_a_refusal_without_a_name_took_is_remembered() -> None:
+    asked = asking(FORMED)
+    assert asked.go_on(rejected(""))
+    asked.succeed()
+    assert asked.capabilities.lacking == set(FEATURES) - {"parts", "system"}
+
+
+def test_nothing_is_left_to_leave_out() -> None:
+    assert not asking(PLAIN, lacking=FEATURES).go_on(rejected("logprobs"))
+
+
+def test_a_truncated_reply_gets_twice_the_tokens_once() -> None:
+    asked = asking(FORMED)
+    assert asked.go_on(TruncatedReplyError("x", limit=400))
+    assert (asked.request.max_tokens, asked.request.lacking) == (800, frozenset())
+    assert not asked.go_on(TruncatedReplyError("x", limit=800))
+
+
+def test_a_reflector_goes_on_without_pictures() -> None:
+    asked = asking(replace(checklist(pictures=2), task="reflect"))
+    assert asked.go_on(BlindModelError("x"))
+    assert asked.request.pictures == 0
+    assert not asking(checklist()).go_on(BlindModelError("x")), "a judge has to see"
+
+
+def test_what_was_refused_is_tried_again_after_a_while() -> None:
+    now = [0.0]
+    capabilities = Capabilities(now=lambda: now[0])
+    capabilities.learn(["json_schema"], pictures=1)
+    assert (capabilities.lacking, capabilities.most_pictures) == ({"json_schema"}, 1)
+    now[0] = 3600.0
+    assert (capabilities.lacking, capabilities.most_pictures) == (frozenset(), None)

@@ -34,9 +34,9 @@ from gems.models.schemas import (
     SkillChoice,
     Task,
     extract_tag,
+    find_task,
 )
 
-_TASK = re.compile(r"\A\s*Task:\s*(\S+)")
 _DATA_URL = re.compile(r"\Adata:[\w.+/-]*;base64,", re.IGNORECASE)
 _TOKENS_PER_IMAGE = 85
 MOST_SKILLS = 3
@@ -75,8 +75,7 @@ def parse_request(messages: Sequence[BaseMessage]) -> ParsedRequest:
     """Parse messages; images that cannot be decoded are left out."""
     system = "\n".join(_message_text(m) for m in messages if m.type == "system")
     others = [message for message in messages if message.type != "system"]
-    match = _TASK.match(system)
-    named = match.group(1) if match else ""
+    named = find_task(message.content for message in messages)
     task = next((known for known in get_args(Task) if known == named), None)
     text = "\n".join(_message_text(message) for message in others)
     images = tuple(image for message in others for image in _message_images(message) if image)
@@ -191,6 +190,7 @@ class BlocksChat(BaseChatModel):
             "consult": _consult,
             "prepare": _prepare,
             "decompose": _decompose,
+            "complete": _complete,
             "verify": self._verify,
             "checklist": self._checklist,
             "summarise": _reflect,
@@ -300,6 +300,15 @@ def _decompose(request: ParsedRequest) -> _Answer:
         f"that makes {len(requirements)} questions."
     )
     return RequirementsReply(requirements=requirements).model_dump_json(), thought
+
+
+def _complete(request: ParsedRequest) -> _Answer:
+    asked = set(parse_numbered(request.tag("questions")))
+    missing = [item for item in decompose_prompt(request.tag("user_prompt")) if item.question not in asked]
+    # Their parents are positions among the questions of this world's own list.
+    missing = [item.model_copy(update={"parents": []}) for item in missing]
+    thought = f"{len(missing)} of my own questions about the prompt are not among those that were asked."
+    return RequirementsReply(requirements=missing).model_dump_json(), thought
 
 
 def _reflect(request: ParsedRequest) -> _Answer:

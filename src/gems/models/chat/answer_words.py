@@ -115,3 +115,14 @@ def any_word(*tables: str) -> str:
     """Return a regular expression for any word of some tables, the longest first."""
     words = sorted({word for table in tables for word in split_words(table)}, key=len, reverse=True)
     return "|".join(re.escape(word) for word in words)
+
+
+OPEN_QUESTION = re.compile(
+    r"\W*(?:how|what|which|where|who|whose|when|why|count|name|list|describe"
+    r"|wie|was|welche[rsnm]?|wo|wer|wann|warum|combien|quel(?:le)?s?|où|qui|quand|pourquoi|comment"
+    r"|qué|cuánt[oa]s?|cuál(?:es)?|dónde|quién(?:es)?|cómo|quant[oiae]s?|qual[ei]?|quais|dove|onde|quem"
+    r"|сколько|как(?:ой|ая|ое|ие)?|что|где|кто)\b"
+    r"|.*(?:多少|什么|哪|几[个只条颗]|いくつ|何|どこ|몇|무엇|어디)(?!.*[吗嗎])",
+    re.IGNORECASE,
+)
+"""Questions that neither yes nor no answers, in the languages in which people prompt."""

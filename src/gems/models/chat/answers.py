@@ -93,6 +93,13 @@ def read_answer(text: str) -> tuple[AnswerValue, str]:
     What is marked as the answer decides: the value of an answer's key in JSON, a box, a tag, or what follows a word
     such as "Answer:", of which "Final answer:" beats the others. Otherwise the beginning decides, then a line.
     """
+    value, evidence = _read_answer(text)
+    # What is quoted of a plain answer stays as it is.
+    lead, end = _read_lead(_fold(stripped := text.strip()))
+    return value, _evidence(stripped, end) if lead == value != "unknown" else evidence
+
+
+def _read_answer(text: str) -> tuple[AnswerValue, str]:
     plain = normalize(text).strip()
     if values := list(_json_verdicts(plain)):
         return _agree(values), plain
@@ -219,12 +226,18 @@ def _json_verdicts(plain: str) -> Iterator[AnswerValue]:
         yield "unknown"
 
 
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and not any(isinstance(item, str) for item in value)
+
+
 def _verdicts_in(value: Any, depth: int = 0) -> Iterator[AnswerValue]:
     if depth > _DEEPEST:
         return
     if isinstance(value, dict):
         named = [item for key, item in value.items() if _KEY.fullmatch(_fold(str(key)).strip())]
-        for item in named or [item for item in value.values() if isinstance(item, dict | list)]:
+        # A list of texts under another name is about something else.
+        unnamed = [item for item in value.values() if isinstance(item, dict) or _is_list_of_objects(item)]
+        for item in named or unnamed:
             yield from _verdicts_in(item, depth + 1) if isinstance(item, dict | list) else [read_verdict(item)]
     elif isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         yield from (read_verdict(item) for item in value)

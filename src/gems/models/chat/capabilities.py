@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 FEATURES = (
+    "limits",
     "json_schema",
     "json_mode",
     "logprobs",
@@ -20,11 +21,11 @@ FEATURES = (
     "parts",
     "system",
 )
-"""What a request has where the endpoint can do it: replies by JSON schema or in JSON mode, log probabilities, a
-temperature, `max_tokens` by this name, streaming, usage in the stream, texts in lists of parts, a system message."""
+"""What a request has where the endpoint can do it: limits of lengths in a JSON schema, replies by JSON schema or in
+JSON mode, log probabilities, a temperature, `max_tokens` by this name, streaming, usage in the stream, texts in lists
+of parts, a system message."""
 _FEATURES_OF = {
     "json_schema": "json_schema",
-    "this_schema": "json_schema",
     "json_mode": "json_mode",
     "logprobs": "logprobs",
     "temperature": "temperature",
@@ -34,6 +35,8 @@ _FEATURES_OF = {
     "no_system": "system",
     "role_order": "system",
 }
+_LEFT_OUT = frozenset({"default", "title"})
+_LIMITS = frozenset({"maxItems", "maxLength"})
 _FORGOTTEN_AFTER_S = 1800.0
 """Servers are updated, and gateways choose another one behind them."""
 
@@ -43,13 +46,13 @@ class ChatLimits:
     """Settings of a chat endpoint.
 
     `timeout_s` is the longest silence: before the first part of a reply and between two parts of it, or of the whole
-    reply where it is not streamed. `attempts` counts per request and applies to retryable errors. `temperature` and
-    `max_tokens` are None for the endpoint's default, `image_side` (longest side in pixels) for the default of the
-    role. Prices are US dollars per token, None if unknown.
+    reply where it is not streamed. `attempts` counts requests that a rate limit turned away, and others up to three.
+    `temperature` and `max_tokens` are None for the endpoint's default (a judge's temperature is 0 then), `image_side`
+    (longest side in pixels) for the default of the role. Prices are US dollars per token, None if unknown.
     """
 
     concurrency: int = 8
-    timeout_s: float = 120.0
+    timeout_s: float = 180.0
     attempts: int = 4
     first_wait_s: float = 0.5
     temperature: float | None = None
@@ -95,6 +98,8 @@ class Capabilities:
 
 def feature_of(refused: str, lacking: Iterable[str]) -> str | None:
     """Return the feature to leave out after a refusal, which is a kind of `gems.models.refusals`."""
+    if refused == "this_schema":
+        return "json_schema" if "limits" in lacking else "limits"
     if refused == "response_format":
         mode = structured_mode(lacking)
         return None if mode == "text" else mode
@@ -106,26 +111,30 @@ def structured_mode(lacking: Iterable[str]) -> str:
     return next((mode for mode in ("json_schema", "json_mode") if mode not in lacking), "text")
 
 
-def response_format(form: type[BaseModel], mode: str) -> dict[str, Any]:
-    """Return the request field for replies of the schema `form`; `mode` is `json_schema` or `json_mode`."""
+def response_format(form: type[BaseModel], mode: str, *, limits: bool = True) -> dict[str, Any]:
+    """Return the request field for replies of the schema `form`; `mode` is `json_schema` or `json_mode`.
+
+    Without `limits` the schema has neither `maxItems` nor `maxLength`.
+    """
     if mode == "json_mode":
         return {"type": "json_object"}
     schema = form.model_json_schema()
-    strict = _make_strict(schema, schema.pop("$defs", {}))
+    strict = _make_strict(schema, schema.pop("$defs", {}), _LEFT_OUT if limits else _LEFT_OUT | _LIMITS)
     return {"type": "json_schema", "json_schema": {"name": form.__name__, "schema": strict, "strict": True}}
 
 
-def _make_strict(schema: Any, definitions: dict[str, Any]) -> Any:
+def _make_strict(schema: Any, definitions: dict[str, Any], left_out: frozenset[str]) -> Any:
     """Convert a JSON schema to OpenAI's strict mode: all fields required, no others, no defaults, no references."""
     if isinstance(schema, list):
-        return [_make_strict(item, definitions) for item in schema]
+        return [_make_strict(item, definitions, left_out) for item in schema]
     if not isinstance(schema, dict):
         return schema
     if reference := schema.get("$ref"):
         about = {key: value for key, value in schema.items() if key != "$ref"}
-        return _make_strict(definitions[reference.rpartition("/")[2]] | about, definitions)
-    kept = {key: _make_strict(value, definitions) for key, value in schema.items() if key not in ("default", "title")}
+        return _make_strict(definitions[reference.rpartition("/")[2]] | about, definitions, left_out)
+    kept = {key: _make_strict(value, definitions, left_out) for key, value in schema.items() if key not in left_out}
     if "properties" in schema:
-        kept["properties"] = {name: _make_strict(value, definitions) for name, value in schema["properties"].items()}
+        fields = schema["properties"].items()
+        kept["properties"] = {name: _make_strict(value, definitions, left_out) for name, value in fields}
         kept |= {"required": list(schema["properties"]), "additionalProperties": False}
     return kept

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import reduce
 from typing import Any
@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 
-from gems.errors import GemsError, UnreadableReplyError
+from gems.errors import GemsError, RejectedRequestError, UnreadableReplyError
 from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.reply import read_reply
@@ -27,6 +27,7 @@ from gems.models.chat.request import Asking, Request
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
 from gems.models.images import shrink_image
+from gems.models.schemas import TASK_ROLES
 from gems.observability.langchain_callbacks import masked_config
 from gems.types import NO_USAGE, Usage, add_usage
 
@@ -37,14 +38,16 @@ _NO_STREAM: RunnableConfig = {"tags": [TAG_NOSTREAM]}
 _MOST_CHARACTERS = 2_000_000
 """Of a streamed reply and its reasoning."""
 _CHARACTERS_PER_TOKEN = 4
+_SAME_UNTIL = 2
+"""The last attempt at which the judge's temperature is 0; a later repetition has to be able to differ."""
 
 
 class ChatClient:
     """One LangChain chat model behind one endpoint, e.g. `qwen3-vl at http://host/v1`.
 
     `adaptable` models accept OpenAI's request parameters per call; others are asked for plain text and keep
-    their own configuration. `extra_body` is added to each request's body, `secrets` are redacted from
-    messages, `closing` is awaited by `aclose`.
+    their own configuration. `lacking` are features that the endpoint is known not to have. `extra_body` is added to
+    each request's body, `secrets` are redacted from messages, `closing` is awaited by `aclose`.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class ChatClient:
         name: str,
         limits: ChatLimits | None = None,
         adaptable: bool = False,
+        lacking: Iterable[str] = (),
         extra_body: dict[str, Any] | None = None,
         secrets: tuple[str, ...] = (),
         closing: Callable[[], Awaitable[None]] | None = None,
@@ -61,7 +65,7 @@ class ChatClient:
         self.model = model
         self.name = name
         self.limits = limits or ChatLimits()
-        self.capabilities = Capabilities(() if adaptable else set(FEATURES) - {"parts", "system"})
+        self.capabilities = Capabilities(lacking if adaptable else set(FEATURES) - {"parts", "system"})
         self._extra_body = extra_body or {}
         self._secrets = secrets
         self._closing = closing
@@ -149,13 +153,19 @@ class ChatClient:
         parts: list[BaseMessageChunk],
     ) -> AIMessage:  # fmt: skip
         """Collect a streamed reply in `parts`; TimeoutError after a silence that is too long."""
-        usage = {"stream_usage": "stream_usage" not in request.lacking}
-        stream = self.model.astream(messages, config, **usage, **parameters)
+        parameters = parameters | {"stream_usage": "stream_usage" not in request.lacking}
+        stream: Any = self.model.astream(messages, config, **parameters)
         length = 0
         try:
             while True:
-                async with asyncio.timeout(self.limits.timeout_s):
-                    part = await anext(stream, None)
+                try:
+                    async with asyncio.timeout(self.limits.timeout_s):
+                        part = await anext(stream, None)
+                except ValueError as error:
+                    if parts:
+                        raise
+                    # LangChain's word for an answer that is no stream, as of servers that do not know `stream`.
+                    raise RejectedRequestError(f"{self.name} sent no stream.", refused="stream") from error
                 if part is None:
                     break
                 parts.append(part)
@@ -164,8 +174,6 @@ class ChatClient:
                     raise UnreadableReplyError(f"{self.name} sent more than {_MOST_CHARACTERS:,} characters.")
         finally:
             await stream.aclose()
-        if not parts:
-            raise UnreadableReplyError(f"{self.name} sent no part of a stream.")
         return _join(parts)
 
     def _parameters(self, question: Question, request: Request) -> dict[str, Any]:
@@ -174,6 +182,8 @@ class ChatClient:
             return {}
         parameters: dict[str, Any] = {}
         temperature = self.limits.temperature if question.temperature is None else question.temperature
+        if temperature is None and TASK_ROLES[question.task] == "judge" and question.attempt <= _SAME_UNTIL:
+            temperature = 0.0
         if temperature is not None and "temperature" not in request.lacking:
             parameters["temperature"] = temperature
         # langchain-openai handles a top-level `response_format` itself; `extra_body` is sent unchanged.
@@ -188,7 +198,7 @@ class ChatClient:
         if question.logprobs and self.limits.logprobs and "logprobs" not in request.lacking:
             parameters |= {"logprobs": True, "top_logprobs": 20}
         if question.reply is not None and (mode := structured_mode(request.lacking)) != "text":
-            body["response_format"] = response_format(question.reply, mode)
+            body["response_format"] = response_format(question.reply, mode, limits="limits" not in request.lacking)
         return parameters | ({"extra_body": body} if body else {})
 
     def _usage(self, message: AIMessage, pictures: tuple[Any, ...], seconds: float) -> Usage:

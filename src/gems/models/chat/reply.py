@@ -33,7 +33,7 @@ def read_reply(
         TruncatedReplyError: It was cut off at the token limit.
         UnreadableReplyError: There is no answer, or none in the form.
     """
-    about = message.response_metadata
+    about: dict[str, Any] = message.response_metadata
     finish = about.get("finish_reason") or about.get("stop_reason") or about.get("done_reason")
     refusal = message.additional_kwargs.get("refusal")
     if finish in _REFUSED or refusal:
@@ -47,8 +47,10 @@ def read_reply(
     first = first_token(logprobs)
     one_token = question.max_tokens == 1
     if finish in _TRUNCATED and not one_token:
-        written = (message.usage_metadata or {}).get("output_tokens") or None
-        raise TruncatedReplyError(f"{name} was cut off at its token limit{_beginning(text or thought)}", limit=written)
+        written = message.usage_metadata["output_tokens"] if message.usage_metadata else None
+        raise TruncatedReplyError(
+            f"{name} was cut off at its token limit{_beginning(text or thought)}", limit=written or None
+        )
     if not text:
         text = _answer_elsewhere(message, question, inline_thought, reasoning, finish)
     # A single token may be blank although its alternatives are words.

@@ -24,7 +24,8 @@ from gems.models.schemas import TASK_ROLES
 MOST_REQUESTS = 3
 """Requests for one answer that the endpoint may have spent something on, or refused."""
 _MOST_TIMEOUTS = 2
-_OPTIONAL = frozenset(FEATURES)
+_PARAMETERS = frozenset(FEATURES) - {"parts", "system"}
+"""Features that cost nothing but quality where they are left out."""
 _FINAL = ("bad_image", "redirect")
 """Refusals that no other request avoids."""
 
@@ -79,19 +80,15 @@ class Asking:
             self.waits += 1
             return is_retryable(error) and self.waits < self.limits.attempts
         self.requests += 1
-        if self.requests >= min(MOST_REQUESTS, max(self.limits.attempts, 2 if self._adapts(error) else 1)):
-            return False
         following = self._after(error)
         if following is None:
             return False
+        # What is asked for in another way is no mere repetition.
+        most = MOST_REQUESTS if following != self.request else min(MOST_REQUESTS, self.limits.attempts)
         self.request = following
-        return True
+        return self.requests < most
 
-    def _adapts(self, error: BaseException) -> bool:
-        """Return whether the next request would be another one, so that it is no mere repetition."""
-        return isinstance(error, RejectedRequestError | BlindModelError | UnreadableReplyError)
-
-    def _after(self, error: BaseException) -> Request | None:
+    def _after(self, error: BaseException) -> Request | None:  # noqa: PLR0911 - one per kind of error
         """Return the next request; None where none can help."""
         request, lacking = self.request, self.request.lacking
         match error:
@@ -122,18 +119,19 @@ class Asking:
 
     def _without_refused(self, error: RejectedRequestError) -> Request | None:
         request = self.request
-        feature = feature_of(error.refused, request.lacking)
+        if error.refused in _FINAL:
+            return None
         self._refusals += 1
-        if feature is not None and feature not in request.lacking:
-            self._refused.add(feature)
-            left_out = request.lacking | {feature}
+        named = {feature} if (feature := feature_of(error.refused, request.lacking)) else set()
+        left_out = request.lacking | named
+        if self._refusals > 1 or left_out == request.lacking:
             # What else it may refuse is not found out one by one.
-            return replace(request, lacking=left_out if self._refusals == 1 else _OPTIONAL)
-        return (
-            None
-            if request.lacking >= _OPTIONAL or error.refused == "bad_image"
-            else replace(request, lacking=_OPTIONAL)
-        )
+            left_out |= _PARAMETERS
+        if left_out == request.lacking:
+            left_out = frozenset(FEATURES)
+        # Of a refusal that names nothing it cannot be told what had to be left out.
+        self._refused |= (named or left_out) - request.lacking
+        return None if left_out == request.lacking else replace(request, lacking=left_out)
 
     def _without_pictures(self) -> Request | None:
         if not self._shown() or TASK_ROLES[self.question.task] == "judge":
