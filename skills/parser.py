@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+import textwrap
 import unicodedata
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,8 +25,10 @@ CONFLICTS = "gems-conflicts"
 """Key of `metadata`: names of skills, separated by blanks, that this one cannot be combined with."""
 _FENCE = "---"
 _MAX_DEPTH = 20
-# Values of these are often unquoted although they contain a colon.
-_UNQUOTED = re.compile(r"^(name|description|license|compatibility):[ \t]+(?![\"'>|\[{&*!#])(\S.*)$", re.MULTILINE)
+_MAX_LENIENT = 50_000
+"""Characters of a front matter that is read field by field if it is not valid YAML, which bounds the time."""
+_LINE_FIELD = re.compile(r"(name|description|[A-Za-z_][\w.-]*(?=[ \t]*:(?:[ \t]|$)))[ \t]*:")
+_BLOCK_MARK = re.compile(r"[|>][+-]?\d?[+-]?(?:\s|$)")
 
 
 @dataclass(slots=True)
@@ -60,41 +62,80 @@ def split_front_matter(text: str) -> tuple[str, int, int] | None:
 def read_fields(source: str, first_line: int, file: str) -> Fields:
     """Return the fields of the front matter that starts on `first_line` of `file`; problems are findings."""
     fields = Fields(file)
-    line = first_line
+    line, problem = first_line, "it has no fields such as `name: my-skill`"
     try:
-        node = _compose(source, first_line, fields)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line += mark.line if mark else 0
-        message = f"The YAML cannot be read: {error.problem or error.context}."
+        # Scalars stay texts, and nodes know their lines.
+        node = _parse_yaml(source)
     except (yaml.YAMLError, RecursionError) as error:
-        message = f"The YAML cannot be read: {' '.join(str(error).split())[:200]}."
+        problem, offset = _yaml_problem(error)
+        line += offset
     else:
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
                 _add_field(fields, key, value, first_line)
             return fields
-        message = "The front matter has no fields such as `name: my-skill`."
-    fields.is_readable = False
-    fields.found(line, "unusable", message)
+    if len(source) <= _MAX_LENIENT:
+        _read_field_by_field(fields, source, first_line)
+    fields.is_readable = bool(fields.values)
+    if not fields.findings or not fields.is_readable:
+        level: Level = "nonstandard" if fields.is_readable else "unusable"
+        fields.found(line, level, f"The front matter is not valid YAML: {problem}.")
     return fields
 
 
-def _compose(source: str, first_line: int, fields: Fields) -> yaml.Node | None:
-    """Return the YAML's nodes, which know their lines; scalars stay texts.
+def _yaml_problem(error: Exception) -> tuple[str, int]:
+    """Return what is wrong in one line, and the line's offset."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())[:200], 0
+    mark = error.problem_mark or error.context_mark
+    return str(error.problem or error.context), mark.line if mark else 0
 
-    A colon within plain text is invalid YAML but clear to people, so the text is quoted and parsed again.
+
+def _read_field_by_field(fields: Fields, source: str, first_line: int) -> None:
+    """Read a front matter that is not valid YAML, so that a field's fault affects that field alone.
+
+    Name and description are taken as they stand: people leave texts unquoted that YAML wants quoted.
     """
-    try:
-        return _parse_yaml(source)
-    except yaml.MarkedYAMLError as error:
-        if error.problem is None or "mapping values are not allowed" not in error.problem:
-            raise
-        quoted = _UNQUOTED.sub(lambda found: f"{found[1]}: {json.dumps(found[2], ensure_ascii=False)}", source)
-        node = _parse_yaml(quoted)
-        line = first_line + (error.problem_mark.line if error.problem_mark else 0)
-        fields.found(line, "nonstandard", "Text that contains a colon must be quoted.")
-        return node
+    for offset, name, text in _split_fields(source):
+        line = first_line + offset
+        try:
+            node, problem = _parse_yaml(text), "it has no value"
+        except (yaml.YAMLError, RecursionError) as error:
+            node, problem = None, _yaml_problem(error)[0]
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                _add_field(fields, key, value, line)
+        elif name in fields.values:
+            fields.found(line, "nonstandard", f"The field {name} is given twice; the first one counts.")
+        elif name in ("name", "description"):
+            fields.lines[name], fields.values[name] = line, _plain_text(text)
+            fields.found(
+                line, "nonstandard", f"{name} is not valid YAML ({problem}) and is read as it stands; quote it."
+            )
+        elif name == "metadata":
+            inner = _split_fields(text.partition("\n")[2])
+            fields.lines[name], fields.values[name] = line, {key: _plain_text(value) for _, key, value in inner}
+            fields.found(line, "nonstandard", f"metadata is not valid YAML ({problem}) and is read line by line.")
+        else:
+            fields.found(line, "nonstandard", f"{name} is not valid YAML ({problem}) and is ignored.")
+
+
+def _split_fields(source: str) -> list[tuple[int, str, str]]:
+    """Return line offset, name and all lines of each field that begins in the first column."""
+    found: list[tuple[int, str, str]] = []
+    for offset, line in enumerate(textwrap.dedent(source).split("\n")):
+        if match := _LINE_FIELD.match(line):
+            found.append((offset, match[1], line))
+        elif found and not line.startswith("#"):
+            found[-1] = (*found[-1][:2], f"{found[-1][2]}\n{line}")
+    return found
+
+
+def _plain_text(field_lines: str) -> str:
+    """Return a field's value as one line of text, without quotes around it or the mark of a block."""
+    printable = "".join(c if c.isprintable() else " " for c in field_lines.partition(":")[2])
+    text = " ".join(_BLOCK_MARK.sub("", printable.strip(), count=1).split())
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 def _parse_yaml(source: str) -> yaml.Node | None:

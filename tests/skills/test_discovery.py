@@ -67,7 +67,7 @@ FAULTY = {
     "directory": (directory, "cannot be read"),
     "large": (holding(b"a" * (MAX_BYTES + 1)), "1,000,000"),
     "binary": (holding(b"\x89PNG\r\n\xff"), "is not UTF-8"),
-    "zeros": (holding(b"---\nname: \0\n---\n"), "YAML"),
+    "zeros": (holding(b"---\nname: \0\n---\n"), "no description"),
     "empty": (holding(b""), "no front matter"),
     "words": (holding(b"Hello."), "no front matter"),
     "lists in lists": (holding(b"---\n" + b"[" * 400_000 + b"\n---\nbody"), "nested too deeply"),

@@ -11,7 +11,7 @@ import skills_ref
 from gems.skills.discovery import read_skill
 from gems.skills.models import normalise_name
 from gems.skills.parser import Document, is_skill_name, read_document
-from tests.support.skill_folders import faults, text_of, write
+from tests.support.skill_folders import skill_in, text_of, write
 
 NAME = "my-skill"
 WELL_FORMED = {
@@ -127,11 +127,70 @@ def test_all_faults_come_together_with_their_lines() -> None:
     assert "'my-skill'" in found[2].message
 
 
-def test_line_of_broken_yaml(tmp_path: Path) -> None:
-    folder = write(tmp_path / NAME, {"SKILL.md": '---\nname: my-skill\n\ndescription: "x\n---\nbody\n'})
-    (fault,) = faults(read_skill(folder, "home", trusted=True))
-    assert fault.startswith("SKILL.md:")
-    assert "YAML" in fault
+def test_line_of_broken_yaml() -> None:
+    (fault,) = read('---\nname: my-skill\n\ndescription: "x\n---\nbody\n').findings
+    assert (fault.line, fault.level) == (4, "nonstandard")
+    assert "description is not valid YAML" in fault.message
+
+
+SAID = f"For {NAME}."
+FRONT_MATTERS = {
+    "two lists": (text_of(NAME, argument_hint="[a] [b]"), SAID),
+    "optional argument": (text_of(NAME, argument_hint="<file> [--fast] | [--slow]"), SAID),
+    "star": (text_of(NAME, allowed_tools="*"), SAID),
+    "tools with colons": (text_of(NAME, allowed_tools="Bash(git: *), Read: all"), SAID),
+    "tools of a program": (text_of(NAME, allowed_tools="Bash(git:*), Read, mcp__x__*"), SAID),
+    "list of tools": (text_of(NAME, allowed_tools="\n- Bash(npm run *)\n- Read"), SAID),
+    "at": (text_of(NAME, author="@someone"), SAID),
+    "percent": (text_of(NAME, version="%VERSION%"), SAID),
+    "placeholder": (text_of(NAME, version="{{ version }}"), SAID),
+    "backtick": (text_of(NAME, license="`MIT`"), SAID),
+    "tag": (text_of(NAME, license="!important MIT: see LICENSE"), SAID),
+    "tab in a field": (text_of(NAME, hooks="\n\tPreToolUse: x"), SAID),
+    "open quotation mark": (text_of(NAME, author='"me'), SAID),
+    "nested hooks": (text_of(NAME, hooks="\n  Stop:\n    - matcher: '*'\n      hooks: [{type: command}]"), SAID),
+    "types": (text_of(NAME, version="1.10", user_invocable="true", tags="[a, b]", updated="2025-01-01"), SAID),
+    "twice": (text_of(NAME, model="opus\nmodel: haiku"), SAID),
+    "deep": (text_of(NAME, x="[" * 50 + "]" * 50), SAID),
+    "zero": (text_of(NAME, x="a\0b"), SAID),
+    "dots": (text_of(NAME, x="y\n..."), SAID),
+    "stray line": (text_of(NAME).replace("---\n", "---\nMy skill\n\n", 1), SAID),
+    "comment with a list": (text_of(NAME, x="[a] [b]\n# [c"), SAID),
+    "indented": ("---\n  name: my-skill\n  x: [a] [b]\n  description: Long: text.\n---\nbody", "Long: text."),
+    "no blanks": ("---\nname:my-skill\ndescription:Draws cats.\n---\nbody", "Draws cats."),
+    "colons": (text_of(NAME, description="Use when: a: b. Triggers: c"), "Use when: a: b. Triggers: c"),
+    "colon at the end": (text_of(NAME, description="Draws the following: cats:"), "Draws the following: cats:"),
+    "colon in a second line": (text_of(NAME, description="Draws.\n  Use when: asked."), "Draws. Use when: asked."),
+    "lines without indent": (text_of(NAME, description="\nDraws [a] cats\nand dogs."), "Draws [a] cats and dogs."),
+    "label": (text_of(NAME, description="[Beta] Draws cats"), "[Beta] Draws cats"),
+    "bold": (text_of(NAME, description="**Draws** cats"), "**Draws** cats"),
+    "quoted word": (text_of(NAME, description='"Cats" are drawn'), '"Cats" are drawn'),
+    "apostrophe": (text_of(NAME, description="'It's for cats.'"), "It's for cats."),
+    "tabs in a block": (text_of(NAME, description="|\n\tDraws: cats.\n\tAnd dogs."), "Draws: cats. And dogs."),
+    "folded with a colon": (text_of(NAME, description=">-\n  Use when: x\n  y: z", x="[a] [b]"), "Use when: x y: z"),
+    "carriage returns": (text_of(NAME, x="[a] [b]").replace("\n", "\r\n"), SAID),
+    "mark and blanks": (f"\ufeff{text_of(NAME, x='[a] [b]')}".replace("---\n", "---  \n"), SAID),
+}
+
+
+@pytest.mark.parametrize(("text", "description"), FRONT_MATTERS.values(), ids=FRONT_MATTERS)
+def test_no_other_field_makes_a_skill_unusable(text: str, description: str, tmp_path: Path) -> None:
+    skill = skill_in(write(tmp_path / NAME, {"SKILL.md": text}))
+    assert (skill.name, skill.description) == (NAME, description)
+    assert {finding.level for finding in skill.findings} <= {"nonstandard"}
+    fields_of_the_standard = ("list of tools", "tools of a program")
+    assert skill.findings or any(text is FRONT_MATTERS[name][0] for name in fields_of_the_standard)
+
+
+def test_each_fault_is_told_with_its_field_and_line() -> None:
+    text = text_of(NAME, argument_hint="[a] [b]", metadata="\n  note: a: b\n  gems-conflicts: other-skill", x="*")
+    document = read(text)
+    assert document.conflicts == {"other-skill"}
+    assert [(finding.line, finding.message.split()[0]) for finding in document.findings] == [
+        (4, "argument-hint"),
+        (5, "metadata"),
+        (8, "x"),
+    ]
 
 
 @pytest.mark.parametrize(
