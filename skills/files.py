@@ -1,4 +1,4 @@
-"""Read files below a skill's folder safely: text, guidance, references."""
+"""Read files below a skill's folder safely: text, guidance, and files that the guidance names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from gems.errors import SkillError
 from gems.skills.models import Skill
@@ -16,7 +18,11 @@ MAX_BYTES = 1_000_000
 """Larger files are rejected."""
 MAX_CHARACTERS = 40_000
 """Limit for a body and its referenced files: about 10,000 tokens."""
-_REFERENCE = re.compile(r"(?<![\w/.-])((?:\.{1,2}/)*references/[\w./-]+\.(?:md|txt)(?!\w))")
+_MENTION = re.compile(
+    r"(?<![\w/.:%-])((?:\.{1,2}/)*(?:[\w.-]+/)*[\w.-]+\.(?:md|markdown|txt|rst|csv|tsv|jsonl?|ya?ml|toml))(?![\w/])"
+)
+_REFERENCE = re.compile(r"(?:\.{1,2}/)*references/.*\.(?:md|txt)")
+_OWN_FILES = frozenset({"skill.md", "graph.py", "examples.jsonl"})
 
 
 def read_text(folder: Path, relative: str) -> str:
@@ -29,6 +35,8 @@ def read_text(folder: Path, relative: str) -> str:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
+        if b"\0" in raw:
+            raise SkillError(f"{relative} is not a text file.") from None
         raise SkillError(f"{relative}, line {line}, is not UTF-8.", hint="Save it as UTF-8.") from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -74,26 +82,36 @@ def _open_nonblocking(path: str, flags: int) -> int:
 
 
 async def read_guidance(skill: Skill) -> tuple[str, list[str]]:
-    """Return the skill's body with the `references/` it names, and warnings about unreadable ones."""
+    """Return the skill's body with the text files that it names, and warnings about unreadable ones."""
     body = await read_body(skill)
     faults: list[str] = []
     if len(body) > MAX_CHARACTERS:
         faults.append(f"Of the skill {skill.name} only the first {MAX_CHARACTERS:,} characters are sent.")
         body = body[:MAX_CHARACTERS]
-    parts, size = [body], len(body)
-    for relative in find_references(body):
+    texts, ignored = await asyncio.to_thread(read_references, skill, body)
+    faults += [f"A file named by the skill {skill.name} is ignored: {reason}" for reason in ignored.values()]
+    parts = [body, *(f"## {relative}\n\n{text}" for relative, text in texts.items())]
+    return "\n\n".join(part for part in parts if part), faults
+
+
+def read_references(skill: Skill, body: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the texts of the files that a body names, and why others are not sent, by path. Blocking.
+
+    Body and texts have at most `MAX_CHARACTERS` together.
+    """
+    texts, ignored, size = dict[str, str](), dict[str, str](), len(body)
+    for relative in find_references(body, skill.folder):
         try:
-            text = (await read_reference(skill, relative)).strip()
+            text = _read_reference(skill, relative).strip()
         except SkillError as error:
-            faults.append(f"A file referenced by the skill {skill.name} is ignored: {error.message}")
+            ignored[relative] = error.message
             continue
         if size + len(text) > MAX_CHARACTERS:
-            fault = f"of the skill {skill.name} is ignored: its references are too long to send."
-            faults.append(f"{relative} {fault}")
-            continue
-        size += len(text)
-        parts.append(f"## {relative}\n\n{text}")
-    return "\n\n".join(part for part in parts if part), faults
+            ignored[relative] = f"{relative} is too long: all texts may have {MAX_CHARACTERS:,} characters together."
+        else:
+            size += len(text)
+            texts[relative] = text
+    return texts, ignored
 
 
 async def read_body(skill: Skill) -> str:
@@ -114,11 +132,53 @@ def _read_skill_file(skill: Skill, folder: Path) -> Document:
 
 async def read_reference(skill: Skill, relative: str) -> str:
     """Return the text of a file in the skill's folder; raises as `read_text`, or without a folder."""
+    return await asyncio.to_thread(_read_reference, skill, relative)
+
+
+def _read_reference(skill: Skill, relative: str) -> str:
     if skill.folder is None:
         raise SkillError(f"The skill {skill.name} has no folder, so there is no {relative}.")
-    return await asyncio.to_thread(read_text, skill.folder, relative)
+    if any(part.startswith(".") and part != ".." for part in PurePosixPath(relative).parts):
+        raise SkillError(f"{relative} is hidden, and hidden files are not sent.")
+    text = read_text(skill.folder, relative)
+    if "\0" in text:
+        raise SkillError(f"{relative} is not a text file.")
+    return text
 
 
-def find_references(body: str) -> list[str]:
-    """Return the files of `references/` that a body names, in order and without duplicates."""
-    return list(dict.fromkeys(_REFERENCE.findall(body)))
+def find_references(body: str, folder: Path | None) -> list[str]:
+    """Return the files that a body names, as paths relative to the skill's folder, without duplicates.
+
+    These are targets of Markdown links, `references/` files, and other documents that exist in the folder:
+    a path in a sentence may as well name a file to be made. Blocking.
+    """
+    mentioned = [path for path in map(_normalise_path, _MENTION.findall(body)) if _is_meant(path, folder)]
+    found = dict.fromkeys([*mentioned, *map(_normalise_path, _link_targets(body))])
+    return [path for path in found if path != "." and path.lower() not in _OWN_FILES]
+
+
+def _normalise_path(path: str) -> str:
+    return str(PurePosixPath(path.replace("\\", "/")))
+
+
+def _is_meant(path: str, folder: Path | None) -> bool:
+    if _REFERENCE.fullmatch(path):
+        return True
+    return folder is not None and ".." not in PurePosixPath(path).parts and os.path.lexists(folder / path)
+
+
+def _link_targets(body: str) -> Iterator[str]:
+    """Yield the paths of links and images, without anchors; those with a scheme or a host are none."""
+    from markdown_it import MarkdownIt  # noqa: PLC0415 - takes time, and few skills need it
+
+    if "](" not in body and "]:" not in body:
+        return
+    for block in MarkdownIt("commonmark").parse(body):
+        for token in block.children or ():
+            target = str(token.attrs.get("href") or token.attrs.get("src") or "")
+            try:
+                url = urlsplit(target)
+            except ValueError:  # such as an incomplete IPv6 address
+                continue
+            if url.path and not url.scheme and not url.netloc:
+                yield unquote(url.path)

@@ -70,6 +70,9 @@ class Validated(_Report):
     folder: str
     name: str | None = Field(description="None where it cannot be used.")
     valid: bool = Field(description="Whether it keeps to the Agent Skills standard and can be used.")
+    references: list[str] = Field(
+        default_factory=list, description="Files that are sent to the chat model with the guidance."
+    )
     findings: list[SkillFinding]
 
 

@@ -1,4 +1,4 @@
-"""Validate a skill's folder: its SKILL.md, the files it references, and its code without running it."""
+"""Validate a skill's folder: its SKILL.md, the files it names, and its code without running it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gems.errors import SkillError
 from gems.skills.discovery import CODE, read_skill
-from gems.skills.files import find_references, read_text, within
-from gems.skills.models import Skill, SkillFinding, unusable
+from gems.skills.files import read_references, read_text, within
+from gems.skills.models import Level, Skill, SkillFinding, unusable
 from gems.skills.parser import read_document
 from gems.skills.reports import Validated
 
@@ -21,30 +21,42 @@ def validate(folder: Path) -> Validated:
         return Validated(folder=str(folder), name=None, valid=False, findings=[missing])
     found = read_skill(folder, "path", trusted=False)
     findings = list(found.findings)
+    references: list[str] = []
     if isinstance(found, Skill):
-        findings += _reference_findings(found)
+        references, faults = _check_references(found)
+        findings += faults
     findings += _code_findings(folder)
     usable = isinstance(found, Skill) and all(finding.level != "unusable" for finding in findings)
     return Validated(
         folder=str(folder),
         name=found.name if isinstance(found, Skill) and usable else None,
         valid=all(finding.level == "advice" for finding in findings),
+        references=references,
         findings=findings,
     )
 
 
-def _reference_findings(skill: Skill) -> list[SkillFinding]:
+def _check_references(skill: Skill) -> tuple[list[str], list[SkillFinding]]:
+    """Return the files that are sent with the guidance, and findings about others that it names."""
     folder = skill.folder or Path()
     text = read_text(folder, skill.file)
     body = read_document(text, folder.name, file=skill.file, has_code=skill.code).body
+    texts, ignored = read_references(skill, body)
     findings = []
-    for relative in find_references(body):
-        try:
-            read_text(folder, relative)
-        except SkillError as error:
-            line = text[: text.find(relative)].count("\n") + 1
-            findings.append(SkillFinding(file=skill.file, line=line, level="nonstandard", message=error.message))
-    return findings
+    for relative, reason in ignored.items():
+        at = text.find(relative)
+        line = text[:at].count("\n") + 1 if at >= 0 else 0
+        # A picture or a long file may be of use to other programs; a missing one is a mistake.
+        level: Level = "advice" if _is_inside(folder, relative) else "nonstandard"
+        findings.append(SkillFinding(file=skill.file, line=line, level=level, message=reason))
+    return list(texts), findings
+
+
+def _is_inside(folder: Path, relative: str) -> bool:
+    try:
+        return within(folder, relative).exists()
+    except SkillError:
+        return False
 
 
 def _code_findings(folder: Path) -> list[SkillFinding]:

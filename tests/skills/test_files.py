@@ -10,6 +10,7 @@ import pytest
 from gems.errors import SkillError
 from gems.skills.files import MAX_BYTES, MAX_CHARACTERS, find_references, read_guidance, read_text, within
 from gems.skills.models import Skill
+from gems.skills.validator import validate
 from tests.support.skill_folders import skill_in, write
 
 NOTES = "references/notes.md"
@@ -76,13 +77,78 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     ("body", "named"),
     [
         ("See `references/a.md`, references/b/c.txt and references/a.md.", ["references/a.md", "references/b/c.txt"]),
-        ("[fonts](./references/a.md)", ["./references/a.md"]),
+        ("[fonts](./references/a.md)", ["references/a.md"]),
         ("(../references/a.md)", ["../references/a.md"]),
         ("https://example.org/references/a.md, references/a.mdx, references/run.py", []),
     ],
 )
-def test_files_that_a_body_names(body: str, named: list[str]) -> None:
-    assert find_references(body) == named
+def test_files_that_a_body_names(body: str, named: list[str], tmp_path: Path) -> None:
+    assert find_references(body, tmp_path) == named
+
+
+FILES = {"rules/palette.md": "Red.", "a/b.txt": "Blue.", "my notes.md": "Green.", "data/c.json": "{}", "run.sh": "ls"}
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("See rules/palette.md.", ["rules/palette.md"]),
+        ("Read `rules/palette.md`, then `./a/b.txt`.", ["rules/palette.md", "a/b.txt"]),
+        ("```\ncat data/c.json\n```", ["data/c.json"]),
+        ("[x](./a/b.txt) and [x](rules/palette.md#reds 'Title')", ["a/b.txt", "rules/palette.md"]),
+        ("[x](my%20notes.md?plain=1) [y](<my notes.md>)", ["my notes.md"]),
+        ("[x][1]\n\n[1]: rules/palette.md#top", ["rules/palette.md"]),
+        ("[script](run.sh) but not `run.sh`", ["run.sh"]),
+        ("`out/result.md` is written; [gone](gone.md)", ["gone.md"]),
+        ("[a](https://x.org/a.md) [b](#top) [c](mailto:a@b.c) [d](//x.org/a.md) [e](SKILL.md) [f](http://[)", []),
+    ],
+)
+def test_files_that_a_body_links_to(body: str, named: list[str], tmp_path: Path) -> None:
+    folder = write(tmp_path / "skill", FILES)
+    assert find_references(body, folder) == named
+
+
+@pytest.mark.parametrize(
+    ("body", "level"),
+    [
+        ("[x](../secret.md)", "nonstandard"),
+        ("[x](%2e%2e/secret.md)", "nonstandard"),
+        ("[x](/etc/passwd)", "nonstandard"),
+        ("[x](out.md)", "nonstandard"),
+        ("`out.md`", "nonstandard"),
+        ("[x](up/secret.md)", "nonstandard"),
+        ("[x](none.md)", "nonstandard"),
+        ("[x](.env)", "advice"),
+        ("![x](picture.png)", "advice"),
+        ("[x](rules)", "advice"),
+        ("[x](big.txt)", "advice"),
+        ("[x](long.txt)", "advice"),
+    ],
+)
+async def test_links_to_what_is_not_sent_are_told(body: str, level: str, tmp_path: Path) -> None:
+    folder = write(tmp_path / "skill", body=f"{body} {NOTES}")
+    write(tmp_path, {"secret.md": "secret"})
+    write(
+        folder,
+        {NOTES: "The notes.", "rules/a.md": "", ".env": "secret", "picture.png": b"\x89PNG\0\0secret"},
+        body=f"{body} {NOTES}",
+    )
+    write(folder, {"big.txt": "secret" * MAX_BYTES, "long.txt": "secret" * 7_000}, body=f"{body} {NOTES}")
+    (folder / "out.md").symlink_to(tmp_path / "secret.md")
+    (folder / "up").symlink_to(tmp_path)
+    text, faults = await read_guidance(skill_in(folder))
+    found = validate(folder)
+    assert "The notes." in text
+    assert "secret" not in text.removeprefix(body)
+    assert (len(faults), [finding.level for finding in found.findings], found.references) == (1, [level], [NOTES])
+    assert found.valid == (level == "advice")
+
+
+async def test_linked_files_are_sent_and_listed(tmp_path: Path) -> None:
+    folder = write(tmp_path / "skill", FILES, body="Read [the palette](rules/palette.md#reds).")
+    text, faults = await read_guidance(skill_in(folder))
+    assert (text, faults) == ("Read [the palette](rules/palette.md#reds).\n\n## rules/palette.md\n\nRed.", [])
+    assert validate(folder).references == ["rules/palette.md"]
 
 
 async def test_named_files_stand_behind_the_body(tmp_path: Path) -> None:

@@ -346,6 +346,8 @@ def validate(
 def _print_validations(found: ValidationList) -> None:
     for item in found.skills:
         typer.echo(f"{item.folder}: {'valid' if item.valid else 'invalid'}")
+        if item.references:
+            typer.echo(clean_text(f"  sent with the guidance: {', '.join(item.references)}"))
         for finding in item.findings:
             typer.echo(clean_text(f"  {finding.level}: {finding}"))
 
