@@ -189,6 +189,13 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"), [(["a", "b"], "a, b"), (("a",), "a"), ([], "none"), ("a,b", "a,b"), (None, None), ("", None)]
+)
+def test_skills_may_be_listed(given: Any, meant: Any) -> None:
+    assert OPTIONS["skills"].check(given) == meant
+
+
+@pytest.mark.parametrize(
     ("said", "meant"),
     [
         ("30m", NOW - timedelta(minutes=30)),

@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -47,7 +48,7 @@ class Option:
     """Declaration of an option of a run, from which all interfaces derive theirs.
 
     `default` is None if the default depends on the run; `default_text` says it in words. `ge`, `gt`, `le` and
-    `lt` limit numbers. `flag` and `label` are for the command line and the web page; a flag that starts with
+    `lt` limit numbers. A text that is `listed` may also be given as a list of texts. `flag` and `label` are for the command line and the web page; a flag that starts with
     `--no-` sets false. `without` names interfaces without the option. RunOptions gives `name` and `type`.
     """
 
@@ -60,6 +61,7 @@ class Option:
     le: int | None = None
     lt: int | None = None
     max_length: int = MAX_PROMPT
+    listed: bool = False
     flag: str = ""
     metavar: str | None = None
     label: str = ""
@@ -101,11 +103,18 @@ class Option:
 
     def check(self, value: Any, name: str = "") -> Any:
         """Return the value, or the default for None; OptionError, which says `name`, if it is invalid."""
+        value = self._join(value)
         if value is None or (value == "" and (self.choices or self.type is str)):
             return self.default
         if not self._is_valid(value):
             raise OptionError(f"{name or self.name} is {repr(value)[:80]}; it must be {self.expected}.")
         return float(value) if self.type is float else value
+
+    def _join(self, value: Any) -> Any:
+        """Join a list of texts, which programs send where people write commas; an empty list is `none`."""
+        if not self.listed or not isinstance(value, list | tuple) or not all(isinstance(part, str) for part in value):
+            return value
+        return ", ".join(value) or "none"
 
     def _is_valid(self, value: Any) -> bool:
         if self.choices:
@@ -120,10 +129,14 @@ class Option:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Validate with `check`; the limits are only shown in the schema."""
-        from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema  # noqa: PLC0415 - heavy
+        from pydantic import Field, TypeAdapter, ValidationError, WithJsonSchema, WrapValidator  # noqa: PLC0415 - heavy
         from pydantic_core import PydanticCustomError  # noqa: PLC0415
 
-        def validate(value: Any) -> Any:
+        def validate(value: Any, convert: Callable[[Any], Any]) -> Any:
+            value = self._join(value)
+            # What cannot be converted is told in the words of `check`.
+            with suppress(ValidationError):
+                value = convert(value)
             try:
                 self.check(value)
             except OptionError as error:
@@ -137,7 +150,7 @@ class Option:
         if kind is str:
             limits["max_length"] = self.max_length
         shown = TypeAdapter[Any](annotated[kind, Field(**limits)])
-        checked = annotated[kind, AfterValidator(validate), WithJsonSchema(shown.json_schema())]
+        checked = annotated[kind, WrapValidator(validate), WithJsonSchema(shown.json_schema())]
         return handler.generate_schema(checked | None)
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
@@ -180,6 +193,7 @@ class RunOptions(TypedDict, total=False):
             "auto, none, or names separated by commas.",
             default_text="from settings, normally auto",
             max_length=2000,
+            listed=True,
             metavar="NAMES",
             without=("fork",),
         ),

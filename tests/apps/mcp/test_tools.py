@@ -89,7 +89,19 @@ ERRORS: list[tuple[str, dict[str, Any], str]] = [
     ("generate_image", {"prompt": "a", "rounds": 2}, "Unknown argument: 'rounds'."),
     ("generate_image", {"prompt": "a", "size": "big"}, "Invalid size: 'big'"),
     ("generate_image", {"prompt": "a", "out": "x.jpg"}, ".png"),
-    ("generate_image", {}, "prompt"),
+    ("generate_image", {}, "prompt is missing: What to generate, in any detail."),
+    ("generate_image", {"prompt": ["a"]}, "prompt is ['a']; it must be text."),
+    ("generate_image", {"prompt": "a", "skills": [1]}, "skills is [1]; it must be valid Unicode text"),
+    ("generate_image", {"prompt": "a", "skills": '["no-such"]'}, "Unknown skill: 'no-such'."),
+    ("generate_image", {"prompt": "a", "max_rounds": "many"}, "max_rounds is 'many'; it must be a whole number"),
+    ("generate_image", {"prompt": "a", "seed": 1.5}, "seed is 1.5; it must be a whole number"),
+    ("generate_image", {"prompt": "a", "budget_usd": {}}, "budget_usd is {}; it must be a number above 0."),
+    ("generate_image", {"prompt": "a", "profile": "best"}, "profile is 'best'; it must be balanced or paper."),
+    ("generate_image", {"prompt": "a", "negative_prompt": {"a": 1}}, "negative_prompt is {'a': 1}; it must be valid"),
+    ("generate_image", {"prompt": "a", "wait": "perhaps"}, "wait is 'perhaps'; it must be true or false."),
+    ("generate_image", {"prompt": "a", "out": ["x.png"]}, "out is ['x.png']; it must be text or null."),
+    ("get_run", {"run_id": 5}, "run_id is 5; it must be text."),
+    ("verify_image", {"path": 5, "image": []}, "prompt is missing: What the image should show. path is 5; it must"),
     ("edit_image", {"prompt": "a"}, "Exactly one image"),
     ("edit_image", {"prompt": "a", "image": "aaaa"}, "blocks cannot edit images. Leave the source out"),
     ("edit_image", {"prompt": "a", "image": "aaaa", "mask": "aaaa"}, "Unknown argument: 'mask'."),
@@ -114,6 +126,20 @@ async def test_errors_say_what_to_do(tmp_path: Path) -> None:
             assert message in said, (tool, arguments)
             assert "sesame" not in said
             assert "Traceback" not in said
+            assert "validation error" not in said
+            assert "pydantic" not in said
+
+
+async def test_values_as_programs_send_them() -> None:
+    async with Client(own_process()) as client:
+        for more in (
+            {"skills": ["text-rendering"]},
+            {"skills": '["text-rendering"]'},
+            {"max_rounds": "1"},
+            {"skills": []},
+        ):
+            drawn = await client.call_tool("generate_image", {**SMALL, **more})
+            assert not drawn.is_error, text_of(drawn)
 
 
 async def test_image_bombs() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, closing, suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.stdio import stdio_server
 from mcp_types import CallToolResult, InputRequiredResult, ToolAnnotations
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
@@ -56,7 +57,28 @@ class _Tools(MCPServer[Any]):
         except ToolError as error:
             if isinstance(error.__cause__, GemsError):
                 return error_answer(error.__cause__)
+            if isinstance(error.__cause__, ValidationError):
+                return error_answer(_argument_error(error.__cause__, known[name]))
             raise
+
+
+_TYPES = {"string": "text", "boolean": "true or false", "null": "null"}
+
+
+def _argument_error(error: ValidationError, known: Mapping[str, Mapping[str, Any]]) -> OptionError:
+    """Return what is wrong with a tool's arguments, given the JSON schemas of all of them."""
+    faults = []
+    for fault in error.errors():
+        name = str(fault["loc"][0])
+        kinds = known[name].get("anyOf", [known[name]])
+        wanted = " or ".join(_TYPES.get(kind["type"], kind["type"]) for kind in kinds)
+        if fault["type"] == "missing":
+            faults.append(f"{name} is missing: {known[name].get('description', wanted)}")
+        elif fault["type"] == "option":
+            faults.append(fault["msg"])
+        else:
+            faults.append(f"{name} is {repr(fault['input'])[:80]}; it must be {wanted}.")
+    return OptionError(" ".join(faults))
 
 
 def create_server(tools: Tools) -> MCPServer[Any]:

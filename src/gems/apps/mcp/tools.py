@@ -35,17 +35,9 @@ _BASE64_HINT = "Send the image as base64 in `image`."
 
 
 def _with_run_options(interface: Interface) -> Callable[[_Tool], _Tool]:
-    """Return a decorator that replaces the `**` parameter of a tool by the options of runs.
-
-    Their limits are checked by the service alone.
-    """
+    """Return a decorator that replaces the `**` parameter of a tool by the options of runs."""
     added = [
-        Parameter(
-            option.name,
-            Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=option.annotate(Field(description=option.description)),
-        )
+        Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=option.annotate(option))
         for option in options_of(interface).values()
     ]
 
