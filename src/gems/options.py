@@ -48,8 +48,9 @@ class Option:
     """Declaration of an option of a run, from which all interfaces derive theirs.
 
     `default` is None if the default depends on the run; `default_text` says it in words. `ge`, `gt`, `le` and
-    `lt` limit numbers. A text that is `listed` may also be given as a list of texts. `flag` and `label` are for the command line and the web page; a flag that starts with
-    `--no-` sets false. `without` names interfaces without the option. RunOptions gives `name` and `type`.
+    `lt` limit numbers. A text that is `listed` may also be given as a list of texts. `flag` and `label` are for
+    the command line and the web page; a flag that starts with `--no-` sets false. `without` names interfaces
+    without the option. RunOptions gives `name` and `type`.
     """
 
     help: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
 import json
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ def png(size: tuple[int, int] = (8, 8)) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", size, "red").save(out, "PNG")
     return out.getvalue()
+
+
+SENT = base64.b64encode(png()).decode()
 
 
 @pytest.mark.parametrize(
@@ -239,6 +243,43 @@ def test_edits_that_make_no_sense(
     error = told(httpx.post(shared_base + EDIT, files=uploads or None, data=data), 400)
     assert (error["param"], error["type"]) == (param, "invalid_request_error")
     assert shared_house.chat.asked == []
+
+
+@pytest.mark.parametrize(
+    ("given", "param", "said"),
+    [
+        ({"images": [{"image_url": "https://example.org/a.png"}]}, "image", "not fetched from addresses"),
+        ({"image": "file:///etc/passwd"}, "image", "not fetched from addresses"),
+        ({"image": "/etc/hostname"}, "image", "data URL"),
+        ({"image": "?"}, "image", "data URL"),
+        ({"images": [{"file_id": "file-1"}]}, "image", "Files cannot be stored here. Send the image as a data URL"),
+        ({"images": [5]}, "image", "data URL"),
+        ({"image": {"image_url": {"url": ""}}}, "image", "data URL"),
+        ({"image": base64.b64encode(b"no image").decode()}, "image", "not a valid image"),
+        ({"image": base64.b64encode(bomb()).decode()}, "image", "pixels"),
+        ({"image": None}, "image", "missing"),
+        ({"image": SENT, "mask": {"image_url": SENT}}, "mask", "Masks are not supported"),
+        ({"images": [SENT, SENT]}, "image", "2 images were sent"),
+        ({"image": SENT, "prompt": None}, "prompt", "missing"),
+        ({"image": SENT, "n": "many"}, "n", "n"),
+        ({"image": SENT, "size": {"width": 1}}, "size", "size"),
+        ({"image": SENT, "user": "\ud800"}, None, "Unicode"),
+    ],
+)
+def test_edits_as_json_that_make_no_sense(
+    shared_base: str, shared_house: House, given: dict[str, Any], param: str | None, said: str
+) -> None:
+    sent = json.dumps({"prompt": "it"} | given)
+    error = told(httpx.post(shared_base + EDIT, content=sent, headers={"content-type": "application/json"}), 400)
+    assert (error["param"], error["type"]) == (param, "invalid_request_error")
+    assert said in error["message"]
+    assert shared_house.chat.asked == []
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "1", "[" * 100_000])
+def test_edits_as_no_json_object(shared_base: str, body: str) -> None:
+    error = told(httpx.post(shared_base + EDIT, content=body, headers={"content-type": "application/json"}), 400)
+    assert "JSON" in error["message"]
 
 
 def fails(house: House, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.apps.server.openai.conftest import CHAT, Client
 from tests.apps.server.openai.test_images import picture, shown
 from tests.support.http_server import serving
 from tests.support.scripted_models import settings_at
-from tests.support.scripted_service import House
+from tests.support.scripted_service import PATIENCE_S, House
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import edited_picture
 
@@ -70,6 +71,31 @@ def test_an_image_is_edited(openai: OpenAI, house: House, editor: StubServer, se
     assert [call.path for call in calls] == ["/v1/images/edits"] * 3
     assert len({call.files["image"] for call in calls}) == 1
     assert len({call.body["prompt"] for call in calls}) == 3
+
+
+SENT = base64.b64encode(photo()).decode()
+AS_URL = f"data:image/png;base64,{SENT}"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        {"images": [{"image_url": AS_URL}]},
+        {"images": [{"image_url": {"url": AS_URL}}]},
+        {"image": AS_URL},
+        {"image": SENT},
+        {"image": [AS_URL]},
+        {"image": {"image_url": SENT}, "mask": None},
+        {"images": [{"b64_json": SENT}]},
+    ],
+)
+def test_an_image_is_sent_as_json(base: str, house: House, editor: StubServer, image: dict[str, Any]) -> None:
+    house.never_pass()
+    body = {"prompt": "make the top red", "n": 1, "stream": False, "max_rounds": 2, "skills": []} | image
+    answer = httpx.post(f"{base}/v1/images/edits", json=body, timeout=PATIENCE_S)
+    assert answer.status_code == 200, answer.text
+    assert is_edited(answer.json()["data"][0]["b64_json"])
+    assert len(editor.calls("images")) == 2
 
 
 def test_several_results(openai: OpenAI, editor: StubServer) -> None:

@@ -169,7 +169,7 @@ async def model(name: str, request: Request, _caller: Annotated[Caller, Depends(
 
 
 router = new_router()
-for part in (models_router, images.images_router, chat_router):
+for part in (models_router, images.images_router, images.edits_router, chat_router):
     router.include_router(part)
 
 

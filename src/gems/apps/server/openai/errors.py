@@ -88,10 +88,10 @@ class OpenAIRoute(APIRoute):
         return handled
 
 
-def new_router() -> APIRouter:
+def new_router(route: type[OpenAIRoute] = OpenAIRoute) -> APIRouter:
     """Create a router that documents its errors in the OpenAPI schema."""
     answers: dict[int | str, dict[str, Any]] = {"4XX": {"model": Failure}, "5XX": {"model": Failure}}
-    return APIRouter(route_class=OpenAIRoute, tags=["OpenAI"], responses=answers)
+    return APIRouter(route_class=route, tags=["OpenAI"], responses=answers)
 
 
 def failure(error: Exception) -> JSONResponse:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
-from collections.abc import AsyncGenerator
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, cast
 
+import httpx
 from fastapi import Depends, Form, Request, Response
 from PIL import Image
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Message
 
 from gems.apps.server.auth import Caller
 from gems.apps.server.dependencies import Service, caller_of, event_stream, service_of
 from gems.apps.server.openai import schemas
-from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, described, new_router
+from gems.apps.server.openai.errors import RUN_HEADER, AnswerError, OpenAIRoute, described, failure, new_router
 from gems.apps.server.openai.runs import (
     StartedRuns,
     check_model,
@@ -31,7 +34,7 @@ from gems.errors import RequestError
 from gems.events import Finished, ImageDrawn, Judged
 from gems.options import check_editing
 from gems.results import RunResult
-from gems.runs.source_images import SourceImage, read_source_image
+from gems.runs.source_images import SourceImage, decode_base64, read_source_image
 from gems.types import GeneratorCapabilities
 
 STREAM: dict[str, Any] = {
@@ -179,6 +182,96 @@ async def load_source(body: schemas.EditBody, generator: GeneratorCapabilities) 
 
 
 images_router = new_router()
+_TAKEN = "Send the image as a data URL, as base64, or as a file of multipart/form-data."
+
+
+class _EditRoute(OpenAIRoute):
+    """Route that takes its form as JSON too, with images as data URLs or base64."""
+
+    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+        """Wrap the handler."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "application/json":
+                return await handle(request)
+            try:
+                form = await asyncio.to_thread(_form_of_json, await request.body())
+            except Exception as error:  # noqa: BLE001 - reported to the client, and logged if unexpected
+                return failure(error)
+            return await handle(_with_body(request, form))
+
+        return handled
+
+
+def _with_body(request: Request, form: httpx.Request) -> Request:
+    """Return the request with another body."""
+    body, new = form.read(), {b"content-type", b"content-length"}
+    headers = [(name, value) for name, value in request.scope["headers"] if name not in new]
+    headers += [(name.lower(), value) for name, value in form.headers.raw if name.lower() in new]
+    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> Message:
+        return unread.pop() if unread else await request.receive()
+
+    return Request({**request.scope, "headers": headers}, receive)
+
+
+def _form_of_json(body: bytes) -> httpx.Request:
+    """Convert the JSON body of an edit to a form; raise AnswerError if it is invalid. Blocking."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise AnswerError("The body is not valid JSON.", code=None) from None
+    if not isinstance(data, dict):
+        raise AnswerError("The body is not a JSON object.", code=None)
+    fields: dict[str, str] = {}
+    files: list[tuple[str, tuple[str, bytes]]] = []
+    for name, value in data.items():
+        if name in ("image", "image[]", "images", "mask"):
+            given = value if isinstance(value, list) else [] if value is None else [value]
+            upload = "mask" if name == "mask" else "image"
+            files += [(upload, ("image", _decode_image(item, upload))) for item in given]
+        elif isinstance(value, list) and all(isinstance(item, str) for item in value):
+            fields[name] = ", ".join(value)
+        elif value is not None:
+            fields[name] = value if isinstance(value, str) else json.dumps(value)
+    try:
+        return httpx.Request("POST", "http://form", data=fields, files=files or None)
+    except UnicodeEncodeError:
+        raise AnswerError("The body is not valid Unicode.") from None
+
+
+def _decode_image(given: Any, param: str) -> bytes:
+    """Return the bytes of an image in a JSON body: base64, a data URL, or an object that holds one."""
+    value = given
+    for name in ("image_url", "url", "b64_json"):
+        value = value.get(name, value) if isinstance(value, dict) else value
+    if not isinstance(value, str) or not value:
+        fault = "Files cannot be stored here." if isinstance(given, dict) and "file_id" in given else "Invalid image."
+        raise AnswerError(f"{fault} {_TAKEN}", param=param, code="invalid_image")
+    if "://" in value[:20]:
+        raise AnswerError(f"Images are not fetched from addresses. {_TAKEN}", param=param, code="invalid_image_url")
+    try:
+        return decode_base64(value, param, _TAKEN)
+    except RequestError as error:
+        raise AnswerError(str(error), param=param, code="invalid_image") from None
+
+
+edits_router = new_router(_EditRoute)
+_IMAGES = {
+    "type": "array",
+    "items": {"type": "object", "properties": {"image_url": {"type": "string"}}, "required": ["image_url"]},
+    "description": "One image, as a data URL or base64.",
+}
+_JSON_FORM = {
+    "type": "object",
+    "description": "The fields of the form, with the image as text.",
+    "properties": {"prompt": {"type": "string"}, "images": _IMAGES},
+    "required": ["prompt", "images"],
+}
+_AS_JSON = {"requestBody": {"content": {"application/json": {"schema": _JSON_FORM}}}}
 
 
 @images_router.post("/v1/images/generations", response_model=schemas.ImagesAnswer, responses={200: STREAM})
@@ -189,7 +282,9 @@ async def generate(
     return await _run_images(service_of(request), caller, body, response)
 
 
-@images_router.post("/v1/images/edits", response_model=schemas.ImagesAnswer, responses={200: STREAM})
+@edits_router.post(
+    "/v1/images/edits", response_model=schemas.ImagesAnswer, responses={200: STREAM}, openapi_extra=_AS_JSON
+)
 async def edit(
     body: Annotated[schemas.EditBody, Form(media_type="multipart/form-data")],
     request: Request,
