@@ -120,7 +120,23 @@ async def test_numbers(reply: str, number: int) -> None:
             assert await ask_number(judge, "How many cups?", png()) == number
 
 
-@pytest.mark.parametrize("reply", ["Some.", "2 or 3", "someone", "9" * 5000])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Some.",
+        "2 or 3",
+        "someone",
+        "9" * 5000,
+        "-1",
+        "2.5",
+        "3+",
+        "3 or more",
+        "at least 3",
+        "two and a half",
+        "~4",
+        "2\u00bd",
+    ],
+)
 async def test_no_number(reply: str) -> None:
     with StubServer(chat=lambda messages: reply) as stub:
         async with judge_at(stub) as judge:
@@ -141,7 +157,7 @@ def test_ratings_behind_thoughts() -> None:
     said = "[1, 2] is too low, so:\n```json\n[3, 4]\n```\nSee also [1] and [true, 2]."
     assert list(find_json_arrays(said)) == [[True, 2], [1], [3, 4], [1, 2]]
     assert parse_ratings(said, 2, 0, 5) == [3, 4]
-    for text in ("", "[1, 2", "none", "[1, 9]", "[NaN, 1]", "[" * 2000):
+    for text in ("", "[1, 2", "none", "[1, 9]", "[NaN, 1]", "[" * 2000, "[1, 2]\n[1, 6]", "[1, -1]", '["3", "4"]'):
         with pytest.raises(UnreadableReplyError, match="does not contain 2 numbers from 0 to 5"):
             parse_ratings(text, 2, 0, 5)
 

@@ -19,6 +19,11 @@ _TOP_LOGPROBS = 20
 _MIN_PROBABILITY = 0.01
 """If all answers together are less likely than this, the reply is unreadable."""
 _NUMBER_PATTERN = re.compile(r"\d+|" + "|".join(rf"\b{word}\b" for word in NUMBERS), re.IGNORECASE)
+_INEXACT = re.compile(
+    r"(?<![\w)])[-\u2212]\d|\d\s*\+|[~\u2248\u00bc-\u00be]"
+    r"|\b(?:half|or (?:more|fewer|so)|at (?:least|most)|(?:more|fewer|less) than|about|approximately|around|nearly)\b",
+    re.IGNORECASE,
+)
 _NUMBER_TOKENS = frozenset().union(*(number_spellings(word) for word in NUMBERS)) | {" "}
 _YES_NO_TOKENS = spellings("yes") | spellings("no")
 T = TypeVar("T")
@@ -122,7 +127,7 @@ def _parse_yes_no(reply: str) -> bool:
 def _parse_number(reply: str) -> int:
     found = {word.lower() for word in _NUMBER_PATTERN.findall(reply)}
     numbers = {NUMBERS.index(word) if word in NUMBERS else int(word) for word in found if len(word) < 10}
-    if len(numbers) != 1:
+    if len(numbers) != 1 or _INEXACT.search(reply):
         raise UnreadableReplyError(f"The judge's reply contains no number or several: {reply[:120]!r}.")
     return numbers.pop()
 
@@ -235,13 +240,14 @@ async def _ask_and_parse(judge: EvalJudge, question: JudgeQuestion, read: Callab
 def parse_ratings(reply: str, count: int, least: float, most: float) -> list[float]:
     """Parse a reply that ends in a JSON array of `count` numbers from `least` to `most`.
 
-    Raises `UnreadableReplyError` if there is none.
+    Raises `UnreadableReplyError` if there is none, or if the last one leaves the scale.
     """
     for found in find_json_arrays(reply):
         # A bool is an int too.
-        numbers = [float(each) for each in found if type(each) in (int, float) and least <= each <= most]
-        if len(numbers) == len(found) == count:
-            return numbers
+        if len(found) == count and all(type(each) in (int, float) for each in found):
+            if all(least <= each <= most for each in found):
+                return [float(each) for each in found]
+            break
     raise UnreadableReplyError(
         f"The reply does not contain {count} numbers from {least:g} to {most:g}: {reply[:120]!r}."
     )

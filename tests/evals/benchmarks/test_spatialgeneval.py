@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gems.errors import DataError
+from gems.errors import DataError, UnreadableReplyError
+from gems.evals.benchmarks.spatialgeneval import _parse_letters
 from gems.evals.registry import load_task
 from tests.support.benchmark_samples import by_name, files_in, frozen, placed, png, prompts_of, scored_all
 from tests.support.stub import StubServer
@@ -111,3 +112,16 @@ def test_damaged_data(tmp_path: Path, change, message: str) -> None:
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(DataError, match=message):
         load_task("spatial").prompts(tmp_path, "en")
+
+
+@pytest.mark.parametrize("line", ["A or B: both", "A/B", "(A) or (C)", "A, B: both", "A-C", "A and E", "F: no", "-"])
+def test_several_letters_are_no_answer(line: str) -> None:
+    with pytest.raises(UnreadableReplyError, match="does not contain 10 answers"):
+        _parse_letters("\n".join([line, *reply(RIGHT).splitlines()[1:]]))
+
+
+@pytest.mark.parametrize(
+    "line", ["A: a lamp", "**A**: because", "(A) because", "A. A lamp stands there", "A - because"]
+)
+def test_one_letter_in_any_dress(line: str) -> None:
+    assert _parse_letters("\n".join([line, *reply(RIGHT).splitlines()[1:]]))[0] == "A"

@@ -38,13 +38,51 @@ async def test_from_images_to_figures(tmp_path: Path) -> None:
     assert by_name(wise.figures(prompts, scores[1:], "en", "x"))["wise"].value is None
 
 
-@pytest.mark.parametrize("reply", ["It is lovely.", "Consistency: 2\nRealism: 1", "Consistency: 3\nRealism: 1"])
+RATED = "Consistency: 2\nRealism: {}\nAesthetic: 0"
+OFF_SCALE = (
+    "1.5",
+    "1,5",
+    "3",
+    "-1",
+    "10",
+    "2 out of 2",
+    "2/2",
+    "1 or 2",
+    "1-2",
+    "1 to 2",
+    "1 and a half",
+    "1\u00bd",
+    ".5",
+    "\u22121",
+)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "It is lovely.",
+        "Consistency: 2\nRealism: 1",
+        "Consistency: 3\nRealism: 1",
+        *map(RATED.format, OFF_SCALE),
+        f"{RATED.format(1)}\nRealism: 1.5",
+    ],
+)
 async def test_nonsense_is_unscored(tmp_path: Path, reply: str) -> None:
     wise, prompts = prompts_of(tmp_path, "wise")
     with StubServer(chat=lambda messages: reply) as stub:
         scores = await scored_all(stub, wise, prompts[:1], {0: png()})
     assert scores[0].value is None
     assert "three ratings" in scores[0].explanation
+
+
+@pytest.mark.parametrize(
+    "rating", ["1", "1.0", "1.", "**1**", "1 (with flaws)", "1, since it is blurred", "1 - blurred"]
+)
+async def test_ratings_are_read_in_any_dress(tmp_path: Path, rating: str) -> None:
+    wise, prompts = prompts_of(tmp_path, "wise")
+    with StubServer(chat=lambda messages: f"{RATED.format(rating)}\n\nConsistency: as the prompt says.") as stub:
+        scores = await scored_all(stub, wise, prompts[:1], {0: png()})
+    assert scores[0].facts == {"consistency": 2, "realism": 1, "aesthetic": 0}
 
 
 async def test_export(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ the image does not tell, choose E.
 Reply with {count} lines, one for each question and in their order, and nothing else. Begin each line \
 with the letter of the option, then a colon and your reason, for example:
 B: The lamp stands to the right of the chair."""
-_LETTER = re.compile(r"[\s*(]*([A-E])(?![A-Za-z])")
+_LETTER = re.compile(r"[\s*(]*([A-E])(?![A-Za-z]|[\s*)]*(?:[/,&|-]|or|and)[\s*(]*[A-E]\b)")
+"""The first letter of a line, unless another one is offered with it."""
 _FILE = "eval/SpatialGenEval_T2I_Prompts.jsonl"
 
 

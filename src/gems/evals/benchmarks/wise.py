@@ -58,7 +58,12 @@ Reply with these three lines only, each with its number:
 Consistency: N
 Realism: N
 Aesthetic: N"""
-_RATING_LINE = re.compile(r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*([0-2])\b", re.IGNORECASE)
+_RATING_NAME = re.compile(r"\b(consistency|realism|aesthetic)\w*(?: quality)?[\s*]*:[\s*]*", re.IGNORECASE)
+_RATED = re.compile(r"[-+\u2212]?[.,]?[\d\u00bc-\u00be]")
+_RATING = re.compile(
+    r"([0-2])(?:\.0+)?(?![\w.,]*[\d\u00bc-\u00be])(?!\s*(?:/|-\s*\d|(?:or|to|and|out|of|point|comma|half)\b))"
+)
+"""A whole number on the scale, and not the beginning of a fraction, a range or another scale."""
 FILES: Mapping[str, range] = {
     "cultural_common_sense.json": range(1, 401),
     "spatio-temporal_reasoning.json": range(401, 701),
@@ -94,10 +99,15 @@ def wise_score(fields: Mapping[str, float]) -> float | None:
 
 def _parse_wise_ratings(reply: str) -> dict[str, float]:
     """Return the last rating of each name: thoughts come before them."""
-    found = {name.lower(): float(value) for name, value in _RATING_LINE.findall(reply)}
-    if set(found) != set(RATINGS):
-        raise UnreadableReplyError(f"The reply does not contain three ratings from 0 to 2: {reply[:120]!r}.")
-    return found
+    found: dict[str, float | None] = {}
+    for name in _RATING_NAME.finditer(reply):
+        if _RATED.match(reply, name.end()):
+            rating = _RATING.match(reply, name.end())
+            found[name[1].lower()] = float(rating[1]) if rating else None
+    ratings = {name: rating for name, rating in found.items() if rating is not None}
+    if set(ratings) != set(RATINGS):
+        raise UnreadableReplyError(f"The reply does not contain three ratings of 0, 1 or 2: {reply[:120]!r}.")
+    return ratings
 
 
 class _Record(StrictModel):
