@@ -10,7 +10,7 @@ from typing import Any, get_args
 from gems.errors import GemsError, LimitReached, ProviderError, RefusedError, SkillError, UnreadableReplyError
 from gems.models.chat.answers import read_answer
 from gems.models.chat.messages import Picture
-from gems.models.schemas import MAX_QUESTIONS, AnswerReply, ChecklistReply
+from gems.models.schemas import MAX_QUESTIONS, OUT_OF_REACH, AnswerReply, ChecklistReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.nodes.skills import limit_time, skill_verifiers, used_skills
@@ -59,7 +59,8 @@ async def judge_image(
 
 def _warn_undecided(judgement: Judgement, work: NodeContext) -> None:
     """Quote the judge if nothing of what it said about an image could be read as an answer."""
-    if judgement.answers and all(answer["answer"] == "unknown" for answer in judgement.answers):
+    found = judgement.answers
+    if found and all(a["answer"] == "unknown" and not a["evidence"].startswith(OUT_OF_REACH) for a in found):
         said = next((answer["evidence"] for answer in judgement.answers if answer["evidence"]), "nothing")
         work.warn(
             f"The judge answered none of {len(judgement.answers)} questions about an image; it said: {said[:160]}"

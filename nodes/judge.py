@@ -21,9 +21,19 @@ from gems.nodes.checklist import (
 )
 from gems.nodes.context import NodeContext
 from gems.nodes.generator import drop_failed
-from gems.nodes.policy import find_stop_reason, undecided_requirements
+from gems.nodes.policy import find_stop_reason, is_out_of_reach, undecided_requirements
 from gems.state import State, negative_prompt
-from gems.types import Answer, Candidate, Failure, Requirement, Round, best_verdict, build_verdict, unknown_answer
+from gems.types import (
+    Answer,
+    Candidate,
+    Failure,
+    Requirement,
+    Round,
+    answers_of,
+    best_verdict,
+    build_verdict,
+    unknown_answer,
+)
 
 MAX_DOUBTFUL = 1
 """Number of no answers of the first check that are asked about again before they are accepted."""
@@ -31,6 +41,10 @@ MAX_DOUBTFUL = 1
 _SECOND_ATTEMPTS = (2, 3)
 _THIRD_ATTEMPTS = (4, 5)
 _MAX_THOUGHT = 4_000
+_REAL_MODELS = (
+    "To connect real models, use --chat and --generator, or GEMS_CHAT__MODEL and GEMS_GENERATOR__MODEL; "
+    "see `Real models` in the README."
+)
 
 
 def all_met(answers: Sequence[Answer]) -> bool:
@@ -144,6 +158,7 @@ def _decision_update(
     and a resumed run only needs to confirm them.
     """
     turn = rounds[-1]
+    _warn_out_of_reach(state, work, turn)
     work.emit(Judged(round=turn["number"], verdicts=turn["verdicts"], best=turn["best"], score=turn["score"]))
     update: Update = {"judge_reasoning": thought[:_MAX_THOUGHT]}
     if error is None:
@@ -161,9 +176,22 @@ def _decision_update(
 
 
 def _warn_undecided(requirements: Sequence[Requirement], rounds: Sequence[Round], work: NodeContext) -> None:
-    ids = undecided_requirements(rounds)
+    beyond = {name for name, answer in answers_of(rounds[-1]).items() if is_out_of_reach(answer)}
+    ids = set(undecided_requirements(rounds)) - beyond
     if questions := [item["question"] for item in requirements if item["id"] in ids]:
         work.warn(f"The judge could not decide, over two images: {' '.join(questions)}")
+
+
+def _warn_out_of_reach(state: State, work: NodeContext, turn: Round) -> None:
+    """Warn once of requirements that the models in use cannot deal with."""
+    beyond = [answer for answer in answers_of(turn).values() if is_out_of_reach(answer)]
+    if not beyond:
+        return
+    questions = {requirement["id"]: requirement["question"] for requirement in state["requirements"]}
+    asked = " ".join(questions[answer["requirement"]] for answer in beyond)
+    message = f"{asked} {beyond[0]['evidence']} {_REAL_MODELS}"
+    if message not in (state.get("warnings") or ()):
+        work.warn(message)
 
 
 async def _confirm_candidates(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gems.models.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
-from gems.types import Options, Round, StopReason, Usage, answers_of, total_usage
+from gems.types import Answer, Options, Round, StopReason, Usage, answers_of, total_usage
 
 _UNDECIDED_AFTER = 2
 """Images over which a requirement stays unknown before it no longer drives redraws."""
@@ -38,8 +39,10 @@ def undecided_requirements(rounds: Sequence[Round]) -> list[str]:
     unmet = [answer for answer in answers_of(rounds[-1]).values() if answer["answer"] != "yes"]
     if any(answer["answer"] == "no" for answer in unmet):
         return []
-    ids = [answer["requirement"] for answer in unmet]
-    return ids if all(_count_unknown(name, rounds) >= _UNDECIDED_AFTER for name in ids) else []
+    settled = all(
+        is_out_of_reach(answer) or _count_unknown(answer["requirement"], rounds) >= _UNDECIDED_AFTER for answer in unmet
+    )
+    return [answer["requirement"] for answer in unmet] if settled else []
 
 
 def _count_unknown(requirement: str, rounds: Sequence[Round]) -> int:
@@ -52,6 +55,11 @@ def _count_unknown(requirement: str, rounds: Sequence[Round]) -> int:
         if answer["requirement"] == requirement and answer["answer"] == "unknown"
     }
     return len(found)
+
+
+def is_out_of_reach(answer: Answer) -> bool:
+    """Return whether the models in use can neither generate nor check what is asked."""
+    return answer["answer"] == "unknown" and answer["evidence"].startswith(OUT_OF_REACH)
 
 
 def _is_budget_spent(options: Options, rounds: Sequence[Round], usage: dict[str, Usage]) -> bool:

@@ -24,6 +24,10 @@ Task = Literal[_PlannerTask, _JudgeTask, _ReflectorTask]
 _ROLES: dict[Role, Any] = {"planner": _PlannerTask, "judge": _JudgeTask, "reflector": _ReflectorTask}
 TASK_ROLES: dict[Task, Role] = {task: role for role, tasks in _ROLES.items() for task in get_args(tasks)}
 
+OUT_OF_REACH = "Out of reach: "
+"""Beginning of the evidence of an unknown answer that no other image can change, since the models in use can
+neither generate nor check what is asked."""
+
 _ROUND_TAGS = ("user_prompt", "drawn_prompt", "passed", "failed", "thought", "experiences", "lessons")
 TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "route": ("user_prompt", "skills"),

@@ -210,7 +210,7 @@ class BlocksChat(BaseChatModel):
         return (
             f"I am the chat model of the built-in world and play only these tasks: {played}. With a picture "
             "and no task I say what I see.",
-            f"Nothing here names a task that I play; {LIMITS.partition(';')[0]}.",
+            f"Nothing here names a task that I play; {LIMITS}.",
         )
 
     def _look(self, request: ParsedRequest) -> Scene | None:
@@ -271,7 +271,7 @@ def _keep(request: ParsedRequest) -> _Answer:
 
 
 def _consult(_: ParsedRequest) -> _Answer:
-    return "{}", f"I know no facts beyond my shapes; {LIMITS.partition(';')[0]}. I add nothing."
+    return "{}", f"I know no facts beyond my shapes; {LIMITS}. I add nothing."
 
 
 def _author(request: ParsedRequest) -> _Answer:

@@ -138,7 +138,8 @@ class _SketchMaker:
             free = [c for c in words.COLOURS if c not in said and c != spec.background]
             # Keyed by the index, or all groups without a colour would get the same one.
             return self._dice("free colour", index).choice(free or list(words.COLOURS))
-        near = sorted((abs(other - index), colour) for other, colour in enumerate(said) if colour not in (None, asked))
+        drawn = [(other, colour) for other, colour in enumerate(said) if spec.groups[other].count != 0]
+        near = sorted((abs(other - index), colour) for other, colour in drawn if colour not in (None, asked))
         if near and self._fails("colour", "colour", index):
             return str(near[0][1])
         return asked

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.parser import Link, Mention, Reading, parse_text
 from gems.models.blocks.prompt_spec import ATTRIBUTES, fold_text
 from gems.models.blocks.scene import Scene, Thing, describe_scene, name_things
+from gems.models.schemas import OUT_OF_REACH
 from gems.types import AnswerValue
 
 _UNDECIDABLE = re.compile(
@@ -21,11 +22,10 @@ _UNDECIDABLE = re.compile(
     r"|n['\u2019]t\b",
     re.IGNORECASE,
 )
-_SHOWS = re.compile(r"^\W*do(?:es)?\s+(?:this|the)\s+(?:image|picture)\s+(?:show|contain|depict)\b", re.IGNORECASE)
 _AT_LEAST = re.compile(r"\bat least\b", re.IGNORECASE)
 LIMITS = (
-    "this is the built-in world, which draws and knows only flat shapes, their colours, sizes, textures and "
-    "places, background colours and short texts; it cannot draw this"
+    "the built-in world draws and knows only flat shapes, their colours, sizes, textures and relative places, "
+    "background colours and short texts"
 )
 
 
@@ -45,9 +45,9 @@ def truth(scene: Scene, question: str) -> AnswerValue:
 def judge_question(question: str, scene: Scene) -> Judgement:
     """Answer a yes/no question about a scene; unknown if the question is not understood."""
     reading = parse_text(question)
+    if reading.unknown or (reading.places and not reading.links):
+        return Judgement("unknown", f"{OUT_OF_REACH}{LIMITS}.")
     if not reading.mentions:
-        if _SHOWS.search(question):
-            return Judgement("no", f"I see {describe_scene(scene)}; {LIMITS}.")
         return Judgement("unknown", f"I do not understand the question; I see {describe_scene(scene)}.")
     unquoted = question
     for mention in reading.mentions:
@@ -77,6 +77,9 @@ class _Inquiry:
         for index, mention in enumerate(self.reading.mentions):
             if mention.noun == words.BACKGROUND:
                 found.append(self._background(mention))
+            elif mention.count == 0:
+                if index not in linked:
+                    found.append(self._none(mention))
             elif mention.noun == words.TEXT:
                 if index not in linked:
                     found.append(self._text(mention))
@@ -89,9 +92,9 @@ class _Inquiry:
     def _matching(self, mention: Mention) -> list[Thing]:
         if mention.noun == words.TEXT:
             texts = [thing for thing in self.scene.things if thing.noun == words.TEXT]
-            return [thing for thing in texts if fold_text(thing.word) == fold_text(mention.word)]
+            return [thing for thing in texts if not mention.word or fold_text(thing.word) == fold_text(mention.word)]
         said = mention.attributes.items()
-        same = [thing for thing in self.scene.things if thing.noun == mention.noun]
+        same = [thing for thing in self.scene.things if mention.noun in (thing.noun, words.ANYTHING) and not thing.word]
         return [t for t in same if all(self.scene.attribute(t, name) == value for name, value in said)]
 
     def _count(self, mention: Mention) -> Judgement:
@@ -101,6 +104,16 @@ class _Inquiry:
         else:
             met = number >= (2 if mention.count is None else 1)
         return Judgement("yes" if met else "no", self._census(mention, number))
+
+    def _none(self, mention: Mention) -> Judgement:
+        asked = replace(mention, attributes={**mention.attributes, **mention.predicate})
+        if mention.noun == words.ANYTHING and asked.attributes == {"colour": self.scene.background}:
+            return self._background(asked, wanted=False)
+        if mention.noun == words.TEXT:
+            found = self._text(replace(mention, count=1))
+            return replace(found, answer="no" if found.answer == "yes" else "yes")
+        number = len(self._matching(asked))
+        return Judgement("no" if number else "yes", self._census(asked, number))
 
     def _census(self, mention: Mention, number: int) -> str:
         seen = f"I see {self._phrase(mention, number)}"
@@ -126,8 +139,10 @@ class _Inquiry:
     def _the(self, mention: Mention) -> str:
         if mention.noun == words.TEXT:
             return f'the text "{mention.word}"'
-        names = map(mention.attributes.get, ATTRIBUTES)
-        return f"the {words.noun_phrase(mention.noun, *names, many=mention.many)}"
+        return f"the {self._name(mention)}"
+
+    def _name(self, mention: Mention) -> str:
+        return words.noun_phrase(mention.noun, *map(mention.attributes.get, ATTRIBUTES), many=mention.many)
 
     def _predicate(self, mention: Mention) -> Judgement:
         things = self._matching(mention)
@@ -151,18 +166,22 @@ class _Inquiry:
         evidence = "I read " + " and ".join(f'"{text}"' for text in texts) + "."
         return Judgement("yes" if self._matching(mention) else "no", evidence)
 
-    def _background(self, mention: Mention) -> Judgement:
+    def _background(self, mention: Mention, *, wanted: bool = True) -> Judgement:
         asked = mention.predicate.get("colour") or mention.attributes.get("colour")
         seen = self.scene.background or "neutral"
         if asked is None:
             return Judgement("unknown", f"The background is {seen}.")
-        return Judgement("yes" if seen == asked else "no", f"The background is {seen}.")
+        return Judgement("yes" if (seen == asked) == wanted else "no", f"The background is {seen}.")
 
     def _link(self, link: Link) -> Judgement:
         subject, target = self.reading.mentions[link.subject], self.reading.mentions[link.target]
         if words.BACKGROUND in (subject.noun, target.noun):
             return Judgement("unknown", "Nothing can be placed relative to the background.")
         subjects, targets = self._matching(subject), self._matching(target)
+        if subject.count == 0:
+            met = self._stand(link.relation, subjects, targets, False, False)
+            said = f"{'Some' if met else 'No'} {self._name(subject)} {link.relation} {self._the(target)}"
+            return Judgement("no" if met else "yes", f"I see {said.lower()}.")
         for mention, things in ((subject, subjects), (target, targets)):
             if not things:
                 missing = f"I do not see {self._the(mention)}." if mention.noun == words.TEXT else ""

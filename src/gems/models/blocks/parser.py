@@ -10,22 +10,40 @@ from gems.models.blocks import vocabulary as words
 
 MAX_CHARACTERS = 8000
 """Longer prompts are truncated, which bounds the parser's time."""
-_SIDE = r"(?:top|bottom|left|right|upper|lower)"
+_SIDE = r"(?:top|bottom|left|right|upper|lower|middle|cent(?:er|re))"
 _SPACE = r"\s+"
 _RELATIONS = frozenset({"left of", "right of", "inside", "inside!", "on", "on!", "above", "below", "contains"})
 _PAUSES = frozenset({"and", "but", "with", "while", "plus", "then", "also", "that", "which", "where"})
 _DEFINITE = frozenset({"the", "all", "both", "each", "every", "these", "those", "this", "any"})
 _PRONOUNS = frozenset({"it", "them", "they"})
 _VAGUE = """
-    image picture photo photograph illustration drawing scene canvas row line group column grid word words
-    text sign label letters caption banner style middle center centre side half top bottom left right corner
+    image picture photo photograph illustration drawing scene canvas graphic group word words
+    text sign label letters caption banner style middle center centre side half top bottom left right
     set number total there is are be of each other exactly following first second third one ones same way
-    shape shapes object objects color colour colors colours edge front user prompt arrangement composition
+    color colour colors colours user prompt arrangement composition
     above previous instruction instructions rules show shows
 """
-_NOT_THINGS = frozenset(_VAGUE.split())
-_JOINING = "is are be was were has have being looks appears should spelled spelt to in for next beside near by"
+_REQUESTING = """
+    please draw drawn paint painted create created generate generated make made render rendered produce give want
+    would like need could can you i me my us we let s give show showing shown shows depict depicts depicting display
+    displays displaying feature features featuring include includes including add use using have has having
+    image images picture pictures photos drawings illustrations there here exist exists present visible seen see appear
+    placed located positioned arranged standing sitting lying filled coloured colored sized very quite just simple
+    simply basic clearly altogether of as at to for from by it its their some several or if so does do did will
+    least against question
+"""
+_HARMLESS = frozenset((_VAGUE + _REQUESTING).split())
+"""Words that ask for nothing that could be missing in the image."""
+_GENERIC = frozenset({"shape", "shapes", "object", "objects", "thing", "things", "figure", "figures"})
+_LETTERING = frozenset({"text", "texts", "word", "words", "letter", "letters", "lettering", "writing", "caption"})
+_MORE = frozenset({"other", "others", "else", "more", "additional", "further", "extra"})
+_JOINING = "is are be was were has have being looks appears should spelled spelt to in for"
 _COPULAS = frozenset(_JOINING.split())
+_NOTHING = "nothing"
+_TRAILING = _HARMLESS | _COPULAS | _DEFINITE | {"a", "an"}
+_NOT = r"(?:not|never|cannot|(?:do|does|did|is|are|was|must|should|ca|wo)n['\u2019]t)"
+_NEGATED_VERB = re.compile(_NOT, re.IGNORECASE)
+_TO_SHOW = r"(?:show|have|draw|add|use|be|include|depict|see)(?:s|ing)?"
 
 
 def _phrase(*alternatives: str) -> str:
@@ -40,20 +58,34 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ),
     ("lettering", r"\b(?:words?|text|letters|saying|says|reads|reading)\s+(?-i:[A-Z][A-Z0-9]{1,19})\b"),
     ("spelled", r"\b[A-Za-z0-9](?:-[A-Za-z0-9])+(?![\w-])"),
+    ("exactly", _phrase("nothing (?:but|except|other than)")),
+    ("aside", _phrase("not (?:only|just|merely)")),
+    (
+        "negation",
+        rf"\b(?:without|(?:free|devoid|empty)\s+(?:of|from)|avoid(?:ing)?|exclud(?:e|es|ing)|omit(?:s|ting)?|lack(?:s|ing)?"
+        rf"|absence\s+of|neither|nor|none\s+of|no|{_NOT}(?:\s+{_TO_SHOW})*)\b(?!-)",
+    ),
+    ("beside", _phrase("next to", "beside", "near", "between", "behind", "in front of", "touching", "overlapping")),
     ("important", _phrase("important(?:ly)?", "make sure(?: that)?", "ensure", "must", "crucially?")),
     ("again", _phrase("again", "remember", "once more")),
     ("exactly", _phrase("exactly", "precisely", "only")),
     ("left of", _phrase("(?:to|on|at) the left(?: side)? of", "left of")),
     ("right of", _phrase("(?:to|on|at) the right(?: side)? of", "right of")),
-    ("inside!", _phrase("in the (?:very )?(?:middle|centre|center) of(?= an?| the| one)")),
+    (
+        "inside!",
+        _phrase("in the (?:very )?(?:middle|centre|center) of(?= an?| the| one)(?! the (?:image|picture|canvas))"),
+    ),
     ("on!", _phrase("(?:at|on) the (?:very )?top of(?= an?| the| one)")),
-    ("place", rf"\b(?:at|in|on|near|towards?)\s+the\s+(?:very\s+)?{_SIDE}(?:\s+(?:half|side|part|edge))?\b"),
+    (
+        "place",
+        rf"\b(?:at|in|on|near|towards?)\s+the\s+(?:very\s+)?{_SIDE}(?:[ -]+(?:{_SIDE}|half|side|part|edge|corner))*\b",
+    ),
     ("on", _phrase("on top of", "atop", "on to", "onto", "on")),
     ("above", _phrase("above", "over")),
     ("below", _phrase("below", "beneath", "underneath", "under")),
     ("inside", _phrase("inside of", "inside", "within", "in")),
     ("contains", _phrase("contain(?:s|ing)?", "enclos(?:es|ing)", "around", "surround(?:s|ing)")),
-    ("word", r"[A-Za-z]+(?:['\u2019](?:s|t))?|\d+"),
+    ("word", r"[^\W\d_]+(?:['\u2019](?:s|t|d|m|re|ll|ve))?|\d+"),
     ("end", r"[.!?;\n]"),
     ("pause", r"[,:()\[\]\u2013\u2014]"),
 )
@@ -94,23 +126,25 @@ def _make_word_token(raw: str) -> Token:
         return Token("shape", word, raw)
     if word in words.ADJECTIVES:
         return Token("adjective", word, raw)
-    if word in words.COUNT_WORDS or word.isdigit():
+    if word in words.COUNT_WORDS or (word.isascii() and word.isdigit()):
         return Token("count", word, raw)
     if word in ("background", "backdrop"):
         return Token("background", word, raw)
     for kind, members in (("pause", _PAUSES), ("definite", _DEFINITE), ("pronoun", _PRONOUNS)):
         if word in members:
             return Token(kind, word, raw)
-    return Token("article" if word in ("a", "an") else "other", word, raw)
+    if word in ("a", "an"):
+        return Token("article", word, raw)
+    return Token(word if word in ("or", _NOTHING) else "other", word, raw)
 
 
 @dataclass(slots=True)
 class Mention:
-    """A noun (a shape, `text` or `background`) and its description.
+    """A noun (a shape, `text`, `background`, or any shape) and its description.
 
     `predicate` are attributes after the noun (`the square is striped`); `count` is None for a plural without
-    a number and `explicit` if it is a number and not an article; `definite` refers to an earlier mention;
-    `modes` are wordings that stress it: `important`, `exactly`, `place`, `spelled`, `again`.
+    a number, 0 for a negation, and `explicit` if it is a number and not an article; `definite` refers to an
+    earlier mention; `modes` are wordings that stress it: `important`, `exactly`, `place`, `spelled`, `again`.
     """
 
     noun: str
@@ -137,11 +171,16 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Mentions in the order of the text, their relations, and phrases outside the vocabulary (`a cat`)."""
+    """Mentions in the order of the text, their relations, and what is outside the vocabulary.
+
+    `unknown` are phrases such as `a cat` and `not red`; `places` are mentions with a place in the image, such as
+    `at the top`, which is understood only as a stress on a relation.
+    """
 
     mentions: Sequence[Mention]
     links: Sequence[Link]
     unknown: Sequence[str]
+    places: Sequence[tuple[int, str]]
 
 
 def parse_text(text: str) -> Reading:
@@ -150,7 +189,9 @@ def parse_text(text: str) -> Reading:
     stream = tokenize(text)
     for token, following in zip(stream, [*stream[1:], Token("end", "", "")], strict=True):
         reader.take(token, following)
-    return Reading(reader.mentions, reader.links, tuple(dict.fromkeys(reader.unknown)))
+    if len(text) > MAX_CHARACTERS:
+        reader.unknown.append(f"what follows the first {MAX_CHARACTERS:,} characters")
+    return Reading(reader.mentions, reader.links, tuple(dict.fromkeys(reader.unknown)), tuple(reader.places))
 
 
 @dataclass(slots=True)
@@ -161,8 +202,23 @@ class _Pending:
     count: int | None = None
     explicit: bool = False
     definite: bool = False
+    negated: bool = False
     opened: bool = False
-    strange: list[str] = field(default_factory=list)
+    generic: bool = False
+    unread: bool = False
+    words: list[str] = field(default_factory=list)
+
+    @property
+    def is_bare_negation(self) -> bool:
+        """Whether nothing has followed a negation yet."""
+        return self.negated and len(self.words) == 1
+
+    def phrase(self) -> str:
+        """Return the words without trailing ones that mean nothing; empty for articles alone."""
+        kept = list(self.words)
+        while kept and kept[-1].lower() in _TRAILING:
+            kept.pop()
+        return " ".join(kept)
 
 
 class _Reader:
@@ -170,6 +226,7 @@ class _Reader:
         self.mentions: list[Mention] = []
         self.links: list[Link] = []
         self.unknown: list[str] = []
+        self.places: list[tuple[int, str]] = []
         self._pending = _Pending()
         self._link: tuple[str, int | None] | None = None
         self._fronted: tuple[str, int] | None = None
@@ -178,67 +235,137 @@ class _Reader:
         self._sentence = 0
         self._modes: set[str] = set()
         self._exact = False
+        self._clause: list[str] = []
+        self._is_clause_unread = False
+        self._negating = False
+        self._skips_next = False
 
     def take(self, token: Token, following: Token) -> None:
+        self._clause.append(token.raw)
         if token.kind == "pause":
-            self._pause(following)
+            self._pause(token, following)
         else:
             getattr(self, f"_take_{token.kind}")(token)
             self._paused = False
 
     def _take_article(self, token: Token) -> None:
-        self._open(token)
-        self._pending.count = 1
+        if not self._pending.is_bare_negation:
+            self._open(token)
+            self._pending.count = 1
 
     def _take_definite(self, token: Token) -> None:
-        self._open(token)
-        self._pending.definite = True
+        if not self._pending.is_bare_negation:
+            self._open(token)
+            self._pending.definite = True
 
     def _open(self, token: Token) -> None:
-        if not (self._pending.opened and not self._pending.attributes and not self._pending.strange):
+        if self._pending.attributes or self._pending.unread or not self._pending.opened or self._pending.negated:
             self._flush()
+        self._negating = False
         self._pending.opened = True
-        if not self._pending.definite:
-            self._pending.strange = [token.raw.lower()]
+        self._pending.words.append(token.raw)
+
+    def _take_negation(self, token: Token) -> None:
+        self._flush()
+        self._negate("not" if _NEGATED_VERB.match(token.raw) else "no")
+
+    def _take_nothing(self, token: Token) -> None:
+        self._flush()
+        self._negate()
+        self._pending.words = [token.raw]
+        self._pending.generic = True
+
+    def _negate(self, word: str = "no") -> None:
+        """Begin a noun phrase of which the image must show none."""
+        self._pending = _Pending(count=0, explicit=True, negated=True, opened=True, words=[word])
+        self._negating = True
+
+    def _take_or(self, token: Token) -> None:
+        if self._negating:
+            self._flush()
+            self._negate()
+        else:
+            self._take_other(token)
 
     def _take_count(self, token: Token) -> None:
         pending, number = self._pending, words.COUNT_WORDS.get(token.value)
-        # "no" and "without" precede another determiner or number; "a single" and "a pair" follow one.
+        if pending.is_bare_negation and number == 1:
+            return  # not one circle
+        # "a single" and "a pair" follow another determiner.
+        pending.unread = pending.unread or pending.negated
         pending.count = int(token.value[:6]) if number is None else number
         pending.explicit = pending.opened = True
-        if not pending.strange:
-            pending.strange = [token.raw.lower()]
+        pending.words.append(token.raw)
 
     def _take_adjective(self, token: Token) -> None:
         attribute, value = words.ADJECTIVES[token.value]
-        self._pending.attributes.setdefault(attribute, value)
+        if not (self._pending.words and self._pending.words[-1].lower() == "non"):
+            self._pending.attributes.setdefault(attribute, value)
+        self._pending.words.append(token.raw)
 
     def _take_other(self, token: Token) -> None:
-        word = token.value.lower()
-        if word in _COPULAS or (word.endswith("ing") and len(self._pending.strange) > 1):
-            self._flush_strange()
-        elif self._pending.opened:
-            self._pending.strange.append(token.raw)
+        word, pending = re.split("['\u2019]", token.value)[0], self._pending
+        if pending.negated and not pending.unread and word in _GENERIC | _LETTERING | {"anything"}:
+            noun = words.TEXT if word in _LETTERING else words.ANYTHING
+            self._mention(Mention(noun, pending.attributes, count=0, explicit=True, many=True))
+        elif word in _COPULAS:
+            if pending.unread:
+                self._flush()
+        elif pending.negated and word in _MORE:
+            pending.unread = True
+            pending.words.append(token.raw)
+        elif word in _HARMLESS | _GENERIC:
+            pending.generic = pending.generic or word in _GENERIC
+            if pending.words:
+                pending.words.append(token.raw)
+        else:
+            pending.unread = True
+            pending.words.append(token.raw)
 
     def _take_shape(self, token: Token) -> None:
         shape, many = words.SHAPE_WORDS[token.value]
         pending = self._pending
+        before = pending.words[-1] if pending.unread else ""
+        is_name = token.raw.istitle() and before.istitle() and before.lower() not in words.ADJECTIVES
+        if is_name or (pending.unread and pending.negated):
+            # Times Square; no fluffy circles
+            pending.words.append(token.raw)
+            pending.unread = True
+            return
+        if pending.unread:
+            self.unknown.append(" ".join([*pending.words, token.raw]))
         count = pending.count if pending.explicit or not many else None
         count = 1 if count is None and not many else count
         mention = Mention(shape, pending.attributes, count=count, many=many)
         mention.explicit, mention.definite = pending.explicit, pending.definite
         self._mention(mention)
 
-    def _take_background(self, _: Token) -> None:
+    def _take_background(self, token: Token) -> None:
         self._link = self._fronted = None
-        self._mention(Mention(words.BACKGROUND, self._pending.attributes, definite=self._pending.definite))
+        pending = self._pending
+        if pending.unread or pending.negated:
+            self.unknown.append(" ".join([*pending.words, token.raw]))
+        if pending.negated:
+            self._pending = _Pending()
+        else:
+            self._mention(Mention(words.BACKGROUND, pending.attributes, definite=pending.definite))
 
     def _take_quoted(self, token: Token) -> None:
-        if token.value:
-            self._mention(Mention(words.TEXT, count=1, word=token.value, definite=self._pending.definite))
+        last = self.mentions[self._last] if self._last is not None else None
+        if last is not None and last.noun == words.TEXT and not last.word and not self._pending.words:
+            last.word = token.value  # without the word "GO"
+        elif token.value:
+            count = 0 if self._pending.negated else 1
+            definite = self._pending.definite
+            if self._pending.unread or self._pending.attributes:
+                self.unknown.append(" ".join([*self._pending.words, token.raw]))
+            self._mention(Mention(words.TEXT, count=count, explicit=not count, word=token.value, definite=definite))
 
     def _mention(self, mention: Mention) -> None:
         self._pending = _Pending()
+        if self._skips_next:
+            self._skips_next = False
+            return
         mention.sentence = self._sentence
         mention.modes = self._modes | ({"exactly"} if self._exact else set())
         self._exact = False
@@ -271,18 +398,30 @@ class _Reader:
     def _take_pronoun(self, _: Token) -> None:
         self._flush()
         if self._link is not None and self._link[1] is not None:
-            subject = self._link[1]
-            others = [i for i, m in enumerate(self.mentions) if i != subject and m.noun != words.BACKGROUND]
-            before = [i for i in others if i < subject] or others
-            if before:
-                last = self._last
-                self._join(before[-1])
-                self._last = last
-            self._link = None
+            self._relate_to_previous(self._link[1])
         elif self._last is not None:
             self.mentions[self._last].sentence = self._sentence
 
+    def _relate_to_previous(self, subject: int) -> None:
+        others = [i for i, m in enumerate(self.mentions) if i != subject and m.noun != words.BACKGROUND]
+        before = [i for i in others if i < subject] or others
+        if before:
+            last = self._last
+            self._join(before[-1])
+            self._last = last
+        self._link = None
+
     def _take_relation(self, token: Token) -> None:
+        subject = self._current()
+        if self._pending.is_bare_negation and subject is not None:
+            # A circle that is not inside the square; a square that does not contain a circle.
+            self._pending = _Pending()
+            self._negating = False
+            self._skips_next = token.value == "contains"
+            self._is_clause_unread = True
+            return
+        if self._pending.is_bare_negation and token.value == "contains":
+            return  # an image that does not contain circles
         self._flush()
         subject = self._current()
         in_sentence = [link for link in self.links if self.mentions[link.subject].sentence == self._sentence]
@@ -290,11 +429,19 @@ class _Reader:
             subject = in_sentence[-1].subject
         self._link = (token.value, subject)
 
-    def _take_place(self, _: Token) -> None:
+    def _take_place(self, token: Token) -> None:
         self._flush()
         current = self._current()
+        self.places.append((len(self.mentions) if current is None else current, token.raw))
         if current is not None:
             self.mentions[current].modes.add("place")
+
+    def _take_beside(self, _: Token) -> None:
+        self._flush()
+        self._is_clause_unread = True
+
+    def _take_aside(self, _: Token) -> None:
+        """Ignore words that change nothing."""
 
     def _take_spelled(self, _: Token) -> None:
         current = self._current()
@@ -315,33 +462,49 @@ class _Reader:
             return self._last
         return None
 
-    def _pause(self, following: Token) -> None:
-        if not (self._pending.attributes and following.kind in ("adjective", "shape", "background")):
-            self._flush()
-            self._link = None
-            self._paused = True
+    def _pause(self, token: Token, following: Token) -> None:
+        if self._pending.attributes and following.kind in ("adjective", "shape", "background"):
+            self._pending.words.append(token.raw)
+            return
+        self._flush()
+        self._close_negated_link()
+        self._link = None
+        self._paused = True
+        if token.value != "and" and token.raw != ",":
+            self._negating = False
+        elif self._negating and following.kind in ("adjective", "shape"):
+            self._negate()  # no circles and squares
+
+    def _close_negated_link(self) -> None:
+        """Relate what is negated to what was named before: a square without a circle inside."""
+        if self._link is not None and self._link[1] is not None and self.mentions[self._link[1]].count == 0:
+            self._relate_to_previous(self._link[1])
 
     def _take_end(self, _: Token) -> None:
         self._flush()
+        self._close_negated_link()
+        if self._is_clause_unread:
+            self.unknown.append(" ".join(self._clause[:-1]))
+        self._clause, self._is_clause_unread = [], False
         self._link = self._fronted = None
-        self._exact = False
+        self._negating = self._skips_next = self._exact = False
         self._modes = set()
         self._sentence += 1
 
     def _flush(self) -> None:
-        """Assign pending adjectives to the previous noun and record unknown words."""
+        """Assign pending adjectives to the previous noun, and record what is not understood."""
+        pending, self._pending = self._pending, _Pending()
         current = self._current()
-        if self._pending.attributes and current is not None:
-            for attribute, value in self._pending.attributes.items():
+        dangles = pending.attributes and pending.count is not None and not pending.negated
+        has_thing = pending.generic and not pending.definite and (pending.opened or pending.attributes)
+        if pending.negated and pending.generic and pending.attributes and not pending.unread:
+            # nothing red
+            self._mention(Mention(words.ANYTHING, pending.attributes, count=0, explicit=True, many=True))
+        elif pending.unread or has_thing or dangles or (pending.negated and pending.attributes):
+            if phrase := pending.phrase():
+                self.unknown.append(phrase)
+        elif pending.attributes and current is not None and self.mentions[current].noun == words.TEXT:
+            self.unknown.append(f"{self.mentions[current].word} {pending.phrase()}")
+        elif pending.attributes and current is not None:
+            for attribute, value in pending.attributes.items():
                 self.mentions[current].predicate.setdefault(attribute, value)
-        self._flush_strange()
-        self._pending = _Pending()
-
-    def _flush_strange(self) -> None:
-        determiner, *strange = self._pending.strange or [""]
-        nouns = [word for word in strange if word.lower() not in _NOT_THINGS]
-        if self._pending.opened and nouns:
-            self.unknown.append(" ".join([determiner, *self._pending.attributes.values(), *nouns]))
-        if strange:
-            self._pending.strange = []
-            self._pending.opened = False

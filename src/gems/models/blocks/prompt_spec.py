@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
-from gems.models.blocks.parser import Link, Mention, parse_text
+from gems.models.blocks.parser import Link, Mention, Reading, parse_text
 from gems.models.schemas import RequirementReply
 
 ATTRIBUTES = ("size", "colour", "texture")
@@ -16,13 +16,16 @@ Fact = tuple[str, int]
 """(`object` | `count` | `colour` | `size` | `texture` | `text` | `relation` | `background`, index)."""
 _NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
 MOST_REQUIREMENTS = 20
+_MOST_UNKNOWN = 5
+"""Requirements about what is not understood."""
 
 
 @dataclass(slots=True)
 class Group:
     """Things of one kind, or one quoted text.
 
-    `noun` is a shape or `text`; `count` is None for a plural without a number; `explicit` says whether the
+    `noun` is a shape, `text`, or any shape in a negation; `count` is None for a plural without a number and 0 for
+    a negation; `explicit` says whether the
     count is a number in the prompt; `attributes` are `colour`, `size`, `texture` if specified.
     """
 
@@ -83,14 +86,26 @@ def parse_prompt(prompt: str) -> PromptSpec:
     for mention, index in zip(reading.mentions, places, strict=True):
         if "place" in mention.modes and index is not None:
             builder.stress_places(index)
-    builder.spec.unknown = tuple(reading.unknown)
-    return builder.spec
+    spec = builder.spec
+    spec.unknown = (*reading.unknown, *_find_free_places(spec, reading, places))
+    return spec
+
+
+def _find_free_places(spec: PromptSpec, reading: Reading, groups: list[int | None]) -> Iterator[str]:
+    """Yield places in the image: they are understood as a stress on a relation only."""
+    related = {index for relation in spec.relations for index in (relation.subject, relation.target)}
+    for mention, raw in reading.places:
+        group = groups[mention] if mention < len(groups) else None
+        if group not in related:
+            yield raw if group is None else f"{phrase(spec, group)} {raw}"
 
 
 def find_group(spec: PromptSpec, mention: Mention) -> int | None:
     """Return the index of the group that shares most attributes with a mention and contradicts none."""
     best, best_shared = None, -1
     for index, group in enumerate(spec.groups):
+        if (group.count == 0) != (mention.count == 0):
+            continue
         if group.noun != mention.noun or fold_text(group.word) != fold_text(mention.word):
             continue
         pairs = [(value, group.attributes.get(name)) for name, value in mention.attributes.items()]
@@ -164,7 +179,7 @@ class _SpecBuilder:
 
     def relate(self, link: Link, subject: int | None, target: int | None) -> None:
         """Add a relation, or stress the known one between the same groups."""
-        if subject is None or target is None or subject == target:
+        if subject is None or target is None or subject == target or self.spec.groups[target].count == 0:
             return
         modes = {mode for mode in link.modes if mode != "again"}
         for index, known in enumerate(self.spec.relations):
@@ -203,6 +218,8 @@ def find_facts(question: str, spec: PromptSpec) -> list[Fact]:
         index = find_group(spec, mention)
         if index is None:
             continue
+        if mention.count == 0:
+            return [("count", index)]
         if mention.noun == words.TEXT:
             return [("text", index)]
         if mention.predicate:
@@ -226,7 +243,10 @@ def decompose_prompt(prompt: str) -> list[RequirementReply]:
         reply = RequirementReply.model_validate({"question": question, "kind": kind, "parents": parents})
         found.setdefault(question, reply)
 
-    for index in range(len(spec.groups)):
+    related = {relation.subject for relation in spec.relations}
+    for index, group in enumerate(spec.groups):
+        if group.count == 0 and index in related:
+            continue  # circles are allowed, but not inside the square
         question, kind = _ask_for_group(spec, index)
         if question not in found:
             add(question, kind)
@@ -235,20 +255,22 @@ def decompose_prompt(prompt: str) -> list[RequirementReply]:
         for question in _ask_for_attributes(spec, index):
             add(question, "attribute", index)
     for relation in spec.relations:
-        verb = "Are all" if spec.groups[relation.subject].many else "Is the"
-        subject, target = phrase(spec, relation.subject), phrase(spec, relation.target)
-        question = f"{verb} {subject} {relation.name} the {target}?"
+        question = _ask_for_relation(spec, relation)
         add(question, "relation", relation.subject, relation.target)
     if spec.background:
         add(f"Is the background {spec.background}?", "style")
-    for unknown in spec.unknown:
-        add(f"Does this image show {unknown}?", "other")
-    return list(found.values())[:MOST_REQUIREMENTS]
+    unknown = [
+        RequirementReply(question=f"Does this image show {part}?", kind="other")
+        for part in spec.unknown[:_MOST_UNKNOWN]
+    ]
+    return [*list(found.values())[: MOST_REQUIREMENTS - len(unknown)], *unknown]
 
 
 def _ask_for_group(spec: PromptSpec, index: int) -> tuple[str, str]:
     """Return a question about the presence or the count of a group, and its kind."""
     group, name = spec.groups[index], phrase(spec, index)
+    if group.count == 0:
+        return f"Is the image free of {name}?", "count"
     if group.noun == words.TEXT:
         return f"Does the image show the {name}?", "text"
     if group.count is None:
@@ -265,6 +287,12 @@ def _ask_for_group(spec: PromptSpec, index: int) -> tuple[str, str]:
     return f"{verb} there {amount} {words.number_word(group.count)} {name}?", "count"
 
 
+def _ask_for_relation(spec: PromptSpec, relation: Relation) -> str:
+    group = spec.groups[relation.subject]
+    verb = "Is the image free of" if group.count == 0 else "Are all" if group.many else "Is the"
+    return f"{verb} {phrase(spec, relation.subject)} {relation.name} the {phrase(spec, relation.target)}?"
+
+
 def _ask_for_attributes(spec: PromptSpec, index: int) -> Iterator[str]:
     group, said = spec.groups[index], descriptor(spec, index)
     for name in ("texture", "size"):
@@ -276,6 +304,8 @@ def _ask_for_attributes(spec: PromptSpec, index: int) -> Iterator[str]:
 def descriptor(spec: PromptSpec, index: int) -> dict[str, str]:
     """Return attributes that distinguish a group from others of its noun: the colour, and more if needed."""
     group = spec.groups[index]
+    if group.count == 0:
+        return dict(group.attributes)
     chosen = {name: value for name, value in group.attributes.items() if name == "colour"}
     for name in ("texture", "size"):
         rivals = [
@@ -294,7 +324,7 @@ def phrase(spec: PromptSpec, index: int) -> str:
     """Name a group without article: `red circles`, `text "GO"`."""
     group = spec.groups[index]
     if group.noun == words.TEXT:
-        return f"text {quoted(group.word)}"
+        return f"text {quoted(group.word)}" if group.word else "text"
     said = descriptor(spec, index)
     return words.noun_phrase(group.noun, *map(said.get, ATTRIBUTES), many=group.many)
 

@@ -75,7 +75,7 @@ def write_clause(spec: PromptSpec, fact: Fact) -> str:
         return f"the {subject} {verb} {relation.name} the {target}"
     group, name = spec.groups[index], phrase(spec, index)
     verb = "are" if group.many else "is"
-    if kind == "text":
+    if kind == "text" and group.count:
         return f"the word {quoted(group.word)}"
     if kind in ("size", "texture"):
         return f"the {name} {verb} {group.attributes[kind]}"
@@ -89,6 +89,8 @@ def _write_amount(spec: PromptSpec, index: int) -> str:
     group, name = spec.groups[index], phrase(spec, index)
     if group.count is None:
         return f"the {name}"
+    if group.count == 0:
+        return f"no {name}"
     if group.count == 1 and not group.explicit:
         return words.with_article(name)
     return f"{words.number_word(group.count)} {name}"
@@ -247,7 +249,9 @@ def list_facts(spec: PromptSpec) -> list[Fact]:
     """List the facts of a spec that can be stressed."""
     facts: list[Fact] = []
     for index, group in enumerate(spec.groups):
-        if group.noun == words.TEXT:
+        if group.count == 0:
+            facts.append(("count", index))
+        elif group.noun == words.TEXT:
             facts.append(("text", index))
         else:
             facts += [("count" if group.explicit else "object", index)]

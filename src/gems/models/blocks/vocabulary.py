@@ -7,6 +7,8 @@ TEXT = "text"
 """The noun of quoted words."""
 BACKGROUND = "background"
 """The noun of the background."""
+ANYTHING = "shape"
+"""The noun of any shape, in negations such as `nothing red`."""
 MAX_COUNT = 9
 """Largest count that is drawn."""
 INVERSE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -87,8 +89,6 @@ ADJECTIVES: dict[str, tuple[str, str]] = {
 }
 """Word -> (attribute, value)."""
 COUNT_WORDS: dict[str, int] = {word: number for number, word in enumerate(NUMBERS)} | {
-    "no": 0,
-    "without": 0,
     "single": 1,
     "pair": 2,
     "couple": 2,
