@@ -15,6 +15,7 @@ from gems.models.blocks.prompt_spec import decompose_prompt, fold_text
 from gems.models.blocks.rendering import paint_scene
 from gems.models.blocks.scene import describe_scene
 from gems.models.blocks.vocabulary import BACKGROUNDS
+from gems.models.schemas import OUT_OF_REACH
 
 SCENE = Scene(
     512,
@@ -35,6 +36,23 @@ SCENE = Scene(
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
+        ("Is the image free of green circles?", "yes"),
+        ("Is the image free of red circles?", "no"),
+        ("Is the image free of striped circles?", "yes"),
+        ("Is the image free of striped squares?", "no"),
+        ("Is the image free of yellow shapes?", "no"),
+        ("Is the image free of purple shapes?", "yes"),
+        ("Is the image free of green shapes?", "no"),
+        ("Is the image free of text?", "no"),
+        ('Is the image free of text "GO"?', "no"),
+        ('Is the image free of text "NO"?', "yes"),
+        ("Is the image free of stars inside the blue square?", "no"),
+        ("Is the image free of red circles inside the blue square?", "yes"),
+        ("Is there no purple star?", "yes"),
+        ("Is there a fluffy red circle?", "unknown"),
+        ("Is the red circle next to the blue square?", "unknown"),
+        ("Is the red circle in the top left corner?", "unknown"),
+        ("Does this image show a traffic jam at Times Square?", "unknown"),
         ("Are there exactly two red circles?", "yes"),
         ("Are there two circles?", "yes"),
         ("Are there three red circles?", "no"),
@@ -66,7 +84,7 @@ SCENE = Scene(
         ("Is the background yellow?", "yes"),
         ("Is there a yellow background?", "yes"),
         ("Is the background blue?", "no"),
-        ("Does this image show: a cat wearing a hat?", "no"),
+        ("Does this image show: a cat wearing a hat?", "unknown"),
         ("Is the lighting dramatic?", "unknown"),
         ("How many circles are there?", "unknown"),
         ("Is the square not red?", "unknown"),
@@ -84,7 +102,9 @@ def test_evidence_says_what_is_seen():
     assert judge_question("Are there exactly three red circles?", SCENE).evidence == "I see two red circles."
     assert judge_question("Is there a green circle?", SCENE).evidence == "I see no green circles, but two red circles."
     assert judge_question('Does the image show the text "NO"?', SCENE).evidence == 'I read "GO".'
-    assert "built-in world" in judge_question("Does this image show: a cat?", SCENE).evidence
+    assert judge_question("Does this image show: a cat?", SCENE).evidence.startswith(
+        f"{OUT_OF_REACH}the built-in world"
+    )
 
 
 def jpeg(picture, side=None):
@@ -185,3 +205,26 @@ def test_what_is_not_understood_is_asked_all_the_same():
     ]
     assert decompose_prompt("a red circle and a cat")[-1].question == "Does this image show a cat?"
     assert len(decompose_prompt(" and ".join(f"a {c} {s}" for c in words.COLOURS for s in words.SHAPES))) == 20
+
+
+NEGATED = {
+    "an image without any red circle": "a red circle",
+    "a blue square but no red circle": "a blue square and a red circle",
+    "a square, nothing striped": "a striped square",
+    "two circles, none of the circles are red": "two red circles",
+    "a picture without text": 'the word "GO"',
+    "two stars, not a single heart": "two stars and a heart",
+    "a blue square without a circle inside it": "a blue square and a circle inside the blue square",
+    "neither squares nor circles, a star": "a star and a circle",
+}
+
+
+@pytest.mark.parametrize(("asked", "shown"), NEGATED.items())
+def test_what_must_be_missing_is_not_drawn_and_not_accepted(asked, shown):
+    questions = [requirement.question for requirement in decompose_prompt(asked)]
+    assert all("free of" in question or question.startswith(("Is there", "Are there")) for question in questions)
+    right = next(s for s in range(99) if not compose_scene(asked, s, 512, 512)[1])
+    wrong = next(s for s in range(99) if not compose_scene(shown, s, 512, 512)[1])
+    for seed, prompt, answers in ((right, asked, {"yes"}), (wrong, shown, {"yes", "no"})):
+        scene = detect_scene(Image.open(io.BytesIO(jpeg(render(prompt, seed, 512, 512).image))))
+        assert {truth(scene, question) for question in questions} | {"yes"} == answers

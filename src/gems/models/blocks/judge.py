@@ -44,6 +44,8 @@ def truth(scene: Scene, question: str) -> AnswerValue:
 
 def judge_question(question: str, scene: Scene) -> Judgement:
     """Answer a yes/no question about a scene; unknown if the question is not understood."""
+    # What follows a question is not asked.
+    question = question[: question.rfind("?") + 1] or question
     reading = parse_text(question)
     if reading.unknown or (reading.places and not reading.links):
         return Judgement("unknown", f"{OUT_OF_REACH}{LIMITS}.")
