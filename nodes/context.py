@@ -34,8 +34,9 @@ Writer = Callable[[Any], None]
 
 GENERATOR = "generator"
 """Name of the generator in a run's usage."""
-# Longest side in pixels of images shown to models; the reflector also reads the judge's findings.
-_SIDE = 1024
+# Images shown to models have at most the area of a square of this side in pixels, 1.5 megapixels; the reflector
+# also reads the judge's findings.
+_SIDE = 1255
 _SIDES: dict[Role, int] = {"reflector": 512}
 
 

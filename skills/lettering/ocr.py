@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import io
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gems.errors import InternalError, InvalidImageError, MissingExtraError, ModelFilesError
+from gems.errors import InternalError, MissingExtraError, ModelFilesError
+from gems.models.images import open_flat
 
 _PACKAGES = ("rapidocr", "onnxruntime")
 _SMALL_SIDE = 640
@@ -128,7 +128,7 @@ def _load_engine() -> Any:
 
 
 def _read_png(png: bytes) -> list[TextLine]:
-    picture = _open_image(png)
+    picture = open_flat(png)
     shorter, longer = sorted(picture.size)
     fine = _detect_lines(picture, max(1.0, min(_SMALL_SIDE / shorter, _MOST_ZOOM, _LONGEST_SIDE / longer)))
     if shorter < _LARGE_SIDE:
@@ -184,14 +184,3 @@ def _detect_lines(picture: Image.Image, zoom: float) -> list[TextLine]:
                 )
             )
     return lines
-
-
-def _open_image(png: bytes) -> Image.Image:
-    """Return the image on a white background, without transparency."""
-    try:
-        with Image.open(io.BytesIO(png)) as opened:
-            picture = opened.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidImageError(f"The image cannot be opened: {error}") from error
-    ground = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(ground, picture).convert("RGB")

@@ -51,7 +51,10 @@ class ChatSettings(BaseModel):
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     logprobs: bool = Field(True, description="Request the probability of yes if the endpoint supports it.")
     image_side: int | None = Field(
-        None, ge=64, description="Longest side in pixels of images shown to it; None: 1024, for the reflector 512."
+        None,
+        ge=64,
+        description="Images shown to it have at most the area of a square of this side in pixels; "
+        "None: 1255 (1.5 megapixels), for the reflector 512.",
     )
     input_usd_per_million: float | None = Field(None, ge=0, description="Price of a million input tokens.")
     output_usd_per_million: float | None = Field(None, ge=0, description="Price of a million output tokens.")

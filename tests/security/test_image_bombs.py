@@ -25,7 +25,7 @@ from gems.memory.embeddings import OpenAIEmbedder
 from gems.models.factory import open_chat, open_generator
 from gems.models.generators import http as http_generator
 from gems.models.generators import openai
-from gems.models.images import MAX_PIXELS, verify_png
+from gems.models.images import MAX_PIXELS, verify_image
 from gems.nodes.prompts import question
 from gems.runs.source_images import read_png
 from gems.settings import ChatSettings, GeneratorSettings
@@ -103,11 +103,11 @@ def test_of_every_kind(name: str) -> None:
     given = BOMBS[name]()
     with little_memory():
         try:
-            data, width, height = verify_png(given, "the server")
+            data, shown = verify_image(given, "the server")
         except InvalidImageError:
             return
     assert name in ("text", "profile")
-    assert width * height <= MAX_PIXELS
+    assert shown.width * shown.height <= MAX_PIXELS
     with little_memory(), Image.open(io.BytesIO(data)) as picture:
         picture.load()
 

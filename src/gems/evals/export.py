@@ -14,7 +14,7 @@ from PIL import Image
 from gems.errors import RequestError
 from gems.evals.records import BenchmarkPrompt, SampleKey, SampleSet
 from gems.memory.sqlite import storage_error
-from gems.models.images import open_image
+from gems.models.images import open_flat, open_image
 
 
 class ExportWriter:
@@ -97,7 +97,7 @@ def make_grid(images: Sequence[bytes | None], form: Literal["PNG", "WEBP"]) -> b
 
     Four tiles form two rows; None gives a black tile. All are resized to the first one. WebP is lossless.
     """
-    tiles = [None if image is None else open_image(image).convert("RGB") for image in images]
+    tiles = [None if image is None else open_flat(image) for image in images]
     size = width, height = next(tile.size for tile in tiles if tile is not None)
     columns = 2 if len(tiles) > 1 else 1
     sheet = Image.new("RGB", (width * columns, height * -(-len(tiles) // columns)))

@@ -15,6 +15,7 @@ from PIL import Image
 
 from gems.errors import StorageError
 from gems.memory.images import ImageStore
+from gems.models.images import decode_image
 
 _WORD = re.compile(r"\S+\s*|\s+")
 _MIN_SHARED = 0.25
@@ -86,8 +87,8 @@ def make_thumbnail(png: bytes | str, side: int) -> Thumbnail:
     """Return an image as a WebP data URL, scaled down to `side` pixels; or an error message as it is."""
     if isinstance(png, str):
         return Thumbnail(why=png)
-    with Image.open(io.BytesIO(png)) as opened:
-        picture = opened.convert("RGBA" if "A" in opened.mode or "transparency" in opened.info else "RGB")
+    opened = decode_image(png, "The store")
+    picture = opened.convert("RGBA" if opened.has_transparency_data else "RGB")
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=82, method=4)

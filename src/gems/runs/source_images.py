@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import io
 from dataclasses import dataclass, field
@@ -12,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from gems.errors import InvalidImageError, RequestError
+from gems.errors import InvalidImageError, MissingExtraError, RequestError
 from gems.memory.images import ImageStore
-from gems.models.images import MAX_PIXELS, apply_orientation, open_image, verify_png
+from gems.models.images import FORMATS, MAX_PIXELS, unpack_base64, verify_image
 
 MAX_BYTES = 50_000_000
 """Maximum size of an image file."""
@@ -43,7 +41,9 @@ def read_source_image(given: bytes | Path | SourceImage) -> SourceImage:
     if not isinstance(given, bytes | Path):
         # A string could be a path, which remote callers must never be able to read.
         raise RequestError("The source is not an image.", hint="Pass a pathlib.Path, or the image's bytes.")
-    plain = _without_metadata(read_png(given))
+    _, picture = _read(given)
+    plain = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    plain.info = {}
     out = io.BytesIO()
     plain.save(out, "PNG")
     return SourceImage(out.getvalue(), *plain.size)
@@ -57,29 +57,34 @@ async def store_source(source: SourceImage, images: ImageStore) -> None:
 
 
 def read_png(image: bytes | Path) -> bytes:
-    """Return upright PNG bytes of a PNG, JPEG or WebP image; RequestError if it cannot be read. Blocking."""
+    """Return a user's image as PNG bytes, upright and in sRGB; RequestError if it cannot be read. Blocking."""
+    return _read(image)[0]
+
+
+def _read(image: bytes | Path) -> tuple[bytes, Image.Image]:
     name = image.name if isinstance(image, Path) else "The image"
     data = _read_file(image) if isinstance(image, Path) else image
     if len(data) > MAX_BYTES:
         raise RequestError(f"{name} has more than {MAX_BYTES:,} bytes.", hint="Send a smaller image.")
     try:
-        png, _, _ = verify_png(data, name)
+        return verify_image(data, name)
+    except MissingExtraError as error:
+        hint = f"Use PNG or JPEG. {error.hint}, where GEMS runs."
+        raise RequestError(f"{name} is a HEIC image, which this installation cannot read.", hint=hint) from None
     except InvalidImageError as error:
         # The content of a file that is not an image may be private, so it is not quoted.
         if error.__cause__ is None or isinstance(error.__cause__, Image.DecompressionBombError):
             raise RequestError(f"{name} has more than {MAX_PIXELS:,} pixels.", hint="Send a smaller image.") from None
-        raise RequestError(f"{name} is not a valid image or is truncated.", hint="Use PNG, JPEG or WebP.") from None
-    return png if png is data else _rotate_upright(data, png)
+        raise RequestError(f"{name} is not a valid image or is truncated.", hint=f"Use {FORMATS}.") from None
 
 
 def decode_base64(text: str, name: str, hint: str = "") -> bytes:
-    """Decode base64, with or without a data URL's prefix; RequestError, with `hint`, if it is invalid."""
+    """Decode base64 as `unpack_base64` does; RequestError, with `hint`, if it is invalid or too long."""
     if len(text) > MAX_BASE64:
         raise RequestError(f"The image has more than {MAX_BYTES:,} bytes.", hint="Send a smaller image.")
-    payload = text.partition(",")[2] if text.startswith("data:") else text
     try:
-        return base64.b64decode("".join(payload.split()), validate=True)
-    except (binascii.Error, ValueError):
+        return unpack_base64(text)
+    except ValueError:
         raise RequestError(f"`{name}` is not valid base64.", hint=hint) from None
 
 
@@ -93,27 +98,3 @@ def _read_file(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not a valid path"
         raise RequestError(f"{str(path)[:200]} cannot be read: {reason}.", hint="Pass the path of an image.") from None
-
-
-def _rotate_upright(data: bytes, png: bytes) -> bytes:
-    """Rotate the converted image as its EXIF orientation says."""
-    with open_image(data) as original:
-        turned = apply_orientation(original)
-        if turned is original:
-            return png
-        out = io.BytesIO()
-        turned.convert("RGB").save(out, "PNG")
-    return out.getvalue()
-
-
-def _without_metadata(png: bytes) -> Image.Image:
-    """Return the first frame's pixels alone; transparency is kept, since editors may paint there."""
-    with open_image(png) as source:
-        has_alpha = "A" in source.getbands() or "transparency" in source.info
-        turned = apply_orientation(source)
-        if turned.mode.startswith("I"):
-            # Pillow would cut 16 bits off at 255 instead of scaling them.
-            turned = turned.convert("I").point(lambda value: value * (1 / 256)).convert("L")
-        plain = turned.convert("RGBA" if has_alpha else "RGB")
-    plain.info = {}
-    return plain

@@ -292,4 +292,4 @@ def test_pictures_in_answers_are_small() -> None:
     jpeg = small_jpeg(out.getvalue())
     assert len(jpeg) < MAX_JPEG
     with Image.open(io.BytesIO(jpeg)) as shown:
-        assert shown.size == (384, 512)
+        assert shown.size == (443, 591)

@@ -18,7 +18,7 @@ from gems.results import RunResult
 from gems.runs.verification import Verification
 
 SIDE = 512
-"""Longest side in pixels of the image in a result."""
+"""Side in pixels of the square with the largest area of an image in a result."""
 MAX_JPEG = 200_000
 """Bytes; clients fail on large results."""
 _TICKS = {"yes": "[x]", "no": "[ ]", "unknown": "[?]"}
@@ -105,7 +105,7 @@ def error_answer(error: GemsError) -> CallToolResult:
 
 
 def small_jpeg(png: bytes) -> bytes:
-    """Return a JPEG of at most 512 pixels a side and 200 kB. Blocking."""
+    """Return a JPEG of at most the area of 512x512 pixels and 200 kB. Blocking."""
     jpeg, _ = encode_image(png, SIDE)
     for quality in (75, 50, 25):
         if len(jpeg) < MAX_JPEG:

@@ -45,7 +45,7 @@ from gems.evals.metrics import (
 )
 from gems.evals.records import BenchmarkPrompt, Figure, Score, gather_or_cancel
 from gems.evals.task import Commands, DataFile, DataSource, Figures, Prompts, Task
-from gems.models.images import open_image
+from gems.models.images import open_flat
 
 DIMENSIONS = ("alignment", "text", "reasoning", "style", "diversity")
 MAX_EDITS: Mapping[str, int] = {"en": 100, "zh": 50}
@@ -167,8 +167,7 @@ def _pair_distances(images: Sequence[bytes]) -> list[float]:
 
 def _embed_thumbnail(image: bytes) -> NDArray[Any]:
     """Return the colours of a thumbnail as a unit vector."""
-    with open_image(image) as picture:
-        small = picture.convert("RGB").resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
+    small = open_flat(image).resize((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE), Image.Resampling.BOX)
     # Around middle grey, so that opposite pictures are as far apart as can be. The last component is for
     # pictures that are grey all over, which have no direction else.
     centred = np.append(np.asarray(small, dtype=np.float64).ravel() / 255 - 0.5, 0.1)

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import threading
-import warnings
 from collections import OrderedDict
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy import ndimage
 
-from gems.errors import InvalidImageError
 from gems.models.blocks import rendering
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.scene import Box, Scene, Thing
+from gems.models.images import open_flat
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -35,7 +33,6 @@ Margins = tuple[float, float, float, float]
 _WORKING_SIDE = 512
 _LONGEST_SIDE = 2048
 _MOST_THINGS = 120
-_MAX_PIXELS = 64_000_000
 _SMALLEST_AREA = 0.0004
 _COLOUR_DISTANCE = 60
 _CACHED_SCENES = 32
@@ -123,25 +120,12 @@ class Detector:
             if key in self._seen:
                 self._seen.move_to_end(key)
                 return self._seen[key]
-        scene = detect_scene(_open_image(data))
+        scene = detect_scene(open_flat(data, "The request"))
         with self._lock:
             self._seen[key] = scene
             while len(self._seen) > _CACHED_SCENES:
                 self._seen.popitem(last=False)
         return scene
-
-
-def _open_image(data: bytes) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Our own pixel limit is checked before anything is decoded.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as picture:
-                if picture.width * picture.height > _MAX_PIXELS:
-                    raise InvalidImageError(f"An image of {picture.width}x{picture.height} pixels is too large.")
-                return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidImageError(f"The {len(data)} bytes are not a valid image or are truncated.") from error
 
 
 def detect_scene(picture: Image.Image) -> Scene:

@@ -48,7 +48,7 @@ class ChatLimits:
     `timeout_s` is the longest silence: before the first part of a reply and between two parts of it, or of the whole
     reply where it is not streamed. `attempts` counts requests that a rate limit turned away, and others up to three.
     `temperature` and `max_tokens` are None for the endpoint's default (a judge's temperature is 0 then), `image_side`
-    (longest side in pixels) for the default of the role. Prices are US dollars per token, None if unknown.
+    (of a square, in pixels) for the default of the role. Prices are US dollars per token, None if unknown.
     """
 
     concurrency: int = 8

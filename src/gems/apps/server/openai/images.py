@@ -12,7 +12,6 @@ from typing import Annotated, Any, cast
 
 import httpx
 from fastapi import Depends, Form, Request, Response
-from PIL import Image
 from pydantic import BaseModel
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.types import Message
@@ -32,6 +31,7 @@ from gems.apps.server.openai.runs import (
 )
 from gems.errors import RequestError
 from gems.events import Finished, ImageDrawn, Judged
+from gems.models.images import decode_image, flatten_image
 from gems.options import check_editing
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage, decode_base64, read_source_image
@@ -56,8 +56,10 @@ def _encode_image(png: bytes, kind: schemas.Format, quality: int) -> str:
         # As it is, with its metadata.
         return base64.b64encode(png).decode()
     out = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as picture:
-        picture.convert("RGB").save(out, kind.upper(), quality=quality)
+    picture = decode_image(png, "The store")
+    if kind == "jpeg" or not picture.has_transparency_data:
+        picture = flatten_image(picture)
+    picture.save(out, kind.upper(), quality=quality)
     return base64.b64encode(out.getvalue()).decode()
 
 
