@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from gems.errors import ConfigurationError
 from gems.types import Role
 
+_HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*(?::\d{1,5})?")
 # The word that may stand in place of an address, and an example.
 _ADDRESSES = {"otel": ("console", "http://127.0.0.1:4318"), "experience": ("off", "http://host:8000")}
 
@@ -76,6 +77,11 @@ class GeneratorSettings(BaseModel):
     extra_body: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="Further fields for OpenAI Images."
     )
+    image_hosts: list[str] = Field(
+        default_factory=list,
+        description="Other hosts from which images are fetched if the server of OpenAI Images answers URLs: `HOST`, "
+        '`HOST:PORT` or `*.DOMAIN`, as JSON, e.g. `["cdn.example.org"]`; none by default.',
+    )
     usd_per_image: float | None = Field(None, ge=0, description="Price of one image.")
     steps: int | None = Field(None, ge=1, description="Inference steps; None: the model's own.")
     guidance: float | None = Field(None, ge=0, description="Guidance scale; None: the model's own.")
@@ -89,6 +95,14 @@ class GeneratorSettings(BaseModel):
     )
     compile: bool = Field(False, description="Run Diffusers' steps through torch.compile.")
     prompt_cache_mb: int = Field(256, ge=0, description="Megabytes of encoded prompts that Diffusers keeps.")
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: list[str]) -> list[str]:
+        for host in hosts:
+            if not _HOST.fullmatch(host):
+                raise ValueError(f"{host[:80]!r} is not a host such as cdn.example.org, host:8443 or *.example.org")
+        return hosts
 
 
 class ServeSettings(BaseModel):

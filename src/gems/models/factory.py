@@ -58,7 +58,7 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     common: dict[str, Any] = {"api_key": key, "price_usd": settings.usd_per_image, "limits": limits}
     if spec.kind == "http":
         return _instantiate("generators.http", "HTTPGenerator", spec.url, **common)
-    common["extra_body"] = settings.extra_body
+    common |= {"extra_body": settings.extra_body, "image_hosts": settings.image_hosts}
     return _instantiate("generators.openai", "OpenAIImagesGenerator", spec.model, spec.url, **common)
 
 

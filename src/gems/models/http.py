@@ -29,7 +29,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.refusals import Refusal, clean_message, find_refusal
+from gems.models.refusals import Refusal, clean_message, find_refusal, find_refusal_in_reply
 from gems.observability.redaction import redact, scrub, shorten
 
 if TYPE_CHECKING:
@@ -94,6 +94,15 @@ def _error_of_refusal(refusal: Refusal, what: str, retry_after: float | None) ->
             return ContextExceededError(what, refused=refusal.kind)
         case _:
             return RejectedRequestError(what, refused=refusal.kind)
+
+
+def error_in_reply(reply: Any, endpoint: str, *secrets: str) -> GemsError | None:
+    """Return the error in a JSON answer of status 200 without what was asked for; None if it names none."""
+    refusal = find_refusal_in_reply(reply)
+    if refusal is None:
+        return None
+    message = shorten(redact(clean_message(json.dumps(reply)), *secrets))
+    return _error_of_refusal(refusal, f"{endpoint} refused: {message}", None)
 
 
 def error_from_response(response: Any, endpoint: str, *secrets: str) -> GemsError:

@@ -189,6 +189,18 @@ _COUNT = re.compile(
     re.IGNORECASE,
 )
 
+# Azure, Vertex AI, Gemini, BFL, Hugging Face and gateways: which fields say that a filter stepped in, and how.
+_FLAGS = {"filtered", "flagged", "blocked", "moderated", "nsfw", "hasnsfwconcept", "hasnsfwconcepts"}
+_REASONS = {
+    "finishreason", "stopreason", "blockreason", "blockreasonmessage", "raifilteredreason", "status", "reason",
+    "moderationstatus",
+}  # fmt: skip
+_FILTERS = re.compile(
+    r"content.?filter|moderat|safety|prohibited|block.?list|recitation|\bspii\b|nsfw|sensitive|policy|filtered out",
+    re.IGNORECASE,
+)
+_DEEPEST = 8
+
 
 class Refusal(NamedTuple):
     """What a server refused, and how many images it accepts where it says so."""
@@ -209,6 +221,35 @@ def find_refusal(body: str) -> Refusal | None:
         found = _COUNT.search(message)
         most = 1 if found is None and "single image" in message.lower() else _number(found[1]) if found else None
     return Refusal(row.kind, row.is_vague, most)
+
+
+def find_refusal_in_reply(reply: Any) -> Refusal | None:
+    """Return what a JSON answer of status 200 refuses, which holds nothing of what was asked for; None if unknown."""
+    items = reply.get("data") if isinstance(reply, dict) else None
+    for part in (reply, *(items if isinstance(items, list) else ())):
+        for name in ("error", "errors", "detail", "message"):
+            if isinstance(part, dict) and part.get(name):
+                refusal = find_refusal(json.dumps({"error": part[name]}))
+                if refusal is not None:
+                    return refusal
+    return Refusal("policy") if _is_filtered(reply) else None
+
+
+def _is_filtered(value: Any, depth: int = 0) -> bool:
+    """Return whether an answer says, in fields of its own, that a filter took the result away."""
+    if isinstance(value, list):
+        return any(_is_filtered(item, depth + 1) for item in value[:20])
+    if not isinstance(value, dict) or depth > _DEEPEST:
+        return False
+    for name, found in value.items():
+        word = name.lower().replace("_", "")
+        if word in _FLAGS and (found is True or (isinstance(found, list) and True in found)):
+            return True
+        if word in _REASONS and isinstance(found, str) and _FILTERS.search(found):
+            return True
+        if _is_filtered(found, depth + 1):
+            return True
+    return False
 
 
 def _number(text: str) -> int:

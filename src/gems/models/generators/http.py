@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from gems.errors import GemsError
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
-from gems.models.http import MAX_IMAGE_BYTES, error_from_response, make_client_options
+from gems.models.http import MAX_IMAGE_BYTES, error_from_response, error_in_reply, make_client_options
 from gems.observability.redaction import display_url, secrets_in
 from gems.types import GeneratorCapabilities, ImageRequest
 
@@ -73,11 +75,20 @@ class HTTPGenerator(RemoteGenerator["httpx.AsyncClient"]):
         response = await client.send(message)
         if not response.is_success:
             raise error_from_response(response, self._endpoint, *self._secrets)
+        if response.content[:1] == b"{" and (error := self._error_in(response.content)):
+            raise error
         known = {"prompt", "seed", "width", "height"}
         # Recorded parameters are displayed and written into images: no secrets.
         public = {name: value for name, value in self._extra.items() if not any(secrets_in({name: value}))}
         parameters = {**public, **{name: value for name, value in fields.items() if name not in known}}
         return RawImage(data=response.content, seed=request.seed, parameters=parameters)
+
+    def _error_in(self, body: bytes) -> GemsError | None:
+        """Return the error that the server answers, with a good status, in place of an image."""
+        try:
+            return error_in_reply(json.loads(body), self._endpoint, *self._secrets)
+        except (ValueError, RecursionError):
+            return None
 
     def _build_request(self, client: httpx.AsyncClient, fields: Mapping[str, Any]) -> httpx.Request:
         import httpx  # noqa: PLC0415 - loaded by `_open`

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from gems.errors import AuthenticationError, InvalidImageError, RejectedRequestError, UnreadableReplyError
+from gems.errors import AuthenticationError, InvalidImageError, UnreadableReplyError
+from gems.models.generators.download import ImageDownloader
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
-from gems.models.http import MAX_IMAGE_BYTES, make_client_options
+from gems.models.http import MAX_IMAGE_BYTES, error_in_reply, make_client_options
+from gems.models.images import unpack_base64
 from gems.models.specs import resolve_on_same_server
 from gems.observability.redaction import display_url, hide, redact, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
@@ -26,11 +26,17 @@ OPENAI_URL = "https://api.openai.com/v1"
 LEARNABLE = ("response_format", "seed", "negative_prompt", "num_inference_steps", "guidance_scale")
 """Optional parameters; one that the endpoint rejects is not sent again."""
 
+_FORMATS: tuple[str | None, ...] = ("b64_json", "url", None)
+"""Values of `response_format` in the order in which they are tried."""
+_UNTELLING = (401, 403, 429)
+"""Statuses that say nothing about parameters."""
 _EXTENSIONS = frozenset(LEARNABLE[1:])
 _UNKNOWN_WORDS = (
     r"(?:un(?:known|recogni[sz]ed|supported|expected|permitted)(?! value)|extra|additional|invalid parameter|"
     r"not (?:supported|permitted|allowed|accepted|recogni[sz]ed)|does not (?:support|accept)|no such)"
 )
+_ECHO = re.compile(r"""['"]input['"]\s*:""")
+"""Where pydantic's messages begin to repeat the request."""
 _RECORDED = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 
 
@@ -85,6 +91,16 @@ def find_rejected_parameter(body: str, sent: Iterable[str]) -> str | None:
     return None
 
 
+def find_other_formats(body: str, formats: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Return the response formats to try after an error, the likeliest first; none if it is about something else."""
+    words = _ECHO.split(body, maxsplit=1)[0]
+    if not re.search(r"response[_ ]?format|b64_json", words, re.IGNORECASE):
+        return ()
+    named = "url" if formats[0] != "url" and re.search(r"\burl\b", words, re.IGNORECASE) else None
+    named = "b64_json" if formats[0] == "url" and "b64" in words else named
+    return tuple(sorted(formats[1:], key=lambda each: each != named))
+
+
 def _parse_error_object(body: str) -> Mapping[str, Any]:
     try:
         parsed = json.loads(body)
@@ -105,7 +121,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
     Always sends the seed and `response_format="b64_json"`, since SGLang defaults to a fixed seed and to a
     URL; `negative_prompt`, `num_inference_steps` and `guidance_scale` if the request sets them. A parameter
     that the endpoint calls unknown is never sent again; `capabilities` and the result's
-    `parameters["not_taken"]` then say so.
+    `parameters["not_taken"]` then say so. If it rejects the response format, the others are tried, and the one
+    that it accepts is used from then on.
 
     Args:
         model: The model's name at the endpoint.
@@ -115,6 +132,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         extra_body: Additional parameters to send, e.g. `{"quality": "high"}`.
         price_usd: US dollars per image; None if unknown.
         limits: Timeout, concurrency, attempts and defaults of requests.
+        image_hosts: Other hosts from which images may be fetched if the endpoint answers their URLs; see
+            `ImageDownloader`.
 
     Raises:
         SizeError: the model does not support `size`.
@@ -130,6 +149,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         extra_body: Mapping[str, Any] | None = None,
         price_usd: float | None = None,
         limits: RemoteLimits | None = None,
+        image_hosts: Sequence[str] = (),
     ) -> None:
         # Explicit, or the client would use OPENAI_BASE_URL and send the key there.
         url = (base_url or OPENAI_URL).rstrip("/")
@@ -152,6 +172,11 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             capabilities, endpoint=f"{model} at {shown}", url=url, api_key=api_key, extra_body=extra_body, limits=limits
         )
         self._model = model
+        asked = self._extra.pop("response_format", _FORMATS[0])
+        self._formats = (None,) if "response_format" in self._not_taken else tuple(dict.fromkeys((asked, *_FORMATS)))
+        self._downloader = ImageDownloader(
+            image_hosts, endpoint=self._endpoint, base_url=url, timeout_s=self._limits.timeout_s
+        )
 
     def _open(self) -> openai.AsyncOpenAI:
         import openai  # noqa: PLC0415 - takes about a second; loaded with the first request
@@ -181,18 +206,24 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         import openai  # noqa: PLC0415 - loaded by `_open`
 
         optional: dict[str, Any] = {
-            "response_format": "b64_json",
             "seed": request.seed,
             "negative_prompt": request.negative_prompt or None,
             "num_inference_steps": request.steps,
             "guidance_scale": request.guidance,
         }
+        formats = self._formats
         while True:
             left_out = self._not_taken.union(self._extra)
             sent = {name: v for name, v in optional.items() if v is not None and name not in left_out}
             try:
-                answer = await self._send(client, request, sent)
-            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                asked = {"response_format": formats[0]} if formats[0] else {}
+                answer = await self._send(client, request, {**sent, **asked})
+            except openai.APIStatusError as error:
+                if error.status_code in _UNTELLING:
+                    raise
+                if others := find_other_formats(error.response.text, formats):
+                    formats = others
+                    continue
                 name = find_rejected_parameter(error.response.text, sent)
                 if name is None:
                     raise
@@ -203,7 +234,9 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
                     negative_prompts="negative_prompt" not in self._not_taken,
                 )
                 continue
-            return await self._read_image(client, request, sent, answer)
+            # Only now: the error could have been about something else.
+            self._formats = formats
+            return self._read_image(request, sent, answer)
 
     async def _send(
         self, client: openai.AsyncOpenAI, request: ImageRequest, sent: Mapping[str, Any]
@@ -230,20 +263,17 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             raise UnreadableReplyError(f"{self._endpoint} sent {what}.")
         return answer
 
-    async def _read_image(
-        self, client: openai.AsyncOpenAI, request: ImageRequest, sent: Mapping[str, Any], answer: Mapping[str, Any]
-    ) -> RawImage:
+    def _read_image(self, request: ImageRequest, sent: Mapping[str, Any], answer: Mapping[str, Any]) -> RawImage:
         items = answer.get("data")
-        item = items[0] if isinstance(items, list) and items else None
-        if not isinstance(item, dict):
-            message = shorten(redact(json.dumps(answer.get("error", answer)), *self._secrets))
+        item = items[0] if isinstance(items, list) and items and isinstance(items[0], dict) else {}
+        encoded, url = (value if isinstance(value := item.get(name), str) else "" for name in ("b64_json", "url"))
+        if not encoded and url[:5].lower() == "data:":
+            encoded, url = url, ""
+        if not encoded and not url:
+            if (error := error_in_reply(answer, self._endpoint, *self._secrets)) is not None:
+                raise error
+            message = shorten(redact(json.dumps(answer.get("error") or answer), *self._secrets))
             raise UnreadableReplyError(f"{self._endpoint} sent no image: {message}")
-        if isinstance(encoded := item.get("b64_json"), str) and encoded:
-            data = self._decode(encoded)
-        elif isinstance(url := item.get("url"), str) and url:
-            data = await self._fetch(client, url)
-        else:
-            raise UnreadableReplyError(f"{self._endpoint} sent neither an image nor its URL.")
         body = {**self._extra, **sent}
         # Only parameters known to affect the pixels: other fields of the body may be secrets.
         parameters = {_RECORDED[name]: value for name, value in body.items() if name in _RECORDED}
@@ -254,31 +284,21 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             parameters["revised_prompt"] = hide(item["revised_prompt"], *self._secrets)
         if not_taken := sorted(self._not_taken - {"response_format"}):
             parameters["not_taken"] = not_taken
-        return RawImage(data=data, seed=body.get("seed"), parameters=parameters)
+        data = self._decode(encoded) if encoded else b""
+        return RawImage(data=data, url="" if encoded else url, seed=body.get("seed"), parameters=parameters)
 
     def _decode(self, encoded: str) -> bytes:
-        # Some servers send a data URL instead of base64.
-        payload = encoded.partition(",")[2] if encoded.startswith("data:") else encoded
         try:
-            return base64.b64decode(payload, validate=True)
-        except (binascii.Error, ValueError) as error:
-            what = f"an image that is not valid base64, beginning with {payload[:48]!r}"
+            return unpack_base64(encoded)
+        except ValueError as error:
+            what = f"an image that is not valid base64, beginning with {encoded[:48]!r}"
             raise InvalidImageError(f"{self._endpoint} sent {what}.") from error
 
     async def _fetch(self, client: openai.AsyncOpenAI, url: str) -> bytes:
-        """Fetch the image at `url` if the endpoint itself serves it.
-
-        Other URLs could be inside this machine's network, out of the endpoint's reach (SSRF).
-        """
+        """Fetch the image at `url`, with the key if the endpoint itself serves it."""
         import openai  # noqa: PLC0415 - loaded by `_open`
 
-        if url.startswith("data:"):
-            return self._decode(url)
         if (address := resolve_on_same_server(url, self._url)) is None:
-            shown = shorten(redact(url.partition("?")[0], *self._secrets), 120)
-            raise RejectedRequestError(
-                f"{self._endpoint} sent a URL on another server instead of the image: {shown}.",
-                hint="Configure the server to return b64_json.",
-            )
+            return await self._downloader.download(url)
         answer = await client.get(address, cast_to=openai.HttpxBinaryResponseContent)
         return answer.content

@@ -9,14 +9,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from gems.errors import EditingUnsupportedError, GemsError
+from gems.errors import EditingUnsupportedError, GemsError, ProviderError, RejectedRequestError
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
 from gems.models.images import verify_image
 from gems.observability.redaction import redact, scrub, secrets_in, secrets_of_address
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 ClientT = TypeVar("ClientT")
 
@@ -35,9 +38,10 @@ class RemoteLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawImage:
-    """An image as received, not verified yet."""
+    """An image as received, not verified yet: its bytes, or the URL at which it lies."""
 
-    data: bytes = field(repr=False)
+    data: bytes = field(default=b"", repr=False)
+    url: str = field(default="", repr=False)
     seed: int | None
     parameters: dict[str, Any]
 
@@ -115,7 +119,7 @@ class RemoteGenerator(ABC, Generic[ClientT]):
             try:
                 async with asyncio.timeout(self._limits.timeout_s):
                     raw = await self._draw(await self._client(), request)
-                data, picture = await asyncio.to_thread(verify_image, raw.data, self._endpoint)
+                data, picture = await self._receive(raw)
             except GemsError as error:
                 # The message may quote the response, and the response may repeat secrets of the request.
                 error.message = redact(error.message, *self._secrets)
@@ -133,6 +137,27 @@ class RemoteGenerator(ABC, Generic[ClientT]):
                 seconds=time.perf_counter() - started,
                 pixels=picture,
             )
+
+    async def _receive(self, raw: RawImage) -> tuple[bytes, Image]:
+        """Return the verified image. One at a URL is paid for, so only fetching it is repeated."""
+        if not raw.url:
+            return await asyncio.to_thread(verify_image, raw.data, self._endpoint)
+
+        async def fetch() -> tuple[bytes, Image]:
+            try:
+                async with asyncio.timeout(self._limits.timeout_s):
+                    data = await self._fetch(await self._client(), raw.url)
+            except Exception as error:
+                raise translate_error(error, self._endpoint, *self._secrets) from error
+            return await asyncio.to_thread(verify_image, data, self._endpoint)
+
+        try:
+            return await with_retries(fetch, attempts=self._limits.attempts, first_wait_s=self._limits.first_wait_s)
+        except ProviderError as error:
+            if not error.retryable:
+                raise
+            what = f"{self._endpoint} generated an image that could not be fetched: {error.message}"
+            raise RejectedRequestError(what, hint="Configure the server to return b64_json.") from error
 
     def _loop_state(self) -> _LoopState[ClientT]:
         loop = asyncio.get_running_loop()
@@ -155,6 +180,10 @@ class RemoteGenerator(ABC, Generic[ClientT]):
     @abstractmethod
     async def _close(self, client: ClientT) -> None:
         """Close a client."""
+
+    async def _fetch(self, client: ClientT, url: str) -> bytes:  # noqa: ARG002 - for servers that answer URLs
+        """Fetch the image at a URL that the server answered."""
+        raise RejectedRequestError(f"{self._endpoint} sent a URL instead of an image.")
 
     @abstractmethod
     async def _draw(self, client: ClientT, request: ImageRequest) -> RawImage:
