@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from gems.apps.cli import main
+from gems.apps.server.langserve import RunInput
 from gems.apps.server.openai.schemas import ImageBody
 from gems.apps.server.schemas import ForkRequest, RunRequest
 from gems.apps.web.controller import parse_form
@@ -24,14 +25,15 @@ from gems.models.chat.capabilities import ChatLimits
 from gems.options import (
     MAX_PROMPT,
     OPTIONS,
-    SEEDS,
     candidate_seed,
     check_prompt,
+    given_options,
     parse_datetime,
     parse_duration,
     parse_size,
     resolve_options,
 )
+from gems.types import COMMON_SEEDS, SEEDS
 from tests.support.option_interfaces import shown_names
 from tests.support.scripted_models import FREE, Desk, FlatGenerator, opened_desk
 
@@ -42,7 +44,7 @@ def completed(desk: Desk, **given: Any) -> Any:
 
 async def test_defaults(desk: Desk) -> None:
     options = completed(desk)
-    assert 0 <= options.pop("seed") < SEEDS
+    assert 0 <= options.pop("seed") < COMMON_SEEDS
     assert options == {
         "max_rounds": 5,
         "candidates": 1,
@@ -84,6 +86,7 @@ async def test_resolving_again_changes_nothing(desk: Desk) -> None:
         ("max_rounds", 50),
         ("candidates", 16),
         ("seed", 0),
+        ("seed", 3484050600),
         ("seed", SEEDS - 1),
         ("max_images", 1),
         ("deadline_s", 0.5),
@@ -103,7 +106,7 @@ async def test_limits_are_within_the_range(desk: Desk, name: str, value: Any) ->
         ("candidates", 0),
         ("candidates", 17),
         ("candidates", "3"),
-        ("seed", -1),
+        ("seed", -2),
         ("seed", SEEDS),
         ("max_images", 0),
         ("plateau", -1),
@@ -170,13 +173,34 @@ async def test_budget_with_prices(desk: Desk) -> None:
     assert completed(desk, budget_usd=1)["budget_usd"] == 1.0
 
 
+async def test_a_seed_at_random(desk: Desk) -> None:
+    seeds = {completed(desk, seed=-1)["seed"] for _ in range(20)}
+    assert len(seeds) > 1
+    assert all(0 <= seed < COMMON_SEEDS for seed in seeds)
+
+
+@pytest.mark.parametrize("seed", [-1, 3484050600, SEEDS - 1])
+def test_every_interface_takes_the_seeds_of_other_programs(seed: int) -> None:
+    for body in (
+        RunRequest(prompt="a cat", seed=seed),
+        RunInput(prompt="a cat", seed=seed),
+        ForkRequest(round=1, seed=seed),
+        ImageBody(prompt="a cat", seed=seed),
+        BatchRow(prompt="a cat", seed=seed),
+    ):
+        assert given_options(body)["seed"] == seed
+    for typed in (str(seed), float(seed), f" {seed} "):
+        assert parse_form({"seed": typed})["seed"] == seed
+
+
 def test_first_image_has_the_runs_own_seed() -> None:
     assert candidate_seed(7, 1, 0) == 7
 
 
 def test_all_seeds_are_in_range_and_repeatable() -> None:
     seeds = [candidate_seed(SEEDS - 1, number, index) for number in (1, 2, 50) for index in (0, 15)]
-    assert all(0 <= seed < SEEDS for seed in seeds)
+    assert seeds[0] == SEEDS - 1
+    assert all(0 <= seed < COMMON_SEEDS for seed in seeds[1:])
     assert seeds == [candidate_seed(SEEDS - 1, number, index) for number in (1, 2, 50) for index in (0, 15)]
 
 
@@ -285,6 +309,7 @@ from gems import options
 sparkle = options.Option("Sparkle.", ge=1, le=9)
 options.RunOptions.__annotations__["sparkle"] = Annotated[int | None, sparkle]
 options.OPTIONS.update(options._declared_options())
+from gems.types import COMMON_SEEDS, SEEDS
 from tests.support.option_interfaces import shown_names
 
 shown = asyncio.run(shown_names(Path(sys.argv[1])))
@@ -308,7 +333,7 @@ print(json.dumps({interface: "sparkle" in names for interface, names in shown.it
     [
         ("max_rounds", 0, "0; it must be a whole number from 1 to 50."),
         ("candidates", 17, "17; it must be a whole number from 1 to 16."),
-        ("seed", SEEDS, "2147483648; it must be a whole number from 0 to 2147483647."),
+        ("seed", SEEDS, "4294967296; it must be a whole number from -1 to 4294967295."),
         ("budget_usd", 0.0, "0.0; it must be a number above 0."),
         ("deadline_s", -1.0, "-1.0; it must be a number above 0."),
     ],

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_ar
 from typing_extensions import TypedDict
 
 from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
-from gems.types import GeneratorCapabilities, Options, Profile
+from gems.types import COMMON_SEEDS, SEEDS, GeneratorCapabilities, Options, Profile
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,7 +28,8 @@ MAX_ROUNDS = 50
 DEFAULT_ROUNDS = 5
 MAX_CANDIDATES = 16
 MAX_IMAGES = 1_000_000
-SEEDS = 2**31
+RANDOM_SEED = -1
+"""Asks for a seed chosen at random, as in other programs."""
 _PLATEAU: dict[Profile, int] = {"balanced": 7, "paper": 0}
 _SIZE = re.compile(r"\s*(\d{1,5})\s*[xX×]\s*(\d{1,5})\s*")  # noqa: RUF001 - users type this character too
 
@@ -179,7 +180,15 @@ class RunOptions(TypedDict, total=False):
             without=("fork",),
         ),
     ]
-    seed: Annotated[int | None, Option("Random seed.", default_text="chosen at random and recorded", ge=0, lt=SEEDS)]
+    seed: Annotated[
+        int | None,
+        Option(
+            "Random seed; -1 chooses one at random.",
+            default_text="chosen at random and recorded",
+            ge=RANDOM_SEED,
+            lt=SEEDS,
+        ),
+    ]
     profile: Annotated[
         Profile | None,
         Option(
@@ -313,8 +322,8 @@ def resolve_options(given: Mapping[str, Any], context: Context) -> Options:
     size = checked.pop("size")
     width, height = parse_size(size) if size else generator.default_size
     generator.check_size(width, height)
-    if checked["seed"] is None:
-        checked["seed"] = secrets.randbelow(SEEDS)
+    if checked["seed"] in (None, RANDOM_SEED):
+        checked["seed"] = secrets.randbelow(COMMON_SEEDS)
     if checked["plateau"] is None:
         checked["plateau"] = _PLATEAU[cast("Profile", checked["profile"])]
     if checked["budget_usd"] is not None:
@@ -381,9 +390,9 @@ def candidate_seed(seed: int, number: int, candidate: int) -> int:
 
 
 def derived_seed(*identity: object) -> int:
-    """Return a seed in [0, SEEDS) that depends only on the identity."""
+    """Return a seed in [0, COMMON_SEEDS) that depends only on the identity."""
     digest = hashlib.sha256("/".join(map(str, identity)).encode()).digest()
-    return int.from_bytes(digest[:4]) % SEEDS
+    return int.from_bytes(digest[:4]) % COMMON_SEEDS
 
 
 def is_unicode(text: str) -> bool:

@@ -248,6 +248,11 @@ class Options(TypedDict):
     """SHA-256 of the stored image that each round edits; missing if there is none."""
 
 
+SEEDS = 2**32
+"""Seeds of images are below this; those that are drawn or derived are below `COMMON_SEEDS`."""
+COMMON_SEEDS = 2**31
+"""Some servers accept no larger seeds."""
+
 Progress = Callable[[int, int], None]
 """Called with (inference steps done, total steps)."""
 
@@ -258,7 +263,7 @@ class ImageRequest:
 
     Attributes:
         prompt: What to generate.
-        seed: In [0, 2**31); there is no default, since an image must be reproducible.
+        seed: In [0, SEEDS); there is no default, since an image must be reproducible.
         width: Pixels.
         height: Pixels.
         negative_prompt: What to avoid; empty for nothing.

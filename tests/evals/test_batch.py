@@ -68,6 +68,16 @@ def test_each_prompt_has_its_image_and_its_line(tmp_path: Path) -> None:
     assert all((tmp_path / "out" / line.file).read_bytes().startswith(b"\x89PNG") for line in lines.values())
 
 
+def test_a_seed_at_random_is_recorded(tmp_path: Path) -> None:
+    small = {"prompt": "two green stars", "size": "128x128", "max_rounds": 1}
+    rows = [{**small, "id": name, "seed": seed} for name, seed in (("any", -1), ("large", 3484050600))]
+    assert batch(listed(tmp_path, *rows)).exit_code == 0
+    lines = {line.id: line for line in manifest(tmp_path)}
+    assert lines["large"].options["seed"] == 3484050600
+    shown = json.loads(here("show", lines["any"].run_id, "--json").stdout)
+    assert lines["any"].options["seed"] == shown["options"]["seed"] >= 0
+
+
 def test_again_draws_what_was_changed_alone(tmp_path: Path, stub: StubServer, gate: Gate) -> None:
     gate.allow(1000)
     spec = ("--generator", f"openai:stub@{stub.base_url}")

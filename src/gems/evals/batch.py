@@ -196,7 +196,11 @@ class Batch(JobRunner):
     async def save(self, result: JobResult) -> None:
         """Append the line of a row."""
         number, row = self._lines[result.name]
-        line = {"id": row.id, "line": number, "prompt": row.prompt, "options": self._options(row)}
+        options = self._options(row)
+        if result.seed is not None:
+            # Drawn by the run if the row asks for that.
+            options["seed"] = result.seed
+        line = {"id": row.id, "line": number, "prompt": row.prompt, "options": options}
         text = BatchLine.model_validate(line | result.outcome()).model_dump_json()
         await asyncio.to_thread(self._manifest.append, [text])
 

@@ -44,11 +44,13 @@ class JobResult(JobOutcome):
     """The result of a job, with the problems that did not end its run."""
 
     name: str
+    seed: int | None = None
+    """The run's seed; None if no run was started."""
     warnings: tuple[str, ...] = ()
 
     def outcome(self) -> dict[str, object]:
         """Return the fields that manifest rows record."""
-        return self.model_dump(exclude={"name", "warnings"})
+        return self.model_dump(exclude={"name", "seed", "warnings"})
 
 
 async def run_job(gems: Gems, job: Job, store: FileStore) -> JobResult:
@@ -108,6 +110,7 @@ def _job_result(job: Job, result: RunResult) -> JobResult:
     return JobResult(
         name=job.name,
         run_id=job.run_id,
+        seed=result.options["seed"],
         rounds=len(result.rounds),
         images=sum(len(turn["candidates"]) for turn in result.rounds),
         calls=chat["calls"],

@@ -180,7 +180,7 @@ async def select_prompts(task: Task, settings: EvalSettings) -> list[BenchmarkPr
 
 
 def sample_seed(seed: int, key: SampleKey) -> int:
-    """Return the seed of a sample in [0, 2**31); the same for every harness and generator."""
+    """Return the seed of a sample in [0, COMMON_SEEDS); the same for every harness and generator."""
     return derived_seed(seed, *key)
 
 

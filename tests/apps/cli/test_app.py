@@ -14,7 +14,8 @@ from gems import __version__
 from gems.apps.cli.options import resume_command
 from gems.apps.cli.schemas import RunList
 from gems.apps.text import clean_text, format_usd, one_line
-from gems.options import MAX_CANDIDATES, MAX_ROUNDS, SEEDS
+from gems.options import MAX_CANDIDATES, MAX_ROUNDS
+from gems.types import SEEDS
 from tests.support.terminal import HOPELESS, here
 
 HEAVY = ("torch", "chromadb", "langchain_openai", "langchain_core", "langgraph", "pydantic", "numpy", "PIL")
@@ -96,7 +97,7 @@ for words in (["--version"], ["--help"], ["run", "--help"]):
 
 def test_help_states_the_true_limits() -> None:
     said = " ".join(here("run", "--help").stdout.split())
-    for most in (f"1<=x<={MAX_ROUNDS}", f"1<=x<={MAX_CANDIDATES}", f"0<=x<={SEEDS - 1}"):
+    for most in (f"1<=x<={MAX_ROUNDS}", f"1<=x<={MAX_CANDIDATES}", f"-1<=x<={SEEDS - 1}"):
         assert most in said
 
 

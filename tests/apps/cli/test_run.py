@@ -53,6 +53,15 @@ def test_all_met_is_0(tmp_path: Path) -> None:
         assert f" s  {told}" in done.stderr
 
 
+@pytest.mark.parametrize("seed", [-1, 3484050600])
+def test_seeds_of_other_programs(seed: int) -> None:
+    done = here("run", PROMPT, "--seed", str(seed), "--rounds", "1", "--size", "128x128", "--json")
+    (turn,) = json.loads(done.stdout)["rounds"]
+    recorded = json.loads(done.stdout)["options"]["seed"]
+    assert turn["candidates"][0]["seed"] == recorded >= 0
+    assert seed in (-1, recorded)
+
+
 def test_best_effort_is_3_and_stdin_is_read() -> None:
     # The prompt tries to colour the terminal: nothing that others wrote may do so.
     done = gems("run", "-", "--rounds", "2", "--seed", "7", given=f"{HOPELESS} {ESCAPE}[31m\n")

@@ -222,7 +222,7 @@ def test_addresses_grow_old_and_stay_the_same_for_a_day(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"max_rounds": None}, {"max_rounds": 2.5}, {"max_rounds": 51}, {"candidates": 0}, {"seed": "-1"}, {"seed": "²"}],
+    [{"max_rounds": None}, {"max_rounds": 2.5}, {"max_rounds": 51}, {"candidates": 0}, {"seed": "-2"}, {"seed": "²"}],
 )
 def test_forms_say_what_is_wrong(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionError):

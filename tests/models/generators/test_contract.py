@@ -118,8 +118,8 @@ async def test_parameters_are_json(subject: Subject) -> None:
 
 async def test_seed_decides_the_pixels(subject: Subject) -> None:
     assert subject.generator.capabilities.seeds
-    first, again, other = [await subject.generator.generate(subject.request(seed=seed)) for seed in (7, 7, 2**31 - 1)]
-    assert (first.seed, again.seed, other.seed) == (7, 7, 2**31 - 1)
+    first, again, other = [await subject.generator.generate(subject.request(seed=seed)) for seed in (7, 7, 2**32 - 1)]
+    assert (first.seed, again.seed, other.seed) == (7, 7, 2**32 - 1)
     assert pixels(first) == pixels(again)
     assert pixels(first) != pixels(other)
 

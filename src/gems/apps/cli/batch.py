@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from gems.apps.cli import options
 from gems.apps.cli.command import command
 from gems.apps.cli.options import argument, flag, option
+from gems.types import SEEDS
 
 if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
@@ -31,7 +32,7 @@ def batch(
     out: options.EvalOut,
     models: options.Models,
     seed: Annotated[
-        int, option("N", "Base seed; rows without a seed derive theirs from it.", min=0, max=2**31 - 1)
+        int, option("N", "Base seed; rows without a seed derive theirs from it.", min=0, max=SEEDS - 1)
     ] = 0,
     learn: Annotated[bool, flag("--learn", "Share memory between these runs and earlier ones.")] = False,
     engine_options: options.EngineOptions,

@@ -13,6 +13,7 @@ from gems.apps.cli.command import command, command_group
 from gems.apps.cli.errors import BEST_EFFORT, MET
 from gems.apps.cli.options import argument, flag, option, path_option
 from gems.apps.text import clean_text, one_line
+from gems.types import SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ class SampleOptions:
     samples: Annotated[
         int | None, option("N", "Samples per prompt. Default: the benchmark's own number.", min=1, max=100)
     ] = None
-    seed: Annotated[int, option("N", "Base seed; the seeds of samples are derived from it.", min=0, max=2**31 - 1)] = 0
+    seed: Annotated[int, option("N", "Base seed; the seeds of samples are derived from it.", min=0, max=SEEDS - 1)] = 0
     data: Annotated[str, option("DIR", "Folder of the benchmark's data. Default: GEMS_HOME/benchmarks/TASK.")] = ""
     learn: Annotated[bool, flag("--learn", "Share memory between runs; samples then depend on their order.")] = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, cast
@@ -15,15 +16,16 @@ from gems.apps.web.rendering import PageUrls, gallery_html, run_html
 from gems.errors import GemsError, OptionError, PromptError
 from gems.events import Judged, Reflected, Stopped
 from gems.memory.run_filter import RunFilter
-from gems.options import MAX_ROUNDS, SEEDS, Option, RunArguments, options_of
+from gems.options import MAX_ROUNDS, Option, RunArguments, options_of
 
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 SHOWN = 48
 """Maximum number of runs in the gallery."""
 
 
 def has_slider(option: Option) -> bool:
     """Return whether a field is a slider; larger numbers are text, since browsers round them."""
-    return option.type is int and (option.maximum or SEEDS) <= MAX_ROUNDS
+    return option.type is int and option.maximum is not None and option.maximum <= MAX_ROUNDS
 
 
 def parse_form(fields: Mapping[str, Any]) -> RunArguments:
@@ -36,7 +38,7 @@ def parse_field(option: Option, value: Any) -> Any:
     """Return a value as sent by a browser: integers may be floats or text, and empty text means None."""
     if isinstance(value, str):
         value = value.strip()
-        if option.type is int and value.isascii() and value.isdigit() and len(value) < 20:
+        if option.type is int and _WHOLE.fullmatch(value):
             value = int(value)
     elif isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gems.errors import RejectedRequestError, ServerError, UnreachableError
-from gems.models.http import MAX_IMAGE_BYTES, make_client_options
+from gems.models.http import MAX_IMAGE_BYTES, make_client_options, translate_error
 from gems.observability.redaction import redact, shorten
 
 if TYPE_CHECKING:
@@ -55,7 +55,10 @@ class ImageDownloader:
         # A proxy would resolve the host again; .netrc would send a password.
         async with httpx.AsyncClient(**options, trust_env=False, follow_redirects=False) as client:
             for _ in range(_MAX_REDIRECTS + 1):
-                response = await self._get(client, url)
+                try:
+                    response = await self._get(client, url)
+                except httpx.TransportError as error:
+                    raise translate_error(error, url.host) from error
                 if not response.has_redirect_location:
                     return response.content
                 url = self._check_url(response.headers["location"], url)

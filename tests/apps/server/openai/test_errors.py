@@ -67,7 +67,7 @@ SENT = base64.b64encode(png()).decode()
         ({"output_format": "gif"}, "output_format"),
         ({"output_compression": 101}, "output_compression"),
         ({"partial_images": 4}, "partial_images"),
-        ({"seed": -1}, "seed"),
+        ({"seed": -2}, "seed"),
         ({"max_rounds": 51}, "max_rounds"),
         ({"candidates": 0}, "candidates"),
         ({"deadline_s": 0}, "deadline_s"),

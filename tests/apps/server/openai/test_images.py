@@ -60,6 +60,15 @@ def test_an_image_comes_as_png_without_an_address(openai: OpenAI, house: House) 
     assert raw.headers["x-gems-run-id"]
 
 
+@pytest.mark.parametrize("seed", [-1, 3484050600])
+def test_seeds_of_other_programs(openai: OpenAI, house: House, seed: int) -> None:
+    openai.images.generate(**ASKED, n=2, extra_body={"seed": seed})
+    seeds = {drawn for _, drawn in house.drawn()}
+    assert len(seeds) == 2
+    assert min(seeds) >= 0
+    assert seed in {-1, *seeds}
+
+
 def test_images_side_by_side_have_seeds_of_their_own(openai: OpenAI, house: House) -> None:
     raw = openai.images.with_raw_response.generate(**ASKED, n=3, extra_body={"seed": 7})
     data = raw.parse().data

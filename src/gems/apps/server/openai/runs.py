@@ -17,7 +17,7 @@ from gems.apps.server.openai.errors import AnswerError
 from gems.apps.server.openai.schemas import RunFields
 from gems.errors import DeadlineReachedError, GemsError, OptionError
 from gems.events import Event, Finished, wait_for_result
-from gems.options import RunArguments, candidate_seed, given_options, parse_size
+from gems.options import RANDOM_SEED, RunArguments, candidate_seed, given_options, parse_size
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage
 from gems.types import GeneratorCapabilities
@@ -123,7 +123,7 @@ async def start_runs(
 
 def _seeds(seed: int | None, count: int) -> list[int | None]:
     """Return the given seed, then unrelated ones derived from it."""
-    if seed is None:
+    if seed is None or seed == RANDOM_SEED:
         return [None] * count
     # Rounds start at 1, so these differ from all candidates' seeds.
     return [seed, *(candidate_seed(seed, 0, index) for index in range(1, count))]

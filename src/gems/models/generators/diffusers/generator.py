@@ -29,7 +29,7 @@ from gems.models.generators.diffusers.loading import (
     load_pipeline,
 )
 from gems.models.generators.diffusers.presets import find_recipe
-from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
+from gems.types import SEEDS, GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _log = logging.getLogger(__name__)
 
@@ -138,8 +138,8 @@ class DiffusersGenerator:
             raise EditingUnsupportedError(f"{self._name} cannot edit images.", hint=hint)
         if not request.prompt.strip():
             raise PromptError("The prompt is empty.", hint="Describe the image.")
-        if not 0 <= request.seed < 2**31:
-            raise OptionError(f"Invalid seed: {request.seed}.", hint="Use 0 to 2147483647.")
+        if not 0 <= request.seed < SEEDS:
+            raise OptionError(f"Invalid seed: {request.seed}.", hint=f"Use 0 to {SEEDS - 1}.")
         _check_options(request.steps, request.guidance, self._recipe.min_steps)
         self.capabilities.check_size(request.width, request.height)
 
