@@ -214,6 +214,10 @@ class NodeContext:
             "seconds": round(drawn.seconds, 3),
         }
         self._count_drawing(drawn.seconds)
+        for warning in drawn.warnings:
+            # All candidates of a round have the same prompt.
+            if warning not in self.warnings:
+                self.warn(warning)
         await self._enter_drawing(candidate, fingerprint, request)
         path = self.context.link(candidate["image"]) or str(self.context.images.path(candidate["image"]))
         self.emit(ImageDrawn(round=self.round, prompt=request.prompt, candidate=candidate, path=path))

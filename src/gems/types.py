@@ -314,6 +314,7 @@ class GeneratedImage:
         model: The model that generated it.
         parameters: JSON-native; steps, guidance, revised prompt and whatever else decided the pixels.
         seconds: Wall time of the generation.
+        warnings: What the user should know about it, as sentences.
         pixels: The image as it was opened for verification, if it was, so that it need not be opened again.
     """
 
@@ -324,6 +325,7 @@ class GeneratedImage:
     model: str
     parameters: dict[str, Any]
     seconds: float
+    warnings: tuple[str, ...] = ()
     pixels: Image | None = field(default=None, compare=False, repr=False)
 
 
@@ -343,6 +345,8 @@ class GeneratorCapabilities:
         editing: Whether a request may have a source image.
         max_batch: How many waiting requests it may generate in one batch.
         price_usd: US dollars per image; None if not known.
+        prompt_tokens: How many tokens of a prompt its text encoder reads, without marks of beginning and end; it
+            ignores the rest. None if not known.
     """
 
     model: str
@@ -356,6 +360,7 @@ class GeneratorCapabilities:
     editing: bool = False
     max_batch: int = 1
     price_usd: float | None = None
+    prompt_tokens: int | None = None
 
     def check_size(self, width: int, height: int) -> None:
         """Raise SizeError if the generator does not support `width` x `height` pixels."""

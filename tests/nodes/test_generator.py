@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from gems.errors import RefusedError, RunCancelledError, ServerError, SkillError
 from gems.nodes.generator import candidate_requests, check_overrides, generate, image_size, merge_overrides
 from gems.options import candidate_seed
 from gems.state import negative_prompt
-from gems.types import DrawingSettings, GeneratorCapabilities, ImageRequest
+from gems.types import DrawingSettings, GeneratedImage, GeneratorCapabilities, ImageRequest
 from tests.support.scripted_models import OPTIONS, Desk
 
 
@@ -220,3 +221,15 @@ def test_a_negative_prompt_that_is_not_heeded_is_told() -> None:
 def test_what_has_not_the_form_is_a_fault(given: Any) -> None:
     with pytest.raises(SkillError, match="drawing"):
         check_overrides(given, FREE, ANY)
+
+
+async def test_what_the_generator_warns_about_is_told_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = desk.generator.generate
+
+    async def warn(request: ImageRequest) -> GeneratedImage:
+        return replace(await draw(request), warnings=("The prompt is too long.",))
+
+    monkeypatch.setattr(desk.generator, "generate", warn)
+    work = desk.work()
+    await generate(state(candidates=3), work)
+    assert work.warnings == ["The prompt is too long."]

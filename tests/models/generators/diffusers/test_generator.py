@@ -87,6 +87,21 @@ async def test_the_result_says_what_made_it(z_image: Path) -> None:
     assert told["diffusers"][0].isdigit()
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("stable_diffusion", 75), ("stable_diffusion_xl", 75), ("stable_diffusion_3", 256), ("z_image", 512)],
+)
+async def test_a_prompt_that_is_too_long_is_told(name: str, most: int, root: Path) -> None:
+    async with drawing(tiny_pipelines.saved(name, root), max_batch=1) as generator:
+        assert generator.capabilities.prompt_tokens == most
+        short = await generator.generate(ask("x " * 20, width=16, height=16))
+        long = await generator.generate(ask("x " * 600, width=16, height=16))
+        assert generator.capabilities.prompt_tokens == most
+    assert short.warnings == ()
+    (warning,) = long.warnings
+    assert f"reads only the first {most} and ignored the rest" in warning
+
+
 async def test_half_precision(z_image: Path) -> None:
     async with drawing(z_image, dtype="bfloat16") as generator:
         image = await generator.generate(ask())

@@ -15,6 +15,7 @@ from gems.errors import GemsError, InvalidImageError, OutOfMemoryError, Provider
 from gems.models.generators.diffusers.loading import (
     LoadedPipeline,
     compilation_error,
+    find_tokenizers,
     free_accelerator_memory,
     is_out_of_memory,
 )
@@ -172,7 +173,20 @@ def _make_image(
         model=model,
         parameters=_record_parameters(loaded, request, batch),
         seconds=time.monotonic() - started,
+        warnings=_warn_about_length(loaded, request.prompt, model),
     )
+
+
+def _warn_about_length(loaded: LoadedPipeline, prompt: str, model: str) -> tuple[str, ...]:
+    """Return a warning if the text encoder cut the prompt; pipelines themselves only log it."""
+    tokenizers, most = find_tokenizers(loaded.pipe), loaded.recipe.prompt_tokens
+    # A token has at least one character.
+    if not tokenizers or most is None or len(prompt) <= most:
+        return ()
+    tokens = len(tokenizers[-1](prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+    if tokens <= most:
+        return ()
+    return (f"The prompt has {tokens} tokens, but {model} reads only the first {most} and ignored the rest.",)
 
 
 def _record_parameters(loaded: LoadedPipeline, request: ImageRequest, batch: int) -> dict[str, Any]:

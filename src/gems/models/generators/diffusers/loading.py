@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 from gems.errors import ConfigurationError, GemsError, ModelFilesError, OutOfMemoryError
 from gems.models.generators.diffusers.presets import (
+    CLIP_TOKENS,
     DOWNLOAD_AGAIN,
     FAMILIES,
     PRESETS,
@@ -286,7 +287,21 @@ def _complete_recipe(recipe: Recipe, folder: Path, pipe: Any) -> Recipe:
     if guidance is None:
         guidance = _find_default(call, recipe.guidance_argument, float)
     steps = recipe.steps or _find_default(call, "num_inference_steps", int)
-    return replace(recipe, pipeline=class_name, steps=steps, guidance=guidance)
+    tokens = CLIP_TOKENS if has_only_clip(pipe) else recipe.prompt_tokens
+    tokens = tokens or _find_default(call, "max_sequence_length", int)
+    return replace(recipe, pipeline=class_name, steps=steps, guidance=guidance, prompt_tokens=tokens)
+
+
+def find_tokenizers(pipe: Any) -> list[Any]:
+    """Return the tokenizers of a pipeline's prompts; the last one's encoder reads the most."""
+    found = (getattr(pipe, f"tokenizer{suffix}", None) for suffix in ("", "_2", "_3"))
+    return [each for each in found if each is not None]
+
+
+def has_only_clip(pipe: Any) -> bool:
+    """Whether CLIP alone reads the prompts."""
+    names = [type(each).__name__ for each in find_tokenizers(pipe)]
+    return bool(names) and all(name.startswith("CLIPTokenizer") for name in names)
 
 
 def _find_default(call: dict[str, inspect.Parameter], name: str, kind: type) -> Any:

@@ -18,6 +18,8 @@ from gems.types import GeneratorCapabilities
 DOWNLOAD_AGAIN = "Download the model again."
 _LAYOUT = "Use a directory in Diffusers layout."
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+CLIP_TOKENS = 75
+"""What CLIP reads: 77 tokens with its marks of beginning and end."""
 _POOLED = ("prompt_embeds", "", "pooled_prompt_embeds")
 _QWEN_SIDES = ((1664, 928), (1472, 1104), (1584, 1056))
 
@@ -36,6 +38,7 @@ class Recipe:
         embeddings: Names of the call's arguments for the results of `encode_prompt`, in order, empty for
             unused ones; those of a negative prompt have the prefix `negative_`. Empty if unknown: such a
             pipeline generates one image at a time and encodes every prompt itself.
+        prompt_tokens: How many tokens of a prompt are read, as in `GeneratorCapabilities`.
     """
 
     source: str = ""
@@ -50,6 +53,7 @@ class Recipe:
     cfg_above: float | None = 1.0
     empty_negative: str = ""
     embeddings: tuple[str, ...] = ()
+    prompt_tokens: int | None = None
 
     def heeds_negative(self, guidance: float | None) -> bool:
         """Whether a negative prompt takes effect at this guidance scale (None if unknown)."""
@@ -67,6 +71,7 @@ class Recipe:
             # Images of a batch are known to be independent if each prompt is encoded by itself.
             max_batch=max_batch if self.embeddings or not self.pipeline else 1,
             price_usd=price_usd,
+            prompt_tokens=self.prompt_tokens,
         )
 
 
@@ -76,7 +81,14 @@ class Recipe:
 FAMILIES: dict[str, Recipe] = {
     recipe.pipeline: recipe
     for recipe in (
-        Recipe(pipeline="ZImagePipeline", steps=8, guidance=0.0, cfg_above=0.0, embeddings=("prompt_embeds",)),
+        Recipe(
+            pipeline="ZImagePipeline",
+            steps=8,
+            guidance=0.0,
+            cfg_above=0.0,
+            embeddings=("prompt_embeds",),
+            prompt_tokens=512,
+        ),
         Recipe(
             pipeline="QwenImagePipeline",
             size=(1328, 1328),
@@ -86,6 +98,7 @@ FAMILIES: dict[str, Recipe] = {
             guidance_argument="true_cfg_scale",
             empty_negative=" ",
             embeddings=("prompt_embeds", "prompt_embeds_mask"),
+            prompt_tokens=512,
         ),
         Recipe(
             pipeline="FluxPipeline",
@@ -93,8 +106,9 @@ FAMILIES: dict[str, Recipe] = {
             guidance=3.5,
             cfg_above=None,
             embeddings=("prompt_embeds", "pooled_prompt_embeds"),
+            prompt_tokens=512,
         ),
-        Recipe(pipeline="Flux2KleinPipeline", cfg_above=None, embeddings=("prompt_embeds",)),
+        Recipe(pipeline="Flux2KleinPipeline", cfg_above=None, embeddings=("prompt_embeds",), prompt_tokens=512),
         Recipe(
             pipeline="StableDiffusionPipeline",
             size=(512, 512),
@@ -102,9 +116,17 @@ FAMILIES: dict[str, Recipe] = {
             steps=50,
             guidance=7.5,
             embeddings=("prompt_embeds",),
+            prompt_tokens=CLIP_TOKENS,
         ),
-        Recipe(pipeline="StableDiffusionXLPipeline", multiple=8, steps=50, guidance=5.0, embeddings=_POOLED),
-        Recipe(pipeline="StableDiffusion3Pipeline", steps=28, guidance=7.0, embeddings=_POOLED),
+        Recipe(
+            pipeline="StableDiffusionXLPipeline",
+            multiple=8,
+            steps=50,
+            guidance=5.0,
+            embeddings=_POOLED,
+            prompt_tokens=CLIP_TOKENS,
+        ),
+        Recipe(pipeline="StableDiffusion3Pipeline", steps=28, guidance=7.0, embeddings=_POOLED, prompt_tokens=256),
     )
 }
 
