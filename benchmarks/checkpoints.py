@@ -26,7 +26,7 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from PIL import Image
 
 from benchmarks._results import write
-from gems.models.schemas import find_task
+from gems.models.chat.schemas import find_task
 from gems.service import Gems
 from gems.settings import Settings
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest

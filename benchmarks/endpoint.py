@@ -35,7 +35,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gems.models.schemas import find_task
+from gems.models.chat.schemas import find_task
 
 SIDE = 1024
 REQUIREMENTS = 7

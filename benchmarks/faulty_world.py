@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from gems.models.schemas import extract_tag, find_task
+from gems.models.chat.schemas import extract_tag, find_task
 from gems.types import ImageRequest
 
 THINGS = ("heron", "lantern", "kettle", "willow")

@@ -14,7 +14,7 @@ from typing import Any
 
 from openai import OpenAI
 
-from gems.models.schemas import TASK_TAGS, Task, wrap_in_tag
+from gems.models.chat.schemas import TASK_TAGS, Task, wrap_in_tag
 from gems.nodes.prompts import SYSTEM
 
 _THREADS = 10

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from gems.errors import GemsError, LimitReached, ProviderError, RefusedError, SkillError, UnreadableReplyError
 from gems.models.chat.answers import read_answer
 from gems.models.chat.messages import Picture
-from gems.models.schemas import MAX_QUESTIONS, OUT_OF_REACH, AnswerReply, ChecklistReply
+from gems.models.chat.schemas import MAX_QUESTIONS, OUT_OF_REACH, AnswerReply, ChecklistReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import EDITED, ORIGINAL, numbered, question
 from gems.nodes.skills import limit_time, skill_verifiers, used_skills

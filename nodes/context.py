@@ -22,8 +22,8 @@ from gems.memory.ledger import KeptAnswer
 from gems.memory.writer import apply
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
+from gems.models.chat.schemas import TASK_ROLES
 from gems.models.images import encode_jpegs
-from gems.models.schemas import TASK_ROLES
 from gems.observability.tracing import OFF, Span
 from gems.state import Context, State
 from gems.types import NO_USAGE, Candidate, GeneratedImage, ImageRequest, Profile, Role, Usage, merge_usage

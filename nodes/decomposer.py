@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gems.errors import LimitReached, ProviderError, UnreachableError
 from gems.events import RequirementsListed
 from gems.models.chat.answer_words import OPEN_QUESTION
-from gems.models.schemas import MAX_REQUIREMENTS, RequirementReply, RequirementsReply
+from gems.models.chat.schemas import MAX_REQUIREMENTS, RequirementReply, RequirementsReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered, question

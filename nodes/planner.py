@@ -9,7 +9,7 @@ from gems.errors import GemsError, InternalError, LimitReached, OptionError, Pro
 from gems.events import Planned
 from gems.memory.retrieval import estimate_tokens, format_lesson
 from gems.models.chat.messages import ChatReply
-from gems.models.schemas import SkillChoice
+from gems.models.chat.schemas import SkillChoice
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.lessons import recall_lessons, recalls_update

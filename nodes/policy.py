@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gems.models.schemas import OUT_OF_REACH
+from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
 from gems.types import Answer, Options, Round, StopReason, Usage, answers_of, total_usage
 

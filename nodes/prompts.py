@@ -4,7 +4,7 @@ Instructions stand in the system message and never change, and images stand befo
 servers' prefix caches hit. All requests of the judge begin with the same system message and images, and its task
 follows them. What a user, a skill or a model wrote goes into the user message inside tags, as data. In the examples
 of JSON every text is `...`, which cannot be mistaken for an answer. The slots of each task are
-`gems.models.schemas.TASK_TAGS`; golden files pin the rendered texts.
+`gems.models.chat.schemas.TASK_TAGS`; golden files pin the rendered texts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from gems.models.chat.messages import Picture, Question
-from gems.models.schemas import (
+from gems.models.chat.schemas import (
     TASK_ROLES,
     TASK_TAGS,
     ChecklistReply,

@@ -10,7 +10,7 @@ from gems.events import Reflected
 from gems.memory.experience import shorten
 from gems.memory.retrieval import format_lesson
 from gems.models.chat.messages import Picture
-from gems.models.schemas import ExperienceReply, PromptReply, ReflectionReply
+from gems.models.chat.schemas import ExperienceReply, PromptReply, ReflectionReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.lessons import recall_lessons, recalls_update, record_outcome

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gems.errors import ProviderError, UnreachableError
 from gems.models.chat.messages import Question
-from gems.models.schemas import KeptReply, PromptReply
+from gems.models.chat.schemas import KeptReply, PromptReply
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered, question
 from gems.options import MAX_PROMPT

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.simulation.world import Errors, Painting, said
-from gems.models.schemas import Task, extract_tag
+from gems.models.chat.schemas import Task, extract_tag
 
 _REQUIREMENT = re.compile(r"requirement (\d+)")
 

@@ -11,7 +11,7 @@ import pytest
 from gems.errors import OptionError
 from gems.evals.harnesses import HARNESSES, Harness, load_harness
 from gems.evals.runner import check_image_budget
-from gems.models.schemas import extract_tag
+from gems.models.chat.schemas import extract_tag
 from gems.results import RunResult
 from gems.service import Gems
 from tests.support.scripted_models import FlatGenerator, ScriptedChat, failing, settings_at

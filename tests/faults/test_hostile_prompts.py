@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gems.models.schemas import extract_tag
+from gems.models.chat.schemas import extract_tag
 from gems.results import RunResult
 from gems.service import Gems
 from gems.skills.models import Skill

@@ -16,9 +16,9 @@ from gems.models.chat.answers import read_answer, yes_probability
 from gems.models.chat.messages import Question
 from gems.models.chat.parsing import read_json, replace_surrogates
 from gems.models.chat.reply import read_reply
+from gems.models.chat.schemas import TASK_TAGS, ChecklistReply, RequirementsReply, extract_tag, wrap_in_tag
 from gems.models.chat.thought import split_thought
 from gems.models.http import error_from_status
-from gems.models.schemas import TASK_TAGS, ChecklistReply, RequirementsReply, extract_tag, wrap_in_tag
 from gems.nodes.decomposer import MAX_REQUIREMENTS, clean_requirements
 from gems.nodes.prompts import REPLIES
 from gems.observability.redaction import hide, redact, secrets_in, secrets_of_address

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gems.models.schemas import find_task
+from gems.models.chat.schemas import find_task
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.models import Skill

@@ -20,8 +20,8 @@ from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Question
 from gems.models.chat.parsing import read_json
 from gems.models.chat.request import MOST_REQUESTS
+from gems.models.chat.schemas import TASK_TAGS, Task
 from gems.models.factory import open_chat
-from gems.models.schemas import TASK_TAGS, Task
 from gems.nodes.prompts import REPLIES, question
 from gems.service import Gems
 from gems.settings import ChatSettings

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from gems.models.chat.capabilities import response_format
 from gems.models.chat.parsing import read_json
-from gems.models.schemas import Task
+from gems.models.chat.schemas import Task
 from gems.nodes.prompts import REPLIES
 
 Accepts = Callable[[str], bool]

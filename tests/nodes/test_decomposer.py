@@ -13,7 +13,7 @@ from gems.errors import (
     UnreachableError,
     UnreadableReplyError,
 )
-from gems.models.schemas import MAX_REQUIREMENTS, RequirementReply
+from gems.models.chat.schemas import MAX_REQUIREMENTS, RequirementReply
 from gems.nodes.decomposer import (
     clean_requirements,
     complete_requirements,

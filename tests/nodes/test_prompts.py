@@ -13,7 +13,7 @@ from typing import get_args
 import pytest
 
 from gems.models.chat.messages import Picture
-from gems.models.schemas import TASK_ROLES, TASK_TAGS, Task, extract_tag, find_task, wrap_in_tag
+from gems.models.chat.schemas import TASK_ROLES, TASK_TAGS, Task, extract_tag, find_task, wrap_in_tag
 from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
 from tests.support.chat_clients import red_circle
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gems.models.schemas import TASK_TAGS, extract_tag, wrap_in_tag
+from gems.models.chat.schemas import TASK_TAGS, extract_tag, wrap_in_tag
 from gems.nodes.prompts import SYSTEM, question
 from gems.results import RunResult
 from gems.service import Gems

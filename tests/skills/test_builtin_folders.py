@@ -12,7 +12,7 @@ import yaml
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from gems.models.blocks import BlocksChat
-from gems.models.schemas import SkillChoice, wrap_in_tag
+from gems.models.chat.schemas import SkillChoice, wrap_in_tag
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILTIN = ROOT / "skills" / "builtin"

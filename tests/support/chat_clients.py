@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
+from gems.models.chat.schemas import ChecklistReply, RequirementsReply, wrap_in_tag
 from gems.models.factory import open_chat
-from gems.models.schemas import ChecklistReply, RequirementsReply, wrap_in_tag
 from gems.settings import ChatSettings
 from tests.support.stub import StubServer
 

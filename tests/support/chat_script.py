@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from gems.models.schemas import extract_tag, find_task
+from gems.models.chat.schemas import extract_tag, find_task
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.models import Skill

@@ -22,7 +22,7 @@ from typing import Any
 import psycopg
 from PIL import Image
 
-from gems.models.schemas import extract_tag, find_task
+from gems.models.chat.schemas import extract_tag, find_task
 from gems.types import ImageRequest
 from tests.support.stub import Recorded
 

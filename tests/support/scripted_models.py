@@ -20,8 +20,8 @@ from gems.memory.images import ImageStore
 from gems.memory.ledger import open_ledger
 from gems.models.chat.capabilities import ChatLimits
 from gems.models.chat.client import ChatClient
+from gems.models.chat.schemas import extract_tag, find_task
 from gems.models.images import EncodedImageCache
-from gems.models.schemas import extract_tag, find_task
 from gems.nodes.context import NodeContext
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings

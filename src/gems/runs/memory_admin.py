@@ -29,7 +29,7 @@ from gems.memory.experience import (
 from gems.memory.export import format_line, numbered_lines, read_line
 from gems.memory.retrieval import text_with_outcome
 from gems.memory.store import ChromaStore
-from gems.models.schemas import ExperienceReply
+from gems.models.chat.schemas import ExperienceReply
 from gems.nodes.prompts import numbered, question
 from gems.resources import Experiences, Resources
 from gems.runs.fork import Graph, thread

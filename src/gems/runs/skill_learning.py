@@ -17,7 +17,7 @@ from gems.memory.clustering import failing_kinds, is_refuted
 from gems.memory.experience import experience_key, no_record
 from gems.memory.retrieval import estimate_tokens, format_lesson, text_with_outcome, trust
 from gems.models.chat.client import ChatClient
-from gems.models.schemas import DraftReply
+from gems.models.chat.schemas import DraftReply
 from gems.nodes.prompts import numbered, question
 from gems.options import MAX_PROMPT
 from gems.resources import Resources

@@ -19,7 +19,7 @@ from gems.graphs.routing import ANY_SKILL
 from gems.graphs.skills import any_skill_node
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import ChatReply, Question
-from gems.models.schemas import KeptReply
+from gems.models.chat.schemas import KeptReply
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import state_requirements
 from gems.nodes.planner import choose_skills

@@ -11,7 +11,7 @@ from langchain_core.messages import HumanMessage, SystemMessage
 from gems.models.blocks import BlocksChat, load_prompts, render
 from gems.models.blocks.chat_model import choose_skills
 from gems.models.blocks.reflector import Record, reflect_on_round, write_outcome
-from gems.models.schemas import (
+from gems.models.chat.schemas import (
     TASK_TAGS,
     ChecklistReply,
     DraftReply,

@@ -15,7 +15,7 @@ from gems.models.blocks.prompt_spec import decompose_prompt, fold_text
 from gems.models.blocks.rendering import paint_scene
 from gems.models.blocks.scene import describe_scene
 from gems.models.blocks.vocabulary import BACKGROUNDS
-from gems.models.schemas import OUT_OF_REACH
+from gems.models.chat.schemas import OUT_OF_REACH
 
 SCENE = Scene(
     512,

@@ -11,7 +11,7 @@ from gems.models.blocks.chat_model import choose_skills
 from gems.models.blocks.prompt_spec import decompose_prompt, parse_prompt
 from gems.models.blocks.reflector import Record, list_facts, list_wordings, write_outcomes, write_sentence
 from gems.models.blocks.rewriter import draft_skill, enhance_prompt, find_topics, restore_prompt
-from gems.models.schemas import DraftReply
+from gems.models.chat.schemas import DraftReply
 
 USER = 'three red circles above a blue striped square, and the word "GO"'
 QUESTIONS = [requirement.question for requirement in decompose_prompt(USER)]

@@ -23,7 +23,7 @@ from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, re
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Question
 from gems.models.chat.request import Asking
-from gems.models.schemas import (
+from gems.models.chat.schemas import (
     ChecklistReply,
     ExperienceReply,
     PromptReply,

@@ -16,8 +16,8 @@ from pydantic import PrivateAttr
 
 from gems.models.blocks.chat_model import BlocksChat
 from gems.models.chat.client import ChatClient
+from gems.models.chat.schemas import ChecklistReply, RequirementsReply
 from gems.models.factory import open_chat, wrap_chat
-from gems.models.schemas import ChecklistReply, RequirementsReply
 from gems.settings import ChatSettings
 from gems.types import Usage
 from tests.support.chat_clients import checklist, client_of, formed, plain

@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from gems.models.chat.messages import Picture, Question
-from gems.models.schemas import TASK_ROLES, TASK_TAGS, extract_tag, wrap_in_tag
+from gems.models.chat.schemas import TASK_ROLES, TASK_TAGS, extract_tag, wrap_in_tag
 
 HOSTILE = [
     "a < b and b > a &amp; c &lt;b&gt;",

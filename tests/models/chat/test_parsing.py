@@ -12,7 +12,7 @@ import pytest
 from gems.errors import UnreadableReplyError
 from gems.models.chat.answers import read_answer, yes_probability
 from gems.models.chat.parsing import read_json
-from gems.models.schemas import ChecklistReply, PromptReply, RequirementsReply, SkillChoice
+from gems.models.chat.schemas import ChecklistReply, PromptReply, RequirementsReply, SkillChoice
 
 PROMPT = '{"prompt": "a red {circle} and \\"}\\" beside it"}'
 READ = 'a red {circle} and "}" beside it'

@@ -24,7 +24,7 @@ from gems.models.blocks.prompt_spec import decompose_prompt, parse_numbered, par
 from gems.models.blocks.reflector import distil_lesson, reflect_on_round
 from gems.models.blocks.rewriter import draft_skill, enhance_prompt, prepare_prompt, restore_prompt
 from gems.models.blocks.scene import Scene, describe_scene
-from gems.models.schemas import (
+from gems.models.chat.schemas import (
     AnswerReply,
     ChecklistReply,
     ExperienceReply,
@@ -143,7 +143,7 @@ _Answer = tuple[str, str]
 
 
 class BlocksChat(BaseChatModel):
-    """Rule-based chat model for the tasks of `gems.models.schemas` and images of the built-in world."""
+    """Rule-based chat model for the tasks of `gems.models.chat.schemas` and images of the built-in world."""
 
     _detector: Detector = PrivateAttr(default_factory=Detector)
 

@@ -14,7 +14,7 @@ from gems.models.blocks import vocabulary as words
 from gems.models.blocks.parser import Link, Mention, Reading, parse_text
 from gems.models.blocks.prompt_spec import ATTRIBUTES, fold_text
 from gems.models.blocks.scene import Scene, Thing, describe_scene, name_things
-from gems.models.schemas import OUT_OF_REACH
+from gems.models.chat.schemas import OUT_OF_REACH
 from gems.types import AnswerValue
 
 _UNDECIDABLE = re.compile(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.parser import Link, Mention, Reading, parse_text
-from gems.models.schemas import RequirementReply
+from gems.models.chat.schemas import RequirementReply
 
 ATTRIBUTES = ("size", "colour", "texture")
 Fact = tuple[str, int]

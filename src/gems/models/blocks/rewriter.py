@@ -31,7 +31,7 @@ from gems.models.blocks.reflector import (
 )
 from gems.models.blocks.scene import Scene
 from gems.models.blocks.vocabulary import BACKGROUND, INVERSE
-from gems.models.schemas import DraftReply, KeptReply, LossReply
+from gems.models.chat.schemas import DraftReply, KeptReply, LossReply
 
 _NEUTRAL_TRUST = 0.5
 """`Record.trust` without evidence: only wordings above it are recommended."""

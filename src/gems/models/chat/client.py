@@ -24,10 +24,10 @@ from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, re
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.reply import read_reply
 from gems.models.chat.request import Asking, Request
+from gems.models.chat.schemas import TASK_ROLES
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
 from gems.models.images import shrink_image
-from gems.models.schemas import TASK_ROLES
 from gems.observability.langchain_callbacks import masked_config
 from gems.types import NO_USAGE, Usage, add_usage
 

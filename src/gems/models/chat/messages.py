@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from langchain_core.messages import BaseMessage, HumanMessage, SystemMessage
 from pydantic import BaseModel
 
-from gems.models.schemas import Task
+from gems.models.chat.schemas import Task
 from gems.types import Usage
 
 M = TypeVar("M", bound=BaseModel)

@@ -18,8 +18,8 @@ from gems.errors import (
 )
 from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, feature_of, structured_mode
 from gems.models.chat.messages import Question
+from gems.models.chat.schemas import TASK_ROLES
 from gems.models.http import is_retryable
-from gems.models.schemas import TASK_ROLES
 
 MOST_REQUESTS = 3
 """Requests for one answer that the endpoint may have spent something on, or refused."""

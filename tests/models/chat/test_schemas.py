@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gems.models.schemas import AnswerReply, ChecklistReply, RequirementReply, RequirementsReply, SkillChoice
+from gems.models.chat.schemas import AnswerReply, ChecklistReply, RequirementReply, RequirementsReply, SkillChoice
 
 
 def checked(**more: Any) -> AnswerReply:
