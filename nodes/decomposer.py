@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from gems.errors import LimitReached, ProviderError, UnreachableError
 from gems.events import RequirementsListed
 from gems.models.chat.answer_words import OPEN_QUESTION
-from gems.models.chat.schemas import MAX_REQUIREMENTS, RequirementReply, RequirementsReply
+from gems.models.chat.schemas import MAX_REQUIREMENTS, QUESTION_MARKS, RequirementReply, RequirementsReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered, question
@@ -15,6 +16,14 @@ from gems.state import State
 from gems.types import Requirement
 
 _ATTEMPTS = 2
+_FEWEST_WORDS = 3
+_LATIN = re.compile(r"[A-Za-z]")
+_BEGINS_QUESTION = re.compile(
+    r"(?:is|are|was|were|does|do|did|has|have|had|can|could|will|would|should|isn't|aren't|doesn't|don't"
+    r"|est-ce|y a-t-il|gibt es|ist|sind|hat|haben|hay|están?|es|son|tiene|há|c'è|ci sono|è|sono)\b",
+    re.IGNORECASE,
+)
+"""Beginnings of yes/no questions; some models leave the question mark out."""
 
 
 async def decompose(state: State, work: NodeContext) -> Update:
@@ -87,6 +96,13 @@ def open_questions(requirements: Sequence[Requirement]) -> list[str]:
     return [item["question"] for item in requirements if OPEN_QUESTION.match(item["question"])]
 
 
+def to_question(text: str) -> str:
+    """Return a statement as a yes/no question, and questions unchanged; empty for a few words that say nothing."""
+    if text.endswith(QUESTION_MARKS) or not _LATIN.search(text) or _BEGINS_QUESTION.match(text):
+        return text
+    return f"Is this true of the image: {text.rstrip('. ')}?" if len(text.split()) >= _FEWEST_WORDS else ""
+
+
 def normalize_question(text: str) -> str:
     """Return the same text for questions that differ only in spaces, case or the end."""
     return " ".join(text.split()).casefold().rstrip("?. ")
@@ -104,7 +120,7 @@ def clean_requirements(
     ids_by_position = {position: item["id"] for position, item in enumerate(known, 1)}
     ids_by_text = {normalize_question(item["question"]): item["id"] for item in known}
     for position, item in enumerate(stated, len(known) + 1):
-        text = " ".join(item.question.split())
+        text = to_question(" ".join(item.question.split()))
         same = normalize_question(text)
         if same in ids_by_text:
             ids_by_position[position] = ids_by_text[same]

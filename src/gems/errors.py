@@ -267,7 +267,10 @@ class UnreadableReplyError(ProviderError):
 class TruncatedReplyError(UnreadableReplyError):
     """The answer was cut off at the token limit, after `limit` tokens if the endpoint says so."""
 
-    default_hint = "Raise GEMS_CHAT__MAX_TOKENS, or the server's own limit, or let the model think less."
+    default_hint = (
+        "Raise GEMS_CHAT__MAX_TOKENS (or a role's own, such as GEMS_PLANNER__MAX_TOKENS) or the server's limit, or let "
+        "the model think less."
+    )
 
     def __init__(self, message: str, *, limit: int | None = None) -> None:
         super().__init__(message)

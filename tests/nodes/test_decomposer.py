@@ -20,6 +20,7 @@ from gems.nodes.decomposer import (
     decompose,
     open_questions,
     state_requirements,
+    to_question,
 )
 from tests.support.scripted_models import Desk, requirements
 
@@ -196,3 +197,19 @@ async def test_open_questions_are_asked_for_again(desk: Desk) -> None:
 def test_open_questions_in_the_languages_of_prompts(question: str, is_open: bool) -> None:
     asked: Any = [{"id": "r1", "question": question, "kind": "other", "parents": []}]
     assert bool(open_questions(asked)) is is_open
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked"),
+    [
+        ("Is there a cat?", "Is there a cat?"),
+        ("is there a cat", "is there a cat"),
+        ("The cat is red.", "Is this true of the image: The cat is red?"),
+        ("go", ""),
+        ("three", ""),
+        ("Gibt es eine Katze", "Gibt es eine Katze"),
+        ("图中有一只猫吗", "图中有一只猫吗"),
+    ],
+)
+def test_statements_become_questions(stated: str, asked: str) -> None:
+    assert to_question(stated) == asked

@@ -79,9 +79,23 @@ def test_parents_are_positions(given: Any, read: list[int]) -> None:
     assert stated(parents=given).parents == read
 
 
-@pytest.mark.parametrize("given", [None, 3, {"a": 1}, [["spatial"]]])
+@pytest.mark.parametrize("given", [None, 3, {}, [["spatial"]], [{"title": "x"}]])
 def test_what_names_no_skill_is_no_skill(given: Any) -> None:
     assert SkillChoice.model_validate({"skills": given, "why": None}) == SkillChoice(skills=[])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "spatial",
+        ["spatial: Where things stand."],
+        [{"name": "spatial", "why": "x"}],
+        {"name": "spatial"},
+        {"spatial": "x"},
+    ],
+)
+def test_names_of_skills_in_other_dresses(given: Any) -> None:
+    assert SkillChoice.model_validate({"skills": given}).skills == ["spatial"]
 
 
 def test_bad_answers_are_left_out() -> None:

@@ -33,6 +33,11 @@ _VERDICT = re.compile(
     rf"(?:(?<=[{_SIGNS}])|{_NO_LETTER}(?:(?<=です)|(?={_SET_OFF}|{_SAID_OF})))"
 )
 """A word that says yes or no where it can only be a verdict, since the sentence does not go on with it."""
+_QUOTES = tuple("\"'\u00ab\u201c\u201e\u2018\u300c\u300e")
+_QUOTED_SUBJECT = re.compile(
+    r"[\"'\u00bb\u201d\u2019\u300d\u300f]\s+(?:is|are|was|can|stands?|appears?|on|in|at|written|as|and)\b"
+)
+"""What follows a quoted word that is seen in the picture, and no verdict."""
 _LABEL = re.compile(
     r"(?:^|(?<=[\s*_#>\"'(\[{.,;:!?。，、！？；،|।]))"
     rf"(?:(?P<final>{any_word(words.FINAL_LABELS)})|{any_word(words.LABELS)}|(?<=\n)a|^a)[\s*_\"'`]*"
@@ -137,6 +142,8 @@ def _read_lead(low: str) -> tuple[AnswerValue | None, int]:
         return "unknown", found.end()
     value: AnswerValue = "yes" if found["yes"] else "no"
     rest = low[found.end() :]
+    if _QUOTED_SUBJECT.match(rest) and low[: found.start()].endswith(_QUOTES):
+        return None, 0
     if _QUESTION.match(rest) or _SPEECH.match(rest):
         return None, 0
     if _HEDGE.match(rest) or _is_contradicted(value, rest):

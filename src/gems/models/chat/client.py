@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 
-from gems.errors import GemsError, RejectedRequestError, UnreadableReplyError
+from gems.errors import GemsError, RejectedRequestError, TruncatedReplyError
 from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.reply import read_reply
@@ -35,8 +35,8 @@ logger = logging.getLogger(__name__)
 
 # Chat front ends stream model output; replies to nodes are not part of the conversation.
 _NO_STREAM: RunnableConfig = {"tags": [TAG_NOSTREAM]}
-_MOST_CHARACTERS = 2_000_000
-"""Of a streamed reply and its reasoning."""
+_MOST_CHARACTERS = 200_000
+"""Of a streamed reply and its reasoning: some 50,000 tokens, which only a model that repeats itself writes."""
 _CHARACTERS_PER_TOKEN = 4
 _SAME_UNTIL = 2
 """The last attempt at which the judge's temperature is 0; a later repetition has to be able to differ."""
@@ -171,7 +171,7 @@ class ChatClient:
                 parts.append(part)
                 length += len(str(part.content)) + len(str(part.additional_kwargs.get("reasoning_content", "")))
                 if length > _MOST_CHARACTERS:
-                    raise UnreadableReplyError(f"{self.name} sent more than {_MOST_CHARACTERS:,} characters.")
+                    raise TruncatedReplyError(f"{self.name} was cut off after {_MOST_CHARACTERS:,} characters.")
         finally:
             await stream.aclose()
         return _join(parts)

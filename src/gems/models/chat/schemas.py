@@ -62,7 +62,7 @@ _NAMED = rf"(?=\s*(?:/\s*)?(?:{'|'.join(_TAGS)})(?:[\s/][^<>]*)?>)"
 _ANY_TAG = re.compile(f"<{_NAMED}", re.IGNORECASE)
 _HIDDEN_TAG = re.compile(f"&lt;{_NAMED}", re.IGNORECASE)
 _TASK_LINE = re.compile(r"\s*Task:\s*(\S+)")
-_QUESTION_MARKS = ("?", "\uff1f", "\u061f")
+QUESTION_MARKS = ("?", "\uff1f", "\u061f")
 _PLACEHOLDERS = frozenset(
     f"{article}{words}".strip()
     for article in ("", "the ", "your ")
@@ -117,8 +117,12 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _coerce_names(value: Any) -> list[str]:
+    if isinstance(value, dict) and "name" not in value:
+        value = list(value)
     parts = value.split(",") if isinstance(value, str) else _as_list(value)
-    names = [part.strip() for part in parts if isinstance(part, str)]
+    named = [part.get("name") if isinstance(part, dict) else part for part in parts]
+    # Models copy whole lines `name: description`.
+    names = [part.partition(":")[0].strip() for part in named if isinstance(part, str)]
     return [name for name in names if name.lower() not in _NO_SKILL]
 
 
@@ -245,7 +249,7 @@ class RequirementReply(_Reply):
 
 
 def _is_question(value: Any) -> bool:
-    return isinstance(value, str) and value.rstrip().endswith(_QUESTION_MARKS)
+    return isinstance(value, str) and value.rstrip().endswith(QUESTION_MARKS)
 
 
 def _coerce_requirements(value: Any) -> list[RequirementReply]:
