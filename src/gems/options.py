@@ -415,7 +415,7 @@ class RunArguments(RunOptions, Target, total=False):
     """All arguments of a run besides its prompt."""
 
     source: bytes | Path | SourceImage | None
-    """An image to edit: a PNG, JPEG or WebP file or its bytes."""
+    """An image to edit: a PNG, JPEG, WebP, GIF, AVIF or HEIC file or its bytes."""
     new_id: str | None
     """The new run's id, for callers that must know it in advance. At most 100 letters, digits, `.`, `_` and
     `-`, and unused; by default built from the time and a random part."""

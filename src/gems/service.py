@@ -247,7 +247,7 @@ class Gems:
         """Check any image against a prompt as runs check their own; nothing is generated or stored.
 
         Args:
-            image: A PNG, JPEG or WebP file or its bytes, at most 50 MB and 64 million pixels.
+            image: A PNG, JPEG, WebP, GIF, AVIF or HEIC file or its bytes, at most 50 MB and 64 million pixels.
             prompt: What the image should show.
 
         Raises:

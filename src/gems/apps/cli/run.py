@@ -45,7 +45,7 @@ def run(
     source: Annotated[
         Path | None,
         typer.Option(
-            parser=options.path, metavar="FILE", help="PNG, JPEG or WebP image to edit; the prompt says what to change."
+            parser=options.path, metavar="FILE", help="PNG, JPEG, WebP, GIF, AVIF or HEIC image to edit; the prompt says what to change."
         ),
     ] = None,
     given: RunOptions,
@@ -170,7 +170,7 @@ def resume(
 )
 def verify(
     runner: Runner,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG or WebP file.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="PNG, JPEG, WebP, GIF, AVIF or HEIC file.")],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the image should show.")],
     chat: options.Chat = None,
     judge: options.Judge = None,

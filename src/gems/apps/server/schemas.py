@@ -41,7 +41,7 @@ class RunBody(RunRequest):
     source: str | None = Field(
         None,
         max_length=MAX_BASE64,
-        description="PNG, JPEG or WebP image to edit, as base64; the prompt says what to change.",
+        description="PNG, JPEG, WebP, GIF, AVIF or HEIC image to edit, as base64; the prompt says what to change.",
     )
 
 

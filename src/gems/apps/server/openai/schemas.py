@@ -67,7 +67,7 @@ class ImageBody(ImageFields):
 class EditBody(ImageFields):
     """The form data of `POST /v1/images/edits`."""
 
-    image: list[UploadFile] = Field(default_factory=list, description="One image: PNG, JPEG or WebP.")
+    image: list[UploadFile] = Field(default_factory=list, description="One image: PNG, JPEG, WebP, GIF, AVIF or HEIC.")
     images: list[UploadFile] = Field(default_factory=list, alias="image[]", description="Alternative name of `image`.")
     mask: UploadFile | None = Field(None, description="Not supported: describe the change in the prompt.")
     input_fidelity: str | None = None
