@@ -78,7 +78,8 @@ class Endpoint:
     async def chat(self, request: Request) -> Response:
         """Answer a question by the first line of its instructions."""
         began = asyncio.get_running_loop().time()
-        messages = json.loads(await request.body())["messages"]
+        body = json.loads(await request.body())
+        messages = body["messages"]
         system = str(messages[0]["content"])
         texts, pictures = parts_of(messages[1]["content"])
         tokens = len(system + texts) // 4 + sum(tokens_of(picture) for picture in pictures)
@@ -86,20 +87,18 @@ class Endpoint:
         answer = self.answer(find_task((system, texts)), texts)
         due = began + self.chat_s + self.image_s * len(pictures)
         await asyncio.sleep(due - asyncio.get_running_loop().time())
-        return JSONResponse(
-            {
-                "id": "chat",
-                "object": "chat.completion",
-                "created": 0,
-                "model": "stub",
-                "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer}}],
-                "usage": {
-                    "prompt_tokens": tokens,
-                    "completion_tokens": len(answer) // 4,
-                    "total_tokens": tokens + len(answer) // 4,
-                },
-            }
-        )
+        usage = {
+            "prompt_tokens": tokens,
+            "completion_tokens": len(answer) // 4,
+            "total_tokens": tokens + len(answer) // 4,
+        }
+        said = {"index": 0, "finish_reason": "stop"}
+        reply = {"id": "chat", "object": "chat.completion", "created": 0, "model": "stub", "usage": usage}
+        message = {"role": "assistant", "content": answer}
+        if not body.get("stream"):
+            return JSONResponse(reply | {"choices": [said | {"message": message}]})
+        chunk = reply | {"object": "chat.completion.chunk", "choices": [said | {"delta": message}]}
+        return Response(f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n", media_type="text/event-stream")
 
     def answer(self, task: str, texts: str) -> str:
         """What a model would say."""

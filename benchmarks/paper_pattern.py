@@ -14,8 +14,8 @@ from typing import Any
 
 from openai import OpenAI
 
-from gems.models.chat.schemas import TASK_TAGS, Task, wrap_in_tag
-from gems.nodes.prompts import SYSTEM
+from gems.models.chat.schemas import TASK_TAGS, Task
+from gems.nodes.prompts import question
 
 _THREADS = 10
 
@@ -69,12 +69,12 @@ class _Asking:
         self._client = client
 
     def __call__(self, task: Task, pictures: list[bytes], **slots: str) -> str:
-        text = "\n\n".join(wrap_in_tag(tag, slots.get(tag, "")) for tag in TASK_TAGS[task])
+        asked = question(task, {tag: slots.get(tag, "") for tag in TASK_TAGS[task]})
         content: list[Any] = [
             {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{base64.b64encode(picture).decode()}"}}
             for picture in pictures
         ]
-        content.append({"type": "text", "text": text})
-        messages: list[Any] = [{"role": "system", "content": SYSTEM[task]}, {"role": "user", "content": content}]
+        content.append({"type": "text", "text": asked.parts[-1]})
+        messages: list[Any] = [{"role": "system", "content": asked.system}, {"role": "user", "content": content}]
         answer = self._client.chat.completions.create(model="stub", messages=messages)
         return answer.choices[0].message.content or ""

@@ -53,7 +53,7 @@ async def test_the_thread_names_the_run_in_the_ledger(factory: Any) -> None:
 async def test_the_store_of_the_server_is_the_runs_memory(factory: Any) -> None:
     module, _, name = json.loads((ROOT / "langgraph.json").read_text())["store"]["path"].rpartition(".")
     opened = getattr(import_module(module), name)
-    hopeless = {"prompt": "a dog", "seed": 3, "max_rounds": 2}
+    hopeless = {"prompt": "a dozen red circles", "seed": 3, "max_rounds": 2}
     async with opened() as store:
         assert isinstance(store, BaseStore)
         for seed in (3, 4):
@@ -73,7 +73,7 @@ async def test_a_server_without_memory(factory: Any, monkeypatch: pytest.MonkeyP
         for _ in range(2):
             graph = await factory()
             graph.store = store
-            result = await graph.ainvoke({"prompt": "a dog", "seed": 3, "max_rounds": 2})
+            result = await graph.ainvoke({"prompt": "a dozen red circles", "seed": 3, "max_rounds": 2})
         assert result.get("recalls", []) == []
         assert await store.asearch(()) == []
 

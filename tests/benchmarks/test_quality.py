@@ -24,7 +24,7 @@ from tests.support.scripted_models import Asked, FlatGenerator, ScriptedChat, op
 
 ROOT = Path(__file__).resolve().parents[2]
 RIGHT, ERRING, REPEATING = Errors(), Errors(0.05, 0.05), Errors(0.05, 0.05, 0.5)
-TASKS = ("route", "decompose", "checklist", "verify", "summarise", "refine", "reflect")
+TASKS = ("route", "decompose", "complete", "checklist", "verify", "summarise", "refine", "reflect")
 CELL = 16
 
 

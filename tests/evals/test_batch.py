@@ -127,7 +127,7 @@ def test_bad_lines_are_told_together_before_anything_is_drawn(tmp_path: Path) ->
     assert "contains 10 invalid lines" in done.stderr
     for number, said in {
         2: "unknown option 'sed'", 3: "Expecting value", 4: "not a JSON object", 5: "The prompt is empty",
-        6: "max_rounds is 99", 7: "seed: Input should be a valid integer", 8: "does not support 7x7",
+        6: "max_rounds is 99", 7: "seed is 'soon'; it must be a whole number", 8: "does not support 7x7",
         9: "cooking", 10: "the id '000001' is already used in line 1", 11: "prompt: Field required",
     }.items():  # fmt: skip
         (line,) = [line for line in done.stderr.splitlines() if line.startswith(f"  line {number}:")]

@@ -8,11 +8,13 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from gems.evals.records import SampleRow
+from gems.models.chat.schemas import find_task
 from tests.support.benchmark_samples import placed
 from tests.support.generator_gate import Gate
 from tests.support.pausable_models import PATIENCE_S, wait_for_rows
@@ -35,8 +37,20 @@ def gate() -> Iterator[Gate]:
 
 @pytest.fixture
 def stub(gate: Gate) -> Iterator[StubServer]:
-    with StubServer(images=gate.draw) as stub:
+    with StubServer(chat=never_met, images=gate.draw) as stub:
         yield stub
+
+
+def never_met(messages: list[dict[str, Any]]) -> str:
+    """Answers of the roles in which no image meets the only requirement."""
+    answers: dict[str, Any] = {
+        "route": {"why": "It is plain.", "skills": []},
+        "decompose": {"requirements": [{"question": "Is there a cat?"}]},
+        "summarise": {"experience": "There is none."},
+        "refine": {"prompt": "a cat, more clearly"},
+    }
+    task = find_task(message["content"] for message in messages)
+    return "No. There is none." if task == "verify" else json.dumps(answers[task])
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +67,8 @@ def command(tmp_path: Path, stub: StubServer, *more: str) -> list[str]:
     return [
         "eval", "run", "geneval", "--data", str(placed(tmp_path / "data", "geneval")), "--limit", "3",
         "--samples", "2", "--size", "64x64", "--images", "2", "--harness", "paper-loop", "--engine", "ray",
-        "--out", str(tmp_path / "out"), "--generator", f"openai:stub@{stub.base_url}", "-j", "2", *more,
+        "--out", str(tmp_path / "out"), "--chat", f"openai:stub@{stub.base_url}",
+        "--generator", f"openai:stub@{stub.base_url}", "-j", "2", *more,
     ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from gems.errors import GemsError, InvalidImageError
 from gems.memory.checkpointer import checkpoint_serializer
 from gems.memory.export import MAX_LINE, format_line, read_line
 from gems.memory.sqlite import reading
-from gems.models.images import verify_png
+from gems.models.images import verify_image
 from gems.results import RunResult
 from gems.runs.output import infotext, with_provenance
 from tests.support.text_strategies import as_json, bytes_, odd_texts, shaped, texts
@@ -92,11 +92,11 @@ def test_the_file_of_keys(tmp_path: Path, text: str, token: str) -> None:
 )
 def test_pictures(data: bytes) -> None:
     try:
-        png, width, height = verify_png(data, "server")
+        png, shown = verify_image(data, "The server")
     except InvalidImageError:
         return
     with Image.open(io.BytesIO(png)) as picture:
-        assert picture.size == (width, height)
+        assert picture.size == shown.size
 
 
 @given(st.sampled_from(["msgpack", "json", "bytes", "null", "pickle", "x", ""]), bytes_, st.booleans())

@@ -20,7 +20,7 @@ from tests.support.skill_folders import skill_folder
 pytestmark = pytest.mark.xdist_group("studio")
 
 PLAIN = {"prompt": "two green stars", "seed": 3, "skills": "none"}
-HOPELESS = {"prompt": "a dog", "seed": 3, "skills": "none", "max_rounds": 3}
+HOPELESS = {"prompt": "a dozen red circles", "seed": 3, "skills": "none", "max_rounds": 3}
 ASKS = """
 from langgraph.types import interrupt
 
@@ -155,12 +155,12 @@ async def test_one_can_go_back_to_a_round_and_fork(client: LangGraphClient, thre
     (back,) = [
         state for state in history if state["next"] == ["generator"] and len(state["values"].get("rounds", ())) == 1
     ]
-    edit = {"current_prompt": "a dog on a red square"}
+    edit = {"current_prompt": "a dozen red squares"}
     fork = await client.threads.update_state(thread, edit, as_node="reflector", checkpoint=back["checkpoint"])
     second = await client.runs.wait(thread, "gems", input=None, checkpoint=fork["checkpoint"])
     assert second["rounds"][0] == first["rounds"][0]
-    assert second["rounds"][1]["prompt"] == "a dog on a red square"
-    assert first["rounds"][1]["prompt"] != "a dog on a red square"
+    assert second["rounds"][1]["prompt"] == "a dozen red squares"
+    assert first["rounds"][1]["prompt"] != "a dozen red squares"
 
 
 async def test_a_run_goes_on_from_a_checkpoint(client: LangGraphClient, thread: str) -> None:

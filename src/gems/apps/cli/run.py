@@ -45,7 +45,9 @@ def run(
     source: Annotated[
         Path | None,
         typer.Option(
-            parser=options.path, metavar="FILE", help="PNG, JPEG, WebP, GIF, AVIF or HEIC image to edit; the prompt says what to change."
+            parser=options.path,
+            metavar="FILE",
+            help="PNG, JPEG, WebP, GIF, AVIF or HEIC image to edit; the prompt says what to change.",
         ),
     ] = None,
     given: RunOptions,

@@ -112,7 +112,9 @@ class Tools:
         self,
         context: Context[Any, Any],
         prompt: Annotated[str, Field(description="What to change; everything else should stay the same.")],
-        path: Annotated[str | None, Field(description="PNG, JPEG, WebP, GIF, AVIF or HEIC file; not over HTTP.")] = None,
+        path: Annotated[
+            str | None, Field(description="PNG, JPEG, WebP, GIF, AVIF or HEIC file; not over HTTP.")
+        ] = None,
         image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
         *,
         out: Out = None,
@@ -132,7 +134,9 @@ class Tools:
         self,
         context: Context[Any, Any],
         prompt: Annotated[str, Field(description="What the image should show.")],
-        path: Annotated[str | None, Field(description="PNG, JPEG, WebP, GIF, AVIF or HEIC file; not over HTTP.")] = None,
+        path: Annotated[
+            str | None, Field(description="PNG, JPEG, WebP, GIF, AVIF or HEIC file; not over HTTP.")
+        ] = None,
         image: Annotated[str | None, Field(description="The image as base64, instead of a path.")] = None,
     ) -> Annotated[CallToolResult, CheckReport]:
         """Check any image against a prompt, requirement by requirement. Generates no image."""

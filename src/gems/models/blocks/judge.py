@@ -48,7 +48,7 @@ def judge_question(question: str, scene: Scene) -> Judgement:
     question = question[: question.rfind("?") + 1] or question
     reading = parse_text(question)
     if reading.unknown or (reading.places and not reading.links):
-        return Judgement("unknown", f"{OUT_OF_REACH}{LIMITS}.")
+        return Judgement("unknown", f"{OUT_OF_REACH}the built-in world knows only flat shapes and short texts.")
     if not reading.mentions:
         return Judgement("unknown", f"I do not understand the question; I see {describe_scene(scene)}.")
     unquoted = question
