@@ -22,7 +22,8 @@ def find_stop_reason(
     """
     if rounds[-1]["score"] == 1.0:
         return "undecided" if unchecked else "passed"
-    if undecided_requirements(rounds):
+    # The paper's loop knows no such reason.
+    if options["profile"] != "paper" and undecided_requirements(rounds):
         return "undecided"
     if len(rounds) >= options["max_rounds"]:
         return "max_rounds"

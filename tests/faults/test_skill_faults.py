@@ -222,8 +222,8 @@ def build(context):
     output = await carried_out(desk, with_skills(desk, skill), skills="mine")
     assert output["skill_uses"][0]["fault"] == "ValueError: broke (line 8)"
     assert output["final_prompt"] == "a red cat"
-    asked = [task for task in desk.chat.tasks() if task in ("decompose", "enhance", "keep", "route")]
-    assert output["usage"]["planner"]["calls"] == len(asked) == 3
+    asked = [task for task in desk.chat.tasks() if task in ("complete", "decompose", "enhance", "keep", "route")]
+    assert output["usage"]["planner"]["calls"] == len(asked) == 4
     assert output["warnings"][0] == "almost there"
 
 

@@ -81,6 +81,9 @@ class World:
     def decompose(self, content: Any) -> Any:
         return {"requirements": [{"question": question} for question in QUESTIONS]}
 
+    def complete(self, content: Any) -> Any:
+        return {"requirements": []}
+
     def checklist(self, content: Any) -> Any:
         met = seen(content)
         said = ["yes" if number <= met else "no" for number in (1, 2, 3)]

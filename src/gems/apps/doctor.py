@@ -24,7 +24,9 @@ from gems.apps.server.auth import KeyFile
 from gems.apps.text import pluralize
 from gems.errors import (
     AuthenticationError,
+    BlindModelError,
     ConfigurationError,
+    ContextExceededError,
     GemsError,
     ProviderError,
     ProviderTimeoutError,
@@ -40,8 +42,9 @@ from gems.memory.sqlite import reading, storage_error
 from gems.memory.store import open_store
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
+from gems.models.chat.schemas import MAX_QUESTIONS
 from gems.models.factory import open_chat, open_generator
-from gems.nodes.prompts import question
+from gems.nodes.prompts import numbered, question
 from gems.observability.redaction import display_url
 from gems.observability.tracing import check_installed
 from gems.resources import open_stores, skill_places
@@ -55,6 +58,8 @@ _SWITCHES = ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING_V2"
 _KEYS = ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")
 _ENDPOINTS = ("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT")
 _SMALL = 256
+_SHOWN_SIDE = 1024
+_MOST_TOKENS = 4_000
 _SEED = 7
 _NOT_OFFERED = ("dev", "test")
 # The default hints of these errors recommend `gems doctor` itself.
@@ -269,22 +274,27 @@ def _group_roles(settings: Settings) -> Iterator[tuple[list[Role], ChatSettings]
 async def _check_chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
     name = f"chat model of {', '.join(roles)}"
     try:
-        # One attempt: retries would hide and delay the error.
-        client = open_chat(wanted.model_copy(update={"attempts": 1}))
+        # One attempt: retries would hide and delay the error. No model needs long for these answers.
+        client = open_chat(wanted.model_copy(update={"attempts": 1, "max_tokens": wanted.max_tokens or _MOST_TOKENS}))
     except Exception as error:  # noqa: BLE001 - see `_check`
         yield _failed_check(name, error)
         return
     try:
         answers = await _check(name, _check_reply(client))
         yield answers
+        found = answers
         asked = [("structured output", _check_structured_output)]
-        if roles != ["planner"]:
-            asked.insert(0, ("sees images", _check_vision))
+        if "judge" in roles:
+            asked = [("sees images", _check_vision), ("several images", _check_several_images), *asked]
+        elif "reflector" in roles:
+            asked.insert(0, ("sees images", _check_reflector_vision))
+        reason = "" if answers.status == "ok" else "the model does not answer"
         for what, ask in asked:
-            if answers.status == "ok":
-                yield await _check(f"{name}: {what}", ask(client))
+            if reason or (what == "several images" and found.status != "ok"):
+                found = Check(name=f"{name}: {what}", status="skipped", detail=reason or "the model sees none")
             else:
-                yield Check(name=f"{name}: {what}", status="skipped", detail="the model does not answer")
+                found = await _check(f"{name}: {what}", ask(client))
+            yield found
     finally:
         await client.aclose()
 
@@ -297,15 +307,41 @@ async def _check_reply(client: ChatClient) -> str:
 
 
 async def _check_vision(client: ChatClient) -> str:
-    words = "What colour is the big square in this picture? Answer in one word."
-    picture = Picture(image="", data=await asyncio.to_thread(red_square), media_type="image/png")
-    reply = await client.ask(Question(task="verify", system="Look at the picture.", parts=(picture, words)))
+    """Show a picture of the size and with as much text as the judge is sent, and ask what is in it."""
+    filling = numbered(["Is there exactly one big square, and is all of it inside the picture?"] * MAX_QUESTIONS)
+    words = f"{filling}\nNo answers to these. What colour is the big square in this picture? Answer in one word."
+    data = await asyncio.to_thread(red_square, _SHOWN_SIDE)
+    picture = Picture(image="", data=data, media_type="image/png")
+    asked = Question(task="verify", system="Look at the picture.", parts=(picture, words), logprobs=True)
+    reply = await client.ask(asked)
     if not re.search(r"(?i)\bred\b", reply.text):
         raise ConfigurationError(
             f"Asked for the colour of a red square, it answered: {' '.join(reply.text.split())[:200]!r}.",
             hint="Use a model with vision, at least for GEMS_JUDGE__MODEL and GEMS_REFLECTOR__MODEL.",
         )
-    return "recognized the colour of a square"
+    lacks, hint = list[str](), ContextExceededError.default_hint
+    if client.limits.logprobs and "logprobs" in client.capabilities.lacking:
+        lacks.append("log probabilities are refused, so answers have no probability")
+    if client.capabilities.shrunk:
+        lacks.append(f"its context is too short for images of {_SHOWN_SIDE} pixels, which are shown smaller. {hint}")
+    return "; ".join(["recognized the colour of a square", *lacks])
+
+
+async def _check_reflector_vision(client: ChatClient) -> str:
+    try:
+        return await _check_vision(client)
+    except BlindModelError:
+        return "sees no images; the reflector reads the judge's evidence instead"
+
+
+async def _check_several_images(client: ChatClient) -> str:
+    """Show two pictures, as where an image is edited or an earlier one was better."""
+    data = await asyncio.to_thread(red_square)
+    pictures = [Picture(image=str(number), data=data, media_type="image/png") for number in range(2)]
+    words = "What colour are the squares? Answer in one word."
+    await client.ask(Question(task="verify", system="Look at the pictures.", parts=(*pictures, words)))
+    most = client.capabilities.most_pictures
+    return "accepts them" if most is None else f"accepts {most} per request; the newest is shown"
 
 
 async def _check_structured_output(client: ChatClient) -> str:

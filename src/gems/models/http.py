@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.request import getproxies, proxy_bypass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_never
 from tenacity.wait import wait_exponential, wait_random
@@ -30,7 +31,7 @@ from gems.errors import (
     UnreadableReplyError,
 )
 from gems.models.refusals import Refusal, clean_message, find_refusal, find_refusal_in_reply
-from gems.observability.redaction import redact, scrub, shorten
+from gems.observability.redaction import display_url, redact, scrub, shorten
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -43,6 +44,7 @@ _TELLING = (401, 403, 404, 408, 429)
 """Statuses that say what is wrong, unless the words are unmistakable."""
 _MAX_WAIT_S = 60.0
 _KEEP_ALIVE_S = 30.0
+_LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 MAX_CHAT_BYTES = 2 * 2**20
 """Largest response of a chat model; objects built from a larger one would hold up the event loop."""
 MAX_STREAM_BYTES = 64 * 2**20
@@ -133,7 +135,7 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
         cause = error.__cause__ or error
         # A connection reset has no message.
         message = shorten(redact(str(cause), *secrets)) or type(cause).__name__
-        return UnreachableError(f"{endpoint} could not be reached: {message}")
+        return UnreachableError(f"{endpoint} could not be reached{_find_proxy(error)}: {message}")
     if isinstance(error, openai.ContentFilterFinishReasonError):
         return RefusedError(f"{endpoint} refused the content.")
     # The libraries of other providers.
@@ -145,6 +147,20 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
         kind = type(error).__name__
         return UnreadableReplyError(f"{endpoint} sent an invalid response: {kind}: {message}")
     return ProviderError(f"{endpoint} failed: {type(error).__name__}: {message}")
+
+
+def _find_proxy(error: Exception) -> str:
+    """Return the words for the environment's proxy by which a request was sent; empty for none."""
+    try:
+        url = error.request.url  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):
+        # httpx raises the latter where no request is known.
+        return ""
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if proxy is None or any(url.host in pattern for pattern in _LOOPBACK) or proxy_bypass(url.host):
+        return ""
+    return f" through the proxy {display_url(proxy)}"
 
 
 def _body_of(error: Exception) -> str:
@@ -227,7 +243,16 @@ def make_client_options(limits: Any, timeout_s: float, most: int) -> dict[str, A
     """
     kept = limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEEP_ALIVE_S)
     tls = _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-    options = {"http2": True, "limits": kept, "timeout": timeout_s, "headers": UNCOMPRESSED, "verify": tls}
+    # A proxy of the environment could not reach this machine's own servers.
+    direct: dict[str, Any] = dict.fromkeys(_LOOPBACK)
+    options = {
+        "mounts": direct,
+        "http2": True,
+        "limits": kept,
+        "timeout": timeout_s,
+        "headers": UNCOMPRESSED,
+        "verify": tls,
+    }
     return options | {"event_hooks": max_response_size(most)}
 
 

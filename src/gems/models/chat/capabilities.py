@@ -75,6 +75,7 @@ class Capabilities:
         self._never = frozenset(never)
         self._until: dict[str, float] = {}
         self._pictures: tuple[int, float] | None = None
+        self._shrunk: tuple[int, float] = (0, 0.0)
         self._now = now
 
     @property
@@ -88,12 +89,20 @@ class Capabilities:
         most, until = self._pictures or (0, 0.0)
         return most if self._now() < until else None
 
-    def learn(self, features: Iterable[str], pictures: int | None = None) -> None:
+    @property
+    def shrunk(self) -> int:
+        """How often the sides of images have to be halved, so that requests fit the context."""
+        halvings, until = self._shrunk
+        return halvings if self._now() < until else 0
+
+    def learn(self, features: Iterable[str], pictures: int | None = None, shrunk: int = 0) -> None:
         """Remember what was refused; called once a request without it succeeded."""
         until = self._now() + _FORGOTTEN_AFTER_S
         self._until |= dict.fromkeys(features, until)
         if pictures is not None:
             self._pictures = pictures, until
+        if shrunk:
+            self._shrunk = shrunk, until
 
 
 def feature_of(refused: str, lacking: Iterable[str]) -> str | None:

@@ -64,11 +64,13 @@ class Asking:
 
     def __post_init__(self) -> None:
         """Begin with all that the endpoint is not known to lack."""
-        self.request = Request(self.capabilities.lacking, self.capabilities.most_pictures)
+        known = self.capabilities
+        self.request = Request(known.lacking, known.most_pictures, known.shrunk)
 
     def succeed(self) -> None:
         """Remember what had to be left out."""
-        self.capabilities.learn(self._refused, self._most_pictures)
+        shrunk = self.request.shrunk if self._shown() else 0
+        self.capabilities.learn(self._refused, self._most_pictures, shrunk)
 
     def go_on(self, error: BaseException) -> bool:
         """Return whether to send another request after `error`, and make it the next one.
