@@ -37,11 +37,12 @@ REPLY: dict[Task, Any] = {
             {"question": 'Is the word "GO" red?', "kind": "attribute", "parents": [1]},
         ]
     },
+    "complete": {"requirements": []},
     "checklist": {
         "answers": [
-            {"number": 1, "answer": "yes", "evidence": "three circles at the top"},
-            {"number": 2, "answer": "unknown", "evidence": ""},
-            {"number": 12, "answer": "no", "evidence": 'it says "G0"'},
+            {"number": 1, "evidence": "three circles at the top", "answer": "yes"},
+            {"number": 2, "evidence": "", "answer": "unknown"},
+            {"number": 12, "evidence": 'it says "G0"', "answer": "no", "box": [120, 400, 310, 560]},
         ]
     },
     "summarise": {"experience": "The circles were too few."},
