@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCancelledError, ServerError
+from gems.models.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
 from gems.nodes.judge import judge
 from gems.nodes.policy import find_stop_reason
@@ -453,6 +454,25 @@ def test_of_equal_ones_the_best_is_what_more_was_confirmed_of() -> None:
     for turn, answers in zip(given, ([no, no], [no, yes], [yes, no], [yes, yes]), strict=True):
         turn["verdicts"][0]["answers"] = answers
     assert best_round(given)["number"] == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "profile", "reason"),
+    [
+        ([("yes", "Seen."), ("unknown", OUT_OF_REACH)], "balanced", "plateau"),
+        ([("no", "Missing."), ("unknown", OUT_OF_REACH)], "balanced", None),
+        ([("unknown", "Too dark."), ("unknown", OUT_OF_REACH)], "balanced", None),
+        ([("yes", "Seen."), ("unknown", OUT_OF_REACH)], "paper", None),
+    ],
+)
+def test_no_further_round_for_what_no_image_can_change(answers: Any, profile: Any, reason: str | None) -> None:
+    given = rounds(0.5)
+    given[0]["verdicts"][0]["answers"] = [
+        {"requirement": f"r{n}", "answer": answer, "evidence": evidence, "source": "judge"}
+        for n, (answer, evidence) in enumerate(answers, 1)
+    ]
+    settled: Any = OPTIONS | {"profile": profile, "max_rounds": 5}
+    assert find_stop_reason(settled, given, {}) == reason
 
 
 def test_passed_comes_before_every_limit() -> None:

@@ -299,3 +299,24 @@ def test_a_file_that_is_none(painter: StubServer, name: str) -> None:
     refused = here("run", PROMPT, "--source", name)
     assert refused.exit_code == 2
     assert painter.requests == []
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat wearing a hat", "a traffic jam at Times Square", "ein roter Kreis", "no dogs"]
+)
+def test_what_the_built_in_world_does_not_know_takes_one_round_and_one_message(prompt: str) -> None:
+    done = gems("run", prompt, "--seed", "7", "--json")
+    result = json.loads(done.stdout)
+    assert done.returncode == 3
+    assert (len(result["rounds"]), result["stop_reason"], result["score"]) == (1, "plateau", 0.0)
+    (warning,) = result["warnings"]
+    assert prompt in warning
+    assert "--chat and --generator" in warning
+    assert done.stderr.count("--chat") == 1
+
+
+def test_parts_that_the_built_in_world_cannot_check_are_told() -> None:
+    result = json.loads(gems("run", "a red circle and a cat", "--seed", "7", "--json").stdout)
+    assert (result["score"], result["stop_reason"]) == (0.5, "plateau")
+    (warning,) = result["warnings"]
+    assert "Does this image show a cat?" in warning

@@ -14,7 +14,7 @@ import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceNotFoundError
 from mcp_types import CallToolResult
-from pydantic import Field
+from pydantic import Field, TypeAdapter, WithJsonSchema
 from typing_extensions import Unpack
 
 from gems.apps.mcp.results import CheckReport, RunReport, check_answer, run_answer
@@ -25,7 +25,7 @@ from gems.apps.server.runs import images_left, max_images
 from gems.apps.text import pluralize
 from gems.errors import GemsError, RequestError
 from gems.events import Event, ImageDrawn, Judged, RequirementsListed, Started, wait_for_result
-from gems.options import Interface, RunArguments, RunOptions, options_of
+from gems.options import Interface, Option, RunArguments, RunOptions, options_of
 from gems.results import RunResult
 from gems.runs.source_images import decode_base64
 from gems.types import RunRow
@@ -35,9 +35,18 @@ _BASE64_HINT = "Send the image as base64 in `image`."
 
 
 def _with_run_options(interface: Interface) -> Callable[[_Tool], _Tool]:
-    """Return a decorator that replaces the `**` parameter of a tool by the options of runs."""
+    """Return a decorator that replaces the `**` parameter of a tool by the options of runs.
+
+    Their limits are checked here and not shown, since not all clients know all of JSON Schema.
+    """
+    annotated: Any = Annotated
     added = [
-        Parameter(option.name, Parameter.KEYWORD_ONLY, default=None, annotation=option.annotate(option))
+        Parameter(
+            option.name,
+            Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=annotated[option.type | None, option, _shown_schema(option)],
+        )
         for option in options_of(interface).values()
     ]
 
@@ -49,6 +58,11 @@ def _with_run_options(interface: Interface) -> Callable[[_Tool], _Tool]:
         return tool
 
     return expand
+
+
+def _shown_schema(option: Option) -> WithJsonSchema:
+    schema: dict[str, Any] = TypeAdapter[Any](option.type | None).json_schema()
+    return WithJsonSchema(schema | {"description": option.description})
 
 
 Out = Annotated[str | None, Field(description="PNG file or folder for the image; not over HTTP.")]
