@@ -168,7 +168,7 @@ async def test_references_of_a_skill_are_files_of_its_folder(
         f"Read {inside.url}/references/a.md, [b]({inside.url}/references/b.md), file:///references/c.md, "
         "//host/references/d.md and references/fine.md."
     )
-    assert find_references(body) == ["references/fine.md"]
+    assert find_references(body, tmp_path) == ["references/fine.md"]
     skill = skill_in(write(tmp_path / "mine", {"references/fine.md": "fine"}, body=body))
     text, faults = await read_guidance(skill)
     assert (text.endswith("fine"), faults, reached) == (True, [], [])
