@@ -12,9 +12,9 @@ from gems.errors import GemsError
 from gems.runs.skill_learning import remove_control_characters, valid_name
 from gems.skills.discovery import read_skill
 from gems.skills.examples import FILE, read_examples
-from gems.skills.files import find_references, read_text, within
+from gems.skills.files import find_references, read_references, read_text, within
 from gems.skills.lettering import wanted_texts
-from gems.skills.models import normalise_name
+from gems.skills.models import Skill, normalise_name
 from gems.skills.parser import is_skill_name, read_document
 from gems.skills.scaffold import Draft
 from gems.skills.trust import distrust, trust, trusted_folders
@@ -99,8 +99,15 @@ def test_references(tmp_path: Path, relative: str) -> None:
 @example("references/" * 5_000)
 @example("references/" + "a" * 50_000)
 @example("../" * 20_000 + "references/x.md")
-def test_references_in_bodies(body: str) -> None:
-    assert all(path.endswith((".md", ".txt")) and "references/" in path for path in find_references(body))
+@example("a/" * 20_000 + "x.md")
+@example("[x](" * 10_000)
+@example("[x](%00) [y](%ff) [z](..%2f) [w](c:x) ![v](/) [u](" + "a" * 50_000 + ")")
+@example("[x](\ud800.md) references/\ud800.md")
+def test_references_in_bodies(tmp_path: Path, body: str) -> None:
+    texts_sent, ignored = read_references(Skill(name="x", description="x", folder=tmp_path), body)
+    assert list(ignored) == find_references(body, tmp_path)
+    assert not texts_sent
+    assert all(ignored.values())
 
 
 @given(texts)
