@@ -93,7 +93,8 @@ async def generate(state: State, work: NodeContext) -> Update:
     started = time.perf_counter()
     source = await work.context.images.load(work.source) if work.source else None
     requests = candidate_requests(state, work.round, source)[: affordable_images(state, work)]
-    is_asked = not state.get("rounds") and work.profile != "paper"
+    # Harnesses that check nothing have no requirements.
+    is_asked = bool(state.get("requirements")) and not state.get("rounds") and work.profile != "paper"
     # Nothing needs the answer before the judge.
     completing = asyncio.ensure_future(complete_requirements(state, work) if is_asked else _nothing())
     draws = (work.draw(index, request) for index, request in enumerate(requests))

@@ -312,3 +312,33 @@ def test_extras_of_extras(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {name: check["status"] for name, check in checks.items() if name.startswith("extra ")}
     assert found == {"extra web": "missing", "extra serve": "missing", "extra mcp": "ok"}
     assert checks["extra web"]["detail"] == "not installed: no-such-package"
+
+
+def test_refused_log_probabilities_are_told() -> None:
+    with StubServer() as stub:
+        stub.fault(Fault("unknown_parameter", text="logprobs"))
+        code, checks = checkup("--chat", f"openai:stub@{stub.base_url}", "--no-draw")
+    assert code == 0, checks
+    assert "log probabilities are refused" in checks[f"{ALL}: sees images"]["detail"]
+
+
+def test_a_limit_on_images_is_told() -> None:
+    with StubServer() as stub:
+        stub.fault(Fault("too_many_images", limit=1))
+        code, checks = checkup("--chat", f"openai:stub@{stub.base_url}", "--no-draw")
+    assert code == 0, checks
+    assert "accepts 1 per request" in checks[f"{ALL}: several images"]["detail"]
+
+
+def test_only_the_judge_has_to_see() -> None:
+    with StubServer() as stub:
+        stub.fault(Fault("too_many_images", limit=0))
+        blind = f"openai:stub@{stub.base_url}"
+        code, checks = checkup("--chat", blind, "--judge", "blocks", "--no-draw")
+        assert code == 0, checks
+        assert "sees no images" in checks["chat model of planner, reflector: sees images"]["detail"]
+        code, checks = checkup("--judge", blind, "--no-draw")
+    assert code == 1
+    assert failed(checks) == {"chat model of judge: sees images"}
+    assert "model with vision" in checks["chat model of judge: sees images"]["hint"]
+    assert checks["chat model of judge: several images"]["status"] == "skipped"

@@ -15,7 +15,7 @@ from tests.support.stub import Fault, StubServer
 from tests.support.stub.responses import count_images
 
 SIZE = "64x64"
-PLAIN_STEPS = ["decompose", "checklist", "checklist"]
+PLAIN_STEPS = ["decompose", "complete", "checklist", "checklist"]
 
 
 def is_second_look(body: Any) -> bool:

@@ -159,8 +159,9 @@ def assert_once_but_for_the_held(disturbed: list[Recorded], undisturbed: list[Re
     assert set(questions) == set(questions_asked(undisturbed))
     pictures -= images_asked_for(undisturbed)
     questions -= questions_asked(undisturbed)
-    # The one that was held; nothing else was under way beside it.
-    assert pictures.total() + questions.total() == 1, (pictures, questions)
+    # The one that was held. Beside the first image, whose answer this may be too, something is asked.
+    beside = sum(count for asked, count in questions.items() if "Task: complete" in asked)
+    assert (pictures.total() + questions.total() - beside, beside) in ((1, 0), (1, 1), (0, 1)), (pictures, questions)
 
 
 async def test_run_that_is_killed_again_and_again_comes_to_its_end(

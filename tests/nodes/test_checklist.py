@@ -13,12 +13,12 @@ import pytest
 
 from gems.errors import RunCancelledError, SkillError
 from gems.nodes import checklist
-from gems.nodes.checklist import ask_verifiers
+from gems.nodes.checklist import ask_checklist, ask_verifiers, judge_image
 from gems.nodes.judge import judge
 from gems.skills.authoring import VerifierAnswer, VerifierRequest
 from gems.skills.models import Skill, SkillRegistry
 from gems.types import ImageRequest
-from tests.support.scripted_models import OPTIONS, Desk, checks
+from tests.support.scripted_models import OPTIONS, Asked, Desk, checks
 from tests.support.stub.models import flat_picture
 
 SKILL = Skill(name="lettering", description="For texts.", body="Say it.")
@@ -226,3 +226,36 @@ def verifiers(context):
 """
     desk.context = replace(desk.context, skills=SkillRegistry([coded(tmp_path / "lettering", source)]))
     assert await answered(desk) == {"r1": ("no", "lettering")}
+
+
+async def test_many_questions_are_asked_in_lists_of_fifteen(desk: Desk) -> None:
+    given: list[Any] = [
+        {"id": f"r{n}", "question": f"Is there thing {n}?", "kind": "object", "parents": []} for n in range(1, 41)
+    ]
+    given[20]["parents"] = ["r1"]
+    given[21]["parents"] = ["r2"]
+
+    def answer(asked: Asked) -> dict[str, Any]:
+        lines = asked.lines("questions")
+        said = ["no" if line.endswith("thing 1?") else "yes" for line in lines]
+        return {"answers": [{"number": n, "answer": value} for n, value in enumerate(said, 1)]}
+
+    desk.chat.script["checklist"] = answer
+    found = await ask_checklist([], given, desk.work(), (0, 1))
+    # What depends on the thing that is missing is not asked, since that is known by then.
+    assert [len(asked.lines("questions")) for asked in desk.chat.about("checklist")] == [15, 14, 10]
+    answers = found.by_requirement()
+    assert list(answers) == [item["id"] for item in given]
+    assert [name for name, each in answers.items() if each["answer"] != "yes"] == ["r1", "r21"]
+    assert (answers["r21"]["source"], answers["r22"]["source"]) == ("parent", "judge")
+
+
+async def test_a_judge_of_which_nothing_is_understood_is_quoted(desk: Desk) -> None:
+    given: Any = [{"id": "r1", "question": "Is there a cat?", "kind": "object", "parents": []}]
+    desk.chat.script["checklist"] = "Lovely picture!"
+    desk.chat.script["verify"] = "What a lovely picture this is!"
+    work = desk.work()
+    image = (await state(desk))["drawn"][0]["image"]
+    found = await judge_image(image, given, work, {})
+    assert [answer["answer"] for answer in found.answers] == ["unknown"]
+    assert "What a lovely picture this is!" in work.warnings[-1]

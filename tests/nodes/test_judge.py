@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import ProviderError, RefusedError, RejectedRequestError, RunCancelledError, ServerError
-from gems.models.schemas import OUT_OF_REACH
+from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
 from gems.nodes.judge import judge
 from gems.nodes.policy import find_stop_reason
@@ -459,7 +459,7 @@ def test_of_equal_ones_the_best_is_what_more_was_confirmed_of() -> None:
 @pytest.mark.parametrize(
     ("answers", "profile", "reason"),
     [
-        ([("yes", "Seen."), ("unknown", OUT_OF_REACH)], "balanced", "plateau"),
+        ([("yes", "Seen."), ("unknown", OUT_OF_REACH)], "balanced", "undecided"),
         ([("no", "Missing."), ("unknown", OUT_OF_REACH)], "balanced", None),
         ([("unknown", "Too dark."), ("unknown", OUT_OF_REACH)], "balanced", None),
         ([("yes", "Seen."), ("unknown", OUT_OF_REACH)], "paper", None),
@@ -467,12 +467,43 @@ def test_of_equal_ones_the_best_is_what_more_was_confirmed_of() -> None:
 )
 def test_no_further_round_for_what_no_image_can_change(answers: Any, profile: Any, reason: str | None) -> None:
     given = rounds(0.5)
+    given[0]["verdicts"][0]["image"] = "a"
     given[0]["verdicts"][0]["answers"] = [
         {"requirement": f"r{n}", "answer": answer, "evidence": evidence, "source": "judge"}
         for n, (answer, evidence) in enumerate(answers, 1)
     ]
     settled: Any = OPTIONS | {"profile": profile, "max_rounds": 5}
     assert find_stop_reason(settled, given, {}) == reason
+
+
+@pytest.mark.parametrize(
+    ("images", "answers", "reason"),
+    [
+        (("a",), ["yes", "unknown"], None),
+        (("a", "b"), ["yes", "unknown"], "undecided"),
+        (("a", "a"), ["yes", "unknown"], None),
+        (("a", "b"), ["no", "unknown"], None),
+    ],
+)
+def test_what_stays_unknown_over_two_images_drives_no_redraw(
+    images: tuple[str, ...], answers: list[str], reason: str | None
+) -> None:
+    given = rounds(*[0.5] * len(images))
+    for turn, image in zip(given, images, strict=True):
+        turn["verdicts"][0]["image"] = image
+        turn["verdicts"][0]["answers"] = [
+            {"requirement": f"r{n}", "answer": answer, "evidence": "Too dark.", "source": "judge"}
+            for n, answer in enumerate(answers, 1)
+        ]
+    settled: Any = OPTIONS | {"profile": "balanced", "max_rounds": 5}
+    assert find_stop_reason(settled, given, {}) == reason
+
+
+def test_what_was_not_checked_keeps_a_run_from_passing() -> None:
+    given = rounds(1.0)
+    settled: Any = OPTIONS | {"profile": "balanced", "max_rounds": 5}
+    assert find_stop_reason(settled, given, {}) == "passed"
+    assert find_stop_reason(settled, given, {}, ["Is there a 61st thing?"]) == "undecided"
 
 
 def test_passed_comes_before_every_limit() -> None:

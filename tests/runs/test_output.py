@@ -273,7 +273,7 @@ async def test_ledger_that_fails_costs_no_image(house: House, monkeypatch: pytes
         monkeypatch.undo()
     assert result.image.size == (64, 64)
     assert result.stop_reason == {"_write": "passed", "_all": "failed"}[method]
-    assert len(result.warnings) == {"_write": 3, "_all": 0}[method]
+    assert len(result.warnings) == {"_write": 4, "_all": 0}[method]
 
 
 async def made(house: House, prompt: str = "a red cat", **arguments: Any) -> RunResult:

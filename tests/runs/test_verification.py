@@ -54,8 +54,8 @@ async def test_what_seems_met_is_asked_again(gems: Gems, chat: ScriptedChat) -> 
     found = await gems.verify(picture(), "a red cat")
     assert (found.passed, found.score, found.warnings) == (True, 1.0, [])
     assert [item.source for item in found.requirements] == ["confirmation"] * 2
-    assert chat.tasks() == ["decompose", "checklist", "checklist"]
-    assert {role: used["calls"] for role, used in found.usage.items()} == {"planner": 1, "judge": 2}
+    assert chat.tasks() == ["decompose", "complete", "checklist", "checklist"]
+    assert {role: used["calls"] for role, used in found.usage.items()} == {"planner": 2, "judge": 2}
 
 
 async def test_nothing_is_drawn_and_nothing_is_kept(gems: Gems, generator: FlatGenerator, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ async def test_what_is_not_met_is_told(gems: Gems, chat: ScriptedChat) -> None:
         ("no", "It is missing."),
         ("yes", "seen 2"),
     ]
-    assert chat.tasks() == ["decompose", "checklist", "verify"]
+    assert chat.tasks() == ["decompose", "complete", "checklist", "verify"]
 
 
 async def test_a_second_look_may_say_no(gems: Gems, chat: ScriptedChat) -> None:

@@ -308,7 +308,7 @@ def test_what_the_built_in_world_does_not_know_takes_one_round_and_one_message(p
     done = gems("run", prompt, "--seed", "7", "--json")
     result = json.loads(done.stdout)
     assert done.returncode == 3
-    assert (len(result["rounds"]), result["stop_reason"], result["score"]) == (1, "plateau", 0.0)
+    assert (len(result["rounds"]), result["stop_reason"], result["score"]) == (1, "undecided", 0.0)
     (warning,) = result["warnings"]
     assert prompt in warning
     assert "--chat and --generator" in warning
@@ -317,6 +317,6 @@ def test_what_the_built_in_world_does_not_know_takes_one_round_and_one_message(p
 
 def test_parts_that_the_built_in_world_cannot_check_are_told() -> None:
     result = json.loads(gems("run", "a red circle and a cat", "--seed", "7", "--json").stdout)
-    assert (result["score"], result["stop_reason"]) == (0.5, "plateau")
+    assert (result["score"], result["stop_reason"]) == (0.5, "undecided")
     (warning,) = result["warnings"]
     assert "Does this image show a cat?" in warning

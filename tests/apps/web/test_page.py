@@ -86,7 +86,7 @@ async def test_fields_may_be_empty(tmp_path: Path) -> None:
         ("a cat", 1, 17.0, "Images per round is 17; it must be a whole number from 1 to 16"),
         ("a cat", 2, "big", "&#x27;big&#x27;|&#39;big&#39;"),
         ("a cat", 2, "9x9", "9 ?[x×]"),  # noqa: RUF001
-        ("a cat", 3, "-1", "Seed is .+ a whole number from 0 to"),
+        ("a cat", 3, "-2", "Seed is .+ a whole number from -1 to"),
         ("a cat", 3, "9" * 19, "Seed is 9+;"),
         ("a cat", 4, "nonsense", "Profile is .+ balanced or paper"),
         ("a cat", 5, "nonsense", "nonsense"),
