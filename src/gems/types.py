@@ -270,6 +270,9 @@ class ImageRequest:
         steps: Inference steps; None for the generator's default.
         guidance: Guidance scale; None for the generator's default.
         source: PNG bytes of an image to edit, if any.
+        mask: PNG bytes of the size of the image; only where it is white is the source changed. None: everywhere.
+        references: PNG bytes of further images that the prompt refers to.
+        strength: How much of the source is drawn anew, above 0 to 1; None for the generator's default.
         alone: Generate it in a batch of its own. Not part of the request's identity: a batch only changes
             floating-point noise.
         on_progress: Called after inference steps, on any thread. Not part of the request's identity.
@@ -283,6 +286,9 @@ class ImageRequest:
     steps: int | None = None
     guidance: float | None = None
     source: bytes | None = None
+    mask: bytes | None = None
+    references: tuple[bytes, ...] = ()
+    strength: float | None = None
     alone: bool = field(default=False, compare=False)
     on_progress: Progress | None = field(default=None, compare=False, repr=False)
 
@@ -299,6 +305,9 @@ class ImageRequest:
             self.guidance,
             hashlib.sha256(self.source).hexdigest() if self.source is not None else None,
         ]
+        if self.mask is not None or self.references or self.strength is not None:
+            images = (self.mask or b"", *self.references)
+            identity += [[hashlib.sha256(image).hexdigest() for image in images], self.strength]
         return hashlib.sha256(json.dumps(identity, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -343,6 +352,10 @@ class GeneratorCapabilities:
         seeds: Whether a seed decides the pixels.
         negative_prompts: Whether negative prompts are supported.
         editing: Whether a request may have a source image.
+        inpainting: Whether it draws with a mask; else the whole source is edited, and the mask applied afterwards.
+        references: How many further images a request may have.
+        strengths: Whether a request may say how much of the source is drawn anew.
+        interruptible: Whether steps are reported and a cancelled generation stops at the next one.
         max_batch: How many waiting requests it may generate in one batch.
         price_usd: US dollars per image; None if not known.
         prompt_tokens: How many tokens of a prompt its text encoder reads, without marks of beginning and end; it
@@ -358,6 +371,10 @@ class GeneratorCapabilities:
     seeds: bool = True
     negative_prompts: bool = True
     editing: bool = False
+    inpainting: bool = False
+    references: int = 0
+    strengths: bool = False
+    interruptible: bool = False
     max_batch: int = 1
     price_usd: float | None = None
     prompt_tokens: int | None = None

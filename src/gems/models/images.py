@@ -119,7 +119,7 @@ def encode_image(png: bytes, side: int | None) -> tuple[bytes, str]:
         return _encode_jpeg(flat, fit_size(flat.size, side)), "image/jpeg"
     with open_image(png) as opened:
         may_be_clear = opened.has_transparency_data
-    return _encode_png(open_flat(png)) if may_be_clear else png, "image/png"
+    return encode_png(open_flat(png)) if may_be_clear else png, "image/png"
 
 
 def fit_size(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -147,7 +147,8 @@ def _encode_jpeg(picture: Image.Image, size: tuple[int, int]) -> bytes:
     return out.getvalue()
 
 
-def _encode_png(picture: Image.Image) -> bytes:
+def encode_png(picture: Image.Image) -> bytes:
+    """Return the image as PNG. Blocking."""
     out = io.BytesIO()
     picture.save(out, "PNG")
     return out.getvalue()
@@ -174,7 +175,7 @@ def verify_image(data: bytes, origin: str) -> tuple[bytes, Image.Image]:
     """
     data = _without_texts(data)
     picture, is_plain = _decode(data, origin)
-    return (data if is_plain else _encode_png(picture)), picture
+    return (data if is_plain else encode_png(picture)), picture
 
 
 def decode_image(data: bytes, origin: str) -> Image.Image:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from gems.errors import EditingUnsupportedError
 from gems.models.blocks import rendering
 from gems.models.blocks.error_model import make_sketch, seeded_random
 from gems.models.blocks.layout import place_groups
 from gems.models.blocks.prompt_spec import parse_prompt
 from gems.models.blocks.scene import Scene
+from gems.models.masks import check_edit
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 
@@ -70,8 +70,7 @@ class BlocksGenerator:
     async def generate(self, request: ImageRequest) -> GeneratedImage:
         """Draw one image with sides of 128 to 2048 pixels."""
         self._capabilities.check_size(request.width, request.height)
-        if request.source is not None:
-            raise EditingUnsupportedError("The built-in generator cannot edit images.")
+        check_edit(request, self._capabilities)
         started = time.perf_counter()
         data = await asyncio.to_thread(_render_png, request)
         if request.on_progress is not None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from gems.errors import EditingUnsupportedError, GemsError, ProviderError, RejectedRequestError
+from gems.errors import GemsError, ProviderError, RejectedRequestError
 from gems.models.concurrency import AdaptiveLimiter
 from gems.models.http import translate_error, with_retries
 from gems.models.images import verify_image
+from gems.models.masks import check_edit, keep_outside
 from gems.observability.redaction import redact, scrub, secrets_in, secrets_of_address
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
@@ -93,18 +94,16 @@ class RemoteGenerator(ABC, Generic[ClientT]):
     async def generate(self, request: ImageRequest) -> GeneratedImage:
         """Generate one image; width and height of the result are those of the received image."""
         self._capabilities.check_size(request.width, request.height)
-        if request.source is not None and not self._capabilities.editing:
-            raise EditingUnsupportedError(
-                f"{self._capabilities.model} cannot edit images.", hint="Use a generator that can."
-            )
+        await asyncio.to_thread(check_edit, request, self._capabilities)
         request = replace(
             request,
             steps=self._limits.steps if request.steps is None else request.steps,
             guidance=self._limits.guidance if request.guidance is None else request.guidance,
         )
-        return await with_retries(
+        image = await with_retries(
             partial(self._attempt, request), attempts=self._limits.attempts, first_wait_s=self._limits.first_wait_s
         )
+        return await asyncio.to_thread(keep_outside, image, request)
 
     async def aclose(self) -> None:
         """Close this event loop's connections. Idempotent."""

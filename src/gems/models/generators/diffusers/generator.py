@@ -10,15 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from gems.errors import (
-    ConfigurationError,
-    EditingUnsupportedError,
-    GemsError,
-    MissingExtraError,
-    OptionError,
-    OutOfMemoryError,
-    PromptError,
-)
+from gems.errors import ConfigurationError, GemsError, MissingExtraError, OptionError, OutOfMemoryError, PromptError
 from gems.models.generators.diffusers.batching import BatchWorker, Job
 from gems.models.generators.diffusers.inference import GenerationStopped, generate_batch
 from gems.models.generators.diffusers.loading import (
@@ -29,6 +21,7 @@ from gems.models.generators.diffusers.loading import (
     load_pipeline,
 )
 from gems.models.generators.diffusers.presets import find_recipe
+from gems.models.masks import check_edit
 from gems.types import SEEDS, GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _log = logging.getLogger(__name__)
@@ -133,9 +126,7 @@ class DiffusersGenerator:
 
     def _check(self, request: ImageRequest) -> None:
         """Reject an invalid request before it can fail its batch."""
-        if request.source is not None:
-            hint = "Use a generator that can, or omit the source image."
-            raise EditingUnsupportedError(f"{self._name} cannot edit images.", hint=hint)
+        check_edit(request, self.capabilities)
         if not request.prompt.strip():
             raise PromptError("The prompt is empty.", hint="Describe the image.")
         if not 0 <= request.seed < SEEDS:

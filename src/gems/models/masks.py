@@ -1,0 +1,85 @@
+"""Masks of edits: check them, and keep what is outside of them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+from PIL import Image, ImageChops
+
+from gems.errors import EditingUnsupportedError, InvalidImageError, OptionError
+from gems.models.images import decode_image, encode_png, flatten_image
+from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
+
+_THRESHOLD = 128
+"""Lightest grey that counts as black."""
+
+
+def check_edit(request: ImageRequest, generator: GeneratorCapabilities) -> None:
+    """Raise an error if `generator` cannot take the request's images or strength.
+
+    Raises:
+        EditingUnsupportedError: it takes no source, or not so many references.
+        OptionError: a mask or a strength without a source, a strength that is out of range or has no effect, or a
+            mask that cannot be used.
+    """
+    if request.source is not None and not generator.editing:
+        raise EditingUnsupportedError(f"{generator.model} cannot edit images.")
+    if len(request.references) > generator.references:
+        most = f"at most {generator.references}" if generator.references else "no"
+        hint = "Use fewer references, or a generator that takes more."
+        raise EditingUnsupportedError(f"{generator.model} takes {most} references beside the source.", hint=hint)
+    if request.strength is not None:
+        if not generator.strengths:
+            raise OptionError(f"{generator.model} has no strength of edits.", hint="Omit the strength.")
+        if not 0 < request.strength <= 1:
+            raise OptionError(f"Invalid strength: {request.strength}.", hint="Use a number above 0, at most 1.")
+    if request.source is None and (request.mask is not None or request.strength is not None):
+        given = "mask" if request.mask is not None else "strength"
+        raise OptionError(f"A {given} needs an image to edit.", hint="Pass the source image, too.")
+    if request.mask is not None:
+        read_mask(request.mask, (request.width, request.height))
+
+
+def read_mask(data: bytes, size: tuple[int, int]) -> Image.Image:
+    """Return a mask as an image of mode L: 255 where the source is to be changed, else 0.
+
+    A mask with transparency selects what is transparent (as OpenAI's masks do), another one what is white.
+
+    Raises:
+        OptionError: no image, of another size than `size` (width and height in pixels), or nothing is selected.
+    """
+    try:
+        picture = decode_image(data, "The mask")
+    except InvalidImageError as error:
+        raise OptionError("Invalid mask: it is not a complete image.", hint="Use a PNG.") from error
+    if picture.size != size:
+        what = f"The mask has {picture.width}x{picture.height} pixels, the image {size[0]}x{size[1]}."
+        raise OptionError(what, hint="Use a mask of the size of the image.")
+    if picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] < _THRESHOLD:
+        levels = ImageChops.invert(picture.getchannel("A"))
+    else:
+        levels = flatten_image(picture).convert("L")
+    mask = levels.point(lambda level: 255 if level >= _THRESHOLD else 0)
+    if mask.getbbox() is None:
+        hint = "Paint white what is to be changed, or make it transparent."
+        raise OptionError("The mask selects nothing: it has no white pixel.", hint=hint)
+    return mask
+
+
+def keep_outside(image: GeneratedImage, request: ImageRequest) -> GeneratedImage:
+    """Return `image` with the pixels of the source wherever the request's mask is not white, bit for bit.
+
+    An image of another size is scaled to the source's first. Returns it unchanged if there is no mask.
+    """
+    if request.source is None or request.mask is None:
+        return image
+    with Image.open(io.BytesIO(request.source)) as opened:
+        source = opened.copy()
+    result = image.pixels if image.pixels is not None else Image.open(io.BytesIO(image.data))
+    mode = "RGBA" if "A" in source.getbands() else "RGB"
+    if result.size != source.size:
+        result = result.resize(source.size, Image.Resampling.LANCZOS)
+    merged = source.convert(mode)
+    merged.paste(result.convert(mode), mask=read_mask(request.mask, source.size))
+    return replace(image, data=encode_png(merged), width=source.width, height=source.height, pixels=merged)
