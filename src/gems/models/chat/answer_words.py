@@ -12,7 +12,8 @@ import unicodedata
 
 YES = """
     yes|yep|yeah|yup|y|true|affirmative|correct|that is correct|that's correct|
-    definitely yes|certainly yes|absolutely yes|claro que sí|
+    definitely yes|certainly yes|absolutely yes|claro que sí|desde luego que sí|bien sûr que oui|mais oui|
+    tout à fait|certo che sì|certamente sì|конечно да|конечно, да|ja klar|claro que sim|符合|
     是|是的|对|对的|没错|正确|對|對的|沒錯|正確|肯定的|是肯定的|
     はい|ええ|うん|イエス|そうです|その通りです|はいです|
     네|예|맞습니다|맞아요|그렇습니다|응|네입니다|예입니다|
@@ -23,7 +24,8 @@ YES = """
 """Words that say yes and nothing else."""
 NO = """
     no|nope|nah|n|false|negative|incorrect|not at all|definitely not|certainly not|absolutely not|
-    that is incorrect|
+    that is incorrect|leider nein|leider nicht|claro que no|bien sûr que non|certo che no|конечно нет|
+    claro que não|不符合|
     否|不|不是|不是的|不对|错|并非如此|不對|錯|並非如此|不是这样的|不是這樣的|否定的|是否定的|
     いいえ|いえ|いや|ううん|ノー|違います|ちがいます|そうではありません|いいえです|
     아니요|아니오|아니|아뇨|아닙니다|틀립니다|그렇지 않습니다|아니요입니다|아니오입니다|
@@ -33,7 +35,8 @@ NO = """
 """
 """Words that say no and nothing else."""
 PARTLY = """
-    partially|partly|only partially|only partly|in part|partially met|部分符合|部分是|部分的に|一部だけです|
+    partially|partly|only partially|only partly|in part|partially met|not quite|not entirely|not fully|
+    not exactly|not completely|部分符合|部分是|部分的に|一部だけです|
     부분적으로|일부만 그렇습니다|
     parcialmente|en parte|solo en parte|partiellement|en partie|teilweise|zum teil|em parte|parzialmente|
     in parte|
@@ -75,14 +78,14 @@ THEREFORE = """
 """
 """What leads to an answer without a colon."""
 IS = """
-    is|was|lautet|ist|ist also|ist daher|est|est donc|es|é|è|هي|है|是|为|為|は|은|는
+    is|was|would be|lautet|ist|ist also|ist daher|est|est donc|es|é|è|هي|है|是|为|為|は|은|는
 """
 """What may stand between a label and its answer instead of a colon."""
 HEDGES = """
     probably|likely|most likely|maybe|perhaps|possibly|presumably|i think|i guess|i believe|mostly|almost|
-    kind of|sort of|
+    kind of|sort of|more or less|i suppose|it might|it may|it could|there might|there may|there could|
     partially|partly|in part|but only|but not|except|it seems|可能|大概|也许|也許|应该|應該|好像|たぶん|多分|
-    おそらく|아마|quizá|tal vez|
+    おそらく|아마|quizá|quizás|tal vez|
     probablemente|peut-être|probablement|vielleicht|wahrscheinlich|vermutlich|talvez|provavelmente|forse|
     probabilmente|
     возможно|наверное|скорее всего|ربما|على الأرجح|शायद|belki|misschien|może|chyba|có lẽ|mungkin|мабуть|можливо|
@@ -91,8 +94,26 @@ HEDGES = """
     unclear
 """
 """What takes a verdict back right behind it."""
+DOUBTS = """
+    i am not sure|i'm not sure|i am unsure|i'm unsure|not entirely sure|not certain|i can't be sure|
+    i cannot be sure|i cannot be certain|
+    i cannot tell|i can't tell|hard to tell|impossible to tell|
+    although i cannot|though i cannot|although i can't|though i can't|but i cannot|but i can't|
+    no estoy seguro|no estoy segura|je ne suis pas sûr|nicht sicher|não tenho certeza|non sono sicuro|
+    non ne sono sicuro|
+    не уверен|لست متأكدا|我不确定|不太确定|不确定|不確定|確信はありません|自信はありません|확실하지 않|पक्का नहीं
+"""
+"""What takes a verdict back anywhere behind it."""
+BETWEEN = """
+    also|but|yet|however|rather|maybe|perhaps|well|oh|then|even|is it|aber|doch|jedoch|auch|vielleicht|
+    mais|enfin|plutôt|aussi|pero|mejor dicho|más bien|también|quizás|mas|porém|melhor|também|talvez|ma|però|
+    anzi|anche|forse|но|а|хотя|может быть|لكن|ولكن|ربما|लेकिन|मगर|शायद|ama|fakat|belki|maar|misschien|ale|może|
+    tapi|mungkin|nhưng|але|でも|しかし|ですが|また|하지만|그러나|그런데|또는
+"""
+"""What may stand between a verdict and another one that contradicts it."""
 CORRECTIONS = """
     wait|actually|hmm|correction|i mean|second thought|scratch that|espera|en realidad|en fait|doch|хотя|等等|
+    anzi|mejor dicho|más bien|ou plutôt|vielmehr|besser gesagt|точнее|вернее|melhor dizendo|或者说|というか|
     其实|其實|やはり|다시 보니
 """
 """What announces that a verdict is taken back."""

@@ -35,7 +35,7 @@ _VERDICT = re.compile(
 """A word that says yes or no where it can only be a verdict, since the sentence does not go on with it."""
 _QUOTES = tuple("\"'\u00ab\u201c\u201e\u2018\u300c\u300e")
 _QUOTED_SUBJECT = re.compile(
-    r"[\"'\u00bb\u201d\u2019\u300d\u300f]\s+(?:is|are|was|can|stands?|appears?|on|in|at|written|as|and)\b"
+    r"[\"'\u00bb\u201d\u2019\u300d\u300f]\s+(?:is|are|was|would|can|stands?|appears?|on|in|at|written|as|and)\b"
 )
 """What follows a quoted word that is seen in the picture, and no verdict."""
 _LABEL = re.compile(
@@ -43,21 +43,23 @@ _LABEL = re.compile(
     rf"(?:(?P<final>{any_word(words.FINAL_LABELS)})|{any_word(words.LABELS)}|(?<=\n)a|^a)[\s*_\"'`]*"
     rf"(?:\s+(?:{any_word(words.IS)}){_NO_LETTER}[\s:,*]*|(?<=[\u3040-\u9fff\uac00-\ud7af])(?:{any_word(words.IS)})[\s:]*"
     r"|[:=→–—,\t]|\s-\s|[\s=|:-]*\n)[\s:]*"
-    rf"|(?:^|(?<=[\s.,;!。，；।]))(?:{any_word(words.THEREFORE)})[\s,:，]+",
+    rf"|(?:^|(?<=[\s.,;!。，；।]))(?<!and )(?<!but )(?:{any_word(words.THEREFORE)})[\s,:，]+",
     re.MULTILINE,
 )
 _QUESTION = re.compile(rf"{_DRESS}[?？؟]")
 _AND = "and|or|und|oder|et|ou|y|o|e|и|или|و|أو|या|और|mi|ja|i|czy|atau|чи"
 _CHINESE_AND = ("和", "或", "、")
 _OTHER = re.compile(
-    rf"[\s,./|、،。;:*_…-]*(?:{_AND}|还是|或|和|または|또는|아니면)?[\s,、]*(?=(?P<again>{_YES}|{_NO}|{_UNKNOWN}))"
+    rf"(?:[\s,./|、،。;:*_…([（–—-]*(?:(?:{_AND}|{any_word(words.BETWEEN)}){_NO_LETTER}|还是|或|和|但是?|不过|也|でも|しかし|하지만|그러나)){{0,5}}+"
+    rf"[\s,./|、،。;:*_…([（–—-]*(?=(?P<again>{_YES}|{_NO}|{_UNKNOWN}))"
 )
 _AND_AGAIN = re.compile(rf"\s*(?:(?:{_AND})\b|아니면|또는|也)")
 _ANYWHERE = re.compile(
     rf"(?<![^\W\u3040-\u9fff\uac00-\ud7af])(?:(?P<yes>{_YES})|(?P<no>{_NO})|(?P<unknown>{_UNKNOWN})){_NO_LETTER}"
 )
-_HEDGE = re.compile(rf"[\s,.:;–—(、。-]*(?:{any_word(words.HEDGES)}){_NO_LETTER}")
+_HEDGE = re.compile(rf"[\s,.:;–—(、。-]*(?:{any_word(words.HEDGES)})(?:(?<=[\u3040-\u9fff\uac00-\ud7af])|{_NO_LETTER})")
 _CORRECTION = re.compile(any_word(words.CORRECTIONS))
+_UNSURE = re.compile(any_word(words.DOUBTS))
 _SPEECH = re.compile(
     r"[\s,.!、。]*(?:i (?:can(?:'t|not)?|could|will|would|am|won't) (?!only |see|count|find|spot|also |clearly )"
     r"|i'(?:ll|d|m) |let me |here (?:is|are) |happy to|我(?:可以|来|來|会)|(?:画像を)?確認します|承知"
@@ -72,7 +74,12 @@ _TOKENS: dict[str, AnswerValue] = {
     ),
 }
 """Words that are a verdict also where probabilities are looked up in the middle of a text."""
-_POLITENESS = re.compile(r"^(?:(?:sure|of course|certainly|okay|ok)\s*[!,.]|no doubt\s*[,:-])\s*", re.IGNORECASE)
+_POLITENESS = re.compile(
+    r"^(?:(?:sure|of course|certainly|okay|ok|indeed)\s*[!,.]|no doubt\s*[,:-]"
+    r"|(?:that|it)(?:'s| is) an? (?:clear |definite |firm )?(?=yes|no)"
+    r"|(?:looking at|judging by|judging from|based on|from) (?:the|this) \w+,)\s*",
+    re.IGNORECASE,
+)
 _BOX = re.compile(
     r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{[^{}]*\})*)\}|<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|$)", re.DOTALL
 )
@@ -146,7 +153,7 @@ def _read_lead(low: str) -> tuple[AnswerValue | None, int]:
         return None, 0
     if _QUESTION.match(rest) or _SPEECH.match(rest):
         return None, 0
-    if _HEDGE.match(rest) or _is_contradicted(value, rest):
+    if _HEDGE.match(rest) or _UNSURE.search(rest) or _is_contradicted(value, rest):
         return "unknown", found.end()
     correction = _CORRECTION.search(rest)
     if correction and any(later[value] is None for later in _ANYWHERE.finditer(rest, correction.end())):
