@@ -30,6 +30,7 @@
     │   ├── UnreadableReplyError   the answer cannot be parsed
     │   │   └── TruncatedReplyError  the answer was cut off at the token limit
     │   ├── InvalidImageError      the response is not an image
+    │   ├── UnalignedEditError     an edit changed everything outside its mask
     │   ├── OutOfMemoryError       the accelerator is out of memory
     │   └── RefusedError           the provider's filter rejects the content
     ├── StorageError               data could not be stored or read                   exit 1
@@ -281,6 +282,12 @@ class InvalidImageError(ProviderError):
     """The response is not an image; the message quotes its first bytes."""
 
     retryable = True
+
+
+class UnalignedEditError(ProviderError):
+    """An edited image has nothing to do with its source outside the mask, so that nothing of it can be used."""
+
+    default_hint = "Use a generator that keeps what it is not asked to change, or edit without a mask."
 
 
 class OutOfMemoryError(ProviderError):

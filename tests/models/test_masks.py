@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from gems.errors import EditingUnsupportedError, GemsError, OptionError
+from gems.models.images import encode_png, flatten_image
 from gems.models.masks import check_edit, keep_outside, read_mask
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
@@ -85,17 +86,24 @@ def test_generator_that_cannot_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "mode"), [(png("red"), "RGB"), (png((255, 0, 0, 77), "RGBA"), "RGBA"), (png(76, "L"), "RGB")]
+    ("source", "mode"),
+    [(png("red"), "RGB"), (png((255, 0, 0, 77), "RGBA"), "RGBA"), (png(76, "L"), "RGB")],
+    ids=["rgb", "rgba", "grey"],
 )
-@pytest.mark.parametrize("answer", [png("blue"), png("blue", size=(80, 60)), png((0, 0, 255, 255), "RGBA")])
-def test_outside_is_the_source_bit_for_bit(source: bytes, mode: str, answer: bytes) -> None:
-    image = GeneratedImage(data=answer, width=1, height=1, seed=1, model="m", parameters={}, seconds=0.0)
+@pytest.mark.parametrize("answer", ["RGB", "RGBA"])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_outside_is_the_source_bit_for_bit(source: bytes, mode: str, answer: str, scale: int) -> None:
+    before = Image.open(io.BytesIO(source))
+    edited = flatten_image(before).convert(answer)
+    edited.paste("blue", LEFT)
+    data = encode_png(edited.resize((40 * scale, 30 * scale), Image.Resampling.NEAREST))
+    image = GeneratedImage(data=data, width=1, height=1, seed=1, model="m", parameters={}, seconds=0.0)
     kept = keep_outside(image, request(source=source, mask=left_half()))
     result = Image.open(io.BytesIO(kept.data))
-    right = (20, 0, 40, 30)
+    right, inner = (20, 0, 40, 30), (0, 0, 18, 30)
     assert (result.mode, result.size, kept.width, kept.height) == (mode, SIZE, *SIZE)
-    assert result.crop(right).tobytes() == Image.open(io.BytesIO(source)).convert(mode).crop(right).tobytes()
-    assert result.convert("RGB").crop(LEFT).getcolors() == [(600, (0, 0, 255))]
+    assert result.crop(right).tobytes() == before.convert(mode).crop(right).tobytes()
+    assert result.convert("RGB").crop(inner).getcolors() == [(540, (0, 0, 255))]
 
 
 def test_without_mask_nothing_is_changed() -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageFilter
 
 from gems.errors import EditingUnsupportedError, InvalidImageError, OptionError
+from gems.models.alignment import align
 from gems.models.images import decode_image, encode_png, flatten_image
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _THRESHOLD = 128
-"""Lightest grey that counts as black."""
+"""Darkest grey that counts as white."""
+_FEATHERED = 16
+"""The feathered edge is this part of the mask's shorter side, ..."""
+_MAX_FEATHER = 12
+"""... at most so many pixels."""
 
 
 def check_edit(request: ImageRequest, generator: GeneratorCapabilities) -> None:
@@ -68,18 +72,45 @@ def read_mask(data: bytes, size: tuple[int, int]) -> Image.Image:
 
 
 def keep_outside(image: GeneratedImage, request: ImageRequest) -> GeneratedImage:
-    """Return `image` with the pixels of the source wherever the request's mask is not white, bit for bit.
+    """Return `image` with the pixels of the source wherever the request's mask is not white, bit for bit. Blocking.
 
-    An image of another size is scaled to the source's first. Returns it unchanged if there is no mask.
+    An image of another size is scaled to that of the source; one that is shifted or has other colours is aligned first
+    (`parameters["shift"]`, `parameters["recoloured"]`). Within the mask the edge is feathered. Returns the image
+    unchanged if there is no mask.
+
+    Raises:
+        UnalignedEditError: outside the mask, the image has nothing to do with the source.
     """
     if request.source is None or request.mask is None:
         return image
-    with Image.open(io.BytesIO(request.source)) as opened:
-        source = opened.copy()
-    result = image.pixels if image.pixels is not None else Image.open(io.BytesIO(image.data))
-    mode = "RGBA" if "A" in source.getbands() else "RGB"
-    if result.size != source.size:
-        result = result.resize(source.size, Image.Resampling.LANCZOS)
+    source = decode_image(request.source, "The source")
+    edited = image.pixels if image.pixels is not None else decode_image(image.data, image.model)
+    if edited.size != source.size:
+        edited = edited.resize(source.size, Image.Resampling.LANCZOS)
+    mask = read_mask(request.mask, source.size)
+    plain = flatten_image(edited)
+    aligned = align(plain, flatten_image(source), mask)
+    mode = "RGBA" if source.has_transparency_data else "RGB"
+    inside = edited if mode == "RGBA" and aligned.image is plain else aligned.image
     merged = source.convert(mode)
-    merged.paste(result.convert(mode), mask=read_mask(request.mask, source.size))
-    return replace(image, data=encode_png(merged), width=source.width, height=source.height, pixels=merged)
+    merged.paste(inside.convert(mode), mask=_feather(mask))
+    parameters = dict(image.parameters)
+    if aligned.shift != (0, 0):
+        parameters["shift"] = list(aligned.shift)
+    if aligned.recoloured:
+        parameters["recoloured"] = True
+    width, height = source.size
+    return replace(image, data=encode_png(merged), width=width, height=height, parameters=parameters, pixels=merged)
+
+
+def _feather(mask: Image.Image) -> Image.Image:
+    """Return the mask with an edge that rises inwards, and is black wherever the mask is."""
+    left, top, right, bottom = mask.getbbox() or (0, 0, 0, 0)
+    radius = min(right - left, bottom - top, _MAX_FEATHER * _FEATHERED) // _FEATHERED
+    if not radius:
+        return mask
+    # Half of the blurred edge lies outside: what is left of it begins at the edge of the mask.
+    soft = mask.filter(ImageFilter.BoxBlur(radius)).point(lambda level: max(0, 2 * level - 255))
+    soft = ImageChops.darker(soft, mask)
+    # Thin strokes would vanish.
+    return soft if soft.getextrema()[1] == 255 else mask
