@@ -34,8 +34,12 @@ class ChatSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field("blocks", description="Model spec: `blocks`, or `openai:MODEL@BASE_URL`.")
-    api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
+    model: str = Field(
+        "blocks", description="Model spec: `blocks`, `openai:MODEL@BASE_URL` or `langchain:PROVIDER:MODEL`."
+    )
+    api_key: SecretStr | None = Field(
+        None, description="Key; by default OPENAI_API_KEY for OpenAI's own address, or LangChain's for a provider."
+    )
     temperature: float | None = Field(None, ge=0, le=2, description="None: 0 for the judge, else the endpoint's own.")
     max_tokens: int | None = Field(None, ge=1, description="Longest answer; None: the endpoint's own.")
     timeout_s: float = Field(180.0, gt=0, description="Longest silence in seconds, before and within an answer.")
@@ -43,7 +47,8 @@ class ChatSettings(BaseModel):
         default_factory=dict,
         # Users store keys here, and settings are printed in notebooks.
         repr=False,
-        description='Further fields of the request body as JSON, e.g. `{"chat_template_kwargs": {}}`.',
+        description='Further fields of the request body as JSON, e.g. `{"chat_template_kwargs": {}}`; for '
+        '`langchain:`, arguments of LangChain\'s class, e.g. `{"num_ctx": 16384}`.',
     )
     concurrency: int = Field(8, ge=1, description="Requests to this model at a time.")
     attempts: int = Field(
@@ -337,6 +342,8 @@ def _with_model(part: PartT, spec: str) -> PartT:
 
 
 def _server_of(spec: str) -> str:
-    """Return the scheme, host and port in a model spec; its kind if it has none."""
+    """Return the scheme, host and port in a model spec; without them its kind, with the provider of LangChain."""
     found = re.search(r"https?://[^/?#]+", spec)
-    return found.group().lower() if found else spec.partition(":")[0]
+    kind, _, rest = spec.strip().partition(":")
+    own = f"{kind}:{rest.partition(':')[0]}" if kind == "langchain" else kind
+    return found.group().lower() if found else own.lower().replace("-", "_")

@@ -31,6 +31,8 @@ def open_chat(settings: ChatSettings) -> ChatClient:
     if spec.kind == "blocks":
         model = import_module("gems.models.blocks.chat_model").BlocksChat()
         return ChatClient(model, name="blocks", limits=limits)
+    if spec.kind == "langchain":
+        return _open_langchain_chat(spec, settings, limits)
     return _open_openai_chat(spec, settings, limits)
 
 
@@ -112,12 +114,27 @@ def _open_openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimit
         model,
         name=f"{spec.model} at {display_url(url)}",
         limits=limits,
-        adaptable=True,
+        adapt=lambda model, parameters: (model, parameters),
         # OpenAI's strict mode rejects `maxLength`.
         lacking=("limits",) if is_openai(url) else (),
         extra_body=settings.extra_body,
         secrets=(*((key,) if key else ()), *secrets_in(settings.extra_body)),
         closing=http.aclose,
+    )
+
+
+def _open_langchain_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimits) -> ChatClient:
+    from gems.models.chat.langchain import adapt_parameters, open_langchain_model  # noqa: PLC0415 - seldom used
+
+    opened = open_langchain_model(spec, settings)
+    return ChatClient(
+        opened.model,
+        name=f"{spec.model} at {display_url(spec.url) if spec.url else spec.provider}",
+        limits=limits,
+        adapt=adapt_parameters,
+        lacking=opened.lacking,
+        secrets=opened.secrets,
+        closing=opened.closing,
     )
 
 

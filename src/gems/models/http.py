@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.request import getproxies, proxy_bypass
@@ -42,6 +42,13 @@ T = TypeVar("T")
 
 _TELLING = (401, 403, 404, 408, 429)
 """Statuses that say what is wrong, unless the words are unmistakable."""
+_TIMEOUTS = frozenset({"TimeoutError", "TimeoutException", "APITimeoutError", "ModelTimeoutError"})
+_CONNECTIONS = frozenset(
+    {"TransportError", "APIConnectionError", "ClientConnectionError", "ConnectionError", "ModelConnectionError"}
+)
+_MOST_CAUSES = 5
+_RETRY_INFO = re.compile(r'"retryDelay":\s*"(\d+(?:\.\d+)?)s"')
+"""Where Google's APIs say how long to wait."""
 _MAX_WAIT_S = 60.0
 _KEEP_ALIVE_S = 30.0
 _LOOPBACK = ("all://localhost", "all://127.0.0.1", "all://[::1]")
@@ -49,6 +56,7 @@ MAX_CHAT_BYTES = 2 * 2**20
 """Largest response of a chat model; objects built from a larger one would hold up the event loop."""
 MAX_STREAM_BYTES = 64 * 2**20
 """Largest streamed response of a chat model, whose every token is an event of some hundred bytes."""
+_STREAMS = ("text/event-stream", "application/x-ndjson")
 MAX_EMBEDDING_BYTES = 32 * 2**20
 """Largest response of an embedder."""
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -63,6 +71,8 @@ def error_from_status(
 ) -> GemsError:
     """Return the error for an HTTP response of `status` (300 to 599) with `body` from `endpoint`."""
     refusal = find_refusal(body)
+    if retry_after is None and (delay := _RETRY_INFO.search(body)):
+        retry_after = float(delay[1])
     message = shorten(redact(clean_message(body, with_codes=False), *secrets))
     what = f"{endpoint} answered {status}: {message}" if message else f"{endpoint} answered {status}."
     if refusal is not None and not (refusal.is_vague and status in _TELLING):
@@ -86,6 +96,8 @@ def _error_of_refusal(refusal: Refusal, what: str, retry_after: float | None) ->
             return ModelUnavailableError(what, hint="The account's quota is used up; waiting does not help.")
         case "policy":
             return RefusedError(what)
+        case "key":
+            return AuthenticationError(what)
         case "rate" | "overload":
             return (RateLimitError if refusal.kind == "rate" else ServerError)(what, retry_after=retry_after)
         case "no_images":
@@ -113,40 +125,68 @@ def error_from_response(response: Any, endpoint: str, *secrets: str) -> GemsErro
     return error_from_status(response.status_code, response.text, endpoint, *secrets, retry_after=wait)
 
 
-def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError:  # noqa: PLR0911 - one per kind
-    """Return the GEMS error for an exception of `openai` or `httpx`, without `secrets`; keep GEMS errors."""
-    # Where such an error occurs, both libraries are already loaded.
-    import httpx  # noqa: PLC0415
-    import openai  # noqa: PLC0415
-
-    # The library wraps errors of our own event hooks in a connection error.
-    if (ours := next((one for one in (error, error.__cause__) if isinstance(one, GemsError)), None)) is not None:
+def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError:
+    """Return the GEMS error for an exception of a provider's library, without `secrets`; keep GEMS errors."""
+    # The libraries wrap errors of our own event hooks, and those of each other.
+    chain = list(_causes_of(error))
+    if (ours := next((one for one in chain if isinstance(one, GemsError)), None)) is not None:
         return ours
+    # By their names: httpx, httpx2, aiohttp, openai, anthropic and LangChain have classes of their own.
+    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
     message = shorten(redact(str(error), *secrets))
     # The error stays chained to ours and appears in tracebacks.
     scrub(error, *secrets)
-    if isinstance(error, openai.APIStatusError):
-        return error_from_response(error.response, endpoint, *secrets)
-    if isinstance(error, openai.APITimeoutError | httpx.TimeoutException | asyncio.TimeoutError):
+    if (failed := next((one for one in chain if _status_of(one) is not None), None)) is not None:
+        return _error_of_library(failed, endpoint, *secrets)
+    if names & _TIMEOUTS:
         return ProviderTimeoutError(f"{endpoint} did not answer in time.")
-    if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol):
+    if names & {"InvalidURL", "UnsupportedProtocol"}:
         return RejectedRequestError(f"{endpoint} has an invalid URL: {message}")
-    if isinstance(error, openai.APIConnectionError | httpx.TransportError):
+    if names & _CONNECTIONS:
         cause = error.__cause__ or error
         # A connection reset has no message.
         message = shorten(redact(str(cause), *secrets)) or type(cause).__name__
         return UnreachableError(f"{endpoint} could not be reached{_find_proxy(error)}: {message}")
-    if isinstance(error, openai.ContentFilterFinishReasonError):
+    if "ContentFilterFinishReasonError" in names:
         return RefusedError(f"{endpoint} refused the content.")
-    # The libraries of other providers.
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int) and status >= 300:
-        return error_from_status(status, _body_of(error), endpoint, *secrets, retry_after=_wait_of(error))
-    if isinstance(error, openai.OpenAIError | json.JSONDecodeError | LookupError | TypeError | ValueError):
+    if "OpenAIError" in names or isinstance(error, json.JSONDecodeError | LookupError | TypeError | ValueError):
         # langchain-openai raises these for bodies that are not chat completions.
         kind = type(error).__name__
         return UnreadableReplyError(f"{endpoint} sent an invalid response: {kind}: {message}")
     return ProviderError(f"{endpoint} failed: {type(error).__name__}: {message}")
+
+
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was explicitly raised from."""
+    cause: BaseException | None = error
+    for _ in range(_MOST_CAUSES):
+        if cause is None:
+            return
+        yield cause
+        cause = cause.__cause__
+
+
+def _status_of(error: BaseException) -> int | None:
+    """Return the HTTP status in a library's error; at most 200 if the answer broke off; None without one."""
+    for name in ("status_code", "code"):
+        status = getattr(error, name, None)
+        # google-genai's attribute is `code`, which means something else elsewhere.
+        if type(status) is int and status < 600 and (name == "status_code" or status >= 300):
+            return status
+    return None
+
+
+def _error_of_library(error: BaseException, endpoint: str, *secrets: str) -> GemsError:
+    status, body = _status_of(error) or 0, _body_of(error)
+    headers = getattr(getattr(error, "response", None), "headers", None)
+    wait = parse_retry_after(headers or {})
+    if status >= 300:
+        return error_from_status(status, body, endpoint, *secrets, retry_after=wait)
+    # Anthropic and Ollama tell what goes wrong later within the answer.
+    message = shorten(redact(clean_message(body, with_codes=False), *secrets))
+    what = f"{endpoint} failed within its answer: {message}"
+    refusal = find_refusal(body)
+    return ServerError(what) if refusal is None else _error_of_refusal(refusal, what, wait)
 
 
 def _find_proxy(error: Exception) -> str:
@@ -163,15 +203,13 @@ def _find_proxy(error: Exception) -> str:
     return f" through the proxy {display_url(proxy)}"
 
 
-def _body_of(error: Exception) -> str:
+def _body_of(error: BaseException) -> str:
     """Return what a provider's library keeps of an error's body."""
-    response, body = getattr(error, "response", None), getattr(error, "body", None)
-    text = getattr(response, "text", None)
-    return text if isinstance(text, str) else json.dumps(body) if isinstance(body, dict) else str(error)
-
-
-def _wait_of(error: Exception) -> float | None:
-    return parse_retry_after(getattr(getattr(error, "response", None), "headers", None) or {})
+    response = getattr(error, "response", None)
+    kept = [getattr(error, name, None) for name in ("body", "details", "error")]
+    text = getattr(response, "text", None) if getattr(response, "status_code", 0) >= 300 else None
+    body = next((value for value in kept if value and isinstance(value, dict | str)), str(error))
+    return text if isinstance(text, str) and text else body if isinstance(body, str) else json.dumps(body)
 
 
 def parse_retry_after(headers: Any) -> float | None:
@@ -267,7 +305,7 @@ def _tls_context(*_certificates: str | None) -> SSLContext:
 def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]]]:
     """Return event hooks of an `httpx.AsyncClient` that reject longer and compressed responses.
 
-    Of an event stream each line has this limit, and the whole `MAX_STREAM_BYTES`.
+    Of a stream of lines each line has this limit, and the whole `MAX_STREAM_BYTES`.
     """
 
     async def limit(response: httpx.Response) -> None:
@@ -283,7 +321,7 @@ def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]
 def _limit_stream(response: Any, most: int, server: str) -> Any:
     """Return the response's stream, which raises once it is too long."""
     stream = response.stream
-    is_event_stream = response.headers.get("content-type", "").strip().lower().startswith("text/event-stream")
+    is_event_stream = response.headers.get("content-type", "").strip().lower().startswith(_STREAMS)
     whole = MAX_STREAM_BYTES if is_event_stream else most
     # The library that made the response: openai ships an httpx of its own under another name.
     library = sys.modules[type(response).__module__.partition(".")[0]]

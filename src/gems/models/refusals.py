@@ -11,7 +11,7 @@ import re
 from typing import Any, Literal, NamedTuple
 
 RefusalKind = Literal[
-    "quota", "rate", "overload", "policy", "json_word", "max_tokens_name", "sum_too_long", "max_tokens_value", "context",
+    "quota", "key", "rate", "overload", "policy", "json_word", "max_tokens_name", "sum_too_long", "max_tokens_value", "context",
     "no_images", "image_count", "bad_image", "text_only", "no_system", "role_order", "logprobs", "json_mode",
     "json_schema", "this_schema", "bad_json", "temperature", "response_format", "stream", "parameter",
 ]  # fmt: skip
@@ -39,6 +39,7 @@ _TABLE = (
         r"|free ?tier(?:only| of the model has been exhausted)|free allocated quota|credit_balance_exhausted"
         r"|no prepaid credits|spend[_ ]limit|key limit exceeded|monthly included credits))",
     ),
+    _Row("key", "Gemini, xAI", r"api key not valid|api_key_invalid|api key expired|incorrect api key provided"),
     _Row(
         "rate",
         "OpenAI, Groq, Gemini, DashScope, Moonshot, xinference",

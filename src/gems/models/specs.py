@@ -9,28 +9,30 @@ from urllib.parse import urljoin, urlsplit
 from gems.errors import ConfigurationError, ModelSpecError
 from gems.observability.redaction import redact
 
-CHAT_FORMS = "`blocks` or `openai:MODEL[@BASE_URL]`"
+CHAT_FORMS = "`blocks`, `openai:MODEL[@BASE_URL]` or `langchain:PROVIDER:MODEL[@BASE_URL]`"
 GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]` or `http:URL`"
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A parsed model spec; `model` is a name or directory, empty if the kind has none."""
+    """A parsed model spec; `model` is a name or directory, empty if the kind has none; `provider` is LangChain's."""
 
     kind: str
     model: str = ""
     url: str | None = None
+    provider: str = ""
 
     def __str__(self) -> str:
         if self.kind == "http":
             return f"http:{self.url}"
         at = f"@{self.url}" if self.url else ""
-        return f"{self.kind}:{self.model}{at}" if self.model else self.kind
+        kind = f"{self.kind}:{self.provider}" if self.provider else self.kind
+        return f"{kind}:{self.model}{at}" if self.model else kind
 
 
 def parse_chat_spec(text: str) -> ModelSpec:
     """Parse a chat model spec; raises `ModelSpecError`."""
-    return _parse_spec(text, ("blocks", "openai"), "chat", CHAT_FORMS)
+    return _parse_spec(text, ("blocks", "openai", "langchain"), "chat", CHAT_FORMS)
 
 
 def parse_generator_spec(text: str) -> ModelSpec:
@@ -45,15 +47,22 @@ def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> Mod
         raise wrong
     if kind == "http":
         return ModelSpec(kind, url=check_url(rest, wrong))
+    if kind not in ("openai", "langchain"):
+        return ModelSpec(kind, rest)
+    provider = ""
+    if kind == "langchain":
+        # A model's name may contain ":", as those of Ollama do.
+        provider, _, rest = rest.partition(":")
+        provider = provider.lower().replace("-", "_")
+        if not rest or not re.fullmatch(r"[a-z]\w*", provider, re.ASCII):
+            raise wrong
     # A model's name may contain "@"; only the one before `http` begins the URL.
     model, at, url = rest.rpartition("@http")
-    if kind != "openai":
-        return ModelSpec(kind, rest)
     if not at:
         # A URL without a scheme would otherwise be sent to OpenAI as a model name.
         if re.search(r"[/:]", rest.partition("@")[2]):
             raise wrong
-        return ModelSpec(kind, rest)
+        return ModelSpec(kind, rest, provider=provider)
     if not model:
         raise wrong
     base = check_url(f"http{url}", wrong)
@@ -62,7 +71,7 @@ def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> Mod
             f"The base URL of {redact(model)!r} has a query or fragment, which is never sent.",
             hint="Remove it, and use the API key setting for keys.",
         )
-    return ModelSpec(kind, model, base)
+    return ModelSpec(kind, model, base, provider)
 
 
 def check_url(url: str, wrong: ConfigurationError) -> str:

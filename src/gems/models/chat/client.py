@@ -15,7 +15,7 @@ from functools import reduce
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 
@@ -32,6 +32,7 @@ from gems.observability.langchain_callbacks import masked_config
 from gems.types import NO_USAGE, Usage, add_usage
 
 logger = logging.getLogger(__name__)
+Adapt = Callable[[BaseChatModel, dict[str, Any]], tuple[BaseChatModel, dict[str, Any]]]
 
 # Chat front ends stream model output; replies to nodes are not part of the conversation.
 _NO_STREAM: RunnableConfig = {"tags": [TAG_NOSTREAM]}
@@ -45,8 +46,9 @@ _SAME_UNTIL = 2
 class ChatClient:
     """One LangChain chat model behind one endpoint, e.g. `qwen3-vl at http://host/v1`.
 
-    `adaptable` models accept OpenAI's request parameters per call; others are asked for plain text and keep
-    their own configuration. `lacking` are features that the endpoint is known not to have. `extra_body` is added to
+    `adapt` makes of OpenAI's parameters of one request the model and the arguments of its call; without it the model
+    is asked for plain text and keeps its own configuration. `lacking` are features that the endpoint is known not to
+    have. `extra_body` is added to
     each request's body, `secrets` are redacted from messages, `closing` is awaited by `aclose`.
     """
 
@@ -56,7 +58,7 @@ class ChatClient:
         *,
         name: str,
         limits: ChatLimits | None = None,
-        adaptable: bool = False,
+        adapt: Adapt | None = None,
         lacking: Iterable[str] = (),
         extra_body: dict[str, Any] | None = None,
         secrets: tuple[str, ...] = (),
@@ -65,11 +67,11 @@ class ChatClient:
         self.model = model
         self.name = name
         self.limits = limits or ChatLimits()
-        self.capabilities = Capabilities(lacking if adaptable else set(FEATURES) - {"parts", "system"})
+        self._adapt = adapt
+        self.capabilities = Capabilities(set(FEATURES) - {"parts", "system"} if adapt is None else lacking)
         self._extra_body = extra_body or {}
         self._secrets = secrets
         self._closing = closing
-        self._adaptable = adaptable
         self._limiter = AdaptiveLimiter(self.limits.concurrency)
 
     @property
@@ -119,7 +121,9 @@ class ChatClient:
             await closing()
 
     async def _attempt(self, question: Question, request: Request, record: Callable[[Usage], None]) -> ChatReply:
-        parameters = self._parameters(question, request)
+        model, parameters = self.model, self._parameters(question, request)
+        if self._adapt is not None:
+            model, parameters = self._adapt(model, parameters)
         sent = question.last_pictures(request.pictures)
         masked = masked_config([picture.image for picture in sent], self._secrets)
         config = _NO_STREAM | (masked or {})
@@ -136,9 +140,9 @@ class ChatClient:
                 )
                 if "stream" in request.lacking:
                     async with asyncio.timeout(self.limits.timeout_s):
-                        message = await self.model.ainvoke(messages, config, **parameters)
+                        message = await model.ainvoke(messages, config, **parameters)
                 else:
-                    message = await self._receive(messages, config, parameters, request, parts)
+                    message = await self._receive(model.astream(messages, config, **parameters), parts)
             except Exception as error:
                 if parts:
                     # What was received is paid for.
@@ -148,13 +152,8 @@ class ChatClient:
         record(self._usage(message, sent, seconds))
         return read_reply(message, question, self.name, self._secrets, is_streamed="stream" not in request.lacking)
 
-    async def _receive(
-        self, messages: Any, config: RunnableConfig, parameters: dict[str, Any], request: Request,
-        parts: list[BaseMessageChunk],
-    ) -> AIMessage:  # fmt: skip
+    async def _receive(self, stream: Any, parts: list[BaseMessageChunk]) -> AIMessage:
         """Collect a streamed reply in `parts`; TimeoutError after a silence that is too long."""
-        parameters = parameters | {"stream_usage": "stream_usage" not in request.lacking}
-        stream: Any = self.model.astream(messages, config, **parameters)
         length = 0
         try:
             while True:
@@ -169,7 +168,7 @@ class ChatClient:
                 if part is None:
                     break
                 parts.append(part)
-                length += len(str(part.content)) + len(str(part.additional_kwargs.get("reasoning_content", "")))
+                length += _count_characters(part)
                 if length > _MOST_CHARACTERS:
                     raise TruncatedReplyError(f"{self.name} was cut off after {_MOST_CHARACTERS:,} characters.")
         finally:
@@ -178,7 +177,7 @@ class ChatClient:
 
     def _parameters(self, question: Question, request: Request) -> dict[str, Any]:
         """Return the request parameters that the endpoint supports."""
-        if not self._adaptable:
+        if self._adapt is None:
             return {}
         parameters: dict[str, Any] = {}
         temperature = self.limits.temperature if question.temperature is None else question.temperature
@@ -195,6 +194,8 @@ class ChatClient:
                 body["max_completion_tokens"] = max_tokens
             else:
                 parameters["max_tokens"] = max_tokens
+        if "stream" not in request.lacking:
+            parameters["stream_usage"] = "stream_usage" not in request.lacking
         if question.logprobs and self.limits.logprobs and "logprobs" not in request.lacking:
             parameters |= {"logprobs": True, "top_logprobs": 20}
         if question.reply is not None and (mode := structured_mode(request.lacking)) != "text":
@@ -204,9 +205,10 @@ class ChatClient:
     def _usage(self, message: AIMessage, pictures: tuple[Any, ...], seconds: float) -> Usage:
         tokens = message.usage_metadata
         # A reply that broke off has no usage of its own.
-        written = len(str(message.text)) + len(str(message.additional_kwargs.get("reasoning_content", "")))
         received, made = (
-            (tokens["input_tokens"], tokens["output_tokens"]) if tokens else (0, written // _CHARACTERS_PER_TOKEN)
+            (tokens["input_tokens"], tokens["output_tokens"])
+            if tokens
+            else (0, _count_characters(message) // _CHARACTERS_PER_TOKEN)
         )
         return {
             "calls": 1,
@@ -228,6 +230,15 @@ def _join(parts: list[BaseMessageChunk]) -> AIMessage:
     if not isinstance(joined, AIMessageChunk):
         raise TypeError(f"The stream holds a {type(joined).__name__}.")
     return joined
+
+
+def _count_characters(message: BaseMessage) -> int:
+    """Return the characters of a message's texts and thoughts."""
+    parts = message.content if isinstance(message.content, list) else [message.content]
+    names = ("text", "thinking", "reasoning")
+    texts = [text for part in parts for text in (map(part.get, names) if isinstance(part, dict) else (part,))]
+    texts.append(message.additional_kwargs.get("reasoning_content"))
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _shrink(question: Question, request: Request) -> Question:

@@ -16,8 +16,8 @@ from gems.models.chat.thought import split_thought
 from gems.observability.redaction import hide, redact, shorten
 from gems.types import NO_USAGE
 
-_TRUNCATED = ("length", "max_tokens", "MAX_TOKENS")
-_REFUSED = ("content_filter", "refusal", "SAFETY", "PROHIBITED_CONTENT", "RECITATION")
+_TRUNCATED = ("length", "max_tokens", "MAX_TOKENS", "model_context_window_exceeded")
+_REFUSED = ("content_filter", "refusal", "SAFETY", "PROHIBITED_CONTENT", "RECITATION", "BLOCKLIST", "SPII")
 _COMPLETE = ("stop", "STOP", "end_turn", "stop_sequence")
 _SHORT_ANSWER = 300
 """Characters; a longer text in the place of the reasoning is a thought."""
@@ -35,7 +35,9 @@ def read_reply(
     """
     about: dict[str, Any] = message.response_metadata
     finish = about.get("finish_reason") or about.get("stop_reason") or about.get("done_reason")
-    refusal = message.additional_kwargs.get("refusal")
+    # Gemini answers nothing but this where it blocks a prompt.
+    feedback = about.get("prompt_feedback") or {}
+    refusal = message.additional_kwargs.get("refusal") or feedback.get("block_reason")
     if finish in _REFUSED or refusal:
         reason = f": {shorten(redact(str(refusal), *secrets))}" if refusal else "."
         raise RefusedError(f"{name} refused to answer{reason}")
