@@ -121,7 +121,9 @@ def _match_colours(
         return pixels
     spread = found.var(axis=0)
     together = ((found - found.mean(axis=0)) * (goal - goal.mean(axis=0))).mean(axis=0)
-    gain = np.clip(np.where(spread > 1, together / np.maximum(spread, 1), 1), *_GAINS)
+    # Where one does not follow the other, a gain would only flatten the noise.
+    follows = together >= _MIN_CORRELATION * np.sqrt(spread * goal.var(axis=0))
+    gain = np.clip(np.where((spread > 1) & follows, together / np.maximum(spread, 1), 1), *_GAINS)
     offset = goal.mean(axis=0) - gain * found.mean(axis=0)
     matched = (pixels * gain + offset).astype(np.float32)
     better = np.abs(matched[where] - goal).mean() < np.abs(found - goal).mean()
