@@ -1,4 +1,4 @@
-"""Settings from the environment and `.env`; `GEMS_CHAT__MODEL` sets `chat.model`."""
+"""Settings from the environment, the current folder's `.env` and the user's; `GEMS_CHAT__MODEL` sets `chat.model`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from gems.config_file import ConfigFileSource, config_file, server_of
 from gems.errors import ConfigurationError
 from gems.types import Role
 
@@ -201,6 +202,19 @@ class Settings(BaseSettings):
 
     _from_dotenv: frozenset[str] = PrivateAttr(default=frozenset())
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - not used
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, the most important one first."""
+        own = ConfigFileSource(settings_cls, env_file=config_file())
+        return init_settings, env_settings, dotenv_settings, own
+
     def model_post_init(self, _context: Any) -> None:
         """Remember which paths come from a `.env`, which may be part of somebody else's project."""
         named = {name.lower(): value for name, value in dotenv_values(".env").items() if value}
@@ -315,7 +329,8 @@ def load_settings(**overrides: Any) -> Settings:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
-            f".env cannot be read: {type(error).__name__}.", hint="It must be a readable file in UTF-8."
+            f".env in the current folder or {config_file()} cannot be read: {type(error).__name__}.",
+            hint="It must be a readable file in UTF-8.",
         ) from None
 
 
@@ -336,14 +351,6 @@ def with_models(
 
 def _with_model(part: PartT, spec: str) -> PartT:
     kept = part.model_dump(exclude_unset=True, exclude={"model"})
-    if "model" in part.model_fields_set and _server_of(part.model) != _server_of(spec):
+    if "model" in part.model_fields_set and server_of(part.model) != server_of(spec):
         kept.pop("api_key", None)
     return type(part).model_validate(kept | {"model": spec})
-
-
-def _server_of(spec: str) -> str:
-    """Return the scheme, host and port in a model spec; without them its kind, with the provider of LangChain."""
-    found = re.search(r"https?://[^/?#]+", spec)
-    kind, _, rest = spec.strip().partition(":")
-    own = f"{kind}:{rest.partition(':')[0]}" if kind == "langchain" else kind
-    return found.group().lower() if found else own.lower().replace("-", "_")

@@ -1,0 +1,195 @@
+"""The user's own `.env`, in the configuration folder of the platform: where it is, how it is read and changed."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from pydantic import BaseModel
+from pydantic_settings import DotEnvSettingsSource
+
+from gems.errors import ConfigurationError, GemsError, MissingExtraError
+
+logger = logging.getLogger(__name__)
+SERVICE = "gems"
+"""Name under which keys are stored in a keyring."""
+ROLES = ("planner", "judge", "reflector", "eval_judge")
+_REFERENCE = re.compile(r"(env|keyring):([\w.-]+)")
+
+
+def config_file() -> Path:
+    """Return the path of the user's own `.env`; the environment and the current folder's `.env` override it."""
+    return Path(platformdirs.user_config_dir("gems", appauthor=False)) / ".env"
+
+
+def server_of(spec: str) -> str:
+    """Return the scheme, host and port in a model spec; without them its kind, with the provider of LangChain."""
+    found = re.search(r"https?://[^/?#]+", spec)
+    kind, _, rest = spec.strip().partition(":")
+    own = f"{kind}:{rest.partition(':')[0]}" if kind == "langchain" else kind
+    return found.group().lower() if found else own.lower().replace("-", "_")
+
+
+class ConfigFileSource(DotEnvSettingsSource):
+    """Settings in the user's own `.env`.
+
+    A key in it may be named instead of written: `env:NAME` is an environment variable, `keyring:NAME` an entry of
+    the keyring. Nowhere else are such names read: a project's `.env` must not be able to send a key somewhere. For
+    the same reason a section whose model is overridden with one on another server loses its key.
+    """
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the settings by field, without keys that cannot be found, which are warned of."""
+        found: dict[str, Any] = super().__call__()
+        for name in ("chat", *ROLES, "generator"):
+            part = found.get(name)
+            if not isinstance(part, dict) or not part.keys() & {"api_key", "extra_body"}:
+                continue
+            if self._server(name, found, {}) != self._server(name, found, self.current_state):
+                found[name] = {key: value for key, value in part.items() if key not in ("api_key", "extra_body")}
+            elif not _part(self.current_state, name).get("api_key"):
+                found[name] = part | {"api_key": _find_or_warn(part.get("api_key"))}
+        if isinstance(named := found.get("embedder_api_key"), str):
+            own, used = (data.get("embedder") or "auto" for data in (found, found | self.current_state))
+            found["embedder_api_key"] = _find_or_warn(named) if server_of(own) == server_of(used) else None
+        return found
+
+    @staticmethod
+    def _server(name: str, found: Mapping[str, Any], over: Mapping[str, Any]) -> str:
+        """Return the server of a section's model, if the settings `over` override those of the file."""
+        for section in (name,) if name == "generator" else (name, "chat"):
+            if model := _part(over, section).get("model") or _part(found, section).get("model"):
+                return server_of(str(model))
+        return server_of("blocks")
+
+
+def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = data.get(name)
+    if isinstance(part, BaseModel):
+        return part.model_dump(exclude_unset=True)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _find_or_warn(text: str | None) -> str | None:
+    """Return the key, or None: commands that need no model must not fail for it."""
+    try:
+        return find_key(text)
+    except GemsError as error:
+        _warn(f"{error.message} {error.hint}")
+        return None
+
+
+@cache
+def _warn(message: str) -> None:
+    """Log a warning once."""
+    logger.warning(message)
+
+
+def find_key(text: str | None) -> str | None:
+    """Return the key that `env:NAME` or `keyring:NAME` names; any other text is the key itself.
+
+    Raises:
+        ConfigurationError: the variable is not set, or the keyring has no such entry or cannot be read.
+        MissingExtraError: keyring is not installed.
+    """
+    named = _REFERENCE.fullmatch(text or "")
+    if named is None:
+        return text
+    where, name = named.groups()
+    hint = f"{config_file()} names it. Run `gems setup` again."
+    if where == "env":
+        if key := os.environ.get(name):
+            return key
+        raise ConfigurationError(f"The key in the environment variable {name} is not set.", hint=hint)
+    if (found := read_keyring(name)) is None:
+        raise ConfigurationError(f"The keyring has no key {name!r} of {SERVICE}.", hint=hint)
+    return found
+
+
+def read_keyring(name: str) -> str | None:
+    """Return a key from the keyring, None if there is none; raises as `find_key`."""
+    try:
+        import keyring  # noqa: PLC0415 - an extra
+        from keyring.errors import KeyringError  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("Reading a key from the keyring", "keyring") from error
+    try:
+        key: str | None = keyring.get_password(SERVICE, name)
+    except KeyringError as error:
+        raise ConfigurationError(f"The keyring cannot be read: {error}.", hint="Unlock it.") from error
+    return key
+
+
+def read_config(path: Path) -> dict[str, str]:
+    """Return the variables in a `.env`; empty if there is none. Raises ConfigurationError if it cannot be read."""
+    try:
+        return {name: value for name, value in dotenv_values(path).items() if value}
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+
+
+def change_config(path: Path, changes: Mapping[str, str | None]) -> Path | None:
+    """Set variables in a `.env`, remove those that are None, and keep every other line.
+
+    Both files are for their owner only. Raises ConfigurationError if they cannot be read or written.
+
+    Returns:
+        The copy of the file as it was before, or None if there was none.
+    """
+    try:
+        path = path.resolve()
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        lines, left = list[str](), dict(changes)
+        for binding in parse_stream(io.StringIO(before or "")):
+            line = binding.original.string
+            if binding.key not in changes:
+                lines.append(line)
+            elif (value := left.pop(binding.key, None)) is not None:
+                blank = line[: len(line) - len(line.lstrip())]
+                lines.append(blank + _line(binding.key, value))
+        text = "".join(lines)
+        text += "\n" if text and not text.endswith("\n") else ""
+        text += "".join(_line(name, value) for name, value in left.items() if value is not None)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        copy = None if before is None else path.with_name(f"{path.name}.before-setup")
+        if copy is not None:
+            _write_private(copy, str(before))
+        _write_private(path, text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+    return copy
+
+
+def _line(name: str, value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{name}='{escaped}'\n"
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file atomically; `mkstemp` makes it readable for its owner only."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _unreadable(path: Path, error: Exception) -> ConfigurationError:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    hint = "It must be a readable and writable file in UTF-8."
+    return ConfigurationError(f"{path} cannot be read or written: {reason}.", hint=hint)
