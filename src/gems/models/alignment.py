@@ -17,6 +17,8 @@ _MAX_SHIFT = 1 / 16
 """Largest shift that is undone, as a share of width or height."""
 _PEAKS = 6
 """Shifts that are compared by their pixels: where images repeat themselves, the highest peak may be a wrong one."""
+_MOVED_FOR = 0.7
+"""A shift is undone if less than this part of the mean difference remains."""
 _MIN_OUTSIDE = 0.01
 """Share of the image outside the mask from which on something can be compared."""
 _GAINS = (0.5, 2.0)
@@ -91,8 +93,9 @@ def _find_shift(before: NDArray[np.float32], after: NDArray[np.float32], outside
         # Other colours are no shift.
         return float(np.abs(gap - np.median(gap)).mean())
 
+    best, still = min(shifts, key=difference), difference((0, 0))
     # Nothing is moved without need.
-    return min([(0, 0), *shifts], key=difference)
+    return best if still > _SAME_COLOURS and difference(best) < _MOVED_FOR * still else (0, 0)
 
 
 def _move(
@@ -119,11 +122,13 @@ def _match_colours(
     found, goal = pixels[where], wanted[where]
     if np.abs(found - goal).mean() <= _SAME_COLOURS:
         return pixels
-    spread = found.var(axis=0)
+    spread, wanted_spread = found.var(axis=0), goal.var(axis=0)
     together = ((found - found.mean(axis=0)) * (goal - goal.mean(axis=0))).mean(axis=0)
     # Where one does not follow the other, a gain would only flatten the noise.
-    follows = together >= _MIN_CORRELATION * np.sqrt(spread * goal.var(axis=0))
-    gain = np.clip(np.where((spread > 1) & follows, together / np.maximum(spread, 1), 1), *_GAINS)
+    follows = together >= _MIN_CORRELATION * np.sqrt(spread * wanted_spread)
+    gain = np.clip(
+        np.where(follows & (np.minimum(spread, wanted_spread) > 1), together / np.maximum(spread, 1), 1), *_GAINS
+    )
     offset = goal.mean(axis=0) - gain * found.mean(axis=0)
     matched = (pixels * gain + offset).astype(np.float32)
     better = np.abs(matched[where] - goal).mean() < np.abs(found - goal).mean()
