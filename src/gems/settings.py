@@ -73,7 +73,8 @@ class GeneratorSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str = Field(
-        "blocks", description="Model spec: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL`, `http:URL`."
+        "blocks",
+        description="Model spec: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL`, `a1111:URL`, `http:URL`.",
     )
     api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
     timeout_s: float = Field(300.0, gt=0, description="Seconds for one image.")
@@ -81,7 +82,7 @@ class GeneratorSettings(BaseModel):
     attempts: int = Field(4, ge=1, le=20, description="Attempts per image, if retrying can help.")
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     extra_body: dict[str, Any] = Field(
-        default_factory=dict, repr=False, description="Further fields for OpenAI Images."
+        default_factory=dict, repr=False, description="Further fields of requests to OpenAI APIs and A1111, as JSON."
     )
     image_hosts: list[str] = Field(
         default_factory=list,
@@ -91,6 +92,10 @@ class GeneratorSettings(BaseModel):
     usd_per_image: float | None = Field(None, ge=0, description="Price of one image.")
     steps: int | None = Field(None, ge=1, description="Inference steps; None: the model's own.")
     guidance: float | None = Field(None, ge=0, description="Guidance scale; None: the model's own.")
+    sampler: str | None = Field(None, description="Sampler of an A1111 server by name; None: the server's own.")
+    checkpoint: str | None = Field(
+        None, description="Checkpoint of an A1111 server by title, name or hash; None: the one that is loaded."
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field("auto", description="`auto`, `cuda`, `cuda:1`, `mps`, `cpu`.")
     offload: Literal["auto", "none", "model", "sequential"] = Field(

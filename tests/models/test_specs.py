@@ -37,6 +37,7 @@ def test_chat_models(text: str, expected: ModelSpec) -> None:
         ("openai:gpt-image-1", ModelSpec("openai", "gpt-image-1")),
         ("http:http://host:8000/generate", ModelSpec("http", url="http://host:8000/generate")),
         ("http:https://host/generate?x=1", ModelSpec("http", url="https://host/generate?x=1")),
+        ("a1111:http://127.0.0.1:7860/", ModelSpec("a1111", url="http://127.0.0.1:7860")),
     ],
 )
 def test_generators(text: str, expected: ModelSpec) -> None:
@@ -57,6 +58,8 @@ BAD = [
     "openai:model@httpx://host",
     "openai:model@localhost:8000/v1",
     "openai:model@host/v1",
+    "a1111:",
+    "a1111:127.0.0.1:7860",
     "openai:model@ftp://host",
     "openai:model@http://host:port/v1",
     "openai:model@http://host:0/v1",

@@ -60,7 +60,11 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     common: dict[str, Any] = {"api_key": key, "price_usd": settings.usd_per_image, "limits": limits}
     if spec.kind == "http":
         return _instantiate("generators.http", "HTTPGenerator", spec.url, **common)
-    common |= {"extra_body": settings.extra_body, "image_hosts": settings.image_hosts}
+    common["extra_body"] = settings.extra_body
+    if spec.kind == "a1111":
+        named = {"sampler": settings.sampler, "checkpoint": settings.checkpoint}
+        return _instantiate("generators.a1111", "A1111Generator", spec.url, **common, **named)
+    common["image_hosts"] = settings.image_hosts
     return _instantiate("generators.openai", "OpenAIImagesGenerator", spec.model, spec.url, **common)
 
 

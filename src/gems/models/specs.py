@@ -10,7 +10,11 @@ from gems.errors import ConfigurationError, ModelSpecError
 from gems.observability.redaction import redact
 
 CHAT_FORMS = "`blocks`, `openai:MODEL[@BASE_URL]` or `langchain:PROVIDER:MODEL[@BASE_URL]`"
-GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]` or `http:URL`"
+GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `a1111:URL` or `http:URL`"
+_URL_KINDS = ("http", "a1111")
+"""Kinds whose spec is a URL."""
+_OPENAI_KINDS = ("openai",)
+"""Kinds whose spec is a model's name and the base URL of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,8 @@ class ModelSpec:
     provider: str = ""
 
     def __str__(self) -> str:
-        if self.kind == "http":
-            return f"http:{self.url}"
+        if self.kind in _URL_KINDS:
+            return f"{self.kind}:{self.url}"
         at = f"@{self.url}" if self.url else ""
         kind = f"{self.kind}:{self.provider}" if self.provider else self.kind
         return f"{kind}:{self.model}{at}" if self.model else kind
@@ -37,7 +41,7 @@ def parse_chat_spec(text: str) -> ModelSpec:
 
 def parse_generator_spec(text: str) -> ModelSpec:
     """Parse an image generator spec; raises `ModelSpecError`."""
-    return _parse_spec(text, ("blocks", "diffusers", "openai", "http"), "generator", GENERATOR_FORMS)
+    return _parse_spec(text, ("blocks", "diffusers", *_OPENAI_KINDS, *_URL_KINDS), "generator", GENERATOR_FORMS)
 
 
 def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
@@ -45,9 +49,9 @@ def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> Mod
     wrong = ModelSpecError(f"Invalid {what} model spec: {redact(text)!r}.", hint=f"Use {forms}.")
     if kind not in kinds or (kind == "blocks") != (not rest):
         raise wrong
-    if kind == "http":
+    if kind in _URL_KINDS:
         return ModelSpec(kind, url=check_url(rest, wrong))
-    if kind not in ("openai", "langchain"):
+    if kind not in (*_OPENAI_KINDS, "langchain"):
         return ModelSpec(kind, rest)
     provider = ""
     if kind == "langchain":

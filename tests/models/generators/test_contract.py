@@ -17,6 +17,7 @@ from PIL import Image
 from gems.errors import EditingUnsupportedError, SizeError
 from gems.models.base import ImageGenerator
 from gems.types import GeneratedImage, ImageRequest
+from tests.support.a1111_server import serving_a1111
 from tests.support.stub import StubServer
 from tests.support.stub.models import flat_picture
 
@@ -59,6 +60,13 @@ def _http(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     return Subject(HTTPGenerator(server.generate_url), lambda: len(server.requests), 64)
 
 
+def _a1111(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
+    from gems.models.generators.a1111 import A1111Generator
+
+    server = stack.enter_context(serving_a1111())
+    return Subject(A1111Generator(server.url), server.drawings, 64)
+
+
 _TINY: list[Path] = []
 
 
@@ -75,7 +83,7 @@ def _diffusers(_stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
     return Subject(DiffusersGenerator(str(_TINY[0]), device="cpu"), _uncounted, 64)
 
 
-_MAKERS = {"blocks": _blocks, "openai": _openai, "http": _http, "diffusers": _diffusers}
+_MAKERS = {"blocks": _blocks, "openai": _openai, "http": _http, "a1111": _a1111, "diffusers": _diffusers}
 
 
 @pytest.fixture(params=_MAKERS)

@@ -45,6 +45,7 @@ class RawImage:
     url: str = field(default="", repr=False)
     seed: int | None
     parameters: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -134,8 +135,15 @@ class RemoteGenerator(ABC, Generic[ClientT]):
                 model=self._capabilities.model,
                 parameters=raw.parameters,
                 seconds=time.perf_counter() - started,
+                warnings=(*raw.warnings, *self._compare_size(request, picture)),
                 pixels=picture,
             )
+
+    def _compare_size(self, request: ImageRequest, picture: Image) -> tuple[str, ...]:
+        if picture.size == (request.width, request.height):
+            return ()
+        sizes = f"{picture.width}x{picture.height} pixels, not of the requested {request.width}x{request.height}"
+        return (f"{self._endpoint} sent an image of {sizes}.",)
 
     async def _receive(self, raw: RawImage) -> tuple[bytes, Image]:
         """Return the verified image. One at a URL is paid for, so only fetching it is repeated."""
