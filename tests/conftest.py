@@ -19,7 +19,20 @@ from tests.support.scripted_models import Desk, opened_desk
 from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import StubServer
 
-_FOREIGN = ("GEMS_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_", "XDG_", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_FOREIGN = (
+    "GEMS_",
+    "OPENAI_",
+    "ANTHROPIC_",
+    "GOOGLE_",
+    "GEMINI_",
+    "OLLAMA_",
+    "LANGSMITH_",
+    "LANGCHAIN_",
+    "XDG_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
 
 
 # Ray's workers are nice to others, so that beside these they would stand still.
