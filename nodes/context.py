@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
@@ -161,7 +161,7 @@ class NodeContext:
         if self.run_id:
             kept = await ledger.drawing(self.run_id, self.round, index, fingerprint)
             if kept is not None:
-                self._count_drawing(kept["seconds"])
+                self._count_drawing(kept["seconds"], kept["parameters"])
                 return kept
         watched = replace(request, on_progress=self._progress(index))
         with self.span("draw", model=generator.capabilities.model, candidate=index) as span:
@@ -213,7 +213,7 @@ class NodeContext:
             "parameters": drawn.parameters | {"seed_used": drawn.seed},
             "seconds": round(drawn.seconds, 3),
         }
-        self._count_drawing(drawn.seconds)
+        self._count_drawing(drawn.seconds, drawn.parameters)
         for warning in drawn.warnings:
             # All candidates of a round have the same prompt.
             if warning not in self.warnings:
@@ -240,8 +240,9 @@ class NodeContext:
     def _count(self, name: str, usage: Usage) -> None:
         self.usage = merge_usage(self.usage, {name: usage})
 
-    def _count_drawing(self, seconds: float) -> None:
-        price = self.context.generator.capabilities.price_usd
+    def _count_drawing(self, seconds: float, parameters: Mapping[str, Any]) -> None:
+        # What the provider charged counts more than what was expected.
+        price = parameters.get("cost_usd", self.context.generator.capabilities.price_usd)
         self._count(GENERATOR, NO_USAGE | {"calls": 1, "seconds": seconds, "usd": price})
 
     def _progress(self, index: int) -> Callable[[int, int], None]:

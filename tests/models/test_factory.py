@@ -50,7 +50,7 @@ def headers(stub: StubServer) -> str:
     return " ".join(f"{name}: {value}" for call in stub.requests for name, value in call.headers.items())
 
 
-@pytest.mark.parametrize("kind", ["chat", "openai", "http"])
+@pytest.mark.parametrize("kind", ["chat", "openai", "openai-chat", "http"])
 async def test_openais_key_goes_to_no_other_host(
     kind: str, painter: StubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +60,7 @@ async def test_openais_key_goes_to_no_other_host(
     if kind == "chat":
         await asked(open_chat(ChatSettings(model=f"openai:m@{painter.base_url}")))
     else:
-        spec = f"openai:m@{painter.base_url}" if kind == "openai" else f"http:{painter.generate_url}"
+        spec = f"http:{painter.generate_url}" if kind == "http" else f"{kind}:m@{painter.base_url}"
         await drawn(open_generator(GeneratorSettings(model=spec)))
     assert len(painter.requests) == 1
     assert "environment" not in headers(painter)

@@ -38,6 +38,7 @@ def test_chat_models(text: str, expected: ModelSpec) -> None:
         ("http:http://host:8000/generate", ModelSpec("http", url="http://host:8000/generate")),
         ("http:https://host/generate?x=1", ModelSpec("http", url="https://host/generate?x=1")),
         ("a1111:http://127.0.0.1:7860/", ModelSpec("a1111", url="http://127.0.0.1:7860")),
+        ("openai-chat:google/gemini@https://host/v1", ModelSpec("openai-chat", "google/gemini", "https://host/v1")),
     ],
 )
 def test_generators(text: str, expected: ModelSpec) -> None:
@@ -58,6 +59,8 @@ BAD = [
     "openai:model@httpx://host",
     "openai:model@localhost:8000/v1",
     "openai:model@host/v1",
+    "openai-chat:model@host/v1",
+    "openai-chat",
     "a1111:",
     "a1111:127.0.0.1:7860",
     "openai:model@ftp://host",

@@ -65,6 +65,8 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
         named = {"sampler": settings.sampler, "checkpoint": settings.checkpoint}
         return _instantiate("generators.a1111", "A1111Generator", spec.url, **common, **named)
     common["image_hosts"] = settings.image_hosts
+    if spec.kind == "openai-chat":
+        return _instantiate("generators.openai_chat", "OpenAIChatGenerator", spec.model, spec.url, **common)
     return _instantiate("generators.openai", "OpenAIImagesGenerator", spec.model, spec.url, **common)
 
 
@@ -146,7 +148,7 @@ def _select_key(settings: ChatSettings | GeneratorSettings, spec: ModelSpec) -> 
     """Return the key to send. OPENAI_API_KEY is only sent to OpenAI, and only over HTTPS."""
     if settings.api_key is not None:
         return settings.api_key.get_secret_value()
-    if spec.kind != "openai":
+    if spec.kind not in ("openai", "openai-chat"):
         return None
     if not is_openai(spec.url or OPENAI_URL):
         return None

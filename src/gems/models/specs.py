@@ -10,10 +10,13 @@ from gems.errors import ConfigurationError, ModelSpecError
 from gems.observability.redaction import redact
 
 CHAT_FORMS = "`blocks`, `openai:MODEL[@BASE_URL]` or `langchain:PROVIDER:MODEL[@BASE_URL]`"
-GENERATOR_FORMS = "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `a1111:URL` or `http:URL`"
+GENERATOR_FORMS = (
+    "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `openai-chat:MODEL[@BASE_URL]`, `a1111:URL` or "
+    "`http:URL`"
+)
 _URL_KINDS = ("http", "a1111")
 """Kinds whose spec is a URL."""
-_OPENAI_KINDS = ("openai",)
+_OPENAI_KINDS = ("openai", "openai-chat")
 """Kinds whose spec is a model's name and the base URL of a server."""
 
 

@@ -60,6 +60,13 @@ def _http(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     return Subject(HTTPGenerator(server.generate_url), lambda: len(server.requests), 64)
 
 
+def _openai_chat(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
+    from gems.models.generators.openai_chat import OpenAIChatGenerator
+
+    server = stack.enter_context(StubServer(images=flat_picture))
+    return Subject(OpenAIChatGenerator("stub", server.base_url), lambda: len(server.requests), 64)
+
+
 def _a1111(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     from gems.models.generators.a1111 import A1111Generator
 
@@ -83,7 +90,14 @@ def _diffusers(_stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
     return Subject(DiffusersGenerator(str(_TINY[0]), device="cpu"), _uncounted, 64)
 
 
-_MAKERS = {"blocks": _blocks, "openai": _openai, "http": _http, "a1111": _a1111, "diffusers": _diffusers}
+_MAKERS = {
+    "blocks": _blocks,
+    "openai": _openai,
+    "http": _http,
+    "openai-chat": _openai_chat,
+    "a1111": _a1111,
+    "diffusers": _diffusers,
+}
 
 
 @pytest.fixture(params=_MAKERS)

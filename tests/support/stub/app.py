@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from gems.errors import GemsError
 from gems.types import ImageRequest
+from tests.support.stub import chat_pictures
 from tests.support.stub import responses as wire
 from tests.support.stub.error_responses import refusal
 from tests.support.stub.faults import CHAT_EDITS, PICTURE_EDITS, Fault
@@ -37,6 +38,9 @@ class Behaviour:
         logprobs: Whether log-probabilities are given where asked for.
         reasoning: Sent as `reasoning_content` where the brain gives none.
         revised_prompt: Sent beside each picture where given.
+        picture_form: How chat answers hold pictures, as named in `chat_pictures.FORMS`; where it is empty, only
+            requests with `modalities` are answered with one.
+        cost: US dollars that chat answers with pictures say they cost.
         api_key: The only key that is accepted; None for any or none.
     """
 
@@ -45,6 +49,8 @@ class Behaviour:
     logprobs: bool = False
     reasoning: str | None = None
     revised_prompt: str | None = None
+    picture_form: str = ""
+    cost: float | None = None
     api_key: str | None = None
 
 
@@ -135,6 +141,8 @@ async def _read(request: Request) -> tuple[Body, dict[str, bytes]]:
 
 async def _chat(world: World, request: Request, body: Body, faults: list[Fault]) -> _Reply:
     await asyncio.sleep(world.behaviour.chat_s)
+    if "image" in (body.get("modalities") or ()) or world.behaviour.picture_form:
+        return await _chat_picture(world, request, body, faults)
     answer = await world.chat(body["messages"])
     if answer.reasoning is None and world.behaviour.reasoning is not None:
         answer = replace(answer, reasoning=world.behaviour.reasoning)
@@ -145,6 +153,23 @@ async def _chat(world: World, request: Request, body: Body, faults: list[Fault])
     if body.get("stream"):
         return _Reply(list(wire.events(body, answer, logprobs=logprobs)), "text/event-stream")
     return _json(wire.completion(body, answer, logprobs=logprobs))
+
+
+async def _chat_picture(world: World, request: Request, body: Body, faults: list[Fault]) -> _Reply:
+    """Answer as chat models do that draw; faults of chats take the picture away."""
+    said = next((CHAT_EDITS[fault.name](fault, wire.Answer("")) for fault in faults if fault.name in CHAT_EDITS), None)
+    if said is not None:
+        return _json(wire.completion(body, said, logprobs=False))
+    data = await _picture(world, chat_pictures.read_request(body), 0, faults)
+    name = f"{len(world.files)}.png"
+    world.files[name] = data
+    url = next(
+        (fault.text for fault in faults if fault.name == "url" and fault.text), f"{request.base_url}files/{name}"
+    )
+    answer = wire.completion(body, wire.Answer(None), logprobs=False)
+    answer["choices"][0]["message"] |= chat_pictures.FORMS[world.behaviour.picture_form or "images"](data, url)
+    answer["usage"] |= {"cost": world.behaviour.cost} if world.behaviour.cost else {}
+    return _json(answer)
 
 
 async def _generations(world: World, request: Request, body: Body, faults: list[Fault]) -> _Reply:

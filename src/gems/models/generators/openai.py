@@ -70,13 +70,13 @@ def find_known_model(model: str) -> KnownModel:
     return KnownModel()
 
 
-def find_rejected_parameter(body: str, sent: Iterable[str]) -> str | None:
-    """Return the parameter of `sent` that the error text `body` calls unknown; None for other errors.
+def find_rejected_parameter(body: str, sent: Iterable[str], names: Sequence[str] = LEARNABLE) -> str | None:
+    """Return the parameter of `sent` among `names` that the error text `body` calls unknown; None for other errors.
 
     An error about a parameter's value does not count: dropping a seed that is too large would silently
     change the images.
     """
-    learnable = [name for name in LEARNABLE if name in set(sent)]
+    learnable = [name for name in names if name in set(sent)]
     error = _parse_error_object(body)
     if isinstance(param := error.get("param"), str):
         name = param.rsplit(".", 1)[-1]
