@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from gems.errors import LimitReached, ProviderError, UnreachableError
 from gems.events import RequirementsListed
+from gems.models.base import LimitedModel
 from gems.models.chat.answer_words import OPEN_QUESTION
 from gems.models.chat.schemas import MAX_REQUIREMENTS, QUESTION_MARKS, RequirementReply, RequirementsReply
 from gems.nodes.base import Update
@@ -28,9 +29,18 @@ _BEGINS_QUESTION = re.compile(
 
 async def decompose(state: State, work: NodeContext) -> Update:
     """List the requirements of the user's prompt, never of an enhanced one."""
+    if limits := explain_limits(state["prompt"], work):
+        work.warn(limits)
     requirements, unchecked = await state_requirements(state["prompt"], work)
     work.emit(RequirementsListed(requirements=requirements))
     return {"requirements": requirements, "unchecked": unchecked}
+
+
+def explain_limits(prompt: str, work: NodeContext) -> str:
+    """Return why the generator or the judge knows that the prompt is out of its reach; empty if neither does."""
+    models = (work.context.generator, getattr(work.context.chats["judge"], "model", None))
+    said = (model.explain_limits(prompt) for model in models if isinstance(model, LimitedModel))
+    return next(filter(None, said), "")
 
 
 async def state_requirements(prompt: str, work: NodeContext) -> tuple[list[Requirement], list[str]]:

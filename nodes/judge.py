@@ -20,6 +20,7 @@ from gems.nodes.checklist import (
     pictures_to_judge,
 )
 from gems.nodes.context import NodeContext
+from gems.nodes.decomposer import explain_limits
 from gems.nodes.generator import drop_failed
 from gems.nodes.policy import find_stop_reason, is_out_of_reach, undecided_requirements
 from gems.state import State, negative_prompt
@@ -41,10 +42,6 @@ MAX_DOUBTFUL = 1
 _SECOND_ATTEMPTS = (2, 3)
 _THIRD_ATTEMPTS = (4, 5)
 _MAX_THOUGHT = 4_000
-_REAL_MODELS = (
-    "To connect real models, use --chat and --generator, or GEMS_CHAT__MODEL and GEMS_GENERATOR__MODEL; "
-    "see `Real models` in the README."
-)
 
 
 def all_met(answers: Sequence[Answer]) -> bool:
@@ -183,13 +180,13 @@ def _warn_undecided(requirements: Sequence[Requirement], rounds: Sequence[Round]
 
 
 def _warn_out_of_reach(state: State, work: NodeContext, turn: Round) -> None:
-    """Warn once of requirements that the models in use cannot deal with."""
+    """Warn once of requirements that the models in use cannot deal with, unless that was told before."""
     beyond = [answer for answer in answers_of(turn).values() if is_out_of_reach(answer)]
-    if not beyond:
+    if not beyond or explain_limits(state["prompt"], work):
         return
     questions = {requirement["id"]: requirement["question"] for requirement in state["requirements"]}
     asked = " ".join(questions[answer["requirement"]] for answer in beyond)
-    message = f"{asked} {beyond[0]['evidence']} {_REAL_MODELS}"
+    message = f"{asked} {beyond[0]['evidence']} Run `gems setup` to connect real models."
     if message not in (state.get("warnings") or ()):
         work.warn(message)
 

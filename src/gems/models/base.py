@@ -34,3 +34,12 @@ class ImageGenerator(Protocol):
     async def aclose(self) -> None:
         """Release connections, threads and memory. Idempotent."""
         ...
+
+
+@runtime_checkable
+class LimitedModel(Protocol):
+    """An image generator or chat model that knows before it is asked which prompts are out of its reach."""
+
+    def explain_limits(self, prompt: str) -> str:
+        """Say what of a prompt it can neither generate nor check, why, and what to do; empty for nothing."""
+        ...

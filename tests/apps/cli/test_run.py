@@ -311,12 +311,18 @@ def test_what_the_built_in_world_does_not_know_takes_one_round_and_one_message(p
     assert (len(result["rounds"]), result["stop_reason"], result["score"]) == (1, "undecided", 0.0)
     (warning,) = result["warnings"]
     assert prompt in warning
-    assert "--chat and --generator" in warning
-    assert done.stderr.count("--chat") == 1
+    assert "Understood: nothing." in warning
+    assert "`gems setup`" in warning
+    assert done.stderr.count("gems setup") == 1
 
 
 def test_parts_that_the_built_in_world_cannot_check_are_told() -> None:
     result = json.loads(gems("run", "a red circle and a cat", "--seed", "7", "--json").stdout)
     assert (result["score"], result["stop_reason"]) == (0.5, "undecided")
     (warning,) = result["warnings"]
-    assert "Does this image show a cat?" in warning
+    assert 'Out of reach of the built-in models: "a cat". Understood: a red circle.' in warning
+
+
+def test_what_is_out_of_reach_is_told_before_anything_is_drawn() -> None:
+    done = gems("run", "a red circle and a cat", "--seed", "7")
+    assert done.stderr.index("Out of reach") < done.stderr.index("generated ")

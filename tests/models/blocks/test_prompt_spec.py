@@ -2,8 +2,10 @@
 
 import pytest
 
-from gems.models.blocks import load_prompts
-from gems.models.blocks.prompt_spec import Relation, fold_text, parse_prompt
+from gems.models.blocks import load_prompts, render
+from gems.models.blocks.judge import judge_question
+from gems.models.blocks.prompt_spec import Relation, decompose_prompt, explain_limits, fold_text, parse_prompt
+from gems.models.chat.schemas import OUT_OF_REACH
 
 STAR_HEART = ((1, "star"), (0, "circle"), (1, "heart"))
 EXAMPLE = 'three red circles above a blue striped square, and the word "GO"'
@@ -213,3 +215,95 @@ def test_endless_prompts_are_read_in_bounded_time():
 @pytest.mark.parametrize("case", load_prompts(), ids=lambda case: case.id)
 def test_its_own_prompts_are_understood(case):
     assert not parse_prompt(case.prompt).unknown
+
+
+NEWCOMERS = [
+    "a portrait of an old man with a beard",
+    "a city at night with neon lights",
+    "a logo with the text 'ACME'",
+    "a cat on a chair",
+    "two red balls and a dog",
+    "eine Katze auf einem Stuhl",
+    "drei rote Kreise über einem blauen Quadrat",
+    "un chat noir sur une chaise rouge",
+    "gato naranja en la playa",
+    "\u4e00\u53ea\u732b\u5750\u5728\u6905\u5b50\u4e0a",
+    "a photorealistic picture of a red circle",
+    "a red circle in the style of Van Gogh",
+    "red",
+    "it",
+    "hello",
+    "a photo of me",
+    "make me something beautiful",
+    "a 3d render of a blue cube",
+    "a red square dancing",
+    "a heart-shaped balloon above a green square",
+    "the moon and the stars",
+    'a stop sign with the word "STOP"',
+    "a red circle, 4k, highly detailed, masterpiece",
+    "a pizza cut into triangles",
+    "a circle without any colour",
+    "a red circle, not an illustration",
+    "a red circle made of blue squares",
+    "a circle filled with stars",
+    "half a yellow circle",
+    "2.5 circles",
+    "-1 circles",
+    "1/2 circle",
+    "a circle with two colours",
+    "a red and blue circle",
+    "a red circle that is blue",
+    "two circles of the same colour",
+    "a star as big as the circle",
+    "a red circle exactly like the blue square",
+    "one red circle each side of a blue square",
+    "two circles side by side",
+    "the second circle is red",
+    "a red circle to the left",
+    "red circle top left, blue square bottom right",
+    "a circle above",
+    "the number 7 and a red circle",
+    "a red circle with a label",
+    "a caption below a red circle",
+    "a circle with text in it",
+    'two "GO"',
+    "a red circle. " + "A story about a knight in the forest. " * 300,
+]
+
+
+@pytest.mark.parametrize("prompt", NEWCOMERS, ids=lambda prompt: prompt[:30])
+def test_what_newcomers_ask_for_cannot_pass_half_understood(prompt):
+    questions = [reply.question for reply in decompose_prompt(prompt)]
+    scene = render(prompt, 5, 256, 256).scene
+    answers = [judge_question(question, scene) for question in questions]
+    assert any(one.answer == "unknown" and one.evidence.startswith(OUT_OF_REACH) for one in answers)
+    told = explain_limits(prompt)
+    assert told.startswith("Out of reach of the built-in models: ")
+    assert "Understood: " in told
+    assert len(told) < 1_200
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a cat on a  chair", '"a cat on a chair". Understood: nothing.'),
+        (
+            "a cat and 3 striped hearts above a star",
+            '"a cat". Understood: three striped hearts, a star, hearts above star.',
+        ),
+        (
+            'a cat, no circles, the word "GO", stars, on a red background',
+            '"a cat". Understood: no circles, a text "GO", stars, a red background.',
+        ),
+        (
+            "cats, dogs, birds, cows, pigs, hens, a star",
+            '"cats", "dogs", "birds", "cows", "pigs" and 1 more. Understood: a star.',
+        ),
+    ],
+)
+def test_limits_tell_what_is_understood(prompt, said):
+    assert explain_limits(prompt).startswith(f"Out of reach of the built-in models: {said} ")
+
+
+def test_no_limits_are_told_of_what_is_understood():
+    assert [one.prompt for one in load_prompts() if explain_limits(one.prompt)] == []

@@ -19,8 +19,8 @@ from pydantic import PrivateAttr
 from gems.errors import InvalidImageError
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.detection import Detector
-from gems.models.blocks.judge import LIMITS, Judgement, judge_question
-from gems.models.blocks.prompt_spec import decompose_prompt, parse_numbered, parse_prompt
+from gems.models.blocks.judge import Judgement, judge_question
+from gems.models.blocks.prompt_spec import LIMITS, decompose_prompt, explain_limits, parse_numbered, parse_prompt
 from gems.models.blocks.reflector import distil_lesson, reflect_on_round
 from gems.models.blocks.rewriter import draft_skill, enhance_prompt, prepare_prompt, restore_prompt
 from gems.models.blocks.scene import Scene, describe_scene
@@ -150,6 +150,10 @@ class BlocksChat(BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "gems-blocks"
+
+    def explain_limits(self, prompt: str) -> str:
+        """Say what of a prompt is not checked; empty for nothing."""
+        return explain_limits(prompt)
 
     def _generate(
         self,

@@ -12,7 +12,7 @@ from PIL import Image
 from gems.models.blocks import rendering
 from gems.models.blocks.error_model import make_sketch, seeded_random
 from gems.models.blocks.layout import place_groups
-from gems.models.blocks.prompt_spec import parse_prompt
+from gems.models.blocks.prompt_spec import explain_limits, parse_prompt
 from gems.models.blocks.scene import Scene
 from gems.models.masks import check_edit
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
@@ -66,6 +66,10 @@ class BlocksGenerator:
     def capabilities(self) -> GeneratorCapabilities:
         """Capabilities of this generator."""
         return self._capabilities
+
+    def explain_limits(self, prompt: str) -> str:
+        """Say what of a prompt is not drawn; empty for nothing."""
+        return explain_limits(prompt)
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
         """Draw one image with sides of 128 to 2048 pixels."""

@@ -23,10 +23,6 @@ _UNDECIDABLE = re.compile(
     re.IGNORECASE,
 )
 _AT_LEAST = re.compile(r"\bat least\b", re.IGNORECASE)
-LIMITS = (
-    "the built-in world draws and knows only flat shapes, their colours, sizes, textures and relative places, "
-    "background colours and short texts"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +43,8 @@ def judge_question(question: str, scene: Scene) -> Judgement:
     # What follows a question is not asked.
     question = question[: question.rfind("?") + 1] or question
     reading = parse_text(question)
-    if reading.unknown or (reading.places and not reading.links):
+    if reading.unknown or not reading.mentions or (reading.places and not reading.links):
         return Judgement("unknown", f"{OUT_OF_REACH}the built-in world knows only flat shapes and short texts.")
-    if not reading.mentions:
-        return Judgement("unknown", f"I do not understand the question; I see {describe_scene(scene)}.")
     unquoted = question
     for mention in reading.mentions:
         if mention.word:

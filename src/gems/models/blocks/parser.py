@@ -17,25 +17,26 @@ _PAUSES = frozenset({"and", "but", "with", "while", "plus", "then", "also", "tha
 _DEFINITE = frozenset({"the", "all", "both", "each", "every", "these", "those", "this", "any"})
 _PRONOUNS = frozenset({"it", "them", "they"})
 _VAGUE = """
-    image picture photo photograph illustration drawing scene canvas graphic group word words
-    text sign label letters caption banner style middle center centre side half top bottom left right
-    set number total there is are be of each other exactly following first second third one ones same way
+    image picture photo photograph illustration drawing scene canvas graphic group style
+    set number total there is are be of each other exactly following one ones way
     color colour colors colours user prompt arrangement composition
     above previous instruction instructions rules show shows
 """
 _REQUESTING = """
     please draw drawn paint painted create created generate generated make made render rendered produce give want
-    would like need could can you i me my us we let s give show showing shown shows depict depicts depicting display
+    would need could can you i me my us we let s give show showing shown shows depict depicts depicting display
     displays displaying feature features featuring include includes including add use using have has having
     image images picture pictures photos drawings illustrations there here exist exists present visible seen see appear
     placed located positioned arranged standing sitting lying filled coloured colored sized very quite just simple
-    simply basic clearly altogether of as at to for from by it its their some several or if so does do did will
+    simply basic clearly altogether of at to for from by it its their some several or so does do did will
     least against question
 """
 _HARMLESS = frozenset((_VAGUE + _REQUESTING).split())
 """Words that ask for nothing that could be missing in the image."""
 _GENERIC = frozenset({"shape", "shapes", "object", "objects", "thing", "things", "figure", "figures"})
 _LETTERING = frozenset({"text", "texts", "word", "words", "letter", "letters", "lettering", "writing", "caption"})
+_CARRIERS = _LETTERING | {"sign", "signs", "label", "labels", "banner", "banners"}
+"""Things to be drawn, unless a text in quotation marks follows."""
 _MORE = frozenset({"other", "others", "else", "more", "additional", "further", "extra"})
 _JOINING = "is are be was were has have being looks appears should spelled spelt to in for"
 _COPULAS = frozenset(_JOINING.split())
@@ -59,13 +60,19 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("lettering", r"\b(?:words?|text|letters|saying|says|reads|reading)\s+(?-i:[A-Z][A-Z0-9]{1,19})\b"),
     ("spelled", r"\b[A-Za-z0-9](?:-[A-Za-z0-9])+(?![\w-])"),
     ("exactly", _phrase("nothing (?:but|except|other than)")),
-    ("aside", _phrase("not (?:only|just|merely)")),
+    ("aside", _phrase("not (?:only|just|merely)", "would like", "(?:i|we)['\u2019]d like")),
     (
         "negation",
         rf"\b(?:without|(?:free|devoid|empty)\s+(?:of|from)|avoid(?:ing)?|exclud(?:e|es|ing)|omit(?:s|ting)?|lack(?:s|ing)?"
         rf"|absence\s+of|neither|nor|none\s+of|no|{_NOT}(?:\s+{_TO_SHOW})*)\b(?!-)",
     ),
-    ("beside", _phrase("next to", "beside", "near", "between", "behind", "in front of", "touching", "overlapping")),
+    (
+        "beside",
+        _phrase("next to", "beside", "near", "between", "behind", "in front of", "touching", "overlapping")
+        + "|"
+        + _phrase("(?:made|built|composed|formed|consisting)(?: up| out)?(?: of| from)", "full of", "each side of")
+        + f"|{_phrase('filled with')}(?!\\s+(?:{'|'.join(words.COLOURS)})\\b)",
+    ),
     ("important", _phrase("important(?:ly)?", "make sure(?: that)?", "ensure", "must", "crucially?")),
     ("again", _phrase("again", "remember", "once more")),
     ("exactly", _phrase("exactly", "precisely", "only")),
@@ -85,6 +92,7 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     ("below", _phrase("below", "beneath", "underneath", "under")),
     ("inside", _phrase("inside of", "inside", "within", "in")),
     ("contains", _phrase("contain(?:s|ing)?", "enclos(?:es|ing)", "around", "surround(?:s|ing)")),
+    ("part", r"-\d+\b|\d+(?:[.,/:]\d+)+"),
     ("word", r"[^\W\d_]+(?:['\u2019](?:s|t|d|m|re|ll|ve))?|\d+"),
     ("end", r"[.!?;\n]"),
     ("pause", r"[,:()\[\]\u2013\u2014]"),
@@ -218,7 +226,8 @@ class _Pending:
         kept = list(self.words)
         while kept and kept[-1].lower() in _TRAILING:
             kept.pop()
-        return " ".join(kept)
+        # Of `two colours` and `no image` the noun is what is asked for.
+        return " ".join(kept if len(kept) != 1 or not self.explicit else self.words).removesuffix(" of")
 
 
 class _Reader:
@@ -237,6 +246,7 @@ class _Reader:
         self._exact = False
         self._clause: list[str] = []
         self._is_clause_unread = False
+        self._unknown_before = 0
         self._negating = False
         self._skips_next = False
 
@@ -299,9 +309,11 @@ class _Reader:
 
     def _take_adjective(self, token: Token) -> None:
         attribute, value = words.ADJECTIVES[token.value]
-        if not (self._pending.words and self._pending.words[-1].lower() == "non"):
-            self._pending.attributes.setdefault(attribute, value)
-        self._pending.words.append(token.raw)
+        pending = self._pending
+        if not (pending.words and pending.words[-1].lower() == "non"):
+            # A red and blue circle would be drawn in one colour.
+            pending.unread |= pending.attributes.setdefault(attribute, value) != value
+        pending.words.append(token.raw)
 
     def _take_other(self, token: Token) -> None:
         word, pending = re.split("['\u2019]", token.value)[0], self._pending
@@ -314,13 +326,17 @@ class _Reader:
         elif pending.negated and word in _MORE:
             pending.unread = True
             pending.words.append(token.raw)
-        elif word in _HARMLESS | _GENERIC:
-            pending.generic = pending.generic or word in _GENERIC
-            if pending.words:
+        elif word in _HARMLESS | _GENERIC | _CARRIERS:
+            pending.generic = pending.generic or word in _GENERIC | _CARRIERS
+            pending.opened = pending.opened or word in _CARRIERS
+            if pending.words or word in _CARRIERS:
                 pending.words.append(token.raw)
         else:
             pending.unread = True
             pending.words.append(token.raw)
+
+    _take_part = _take_other
+    """Fractions and the like."""
 
     def _take_shape(self, token: Token) -> None:
         shape, many = words.SHAPE_WORDS[token.value]
@@ -357,7 +373,7 @@ class _Reader:
         elif token.value:
             count = 0 if self._pending.negated else 1
             definite = self._pending.definite
-            if self._pending.unread or self._pending.attributes:
+            if self._pending.unread or self._pending.attributes or (self._pending.count or 0) > 1:
                 self.unknown.append(" ".join([*self._pending.words, token.raw]))
             self._mention(Mention(words.TEXT, count=count, explicit=not count, word=token.value, definite=definite))
 
@@ -483,28 +499,35 @@ class _Reader:
     def _take_end(self, _: Token) -> None:
         self._flush()
         self._close_negated_link()
-        if self._is_clause_unread:
+        # A relation to nothing is lost, unless that is told.
+        if self._is_clause_unread or (self._link is not None and self._unknown_before == len(self.unknown)):
             self.unknown.append(" ".join(self._clause[:-1]))
         self._clause, self._is_clause_unread = [], False
         self._link = self._fronted = None
         self._negating = self._skips_next = self._exact = False
         self._modes = set()
         self._sentence += 1
+        self._unknown_before = len(self.unknown)
 
     def _flush(self) -> None:
         """Assign pending adjectives to the previous noun, and record what is not understood."""
         pending, self._pending = self._pending, _Pending()
         current = self._current()
-        dangles = pending.attributes and pending.count is not None and not pending.negated
+        dangles = (pending.attributes or pending.explicit) and pending.count is not None and not pending.negated
+        # Without any colour, not an illustration.
+        denies = pending.negated and (pending.attributes or len(pending.phrase().split()) > 1)
         has_thing = pending.generic and not pending.definite and (pending.opened or pending.attributes)
         if pending.negated and pending.generic and pending.attributes and not pending.unread:
             # nothing red
             self._mention(Mention(words.ANYTHING, pending.attributes, count=0, explicit=True, many=True))
-        elif pending.unread or has_thing or dangles or (pending.negated and pending.attributes):
+        elif pending.unread or has_thing or dangles or denies:
             if phrase := pending.phrase():
                 self.unknown.append(phrase)
         elif pending.attributes and current is not None and self.mentions[current].noun == words.TEXT:
             self.unknown.append(f"{self.mentions[current].word} {pending.phrase()}")
         elif pending.attributes and current is not None:
+            said = self.mentions[current]
             for attribute, value in pending.attributes.items():
-                self.mentions[current].predicate.setdefault(attribute, value)
+                known = said.attributes.get(attribute) or said.predicate.setdefault(attribute, value)
+                if known != value:
+                    self.unknown.append(f"{known} and {value}")

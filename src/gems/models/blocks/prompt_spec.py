@@ -18,6 +18,11 @@ _NUMBERED = re.compile(r"^\s*\d+[.)]\s*(.+?)\s*$", re.MULTILINE)
 MOST_REQUIREMENTS = 20
 _MOST_UNKNOWN = 5
 """Requirements about what is not understood."""
+_LONGEST_PART = 120
+LIMITS = (
+    "the built-in world draws and knows only flat shapes, their colours, sizes, textures and relative places, "
+    "background colours and short texts"
+)
 
 
 @dataclass(slots=True)
@@ -88,6 +93,8 @@ def parse_prompt(prompt: str) -> PromptSpec:
             builder.stress_places(index)
     spec = builder.spec
     spec.unknown = (*reading.unknown, *_find_free_places(spec, reading, places))
+    if spec.empty and not spec.unknown:
+        spec.unknown = (" ".join(prompt.split()) or "nothing",)
     return spec
 
 
@@ -264,6 +271,40 @@ def decompose_prompt(prompt: str) -> list[RequirementReply]:
         for part in spec.unknown[:_MOST_UNKNOWN]
     ]
     return [*list(found.values())[: MOST_REQUIREMENTS - len(unknown)], *unknown]
+
+
+def explain_limits(prompt: str) -> str:
+    """Say what of a prompt the built-in world does not understand, and what it does; empty if it understands all."""
+    spec = parse_prompt(prompt)
+    if not spec.unknown:
+        return ""
+    # Quote a prompt of which nothing is understood as it is.
+    parts = (" ".join(prompt.split()) or "nothing",) if spec.empty else spec.unknown
+    shown = [part if len(part) <= _LONGEST_PART else f"{part[:_LONGEST_PART]}..." for part in parts]
+    more = f" and {len(shown) - _MOST_UNKNOWN} more" if len(shown) > _MOST_UNKNOWN else ""
+    listed = ", ".join(map(quoted, shown[:_MOST_UNKNOWN]))
+    return (
+        f"Out of reach of the built-in models: {listed}{more}. Understood: {', '.join(_describe(spec)) or 'nothing'}. "
+        f"What is out of reach stays unchecked, since {LIMITS}. Run `gems setup` to connect real models."
+    )
+
+
+def _describe(spec: PromptSpec) -> Iterator[str]:
+    """Yield each group, relation and background that was understood."""
+    for index, group in enumerate(spec.groups):
+        name = phrase(spec, index)
+        if group.noun != words.TEXT:
+            name = words.noun_phrase(group.noun, *map(group.attributes.get, ATTRIBUTES), many=group.many)
+        if group.count == 1 and not group.explicit:
+            yield words.with_article(name)
+        elif group.count is None:
+            yield name
+        else:
+            yield f"{words.number_word(group.count) if group.count else 'no'} {name}"
+    for relation in spec.relations:
+        yield f"{phrase(spec, relation.subject)} {relation.name} {phrase(spec, relation.target)}"
+    if spec.background:
+        yield f"a {spec.background} background"
 
 
 def _ask_for_group(spec: PromptSpec, index: int) -> tuple[str, str]:
