@@ -28,14 +28,16 @@ THINGS = ("heron", "lantern", "kettle", "willow")
 """What every prompt asks for; nothing else that models write contains these words."""
 SLOPPINESS = 0.4
 """Share of missing things in the second half of a checklist that it says are there."""
+HOPELESS = "which nobody has drawn yet"
+"""With these words in the prompt no picture shows the last thing."""
 _CHANCES = (0.75, 0.93, 0.98)
 _MET, _UNMET = (0, 170, 0), (170, 0, 0)
 _SKILL = "creative-drawing"
 
 
-def prompt(number: int) -> str:
+def prompt(number: int, *, hopeless: bool = False) -> str:
     """The prompt of a run; no two are the same."""
-    return f"a {', a '.join(THINGS)}, scene {number}"
+    return f"a {', a '.join(THINGS)}, scene {number}" + (f", {HOPELESS}" if hopeless else "")
 
 
 def draw(request: ImageRequest) -> bytes:
@@ -45,6 +47,7 @@ def draw(request: ImageRequest) -> bytes:
     width, height = request.width // 2, request.height // 2
     for index, thing in enumerate(THINGS):
         shown = _share(request.prompt, request.seed, thing) < _CHANCES[version - 1]
+        shown = shown and not (thing == THINGS[-1] and HOPELESS in request.prompt)
         left, top = index % 2 * width, index // 2 * height
         picture.paste(_MET if shown else _UNMET, (left, top, left + width, top + height))
     out = io.BytesIO()
@@ -55,7 +58,9 @@ def draw(request: ImageRequest) -> bytes:
 def met(data: bytes) -> list[bool]:
     """What the pixels say of each thing, whoever claims otherwise."""
     with Image.open(io.BytesIO(data)) as picture:
-        pixels = picture.convert("RGB")
+        shown = picture.convert("RGBA")
+        # As anybody sees it who looks at it on paper.
+        pixels = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
         width, height = pixels.size
         places = [(width * (1 + 2 * (i % 2)) // 4, height * (1 + 2 * (i // 2)) // 4) for i in range(4)]
         colours = [pixels.getpixel(place) for place in places]
@@ -108,8 +113,11 @@ def _checklist(text: str, content: Any) -> Any:
 
 
 def _verify(text: str, content: Any) -> str:
+    if (asked := extract_tag("question", text)) is None:
+        # Whether it sees is asked with a red square.
+        return "Red."
     seen = dict(zip(THINGS, met(_picture(content)), strict=True))
-    right = all(seen[thing] for thing in named(extract_tag("question", text) or ""))
+    right = all(seen[thing] for thing in named(asked))
     return "Yes. It is there." if right else "No. It is missing."
 
 
@@ -127,6 +135,8 @@ _TASKS = {
     "complete": _complete,
     "checklist": _checklist,
     "verify": _verify,
+    "summarise": _reflect,
+    "refine": _reflect,
     "reflect": _reflect,
 }
 

@@ -42,6 +42,8 @@ async def test_result_says_everything(house: House) -> None:
         ("Is it red?", "yes", "confirmation"),
     ]
     assert result.passed
+    more_than_was_checked = result.model_copy(update={"stop_reason": "undecided"})
+    assert not more_than_was_checked.passed
     assert [turn["score"] for turn in result.rounds] == [0.5, 1.0]
     assert (result.options["seed"], result.options["negative_prompt"]) == (7, "dogs")
     assert result.models == {

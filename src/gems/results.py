@@ -101,9 +101,12 @@ class RunResult(BaseModel):
 
     @property
     def passed(self) -> bool:
-        """Whether every requirement is met, and this was confirmed."""
+        """Whether every requirement is met, and this was confirmed.
+
+        False if the prompt asks for more than was checked, which ends a run as undecided.
+        """
         met = bool(self.requirements) and all(item.answer == "yes" for item in self.requirements)
-        return met and self.failure is None
+        return met and self.failure is None and self.stop_reason != "undecided"
 
     def with_image(
         self, data: bytes, path: Path | None, at_hand: Callable[[str], bytes | None] | None = None

@@ -379,6 +379,33 @@ def test_a_reflector_goes_on_without_pictures() -> None:
     assert not asking(checklist()).go_on(BlindModelError("x")), "a judge has to see"
 
 
+def test_a_judge_is_shown_the_picture_whatever_others_were_refused() -> None:
+    reflecting = asking(replace(checklist(pictures=2), task="reflect"))
+    assert reflecting.go_on(BlindModelError("x"))
+    reflecting.succeed()
+    known = reflecting.capabilities
+    assert Asking(checklist(), ChatLimits(), known).request.pictures is None
+    assert Asking(replace(checklist(), task="reflect"), ChatLimits(), known).request.pictures == 0
+
+
+def test_a_mode_that_fails_three_times_in_a_row_is_left_out() -> None:
+    capabilities = Capabilities()
+
+    def ask(*, fails: bool) -> None:
+        asked = Asking(FORMED, ChatLimits(), capabilities)
+        if fails:
+            assert asked.go_on(ServerError("Internal Server Error"))
+        asked.succeed()
+
+    for fails in (True, True, False, True, True):
+        ask(fails=fails)
+    assert capabilities.lacking == frozenset()
+    ask(fails=True)
+    assert capabilities.lacking == {"json_schema"}
+    ask(fails=False)
+    assert capabilities.lacking == {"json_schema"}
+
+
 def test_what_was_refused_is_tried_again_after_a_while() -> None:
     now = [0.0]
     capabilities = Capabilities(now=lambda: now[0])

@@ -42,6 +42,7 @@ class Behaviour:
             requests with `modalities` are answered with one.
         cost: US dollars that chat answers with pictures say they cost.
         api_key: The only key that is accepted; None for any or none.
+        respond: Answers requests in the stub's place where it gives a response. Called in a thread.
     """
 
     chat_s: float = 0.0
@@ -52,6 +53,7 @@ class Behaviour:
     picture_form: str = ""
     cost: float | None = None
     api_key: str | None = None
+    respond: Callable[[Recorded], Response | None] | None = None
 
 
 @dataclass(slots=True)
@@ -105,6 +107,9 @@ async def _answer(world: World, request: Request, handler: Handler, recorded: Re
     key = world.behaviour.api_key
     if key is not None and recorded.headers.get("authorization") != f"Bearer {key}":
         return JSONResponse(wire.error("Incorrect API key provided.", "invalid_api_key"), 401)
+    respond = world.behaviour.respond
+    if respond is not None and (response := await asyncio.to_thread(respond, recorded)) is not None:
+        return response
     faults = world.record.take(recorded.kind, recorded.body)
     for fault in faults:
         if fault.where == "status":

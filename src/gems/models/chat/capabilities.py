@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ _LEFT_OUT = frozenset({"default", "title"})
 _LIMITS = frozenset({"maxItems", "maxLength"})
 _FORGOTTEN_AFTER_S = 1800.0
 """Servers are updated, and gateways choose another one behind them."""
+_SUSPICIONS = 3
+"""Failures in a row with a feature, each followed by success without it, that are no chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,7 @@ class Capabilities:
     def __init__(self, never: Iterable[str] = (), now: Callable[[], float] = time.monotonic) -> None:
         self._never = frozenset(never)
         self._until: dict[str, float] = {}
+        self._suspicions: Counter[str] = Counter()
         self._pictures: tuple[int, float] | None = None
         self._shrunk: tuple[int, float] = (0, 0.0)
         self._now = now
@@ -103,6 +107,16 @@ class Capabilities:
             self._pictures = pictures, until
         if shrunk:
             self._shrunk = shrunk, until
+
+    def suspect(self, features: Iterable[str], cleared: Iterable[str] = ()) -> None:
+        """Remember features with which an endpoint failed and without which it succeeded, and those that it can do."""
+        for feature in cleared:
+            del self._suspicions[feature]
+        self._suspicions.update(features)
+        learnt = [feature for feature, count in self._suspicions.items() if count >= _SUSPICIONS]
+        self.learn(learnt)
+        for feature in learnt:
+            del self._suspicions[feature]
 
 
 def feature_of(refused: str, lacking: Iterable[str]) -> str | None:

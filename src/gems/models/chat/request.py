@@ -60,17 +60,22 @@ class Asking:
     _timeouts: int = 0
     _refusals: int = 0
     _refused: set[str] = field(default_factory=set)
+    _suspected: set[str] = field(default_factory=set)
     _most_pictures: int | None = None
 
     def __post_init__(self) -> None:
         """Begin with all that the endpoint is not known to lack."""
         known = self.capabilities
-        self.request = Request(known.lacking, known.most_pictures, known.shrunk)
+        # A judge is never asked about an image that it is not shown.
+        pictures = None if self._is_judging and known.most_pictures == 0 else known.most_pictures
+        self.request = Request(known.lacking, pictures, known.shrunk)
 
     def succeed(self) -> None:
         """Remember what had to be left out."""
         shrunk = self.request.shrunk if self._shown() else 0
         self.capabilities.learn(self._refused, self._most_pictures, shrunk)
+        asked_for = {structured_mode(self.request.lacking)} if self.question.reply is not None else set()
+        self.capabilities.suspect(self._suspected, cleared=asked_for)
 
     def go_on(self, error: BaseException) -> bool:
         """Return whether to send another request after `error`, and make it the next one.
@@ -114,6 +119,7 @@ class Asking:
                 return request if self._timeouts < _MOST_TIMEOUTS else None
             case ServerError() if self.question.reply is not None and structured_mode(lacking) != "text":
                 # Some fail at a schema that they cannot do.
+                self._suspected.add(structured_mode(lacking))
                 return replace(request, lacking=lacking | {structured_mode(lacking)})
             case GemsError():
                 return request if is_retryable(error) else None
@@ -136,7 +142,7 @@ class Asking:
         return None if left_out == request.lacking else replace(request, lacking=left_out)
 
     def _without_pictures(self) -> Request | None:
-        if not self._shown() or TASK_ROLES[self.question.task] == "judge":
+        if not self._shown() or self._is_judging:
             return None
         self._most_pictures = 0
         return replace(self.request, pictures=0)
@@ -154,6 +160,10 @@ class Asking:
         if shown > 1:
             return replace(self.request, pictures=1)
         return replace(self.request, shrunk=self.request.shrunk + 1) if shown else None
+
+    @property
+    def _is_judging(self) -> bool:
+        return TASK_ROLES[self.question.task] == "judge"
 
     def _shown(self) -> int:
         return len(self.question.last_pictures(self.request.pictures))
