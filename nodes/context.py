@@ -131,16 +131,7 @@ class NodeContext:
             self._count(role, kept["usage"])
             parsed = read_json(kept["text"], question.reply) if question.reply is not None else None
             return ChatReply(**kept, parsed=parsed)
-        client = self.context.chats[role]
-        with self.span("chat", question.task, role=role, task=question.task, model=client.name) as span:
-
-            def count(used: Usage) -> None:
-                self._count(role, used)
-                span.add_usage(used)
-
-            span.set_texts(question=question.text, system=question.system)
-            reply = await self.within_limits(client.ask(question, count))
-            span.set_texts(answer=reply.text)
+        reply = await self._ask_model(question)
         if self.run_id:
             answer: KeptAnswer = {
                 "text": reply.text,
@@ -152,6 +143,24 @@ class NodeContext:
                 await self.context.ledger.enter_answer(self.run_id, key, question.task, answer)
             except StorageError as error:
                 self.warn(f"An answer could not be recorded in the ledger: {error}")
+        return reply
+
+    async def ask_once(self, question: Question) -> ChatReply:
+        """Return the answer of the model, which is not recorded; after a failure the same is not asked again."""
+        return await self._ask_model(question, attempts=1)
+
+    async def _ask_model(self, question: Question, attempts: int | None = None) -> ChatReply:
+        role = TASK_ROLES[question.task]
+        client = self.context.chats[role]
+        with self.span("chat", question.task, role=role, task=question.task, model=client.name) as span:
+
+            def count(used: Usage) -> None:
+                self._count(role, used)
+                span.add_usage(used)
+
+            span.set_texts(question=question.text, system=question.system)
+            reply = await self.within_limits(client.ask(question, count, attempts))
+            span.set_texts(answer=reply.text)
         return reply
 
     async def draw(self, index: int, request: ImageRequest) -> Candidate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from gems.models.chat.schemas import MAX_REQUIREMENTS, QUESTION_MARKS, Requireme
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered, question
+from gems.nodes.vision import check_vision
 from gems.state import State
 from gems.types import Requirement
 
@@ -28,10 +30,17 @@ _BEGINS_QUESTION = re.compile(
 
 
 async def decompose(state: State, work: NodeContext) -> Update:
-    """List the requirements of the user's prompt, never of an enhanced one."""
+    """List the requirements of the user's prompt, never of an enhanced one, and find out whether the judge sees."""
     if limits := explain_limits(state["prompt"], work):
         work.warn(limits)
-    requirements, unchecked = await state_requirements(state["prompt"], work)
+    stating = asyncio.ensure_future(state_requirements(state["prompt"], work))
+    checking = asyncio.ensure_future(check_vision(work))
+    try:
+        (requirements, unchecked), _ = await asyncio.gather(stating, checking)
+    finally:
+        stating.cancel()
+        checking.cancel()
+        await asyncio.wait((stating, checking))
     work.emit(RequirementsListed(requirements=requirements))
     return {"requirements": requirements, "unchecked": unchecked}
 

@@ -19,6 +19,7 @@ from gems.memory.images import ImageStore
 from gems.memory.ledger import Ledger, open_ledger
 from gems.memory.locks import FileLocks, RunLocks
 from gems.memory.store import ChromaStore, open_store
+from gems.memory.vision import VisionRecord
 from gems.memory.writer import ExperienceWriter, Outbox, open_outbox
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient
@@ -95,6 +96,7 @@ class Resources:
     experiences: Experiences | None = None
     """None if memory is off."""
     encodings: EncodedImageCache = field(default_factory=EncodedImageCache)
+    vision: VisionRecord = field(default_factory=VisionRecord)
 
     def context(self) -> Context:
         """Return the context of a run that starts now, with the skills of the last refresh."""
@@ -105,6 +107,7 @@ class Resources:
             encodings=self.encodings,
             ledger=self.ledger,
             skills=self.skills.current,
+            vision=self.vision,
             ranking=self.ranking,
             default_skills=self.default_skills,
             skill_timeout_s=self.skill_timeout_s,
@@ -154,6 +157,7 @@ async def open_resources(
             skill_timeout_s=settings.skill_timeout_s,
             tracing=tracing,
             experiences=await _open_experiences(settings, stack),
+            vision=VisionRecord(settings.vision_path),
         )
 
 

@@ -264,6 +264,11 @@ class Settings(BaseSettings):
         return self.home / "outbox.sqlite3"
 
     @property
+    def vision_path(self) -> Path:
+        """The JSON file of what judges replied when they were asked whether they see."""
+        return self.home / "vision.json"
+
+    @property
     def unsent_path(self) -> Path:
         """The SQLite file for paid results that could not be written to a ledger on a server."""
         return self.home / "unsent.sqlite3"

@@ -38,6 +38,7 @@ from gems.types import (
 if TYPE_CHECKING:
     from gems.memory.images import ImageStore
     from gems.memory.ledger import Ledger
+    from gems.memory.vision import VisionRecord
     from gems.memory.writer import ExperienceWriter
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient
@@ -195,6 +196,7 @@ class Context:
         encodings: The last images as chat models were shown them.
         ledger: Paid results.
         skills: The skills that can be chosen.
+        vision: Which judges are known to see; None: none is asked before it is shown the first image.
         ranking: Selects the skills that the planner is shown, if there are many; None: by their words alone.
         default_skills: The skills of runs that do not say: `auto`, `none` or names.
         skill_timeout_s: Time limit of one skill in seconds.
@@ -213,6 +215,7 @@ class Context:
     encodings: EncodedImageCache
     ledger: Ledger
     skills: SkillRegistry
+    vision: VisionRecord | None = None
     ranking: SkillRanking | None = None
     default_skills: str = "auto"
     skill_timeout_s: float = 300.0

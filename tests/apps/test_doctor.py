@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from gems.apps import doctor
-from gems.apps.doctor import DoctorReport, red_square, smallest_size
+from gems.apps.doctor import DoctorReport, smallest_size
 from gems.errors import ConfigurationError
+from gems.models.chat.vision import red_square
 from gems.types import GeneratorCapabilities
 from tests.support.postgres import PASSWORD
 from tests.support.receiver import Receiver, langsmith

@@ -18,6 +18,7 @@ from gems.models.chat.schemas import find_task
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from gems.skills.models import Skill
+from tests.support.chat_script import know_to_see
 from tests.support.stub import StubServer
 from tests.support.stub.models import flat_picture
 
@@ -91,6 +92,7 @@ class Bench:
 @pytest_asyncio.fixture
 async def bench(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     with StubServer(chat=request.param, images=flat_picture) as stub:
+        know_to_see(tmp_path / "home", f"stub at {stub.base_url}")
         settings = Settings(
             home=tmp_path / "home",
             chat=ChatSettings(model=f"openai:stub@{stub.base_url}"),

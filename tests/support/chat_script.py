@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def settings_for(
     key: str | None = None,
     chat: dict[str, Any] | None = None,
     image: dict[str, Any] | None = None,
+    is_known: bool = True,
 ) -> Settings:
     """Settings with all models at the stub.
 
@@ -134,7 +136,10 @@ def settings_for(
         key: The key of both.
         chat: What differs for the chat model.
         image: What differs for the generator.
+        is_known: Whether an earlier run has found out that the judge sees.
     """
+    if is_known:
+        know_to_see(home, f"stub at {stub.base_url}")
     specs = {"openai": f"openai:painter@{stub.base_url}", "http": f"http:{stub.generate_url}"}
     quick: dict[str, Any] = {"attempts": ATTEMPTS, "first_wait_s": 0.01, "timeout_s": 20.0}
     quick |= {"api_key": SecretStr(key)} if key else {}
@@ -143,6 +148,12 @@ def settings_for(
         chat=ChatSettings(**(quick | {"model": f"openai:stub@{stub.base_url}"} | (chat or {}))),
         generator=GeneratorSettings(**(quick | {"model": specs.get(generator, generator)} | (image or {}))),
     )
+
+
+def know_to_see(home: Path, *judges: str) -> None:
+    """Leave in a home what an earlier run has found out about these judges."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "vision.json").write_text(json.dumps({judge: ["Red", time.time()] for judge in judges}))
 
 
 def opened(stub: StubServer, home: Path, *, skills: tuple[Skill, ...] = (), **settings: Any) -> Gems:

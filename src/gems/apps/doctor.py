@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import re
 import shutil
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import httpx
-from PIL import Image, ImageDraw
 from pydantic import BaseModel, ConfigDict, Field
 
 from gems._version import __version__
@@ -43,6 +41,7 @@ from gems.memory.store import open_store
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Picture, Question
 from gems.models.chat.schemas import MAX_QUESTIONS
+from gems.models.chat.vision import read_sight, red_square, vision_question
 from gems.models.factory import open_chat, open_generator
 from gems.nodes.prompts import numbered, question
 from gems.observability.redaction import display_url
@@ -309,14 +308,15 @@ async def _check_reply(client: ChatClient) -> str:
 async def _check_vision(client: ChatClient) -> str:
     """Show a picture of the size and with as much text as the judge is sent, and ask what is in it."""
     filling = numbered(["Is there exactly one big square, and is all of it inside the picture?"] * MAX_QUESTIONS)
-    words = f"{filling}\nNo answers to these. What colour is the big square in this picture? Answer in one word."
-    data = await asyncio.to_thread(red_square, _SHOWN_SIDE)
-    picture = Picture(image="", data=data, media_type="image/png")
-    asked = Question(task="verify", system="Look at the picture.", parts=(picture, words), logprobs=True)
+    before = f"{filling}\nNo answers to these."
+    asked = await asyncio.to_thread(vision_question, _SHOWN_SIDE, before, logprobs=True)
     reply = await client.ask(asked)
-    if not re.search(r"(?i)\bred\b", reply.text):
+    sight, said = read_sight(reply.text), f"it answered: {' '.join(reply.text.split())[:200]!r}."
+    if sight == "blind":
+        raise BlindModelError(f"Shown a red square, {said}")
+    if sight == "doubtful":
         raise ConfigurationError(
-            f"Asked for the colour of a red square, it answered: {' '.join(reply.text.split())[:200]!r}.",
+            f"Asked for the colour of a red square, {said}",
             hint="Use a model with vision, at least for GEMS_JUDGE__MODEL and GEMS_REFLECTOR__MODEL.",
         )
     lacks, hint = list[str](), ContextExceededError.default_hint
@@ -354,16 +354,6 @@ async def _check_structured_output(client: ChatClient) -> str:
         "json_schema": "by JSON schema (json_schema)",
         "json_mode": "by JSON mode (json_mode), since the endpoint refuses schemas",
     }.get(client.structured_output, "requested in the prompt (text)")
-
-
-def red_square(side: int = 224) -> bytes:
-    """Return PNG bytes of a big red square on white. Blocking."""
-    picture = Image.new("RGB", (side, side), "white")
-    edge = side // 6
-    ImageDraw.Draw(picture).rectangle((edge, edge, side - edge, side - edge), fill=(220, 20, 20))
-    out = io.BytesIO()
-    picture.save(out, "PNG")
-    return out.getvalue()
 
 
 async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:

@@ -29,6 +29,8 @@ def refusal(fault: Fault) -> Response:
         case "unknown_parameter":
             body = error(f"Unknown parameter: '{fault.text}'.", "unknown_parameter", fault.text)
             status = 400
+        case "refused":
+            status, body = fault.status, error(fault.text)
         case "redirect":
             return RedirectResponse(fault.text)
         case _:

@@ -18,6 +18,7 @@ Name = Literal[
     # Answered with an error status.
     "401", "403", "404", "429", "500", "503", "quota",
     "too_many_images", "no_json_schema", "no_json", "unknown_parameter", "moderated", "redirect",
+    "refused",
     # The connection.
     "reset", "hang", "drip", "cut",
     # The body of the answer.
@@ -46,6 +47,7 @@ class Fault:
       `no_json_schema`, `no_json`: 400 where that response format (or any JSON one) is asked for.
       `unknown_parameter`: 400 where the body has the parameter `text`, in OpenAI's words.
       `moderated`: 400 `content_policy_violation`. `redirect`: 307 to the address `text`.
+      `refused`: the status `status` with the message `text`.
     - `reset`: the connection is reset with no answer. `hang`: no answer for `seconds`. `drip`: the answer
       takes `seconds`. `cut`: reset in the middle of the answer.
     - `truncated_json`, `malformed_json`, `html` (with status 200), `no_choices` (`{}`).
@@ -67,6 +69,7 @@ class Fault:
     seconds: float = 30.0
     retry_after: float | None = None
     limit: int = 1
+    status: int = 400
     size: tuple[int, int] = (96, 80)
 
     def __post_init__(self) -> None:

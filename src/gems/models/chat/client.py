@@ -50,6 +50,9 @@ class ChatClient:
     is asked for plain text and keeps its own configuration. `lacking` are features that the endpoint is known not to
     have. `extra_body` is added to
     each request's body, `secrets` are redacted from messages, `closing` is awaited by `aclose`.
+
+    Attributes:
+        is_remote: Whether the name stands for a model at an endpoint, of which can be remembered what it does.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ChatClient:
     ) -> None:
         self.model = model
         self.name = name
+        self.is_remote = adaptable
         self.limits = limits or ChatLimits()
         self._adapt = adapt
         self.capabilities = Capabilities(set(FEATURES) - {"parts", "system"} if adapt is None else lacking)
@@ -85,11 +89,14 @@ class ChatClient:
             return None
         return input_tokens * self.limits.input_usd + output_tokens * self.limits.output_usd
 
-    async def ask(self, question: Question, on_usage: Callable[[Usage], None] | None = None) -> ChatReply:
+    async def ask(
+        self, question: Question, on_usage: Callable[[Usage], None] | None = None, attempts: int | None = None
+    ) -> ChatReply:
         """Ask, adapting the request to what the endpoint supports until it replies.
 
         At most three requests are sent for one answer, apart from those that a rate limit turns away. `on_usage`
-        receives the usage of each reply, also of invalid ones. Raises `ConfigurationError` if the key is rejected or
+        receives the usage of each reply, also of invalid ones; `attempts` replaces that of the limits.
+        Raises `ConfigurationError` if the key is rejected or
         the model accepts no images, and `ProviderError` if there is no valid reply.
         """
         spent: list[Usage] = []
@@ -99,7 +106,8 @@ class ChatClient:
             if on_usage is not None:
                 on_usage(usage)
 
-        asking = Asking(question, self.limits, self.capabilities)
+        limits = self.limits if attempts is None else replace(self.limits, attempts=attempts)
+        asking = Asking(question, limits, self.capabilities)
 
         async def attempt() -> ChatReply:
             return await self._attempt(question, asking.request, record)

@@ -129,6 +129,9 @@ class Asking:
         request = self.request
         if error.refused in _FINAL:
             return None
+        if error.refused == "text_only" and "parts" in request.lacking and self._shown():
+            # Only because of images is there still more than a text.
+            return self._without_pictures()
         self._refusals += 1
         named = {feature} if (feature := feature_of(error.refused, request.lacking)) else set()
         left_out = request.lacking | named
