@@ -48,8 +48,8 @@ class ChatClient:
 
     `adapt` makes of OpenAI's parameters of one request the model and the arguments of its call; without it the model
     is asked for plain text and keeps its own configuration. `lacking` are features that the endpoint is known not to
-    have. `extra_body` is added to
-    each request's body, `secrets` are redacted from messages, `closing` is awaited by `aclose`.
+    have. `extra_body` is added to each request's body, `secrets` are redacted from messages, `closing` is awaited by
+    `aclose`.
 
     Attributes:
         is_remote: Whether the name stands for a model at an endpoint, of which can be remembered what it does.
@@ -69,7 +69,7 @@ class ChatClient:
     ) -> None:
         self.model = model
         self.name = name
-        self.is_remote = adaptable
+        self.is_remote = adapt is not None
         self.limits = limits or ChatLimits()
         self._adapt = adapt
         self.capabilities = Capabilities(set(FEATURES) - {"parts", "system"} if adapt is None else lacking)
@@ -96,8 +96,8 @@ class ChatClient:
 
         At most three requests are sent for one answer, apart from those that a rate limit turns away. `on_usage`
         receives the usage of each reply, also of invalid ones; `attempts` replaces that of the limits.
-        Raises `ConfigurationError` if the key is rejected or
-        the model accepts no images, and `ProviderError` if there is no valid reply.
+        Raises `ConfigurationError` if the key is rejected or the model accepts no images, and `ProviderError` if there
+        is no valid reply.
         """
         spent: list[Usage] = []
 
