@@ -15,7 +15,6 @@ per image tell more than the clock where others are busy on the machine.
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
 import platform
 import resource
@@ -36,7 +35,7 @@ from benchmarks._results import write
 from gems.errors import GemsError, InvalidImageError
 from gems.models.generators.diffusers.inference import generate_batch
 from gems.models.generators.diffusers.loading import LoadedPipeline, compile_pipeline
-from gems.models.generators.diffusers.presets import PRESETS
+from gems.models.generators.diffusers.presets import find_recipe
 from gems.models.generators.diffusers.prompt_encoder import PromptEncoder
 from gems.types import ImageRequest
 
@@ -119,11 +118,10 @@ def random_model(scale: str, device: torch.device) -> LoadedPipeline:
     """Z-Image of that scale, as the generator holds it once it is loaded."""
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     pipe = zimage_random.pipeline(scale, device=device, dtype=dtype)
-    recipe = replace(PRESETS["z-image-turbo"], source="random")
+    recipe = replace(find_recipe("z-image-turbo"), source="random")
     return LoadedPipeline(
         pipe=pipe,
         recipe=recipe,
-        accepts=frozenset(inspect.signature(type(pipe).__call__).parameters),
         dtype=str(dtype).removeprefix("torch."),
         device=str(device),
         offload="none",

@@ -13,7 +13,7 @@ import pytest
 from gems.errors import InvalidImageError, OutOfMemoryError, ProviderError, RefusedError
 from gems.models.generators.diffusers import generator as diffusers_generator
 from gems.models.generators.diffusers.generator import DiffusersGenerator
-from gems.models.generators.diffusers.presets import FAMILIES, Recipe
+from gems.models.generators.diffusers.presets import KNOWN, Recipe
 from tests.support import tiny_pipelines
 from tests.support.diffusers_generators import PATIENCE_S, Gate, ask, behind, drawing, pixels, wrap_call
 
@@ -49,7 +49,7 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
         return original(pipe, **{**arguments, "callback_on_step_end": after_step})
 
-    for name in FAMILIES:
+    for name in KNOWN:
         wrap_call(monkeypatch, name, count)
     return taken
 
@@ -115,7 +115,7 @@ async def test_a_pipeline_of_which_little_is_known_draws_one_image_at_a_time(
     requests = [ask(seed=n, guidance=7.5, negative_prompt="x") for n in range(3)]
     async with drawing(folder) as generator:
         known = await generator.generate(requests[0])
-    monkeypatch.delitem(FAMILIES, "StableDiffusionPipeline")
+    monkeypatch.delitem(KNOWN, "StableDiffusionPipeline")
     async with drawing(folder) as generator:
         assert generator.capabilities.max_batch == 1
         images = await behind(generator, *requests)
@@ -128,7 +128,7 @@ async def test_the_first_batch_of_a_pipeline_that_was_not_known_before_loading(
 ) -> None:
     # As with a name on the hub that is not in the cache.
     folder = tiny_pipelines.saved("stable_diffusion", root)
-    monkeypatch.delitem(FAMILIES, "StableDiffusionPipeline")
+    monkeypatch.delitem(KNOWN, "StableDiffusionPipeline")
     monkeypatch.setattr(diffusers_generator, "find_recipe", lambda model: Recipe(source=model))
     async with drawing(folder) as generator:
         assert generator.capabilities.max_batch == 4

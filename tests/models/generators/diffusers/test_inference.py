@@ -58,7 +58,7 @@ def drawn_by_diffusers(folder: Path, request: ImageRequest) -> Any:
     pipe = diffusers.DiffusionPipeline.from_pretrained(str(folder))
     pipe.set_progress_bar_config(disable=True)
     recipe = find_recipe(str(folder))
-    arguments: dict[str, Any] = {recipe.guidance_argument: request.guidance}
+    arguments: dict[str, Any] = {recipe.guidance_argument: request.guidance} if recipe.guidance_argument else {}
     # Flux.2 has no such argument: there, it is always the empty one.
     if recipe.heeds_negative(request.guidance) and recipe.pipeline != "Flux2KleinPipeline":
         arguments["negative_prompt"] = request.negative_prompt

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gems.errors import ConfigurationError, InvalidImageError, ModelFilesError, OutOfMemoryError
+from gems.errors import ConfigurationError, InvalidImageError, ModelFilesError, OptionError, OutOfMemoryError
 from gems.models.generators.diffusers.generator import DiffusersGenerator
 from gems.models.generators.diffusers.loading import choose_offload
 from gems.types import GeneratedImage, ImageRequest
@@ -127,11 +127,16 @@ def test_a_pipeline_of_its_own_code_is_refused_at_construction(model: Path) -> N
         DiffusersGenerator(str(model))
 
 
-async def test_a_pipeline_that_edits_images(model: Path) -> None:
-    # It is made of the same parts, so that it loads without a complaint.
+async def test_a_pipeline_that_only_edits_draws_nothing_from_a_prompt(model: Path) -> None:
     rewrite_index(model, _class_name="ZImageImg2ImgPipeline")
-    with pytest.raises(ModelFilesError, match="is not a text-to-image pipeline"):
+    with pytest.raises(OptionError, match="ZImageImg2ImgPipeline edits images, and draws none from a prompt alone"):
         await draw(model)
+
+
+def test_a_pipeline_that_makes_no_images_is_refused_with_the_reason(model: Path) -> None:
+    rewrite_index(model, _class_name="WanPipeline")
+    with pytest.raises(ModelFilesError, match="cannot be used: WanPipeline makes videos"):
+        DiffusersGenerator(str(model))
 
 
 async def test_a_pipeline_that_this_version_of_diffusers_does_not_know(model: Path) -> None:

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from gems.errors import ModelFilesError, ModelSpecError, SizeError
-from gems.models.generators.diffusers.presets import FAMILIES, PRESETS, component_folders, find_recipe, recipe_of_folder
+from gems.models.generators.diffusers.presets import (
+    KNOWN,
+    PRESETS,
+    component_folders,
+    find_recipe,
+    recipe_for_class,
+    recipe_of_folder,
+)
+
+pytest.importorskip("diffusers", reason="the extra `diffusers` is not installed")
 
 
 def layout(folder: Path, **files: Any) -> Path:
@@ -44,7 +53,7 @@ def test_qwen_image(name: str) -> None:
 
 
 def test_the_default_size_of_every_recipe_can_be_drawn() -> None:
-    for recipe in [*FAMILIES.values(), *PRESETS.values()]:
+    for recipe in [*map(recipe_for_class, KNOWN), *map(find_recipe, PRESETS)]:
         recipe.capabilities("x", 1, None).check_size(*recipe.size)
 
 

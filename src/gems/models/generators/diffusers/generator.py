@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from PIL import Image
+
 from gems.errors import ConfigurationError, GemsError, MissingExtraError, OptionError, OutOfMemoryError, PromptError
 from gems.models.generators.diffusers.batching import BatchWorker, Job
-from gems.models.generators.diffusers.inference import GenerationStopped, generate_batch
+from gems.models.generators.diffusers.inference import GenerationStopped, choose_task, generate_batch
 from gems.models.generators.diffusers.loading import (
     DTYPES,
     LoadedPipeline,
@@ -114,7 +117,8 @@ class DiffusersGenerator:
         """
         self._check(request)
         key = (request.width, request.height, request.steps, request.guidance)
-        job = Job(request, key=object() if request.alone else key)
+        alone = request.alone or request.source is not None or bool(request.references)
+        job = Job(request, key=object() if alone else key)
         self._worker.submit(job)
         # Cancelling the wrapper cancels the job's future, which the worker checks after each step.
         return await asyncio.wrap_future(job.future)
@@ -133,6 +137,12 @@ class DiffusersGenerator:
             raise OptionError(f"Invalid seed: {request.seed}.", hint=f"Use 0 to {SEEDS - 1}.")
         _check_options(request.steps, request.guidance, self._recipe.min_steps)
         self.capabilities.check_size(request.width, request.height)
+        choose_task(self._recipe, request)
+        steps = self._recipe.steps if request.steps is None else request.steps
+        if request.strength is not None and steps is not None and int(steps * request.strength) < 1:
+            hint = f"Use a strength of at least {1 / steps:.2g}, or more steps."
+            raise OptionError(f"A strength of {request.strength} leaves none of {steps} steps.", hint=hint)
+        _check_images(request)
 
     def _run_jobs(self, jobs: list[Job]) -> None:
         """Run a batch of equal jobs, on the worker thread."""
@@ -204,3 +214,19 @@ def _check_options(steps: int | None, guidance: float | None, min_steps: int) ->
         raise OptionError(f"Invalid number of inference steps: {steps}.", hint=hint)
     if guidance is not None and not (math.isfinite(guidance) and guidance >= 0):
         raise OptionError(f"Invalid guidance scale: {guidance}.", hint="Use 0 or above.")
+
+
+def _check_images(request: ImageRequest) -> None:
+    """Reject files that are no images, and a source of another size than its mask."""
+    given = {"image to edit": request.source} | {f"reference {n}": each for n, each in enumerate(request.references, 1)}
+    for name, data in given.items():
+        if data is None:
+            continue
+        try:
+            with Image.open(io.BytesIO(data)) as opened:
+                size = opened.size
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise OptionError(f"The {name} cannot be read as an image.", hint="Use a PNG.") from error
+        if data is request.source and request.mask is not None and size != (request.width, request.height):
+            what = f"The image to edit has {size[0]}x{size[1]} pixels, not {request.width}x{request.height}."
+            raise OptionError(what, hint="With a mask, use the size of the image to edit.")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import json
 import logging
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from gems.errors import ConfigurationError, GemsError, ModelFilesError, OutOfMemoryError
+from gems.models.generators.diffusers.classes import PipelineClass, Task
 from gems.models.generators.diffusers.presets import (
     CLIP_TOKENS,
     DOWNLOAD_AGAIN,
-    FAMILIES,
     PRESETS,
     Recipe,
     component_folders,
@@ -144,18 +144,43 @@ def free_accelerator_memory() -> None:
 class LoadedPipeline:
     """A loaded Diffusers pipeline and its configuration.
 
-    `recipe` is completed from the loaded class; `accepts` names the arguments of its call; `offload` is
-    `none`, `model` or `sequential`; `prompts` is None if the pipeline has to encode prompts itself.
+    `recipe` is completed from the loaded class; `offload` is `none`, `model` or `sequential`; `prompts` is None if
+    the pipeline has to encode prompts itself.
     """
 
     pipe: Any
     recipe: Recipe
-    accepts: frozenset[str]
     dtype: str
     device: str
     offload: str
     compiled: bool
     prompts: PromptEncoder | None
+    _siblings: dict[str, Any] = field(default_factory=dict)
+
+    def pipeline_for(self, task: Task) -> tuple[Any, PipelineClass]:
+        """Return the pipeline that does a task, and its class; one of another class shares all weights."""
+        known = self.recipe.tasks[task]
+        if known.name == type(self.pipe).__name__:
+            pipe = self.pipe
+        else:
+            pipe = self._siblings.get(known.name) or _share_components(self.pipe, known)
+            self._siblings[known.name] = pipe
+        if self.offload == "model" and self._siblings:
+            # The hooks of a component belong to the pipeline that set them last.
+            pipe.enable_model_cpu_offload(device=getattr(self.pipe, "_offload_device", None))
+        return pipe, known
+
+
+def _share_components(pipe: Any, known: PipelineClass) -> Any:
+    """Make a pipeline of another class from the components of `pipe`, with a scheduler of its own."""
+    import diffusers  # noqa: PLC0415 - seconds long, and only with the extra
+
+    # `from_pipe` would convert the shared weights to another dtype.
+    parts = {**{name: value for name, value in pipe.config.items() if not name.startswith("_")}, **pipe.components}
+    parts["scheduler"] = type(pipe.scheduler).from_config(pipe.scheduler.config)
+    made = getattr(diffusers, known.name)(**{name: value for name, value in parts.items() if name in known.options})
+    made.set_progress_bar_config(disable=True)
+    return made
 
 
 def load_pipeline(
@@ -188,7 +213,6 @@ def load_pipeline(
     return LoadedPipeline(
         pipe=pipe,
         recipe=known,
-        accepts=frozenset(_call_parameters(pipe)),
         dtype=str(torch_dtype).removeprefix("torch."),
         device=torch.cuda.get_device_name(target) if target.type == "cuda" else target.type,
         offload=mode,
@@ -221,11 +245,6 @@ def _assemble_pipeline(folder: Path, number: Any) -> Any:
         str(folder), dtype=number, trust_remote_code=False, **_LOCAL_FILES, **encoders
     )
     pipe.set_progress_bar_config(disable=True)
-    call, name = _call_parameters(pipe), type(pipe).__name__
-    needs_image = "image" in call and ("Img2Img" in name or "Inpaint" in name)
-    if needs_image or not {"prompt", "width", "height"} <= set(call):
-        message = f"{name} in {folder} is not a text-to-image pipeline."
-        raise ModelFilesError(message, hint="Use another model.")
     if hasattr(getattr(pipe, "vae", None), "enable_slicing"):
         pipe.vae.enable_slicing()  # Decodes image by image: the same pixels with less memory.
     return pipe
@@ -265,31 +284,18 @@ def _missing_weights(folder: Path, component: str, keys: Sequence[str]) -> Model
     return ModelFilesError(f"The files in {folder / component} {what}.", hint=DOWNLOAD_AGAIN)
 
 
-def _call_parameters(pipe: Any) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(type(pipe).__call__).parameters)
-
-
 def _complete_recipe(recipe: Recipe, folder: Path, pipe: Any) -> Recipe:
-    """Complete `recipe` with defaults of the loaded pipeline's class."""
-    class_name = type(pipe).__name__
-    if not recipe.pipeline:
-        known = recipe_of_folder(folder)
+    """Complete `recipe` with what the loaded pipeline says: its class, size multiple and text encoder."""
+    if recipe.pipeline != type(pipe).__name__:
+        known = recipe_of_folder(folder, source=recipe.source)
         recipe = replace(
             known,
-            source=recipe.source,
             steps=recipe.steps or known.steps,
             guidance=known.guidance if recipe.guidance is None else recipe.guidance,
         )
-    call = _call_parameters(pipe)
-    if class_name not in FAMILIES and ("negative_prompt" not in call or "true_cfg_scale" in call):
-        recipe = replace(recipe, cfg_above=None)
-    guidance = recipe.guidance
-    if guidance is None:
-        guidance = _find_default(call, recipe.guidance_argument, float)
-    steps = recipe.steps or _find_default(call, "num_inference_steps", int)
+    multiple = math.lcm(*(known.find_multiple(pipe) for known in recipe.tasks.values()))
     tokens = CLIP_TOKENS if has_only_clip(pipe) else recipe.prompt_tokens
-    tokens = tokens or _find_default(call, "max_sequence_length", int)
-    return replace(recipe, pipeline=class_name, steps=steps, guidance=guidance, prompt_tokens=tokens)
+    return replace(recipe, multiple=multiple if multiple > 1 else recipe.multiple, prompt_tokens=tokens)
 
 
 def find_tokenizers(pipe: Any) -> list[Any]:
@@ -302,11 +308,6 @@ def has_only_clip(pipe: Any) -> bool:
     """Whether CLIP alone reads the prompts."""
     names = [type(each).__name__ for each in find_tokenizers(pipe)]
     return bool(names) and all(name.startswith("CLIPTokenizer") for name in names)
-
-
-def _find_default(call: dict[str, inspect.Parameter], name: str, kind: type) -> Any:
-    value = call[name].default if name in call else None
-    return kind(value) if isinstance(value, int | float) else None
 
 
 def _translate_loading_error(source: str, error: Exception) -> GemsError:
