@@ -168,7 +168,8 @@ class A1111Server:
         if path == "img2img":
             source = _open(body["init_images"][0]).convert("RGB").resize((width, height))
             mask = _open(body["mask"]).convert("L") if body.get("mask") else None
-            painted = Image.composite(painted, source, mask) if mask else Image.blend(source, painted, 0.5)
+            painted = Image.blend(source, painted, body["denoising_strength"])
+            painted = Image.composite(painted, source, mask) if mask else painted
         out = io.BytesIO()
         painted.save(out, "PNG")
         return base64.b64encode(out.getvalue()).decode()

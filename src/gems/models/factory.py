@@ -64,6 +64,9 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     if spec.kind == "a1111":
         named = {"sampler": settings.sampler, "checkpoint": settings.checkpoint}
         return _instantiate("generators.a1111", "A1111Generator", spec.url, **common, **named)
+    if spec.kind == "comfyui":
+        url = (spec.url,) if spec.url else ()
+        return _instantiate("generators.comfyui.generator", "ComfyUIGenerator", spec.model, *url, **common)
     common["image_hosts"] = settings.image_hosts
     if spec.kind == "openai-chat":
         return _instantiate("generators.openai_chat", "OpenAIChatGenerator", spec.model, spec.url, **common)

@@ -11,13 +11,15 @@ from gems.observability.redaction import redact
 
 CHAT_FORMS = "`blocks`, `openai:MODEL[@BASE_URL]` or `langchain:PROVIDER:MODEL[@BASE_URL]`"
 GENERATOR_FORMS = (
-    "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `openai-chat:MODEL[@BASE_URL]`, `a1111:URL` or "
-    "`http:URL`"
+    "`blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL[@BASE_URL]`, `openai-chat:MODEL[@BASE_URL]`, "
+    "`comfyui:WORKFLOW.json[@URL]`, `a1111:URL` or `http:URL`"
 )
 _URL_KINDS = ("http", "a1111")
 """Kinds whose spec is a URL."""
 _OPENAI_KINDS = ("openai", "openai-chat")
 """Kinds whose spec is a model's name and the base URL of a server."""
+_NAMED_KINDS = (*_OPENAI_KINDS, "langchain", "comfyui")
+"""Kinds whose spec may end in the URL of a server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ def parse_chat_spec(text: str) -> ModelSpec:
 
 def parse_generator_spec(text: str) -> ModelSpec:
     """Parse an image generator spec; raises `ModelSpecError`."""
-    return _parse_spec(text, ("blocks", "diffusers", *_OPENAI_KINDS, *_URL_KINDS), "generator", GENERATOR_FORMS)
+    return _parse_spec(
+        text, ("blocks", "diffusers", *_OPENAI_KINDS, "comfyui", *_URL_KINDS), "generator", GENERATOR_FORMS
+    )
 
 
 def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> ModelSpec:
@@ -54,7 +58,7 @@ def _parse_spec(text: str, kinds: tuple[str, ...], what: str, forms: str) -> Mod
         raise wrong
     if kind in _URL_KINDS:
         return ModelSpec(kind, url=check_url(rest, wrong))
-    if kind not in (*_OPENAI_KINDS, "langchain"):
+    if kind not in _NAMED_KINDS:
         return ModelSpec(kind, rest)
     provider = ""
     if kind == "langchain":

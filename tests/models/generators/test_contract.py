@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops
 
-from gems.errors import EditingUnsupportedError, SizeError
+from gems.errors import EditingUnsupportedError, OptionError, SizeError
 from gems.models.base import ImageGenerator
+from gems.models.images import encode_png
 from gems.types import GeneratedImage, ImageRequest
+from tests.support import comfyui_workflows
 from tests.support.a1111_server import serving_a1111
+from tests.support.comfyui_server import serving_comfyui
 from tests.support.stub import StubServer
 from tests.support.stub.models import flat_picture
 
@@ -30,10 +33,20 @@ class Subject:
     requests: Callable[[], int]
     side: int
     """A side in pixels that it draws quickly."""
+    only_edits: bool = False
+    """Whether it draws nothing without a source."""
 
     def request(self, prompt: str = "three red circles", seed: int = 7, **more: Any) -> ImageRequest:
         size = {"width": self.side, "height": self.side}
-        return ImageRequest(**{"prompt": prompt, "seed": seed, "steps": 2, **size, **more})
+        request = ImageRequest(**{"prompt": prompt, "seed": seed, "steps": 2, **size, **more})
+        if self.only_edits and request.source is None:
+            return replace(request, source=flat_picture(replace(request, prompt="source", seed=1, negative_prompt="")))
+        return request
+
+    def edit(self, **more: Any) -> ImageRequest:
+        """Return a request to edit a picture that has something to recognize all over it."""
+        picture = Image.effect_mandelbrot((self.side, self.side), (-2.0, -1.5, 1.0, 1.5), 100).convert("RGB")
+        return self.request("a blue square", source=encode_png(picture), **more)
 
 
 def _uncounted() -> int:
@@ -74,6 +87,19 @@ def _a1111(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     return Subject(A1111Generator(server.url), server.drawings, 64)
 
 
+def _comfyui(stack: ExitStack, factory: pytest.TempPathFactory, workflow: str = "with_references") -> Subject:
+    from gems.models.generators.comfyui.generator import ComfyUIGenerator
+
+    server = stack.enter_context(serving_comfyui())
+    nodes = getattr(comfyui_workflows, workflow)()
+    generator = ComfyUIGenerator(comfyui_workflows.save(factory.mktemp("workflow"), nodes), server.url)
+    return Subject(generator, lambda: len(server.requests), 64, only_edits=workflow.startswith("inpainting"))
+
+
+def _comfyui_inpainting(stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
+    return _comfyui(stack, factory, "inpainting")
+
+
 _TINY: list[Path] = []
 
 
@@ -96,6 +122,8 @@ _MAKERS = {
     "http": _http,
     "openai-chat": _openai_chat,
     "a1111": _a1111,
+    "comfyui": _comfyui,
+    "comfyui-inpainting": _comfyui_inpainting,
     "diffusers": _diffusers,
 }
 
@@ -211,3 +239,60 @@ async def test_negative_prompt_is_heeded_or_not_as_said(subject: Subject) -> Non
     without = await subject.generator.generate(asked)
     with_it = await subject.generator.generate(replace(asked, negative_prompt="blue squares"))
     assert (pixels(without) == pixels(with_it)) is expected
+
+
+def middle(side: int) -> Image.Image:
+    """Return a mask that selects the middle ninth."""
+    mask = Image.new("L", (side, side), 0)
+    mask.paste(255, (side // 3, side // 3, side * 2 // 3, side * 2 // 3))
+    return mask
+
+
+async def test_what_is_outside_a_mask_stays_bit_for_bit(subject: Subject) -> None:
+    mask = middle(subject.side)
+    asked = subject.edit(mask=encode_png(mask))
+    if not subject.generator.capabilities.inpainting:
+        # A model that draws anew what is outside of the mask, too, is refused.
+        return
+    image = await subject.generator.generate(asked)
+    assert asked.source is not None
+    before = Image.open(io.BytesIO(asked.source)).convert("RGB")
+    after = Image.open(io.BytesIO(image.data)).convert("RGB")
+    assert after.size == before.size
+    changed = ImageChops.difference(before, after).convert("L").point(lambda level: 255 if level else 0)
+    assert changed.getbbox() is not None
+    assert ImageChops.subtract(changed, mask).getbbox() is None
+
+
+async def test_strength_is_heeded_or_refused_as_said(subject: Subject) -> None:
+    little, much = subject.edit(strength=0.25), subject.edit(strength=1.0)
+    if not subject.generator.capabilities.strengths:
+        with pytest.raises((OptionError, EditingUnsupportedError)):
+            await subject.generator.generate(little)
+        assert subject.requests() == 0
+        return
+    images = [await subject.generator.generate(asked) for asked in (little, much)]
+    assert little.source is not None
+    source = Image.open(io.BytesIO(little.source)).convert("RGB").tobytes()
+    changes = [sum(abs(a - b) for a, b in zip(pixels(image), source, strict=True)) for image in images]
+    assert changes[0] < changes[1]
+
+
+async def test_references_are_heeded_up_to_the_number_said(subject: Subject) -> None:
+    most = subject.generator.capabilities.references
+    red, blue = (flat_picture(subject.request(colour)) for colour in ("red", "blue"))
+    with pytest.raises(EditingUnsupportedError):
+        await subject.generator.generate(subject.request(references=(red,) * (most + 1)))
+    assert subject.requests() == 0
+    if most:
+        images = [await subject.generator.generate(subject.edit(references=(one,))) for one in (red, blue)]
+        assert pixels(images[0]) != pixels(images[1])
+
+
+async def test_steps_are_reported_if_it_can_be_interrupted(subject: Subject) -> None:
+    if not subject.generator.capabilities.interruptible:
+        return
+    heard: list[tuple[int, int]] = []
+    await subject.generator.generate(subject.request(on_progress=lambda done, total: heard.append((done, total))))
+    assert all(0 < done <= total for done, total in heard)
+    assert [done for done, _ in heard] == sorted(done for done, _ in heard)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from gems.errors import GemsError, ProviderError, RejectedRequestError
 from gems.models.concurrency import AdaptiveLimiter
@@ -65,6 +65,9 @@ class RemoteGenerator(ABC, Generic[ClientT]):
     from which the key and secrets of `url` and `extra_body` are redacted.
     """
 
+    _times_itself: ClassVar[bool] = False
+    """Whether `_draw` keeps the time limit itself, since not all of its time is the image's."""
+
     def __init__(
         self,
         capabilities: GeneratorCapabilities,
@@ -117,7 +120,7 @@ class RemoteGenerator(ABC, Generic[ClientT]):
         async with self._loop_state().limiter.slot():
             started = time.perf_counter()
             try:
-                async with asyncio.timeout(self._limits.timeout_s):
+                async with asyncio.timeout(None if self._times_itself else self._limits.timeout_s):
                     raw = await self._draw(await self._client(), request)
                 data, picture = await self._receive(raw)
             except GemsError as error:

@@ -1,0 +1,1 @@
+"""Generate and edit images with a workflow on a ComfyUI server."""
