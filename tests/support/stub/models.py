@@ -77,8 +77,9 @@ async def _call(function: Callable[[Any], Any], argument: Any) -> Any:
 
 
 def flat_picture(request: ImageRequest) -> bytes:
-    """A picture of one colour that prompt and seed decide: the cheapest drawing brain."""
-    mixed = hashlib.sha256(f"{request.prompt}\n{request.negative_prompt}\n{request.seed}".encode()).digest()
+    """A picture of one colour that prompt, seed and references decide: the cheapest drawing brain."""
+    said = f"{request.prompt}\n{request.negative_prompt}\n{request.seed}".encode()
+    mixed = hashlib.sha256(b"".join((said, *request.references))).digest()
     out = io.BytesIO()
     Image.new("RGB", (request.width, request.height), tuple(mixed[:3])).save(out, "PNG")
     return out.getvalue()
