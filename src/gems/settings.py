@@ -93,6 +93,18 @@ class GeneratorSettings(BaseModel):
     usd_per_image: float | None = Field(None, ge=0, description="Price of one image.")
     steps: int | None = Field(None, ge=1, description="Inference steps; None: the model's own.")
     guidance: float | None = Field(None, ge=0, description="Guidance scale; None: the model's own.")
+    quality: Literal["auto", "low", "medium", "high", "standard", "hd", "xhigh", "max"] | None = Field(
+        None, description="Quality of images of OpenAI Images; None: the endpoint's own."
+    )
+    background: Literal["auto", "opaque", "transparent"] | None = Field(
+        None, description="Background of images of OpenAI Images; None: the endpoint's own."
+    )
+    output_format: Literal["png", "jpeg", "webp"] | None = Field(
+        None, description="Format in which OpenAI Images sends images; None: the endpoint's own."
+    )
+    input_fidelity: Literal["low", "high"] | None = Field(
+        None, description="How closely edits of OpenAI Images keep the source; None: the endpoint's own."
+    )
     sampler: str | None = Field(None, description="Sampler of an A1111 server by name; None: the server's own.")
     checkpoint: str | None = Field(
         None, description="Checkpoint of an A1111 server by title, name or hash; None: the one that is loaded."

@@ -17,6 +17,7 @@ from gems.models.chat.messages import Question
 from gems.models.factory import open_chat, open_generator
 from gems.settings import ChatSettings, GeneratorSettings
 from gems.types import ImageRequest
+from tests.support.a1111_server import serving_a1111
 from tests.support.stub import StubServer
 from tests.support.stub.models import flat_picture
 
@@ -211,3 +212,21 @@ async def test_extra_body_is_sent_along(painter: StubServer) -> None:
     await asked(open_chat(ChatSettings(model=f"openai:m@{painter.base_url}", extra_body=extra)))
     assert painter.requests[0].body["chat_template_kwargs"] == {"enable_thinking": False}
     assert "extra_body" not in painter.requests[0].body
+
+
+async def test_settings_of_openai_images_are_sent(painter: StubServer) -> None:
+    model = f"openai:m@{painter.base_url}"
+    fields = {"quality": "low", "background": "transparent", "output_format": "webp", "input_fidelity": "high"}
+    await drawn(open_generator(GeneratorSettings(model=model, extra_body={"quality": "high", "user": "me"}, **fields)))
+    sent = painter.requests[0].body
+    assert {name: sent.get(name) for name in (*fields, "user")} == fields | {"input_fidelity": None, "user": "me"}
+
+
+async def test_settings_of_a1111_are_sent() -> None:
+    with serving_a1111() as server:
+        named = {"sampler": "Euler", "checkpoint": "dreamshaper_8", "api_key": SecretStr("ann:secret-word")}
+        await drawn(open_generator(GeneratorSettings(model=f"a1111:{server.url}", extra_body={"clip": 2}, **named)))
+    sent = server.calls("txt2img")[0]
+    assert (sent["sampler_name"], sent["clip"]) == ("Euler", 2)
+    assert sent["override_settings"]["sd_model_checkpoint"].startswith("dreamshaper_8")
+    assert server.headers[-1]["authorization"].startswith("Basic ")

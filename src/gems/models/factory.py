@@ -70,6 +70,8 @@ def open_generator(settings: GeneratorSettings) -> ImageGenerator:
     common["image_hosts"] = settings.image_hosts
     if spec.kind == "openai-chat":
         return _instantiate("generators.openai_chat", "OpenAIChatGenerator", spec.model, spec.url, **common)
+    named = settings.model_dump(include={"quality", "background", "output_format", "input_fidelity"}, exclude_none=True)
+    common["extra_body"] = {**settings.extra_body, **named}
     return _instantiate("generators.openai", "OpenAIImagesGenerator", spec.model, spec.url, **common)
 
 

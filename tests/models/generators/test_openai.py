@@ -27,10 +27,11 @@ from gems.errors import (
 )
 from gems.models.generators.openai import OpenAIImagesGenerator, find_rejected_parameter, is_openai
 from gems.models.generators.remote import RemoteLimits
+from gems.models.images import encode_png
 from gems.types import ImageRequest
 from tests.support.remote_limits import with_limits
 from tests.support.stub import Fault, StubServer
-from tests.support.stub.models import flat_picture
+from tests.support.stub.models import edited_picture, flat_picture
 
 KEY = "sk-test-0123456789abcdef"
 Make = Callable[..., OpenAIImagesGenerator]
@@ -353,3 +354,100 @@ async def test_further_fields_are_sent_but_not_recorded(stub: StubServer) -> Non
     assert stub.calls("images")[0].body["provider_key"] == "sesame"
     assert image.parameters["quality"] == "high"
     assert "sesame" not in str(image.parameters)
+
+
+def painted_mask(box: tuple[int, int, int, int]) -> bytes:
+    mask = Image.new("L", (64, 48))
+    mask.paste(255, box)
+    return encode_png(mask)
+
+
+async def test_mask_is_sent_transparent_where_the_source_changes(stub: StubServer, make: Make) -> None:
+    source = flat_picture(request("source"))
+    await make().generate(request(source=source, mask=painted_mask((0, 0, 64, 48))))
+    with Image.open(io.BytesIO(stub.calls("images")[0].files["mask"])) as mask:
+        assert mask.mode == "RGBA"
+        assert mask.getchannel("A").getextrema() == (0, 0)
+
+
+async def test_references_are_sent_beside_the_source(stub: StubServer, make: Make) -> None:
+    source, one, two = (flat_picture(request(name)) for name in ("source", "one", "two"))
+    generator = make(extra_body={"input_fidelity": "high", "quality": "low"})
+    image = await generator.generate(request(source=source, references=(one, two)))
+    await generator.generate(request(references=(one,)))
+    await generator.generate(request())
+    both, alone, none = stub.calls("images")
+    assert list(both.files.values()) == [source, one, two]
+    assert {name[:7] for name in both.files} == {"image[]"}
+    assert alone.files == {"image": one}
+    assert [call.body.get("input_fidelity") for call in (both, alone, none)] == ["high", "high", None]
+    assert image.parameters == {"quality": "low", "input_fidelity": "high"}
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (415, "Unsupported Media Type"),
+        (400, "Invalid Content-Type: expected application/json"),
+        (422, "body: Input should be a valid dictionary"),
+        (400, "Invalid JSON body"),
+    ],
+)
+async def test_edits_are_sent_as_json_where_forms_are_refused(
+    status: int, text: str, stub: StubServer, make: Make
+) -> None:
+    stub.fault(Fault("refused", status=status, text=text), "images", when=lambda body: "images" not in body)
+    source, one = flat_picture(request("source")), flat_picture(request("one"))
+    generator = make()
+    for seed in (7, 8):
+        asked = request(source=source, mask=painted_mask((0, 0, 64, 48)), references=(one,), seed=seed)
+        assert (await generator.generate(asked)).seed == seed
+    assert len(stub.calls("images")) == 3
+    sent = stub.calls("images")[2]
+    assert sent.path == "/v1/images/edits"
+    assert len(sent.body["images"]) == 2
+    assert sent.body["mask"]["image_url"].startswith("data:image/png;base64,")
+    assert (sent.body["model"], sent.body["size"], sent.body["seed"]) == ("painter", "64x48", 8)
+
+
+async def test_other_refusals_of_edits_are_final(stub: StubServer, make: Make) -> None:
+    stub.fault(Fault("refused", status=400, text="The image is too large."), "images")
+    with pytest.raises(RejectedRequestError, match="too large"):
+        await make().generate(request(source=flat_picture(request("source"))))
+    assert len(stub.calls("images")) == 1
+
+
+async def test_unknown_mask_is_applied_afterwards() -> None:
+    with StubServer(images=edited_picture) as stub:
+        stub.fault(Fault("unknown_parameter", text="mask"), "images")
+        generator = OpenAIImagesGenerator("painter", stub.base_url)
+        source = flat_picture(request("source"))
+        image = await generator.generate(request(source=source, mask=painted_mask((0, 0, 64, 24))))
+        await generator.aclose()
+    assert image.parameters == {"not_taken": ["mask"]}
+    assert not generator.capabilities.inpainting
+    with Image.open(io.BytesIO(image.data)) as result, Image.open(io.BytesIO(source)) as before:
+        assert result.crop((0, 24, 64, 48)).tobytes() == before.crop((0, 24, 64, 48)).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("model", "good", "bad", "references"),
+    [
+        ("gpt-image-1", (1536, 1024), (1792, 1024), 15),
+        ("gpt-image-1-mini", (1024, 1024), (512, 512), 15),
+        ("gpt-image-1.5-2025-12-16", (1024, 1536), (2048, 2048), 15),
+        ("chatgpt-image-latest", (1024, 1536), (2048, 2048), 15),
+        ("gpt-image-2", (3840, 2160), (1000, 1000), 15),
+        ("gpt-image-2.5-flare", (1536, 864), (4096, 1024), 15),
+        ("dall-e-3", (1792, 1024), (1536, 1024), 0),
+        ("gpt-next", (1000, 1000), (9000, 9000), 15),
+    ],
+)
+def test_limits_of_openais_own_models(model: str, good: tuple[int, int], bad: tuple[int, int], references: int) -> None:
+    able = OpenAIImagesGenerator(model, api_key=KEY).capabilities
+    able.check_size(*good)
+    with pytest.raises(SizeError):
+        able.check_size(*bad)
+    assert able.references == references
+    assert able.editing is able.inpainting is (references > 0)
+    assert not able.seeds

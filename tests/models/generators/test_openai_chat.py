@@ -152,32 +152,22 @@ async def test_unknown_parameters_are_learnt_once(stub: StubServer, make: Make) 
     assert first.parameters["not_taken"] == ["seed"]
 
 
-async def test_model_that_only_draws(stub: StubServer, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_model_that_only_draws(stub: StubServer, make: Make) -> None:
     """OpenRouter refuses `image, text` for models that answer with images alone."""
     words = "No endpoints found that support the requested output modalities: image, text"
-    monkeypatch.setattr("tests.support.stub.app.refusal", _refusal_404(words))
-    stub.fault(Fault("404"), when=lambda body: body.get("modalities") == ["image", "text"])
+    stub.fault(Fault("refused", status=404, text=words), when=lambda body: body.get("modalities") == ["image", "text"])
     generator = make()
     await generator.generate(request())
     await generator.generate(request())
     assert [call.body["modalities"] for call in stub.calls("chat")] == [["image", "text"], ["image"], ["image"]]
 
 
-async def test_model_without_images_is_asked_for_none(
-    stub: StubServer, make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_model_without_images_is_asked_for_none(stub: StubServer, make: Make) -> None:
     words = "No endpoints found that support the requested output modalities: image"
-    monkeypatch.setattr("tests.support.stub.app.refusal", _refusal_404(words))
-    stub.fault(Fault("404"))
+    stub.fault(Fault("refused", status=404, text=words))
     with pytest.raises(ModelUnavailableError, match="output modalities"):
         await make().generate(request())
     assert len(stub.calls("chat")) == 2
-
-
-def _refusal_404(words: str) -> Callable[[Fault], Any]:
-    from starlette.responses import JSONResponse
-
-    return lambda _fault: JSONResponse({"error": {"message": words, "code": 404}}, 404)
 
 
 @pytest.mark.parametrize(

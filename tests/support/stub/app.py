@@ -110,7 +110,7 @@ async def _answer(world: World, request: Request, handler: Handler, recorded: Re
     respond = world.behaviour.respond
     if respond is not None and (response := await asyncio.to_thread(respond, recorded)) is not None:
         return response
-    faults = world.record.take(recorded.kind, recorded.body)
+    faults = world.record.take(recorded.kind, {**recorded.body, **recorded.files})
     for fault in faults:
         if fault.where == "status":
             return refusal(fault)
@@ -135,7 +135,11 @@ async def _read(request: Request) -> tuple[Body, dict[str, bytes]]:
     kind = request.headers.get("content-type", "")
     if kind.startswith("multipart/form-data"):
         form = await request.form()
-        files = {n: await v.read() for n, v in form.multi_items() if isinstance(v, UploadFile)}
+        files: dict[str, bytes] = {}
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                # Further ones of the same name are numbered.
+                files[f"{name}{len(files)}" if name in files else name] = await value.read()
         fields = {n: v for n, v in form.multi_items() if not isinstance(v, UploadFile)}
         await form.close()
         return fields, files
@@ -235,8 +239,14 @@ def _image_request(body: Body) -> ImageRequest:
         negative_prompt=str(body.get("negative_prompt", "")),
         steps=int(steps) if steps else None,
         guidance=float(guidance) if guidance is not None else None,
-        source=body.get("image"),
+        source=body.get("image") or body.get("image[]") or _decode(next(iter(body.get("images") or ()), None)),
+        mask=mask if isinstance(mask := body.get("mask"), bytes) else _decode(mask),
     )
+
+
+def _decode(image: Any) -> bytes | None:
+    """Decode an image of a JSON edit."""
+    return base64.b64decode(image["image_url"].partition(",")[2]) if isinstance(image, dict) else None
 
 
 def _json(value: Any) -> _Reply:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+from PIL import Image, ImageChops
 
 from gems.errors import AuthenticationError, InvalidImageError, UnreadableReplyError
 from gems.models.generators.download import ImageDownloader
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import MAX_IMAGE_BYTES, error_in_reply, make_client_options
-from gems.models.images import unpack_base64
+from gems.models.images import encode_png, unpack_base64
+from gems.models.masks import read_mask
 from gems.models.specs import resolve_on_same_server
 from gems.observability.redaction import display_url, hide, redact, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
@@ -23,14 +28,22 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 
-LEARNABLE = ("response_format", "seed", "negative_prompt", "num_inference_steps", "guidance_scale")
+LEARNABLE = ("response_format", "seed", "negative_prompt", "num_inference_steps", "guidance_scale", "mask")
 """Optional parameters; one that the endpoint rejects is not sent again."""
 
 _FORMATS: tuple[str | None, ...] = ("b64_json", "url", None)
 """Values of `response_format` in the order in which they are tried."""
 _UNTELLING = (401, 403, 429)
 """Statuses that say nothing about parameters."""
-_EXTENSIONS = frozenset(LEARNABLE[1:])
+_EXTENSIONS = frozenset(LEARNABLE[1:-1])
+_REFERENCES = 15
+"""Further images beside the source: OpenAI takes 16 in all."""
+_WANTS_JSON = re.compile(
+    r"unsupported media type|content[- ]type|multipart|valid dictionary"
+    r"|(?:pars|decod|invalid|expected)[^.]{0,20}json|json[^.]{0,20}(?:pars|decod|invalid|expected)",
+    re.IGNORECASE,
+)
+"""How servers refuse a form where they take JSON."""
 _UNKNOWN_WORDS = (
     r"(?:un(?:known|recogni[sz]ed|supported|expected|permitted)(?! value)|extra|additional|invalid parameter|"
     r"not (?:supported|permitted|allowed|accepted|recogni[sz]ed)|does not (?:support|accept)|no such)"
@@ -40,18 +53,27 @@ _ECHO = re.compile(r"""['"]input['"]\s*:""")
 _RECORDED = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 
 
-class KnownModel(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownModel:
     """Documented limits of one of OpenAI's own models; the defaults are common to all."""
 
     sizes: tuple[tuple[int, int], ...] | None = None
+    size_multiple: int = 1
+    max_side: int = 8192
     editing: bool = True
+    references: int = _REFERENCES
     rejects: frozenset[str] = _EXTENSIONS
 
 
+# Source: platform.openai.com/docs/guides/image-generation and /docs/api-reference/images. The first of these whose
+# name the model's begins with counts; gpt-image-1-mini and gpt-image-1.5 have the limits of gpt-image-1.
+_GPT_IMAGE = _EXTENSIONS | {"response_format"}
 _KNOWN_MODELS = {
-    "gpt-image-1": KnownModel(((1024, 1024), (1536, 1024), (1024, 1536)), True, frozenset(LEARNABLE)),
-    "dall-e-3": KnownModel(((1024, 1024), (1792, 1024), (1024, 1792)), False, _EXTENSIONS),
-    "dall-e-2": KnownModel(((256, 256), (512, 512), (1024, 1024)), True, _EXTENSIONS),
+    "gpt-image-2": KnownModel(size_multiple=16, max_side=3840, rejects=_GPT_IMAGE),
+    "gpt-image-1": KnownModel(sizes=((1024, 1024), (1536, 1024), (1024, 1536)), rejects=_GPT_IMAGE),
+    "chatgpt-image": KnownModel(sizes=((1024, 1024), (1536, 1024), (1024, 1536)), rejects=_GPT_IMAGE),
+    "dall-e-3": KnownModel(sizes=((1024, 1024), (1792, 1024), (1024, 1792)), editing=False, references=0),
+    "dall-e-2": KnownModel(sizes=((256, 256), (512, 512), (1024, 1024)), references=0),
 }
 
 
@@ -111,7 +133,17 @@ def _parse_error_object(body: str) -> Mapping[str, Any]:
 
 
 _RECORDED |= {
-    name: name for name in ("negative_prompt", "size", "quality", "background", "style", "moderation", "output_format")
+    name: name
+    for name in (
+        "negative_prompt",
+        "size",
+        "quality",
+        "background",
+        "style",
+        "moderation",
+        "output_format",
+        "input_fidelity",
+    )
 }
 
 
@@ -124,12 +156,15 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
     `parameters["not_taken"]` then say so. If it rejects the response format, the others are tried, and the one
     that it accepts is used from then on.
 
+    A source and references are edited: sent as a form with `image` or `image[]` and `mask`, or as JSON with `images`
+    to endpoints that reject forms. A mask that the endpoint does not know is applied to the result only.
+
     Args:
         model: The model's name at the endpoint.
         base_url: Usually ends in `/v1`; None for OpenAI.
         api_key: None for `OPENAI_API_KEY` at OpenAI, and for no key elsewhere.
         size: Default width and height in pixels.
-        extra_body: Additional parameters to send, e.g. `{"quality": "high"}`.
+        extra_body: Additional parameters to send, e.g. `{"quality": "high"}`; `input_fidelity` with edits only.
         price_usd: US dollars per image; None if unknown.
         limits: Timeout, concurrency, attempts and defaults of requests.
         image_hosts: Other hosts from which images may be fetched if the endpoint answers their URLs; see
@@ -156,15 +191,19 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         # First, since it rejects invalid URLs.
         shown = display_url(url)
         self._openai = is_openai(url)
-        known = find_known_model(model) if self._openai else None
-        self._not_taken: frozenset[str] = known.rejects if known else frozenset()
+        known = find_known_model(model) if self._openai else KnownModel(rejects=frozenset())
+        self._not_taken: frozenset[str] = known.rejects
         capabilities = GeneratorCapabilities(
             model=f"openai:{model}",
             default_size=size,
-            sizes=known.sizes if known else None,
+            sizes=known.sizes,
+            size_multiple=known.size_multiple,
+            max_side=known.max_side,
             seeds="seed" not in self._not_taken,
             negative_prompts="negative_prompt" not in self._not_taken,
-            editing=known.editing if known else True,
+            editing=known.editing,
+            inpainting=known.editing,
+            references=known.references,
             price_usd=price_usd,
         )
         capabilities.check_size(*size)
@@ -172,6 +211,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             capabilities, endpoint=f"{model} at {shown}", url=url, api_key=api_key, extra_body=extra_body, limits=limits
         )
         self._model = model
+        self._input_fidelity = self._extra.pop("input_fidelity", None)
+        self._sends_json = False
         asked = self._extra.pop("response_format", _FORMATS[0])
         self._formats = (None,) if "response_format" in self._not_taken else tuple(dict.fromkeys((asked, *_FORMATS)))
         self._downloader = ImageDownloader(
@@ -211,16 +252,24 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             "num_inference_steps": request.steps,
             "guidance_scale": request.guidance,
         }
-        formats = self._formats
+        images = [image for image in (request.source, *request.references) if image is not None]
+        if images:
+            optional["input_fidelity"] = self._input_fidelity
+        if request.mask is not None:
+            optional["mask"] = await asyncio.to_thread(_make_transparent, request)
+        formats, sends_json = self._formats, self._sends_json
         while True:
             left_out = self._not_taken.union(self._extra)
             sent = {name: v for name, v in optional.items() if v is not None and name not in left_out}
             try:
                 asked = {"response_format": formats[0]} if formats[0] else {}
-                answer = await self._send(client, request, {**sent, **asked})
+                answer = await self._send(client, request, images, {**sent, **asked}, as_json=sends_json)
             except openai.APIStatusError as error:
                 if error.status_code in _UNTELLING:
                     raise
+                if images and not sends_json and _wants_json(error.status_code, error.response.text):
+                    sends_json = True
+                    continue
                 if others := find_other_formats(error.response.text, formats):
                     formats = others
                     continue
@@ -232,14 +281,21 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
                     self._capabilities,
                     seeds="seed" not in self._not_taken,
                     negative_prompts="negative_prompt" not in self._not_taken,
+                    inpainting="mask" not in self._not_taken,
                 )
                 continue
             # Only now: the error could have been about something else.
-            self._formats = formats
+            self._formats, self._sends_json = formats, sends_json
             return self._read_image(request, sent, answer)
 
     async def _send(
-        self, client: openai.AsyncOpenAI, request: ImageRequest, sent: Mapping[str, Any]
+        self,
+        client: openai.AsyncOpenAI,
+        request: ImageRequest,
+        images: Sequence[bytes],
+        sent: Mapping[str, Any],
+        *,
+        as_json: bool,
     ) -> Mapping[str, Any]:
         """Send the request and return the JSON object of the response."""
         common: dict[str, Any] = {
@@ -247,19 +303,37 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             "prompt": request.prompt,
             "n": 1,
             "size": f"{request.width}x{request.height}",
-            "extra_body": {**self._extra, **sent},
         }
-        images = client.images.with_raw_response
-        if request.source is None:
-            raw = await images.generate(**common)
+        fields = {**self._extra, **sent}
+        mask = fields.pop("mask", None)
+        if not images:
+            raw = await client.images.with_raw_response.generate(**common, extra_body=fields)
+            content = raw.content
+        elif as_json:
+            body = {**fields, **common, "images": [_as_json(image) for image in images]}
+            content = await self._post_json(client, body | ({} if mask is None else {"mask": _as_json(mask)}))
         else:
-            raw = await images.edit(image=("source.png", request.source, "image/png"), **common)
+            files = [(f"image-{number}.png", image, "image/png") for number, image in enumerate(images, 1)]
+            given = {} if mask is None else {"mask": ("mask.png", mask, "image/png")}
+            # A list is sent as `image[]`, which some servers of a single image do not know.
+            source: Any = files if len(files) > 1 else files[0]
+            raw = await client.images.with_raw_response.edit(image=source, **given, **common, extra_body=fields)
+            content = raw.content
+        return self._parse_object(content)
+
+    async def _post_json(self, client: openai.AsyncOpenAI, body: Mapping[str, Any]) -> bytes:
+        import openai  # noqa: PLC0415 - loaded by `_open`
+
+        answer = await client.post("/images/edits", body=dict(body), cast_to=openai.HttpxBinaryResponseContent)
+        return answer.content
+
+    def _parse_object(self, content: bytes) -> Mapping[str, Any]:
         try:
-            answer = json.loads(raw.content)
+            answer = json.loads(content)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            what = f"{len(raw.content)} bytes that are not a JSON object, beginning with {raw.content[:48]!r}"
+            what = f"{len(content)} bytes that are not a JSON object, beginning with {content[:48]!r}"
             raise UnreadableReplyError(f"{self._endpoint} sent {what}.")
         return answer
 
@@ -302,3 +376,20 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             return await self._downloader.download(url)
         answer = await client.get(address, cast_to=openai.HttpxBinaryResponseContent)
         return answer.content
+
+
+def _wants_json(status: int, body: str) -> bool:
+    """Return whether an error refuses a form, so that JSON may be taken."""
+    return status == 415 or (status in (400, 422) and bool(_WANTS_JSON.search(_ECHO.split(body, maxsplit=1)[0])))
+
+
+def _make_transparent(request: ImageRequest) -> bytes:
+    """Return the request's mask as OpenAI takes it: transparent where the source is to be changed. Blocking."""
+    changed = read_mask(request.mask or b"", (request.width, request.height))
+    mask = Image.new("RGBA", changed.size, "black")
+    mask.putalpha(ImageChops.invert(changed))
+    return encode_png(mask)
+
+
+def _as_json(png: bytes) -> dict[str, str]:
+    return {"image_url": f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"}
