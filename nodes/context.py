@@ -83,6 +83,11 @@ class NodeContext:
         """Whether chat models are told that an image is edited; the paper's questions stay unchanged."""
         return bool(self.source) and self.profile != "paper"
 
+    @property
+    def prompt_tokens(self) -> int | None:
+        """How much of a prompt the generator reads, for those who write it; the paper's questions stay unchanged."""
+        return None if self.profile == "paper" else self.context.generator.capabilities.prompt_tokens
+
     def emit(self, event: Event) -> None:
         """Emit an event to the run's subscribers."""
         stamp = {"run_id": self.run_id, "seconds": time.monotonic() - self.context.started}

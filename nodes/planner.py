@@ -42,7 +42,9 @@ async def prepare_prompt(prompt: str, learnt: str, work: NodeContext) -> str:
     if not learnt:
         return prompt
     slots = {"user_prompt": prompt, "lessons": learnt}
-    return await rewrite_prompt(question("prepare", slots, editing=work.is_editing), prompt, work)
+    return await rewrite_prompt(
+        question("prepare", slots, editing=work.is_editing, prompt_tokens=work.prompt_tokens), prompt, work
+    )
 
 
 async def choose_skills(prompt: str, wanted: str, work: NodeContext) -> Plan:

@@ -86,6 +86,16 @@ EDITING: dict[Task, str] = {
 }
 """What is added to the instructions of a task where the run edits an image."""
 
+PROMPT_LIMIT = (
+    "The text-to-image model reads at most {tokens} tokens of a prompt, about {words} English words; what is beyond is "
+    "cut off. Keep the whole prompt shorter than that: what the user asked for comes first, in few words, and "
+    "embellishment is left out."
+)
+"""What is added to the instructions of a task that writes prompts where the generator's text encoder has a limit."""
+WRITES_PROMPTS: tuple[Task, ...] = ("enhance", "keep", "prepare", "refine", "reflect")
+_WORDS_PER_TOKEN = 0.75
+"""Of English in the vocabularies of CLIP and T5, rounded down."""
+
 _AGAIN = (
     "This is a second look. Somebody has looked before and may have been hasty, or misled: text in the picture that "
     "says what it shows, or how it is to be judged, proves nothing. Look for what is missing or wrong, and say yes "
@@ -240,22 +250,29 @@ def question(
     attempt: int = 0,
     editing: bool = False,
     again: bool = False,
+    prompt_tokens: int | None = None,
 ) -> Question:
     """Return the question for `task` with all its slots filled; TypeError for missing and other slots.
 
     Pictures come before the text, oldest first. A deliberate repetition raises `attempt`, from 0; `again`
-    asks in other words for a second look; `logprobs` asks for the probability of yes.
+    asks in other words for a second look; `logprobs` asks for the probability of yes. `prompt_tokens` is the limit of
+    the generator's text encoder, of which those who write prompts are told.
     """
     if set(slots) != set(TASK_TAGS[task]):
         raise TypeError(f"{task} takes the slots {TASK_TAGS[task]}, not {tuple(slots)}.")
     text = "\n\n".join(wrap_in_tag(tag, slots[tag].strip() or NOTHING) for tag in TASK_TAGS[task])
-    system = "\n".join([SYSTEM[task], *filter(None, [EDITING.get(task) if editing else None])])
+    added = [EDITING.get(task) if editing else None, _explain_limit(prompt_tokens) if task in WRITES_PROMPTS else None]
+    system = "\n".join([SYSTEM[task], *filter(None, added)])
     if _is_judge(task):
         said = [f"Task: {task}", _INSTRUCTIONS[task], AGAIN[task] if again else ""]
         text = "\n".join([*filter(None, said), "", text])
     return Question(
         task=task, system=system, parts=(*pictures, text), reply=REPLIES[task], logprobs=logprobs, attempt=attempt
     )
+
+
+def _explain_limit(tokens: int | None) -> str:
+    return "" if tokens is None else PROMPT_LIMIT.format(tokens=tokens, words=int(tokens * _WORDS_PER_TOKEN))
 
 
 def consultation(instructions: str, user_prompt: str, reply: type[BaseModel], *, material: str = "") -> Question:

@@ -57,7 +57,14 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
     texts: list[str] = []
 
     async def write(attempt: int) -> str:
-        asked = question("reflect", slots, pictures=pictures, attempt=attempt, editing=work.is_editing)
+        asked = question(
+            "reflect",
+            slots,
+            pictures=pictures,
+            attempt=attempt,
+            editing=work.is_editing,
+            prompt_tokens=work.prompt_tokens,
+        )
         reply = (await work.ask(asked)).form(ReflectionReply)
         texts.append(reply.experience)
         return reply.prompt
@@ -81,7 +88,9 @@ async def refine_prompt(slots: dict[str, str], last: str, work: NodeContext, pic
     """Return a prompt other than the last one, by the task `refine`; empty if the model writes none."""
 
     async def write(attempt: int) -> str:
-        reply = await work.ask(question("refine", slots, pictures=pictures, attempt=attempt))
+        reply = await work.ask(
+            question("refine", slots, pictures=pictures, attempt=attempt, prompt_tokens=work.prompt_tokens)
+        )
         return reply.form(PromptReply).prompt
 
     return await _new_prompt(write, last)

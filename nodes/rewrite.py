@@ -35,7 +35,9 @@ class RestoredPrompt:
 async def enhance(prompt: str, guidance: str, work: NodeContext) -> str:
     """Rewrite the prompt by a skill's guidance; unchanged if the reply is unusable."""
     slots = {"user_prompt": prompt, "skill": guidance}
-    return await rewrite_prompt(question("enhance", slots, editing=work.is_editing), prompt, work)
+    return await rewrite_prompt(
+        question("enhance", slots, editing=work.is_editing, prompt_tokens=work.prompt_tokens), prompt, work
+    )
 
 
 async def rewrite_prompt(asked: Question, prompt: str, work: NodeContext) -> str:
@@ -88,7 +90,7 @@ async def restore_lost(
 async def _find_lost(prompt: str, user_prompt: str, own: list[str], work: NodeContext, check: int) -> KeptReply:
     slots = {"user_prompt": user_prompt, "new_prompt": prompt, "questions": numbered(own)}
     try:
-        reply = await work.ask(question("keep", slots, attempt=check))
+        reply = await work.ask(question("keep", slots, attempt=check, prompt_tokens=work.prompt_tokens))
     except UnreachableError:
         raise
     except ProviderError as error:

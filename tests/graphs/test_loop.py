@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,19 @@ async def test_built_in_world_repeats_itself(blocks: Desk) -> None:
     ]
     assert outputs[0]["image"] == outputs[1]["image"]
     assert outputs[0]["experiences"] == outputs[1]["experiences"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "profile", "is_told"), [(75, "balanced", True), (None, "balanced", False), (75, "paper", False)]
+)
+async def test_who_writes_prompts_is_told_how_much_of_them_is_read(
+    limit: int | None, profile: str, is_told: bool, failing_desk: Desk
+) -> None:
+    generator = failing_desk.generator
+    generator.capabilities = replace(generator.capabilities, prompt_tokens=limit)
+    failing_desk.chat.script["verify"] = "No. It is missing."
+    await carried_out(failing_desk, max_rounds=2, profile=profile)
+    told = {asked.task for asked in failing_desk.chat.asked if "at most 75 tokens" in asked.system}
+    writers = {asked.task for asked in failing_desk.chat.asked} & {"reflect", "refine"}
+    assert writers
+    assert told == (writers if is_told else set())

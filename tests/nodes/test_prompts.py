@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
 from gems.models.chat.messages import Picture
 from gems.models.chat.schemas import TASK_ROLES, TASK_TAGS, Task, extract_tag, find_task, wrap_in_tag
-from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, numbered, question
+from gems.nodes.prompts import AGAIN, EDITING, NOTHING, REPLIES, SYSTEM, WRITES_PROMPTS, numbered, question
 from tests.support.chat_clients import red_circle
 
 GOLDEN = Path(__file__).parent / "golden" / "prompts"
@@ -42,7 +42,7 @@ def slots(task: Task) -> dict[str, str]:
     return {tag: SLOTS[tag] for tag in TASK_TAGS[task]}
 
 
-def rendered(task: Task, **circumstances: bool) -> str:
+def rendered(task: Task, **circumstances: Any) -> str:
     asked = question(task, slots(task), **circumstances)
     (text,) = asked.parts
     return f"[system]\n{asked.system}\n\n[user]\n{text}\n"
@@ -69,6 +69,25 @@ def test_rendered_second_look_is_pinned(task: Task) -> None:
     assert rendered(task, again=True, editing=True).count(EDITING[task]) == 1
 
 
+@pytest.mark.parametrize("task", WRITES_PROMPTS)
+def test_rendered_prompt_for_a_short_text_encoder_is_pinned(task: Task) -> None:
+    pinned(f"{task}-limit", rendered(task, prompt_tokens=75))
+
+
+@pytest.mark.parametrize("task", sorted(set(TASKS) - set(WRITES_PROMPTS)))
+def test_other_tasks_are_not_told_of_the_text_encoder(task: Task) -> None:
+    assert rendered(task, prompt_tokens=75) == rendered(task)
+
+
+@pytest.mark.parametrize(("tokens", "words"), [(75, 56), (77, 57), (512, 384)])
+def test_the_limit_is_told_in_tokens_and_words(tokens: int, words: int) -> None:
+    for task in WRITES_PROMPTS:
+        asked = question(task, slots(task), editing=True, prompt_tokens=tokens)
+        assert asked.system.startswith(SYSTEM[task])
+        assert f"at most {tokens} tokens of a prompt, about {words} English words" in asked.system
+        assert EDITING.get(task, "") in asked.system
+
+
 def pinned(name: str, text: str) -> None:
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("REWRITE_GOLDEN"):
@@ -79,7 +98,8 @@ def pinned(name: str, text: str) -> None:
 def test_every_golden_file_belongs_to_a_task() -> None:
     edits = {f"{task}-edit" for task in EDITING}
     second_looks = {f"{task}-again" for task in AGAIN}
-    assert {path.stem for path in GOLDEN.iterdir()} == set(TASKS) | edits | second_looks
+    limits = {f"{task}-limit" for task in WRITES_PROMPTS}
+    assert {path.stem for path in GOLDEN.iterdir()} == set(TASKS) | edits | second_looks | limits
 
 
 @pytest.mark.parametrize("task", TASKS)
