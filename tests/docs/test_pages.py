@@ -132,7 +132,7 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
     script = script_of(page)
     if "curl" in script and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    script = re.sub(r"openai:([\w./-]+)(@[^\s\"']+)?", rf"openai:\1@{stub.base_url}", script)
+    script = re.sub(r"(?:openai|langchain:\w+):([\w./-]+)(@[^\s\"']+)?", rf"openai:\1@{stub.base_url}", script)
     script = script.replace("diffusers:z-image-turbo", "blocks")
     # Not where the home is: `python -` would take its folder `gems` for the package.
     work = tmp_path / "work"

@@ -51,7 +51,13 @@ def shown_spec(spec: str) -> str:
 
 
 RunId = Annotated[str, argument("RUN", "Run id, or last.")]
-Chat = Annotated[str | None, option("SPEC", "Chat model: blocks or openai:MODEL@BASE_URL. Default: from settings.")]
+Chat = Annotated[
+    str | None,
+    option(
+        "SPEC",
+        "Chat model: blocks, openai:MODEL@BASE_URL or langchain:PROVIDER:MODEL. Default: from settings.",
+    ),
+]
 Judge = Annotated[str | None, option("SPEC", "Chat model that judges. Default: the chat model.")]
 Out = Annotated[Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")]
 NoMetadata = Annotated[bool, flag("--no-metadata", "Do not write prompt and options into the PNG.")]
