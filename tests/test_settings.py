@@ -145,6 +145,40 @@ def test_a_key_goes_to_no_other_model() -> None:
     assert own.chat_for("judge").api_key == SecretStr("another")
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "is_kept"),
+    [
+        ("langchain:anthropic:a", "langchain:anthropic:b", True),
+        ("langchain:google-genai:a", "langchain:google_genai:b", True),
+        ("langchain:anthropic:a", "langchain:google_genai:b", False),
+        ("langchain:anthropic:a", "langchain:anthropic:b@http://host", False),
+        ("langchain:anthropic:a", "openai:b", False),
+        ("openai:a", "langchain:openai:b", False),
+    ],
+)
+def test_a_key_goes_to_no_other_provider(before: str, after: str, is_kept: bool) -> None:
+    common = ChatSettings(model=before, api_key=SecretStr(SECRET))
+    assert (with_models(Settings(chat=common), chat=after).chat.api_key is not None) is is_kept
+    assert Settings(chat=common, judge=ChatSettings(model=after)).chat_for("judge").api_key is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_kept"),
+    [
+        ("openai:a", "openai:b@http://host/v1", True),
+        ("langchain:ollama:a", "langchain:ollama:b@http://host", True),
+        ("langchain:ollama:a", "langchain:anthropic:b", False),
+        ("langchain:ollama:a", "openai:b", False),
+        ("openai:a", "langchain:ollama:b", False),
+    ],
+)
+def test_arguments_of_a_class_go_to_no_other_class(before: str, after: str, is_kept: bool) -> None:
+    common = ChatSettings(model=before, extra_body={"num_ctx": 16384})
+    changed = with_models(Settings(chat=common), chat=after).chat
+    judge = Settings(chat=common, judge=ChatSettings(model=after)).chat_for("judge")
+    assert bool(changed.extra_body) is bool(judge.extra_body) is is_kept
+
+
 def test_other_models_keep_the_rest() -> None:
     settings = Settings(chat=ChatSettings(attempts=2), generator=GeneratorSettings(steps=3))
     changed = with_models(settings, chat="openai:a", judge="openai:b", generator="diffusers:c")

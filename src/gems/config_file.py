@@ -35,9 +35,13 @@ def config_file() -> Path:
 def server_of(spec: str) -> str:
     """Return the scheme, host and port in a model spec; without them its kind, with the provider of LangChain."""
     found = re.search(r"https?://[^/?#]+", spec)
-    kind, _, rest = spec.strip().partition(":")
-    own = f"{kind}:{rest.partition(':')[0]}" if kind == "langchain" else kind
-    return found.group().lower() if found else own.lower().replace("-", "_")
+    return found.group().lower() if found else provider_of(spec) or spec.strip().partition(":")[0]
+
+
+def provider_of(spec: str) -> str:
+    """Return `langchain:PROVIDER` of a model of LangChain, whose class takes arguments of its own; else nothing."""
+    found = re.match(r"\s*langchain:[^:@]*", spec)
+    return found.group().strip().lower().replace("-", "_") if found else ""
 
 
 class ConfigFileSource(DotEnvSettingsSource):

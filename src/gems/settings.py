@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
-from gems.config_file import ConfigFileSource, config_file, server_of
+from gems.config_file import ConfigFileSource, config_file, provider_of, server_of
 from gems.errors import ConfigurationError
 from gems.types import Role
 
@@ -330,6 +330,8 @@ class Settings(BaseSettings):
         if "model" in own:
             for name in ("api_key", "input_usd_per_million", "output_usd_per_million"):
                 common.pop(name, None)
+            if "model" in self.chat.model_fields_set and provider_of(own["model"]) != provider_of(self.chat.model):
+                common.pop("extra_body", None)
         return ChatSettings.model_validate(common | own)
 
 
@@ -374,6 +376,9 @@ def with_models(
 
 def _with_model(part: PartT, spec: str) -> PartT:
     kept = part.model_dump(exclude_unset=True, exclude={"model"})
-    if "model" in part.model_fields_set and server_of(part.model) != server_of(spec):
-        kept.pop("api_key", None)
+    if "model" in part.model_fields_set:
+        if server_of(part.model) != server_of(spec):
+            kept.pop("api_key", None)
+        if provider_of(part.model) != provider_of(spec):
+            kept.pop("extra_body", None)
     return type(part).model_validate(kept | {"model": spec})

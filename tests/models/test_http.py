@@ -12,12 +12,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
+import httpx2
 import openai
 import pytest
 import trustme
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+from langchain_core.exceptions import ModelConnectionError, ModelTimeoutError
 
 from gems.errors import (
     AuthenticationError,
@@ -124,6 +127,27 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
 REQUEST = httpx.Request("POST", "http://host/v1")
 
 
+class HTTPError(Exception):
+    """An error as most libraries of providers have it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("It went wrong.")
+        self.status_code = status
+
+
+class CodeError(Exception):
+    """An error with a number, which is the status in google-genai and something else elsewhere."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("It went wrong.")
+        self.code = code
+
+
+def raised_from(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("raised", "expected"),
     [
@@ -137,6 +161,20 @@ REQUEST = httpx.Request("POST", "http://host/v1")
         (json.JSONDecodeError("no", "", 0), UnreadableReplyError),
         (KeyError("choices"), UnreadableReplyError),
         (RuntimeError("odd"), ProviderError),
+        (httpx2.ReadTimeout("slow"), ProviderTimeoutError),
+        (httpx2.ConnectError("refused"), UnreachableError),
+        (aiohttp.ServerDisconnectedError("cut"), UnreachableError),
+        (ConnectionResetError(), UnreachableError),
+        (ModelTimeoutError("slow"), ProviderTimeoutError),
+        (ModelConnectionError("refused"), UnreachableError),
+        (raised_from(RuntimeError("wrapped"), httpx.ConnectError("refused")), UnreachableError),
+        (raised_from(RuntimeError("wrapped"), HTTPError(429)), RateLimitError),
+        (HTTPError(401), AuthenticationError),
+        (HTTPError(529), ServerError),
+        (HTTPError(200), ServerError),
+        (HTTPError(-1), ServerError),
+        (CodeError(403), AuthenticationError),
+        (CodeError(7), ProviderError),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )

@@ -29,6 +29,7 @@ SERVERS = (
 )
 ERRORS: dict[str, type[Exception]] = {
     "quota": ModelUnavailableError,
+    "key": AuthenticationError,
     "rate": RateLimitError,
     "overload": ServerError,
     "policy": RefusedError,

@@ -21,6 +21,14 @@ from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
         ("openai:Qwen/Qwen3@v2@http://[::1]:8000/v1", ModelSpec("openai", "Qwen/Qwen3@v2", "http://[::1]:8000/v1")),
         ("openai:vendor/model:free", ModelSpec("openai", "vendor/model:free")),
         ("openai:model@sha256", ModelSpec("openai", "model@sha256")),
+        ("langchain:anthropic:claude-x", ModelSpec("langchain", "claude-x", provider="anthropic")),
+        ("langchain:Google-GenAI:gemini-x", ModelSpec("langchain", "gemini-x", provider="google_genai")),
+        ("langchain:ollama:qwen3-vl:8b", ModelSpec("langchain", "qwen3-vl:8b", provider="ollama")),
+        ("langchain:ollama:hf.co/a/b:Q4", ModelSpec("langchain", "hf.co/a/b:Q4", provider="ollama")),
+        (
+            "langchain:ollama:qwen3-vl:8b@http://[::1]:11434/",
+            ModelSpec("langchain", "qwen3-vl:8b", "http://[::1]:11434", "ollama"),
+        ),
     ],
 )
 def test_chat_models(text: str, expected: ModelSpec) -> None:
@@ -75,6 +83,16 @@ BAD = [
     "openai:model@http://host:99999/v1",
     "openai:model@http://[::1/v1",
     "anthropic:claude",
+    "langchain",
+    "langchain:",
+    "langchain:anthropic",
+    "langchain:anthropic:",
+    "langchain::claude",
+    "langchain:an thropic:claude",
+    "langchain:../x:claude",
+    "langchain:anthropic:@http://host",
+    "langchain:anthropic:claude@host:8000",
+    "langchain:anthropic:claude@ftp://host",
 ]
 
 
@@ -85,7 +103,9 @@ def test_what_is_no_chat_model(text: str) -> None:
     assert "openai:MODEL[@BASE_URL]" in caught.value.hint
 
 
-@pytest.mark.parametrize("text", [*BAD, "diffusers:", "http:", "http://host/generate", "http:ftp://host/x"])
+@pytest.mark.parametrize(
+    "text", [*BAD, "langchain:ollama:m", "diffusers:", "http:", "http://host/generate", "http:ftp://host/x"]
+)
 def test_what_is_no_generator(text: str) -> None:
     with pytest.raises(ModelSpecError) as caught:
         parse_generator_spec(text)
@@ -107,6 +127,11 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(url: str) -> None:
 )
 def test_a_spec_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_generator_spec(text)) == text
+
+
+@pytest.mark.parametrize("text", ["langchain:ollama:qwen3-vl:8b@http://host:11434", "langchain:anthropic:claude-x"])
+def test_a_spec_of_langchain_is_written_as_it_is_read(text: str) -> None:
+    assert str(parse_chat_spec(text)) == text
 
 
 def test_base_url_with_a_query_is_refused_without_repeating_it() -> None:

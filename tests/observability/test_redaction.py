@@ -13,6 +13,7 @@ from gems.observability.redaction import redact, shorten
         ("Incorrect API key provided: sk-proj-0123456789abcdef.", "0123456789abcdef"),
         ("Incorrect API key provided: sk-abc*****wxyz.", "wxyz"),
         ("hf_ABCDEFGHIJKLM is not known", "ABCDEFGHIJKLM"),
+        ("key AIzaSyABCDEFGHIJKLMNOPQRSTUV is not valid", "SyABCDEFGHIJKLM"),
         ("Authorization: Bearer eyJhbGciOi.J9-x_y~z/+==", "eyJhbGciOi"),
         ("authorization=Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
         ("bearer abcdef123", "abcdef123"),

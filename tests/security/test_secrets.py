@@ -240,5 +240,11 @@ def test_every_setting_that_takes_a_key_is_known(stub: StubServer, tmp_path: Pat
     assert known_secrets(None) == ()
 
 
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "GOOGLE_API_KEY"])
+def test_keys_of_the_environment_are_known(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "environment-tops3cret")
+    assert known_secrets(None) == ("environment-tops3cret",)
+
+
 def test_settings_for_tests_have_no_key_of_their_own(stub: StubServer, tmp_path: Path) -> None:
     assert known_secrets(settings_for(stub, tmp_path)) == ()

@@ -17,12 +17,17 @@ from gems.settings import Settings
 _SECRET_NAMES = re.compile(r"(?i)key|token|secret|passw|auth|credential|signature")
 # Without spaces, with letters and digits, and longer than words and option names.
 _LOOKS_RANDOM = re.compile(r"(?=\S*[A-Za-z])(?=\S*\d)\S{20,}")
+_VARIABLES = (
+    *("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    *("OLLAMA_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY"),
+)
+"""Variables of the environment that hold keys of models and tracers."""
 _MIN_SECRET = 4
 _PREFIX = 8
 """Characters of a longer secret that are hidden even if nothing follows."""
 _PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), r"\1 [secret]"),
-    (re.compile(r"\b(?:sk|pk|rk|hf|gsk|xai|key)[-_][\w*.-]{6,}"), "[secret]"),
+    (re.compile(r"\b(?:(?:sk|pk|rk|hf|gsk|xai|key)[-_][\w*.-]{6,}|AIza[\w-]{20,})"), "[secret]"),
     (
         re.compile(r"(?i)([\"']?(?:api[-_]?key|token|secret|password|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',&]+"),
         r"\1[secret]",
@@ -122,7 +127,7 @@ def display_url(url: str) -> str:
 
 def known_secrets(settings: Settings | None) -> tuple[str, ...]:
     """Return the keys in settings and environment, and likely ones in URLs and fields."""
-    found = [os.environ.get(name, "") for name in ("OPENAI_API_KEY", "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY")]
+    found = [os.environ.get(name, "") for name in _VARIABLES]
     if settings is not None:
         chats = (settings.chat, settings.planner, settings.judge, settings.reflector, settings.eval_judge)
         parts = (*chats, settings.generator)

@@ -40,6 +40,7 @@ from gems.settings import ChatSettings, GeneratorSettings, Settings
 from tests.support.chat_clients import checklist, formed, plain
 from tests.support.chat_script import PROMPT, Script
 from tests.support.provider_servers import TOKENS, Failure, Provider, ProviderServer, provider_server
+from tests.support.stub import Fault, StubServer
 from tests.support.stub.responses import Answer
 
 PACKAGES = {"anthropic": "langchain_anthropic", "google_genai": "langchain_google_genai", "ollama": "langchain_ollama"}
@@ -385,6 +386,27 @@ async def test_the_doctor_says_what_is_wrong(provider: Provider, server: Provide
     assert (found[0].status, found[0].hint) == ("failed", "Check the API key in the settings.")
     assert found[0].detail == f"test-model at {server.url} answered 401: invalid x-api-key"
     assert {check.status for check in found[1:]} == {"skipped"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("langchain") is None, reason="langchain is not installed")
+async def test_any_other_provider_is_asked_for_text(stub: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-environment-0123456789")
+    spec = f"langchain:openai:stub@{stub.base_url}"
+    client = open_chat(ChatSettings(model=spec, temperature=0.5, max_tokens=500, timeout_s=20.0))
+    reply = await client.ask(formed())
+    assert isinstance(reply.parsed, RequirementsReply)
+    await client.aclose()
+    (call,) = stub.requests
+    assert "environment" not in json.dumps(dict(call.headers))
+    assert call.body["temperature"] == 0.5
+    assert {"response_format", "logprobs", "stream"} & {name for name, value in call.body.items() if value} == set()
+    # The number of requests is ours, also where a server fails.
+    stub.fault(Fault("500"))
+    client = open_chat(ChatSettings(model=spec, attempts=1, timeout_s=20.0))
+    with pytest.raises(ServerError):
+        await client.ask(plain())
+    await client.aclose()
+    assert len(stub.requests) == 2
 
 
 async def test_two_event_loops_one_after_the_other(server: ProviderServer) -> None:

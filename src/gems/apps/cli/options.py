@@ -53,10 +53,7 @@ def shown_spec(spec: str) -> str:
 RunId = Annotated[str, argument("RUN", "Run id, or last.")]
 Chat = Annotated[
     str | None,
-    option(
-        "SPEC",
-        "Chat model: blocks, openai:MODEL@BASE_URL or langchain:PROVIDER:MODEL. Default: from settings.",
-    ),
+    option("SPEC", "Chat model: blocks, openai:MODEL@BASE_URL or langchain:PROVIDER:MODEL. Default: from settings."),
 ]
 Judge = Annotated[str | None, option("SPEC", "Chat model that judges. Default: the chat model.")]
 Out = Annotated[Path | None, path_option("PATH", "PNG file or folder for the image. Default: GEMS_HOME/outputs.")]
