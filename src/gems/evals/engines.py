@@ -11,6 +11,7 @@ from gems import options
 from gems.evals.jobs import Job, JobResult, run_job
 from gems.graphs.loop import GraphBuilder, build_graph
 from gems.memory.file_store import FileStore
+from gems.models.prices import find_chat_price, find_image_price
 from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.service import Gems
 from gems.settings import ChatSettings, Settings
@@ -54,10 +55,11 @@ def check_prices(settings: Settings) -> None:
         role
         for role, chat in chats.items()
         if None in (chat.input_usd_per_million, chat.output_usd_per_million)
-        and parse_chat_spec(chat.model).kind != "blocks"
+        and find_chat_price(parse_chat_spec(chat.model)) is None
     ]
-    is_free = parse_generator_spec(settings.generator.model).kind == "blocks"
-    options.check_prices(unknown, 0.0 if is_free else settings.generator.usd_per_image)
+    generator = settings.generator
+    known = find_image_price(parse_generator_spec(generator.model), generator.quality)
+    options.check_prices(unknown, known if generator.usd_per_image is None else generator.usd_per_image)
 
 
 class Engine(Protocol):

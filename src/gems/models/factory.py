@@ -17,6 +17,7 @@ from gems.models.chat.client import ChatClient
 from gems.models.generators.openai import OPENAI_URL, is_openai
 from gems.models.generators.remote import RemoteLimits
 from gems.models.http import MAX_CHAT_BYTES, make_client_options
+from gems.models.prices import ChatPrice, find_chat_price
 from gems.models.specs import ModelSpec, parse_chat_spec, parse_generator_spec
 from gems.observability.redaction import display_url, secrets_in
 from gems.settings import ChatSettings, GeneratorSettings
@@ -27,7 +28,7 @@ _PER_MILLION = 1e-6
 def open_chat(settings: ChatSettings) -> ChatClient:
     """Create the chat client that `settings` describe, without a request; raises `ConfigurationError`."""
     spec = parse_chat_spec(settings.model)
-    limits = _make_chat_limits(settings, free=spec.kind == "blocks")
+    limits = _make_chat_limits(settings, find_chat_price(spec))
     if spec.kind == "blocks":
         model = import_module("gems.models.blocks.chat_model").BlocksChat()
         return ChatClient(model, name="blocks", limits=limits)
@@ -38,7 +39,7 @@ def open_chat(settings: ChatSettings) -> ChatClient:
 
 def wrap_chat(model: BaseChatModel, settings: ChatSettings) -> ChatClient:
     """Wrap the caller's own LangChain chat model in a client."""
-    return ChatClient(model, name=type(model).__name__, limits=_make_chat_limits(settings, free=False))
+    return ChatClient(model, name=type(model).__name__, limits=_make_chat_limits(settings, None))
 
 
 def open_generator(settings: GeneratorSettings) -> ImageGenerator:
@@ -164,9 +165,11 @@ def _select_key(settings: ChatSettings | GeneratorSettings, spec: ModelSpec) -> 
     )
 
 
-def _make_chat_limits(settings: ChatSettings, *, free: bool) -> ChatLimits:
-    prices = (settings.input_usd_per_million, settings.output_usd_per_million)
-    known = (0.0, 0.0) if free else tuple(None if p is None else p * _PER_MILLION for p in prices)
+def _make_chat_limits(settings: ChatSettings, price: ChatPrice | None) -> ChatLimits:
+    """Return the limits of a model, with the settings' prices or, where they have none, `price`."""
+    own = (settings.input_usd_per_million, settings.output_usd_per_million)
+    prices = price if price is not None and own == (None, None) else own
+    known = tuple(None if p is None else p * _PER_MILLION for p in prices)
     return ChatLimits(
         concurrency=settings.concurrency,
         timeout_s=settings.timeout_s,

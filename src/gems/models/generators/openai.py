@@ -19,7 +19,8 @@ from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimit
 from gems.models.http import MAX_IMAGE_BYTES, error_in_reply, make_client_options
 from gems.models.images import encode_png, unpack_base64
 from gems.models.masks import read_mask
-from gems.models.specs import resolve_on_same_server
+from gems.models.prices import compute_image_cost, find_image_price
+from gems.models.specs import ModelSpec, resolve_on_same_server
 from gems.observability.redaction import display_url, hide, redact, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
@@ -165,7 +166,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         api_key: None for `OPENAI_API_KEY` at OpenAI, and for no key elsewhere.
         size: Default width and height in pixels.
         extra_body: Additional parameters to send, e.g. `{"quality": "high"}`; `input_fidelity` with edits only.
-        price_usd: US dollars per image; None if unknown.
+        price_usd: US dollars per image; None for those of `gems.models.prices`, if it has the model.
         limits: Timeout, concurrency, attempts and defaults of requests.
         image_hosts: Other hosts from which images may be fetched if the endpoint answers their URLs; see
             `ImageDownloader`.
@@ -193,6 +194,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         self._openai = is_openai(url)
         known = find_known_model(model) if self._openai else KnownModel(rejects=frozenset())
         self._not_taken: frozenset[str] = known.rejects
+        spec = ModelSpec("openai", model, base_url)
         capabilities = GeneratorCapabilities(
             model=f"openai:{model}",
             default_size=size,
@@ -204,7 +206,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             editing=known.editing,
             inpainting=known.editing,
             references=known.references,
-            price_usd=price_usd,
+            price_usd=find_image_price(spec, (extra_body or {}).get("quality")) if price_usd is None else price_usd,
         )
         capabilities.check_size(*size)
         super().__init__(
@@ -213,6 +215,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
         self._model = model
         self._input_fidelity = self._extra.pop("input_fidelity", None)
         self._sends_json = False
+        self._is_priced = price_usd is not None
         asked = self._extra.pop("response_format", _FORMATS[0])
         self._formats = (None,) if "response_format" in self._not_taken else tuple(dict.fromkeys((asked, *_FORMATS)))
         self._downloader = ImageDownloader(
@@ -358,6 +361,9 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             parameters["revised_prompt"] = hide(item["revised_prompt"], *self._secrets)
         if not_taken := sorted(self._not_taken - {"response_format"}):
             parameters["not_taken"] = not_taken
+        cost = compute_image_cost(self._model, answer.get("usage")) if self._openai and not self._is_priced else None
+        if cost is not None:
+            parameters["cost_usd"] = round(cost, 6)
         data = self._decode(encoded) if encoded else b""
         return RawImage(data=data, url="" if encoded else url, seed=body.get("seed"), parameters=parameters)
 

@@ -18,8 +18,9 @@ from gems.models.generators.openai import OPENAI_URL, find_rejected_parameter
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import MAX_IMAGE_BYTES, error_from_response, error_in_reply, make_client_options
 from gems.models.images import unpack_base64
+from gems.models.prices import find_image_price
 from gems.models.refusals import clean_message, find_refusal
-from gems.models.specs import resolve_on_same_server
+from gems.models.specs import ModelSpec, resolve_on_same_server
 from gems.observability.redaction import display_url, hide, redact, shorten
 from gems.types import GeneratorCapabilities, ImageRequest
 
@@ -71,7 +72,7 @@ class OpenAIChatGenerator(RemoteGenerator["httpx.AsyncClient"]):
         api_key: Sent as a bearer token.
         size: Default width and height in pixels.
         extra_body: Additional fields of the request, e.g. `{"image_config": {"image_size": "2K"}}`.
-        price_usd: US dollars per image, for servers that do not tell the cost; None if unknown.
+        price_usd: US dollars per image, for servers that do not tell the cost; None for those of `gems.models.prices`.
         limits: Timeout, concurrency and attempts of requests.
         image_hosts: Other hosts from which images may be fetched if the endpoint answers their URLs.
     """
@@ -91,7 +92,11 @@ class OpenAIChatGenerator(RemoteGenerator["httpx.AsyncClient"]):
         url = (base_url or OPENAI_URL).rstrip("/")
         shown = display_url(url)
         capabilities = GeneratorCapabilities(
-            model=f"openai-chat:{model}", default_size=size, editing=True, references=_REFERENCES, price_usd=price_usd
+            model=f"openai-chat:{model}",
+            default_size=size,
+            editing=True,
+            references=_REFERENCES,
+            price_usd=find_image_price(ModelSpec("openai-chat", model, base_url)) if price_usd is None else price_usd,
         )
         super().__init__(
             capabilities, endpoint=f"{model} at {shown}", url=url, api_key=api_key, extra_body=extra_body, limits=limits
