@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from tests.support.http_server import serving
+from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub.responses import Answer
 
 Provider = Literal["anthropic", "google_genai", "ollama"]
@@ -53,6 +55,7 @@ class ProviderServer:
         failures: What it answers first, before `mind` is asked.
         pieces: The answers are streamed in pieces of so many characters.
         cut: Whether streams break off in the middle.
+        stalls: Whether streams stand still in the middle.
     """
 
     provider: Provider
@@ -61,6 +64,7 @@ class ProviderServer:
     heard: list[Heard] = field(default_factory=list)
     pieces: int = 20
     cut: bool = False
+    stalls: bool = False
     url: str = ""
 
     @property
@@ -85,7 +89,7 @@ class ProviderServer:
     def _stream(self, events: Iterator[Event]) -> Response:
         async def lines() -> AsyncIterator[bytes]:
             sent = list(events)
-            for event in sent[: len(sent) // 2] if self.cut else sent:
+            for event in sent[: len(sent) // 2] if self.cut or self.stalls else sent:
                 data = json.dumps(event)
                 if self.provider == "ollama":
                     yield f"{data}\n".encode()
@@ -93,6 +97,10 @@ class ProviderServer:
                     yield f"event: {event['type']}\ndata: {data}\n\n".encode()
                 else:
                     yield f"data: {data}\n\n".encode()
+
+            if self.stalls:
+                # Until the client has had enough and closes the connection.
+                await asyncio.sleep(PATIENCE_S)
 
         kind = "application/x-ndjson" if self.provider == "ollama" else "text/event-stream"
         return StreamingResponse(lines(), media_type=kind)

@@ -38,7 +38,7 @@ from gems.models.factory import open_chat
 from gems.service import Gems
 from gems.settings import ChatSettings, GeneratorSettings, Settings
 from tests.support.chat_clients import checklist, formed, plain
-from tests.support.chat_script import PROMPT, Script
+from tests.support.chat_script import PROMPT, Script, text_of
 from tests.support.provider_servers import TOKENS, Failure, Provider, ProviderServer, provider_server
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.responses import Answer
@@ -187,7 +187,8 @@ async def test_nothing_but_thought_is_no_answer(server: ProviderServer, client: 
 
 async def test_long_answers_in_small_pieces_are_whole(server: ProviderServer, client: ChatClient) -> None:
     server.mind = lambda _messages: Answer("Yes. " + "It is there. " * 1500)
-    server.pieces = 4
+    # More than 2 MB are sent, as many lines.
+    server.pieces = 1 if server.provider == "ollama" else 4
     assert len((await client.ask(plain())).text) > 19_000
 
 
@@ -221,6 +222,15 @@ async def test_a_stream_that_breaks_off_is_no_answer(server: ProviderServer, cli
     server.cut = True
     with pytest.raises(UnreadableReplyError, match="stream"):
         await client.ask(plain())
+    assert len(server.heard) == 2
+
+
+async def test_silence_within_an_answer_is_a_timeout(server: ProviderServer) -> None:
+    server.stalls = True
+    client = client_of(server, timeout_s=0.3)
+    with pytest.raises(ProviderTimeoutError):
+        await client.ask(plain())
+    await client.aclose()
     assert len(server.heard) == 2
 
 
@@ -362,7 +372,13 @@ def test_a_missing_extra_is_named(name: str, missing: str, monkeypatch: pytest.M
 
 
 async def test_a_whole_run(server: ProviderServer, tmp_path: Path) -> None:
-    server.mind = Script(reflections=1)
+    script = Script(reflections=1)
+
+    def mind(messages: list[dict[str, Any]]) -> Answer:
+        # Before the first image the judge is shown a red square.
+        return Answer("Red.") if "big square" in text_of(messages[-1]) else script(messages)
+
+    server.mind = mind
     thinking = {"reasoning": True} if server.provider == "ollama" else {}
     chat = ChatSettings(
         model=server.spec, timeout_s=20.0, first_wait_s=0.01, extra_body=thinking,
