@@ -80,6 +80,10 @@ def skip_skill(name: str, fault: str, state: State, work: NodeContext) -> Update
     return {"skill_uses": [*(state.get("skill_uses") or []), use]}
 
 
+_COUNTED_LATER = {"wasted_calls", "wasted_tokens"}
+"""Which usages of older graphs lack."""
+
+
 def check_usage(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]:
     """Return the valid usage and warnings that a skill's graph reports."""
     usage, warnings = result.get("usage"), result.get("warnings")
@@ -92,7 +96,7 @@ def check_usage(result: Mapping[str, Any]) -> tuple[dict[str, Usage], list[str]]
 
 
 def _is_usage(counts: Any) -> bool:
-    if not isinstance(counts, Mapping) or set(counts) != set(NO_USAGE):
+    if not isinstance(counts, Mapping) or set(counts) | _COUNTED_LATER != set(NO_USAGE):
         return False
     return all(isinstance(value, int | float) or (name, value) == ("usd", None) for name, value in counts.items())
 

@@ -29,6 +29,8 @@ NO_USAGE: Usage = {
     "image_bytes_sent": 0,
     "seconds": 0.0,
     "usd": 0.0,
+    "wasted_calls": 0,
+    "wasted_tokens": 0,
 }
 
 
@@ -221,6 +223,10 @@ class Usage(TypedDict):
     """Wall time of the calls, summed; parallel calls count each."""
     usd: float | None
     """None if the price is not known."""
+    wasted_calls: NotRequired[int]
+    """Calls whose reply was of no use: cut off, unreadable or refused. Missing, as below, where it was not counted."""
+    wasted_tokens: NotRequired[int]
+    """Tokens of these calls, in and out."""
 
 
 class Options(TypedDict):
@@ -441,6 +447,8 @@ def add_usage(first: Usage, second: Usage) -> Usage:
         "image_bytes_sent": first["image_bytes_sent"] + second["image_bytes_sent"],
         "seconds": first["seconds"] + second["seconds"],
         "usd": sum_prices((first["usd"], second["usd"])),
+        "wasted_calls": first.get("wasted_calls", 0) + second.get("wasted_calls", 0),
+        "wasted_tokens": first.get("wasted_tokens", 0) + second.get("wasted_tokens", 0),
     }
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
+from gems.apps.text import format_usage, usage_line
 from gems.errors import AuthenticationError, GemsError, ModelUnavailableError, UnreachableError
 from gems.results import RunResult
+from gems.types import NO_USAGE, Usage, add_usage
 from tests.support.chat_script import PROMPT, SINGLE_NO, Script, asks_for, drawings, opened, tasks
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.responses import count_images
@@ -32,6 +35,31 @@ async def test_nothing_wrong_is_nothing_said(stub: StubServer, home: Path) -> No
         result = await gems.run(PROMPT, size=SIZE)
     assert (result.stop_reason, result.score, result.warnings, result.failure) == ("passed", 1.0, [], None)
     assert sorted(tasks(stub)) == sorted(PLAIN_STEPS)
+
+
+async def test_what_was_wasted_is_counted_shown_and_kept(stub: StubServer, home: Path) -> None:
+    stub.fault(Fault("length"), times=1, when=asks_for("checklist"))
+    async with opened(stub, home) as gems:
+        result = await gems.run(PROMPT, size=SIZE)
+        again = await gems.show(result.run_id)
+        page = await gems.report(result.run_id)
+    judged = result.usage["judge"]
+    assert result.stop_reason == "passed"
+    assert (judged["calls"], judged["wasted_calls"]) == (3, 1)
+    assert 0 < judged["wasted_tokens"] < judged["input_tokens"] + judged["output_tokens"]
+    assert again.usage == result.usage
+    assert result.usage["planner"]["wasted_calls"] == 0
+    wasted = f"1 call with {judged['wasted_tokens']} tokens wasted"
+    assert wasted in usage_line(result)
+    assert wasted in format_usage(judged)
+    assert "unreadable or refused: 1." in page
+
+
+def test_usage_of_older_runs_has_no_waste() -> None:
+    older: Any = {name: value for name, value in NO_USAGE.items() if not name.startswith("wasted")}
+    assert "wasted" not in format_usage(older)
+    assert add_usage(older, NO_USAGE | {"wasted_calls": 2, "wasted_tokens": 5})["wasted_tokens"] == 5
+    assert TypeAdapter(Usage).validate_python(older) == older
 
 
 async def test_unreachable(stub: StubServer, home: Path) -> None:

@@ -19,6 +19,9 @@ STATE: Any = {
     "requirements": [{"id": "r1", "question": "Is there a cat?", "kind": "object", "parents": []}],
 }
 
+OLDER: Any = {name: value for name, value in NO_USAGE.items() if not name.startswith("wasted")}
+"""A usage as skills reported it before waste was counted."""
+
 
 def asks(*questions: str) -> dict[str, Any]:
     return {"extra_requirements": [{"question": question} for question in questions]}
@@ -117,6 +120,7 @@ def test_a_skill_that_is_left_out_is_told(desk: Desk) -> None:
     [
         ({}, ({}, [])),
         ({"usage": {"planner": NO_USAGE}, "warnings": ["a"]}, ({"planner": NO_USAGE}, ["a"])),
+        ({"usage": {"planner": OLDER}}, ({"planner": OLDER}, [])),
         ({"usage": {"planner": NO_USAGE | {"usd": None}}}, ({"planner": NO_USAGE | {"usd": None}}, [])),
         ({"usage": "x", "warnings": "abc"}, ({}, [])),
         ({"usage": {"planner": {}, 5: NO_USAGE}, "warnings": [5, "b"]}, ({}, ["b"])),

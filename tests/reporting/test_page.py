@@ -34,7 +34,7 @@ async def test_page_tells_everything(tmp_path: Path) -> None:
     for experience in result.experiences:
         assert experience["text"] in said
     for role, used in result.usage.items():
-        assert f"{role} {used['calls']:,} {used['input_tokens']:,} {used['output_tokens']:,}" in said
+        assert f"{role} {used['calls']:,} {used['input_tokens']:,} {used['output_tokens']:,} 0 " in said
     assert all(f"{role}{model}" in page.text.replace("\n", "") for role, model in result.models.items())
     for name in ("max rounds", "profile", "SHA-256", str(result.image_id), "Seed 7"):
         assert name in said

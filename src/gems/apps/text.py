@@ -58,6 +58,7 @@ def usage_line(result: RunResult) -> str:
         pluralize(total["calls"] - chat["calls"], "image"),
         pluralize(chat["calls"], "chat call"),
         pluralize(chat["input_tokens"] + chat["output_tokens"], "token"),
+        *_format_waste(chat),
         f"{result.seconds:,.1f} s",
     ]
     if result.usage and total["usd"] is not None:
@@ -65,11 +66,18 @@ def usage_line(result: RunResult) -> str:
     return ", ".join(parts)
 
 
+def _format_waste(used: Usage) -> list[str]:
+    """Format the calls whose replies were of no use, if there were any."""
+    calls, tokens = used.get("wasted_calls", 0), used.get("wasted_tokens", 0)
+    return [f"{pluralize(calls, 'call')} with {pluralize(tokens, 'token')} wasted"] if calls else []
+
+
 def format_usage(used: Usage) -> str:
     """Format calls, seconds, tokens, images sent and cost."""
     parts = [pluralize(used["calls"], "call"), f"{used['seconds']:,.1f} s"]
     if used["input_tokens"] or used["output_tokens"]:
         parts.append(f"{used['input_tokens']:,} tokens in, {used['output_tokens']:,} out")
+    parts += _format_waste(used)
     if used["images_sent"]:
         parts.append(f"{pluralize(used['images_sent'], 'image')} sent ({used['image_bytes_sent']:,} bytes)")
     if used["usd"] is not None:

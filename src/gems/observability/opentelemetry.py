@@ -64,7 +64,11 @@ class OtelSpan(Span):
         self._span.set_attribute("gen_ai.usage.input_tokens", total["input_tokens"])
         self._span.set_attribute("gen_ai.usage.output_tokens", total["output_tokens"])
         self.set_facts(
-            calls=total["calls"], images_sent=total["images_sent"], seconds=round(total["seconds"], 3), usd=total["usd"]
+            calls=total["calls"],
+            images_sent=total["images_sent"],
+            seconds=round(total["seconds"], 3),
+            usd=total["usd"],
+            wasted_calls=total.get("wasted_calls") or None,
         )
 
     def record_error(self, error: BaseException | str) -> None:

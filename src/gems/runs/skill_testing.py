@@ -52,7 +52,9 @@ class RecordingClient(ChatClient):
         self.usages: list[Usage] = []
         self.errors: list[str] = []
 
-    async def ask(self, question: Question, on_usage: Callable[[Usage], None] | None = None) -> ChatReply:
+    async def ask(
+        self, question: Question, on_usage: Callable[[Usage], None] | None = None, attempts: int | None = None
+    ) -> ChatReply:
         """Ask the wrapped client and record usage and errors."""
 
         def record(usage: Usage) -> None:
@@ -61,7 +63,7 @@ class RecordingClient(ChatClient):
                 on_usage(usage)
 
         try:
-            return await self._client.ask(question, record)
+            return await self._client.ask(question, record, attempts)
         except ProviderError as error:
             self.errors.append(str(error))
             raise

@@ -166,6 +166,65 @@ async def test_failed_calls_cost_only_what_was_answered(stub: StubServer, client
     assert len(told) == reply.usage["calls"] == 2
 
 
+WASTEFUL = [
+    Fault("length"),
+    Fault("empty"),
+    Fault("null"),
+    Fault.reply("I would rather not."),
+    Fault("refusal"),
+    Fault("content_filter"),
+]
+
+
+@pytest.mark.parametrize("fault", WASTEFUL, ids=lambda fault: fault.name)
+async def test_replies_of_no_use_are_counted_as_wasted(fault: Fault, stub: StubServer, client: ChatClient) -> None:
+    stub.fault(fault, times=1)
+    told: list[Usage] = []
+    with suppress(RefusedError):
+        reply = await client.ask(formed(), told.append)
+        assert (reply.usage["wasted_calls"], reply.usage["wasted_tokens"]) == (1, told[0]["wasted_tokens"])
+        assert (told[1]["wasted_calls"], told[1]["wasted_tokens"]) == (0, 0)
+    assert (told[0]["calls"], told[0]["wasted_calls"]) == (1, 1)
+    assert told[0]["wasted_tokens"] == told[0]["input_tokens"] + told[0]["output_tokens"] > 0
+
+
+async def test_what_came_before_a_reset_is_wasted(stub: StubServer, client: ChatClient) -> None:
+    stub.fault(Fault("cut"), times=1)
+    reply = await client.ask(formed())
+    assert (reply.usage["calls"], reply.usage["wasted_calls"]) == (2, 1)
+    assert 0 < reply.usage["wasted_tokens"] < reply.usage["output_tokens"]
+
+
+async def test_what_came_before_a_question_was_cancelled_is_wasted(stub: StubServer, client: ChatClient) -> None:
+    stub.fault(Fault("drip", seconds=60))
+    told: list[Usage] = []
+    begun = asyncio.Event()
+    receive = client._receive
+
+    async def watched(stream: Any, parts: Any) -> Any:
+        async def passed_on() -> Any:
+            async for part in stream:
+                yield part
+                begun.set()
+
+        return await receive(passed_on(), parts)
+
+    client._receive = watched  # type: ignore[method-assign]
+    asking = asyncio.ensure_future(client.ask(formed(), told.append))
+    await asyncio.wait_for(begun.wait(), PATIENCE_S)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    (usage,) = told
+    assert (usage["calls"], usage["wasted_calls"]) == (1, 1)
+
+
+async def test_what_cost_nothing_is_not_wasted(stub: StubServer, client: ChatClient) -> None:
+    stub.fault(Fault("500"), times=1)
+    reply = await client.ask(formed())
+    assert (reply.usage["calls"], reply.usage["wasted_calls"], reply.usage["wasted_tokens"]) == (1, 0, 0)
+
+
 @pytest.mark.parametrize("most", [1, 3])
 async def test_as_many_requests_at_a_time_as_allowed_and_no_more(most: int) -> None:
     together = threading.Barrier(most)

@@ -95,7 +95,7 @@ class ChatClient:
         """Ask, adapting the request to what the endpoint supports until it replies.
 
         At most three requests are sent for one answer, apart from those that a rate limit turns away. `on_usage`
-        receives the usage of each reply, also of invalid ones; `attempts` replaces that of the limits.
+        receives the usage of each reply, also of invalid ones, as wasted; `attempts` replaces that of the limits.
         Raises `ConfigurationError` if the key is rejected or the model accepts no images, and `ProviderError` if there
         is no valid reply.
         """
@@ -151,14 +151,23 @@ class ChatClient:
                         message = await model.ainvoke(messages, config, **parameters)
                 else:
                     message = await self._receive(model.astream(messages, config, **parameters), parts)
-            except Exception as error:
+            except BaseException as error:
                 if parts:
                     # What was received is paid for.
-                    record(self._usage(_join(parts), sent, time.perf_counter() - started))
+                    record(_as_wasted(self._usage(_join(parts), sent, time.perf_counter() - started)))
+                if not isinstance(error, Exception):
+                    raise
                 raise translate_error(error, self.name, *self._secrets) from error
             seconds = time.perf_counter() - started
-        record(self._usage(message, sent, seconds))
-        return read_reply(message, question, self.name, self._secrets, is_streamed="stream" not in request.lacking)
+        usage = self._usage(message, sent, seconds)
+        is_streamed = "stream" not in request.lacking
+        try:
+            reply = read_reply(message, question, self.name, self._secrets, is_streamed=is_streamed)
+        except GemsError:
+            record(_as_wasted(usage))
+            raise
+        record(usage)
+        return reply
 
     async def _receive(self, stream: Any, parts: list[BaseMessageChunk]) -> AIMessage:
         """Collect a streamed reply in `parts`; TimeoutError after a silence that is too long."""
@@ -218,7 +227,7 @@ class ChatClient:
             if tokens
             else (0, _count_characters(message) // _CHARACTERS_PER_TOKEN)
         )
-        return {
+        return NO_USAGE | {
             "calls": 1,
             "input_tokens": received,
             "output_tokens": made,
@@ -230,6 +239,11 @@ class ChatClient:
 
     def _log_retry(self, error: GemsError, seconds: float) -> None:
         logger.warning("%s Retrying in %.1f s.", error.message, seconds)
+
+
+def _as_wasted(usage: Usage) -> Usage:
+    """Return the usage of a reply that is of no use."""
+    return usage | {"wasted_calls": usage["calls"], "wasted_tokens": usage["input_tokens"] + usage["output_tokens"]}
 
 
 def _join(parts: list[BaseMessageChunk]) -> AIMessage:
