@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ KINDS = (
     Kind("placeholders copied from the instructions", models.PLACEHOLDERS, 30, UNSURE),
     Kind("answers mixed up, doubled or missing", models.MIXED, 90, UNSURE),
     Kind("checklist refused by the model", models.REFUSED_BY_MODEL, 60, (*UNSURE, "refused")),
-    Kind("log probabilities refused", servers.LOGPROBS, 3, options=PAPER),
+    Kind("log probabilities refused", servers.LOGPROBS, 6, options=PAPER),
     Kind("JSON schema refused", servers.SCHEMAS, 9),
     Kind("one picture per message", servers.ONE_PICTURE, 6, options=PAPER),
     Kind("texts must be strings", servers.STRINGS, 6),
@@ -235,13 +236,19 @@ def measure(kind: Kind, member: str) -> Found:
     with _environment(kind.environment):
         asyncio.run(_run_all(server, kind, found))
     if not found.ended.keys() - {"passed", "max_rounds", "undecided"}:
-        clean = Found("", "")
-        asyncio.run(_run_all(Server(), Kind("none", {}, options=kind.options), clean))
-        found.allowed = clean.requests + kind.extra
+        found.allowed = _usual_requests(kind.options.get("profile", "balanced")) + kind.extra
     else:
         # What is not answered at all is given up soon: planner and decomposer are asked side by side.
         found.allowed = 12 * found.runs + kind.extra
     return found
+
+
+@cache
+def _usual_requests(profile: str) -> int:
+    """Return how many requests the three runs need without a fault."""
+    clean = Found("", "")
+    asyncio.run(_run_all(Server(), Kind("none", {}, options={"profile": profile}), clean))
+    return clean.requests
 
 
 @contextmanager
@@ -258,10 +265,10 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 async def _run_all(server: Server, kind: Kind, found: Found) -> None:
     started = time.perf_counter()
     with server.stub as stub, tempfile.TemporaryDirectory() as home:
-        async with Gems(settings_for(stub, Path(home))) as gems:
+        async with Gems(settings_for(stub, Path(home)), skills=()) as gems:
             for number, prompt in enumerate(PROMPTS):
                 seed = int(member) if re.fullmatch(r"-?\d+", member := found.member) else number
-                options = {"seed": seed, "size": "128x128", "max_rounds": ROUNDS, "skills": ()} | kind.options
+                options = {"seed": seed, "size": "128x128", "max_rounds": ROUNDS} | kind.options
                 await _run_one(gems, prompt, options, kind, found)
     found.requests, found.images, found.tokens = server.requests, server.images, server.tokens
     found.per_question = max(server.questions.values(), default=0)

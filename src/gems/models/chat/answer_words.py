@@ -89,7 +89,8 @@ HEDGES = """
     probablemente|peut-être|probablement|vielleicht|wahrscheinlich|vermutlich|talvez|provavelmente|forse|
     probabilmente|
     возможно|наверное|скорее всего|ربما|على الأرجح|शायद|belki|misschien|może|chyba|có lẽ|mungkin|мабуть|можливо|
-    if|assuming|unless|provided|depending|si|falls|wenn|se|если|如果|もし|만약|إذا|अगर|
+    if|assuming|unless|provided|depending|si la|si le|si les|si l'|si el|si los|si las|si on|si fuera|si fuese|
+    se la|se il|se lo|se le|se gli|se a|se o|se as|se os|se fosse|falls|wenn|если|如果|もし|만약|إذا|अगर|
     it cannot|it can't|this cannot|that cannot|that can't|it is unclear|it is impossible|cannot|can't|unknown|
     unclear
 """
