@@ -101,6 +101,9 @@ KINDS = (
     Kind("single answers in other languages", models.LANGUAGES, options=PAPER),
     Kind("single answers that contradict themselves", models.OTHER_VERDICTS, 40, UNSURE, PAPER),
     Kind("verdicts other than yes, no and unknown", models.ODD_VERDICTS, 30, UNSURE),
+    Kind("verdicts in another form", models.OTHER_FORMS),
+    Kind("checklists that are no JSON object", models.BY_LINE, 75, UNSURE),
+    Kind("content in parts", models.PARTS),
     Kind("JSON that is nearly JSON", models.NEARLY_JSON),
     Kind("reflection without an experience", models.REFLECTIONS),
     Kind("answers cut off at the token limit", models.CUT, 30, ("TruncatedReplyError", *UNSURE)),
@@ -124,6 +127,10 @@ KINDS = (
     Kind("context exceeded by everything", servers.NO_CONTEXT, 0, ("ContextExceededError",)),
     Kind("slow server", servers.SLOW),
     Kind("server that says nothing", servers.SILENT, 0, ("ProviderTimeoutError",)),
+    Kind("stream done in another way", servers.STREAMS, 3),
+    Kind("streaming refused", servers.STREAMS_REFUSED, 6),
+    Kind("parameters refused", servers.PARAMETERS, 9),
+    Kind("error within the stream", servers.ERRORS_IN_STREAMS, 0, ("ServerError", "UnreadableReplyError")),
     Kind("stream that breaks off", servers.BROKEN, 0, BROKEN),
     Kind("stream that breaks off at first", servers.BROKEN_ONCE, 6),
     Kind("stream without an end", servers.ENDLESS_STREAMS, 0, BROKEN),
@@ -228,8 +235,7 @@ def settings_for(stub: StubServer, home: Path) -> Settings:
 
 
 def measure(kind: Kind, member: str) -> Found:
-    """Carry out the runs of a member, and the same without a fault, in a process that does nothing else."""
-    logging.disable(logging.CRITICAL)
+    """Carry out the runs of a member, and the same without a fault."""
     edit = kind.members[member]
     server = Server(picture=edit) if kind.is_about_pictures else Server(edit)
     found = Found(kind.name, member)
@@ -309,6 +315,7 @@ def campaign(kinds: Sequence[Kind], *, quick: bool = False) -> list[Found]:
 
 
 def _measure_named(kind: str, member: str) -> Found:
+    logging.disable(logging.CRITICAL)
     return measure(next(each for each in KINDS if each.name == kind), member)
 
 

@@ -98,6 +98,16 @@ REASONING = {
     name: in_json(lambda asked, name=name, content=content: Message(content, fields={name: asked.answer}))
     for name, content in (("reasoning_content", None), ("reasoning", ""))
 } | {"draft beside the answer": lambda asked: Message(asked.answer, fields={"reasoning_content": all_yes(asked)})}
+PARTS: dict[str, Chat] = {
+    "text": lambda asked: Message([{"type": "text", "text": asked.answer}]),
+    "thinking and text": lambda asked: Message(
+        [
+            {"type": "thinking", "thinking": [{"type": "text", "text": all_yes(asked)}]},
+            {"type": "text", "text": asked.answer},
+        ]
+    ),
+}
+"""Content in a list of parts, as Mistral's."""
 
 
 def _many(number: int) -> Chat:
@@ -150,6 +160,48 @@ ODD_VERDICTS = {
     )
     for name, word in _NO_TO.items()
 }
+
+
+def _reworded(yes: Any, no: Any) -> Chat:
+    return of_verdicts(lambda answers: [each | {"answer": yes if each["answer"] == "yes" else no} for each in answers])
+
+
+def _of_checklist(edit: Callable[[list[dict[str, Any]]], str]) -> Chat:
+    return in_task("checklist", lambda asked: edit(asked.value["answers"]))
+
+
+OTHER_FORMS = {
+    "booleans": _reworded(yes=True, no=False),
+    "capitals": _reworded("YES", "NO"),
+    "sentences": _reworded("Yes, it is there.", "No, yes would need another one."),
+    "Spanish": _reworded("sí, se ve", "no, no se ve"),
+    "signs": _reworded("✅", "❌"),
+    "numbers as keys": _of_checklist(
+        lambda answers: json.dumps({"answers": {each["number"]: each["answer"] for each in answers}})
+    ),
+    "a bare list": _of_checklist(json.dumps),
+    "numbers as texts": of_verdicts(lambda answers: [each | {"number": f"Q{each['number']}"} for each in answers]),
+    "a draft in the evidence": of_verdicts(
+        lambda answers: [each | {"evidence": '{"answers": [{"number": 1, "answer": "yes"}]}'} for each in answers]
+    ),
+    "a thought as a field": _of_checklist(
+        lambda answers: json.dumps({"thinking": json.dumps({"answers": _hasty(answers)}), "answers": answers})
+    ),
+}
+BY_LINE = {
+    "an object per line": _of_checklist(lambda answers: "\n".join(map(json.dumps, answers))),
+    "a table": _of_checklist(
+        lambda answers: "\n".join(["| number | answer |", *(f"| {a['number']} | {a['answer']} |" for a in answers)])
+    ),
+    "numbered lines": _of_checklist(
+        lambda answers: "\n".join(f"{each['number']}. {each['answer'].title()}" for each in answers)
+    ),
+}
+"""Checklists that are no JSON object: each question is asked by itself."""
+
+
+def _hasty(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [each | {"answer": "yes"} for each in answers]
 
 
 def _text_of(edit: Callable[[str], str]) -> Chat:

@@ -160,6 +160,52 @@ SLOW = {"a token now and then": _drip(0.25)}
 SILENT = {"no answer": lambda _asked: slowly([b"{}"], 2.5, "application/json")}
 
 
+def _events(edit: Callable[[list[bytes]], list[bytes]]) -> Chat:
+    def sent(asked: Asked) -> Reply:
+        pieces = stream(Message(asked.answer), {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18})
+        return StreamingResponse(iter(edit(pieces)), media_type="text/event-stream") if _streams(asked) else None
+
+    return sent
+
+
+def _streams(asked: Asked) -> bool:
+    return bool(asked.body.get("stream"))
+
+
+def _in_stream(body: Any) -> Chat:
+    return _events(lambda pieces: [*pieces[:1], f"data: {json.dumps(body)}\n\n".encode()])
+
+
+STREAMS = {
+    "JSON where a stream was asked for": lambda asked: JSONResponse(_whole(asked)),
+    "lines that end in CR LF": _events(lambda pieces: [piece.replace(b"\n", b"\r\n") for piece in pieces]),
+    "no [DONE]": _events(lambda pieces: pieces[:-1]),
+    "no usage": _events(lambda pieces: [*pieces[:-2], pieces[-1]]),
+    "comments and empty events": _events(lambda pieces: [b": PROCESSING\n\n" + piece for piece in pieces]),
+    "all in one chunk": _events(lambda pieces: [b"".join(pieces)]),
+    "cut within characters": _events(lambda pieces: [bytes([byte]) for byte in b"".join(pieces)]),
+}
+STREAMS_REFUSED = {
+    "stream": _refused(lambda asked: not _streams(asked), 400, "stream=true is not supported by this model"),
+    "stream_options": _refused(
+        lambda asked: "stream_options" not in asked.body, 400, "Unknown parameter: 'stream_options'."
+    ),
+}
+ERRORS_IN_STREAMS = {
+    "OpenRouter": _in_stream({"error": {"code": 502, "message": "Provider returned error"}}),
+    "vLLM": _in_stream({"object": "error", "message": "Internal server error", "type": "InternalServerError"}),
+}
+_TEMPERATURE = "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported."
+PARAMETERS = {
+    "temperature": _refused(lambda asked: "temperature" not in asked.body, 400, _TEMPERATURE, "unsupported_value"),
+    "all but messages": _refused(
+        lambda asked: not {"temperature", "response_format", "logprobs", "stream_options"} & asked.body.keys(),
+        400,
+        "Bad Request",
+    ),
+}
+
+
 def _broken(asked: Asked) -> Reply:
     pieces = stream(Message(asked.answer))
     return StreamingResponse(iter(pieces[:2]), media_type="text/event-stream")

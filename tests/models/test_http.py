@@ -25,6 +25,7 @@ from langchain_core.exceptions import ModelConnectionError, ModelTimeoutError
 from gems.errors import (
     AuthenticationError,
     BlindModelError,
+    ContextExceededError,
     GemsError,
     InvalidImageError,
     ModelUnavailableError,
@@ -182,6 +183,22 @@ def test_every_library_error_is_translated(raised: Exception, expected: type[Gem
     error = translate_error(raised, "stub at http://host", SECRET)
     assert type(error) is expected
     assert error.message.startswith("stub at http://host")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"code": 502, "message": "Provider returned error"}, ServerError),
+        ({"code": 429, "message": "Slow down"}, RateLimitError),
+        ({"message": "This model's maximum context length is 4096 tokens.", "code": 400}, ContextExceededError),
+        ({"message": "No endpoints found that support image input", "code": 404}, BlindModelError),
+        ({"message": "Internal error", "code": "internal"}, ServerError),
+        ("overloaded", ServerError),
+    ],
+)
+def test_an_error_within_a_stream_is_read_like_another(told: Any, expected: type[GemsError]) -> None:
+    raised = openai.APIError("told", request=REQUEST, body=told)
+    assert type(translate_error(raised, "stub at http://host")) is expected
 
 
 def test_own_errors_stay() -> None:

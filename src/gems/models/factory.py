@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -109,6 +110,8 @@ def _open_openai_chat(spec: ModelSpec, settings: ChatSettings, limits: ChatLimit
     url = spec.url or OPENAI_URL
     # langchain-openai shares one client between event loops, which breaks when a loop ends.
     http = httpx.AsyncClient(**make_client_options(httpx.Limits, settings.timeout_s, MAX_CHAT_BYTES))
+    # langchain-openai dumps chunks with a list of parts as content, as Mistral's; pydantic would quote them on stderr.
+    warnings.filterwarnings("ignore", "Pydantic serializer warnings", UserWarning)
     model = ReasoningChatOpenAI(
         model=spec.model,
         base_url=url,

@@ -203,6 +203,12 @@ def _find_proxy(error: Exception) -> str:
     return f" through the proxy {display_url(proxy)}"
 
 
+def _status_in(body: Any) -> int:
+    """Return the HTTP status that an error's body names; 500 for none."""
+    named = [body.get(key) for key in ("code", "status_code", "status")] if isinstance(body, dict) else []
+    return next((code for code in named if isinstance(code, int) and 400 <= code < 600), 500)
+
+
 def _body_of(error: BaseException) -> str:
     """Return what a provider's library keeps of an error's body."""
     response = getattr(error, "response", None)
