@@ -132,7 +132,7 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
     if (ours := next((one for one in chain if isinstance(one, GemsError)), None)) is not None:
         return ours
     # By their names: httpx, httpx2, aiohttp, openai, anthropic and LangChain have classes of their own.
-    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    names = {name for one in chain for name in _names_of(one)}
     message = shorten(redact(str(error), *secrets))
     # The error stays chained to ours and appears in tracebacks.
     scrub(error, *secrets)
@@ -143,7 +143,8 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
     if names & {"InvalidURL", "UnsupportedProtocol"}:
         return RejectedRequestError(f"{endpoint} has an invalid URL: {message}")
     if names & _CONNECTIONS:
-        cause = error.__cause__ or error
+        # What httpx says, which other libraries call a connection error.
+        cause = next((one for one in chain if "TransportError" in _names_of(one)), error.__cause__ or error)
         # A connection reset has no message.
         message = shorten(redact(str(cause), *secrets)) or type(cause).__name__
         return UnreachableError(f"{endpoint} could not be reached{_find_proxy(error)}: {message}")
@@ -154,6 +155,10 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
         kind = type(error).__name__
         return UnreadableReplyError(f"{endpoint} sent an invalid response: {kind}: {message}")
     return ProviderError(f"{endpoint} failed: {type(error).__name__}: {message}")
+
+
+def _names_of(error: BaseException) -> list[str]:
+    return [kind.__name__ for kind in type(error).__mro__]
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
