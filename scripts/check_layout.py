@@ -68,6 +68,7 @@ REPEATED = {
     "runner": "of a command, of an evaluation",
     "runs": LAYERS,
     "schemas": LAYERS,
+    "setup": "the command and its logic",
     "skills": LAYERS,
 }
 """Names of modules that stand more than once, with the reason."""

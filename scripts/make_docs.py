@@ -45,6 +45,7 @@ OUTPUTS = {
     "TrustedFolders": ("skills trust", "All trusted folders."),
     "SkillTrial": ("skills test", "Results of a skill on its own examples."),
     "SkillDrafts": ("skills learn", "Drafted skills."),
+    "SetupReport": ("setup", "What was found, tried and written."),
     "DoctorReport": ("doctor", "Results of all checks."),
     "DataReport": ("eval data", "Source, licence and state of benchmark data."),
     "WorkReport": ("eval run, batch", "Finished, failed and remaining samples."),

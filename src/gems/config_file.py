@@ -7,7 +7,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -122,16 +123,29 @@ def find_key(text: str | None) -> str | None:
 
 def read_keyring(name: str) -> str | None:
     """Return a key from the keyring, None if there is none; raises as `find_key`."""
+    with _keyring() as keyring:
+        key: str | None = keyring.get_password(SERVICE, name)
+    return key
+
+
+def write_keyring(name: str, key: str) -> None:
+    """Store a key in the keyring; raises as `find_key`."""
+    with _keyring() as keyring:
+        keyring.set_password(SERVICE, name, key)
+
+
+@contextmanager
+def _keyring() -> Iterator[Any]:
     try:
         import keyring  # noqa: PLC0415 - an extra
         from keyring.errors import KeyringError  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise MissingExtraError("Reading a key from the keyring", "keyring") from error
+        raise MissingExtraError("Storing keys in a keyring", "keyring") from error
     try:
-        key: str | None = keyring.get_password(SERVICE, name)
+        yield keyring
     except KeyringError as error:
-        raise ConfigurationError(f"The keyring cannot be read: {error}.", hint="Unlock it.") from error
-    return key
+        hint = "Unlock it, or set the key in the environment."
+        raise ConfigurationError(f"The keyring cannot be used: {error}.", hint=hint) from error
 
 
 def read_config(path: Path) -> dict[str, str]:

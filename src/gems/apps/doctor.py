@@ -112,9 +112,9 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
         yield await _check("memory", _check_memory(settings))
         yield await _check_skills(settings)
         for roles, wanted in _group_roles(settings):
-            async for check in _check_chat(roles, wanted):
+            async for check in check_chat(roles, wanted):
                 yield check
-        yield await _check("generator", _check_generator(settings.generator, draw=draw))
+        yield await check_generator(settings.generator, draw=draw)
         yield await _check("server", asyncio.to_thread(_check_server, settings))
         yield await _check("traces", _check_collector(settings))
     yield await _check("langsmith", langsmith())
@@ -270,7 +270,8 @@ def _group_roles(settings: Settings) -> Iterator[tuple[list[Role], ChatSettings]
         yield roles, wanted
 
 
-async def _check_chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
+async def check_chat(roles: list[Role], wanted: ChatSettings) -> AsyncGenerator[Check]:
+    """Try a chat model with what its roles ask of it, and yield each result."""
     name = f"chat model of {', '.join(roles)}"
     try:
         # One attempt: retries would hide and delay the error. No model needs long for these answers.
@@ -354,6 +355,11 @@ async def _check_structured_output(client: ChatClient) -> str:
         "json_schema": "by JSON schema (json_schema)",
         "json_mode": "by JSON mode (json_mode), since the endpoint refuses schemas",
     }.get(client.structured_output, "requested in the prompt (text)")
+
+
+async def check_generator(settings: GeneratorSettings, *, draw: bool) -> Check:
+    """Open the generator, and `draw` one image of its smallest size, which may cost money."""
+    return await _check("generator", _check_generator(settings, draw=draw))
 
 
 async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:

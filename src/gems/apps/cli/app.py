@@ -17,6 +17,7 @@ from gems.apps.cli.memory import memory
 from gems.apps.cli.run import fork, resume, run, verify
 from gems.apps.cli.runs import delete, gc, report, runs, show
 from gems.apps.cli.serve import mcp, serve, web
+from gems.apps.cli.setup import setup
 from gems.apps.cli.skills import skills
 
 # Plain help pages: they are pasted, searched and turned into docs/cli.md.
@@ -26,7 +27,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
 )
-for _command in (*(run, resume, runs, show, verify, report, fork, delete, gc), *(batch, web, serve, mcp, doctor)):
+for _command in (
+    *(run, resume, runs, show, verify, report, fork, delete, gc),
+    *(batch, web, serve, mcp, setup, doctor),
+):
     app.command()(_command)
 for _group in (memory, skills, evals, keys):
     app.add_typer(_group)

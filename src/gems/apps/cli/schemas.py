@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from gems.apps.doctor import DoctorReport
+from gems.apps.setup import SetupReport
 from gems.errors import Fault
 from gems.evals.data import DataReport
 from gems.evals.official import EvalExport, EvalImport
@@ -197,6 +198,7 @@ def schemas() -> dict[str, dict[str, Any]]:
         TrustedFolders,
         SkillTrial,
         SkillDrafts,
+        SetupReport,
         DoctorReport,
         DataReport,
         WorkReport,
