@@ -178,7 +178,8 @@ def _status_of(error: BaseException) -> int | None:
         # google-genai's attribute is `code`, which means something else elsewhere.
         if type(status) is int and status < 600 and (name == "status_code" or status >= 300):
             return status
-    return None
+    # openai's error for what is told within a stream.
+    return _status_in(getattr(error, "body", None)) if type(error).__name__ == "APIError" else None
 
 
 def _error_of_library(error: BaseException, endpoint: str, *secrets: str) -> GemsError:
