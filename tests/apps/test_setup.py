@@ -23,7 +23,10 @@ from gems.apps.cli import setup as command
 from gems.apps.setup import PROVIDERS, SetupReport
 from gems.apps.survey import FoundServer, ServedModel, Survey, find_disk_models, find_gpus, find_servers
 from gems.config_file import config_file, read_config
+from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.settings import load_settings
+from tests.support.comfyui_server import serving_comfyui
+from tests.support.comfyui_workflows import save, text_to_image
 from tests.support.local_servers import BLIND, EYES, KEY, KINDS, LocalServer, local_server
 from tests.support.stub import StubServer
 from tests.support.terminal import here
@@ -342,6 +345,51 @@ def test_a_workflow_is_needed_for_comfyui(serve: Callable[..., LocalServer]) -> 
     server = serve("ComfyUI")
     report = setup()[1]
     assert f"gems setup --generator comfyui:WORKFLOW.json@{server.url}" in report.advice[1]
+
+
+def test_a_workflow_is_tried_and_found_from_every_folder(tmp_path: Path) -> None:
+    save(tmp_path, text_to_image(), "mine.json")
+    with serving_comfyui() as comfyui:
+        code, report = setup("--yes", "--generator", f"comfyui:mine.json@{comfyui.url}")
+    assert [check.status for check in report.tried] == ["ok"], report
+    assert report.generator == f"comfyui:{tmp_path / 'mine.json'}@{comfyui.url}"
+    assert (code, load_settings().generator.model) == (1, report.generator)
+
+
+@pytest.mark.parametrize(
+    ("spec", "seller"),
+    [
+        ("blocks", ""),
+        ("openai:gpt-5", "OpenAI"),
+        ("openai-chat:x", "OpenAI"),
+        ("openai:m@http://127.0.0.1:8000/v1", ""),
+        ("openai:m@http://localhost/v1", ""),
+        ("openai:m@http://[::1]:8000/v1", ""),
+        ("openai:m@http://127.0.0.1.example.org/v1", "127.0.0.1.example.org"),
+        ("openai:m@https://openrouter.ai/api/v1", "openrouter.ai"),
+        ("http:http://10.0.0.7/generate", "10.0.0.7"),
+        ("langchain:anthropic:claude-sonnet-5", "anthropic"),
+        ("langchain:ollama:qwen3-vl:8b", ""),
+        ("langchain:ollama:qwen3-vl:8b@http://10.0.0.7:11434", "10.0.0.7"),
+        ("diffusers:z-image-turbo", ""),
+        ("comfyui:w.json", ""),
+        ("a1111:http://127.0.0.1:7860", ""),
+    ],
+)
+def test_who_may_charge(spec: str, seller: str) -> None:
+    assert logic.seller_of(spec) == seller
+
+
+@pytest.mark.parametrize("variable", PROVIDERS)
+def test_every_provider_is_proposed_with_valid_specs(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "sk-4711")
+    report = setup()[1]
+    assert report.untried[0] == report.chat
+    parse_chat_spec(str(report.chat))
+    if report.generator is not None:
+        parse_generator_spec(report.generator)
+    keys = {value for name, value in report.changes.items() if name.endswith("API_KEY")}
+    assert keys == ({f"env:{variable}"} if "@http" in str(report.chat) else set())
 
 
 @pytest.mark.parametrize(

@@ -42,22 +42,40 @@ _OF_SERVER = (
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A company that sells models; its specs as of November 2026."""
+    """A company that sells models; names of models as of November 2026.
+
+    `chat` is its OpenAI-compatible endpoint, `own` its own one, which needs the package `package`.
+    """
 
     name: str
     chat: str
     generator: str = ""
+    own: str = ""
+    package: str = ""
+
+    def spec(self, part: Part) -> str:
+        """Return the model spec to propose; empty for none."""
+        if part == "generator":
+            return self.generator
+        return self.own if self.package and find_spec(self.package) is not None else self.chat
 
 
+_GOOGLE = Provider(
+    "Google",
+    "openai:gemini-3.7-flash@https://generativelanguage.googleapis.com/v1beta/openai",
+    own="langchain:google_genai:gemini-3.7-flash",
+    package="langchain_google_genai",
+)
 PROVIDERS: dict[str, Provider] = {
     "OPENAI_API_KEY": Provider("OpenAI", "openai:gpt-5", "openai:gpt-image-1"),
-    "ANTHROPIC_API_KEY": Provider("Anthropic", "openai:claude-sonnet-4-5@https://api.anthropic.com/v1"),
-    "GEMINI_API_KEY": Provider(
-        "Google", "openai:gemini-2.5-flash@https://generativelanguage.googleapis.com/v1beta/openai"
+    "ANTHROPIC_API_KEY": Provider(
+        "Anthropic",
+        "openai:claude-sonnet-5@https://api.anthropic.com/v1",
+        own="langchain:anthropic:claude-sonnet-5",
+        package="langchain_anthropic",
     ),
-    "GOOGLE_API_KEY": Provider(
-        "Google", "openai:gemini-2.5-flash@https://generativelanguage.googleapis.com/v1beta/openai"
-    ),
+    "GOOGLE_API_KEY": _GOOGLE,
+    "GEMINI_API_KEY": _GOOGLE,
     "OPENROUTER_API_KEY": Provider(
         "OpenRouter",
         "openai:qwen/qwen3-vl-235b-a22b-instruct@https://openrouter.ai/api/v1",
@@ -90,7 +108,8 @@ class Candidate:
     def variable(self) -> str:
         """The environment variable of its key; empty if none is set or its key is not one."""
         own = f"GEMS_{self.part.upper()}__API_KEY"
-        known = self.key.removeprefix("env:") if self.key else "OPENAI_API_KEY" if self.seller == "OpenAI" else ""
+        sold = next((name for name, each in PROVIDERS.items() if each.name == self.seller and os.environ.get(name)), "")
+        known = self.key.removeprefix("env:") or sold
         name = own if self.named and os.environ.get(own) else known
         return name if self.settings is None and os.environ.get(name) else ""
 
@@ -236,32 +255,39 @@ def _configured(part: Part, settings: ChatSettings | GeneratorSettings) -> Itera
 def _sold(part: Part, found: Survey) -> Iterator[Candidate]:
     known = set[str]()
     for variable in found.keys:
-        provider = PROVIDERS[variable]
-        spec = provider.chat if part == "chat" else provider.generator
+        spec = PROVIDERS[variable].spec(part)
         if spec and spec not in known:
             known.add(spec)
-            yield Candidate(part, spec, provider.name, _reference(variable))
+            yield Candidate(part, spec, PROVIDERS[variable].name, _reference(variable, spec))
 
 
 def named_candidate(part: Part, spec: str, found: Survey) -> Candidate:
     """Return a model that the user named, with the key of its provider if the settings have none."""
+    kind, _, rest = spec.partition(":")
+    path, at, url = rest.rpartition("@http") if "@http" in rest else (rest, "", "")
+    if kind in ("comfyui", "diffusers") and Path(path).exists():
+        # The user's own .env is read in every folder.
+        spec = f"{kind}:{Path(path).resolve()}{at}{url}"
     sold = next((name for name in found.keys if server_of(PROVIDERS[name].chat) == server_of(spec)), "")
-    key = "" if os.environ.get(f"GEMS_{part.upper()}__API_KEY") else _reference(sold)
+    key = "" if os.environ.get(f"GEMS_{part.upper()}__API_KEY") else _reference(sold, spec)
     return Candidate(part, spec, seller_of(spec), key, named=True)
 
 
-def _reference(variable: str) -> str:
-    """Return how a key is named in the user's `.env`; OpenAI's is found without."""
-    return f"env:{variable}" if variable not in ("", "OPENAI_API_KEY") else ""
+def _reference(variable: str, spec: str) -> str:
+    """Return how a key is named in the user's `.env`; empty where the model finds it by itself."""
+    return f"env:{variable}" if variable and "@http" in spec else ""
 
 
 def seller_of(spec: str) -> str:
     """Return the host that is asked, empty for this machine."""
-    kind = spec.partition(":")[0]
     if found := re.search(r"https?://[^/?#]+", spec):
         host = urlsplit(found.group()).hostname or ""
         return "" if _LOOPBACK.fullmatch(host) else host
-    return {"openai": "OpenAI", "openai-chat": "OpenAI", "langchain": spec.split(":")[1]}.get(kind, "")
+    kind, _, rest = spec.partition(":")
+    if kind in ("openai", "openai-chat"):
+        return "OpenAI"
+    provider = rest.partition(":")[0] if kind == "langchain" else ""
+    return "" if provider == "ollama" else provider
 
 
 async def try_out(candidate: Candidate, settings: Settings) -> list[Check]:
