@@ -25,6 +25,7 @@ KEPT = ("PATH", "PYTHONPATH", "SYSTEMROOT", "VIRTUAL_ENV")
 OUTPUTS = {
     "RunResult": ("run, resume, fork, show", "The run, its rounds and its best image."),
     "RunList": ("runs", "The runs of GEMS_HOME, newest first."),
+    "Estimate": ("run --estimate", "Expected calls, images and dollars of a run."),
     "Verification": ("verify", "The checklist of an image."),
     "ReportFile": ("report", "The report file."),
     "Deletion": ("delete", "What is deleted with a run."),

@@ -98,6 +98,8 @@ async def test_run_is_listed_and_shown(house: House) -> None:
         "images": 1,
         "image": first.image_id,
         "path": first.path,
+        "calls": sum(first.usage[role]["calls"] for role in first.usage if role != "generator"),
+        "usd": None,
     }
     assert shown.model_dump() == first.model_dump()
     assert shown.image.tobytes() == first.image.tobytes()

@@ -36,6 +36,7 @@ from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
 from gems.results import RunResult, add_warning, build_result
 from gems.runs.cleanup import MIN_AGE, Deletion, Garbage, clear_garbage, delete_run
+from gems.runs.estimate import Estimate, estimate_run
 from gems.runs.executor import RunExecutor, as_input, resume_input
 from gems.runs.fork import create_fork, prevent_deletion, thread
 from gems.runs.memory_admin import MemoryAdmin, Rebuilt
@@ -51,6 +52,8 @@ from gems.types import Options, RunRow, RunStatus
 
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 # Where a failed run is resumed: the node whose routing leads to the failed one.
+_MOST_LISTED = 200
+"""Past runs among which comparable ones are looked for."""
 _NODE_BEFORE = {"generator": "reflector", "judge": "generator", "reflector": "judge"}
 
 
@@ -160,6 +163,18 @@ class Gems:
             async with aclosing(self._executor.execute(row, as_input(row), target)) as events:
                 async for event in events:
                     yield event
+
+    async def estimate(self, prompt: str, **arguments: Unpack[RunArguments]) -> Estimate:
+        """Estimate the calls, images and dollars of `run` with these arguments; nothing is asked or generated.
+
+        Raises:
+            RequestError: the prompt, an option or the source is invalid.
+        """
+        await self.resources.skills.refreshed()
+        check_prompt(prompt)
+        options = self._resolve_options(arguments, await self._source(arguments))
+        rows = await self.resources.ledger.runs(_MOST_LISTED)
+        return estimate_run(options, self.resources, rows, self.settings)
 
     async def resume(self, run_id: str, answer: str | None = None, **target: Unpack[Target]) -> RunResult:
         """Continue a run that was interrupted, failed, was cancelled or ran out of time.

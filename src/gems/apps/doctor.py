@@ -43,6 +43,7 @@ from gems.models.chat.messages import Picture, Question
 from gems.models.chat.schemas import MAX_QUESTIONS
 from gems.models.chat.vision import read_sight, red_square, vision_question
 from gems.models.factory import open_chat, open_generator
+from gems.models.prices import DATE
 from gems.nodes.prompts import numbered, question
 from gems.observability.redaction import display_url
 from gems.observability.tracing import check_installed
@@ -371,6 +372,8 @@ async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:
         width, height = smallest_size(able)
         image = await generator.generate(ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height))
         price = f" for ${able.price_usd:g}" if able.price_usd else ""
+        if price and settings.usd_per_image is None:
+            price += f" (known price of {DATE}; GEMS_GENERATOR__USD_PER_IMAGE overrides it)"
         return f"{able.model} generated {image.width}x{image.height} pixels in {image.seconds:.1f} s{price}"
     finally:
         await generator.aclose()

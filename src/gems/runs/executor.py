@@ -27,7 +27,7 @@ from gems.runs.output import save_result
 from gems.runs.recovery import ledger_drawings, read_snapshot, read_state, recover_state, to_gems_error
 from gems.settings import Settings
 from gems.state import Context, Input, State
-from gems.types import RunRow, RunStatus
+from gems.types import RunRow, RunStatus, total_usage
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +187,8 @@ class RunExecutor:
             "images": sum(len(turn["candidates"]) for turn in result.rounds),
             "image": result.image_id,
             "path": result.path,
+            "calls": total_usage(result.usage, chat_only=True)["calls"],
+            "usd": total_usage(result.usage)["usd"],
         }
         await self._mark(result.run_id, status, summary)
         return Finished(run_id=result.run_id, result=result)

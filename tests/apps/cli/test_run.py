@@ -20,6 +20,7 @@ from PIL import Image
 
 from gems.apps.cli.schemas import ErrorReport
 from gems.results import RunResult
+from gems.runs.estimate import Estimate
 from tests.runs.test_verification import picture
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import edited_picture
@@ -326,3 +327,23 @@ def test_parts_that_the_built_in_world_cannot_check_are_told() -> None:
 def test_what_is_out_of_reach_is_told_before_anything_is_drawn() -> None:
     done = gems("run", "a red circle and a cat", "--seed", "7")
     assert done.stderr.index("Out of reach") < done.stderr.index("generated ")
+
+
+def test_estimate_asks_and_draws_nothing() -> None:
+    with StubServer() as stub:
+        told = here("run", PROMPT, "--estimate", "--rounds", "2", *named(stub))
+        as_json = here("run", PROMPT, "--estimate", "--rounds", "2", "--json", *named(stub))
+        assert stub.requests == []
+    assert told.exit_code == as_json.exit_code == 0
+    assert told.stdout.startswith("1 to 2 images, 5 to 8 chat calls, US dollars not known\n")
+    assert "set GEMS_CHAT__INPUT_USD_PER_MILLION, " in told.stdout
+    assert checked_json(as_json.stdout, Estimate)["images_high"] == 2
+    assert json.loads(here("runs", "--json").stdout)["runs"] == []
+
+
+def test_estimate_of_the_built_in_world_follows_its_runs() -> None:
+    here("run", PROMPT, "--seed", "7", "--rounds", "1")
+    told = here("run", PROMPT, "--estimate")
+    assert "1 image, " in told.stdout
+    assert "$0.00" in told.stdout
+    assert "from 1 past run of these models" in told.stdout

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gems.apps.cli import options
 from gems.apps.cli.command import command
 from gems.apps.cli.errors import BEST_EFFORT, MET
-from gems.apps.text import clean_text, format_requirement
+from gems.apps.text import clean_text, format_requirement, format_usd, pluralize
 from gems.errors import PromptError
 from gems.options import RunOptions
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gems.apps.cli.runner import Runner
     from gems.apps.run_view import RunView
     from gems.events import Event
+    from gems.runs.estimate import Estimate
     from gems.runs.verification import Verification
     from gems.service import Gems
 
@@ -54,6 +55,10 @@ def run(
     models: options.Models,
     out: options.Out = None,
     no_metadata: options.NoMetadata = False,
+    estimate: Annotated[
+        bool,
+        options.flag("--estimate", "Only print the expected calls, images and US dollars. Nothing is asked or drawn."),
+    ] = False,
 ) -> int:
     """Generate an image, check it against the prompt, and refine it until it matches.
 
@@ -68,16 +73,45 @@ def run(
                --generator diffusers:z-image-turbo "a cat on a red chair"
       gems run --source photo.jpg "make the car red" --generator openai:gpt-image-1
       path=$(gems run --quiet "two green stars")
+      gems run --estimate "a red fox and two owls in the snow" --generator openai:gpt-image-1
     """
     from gems.apps.run_view import RunView
 
     text = _read_prompt(prompt)
+    if estimate:
+        expected = runner.run(_estimate(models, text, {**given, "source": source}))
+        runner.show(expected, lambda found: typer.echo("\n".join(_format_estimate(found))))
+        return MET
 
     async def start(gems: Gems) -> tuple[RunView, AsyncGenerator[Event]]:
         events = gems.stream(text, **given, source=source, out=out, metadata=not no_metadata)
         return RunView(text), events
 
     return runner.execute(models, start)
+
+
+async def _estimate(models: options.Models, prompt: str, given: dict[str, Any]) -> Estimate:
+    from gems.service import Gems
+
+    async with Gems(models.settings()) as gems:
+        return await gems.estimate(prompt, **given)
+
+
+def _format_estimate(found: Estimate) -> Iterator[str]:
+    counts = ((found.images_low, found.images_high, "image"), (found.calls_low, found.calls_high, "chat call"))
+    ranges = [
+        pluralize(high, noun) if low == high else f"{low:,} to {pluralize(high, noun)}" for low, high, noun in counts
+    ]
+    if found.usd_low is None or found.usd_high is None:
+        yield f"{', '.join(ranges)}, US dollars not known"
+        yield f"  set {', '.join(found.unpriced)}"
+    else:
+        low, high = (format_usd(usd) for usd in (found.usd_low, found.usd_high))
+        yield f"{', '.join(ranges)}, {low if low == high else f'{low} to {high}'}"
+    past = pluralize(found.runs, "past run")
+    yield f"  from {past} of these models" if found.runs else "  from the calls of a run in one round and in all rounds"
+    if found.prices:
+        yield f"  {found.prices}"
 
 
 def _read_prompt(prompt: str) -> str:

@@ -15,6 +15,7 @@ from gems.evals.runner import WorkReport
 from gems.evals.scoring import ScoreReport
 from gems.results import RunResult
 from gems.runs.cleanup import Deletion, Garbage
+from gems.runs.estimate import Estimate
 from gems.runs.memory_admin import ConsolidationReport, Forgotten, ImportReport, Memory, Rebuilt, Stats
 from gems.runs.verification import Verification
 from gems.skills.reports import NewSkill, SkillDrafts, SkillList, SkillPage, SkillTrial, TrustedFolders, ValidationList
@@ -178,6 +179,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     models: tuple[type[BaseModel], ...] = (
         RunResult,
         RunList,
+        Estimate,
         Verification,
         ReportFile,
         Deletion,
