@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from packaging.version import Version
 
+from tests.support.a1111_server import A1111Server, serving_a1111
 from tests.support.fork_server import forked
 from tests.support.stub import StubServer
 
@@ -126,13 +127,21 @@ def test_blocks_that_are_not_run_have_a_reason() -> None:
     assert found == set(NOT_RUN)
 
 
+@pytest.fixture
+def a1111() -> Iterator[A1111Server]:
+    with serving_a1111() as server:
+        yield server
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
+def test_commands(page: str, tmp_path: Path, stub: StubServer, a1111: A1111Server) -> None:
     """All in order, in one shell and one home; the stub or the built-in world replaces real models."""
     script = script_of(page)
     if "curl" in script and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     script = re.sub(r"(?:openai|langchain:\w+):([\w./-]+)(@[^\s\"']+)?", rf"openai:\1@{stub.base_url}", script)
+    script = re.sub(r"openai-chat:([\w./-]+)@[^\s\"']+", rf"openai-chat:\1@{stub.base_url}", script)
+    script = script.replace("a1111:http://127.0.0.1:7860", f"a1111:{a1111.url}")
     script = script.replace("diffusers:z-image-turbo", "blocks")
     # Not where the home is: `python -` would take its folder `gems` for the package.
     work = tmp_path / "work"
@@ -159,6 +168,7 @@ def test_commands(page: str, tmp_path: Path, stub: StubServer) -> None:
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert bool(stub.requests) == (stub.base_url in script)
+    assert bool(a1111.drawings()) == (a1111.url in script)
     for wanted in PAGES[page]:
         assert wanted in done.stdout
     for name in FILES.get(page, []):

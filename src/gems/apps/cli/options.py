@@ -104,8 +104,8 @@ class Models:
         str | None,
         option(
             "SPEC",
-            "Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL or http:URL. "
-            "Default: from settings.",
+            "Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL, openai-chat:MODEL@BASE_URL, "
+            "a1111:URL or http:URL. Default: from settings.",
         ),
     ] = None
 
