@@ -25,6 +25,7 @@ from gems.apps.survey import FoundServer, ServedModel, Survey, find_disk_models,
 from gems.config_file import config_file, read_config
 from gems.models.specs import parse_chat_spec, parse_generator_spec
 from gems.settings import load_settings
+from tests.support import tiny_pipelines
 from tests.support.comfyui_server import serving_comfyui
 from tests.support.comfyui_workflows import save, text_to_image
 from tests.support.local_servers import BLIND, EYES, KEY, KINDS, LocalServer, local_server
@@ -463,6 +464,18 @@ def test_models_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [logic.fits(large, Survey(gpus=(survey.Gpu("g", gb),))) for gb in (24.0, 32.0)] == [False, True]
     report = setup()[1]
     assert "hf download b/half" in [check.hint for check in report.found if check.name == "model on the disk"][1]
+
+
+def test_a_model_on_the_disk_is_tried_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("diffusers")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    tiny_pipelines.save("z_image", tmp_path / "hub" / "models--some--tiny" / "snapshots" / "abc")
+    report = setup("--yes", "--generator", "blocks")[1]
+    assert [check.detail for check in report.found] == ["some/tiny, 0 GB, ZImagePipeline"]
+    report = setup("--yes")[1]
+    assert report.generator == "diffusers:some/tiny"
+    assert [(check.name, check.status) for check in report.tried] == [("diffusers:some/tiny: generates", "ok")]
+    assert read_config(config_file())["GEMS_GENERATOR__MODEL"] == "diffusers:some/tiny"
 
 
 @pytest.mark.parametrize(

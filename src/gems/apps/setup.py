@@ -97,6 +97,8 @@ class Candidate:
     seller: str = ""
     """Whoever charges for requests; empty for models on this machine."""
     key: str = ""
+    trial: str = ""
+    """Spec to try instead, if trying it by its own would ask another machine for updates."""
     named: bool = False
     """Whether the user named it: then the key in the settings is meant for it."""
     settings: ChatSettings | GeneratorSettings | None = None
@@ -225,7 +227,9 @@ def generator_candidates(found: Survey, settings: Settings) -> list[Candidate]:
     ]
     if has_diffusers():
         fitting = sorted((model for model in found.disk if fits(model, found)), key=lambda model: -model.gb)
-        local += [Candidate("generator", f"diffusers:{model.name}") for model in fitting]
+        local += [
+            Candidate("generator", f"diffusers:{model.name}", trial=f"diffusers:{model.folder}") for model in fitting
+        ]
     return [*_configured("generator", settings.generator), *local, *_sold("generator", found)]
 
 
@@ -295,7 +299,7 @@ async def try_out(candidate: Candidate, settings: Settings) -> list[Check]:
     if candidate.settings is not None:
         own = candidate.settings
     else:
-        own = getattr(with_models(settings, **{candidate.part: candidate.spec}), candidate.part)
+        own = getattr(with_models(settings, **{candidate.part: candidate.trial or candidate.spec}), candidate.part)
         if candidate.key or not candidate.named:
             key = find_key(candidate.key)
             own = own.model_copy(update={"api_key": SecretStr(key) if key else None, "extra_body": {}})

@@ -96,6 +96,7 @@ class DiskModel:
     pipeline: str
     gb: float
     complete: bool
+    folder: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,5 +357,6 @@ def find_disk_models(cache: Path) -> tuple[DiskModel, ...]:
         complete = bool(weights) and all((snapshot / part).is_dir() for part in parts)
         complete = complete and not any(folder.glob("blobs/*.incomplete"))
         name = folder.name.removeprefix("models--").replace("--", "/", 1)
-        found.append(DiskModel(name, pipeline, round(sum(path.stat().st_size for path in weights) / 1e9, 1), complete))
+        gb = round(sum(path.stat().st_size for path in weights) / 1e9, 1)
+        found.append(DiskModel(name, pipeline, gb, complete, snapshot))
     return tuple(found)
