@@ -273,8 +273,8 @@ class TruncatedReplyError(UnreadableReplyError):
         "the model think less."
     )
 
-    def __init__(self, message: str, *, limit: int | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, limit: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.limit = limit
 
 

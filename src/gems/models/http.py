@@ -27,6 +27,7 @@ from gems.errors import (
     RejectedRequestError,
     ServerError,
     TooManyImagesError,
+    TruncatedReplyError,
     UnreachableError,
     UnreadableReplyError,
 )
@@ -56,7 +57,15 @@ MAX_CHAT_BYTES = 2 * 2**20
 """Largest response of a chat model; objects built from a larger one would hold up the event loop."""
 MAX_STREAM_BYTES = 64 * 2**20
 """Largest streamed response of a chat model, whose every token is an event of some hundred bytes."""
-_STREAMS = ("text/event-stream", "application/x-ndjson")
+MAX_EVENTS = 200_000
+"""Most events of a streamed response, comments and empty ones included."""
+_STREAMS = {"text/event-stream": re.compile(rb"\r\n\r\n|\n\n|\r\r"), "application/x-ndjson": re.compile(rb"\n")}
+"""What ends an event."""
+_MOST_VALUES = 100_000
+"""Of JSON in one response of a chat model: the libraries take several microseconds for each."""
+_MOST_VALUES_OF_EVENT = 20_000
+_NO_CHOICES = re.compile(rb"\"choices\"\s*:\s*\[\s*[^\s{\]]")
+"""An event whose choices are no objects: pydantic writes a warning about each of them."""
 MAX_EMBEDDING_BYTES = 32 * 2**20
 """Largest response of an embedder."""
 MAX_IMAGE_BYTES = 256 * 2**20
@@ -150,7 +159,9 @@ def translate_error(error: Exception, endpoint: str, *secrets: str) -> GemsError
         return UnreachableError(f"{endpoint} could not be reached{_find_proxy(error)}: {message}")
     if "ContentFilterFinishReasonError" in names:
         return RefusedError(f"{endpoint} refused the content.")
-    if "OpenAIError" in names or isinstance(error, json.JSONDecodeError | LookupError | TypeError | ValueError):
+    if "OpenAIError" in names or isinstance(
+        error, LookupError | TypeError | ValueError | AttributeError | RecursionError
+    ):
         # langchain-openai raises these for bodies that are not chat completions.
         kind = type(error).__name__
         return UnreadableReplyError(f"{endpoint} sent an invalid response: {kind}: {message}")
@@ -179,7 +190,14 @@ def _status_of(error: BaseException) -> int | None:
         if type(status) is int and status < 600 and (name == "status_code" or status >= 300):
             return status
     # openai's error for what is told within a stream.
-    return _status_in(getattr(error, "body", None)) if type(error).__name__ == "APIError" else None
+    if type(error).__name__ == "APIError":
+        return _status_in(getattr(error, "body", None))
+    return _status_in(told) if (told := _told_in_answer(error)) else None
+
+
+def _told_in_answer(error: BaseException) -> Any:
+    """Return the error object that langchain-openai found in a whole answer of status 200."""
+    return error.args[0] if type(error) is ValueError and error.args and isinstance(error.args[0], dict) else None
 
 
 def _error_of_library(error: BaseException, endpoint: str, *secrets: str) -> GemsError:
@@ -212,13 +230,13 @@ def _find_proxy(error: Exception) -> str:
 def _status_in(body: Any) -> int:
     """Return the HTTP status that an error's body names; 500 for none."""
     named = [body.get(key) for key in ("code", "status_code", "status")] if isinstance(body, dict) else []
-    return next((code for code in named if isinstance(code, int) and 400 <= code < 600), 500)
+    return next((int(code) for code in named if str(code).isdecimal() and 400 <= int(code) < 600), 500)
 
 
 def _body_of(error: BaseException) -> str:
     """Return what a provider's library keeps of an error's body."""
     response = getattr(error, "response", None)
-    kept = [getattr(error, name, None) for name in ("body", "details", "error")]
+    kept = [_told_in_answer(error), *(getattr(error, name, None) for name in ("body", "details", "error"))]
     text = getattr(response, "text", None) if getattr(response, "status_code", 0) >= 300 else None
     body = next((value for value in kept if value and isinstance(value, dict | str)), str(error))
     return text if isinstance(text, str) and text else body if isinstance(body, str) else json.dumps(body)
@@ -317,7 +335,7 @@ def _tls_context(*_certificates: str | None) -> SSLContext:
 def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]]]:
     """Return event hooks of an `httpx.AsyncClient` that reject longer and compressed responses.
 
-    Of a stream of lines each line has this limit, and the whole `MAX_STREAM_BYTES`.
+    Of a stream each event has this limit, and the whole `MAX_STREAM_BYTES` and `MAX_EVENTS`.
     """
 
     async def limit(response: httpx.Response) -> None:
@@ -331,27 +349,65 @@ def max_response_size(most: int) -> dict[str, list[Callable[..., Awaitable[Any]]
 
 
 def _limit_stream(response: Any, most: int, server: str) -> Any:
-    """Return the response's stream, which raises once it is too long."""
+    """Return the response's stream, which raises once it is too long, and whose parts leave time for other tasks."""
     stream = response.stream
-    is_event_stream = response.headers.get("content-type", "").strip().lower().startswith(_STREAMS)
-    whole = MAX_STREAM_BYTES if is_event_stream else most
+    media_type = response.headers.get("content-type", "").strip().lower()
+    ending = next((end for kind, end in _STREAMS.items() if media_type.startswith(kind)), None)
     # The library that made the response: openai ships an httpx of its own under another name.
     library = sys.modules[type(response).__module__.partition(".")[0]]
 
     class LimitedStream(library.AsyncByteStream):  # type: ignore[misc, name-defined]
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            received = line = 0
+            if ending is not None:
+                async for event in _split_events(stream, ending, most, server):
+                    yield event
+                return
+            received = values = 0
             async for part in stream:
                 received += len(part)
-                end = part.rfind(b"\n") if is_event_stream else -1
-                line = line + len(part) if end < 0 else len(part) - end - 1
-                if received > whole or line > most:
-                    raise UnreadableReplyError(
-                        f"{server} sent more than {whole if received > whole else most:,} bytes."
-                    )
+                values += _count_values(part)
+                if received > most:
+                    raise UnreadableReplyError(f"{server} sent more than {most:,} bytes.")
+                if most == MAX_CHAT_BYTES and values > _MOST_VALUES:
+                    raise UnreadableReplyError(f"{server} sent more than {_MOST_VALUES:,} values in one response.")
                 yield part
+                # What has already been received is read without a pause.
+                await asyncio.sleep(0)
 
         async def aclose(self) -> None:
             await stream.aclose()
 
     return LimitedStream()
+
+
+async def _split_events(stream: Any, ending: re.Pattern[bytes], most: int, server: str) -> AsyncIterator[bytes]:
+    """Yield the events of a stream one by one, so that other tasks run between them."""
+    received = events = 0
+    rest = bytearray()
+    async for part in stream:
+        received += len(part)
+        looked_at = max(0, len(rest) - 3)
+        rest += part
+        start = 0
+        while (end := ending.search(rest, max(start, looked_at))) is not None:
+            event, start, events = bytes(rest[start : end.end()]), end.end(), events + 1
+            if received > MAX_STREAM_BYTES or events > MAX_EVENTS:
+                raise TruncatedReplyError(
+                    f"{server} did not end its stream: {events:,} events, {received:,} bytes.",
+                    hint="A model that repeats itself, or a server that does not stop, writes without end: restart "
+                    "it, or use another model.",
+                )
+            if _count_values(event) > _MOST_VALUES_OF_EVENT or _NO_CHOICES.search(event):
+                raise UnreadableReplyError(f"{server} sent an event that is no part of an answer: {event[:80]!r}.")
+            yield event
+            await asyncio.sleep(0)
+        del rest[:start]
+        if len(rest) > most:
+            raise UnreadableReplyError(f"{server} sent more than {most:,} bytes in one event.")
+        await asyncio.sleep(0)
+    yield bytes(rest)
+
+
+def _count_values(text: bytes) -> int:
+    """Return an upper bound of the values in a part of JSON."""
+    return text.count(b"[") + text.count(b"{") + text.count(b",")

@@ -19,7 +19,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, Base
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 
-from gems.errors import GemsError, RejectedRequestError, TruncatedReplyError
+from gems.errors import GemsError, RejectedRequestError, TruncatedReplyError, UnreadableReplyError
 from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.reply import read_reply
@@ -38,6 +38,9 @@ Adapt = Callable[[BaseChatModel, dict[str, Any]], tuple[BaseChatModel, dict[str,
 _NO_STREAM: RunnableConfig = {"tags": [TAG_NOSTREAM]}
 _MOST_CHARACTERS = 200_000
 """Of a streamed reply and its reasoning: some 50,000 tokens, which only a model that repeats itself writes."""
+_LONGEST = 20
+"""Longest time of a streamed reply, in times of the longest silence: an hour by default."""
+_REMEMBERED_IDS = 20
 _CHARACTERS_PER_TOKEN = 4
 _SAME_UNTIL = 2
 """The last attempt at which the judge's temperature is 0; a later repetition has to be able to differ."""
@@ -162,7 +165,10 @@ class ChatClient:
         usage = self._usage(message, sent, seconds)
         is_streamed = "stream" not in request.lacking
         try:
-            reply = read_reply(message, question, self.name, self._secrets, is_streamed=is_streamed)
+            # Long replies take long to read.
+            reply = await asyncio.to_thread(
+                read_reply, message, question, self.name, self._secrets, is_streamed=is_streamed
+            )
         except GemsError:
             record(_as_wasted(usage))
             raise
@@ -171,11 +177,14 @@ class ChatClient:
 
     async def _receive(self, stream: Any, parts: list[BaseMessageChunk]) -> AIMessage:
         """Collect a streamed reply in `parts`; TimeoutError after a silence that is too long."""
-        length = 0
+        length, now = 0, asyncio.get_running_loop().time
+        last = now() + _LONGEST * self.limits.timeout_s
+        silent_until = now() + self.limits.timeout_s
+        completions: list[Any] = []
         try:
             while True:
                 try:
-                    async with asyncio.timeout(self.limits.timeout_s):
+                    async with asyncio.timeout_at(min(silent_until, last)):
                         part = await anext(stream, None)
                 except ValueError as error:
                     if parts:
@@ -184,13 +193,16 @@ class ChatClient:
                     raise RejectedRequestError(f"{self.name} sent no stream.", refused="stream") from error
                 if part is None:
                     break
+                _check_completion(part.response_metadata.pop("completion_id", None), completions, self.name)
                 parts.append(part)
-                length += _count_characters(part)
+                if said := _count_characters(part):
+                    # What says nothing does not end the silence.
+                    length, silent_until = length + said, now() + self.limits.timeout_s
                 if length > _MOST_CHARACTERS:
                     raise TruncatedReplyError(f"{self.name} was cut off after {_MOST_CHARACTERS:,} characters.")
         finally:
             await stream.aclose()
-        return _join(parts)
+        return await asyncio.to_thread(_join, parts)
 
     def _parameters(self, question: Question, request: Request) -> dict[str, Any]:
         """Return the request parameters that the endpoint supports."""
@@ -255,12 +267,25 @@ def _join(parts: list[BaseMessageChunk]) -> AIMessage:
 
 
 def _count_characters(message: BaseMessage) -> int:
-    """Return the characters of a message's texts and thoughts."""
+    """Return the characters of a message's texts and thoughts, of its refusal and of arguments of tools."""
     parts = message.content if isinstance(message.content, list) else [message.content]
     names = ("text", "thinking", "reasoning")
     texts = [text for part in parts for text in (map(part.get, names) if isinstance(part, dict) else (part,))]
-    texts.append(message.additional_kwargs.get("reasoning_content"))
+    texts += [message.additional_kwargs.get(name) for name in ("reasoning_content", "refusal")]
+    texts += [call.get("args") for call in getattr(message, "tool_call_chunks", ())]
     return sum(len(text) for text in texts if isinstance(text, str))
+
+
+def _check_completion(completion: Any, seen: list[Any], name: str) -> None:
+    """Raise `UnreadableReplyError` where a stream goes back to an earlier id: two replies are mixed in it.
+
+    Some servers give each part an id of its own.
+    """
+    if not completion or (seen and seen[-1] == completion):
+        return
+    if completion in seen[-_REMEMBERED_IDS:]:
+        raise UnreadableReplyError(f"{name} mixed the answers to two requests in one stream.")
+    seen.append(completion)
 
 
 def _shrink(question: Question, request: Request) -> Question:

@@ -22,8 +22,9 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
     def _create_chat_result(
         self, response: dict[str, Any] | openai.BaseModel, generation_info: dict[str, Any] | None = None
     ) -> ChatResult:
-        result = super()._create_chat_result(response, generation_info)
-        body = response if isinstance(response, dict) else response.model_dump(warnings=False)
+        # The library's own conversion writes a warning about each field that is not as expected.
+        body = response.model_dump(warnings=False) if isinstance(response, openai.BaseModel) else response
+        result = super()._create_chat_result(body, generation_info)
         for choice, generation in zip(body.get("choices") or [], result.generations, strict=False):
             _copy_thought(choice.get("message"), generation)
         return result
@@ -35,6 +36,7 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
         choices = chunk.get("choices") or []
         if generation is not None and choices:
             _copy_thought(choices[0].get("delta"), generation)
+            generation.message.response_metadata["completion_id"] = chunk.get("id")
         return generation
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from langchain_core.messages import AIMessage
@@ -16,8 +17,13 @@ from gems.models.chat.thought import split_thought
 from gems.observability.redaction import hide, redact, shorten
 from gems.types import NO_USAGE
 
-_TRUNCATED = ("length", "max_tokens", "MAX_TOKENS", "model_context_window_exceeded")
-_REFUSED = ("content_filter", "refusal", "SAFETY", "PROHIBITED_CONTENT", "RECITATION", "BLOCKLIST", "SPII")
+_TRUNCATED = re.compile(r"length|max_?tokens|context_window", re.IGNORECASE)
+_REFUSED = re.compile(r"content_?filter|refusal|safety|prohibited|recitation|blocklist|spii|sensitive", re.IGNORECASE)
+_BROKEN = re.compile(
+    r"error|abort|cancel|insufficient|interrupt|time_?out|malformed|overload|unavailable|fail", re.IGNORECASE
+)
+"""Words in finish reasons of OpenRouter, SGLang, vLLM, DeepSeek, Zhipu, Mistral, Gemini and others. A reason that a
+server says twice is joined to one word."""
 _COMPLETE = ("stop", "STOP", "end_turn", "stop_sequence")
 _SHORT_ANSWER = 300
 """Characters; a longer text in the place of the reasoning is a thought."""
@@ -38,9 +44,10 @@ def read_reply(
     # Gemini answers nothing but this where it blocks a prompt.
     feedback = about.get("prompt_feedback") or {}
     refusal = message.additional_kwargs.get("refusal") or feedback.get("block_reason")
-    if finish in _REFUSED or refusal:
-        reason = f": {shorten(redact(str(refusal), *secrets))}" if refusal else "."
-        raise RefusedError(f"{name} refused to answer{reason}")
+    reason = str(finish or "")
+    if _REFUSED.search(reason) or refusal:
+        words = f": {shorten(redact(str(refusal), *secrets))}" if refusal else "."
+        raise RefusedError(f"{name} refused to answer{words}")
     # If the endpoint or a proxy repeats the key in a reply, it must not be stored with the run.
     reasoning = _reasoning_of(message)
     inline_thought, text = split_thought(hide(replace_surrogates(str(message.text)), *secrets))
@@ -48,10 +55,14 @@ def read_reply(
     logprobs = about.get("logprobs")
     first = first_token(logprobs)
     one_token = question.max_tokens == 1
-    if finish in _TRUNCATED and not one_token:
+    if _TRUNCATED.search(reason) and not one_token:
         written = message.usage_metadata["output_tokens"] if message.usage_metadata else None
         raise TruncatedReplyError(
             f"{name} was cut off at its token limit{_beginning(text or thought)}", limit=written or None
+        )
+    if _BROKEN.search(reason):
+        raise UnreadableReplyError(
+            f"{name} broke off its reply with the reason {shorten(redact(reason, *secrets))!r}{_beginning(text)}"
         )
     if not text:
         text = _answer_elsewhere(message, question, inline_thought, reasoning, finish)
