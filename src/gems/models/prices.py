@@ -104,15 +104,15 @@ def compute_image_cost(model: str, usage: Any) -> float | None:
     prices = _IMAGE_TOKENS.get(_SNAPSHOT.sub("", model))
     if prices is None or not isinstance(usage, Mapping):
         return None
-    details = usage.get("input_tokens_details")
-    read = usage.get("input_tokens")
-    text, images = (
-        (details.get(f"{kind}_tokens") for kind in ("text", "image")) if isinstance(details, dict) else (0, read)
-    )
-    counts = (text, images, usage.get("output_tokens"))
-    if not all(isinstance(count, int) and count >= 0 for count in counts):
+    details, read = usage.get("input_tokens_details"), usage.get("input_tokens")
+    text: Any = 0
+    images: Any = read
+    if isinstance(details, dict):
+        text, images = details.get("text_tokens"), details.get("image_tokens")
+    counts = [count for count in (text, images, usage.get("output_tokens")) if isinstance(count, int) and count >= 0]
+    if len(counts) < len(prices):
         return None
-    return sum(count * price for count, price in zip(counts, prices, strict=True)) / 1e6
+    return float(sum(count * price for count, price in zip(counts, prices, strict=True))) / 1e6
 
 
 def _find_provider(spec: ModelSpec) -> tuple[str, str]:

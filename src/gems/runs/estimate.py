@@ -93,7 +93,7 @@ def estimate_run(options: Options, resources: Resources, rows: Sequence[RunRow],
 def _read_past(row: RunRow, options: Options, models: dict[str, str]) -> _Past | None:
     """Return what a past run used, cut to the rounds allowed now; None if it does not compare."""
     summary, then = row["summary"], row["options"]
-    same = all(then.get(name) == options[name] for name in ("profile", "candidates"))  # type: ignore[literal-required]
+    same = all(then.get(name) == options[name] for name in ("profile", "candidates"))
     rounds, calls = summary.get("rounds"), summary.get("calls")
     if row["models"] != models or not same or row["forked_from"] or not rounds or calls is None:
         return None

@@ -317,7 +317,7 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             content = await self._post_json(client, body | ({} if mask is None else {"mask": _as_json(mask)}))
         else:
             files = [(f"image-{number}.png", image, "image/png") for number, image in enumerate(images, 1)]
-            given = {} if mask is None else {"mask": ("mask.png", mask, "image/png")}
+            given: dict[str, Any] = {} if mask is None else {"mask": ("mask.png", mask, "image/png")}
             # A list is sent as `image[]`, which some servers of a single image do not know.
             source: Any = files if len(files) > 1 else files[0]
             raw = await client.images.with_raw_response.edit(image=source, **given, **common, extra_body=fields)

@@ -194,9 +194,9 @@ class OpenAIChatGenerator(RemoteGenerator["httpx.AsyncClient"]):
             raise UnreadableReplyError(f"{self._endpoint} sent {what}.")
         choices = answer.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-        message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
-        found = list(dict.fromkeys(_find_images(message)))
-        if not found:
+        message: Mapping[str, Any] = found if isinstance(found := choice.get("message"), dict) else {}
+        images = list(dict.fromkeys(_find_images(message)))
+        if not images:
             raise self._explain_absence(answer, choice, message)
         parameters: dict[str, Any] = {}
         if request.negative_prompt:
@@ -208,14 +208,14 @@ class OpenAIChatGenerator(RemoteGenerator["httpx.AsyncClient"]):
         if not self._takes_seed and "seed" not in self._extra:
             parameters["not_taken"] = ["seed"]
         warnings: tuple[str, ...] = ()
-        if len(found) > 1:
+        if len(images) > 1:
             # Drafts come first.
-            warnings = (f"{self._endpoint} sent {len(found)} images; the last one is used.",)
+            warnings = (f"{self._endpoint} sent {len(images)} images; the last one is used.",)
         seed = self._extra.get("seed", request.seed if self._takes_seed else None)
         cost = usage.get("cost") if isinstance(usage := answer.get("usage"), dict) else None
         if isinstance(cost, int | float) and not isinstance(cost, bool) and cost > 0:
             parameters["cost_usd"] = float(cost)
-        image = found[-1]
+        image = images[-1]
         return RawImage(
             data=b"" if image.is_url else self._decode(image.value),
             url=image.value if image.is_url else "",
