@@ -19,6 +19,8 @@ import pytest
 from packaging.version import Version
 
 from tests.support.a1111_server import A1111Server, serving_a1111
+from tests.support.comfyui_server import ComfyUIServer, serving_comfyui
+from tests.support.comfyui_workflows import save, text_to_image
 from tests.support.fork_server import forked
 from tests.support.stub import StubServer
 
@@ -56,6 +58,7 @@ _CLUSTER = "needs several machines; tests/evals/test_ray_engine.py has two"
 # Blocks that are not run: page and first line, and why.
 NOT_RUN = {
     ("README.md", "pip install ."): "needs a package index; scripts/check_wheel.py installs the wheel",
+    ("README.md", "gems setup"): "looks at this machine; tests/apps/test_setup.py runs it against servers",
     ("README.md", "make run"): "creates .venv; .ci/run runs it, and a test below that the targets exist",
     ("README.md", "START -> begin -> planner ----+"): "a diagram",
     ("README.md", "src/gems/        service.py is the entry point; settings, types, state, events, errors"): (
@@ -79,6 +82,7 @@ OTHER_VARIABLES = {"GEMS_KEY", "GEMS_DEBUG", "GEMS_HOME"}
 # A server is a child of the shell itself, so that it can be stopped as the page says.
 _SHELL = """set -euo pipefail
 trap 'jobs -p | xargs -r kill' EXIT
+ollama() { test "$1" = pull; }
 gems() {
     [ "$1" != serve ] || exec gems "$@"
     command gems "$@" || { code=$?; [ $code -eq 3 ] || return $code; }
@@ -133,19 +137,27 @@ def a1111() -> Iterator[A1111Server]:
         yield server
 
 
+@pytest.fixture
+def comfyui() -> Iterator[ComfyUIServer]:
+    with serving_comfyui() as server:
+        yield server
+
+
 @pytest.mark.parametrize("page", PAGES)
-def test_commands(page: str, tmp_path: Path, stub: StubServer, a1111: A1111Server) -> None:
+def test_commands(page: str, tmp_path: Path, stub: StubServer, a1111: A1111Server, comfyui: ComfyUIServer) -> None:
     """All in order, in one shell and one home; the stub or the built-in world replaces real models."""
     script = script_of(page)
     if "curl" in script and shutil.which("curl") is None:
         pytest.skip("curl is not installed")
-    script = re.sub(r"(?:openai|langchain:\w+):([\w./-]+)(@[^\s\"']+)?", rf"openai:\1@{stub.base_url}", script)
+    script = re.sub(r"(?:openai|langchain:\w+):([\w./:-]+)(@[^\s\"']+)?", rf"openai:\1@{stub.base_url}", script)
+    script = script.replace("http://127.0.0.1:8188", comfyui.url)
     script = re.sub(r"openai-chat:([\w./-]+)@[^\s\"']+", rf"openai-chat:\1@{stub.base_url}", script)
     script = script.replace("a1111:http://127.0.0.1:7860", f"a1111:{a1111.url}")
     script = script.replace("diffusers:z-image-turbo", "blocks")
     # Not where the home is: `python -` would take its folder `gems` for the package.
     work = tmp_path / "work"
     work.mkdir()
+    save(work, text_to_image())
     # Pages name files as they are in a clone.
     for folder in ("benchmarks", "docs"):
         (work / folder).symlink_to(ROOT / folder)
