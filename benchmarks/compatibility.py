@@ -51,9 +51,13 @@ from tests.support.stub import Recorded, StubServer
 
 PROCESSES = 2
 ROUNDS = 3
-TIMEOUT_S = 1.0
+TIMEOUT_S = 30.0
+"""Silence that no server here keeps unless that is its kind."""
+SILENCE_S = 2.0
 MOST_PER_QUESTION = 6
 """Requests about one question and image: three for an answer, and once more where it could not be read."""
+MOST_IN_VAIN = 15
+"""Requests of a run that is not answered: three for each of five questions."""
 PROMPTS = (world.prompt(0), world.prompt(3), world.prompt(0, hopeless=True))
 USUAL = ("passed", "passed", "max_rounds")
 """How the three runs end without a fault."""
@@ -71,6 +75,8 @@ class Kind:
         ends: Words in how runs may end; None for as usual.
         options: Of the runs.
         environment: Variables that are set meanwhile.
+        is_about_pictures: Whether the image server is meant.
+        timeout_s: Longest silence of the chat model.
     """
 
     name: str
@@ -80,6 +86,7 @@ class Kind:
     options: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     is_about_pictures: bool = False
+    timeout_s: float = TIMEOUT_S
 
 
 UNSURE = ("passed", "undecided", "max_rounds")
@@ -125,8 +132,8 @@ KINDS = (
     Kind("no choices once", servers.NO_CHOICES_ONCE, 3),
     Kind("context exceeded by pictures", servers.CONTEXT, 9),
     Kind("context exceeded by everything", servers.NO_CONTEXT, 0, ("ContextExceededError",)),
-    Kind("slow server", servers.SLOW),
-    Kind("server that says nothing", servers.SILENT, 0, ("ProviderTimeoutError",)),
+    Kind("slow server", servers.SLOW, timeout_s=SILENCE_S),
+    Kind("server that says nothing", servers.SILENT, 0, ("ProviderTimeoutError",), timeout_s=SILENCE_S),
     Kind("stream done in another way", servers.STREAMS, 3),
     Kind("streaming refused", servers.STREAMS_REFUSED, 6),
     Kind("parameters refused", servers.PARAMETERS, 9),
@@ -223,9 +230,9 @@ def _image_request(body: dict[str, Any]) -> ImageRequest:
     return ImageRequest(prompt=body["prompt"], seed=int(body["seed"]), width=int(width), height=int(height))
 
 
-def settings_for(stub: StubServer, home: Path) -> Settings:
+def settings_for(stub: StubServer, home: Path, timeout_s: float) -> Settings:
     """All models at the stub, and waits that are short."""
-    patience: dict[str, Any] = {"timeout_s": TIMEOUT_S, "first_wait_s": 0.01}
+    patience: dict[str, Any] = {"timeout_s": timeout_s, "first_wait_s": 0.01}
     return Settings(
         home=home,
         experience="off",
@@ -244,8 +251,7 @@ def measure(kind: Kind, member: str) -> Found:
     if not found.ended.keys() - {"passed", "max_rounds", "undecided"}:
         found.allowed = _usual_requests(kind.options.get("profile", "balanced")) + kind.extra
     else:
-        # What is not answered at all is given up soon: planner and decomposer are asked side by side.
-        found.allowed = 12 * found.runs + kind.extra
+        found.allowed = MOST_IN_VAIN * found.runs + kind.extra
     return found
 
 
@@ -271,7 +277,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 async def _run_all(server: Server, kind: Kind, found: Found) -> None:
     started = time.perf_counter()
     with server.stub as stub, tempfile.TemporaryDirectory() as home:
-        async with Gems(settings_for(stub, Path(home)), skills=()) as gems:
+        async with Gems(settings_for(stub, Path(home), kind.timeout_s), skills=()) as gems:
             for number, prompt in enumerate(PROMPTS):
                 seed = int(member) if re.fullmatch(r"-?\d+", member := found.member) else number
                 options = {"seed": seed, "size": "128x128", "max_rounds": ROUNDS} | kind.options

@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "skills_help": [],
     "skills_scale": [],
     "faults": [],
+    "compatibility": [],
     "kills": [],
     "diffusers_batching": [],
     "engines": [],

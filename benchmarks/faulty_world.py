@@ -71,6 +71,9 @@ def chat(messages: list[dict[str, Any]]) -> str:
     """What the chat model answers; the same to the same question."""
     content = messages[1]["content"]
     task = find_task(message["content"] for message in messages)
+    if not task:
+        # Whether it sees is asked with a red square, and names no task.
+        return "Red."
     answer = _TASKS[task](_text(content), content)
     return answer if isinstance(answer, str) else json.dumps(answer)
 
@@ -113,11 +116,8 @@ def _checklist(text: str, content: Any) -> Any:
 
 
 def _verify(text: str, content: Any) -> str:
-    if (asked := extract_tag("question", text)) is None:
-        # Whether it sees is asked with a red square.
-        return "Red."
     seen = dict(zip(THINGS, met(_picture(content)), strict=True))
-    right = all(seen[thing] for thing in named(asked))
+    right = all(seen[thing] for thing in named(extract_tag("question", text) or ""))
     return "Yes. It is there." if right else "No. It is missing."
 
 

@@ -20,7 +20,9 @@ from tests.support.stub.records import Recorded
 
 PICTURE_TOKENS = 800
 _CHARACTERS_PER_TOKEN = 4
-JUDGING = ("checklist", "verify")
+SIGHT = "sight"
+"""Stands for the question whether the judge sees, which names no task."""
+JUDGING = ("checklist", "verify", SIGHT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Asked:
     @property
     def task(self) -> str:
         """Name of the task."""
-        return find_task(message["content"] for message in self.messages)
+        return find_task(message["content"] for message in self.messages) or SIGHT
 
     @property
     def answer(self) -> str:
@@ -164,7 +166,7 @@ def slowly(pieces: Iterable[bytes], seconds: float, media_type: str = "text/even
 
 def in_json(edit: Callable[[Asked], Reply]) -> Chat:
     """Edit the answers that are JSON."""
-    return lambda asked: None if asked.task == "verify" else edit(asked)
+    return lambda asked: None if asked.task in ("verify", SIGHT) else edit(asked)
 
 
 def in_task(task: str, edit: Callable[[Asked], Reply]) -> Chat:
@@ -188,6 +190,8 @@ def of_verdicts(edit: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) ->
 
 def all_yes(asked: Asked) -> str:
     """The draft of a hasty judge: everything is there; of other tasks, another object."""
+    if asked.task == SIGHT:
+        return "Blue."
     if asked.task == "verify":
         return "Yes. It seems to be there."
     if asked.task == "checklist":

@@ -156,8 +156,8 @@ def _whole(asked: Asked) -> dict[str, Any]:
     return _EMPTY | {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
 
 
-SLOW = {"a token now and then": _drip(0.25)}
-SILENT = {"no answer": lambda _asked: slowly([b"{}"], 2.5, "application/json")}
+SLOW = {"a token now and then": _drip(0.5)}
+SILENT = {"no answer": lambda _asked: slowly([b"{}"], 5.0, "application/json")}
 
 
 def _events(edit: Callable[[list[bytes]], list[bytes]]) -> Chat:
