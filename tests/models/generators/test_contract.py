@@ -22,7 +22,7 @@ from tests.support import comfyui_workflows
 from tests.support.a1111_server import serving_a1111
 from tests.support.comfyui_server import serving_comfyui
 from tests.support.stub import StubServer
-from tests.support.stub.models import flat_picture
+from tests.support.stub.models import flat_picture, inpainted_picture
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _blocks(_stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
 def _openai(stack: ExitStack, _factory: pytest.TempPathFactory) -> Subject:
     from gems.models.generators.openai import OpenAIImagesGenerator
 
-    server = stack.enter_context(StubServer(images=flat_picture))
+    server = stack.enter_context(StubServer(images=inpainted_picture))
     return Subject(OpenAIImagesGenerator("stub", server.base_url), lambda: len(server.requests), 64)
 
 

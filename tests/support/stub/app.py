@@ -230,6 +230,8 @@ def _image_request(body: Body) -> ImageRequest:
     width, _, height = str(body.get("size") or "").partition("x")
     steps = body.get("num_inference_steps") or body.get("steps")
     guidance = body.get("guidance_scale", body.get("guidance"))
+    images = [data for name, data in body.items() if name.startswith("image") and isinstance(data, bytes)]
+    images += [data for image in body.get("images") or () if (data := _decode(image)) is not None]
     return ImageRequest(
         prompt=str(body.get("prompt", "")),
         # SGLang's default, so that a client which forgets the seed is noticed.
@@ -239,7 +241,8 @@ def _image_request(body: Body) -> ImageRequest:
         negative_prompt=str(body.get("negative_prompt", "")),
         steps=int(steps) if steps else None,
         guidance=float(guidance) if guidance is not None else None,
-        source=body.get("image") or body.get("image[]") or _decode(next(iter(body.get("images") or ()), None)),
+        source=images[0] if images else None,
+        references=tuple(images[1:]),
         mask=mask if isinstance(mask := body.get("mask"), bytes) else _decode(mask),
     )
 

@@ -85,6 +85,17 @@ def flat_picture(request: ImageRequest) -> bytes:
     return out.getvalue()
 
 
+def inpainted_picture(request: ImageRequest) -> bytes:
+    """The source with what `flat_picture` would draw where OpenAI's mask is transparent; without both, that alone."""
+    if request.source is None or request.mask is None:
+        return flat_picture(request)
+    with Image.open(io.BytesIO(request.source)) as opened, Image.open(io.BytesIO(request.mask)) as mask:
+        source, kept = opened.convert("RGB"), mask.getchannel("A")
+    out = io.BytesIO()
+    Image.composite(source, Image.open(io.BytesIO(flat_picture(request))), kept).save(out, "PNG")
+    return out.getvalue()
+
+
 def edited_picture(request: ImageRequest) -> bytes:
     """The source with its upper half painted over as `flat_picture` would; without one, that alone."""
     paint = Image.open(io.BytesIO(flat_picture(request)))
