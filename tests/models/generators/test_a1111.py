@@ -145,14 +145,19 @@ async def test_cancelling_interrupts_the_server(tells_task: bool, server: A1111S
 
 
 @pytest.mark.parametrize("tells_task", [True, False])
-async def test_work_of_others_is_not_interrupted(tells_task: bool, server: A1111Server, make: Make) -> None:
+async def test_work_of_others_is_not_interrupted(
+    tells_task: bool, server: A1111Server, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.is_paused, server.tells_task = True, tells_task
     async with httpx.AsyncClient(timeout=PATIENCE_S) as other:
         body = {"prompt": "somebody else's", "seed": 1, "width": 64, "height": 64, "force_task_id": "theirs"}
         theirs = asyncio.create_task(other.post(f"{server.url}/sdapi/v1/txt2img", json=body))
         await until(lambda: server.task == "theirs")
         seen: list[tuple[int, int]] = []
-        ours = asyncio.create_task(make().generate(request(on_progress=lambda *steps: seen.append(steps))))
+        generator = make()
+        # As if theirs had come in between.
+        monkeypatch.setattr(generator, "_wait_turn", lambda _client: asyncio.sleep(0))
+        ours = asyncio.create_task(generator.generate(request(on_progress=lambda *steps: seen.append(steps))))
         await until(lambda: server.drawings() == 2 and len(server.calls("progress")) > 2)
         ours.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -161,6 +166,26 @@ async def test_work_of_others_is_not_interrupted(tells_task: bool, server: A1111
         assert (await theirs).status_code == 200
     assert server.interrupts == 0
     assert seen == []
+
+
+async def test_work_of_others_is_waited_for(server: A1111Server, make: Make) -> None:
+    server.is_paused = True
+    async with httpx.AsyncClient(timeout=PATIENCE_S) as other:
+        body = {"prompt": "somebody else's", "seed": 1, "width": 64, "height": 64}
+        theirs = asyncio.create_task(other.post(f"{server.url}/sdapi/v1/txt2img", json=body))
+        await until(lambda: server.jobs == 1)
+        ours = asyncio.create_task(make().generate(request()))
+        await until(lambda: len(server.calls("progress")) > 1)
+        assert server.drawings() == 1
+        server.is_paused = False
+        assert (await theirs).status_code == 200
+        assert (await ours).seed == 7
+
+
+async def test_wait_for_others_has_an_end(server: A1111Server, make: Make) -> None:
+    server.state |= {"job_count": 1}
+    assert (await make(timeout_s=0.6).generate(request())).seed == 7
+    assert len(server.calls("progress")) > 1
 
 
 async def test_interruption_by_others_is_told(server: A1111Server, make: Make) -> None:

@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,9 @@ class A1111Generator(RemoteGenerator["httpx.AsyncClient"]):
     """Generates and edits images with a web UI that was started with `--api`.
 
     Sends one request at a time, since the server draws one at a time: further ones would spend their time limit in
-    its queue. While it draws, its progress is asked for and reported; a cancelled request interrupts the server,
-    unless it is drawing for somebody else. The parameters of a result are those that the server says it used.
+    its queue. It waits while the server draws for others, at most as long as for an image. While it draws, its
+    progress is asked for and reported; a cancelled request interrupts the server, unless it is drawing for somebody
+    else. The parameters of a result are those that the server says it used.
 
     Args:
         url: The web UI's address, e.g. `http://127.0.0.1:7860`.
@@ -72,6 +74,8 @@ class A1111Generator(RemoteGenerator["httpx.AsyncClient"]):
         price_usd: US dollars per image; None if unknown.
         limits: Timeout, attempts and defaults of requests; its concurrency is not used.
     """
+
+    _times_itself = True
 
     def __init__(
         self,
@@ -124,7 +128,22 @@ class A1111Generator(RemoteGenerator["httpx.AsyncClient"]):
     async def _close(self, client: httpx.AsyncClient) -> None:
         await client.aclose()
 
+    async def _wait_turn(self, client: httpx.AsyncClient) -> None:
+        """Wait while the server draws for others, at most the time of an attempt.
+
+        It would draw a request that waited in its queue, and was given up, all the same.
+        """
+        deadline = time.monotonic() + self._limits.timeout_s
+        while _is_busy(await self._get_progress(client)) and time.monotonic() < deadline:
+            _LOG.info("%s is drawing for somebody else.", self._endpoint)
+            await asyncio.sleep(_POLL_S)
+
     async def _draw(self, client: httpx.AsyncClient, request: ImageRequest) -> RawImage:
+        await self._wait_turn(client)
+        async with asyncio.timeout(self._limits.timeout_s):
+            return await self._draw_in_turn(client, request)
+
+    async def _draw_in_turn(self, client: httpx.AsyncClient, request: ImageRequest) -> RawImage:
         for kind in sorted(self._unchecked):
             await self._resolve_name(client, kind)
         path, body = await asyncio.to_thread(self._build_body, request)
