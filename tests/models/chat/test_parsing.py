@@ -80,6 +80,36 @@ def test_a_value_of_the_wrong_form_does_not_hide_a_later_right_one() -> None:
     assert read_json(text, ChecklistReply).answers[0].answer == "yes"
 
 
+_NO = '{"answers": [{"number": 1, "answer": "no"}]}'
+_YES = '{"answers": [{"number": 1, "answer": "yes"}]}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'I begin with {{"answers": [ and go on:\n{_NO}',
+        f'{{"answers": [{{"number": 1, "evid\n\nLet me begin anew.\n```json\n{_NO}\n```',
+        f'{_YES}\nNo: {{"answers": [ once more\n{_NO}',
+    ],
+)
+def test_a_fragment_does_not_hide_what_a_model_began_anew(text: str) -> None:
+    assert [item.answer for item in read_json(text, ChecklistReply).answers] == ["no"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"x": 1,, "draft": {_YES}, "final": {{"answers": [',
+        f'{{"x": 1,,\n"draft":\n{_YES},\n"final": {{"answers": [',
+        f'{_YES}\nNo: {{"answers": [ once more\n{{"note": 1}}',
+        f'{_YES}\nI begin with {{"answers": [ and go on:\n{_NO} or [',
+    ],
+)
+def test_what_ends_in_the_middle_is_not_completed(text: str) -> None:
+    with pytest.raises(UnreadableReplyError):
+        read_json(text, ChecklistReply)
+
+
 def test_bare_lists_are_met_half_way() -> None:
     answers = read_json('[{"number": 2, "answer": "no", "evidence": "I see two."}]', ChecklistReply).answers
     assert [(item.number, item.answer, item.evidence) for item in answers] == [(2, "no", "I see two.")]

@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
 
 import json_repair
@@ -24,6 +25,8 @@ M = TypeVar("M", bound=BaseModel)
 # What may begin the JSON of a form: braces of other kinds are prose.
 _START = re.compile(r"""\{(?=\s*(?:[\\"'“”\w]|\}|//|/\*|$))|\[(?=\s*(?:[{"'“\\]|\]|$))""")
 _IN_JSON = re.compile(r'["\\{}\[\]]')
+_RESTART = re.compile(r"^[ \t]*\{", re.MULTILINE)
+_MOST_RESTARTS = 20
 _QUOTES = re.compile(r'(?<!\\)"')
 _OUTSIDE_STRINGS = re.compile(r"[{}\[\]]")
 _SCAN_BUDGET = 20
@@ -72,6 +75,14 @@ def replace_surrogates(value: Any) -> Any:
     return value
 
 
+class CutOffError(ValueError):
+    """A text ends inside of a value, which begins at `start`."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__("it ends in the middle")
+        self.start = start
+
+
 class FoundValue(NamedTuple):
     """A JSON object or array and its place in the text; `is_mended` if it was only nearly JSON."""
 
@@ -101,7 +112,7 @@ def find_values(text: str) -> Iterator[FoundValue]:
         end, depth = _find_end(text, start)
         left -= 2 * ((end or len(text)) - start)
         if end is None:
-            raise ValueError("it ends in the middle")
+            raise CutOffError(start)
         if left < 0:
             raise ValueError("it holds too many brackets")
         if end - start <= _MOST_MENDED and depth <= _DEEPEST_MENDED:
@@ -193,12 +204,33 @@ def read_json(text: str, form: type[M]) -> M:
             except ValidationError as error:
                 fault = error.errors(include_input=False, include_url=False)[0]["msg"]
     except ValueError as error:
+        if isinstance(error, CutOffError) and (rest := _find_restart(_unquote(text), error.start)) is not None:
+            return read_json(rest, form)
         raise UnreadableReplyError(f"The answer is not a {form.__name__} ({error}): {text[:120]!r}.") from None
     if read is not None:
         return read
     if (from_plain := getattr(form, "from_plain", None)) and (plain := from_plain(text)) is not None:
         return cast("M", plain)
     raise UnreadableReplyError(f"The answer is not a {form.__name__} ({fault}): {text[:120]!r}.")
+
+
+def _find_restart(text: str, start: int) -> str | None:
+    """Return the object with which a model began anew behind a fragment: on a line of its own, at the text's end.
+
+    The fragment begins at `start`, and is no longer JSON before that line: what is only cut off holds no new beginning.
+    """
+    decoder, position = json.JSONDecoder(strict=False), len(text)
+    with suppress(RecursionError):
+        try:
+            json.JSONDecoder().raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            position = error.pos
+    for line in islice(_RESTART.finditer(text, position), _MOST_RESTARTS):
+        with suppress(ValueError, RecursionError):
+            _, end = decoder.raw_decode(text, line.end() - 1)
+            if not text[end:].strip("` \t\r\n"):
+                return text[line.end() - 1 :]
+    return None
 
 
 def _unquote(text: str) -> str:
