@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from gems.memory.vision import KNOWN_FOR_S, VisionRecord
 from gems.models.chat.vision import vision_question
 from gems.service import Gems
 from tests.support.chat_script import PROMPT, Script, drawings, settings_for, task_of, tasks, text_of
+from tests.support.scripted_service import PATIENCE_S
 from tests.support.stub import Fault, StubServer
 from tests.support.stub.models import flat_picture
 from tests.support.stub.responses import Answer, count_images
@@ -27,9 +29,13 @@ class Seer(Script):
     """A script that says the colour of the square, or what it is told to say."""
 
     colour = "Red"
+    together: threading.Barrier | None = None
 
     def __call__(self, messages: list[dict[str, Any]]) -> Answer:
-        return super().__call__(messages) if task_of({"messages": messages}) else Answer(self.colour)
+        task = task_of({"messages": messages})
+        if self.together is not None and task in ("", "decompose"):
+            self.together.wait()
+        return super().__call__(messages) if task else Answer(self.colour)
 
 
 @pytest.fixture
@@ -139,13 +145,13 @@ async def test_runs_that_start_together_ask_once(stub: StubServer, home: Path) -
     assert len(asked(stub)) == 1
 
 
-async def test_it_is_asked_beside_planning(stub: StubServer, home: Path) -> None:
-    async with opened(stub, home) as gems:
-        stub.fault(Fault("drip", seconds=1.0), when=lambda body: task_of(body) == "decompose")
-        await gems.run(PROMPT, size=SIZE)
-    calls = stub.calls("chat")
-    assert {task_of(call.body) for call in calls[:2]} == {"decompose", ""}
-    assert stub.peak("chat") >= 2
+async def test_it_is_asked_beside_planning(stub: StubServer, home: Path, script: Seer) -> None:
+    # Neither is answered before both are asked.
+    script.together = threading.Barrier(2, timeout=PATIENCE_S)
+    async with opened(stub, home, chat={"timeout_s": float(PATIENCE_S)}) as gems:
+        result = await gems.run(PROMPT, size=SIZE)
+    assert (result.stop_reason, result.warnings, len(asked(stub))) == ("passed", [], 1)
+    assert not script.together.broken
 
 
 async def test_a_wrong_answer_is_asked_about_again_and_told(stub: StubServer, home: Path, script: Seer) -> None:
