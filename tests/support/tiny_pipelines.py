@@ -62,7 +62,7 @@ def clip_tokenizer() -> Any:
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77)
 
 
-def _settled(model: Any) -> Any:
+def settle(model: Any) -> Any:
     """`model` ready to draw: some layers are born with uninitialised memory, which is often NaN."""
     import torch
 
@@ -74,21 +74,60 @@ def _settled(model: Any) -> Any:
     return model.eval()
 
 
-def _autoencoder(latent_channels: int, widths: tuple[int, ...], **config: Any) -> Any:
+def make_autoencoder(latent_channels: int, widths: tuple[int, ...], **config: Any) -> Any:
+    """An `AutoencoderKL` of toy size."""
     from diffusers import AutoencoderKL
 
-    return _settled(
+    return settle(
         AutoencoderKL(
             latent_channels=latent_channels,
             block_out_channels=widths,
             down_block_types=("DownEncoderBlock2D",) * len(widths),
             up_block_types=("UpDecoderBlock2D",) * len(widths),
             layers_per_block=1,
-            norm_num_groups=2,
             sample_size=64,
-            **config,
+            **{"norm_num_groups": 2, **config},
         )
     )
+
+
+def make_faithful_autoencoder(latent_channels: int, **config: Any) -> Any:
+    """An `AutoencoderKL` that returns an image with the mean colour of each 8x8 pixels, so that edits keep its parts.
+
+    Each colour x goes through the network as (x, -x, c, -c), a group of its own, in which a large constant c makes
+    the normalisation linear, as is silu(x) - silu(-x) = x. All residual branches are zero.
+    """
+    import torch
+
+    vae = make_autoencoder(latent_channels, (12,) * 4, **config, norm_num_groups=3)
+    constant = 64.0
+    pairs = [(4 * colour, colour) for colour in range(3)]
+    with torch.no_grad():
+        for name, part in vae.named_modules():
+            if name.endswith(("conv2", "to_out.0", "conv_in", "conv_out", "downsamplers.0.conv", "upsamplers.0.conv")):
+                part.weight.zero_()
+                part.bias.zero_()
+            if name.endswith("downsamplers.0.conv"):
+                part.weight[range(12), range(12), :2, :2] = 0.25
+            if name.endswith("upsamplers.0.conv"):
+                part.weight[range(12), range(12), 1, 1] = 1.0
+        for half in (vae.encoder, vae.decoder):
+            for plus, colour in pairs:
+                half.conv_in.weight[plus, colour, 1, 1] = 1.0
+                half.conv_in.weight[plus + 1, colour, 1, 1] = -1.0
+                half.conv_in.bias[plus + 2], half.conv_in.bias[plus + 3] = constant, -constant
+                half.conv_out.weight[colour, plus, 1, 1] = constant / 2**0.5
+                half.conv_out.weight[colour, plus + 1, 1, 1] = -constant / 2**0.5
+        vae.encoder.conv_out.bias[latent_channels:] = -30.0
+    return vae
+
+
+def faithful_z_image() -> Any:
+    """`ZImagePipeline` whose edits keep what they are not asked to change."""
+    config = {"scaling_factor": 0.3611, "shift_factor": 0.1159, "use_quant_conv": False, "use_post_quant_conv": False}
+    pipe = z_image()
+    pipe.register_modules(vae=make_faithful_autoencoder(16, **config))
+    return pipe
 
 
 def z_image() -> Any:
@@ -120,15 +159,16 @@ def z_image() -> Any:
         max_position_embeddings=1024,
     )
     return ZImagePipeline(
-        transformer=_settled(transformer),
-        vae=_autoencoder(16, (8, 8, 8, 8), scaling_factor=0.3611, shift_factor=0.1159),
-        text_encoder=_settled(Qwen3Model(reader)),
+        transformer=settle(transformer),
+        vae=make_autoencoder(16, (8, 8, 8, 8), scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=settle(Qwen3Model(reader)),
         tokenizer=qwen_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
 
 
-def _qwen_reader(tokenizer: Any) -> Any:
+def make_qwen_encoder(tokenizer: Any) -> Any:
+    """The text encoder of Qwen-Image, which sees images, too."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     small = {"hidden_size": 16, "intermediate_size": 16}
@@ -150,7 +190,7 @@ def _qwen_reader(tokenizer: Any) -> Any:
         image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
     )
-    return _settled(Qwen2_5_VLForConditionalGeneration(config))
+    return settle(Qwen2_5_VLForConditionalGeneration(config))
 
 
 def qwen_image() -> Any:
@@ -188,9 +228,9 @@ def qwen_image() -> Any:
         use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
     )
     return QwenImagePipeline(
-        transformer=_settled(transformer),
-        vae=_settled(vae),
-        text_encoder=_qwen_reader(tokenizer),
+        transformer=settle(transformer),
+        vae=settle(vae),
+        text_encoder=make_qwen_encoder(tokenizer),
         tokenizer=tokenizer,
         scheduler=scheduler,
     )
@@ -232,9 +272,9 @@ def stable_diffusion() -> Any:
         set_alpha_to_one=False,
     )
     return StableDiffusionPipeline(
-        unet=_settled(unet),
-        vae=_autoencoder(4, (4, 4, 4, 4), scaling_factor=0.18215),
-        text_encoder=_settled(CLIPTextModel(reader)),
+        unet=settle(unet),
+        vae=make_autoencoder(4, (4, 4, 4, 4), scaling_factor=0.18215),
+        text_encoder=settle(CLIPTextModel(reader)),
         tokenizer=clip_tokenizer(),
         scheduler=scheduler,
         safety_checker=None,
@@ -244,7 +284,8 @@ def stable_diffusion() -> Any:
     )
 
 
-def _clip_reader(name: str = "CLIPTextModel") -> Any:
+def make_clip_encoder(name: str = "CLIPTextModel") -> Any:
+    """A text encoder of CLIP."""
     import transformers
 
     config = transformers.CLIPTextConfig(
@@ -258,17 +299,17 @@ def _clip_reader(name: str = "CLIPTextModel") -> Any:
         num_hidden_layers=2,
         projection_dim=16,
     )
-    return _settled(getattr(transformers, name)(config))
+    return settle(getattr(transformers, name)(config))
 
 
-def _t5(width: int) -> tuple[Any, Any]:
+def make_t5(width: int) -> tuple[Any, Any]:
     """A T5 encoder and its tokenizer, which knows single characters."""
     from transformers import T5Config, T5EncoderModel, T5TokenizerFast
 
     marks = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), ("\u2581", -1.0)]
     tokenizer = T5TokenizerFast(vocab=[*marks, *((chr(code), -2.0) for code in range(33, 127))], extra_ids=0)
     config = T5Config(vocab_size=128, d_model=width, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    return _settled(T5EncoderModel(config)), tokenizer
+    return settle(T5EncoderModel(config)), tokenizer
 
 
 def flux() -> Any:
@@ -288,11 +329,11 @@ def flux() -> Any:
         pooled_projection_dim=16,
         axes_dims_rope=[4, 4, 8],
     )
-    reader, tokenizer = _t5(16)
+    reader, tokenizer = make_t5(16)
     return FluxPipeline(
-        transformer=_settled(transformer),
-        vae=_autoencoder(4, (8, 8, 8, 8), use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
-        text_encoder=_clip_reader(),
+        transformer=settle(transformer),
+        vae=make_autoencoder(4, (8, 8, 8, 8), use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
+        text_encoder=make_clip_encoder(),
         tokenizer=clip_tokenizer(),
         text_encoder_2=reader,
         tokenizer_2=tokenizer,
@@ -351,9 +392,9 @@ def flux2_klein(*, distilled: bool = True) -> Any:
         max_position_embeddings=1024,
     )
     return Flux2KleinPipeline(
-        transformer=_settled(transformer),
-        vae=_settled(vae),
-        text_encoder=_settled(Qwen3ForCausalLM(reader)),
+        transformer=settle(transformer),
+        vae=settle(vae),
+        text_encoder=settle(Qwen3ForCausalLM(reader)),
         tokenizer=qwen_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         is_distilled=distilled,
@@ -390,11 +431,11 @@ def stable_diffusion_xl() -> Any:
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading"
     )
     return StableDiffusionXLPipeline(
-        unet=_settled(unet),
-        vae=_autoencoder(4, (4, 4, 4, 4), scaling_factor=0.13025),
-        text_encoder=_clip_reader(),
+        unet=settle(unet),
+        vae=make_autoencoder(4, (4, 4, 4, 4), scaling_factor=0.13025),
+        text_encoder=make_clip_encoder(),
         tokenizer=clip_tokenizer(),
-        text_encoder_2=_clip_reader("CLIPTextModelWithProjection"),
+        text_encoder_2=make_clip_encoder("CLIPTextModelWithProjection"),
         tokenizer_2=clip_tokenizer(),
         scheduler=scheduler,
         feature_extractor=None,
@@ -412,8 +453,8 @@ def stable_diffusion_3() -> Any:
     transformer = SD3Transformer2DModel(
         sample_size=32,
         patch_size=1,
-        in_channels=4,
-        out_channels=4,
+        in_channels=16,
+        out_channels=16,
         num_layers=1,
         attention_head_dim=8,
         num_attention_heads=4,
@@ -421,13 +462,13 @@ def stable_diffusion_3() -> Any:
         joint_attention_dim=32,
         pooled_projection_dim=32,
     )
-    reader, tokenizer = _t5(32)
+    reader, tokenizer = make_t5(32)
     return StableDiffusion3Pipeline(
-        transformer=_settled(transformer),
-        vae=_autoencoder(4, (8, 8, 8, 8), use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
-        text_encoder=_clip_reader("CLIPTextModelWithProjection"),
+        transformer=settle(transformer),
+        vae=make_autoencoder(16, (8, 8, 8, 8), use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.1),
+        text_encoder=make_clip_encoder("CLIPTextModelWithProjection"),
         tokenizer=clip_tokenizer(),
-        text_encoder_2=_clip_reader("CLIPTextModelWithProjection"),
+        text_encoder_2=make_clip_encoder("CLIPTextModelWithProjection"),
         tokenizer_2=clip_tokenizer(),
         text_encoder_3=reader,
         tokenizer_3=tokenizer,

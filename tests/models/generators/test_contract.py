@@ -112,8 +112,9 @@ def _diffusers(_stack: ExitStack, factory: pytest.TempPathFactory) -> Subject:
 
     torch.set_num_threads(1)
     if not _TINY:
-        _TINY.append(tiny_pipelines.save("z_image", factory.mktemp("contract") / "z"))
-    return Subject(DiffusersGenerator(str(_TINY[0]), device="cpu"), _uncounted, 64)
+        _TINY.append(factory.mktemp("contract") / "z")
+        tiny_pipelines.faithful_z_image().save_pretrained(_TINY[0])
+    return Subject(DiffusersGenerator(str(_TINY[0]), device="cpu"), _uncounted, 128)
 
 
 _MAKERS = {

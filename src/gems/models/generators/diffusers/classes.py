@@ -119,6 +119,12 @@ class PipelineClass:
         return own is not None and any(name in _read_parameters(own) for name in ("image", "images"))
 
     @cached_property
+    def may_lose_steps(self) -> bool:
+        """Whether a low strength may leave no step at all, since the class rounds steps times strength down."""
+        schedule = self.methods.get("get_timesteps")
+        return schedule is not None and "int(num_inference_steps * strength)" in ast.unparse(schedule)
+
+    @cached_property
     def guidance(self) -> tuple[str, bool]:
         """The parameter for the guidance scale (empty if there is none), and whether negative prompts depend on it.
 

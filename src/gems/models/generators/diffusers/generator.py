@@ -137,9 +137,10 @@ class DiffusersGenerator:
             raise OptionError(f"Invalid seed: {request.seed}.", hint=f"Use 0 to {SEEDS - 1}.")
         _check_options(request.steps, request.guidance, self._recipe.min_steps)
         self.capabilities.check_size(request.width, request.height)
-        choose_task(self._recipe, request)
+        known = self._recipe.tasks.get(choose_task(self._recipe, request))
         steps = self._recipe.steps if request.steps is None else request.steps
-        if request.strength is not None and steps is not None and int(steps * request.strength) < 1:
+        loses = request.strength is not None and known is not None and known.may_lose_steps
+        if loses and request.strength and steps and int(steps * request.strength) < 1:
             hint = f"Use a strength of at least {1 / steps:.2g}, or more steps."
             raise OptionError(f"A strength of {request.strength} leaves none of {steps} steps.", hint=hint)
         _check_images(request)

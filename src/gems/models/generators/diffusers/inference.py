@@ -101,8 +101,8 @@ def _run_pipeline(
         return []
     arguments = _build_arguments(loaded, pipe, known, requests, encoded, on_step)
     try:
-        _set_guiders(pipe, arguments.pop("guider", None))
-        output = pipe(**arguments)
+        _set_guiders(pipe, arguments.get("guider"))
+        output = pipe(**{name: value for name, value in arguments.items() if name != "guider"})
     except Exception as error:
         _clean_up(pipe, error)
         if isinstance(error, GenerationStopped):
@@ -187,6 +187,10 @@ def _image_arguments(recipe: Recipe, known: PipelineClass, request: ImageRequest
     if known.mask_parameter or "strength" in known.parameters or "width" not in known.parameters:
         images[0] = images[0] if images[0].size == size else images[0].resize(size)
     arguments: dict[str, Any] = {"strength": request.strength}
+    steps, usual = _resolve_options(recipe, request)[0], known.default("strength", float)
+    if request.strength is None and known.may_lose_steps and steps and usual and int(steps * usual) < 1:
+        # The class's own strength would leave no step to a model that takes few.
+        arguments["strength"] = 1 / steps
     several = recipe.references > 0 or known.image_parameter == "images"
     if not known.mask_parameter:
         return arguments | {known.image_parameter: images if several else images[0]}

@@ -196,16 +196,8 @@ def recipe_for_class(pipeline: str, *, source: str = "", **other: Any) -> Recipe
     family = _FAMILY.sub("", pipeline)
     turbo = _TURBO.get(family, {}) if _FEW_STEPS.search(source.rpartition("/")[2]) else {}
     turbo = turbo or _UNDISTILLED.get(source.lower(), {})
-    return Recipe(
-        **{
-            **told,
-            **KNOWN.get(pipeline, KNOWN.get(family, {})),
-            **turbo,
-            **other,
-            "pipeline": pipeline,
-            "source": source,
-        }
-    )
+    told |= KNOWN.get(pipeline, KNOWN.get(family, {})) | turbo | other
+    return Recipe(**told, pipeline=pipeline, source=source)
 
 
 def find_recipe(model: str) -> Recipe:
