@@ -75,7 +75,7 @@ class GeneratorSettings(BaseModel):
     model: str = Field(
         "blocks",
         description="Model spec: `blocks`, `diffusers:NAME_OR_DIR`, `openai:MODEL@BASE_URL`, "
-        "`openai-chat:MODEL@BASE_URL`, `a1111:URL`, `http:URL`.",
+        "`openai-chat:MODEL@BASE_URL`, `comfyui:WORKFLOW.json@URL`, `a1111:URL`, `http:URL`.",
     )
     api_key: SecretStr | None = Field(None, description="Key; OPENAI_API_KEY for OpenAI's own address.")
     timeout_s: float = Field(300.0, gt=0, description="Seconds for one image.")
@@ -83,7 +83,7 @@ class GeneratorSettings(BaseModel):
     attempts: int = Field(4, ge=1, le=20, description="Attempts per image, if retrying can help.")
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     extra_body: dict[str, Any] = Field(
-        default_factory=dict, repr=False, description="Further fields of requests to OpenAI APIs and A1111, as JSON."
+        default_factory=dict, repr=False, description="Further fields of requests to OpenAI APIs, ComfyUI and A1111, as JSON."
     )
     image_hosts: list[str] = Field(
         default_factory=list,

@@ -17,6 +17,8 @@ from gems.apps.doctor import DoctorReport, smallest_size
 from gems.errors import ConfigurationError
 from gems.models.chat.vision import red_square
 from gems.types import GeneratorCapabilities
+from tests.support.comfyui_server import serving_comfyui
+from tests.support.comfyui_workflows import inpainting, save, text_to_image
 from tests.support.postgres import PASSWORD
 from tests.support.receiver import Receiver, langsmith
 from tests.support.stub import Fault, StubServer
@@ -172,6 +174,37 @@ def test_a_generator_that_draws_nothing(stub: StubServer) -> None:
     assert code == 1
     assert failed(checks) == {"generator"}
     assert len(stub.calls("generate")) == 1
+
+
+def test_the_binding_of_a_workflow_is_shown(tmp_path: Path) -> None:
+    with serving_comfyui() as server:
+        path = save(tmp_path, text_to_image())
+        code, checks = checkup("--generator", f"comfyui:{path}@{server.url}")
+        assert code == 0
+        assert (
+            "prompt: CLIPTextEncode (node 6) text; negative: CLIPTextEncode (node 7) text"
+            in checks["workflow"]["detail"]
+        )
+        assert "image: not bound; mask: not bound; output: SaveImage (node 9)" in checks["workflow"]["detail"]
+        assert len(server.prompts) == 1
+        server.lacking.add("KSampler")
+        code, checks = checkup("--generator", f"comfyui:{path}@{server.url}", "--no-draw")
+        assert code == 1
+        assert failed(checks) == {"workflow's nodes"}
+        assert "the node KSampler" in checks["workflow's nodes"]["detail"]
+        # A workflow that only edits is tried with an image of the doctor's own.
+        server.lacking.clear()
+        save(tmp_path, inpainting())
+        code, checks = checkup("--generator", f"comfyui:{path}@{server.url}")
+        assert code == 0, checks
+
+
+def test_a_workflow_in_another_format(tmp_path: Path) -> None:
+    path = save(tmp_path, {"nodes": [], "links": []})
+    code, checks = checkup("--generator", f"comfyui:{path}")
+    assert code == 1
+    assert failed(checks) == {"workflow", "workflow's nodes", "generator"}
+    assert "Export (API)" in checks["workflow"]["hint"]
 
 
 @pytest.mark.parametrize(

@@ -224,10 +224,14 @@ class ComfyUIServer:
             self.sockets.pop(client or "")
             await socket.close(1011)
             return
-        await socket.send_json({"type": kind, "data": data})
-        if kind == "progress":
-            # A preview: the type of the event and of the image, and the image.
-            await socket.send_bytes(struct.pack(">II", 1, 1) + b"\xff\xd8\xff")
+        try:
+            await socket.send_json({"type": kind, "data": data})
+            if kind == "progress":
+                # A preview: the type of the event and of the image, and the image.
+                await socket.send_bytes(struct.pack(">II", 1, 1) + b"\xff\xd8\xff")
+        except (RuntimeError, WebSocketDisconnect):
+            # The client is gone; what it ordered is executed all the same.
+            self.sockets.pop(client or "", None)
 
     async def listen(self, socket: WebSocket) -> None:
         client = socket.query_params.get("clientId", "")

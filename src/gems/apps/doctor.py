@@ -10,6 +10,7 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, closing
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
@@ -25,7 +26,10 @@ from gems.errors import (
     BlindModelError,
     ConfigurationError,
     ContextExceededError,
+    EditingUnsupportedError,
     GemsError,
+    InternalError,
+    ModelUnavailableError,
     ProviderError,
     ProviderTimeoutError,
     RejectedRequestError,
@@ -43,6 +47,7 @@ from gems.models.chat.messages import Picture, Question
 from gems.models.chat.schemas import MAX_QUESTIONS
 from gems.models.chat.vision import read_sight, red_square, vision_question
 from gems.models.factory import open_chat, open_generator
+from gems.models.generators.comfyui.generator import ComfyUIGenerator
 from gems.models.prices import DATE
 from gems.nodes.prompts import numbered, question
 from gems.observability.redaction import display_url
@@ -115,6 +120,9 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
         for roles, wanted in _group_roles(settings):
             async for check in check_chat(roles, wanted):
                 yield check
+        if settings.generator.model.startswith("comfyui:"):
+            yield await _check("workflow", asyncio.to_thread(_check_workflow, settings.generator))
+            yield await _check("workflow's nodes", _check_workflow_nodes(settings.generator))
         yield await check_generator(settings.generator, draw=draw)
         yield await _check("server", asyncio.to_thread(_check_server, settings))
         yield await _check("traces", _check_collector(settings))
@@ -358,6 +366,30 @@ async def _check_structured_output(client: ChatClient) -> str:
     }.get(client.structured_output, "requested in the prompt (text)")
 
 
+def _open_workflow(settings: GeneratorSettings) -> ComfyUIGenerator:
+    generator = open_generator(settings.model_copy(update={"attempts": 1}))
+    if not isinstance(generator, ComfyUIGenerator):
+        raise InternalError(f"{settings.model} is no workflow.")
+    return generator
+
+
+def _check_workflow(settings: GeneratorSettings) -> str:
+    """Say which part of a request is set in which node of a ComfyUI workflow."""
+    return _open_workflow(settings).describe_binding()
+
+
+async def _check_workflow_nodes(settings: GeneratorSettings) -> str:
+    """Look for the workflow's nodes and models on its server, which executes nothing."""
+    generator = _open_workflow(settings)
+    try:
+        if missing := await generator.find_missing():
+            hint = "Install the missing nodes there (ComfyUI Manager), and put models' files into its folder of models."
+            raise ModelUnavailableError(f"The server lacks {', '.join(missing)}.", hint=hint)
+        return "all are on the server"
+    finally:
+        await generator.aclose()
+
+
 async def check_generator(settings: GeneratorSettings, *, draw: bool) -> Check:
     """Open the generator, and `draw` one image of its smallest size, which may cost money."""
     return await _check("generator", _check_generator(settings, draw=draw))
@@ -370,7 +402,14 @@ async def _check_generator(settings: GeneratorSettings, *, draw: bool) -> str:
         if not draw:
             raise _Skipped(f"{able.model}: skipped with --no-draw")
         width, height = smallest_size(able)
-        image = await generator.generate(ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height))
+        request = ImageRequest(prompt="a red square", seed=_SEED, width=width, height=height)
+        try:
+            image = await generator.generate(request)
+        except EditingUnsupportedError:
+            # A workflow that does nothing else than edit.
+            side = max(width, height)
+            source = await asyncio.to_thread(red_square, side)
+            image = await generator.generate(replace(request, source=source, width=side, height=side))
         price = f" for ${able.price_usd:g}" if able.price_usd else ""
         if price and settings.usd_per_image is None:
             price += f" (known price of {DATE}; GEMS_GENERATOR__USD_PER_IMAGE overrides it)"

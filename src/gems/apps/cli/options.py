@@ -105,7 +105,7 @@ class Models:
         option(
             "SPEC",
             "Image generator: blocks, diffusers:NAME_OR_DIR, openai:MODEL@BASE_URL, openai-chat:MODEL@BASE_URL, "
-            "a1111:URL or http:URL. Default: from settings.",
+            "comfyui:WORKFLOW.json@URL, a1111:URL or http:URL. Default: from settings.",
         ),
     ] = None
 

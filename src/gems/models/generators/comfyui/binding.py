@@ -96,11 +96,14 @@ class _Binder:
     titled: dict[str, list[str]] = field(default_factory=dict)
     """Nodes by the role in their title, in the order of their numbers."""
     inputs: dict[str, tuple[Input, ...]] = field(default_factory=dict)
+    nodes: set[str] = field(default_factory=set)
+    """The nodes that the output depends on."""
 
     def bind(self) -> Binding:
         self._read_titles()
         output = self._find_output()
         self.nodes = find_ancestors(self.workflow.nodes, output)
+        self._check_titled(output)
         for part in _NAMES:
             if part not in ("image", "mask", "reference") and part in self.titled:
                 self.inputs[part] = tuple(t for node in self.titled[part] for t in self._titled_inputs(part, node))
@@ -153,13 +156,22 @@ class _Binder:
                 what = f"The workflow {self.workflow.name} has several nodes titled `GEMS {role}`."
                 raise ConfigurationError(what, hint="Leave the title to one of them.")
 
+    def _check_titled(self, output: str) -> None:
+        """Raise an error for a titled node that does not lead to `output`: it would have no effect."""
+        for role, node in ((role, node) for role, titled in self.titled.items() for node in titled):
+            if node not in self.nodes:
+                what = f"{self.workflow.describe(node)} does not lead to {self.workflow.describe(output)}."
+                hint = f"Connect it, or give the title `GEMS {role}` to a node that does."
+                raise ConfigurationError(f"In the workflow {self.workflow.name}, {what}", hint=hint)
+
     def _titled_inputs(self, part: str, node: str) -> list[Input]:
         """Return the inputs of a titled node that a part is bound to."""
         inputs = self.workflow.inputs_of(node)
         names = [name for name in _NAMES[part] if name in inputs]
         if part in ("prompt", "negative"):
             if not names:
-                names = [name for name, value in inputs.items() if isinstance(value, str)]
+                others = [name for name, value in inputs.items() if isinstance(value, str) and "_name" not in name]
+                names = others if len(others) == 1 else []
             # Encoders with several text models have an input for each; other nodes have one text.
             several = [name for name in names if name in _TEXTS[2:8]]
             names = several if len(several) > 1 else names[:1]

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import io
 import os
+import uuid
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, ClassVar
 
 from PIL import Image, ImageChops
 
-from gems.errors import EditingUnsupportedError
+from gems.errors import EditingUnsupportedError, RejectedRequestError
 from gems.models.generators.comfyui.binding import bind
 from gems.models.generators.comfyui.server import ComfyUIServer
 from gems.models.generators.comfyui.workflow import Nodes, Workflow, copy_for, leave_out
@@ -129,22 +129,33 @@ class ComfyUIGenerator(RemoteGenerator[ComfyUIServer]):
         nodes = copy_for(self.workflow, self.binding.output)
         used = self._set_values(nodes, request)
         await self._set_images(client, nodes, request)
-        image = await client.run(nodes, self.binding.output, request.on_progress, self.binding.sampler)
-        # Drawn already: only fetching it is repeated.
-        data = await with_retries(
-            partial(self._fetch_image, client, image),
-            attempts=self._limits.attempts,
-            first_wait_s=self._limits.first_wait_s,
-        )
+        output = self.binding.output
+        data = await self._run(client, nodes, request)
+        if data is None:
+            # No input changed since the server last executed it: older ones then name no image, and a file that was
+            # deleted meanwhile is not drawn again. An input that the node does not have is another one all the same.
+            nodes[output]["inputs"]["gems_run"] = str(uuid.uuid4())
+            data = await self._run(client, nodes, request)
+        if data is None:
+            what = f"{self._endpoint} executed the workflow, but {self.workflow.describe(output)} has no image."
+            raise RejectedRequestError(what, hint="Title another node `GEMS output`, and look at the server's log.")
         parameters = {**used, "workflow": self.workflow.name, "nodes": self._as_recorded(nodes)}
         seed = request.seed if self._capabilities.seeds else None
         return RawImage(data=data, seed=seed, parameters=parameters)
 
-    async def _fetch_image(self, client: ComfyUIServer, image: Mapping[str, Any]) -> bytes:
-        try:
-            return await client.fetch(image)
-        except Exception as error:
-            raise translate_error(error, self._endpoint, *self._secrets) from error
+    async def _run(self, client: ComfyUIServer, nodes: Nodes, request: ImageRequest) -> bytes | None:
+        """Run the nodes and return their image; None if the server has none. Only fetching it is repeated."""
+        image = await client.run(nodes, self.binding.output, request.on_progress, self.binding.sampler)
+        if image is None:
+            return None
+
+        async def fetch() -> bytes | None:
+            try:
+                return await client.fetch(image)
+            except Exception as error:
+                raise translate_error(error, self._endpoint, *self._secrets) from error
+
+        return await with_retries(fetch, attempts=self._limits.attempts, first_wait_s=self._limits.first_wait_s)
 
     def _set_values(self, nodes: Nodes, request: ImageRequest) -> dict[str, Any]:
         """Set texts and numbers of a request in `nodes`, and return what decides the pixels, by GEMS' own names."""
@@ -200,11 +211,10 @@ class ComfyUIGenerator(RemoteGenerator[ComfyUIServer]):
         """Return the nodes as they were sent, without keys: they are shown, and written into images."""
 
         def hidden(name: str, value: Any) -> Any:
-            named = {name: value}
+            if not isinstance(value, str):
+                return value
             # By its name only: names of files look random, too.
-            if isinstance(value, str) and any(secrets_in({name: "x"})):
-                return "[secret]"
-            return hide(value, *self._secrets) if isinstance(value, str) else named[name]
+            return "[secret]" if value and any(secrets_in({name: "x"})) else hide(value, *self._secrets)
 
         return {
             key: {**node, "inputs": {name: hidden(name, value) for name, value in node["inputs"].items()}}

@@ -136,8 +136,8 @@ class ComfyUIServer:
 
     async def run(
         self, nodes: Nodes, output: str, on_progress: Progress | None, sampler: str | None
-    ) -> Mapping[str, Any]:
-        """Run a workflow, and return the first image of `output` as the server names it.
+    ) -> Mapping[str, Any] | None:
+        """Run a workflow, and return the first image of `output` as the server names it; None if it names none.
 
         Reports the steps of `sampler`, or of all nodes if it is None. Withdraws the job if the call is cancelled.
 
@@ -147,27 +147,6 @@ class ComfyUIServer:
             OutOfMemoryError: a node ran out of memory.
             RejectedRequestError: a node failed, or somebody interrupted the job.
         """
-        image = await self._run_once(nodes, output, on_progress, sampler)
-        if image is None:
-            # Older servers tell nothing of nodes that they did not execute again because no input changed.
-            changed = {**nodes[output], "inputs": {**nodes[output]["inputs"], "gems_run": str(uuid.uuid4())}}
-            image = await self._run_once({**nodes, output: changed}, output, on_progress, sampler)
-        if image is None:
-            what = f"{self.endpoint} executed the workflow, but {describe_node(nodes, output)} has no image."
-            raise RejectedRequestError(what, hint="Title another node `GEMS output`, and look at the server's log.")
-        return image
-
-    async def fetch(self, image: Mapping[str, Any]) -> bytes:
-        """Return the bytes of an image that `run` returned."""
-        asked = {name: str(image.get(name, "")) for name in ("filename", "subfolder", "type")}
-        response = await self._client.get(f"{self._url}/view", params=asked)
-        if not response.is_success:
-            raise error_from_response(response, self.endpoint, *self._secrets)
-        return response.content
-
-    async def _run_once(
-        self, nodes: Nodes, output: str, on_progress: Progress | None, sampler: str | None
-    ) -> Mapping[str, Any] | None:
         job = _Job(str(uuid.uuid4()), nodes, on_progress, sampler)
         async with self._listen(job.id) as socket:
             # Not cancelled with this call: only once it is answered, the job can be withdrawn for certain.
@@ -181,6 +160,16 @@ class ComfyUIServer:
                 raise
         images = (entry.get("outputs") or {}).get(output, {}).get("images") or []
         return next((image for image in images if isinstance(image, dict) and image.get("filename")), None)
+
+    async def fetch(self, image: Mapping[str, Any]) -> bytes | None:
+        """Return the bytes of an image that `run` returned; None if its file is gone."""
+        asked = {name: str(image.get(name, "")) for name in ("filename", "subfolder", "type")}
+        response = await self._client.get(f"{self._url}/view", params=asked)
+        if response.status_code == 404:
+            return None
+        if not response.is_success:
+            raise error_from_response(response, self.endpoint, *self._secrets)
+        return response.content
 
     async def _submit(self, job: _Job) -> None:
         body = {**self._extra, "prompt": job.nodes, "client_id": job.id, "prompt_id": job.id}
@@ -298,7 +287,7 @@ class ComfyUIServer:
         if position == 0:
             job.begin()
         elif job.come_to(position):
-            _LOG.info("%s has %d jobs to do before this one.", self.endpoint, position)
+            _LOG.info("A job waits in the queue of %s; ahead of it: %d", self.endpoint, position)
         return None
 
     def _time_out(self, job: _Job) -> GemsError:
