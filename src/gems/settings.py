@@ -83,7 +83,9 @@ class GeneratorSettings(BaseModel):
     attempts: int = Field(4, ge=1, le=20, description="Attempts per image, if retrying can help.")
     first_wait_s: float = Field(0.5, ge=0, description="Seconds before the second try; doubles from there.")
     extra_body: dict[str, Any] = Field(
-        default_factory=dict, repr=False, description="Further fields of requests to OpenAI APIs, ComfyUI and A1111, as JSON."
+        default_factory=dict,
+        repr=False,
+        description="Further fields of requests to OpenAI APIs, ComfyUI and A1111, as JSON.",
     )
     image_hosts: list[str] = Field(
         default_factory=list,
