@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openai import APIError, OpenAI
+from openai import APIError, BadRequestError, OpenAI
 from PIL import Image
 
 from gems.apps.server.app import create_app
@@ -19,10 +19,12 @@ from gems.apps.server.openai.images import Partials
 from gems.errors import RefusedError
 from gems.events import Judged
 from gems.results import RunResult
-from gems.settings import ServeSettings, Settings
+from gems.service import Gems
+from gems.settings import GeneratorSettings, ServeSettings, Settings
 from gems.types import ImageRequest
 from tests.apps.server.openai.conftest import Client, Serve
 from tests.support.http_server import serving
+from tests.support.scripted_models import settings_at
 from tests.support.scripted_service import PATIENCE_S, House
 
 ASKED: dict[str, Any] = {"model": "gems", "prompt": "a red cat"}
@@ -253,3 +255,35 @@ def test_a_client_that_leaves_stops_nothing(openai: OpenAI, house: House) -> Non
     while (result := shown(house, run_id)).status != "done":
         assert time.monotonic() < limit
     assert len(result.rounds) == 5
+
+
+def cut_out(request: ImageRequest) -> bytes:
+    """A picture with a transparent corner."""
+    drawn = Image.new("RGBA", (request.width, request.height), "red")
+    drawn.paste((0, 0, 0, 0), (0, 0, 8, 8))
+    out = io.BytesIO()
+    drawn.save(out, "PNG")
+    return out.getvalue()
+
+
+def test_transparent_background_where_the_generator_draws_it(house: House, client: Client) -> None:
+    house.generator.paint = cut_out
+    settings = settings_at(house.home, serve=ServeSettings(web=False))
+    settings = settings.model_copy(update={"generator": GeneratorSettings(background="transparent")})
+    gems = Gems(settings, chat=house.chat, generator=house.generator, skills=())
+    with serving(create_app(settings, gems)) as base:
+        answer = client(base).images.generate(**ASKED, background="transparent")
+        assert answer.background == "transparent"
+        assert answer.data is not None
+        assert picture(answer.data[0].b64_json).getpixel((2, 2)) == (0, 0, 0, 0)
+        opaque = client(base).images.generate(**ASKED, output_format="jpeg")
+        assert opaque.background == "opaque"
+        with pytest.raises(BadRequestError, match="JPEG has no transparency"):
+            client(base).images.generate(**ASKED, background="transparent", output_format="jpeg")
+
+
+def test_transparent_background_elsewhere_is_refused_before_anything_is_drawn(openai: OpenAI, house: House) -> None:
+    with pytest.raises(BadRequestError, match="GEMS_GENERATOR__BACKGROUND=transparent"):
+        openai.images.generate(**ASKED, background="transparent")
+    assert house.drawn() == []
+    assert openai.images.generate(**ASKED, background="opaque").background == "opaque"

@@ -31,7 +31,7 @@ from gems.apps.server.openai.runs import (
 )
 from gems.errors import RequestError
 from gems.events import Finished, ImageDrawn, Judged
-from gems.models.images import decode_image, flatten_image
+from gems.models.images import decode_image, flatten_image, open_image
 from gems.options import check_editing
 from gems.results import RunResult
 from gems.runs.source_images import SourceImage, decode_base64, read_source_image
@@ -44,6 +44,7 @@ STREAM: dict[str, Any] = {
 """OpenAPI description of a response that can be streamed."""
 PING_S = 15.0
 """Seconds between keep-alive comments, since proxies close idle connections."""
+_OPAQUE = 255
 
 
 async def encode_image(png: bytes, kind: schemas.Format = "png", quality: int | None = None) -> str:
@@ -61,6 +62,34 @@ def _encode_image(png: bytes, kind: schemas.Format, quality: int) -> str:
         picture = flatten_image(picture)
     picture.save(out, kind.upper(), quality=quality)
     return base64.b64encode(out.getvalue()).decode()
+
+
+async def background_of(png: bytes, kind: schemas.Format) -> schemas.Background:
+    """Return whether an image has transparent pixels in this format."""
+    return await asyncio.to_thread(_background_of, png, kind)
+
+
+def _background_of(png: bytes, kind: schemas.Format) -> schemas.Background:
+    if kind == "jpeg":
+        return "opaque"
+    with open_image(png) as opened:
+        if not opened.has_transparency_data:
+            return "opaque"
+        lowest, _ = opened.convert("RGBA").getchannel("A").getextrema()
+    return "opaque" if lowest == _OPAQUE else "transparent"
+
+
+def _check_background(service: Service, body: schemas.ImageFields) -> None:
+    if body.background != "transparent":
+        return
+    if body.output_format == "jpeg":
+        raise AnswerError("A JPEG has no transparency. Use png or webp as output_format.", param="background")
+    if service.settings.generator.background != "transparent":
+        message = (
+            "Images are not drawn with a transparent background here. Omit background, or set "
+            "GEMS_GENERATOR__BACKGROUND=transparent where GEMS runs, for a generator that draws such images."
+        )
+        raise AnswerError(message, param="background", code="background_unsupported")
 
 
 def sse_event(data: BaseModel | str, name: str | None = None) -> ServerSentEvent:
@@ -157,6 +186,7 @@ async def _image_event(body: schemas.ImageFields, png: bytes, size: str, **more:
     image_event = schemas.ImageEvent(
         type=cast("schemas.ImageEventType", name),
         b64_json=await encode_image(png, kind, body.output_compression),
+        background=await background_of(png, kind),
         output_format=kind,
         quality=schemas.quality_of(body.rounds),
         size=size,
@@ -307,6 +337,7 @@ async def _run_images(
 ) -> schemas.ImagesAnswer | EventSourceResponse:
     if body.stream and body.count > 1:
         raise AnswerError("A streamed response contains one image; omit n.", param="n")
+    _check_background(service, body)
     begun = await start_runs(service, caller, body.prompt, body, body.count, source)
     if body.stream:
         return stream_response(service, _stream_image(service, begun, body), begun)
@@ -321,6 +352,7 @@ async def _run_images(
     ]
     return schemas.ImagesAnswer(
         data=data,
+        background=await background_of(pngs[0], kind),
         output_format=kind,
         quality=schemas.quality_of(body.rounds),
         size=size_of(results[0]),

@@ -16,6 +16,7 @@ Quality = Literal["auto", "low", "medium", "high", "standard", "hd", "xhigh", "m
 ROUNDS: dict[Quality, int] = {"low": 1, "medium": 3}
 """Rounds by quality; 5 for all others."""
 Format = Literal["png", "jpeg", "webp"]
+Background = Literal["opaque", "transparent"]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PROMPT)]
 
 
@@ -45,7 +46,9 @@ class ImageFields(RunFields):
 
     prompt: Prompt
     n: int | None = Field(None, ge=1, le=10, description="Number of images, each from its own run.")
-    background: Literal["auto", "opaque"] | None = None
+    background: Background | Literal["auto"] | None = Field(
+        None, description="`transparent` needs a server whose generator is set to draw such images."
+    )
     output_format: Format | None = Field(None, description="Default: `png`.")
     output_compression: int | None = Field(
         None, ge=0, le=100, description="Quality of `jpeg` and `webp`. Default: 100."
@@ -143,7 +146,7 @@ class ImagesAnswer(BaseModel):
 
     created: int = Field(default_factory=now)
     data: list[ImageData]
-    background: Literal["opaque"] = "opaque"
+    background: Background = "opaque"
     output_format: Format
     quality: Literal["low", "medium", "high"]
     size: str
@@ -160,7 +163,7 @@ class ImageEvent(BaseModel):
 
     type: ImageEventType
     b64_json: str
-    background: Literal["opaque"] = "opaque"
+    background: Background = "opaque"
     created_at: int = Field(default_factory=now)
     output_format: Format
     quality: Literal["low", "medium", "high"]
