@@ -145,7 +145,7 @@ def _keyring() -> Iterator[Any]:
         yield keyring
     except KeyringError as error:
         hint = "Unlock it, or set the key in the environment."
-        raise ConfigurationError(f"The keyring cannot be used: {error}.", hint=hint) from error
+        raise ConfigurationError(f"The keyring cannot be used: {str(error).rstrip('.')}.", hint=hint) from error
 
 
 def read_config(path: Path) -> dict[str, str]:
@@ -170,7 +170,7 @@ def change_config(path: Path, changes: Mapping[str, str | None]) -> Path | None:
         lines, left = list[str](), dict(changes)
         for binding in parse_stream(io.StringIO(before or "")):
             line = binding.original.string
-            if binding.key not in changes:
+            if binding.key is None or binding.key not in changes:
                 lines.append(line)
             elif (value := left.pop(binding.key, None)) is not None:
                 blank = line[: len(line) - len(line.lstrip())]

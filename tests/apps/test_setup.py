@@ -140,6 +140,23 @@ def test_servers_that_are_of_no_use_as_they_are(
     assert check.detail
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        "nonsense",
+        {"data": 7, "models": {}, "paths": [], "version": 1, "system": 1, "devices": 2, "title": []},
+        {"data": [{"id": ["x"], "type": {}, "owned_by": []}, 7, {"id": "m"}], "modalities": [], "capabilities": 5},
+        {"models": [{"name": {}}, {"name": "m"}], "version": {}, "capabilities": {"vision": 1}},
+        {"backends": 1, "default_generation_settings": 2, "sd_model_checkpoint": {}, "data": [{"type": "llm"}]},
+    ],
+)
+def test_any_json_is_read_without_an_error(answer: Any, serve: Callable[..., LocalServer]) -> None:
+    server = serve("none", routes=dict.fromkeys((*survey._PATHS, "/api/show"), answer))
+    assert len(look(server.port)) == 1
+    assert here("setup", "--json").exit_code in (0, 1)
+
+
 def test_a_port_that_nothing_listens_on() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

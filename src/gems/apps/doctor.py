@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gems._version import __version__
 from gems.apps.server.auth import KeyFile
 from gems.apps.text import pluralize
+from gems.config_file import config_file
 from gems.errors import (
     AuthenticationError,
     BlindModelError,
@@ -112,7 +113,8 @@ async def checkup(load: Callable[[], Settings], *, draw: bool) -> AsyncGenerator
     except GemsError as error:
         yield _failed_check("settings", error)
     else:
-        yield Check(name="settings", status="ok", detail="read from the environment and .env")
+        own = f" and {config_file()}" if config_file().is_file() else ""
+        yield Check(name="settings", status="ok", detail=f"read from the environment and .env{own}")
         for name, detail in _storage_checks(settings):
             yield await _check(name, detail)
         yield await _check("memory", _check_memory(settings))

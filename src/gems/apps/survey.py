@@ -179,7 +179,7 @@ class _Port:
                 return await _READERS.get(program, _Port.read_served)(self, program)
         if self.status("/v1/models") in (401, 403):
             # vLLM tells its version to everyone.
-            program = "vLLM" if "version" in self.dict("/version") else ""
+            program = "vLLM" if "version" in self.fields("/version") else ""
             return FoundServer(program, self.url, "needs_key")
         return FoundServer("", self.url, "unknown")
 
@@ -204,23 +204,23 @@ class _Port:
         """Return the status of an answer."""
         return self.answers[path].status
 
-    def dict(self, path: str) -> dict[str, Any]:
+    def fields(self, path: str) -> dict[str, Any]:
         """Return the JSON object of a successful answer; empty for any other."""
         answer = self.answers[path]
         return answer.json if answer.status == 200 and isinstance(answer.json, dict) else {}
 
-    def list(self, path: str, name: str) -> list[dict[str, Any]]:
+    def items(self, path: str, name: str) -> list[dict[str, Any]]:
         """Return the objects in a list of a JSON object."""
-        found = self.dict(path).get(name)
+        found = self.fields(path).get(name)
         return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
     def owners(self) -> set[str]:
         """Return who owns the models of an OpenAI-compatible server."""
-        return {str(item.get("owned_by", "")).lower() for item in self.list("/v1/models", "data")}
+        return {str(item.get("owned_by", "")).lower() for item in self.items("/v1/models", "data")}
 
-    def names(self, path: str = "/v1/models", items: str = "data", name: str = "id") -> list[str]:
+    def names(self, path: str = "/v1/models", where: str = "data", name: str = "id") -> list[str]:
         """Return the names of models; names that cannot stand in a model spec are left out."""
-        found = [str(item.get(name) or "") for item in self.list(path, items)]
+        found = [str(item.get(name) or "") for item in self.items(path, where)]
         return [each for each in found if _NAME.fullmatch(each)][:_MOST_MODELS]
 
     def _found(self, program: str, models: list[ServedModel]) -> FoundServer:
@@ -228,12 +228,13 @@ class _Port:
 
     async def read_served(self, program: str) -> FoundServer:
         """Read the models of an OpenAI-compatible server."""
-        paths = self.dict("/openapi.json").get("paths") or {}
-        sees: Any = self.dict("/get_model_info").get("has_image_understanding")
-        if isinstance(modalities := self.dict("/props").get("modalities"), dict):
+        paths = self.fields("/openapi.json").get("paths")
+        sees: Any = self.fields("/get_model_info").get("has_image_understanding")
+        if isinstance(modalities := self.fields("/props").get("modalities"), dict):
             sees = bool(modalities.get("vision"))
         # A server with both routes has them whatever its model is.
-        draws = None if not paths or {_CHAT, _IMAGES} <= paths.keys() else _IMAGES in paths
+        known = isinstance(paths, dict) and not {_CHAT, _IMAGES} <= paths.keys()
+        draws = _IMAGES in paths if known else None
         told = False if draws else sees if isinstance(sees, bool) else None
         return self._found(program, [ServedModel(name, told, draws) for name in self.names()])
 
@@ -243,14 +244,14 @@ class _Port:
         models = []
         for name, answer in zip(names, shown, strict=True):
             able = answer.json.get("capabilities") if isinstance(answer.json, dict) else None
-            known = isinstance(able, list)
-            sees, draws = ("vision" in able, "image" in able) if known else (None, None)  # type: ignore[operator]
-            if not known or "completion" in able or draws:  # type: ignore[operator]
-                models.append(ServedModel(name, sees, draws))
+            if not isinstance(able, list):
+                models.append(ServedModel(name))
+            elif "completion" in able or "image" in able:
+                models.append(ServedModel(name, "vision" in able, "image" in able))
         return self._found(program, models)
 
     async def read_lm_studio(self, program: str) -> FoundServer:
-        types = {str(item.get("id")): item.get("type") for item in self.list("/api/v0/models", "data")}
+        types = {str(item.get("id")): item.get("type") for item in self.items("/api/v0/models", "data")}
         models = [
             ServedModel(name, types[name] == "vlm", draws=False)
             for name in self.names("/api/v0/models")
@@ -261,9 +262,9 @@ class _Port:
     async def read_web_ui(self, program: str) -> FoundServer:
         if self.status("/sdapi/v1/options") in (401, 403):
             return FoundServer(program, self.url, "needs_key")
-        if not self.dict("/sdapi/v1/options"):
+        if not self.fields("/sdapi/v1/options"):
             return FoundServer(program, self.url, "no_api")
-        name = str(self.dict("/sdapi/v1/options").get("sd_model_checkpoint") or "")
+        name = str(self.fields("/sdapi/v1/options").get("sd_model_checkpoint") or "")
         return self._found(program, [ServedModel(name, sees=False, draws=True)] if name else [])
 
     async def read_bare(self, program: str) -> FoundServer:
@@ -271,8 +272,8 @@ class _Port:
 
     def is_web_ui(self) -> bool:
         """Return whether it is A1111, Forge or SD.Next, also without its API."""
-        title = str(self.dict("/config").get("title") or "")
-        has_api = "sd_model_checkpoint" in self.dict("/sdapi/v1/options")
+        title = str(self.fields("/config").get("title") or "")
+        has_api = "sd_model_checkpoint" in self.fields("/sdapi/v1/options")
         # Some servers answer 401 to everything.
         is_guarded = self.status("/sdapi/v1/options") in (401, 403) and self.status("/v1/models") == 404
         return has_api or is_guarded or "Stable Diffusion" in title
@@ -280,22 +281,22 @@ class _Port:
     def is_ollama(self) -> bool:
         """Return whether it is Ollama; other servers imitate some of its routes."""
         return self.answers["/"].text.startswith("Ollama is running") or (
-            "version" in self.dict("/api/version") and "models" in self.dict("/api/tags")
+            "version" in self.fields("/api/version") and "models" in self.fields("/api/tags")
         )
 
 
 # In this order: llama.cpp and LocalAI imitate routes of others.
 _PROGRAMS: dict[str, Callable[[_Port], bool]] = {
-    "ComfyUI": lambda port: {"system", "devices"} <= port.dict("/system_stats").keys(),
+    "ComfyUI": lambda port: {"system", "devices"} <= port.fields("/system_stats").keys(),
     "Stable Diffusion WebUI": _Port.is_web_ui,
-    "InvokeAI": lambda port: isinstance(port.dict("/api/v1/app/version").get("version"), str),
-    "llama.cpp": lambda port: "default_generation_settings" in port.dict("/props") or "llamacpp" in port.owners(),
-    "LM Studio": lambda port: any("type" in item for item in port.list("/api/v0/models", "data")),
-    "LocalAI": lambda port: "backends" in port.dict("/system"),
+    "InvokeAI": lambda port: isinstance(port.fields("/api/v1/app/version").get("version"), str),
+    "llama.cpp": lambda port: "default_generation_settings" in port.fields("/props") or "llamacpp" in port.owners(),
+    "LM Studio": lambda port: any("type" in item for item in port.items("/api/v0/models", "data")),
+    "LocalAI": lambda port: "backends" in port.fields("/system"),
     "Ollama": _Port.is_ollama,
     "vLLM": lambda port: "vllm" in port.owners(),
-    "SGLang": lambda port: "sglang" in port.owners() or "model_path" in port.dict("/get_model_info"),
-    "OpenAI-compatible server": lambda port: "data" in port.dict("/v1/models") and "gems" not in port.owners(),
+    "SGLang": lambda port: "sglang" in port.owners() or "model_path" in port.fields("/get_model_info"),
+    "OpenAI-compatible server": lambda port: "data" in port.fields("/v1/models") and "gems" not in port.owners(),
 }
 _READERS: dict[str, Callable[[_Port, str], Awaitable[FoundServer]]] = {
     "Ollama": _Port.read_ollama,

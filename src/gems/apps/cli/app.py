@@ -50,9 +50,9 @@ def _gems(
 ) -> None:
     """Generate images that match complex prompts: an agent loop around any text-to-image model.
 
-    Without configuration the built-in simulated models are used; they need no key, GPU or download. Select
-    real models with --chat and --generator, or with GEMS_CHAT__MODEL and GEMS_GENERATOR__MODEL in the
-    environment or in .env.
+    Without configuration the built-in simulated models are used; they need no key, GPU or download. `gems
+    setup` finds and configures real models. Or select them with --chat and --generator, or with
+    GEMS_CHAT__MODEL and GEMS_GENERATOR__MODEL in the environment or in .env.
 
     \b
     Example:
