@@ -50,6 +50,9 @@ class CheckedRequirement(BaseModel):
     evidence: str
     probability: float | None = Field(description="Probability of yes in [0, 1], if known.")
     source: str = Field(description="Source of the answer: judge, confirmation, parent, or a verifier's name.")
+    box: list[int] | None = Field(
+        None, description="Where a no has its place: x1, y1, x2, y2 in thousandths of width and height, if known."
+    )
 
 
 class RunResult(BaseModel):

@@ -44,7 +44,7 @@ from gems.runs.output import check_target, load_saved_image
 from gems.runs.recovery import ledger_drawings, state_from_ledger
 from gems.runs.skill_testing import SkillWorkshop
 from gems.runs.source_images import SourceImage, read_source_image, store_source
-from gems.runs.verification import Verification, verify_image
+from gems.runs.verification import Decomposition, Verification, decompose_prompt, verify_image
 from gems.settings import Settings, load_settings
 from gems.skills.models import Skill, SkillRegistry
 from gems.state import Input, State
@@ -271,6 +271,15 @@ class Gems:
         """
         await self.resources.skills.refreshed()
         return await verify_image(image, prompt, self.resources)
+
+    async def decompose(self, prompt: str) -> Decomposition:
+        """List the requirements of a prompt as runs check them; nothing is generated or stored.
+
+        Raises:
+            RequestError: the prompt is invalid; nothing was paid for.
+            GemsError: a chat model failed.
+        """
+        return await decompose_prompt(prompt, self.resources)
 
     async def cancel(self, run_id: str) -> None:
         """End a run, in this process or another, as soon as possible.

@@ -1,4 +1,4 @@
-"""Check any image against a prompt, as the loop checks its own; nothing is generated or stored."""
+"""Check any image against a prompt, or only decompose the prompt; nothing is generated or stored."""
 
 from __future__ import annotations
 
@@ -39,33 +39,64 @@ class Verification(BaseModel):
     seconds: float
 
 
+class Decomposition(BaseModel):
+    """The requirements of a prompt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    requirements: list[Requirement]
+    unchecked: list[str] = Field(description="Parts of the prompt that no requirement checks.")
+    usage: dict[str, Usage] = Field(description="By planner and judge.")
+    warnings: list[str]
+
+
 async def verify_image(image: bytes | Path, prompt: str, resources: Resources) -> Verification:
     """Check an image; see `Gems.verify`."""
     started = time.monotonic()
     check_prompt(prompt)
     held = _SingleImageStore(await asyncio.to_thread(read_png, image))
-    work = NodeContext(
-        context=replace(resources.context(), images=held),
-        run_id="",
-        round=1,
-        profile="balanced",
-        deadline_s=None,
-        write=lambda _event: None,
-    )
-    requirements, unchecked = await state_requirements(prompt, work)
-    completed = await complete_requirements({"prompt": prompt, "requirements": requirements}, work)
-    requirements, more = completed.get("requirements", requirements), completed.get("unchecked", [])
+    work = _open_work(resources, held)
+    requirements, unchecked = await _list_requirements(prompt, work)
     judgement = await _judge_image(held.image, prompt, requirements, work)
     answers = [answer["answer"] for answer in judgement.answers]
     return Verification(
         prompt=prompt,
-        passed=all(answer == "yes" for answer in answers) and not [*unchecked, *more],
+        passed=all(answer == "yes" for answer in answers) and not unchecked,
         score=pass_rate(answers),
         requirements=check_requirements(requirements, judgement.answers),
         usage=work.usage,
         warnings=work.warnings,
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+async def decompose_prompt(prompt: str, resources: Resources) -> Decomposition:
+    """List the requirements of a prompt; see `Gems.decompose`."""
+    check_prompt(prompt)
+    work = _open_work(resources, resources.images)
+    requirements, unchecked = await _list_requirements(prompt, work)
+    return Decomposition(
+        prompt=prompt, requirements=requirements, unchecked=unchecked, usage=work.usage, warnings=work.warnings
+    )
+
+
+def _open_work(resources: Resources, images: ImageStore) -> NodeContext:
+    return NodeContext(
+        context=replace(resources.context(), images=images),
+        run_id="",
+        round=1,
+        profile="balanced",
+        deadline_s=None,
+        write=lambda _event: None,
+    )
+
+
+async def _list_requirements(prompt: str, work: NodeContext) -> tuple[list[Requirement], list[str]]:
+    """Return the requirements that runs check, and what could not become one."""
+    requirements, unchecked = await state_requirements(prompt, work)
+    completed = await complete_requirements({"prompt": prompt, "requirements": requirements}, work)
+    return completed.get("requirements", requirements), [*unchecked, *completed.get("unchecked", [])]
 
 
 async def _judge_image(image: str, prompt: str, requirements: list[Requirement], work: NodeContext) -> Judgement:

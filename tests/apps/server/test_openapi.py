@@ -25,7 +25,17 @@ bounded = settings(
     suppress_health_check=list(HealthCheck),
 )
 PATHS = {
-    *("/healthz", "/readyz", "/metrics", "/images/{name}", "/runs", "/runs/{run_id}", "/runs/{run_id}/events"),
+    *(
+        "/verify",
+        "/decompose",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/images/{name}",
+        "/runs",
+        "/runs/{run_id}",
+        "/runs/{run_id}/events",
+    ),
     *("/runs/{run_id}/cancel", "/runs/{run_id}/resume", "/runs/{run_id}/fork", "/runs/{run_id}/report"),
     *("/gems/invoke", "/gems/batch", "/gems/stream", "/gems/stream_log", "/gems/stream_events"),
     *("/gems/input_schema", "/gems/output_schema", "/gems/config_schema"),

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from gems._version import __version__
-from gems.apps.server import body_limit, health, images, langserve, runs
+from gems.apps.server import body_limit, checks, health, images, langserve, runs
 from gems.apps.server.auth import KeyFile, error_details, status_of
 from gems.apps.server.dependencies import ANSWERS_S, Service, is_loopback, open_service
 from gems.apps.server.openai import chat as openai
@@ -50,7 +50,7 @@ def create_app(settings: Settings, gems: Gems | None = None) -> FastAPI:
         )
     app.add_exception_handler(GemsError, _gems_error_response)
     app.add_exception_handler(RequestValidationError, _validation_error_response)
-    for part in (health.router, images.router, runs.router, runs.events_router, openai.router):
+    for part in (health.router, images.router, runs.router, runs.events_router, checks.router, openai.router):
         app.include_router(part)
     app.include_router(langserve.router())
     if settings.serve.web and mount.is_installed():

@@ -17,7 +17,9 @@ from gems.types import Fork, Options, RunRow
 Status = Literal["running", "interrupted", "done", "failed"]
 
 
-class _Body(BaseModel):
+class StrictBody(BaseModel):
+    """Body of a request: unknown fields and other types are errors."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
     def given(self) -> dict[str, Any]:
@@ -26,7 +28,7 @@ class _Body(BaseModel):
 
 
 @with_options("http")
-class RunRequest(_Body):
+class RunRequest(StrictBody):
     """Request to start a run."""
 
     prompt: str = Field(min_length=1, max_length=MAX_PROMPT, description="What to generate.")
@@ -46,7 +48,7 @@ class RunBody(RunRequest):
 
 
 @with_options("fork")
-class ForkRequest(_Body):
+class ForkRequest(StrictBody):
     """Request to start a fork."""
 
     round: int = Field(ge=1, le=MAX_ROUNDS, description="Last round that both runs share.")
@@ -55,7 +57,7 @@ class ForkRequest(_Body):
     )
 
 
-class ResumeRequest(_Body):
+class ResumeRequest(StrictBody):
     """Request to resume a run."""
 
     answer: str | None = Field(None, max_length=MAX_PROMPT, description="Answer to a question that a skill asked.")
