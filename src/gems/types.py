@@ -355,6 +355,8 @@ class GeneratorCapabilities:
         size_multiple: Width and height must be multiples of this.
         min_side: Smallest width or height in pixels.
         max_side: Largest width or height in pixels.
+        min_pixels: Fewest pixels of an image, width times height.
+        max_pixels: Most pixels of an image.
         seeds: Whether a seed decides the pixels.
         negative_prompts: Whether negative prompts are supported.
         editing: Whether a request may have a source image.
@@ -374,6 +376,8 @@ class GeneratorCapabilities:
     size_multiple: int = 1
     min_side: int = 1
     max_side: int = 8192
+    min_pixels: int = 1
+    max_pixels: int = 8192 * 8192
     seeds: bool = True
     negative_prompts: bool = True
     editing: bool = False
@@ -397,6 +401,11 @@ class GeneratorCapabilities:
                     f"{message}: each side must be {self.min_side} to {self.max_side} pixels.",
                     hint=f"The default is {self.default_size[0]}x{self.default_size[1]}.",
                 )
+        if not self.min_pixels <= width * height <= self.max_pixels:
+            raise SizeError(
+                f"{message}: an image has {self.min_pixels:,} to {self.max_pixels:,} pixels in all.",
+                hint=f"The default is {self.default_size[0]}x{self.default_size[1]}.",
+            )
         if width % self.size_multiple or height % self.size_multiple:
             raise SizeError(
                 f"{message}: width and height must be multiples of {self.size_multiple}.",

@@ -215,6 +215,7 @@ def test_a_workflow_in_another_format(tmp_path: Path) -> None:
         ({"size_multiple": 48}, (288, 288)),
         ({"min_side": 300, "size_multiple": 16}, (304, 304)),
         ({"max_side": 128}, (128, 128)),
+        ({"min_pixels": 655_360, "size_multiple": 16}, (816, 816)),
         ({"max_side": 260, "size_multiple": 48}, (240, 240)),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import shutil
@@ -171,7 +172,7 @@ def smallest_size(generator: GeneratorCapabilities) -> tuple[int, int]:
     """Return the smallest useful size, at least 256 pixels a side: most models fail below that."""
     if generator.sizes is not None:
         return min(generator.sizes, key=lambda size: size[0] * size[1])
-    least = max(generator.min_side, min(_SMALL, generator.max_side))
+    least = max(generator.min_side, min(_SMALL, generator.max_side), math.isqrt(generator.min_pixels - 1) + 1)
     side = -(-least // generator.size_multiple) * generator.size_multiple
     return (side, side) if side <= generator.max_side else generator.default_size
 

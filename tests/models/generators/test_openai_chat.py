@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from starlette.responses import JSONResponse
 
 from gems.errors import (
     AuthenticationError,
@@ -207,6 +208,21 @@ async def test_error_in_a_choice(stub: StubServer, make: Make) -> None:
     choice = {"error": {"code": 400, "message": "Input was flagged for possible violence"}, "message": {"content": ""}}
     found = generator._explain_absence({"choices": [choice]}, choice, choice["message"])
     assert isinstance(found, RefusedError)
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        ({"code": 502, "message": "Provider returned error"}, ServerError),
+        ({"code": 401, "message": "No auth"}, AuthenticationError),
+        ({"code": "odd", "message": "Provider returned error"}, UnreadableReplyError),
+        ("Provider returned error", UnreadableReplyError),
+    ],
+)
+async def test_error_in_a_good_answer(failure: Any, error: type[GemsError], stub: StubServer, make: Make) -> None:
+    stub.behaviour.respond = lambda _recorded: JSONResponse({"error": failure})
+    with pytest.raises(error, match=r"Provider returned error|No auth"):
+        await make(attempts=1).generate(request())
 
 
 async def test_key_is_not_shown(stub: StubServer, make: Make) -> None:

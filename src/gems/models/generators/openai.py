@@ -61,6 +61,8 @@ class KnownModel:
     sizes: tuple[tuple[int, int], ...] | None = None
     size_multiple: int = 1
     max_side: int = 8192
+    min_pixels: int = 1
+    max_pixels: int = 8192 * 8192
     editing: bool = True
     references: int = _REFERENCES
     rejects: frozenset[str] = _EXTENSIONS
@@ -70,7 +72,9 @@ class KnownModel:
 # name the model's begins with counts; gpt-image-1-mini and gpt-image-1.5 have the limits of gpt-image-1.
 _GPT_IMAGE = _EXTENSIONS | {"response_format"}
 _KNOWN_MODELS = {
-    "gpt-image-2": KnownModel(size_multiple=16, max_side=3840, rejects=_GPT_IMAGE),
+    "gpt-image-2": KnownModel(
+        size_multiple=16, max_side=3840, min_pixels=655_360, max_pixels=8_294_400, rejects=_GPT_IMAGE
+    ),
     "gpt-image-1": KnownModel(sizes=((1024, 1024), (1536, 1024), (1024, 1536)), rejects=_GPT_IMAGE),
     "chatgpt-image": KnownModel(sizes=((1024, 1024), (1536, 1024), (1024, 1536)), rejects=_GPT_IMAGE),
     "dall-e-3": KnownModel(sizes=((1024, 1024), (1792, 1024), (1024, 1792)), editing=False, references=0),
@@ -201,6 +205,8 @@ class OpenAIImagesGenerator(RemoteGenerator["openai.AsyncOpenAI"]):
             sizes=known.sizes,
             size_multiple=known.size_multiple,
             max_side=known.max_side,
+            min_pixels=known.min_pixels,
+            max_pixels=known.max_pixels,
             seeds="seed" not in self._not_taken,
             negative_prompts="negative_prompt" not in self._not_taken,
             editing=known.editing,

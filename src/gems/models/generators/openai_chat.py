@@ -16,7 +16,13 @@ from gems.errors import GemsError, InvalidImageError, RefusedError, RejectedRequ
 from gems.models.generators.download import ImageDownloader
 from gems.models.generators.openai import OPENAI_URL, find_rejected_parameter
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
-from gems.models.http import MAX_IMAGE_BYTES, error_from_response, error_in_reply, make_client_options
+from gems.models.http import (
+    MAX_IMAGE_BYTES,
+    error_from_response,
+    error_from_status,
+    error_in_reply,
+    make_client_options,
+)
 from gems.models.images import unpack_base64
 from gems.models.prices import find_image_price
 from gems.models.refusals import clean_message, find_refusal
@@ -56,6 +62,7 @@ _NO_PAINTER = re.compile(
 )
 """What models say that cannot draw at all."""
 _DEEPEST = 6
+_FIRST_ERROR, _LAST_ERROR = 400, 599
 
 
 class OpenAIChatGenerator(RemoteGenerator["httpx.AsyncClient"]):
@@ -240,6 +247,13 @@ class OpenAIChatGenerator(RemoteGenerator["httpx.AsyncClient"]):
         failure = {"error": choice.get("error")}
         if (error := error_in_reply(failure, self._endpoint, *self._secrets)) is not None:
             return error
+        if reported := answer.get("error") or choice.get("error"):
+            body = json.dumps({"error": reported})
+            status = reported.get("code") if isinstance(reported, dict) else None
+            if isinstance(status, int) and _FIRST_ERROR <= status <= _LAST_ERROR:
+                return error_from_status(status, body, self._endpoint, *self._secrets)
+            said = shorten(redact(clean_message(body), *self._secrets))
+            return UnreadableReplyError(f"{self._endpoint} sent no image: {said}")
         text = message.get("refusal") if isinstance(message.get("refusal"), str) else _find_text(message)
         said = shorten(redact(str(text or ""), *self._secrets))
         finish = str(choice.get("native_finish_reason") or choice.get("finish_reason") or "")

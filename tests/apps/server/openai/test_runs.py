@@ -18,6 +18,15 @@ STEPPED = GeneratorCapabilities(
     model="stepped", default_size=(1024, 1024), size_multiple=16, min_side=200, max_side=2040
 )
 
+BOUNDED = GeneratorCapabilities(
+    model="bounded",
+    default_size=(1024, 1024),
+    size_multiple=16,
+    max_side=3840,
+    min_pixels=655_360,
+    max_pixels=8_294_400,
+)
+
 
 @pytest.mark.parametrize("size", [None, "", "auto", " AUTO "])
 def test_the_generators_own(size: str | None) -> None:
@@ -52,9 +61,17 @@ def test_the_nearest_within_limits(size: str, drawn: str) -> None:
     assert supported_size(size, STEPPED) == drawn
 
 
+@pytest.mark.parametrize(
+    ("size", "drawn"),
+    [("256x256", "816x816"), ("800x820", "800x832"), ("3840x3840", "2880x2880"), ("3840x16", "1024x1024")],
+)
+def test_the_nearest_with_so_many_pixels(size: str, drawn: str) -> None:
+    assert supported_size(size, BOUNDED) == drawn
+
+
 @given(st.integers(0, 99_999), st.integers(0, 99_999))
 def test_whatever_is_asked_for_can_be_drawn(width: int, height: int) -> None:
-    for generator in (FIXED, STEPPED):
+    for generator in (FIXED, STEPPED, BOUNDED):
         drawn = supported_size(f"{width}x{height}", generator)
         assert drawn is not None
         generator.check_size(*parse_size(drawn))

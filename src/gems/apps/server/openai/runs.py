@@ -6,7 +6,7 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import cast
@@ -46,12 +46,23 @@ def supported_size(size: str | None, generator: GeneratorCapabilities) -> str | 
 
 def _scale_into_limits(width: int, height: int, generator: GeneratorCapabilities) -> tuple[int, int]:
     """Scale a size into the limits, keeping its aspect ratio if possible, and round it."""
-    scale = min(1.0, generator.max_side / max(width, height))
-    scale = max(scale, generator.min_side / min(width, height))
+    fewest, most_pixels = (
+        math.sqrt(limit / (width * height)) for limit in (generator.min_pixels, generator.max_pixels)
+    )
+    scale = min(1.0, generator.max_side / max(width, height), most_pixels)
+    scale = max(scale, generator.min_side / min(width, height), fewest)
     step = generator.size_multiple
     least, most = -(-generator.min_side // step), generator.max_side // step
-    sides = (min(max(round(side * scale / step), least), most) * step for side in (width, height))
-    return next(sides), next(sides)
+
+    def scaled(rounded: Callable[[float], int]) -> tuple[int, int]:
+        sides = (min(max(rounded(side * scale / step), least), most) * step for side in (width, height))
+        return next(sides), next(sides)
+
+    # Rounded to the nearest multiple, an image could have too few or too many pixels.
+    sizes = (scaled(rounded) for rounded in (round, math.ceil, math.floor))
+    fitting = (size for size in sizes if generator.min_pixels <= size[0] * size[1] <= generator.max_pixels)
+    # Very wide and very high images have none.
+    return next(fitting, generator.default_size)
 
 
 def _size_distance(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, float]:
