@@ -417,7 +417,10 @@ def test_every_provider_is_proposed_with_valid_specs(variable: str, monkeypatch:
         (Survey(programs=("ollama",)), "ollama serve"),
         (Survey(gpus=(survey.Gpu("NVIDIA L4", 24.1),)), "ollama pull qwen3-vl:8b-instruct"),
         (Survey(gpus=(survey.Gpu("NVIDIA H200", 150.0),)), "ollama pull qwen3-vl:32b-instruct"),
-        (Survey(servers=(FoundServer("vLLM", "http://127.0.0.1:8000", "ready", (ServedModel("m"),)),)), "with vision"),
+        (
+            Survey(servers=(FoundServer("vLLM", "http://127.0.0.1:8000", "ready", (ServedModel("m"),)),)),
+            "vllm serve Qwen",
+        ),
     ],
 )
 def test_what_helps_to_get_a_chat_model(found: Survey, said: str) -> None:

@@ -40,6 +40,15 @@ _OF_SERVER = (
 """Settings that belong to the server of a model, and are removed with it."""
 
 
+_SEEING = {
+    "LM Studio": "lms get qwen/qwen3-vl-8b",
+    "vLLM": "vllm serve Qwen/Qwen3-VL-8B-Instruct",
+    "SGLang": "python -m sglang.launch_server --model-path Qwen/Qwen3-VL-8B-Instruct",
+    "llama.cpp": "llama-server -hf ggml-org/Qwen2.5-VL-7B-Instruct-GGUF",
+}
+"""Commands that get a model with vision, by the program of the server."""
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """A company that sells models; names of models as of November 2026.
@@ -335,8 +344,9 @@ def _advise_chat(found: Survey) -> str:
         return f"Get one with: {pull}"
     if "ollama" in found.programs:
         return f"Ollama is installed but does not run. Start it with: ollama serve (then: {pull})"
-    if any(server.models for server in found.servers):
-        return "Load a model with vision in your server, or set OPENAI_API_KEY and run: gems setup"
+    for server in found.servers:
+        if server.models and server.program in _SEEING:
+            return f"{server.program} at {server.url} needs a model with vision: {_SEEING[server.program]}"
     return f"Install Ollama from https://ollama.com, then: {pull} (or set OPENAI_API_KEY), and run: gems setup"
 
 
