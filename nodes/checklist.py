@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, get_args
 
 from gems.errors import GemsError, LimitReached, ProviderError, RefusedError, SkillError, UnreadableReplyError
@@ -22,6 +24,9 @@ from gems.types import Answer, AnswerValue, Requirement, build_answer, unknown_a
 Attempts = tuple[int, ...]
 """Numbers that make repeated questions distinct in the ledger."""
 _FIRST_ATTEMPTS: Attempts = (0, 1)
+_MOST_NUMBERS = 20
+_SAME_QUESTION = 0.6
+"""Likeness, from 0 to 1, from which a repeated question counts as the one that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,8 @@ async def _ask_list(
         again=attempt not in _FIRST_ATTEMPTS,
     )
     reply = await work.ask(asked)
-    by_number = _answers_by_number(reply.form(ChecklistReply).answers)
+    given = reply.form(ChecklistReply).answers
+    by_number = _answers_by_number(given, [requirement["question"] for requirement in requirements])
     answers = [
         build_answer(requirement, found.answer, found.evidence, box=found.box)
         if (found := by_number.get(number))
@@ -145,15 +151,36 @@ async def _ask_list(
     return Judgement(answers, reply.thought)
 
 
-def _answers_by_number(given: Sequence[AnswerReply]) -> dict[int, AnswerReply]:
-    """Map question numbers to answers; contradictory answers to one question become unknown."""
+def _answers_by_number(given: Sequence[AnswerReply], questions: Sequence[str]) -> dict[int, AnswerReply]:
+    """Map question numbers to answers; what contradicts itself or repeats another question becomes unknown.
+
+    Raises:
+        UnreadableReplyError: Numbers are missing and others stand in their place, as where the count begins with 0 or
+            the answer is another request's.
+    """
+    asked, numbers = set(range(1, len(questions) + 1)), {answer.number for answer in given}
+    if numbers - asked and asked - numbers:
+        listed = ", ".join(map(str, sorted(numbers)[:_MOST_NUMBERS]))
+        raise UnreadableReplyError(f"The judge answered questions {listed}, but was asked 1 to {len(questions)}.")
     found: dict[int, AnswerReply] = {}
     for answer in given:
+        if answer.number in asked and not _is_about(answer.question, answer.number, questions):
+            undecided = {"answer": "unknown", "evidence": f"answers another question: {answer.question[:80]!r}"}
+            found[answer.number] = answer.model_copy(update=undecided)
+            continue
         first = found.setdefault(answer.number, answer)
         if first.answer != answer.answer:
             undecided = {"answer": "unknown", "evidence": "two answers that contradict each other"}
             found[answer.number] = first.model_copy(update=undecided)
     return found
+
+
+def _is_about(repeated: str, number: int, questions: Sequence[str]) -> bool:
+    """Return whether what an answer repeats of its question, if anything, is more like that one than like others."""
+    if not re.search(r"\w", repeated):
+        return True
+    likeness = [SequenceMatcher(None, repeated.casefold(), asked.casefold()).ratio() for asked in questions]
+    return likeness[number - 1] == max(likeness) and likeness[number - 1] >= _SAME_QUESTION
 
 
 async def ask_individually(

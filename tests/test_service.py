@@ -248,3 +248,34 @@ async def test_run_can_be_named_and_its_name_is_taken_once(house: House) -> None
             with pytest.raises(OptionError, match="Invalid run id"):
                 await gems.run("a red cat", new_id=name)
         assert [row["run_id"] for row in await gems.runs()] == ["my-run.1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("widht", "size='WIDTHxHEIGHT'"),
+        ("height", "size='WIDTHxHEIGHT'"),
+        ("sed", "Did you mean seed?"),
+        ("max_round", "Did you mean max_rounds?"),
+        ("negativ_prompt", "Did you mean negative_prompt?"),
+        ("Seed", "Did you mean seed?"),
+        ("xyz", "There are "),
+    ],
+)
+async def test_an_unknown_option_is_an_error_with_a_suggestion(name: str, hint: str, house: House) -> None:
+    given: Any = {name: 5}
+    async with house.gems() as gems:
+        with pytest.raises(OptionError, match=repr(name)) as raised:
+            await gems.run("a red cat", **given)
+        assert hint in raised.value.hint
+        assert await gems.runs() == []
+
+
+@pytest.mark.parametrize("name", ["widht", "size", "skills", "source"])
+async def test_a_fork_takes_no_option_that_it_would_ignore(name: str, house: House) -> None:
+    given: Any = {name: "64x64"}
+    async with house.gems() as gems:
+        done = await gems.run("a red cat")
+        with pytest.raises(OptionError, match=repr(name)):
+            await gems.fork(done.run_id, 1, **given)
+        assert len(await gems.runs()) == 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -39,6 +40,8 @@ Interface = Literal["run", "fork", "http", "openai", "generate_image", "edit_ima
 Studio shows all options. `fork` is the command and the request body."""
 _FEW: tuple[Interface, ...] = ("openai", "generate_image", "edit_image", "web")
 """Interfaces with few options."""
+_SIDES = ("width", "height")
+"""What other programs have in place of `size`."""
 _AGO = re.compile(r"(\d{1,6})\s*(m|h|d|w)")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DAY = re.compile(r"\d{4}-?\d{2}-?\d{2}")
@@ -288,6 +291,18 @@ def with_options(interface: Interface) -> Callable[[type[_Model]], type[_Model]]
         return create_model(model.__name__, __base__=model, **about, **fields)
 
     return derive
+
+
+def check_names(given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise OptionError for the first name that is not known, with the likeliest one that is."""
+    known = sorted(known)
+    for name in given:
+        if name in known:
+            continue
+        close = get_close_matches(name, (*known, *_SIDES), n=1)
+        likely = "size='WIDTHxHEIGHT'" if close and close[0] in _SIDES else close[0] if close else ""
+        hint = f"Did you mean {likely}?" if likely else f"There are {', '.join(known)}."
+        raise OptionError(f"{name!r} is not an option here.", hint=hint)
 
 
 def given_options(model: BaseModel) -> RunOptions:

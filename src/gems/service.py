@@ -30,7 +30,16 @@ from gems.memory.run_filter import ALL_RUNS, RunFilter
 from gems.memory.sqlite import reading, translate_storage_errors
 from gems.models.base import ImageGenerator
 from gems.nodes.planner import parse_skill_names
-from gems.options import RunArguments, Target, check_editing, check_prompt, editing_size, options_of, resolve_options
+from gems.options import (
+    RunArguments,
+    Target,
+    check_editing,
+    check_names,
+    check_prompt,
+    editing_size,
+    options_of,
+    resolve_options,
+)
 from gems.reporting import report_page
 from gems.reporting.page import lesson_lines
 from gems.resources import Resources, open_resources
@@ -242,9 +251,13 @@ class Gems:
         self, run_id: str, number: int, prompt: str | None = None, **arguments: Unpack[RunArguments]
     ) -> AsyncGenerator[Event]:
         """Do the same as `fork` and yield its events; `show` returns what is shared."""
+        names = options_of("fork")
+        check_names(
+            (name for name, value in arguments.items() if value is not None),
+            {*names, *Target.__annotations__, "new_id"},
+        )
         source, target = await self._find_row(run_id), await self._target(arguments)
         await self.resources.skills.refreshed()
-        names = options_of("fork")
         options = {name: value for name, value in arguments.items() if name in names and value is not None}
         new_id = _new_id(arguments.get("new_id"))
         async with self.resources.locks.hold(new_id):
@@ -369,6 +382,7 @@ class Gems:
 
     def _resolve_options(self, arguments: RunArguments, source: SourceImage | None) -> Options:
         """Check and complete the options."""
+        check_names(arguments, RunArguments.__annotations__)
         given: dict[str, Any] = {name: value for name, value in arguments.items() if value is not None}
         if source is not None:
             default_size = editing_size(source.width, source.height, self.resources.generator.capabilities)

@@ -259,3 +259,93 @@ async def test_a_judge_of_which_nothing_is_understood_is_quoted(desk: Desk) -> N
     found = await judge_image(image, given, work, {})
     assert [answer["answer"] for answer in found.answers] == ["unknown"]
     assert "What a lovely picture this is!" in work.warnings[-1]
+
+
+Q = ["Is there a red circle?", "Is there a blue square?", "Are there two stars?"]
+
+
+def given_answers(*answers: tuple[Any, str], **more: Any) -> dict[str, Any]:
+    return {"answers": [{"number": number, "evidence": "seen", "answer": said} | more for number, said in answers]}
+
+
+NUMBERS: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "texts": (given_answers(("1", "yes"), ("2.", "no"), ("Q3", "yes")), ["yes", "no", "yes"]),
+    "words": (given_answers(("Question 1", "yes"), ("#2", "no"), ("3)", "yes")), ["yes", "no", "yes"]),
+    "fractions": (given_answers((1.0, "yes"), ("2.0", "no"), (3, "yes")), ["yes", "no", "yes"]),
+    "another order": (given_answers((3, "yes"), (1, "yes"), (2, "no")), ["yes", "no", "yes"]),
+    "keys": ({"answers": {"1": "yes", "Q2": {"answer": "no"}, "3.": "yes"}}, ["yes", "no", "yes"]),
+    "more than asked": (given_answers((1, "yes"), (2, "no"), (3, "yes"), (4, "yes")), ["yes", "no", "yes"]),
+    "one missing": (given_answers((1, "yes"), (3, "yes")), ["yes", "unknown", "yes"]),
+    "from zero": (given_answers((0, "yes"), (1, "no"), (2, "yes")), ["unknown"] * 3),
+    "another request's": (given_answers((16, "yes"), (17, "yes"), (18, "yes")), ["unknown"] * 3),
+    "half another request's": (given_answers((1, "yes"), (7, "yes"), (9, "yes")), ["unknown"] * 3),
+    "negative": (given_answers(("-1", "yes"), (2, "no"), (3, "yes")), ["unknown"] * 3),
+    "of two numbers": (given_answers(("1-2", "yes"), (3, "yes")), ["unknown", "unknown", "yes"]),
+    "truth values": (given_answers((True, "yes"), (2, "no")), ["unknown", "no", "unknown"]),
+    "twice the same": (given_answers((1, "yes"), (1, "yes"), (2, "no"), (3, "yes")), ["yes", "no", "yes"]),
+    "contradiction": (given_answers((1, "yes"), (1, "no"), (2, "no"), (3, "yes")), ["unknown", "no", "yes"]),
+    "contradiction of three": (
+        given_answers((1, "yes"), (1, "no"), (1, "yes"), (2, "no")),
+        ["unknown", "no", "unknown"],
+    ),
+    "a doubt beside it": (given_answers((1, "yes"), ("1", "unknown"), (2, "no")), ["unknown", "no", "unknown"]),
+    "questions repeated": (
+        {"answers": [{"number": n, "question": f"{n}. {q}", "answer": "yes"} for n, q in enumerate(Q, 1)]},
+        ["yes"] * 3,
+    ),
+    "questions of another order": (
+        {"answers": [{"number": n, "question": q, "answer": "yes"} for n, q in enumerate((Q[1], Q[0], Q[2]), 1)]},
+        ["unknown", "unknown", "yes"],
+    ),
+    "questions of another request": (
+        {"answers": [{"number": n, "question": f"Does dog {n} wear a hat?", "answer": "yes"} for n in (1, 2, 3)]},
+        ["unknown"] * 3,
+    ),
+    "the form": ({"answers": [{"number": 1, "evidence": "...", "answer": "...", "box": []}]}, ["unknown"] * 3),
+    "the form with all words": (given_answers((1, "yes|no|unknown"), (2, "yes or no")), ["unknown"] * 3),
+    "the schema": (
+        {"type": "object", "properties": {"answers": {"type": "array", "items": {"answer": {"enum": ["yes", "no"]}}}}},
+        ["unknown"] * 3,
+    ),
+    "the questions": ({"answers": [{"number": n, "answer": q} for n, q in enumerate(Q, 1)]}, ["unknown"] * 3),
+}
+
+
+@pytest.mark.parametrize(("said", "expected"), NUMBERS.values(), ids=NUMBERS)
+async def test_what_cannot_be_assigned_is_unknown(said: dict[str, Any], expected: list[str], desk: Desk) -> None:
+    """And is asked again on its own, once a question."""
+    given: Any = [{"id": f"r{n}", "question": q, "kind": "object", "parents": []} for n, q in enumerate(Q, 1)]
+    desk.chat.script["checklist"] = said
+    desk.chat.script["verify"] = "I wonder about that."
+    found = await ask_checklist([], given, desk.work(), (0, 1))
+    assert [answer["answer"] for answer in found.answers] == expected
+    assert len(desk.chat.about("checklist")) <= 3
+    assert len(desk.chat.about("verify")) <= 2 * expected.count("unknown")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Is there a red circle?",
+        "Question: Is there a red circle? Answer:",
+        "<question>Is there a red circle?</question>",
+        "Answer yes or no: is there a red circle?",
+        "yes|no|unknown",
+        "yes/no",
+        "[yes/no]",
+        "Begin with yes, no or unknown, then say what you see.",
+        '{"answer": "yes|no"}',
+        '{"question": "Is there a red circle?"}',
+        "...",
+    ],
+)
+async def test_a_judge_that_copies_the_question_answers_nothing(said: str, desk: Desk) -> None:
+    given: Any = [{"id": "r1", "question": "Is there a red circle?", "kind": "object", "parents": []}]
+    desk.chat.script["checklist"] = desk.chat.script["verify"] = said
+    work = desk.work()
+    image = (await state(desk))["drawn"][0]["image"]
+    found = await judge_image(image, given, work, {})
+    assert [answer["answer"] for answer in found.answers] == ["unknown"]
+    assert len(desk.chat.about("checklist")) <= 3
+    assert len(desk.chat.about("verify")) <= 6
+    assert work.warnings

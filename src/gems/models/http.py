@@ -131,7 +131,7 @@ def error_in_reply(reply: Any, endpoint: str, *secrets: str) -> GemsError | None
 
 def error_from_response(response: Any, endpoint: str, *secrets: str) -> GemsError:
     """Return the error for a response of httpx, or of the httpx inside openai."""
-    wait = parse_retry_after(response.headers)
+    wait, endpoint = parse_retry_after(response.headers), f"{endpoint}{_find_proxy(response)}"
     return error_from_status(response.status_code, response.text, endpoint, *secrets, retry_after=wait)
 
 
@@ -202,9 +202,9 @@ def _told_in_answer(error: BaseException) -> Any:
 
 
 def _error_of_library(error: BaseException, endpoint: str, *secrets: str) -> GemsError:
-    status, body = _status_of(error) or 0, _body_of(error)
-    headers = getattr(getattr(error, "response", None), "headers", None)
-    wait = parse_retry_after(headers or {})
+    status, body, response = _status_of(error) or 0, _body_of(error), getattr(error, "response", None)
+    wait = parse_retry_after(getattr(response, "headers", None) or {})
+    endpoint = f"{endpoint}{_find_proxy(response)}"
     if status >= 300:
         return error_from_status(status, body, endpoint, *secrets, retry_after=wait)
     # Anthropic and Ollama tell what goes wrong later within the answer.
@@ -214,10 +214,10 @@ def _error_of_library(error: BaseException, endpoint: str, *secrets: str) -> Gem
     return ServerError(what) if refusal is None else _error_of_refusal(refusal, what, wait)
 
 
-def _find_proxy(error: Exception) -> str:
-    """Return the words for the environment's proxy by which a request was sent; empty for none."""
+def _find_proxy(answer: Any) -> str:
+    """Return the words for the environment's proxy by which the request of an error or a response was sent, or none."""
     try:
-        url = error.request.url  # type: ignore[attr-defined]
+        url = answer.request.url
     except (AttributeError, RuntimeError):
         # httpx raises the latter where no request is known.
         return ""

@@ -57,7 +57,7 @@ async def test_export(tmp_path: Path) -> None:
     assert (export.missing, export.expected) == ([gone], 300)
 
 
-def test_official_scores(tmp_path: Path) -> None:
+def test_official_scores(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     crea, prompts = prompts_of(tmp_path, "crea")
     rows = [{"prompt": "p", "image_path": str(n), "scores": [n] * 6} for n in (1, 3, 7)]
     file = tmp_path / "scores.json"
@@ -65,6 +65,7 @@ def test_official_scores(tmp_path: Path) -> None:
     figures = by_name(crea.read_official(file, prompts, "en"))
     # 7 is no rating; 6 * (1 + 3) / 2
     assert (figures["crea"].value, figures["crea"].scored) == (12, 2)
+    assert "1 of 3 images are unscored, since a score is not in [1, 5]: 7" in caplog.text
     file.write_text(json.dumps([{"scores": [1]}]))
     with pytest.raises(DataError, match=r"0\.image_path"):
         crea.read_official(file, prompts, "en")

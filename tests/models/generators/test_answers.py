@@ -22,6 +22,7 @@ from starlette.routing import Route
 from gems.errors import (
     ConfigurationError,
     GemsError,
+    InvalidImageError,
     RateLimitError,
     RefusedError,
     RejectedRequestError,
@@ -33,6 +34,7 @@ from gems.models.generators import download
 from gems.models.generators.download import ImageDownloader, is_public
 from gems.models.generators.http import HTTPGenerator
 from gems.models.generators.openai import OpenAIImagesGenerator
+from gems.models.generators.remote import RemoteLimits
 from gems.settings import GeneratorSettings, load_settings
 from gems.types import GeneratedImage, ImageRequest
 from tests.support.http_server import serving
@@ -432,3 +434,39 @@ async def test_settings_reach_the_generator(monkeypatch: pytest.MonkeyPatch) -> 
         generator = open_generator(GeneratorSettings(model=f"openai:m@{url}/v1", image_hosts=[name]))
         assert (await generator.generate(REQUEST)).data == PNG
         await generator.aclose()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"data": [{"b64_json": "%%%"}]},
+        {"data": [{"b64_json": PLAIN[:40]}]},
+        {"data": [{"b64_json": f"data:image/png;base64,{PLAIN[:41]}!"}]},
+        {"data": [{"url": "data:image/png;base64,oops!"}]},
+        {"data": [{"b64_json": 5}]},
+        {"data": []},
+        {"created": 1},
+        [],
+    ],
+    ids=["signs", "cut", "data URL", "data URL as address", "number", "none", "no list", "a list"],
+)
+async def test_what_cannot_be_read_is_bought_once_more_only(content: Any) -> None:
+    painter = Painter(lambda _body: (200, content))
+    with serving(painter.app) as root:
+        limits = RemoteLimits(timeout_s=20.0, attempts=4, first_wait_s=0.001)
+        generator = OpenAIImagesGenerator("painter", f"{root}/v1", size=(64, 48), limits=limits)
+        with pytest.raises((InvalidImageError, UnreadableReplyError)):
+            await generator.generate(REQUEST)
+        await generator.aclose()
+    assert len(painter.asked) == 2
+
+
+async def test_an_answer_that_can_be_read_the_second_time_is_taken() -> None:
+    answers: list[Any] = [{"data": [{"b64_json": "%%%"}]}, WITH_IMAGE[1]]
+    painter = Painter(lambda _body: (200, answers.pop(0)))
+    with serving(painter.app) as root:
+        limits = RemoteLimits(timeout_s=20.0, attempts=4, first_wait_s=0.001)
+        generator = OpenAIImagesGenerator("painter", f"{root}/v1", size=(64, 48), limits=limits)
+        assert (await generator.generate(REQUEST)).width == 64
+        await generator.aclose()
+    assert len(painter.asked) == 2

@@ -109,9 +109,9 @@ async def test_length_counts_as_it_is_sent(stub: StubServer, make: Make) -> None
         (Fault("503"), ServerError, 3),
         (Fault("reset"), UnreachableError, 3),
         (Fault("cut"), UnreachableError, 3),
-        (Fault("html"), InvalidImageError, 3),
-        (Fault("truncated_png"), InvalidImageError, 3),
-        (Fault("bomb"), InvalidImageError, 3),
+        (Fault("html"), InvalidImageError, 2),
+        (Fault("truncated_png"), InvalidImageError, 2),
+        (Fault("bomb"), InvalidImageError, 2),
     ],
     ids=lambda value: value.name if isinstance(value, Fault) else "",
 )
@@ -126,12 +126,16 @@ async def test_lasting_faults_are_reported(
     assert len(stub.calls("generate")) == calls
 
 
-@pytest.mark.parametrize("name", ["429", "500", "reset", "cut", "html", "truncated_png"])
-async def test_passing_faults_are_survived(stub: StubServer, make: Make, name: Any) -> None:
-    stub.fault(Fault(name), "generate", times=2)
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [(name, 2) for name in ("429", "500", "503", "reset", "cut")] + [(name, 1) for name in ("html", "truncated_png")],
+)
+async def test_passing_faults_are_survived(stub: StubServer, make: Make, name: Any, times: int) -> None:
+    """An answer that may have been paid for is bought once more only."""
+    stub.fault(Fault(name), "generate", times=times)
     image = await make(attempts=3).generate(request())
     assert image.data == flat_picture(request())
-    assert len(stub.calls("generate")) == 3
+    assert len(stub.calls("generate")) == times + 1
 
 
 @pytest.mark.parametrize("fault", [Fault("hang"), Fault("drip", seconds=30)], ids=["hang", "drip"])

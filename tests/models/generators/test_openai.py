@@ -158,14 +158,14 @@ def test_complaints_are_told_from_values(body: Any, expected: str | None) -> Non
         (Fault("503", retry_after=0), ServerError, 3),
         (Fault("reset"), UnreachableError, 3),
         (Fault("cut"), UnreachableError, 3),
-        (Fault("html"), UnreadableReplyError, 3),
-        (Fault("truncated_json"), UnreadableReplyError, 3),
-        (Fault("malformed_json"), UnreadableReplyError, 3),
-        (Fault("no_choices"), UnreadableReplyError, 3),
-        (Fault("no_picture"), UnreadableReplyError, 3),
-        (Fault("truncated_png"), InvalidImageError, 3),
-        (Fault("html_picture"), InvalidImageError, 3),
-        (Fault("bomb"), InvalidImageError, 3),
+        (Fault("html"), UnreadableReplyError, 2),
+        (Fault("truncated_json"), UnreadableReplyError, 2),
+        (Fault("malformed_json"), UnreadableReplyError, 2),
+        (Fault("no_choices"), UnreadableReplyError, 2),
+        (Fault("no_picture"), UnreadableReplyError, 2),
+        (Fault("truncated_png"), InvalidImageError, 2),
+        (Fault("html_picture"), InvalidImageError, 2),
+        (Fault("bomb"), InvalidImageError, 2),
     ],
     ids=lambda value: value.name if isinstance(value, Fault) else "",
 )
@@ -182,13 +182,16 @@ async def test_lasting_faults_are_reported(
 
 
 @pytest.mark.parametrize(
-    "name", ["429", "500", "503", "reset", "cut", "html", "truncated_json", "truncated_png", "bomb"]
+    ("name", "times"),
+    [(name, 2) for name in ("429", "500", "503", "reset", "cut")]
+    + [(name, 1) for name in ("html", "truncated_json", "truncated_png", "bomb")],
 )
-async def test_passing_faults_are_survived(stub: StubServer, make: Make, name: Any) -> None:
-    stub.fault(Fault(name), "images", times=2)
+async def test_passing_faults_are_survived(stub: StubServer, make: Make, name: Any, times: int) -> None:
+    """An answer that may have been paid for is bought once more only."""
+    stub.fault(Fault(name), "images", times=times)
     image = await make(attempts=3).generate(request())
     assert image.data == flat_picture(request())
-    assert len(stub.calls("images")) == 3
+    assert len(stub.calls("images")) == times + 1
 
 
 @pytest.mark.parametrize("fault", [Fault("hang"), Fault("drip", seconds=30)], ids=["hang", "drip"])

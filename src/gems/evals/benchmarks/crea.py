@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from gems.evals.judging import ImageScore, ask_text, parse_ratings
 from gems.evals.metrics import number_facts, valued_scores
 from gems.evals.records import BenchmarkPrompt, Figure, Score
 from gems.evals.task import Commands, DataFile, DataSource, Figures, ImageTask, Prompts
+from gems.observability.redaction import shorten
+
+logger = logging.getLogger(__name__)
 
 CRITERIA = ("originality", "expressiveness", "aesthetic", "technical", "unexpected", "interpretability")
 MIN_RATING, MAX_RATING = 1, 5
@@ -123,8 +127,14 @@ class CREA(ImageTask):
     def read_figures(self, figure: Figures, file: Path, prompts: Prompts) -> list[Figure]:
         """Read the scores that `eval/CREA/eval.py` writes."""
         rows = validate_record(str(file), read_json(file), _OfficialResult).root
-        rated = [row.scores for row in rows if all(MIN_RATING <= score <= MAX_RATING for score in row.scores)]
-        return _make_figures(figure, rated)
+        unscored = [row for row in rows if not all(MIN_RATING <= score <= MAX_RATING for score in row.scores)]
+        if unscored:
+            logger.warning(
+                "%s: %d of %d images are unscored, since a score is not in [%d, %d]: %s",
+                *(file, len(unscored), len(rows), MIN_RATING, MAX_RATING),
+                shorten(", ".join(row.image_path for row in unscored)),
+            )
+        return _make_figures(figure, [row.scores for row in rows if row not in unscored])
 
 
 def _make_figures(figure: Figures, rated: Sequence[Sequence[float]]) -> list[Figure]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from gems.models.chat.answers import read_verdict
 from gems.types import AnswerValue, RequirementKind, Role
@@ -89,6 +90,8 @@ _PLACEHOLDERS = frozenset(
     )
 )
 """Texts that models copy from instructions, or write in the place of what they were to say."""
+_NUMBER = re.compile(r"[^\d-]*(\d{1,9})(?:\.0+)?\D*")
+"""A text with one number: `Q1`, `1.`; of two it cannot be told which is meant."""
 _NO_SKILL = ("", "none", "null", "no skill")
 _Form = TypeVar("_Form", bound=BaseModel)
 
@@ -101,8 +104,10 @@ def _coerce_text(value: Any) -> Any:
 
 
 def _coerce_number(value: Any) -> Any:
-    match = re.search(r"\d+", value) if isinstance(value, str) else None
-    return int(match.group()) if match else value
+    if isinstance(value, bool):
+        return None
+    match = _NUMBER.fullmatch(value) if isinstance(value, str) else None
+    return int(match[1]) if match else value
 
 
 def _coerce_kind(value: Any) -> str:
@@ -295,6 +300,8 @@ class AnswerReply(_Reply):
         default="", description="One line that says what is seen.", json_schema_extra=_longest(300)
     )
     answer: Annotated[AnswerValue, BeforeValidator(read_verdict)]
+    question: Annotated[SkipJsonSchema[str], BeforeValidator(_coerce_text)] = ""
+    """What some models repeat of the question without being asked to."""
     box: Annotated[list[int], BeforeValidator(_coerce_box)] = Field(
         default_factory=list,
         description="Where a no has its place: x1, y1, x2, y2 in thousandths from the upper left; else empty.",
@@ -303,7 +310,7 @@ class AnswerReply(_Reply):
 
 
 def _coerce_answers(value: Any) -> list[AnswerReply]:
-    if isinstance(value, dict) and all(str(key).isdecimal() for key in value):
+    if isinstance(value, dict) and value and all(isinstance(_coerce_number(str(key)), int) for key in value):
         # The numbers as keys.
         value = [
             item | {"number": key} if isinstance(item, dict) else {"number": key, "answer": item}

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from gems.errors import GemsError, ProviderError, RejectedRequestError
+from gems.errors import GemsError, InvalidImageError, ProviderError, RejectedRequestError, UnreadableReplyError
 from gems.models.concurrency import AdaptiveLimiter
-from gems.models.http import translate_error, with_retries
+from gems.models.http import is_retryable, translate_error, with_retries
 from gems.models.images import verify_image
 from gems.models.masks import check_edit, keep_outside
 from gems.observability.redaction import redact, scrub, secrets_in, secrets_of_address
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 ClientT = TypeVar("ClientT")
+
+
+_MOST_UNREADABLE = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +107,19 @@ class RemoteGenerator(ABC, Generic[ClientT]):
             steps=self._limits.steps if request.steps is None else request.steps,
             guidance=self._limits.guidance if request.guidance is None else request.guidance,
         )
+        unreadable = 0
+
+        def may_help(error: BaseException) -> bool:
+            nonlocal unreadable
+            # Each answer that cannot be read may have been paid for.
+            unreadable += isinstance(error, InvalidImageError | UnreadableReplyError)
+            return is_retryable(error) and unreadable < _MOST_UNREADABLE
+
         image = await with_retries(
-            partial(self._attempt, request), attempts=self._limits.attempts, first_wait_s=self._limits.first_wait_s
+            partial(self._attempt, request),
+            attempts=self._limits.attempts,
+            first_wait_s=self._limits.first_wait_s,
+            retries=may_help,
         )
         return await asyncio.to_thread(keep_outside, image, request)
 
