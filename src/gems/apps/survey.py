@@ -233,8 +233,9 @@ class _Port:
         if isinstance(modalities := self.fields("/props").get("modalities"), dict):
             sees = bool(modalities.get("vision"))
         # A server with both routes has them whatever its model is.
-        known = isinstance(paths, dict) and not {_CHAT, _IMAGES} <= paths.keys()
-        draws = _IMAGES in paths if known else None
+        draws = None
+        if isinstance(paths, dict) and not {_CHAT, _IMAGES} <= paths.keys():
+            draws = _IMAGES in paths
         told = False if draws else sees if isinstance(sees, bool) else None
         return self._found(program, [ServedModel(name, told, draws) for name in self.names()])
 
