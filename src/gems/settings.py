@@ -67,6 +67,24 @@ class ChatSettings(BaseModel):
     output_usd_per_million: float | None = Field(None, ge=0, description="Price of a million output tokens.")
 
 
+def _split_weight(lora: Any) -> Any:
+    """Return PATH:WEIGHT as fields; a path may have colons, too."""
+    if not isinstance(lora, str):
+        return lora
+    path, colon, weight = lora.rpartition(":")
+    given = colon and re.fullmatch(r"-?\d*\.?\d+", weight)
+    return {"path": path, "weight": float(weight)} if given else {"path": lora}
+
+
+class LoraSettings(BaseModel):
+    """A LoRA of Diffusers and how strongly it acts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(min_length=1)
+    weight: float = Field(1.0, ge=-10, le=10)
+
+
 class GeneratorSettings(BaseModel):
     """The image generator."""
 
@@ -121,6 +139,20 @@ class GeneratorSettings(BaseModel):
     )
     compile: bool = Field(False, description="Run Diffusers' steps through torch.compile.")
     prompt_cache_mb: int = Field(256, ge=0, description="Megabytes of encoded prompts that Diffusers keeps.")
+
+    loras: list[LoraSettings] = Field(
+        default_factory=list,
+        description="LoRAs of Diffusers as JSON: safetensors files, or OWNER/NAME/FILE in the Hub's cache, each with "
+        'its weight behind a colon, e.g. `["./style.safetensors:0.6"]`; none by default.',
+    )
+    quantize: Literal["", "bitsandbytes-4bit", "bitsandbytes-8bit", "torchao-int8"] = Field(
+        "", description="Quantise the weights of Diffusers while they are loaded; empty: load them as they are."
+    )
+
+    @field_validator("loras", mode="before")
+    @classmethod
+    def _split_weights(cls, loras: Any) -> Any:
+        return [_split_weight(each) for each in loras] if isinstance(loras, list) else loras
 
     @field_validator("image_hosts")
     @classmethod

@@ -97,6 +97,8 @@ def _open_diffusers(spec: ModelSpec, settings: GeneratorSettings) -> ImageGenera
         max_batch=settings.max_batch,
         compiled=settings.compile,
         prompt_cache_mb=settings.prompt_cache_mb,
+        loras=tuple((lora.path, lora.weight) for lora in settings.loras),
+        quantize=settings.quantize,
         price_usd=settings.usd_per_image,
     )
 

@@ -99,6 +99,42 @@ async def test_a_missing_component(model: Path, folder: str) -> None:
         await draw(model)
 
 
+async def test_a_shard_that_was_not_downloaded_is_named(model: Path) -> None:
+    pipe = tiny_pipelines.z_image()
+    pipe.transformer.save_pretrained(model / "transformer", max_shard_size="40KB")
+    (model / TRANSFORMER).unlink(missing_ok=True)
+    assert (await draw(model)).width == 64
+    *_, last = sorted((model / "transformer").glob("*-of-*.safetensors"))
+    last.unlink()
+    with pytest.raises(ModelFilesError, match=f"is incomplete: transformer/{last.name} is missing"):
+        await draw(model)
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "hint"),
+    [
+        ("GatedRepoError", "nobody/tiny is gated", "Accept its licence at https://huggingface.co/nobody/tiny"),
+        ("RepositoryNotFoundError", "The Hub has no public model nobody/tiny", "HF_TOKEN"),
+    ],
+)
+async def test_a_model_that_the_hub_does_not_hand_out(
+    hub_cache: Path, monkeypatch: pytest.MonkeyPatch, error: str, message: str, hint: str
+) -> None:
+    import diffusers
+    import httpx
+    from huggingface_hub import errors
+
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        request = httpx.Request("GET", "https://huggingface.co/nobody/tiny")
+        raise getattr(errors, error)("no access", response=httpx.Response(401, request=request))
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", refuse)
+    with pytest.raises(ModelFilesError, match=message) as raised:
+        await draw("nobody/tiny")
+    assert hint in raised.value.hint
+    assert "HF_TOKEN" in raised.value.hint
+
+
 async def test_weights_that_are_not_numbers(model: Path) -> None:
     rewrite(model / TRANSFORMER, lambda weights: [each.fill_(float("nan")) for each in weights.values()])
     with pytest.raises(InvalidImageError, match="invalid numbers"):

@@ -14,6 +14,7 @@ from functools import partial
 from PIL import Image
 
 from gems.errors import ConfigurationError, GemsError, MissingExtraError, OptionError, OutOfMemoryError, PromptError
+from gems.models.generators.diffusers.adapters import Lora, check_packages, find_lora
 from gems.models.generators.diffusers.batching import BatchWorker, Job
 from gems.models.generators.diffusers.inference import GenerationStopped, choose_task, generate_batch
 from gems.models.generators.diffusers.loading import (
@@ -56,6 +57,9 @@ class DiffusersGenerator:
             for sizes that ran out of memory; 1 for pipelines not known to batch images independently.
         compiled: Use `torch.compile`; the first images of each size then take minutes.
         prompt_cache_mb: Most megabytes of encoded prompts to cache in CPU memory.
+        loras: LoRAs in safetensors files or the Hub's cache (OWNER/NAME/FILE), each with its weight.
+        quantize: One of `QUANTIZERS`, to quantise weights while they are loaded; empty for none. Saved quantised
+            models need no setting.
         price_usd: US dollars per image; None if unknown.
     """
 
@@ -71,6 +75,8 @@ class DiffusersGenerator:
         max_batch: int | None = None,
         compiled: bool = False,
         prompt_cache_mb: int = 256,
+        loras: Sequence[tuple[str, float]] = (),
+        quantize: str = "",
         price_usd: float | None = None,
     ) -> None:
         if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
@@ -84,6 +90,10 @@ class DiffusersGenerator:
         _check_options(steps, guidance, recipe.min_steps)
         if max_batch is not None and max_batch < 1:
             raise OptionError(f"Invalid batch size: {max_batch}.", hint="Use 1 or more.")
+        added = [Lora(*each) for each in loras]
+        check_packages(added, quantize)
+        for lora in added:
+            find_lora(lora)
         if prompt_cache_mb < 0:
             raise OptionError(f"Invalid prompt cache size: {prompt_cache_mb} MB.", hint="Use 0 or more.")
         self._recipe = replace(
@@ -99,6 +109,8 @@ class DiffusersGenerator:
             offload=offload,
             compiled=compiled,
             prompt_bytes=prompt_cache_mb * 1_000_000,
+            loras=added,
+            quantize=quantize,
         )
         self._max_batch = _MAX_BATCH if max_batch is None else max_batch
         self._decides_batch, self._price_usd = max_batch is None, price_usd

@@ -304,6 +304,7 @@ def _record_parameters(
         "diffusers": diffusers.__version__,
         "torch": torch.__version__,
         "classifier_free_guidance": recipe.heeds_negative(_resolve_options(recipe, request)[1]),
+        **loaded.adapted,
         **{name: value for name, value in recipe.fixed.items() if name in arguments},
     }
     passed = {"num_inference_steps": "steps", recipe.guidance_argument: "guidance", "strength": "strength"}

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from gems.errors import ConfigurationError, GemsError, ModelFilesError, OutOfMemoryError
+from gems.models.generators.diffusers.adapters import Lora, add_loras, quantization_configs
 from gems.models.generators.diffusers.classes import PipelineClass, Task
 from gems.models.generators.diffusers.presets import (
     CLIP_TOKENS,
@@ -20,6 +20,7 @@ from gems.models.generators.diffusers.presets import (
     PRESETS,
     Recipe,
     component_folders,
+    read_json,
     recipe_of_folder,
 )
 from gems.models.generators.diffusers.prompt_encoder import PromptEncoder
@@ -145,7 +146,7 @@ class LoadedPipeline:
     """A loaded Diffusers pipeline and its configuration.
 
     `recipe` is completed from the loaded class; `offload` is `none`, `model` or `sequential`; `prompts` is None if
-    the pipeline has to encode prompts itself.
+    the pipeline has to encode prompts itself; `adapted` records LoRAs and quantisation.
     """
 
     pipe: Any
@@ -155,6 +156,7 @@ class LoadedPipeline:
     offload: str
     compiled: bool
     prompts: PromptEncoder | None
+    adapted: Mapping[str, Any] = field(default_factory=dict)
     _siblings: dict[str, Any] = field(default_factory=dict)
 
     def pipeline_for(self, task: Task) -> tuple[Any, PipelineClass]:
@@ -184,7 +186,15 @@ def _share_components(pipe: Any, known: PipelineClass) -> Any:
 
 
 def load_pipeline(
-    recipe: Recipe, *, dtype: str, device: str, offload: Offload, compiled: bool, prompt_bytes: int
+    recipe: Recipe,
+    *,
+    dtype: str,
+    device: str,
+    offload: Offload,
+    compiled: bool,
+    prompt_bytes: int,
+    loras: Sequence[Lora] = (),
+    quantize: str = "",
 ) -> LoadedPipeline:
     """Load the pipeline of `recipe` from its directory, the cache, or the Hub.
 
@@ -199,8 +209,9 @@ def load_pipeline(
         folder = _fetch_folder(recipe.source)
         default = "bfloat16" if target.type == "cuda" else "float32"
         torch_dtype = getattr(torch, default if dtype == "auto" else dtype)
-        pipe = _assemble_pipeline(folder, torch_dtype)
+        pipe = _assemble_pipeline(folder, torch_dtype, quantize)
         _check_weights(pipe, folder)
+        added = add_loras(pipe, loras)
         mode = move_pipeline(pipe, target, offload)
         if compiled:
             compile_pipeline(pipe, mode)
@@ -218,6 +229,7 @@ def load_pipeline(
         offload=mode,
         compiled=compiled,
         prompts=PromptEncoder(pipe, known.embeddings, max_bytes=prompt_bytes) if known.embeddings else None,
+        adapted={**({"loras": list(added)} if added else {}), **({"quantized": quantize} if quantize else {})},
     )
 
 
@@ -231,30 +243,44 @@ def _fetch_folder(source: str) -> Path:
     return Path(DiffusionPipeline.download(source, use_safetensors=True, trust_remote_code=False))
 
 
-def _assemble_pipeline(folder: Path, number: Any) -> Any:
-    from diffusers import DiffusionPipeline  # noqa: PLC0415
+def _assemble_pipeline(folder: Path, number: Any, quantize: str) -> Any:
+    from diffusers import DiffusionPipeline, PipelineQuantizationConfig  # noqa: PLC0415
 
     recipe_of_folder(folder)  # Rejects pipelines with custom code, with a clearer message than the library's.
     missing = [name for name in component_folders(folder) if not (folder / name).is_dir()]
     if missing:
         what = f"is incomplete: {', '.join(missing)} is missing"
         raise ModelFilesError(f"The model in {folder} {what}.", hint=DOWNLOAD_AGAIN)
+    _check_shards(folder)
     pipeline_class: Any = DiffusionPipeline
-    encoders = _text_encoders(folder, number)
-    pipe = pipeline_class.from_pretrained(
-        str(folder), dtype=number, trust_remote_code=False, **_LOCAL_FILES, **encoders
-    )
+    index = read_json(folder / "model_index.json")
+    configs = quantization_configs(quantize, number, {name: index[name][0] for name in component_folders(folder)})
+    others: dict[str, Any] = _text_encoders(folder, number, configs)
+    if own := {name: config for name, config in configs.items() if name not in others}:
+        others["quantization_config"] = PipelineQuantizationConfig(quant_mapping=own)
+    pipe = pipeline_class.from_pretrained(str(folder), dtype=number, trust_remote_code=False, **_LOCAL_FILES, **others)
     pipe.set_progress_bar_config(disable=True)
     if hasattr(getattr(pipe, "vae", None), "enable_slicing"):
         pipe.vae.enable_slicing()  # Decodes image by image: the same pixels with less memory.
     return pipe
 
 
-def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
+def _check_shards(folder: Path) -> None:
+    """Reject a model of which a file is missing, as after an interrupted download."""
+    for path in sorted(folder.glob("*/*.safetensors.index.json")):
+        named = read_json(path).get("weight_map")
+        shards = sorted(set(named.values())) if isinstance(named, dict) else []
+        if missing := [shard for shard in shards if not (path.parent / shard).is_file()]:
+            what = f"is incomplete: {path.parent.name}/{missing[0]} is missing"
+            more = f", and {len(missing) - 1} more of {len(shards)} files" if len(missing) > 1 else ""
+            raise ModelFilesError(f"The model in {folder} {what}{more}.", hint=DOWNLOAD_AGAIN)
+
+
+def _text_encoders(folder: Path, number: Any, quantized: Mapping[str, Any]) -> dict[str, Any]:
     """Load the transformers models one by one: missing weights are initialised at random and only logged."""
     import transformers  # noqa: PLC0415
 
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = read_json(folder / "model_index.json")
     models = {}
     for name in component_folders(folder):
         library, kind = index[name]
@@ -262,7 +288,8 @@ def _text_encoders(folder: Path, number: Any) -> dict[str, Any]:
         if not (isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel)):
             continue
         load = cast("Any", model_class).from_pretrained
-        model, report = load(str(folder / name), dtype=number, output_loading_info=True, **_LOCAL_FILES)
+        config = {"quantization_config": quantized[name]} if name in quantized else {}
+        model, report = load(str(folder / name), dtype=number, output_loading_info=True, **_LOCAL_FILES, **config)
         if missing := sorted({key for key, _ in model.named_parameters()}.intersection(report["missing_keys"])):
             raise _missing_weights(folder, name, missing)
         models[name] = model
@@ -316,6 +343,8 @@ def _translate_loading_error(source: str, error: Exception) -> GemsError:
         return OutOfMemoryError(f"The model {source} does not fit into memory: {message}")
     if isinstance(error, ImportError):
         return ConfigurationError(f"The model {source} needs a package that is not installed: {message}")
+    if (fault := _translate_hub_error(source, error)) is not None:
+        return fault
     hint = "Download the model again; weights must be safetensors files in Diffusers layout."
     if not Path(source).expanduser().is_dir():
         hint = (
@@ -323,3 +352,19 @@ def _translate_loading_error(source: str, error: Exception) -> GemsError:
             f" or use a directory or one of {', '.join(PRESETS)}."
         )
     return ModelFilesError(f"The model {source} cannot be loaded: {message}", hint=hint)
+
+
+def _translate_hub_error(source: str, error: Exception) -> ModelFilesError | None:
+    """Return the error to report if the Hub does not hand out a model; else None."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415 - with the extra only
+
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    if any(isinstance(each, GatedRepoError) for each in causes):
+        hint = f"Accept its licence at https://huggingface.co/{source}, then set HF_TOKEN or run `hf auth login`."
+        return ModelFilesError(f"The model {source} is gated: its owner gives access to those who ask.", hint=hint)
+    if any(isinstance(each, RepositoryNotFoundError) for each in causes):
+        hint = "Check the name; for a private model, set HF_TOKEN or run `hf auth login`."
+        return ModelFilesError(f"The Hub has no public model {source}.", hint=hint)
+    return None
