@@ -84,7 +84,9 @@ class CompressingSerializer(SerializerProtocol):
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
         """Return the value's type and bytes; the type begins with `zlib+` if they are compressed."""
-        kind, data = self._inner.dumps_typed(obj)
+        # LangGraph stores what a node raised. Such a value may not be instantiated again, and would be warned about.
+        plain = f"{type(obj).__name__}: {obj}" if isinstance(obj, BaseException) else obj
+        kind, data = self._inner.dumps_typed(plain)
         if len(data) < _MIN_COMPRESSED:
             return kind, data
         packed = zlib.compress(data, 6)

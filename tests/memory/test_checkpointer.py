@@ -16,6 +16,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from pydantic import SecretStr
 
+from gems.errors import ModelFilesError, UnreachableError
 from gems.memory.checkpointer import open_checkpointer
 from gems.resources import open_stores
 from gems.settings import Settings
@@ -68,6 +69,20 @@ async def test_no_class_of_ours_comes_to_life(opening: Opening, caplog: pytest.L
     async with opening() as saver:
         read = saver.serde.loads_typed(saver.serde.dumps_typed({"kept": value}))
     assert not isinstance(read["kept"], ImageRequest)
+
+
+async def test_what_a_node_raised_is_read_as_text_without_a_warning(
+    opening: Opening, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opening() as saver:
+        for error in (
+            ModelFilesError("No such model.", hint="Download it."),
+            UnreachableError("No answer."),
+            OSError(5),
+        ):
+            kind, data = saver.serde.dumps_typed(error)
+            assert saver.serde.loads_typed((kind, data)) == f"{type(error).__name__}: {error}"
+    assert caplog.records == []
 
 
 async def test_plain_values_come_back_as_they_were(opening: Opening) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
@@ -128,9 +129,8 @@ def quantization_configs(quantize: str, dtype: Any, parts: Mapping[str, str]) ->
 
     def configure(library: Any) -> Any:
         if quantize == "torchao-int8":
-            from torchao.quantization import Int8WeightOnlyConfig  # noqa: PLC0415 - chosen by the user
-
-            return library.TorchAoConfig(Int8WeightOnlyConfig())
+            quantization = importlib.import_module("torchao.quantization")
+            return library.TorchAoConfig(quantization.Int8WeightOnlyConfig())
         if quantize == "bitsandbytes-8bit":
             return library.BitsAndBytesConfig(load_in_8bit=True)
         return library.BitsAndBytesConfig(

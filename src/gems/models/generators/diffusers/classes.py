@@ -152,7 +152,9 @@ class PipelineClass:
         found = 1
         for name in _SIZED:
             method = self.methods.get(name)
-            for node in ast.walk(method) if method is not None else ():
+            if method is None:
+                continue
+            for node in ast.walk(method):
                 if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod | ast.FloorDiv)):
                     continue
                 if ast.unparse(node.left) in ("height", "int(height)"):
@@ -239,10 +241,10 @@ def _read_class(name: str) -> PipelineClass | None:
 
 def _read_parameters(function: ast.FunctionDef) -> dict[str, Any]:
     arguments = function.args
-    names = [each.arg for each in (*arguments.posonlyargs, *arguments.args)]
-    defaults = [None] * (len(names) - len(arguments.defaults)) + [*arguments.defaults]
-    pairs = [*zip(names, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    read = {getattr(name, "arg", name): REQUIRED if value is None else _read_literal(value) for name, value in pairs}
+    plain = [*arguments.posonlyargs, *arguments.args]
+    defaults = [None] * (len(plain) - len(arguments.defaults)) + [*arguments.defaults]
+    pairs = [*zip(plain, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    read = {each.arg: REQUIRED if value is None else _read_literal(value) for each, value in pairs}
     read.pop("self", None)
     return read
 
@@ -271,8 +273,8 @@ def _evaluate(node: ast.expr, pipe: Any, names: Mapping[str, ast.expr]) -> int |
             # A name that is assigned from itself is no constant.
             return _evaluate(names[name], pipe, {key: value for key, value in names.items() if key != name})
         case ast.Attribute():
-            value = pipe
+            found: Any = pipe
             for part in ast.unparse(node).split(".")[1:] if ast.unparse(node).startswith("self.") else ():
-                value = getattr(value, part, None)
-            return value if isinstance(value, int) else None
+                found = getattr(found, part, None)
+            return found if isinstance(found, int) else None
     return None
