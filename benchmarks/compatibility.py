@@ -98,7 +98,7 @@ KINDS = (
     Kind("draft verdict in unknown thought marks", models.THOUGHTS),
     Kind("thought that never ends", models.ENDLESS, 90, ("undecided", "UnreadableReplyError", "max_rounds")),
     Kind("draft, list or example before the answer", models.DRAFTS),
-    Kind("fragment before the answer", models.FRAGMENTS, 48),
+    Kind("fragment before the answer", models.FRAGMENTS),
     Kind("answer in wrappers", models.WRAPPERS),
     Kind("answer in a tool call", models.TOOL_CALLS),
     Kind("answer in the reasoning field", models.REASONING),
