@@ -315,7 +315,9 @@ MIXED = {
     "the form copied": in_task(
         "checklist", lambda _asked: '{"answers": [{"number": 1, "evidence": "...", "answer": "yes, no or unknown"}]}'
     ),
-    "an apology": lambda asked: "I'm sorry, but I can't see the image. Yes, I can help." if asked.task in _JUDGED else None,
+    "an apology": lambda asked: (
+        "I'm sorry, but I can't see the image. Yes, I can help." if asked.task in _JUDGED else None
+    ),
 }
 WRONG_FORMS = {
     "prose": in_json(lambda _asked: "As you wish, I shall do that."),
