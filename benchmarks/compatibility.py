@@ -54,8 +54,8 @@ ROUNDS = 3
 TIMEOUT_S = 30.0
 """Silence that no server here keeps unless that is its kind."""
 SILENCE_S = 2.0
-MOST_PER_QUESTION = 6
-"""Requests about one question and image: three for an answer, and once more where it could not be read."""
+MOST_PER_QUESTION = 3
+"""Requests about one question and image."""
 MOST_IN_VAIN = 15
 """Requests of a run that is not answered: three for each of five questions."""
 PROMPTS = (world.prompt(0), world.prompt(3), world.prompt(0, hopeless=True))

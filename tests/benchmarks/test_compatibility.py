@@ -42,14 +42,14 @@ def test_a_judge_that_lies_is_noticed() -> None:
 
 
 def test_bounds() -> None:
-    found = Found("slow", "a member", runs=3, requests=10, allowed=10, per_question=6)
+    found = Found("slow", "a member", runs=3, requests=10, allowed=10, per_question=3)
     assert found.missed() == []
     found.requests = 11
     assert found.missed() == ["slow (a member): 11 requests, 10 allowed"]
-    found.per_question = 7
-    assert "slow (a member): 7 requests about one question" in found.missed()
+    found.per_question = 4
+    assert "slow (a member): 4 requests about one question" in found.missed()
     (whole,) = joined([found, found])
-    assert (whole.member, whole.runs, whole.requests, whole.per_question) == ("2", 6, 22, 7)
+    assert (whole.member, whole.runs, whole.requests, whole.per_question) == ("2", 6, 22, 4)
 
 
 def test_no_two_kinds_have_one_name() -> None:

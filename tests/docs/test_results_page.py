@@ -83,6 +83,23 @@ def test_the_figures_of_the_loop_and_of_scale_are_what_was_measured() -> None:
         assert figure in RESULTS
 
 
+def test_the_table_of_models_and_servers_is_what_was_measured() -> None:
+    found = measured("compatibility")
+    before = {kind["kind"]: kind for kind in measured("compatibility-before")["kinds"]}
+    rows = re.findall(
+        r"^\| ([^|\n]+) \((\d+)\) \| [^|\n]+ \| (.+) / (.+) \| (.+) / (.+) \| (.+) / (.+) \|$", RESULTS, re.M
+    )
+    wanted = [
+        (
+            kind["kind"], kind["member"],
+            *(f"{each[name]:,}" for name in ("wrong", "requests", "tokens") for each in (before[kind["kind"]], kind)),
+        )
+        for kind in found["kinds"]
+    ]  # fmt: skip
+    assert rows == wanted
+    assert found["missed"] == []
+
+
 def test_env_example_names_every_setting_and_no_other() -> None:
     from gems.settings import ChatSettings, GeneratorSettings, ServeSettings, Settings
 
