@@ -230,8 +230,8 @@ def _find_proxy(answer: Any) -> str:
 
 def _status_in(body: Any) -> int:
     """Return the HTTP status that an error's body names; 500 for none."""
-    named = [body.get(key) for key in ("code", "status_code", "status")] if isinstance(body, dict) else []
-    return next((int(code) for code in named if str(code).isdecimal() and 400 <= int(code) < 600), 500)
+    named = [str(body.get(key)) for key in ("code", "status_code", "status")] if isinstance(body, dict) else []
+    return next((int(code) for code in named if code.isdecimal() and 400 <= int(code) < 600), 500)
 
 
 def _body_of(error: BaseException) -> str:
