@@ -91,17 +91,19 @@ class Server:
         if source is not None:
             body["source"] = base64.b64encode(source).decode()
         run_id = self._ask("/runs", body)["run_id"]
-        last = ""
+        has_ended = False
         try:
             with closing(self._open(f"/runs/{run_id}/events")) as response:
                 for line in response:
                     check()
                     if line.startswith(b"data:"):
                         event = json.loads(line[5:])
-                        last = str(event.get("type", ""))
+                        has_ended = "error" in event or event.get("type") == "finished"
+                        if "error" in event:
+                            raise GemsNodeError(f"{event['error']['message']} {event['error']['hint']}".strip())
                         yield event
         finally:
-            if last != "finished":
+            if not has_ended:
                 self._ask(f"/runs/{run_id}/cancel", {})
 
     def image(self, image_id: str) -> bytes:

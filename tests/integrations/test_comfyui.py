@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 
-from tests.support.http_server import app_of, bearer, gated, keys_of, result, serving
+from gems.errors import RejectedRequestError
+from tests.support.http_server import app_of, bearer, gated, heard, keys_of, serving
 from tests.support.scripted_service import PATIENCE_S, House
 
 torch = pytest.importorskip("torch", reason="the extra `diffusers` is not installed")
@@ -177,7 +178,16 @@ def test_cancelling_in_comfyui_cancels_the_run(
     gate.open()
     with httpx.Client(base_url=url, timeout=PATIENCE_S) as client:
         (run,) = client.get("/runs").json()["runs"]
-        assert result(client, run["run_id"])["stop_reason"] == "cancelled"
+        assert heard(client, run["run_id"])[-1]["error"]["type"] == "RunCancelledError"
+
+
+def test_a_run_that_fails_says_why(pack: ModuleType, url: str, house: House) -> None:
+    async def fail() -> None:
+        raise RejectedRequestError("The generator is out of paint.", hint="Buy some.")
+
+    house.on_drawing(1, fail)
+    with pytest.raises(RuntimeError, match=r"out of paint\. Buy some\."):
+        node(pack, "GemsRun").execute("a red cat", seed=7, max_rounds=2, candidates=1, server=url)
 
 
 def test_errors_say_what_to_do(pack: ModuleType, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
