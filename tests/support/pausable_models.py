@@ -57,7 +57,8 @@ class World:
     def chat(self, messages: list[dict[str, Any]]) -> str:
         task = task_of(messages)
         self._pass(task, messages)
-        answer = getattr(self, task)(messages[1]["content"])
+        # Without a task it is asked whether it sees.
+        answer = getattr(self, task)(messages[1]["content"]) if task else "Red."
         return answer if isinstance(answer, str) else json.dumps(answer)
 
     def draw(self, request: ImageRequest) -> bytes:

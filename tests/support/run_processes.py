@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,12 @@ class Worker(subprocess.Popen[str]):
 
 @contextmanager
 def worker(home: Path, stub: StubServer, run_id: str = "", candidates: int = 1) -> Iterator[Worker]:
-    """A process at work; killed in the end if it is still there."""
+    """A process at work; killed in the end if it is still there.
+
+    That its judge sees is known: the question about that belongs to the home and not to a run.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "vision.json").write_text(json.dumps({f"stub at {stub.base_url}": ["Red.", time.time()]}))
     command = [*forked("tests.support.run_worker"), str(home), stub.base_url, run_id, str(candidates)]
     with Worker(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ.copy()
