@@ -127,7 +127,8 @@ class _Binder:
             raise ConfigurationError(what, hint=f"Title the node with the text `GEMS prompt`. {_HINT}")
         if "negative" not in self.inputs:
             prompts = {target.node for target in self.inputs["prompt"]}
-            self.inputs |= {"negative": found} if (found := self._own_negatives(prompts)) else {}
+            if negatives := self._own_negatives(prompts):
+                self.inputs["negative"] = negatives
         return Binding(
             output=output,
             inputs=self.inputs,

@@ -196,7 +196,7 @@ class ComfyUIGenerator(RemoteGenerator[ComfyUIServer]):
             original = nodes[binding.mask]["inputs"]["image"] if binding.mask == binding.image else ""
             name = _name_upload(mask, original)
             nodes[binding.mask]["inputs"]["image"] = await client.upload(mask, name, original=original)
-        bound = [node for node in (binding.image, binding.mask, *binding.references) if node is not None]
+        bound = [node for node in dict.fromkeys((binding.image, binding.mask, *binding.references)) if node is not None]
         unused = [node for node in bound if node not in given and (node != binding.mask or request.source is None)]
         if not unused:
             return

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from gems.errors import (
@@ -107,8 +107,8 @@ class ComfyUIServer:
         answer = self._read(await self._client.post(self._url + path, data=fields, files=files))
         if not isinstance(answer, dict) or not isinstance(answer.get("name"), str):
             raise UnreadableReplyError(f"{self.endpoint} did not say under which name it stored an image.")
-        folder = answer.get("subfolder")
-        return f"{folder}/{answer['name']}" if folder else answer["name"]
+        stored: str = answer["name"]
+        return f"{answer['subfolder']}/{stored}" if answer.get("subfolder") else stored
 
     async def load_optional_inputs(self, classes: set[str]) -> Mapping[str, frozenset[str]]:
         """Return the names of the optional inputs of node classes."""
@@ -190,7 +190,7 @@ class ComfyUIServer:
         from websockets.exceptions import InvalidHandshake, InvalidURI  # noqa: PLC0415
 
         parts = urlsplit(self._url)
-        proxy = None if parts.hostname in _LOCAL else True
+        proxy: Literal[True] | None = None if parts.hostname in _LOCAL else True
         url = f"ws{self._url.removeprefix('http')}/ws?clientId={client_id}"
         connecting = connect(
             url, additional_headers=self._authorization, ssl=self._tls, proxy=proxy, max_size=_MAX_MESSAGE
@@ -354,7 +354,7 @@ class ComfyUIServer:
         return RejectedRequestError(words, hint="Look at the server's log, or run the workflow in ComfyUI itself.")
 
     def _tell(self, words: str) -> str:
-        return f"{self.endpoint} {shorten(redact(words, *self._secrets), 600)}."
+        return f"{self.endpoint} {shorten(redact(words, *self._secrets), 600).rstrip('. ')}."
 
     async def _describe(self, node_class: str) -> Mapping[str, Any]:
         """Return what the server says of a node class; empty if it lacks it."""
