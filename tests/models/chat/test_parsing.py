@@ -12,7 +12,7 @@ import pytest
 from gems.errors import UnreadableReplyError
 from gems.models.chat.answers import read_answer, yes_probability
 from gems.models.chat.parsing import read_json
-from gems.models.chat.schemas import ChecklistReply, PromptReply, RequirementsReply, SkillChoice
+from gems.models.chat.schemas import ChecklistReply, PromptReply, ReflectionReply, RequirementsReply, SkillChoice
 
 PROMPT = '{"prompt": "a red {circle} and \\"}\\" beside it"}'
 READ = 'a red {circle} and "}" beside it'
@@ -281,3 +281,37 @@ def test_a_model_caught_in_a_loop_holds_up_nobody(text: str) -> None:
 def test_an_answer_behind_many_brackets_is_found() -> None:
     text = "{x} [y] " * 500 + '{"prompt": "a red cat"}'
     assert read_json(text, PromptReply).prompt == "a red cat"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"prompt": "a sign saying "OPEN}',
+        '{"experience": "x", "prompt": "a sign saying "OPEN}',
+        '{"prompt": "a cat", "a dog", "a bird"}',
+        '{"prompt": "a red cat" "with a hat"}',
+        '{"prompt": "the words \\"NO", "WAY\\" in red"}',
+        '{"prompt": "a red cat" and much more, "experience": "e"',
+    ],
+)
+def test_half_a_prompt_is_no_prompt(text: str) -> None:
+    """A mend that leaves out words of what came is not believed."""
+    with pytest.raises(UnreadableReplyError):
+        read_json(text, ReflectionReply)
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ('{"prompt": "a sign saying "OPEN" above a door"}', 'a sign saying "OPEN" above a door'),
+        ('{"prompt": "a cat, "a dog", and a bird"}', 'a cat, "a dog", and a bird'),
+        ("{'prompt': 'it is a dog', 'experience': 'x',}", "it is a dog"),
+        ('{"prompt": "a cat", // the prompt\n "experience": "x"}', "a cat"),
+        ('{"prompt": "a cat" /* the prompt */, "experience": "x",}', "a cat"),
+        ('{"prompt": "caf\\u00e9\\na door",}', "caf\u00e9\na door"),
+        ('{prompt: "a cat", experience: null,}', "a cat"),
+        ('{"prompt": “a red cat”}', "a red cat"),
+    ],
+)
+def test_a_mend_that_keeps_every_word_is_believed(text: str, prompt: str) -> None:
+    assert read_json(text, ReflectionReply).prompt == prompt

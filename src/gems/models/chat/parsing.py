@@ -28,6 +28,8 @@ _IN_JSON = re.compile(r'["\\{}\[\]]')
 _RESTART = re.compile(r"^[ \t]*\{", re.MULTILINE)
 _MOST_RESTARTS = 20
 _QUOTES = re.compile(r'(?<!\\)"')
+_LETTER = re.compile(r"\w")
+_COMMENT = re.compile(r"(?:(?<=[,{}\[\]\"'\w])|^)[ \t]*(?://|#)[^\n]*(?=\n)|/\*.*?\*/", re.DOTALL | re.MULTILINE)
 _OUTSIDE_STRINGS = re.compile(r"[{}\[\]]")
 _SCAN_BUDGET = 20
 """Limit of the characters scanned for JSON, in lengths of the text: every bracket may begin a value."""
@@ -161,13 +163,14 @@ def _match_brackets(text: str, start: int, marks: re.Pattern[str]) -> tuple[int 
 
 
 def _is_faithful(value: Any, piece: str) -> bool:
-    """Return whether a mended value has each key as often as the text has it, and no text of its own.
+    """Return whether a mended value has each key as often as the text has it, all that was said, and nothing else.
 
     A key that is missing was taken for a part of a text or overwritten by a later one: with it a verdict may be lost
-    that contradicts another.
+    that contradicts another. Words are lost where a text ended at a quotation mark inside of it.
     """
     keys: Counter[str] = Counter()
     texts: list[str] = []
+    others: list[str] = []
     waiting = [value]
     while waiting:
         item = waiting.pop()
@@ -178,16 +181,26 @@ def _is_faithful(value: Any, piece: str) -> bool:
             waiting += item
         elif isinstance(item, str):
             texts.append(item)
+        else:
+            others.append(f"{item} null 0")
+    said = Counter(_LETTER.findall(_COMMENT.sub("", _unescape(piece)).casefold()))
+    if said - Counter(_LETTER.findall(" ".join((*keys.elements(), *texts, *others)).casefold())):
+        return False
     written = Counter(re.findall(r"([\w-]+)\s*\\?[\"'”]?\s*:", piece))
-    squeezed = _squeeze(piece)
+    squeezed = _squeeze(_unescape(piece))
     return all(written[key] == count for key, count in keys.items() if re.fullmatch(r"[\w-]+", key)) and all(
         _squeeze(text) in squeezed for text in texts
     )
 
 
+def _unescape(piece: str) -> str:
+    """Return JSON with the characters that its escapes mean, or blanks for those that are no letters."""
+    return re.sub(r"\\+(?:u([0-9a-fA-F]{4})|[nrtbf])", lambda found: chr(int(found[1], 16)) if found[1] else " ", piece)
+
+
 def _squeeze(text: str) -> str:
     """Return text without what mending and unescaping change."""
-    return re.sub(r"[\s\\\"'“”]|\\[nrt]", "", text)
+    return re.sub(r"[\s\\\"'“”]", "", text)
 
 
 def read_json(text: str, form: type[M]) -> M:

@@ -276,6 +276,27 @@ def test_edits_as_json_that_make_no_sense(
     assert shared_house.chat.asked == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("image", "https://example.org/a.png", "not fetched from addresses"),
+        ("image[]", "/etc/hostname", "data URL"),
+        ("image", "data:image/png;base64,?", "data URL"),
+        ("image", base64.b64encode(b"no image").decode(), "not a valid image"),
+        ("image", base64.b64encode(b"0" * 3 * 2**20).decode(), "not a valid image"),
+        ("image", "", "missing"),
+    ],
+)
+def test_images_as_texts_of_a_form_that_are_none(
+    shared_base: str, shared_house: House, name: str, value: str, said: str
+) -> None:
+    fields = {name: (None, value), "prompt": (None, "it")}
+    error = told(httpx.post(shared_base + EDIT, files=fields), 400)
+    assert (error["param"], error["type"]) == ("image", "invalid_request_error")
+    assert said in error["message"]
+    assert shared_house.chat.asked == []
+
+
 @pytest.mark.parametrize("body", ["{", "[]", "1", "[" * 100_000])
 def test_edits_as_no_json_object(shared_base: str, body: str) -> None:
     error = told(httpx.post(shared_base + EDIT, content=body, headers={"content-type": "application/json"}), 400)

@@ -98,6 +98,15 @@ def test_an_image_is_sent_as_json(base: str, house: House, editor: StubServer, i
     assert len(editor.calls("images")) == 2
 
 
+@pytest.mark.parametrize("sent", [SENT, AS_URL], ids=["base64", "data URL"])
+@pytest.mark.parametrize("field", ["image", "image[]"])
+def test_an_image_is_sent_as_text_of_a_form(base: str, house: House, editor: StubServer, field: str, sent: str) -> None:
+    fields = {field: (None, sent), "prompt": (None, "make the top red"), "max_rounds": (None, "1")}
+    answer = httpx.post(f"{base}/v1/images/edits", files=fields, timeout=PATIENCE_S)
+    assert answer.status_code == 200, answer.text
+    assert is_edited(answer.json()["data"][0]["b64_json"])
+
+
 def test_several_results(openai: OpenAI, editor: StubServer) -> None:
     answer = edited(openai, n=3, size="64x32", output_format="webp")
     assert [picture(one.b64_json).size for one in answer.data] == [(64, 32)] * 3

@@ -34,7 +34,7 @@ from gems.events import Finished, ImageDrawn, Judged
 from gems.models.images import decode_image, flatten_image, open_image
 from gems.options import check_editing
 from gems.results import RunResult
-from gems.runs.source_images import SourceImage, decode_base64, read_source_image
+from gems.runs.source_images import MAX_BASE64, SourceImage, decode_base64, read_source_image
 from gems.types import GeneratorCapabilities
 
 STREAM: dict[str, Any] = {
@@ -214,11 +214,12 @@ async def load_source(body: schemas.EditBody, generator: GeneratorCapabilities) 
 
 
 images_router = new_router()
+_IMAGE_FIELDS = ("image", "image[]", "mask")
 _TAKEN = "Send the image as a data URL, as base64, or as a file of multipart/form-data."
 
 
 class _EditRoute(OpenAIRoute):
-    """Route that takes its form as JSON too, with images as data URLs or base64."""
+    """Route that takes its form as JSON too, and images in it as texts: data URLs or base64."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Wrap the handler."""
@@ -226,13 +227,19 @@ class _EditRoute(OpenAIRoute):
 
         async def handled(request: Request) -> Response:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if kind != "application/json":
-                return await handle(request)
+            form: httpx.Request | None = None
             try:
-                form = await asyncio.to_thread(_form_of_json, await request.body())
+                if kind == "application/json":
+                    form = await asyncio.to_thread(_form_of_json, await request.body())
+                elif kind == "multipart/form-data":
+                    # The handler finds this form again.
+                    given = (await request.form(max_part_size=MAX_BASE64)).multi_items()
+                    if any(isinstance(value, str) for name, value in given if name in _IMAGE_FIELDS):
+                        items = [(name, v if isinstance(v, str) else await v.read()) for name, v in given]
+                        form = await asyncio.to_thread(_form_of_texts, items)
             except Exception as error:  # noqa: BLE001 - reported to the client, and logged if unexpected
                 return failure(error)
-            return await handle(_with_body(request, form))
+            return await handle(request if form is None else _with_body(request, form))
 
         return handled
 
@@ -248,6 +255,17 @@ def _with_body(request: Request, form: httpx.Request) -> Request:
         return unread.pop() if unread else await request.receive()
 
     return Request({**request.scope, "headers": headers}, receive)
+
+
+def _form_of_texts(items: list[tuple[str, str | bytes]]) -> httpx.Request:
+    """Convert a form in which images are texts to one with files; raise AnswerError for an invalid one. Blocking."""
+    images = [(name, value) for name, value in items if name in _IMAGE_FIELDS and value]
+    files = [
+        (name, ("image", value if isinstance(value, bytes) else _decode_image(value, name.removesuffix("[]"))))
+        for name, value in images
+    ]
+    fields = {name: value for name, value in items if name not in _IMAGE_FIELDS}
+    return httpx.Request("POST", "http://form", data=fields, files=files or None)
 
 
 def _form_of_json(body: bytes) -> httpx.Request:
