@@ -105,7 +105,7 @@ def _move(
     there = np.zeros(pixels.shape[:2], dtype=bool)
     if shift == (0, 0):
         return pixels, ~there
-    height, width = there.shape
+    height, width, *_ = pixels.shape
     right, down = shift
     to = np.s_[max(0, -down) : height - max(0, down), max(0, -right) : width - max(0, right)]
     origin = np.s_[max(0, down) : height - max(0, -down), max(0, right) : width - max(0, -right)]

@@ -60,7 +60,7 @@ def read_mask(data: bytes, size: tuple[int, int]) -> Image.Image:
     if picture.size != size:
         what = f"The mask has {picture.width}x{picture.height} pixels, the image {size[0]}x{size[1]}."
         raise OptionError(what, hint="Use a mask of the size of the image.")
-    if picture.mode == "RGBA" and picture.getchannel("A").getextrema()[0] < _THRESHOLD:
+    if picture.mode == "RGBA" and min(picture.getchannel("A").tobytes()) < _THRESHOLD:
         levels = ImageChops.invert(picture.getchannel("A"))
     else:
         levels = flatten_image(picture).convert("L")

@@ -245,7 +245,7 @@ def _fetch_folder(source: str) -> Path:
 
 def _assemble_pipeline(folder: Path, number: Any, quantize: str) -> Any:
     from diffusers import DiffusionPipeline  # noqa: PLC0415
-    from diffusers.quantizers import PipelineQuantizationConfig  # noqa: PLC0415
+    from diffusers.quantizers.pipe_quant_config import PipelineQuantizationConfig  # noqa: PLC0415
 
     recipe_of_folder(folder)  # Rejects pipelines with custom code, with a clearer message than the library's.
     missing = [name for name in component_folders(folder) if not (folder / name).is_dir()]
