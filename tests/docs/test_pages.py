@@ -56,6 +56,10 @@ FILES = {
 WITHOUT_COMMANDS = {"docs/cli.md", "docs/studio.md"}
 _CLUSTER = "needs several machines; tests/evals/test_ray_engine.py has two"
 # Blocks that are not run: page and first line, and why.
+_BINDING = (
+    "ok       workflow: prompt: CLIPTextEncode (node 6) text; negative: CLIPTextEncode (node 7) text; "
+    "seed: KSampler (node 3)"
+)
 NOT_RUN = {
     ("README.md", "pip install ."): "needs a package index; scripts/check_wheel.py installs the wheel",
     ("README.md", "gems setup"): "looks at this machine; tests/apps/test_setup.py runs it against servers",
@@ -66,6 +70,7 @@ NOT_RUN = {
     ),
     ("docs/cluster.md", "ray start --head --port 6379"): _CLUSTER,
     ("docs/cluster.md", "export RAY_ADDRESS=head:6379"): _CLUSTER,
+    ("docs/generators.md", _BINDING): ("what the command before it prints"),
     ("docs/generators.md", "vllm serve Qwen/Qwen3-VL-32B-Instruct --port 8000"): (
         "needs vLLM and a GPU; the README's same command is run with the stub"
     ),
