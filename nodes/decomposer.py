@@ -14,7 +14,7 @@ from gems.models.chat.schemas import MAX_REQUIREMENTS, QUESTION_MARKS, Requireme
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.prompts import numbered, question
-from gems.nodes.vision import check_vision
+from gems.nodes.vision_check import check_vision
 from gems.state import State
 from gems.types import Requirement
 

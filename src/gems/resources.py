@@ -19,7 +19,7 @@ from gems.memory.images import ImageStore
 from gems.memory.ledger import Ledger, open_ledger
 from gems.memory.locks import FileLocks, RunLocks
 from gems.memory.store import ChromaStore, open_store
-from gems.memory.vision import VisionRecord
+from gems.memory.vision_record import VisionRecord
 from gems.memory.writer import ExperienceWriter, Outbox, open_outbox
 from gems.models.base import ImageGenerator
 from gems.models.chat.client import ChatClient

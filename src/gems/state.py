@@ -38,7 +38,7 @@ from gems.types import (
 if TYPE_CHECKING:
     from gems.memory.images import ImageStore
     from gems.memory.ledger import Ledger
-    from gems.memory.vision import VisionRecord
+    from gems.memory.vision_record import VisionRecord
     from gems.memory.writer import ExperienceWriter
     from gems.models.base import ImageGenerator
     from gems.models.chat.client import ChatClient

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gems.errors import AuthenticationError, BlindModelError
-from gems.memory.vision import KNOWN_FOR_S, VisionRecord
+from gems.memory.vision_record import KNOWN_FOR_S, VisionRecord
 from gems.models.chat.vision import vision_question
 from gems.service import Gems
 from tests.support.chat_script import PROMPT, Script, drawings, settings_for, task_of, tasks, text_of

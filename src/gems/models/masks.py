@@ -7,8 +7,8 @@ from dataclasses import replace
 from PIL import Image, ImageChops, ImageFilter
 
 from gems.errors import EditingUnsupportedError, InvalidImageError, OptionError
-from gems.models.alignment import align
 from gems.models.images import decode_image, encode_png, flatten_image
+from gems.models.registration import align
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _THRESHOLD = 128

@@ -92,7 +92,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("gems.models.generators.comfyui.server.time", clock)
+    monkeypatch.setattr("gems.models.generators.comfyui.protocol.time", clock)
     return clock
 
 

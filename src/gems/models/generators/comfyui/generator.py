@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from PIL import Image, ImageChops
 
 from gems.errors import EditingUnsupportedError, RejectedRequestError
-from gems.models.generators.comfyui.binding import bind
-from gems.models.generators.comfyui.server import ComfyUIServer
+from gems.models.generators.comfyui.inputs import bind
+from gems.models.generators.comfyui.protocol import ComfyUIServer
 from gems.models.generators.comfyui.workflow import Nodes, Workflow, copy_for, leave_out
 from gems.models.generators.remote import RawImage, RemoteGenerator, RemoteLimits
 from gems.models.http import translate_error, with_retries

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from gems.errors import UnalignedEditError
-from gems.models.alignment import align
 from gems.models.images import encode_png
 from gems.models.masks import keep_outside
+from gems.models.registration import align
 from gems.types import GeneratedImage, ImageRequest
 
 SIZE = (160, 120)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from gems.errors import BlindModelError, ProviderError, RejectedRequestError, StorageError
-from gems.memory.vision import VisionRecord
+from gems.memory.vision_record import VisionRecord
 from gems.models.chat.client import ChatClient
 from gems.models.chat.vision import read_sight, vision_question
 from gems.nodes.context import NodeContext

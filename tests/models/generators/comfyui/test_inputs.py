@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gems.errors import ConfigurationError, ModelFilesError
-from gems.models.generators.comfyui.binding import Binding, bind
+from gems.models.generators.comfyui.inputs import Binding, bind
 from gems.models.generators.comfyui.workflow import Workflow
 from tests.support.comfyui_workflows import (
     Nodes,
