@@ -300,7 +300,7 @@ class AnswerReply(_Reply):
         default="", description="One line that says what is seen.", json_schema_extra=_longest(300)
     )
     answer: Annotated[AnswerValue, BeforeValidator(read_verdict)]
-    question: Annotated[SkipJsonSchema[str], BeforeValidator(_coerce_text)] = ""
+    question: Annotated[SkipJsonSchema[str], BeforeValidator(_coerce_text)] = Field(default="", exclude=True)
     """What some models repeat of the question without being asked to."""
     box: Annotated[list[int], BeforeValidator(_coerce_box)] = Field(
         default_factory=list,
