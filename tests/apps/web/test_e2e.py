@@ -106,8 +106,9 @@ def tab_to(page: Page, name: str) -> None:
 
 def shot(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    page.evaluate("for (const image of document.images) image.loading = 'eager'")
-    page.wait_for_function("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    # At each look, since the page may still put in images, which would not load before they are scrolled to.
+    page.wait_for_function("""[...document.images].map(i => { i.loading = "eager"; return i; })
+        .every(i => i.complete && i.naturalWidth > 0)""")
     page.screenshot(path=SCREENSHOTS / f"web-{name}.png", full_page=True)
 
 
