@@ -20,7 +20,7 @@ from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Question
 from gems.models.chat.parsing import read_json
 from gems.models.chat.request import MOST_REQUESTS
-from gems.models.chat.schemas import TASK_TAGS, Task
+from gems.models.chat.schemas import OUT_OF_REACH, TASK_TAGS, Task
 from gems.models.factory import open_chat
 from gems.nodes.prompts import REPLIES, question
 from gems.service import Gems
@@ -118,10 +118,12 @@ async def test_a_run_with_a_weak_model_ends_with_an_image(
     async with service(llama, tmp_path, "planner", "reflector") as gems:
         result = await gems.run(PROMPT, seed=7, size="256x256", max_rounds=ROUNDS, **options)
     assert (result.status, result.failure) == ("done", None)
-    assert result.stop_reason in ("passed", "max_rounds")
+    # The questions of so small a model are beyond the built-in judge now and then.
+    assert result.stop_reason in ("passed", "undecided", "max_rounds")
     assert result.image.size == (256, 256)
     assert result.requirements
-    assert [warning for warning in result.warnings if not warning.startswith(NAMED)] == []
+    others = [warning for warning in result.warnings if not warning.startswith(NAMED)]
+    assert [warning for warning in others if OUT_OF_REACH not in warning] == []
     assert 2 <= len(llama.exchanges) <= MOST_REQUESTS * MOST_ANSWERS
     # Refused are only the reflector's pictures, once, and nothing that was answered goes uncounted.
     refused = [exchange for exchange in llama.exchanges if exchange.status != 200]
