@@ -44,6 +44,7 @@ NAMED = (
     "Skills could not be chosen: ",
     "The planner chose ",
     "The prompt could not be decomposed, so the image is only checked as a whole: ",
+    "Whether the requirements are complete could not be checked: ",
     "The prompt could not be rewritten: ",
     "The rewritten prompt is ignored: ",
     "The new prompt could not be checked against the user's: ",
