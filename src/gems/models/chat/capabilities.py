@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -38,6 +40,9 @@ _FEATURES_OF = {
 }
 _LEFT_OUT = frozenset({"default", "title"})
 _LIMITS = frozenset({"maxItems", "maxLength"})
+_ESCAPES_IN_SHORT_TEXTS = re.compile(r"b\d+-|fp_ollama")
+"""The `system_fingerprint` of llama.cpp and Ollama. The grammars that xgrammar 0.2 makes for vLLM and SGLang allow no
+escape in a text of limited length, so that no answer could hold a quoted word."""
 _FORGOTTEN_AFTER_S = 1800.0
 """Servers are updated, and gateways choose another one behind them."""
 _SUSPICIONS = 3
@@ -81,6 +86,7 @@ class Capabilities:
         self._pictures: tuple[int, float] | None = None
         self._shrunk: tuple[int, float] = (0, 0.0)
         self._now = now
+        self.limits_texts = False
 
     @property
     def lacking(self) -> frozenset[str]:
@@ -118,11 +124,18 @@ class Capabilities:
         for feature in learnt:
             del self._suspicions[feature]
 
+    def note_server(self, fingerprint: object) -> None:
+        """Remember by the `system_fingerprint` of a reply whether the server can limit the lengths of texts."""
+        self.limits_texts = isinstance(fingerprint, str) and bool(_ESCAPES_IN_SHORT_TEXTS.match(fingerprint))
 
-def feature_of(refused: str, lacking: Iterable[str]) -> str | None:
-    """Return the feature to leave out after a refusal, which is a kind of `gems.models.refusals`."""
+
+def feature_of(refused: str, lacking: Iterable[str], form: type[BaseModel] | None = None) -> str | None:
+    """Return the feature to leave out after a refusal, which is a kind of `gems.models.refusals`.
+
+    A `form` without limits has nothing else to leave out than the whole schema.
+    """
     if refused == "this_schema":
-        return "json_schema" if "limits" in lacking else "limits"
+        return "json_schema" if "limits" in lacking or not has_limits(form) else "limits"
     if refused == "response_format":
         mode = structured_mode(lacking)
         return None if mode == "text" else mode
@@ -134,15 +147,23 @@ def structured_mode(lacking: Iterable[str]) -> str:
     return next((mode for mode in ("json_schema", "json_mode") if mode not in lacking), "text")
 
 
-def response_format(form: type[BaseModel], mode: str, *, limits: bool = True) -> dict[str, Any]:
+def has_limits(form: type[BaseModel] | None) -> bool:
+    """Return whether the schema of `form` limits the lengths of texts or lists."""
+    return form is not None and any(f'"{name}": ' in json.dumps(form.model_json_schema()) for name in _LIMITS)
+
+
+def response_format(
+    form: type[BaseModel], mode: str, *, limits: bool = True, limits_texts: bool = False
+) -> dict[str, Any]:
     """Return the request field for replies of the schema `form`; `mode` is `json_schema` or `json_mode`.
 
-    Without `limits` the schema has neither `maxItems` nor `maxLength`.
+    The schema has `maxItems` with `limits`, and `maxLength` too with `limits_texts`.
     """
     if mode == "json_mode":
         return {"type": "json_object"}
     schema = form.model_json_schema()
-    strict = _make_strict(schema, schema.pop("$defs", {}), _LEFT_OUT if limits else _LEFT_OUT | _LIMITS)
+    left_out = _LEFT_OUT | (_LIMITS if not limits else set() if limits_texts else {"maxLength"})
+    strict = _make_strict(schema, schema.pop("$defs", {}), left_out)
     return {"type": "json_schema", "json_schema": {"name": form.__name__, "schema": strict, "strict": True}}
 
 

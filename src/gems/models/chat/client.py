@@ -162,6 +162,7 @@ class ChatClient:
                     raise
                 raise translate_error(error, self.name, *self._secrets) from error
             seconds = time.perf_counter() - started
+        self.capabilities.note_server(message.response_metadata.get("system_fingerprint"))
         usage = self._usage(message, sent, seconds)
         is_streamed = "stream" not in request.lacking
         try:
@@ -228,7 +229,12 @@ class ChatClient:
         if question.logprobs and self.limits.logprobs and "logprobs" not in request.lacking:
             parameters |= {"logprobs": True, "top_logprobs": 20}
         if question.reply is not None and (mode := structured_mode(request.lacking)) != "text":
-            body["response_format"] = response_format(question.reply, mode, limits="limits" not in request.lacking)
+            body["response_format"] = response_format(
+                question.reply,
+                mode,
+                limits="limits" not in request.lacking,
+                limits_texts=self.capabilities.limits_texts,
+            )
         return parameters | ({"extra_body": body} if body else {})
 
     def _usage(self, message: AIMessage, pictures: tuple[Any, ...], seconds: float) -> Usage:
