@@ -203,6 +203,16 @@ BROKEN: dict[str, tuple[Any, type[GemsError]]] = {
     "error as a text": (lambda: stream_of([delta(JSON), {"error": "out of memory"}]), ServerError),
     "error at once": (lambda: stream_of([{"error": {"message": "worker died"}}]), ServerError),
     "rate limit": (lambda: stream_of([{"error": {"message": "Slow down", "code": 429}}]), RateLimitError),
+    "vLLM's older error": (
+        lambda: stream_of([{"object": "error", "message": "worker died", "type": "InternalServerError", "code": 500}]),
+        ServerError,
+    ),
+    "vLLM's older error about the context": (
+        lambda: stream_of(
+            [{"object": "error", "message": "This model's maximum context length is 100 tokens.", "code": 400}]
+        ),
+        ContextExceededError,
+    ),
     "rate limit in JSON": (
         lambda: reply_with(b'{"error":{"message":"Rate limit reached","code":"rate_limit_exceeded"}}'),
         RateLimitError,
@@ -280,6 +290,51 @@ async def test_manners_of_streaming_change_nothing(events: list[Any]) -> None:
         await client.aclose()
         assert len(server.requests) == 1
     assert len(reply.form(RequirementsReply).requirements) == 1
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        "none",
+        [],
+        3,
+        {"prompt_tokens": "many", "completion_tokens": None},
+        {"prompt_tokens": -1},
+        {"prompt_tokens": 1.5, "prompt_tokens_details": "x"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("is_streamed", [True, False])
+async def test_an_answer_is_read_whatever_its_usage(usage: Any, is_streamed: bool) -> None:
+    whole = json.dumps(completion(JSON) | {"usage": usage}).encode()
+    events = [delta(JSON), delta(finish="stop") | {"usage": usage}]
+    with RawServer(lambda _number, _body: stream_of(events) if is_streamed else reply_with(whole)) as server:
+        client = client_of(server)
+        reply = await client.ask(formed())
+        await client.aclose()
+        # Without a stream, the first answer only tells that the server knows none.
+        assert len(server.requests) == (1 if is_streamed else 2)
+    assert len(reply.form(RequirementsReply).requirements) == 1
+    assert reply.usage["input_tokens"] == 0
+
+
+async def test_a_usage_that_grows_with_the_stream_is_counted_once() -> None:
+    usage = [{"prompt_tokens": 100, "completion_tokens": number + 1} for number in range(len(JSON))]
+    events = [delta(each) | {"usage": usage[number]} for number, each in enumerate(JSON)]
+    with RawServer(lambda _number, _body: stream_of([*events, delta(finish="stop")])) as server:
+        client = client_of(server)
+        reply = await client.ask(formed())
+        await client.aclose()
+    assert (reply.usage["input_tokens"], reply.usage["output_tokens"]) == (100, len(JSON))
+
+
+async def test_a_cut_off_answer_without_usage_is_asked_once_more_for_twice_as_much() -> None:
+    with RawServer(lambda _number, _body: stream_of(spoken("word " * 400, "length"))) as server:
+        client = client_of(server)
+        with pytest.raises(TruncatedReplyError):
+            await client.ask(formed())
+        await client.aclose()
+        assert [body.get("max_tokens") for _, body in server.requests] == [None, 1000]
 
 
 async def test_a_server_without_streams_costs_one_more_request_once() -> None:

@@ -15,14 +15,14 @@ from functools import reduce
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langgraph.constants import TAG_NOSTREAM
 
 from gems.errors import GemsError, RejectedRequestError, TruncatedReplyError, UnreadableReplyError
 from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
 from gems.models.chat.messages import ChatReply, Picture, Question
-from gems.models.chat.reply import read_reply
+from gems.models.chat.reply import count_characters, estimate_tokens, read_reply
 from gems.models.chat.request import Asking, Request
 from gems.models.chat.schemas import TASK_ROLES
 from gems.models.concurrency import AdaptiveLimiter
@@ -41,7 +41,6 @@ _MOST_CHARACTERS = 200_000
 _LONGEST = 20
 """Longest time of a streamed reply, in times of the longest silence: an hour by default."""
 _REMEMBERED_IDS = 20
-_CHARACTERS_PER_TOKEN = 4
 _SAME_UNTIL = 2
 """The last attempt at which the judge's temperature is 0; a later repetition has to be able to differ."""
 
@@ -182,6 +181,7 @@ class ChatClient:
         last = now() + _LONGEST * self.limits.timeout_s
         silent_until = now() + self.limits.timeout_s
         completions: list[Any] = []
+        counted: Any = None
         try:
             while True:
                 try:
@@ -195,8 +195,13 @@ class ChatClient:
                 if part is None:
                     break
                 _check_completion(part.response_metadata.pop("completion_id", None), completions, self.name)
+                if part.response_metadata.pop("usage_so_far", False):
+                    # Some servers send with each part what the whole answer has cost so far.
+                    if counted is not None:
+                        counted.usage_metadata = None
+                    counted = part
                 parts.append(part)
-                if said := _count_characters(part):
+                if said := count_characters(part):
                     # What says nothing does not end the silence.
                     length, silent_until = length + said, now() + self.limits.timeout_s
                 if length > _MOST_CHARACTERS:
@@ -240,11 +245,7 @@ class ChatClient:
     def _usage(self, message: AIMessage, pictures: tuple[Any, ...], seconds: float) -> Usage:
         tokens = message.usage_metadata
         # A reply that broke off has no usage of its own.
-        received, made = (
-            (tokens["input_tokens"], tokens["output_tokens"])
-            if tokens
-            else (0, _count_characters(message) // _CHARACTERS_PER_TOKEN)
-        )
+        received, made = (tokens["input_tokens"], tokens["output_tokens"]) if tokens else (0, estimate_tokens(message))
         return NO_USAGE | {
             "calls": 1,
             "input_tokens": received,
@@ -270,16 +271,6 @@ def _join(parts: list[BaseMessageChunk]) -> AIMessage:
     if not isinstance(joined, AIMessageChunk):
         raise TypeError(f"The stream holds a {type(joined).__name__}.")
     return joined
-
-
-def _count_characters(message: BaseMessage) -> int:
-    """Return the characters of a message's texts and thoughts, of its refusal and of arguments of tools."""
-    parts = message.content if isinstance(message.content, list) else [message.content]
-    names = ("text", "thinking", "reasoning")
-    texts = [text for part in parts for text in (map(part.get, names) if isinstance(part, dict) else (part,))]
-    texts += [message.additional_kwargs.get(name) for name in ("reasoning_content", "refusal")]
-    texts += [call.get("args") for call in getattr(message, "tool_call_chunks", ())]
-    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _check_completion(completion: Any, seen: list[Any], name: str) -> None:

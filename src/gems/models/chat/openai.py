@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import openai
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai.chat_models.base import BaseChatOpenAI
@@ -24,6 +25,7 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
     ) -> ChatResult:
         # The library's own conversion writes a warning about each field that is not as expected.
         body = response.model_dump(warnings=False) if isinstance(response, openai.BaseModel) else response
+        body = body | {"usage": _read_usage(body.get("usage"))}
         result = super()._create_chat_result(body, generation_info)
         for choice, generation in zip(body.get("choices") or [], result.generations, strict=False):
             _copy_thought(choice.get("message"), generation)
@@ -32,12 +34,31 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
     def _convert_chunk_to_generation_chunk(
         self, chunk: dict[str, Any], default_chunk_class: type, base_generation_info: dict[str, Any] | None
     ) -> ChatGenerationChunk | None:
+        if chunk.get("object") == "error":
+            # vLLM before 0.10 sends an error without the wrapper that the library knows.
+            request = httpx.Request("POST", self.openai_api_base or "")
+            raise openai.APIError(str(chunk.get("message")), request, body=chunk)
+        chunk = chunk | {"usage": _read_usage(chunk.get("usage"))}
         generation = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
         choices = chunk.get("choices") or []
+        if generation is not None and chunk["usage"]:
+            generation.message.response_metadata["usage_so_far"] = True
         if generation is not None and choices:
             _copy_thought(choices[0].get("delta"), generation)
             generation.message.response_metadata["completion_id"] = chunk.get("id")
         return generation
+
+
+def _read_usage(usage: Any) -> dict[str, Any] | None:
+    """Return the numbers of tokens in an answer's usage that are numbers; None if there are none.
+
+    The answer is worth what it says, whatever a gateway writes beside it.
+    """
+    if not isinstance(usage, dict):
+        return None
+    counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
+    counts = {name: count for name, count in counts.items() if type(count) is int and count >= 0}
+    return counts or None
 
 
 def _copy_thought(message: dict[str, Any] | None, generation: ChatGeneration) -> None:

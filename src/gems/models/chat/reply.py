@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from langchain_core.messages import AIMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from pydantic import BaseModel
 
 from gems.errors import RefusedError, TruncatedReplyError, UnreadableReplyError
@@ -25,6 +25,7 @@ _BROKEN = re.compile(
 """Words in finish reasons of OpenRouter, SGLang, vLLM, DeepSeek, Zhipu, Mistral, Gemini and others. A reason that a
 server says twice is joined to one word."""
 _COMPLETE = ("stop", "STOP", "end_turn", "stop_sequence")
+_CHARACTERS_PER_TOKEN = 4
 _SHORT_ANSWER = 300
 """Characters; a longer text in the place of the reasoning is a thought."""
 
@@ -56,9 +57,10 @@ def read_reply(
     first = first_token(logprobs)
     one_token = question.max_tokens == 1
     if _TRUNCATED.search(reason) and not one_token:
-        written = message.usage_metadata["output_tokens"] if message.usage_metadata else None
+        written = message.usage_metadata["output_tokens"] if message.usage_metadata else 0
         raise TruncatedReplyError(
-            f"{name} was cut off at its token limit{_beginning(text or thought)}", limit=written or None
+            f"{name} was cut off at its token limit{_beginning(text or thought)}",
+            limit=written or estimate_tokens(message) or None,
         )
     if _BROKEN.search(reason):
         raise UnreadableReplyError(
@@ -83,6 +85,21 @@ def read_reply(
         usage=NO_USAGE,
         first_token=first,
     )
+
+
+def count_characters(message: BaseMessage) -> int:
+    """Return the characters of a message's texts and thoughts, of its refusal and of arguments of tools."""
+    parts = message.content if isinstance(message.content, list) else [message.content]
+    names = ("text", "thinking", "reasoning")
+    texts = [text for part in parts for text in (map(part.get, names) if isinstance(part, dict) else (part,))]
+    texts += [message.additional_kwargs.get(name) for name in ("reasoning_content", "refusal")]
+    texts += [call.get("args") for call in getattr(message, "tool_call_chunks", ())]
+    return sum(len(text) for text in texts if isinstance(text, str))
+
+
+def estimate_tokens(message: BaseMessage) -> int:
+    """Return about how many tokens a message has; for endpoints that do not count them."""
+    return count_characters(message) // _CHARACTERS_PER_TOKEN
 
 
 def _beginning(text: str) -> str:
