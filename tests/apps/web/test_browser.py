@@ -51,8 +51,9 @@ def test_fits_every_screen(
     with Watched(browser, at.url, path, width, scheme) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate("window.broken") is None
-        page.evaluate("for (const image of document.images) image.loading = 'eager'")
-        page.wait_for_function("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        # At each look, since the page may still put in images, which would not load before they are scrolled to.
+        page.wait_for_function("""[...document.images].map(i => { i.loading = "eager"; return i; })
+            .every(i => i.complete && i.naturalWidth > 0)""")
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{name}-{width}-{scheme}.png", full_page=True)
         card = page.locator(".g-card, .g-gallery a").first

@@ -36,7 +36,7 @@ class ReasoningChatOpenAI(BaseChatOpenAI):
     ) -> ChatGenerationChunk | None:
         if chunk.get("object") == "error":
             # vLLM before 0.10 sends an error without the wrapper that the library knows.
-            request = httpx.Request("POST", self.openai_api_base or "")
+            request: Any = httpx.Request("POST", self.openai_api_base or "")
             raise openai.APIError(str(chunk.get("message")), request, body=chunk)
         chunk = chunk | {"usage": _read_usage(chunk.get("usage"))}
         generation = super()._convert_chunk_to_generation_chunk(chunk, default_chunk_class, base_generation_info)
