@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from gems.apps.web.controller import Controller, parse_form
 from gems.errors import OptionError, PromptError, RunNotFoundError
 from tests.support.report_pages import Page
 from tests.support.scripted_models import settings_at
-from tests.support.scripted_service import House, Pause
+from tests.support.scripted_service import PATIENCE_S, House, Pause
 
 FORM = {"max_rounds": 3, "seed": "7"}
 
@@ -64,6 +65,10 @@ async def test_a_run_is_followed_by_any_number_of_tabs_and_after_a_reload(house:
         caller = desk.caller(None)
         run_id = await desk.begin(caller, "a red cat", FORM)
         await pause.wait()
+        # Checkpoints, which hold the usage, may be written later than events are told.
+        async with asyncio.timeout(PATIENCE_S):
+            while "judge" not in (await desk.view(caller, run_id)).usage:  # noqa: ASYNC110 - nobody tells of them
+                await asyncio.sleep(0.01)
         for _tab in range(2):
             async with aclosing(desk.follow(caller, run_id)) as stories:
                 async for story in stories:
