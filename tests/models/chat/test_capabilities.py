@@ -19,7 +19,14 @@ from gems.errors import (
     TruncatedReplyError,
     UnreadableReplyError,
 )
-from gems.models.chat.capabilities import FEATURES, Capabilities, ChatLimits, response_format, structured_mode
+from gems.models.chat.capabilities import (
+    FEATURES,
+    Capabilities,
+    ChatLimits,
+    feature_of,
+    response_format,
+    structured_mode,
+)
 from gems.models.chat.client import ChatClient
 from gems.models.chat.messages import Question
 from gems.models.chat.request import Asking
@@ -281,6 +288,14 @@ def test_a_field_may_be_called_title() -> None:
 
     schema = response_format(Book, "json_schema")["json_schema"]["schema"]
     assert schema["required"] == ["title", "default"] == list(schema["properties"])
+
+
+def test_limits_that_are_not_sent_are_not_left_out() -> None:
+    """The same request would be refused a second time."""
+    assert feature_of("this_schema", (), ExperienceReply) == "json_schema"
+    assert feature_of("this_schema", (), ExperienceReply, limits_texts=True) == "limits"
+    assert feature_of("this_schema", (), RequirementsReply) == "limits"
+    assert feature_of("this_schema", ("limits",), RequirementsReply) == "json_schema"
 
 
 def test_json_mode_names_no_schema() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter
@@ -129,13 +128,15 @@ class Capabilities:
         self.limits_texts = isinstance(fingerprint, str) and bool(_ESCAPES_IN_SHORT_TEXTS.match(fingerprint))
 
 
-def feature_of(refused: str, lacking: Iterable[str], form: type[BaseModel] | None = None) -> str | None:
+def feature_of(
+    refused: str, lacking: Iterable[str], form: type[BaseModel] | None = None, *, limits_texts: bool = False
+) -> str | None:
     """Return the feature to leave out after a refusal, which is a kind of `gems.models.refusals`.
 
-    A `form` without limits has nothing else to leave out than the whole schema.
+    Where a schema of `form` is sent without limits anyway, only the whole of it is left to leave out.
     """
     if refused == "this_schema":
-        return "json_schema" if "limits" in lacking or not has_limits(form) else "limits"
+        return "limits" if "limits" not in lacking and sends_limits(form, limits_texts) else "json_schema"
     if refused == "response_format":
         mode = structured_mode(lacking)
         return None if mode == "text" else mode
@@ -147,9 +148,12 @@ def structured_mode(lacking: Iterable[str]) -> str:
     return next((mode for mode in ("json_schema", "json_mode") if mode not in lacking), "text")
 
 
-def has_limits(form: type[BaseModel] | None) -> bool:
-    """Return whether the schema of `form` limits the lengths of texts or lists."""
-    return form is not None and any(f'"{name}": ' in json.dumps(form.model_json_schema()) for name in _LIMITS)
+def sends_limits(form: type[BaseModel] | None, limits_texts: bool) -> bool:
+    """Return whether the schema that is sent for `form` limits the lengths of texts or lists."""
+    if form is None:
+        return False
+    limited = response_format(form, "json_schema", limits_texts=limits_texts)
+    return limited != response_format(form, "json_schema", limits=False)
 
 
 def response_format(

@@ -133,7 +133,9 @@ class Asking:
             # Only because of images is there still more than a text.
             return self._without_pictures()
         self._refusals += 1
-        named = {feature} if (feature := feature_of(error.refused, request.lacking, self.question.reply)) else set()
+        limits_texts = self.capabilities.limits_texts
+        feature = feature_of(error.refused, request.lacking, self.question.reply, limits_texts=limits_texts)
+        named = {feature} if feature else set()
         left_out = request.lacking | named
         if self._refusals > 1 or left_out == request.lacking:
             # What else it may refuse is not found out one by one.
