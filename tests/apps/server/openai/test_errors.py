@@ -8,6 +8,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import httpx
@@ -295,6 +296,23 @@ def test_images_as_texts_of_a_form_that_are_none(
     assert (error["param"], error["type"]) == ("image", "invalid_request_error")
     assert said in error["message"]
     assert shared_house.chat.asked == []
+
+
+@pytest.mark.parametrize("image", ["?", base64.b64encode(b"no image").decode()])
+def test_files_beside_texts_that_are_none_are_closed(
+    shared_base: str, monkeypatch: pytest.MonkeyPatch, image: str
+) -> None:
+    files: list[Any] = []
+
+    def open_file(**options: Any) -> Any:
+        files.append(SpooledTemporaryFile(**options))  # noqa: SIM115 - the server closes it
+        return files[-1]
+
+    monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", open_file)
+    fields = {"mask": ("mask.png", b"no image"), "image": (None, image), "prompt": (None, "it")}
+    told(httpx.post(shared_base + EDIT, files=fields), 400)
+    assert files
+    assert all(file.closed for file in files)
 
 
 @pytest.mark.parametrize("body", ["{", "[]", "1", "[" * 100_000])

@@ -238,8 +238,12 @@ class _EditRoute(OpenAIRoute):
                         items = [(name, v if isinstance(v, str) else await v.read()) for name, v in given]
                         form = await asyncio.to_thread(_form_of_texts, items)
             except Exception as error:  # noqa: BLE001 - reported to the client, and logged if unexpected
+                await request.close()
                 return failure(error)
-            return await handle(request if form is None else _with_body(request, form))
+            if form is None:
+                return await handle(request)
+            await request.close()
+            return await handle(_with_body(request, form))
 
         return handled
 
