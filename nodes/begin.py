@@ -37,6 +37,8 @@ def reset_update() -> Update:
         "experiences": Overwrite([]),
         "recalls": Overwrite([]),
         "warnings": Overwrite([]),
+        "step": None,
+        "instruction": "",
         "drawn": [],
         "skill_uses": [],
         "generation_overrides": {},

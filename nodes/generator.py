@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gems.errors import BudgetReachedError, GemsError, SkillError
+from gems.models.masks import make_mask
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import complete_requirements
@@ -88,11 +90,39 @@ def _check_setting(name: str, value: Any, options: Options, generator: Generator
     return f"there is no setting {name!r:.80}"
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the next images are made from, as PNG; nothing for a new image.
+
+    Attributes:
+        source: The image to change: the user's, so that errors do not accumulate over rounds, or the best one so far.
+        mask: Where it may change; None for everywhere.
+        instruction: What the editor is told; empty for the round's prompt.
+    """
+
+    source: bytes | None = None
+    mask: bytes | None = None
+    instruction: str = ""
+
+
+NO_CHANGE = Change()
+
+
+async def _load_change(state: State, work: NodeContext) -> Change:
+    step, images = state.get("step"), work.context.images
+    if not step or not step["parent"]:
+        return Change(await images.load(work.source) if work.source else None)
+    mask = await asyncio.to_thread(make_mask, step["boxes"], image_size(state)) if step["boxes"] else None
+    # Editors read the instruction, and models that only draw in a mask the description.
+    told = f"{state['instruction']}\nThe whole picture shows: {state['prompt']}"
+    return Change(await images.load(step["parent"]), mask, told)
+
+
 async def generate(state: State, work: NodeContext) -> Update:
     """Generate the round's candidates concurrently, each with its own seed."""
     started = time.perf_counter()
-    source = await work.context.images.load(work.source) if work.source else None
-    requests = candidate_requests(state, work.round, source)[: affordable_images(state, work)]
+    change = await _load_change(state, work)
+    requests = candidate_requests(state, work.round, change)[: affordable_images(state, work)]
     # Harnesses that check nothing have no requirements.
     is_asked = bool(state.get("requirements")) and not state.get("rounds") and work.profile != "paper"
     # Nothing needs the answer before the judge.
@@ -106,6 +136,9 @@ async def generate(state: State, work: NodeContext) -> Update:
     drawn = [candidate for candidate in found if isinstance(candidate, dict)]
     timings = {"generator": round(time.perf_counter() - started, 4)}
     update = {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
+    if change.mask is not None:
+        # Stored after the images: a run that is killed before then makes the same mask again.
+        update["step"] = state["step"] | {"mask": await work.context.images.put(change.mask)}
     return completing.result() | update
 
 
@@ -113,11 +146,8 @@ async def _nothing() -> Update:
     return {}
 
 
-def candidate_requests(state: State, number: int, source: bytes | None = None) -> list[ImageRequest]:
-    """Return the requests of round `number`, at most as many as the image budget allows.
-
-    `source` is the PNG of the image to edit: always the user's, so that errors do not accumulate over rounds.
-    """
+def candidate_requests(state: State, number: int, change: Change = NO_CHANGE) -> list[ImageRequest]:
+    """Return the requests of round `number`, at most as many as the image budget allows."""
     options = state["options"]
     count = options["candidates"]
     if options["max_images"] is not None:
@@ -126,7 +156,7 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
     width, height = image_size(state)
     return [
         ImageRequest(
-            prompt=state["current_prompt"],
+            prompt=change.instruction or state["current_prompt"],
             negative_prompt=negative_prompt(state),
             seed=candidate_seed(options["seed"], number, index),
             width=width,
@@ -135,7 +165,8 @@ def candidate_requests(state: State, number: int, source: bytes | None = None) -
             guidance=overrides.get("guidance"),
             # The paper generates one image per call.
             alone=options["profile"] == "paper",
-            source=source,
+            source=change.source,
+            mask=change.mask,
         )
         for index in range(max(1, count))
     ]

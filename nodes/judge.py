@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from langgraph.types import Overwrite
 
@@ -22,7 +23,7 @@ from gems.nodes.checklist import (
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import explain_limits
 from gems.nodes.generator import drop_failed
-from gems.nodes.policy import find_stop_reason, is_out_of_reach, undecided_requirements
+from gems.nodes.policy import choose_step, find_stop_reason, is_out_of_reach, undecided_requirements
 from gems.state import State, negative_prompt
 from gems.types import (
     Answer,
@@ -163,6 +164,9 @@ def _decision_update(
         reason = find_stop_reason(state["options"], rounds, work.total_usage(state), unchecked)
         if reason == "undecided":
             _warn_undecided(state["requirements"], rounds, work)
+        if reason is None:
+            step = choose_step(state["options"], rounds, state["requirements"], work.context.generator.capabilities, {})
+            update["step"] = step
         return update | {"stop_reason": reason}
     failure: Failure = {
         "node": "judge",
@@ -228,7 +232,7 @@ def _build_round(
         for candidate, judgement in zip(candidates, judgements, strict=True)
     ]
     best = best_verdict(verdicts)
-    return {
+    turn: Any = {
         "number": work.round,
         "prompt": state["current_prompt"],
         "negative_prompt": negative_prompt(state),
@@ -238,3 +242,17 @@ def _build_round(
         "score": verdicts[best]["score"],
         "seconds": seconds,
     }
+    return turn | _describe_step(state)
+
+
+def _describe_step(state: State) -> dict[str, Any]:
+    """Return what a round records about how its images were made."""
+    step = state.get("step")
+    if not step:
+        return {"action": "draw"}
+    made: dict[str, Any] = {"action": step["action"]}
+    if step["parent"]:
+        made |= {"parent": step["parent"], "instruction": state["instruction"], "repaired": step["requirements"]}
+    if mask := step.get("mask"):
+        made["mask"] = mask
+    return made

@@ -1,12 +1,40 @@
-"""Decide when the loop ends."""
+"""Decide after each round whether the loop ends, and else what is drawn next and from what."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
-from gems.types import Answer, Options, Round, StopReason, Usage, answers_of, total_usage
+from gems.options import derived_seed
+from gems.types import (
+    Action,
+    Answer,
+    GeneratorCapabilities,
+    Options,
+    Requirement,
+    Round,
+    Step,
+    StopReason,
+    Usage,
+    answers_of,
+    best_round,
+    total_usage,
+)
+
+Counts = Mapping[tuple[str, str], tuple[int, int]]
+"""How many rounds of an action, for a kind of requirement, made the best image better and how many did not.
+
+For `redraw`, which is for all requirements, the kind says how many were unmet: `1`, `2` or `3`, which means more, too.
+"""
+REDRAW: Step = {"action": "redraw", "parent": "", "boxes": [], "requirements": []}
+_PRIORS: dict[Action, tuple[float, float]] = {"redraw": (1, 2), "edit": (1, 2), "inpaint": (1, 2)}
+"""Beta priors of how often an action improves the best image: a third, so that a first success or failure counts."""
+_MANY_UNMET = 3
+_LARGEST_BOX = 600_000
+"""Largest area of a box, in millionths of the picture: what is larger is no place."""
 
 _UNDECIDED_AFTER = 2
 """Images over which a requirement stays unknown before it no longer drives redraws."""
@@ -79,3 +107,77 @@ def _is_plateau(patience: int | None, scores: Sequence[float]) -> bool:
     if patience is None or len(scores) <= patience:
         return False
     return max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def choose_step(
+    options: Options,
+    rounds: Sequence[Round],
+    requirements: Sequence[Requirement],
+    generator: GeneratorCapabilities,
+    earlier: Counts,
+) -> Step:
+    """Choose what is drawn next: a new image, or the best one so far with one of its faults mended.
+
+    Each way is drawn from its Beta distribution, after what worked in `earlier` runs and in this one (Thompson
+    sampling, Thompson 1933), with the run's seed, so that a run repeats. An image is only built upon if it is the best.
+    """
+    mode = options.get("repair", "never")
+    if mode == "never" or options["profile"] == "paper" or "source" in options or not generator.editing:
+        return REDRAW
+    best = best_round(rounds)
+    faults = [
+        answer for answer in answers_of(best).values() if answer["answer"] == "no" and answer["source"] != "parent"
+    ]
+    if not faults:
+        return REDRAW
+    kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
+    counts = add_counts(earlier, count_outcomes(rounds, requirements))
+    chance = np.random.default_rng(derived_seed(options["seed"], "step", rounds[-1]["number"]))
+
+    def worth(action: Action, kind: str) -> float:
+        better, worse = _PRIORS[action]
+        improved, failed = counts.get((action, kind), (0, 0))
+        return chance.beta(better + improved, worse + failed)
+
+    parent = best["verdicts"][best["best"]]["image"]
+    steps: list[Step] = [_mending_step(fault, parent, rounds, generator) for fault in faults]
+    worths = [worth(step["action"], kinds[step["requirements"][0]]) for step in steps]
+    if mode == "auto":
+        steps.append(REDRAW)
+        worths.append(worth("redraw", _unmet_kind(best)))
+    return steps[max(range(len(steps)), key=worths.__getitem__)]
+
+
+def _mending_step(fault: Answer, parent: str, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step:
+    box = fault.get("box") or []
+    # Where a repair of this place did not help, the place may be wrong.
+    tried = any(turn.get("mask") and fault["requirement"] in turn.get("repaired", ()) for turn in rounds)
+    boxes = [box] if box and not tried and (box[2] - box[0]) * (box[3] - box[1]) <= _LARGEST_BOX else []
+    action: Action = "inpaint" if boxes and generator.inpainting else "edit"
+    return {"action": action, "parent": parent, "boxes": boxes, "requirements": [fault["requirement"]]}
+
+
+def count_outcomes(rounds: Sequence[Round], requirements: Sequence[Requirement]) -> Counts:
+    """Count for each action which rounds after the first made the best image better; see `Counts`."""
+    kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
+    for number in range(1, len(rounds)):
+        before, turn = best_round(rounds[:number]), rounds[number]
+        action = turn.get("action", "redraw")
+        mended = [kinds[name] for name in turn.get("repaired", ()) if name in kinds]
+        improved = turn["score"] > before["score"]
+        for kind in mended or [_unmet_kind(before)]:
+            counts = dict(add_counts(counts, {(action, kind): (int(improved), int(not improved))}))
+    return counts
+
+
+def add_counts(one: Counts, other: Counts) -> Counts:
+    """Return the sums of two counts."""
+    keys = {*one, *other}
+    pairs = {key: (one.get(key, (0, 0)), other.get(key, (0, 0))) for key in keys}
+    return {key: (first[0] + second[0], first[1] + second[1]) for key, (first, second) in pairs.items()}
+
+
+def _unmet_kind(turn: Round) -> str:
+    unmet = sum(answer["answer"] != "yes" for answer in answers_of(turn).values())
+    return str(min(max(unmet, 1), _MANY_UNMET))

@@ -22,6 +22,7 @@ from gems.models.chat.schemas import (
     DraftReply,
     ExperienceReply,
     KeptReply,
+    MendingReply,
     PromptReply,
     ReflectionReply,
     RequirementsReply,
@@ -92,7 +93,7 @@ PROMPT_LIMIT = (
     "embellishment is left out."
 )
 """What is added to the instructions of a task that writes prompts where the generator's text encoder has a limit."""
-WRITES_PROMPTS: tuple[Task, ...] = ("enhance", "keep", "prepare", "refine", "reflect")
+WRITES_PROMPTS: tuple[Task, ...] = ("enhance", "keep", "prepare", "refine", "reflect", "mend")
 _WORDS_PER_TOKEN = 0.75
 """Of English in the vocabularies of CLIP and T5, rounded down."""
 
@@ -188,6 +189,15 @@ _INSTRUCTIONS: dict[Task, str] = {
         f"{_KEEP} {_LESSONS}\n"
         'Answer with JSON only: {"experience": "...", "prompt": "..."}.'
     ),
+    "mend": (
+        "You look back at rounds of drawing that did not meet everything. The picture shown is the best one so far; "
+        "one fault of it is to be mended by a model that edits pictures. Compress the newest round into an "
+        "experience, write the whole next prompt for the text-to-image model, in case that all is drawn anew, and "
+        f"the instruction for the editor. {_EXPERIENCE} For the prompt: {_KEEP} {_LESSONS} The instruction is about "
+        "the fault alone: it says in one or two sentences what to change, where in the picture, what stands there "
+        "afterwards, and that everything else stays as it is.\n"
+        'Answer with JSON only: {"experience": "...", "prompt": "...", "instruction": "..."}.'
+    ),
     "distil": (
         "You draw one lesson from several experiences of rounds with the same text-to-image model. Say in "
         "at most 100 words what holds in general: which wording works for what, which does not, and how "
@@ -233,6 +243,7 @@ REPLIES: dict[Task, type[BaseModel] | None] = {
     "summarise": ExperienceReply,
     "refine": PromptReply,
     "reflect": ReflectionReply,
+    "mend": MendingReply,
     "distil": ExperienceReply,
     "author": DraftReply,
 }

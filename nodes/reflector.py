@@ -10,7 +10,7 @@ from gems.events import Reflected
 from gems.memory.experience import shorten
 from gems.memory.retrieval import format_lesson
 from gems.models.chat.messages import Picture
-from gems.models.chat.schemas import ExperienceReply, PromptReply, ReflectionReply
+from gems.models.chat.schemas import ExperienceReply, MendingReply, PromptReply, ReflectionReply
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.lessons import recall_lessons, recalls_update, record_outcome
@@ -30,9 +30,10 @@ async def reflect(state: State, work: NodeContext) -> Update:
     rounds, requirements = state["rounds"], state["requirements"]
     await record_outcome(state, work)
     found: list[Recalled] = []
+    instruction = ""
     if failed_questions(rounds[-1], requirements):
         found = await recall_lessons(state, work, rounds[-1]["number"] + 1)
-        text, prompt = await _write_reflection(state, work, numbered(map(format_lesson, found)))
+        text, prompt, instruction = await _write_reflection(state, work, numbered(map(format_lesson, found)))
     else:
         # No requirement is known to fail: generate another image with the same prompt.
         text, prompt = "The judge could not decide everything, so the same prompt is drawn again.", ""
@@ -45,28 +46,35 @@ async def reflect(state: State, work: NodeContext) -> Update:
     return {
         "experiences": [experience],
         "current_prompt": experience["next_prompt"],
+        "instruction": instruction,
         "judge_reasoning": "",
     } | recalls_update(rounds[-1]["number"] + 1, found)
 
 
-async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tuple[str, str]:
+async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tuple[str, str, str]:
+    """Return the experience, the next prompt, and the instruction for an editor if the next step changes an image."""
     turn, requirements = state["rounds"][-1], state["requirements"]
     slots = round_slots(state) | {"lessons": learnt}
     pictures = await _pictures_to_show(state, work)
     # Keeps the experience even if a later call fails.
     texts: list[str] = []
+    fault = _describe_fault(state)
+    instruction = fault and f"Change the picture so that the answer is yes: {fault} Everything else stays as it is."
 
     async def write(attempt: int) -> str:
+        nonlocal instruction
         asked = question(
-            "reflect",
-            slots,
+            "mend" if fault else "reflect",
+            slots | ({"fault": fault} if fault else {}),
             pictures=pictures,
             attempt=attempt,
             editing=work.is_editing,
             prompt_tokens=work.prompt_tokens,
         )
-        reply = (await work.ask(asked)).form(ReflectionReply)
+        reply = (await work.ask(asked)).form(MendingReply if fault else ReflectionReply)
         texts.append(reply.experience)
+        if isinstance(reply, MendingReply):
+            instruction = reply.instruction.strip() or instruction
         return reply.prompt
 
     try:
@@ -81,7 +89,22 @@ async def _write_reflection(state: State, work: NodeContext, learnt: str) -> tup
         work.warn(f"The reflector's reply was unusable; the failed requirements are appended to the prompt: {error}")
         texts.append(f"Not met: {slots['failed'] or 'nothing'}. Met: {slots['passed'] or 'nothing'}.")
         prompt = ""
-    return texts[0], prompt or append_questions(turn, requirements)
+    return texts[0], prompt or append_questions(turn, requirements), instruction
+
+
+def _describe_fault(state: State) -> str:
+    """Return the questions that the next change of an image is for, with evidence and place; empty for a new image."""
+    step = state.get("step")
+    if not step or not step["parent"]:
+        return ""
+    best, questions = best_round(state["rounds"]), {item["id"]: item["question"] for item in state["requirements"]}
+    answers = answers_of(best)
+    faults = []
+    for name in step["requirements"]:
+        evidence, box = answers[name]["evidence"], answers[name].get("box")
+        place = f" (at {box}, in thousandths from the upper left)" if box and step["boxes"] else ""
+        faults.append(f"{questions[name]}{' - ' if evidence else ''}{evidence}{place}")
+    return "\n".join(faults)
 
 
 async def refine_prompt(slots: dict[str, str], last: str, work: NodeContext, pictures: Sequence[Picture] = ()) -> str:
@@ -111,7 +134,9 @@ async def _pictures_to_show(state: State, work: NodeContext) -> list[Picture]:
     newest, best = rounds[-1], best_round(rounds)
     shown = rounds
     if work.profile != "paper":
-        shown = [best, newest] if best["score"] > newest["score"] else [newest]
+        # Only what is built upon is changed.
+        changed = state.get("step") and state["step"]["parent"]
+        shown = [best] if changed else [best, newest] if best["score"] > newest["score"] else [newest]
     pictures = [await work.picture(work.source, "reflector", ORIGINAL)] if work.is_editing else []
     for turn in shown:
         image = turn["candidates"][turn["best"]]["image"]

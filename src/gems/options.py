@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast, get_ar
 from typing_extensions import TypedDict
 
 from gems.errors import EditingUnsupportedError, OptionError, PromptError, SizeError
-from gems.types import COMMON_SEEDS, SEEDS, GeneratorCapabilities, Options, Profile
+from gems.types import COMMON_SEEDS, SEEDS, GeneratorCapabilities, Options, Profile, RepairMode
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -235,6 +235,14 @@ class RunOptions(TypedDict, total=False):
             ge=0,
             le=MAX_ROUNDS,
             without=_FEW,
+        ),
+    ]
+    repair: Annotated[
+        RepairMode | None,
+        Option(
+            "Mend the best image instead of drawing anew: auto by what has worked, never, or always.",
+            default="auto",
+            without=_FEW[:3],
         ),
     ]
     memory: Annotated[

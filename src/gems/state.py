@@ -30,6 +30,7 @@ from gems.types import (
     Role,
     Round,
     SkillUse,
+    Step,
     StopReason,
     Usage,
     merge_usage,
@@ -125,6 +126,10 @@ class State(Input, total=False):
     """Settings of skills for the generator. Written by the skills' nodes."""
     current_prompt: str
     """The prompt of the next images. Written by planner, skill and reflector."""
+    step: Step | None
+    """What is drawn next. Written by judge; None in the first round."""
+    instruction: str
+    """What the editor is told, for a step that changes an image. Written by reflector."""
     drawn: list[Candidate]
     """The newest candidates, not judged yet. Written by generator, cleared by judge."""
     judge_reasoning: Annotated[str, DeltaChannel(_keep_last)]

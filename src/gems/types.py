@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 AnswerValue = Literal["yes", "no", "unknown"]
 RequirementKind = Literal["object", "count", "attribute", "relation", "text", "style", "other"]
 Profile = Literal["balanced", "paper"]
+Action = Literal["draw", "redraw", "edit", "inpaint"]
+"""How a round makes its images: from the prompt, or from its parent, as a whole or in a mask."""
+RepairMode = Literal["auto", "never", "always"]
 StopReason = Literal["passed", "undecided", "max_rounds", "budget", "plateau", "refused", "cancelled", "failed"]
 Role = Literal["planner", "judge", "reflector"]
 NO_USAGE: Usage = {
@@ -91,6 +94,20 @@ class Verdict(TypedDict):
     """Share of requirements met, in [0, 1]; unknown counts as unmet."""
 
 
+class Step(TypedDict):
+    """What the policy has decided to draw next."""
+
+    action: Action
+    parent: str
+    """Id of the image that is changed; empty if none is."""
+    boxes: list[list[int]]
+    """What may be changed of it, in thousandths as in `Answer`; empty for all of it."""
+    requirements: list[str]
+    """Ids of the requirements that the change is for; empty for a new image, which is for all."""
+    mask: NotRequired[str]
+    """Id of the stored mask of the boxes. Added by generator."""
+
+
 class Round(TypedDict):
     """One round of the loop: its images and their verdicts."""
 
@@ -108,6 +125,16 @@ class Round(TypedDict):
     """Score of the best candidate."""
     seconds: dict[str, float]
     """Wall time of the round's nodes, by node name."""
+    action: NotRequired[Action]
+    """Missing for rounds of earlier versions, which only drew."""
+    parent: NotRequired[str]
+    """Id of the image that was changed."""
+    mask: NotRequired[str]
+    """Id of the stored mask outside which every pixel is the parent's."""
+    instruction: NotRequired[str]
+    """What the editor was told."""
+    repaired: NotRequired[list[str]]
+    """Ids of the requirements that the change was for."""
 
 
 class TrackRecord(TypedDict):
@@ -250,6 +277,8 @@ class Options(TypedDict):
     """Rounds without a better score after which the run stops; None for never."""
     memory: bool
     """Whether the run learns from others, and others from it."""
+    repair: NotRequired[RepairMode]
+    """Whether images may be mended instead of drawn anew; missing, as in earlier versions, for never."""
     source: NotRequired[str]
     """SHA-256 of the stored image that each round edits; missing if there is none."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from math import ceil, floor
 
 from PIL import Image, ImageChops, ImageFilter
 
@@ -13,10 +15,34 @@ from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 _THRESHOLD = 128
 """Darkest grey that counts as white."""
+_MARGIN = 0.15
+"""A box grows by this part of its sides in each direction, ..."""
+_LEAST_MARGIN = 30
+"""... at least so many thousandths of the image: an object's shadow and edge belong to it."""
 _FEATHERED = 16
 """The feathered edge is this part of the mask's shorter side, ..."""
 _MAX_FEATHER = 12
 """... at most so many pixels."""
+
+
+def make_mask(boxes: Sequence[Sequence[int]], size: tuple[int, int]) -> bytes:
+    """Return a PNG of `size` (width and height in pixels) that is white in the boxes, each grown by a margin.
+
+    Boxes are x1, y1, x2, y2 in thousandths of width and height from the upper left corner.
+    """
+    width, height = size
+    mask = Image.new("L", size, 0)
+    for x1, y1, x2, y2 in boxes:
+        right, down = (max(_MARGIN * (to - start), _LEAST_MARGIN) for start, to in ((x1, x2), (y1, y2)))
+        left, top = (
+            max(0, floor((start - more) * side / 1000))
+            for start, more, side in ((x1, right, width), (y1, down, height))
+        )
+        mask.paste(
+            255,
+            (left, top, min(width, ceil((x2 + right) * width / 1000)), min(height, ceil((y2 + down) * height / 1000))),
+        )
+    return encode_png(mask)
 
 
 def check_edit(request: ImageRequest, generator: GeneratorCapabilities) -> None:

@@ -19,7 +19,7 @@ from gems.types import AnswerValue, RequirementKind, Role
 
 _PlannerTask = Literal["route", "enhance", "keep", "consult", "prepare", "decompose", "complete"]
 _JudgeTask = Literal["verify", "checklist"]
-_ReflectorTask = Literal["summarise", "refine", "reflect", "distil", "author"]
+_ReflectorTask = Literal["summarise", "refine", "reflect", "mend", "distil", "author"]
 Task = Literal[_PlannerTask, _JudgeTask, _ReflectorTask]
 
 _ROLES: dict[Role, Any] = {"planner": _PlannerTask, "judge": _JudgeTask, "reflector": _ReflectorTask}
@@ -43,6 +43,7 @@ TASK_TAGS: dict[Task, tuple[str, ...]] = {
     "summarise": _ROUND_TAGS,
     "refine": (*_ROUND_TAGS, "experience"),
     "reflect": _ROUND_TAGS,
+    "mend": (*_ROUND_TAGS, "fault"),
     "distil": ("experiences",),
     "author": ("skill", "lessons"),
 }
@@ -344,6 +345,14 @@ class ReflectionReply(_Reply):
         default="", description="At most 100 words.", json_schema_extra=_longest(1000)
     )
     prompt: _Text = Field(description="The whole next prompt.")
+
+
+class MendingReply(ReflectionReply):
+    """Answer to `mend`: what the editor is told as well."""
+
+    instruction: _Text = Field(
+        description="What to change in the picture, for an editor that sees it.", json_schema_extra=_longest(1000)
+    )
 
 
 def find_task(contents: Iterable[Any]) -> str:
