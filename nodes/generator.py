@@ -8,14 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gems.errors import BudgetReachedError, GemsError, SkillError
+from gems.errors import BudgetReachedError, GemsError, SkillError, UnalignedEditError
 from gems.models.masks import make_mask
 from gems.nodes.base import Update
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import complete_requirements
 from gems.options import candidate_seed, is_unicode, parse_size
 from gems.state import Context, State, negative_prompt
-from gems.types import DrawingSettings, GeneratorCapabilities, ImageRequest, Options, Round, total_usage
+from gems.types import (
+    REDRAW,
+    Candidate,
+    DrawingSettings,
+    GeneratorCapabilities,
+    ImageRequest,
+    Options,
+    Round,
+    total_usage,
+)
 
 T = TypeVar("T")
 _MAX_STEPS = 1_000
@@ -127,19 +136,26 @@ async def generate(state: State, work: NodeContext) -> Update:
     is_asked = bool(state.get("requirements")) and not state.get("rounds") and work.profile != "paper"
     # Nothing needs the answer before the judge.
     completing = asyncio.ensure_future(complete_requirements(state, work) if is_asked else _nothing())
-    draws = (work.draw(index, request) for index, request in enumerate(requests))
+    update: Update = {}
     try:
-        *results, _ = await asyncio.gather(*draws, asyncio.wait((completing,)), return_exceptions=True)
+        results, _ = await asyncio.gather(_draw_all(requests, work), asyncio.wait((completing,)))
+        step = state.get("step") or REDRAW
+        if change.instruction and all(isinstance(result, UnalignedEditError) for result in results):
+            work.warn(f"The best image could not be mended, so the next one is drawn anew: {results[0]}")
+            update = {"step": REDRAW | {"abandoned": step["action"], "requirements": step["requirements"]}}
+            results = await _draw_all(candidate_requests(state, work.round)[: len(requests)], work)
     finally:
         completing.cancel()
     found = drop_failed(results, work)
     drawn = [candidate for candidate in found if isinstance(candidate, dict)]
     timings = {"generator": round(time.perf_counter() - started, 4)}
-    update = {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
-    if change.mask is not None:
-        # Stored after the images: a run that is killed before then makes the same mask again.
-        update["step"] = state["step"] | {"mask": await work.context.images.put(change.mask)}
+    update |= {"drawn": drawn, "timings": timings} | image_url_update(drawn[0]["image"], work.context)
     return completing.result() | update
+
+
+async def _draw_all(requests: Sequence[ImageRequest], work: NodeContext) -> list[Candidate | BaseException]:
+    draws = (work.draw(index, request) for index, request in enumerate(requests))
+    return await asyncio.gather(*draws, return_exceptions=True)
 
 
 async def _nothing() -> Update:

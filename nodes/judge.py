@@ -102,8 +102,18 @@ async def recheck(
     if torn:
         third = await ask_individually(pictures, torn, work, _THIRD_ATTEMPTS)
         final |= {a["requirement"]: a for a in third.answers if a["answer"] != "unknown"}
-    confirmed: dict[str, Answer] = {name: final[name] | {"source": "confirmation"} for name in final}
+    confirmed: dict[str, Answer] = {
+        name: _keep_details(answer, first[name]) | {"source": "confirmation"} for name, answer in final.items()
+    }
     return judgement.updated(confirmed, second.thought, third.thought)
+
+
+def _keep_details(answer: Answer, first: Answer) -> Answer:
+    """Return a repeated no with what the first said of it: answers to single questions have no place."""
+    if {answer["answer"], first["answer"]} != {"no"}:
+        return answer
+    kept: Answer = answer | {"evidence": answer["evidence"] or first["evidence"]}
+    return kept | {"box": first["box"]} if "box" in first and "box" not in answer else kept
 
 
 async def judge(state: State, work: NodeContext) -> Update:
@@ -250,9 +260,8 @@ def _describe_step(state: State) -> dict[str, Any]:
     step = state.get("step")
     if not step:
         return {"action": "draw"}
-    made: dict[str, Any] = {"action": step["action"]}
-    if step["parent"]:
-        made |= {"parent": step["parent"], "instruction": state["instruction"], "repaired": step["requirements"]}
-    if mask := step.get("mask"):
-        made["mask"] = mask
-    return made
+    if not step["parent"]:
+        tried = {"abandoned": step["abandoned"], "repaired": step["requirements"]} if "abandoned" in step else {}
+        return {"action": step["action"]} | tried
+    told = {"instruction": state["instruction"], "repaired": step["requirements"]}
+    return {"action": step["action"], "parent": step["parent"], "boxes": step["boxes"], **told}

@@ -10,6 +10,7 @@ from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
 from gems.options import derived_seed
 from gems.types import (
+    REDRAW,
     Action,
     Answer,
     GeneratorCapabilities,
@@ -29,7 +30,6 @@ Counts = Mapping[tuple[str, str], tuple[int, int]]
 
 For `redraw`, which is for all requirements, the kind says how many were unmet: `1`, `2` or `3`, which means more, too.
 """
-REDRAW: Step = {"action": "redraw", "parent": "", "boxes": [], "requirements": []}
 _PRIORS: dict[Action, tuple[float, float]] = {"redraw": (1, 2), "edit": (1, 2), "inpaint": (1, 2)}
 """Beta priors of how often an action improves the best image: a third, so that a first success or failure counts."""
 _MANY_UNMET = 3
@@ -151,7 +151,7 @@ def choose_step(
 def _mending_step(fault: Answer, parent: str, rounds: Sequence[Round], generator: GeneratorCapabilities) -> Step:
     box = fault.get("box") or []
     # Where a repair of this place did not help, the place may be wrong.
-    tried = any(turn.get("mask") and fault["requirement"] in turn.get("repaired", ()) for turn in rounds)
+    tried = any(turn.get("boxes") and fault["requirement"] in turn.get("repaired", ()) for turn in rounds)
     boxes = [box] if box and not tried and (box[2] - box[0]) * (box[3] - box[1]) <= _LARGEST_BOX else []
     action: Action = "inpaint" if boxes and generator.inpainting else "edit"
     return {"action": action, "parent": parent, "boxes": boxes, "requirements": [fault["requirement"]]}
@@ -163,8 +163,11 @@ def count_outcomes(rounds: Sequence[Round], requirements: Sequence[Requirement])
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for number in range(1, len(rounds)):
         before, turn = best_round(rounds[:number]), rounds[number]
+        if (abandoned := turn.get("abandoned")) is not None:
+            failed = {(abandoned, kinds[name]): (0, 1) for name in turn.get("repaired", ()) if name in kinds}
+            counts = dict(add_counts(counts, failed))
         action = turn.get("action", "redraw")
-        mended = [kinds[name] for name in turn.get("repaired", ()) if name in kinds]
+        mended = [kinds[name] for name in turn.get("repaired", ()) if name in kinds and turn.get("parent")]
         improved = turn["score"] > before["score"]
         for kind in mended or [_unmet_kind(before)]:
             counts = dict(add_counts(counts, {(action, kind): (int(improved), int(not improved))}))

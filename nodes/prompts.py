@@ -191,7 +191,8 @@ _INSTRUCTIONS: dict[Task, str] = {
     ),
     "mend": (
         "You look back at rounds of drawing that did not meet everything. The picture shown is the best one so far; "
-        "one fault of it is to be mended by a model that edits pictures. Compress the newest round into an "
+        "one fault of it, perhaps with its place as [x1, y1, x2, y2] in thousandths of width and height from the upper "
+        "left corner, is to be mended by a model that edits pictures. Compress the newest round into an "
         "experience, write the whole next prompt for the text-to-image model, in case that all is drawn anew, and "
         f"the instruction for the editor. {_EXPERIENCE} For the prompt: {_KEEP} {_LESSONS} The instruction is about "
         "the fault alone: it says in one or two sentences what to change, where in the picture, what stands there "

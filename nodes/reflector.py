@@ -102,7 +102,7 @@ def _describe_fault(state: State) -> str:
     faults = []
     for name in step["requirements"]:
         evidence, box = answers[name]["evidence"], answers[name].get("box")
-        place = f" (at {box}, in thousandths from the upper left)" if box and step["boxes"] else ""
+        place = f" (at {box})" if box and step["boxes"] else ""
         faults.append(f"{questions[name]}{' - ' if evidence else ''}{evidence}{place}")
     return "\n".join(faults)
 

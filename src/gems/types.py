@@ -104,8 +104,11 @@ class Step(TypedDict):
     """What may be changed of it, in thousandths as in `Answer`; empty for all of it."""
     requirements: list[str]
     """Ids of the requirements that the change is for; empty for a new image, which is for all."""
-    mask: NotRequired[str]
-    """Id of the stored mask of the boxes. Added by generator."""
+    abandoned: NotRequired[Action]
+    """The change of an image that was tried first, and could not be used."""
+
+
+REDRAW: Step = {"action": "redraw", "parent": "", "boxes": [], "requirements": []}
 
 
 class Round(TypedDict):
@@ -129,12 +132,14 @@ class Round(TypedDict):
     """Missing for rounds of earlier versions, which only drew."""
     parent: NotRequired[str]
     """Id of the image that was changed."""
-    mask: NotRequired[str]
-    """Id of the stored mask outside which every pixel is the parent's."""
+    boxes: NotRequired[list[list[int]]]
+    """Places, as in `Answer`, outside which, with a margin, every pixel is the parent's; empty for a change of all."""
     instruction: NotRequired[str]
     """What the editor was told."""
     repaired: NotRequired[list[str]]
     """Ids of the requirements that the change was for."""
+    abandoned: NotRequired[Action]
+    """The change that was tried first, and could not be used."""
 
 
 class TrackRecord(TypedDict):

@@ -32,6 +32,7 @@ SLOTS = {
     "lessons": "",
     "experience": "Counting words come first.",
     "new_prompt": "three red circles over a blue square",
+    "fault": "Are there exactly three circles? - four of them (at [100, 120, 480, 300])",
     "material": "1. Are there exactly three circles?",
 }
 JUDGED: list[tuple[Task, bool]] = [("verify", False), ("checklist", False), ("verify", True), ("checklist", True)]

@@ -120,6 +120,7 @@ def script() -> dict[str, Any]:
         "checklist": failing(0),
         "verify": AS_LISTED,
         "reflect": another_prompt,
+        "mend": lambda asked: another_prompt(asked) | {"instruction": f"Mend: {asked.tag('fault')}"},
         "summarise": {"experience": "It lacks something."},
         "refine": another_prompt,
     }

@@ -28,6 +28,7 @@ from gems.models.chat.schemas import (
     AnswerReply,
     ChecklistReply,
     ExperienceReply,
+    MendingReply,
     PromptReply,
     ReflectionReply,
     RequirementsReply,
@@ -200,6 +201,7 @@ class BlocksChat(BaseChatModel):
             "summarise": _reflect,
             "refine": _reflect,
             "reflect": _reflect,
+            "mend": _reflect,
             "distil": _distil,
             "author": _author,
         }
@@ -325,4 +327,9 @@ def _reflect(request: ParsedRequest) -> _Answer:
         return ExperienceReply(experience=found.experience).model_dump_json(), found.thought
     if request.task == "refine":
         return PromptReply(prompt=prompt).model_dump_json(), found.thought
+    if request.task == "mend":
+        fault = request.tag("fault").partition(" - ")[0]
+        instruction = f"Change the picture so that the answer is yes: {fault} Everything else stays as it is."
+        mending = MendingReply(experience=found.experience, prompt=prompt, instruction=instruction)
+        return mending.model_dump_json(), found.thought
     return ReflectionReply(experience=found.experience, prompt=prompt).model_dump_json(), found.thought
