@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.simulation.running import Course, Ending, run
-from benchmarks.simulation.world import NATURE, Errors, Nature, painting
+from benchmarks.simulation.world import NATURE, Editor, Errors, Nature, painting
 from gems.nodes import judge
 
 BUDGETS = (1, 2, 3, 4, 5, 6, 8)
@@ -40,6 +40,7 @@ class Job:
         options: What differs from the policy's own options.
         doubted: So many noes are asked about again; None for as many as the product does.
         nature: The numbers of the world.
+        editor: How images are changed; None for a generator that only draws.
     """
 
     policy: str
@@ -49,6 +50,7 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
     doubted: int | None = None
     nature: Nature = NATURE
+    editor: Editor | None = None
 
     def courses(self) -> list[Course]:
         """Carry the runs out."""
@@ -60,7 +62,7 @@ class Job:
         judge.MAX_DOUBTFUL = usual if self.doubted is None else self.doubted
         try:
             return [
-                await run(painting(number, self.nature), self.errors, **options)
+                await run(painting(number, self.nature), self.errors, self.editor, **options)
                 for number in range(self.first, self.first + self.count)
             ]
         finally:
@@ -131,7 +133,9 @@ def carried_out(jobs: Sequence[Job], workers: int) -> list[list[Course]]:
     for number, job in enumerate(jobs):
         for first in range(job.first, job.first + job.count, _CHUNK):
             count = min(_CHUNK, job.first + job.count - first)
-            values = {name: getattr(job, name) for name in ("policy", "errors", "options", "doubted", "nature")}
+            values = {
+                name: getattr(job, name) for name in ("policy", "errors", "options", "doubted", "nature", "editor")
+            }
             pieces.append(Job(first=first, count=count, **values))
             owners.append(number)
     found: list[list[Course]] = [[] for _ in jobs]

@@ -6,11 +6,11 @@ of the nodes is that of `gems.graphs`. `tests/benchmarks/test_quality.py` holds 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from benchmarks.simulation.models import Mind
-from benchmarks.simulation.world import Errors, Painting
+from benchmarks.simulation.models import REQUIREMENT, Mind
+from benchmarks.simulation.world import Editor, Errors, Painting
 from gems.events import Event
 from gems.graphs.routing import after_judge
 from gems.models.chat.messages import ChatReply, Picture, Question
@@ -62,12 +62,14 @@ class Course:
         rounds: As the run recorded them.
         stop_reason: Why it ended.
         calls: Questions to the chat model until each round was judged.
+        editor: How images were changed, if they were.
     """
 
     painting: Painting
     rounds: list[Round]
     stop_reason: str
     calls: list[int]
+    editor: Editor | None = None
 
     def after(self, rounds: int | None = None) -> Ending:
         """The ending had there been so many rounds at most."""
@@ -85,8 +87,7 @@ class Course:
         return self._ending(best["image"], best["score"] == 1.0, images, calls)
 
     def _ending(self, image: str, passed: bool, images: int, calls: int) -> Ending:
-        prompt, _, seed = image.rpartition("|")
-        met = all(self.painting.truth(prompt, int(seed)))
+        met = all(self.painting.shown(image, self.editor))
         return Ending(image, met, passed, images, calls)
 
 
@@ -113,9 +114,13 @@ class Desk(NodeContext):
 
     async def draw(self, index: int, request: ImageRequest) -> Candidate:
         """The name of the image, which says what it shows."""
+        name = f"{request.prompt}|{request.seed}"
+        if request.source is not None:
+            fault = REQUIREMENT.findall(request.prompt)[0]
+            name = f"{request.source.decode()}>{fault} {request.seed}{' locked' if request.mask else ''}"
         return {
             "index": index,
-            "image": f"{request.prompt}|{request.seed}",
+            "image": name,
             "seed": request.seed,
             "width": SIDE,
             "height": SIDE,
@@ -129,34 +134,45 @@ class Desk(NodeContext):
         return Picture(image=image, data=b"", media_type="image/png", label=label)
 
 
+@dataclass(frozen=True, slots=True)
 class _Simulated:
-    capabilities = CAPABILITIES
+    capabilities: GeneratorCapabilities
 
 
-# Nothing of it is used but the generator's capabilities and that there are no skills.
-_CONTEXT = Context(
-    chats={},
-    generator=cast("Any", _Simulated()),
-    images=cast("Any", None),
-    encodings=cast("Any", None),
-    ledger=cast("Any", None),
-    skills=SkillRegistry(()),
-    default_skills="none",
-)
+class _Names:
+    async def load(self, image: str) -> bytes:
+        return image.encode()
 
 
-async def run(painting: Painting, errors: Errors, **given: Any) -> Course:
+def _context(capabilities: GeneratorCapabilities) -> Context:
+    # Nothing of it is used but the generator's capabilities, images by name, and that there are no skills.
+    return Context(
+        chats={},
+        generator=cast("Any", _Simulated(capabilities)),
+        images=cast("Any", _Names()),
+        encodings=cast("Any", None),
+        ledger=cast("Any", None),
+        skills=SkillRegistry(()),
+        default_skills="none",
+    )
+
+
+_DRAWER, _EDITOR = (_context(replace(CAPABILITIES, editing=editing)) for editing in (False, True))
+
+
+async def run(painting: Painting, errors: Errors, editor: Editor | None = None, **given: Any) -> Course:
     """One run of the loop.
 
     Args:
         painting: What to draw; its number is the seed as well.
         errors: How the judge errs.
+        editor: How images are changed; None for a generator that only draws.
         given: Options as a caller of the graph gives them.
     """
-    mind, calls = Mind(painting, errors), list[int]()
+    mind, calls, context = Mind(painting, errors, editor), list[int](), _EDITOR if editor else _DRAWER
     asked = {"prompt": painting.prompt, "current_prompt": painting.prompt, "seed": painting.number}
     state = cast("State", {**asked, "rounds": [], "experiences": [], **given})
-    state["options"] = resolve_options(state, _CONTEXT)
+    state["options"] = resolve_options(state, context)
     # The planner's question about skills is part of every run.
     mind.reply("route", "", ())
     state["requirements"], _ = await state_requirements(painting.prompt, _desk(state, mind))
@@ -165,7 +181,7 @@ async def run(painting: Painting, errors: Errors, **given: Any) -> Course:
         _take(state, await judge(state, _desk(state, mind)))
         calls.append(mind.calls.total())
         if after_judge(state) == "finish":
-            return Course(painting, state["rounds"], str(state["stop_reason"]), calls)
+            return Course(painting, state["rounds"], str(state["stop_reason"]), calls, editor)
         _take(state, await reflect(state, _desk(state, mind)))
 
 
@@ -177,7 +193,7 @@ def _take(state: State, update: Update) -> None:
 
 
 def _desk(state: State, mind: Mind) -> Desk:
-    begun = NodeContext.begin(state, _CONTEXT, _tell_nobody, "")
+    begun = NodeContext.begin(state, _EDITOR if mind.editor else _DRAWER, _tell_nobody, "")
     return Desk(
         context=begun.context,
         run_id=begun.run_id,

@@ -68,6 +68,25 @@ class Errors:
     correlation: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Editor:
+    """How an editor changes an image, and how well the judge's boxes tell it where.
+
+    Attributes:
+        fixes: Probability that it mends the named fault.
+        breaks: Probability that it breaks something else that was met, if there is anything.
+        inside: Probability that what it breaks is inside the box; the rest is undone where the image is locked.
+        noisy: Probability that a box cuts the fault, so that a locked mend does not help.
+        misplaced: Probability that a box is somewhere else, with the same effect.
+    """
+
+    fixes: float
+    breaks: float = 0.31
+    inside: float = 0.5
+    noisy: float = 0.0
+    misplaced: float = 0.0
+
+
 NATURE = Nature()
 
 
@@ -88,6 +107,24 @@ class Painting:
     def questions(self) -> list[str]:
         """What the decomposer asks."""
         return [f"Is requirement {index} met?" for index in range(len(self.easiness))]
+
+    def shown(self, image: str, editor: Editor | None = None) -> tuple[bool, ...]:
+        """What an image meets by its name: `prompt|seed`, or `parent>index seed` and `locked` for a changed one."""
+        parent, changed, edit = image.rpartition(">")
+        if not changed or editor is None:
+            prompt, _, seed = image.rpartition("|")
+            return self.truth(prompt, int(seed))
+        index, seed, *locked = edit.split()
+        met, place = list(self.shown(parent, editor)), (self.number, parent, index)
+        others = [other for other, is_met in enumerate(met) if is_met and other != int(index)]
+        if chance("fixes", *place, seed) < editor.fixes and not (
+            locked and (chance("noisy", *place) < editor.noisy or chance("misplaced", *place) < editor.misplaced)
+        ):
+            met[int(index)] = True
+        stays = locked and chance("inside", *place, seed) >= editor.inside
+        if others and not stays and chance("breaks", *place, seed) < editor.breaks:
+            met[others[int(chance("which", *place, seed) * len(others))]] = False
+        return tuple(met)
 
     def truth(self, prompt: str, seed: int) -> tuple[bool, ...]:
         """What an image of this prompt and seed meets."""
