@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, cast
 
 from typing_extensions import TypedDict
 
-from gems.types import AnswerValue, Experience, Recall, Requirement, RequirementKind, Round, TrackRecord, answers_of
+from gems.types import (
+    Action,
+    AnswerValue,
+    Experience,
+    Recall,
+    Requirement,
+    RequirementKind,
+    Round,
+    TrackRecord,
+    answers_of,
+    best_round,
+)
 
 EXPERIENCES: Final = "experiences"
 LESSONS: Final = "lessons"
@@ -86,17 +98,19 @@ def collect_experiences(state: Mapping[str, Any], run: str) -> list[dict[str, An
     """Return the experience of every round of a run's state that has one."""
     rounds = {turn["number"]: turn for turn in state.get("rounds") or []}
     return [
-        build_experience(state, run, found, rounds[found["round"]], rounds.get(found["round"] + 1))
+        build_experience(state, run, found, [rounds[n] for n in sorted(rounds) if n <= found["round"] + 1])
         for found in state.get("experiences") or []
         if found["round"] in rounds
     ]
 
 
 def build_experience(
-    state: Mapping[str, Any], run: str, experience: Experience, round_data: Round, following: Round | None
+    state: Mapping[str, Any], run: str, experience: Experience, rounds: Sequence[Round]
 ) -> dict[str, Any]:
-    """Build one round's experience, an `ExperienceEntry`, with the outcome of the next round if any."""
+    """Build one round's experience, an `ExperienceEntry`; `rounds` ends with that round, or with the next one."""
     requirements = state["requirements"]
+    earlier = [turn for turn in rounds if turn["number"] <= experience["round"]]
+    round_data, following = earlier[-1], rounds[-1] if len(rounds) > len(earlier) else None
     failed = requirements_with_answer(round_data, requirements, "no")
     return {
         "run": run,
@@ -112,6 +126,8 @@ def build_experience(
         "score_after": following["score"] if following else None,
         "failed_after": requirements_with_answer(following, requirements, "no") if following else [],
         "passed_after": requirements_with_answer(following, requirements, "yes") if following else [],
+        "action_after": following.get("action", "redraw") if following else "",
+        "steps_after": step_outcomes(earlier, following, requirements) if following else [],
         "at": now(),
         "record": no_record(),
         "text_indexed": indexed_text(state["prompt"], [item["question"] for item in failed]),
@@ -133,6 +149,57 @@ def requirements_with_answer(
 def best_answers(turn: Round) -> dict[str, AnswerValue]:
     """Return the answers for the round's best image, by requirement."""
     return {name: answer["answer"] for name, answer in answers_of(turn).items()}
+
+
+class StepOutcome(TypedDict):
+    """What a step of a run was worth."""
+
+    action: Action
+    kind: str
+    """Kind of the requirement that it was for; for `redraw`, which is for all, the number of unmet ones: `1`, `2`, or
+    `3`, which means more, too."""
+    improved: bool
+    """Whether the best image became better."""
+
+
+StepCounts = Mapping[tuple[str, str], tuple[int, int]]
+"""How many steps of an action, for a kind, made the best image better, and how many did not."""
+_MANY_UNMET = 3
+
+
+def unmet_kind(turn: Round) -> str:
+    """Return the kind of a `StepOutcome` that draws anew after a round."""
+    unmet = sum(answer != "yes" for answer in best_answers(turn).values())
+    return str(min(max(unmet, 1), _MANY_UNMET))
+
+
+def step_outcomes(earlier: Sequence[Round], turn: Round, requirements: Iterable[Requirement]) -> list[StepOutcome]:
+    """Return what came of the step to a round, given all rounds before it."""
+    best, kinds = best_round(earlier), {requirement["id"]: requirement["kind"] for requirement in requirements}
+    mended = [kinds[name] for name in turn.get("repaired", ()) if name in kinds]
+    found: list[StepOutcome] = []
+    if (abandoned := turn.get("abandoned")) is not None:
+        found += [{"action": abandoned, "kind": kind, "improved": False} for kind in mended]
+    changed = mended if turn.get("parent") else []
+    action, improved = turn.get("action", "redraw"), turn["score"] > best["score"]
+    return found + [{"action": action, "kind": kind, "improved": improved} for kind in changed or [unmet_kind(best)]]
+
+
+def count_outcomes(outcomes: Iterable[StepOutcome]) -> StepCounts:
+    """Count outcomes by action and kind."""
+    found = list(outcomes)
+    better = Counter((each["action"], each["kind"]) for each in found if each["improved"])
+    all_of_them = Counter((each["action"], each["kind"]) for each in found)
+    return {key: (better[key], count - better[key]) for key, count in all_of_them.items()}
+
+
+def add_counts(*counts: StepCounts) -> StepCounts:
+    """Return the sums of counts."""
+    total: dict[tuple[str, str], tuple[int, int]] = {}
+    for key, (better, worse) in (item for each in counts for item in each.items()):
+        before = total.get(key, (0, 0))
+        total[key] = (before[0] + better, before[1] + worse)
+    return total
 
 
 def lesson_credits(recall: Recall, rounds: Sequence[Round], requirements: Iterable[Requirement]) -> list[TrackRecord]:

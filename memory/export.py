@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from gems.memory.experience import MAX_WORDS, experience_key, indexed_text, no_record, now
+from gems.memory.experience import MAX_WORDS, StepOutcome, experience_key, indexed_text, no_record, now
 from gems.types import RequirementKind, TrackRecord
 
 MAX_LINE = 65_536
@@ -94,6 +94,10 @@ class ExperienceEntry(_Entry):
     """None if no round followed."""
     failed_after: list[CheckedEntry] = []
     passed_after: list[CheckedEntry] = []
+    action_after: Literal["", "draw", "redraw", "edit", "inpaint"] = ""
+    """How the next round made its image; empty if none followed, or for experiences of earlier versions."""
+    steps_after: list[StepOutcome] = []
+    """What came of it."""
 
 
 class LessonEntry(_Entry):

@@ -23,14 +23,17 @@ from gems.nodes.checklist import (
 from gems.nodes.context import NodeContext
 from gems.nodes.decomposer import explain_limits
 from gems.nodes.generator import drop_failed
-from gems.nodes.policy import choose_step, find_stop_reason, is_out_of_reach, undecided_requirements
+from gems.nodes.lessons import recall_outcomes
+from gems.nodes.policy import choose_step, find_stop_reason, is_out_of_reach, may_mend, undecided_requirements
 from gems.state import State, negative_prompt
 from gems.types import (
+    REDRAW,
     Answer,
     Candidate,
     Failure,
     Requirement,
     Round,
+    Step,
     answers_of,
     best_verdict,
     build_verdict,
@@ -137,7 +140,7 @@ async def judge(state: State, work: NodeContext) -> Update:
     turn = _build_round(state, work, candidates, judgements, seconds)
     rounds = [*(state.get("rounds") or []), turn]
     thought = judgements[turn["best"]].thought
-    return {"rounds": [turn], "drawn": []} | _decision_update(state, work, rounds, thought, error)
+    return {"rounds": [turn], "drawn": []} | await _decision_update(state, work, rounds, thought, error)
 
 
 async def _confirm_last_round(state: State, work: NodeContext) -> Update:
@@ -154,10 +157,10 @@ async def _confirm_last_round(state: State, work: NodeContext) -> Update:
     turn = _build_round(state, work, before["candidates"], judgements, seconds)
     rounds = [*earlier, turn]
     thought = judgements[turn["best"]].thought
-    return {"rounds": Overwrite(rounds)} | _decision_update(state, work, rounds, thought, error)
+    return {"rounds": Overwrite(rounds)} | await _decision_update(state, work, rounds, thought, error)
 
 
-def _decision_update(
+async def _decision_update(
     state: State, work: NodeContext, rounds: list[Round], thought: str, error: GemsError | None
 ) -> Update:
     """Emit the newest verdicts and decide whether the loop ends.
@@ -175,8 +178,7 @@ def _decision_update(
         if reason == "undecided":
             _warn_undecided(state["requirements"], rounds, work)
         if reason is None:
-            step = choose_step(state["options"], rounds, state["requirements"], work.context.generator.capabilities, {})
-            update["step"] = step
+            update["step"] = await _choose_step(state, work, rounds)
         return update | {"stop_reason": reason}
     failure: Failure = {
         "node": "judge",
@@ -184,6 +186,13 @@ def _decision_update(
         "message": f"The image seems to meet all requirements, but this could not be confirmed: {error}",
     }
     return update | {"stop_reason": stop_reason_for(error), "failure": failure}
+
+
+async def _choose_step(state: State, work: NodeContext, rounds: list[Round]) -> Step:
+    options, generator = state["options"], work.context.generator.capabilities
+    if not may_mend(options, generator):
+        return REDRAW
+    return choose_step(options, rounds, state["requirements"], generator, await recall_outcomes(state, work))
 
 
 def _warn_undecided(requirements: Sequence[Requirement], rounds: Sequence[Round], work: NodeContext) -> None:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from gems.errors import GemsError, InternalError, LimitReached
 from gems.events import LessonsRecalled
-from gems.memory.experience import credit_ops, experience_ops, memory_namespace, requirements_with_answer
+from gems.memory.experience import (
+    EXPERIENCES,
+    StepCounts,
+    count_outcomes,
+    credit_ops,
+    experience_ops,
+    memory_namespace,
+    namespace,
+    requirements_with_answer,
+)
 from gems.memory.ledger import KeptAnswer
 from gems.memory.retrieval import LessonQuery, recall
 from gems.nodes.context import NodeContext
 from gems.state import State
-from gems.types import NO_USAGE, Recall, Recalled
+from gems.types import NO_USAGE, Action, Recall, Recalled
 
+MAX_OUTCOMES = 200
+"""Most experiences of each action that are counted: enough to tell how well a generator mends."""
 UNREACHABLE = "Earlier runs' lessons cannot be used:"
 """Start of the warning about an unavailable store; a run emits it once."""
 
@@ -55,6 +67,27 @@ async def recall_lessons(state: State, work: NodeContext, number: int) -> list[R
     if found:
         work.emit(LessonsRecalled(recall={"round": number, "lessons": found}))
     return found
+
+
+async def recall_outcomes(state: State, work: NodeContext) -> StepCounts:
+    """Return what came of drawing anew and of mending in other runs of this generator; nothing if memory is off."""
+    if work.store is None or not state["options"].get("memory", True):
+        return {}
+    place, run = namespace(EXPERIENCES, _namespace(state, work)), run_name(state, work)
+    try:
+        searches = (
+            work.store.asearch(place, filter={"action_after": action}, limit=MAX_OUTCOMES)
+            for action in get_args(Action)
+        )
+        found = await work.within_limits(asyncio.gather(*searches))
+    except (LimitReached, InternalError):
+        raise
+    except GemsError as error:
+        if not has_store_warning((*(state.get("warnings") or ()), *work.warnings)):
+            work.warn(f"{UNREACHABLE} {error}")
+        return {}
+    others = [item.value for items in found for item in items if item.value["run"] != run]
+    return count_outcomes(outcome for value in others for outcome in value.get("steps_after") or ())
 
 
 def recalls_update(number: int, found: list[Recalled]) -> dict[str, list[Recall]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from gems.memory.experience import StepCounts, add_counts, count_outcomes, step_outcomes, unmet_kind
 from gems.models.chat.schemas import OUT_OF_REACH
 from gems.nodes.generator import count_images
 from gems.options import derived_seed
@@ -25,14 +26,8 @@ from gems.types import (
     total_usage,
 )
 
-Counts = Mapping[tuple[str, str], tuple[int, int]]
-"""How many rounds of an action, for a kind of requirement, made the best image better and how many did not.
-
-For `redraw`, which is for all requirements, the kind says how many were unmet: `1`, `2` or `3`, which means more, too.
-"""
 _PRIORS: dict[Action, tuple[float, float]] = {"redraw": (1, 2), "edit": (1, 2), "inpaint": (1, 2)}
 """Beta priors of how often an action improves the best image: a third, so that a first success or failure counts."""
-_MANY_UNMET = 3
 _LARGEST_BOX = 600_000
 """Largest area of a box, in millionths of the picture: what is larger is no place."""
 
@@ -109,20 +104,25 @@ def _is_plateau(patience: int | None, scores: Sequence[float]) -> bool:
     return max(scores[-patience:]) <= max(scores[:-patience])
 
 
+def may_mend(options: Options, generator: GeneratorCapabilities) -> bool:
+    """Return whether an image may be mended: never one of the paper's loop, or in edits of the user's own image."""
+    wanted = options.get("repair", "never") != "never" and options["profile"] != "paper"
+    return wanted and "source" not in options and generator.editing
+
+
 def choose_step(
     options: Options,
     rounds: Sequence[Round],
     requirements: Sequence[Requirement],
     generator: GeneratorCapabilities,
-    earlier: Counts,
+    earlier: StepCounts,
 ) -> Step:
     """Choose what is drawn next: a new image, or the best one so far with one of its faults mended.
 
     Each way is drawn from its Beta distribution, after what worked in `earlier` runs and in this one (Thompson
     sampling, Thompson 1933), with the run's seed, so that a run repeats. An image is only built upon if it is the best.
     """
-    mode = options.get("repair", "never")
-    if mode == "never" or options["profile"] == "paper" or "source" in options or not generator.editing:
+    if not may_mend(options, generator):
         return REDRAW
     best = best_round(rounds)
     faults = [
@@ -131,7 +131,8 @@ def choose_step(
     if not faults:
         return REDRAW
     kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
-    counts = add_counts(earlier, count_outcomes(rounds, requirements))
+    own = (step_outcomes(rounds[:number], rounds[number], requirements) for number in range(1, len(rounds)))
+    counts = add_counts(earlier, *map(count_outcomes, own))
     chance = np.random.default_rng(derived_seed(options["seed"], "step", rounds[-1]["number"]))
 
     def worth(action: Action, kind: str) -> float:
@@ -142,9 +143,9 @@ def choose_step(
     parent = best["verdicts"][best["best"]]["image"]
     steps: list[Step] = [_mending_step(fault, parent, rounds, generator) for fault in faults]
     worths = [worth(step["action"], kinds[step["requirements"][0]]) for step in steps]
-    if mode == "auto":
+    if options["repair"] == "auto":
         steps.append(REDRAW)
-        worths.append(worth("redraw", _unmet_kind(best)))
+        worths.append(worth("redraw", unmet_kind(best)))
     return steps[max(range(len(steps)), key=worths.__getitem__)]
 
 
@@ -155,32 +156,3 @@ def _mending_step(fault: Answer, parent: str, rounds: Sequence[Round], generator
     boxes = [box] if box and not tried and (box[2] - box[0]) * (box[3] - box[1]) <= _LARGEST_BOX else []
     action: Action = "inpaint" if boxes and generator.inpainting else "edit"
     return {"action": action, "parent": parent, "boxes": boxes, "requirements": [fault["requirement"]]}
-
-
-def count_outcomes(rounds: Sequence[Round], requirements: Sequence[Requirement]) -> Counts:
-    """Count for each action which rounds after the first made the best image better; see `Counts`."""
-    kinds = {requirement["id"]: requirement["kind"] for requirement in requirements}
-    counts: dict[tuple[str, str], tuple[int, int]] = {}
-    for number in range(1, len(rounds)):
-        before, turn = best_round(rounds[:number]), rounds[number]
-        if (abandoned := turn.get("abandoned")) is not None:
-            failed = {(abandoned, kinds[name]): (0, 1) for name in turn.get("repaired", ()) if name in kinds}
-            counts = dict(add_counts(counts, failed))
-        action = turn.get("action", "redraw")
-        mended = [kinds[name] for name in turn.get("repaired", ()) if name in kinds and turn.get("parent")]
-        improved = turn["score"] > before["score"]
-        for kind in mended or [_unmet_kind(before)]:
-            counts = dict(add_counts(counts, {(action, kind): (int(improved), int(not improved))}))
-    return counts
-
-
-def add_counts(one: Counts, other: Counts) -> Counts:
-    """Return the sums of two counts."""
-    keys = {*one, *other}
-    pairs = {key: (one.get(key, (0, 0)), other.get(key, (0, 0))) for key in keys}
-    return {key: (first[0] + second[0], first[1] + second[1]) for key, (first, second) in pairs.items()}
-
-
-def _unmet_kind(turn: Round) -> str:
-    unmet = sum(answer["answer"] != "yes" for answer in answers_of(turn).values())
-    return str(min(max(unmet, 1), _MANY_UNMET))

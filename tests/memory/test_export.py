@@ -35,6 +35,8 @@ FULL = {
     "score_after": 1.0,
     "failed_after": [],
     "passed_after": [{"kind": "count", "question": "Three cats?"}],
+    "action_after": "edit",
+    "steps_after": [{"action": "edit", "kind": "count", "improved": True}],
     "at": "2026-01-31T12:00:00.000+00:00",
     "record": {"shown": 3, "helped": 2, "hurt": 1},
     "text_indexed": "found by this",

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gems.nodes.policy import REDRAW, add_counts, choose_step, count_outcomes
-from gems.types import Answer, GeneratorCapabilities, Requirement, Round, build_answer, build_verdict
+from gems.memory.experience import add_counts, count_outcomes, step_outcomes
+from gems.nodes.policy import choose_step
+from gems.types import REDRAW, Answer, GeneratorCapabilities, Requirement, Round, build_answer, build_verdict
 from tests.support.scripted_models import OPTIONS
 
 REQUIREMENTS: list[Requirement] = [
@@ -105,6 +106,11 @@ def test_choice_follows_what_worked(earlier: Any, action: str) -> None:
     assert actions == [action] * 50
 
 
+def outcomes(rounds: list[Round]) -> dict[Any, Any]:
+    steps = (step_outcomes(rounds[:n], rounds[n], REQUIREMENTS) for n in range(1, len(rounds)))
+    return dict(add_counts(*map(count_outcomes, steps)))
+
+
 def test_outcomes_count_what_made_the_best_image_better() -> None:
     rounds = [
         judged(1, "ynn"),
@@ -112,17 +118,13 @@ def test_outcomes_count_what_made_the_best_image_better() -> None:
         judged(3, "yyn", action="edit", parent="image1", boxes=[], repaired=["r2"]),
         judged(4, "nyn", action="edit", parent="image3", boxes=[], repaired=["r3"]),
     ]
-    assert count_outcomes(rounds, REQUIREMENTS) == {
-        ("redraw", "2"): (0, 1),
-        ("edit", "attribute"): (1, 0),
-        ("edit", "text"): (0, 1),
-    }
+    assert outcomes(rounds) == {("redraw", "2"): (0, 1), ("edit", "attribute"): (1, 0), ("edit", "text"): (0, 1)}
 
 
 def test_rounds_of_earlier_versions_count_as_drawn_anew() -> None:
     old = judged(2, "yyy")
     del old["action"]
-    assert count_outcomes([judged(1, "nnn"), old], REQUIREMENTS) == {("redraw", "3"): (1, 0)}
+    assert outcomes([judged(1, "nnn"), old]) == {("redraw", "3"): (1, 0)}
 
 
 def test_counts_are_added() -> None:
