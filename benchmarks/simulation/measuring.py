@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from benchmarks.simulation.running import Course, Ending, run
+from benchmarks.simulation.running import Course, Ending, Memory, run
 from benchmarks.simulation.world import NATURE, Editor, Errors, Nature, painting
 from gems.nodes import judge
 
@@ -61,8 +61,9 @@ class Job:
         usual = judge.MAX_DOUBTFUL
         judge.MAX_DOUBTFUL = usual if self.doubted is None else self.doubted
         try:
+            memory = Memory() if self.editor else None
             return [
-                await run(painting(number, self.nature), self.errors, self.editor, **options)
+                await run(painting(number, self.nature), self.errors, self.editor, memory, **options)
                 for number in range(self.first, self.first + self.count)
             ]
         finally:

@@ -6,13 +6,16 @@ of the nodes is that of `gems.graphs`. `tests/benchmarks/test_quality.py` holds 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 from benchmarks.simulation.models import REQUIREMENT, Mind
 from benchmarks.simulation.world import Editor, Errors, Painting
 from gems.events import Event
 from gems.graphs.routing import after_judge
+from gems.memory.experience import PendingOp
 from gems.models.chat.messages import ChatReply, Picture, Question
 from gems.models.chat.parsing import read_json
 from gems.nodes.base import Update
@@ -92,6 +95,22 @@ class Course:
 
 
 @dataclass(slots=True)
+class Memory:
+    """What earlier runs left of steps and their outcomes, in place of the store; there are no lessons."""
+
+    kept: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    async def abatch(self, ops: Sequence[Any]) -> list[list[Any]]:
+        """Find no lesson."""
+        return [[] for _ in ops]
+
+    async def asearch(self, _place: Any, *, filter: dict[str, Any], limit: int) -> list[Any]:  # noqa: A002 - as LangGraph
+        """Return the newest experiences after which an action was taken."""
+        found = [value for value in reversed(self.kept.values()) if value["action_after"] == filter["action_after"]]
+        return [SimpleNamespace(value=value) for value in found[:limit]]
+
+
+@dataclass(slots=True)
 class Desk(NodeContext):
     """A turn that asks the simulated mind and draws nothing but names of images."""
 
@@ -111,6 +130,11 @@ class Desk(NodeContext):
             yes_probability=None,
             usage=NO_USAGE,
         )
+
+    async def hand_on(self, operation: PendingOp) -> None:
+        """Keep an experience for later runs."""
+        if self.store is not None and operation["kind"] == "put":
+            cast("Memory", self.store).kept[operation["key"]] = operation["value"]
 
     async def draw(self, index: int, request: ImageRequest) -> Candidate:
         """The name of the image, which says what it shows."""
@@ -160,29 +184,36 @@ def _context(capabilities: GeneratorCapabilities) -> Context:
 _DRAWER, _EDITOR = (_context(replace(CAPABILITIES, editing=editing)) for editing in (False, True))
 
 
-async def run(painting: Painting, errors: Errors, editor: Editor | None = None, **given: Any) -> Course:
+async def run(
+    painting: Painting, errors: Errors, editor: Editor | None = None, memory: Memory | None = None, **given: Any
+) -> Course:
     """One run of the loop.
 
     Args:
         painting: What to draw; its number is the seed as well.
         errors: How the judge errs.
         editor: How images are changed; None for a generator that only draws.
+        memory: What earlier runs left, which this one adds to; None for nothing.
         given: Options as a caller of the graph gives them.
     """
     mind, calls, context = Mind(painting, errors, editor), list[int](), _EDITOR if editor else _DRAWER
+
+    def desk() -> Desk:
+        return _desk(state, mind, memory)
+
     asked = {"prompt": painting.prompt, "current_prompt": painting.prompt, "seed": painting.number}
     state = cast("State", {**asked, "rounds": [], "experiences": [], **given})
     state["options"] = resolve_options(state, context)
     # The planner's question about skills is part of every run.
     mind.reply("route", "", ())
-    state["requirements"], _ = await state_requirements(painting.prompt, _desk(state, mind))
+    state["requirements"], _ = await state_requirements(painting.prompt, desk())
     while True:
-        _take(state, await generate(state, _desk(state, mind)))
-        _take(state, await judge(state, _desk(state, mind)))
+        _take(state, await generate(state, desk()))
+        _take(state, await judge(state, desk()))
         calls.append(mind.calls.total())
         if after_judge(state) == "finish":
             return Course(painting, state["rounds"], str(state["stop_reason"]), calls, editor)
-        _take(state, await reflect(state, _desk(state, mind)))
+        _take(state, await reflect(state, desk()))
 
 
 def _take(state: State, update: Update) -> None:
@@ -192,7 +223,7 @@ def _take(state: State, update: Update) -> None:
         values[name] = [*values[name], *value] if name in ("rounds", "experiences") else value
 
 
-def _desk(state: State, mind: Mind) -> Desk:
+def _desk(state: State, mind: Mind, memory: Memory | None) -> Desk:
     begun = NodeContext.begin(state, _EDITOR if mind.editor else _DRAWER, _tell_nobody, "")
     return Desk(
         context=begun.context,
@@ -201,6 +232,7 @@ def _desk(state: State, mind: Mind) -> Desk:
         profile=begun.profile,
         deadline_s=begun.deadline_s,
         write=begun.write,
+        store=cast("Any", memory),
         mind=mind,
     )
 
