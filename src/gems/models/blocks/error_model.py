@@ -1,4 +1,4 @@
-"""Errors of the built-in image model, their rates, and the wordings that reduce them.
+"""Errors of the built-in image model and editors, their rates, and the wordings that reduce them.
 
 Text-to-image models fail in known ways: later parts of a prompt get lost, counts above four are wrong,
 colours leak to neighbours, relations are swapped, details are ignored, text is misspelt. So does this one.
@@ -27,6 +27,19 @@ EFFECTS: Mapping[str, Mapping[str, float]] = {
     "background": {"repeat": 0.7, "important": 0.15, "exactly": 0.8},
 }
 """Fault -> wording -> factor on the fault's rate; 1 where a wording is not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EditorRates:
+    """How often an edit mends the fault that it is for, or breaks something else instead; else it changes nothing."""
+
+    fixes: float
+    breaks: float
+
+
+EDITORS: Mapping[str, EditorRates] = {"good": EditorRates(0.60, 0.20), "poor": EditorRates(0.37, 0.31)}
+"""The rates of both editors; those of `poor` are of 2,269 edits in a public log of an agent."""
+DEFAULT_EDITOR = "good"
 
 _FLAT_RATES = {"colour": 0.14, "size": 0.22, "texture": 0.24, "relation": 0.25, "background": 0.22}
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from dataclasses import dataclass
 
 from PIL import Image
 
 from gems.models.blocks import rendering
-from gems.models.blocks.error_model import make_sketch, seeded_random
+from gems.models.blocks.detection import Detector
+from gems.models.blocks.editor import Edit, edit_picture
+from gems.models.blocks.error_model import DEFAULT_EDITOR, EDITORS, EditorRates, make_sketch, seeded_random
 from gems.models.blocks.layout import place_groups
 from gems.models.blocks.prompt_spec import explain_limits, parse_prompt
 from gems.models.blocks.scene import Scene
-from gems.models.masks import check_edit
+from gems.models.images import encode_png
+from gems.models.masks import check_edit, keep_outside
 from gems.types import GeneratedImage, GeneratorCapabilities, ImageRequest
 
 
@@ -49,15 +51,22 @@ def render(prompt: str, seed: int, width: int, height: int) -> Rendering:
 
 
 class BlocksGenerator:
-    """The built-in `ImageGenerator`, which draws shapes without a key, GPU or download."""
+    """The built-in `ImageGenerator`, which draws and edits shapes without a key, GPU or download.
 
-    def __init__(self) -> None:
+    `editor` names one of `error_model.EDITORS`: how well it edits.
+    """
+
+    def __init__(self, editor: str = DEFAULT_EDITOR, rates: EditorRates | None = None) -> None:
+        self._rates = rates or EDITORS[editor]
+        self._detector = Detector()
         self._capabilities = GeneratorCapabilities(
-            model="blocks",
+            model="blocks" if editor == DEFAULT_EDITOR else f"blocks:{editor}",
             default_size=(512, 512),
             min_side=128,
             max_side=2048,
             negative_prompts=False,
+            editing=True,
+            inpainting=True,
             max_batch=1,
             price_usd=0.0,
         )
@@ -72,29 +81,32 @@ class BlocksGenerator:
         return explain_limits(prompt)
 
     async def generate(self, request: ImageRequest) -> GeneratedImage:
-        """Draw one image with sides of 128 to 2048 pixels."""
+        """Draw or edit one image with sides of 128 to 2048 pixels."""
         self._capabilities.check_size(request.width, request.height)
-        check_edit(request, self._capabilities)
-        started = time.perf_counter()
-        data = await asyncio.to_thread(_render_png, request)
+        await asyncio.to_thread(check_edit, request, self._capabilities)
+        image = await asyncio.to_thread(self._draw, request)
         if request.on_progress is not None:
             request.on_progress(1, 1)
-        return GeneratedImage(
-            data=data,
+        return image
+
+    async def aclose(self) -> None:
+        """Do nothing: there are no resources to release."""
+
+    def _draw(self, request: ImageRequest) -> GeneratedImage:
+        started = time.perf_counter()
+        if request.source is None:
+            made = Edit(render(request.prompt, request.seed, request.width, request.height).image)
+        else:
+            made = edit_picture(request, self._rates, self._detector)
+        image = GeneratedImage(
+            data=encode_png(made.image),
             width=request.width,
             height=request.height,
             seed=request.seed,
             model=self._capabilities.model,
             parameters={},
             seconds=time.perf_counter() - started,
+            warnings=made.warnings,
+            pixels=made.image,
         )
-
-    async def aclose(self) -> None:
-        """Do nothing: there are no resources to release."""
-
-
-def _render_png(request: ImageRequest) -> bytes:
-    drawn = render(request.prompt, request.seed, request.width, request.height)
-    buffer = io.BytesIO()
-    drawn.image.save(buffer, "PNG")
-    return buffer.getvalue()
+        return keep_outside(image, request)

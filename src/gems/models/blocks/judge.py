@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from gems.models.blocks import vocabulary as words
 from gems.models.blocks.parser import Link, Mention, Reading, parse_text
@@ -38,11 +39,15 @@ def truth(scene: Scene, question: str) -> AnswerValue:
     return judge_question(question, scene).answer
 
 
+# The same questions are asked about each picture of a run, and about many changes of one.
+_read_question = lru_cache(maxsize=512)(parse_text)
+
+
 def judge_question(question: str, scene: Scene) -> Judgement:
     """Answer a yes/no question about a scene; unknown if the question is not understood."""
     # What follows a question is not asked.
     question = question[: question.rfind("?") + 1] or question
-    reading = parse_text(question)
+    reading = _read_question(question)
     if reading.unknown or not reading.mentions or (reading.places and not reading.links):
         return Judgement("unknown", f"{OUT_OF_REACH}the built-in world knows only flat shapes and short texts.")
     unquoted = question
@@ -58,6 +63,16 @@ def judge_question(question: str, scene: Scene) -> Judgement:
     if worst.answer != "yes":
         return worst
     return Judgement("yes", " ".join(dict.fromkeys(judgement.evidence for judgement in found)))
+
+
+def match_things(scene: Scene, mention: Mention) -> list[Thing]:
+    """Return the things of a scene that a mention describes, leaving its predicate aside."""
+    if mention.noun == words.TEXT:
+        texts = [thing for thing in scene.things if thing.noun == words.TEXT]
+        return [thing for thing in texts if not mention.word or fold_text(thing.word) == fold_text(mention.word)]
+    said = mention.attributes.items()
+    same = [thing for thing in scene.things if mention.noun in (thing.noun, words.ANYTHING) and not thing.word]
+    return [thing for thing in same if all(scene.attribute(thing, name) == value for name, value in said)]
 
 
 @dataclass
@@ -86,12 +101,7 @@ class _Inquiry:
         return found
 
     def _matching(self, mention: Mention) -> list[Thing]:
-        if mention.noun == words.TEXT:
-            texts = [thing for thing in self.scene.things if thing.noun == words.TEXT]
-            return [thing for thing in texts if not mention.word or fold_text(thing.word) == fold_text(mention.word)]
-        said = mention.attributes.items()
-        same = [thing for thing in self.scene.things if mention.noun in (thing.noun, words.ANYTHING) and not thing.word]
-        return [t for t in same if all(self.scene.attribute(t, name) == value for name, value in said)]
+        return match_things(self.scene, mention)
 
     def _count(self, mention: Mention) -> Judgement:
         number = len(self._matching(mention))

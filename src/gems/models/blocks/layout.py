@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from gems.models.blocks import rendering
@@ -168,6 +168,22 @@ class _BlockBuilder:
             items.extend(part.moved(x, line * (high + gap) + high - part.height))
         rows = math.ceil(len(parts) / columns)
         return Block(columns * (wide + gap) - gap, rows * (high + gap) - gap, tuple(items))
+
+
+def build_blocks(sketch: Sketch, unit: int, rng: random.Random) -> Iterator[Block]:
+    """Yield all groups of a sketch in one block, ever smaller, in images whose shorter side is `unit` pixels.
+
+    Yields nothing if the groups do not hold each other.
+    """
+    for scale in _SCALES:
+        blocks, _ = _BlockBuilder(sketch, unit, scale, rng).blocks()
+        if len(blocks) == 1:
+            yield blocks[0]
+
+
+def place_block(sketch: Sketch, block: Block, x: float, y: float) -> tuple[Thing, ...]:
+    """Return the things of a block whose upper left corner lies at `x`, `y`."""
+    return _make_things(sketch, [block], [(x, y, x + block.width, y + block.height)])
 
 
 def place_groups(sketch: Sketch, rng: random.Random, width: int, height: int) -> Scene:

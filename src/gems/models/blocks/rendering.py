@@ -247,9 +247,13 @@ _Stamp = tuple[Image.Image, Image.Image, tuple[int, int]]
 """Image, coverage and upper left corner of one thing."""
 
 
-def paint_scene(scene: Scene) -> Image.Image:
-    """Draw a scene as an `RGB` image of its size."""
-    canvas = _paint_background(scene.width, scene.height, words.BACKGROUNDS[scene.background])
+def paint_scene(scene: Scene, ground: Image.Image | None = None) -> Image.Image:
+    """Draw a scene as an `RGB` image of its size, on the background `ground` instead of its own if there is one."""
+    canvas = (
+        ground.copy()
+        if ground is not None
+        else _paint_background(scene.width, scene.height, words.BACKGROUNDS[scene.background])
+    )
     stamps = [(_paint_plate if thing.noun == words.TEXT else _paint_shape)(thing, scene.unit) for thing in scene.things]
     _cast_shadows(canvas, stamps, scene.unit)
     for picture, whole, at in stamps:
